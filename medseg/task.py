@@ -7,6 +7,8 @@ from typing import Literal
 
 Activation = Literal["softmax", "sigmoid"]
 
+IGNORE_INDEX = -1  # the label of a voxel that counts nowhere: in no loss and in no metric
+
 
 @dataclass(frozen=True)
 class Task:

@@ -1,0 +1,337 @@
+"""``RunConfig``: everything a run depends on, from YAML and dotted overrides, in one validation."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from medseg.data.augment import AugmentConfig, preset
+from medseg.data.labels import Labels, Values
+from medseg.data.preprocess import PreprocessConfig
+from medseg.data.sampling import SamplingConfig
+from medseg.data.splits import AutoSplit, SplitConfig
+from medseg.errors import ConfigError
+from medseg.losses import LossConfig, default_loss
+from medseg.models import ModelConfig, UNetConfig
+from medseg.optim import AdamWConfig, OptimiserConfig, PolynomialSchedule, ScheduleConfig
+from medseg.spec import Spec
+from medseg.task import Activation
+
+PATH_KEYS = ("data.path", "data.cache")
+"""Settings that are paths: relative to the YAML they stand in, or to the working folder as overrides."""
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DataConfig(Spec):
+    """Where the cases are and what their labels mean.
+
+    Attributes:
+        path: the folder that holds ``images/`` and ``labels/``.
+        label_suffix: what a label file's name adds to its image's; none tries the usual separators.
+        labels: name → value, or values merged into one; the first is the background. None: named by value.
+        ignore_value: value of voxels that count in no loss and no metric.
+        instances: ``foreground`` makes one class of all values other than the background's.
+        regions: name → labels it unites; trained with a sigmoid each, may overlap.
+        channels: of pictures: 1 turns colour to grey, 3 repeats grey; none takes the most any picture has.
+        split: how cases are divided.
+        cache: folder of preprocessed cases; none puts it into the run folder.
+        workers: processes that prepare patches; 0 does it in the training process.
+    """
+
+    path: Path | None = None
+    label_suffix: str | None = None
+    labels: dict[str, Values] | None = None
+    ignore_value: int | None = None
+    instances: Literal["keep", "foreground"] = "keep"
+    regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    channels: Literal[1, 3] | None = None
+    split: SplitConfig = AutoSplit()
+    cache: Path | None = None
+    workers: int = Field(1, ge=0)
+
+    def declared_labels(self) -> Labels | None:
+        """The labels as named here, or none if they are to be found in the files."""
+        names = self.labels
+        if names is None and self.instances == "foreground":
+            names = {"background": (0,), "foreground": (1,)}
+        if names is None:
+            return None
+        return Labels(
+            names=names,
+            ignore_value=self.ignore_value,
+            collapse_instances=self.instances == "foreground",
+            regions=self.regions,
+        )
+
+
+class TrainConfig(Spec):
+    """The training.
+
+    Attributes:
+        epochs, iterations: an epoch is ``iterations`` updates of the weights.
+        batch_size, accumulate: an update uses ``accumulate`` batches of ``batch_size`` patches.
+        amp: ``bf16`` or ``fp16`` mixed precision; ``auto`` is bf16 where the device computes it natively.
+        gradient_clip: largest gradient norm; none leaves it alone.
+        ema: decay of an exponential moving average of the weights, which is then validated and kept;
+            0 keeps the weights themselves.
+        validate_every: epochs between validations (the last epoch always validates).
+        monitor: ``dice`` or ``iou``, of all classes or of one (``dice:lesion``): the best is kept.
+        early_stop: validations without a better score after which the training ends.
+        save_every_steps, save_every_minutes: when a checkpoint is written within an epoch; one is also
+            written at each epoch's end.
+        device: ``auto`` is the first CUDA device if there is one, else the CPU.
+    """
+
+    epochs: int = Field(50, ge=1)
+    iterations: int = Field(100, ge=1)
+    batch_size: int = Field(2, ge=1)
+    accumulate: int = Field(1, ge=1)
+    optimiser: OptimiserConfig = AdamWConfig()
+    schedule: ScheduleConfig = PolynomialSchedule(warmup=0.02)
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    gradient_clip: Annotated[float, Field(gt=0)] | None = 12.0
+    ema: Fraction = 0.0
+    channels_last: bool = True
+    validate_every: int = Field(1, ge=1)
+    monitor: str = "dice"
+    early_stop: Annotated[int, Field(ge=1)] | None = None
+    save_every_steps: Annotated[int, Field(ge=1)] | None = None
+    save_every_minutes: Annotated[float, Field(gt=0)] | None = 5.0
+    device: str = "auto"
+
+
+class InferenceConfig(Spec):
+    """The sliding window over whole cases.
+
+    Attributes:
+        roi_size: the window, voxels; none is the training's patch.
+        overlap: share of a window its neighbour covers too.
+        batch_size: windows at once.
+    """
+
+    roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    overlap: Fraction = 0.5
+    batch_size: int = Field(4, ge=1)
+
+
+class RunConfig(Spec):
+    """Everything a run depends on. What YAML can say, Python can say with the same names."""
+
+    seed: int = Field(0, ge=0)
+    spatial_dims: Literal[2, 3] = 3
+    data: DataConfig = DataConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    sampling: SamplingConfig = SamplingConfig(patch_size=(64, 64, 64))
+    augment: AugmentConfig = preset("3d")
+    model: ModelConfig = UNetConfig()
+    activation: Activation | None = None
+    loss: LossConfig = default_loss()
+    train: TrainConfig = TrainConfig()
+    inference: InferenceConfig = InferenceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_by_dims(cls, data: Any) -> Any:
+        """Defaults that depend on the dimension: patch size and augmentation preset."""
+        if not isinstance(data, dict):
+            return data
+        filled: dict[str, Any] = dict(cast(dict[str, Any], data))
+        dims: int = 2 if filled.get("spatial_dims") == 2 else 3
+        if dims == 2 and "patch_size" not in (filled.get("sampling") or {}):
+            filled["sampling"] = {"patch_size": (256, 256)} | dict(filled.get("sampling") or {})
+        if not isinstance(filled.get("augment"), AugmentConfig):
+            filled["augment"] = _augment(filled.get("augment"), f"{dims}d")
+        return filled
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        sizes = {
+            "sampling.patch_size": self.sampling.patch_size,
+            "inference.roi_size": self.inference.roi_size,
+            "preprocess.spacing": self.preprocess.spacing,
+        }
+        for key, value in sizes.items():
+            if value is not None and len(value) != self.spatial_dims:
+                raise ValueError(f"{key} has {len(value)} numbers, spatial_dims is {self.spatial_dims}")
+        bad_axes = [axis for axis in self.augment.flip.axes if not 0 <= axis < self.spatial_dims]
+        if bad_axes:
+            raise ValueError(f"augment.flip.axes: {bad_axes} are no axes of a {self.spatial_dims}D patch")
+        if self.data.regions and self.activation == "softmax":
+            raise ValueError("regions may overlap, so data.regions needs activation: sigmoid (or leave it out)")
+        if self.data.regions and self.data.labels is None:
+            raise ValueError("data.regions unites named labels: name them under data.labels")
+        if self.train.monitor.split(":")[0] not in ("dice", "iou"):
+            raise ValueError(f"train.monitor: {self.train.monitor!r} is not dice, iou, dice:LABEL or iou:LABEL")
+        self.data.declared_labels()
+        return self
+
+    @property
+    def roi_size(self) -> tuple[int, ...]:
+        """The sliding window's size."""
+        return self.inference.roi_size or self.sampling.patch_size
+
+
+def load_config(
+    source: Path | str | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+) -> RunConfig:
+    """Read a YAML file (or take a mapping), apply ``key.sub=value`` overrides, validate once.
+
+    Overriding a union's ``name`` replaces its block. Values of overrides are YAML.
+    Raises: ConfigError naming each wrong setting, what was expected and, for an unknown key, the nearest.
+    """
+    where = "the configuration"
+    raw: dict[str, Any] = {}
+    if isinstance(source, str | Path):
+        where = str(source)
+        raw = _read_yaml(Path(source))
+        _resolve_paths(raw, Path(source).resolve().parent)
+    elif source is not None:
+        raw = _plain(source)
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        lines = [_explain(e) for e in error.errors()]
+        raise ConfigError(f"{where}: " + "\n  ".join(lines)) from error
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved configuration as YAML, every default spelled out."""
+    yaml = YAML()
+    yaml.default_flow_style = None  # short lists on one line
+    yaml.width = 110
+    stream = StringIO()
+    yaml.dump(config.model_dump(mode="json"), stream)  # pyright: ignore[reportUnknownMemberType]
+    return stream.getvalue()
+
+
+def _augment(block: object, by_dims: str) -> object:
+    """Merge an ``augment`` block over the preset it names, or over the one of its dimension."""
+    if block is None or isinstance(block, str):
+        block = {"preset": block or by_dims}
+    if not isinstance(block, dict):
+        return block
+    own = dict(cast(dict[str, Any], block))
+    name = own.pop("preset", by_dims)
+    if name not in ("2d", "3d", "none"):
+        raise ValueError(f"augment: {name!r} is no preset; known: 2d, 3d, none")
+    return _merge(preset(name).model_dump(), own)
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        below = base.get(key)
+        nested = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _merge(cast(dict[str, Any], below), cast(dict[str, Any], value)) if nested else value
+    return merged
+
+
+def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping of mappings as dicts of their own, so that overrides do not reach the caller's."""
+    return {
+        key: _plain(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else value
+        for key, value in source.items()
+    }
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw: Any = YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings, got a {type(raw).__name__}")
+    return cast(dict[str, Any], raw)
+
+
+def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
+    for dotted in PATH_KEYS:
+        *parents, last = dotted.split(".")
+        node: Any = raw
+        for key in parents:
+            node = cast(dict[str, Any], node).get(key) if isinstance(node, dict) else None
+        if isinstance(node, dict) and isinstance(node.get(last), str):
+            node[last] = str(base / Path(str(node[last])).expanduser())
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not all(dotted.split(".")):
+        raise ConfigError(f"override {override!r}: expected key=value, for example train.epochs=50")
+    try:
+        value: Any = YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]
+    except YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
+    if dotted in PATH_KEYS and isinstance(value, str | int | float):
+        value = str(Path(text).expanduser().resolve())
+    *parents, last = dotted.split(".")
+    node = raw
+    for key in parents:
+        below = node.get(key)
+        if isinstance(below, Spec):
+            below = below.model_dump()
+        elif isinstance(below, str) and key == "augment":
+            below = {"preset": below}
+        node[key] = below if isinstance(below, dict) else {}
+        node = cast(dict[str, Any], node[key])
+    if last == "name" and node.get("name") not in (None, value):
+        node.clear()
+    node[last] = value
+
+
+def _explain(error: ErrorDetails) -> str:
+    """One line for one pydantic error."""
+    models = [RunConfig]
+    keys: list[str] = []
+    for step in error["loc"]:
+        tagged = [m for m in models if "name" in m.model_fields and m.model_fields["name"].default == step]
+        if tagged:  # pydantic puts a union's tag into the location
+            models = tagged
+            continue
+        keys.append(str(step))
+        if error["type"] == "extra_forbidden" and step == error["loc"][-1]:
+            break
+        models = [m for model in models for m in _blocks(model, step)]
+    where = ".".join(keys) or "settings"
+    if error["type"] == "extra_forbidden":
+        known = sorted({field for model in models for field in model.model_fields})
+        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: unknown setting; {hint}"
+    if error["type"].startswith("union_tag"):
+        return f"{where}: {error['msg']}"
+    message = error["msg"].removeprefix("Value error, ")
+    got = error.get("input")
+    shown = "" if isinstance(got, dict | BaseModel) or error["type"] == "missing" else f" (got {got!r})"
+    return f"{where}: {message}{shown}"
+
+
+def _blocks(model: type[BaseModel], step: object) -> list[type[Any]]:
+    """The Spec classes a field's annotation mentions."""
+    if step not in model.model_fields:
+        return [model] if isinstance(step, int) else []
+    found: list[type[Any]] = []
+    todo: list[Any] = [model.model_fields[str(step)].annotation]
+    while todo:
+        annotation = todo.pop()
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        else:
+            todo += [a for a in get_args(annotation) if not isinstance(a, str)]
+    return found

@@ -1,0 +1,154 @@
+"""What is true of a dataset: each case checked and measured once, before anything is trained."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from medseg.data.cases import Case, join_problems
+from medseg.data.readers import picture_channels, read_scan
+from medseg.data.scans import Kind, as_label_map, check_finite
+from medseg.errors import DataError, GeometryError
+from medseg.files import sha256_file, sha256_json, write_text
+from medseg.geometry import Array, describe_difference, grids_agree
+from medseg.spec import Spec
+
+_SAMPLE = 500
+
+
+class CaseFacts(Spec):
+    """What is known of one case.
+
+    Attributes:
+        id: the case.
+        image_sha256, label_sha256: of the files' bytes.
+        kind: volume or picture.
+        shape, spacing: in the file's axis order; spacing in mm.
+        channels: of the image.
+        label_counts: value in the label file → voxels.
+        foreground: up to 500 intensities of voxels whose label is not 0, all channels.
+    """
+
+    id: str
+    image_sha256: str
+    label_sha256: str | None
+    kind: Kind
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    channels: int
+    label_counts: dict[int, int]
+    foreground: tuple[float, ...]
+
+
+def gather_facts(cases: list[Case], store: Path) -> list[CaseFacts]:
+    """Check and measure every case; what was measured before is read from ``store``.
+
+    Raises: DataError that lists every faulty case: differing grids, non-finite voxels, unreadable files.
+    """
+    problems: list[str] = []
+    facts: list[CaseFacts] = []
+    with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
+        for case, result in zip(cases, pool.map(lambda c: _facts_or_error(c, store), cases), strict=True):
+            if isinstance(result, DataError):
+                problems.append(f"case {case.id}: {result}")
+            else:
+                facts.append(result)
+    if problems:
+        raise DataError(join_problems("cases that cannot be used", problems))
+    _refuse_mixtures(facts)
+    return facts
+
+
+def measure(case: Case) -> CaseFacts:
+    """Read, check and measure one case.
+
+    Raises: DataError or GeometryError saying what is wrong with it.
+    """
+    scan = read_scan(case.image)
+    check_finite(scan)
+    counts: dict[int, int] = {}
+    foreground: tuple[float, ...] = ()
+    if case.label is not None:
+        label_scan = read_scan(case.label)
+        if not grids_agree(scan.grid, label_scan.grid):
+            raise GeometryError(
+                f"label grid differs from image: {describe_difference(scan.grid, label_scan.grid)} "
+                f"(image {case.image.name}, label {case.label.name}). Resample the label map onto its image "
+                "with nearest neighbour."
+            )
+        label_map = as_label_map(label_scan)
+        counts = count_values(label_map)
+        foreground = _foreground_sample(scan.array, label_map)
+    return CaseFacts(
+        id=case.id,
+        image_sha256=sha256_file(case.image),
+        label_sha256=sha256_file(case.label) if case.label else None,
+        kind=scan.kind,
+        shape=scan.grid.shape,
+        spacing=scan.grid.spacing,
+        channels=picture_channels(scan),
+        label_counts=counts,
+        foreground=foreground,
+    )
+
+
+def count_values(label_map: Array) -> dict[int, int]:
+    """Value → number of voxels."""
+    if label_map.dtype in (np.uint8, np.uint16):
+        counts = np.bincount(label_map.ravel())
+        return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
+    values, numbers = np.unique(label_map, return_counts=True)
+    return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
+
+
+def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
+    """Value → number of voxels over all cases."""
+    total: Counter[int] = Counter()
+    for case in facts:
+        total.update(case.label_counts)
+    return total
+
+
+def _facts_or_error(case: Case, store: Path) -> CaseFacts | DataError:
+    try:
+        stored = store / f"{_file_key(case)}.json"
+        if stored.is_file():
+            return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
+        facts = measure(case)
+        write_text(stored, facts.model_dump_json())
+        return facts
+    except DataError as error:
+        return error
+
+
+def _file_key(case: Case) -> str:
+    """Changes whenever a file's place, size or time changes."""
+    entries: list[object] = [case.id]
+    for path in (case.image, case.label):
+        if path is not None:
+            status = path.stat() if path.exists() else None
+            entries.append([str(path.resolve()), status and status.st_size, status and status.st_mtime_ns])
+    return sha256_json(entries)[:32]
+
+
+def _foreground_sample(array: Array, label_map: Array) -> tuple[float, ...]:
+    inside = np.flatnonzero(label_map.ravel())
+    if len(inside) > _SAMPLE:
+        inside = inside[np.linspace(0, len(inside) - 1, _SAMPLE).astype(int)]
+    return tuple(float(v) for channel in array for v in channel.ravel()[inside])
+
+
+def _refuse_mixtures(facts: list[CaseFacts]) -> None:
+    kinds = {f.kind for f in facts}
+    if len(kinds) > 1:
+        first = {kind: next(f.id for f in facts if f.kind == kind) for kind in kinds}
+        raise DataError(f"pictures and volumes are mixed in one dataset: {first}. Keep them in two folders.")
+    channels = {f.channels: f.id for f in facts}
+    if kinds == {"volume"} and len(channels) > 1:
+        shown = ", ".join(f"{case} has {n}" for n, case in sorted(channels.items()))
+        raise DataError(f"the cases differ in channels: {shown}. Every case needs the same channels.")

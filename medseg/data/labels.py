@@ -1,0 +1,181 @@
+"""Label maps: the values in files, their names, and the classes a network learns.
+
+Three numberings meet here. A **value** is what a file holds (0, 255, 17…). A **class** is a network's
+output, 0…K-1, in the order the names are listed. A **code** is what the cache holds: class + 1, so that 0
+is "ignored" and padding or rotating zeros in never invents a class.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, model_validator
+
+from medseg.errors import ConfigError, DataError
+from medseg.geometry import Array
+from medseg.spec import Spec
+from medseg.task import Activation
+
+IGNORED_CODE = 0
+
+
+def _values(value: object) -> object:
+    return (value,) if isinstance(value, int) else value
+
+
+Values = Annotated[tuple[int, ...], BeforeValidator(_values), Field(min_length=1)]
+
+
+class Labels(Spec):
+    """Names and values of a dataset's labels.
+
+    Attributes:
+        names: name → value, or values that are merged into one class; the first is written on output.
+            The first name is class 0, the background.
+        ignore_value: the value of voxels nobody labelled; they count in no loss and no metric.
+        collapse_instances: every value other than the background's (and ``ignore_value``) is foreground;
+            ``names`` then has two entries.
+        regions: name → names of labels it unites; regions may overlap and are trained with ``sigmoid``. On
+            output they are painted in this order, each with the value of a label no later region holds.
+    """
+
+    names: dict[str, Values] = Field(min_length=2)
+    ignore_value: int | None = None
+    collapse_instances: bool = False
+    regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Labels:
+        values = [v for group in self.names.values() for v in group]
+        if len(set(values)) != len(values):
+            twice = sorted({v for v in values if values.count(v) > 1})
+            raise ValueError(f"the values {twice} stand under more than one name")
+        if self.ignore_value in values:
+            raise ValueError(f"the ignore value {self.ignore_value} is also the value of a label")
+        if self.collapse_instances and len(self.names) != 2:
+            raise ValueError("collapsing instances leaves two labels, e.g. {background: 0, nucleus: 1}")
+        for region, members in self.regions.items():
+            unknown = sorted(set(members) - set(self.names))
+            if unknown or not members:
+                raise ValueError(f"region {region!r} names {unknown or 'no labels'}; known: {list(self.names)}")
+        _ = self.painted_values
+        return self
+
+    @property
+    def activation(self) -> Activation:
+        """``sigmoid`` where regions are learnt, else ``softmax``."""
+        return "sigmoid" if self.regions else "softmax"
+
+    @property
+    def num_classes(self) -> int:
+        """Channels of the logits: regions if there are any, else the labels, background included."""
+        return len(self.regions) or len(self.names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each channel of the logits."""
+        return tuple(self.regions or self.names)
+
+    @property
+    def evaluated(self) -> dict[str, tuple[int, ...]]:
+        """What metrics are computed of: name → values, without the background; regions if there are any."""
+        if self.regions:
+            return {r: tuple(v for m in ms for v in self.names[m]) for r, ms in self.regions.items()}
+        return dict(list(self.names.items())[1:])
+
+    @cached_property
+    def output_values(self) -> tuple[int, ...]:
+        """The value written for each class."""
+        return tuple(values[0] for values in self.names.values())
+
+    @cached_property
+    def painted_values(self) -> tuple[int, ...]:
+        """The value each region is painted with, in painting order."""
+        painted: list[int] = []
+        order = list(self.regions.items())
+        for i, (region, members) in enumerate(order):
+            later = {m for _, others in order[i + 1 :] for m in others}
+            own = [m for m in members if m not in later]
+            if not own:
+                raise ValueError(
+                    f"region {region!r} lies within the regions listed after it, so painting them would hide "
+                    "it. List the regions from the largest to the smallest."
+                )
+            painted.append(self.names[own[0]][0])
+        return tuple(painted)
+
+    @cached_property
+    def region_table(self) -> NDArray[np.bool_]:
+        """(regions, labels): whether a region holds a label."""
+        return np.array([[n in members for n in self.names] for members in self.regions.values()], dtype=bool)
+
+    def encode(self, values: Array, where: str) -> Array:
+        """Turn a label map of file values into codes (class + 1, 0 ignored), uint8 or uint16.
+
+        Raises: DataError naming ``where`` and the values nobody named.
+        """
+        dtype = np.uint8 if len(self.names) < 255 else np.uint16
+        present = np.unique(values)
+        code_of = {v: i + 1 for i, group in enumerate(self.names.values()) for v in group}
+        if self.ignore_value is not None:
+            code_of[self.ignore_value] = IGNORED_CODE
+        if self.collapse_instances:
+            code_of |= {int(v): 2 for v in present if int(v) not in code_of}
+        unnamed = [int(v) for v in present if int(v) not in code_of]
+        if unnamed:
+            raise DataError(f"{where}: {describe_unnamed(unnamed, self)}")
+        table = np.array([code_of[int(v)] for v in present], dtype=dtype)
+        return table[np.searchsorted(present, values)]
+
+    def decode(self, classes: Array) -> Array:
+        """Turn a map of classes (*S) into file values, in the smallest integer type that holds them."""
+        table = np.array(self.output_values)
+        return table.astype(smallest_integer(self.output_values))[classes]
+
+    def paint(self, regions: Array) -> Array:
+        """Paint (regions, *S) masks into one label map of file values, in the order they are listed."""
+        background = self.output_values[0]
+        painted = np.full(regions.shape[1:], background, smallest_integer((background, *self.painted_values)))
+        for mask, value in zip(regions, self.painted_values, strict=True):
+            painted[mask] = value
+        return painted
+
+
+def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:
+    """The smallest integer type that holds all ``values``."""
+    return np.result_type(np.min_scalar_type(max(values)), np.min_scalar_type(min(values)))
+
+
+def describe_unnamed(unnamed: list[int], labels: Labels) -> str:
+    """The message for label values without a name."""
+    shown = ", ".join(map(str, unnamed[:10])) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else "")
+    known = ", ".join(f"{name} = {'/'.join(map(str, vs))}" for name, vs in labels.names.items())
+    hint = "name them under data.labels, or set data.ignore_value"
+    if len(unnamed) > 10:
+        hint += "; if they number instances, set data.instances=foreground"
+    return f"label values nobody named: {shown}. Known: {known}. Way out: {hint}."
+
+
+def guess_labels(values: set[int], *, most: int = 64) -> Labels:
+    """Names for values found in label files when the user gave none.
+
+    One value beside the lowest is ``foreground``; more are ``label_<value>``.
+    Raises: ConfigError if there are more than ``most`` (they probably number instances).
+    """
+    if len(values) < 2:
+        raise ConfigError(
+            f"the label files hold only the value {sorted(values)}: nothing to learn. "
+            "Are they the right files? Otherwise name the labels under data.labels."
+        )
+    if len(values) > most:
+        raise ConfigError(
+            f"the label files hold {len(values)} different values; if they number instances, set "
+            "data.instances=foreground, else name them under data.labels."
+        )
+    background, *others = sorted(values, key=lambda v: (v != 0, v))
+    if len(others) == 1:
+        return Labels(names={"background": (background,), "foreground": (others[0],)})
+    return Labels(names={"background": (background,)} | {f"label_{v}": (v,) for v in others})

@@ -1,0 +1,133 @@
+"""Intensity normalisation: each scheme is one Spec that computes (C, *S) → (C, *S) float32."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from medseg.geometry import Array
+from medseg.spec import Spec
+
+_EPSILON = 1e-8
+
+
+class ZScore(Spec):
+    """Each channel to mean 0 and standard deviation 1 over all its voxels."""
+
+    name: Literal["zscore"] = "zscore"
+
+    def __call__(self, array: Array) -> Array:
+        """Normalise; a constant channel becomes 0."""
+        return np.stack([_standardise(c, c) for c in array])
+
+
+class ZScoreNonzero(Spec):
+    """As ``zscore``, over the voxels that are not exactly 0, which stay 0 (skull-stripped scans)."""
+
+    name: Literal["zscore_nonzero"] = "zscore_nonzero"
+
+    def __call__(self, array: Array) -> Array:
+        """Normalise; a channel of zeros stays 0."""
+        return np.stack([np.where(c != 0, _standardise(c, c[c != 0]), np.float32(0)) for c in array])
+
+
+class CT(Spec):
+    """Hounsfield units clipped to a window, then standardised with the dataset's foreground statistics.
+
+    Numbers left out are taken from the training cases' foreground: its 0.5 and 99.5 percentiles, mean and
+    standard deviation (the scheme of Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+    """
+
+    name: Literal["ct"] = "ct"
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = Field(None, gt=0)
+
+    def fitted(self, foreground: Array) -> CT:
+        """Fill in the numbers left out from a sample of foreground intensities (N,)."""
+        low = self.low if self.low is not None else float(np.percentile(foreground, 0.5))
+        high = self.high if self.high is not None else float(np.percentile(foreground, 99.5))
+        clipped = np.clip(foreground, low, high)
+        mean = self.mean if self.mean is not None else float(clipped.mean())
+        std = self.std if self.std is not None else max(float(clipped.std()), _EPSILON)
+        return CT(low=low, high=high, mean=mean, std=std)
+
+    def __call__(self, array: Array) -> Array:
+        """Clip and standardise; call :meth:`fitted` first if a number is missing."""
+        if self.low is None or self.high is None or self.mean is None or self.std is None:
+            raise ValueError("ct normalisation needs low, high, mean and std: fit it on the training cases")
+        clipped = np.clip(array.astype(np.float32), self.low, self.high)
+        return ((clipped - self.mean) / self.std).astype(np.float32)
+
+
+class Percentile(Spec):
+    """Each channel's ``low`` and ``high`` percentiles to 0 and 1, clipped beyond."""
+
+    name: Literal["percentile"] = "percentile"
+    low: float = Field(0.5, ge=0, lt=100)
+    high: float = Field(99.5, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Percentile:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+    def __call__(self, array: Array) -> Array:
+        """Rescale and clip; a constant channel becomes 0."""
+        return np.stack([_rescale(c, *np.percentile(c, (self.low, self.high))) for c in array])
+
+
+class Range(Spec):
+    """A fixed range of intensities to 0…1, clipped beyond (8-bit pictures: 0 to 255)."""
+
+    name: Literal["range"] = "range"
+    low: float = 0.0
+    high: float = 255.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
+
+    def __call__(self, array: Array) -> Array:
+        """Rescale and clip."""
+        return np.stack([_rescale(c, self.low, self.high) for c in array])
+
+
+class ImageNet(Spec):
+    """8-bit RGB to 0…1, then standardised with ImageNet's statistics (Russakovsky et al. 2015)."""
+
+    name: Literal["imagenet"] = "imagenet"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __call__(self, array: Array) -> Array:
+        """Standardise three channels of 0…255."""
+        if len(array) != 3:
+            raise ValueError(f"imagenet normalisation needs 3 channels, got {len(array)}")
+        shape = (3,) + (1,) * (array.ndim - 1)
+        mean, std = (np.array(v, dtype=np.float32).reshape(shape) for v in (self.mean, self.std))
+        return ((array.astype(np.float32) / 255 - mean) / std).astype(np.float32)
+
+
+NormaliseConfig = Annotated[
+    ZScore | ZScoreNonzero | CT | Percentile | Range | ImageNet, Field(discriminator="name")
+]
+
+
+def _standardise(channel: Array, over: Array) -> Array:
+    if over.size == 0:
+        return np.zeros(channel.shape, dtype=np.float32)
+    mean, std = over.mean(dtype=np.float64), over.std(dtype=np.float64)
+    return ((channel - mean) / max(std, _EPSILON)).astype(np.float32)
+
+
+def _rescale(channel: Array, low: float, high: float) -> Array:
+    if high <= low:
+        return np.zeros(channel.shape, dtype=np.float32)
+    return np.clip((channel.astype(np.float32) - low) / (high - low), 0, 1).astype(np.float32)

@@ -1,0 +1,112 @@
+"""From a scan's own grid to the grid a network works on, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms.spatial.array import SpatialResample
+from pydantic import Field
+
+from medseg.data.normalise import NormaliseConfig, ZScore
+from medseg.data.readers import as_channels
+from medseg.data.scans import Scan, check_finite
+from medseg.errors import DataError
+from medseg.geometry import Array, Grid, from_ras, resampled_grid, same_spacing, to_ras
+from medseg.spec import Spec
+
+
+class PreprocessConfig(Spec):
+    """How a scan becomes a network's input.
+
+    Attributes:
+        orientation: ``RAS`` turns volumes so that their axes run to the right, anterior and superior;
+            ``native`` keeps the file's own axis order.
+        spacing: mm along each axis after orientation; none keeps each scan's own.
+        normalise: the intensity scheme.
+    """
+
+    orientation: Literal["RAS", "native"] = "RAS"
+    spacing: tuple[float, ...] | None = Field(None, min_length=2, max_length=3)
+    normalise: NormaliseConfig = ZScore()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network's input (C, *S) float32, and the two grids it stands between.
+
+    Attributes:
+        array: the voxels.
+        grid: the grid of ``array``.
+        turned: the scan's grid after orientation, before resampling.
+    """
+
+    array: Array
+    grid: Grid
+    turned: Grid
+
+
+def prepare_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepared:
+    """Check, orient, resample (linear) and normalise a scan.
+
+    Raises: DataError if it has non-finite voxels or the wrong number of channels or axes.
+    """
+    check_finite(scan)
+    array, turned = _turn(as_channels(scan, channels), scan, config)
+    grid = _target(turned, config, scan)
+    if grid is not turned:
+        array = resample(array.astype(np.float32), turned, grid, "bilinear")
+    return Prepared(np.ascontiguousarray(config.normalise(array)), grid, turned)
+
+
+def prepare_label(label_map: Array, scan: Scan, config: PreprocessConfig) -> Array:
+    """Bring a map of codes (*S) on ``scan``'s grid to the network's grid, by nearest neighbour."""
+    array, turned = _turn(label_map[None], scan, config)
+    grid = _target(turned, config, scan)
+    if grid is not turned:
+        array = resample(array, turned, grid, "nearest")
+    return np.ascontiguousarray(array[0])
+
+
+def restore(array: Array, prepared: Prepared, scan: Scan, config: PreprocessConfig) -> Array:
+    """Bring (K, *S) probabilities or logits on the network's grid back to the scan's own grid (linear)."""
+    if prepared.grid is not prepared.turned:
+        array = resample(array, prepared.grid, prepared.turned, "bilinear")
+    if scan.kind == "picture" or config.orientation == "native":
+        return array
+    return from_ras(array, scan.grid)
+
+
+def resample(array: Array, source: Grid, target: Grid, mode: Literal["bilinear", "nearest"]) -> Array:
+    """Resample (C, *S) voxels from one grid to another, both along the same axes, edges extended.
+
+    The type of ``array`` is kept.
+    """
+    tensor = MetaTensor(
+        torch.from_numpy(np.ascontiguousarray(array)).float(), affine=torch.from_numpy(source.affine)
+    )
+    move = SpatialResample(mode=mode, padding_mode="border", align_corners=True, dtype=torch.float32)
+    moved: Any = move(tensor, dst_affine=torch.from_numpy(target.affine), spatial_size=target.shape)
+    return moved.as_tensor().numpy().astype(array.dtype)
+
+
+def _turn(array: Array, scan: Scan, config: PreprocessConfig) -> tuple[Array, Grid]:
+    if scan.kind == "picture" or config.orientation == "native":
+        return array, scan.grid
+    turned, affine = to_ras(array, scan.grid.affine)
+    return turned, Grid(turned.shape[1:], affine)
+
+
+def _target(turned: Grid, config: PreprocessConfig, scan: Scan) -> Grid:
+    if config.spacing is None:
+        return turned
+    if len(config.spacing) != len(turned.shape):
+        raise DataError(
+            f"{scan.path}: has {len(turned.shape)} axes, preprocess.spacing has {len(config.spacing)} numbers"
+        )
+    if same_spacing(turned.spacing, config.spacing):
+        return turned
+    return resampled_grid(turned, config.spacing)

@@ -1,0 +1,229 @@
+"""Readers and writers of image files. Adding a format is one class here and one line in ``READERS``."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (the library's own convention)
+import tifffile
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from PIL import Image, UnidentifiedImageError
+
+from medseg.data.scans import Kind, Scan
+from medseg.errors import DataError, GeometryError
+from medseg.geometry import Array, Grid
+
+_BROKEN = (OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError,
+           UnidentifiedImageError, SyntaxError, struct.error, tifffile.TiffFileError)  # fmt: skip
+
+
+class Reader(Protocol):
+    """One file format."""
+
+    suffixes: tuple[str, ...]
+    kind: Kind
+    output_suffix: str
+
+    def read(self, path: Path) -> Scan:
+        """Read a whole file; any exception in ``_BROKEN`` means a damaged file."""
+        ...
+
+    def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
+        """Write an integer label map (*S) on exactly the grid of ``like``."""
+        ...
+
+
+class NiftiReader:
+    """NIfTI-1 and -2 volumes, plain or gzipped: 3D, or 4D with channels last."""
+
+    suffixes = (".nii.gz", ".nii")
+    kind: Kind = "volume"
+    output_suffix = ".nii.gz"
+
+    def read(self, path: Path) -> Scan:
+        """Read voxels with the header's scaling applied, and the affine nibabel chooses (sform first)."""
+        image: Any = nib.load(path)
+        if not isinstance(image, SpatialImage) or image.get_data_dtype().kind not in "iuf":
+            raise DataError(f"{path}: voxels of type {image.get_data_dtype()} are no grey values")
+        shape = image.shape
+        if len(shape) < 3 or any(n == 0 for n in shape) or len(shape) > 4:
+            raise DataError(f"{path}: expected 3 axes, or 4 with channels last; the file's shape is {shape}")
+        affine = np.asarray(image.affine, dtype=np.float64)
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise GeometryError(f"{path}: the affine is not invertible: {affine.tolist()}. Repair the header.")
+        voxels = np.asanyarray(image.dataobj)
+        array = voxels[None] if voxels.ndim == 3 else np.moveaxis(voxels, 3, 0)
+        return Scan(array, Grid(tuple(shape[:3]), affine), self.kind, path, image.header)
+
+    def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
+        """Write with the input's header: affine, qform and sform codes and units stay as they are."""
+        save_nifti(path, label_map, like)
+
+
+def save_nifti(path: Path, volume: Array, like: Scan) -> None:
+    """Write (X, Y, Z) or (X, Y, Z, C) voxels on exactly the grid of ``like``, a NIfTI scan."""
+    header = like.header.copy()
+    header.set_data_dtype(volume.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0
+    header["descrip"] = b"medseg"
+    header["intent_code"] = 0
+    header.extensions.clear()
+    image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    if volume.ndim == 3 and like.header["dim"][0] == 4 and like.header["dim"][4] == 1:
+        volume = volume[..., None]  # the input's singleton axis
+    nib.save(image_class(volume, None, header), path)
+
+
+class PictureReader:
+    """PNG, JPG and BMP pictures: grey, RGB or RGBA, 8 or 16 bit; palette pictures by their index."""
+
+    suffixes = (".png", ".jpg", ".jpeg", ".bmp")
+    kind: Kind = "picture"
+    output_suffix = ".png"
+
+    def read(self, path: Path) -> Scan:
+        """Read (C, H, W); the stored pixel grid is kept (an EXIF rotation is not applied)."""
+        with Image.open(path) as picture:
+            if picture.mode == "RGB" and _png_bit_depth(path) == 16:  # Pillow would cut it to 8 bit
+                pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            elif picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+                pixels = np.asarray(picture.convert("RGB"))
+            else:
+                pixels = np.asarray(picture)
+            palette = picture.getpalette("RGB") if picture.mode == "P" else None
+        return _picture_scan(pixels, path, palette)
+
+    def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
+        """Write a palette PNG of label values, or 16-bit grey where a value exceeds 255."""
+        picture = Image.fromarray(label_map)
+        if label_map.dtype == np.uint8 and colours is not None:
+            picture.putpalette(colours.astype(np.uint8).tobytes())  # turns L into P, indices kept
+        picture.save(path, format="PNG")
+
+
+class TiffReader(PictureReader):
+    """Single-page TIFF pictures: grey, RGB or RGBA, 8, 16 or 32 bit, any compression tifffile reads."""
+
+    suffixes = (".tif", ".tiff")
+
+    def read(self, path: Path) -> Scan:
+        """Read (C, H, W)."""
+        with tifffile.TiffFile(path) as tiff:
+            if len(tiff.pages) != 1:
+                raise DataError(f"{path}: a picture has one page, this TIFF has {len(tiff.pages)}")
+            page: Any = tiff.pages[0]
+            pixels = page.asarray()
+            if pixels.ndim == 3 and page.planarconfig == 2:  # channels stored plane by plane
+                pixels = np.moveaxis(pixels, 0, -1)
+        return _picture_scan(pixels, path, None)
+
+
+READERS: tuple[Reader, ...] = (NiftiReader(), PictureReader(), TiffReader())
+
+
+def reader_for(path: Path) -> Reader:
+    """The reader of a file, by its name.
+
+    Raises: DataError if no reader knows the suffix.
+    """
+    for reader in READERS:
+        if path.name.lower().endswith(reader.suffixes):
+            return reader
+    known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
+    raise DataError(f"{path}: no reader for this kind of file. Known: {known}")
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file's name has a suffix medseg reads; hidden files have none."""
+    suffixes = tuple(suffix for reader in READERS for suffix in reader.suffixes)
+    return not path.name.startswith(".") and path.name.lower().endswith(suffixes)
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without the suffix of its format (``a.b.nii.gz`` → ``a.b``)."""
+    for reader in READERS:
+        for suffix in reader.suffixes:
+            if path.name.lower().endswith(suffix):
+                return path.name[: -len(suffix)]
+    return path.stem
+
+
+def read_scan(path: Path) -> Scan:
+    """Read an image file.
+
+    Raises: DataError naming the file if it is missing, empty, truncated, damaged or of no known format;
+    GeometryError if its affine cannot be inverted.
+    """
+    path = Path(path)
+    reader = reader_for(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty (0 bytes). Copy it again from its source.")
+    try:
+        return reader.read(path)
+    except DataError:
+        raise
+    except MemoryError as error:
+        raise DataError(f"{path}: its header asks for more memory than there is; is it damaged?") from error
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: cannot be read, truncated or damaged ({reason}). "
+                        "Copy it again from its source.") from error  # fmt: skip
+
+
+def _picture_scan(pixels: Array, path: Path, palette: list[int] | None) -> Scan:
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
+        raise DataError(f"{path}: expected grey, RGB or RGBA pixels (H, W[, 3 or 4]), got {pixels.shape}")
+    array = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    if len(array) == 2:
+        array = array[:1]  # grey with alpha
+    return Scan(array, Grid.picture(*array.shape[1:]), "picture", path, palette)
+
+
+def _png_bit_depth(path: Path) -> int:
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    return head[24] if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 else 8
+
+
+def as_channels(scan: Scan, channels: int) -> Array:
+    """The scan's voxels (C, *S) with the number of channels asked for.
+
+    Pictures are converted: palette and grey to RGB by repetition, RGBA to RGB by dropping alpha, RGB to
+    grey by its luminance (Rec. 601). Volumes must have the right number already.
+    Raises: DataError if they cannot be converted.
+    """
+    array = scan.array
+    if scan.kind == "picture":
+        if isinstance(scan.header, list):  # a palette picture: its colours are the image
+            table = np.zeros((256, 3), dtype=np.uint8)
+            colours = np.array(scan.header, dtype=np.uint8).reshape(-1, 3)
+            table[: len(colours)] = colours
+            array = np.moveaxis(table[array[0]], -1, 0)
+        array = array[:3] if len(array) == 4 else array
+        if len(array) == 1 and channels == 3:
+            array = np.repeat(array, 3, axis=0)
+        elif len(array) == 3 and channels == 1:
+            grey = np.tensordot([0.299, 0.587, 0.114], array.astype(np.float32), axes=1)
+            array = grey[None].astype(np.float32)
+    if len(array) != channels:
+        raise DataError(f"{scan.path}: has {len(array)} channels, expected {channels}")
+    return array
+
+
+def picture_channels(scan: Scan) -> int:
+    """How many channels a scan has as an image: alpha does not count, a palette is colour."""
+    if scan.kind == "picture":
+        return 3 if isinstance(scan.header, list) or len(scan.array) >= 3 else 1
+    return len(scan.array)

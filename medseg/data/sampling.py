@@ -1,0 +1,224 @@
+"""Which patch comes next: every draw of a sample follows from (seed, epoch, position) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from monai.data.dataloader import DataLoader
+from pydantic import Field
+from torch.utils.data import Dataset, Sampler
+
+from medseg.balance import class_weights_from_counts
+from medseg.data.augment import AugmentConfig, Augmenter
+from medseg.data.cache import CachedCase
+from medseg.errors import ConfigError, DataError
+from medseg.geometry import Array
+from medseg.spec import Spec
+
+Balance = Literal["uniform", "inverse", "sqrt", "effective"]
+
+
+class SamplingConfig(Spec):
+    """How patches are drawn.
+
+    Attributes:
+        patch_size: voxels along each axis of the preprocessed grid.
+        forced_share: share of the patches that hold a drawn class; the others lie anywhere.
+        balance: how often each class is drawn for those: ``uniform``, or by the inverse, the inverse square
+            root or the effective number of its voxels, or a weight for each name.
+        include_background: whether the background is among the classes drawn.
+    """
+
+    patch_size: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=2, max_length=3)
+    forced_share: float = Field(1 / 3, ge=0, le=1)
+    balance: Balance | dict[str, float] = "uniform"
+    include_background: bool = False
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where one sample comes from: the case, the class it was drawn for (or none), and the random source."""
+
+    case: int
+    cls: int | None
+    rng: np.random.Generator
+
+
+class PatchPlan:
+    """Decides case and class of each sample.
+
+    In an epoch, positions forced to a class are spread evenly; each draws its class from the balance and
+    then one of the cases that hold it, so cases with rare classes are seen more often. The other positions
+    go through all cases in a new order each time round.
+    """
+
+    def __init__(self, cases: list[CachedCase], names: tuple[str, ...], config: SamplingConfig, seed: int):
+        if not cases:
+            raise DataError("there are no cases to draw patches from")
+        self.seed = seed
+        self.config = config
+        self.count = len(cases)
+        self.class_probabilities = class_probabilities(cases, names, config)
+        self.holders = [
+            np.array([i for i, case in enumerate(cases) if case.counts[k + 1]]) for k in range(len(names))
+        ]
+
+    def draw(self, epoch: int, position: int) -> Draw:
+        """The draw of one position of one epoch."""
+        rng = np.random.default_rng([self.seed, epoch, position])
+        before, after = (int((position + i) * self.config.forced_share + 1e-9) for i in (0, 1))
+        if after > before and self.class_probabilities.any():
+            cls = int(rng.choice(len(self.class_probabilities), p=self.class_probabilities))
+            return Draw(int(rng.choice(self.holders[cls])), cls, rng)
+        turn, place = divmod(position - before, self.count)
+        order = np.random.default_rng([self.seed, epoch, turn, 1]).permutation(self.count)
+        return Draw(int(order[place]), None, rng)
+
+
+def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config: SamplingConfig) -> Array:
+    """(K,) float64: how often each class is drawn; 0 for classes no case holds.
+
+    Raises: ConfigError if ``balance`` names a label that does not exist or gives no positive weight.
+    """
+    counts = np.sum([case.counts[1:] for case in cases], axis=0)
+    if isinstance(config.balance, dict):
+        unknown = sorted(set(config.balance) - set(names))
+        if unknown or min(config.balance.values(), default=0) < 0:
+            raise ConfigError(
+                f"sampling.balance: expected weights ≥ 0 for {list(names)}, got {config.balance}"
+            )
+        weights = np.array([config.balance.get(name, 0.0) for name in names])
+    elif config.balance == "uniform":
+        weights = np.ones(len(names))
+    else:
+        weights = np.array(class_weights_from_counts(counts.tolist(), config.balance))
+    weights = np.where(counts > 0, weights, 0.0)
+    if not config.include_background:
+        weights[0] = 0.0
+    total = weights.sum()
+    return weights / total if total > 0 else weights
+
+
+class PatchDataset(Dataset[dict[str, torch.Tensor]]):
+    """Patches of cached cases, addressed by ``epoch * length + position``.
+
+    A sample is ``image`` (C, *P) float32 and ``label`` (1, *P) int16 classes, -1 ignored.
+    """
+
+    def __init__(
+        self,
+        cases: list[CachedCase],
+        plan: PatchPlan,
+        augment: AugmentConfig,
+        length: int,
+    ) -> None:
+        self.cases = cases
+        self.plan = plan
+        self.length = length
+        self.patch_size = plan.config.patch_size
+        self.augmenter = Augmenter(augment, len(self.patch_size))
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """The sample at one address."""
+        with _one_thread():
+            return self._sample(self.plan.draw(*divmod(index, self.length)))
+
+    def _sample(self, draw: Draw) -> dict[str, torch.Tensor]:
+        case = self.cases[draw.case]
+        motion = self.augmenter.draw_motion(draw.rng, case.spacing)
+        origin = self._origin(case, draw)
+        reach = motion.reach(self.patch_size)
+        image = torch.from_numpy(crop(case.image, origin, self.patch_size, reach))
+        codes = torch.from_numpy(crop(case.label[None], origin, self.patch_size, reach).astype(np.int16))
+        image, codes = self.augmenter.move(image, codes, motion, self.patch_size)
+        return {"image": self.augmenter.change(image, draw.rng), "label": codes.contiguous() - 1}
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return self.length
+
+    def _origin(self, case: CachedCase, draw: Draw) -> tuple[int, ...]:
+        """The first voxel of the patch: it holds the drawn voxel in its middle half, or lies anywhere."""
+        voxel = None if draw.cls is None else case.draw_voxel(draw.cls, draw.rng)
+        origin: list[int] = []
+        for axis, (size, patch) in enumerate(zip(case.shape, self.patch_size, strict=True)):
+            if size <= patch:
+                origin.append(-((patch - size) // 2))
+                continue
+            low, high = 0, size - patch
+            if voxel is not None:
+                margin = patch // 4
+                low = min(max(voxel[axis] - (patch - 1 - margin), 0), high)
+                high = max(min(voxel[axis] - margin, high), low)
+            origin.append(int(draw.rng.integers(low, high + 1)))
+        return tuple(origin)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute as a worker process does: sums over several threads round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def crop(array: Array, origin: tuple[int, ...], patch: tuple[int, ...], reach: tuple[int, ...]) -> Array:
+    """Cut (C, *R) out of (C, *S): a region of size ``reach`` about the centre of the patch at ``origin``.
+
+    What lies outside the array is 0.
+    """
+    starts = [o + p // 2 - r // 2 for o, p, r in zip(origin, patch, reach, strict=True)]
+    inside = tuple(
+        slice(max(s, 0), max(min(s + r, n), 0)) for s, r, n in zip(starts, reach, array.shape[1:], strict=True)
+    )
+    piece = np.array(array[(slice(None), *inside)])
+    if piece.shape[1:] == tuple(reach):
+        return piece
+    out = np.zeros((len(array), *reach), dtype=array.dtype)
+    place = tuple(
+        slice(i.start - s, i.start - s + n) for i, s, n in zip(inside, starts, piece.shape[1:], strict=True)
+    )
+    out[(slice(None), *place)] = piece
+    return out
+
+
+class Addresses(Sampler[list[int]]):
+    """Batches of sample addresses from global batch ``start`` up to ``stop``."""
+
+    def __init__(self, batch_size: int, start: int, stop: int) -> None:
+        self.batch_size, self.start, self.stop = batch_size, start, stop
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Each batch's addresses, in order."""
+        for batch in range(self.start, self.stop):
+            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
+
+    def __len__(self) -> int:
+        """Batches left."""
+        return self.stop - self.start
+
+
+def patch_loader(
+    dataset: PatchDataset, *, batch_size: int, start: int, stop: int, workers: int, pin_memory: bool = False
+) -> DataLoader:
+    """Batches ``start`` to ``stop`` (counted over the whole training) of a patch dataset.
+
+    The global random state is neither read nor moved, so a training resumed at ``start`` sees the same.
+    """
+    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    return DataLoader(
+        dataset,
+        batch_sampler=Addresses(batch_size, start, stop),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )

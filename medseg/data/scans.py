@@ -1,0 +1,83 @@
+"""A scan in memory: its voxels, the grid they lie on, and what is needed to write a label map beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from medseg.errors import DataError
+from medseg.geometry import Array, Grid
+
+Kind = Literal["volume", "picture"]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Voxels as they are in the file, with their grid.
+
+    Attributes:
+        array: (C, *S), of the file's own type.
+        grid: spatial shape and affine.
+        kind: ``volume`` (3D, mm) or ``picture`` (2D, pixels).
+        path: the file it was read from.
+        header: the file's own header, kept so that a label map can be written on exactly its grid.
+    """
+
+    array: Array
+    grid: Grid
+    kind: Kind
+    path: Path
+    header: Any = field(default=None, repr=False)
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for pictures, 3 for volumes."""
+        return len(self.grid.shape)
+
+
+def check_finite(scan: Scan) -> None:
+    """Refuse a scan with NaN or infinite voxels.
+
+    Raises: DataError naming the file, how many voxels, and where the first one is.
+    """
+    if not np.issubdtype(scan.array.dtype, np.floating):
+        return
+    bad = ~np.isfinite(scan.array)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0][1:])
+        raise DataError(
+            f"{scan.path}: {int(bad.sum())} voxels are NaN or infinite, the first at {first}. "
+            "Replace them (for example with the scan's minimum) and try again."
+        )
+
+
+def as_label_map(scan: Scan) -> Array:
+    """The scan's voxels as an integer label map (*S).
+
+    Raises: DataError if it has several channels that differ, or values that are not whole numbers.
+    """
+    array = scan.array
+    if len(array) == 4 and scan.kind == "picture":
+        array = array[:3]  # a mask saved with an alpha channel
+    if len(array) > 1:
+        if not all(np.array_equal(array[0], channel) for channel in array[1:]):
+            raise DataError(
+                f"{scan.path}: a label map has one channel, this file has {len(array)} different ones. "
+                "Save it as one channel of label values (PNG: grey or palette)."
+            )
+        array = array[:1]
+    values = array[0]
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if np.issubdtype(values.dtype, np.integer):
+        return values
+    rounded = np.rint(values)
+    if not np.array_equal(rounded, values):
+        raise DataError(
+            f"{scan.path}: label values must be whole numbers, found {values[rounded != values].flat[0]:.6g}. "
+            "Was the label map interpolated? Resample it with nearest neighbour."
+        )
+    return rounded.astype(np.int64)

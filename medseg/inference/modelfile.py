@@ -1,0 +1,137 @@
+"""``model.safetensors``: a network's weights with all that is needed to use them, in one safe file.
+
+The metadata hold a JSON header and a SHA-256 over header and tensors. Nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from medseg.config import InferenceConfig
+from medseg.data.labels import Labels
+from medseg.data.preprocess import PreprocessConfig
+from medseg.errors import ModelFileError
+from medseg.files import write_atomic
+from medseg.models import ModelConfig
+from medseg.spec import Spec
+from medseg.task import Task
+
+FORMAT_VERSION = 1
+_HEADER, _DIGEST = "medseg", "sha256"
+
+
+class ModelHeader(Spec):
+    """What a model file says about its weights.
+
+    Attributes:
+        spatial_dims, channels: of the images it takes.
+        labels: what it finds.
+        preprocess: with every number fitted.
+        inference: the window, its size given.
+        model: the network.
+        training: a summary: version, split sizes, score, seed; free of paths and identities.
+    """
+
+    format: Literal["medseg-model"] = "medseg-model"
+    format_version: int = FORMAT_VERSION
+    medseg_version: str = Field(default_factory=lambda: version("medseg"))
+    spatial_dims: Literal[2, 3]
+    channels: int
+    labels: Labels
+    preprocess: PreprocessConfig
+    inference: InferenceConfig
+    model: ModelConfig
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """What the network is built for."""
+        return Task(self.spatial_dims, self.channels, self.labels.num_classes, self.labels.activation)
+
+
+def save_model(path: Path, header: ModelHeader, state: dict[str, torch.Tensor]) -> str:
+    """Write a model file atomically; returns its digest."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    text = header.model_dump_json()
+    digest = _digest(text, tensors)
+    with write_atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={_HEADER: text, _DIGEST: digest})
+    return digest
+
+
+def load_model(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor], str]:
+    """Read and verify a model file: header, tensors, digest.
+
+    Raises: ModelFileError if the file is missing, foreign, truncated, changed since it was written, or of
+    a newer format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(
+            f"{path}: cannot be read as a model file, truncated or not a safetensors file ({error}). "
+            "Copy it again from its source."
+        ) from error
+    if _HEADER not in metadata or _DIGEST not in metadata:
+        raise ModelFileError(f"{path}: a safetensors file, but not one that medseg wrote (it has no header)")
+    if _digest(metadata[_HEADER], tensors) != metadata[_DIGEST]:
+        raise ModelFileError(
+            f"{path}: its SHA-256 does not match: the file was changed or damaged after it was written. "
+            "Copy it again from its source."
+        )
+    return _parse(path, metadata[_HEADER]), tensors, metadata[_DIGEST]
+
+
+def find_model_file(path: Path) -> Path:
+    """The model file of a run folder, or the file itself.
+
+    Raises: ModelFileError if there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        inside = path / "model.safetensors"
+        if not inside.is_file():
+            state = "its training has not ended yet" if (path / "checkpoints").is_dir() else "not a run folder"
+            raise ModelFileError(f"{path}: holds no model.safetensors ({state})")
+        return inside
+    return path
+
+
+def _parse(path: Path, text: str) -> ModelHeader:
+    try:
+        header = ModelHeader.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelFileError(
+            f"{path}: its header is of another version of medseg than this one ({version('medseg')}): "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Use the version that wrote it."
+        ) from error
+    if header.format_version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: format version {header.format_version}, this medseg reads up to {FORMAT_VERSION}. "
+            "Update medseg."
+        )
+    return header
+
+
+def _digest(header: str, tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""``Predictor``: a model file, ready to turn scans into label maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from medseg.data.preprocess import prepare_image, restore
+from medseg.data.readers import read_scan
+from medseg.data.scans import Scan
+from medseg.device import Precision, choose_device, mixed_precision
+from medseg.errors import DataError, ModelFileError
+from medseg.geometry import Array
+from medseg.inference.modelfile import ModelHeader, find_model_file, load_model
+from medseg.inference.window import probabilities_of, window_logits
+from medseg.models import InjectedConfig
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one scan, on exactly the scan's grid.
+
+    Attributes:
+        label_map: (*S) label values as in the training's files, smallest integer type.
+        probabilities: (K, *S) float32 of each class (or region), if asked for.
+        scan: the input.
+    """
+
+    label_map: Array
+    probabilities: Array | None
+    scan: Scan
+
+
+class Predictor:
+    """A trained network with its preprocessing and labels, from a run folder or a model file.
+
+    ``model`` is the network itself where the file was trained with one given from Python.
+    Raises: ModelFileError if the file is missing, damaged, or needs a network that was not given.
+    """
+
+    def __init__(
+        self,
+        file: Path | str,
+        *,
+        model: nn.Module | None = None,
+        device: str = "auto",
+        amp: Precision = "auto",
+    ) -> None:
+        self.path = find_model_file(Path(file))
+        self.header, tensors, self.digest = load_model(self.path)
+        self.device = choose_device(device)
+        self.dtype = mixed_precision(amp, self.device)
+        network = model if model is not None else _build(self.header, self.path)
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ModelFileError(f"{self.path}: its weights do not fit the network: {error}") from error
+        self.network = network.eval().to(self.device)
+
+    def predict(self, source: Scan | Path | str, *, probabilities: bool = False) -> Prediction:
+        """Segment one scan.
+
+        Raises: DataError if it cannot be read or does not suit the model.
+        """
+        scan = source if isinstance(source, Scan) else read_scan(Path(source))
+        header = self.header
+        if scan.spatial_dims != header.spatial_dims:
+            wanted = "pictures" if header.spatial_dims == 2 else "volumes"
+            raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
+        prepared = prepare_image(scan, header.preprocess, header.channels)
+        logits = window_logits(
+            self.network, prepared.array, header.inference, device=self.device, dtype=self.dtype
+        )
+        soft = probabilities_of(logits, header.labels.activation)
+        if probabilities or prepared.grid is not prepared.turned:
+            native = torch.from_numpy(
+                np.ascontiguousarray(restore(soft.cpu().numpy(), prepared, scan, header.preprocess))
+            )
+            hard = self._decide(native).numpy()
+        else:  # no interpolation between here and the scan: decide first, then turn
+            native = None
+            hard = restore(self._decide(soft).cpu().numpy(), prepared, scan, header.preprocess)
+        labels = header.labels
+        label_map = labels.paint(hard) if labels.regions else labels.decode(hard[0])
+        kept = native.numpy() if probabilities and native is not None else None
+        return Prediction(np.ascontiguousarray(label_map), kept, scan)
+
+    def _decide(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """(1, *S) classes, or (R, *S) masks of regions."""
+        if self.header.labels.regions:
+            return probabilities > 0.5
+        return probabilities.argmax(dim=0, keepdim=True)
+
+
+def _build(header: ModelHeader, path: Path) -> nn.Module:
+    if isinstance(header.model, InjectedConfig):
+        raise ModelFileError(
+            f"{path}: was trained with a network of your own, {header.model.class_name}, which the file does "
+            "not hold. Load it from Python: Predictor(file, model=my_module)."
+        )
+    return header.model.build(header.task)

@@ -1,0 +1,111 @@
+"""Soft Dice loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, mean_over
+from medseg.task import Activation, Task
+
+Denominator = Literal["linear", "squared"]
+Per = Literal["batch", "sample"]
+Absent = Literal["skip", "count"]
+
+
+class DiceConfig(BalancedSpec):
+    """Soft Dice loss.
+
+    Attributes:
+        denominator: ``linear``, Σp + Σg, or ``squared``, Σp² + Σg².
+        per: what one overlap is measured over: the whole ``batch``, or each ``sample`` and then their mean.
+        absent: a class without a voxel in those targets is left out of the mean (``skip``), or its false
+            positives count as no overlap (``count``).
+        include_background: average class 0 in as well. With sigmoid there is no background, and every
+            region counts.
+        smooth: added to numerator and denominator.
+    """
+
+    name: Literal["dice"] = "dice"
+    denominator: Denominator = "linear"
+    per: Per = "batch"
+    absent: Absent = "skip"
+    include_background: bool = False
+    smooth: float = Field(default=1e-5, gt=0)
+
+    def build(self, task: Task, class_counts: Sequence[int] | None = None) -> DiceLoss:
+        """The loss. Raises: ConfigError if the class weights do not fit; see ``BalancedSpec.weights``."""
+        return DiceLoss(
+            task.activation,
+            denominator=self.denominator,
+            per=self.per,
+            absent=self.absent,
+            include_background=self.include_background,
+            class_weights=self.weights(task, class_counts),
+            smooth=self.smooth,
+        )
+
+
+class DiceLoss(SegmentationLoss):
+    """Soft Dice loss with a linear denominator, averaged over classes, summed over the batch's voxels first:
+    1 - (2 Σpg + smooth) / (Σp + Σg + smooth).
+
+    A class absent from the batch's targets is left out of the mean (``absent="count"`` keeps it, at about 1
+    for any false positive). ``class_weights`` (K,) make it a weighted mean. Without the background (softmax
+    only), at least two classes are needed. Shapes, ignored voxels and errors: ``SegmentationLoss``. Source:
+    Drozdzal et al. 2016, arXiv:1608.04117 (Milletari et al. 2016, arXiv:1606.04797, squares the
+    denominator's terms: ``denominator="squared"``).
+    """
+
+    def __init__(
+        self,
+        activation: Activation = "softmax",
+        *,
+        denominator: Denominator = "linear",
+        per: Per = "batch",
+        absent: Absent = "skip",
+        include_background: bool = False,
+        class_weights: torch.Tensor | None = None,
+        smooth: float = 1e-5,
+    ) -> None:
+        super().__init__(activation, class_weights)
+        self.denominator: Denominator = denominator
+        self.per: Per = per
+        self.absent: Absent = absent
+        self.include_background = include_background
+        self.smooth = smooth
+
+    def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        probability, truth, counted = self._masked(logits, target)
+        weights = self.class_weights
+        if self.activation == "softmax" and not self.include_background:
+            if probability.shape[1] < 2:
+                raise ValueError("Dice without the background needs at least 2 classes; got 1")
+            probability, truth = probability[:, 1:], truth[:, 1:]
+            weights = None if weights is None else weights[1:]
+
+        over = [axis for axis in range(logits.ndim) if axis != 1 and (axis or self.per == "batch")]
+        sizes = truth.sum(over)  # (K,), or (B, K) for each sample
+        if self.denominator == "linear":
+            total = probability.sum(over) + sizes
+        else:
+            total = probability.square().sum(over) + sizes  # g² = g for g of 0 or 1
+        loss = 1 - (2 * (probability * truth).sum(over) + self.smooth) / (total + self.smooth)
+
+        present = sizes > 0 if self.absent == "skip" else (counted.sum(over) > 0).expand_as(sizes)
+        weight = present if weights is None else present * weights
+        return mean_over((loss * weight).sum(), weight.sum())
+
+    def _masked(
+        self, logits: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Probabilities and truth (B, K, *S), both 0 where the target does not count; and where it does."""
+        counted = counted_voxels(target)
+        if self.activation == "sigmoid":
+            return logits.sigmoid() * counted, target.to(logits.dtype) * counted, counted
+        labels = target.long().clamp(min=0)
+        truth = torch.zeros_like(logits).scatter_(1, labels, counted.to(logits.dtype))
+        return logits.softmax(1) * counted, truth, counted

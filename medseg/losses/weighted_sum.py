@@ -1,0 +1,25 @@
+"""A weighted sum of losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from medseg.losses.common import SegmentationLoss
+
+
+class WeightedSum(nn.Module):
+    """Σ weight × loss. Shapes and errors: ``SegmentationLoss``."""
+
+    def __init__(self, terms: Sequence[tuple[float, SegmentationLoss]]) -> None:
+        super().__init__()
+        self.weights = [weight for weight, _ in terms]
+        self.losses = nn.ModuleList(loss for _, loss in terms)
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        wide = logits if logits.dtype == torch.float64 else logits.float()  # once, for all terms
+        values = [weight * loss(wide, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
+        return cast(torch.Tensor, sum(values[1:], start=values[0]))

@@ -1,0 +1,396 @@
+"""Pictures of cases: grey values, labels laid over them, and panels of reference beside prediction.
+
+NumPy and Pillow only. Volumes are (X, Y, Z) in RAS+ and are shown as radiologists see them: the patient's
+right on the picture's left; front or head up; seen from the side, the front on the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from medseg.files import write_atomic
+
+Array = NDArray[Any]
+Bytes = NDArray[np.uint8]
+
+# Okabe and Ito's colours for every kind of colour vision, ordered so that neighbours differ most over grey.
+_FIRST_COLOURS = (
+    (0, 0, 0),
+    (86, 180, 233),  # sky blue
+    (230, 90, 10),  # vermilion
+    (240, 228, 66),  # yellow
+    (0, 170, 125),  # bluish green
+    (214, 125, 175),  # reddish purple
+    (240, 165, 10),  # orange
+    (40, 110, 215),  # blue
+)
+_GREY = np.array((150, 150, 150), float)
+
+# Pictures are enlarged until the short side has _SHORT pixels, unless the long one then passes _LONG.
+_SHORT, _LONG = 256, 512
+_GAP, _MARGIN = 8, 14
+_INK, _FAINT, _PAPER = (32, 34, 37), (105, 110, 118), (255, 255, 255)
+_CAPTION, _SMALL = 15, 13
+_MOST_NAMES = 24
+
+# For each axis cut across: what the plane is called and its letters at the left, right, top and bottom edge.
+_PLANES = {2: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 0: ("sagittal", "APSI")}
+
+
+def label_palette(n: int) -> Bytes:
+    """Colours (n, 3) uint8 for labels 0 to n - 1; black first, a label's colour does not depend on ``n``.
+
+    The first eight stay apart for every kind of colour vision; later ones step around the hues by the
+    golden angle, at three depths of colour.
+    """
+    colours = [*_FIRST_COLOURS[:n]]
+    for index in range(len(_FIRST_COLOURS), n):
+        hue = (index * 0.6180339887) % 1.0
+        saturation, value = ((0.95, 0.95), (0.55, 1.0), (0.85, 0.65))[index % 3]
+        colours.append(_rgb(hue, saturation, value))
+    return np.array(colours, np.uint8).reshape(n, 3)
+
+
+def to_uint8(image: Array, low_percentile: float = 1, high_percentile: float = 99) -> Bytes:
+    """Grey values of any shape and type stretched to 0..255 uint8 between two percentiles of the finite ones.
+
+    Values that are not finite become 0; so does an image of a single value. Where the percentiles
+    coincide (a nearly empty image) the smallest and the largest value take their place.
+    """
+    return _stretch(image, _window(image, low_percentile, high_percentile))
+
+
+def overlay(image: Bytes, label: Array, *, alpha: float = 0.45, outline: bool = True) -> Bytes:
+    """``image`` (H, W) or (H, W, 3) uint8 with ``label`` (H, W) int laid over it; returns (H, W, 3) uint8.
+
+    Labels take their colour of ``label_palette``; 0 is left as it is; negative ones (not annotated) are
+    hatched in grey. ``alpha`` is the colour's share, 0 to 1; ``outline`` draws a label's own border pixels
+    in full colour.
+
+    Raises:
+        ValueError: if the two differ in height or width.
+    """
+    picture = _as_rgb(image).astype(np.float64)
+    label = np.asarray(label)
+    if label.shape != picture.shape[:2]:
+        raise ValueError(f"overlay: got an image of {picture.shape[:2]} and a label of {label.shape} pixels")
+    label = label.astype(np.int64)
+    colours = label_palette(max(int(label.max(initial=0)), 0) + 1).astype(np.float64)
+    share = np.where(label > 0, alpha, 0.0)
+    if outline:
+        share[_border(label) & (label > 0)] = 1.0
+    ink = colours[np.maximum(label, 0)]
+    row, column = np.indices(label.shape)
+    ignored = label < 0
+    ink[ignored] = _GREY
+    share[ignored] = np.where((row + column) % 8 < 2, 0.9, 0.3)[ignored]
+    return np.rint(picture * (1 - share[..., None]) + ink * share[..., None]).astype(np.uint8)
+
+
+def best_slice(label: Array | None, shape: Sequence[int], axis: int = 2) -> int:
+    """Index along ``axis`` of the slice that shows the most distinct labels and, among those, most of them.
+
+    How much of a label a slice shows counts in shares of that label's largest slice, so that small ones
+    weigh as much as large ones. Without a label, or with an empty one, the middle of ``shape`` (X, Y, Z).
+    0 and negative values are no labels.
+    """
+    middle = shape[axis] // 2
+    if label is None:
+        return middle
+    slices = np.moveaxis(np.asarray(label), axis, 0)
+    found = [np.unique(one[one > 0], return_counts=True) for one in slices]
+    counts = [dict(zip(values.tolist(), sizes.tolist(), strict=True)) for values, sizes in found]
+    largest: dict[int, int] = {}
+    for one in counts:
+        largest.update({value: size for value, size in one.items() if size > largest.get(value, 0)})
+    shares = [sum(size / largest[value] for value, size in one.items()) for one in counts]
+    return max(range(len(counts)), key=lambda i: (len(counts[i]), shares[i], -abs(i - middle)))
+
+
+def plane(volume: Array, axis: int, index: int) -> Array:
+    """Slice ``index`` across ``axis`` of a RAS+ volume (X, Y, Z), turned for display: (H, W).
+
+    Axial (axis 2): patient's right on the left, front up. Coronal (1): right on the left, head up.
+    Sagittal (0): front on the left, head up.
+    """
+    return np.take(np.asarray(volume), index, axis=axis)[::-1, ::-1].T
+
+
+def slice_of(
+    volume: Array, label: Array, axis: int = 2, *, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> tuple[Array, Array]:
+    """The most telling slice of a RAS+ volume and of its label, turned for display, with square pixels.
+
+    Args:
+        volume: (X, Y, Z) grey values.
+        label: (X, Y, Z) int; ``best_slice`` chooses by it.
+        axis: the array axis to cut across: 2 axial, 1 coronal, 0 sagittal.
+        spacing: mm along X, Y, Z; the finer of the plane's two becomes the pixel's edge.
+
+    Returns:
+        image (H, W) float32, interpolated linearly, and label (H, W) int32, nearest.
+    """
+    index = best_slice(label, np.shape(volume), axis)
+    image = plane(volume, axis, index)
+    height, width = _millimetres(image.shape, axis, spacing)
+    edge = min(height / image.shape[0], width / image.shape[1])
+    size = max(1, round(height / edge)), max(1, round(width / edge))
+    picture = _resize(image, size, np.float32, Image.Resampling.BILINEAR)
+    return picture, _resize_label(plane(label, axis, index), size)
+
+
+def panel(
+    image: Array,
+    reference: Array | None,
+    prediction: Array | None,
+    *,
+    names: Sequence[str],
+    spacing: Sequence[float],
+) -> Image.Image:
+    """Image, reference and prediction side by side, with captions and a legend of the labels shown.
+
+    A picture is one row; a volume has three: axial, coronal and sagittal, each through the slice that the
+    reference (or, without one, the prediction) fills best, all at one scale. What is None is left out.
+
+    Args:
+        image: (H, W) or (H, W, 3), or a RAS+ volume (X, Y, Z); a uint8 picture is shown as it is, all
+            else is stretched as in ``to_uint8``, a volume's three planes as one.
+        reference, prediction: label maps on the image's grid, negative where not annotated.
+        names: of the labels, ``names[0]`` being the background; labels beyond it are shown by number.
+        spacing: two numbers for a picture, three for a volume, in the order of the array axes.
+
+    Raises:
+        ValueError: if the shapes disagree with each other or with ``spacing``.
+    """
+    image = np.asarray(image)
+    _check_shapes(image, reference, prediction, spacing)
+    maps = [("reference", reference), ("prediction", prediction)]
+    maps = [(title, np.asarray(one)) for title, one in maps if one is not None]
+    views = _views(image, [one for _, one in maps], spacing)
+    shown = sorted({int(one) for view in views for label in view.labels for one in np.unique(label)} - {0})
+    return _compose(["image", *(title for title, _ in maps)], views, _legend(shown, names))
+
+
+def save_png(path: Path, image: Image.Image | Bytes) -> None:
+    """Write a picture, (H, W) or (H, W, 3) uint8 or Pillow's own, as PNG: whole or not at all."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    with write_atomic(path) as temporary:
+        picture.save(temporary, format="PNG", optimize=True)
+
+
+@dataclass(frozen=True)
+class _View:
+    """One row of a panel: picture (H, W[, 3]) uint8 and labels (H, W), at display size."""
+
+    title: str
+    letters: str
+    image: Bytes
+    labels: list[Array]
+
+    @property
+    def cells(self) -> list[Bytes]:
+        paper = _grey(self.image)  # so that the only colours are the labels
+        return [_as_rgb(self.image), *(overlay(paper, label) for label in self.labels)]
+
+
+def _views(image: Array, maps: list[Array], spacing: Sequence[float]) -> list[_View]:
+    if len(spacing) == 2:
+        extent = image.shape[0] * spacing[0], image.shape[1] * spacing[1]
+        grey = image if image.dtype == np.uint8 else to_uint8(image)
+        return [_view("", "", grey, maps, extent, _scale([extent], min(spacing)))]
+    guide = maps[0] if maps else None
+    cuts = [(axis, best_slice(guide, image.shape, axis)) for axis in _PLANES]
+    planes = [plane(image, *cut) for cut in cuts]
+    extents = [_millimetres(one.shape, axis, spacing) for one, (axis, _) in zip(planes, cuts, strict=True)]
+    window = _window(np.concatenate([one.ravel() for one in planes]), 1, 99)
+    scale = _scale(extents, min(spacing))
+    rows = []
+    for one, extent, (axis, index) in zip(planes, extents, cuts, strict=True):
+        title, letters = _PLANES[axis]
+        labels = [plane(each, axis, index) for each in maps]
+        caption = f"{title}, {'xyz'[axis]} = {index}"
+        rows.append(_view(caption, letters, _stretch(one, window), labels, extent, scale))
+    return rows
+
+
+def _view(
+    title: str, letters: str, image: Array, labels: list[Array], extent: tuple[float, float], scale: float
+) -> _View:
+    size = max(1, round(extent[0] * scale)), max(1, round(extent[1] * scale))
+    picture = _resize(image, size, np.uint8, Image.Resampling.BICUBIC)
+    return _View(title, letters, picture, [_resize_label(one, size) for one in labels])
+
+
+def _scale(extents: Sequence[tuple[float, float]], finest: float) -> float:
+    """Display pixels per mm at which the smallest plane is legible and the largest still fits."""
+    short = min(min(extent) for extent in extents)
+    long = max(max(extent) for extent in extents)
+    return min(max(1 / finest, _SHORT / short), _LONG / long)
+
+
+def _millimetres(shape: tuple[int, ...], axis: int, spacing: Sequence[float]) -> tuple[float, float]:
+    """Height and width in mm of a displayed plane: its rows run along the later array axis."""
+    across, down = (one for index, one in enumerate(spacing) if index != axis)
+    return shape[0] * down, shape[1] * across
+
+
+def _check_shapes(
+    image: Array, reference: Array | None, prediction: Array | None, spacing: Sequence[float]
+) -> None:
+    dims = len(spacing)
+    coloured = dims == 2 and image.ndim == 3 and image.shape[2] == 3
+    if dims not in (2, 3) or not (image.ndim == dims or coloured):
+        raise ValueError(
+            f"panel: got an image of shape {image.shape} and {dims} spacings; "
+            "expected (H, W) or (H, W, 3) with two, or (X, Y, Z) with three"
+        )
+    for title, one in (("reference", reference), ("prediction", prediction)):
+        if one is not None and np.shape(one) != image.shape[:dims]:
+            raise ValueError(f"panel: the {title} has shape {np.shape(one)}, the image {image.shape[:dims]}")
+
+
+def _legend(shown: Sequence[int], names: Sequence[str]) -> list[tuple[str, tuple[int, ...] | None]]:
+    """Text and colour of each label shown; the colour is None for what is not annotated and for the rest."""
+    palette = label_palette(max([0, *shown]) + 1)
+    positive = [one for one in shown if one > 0]
+    entries: list[tuple[str, tuple[int, ...] | None]] = [
+        (names[one] if one < len(names) else f"label {one}", tuple(int(part) for part in palette[one]))
+        for one in positive[:_MOST_NAMES]
+    ]
+    if any(one < 0 for one in shown):
+        entries.append(("not annotated", tuple(int(part) for part in _GREY)))
+    if len(positive) > _MOST_NAMES:
+        entries.append((f"and {len(positive) - _MOST_NAMES} more", None))
+    return entries
+
+
+def _compose(
+    titles: Sequence[str], views: Sequence[_View], legend: Sequence[tuple[str, tuple[int, ...] | None]]
+) -> Image.Image:
+    caption, small = ImageFont.load_default(_CAPTION), ImageFont.load_default(_SMALL)
+    step = max(view.image.shape[1] for view in views) + _GAP
+    width = 2 * _MARGIN + step * len(titles) - _GAP
+    places, legend_height = _flow(legend, width, small)
+    row_title = _SMALL + 8 if views[0].title else 0
+    height = _MARGIN + _CAPTION + 8 + legend_height + _MARGIN - _GAP
+    height += sum(row_title + view.image.shape[0] + _GAP for view in views)
+    page = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(page)
+    lefts = [_MARGIN + column * step for column in range(len(titles))]
+    for left, title in zip(lefts, titles, strict=True):
+        draw.text((left, _MARGIN - 4), title, _INK, caption)
+    top = _MARGIN + _CAPTION + 8
+    for view in views:
+        if row_title:
+            draw.text((_MARGIN, top), view.title, _FAINT, small)
+            top += row_title
+        for left, cell in zip(lefts, view.cells, strict=True):
+            page.paste(Image.fromarray(cell), (left, top))
+            _letter_edges(draw, view.letters, (left, top), cell.shape, small)
+        top += view.image.shape[0] + _GAP
+    for (x, y), (text, colour) in zip(places, legend, strict=True):
+        if colour is not None:
+            draw.rectangle((x, top + y + 2, x + 12, top + y + 14), fill=colour, outline=_FAINT)
+        draw.text((x + 18, top + y), text, _INK, small)
+    return page
+
+
+def _flow(
+    legend: Sequence[tuple[str, object]], width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> tuple[list[tuple[int, int]], int]:
+    """Where each entry of the legend goes, in lines no wider than ``width``, and the height of all."""
+    places: list[tuple[int, int]] = []
+    x, y = _MARGIN, 4
+    for text, _ in legend:
+        step = 18 + int(font.getlength(text)) + 16
+        if x > _MARGIN and x + step > width:
+            x, y = _MARGIN, y + 20
+        places.append((x, y))
+        x += step
+    return places, (y + 20 if legend else 0)
+
+
+def _letter_edges(
+    draw: ImageDraw.ImageDraw,
+    letters: str,
+    corner: tuple[int, int],
+    shape: tuple[int, ...],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+) -> None:
+    """R, L, A, P, S, I at the left, right, top and bottom edge."""
+    left, top = corner
+    height, width = shape[:2]
+    spots = (
+        (3, height / 2, "lm"),
+        (width - 3, height / 2, "rm"),
+        (width / 2, 2, "mt"),
+        (width / 2, height - 2, "mb"),
+    )
+    for letter, (x, y, anchor) in zip(letters, spots, strict=False):
+        draw.text(
+            (left + x, top + y),
+            letter,
+            (235, 235, 235),
+            font,
+            anchor,
+            stroke_width=1,
+            stroke_fill=(20, 20, 20),
+        )
+
+
+def _border(label: Array) -> NDArray[np.bool_]:
+    """Pixels with another value above, below, left or right; the picture's edge is no border."""
+    around = np.pad(label, 1, mode="edge")
+    neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+    return np.any([label != one for one in neighbours], axis=0)
+
+
+def _as_rgb(image: Array) -> Array:
+    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+
+
+def _window(image: Array, low_percentile: float, high_percentile: float) -> tuple[float, float]:
+    """The two values that become black and white; equal if nothing can be told apart."""
+    finite = np.asarray(image)[np.isfinite(image)]
+    if not finite.size:
+        return 0.0, 0.0
+    low, high = np.percentile(finite, (low_percentile, high_percentile))
+    if high <= low:
+        low, high = finite.min(), finite.max()
+    return float(low), float(high)
+
+
+def _stretch(image: Array, window: tuple[float, float]) -> Bytes:
+    low, high = window
+    if high <= low:
+        return np.zeros(np.shape(image), np.uint8)
+    values = np.where(np.isfinite(image), image, low).astype(np.float64)
+    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def _grey(image: Bytes) -> Bytes:
+    return image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
+
+
+def _resize(image: Array, size: tuple[int, int], dtype: type[np.generic], how: Image.Resampling) -> Array:
+    """``image`` (H, W[, C]) at ``size`` (height, width), as ``dtype``: uint8, float32 or int32."""
+    picture = Image.fromarray(np.ascontiguousarray(image, dtype))
+    return np.array(picture.resize((size[1], size[0]), how))
+
+
+def _resize_label(label: Array, size: tuple[int, int]) -> Array:
+    return _resize(label, size, np.int32, Image.Resampling.NEAREST)
+
+
+def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    """A colour in 0..255 from hue, saturation and value in 0..1."""
+    ramp = np.clip(np.abs((hue * 6 + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
+    red, green, blue = np.rint(255 * value * (1 - saturation * (1 - ramp)))
+    return int(red), int(green), int(blue)

@@ -1,0 +1,78 @@
+"""Training checkpoints: all that must be known to go on exactly where a training stopped."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medseg.errors import TrainingError
+from medseg.files import write_atomic
+
+CHECKPOINT_VERSION = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint: synced, then renamed, so the old one stays whole until the new one is.
+
+    Raises: TrainingError if the disk is full.
+    """
+    try:
+        with write_atomic(path) as temporary:
+            torch.save({"version": CHECKPOINT_VERSION, **state}, temporary)
+    except (OSError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "write" in str(error).lower()
+        if not full:
+            raise
+        raise TrainingError(
+            f"{path}: cannot be written, the disk is full or refuses ({error}). The last good checkpoint is "
+            "kept; free some space and continue with --resume auto."
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; nothing in it is executed.
+
+    Raises: TrainingError if it is damaged or of another version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path}: cannot be read as a checkpoint: {error}") from error
+    if state.get("version") != CHECKPOINT_VERSION:
+        raise TrainingError(f"{path}: written by another version of medseg; start a new run")
+    return state
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global random source, in types that load safely."""
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
+        "python": random.getstate(),
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put every global random source back."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global random source (initial weights and dropout draw from torch's)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    torch.manual_seed(seed)

@@ -1,0 +1,272 @@
+"""``fit``: one training from settings to a model file."""
+
+from __future__ import annotations
+
+import copy
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from medseg.config import RunConfig
+from medseg.data.cache import CachedCase, cache_cases
+from medseg.data.cases import Part
+from medseg.data.sampling import PatchDataset, PatchPlan
+from medseg.device import choose_device, is_out_of_memory, mixed_precision
+from medseg.errors import ConfigError, DataError, OutOfMemoryError
+from medseg.files import write_json
+from medseg.inference.modelfile import ModelHeader, save_model
+from medseg.losses import DeepSupervisionLoss
+from medseg.models import InjectedConfig, parameter_count
+from medseg.task import Task
+from medseg.training.checkpoint import load_checkpoint, seed_everything
+from medseg.training.dataset import Dataset, survey
+from medseg.training.loop import Trainer, channels_last
+from medseg.training.progress import Progress, QuietProgress
+from medseg.training.runfolder import RunFolder
+from medseg.training.state import TrainState
+
+Resume = Literal["never", "auto"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training gave.
+
+    Attributes:
+        run: the run folder.
+        model: the model file.
+        best: the best validation score (``train.monitor``), if there was a validation.
+        epochs: epochs trained, fewer than asked for after an early stop.
+    """
+
+    run: Path
+    model: Path
+    best: float | None
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a dry run found.
+
+    Attributes:
+        parameters: trainable numbers of the network.
+        seconds_per_update, seconds_per_validation: measured on one of each.
+        hours: of the whole training, estimated.
+        peak_memory_gb: of the device (CUDA) or the process (CPU).
+        loss: of the first update.
+    """
+
+    parameters: int
+    seconds_per_update: float
+    seconds_per_validation: float
+    hours: float
+    peak_memory_gb: float
+    loss: float
+
+
+def fit(
+    config: RunConfig,
+    run: Path | str,
+    *,
+    model: nn.Module | None = None,
+    resume: Resume = "never",
+    progress: Progress | None = None,
+) -> RunResult:
+    """Train as ``config`` says, into the folder ``run``.
+
+    ``model`` is a research network of your own in place of ``config.model``: it takes (B, C, *S) and
+    returns what :func:`medseg.output.as_output` adapts; pass it to :class:`Predictor` too. ``resume="auto"``
+    continues a run from its last checkpoint, exactly, or starts it.
+    Raises: ConfigError, DataError, TrainingError, OutOfMemoryError; ``training.loop.Stopped`` on a signal.
+    """
+    run_folder = RunFolder(Path(run))
+    if model is not None:
+        config = config.model_copy(update={"model": InjectedConfig(class_name=type(model).__name__)})
+    dataset = survey(config, run_folder.root / "cache" / "facts")
+    run_folder.start(config, resume=resume == "auto")
+    trainer = _assemble(config, run_folder, dataset, model, progress or QuietProgress())
+    if run_folder.last.exists():
+        trainer.state.restore(load_checkpoint(run_folder.last))
+        run_folder.truncate_log(trainer.state.epochs_closed * config.train.iterations)
+    with _memory_errors(config):
+        trainer.train()
+    return _finish(trainer, dataset)
+
+
+def dry_run(config: RunConfig, run: Path | str, *, model: nn.Module | None = None) -> Estimate:
+    """One update and one validation case of everything; estimates time and memory, writes only the cache.
+
+    Raises: as :func:`fit`.
+    """
+    folder = RunFolder(Path(run))
+    dataset = survey(config, folder.root / "cache" / "facts")
+    trainer = _assemble(config, folder, dataset, model, QuietProgress(), most=4, record=False)
+    with _memory_errors(config):
+        return _measure(trainer, len(dataset.part("val")[0]))
+
+
+@contextmanager
+def _memory_errors(config: RunConfig) -> Iterator[None]:
+    """Turn the many forms of "out of memory" into one error with a way out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory with train.batch_size={config.train.batch_size} and sampling.patch_size="
+            f"{list(config.sampling.patch_size)}. Halve train.batch_size (and double train.accumulate), or "
+            "make sampling.patch_size smaller. The last good checkpoint is kept."
+        ) from error
+
+
+def _assemble(
+    config: RunConfig,
+    run: RunFolder,
+    dataset: Dataset,
+    model: nn.Module | None,
+    progress: Progress,
+    *,
+    most: int | None = None,
+    record: bool = True,
+) -> Trainer:
+    """Everything a training needs, built and seeded."""
+    device = choose_device(config.train.device)
+    labels = dataset.labels
+    training, validation = (_cached(config, run, dataset, part, progress, most) for part in ("train", "val"))
+    _check_monitor(config, tuple(labels.evaluated))
+    task = dataset.task(config.spatial_dims)
+    seed_everything(config.seed)
+    network = (model if model is not None else config.model.build(task)).to(device)
+    if config.train.channels_last:
+        network = network.to(memory_format=channels_last(config.spatial_dims))
+    dtype = mixed_precision(config.train.amp, device)
+    state = TrainState(
+        network,
+        config.train.optimiser.build(p for p in network.parameters() if p.requires_grad),
+        torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        copy.deepcopy(network).requires_grad_(False) if config.train.ema else None,
+    )
+    counts = np.sum([case.counts[1:] for case in training], axis=0)
+    loss = DeepSupervisionLoss(config.loss.build(task, _class_counts(counts, dataset, task)))
+    plan = PatchPlan(training, tuple(labels.names), config.sampling, config.seed)
+    length = config.train.iterations * config.train.accumulate * config.train.batch_size
+    if record:
+        write_json(run.cases, dataset.record())
+        run.write_environment(device, torch.get_num_threads())
+    return Trainer(
+        config=config,
+        run=run,
+        state=state,
+        loss=loss.to(device),
+        dataset=PatchDataset(training, plan, config.augment, length),
+        validation=validation,
+        labels=labels,
+        device=device,
+        dtype=dtype,
+        report=progress.epoch,
+        tick=progress.update,
+    )
+
+
+def _cached(
+    config: RunConfig, run: RunFolder, dataset: Dataset, part: Part, progress: Progress, most: int | None
+) -> list[CachedCase]:
+    cases, facts = dataset.part(part)
+    if part == "train" and not cases:
+        raise DataError("the split leaves no case to train on")
+    return cache_cases(
+        cases[:most],
+        facts[:most],
+        dataset.labels,
+        dataset.preprocess,
+        channels=dataset.channels,
+        folder=config.data.cache or run.root / "cache",
+        progress=progress.prepared,
+    )
+
+
+def _class_counts(counts: Sequence[int], dataset: Dataset, task: Task) -> list[int]:
+    """Voxels of each channel of the logits: of the classes, or of the regions."""
+    if task.activation == "softmax":
+        return [int(n) for n in counts]
+    return [int(n) for n in dataset.labels.region_table @ np.asarray(counts)]
+
+
+def _check_monitor(config: RunConfig, names: tuple[str, ...]) -> None:
+    label = config.train.monitor.partition(":")[2]
+    if label and label not in names:
+        raise ConfigError(f"train.monitor: there is no label {label!r}; known: {', '.join(names)}")
+
+
+def _finish(trainer: Trainer, dataset: Dataset) -> RunResult:
+    """Write the model file from the best checkpoint, or from the last where nothing was validated."""
+    state, run, config = trainer.state, trainer.run, trainer.config
+    if run.best.exists():
+        best = load_checkpoint(run.best)
+        weights = best["averaged"] or best["network"]
+    else:
+        weights = state.evaluated.state_dict()
+    task = dataset.task(config.spatial_dims)
+    header = ModelHeader(
+        spatial_dims=task.spatial_dims,
+        channels=task.in_channels,
+        labels=dataset.labels,
+        preprocess=dataset.preprocess,
+        inference=config.inference.model_copy(update={"roi_size": config.roi_size}),
+        model=config.model,
+        training=_summary(trainer, dataset),
+    )
+    save_model(run.model, header, weights)
+    return RunResult(run.root, run.model, state.best, state.epochs_closed)
+
+
+def _summary(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
+    parts = list(dataset.split.values())
+    return {
+        "seed": trainer.config.seed,
+        "cases": {part: parts.count(part) for part in ("train", "val", "test")},
+        "steps": trainer.state.step,
+        "best_step": trainer.state.best_step,
+        "monitor": trainer.config.train.monitor,
+        "score": trainer.state.best,
+    }
+
+
+def _measure(trainer: Trainer, validation_cases: int) -> Estimate:
+    settings, state = trainer.config.train, trainer.state
+    state.network.train()
+    seconds: list[float] = []
+    loss = 0.0
+    for i in range(3):  # the first warms up
+        began = time.monotonic()
+        first = i * settings.batch_size
+        samples = [trainer.dataset[first + k] for k in range(settings.batch_size)]
+        batch = {key: torch.stack([s[key] for s in samples]) for key in ("image", "label")}
+        found = trainer.gradient_step(batch)
+        loss = loss or found
+        state.optimiser.step()
+        state.optimiser.zero_grad(set_to_none=True)
+        seconds.append(time.monotonic() - began)
+    update = min(seconds[1:]) * settings.accumulate
+    began = time.monotonic()
+    if trainer.validation:
+        trainer.validation = trainer.validation[:1]
+        trainer._validate([])
+    validation = (time.monotonic() - began) * validation_cases
+    epochs = settings.epochs
+    total = epochs * settings.iterations * update + epochs / settings.validate_every * validation
+    if trainer.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(trainer.device) / 2**30
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return Estimate(parameter_count(state.network), update, validation, total / 3600, peak, loss)

@@ -1,0 +1,224 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from medseg.config import RunConfig
+from medseg.data.cache import CachedCase
+from medseg.data.labels import Labels
+from medseg.data.sampling import PatchDataset, patch_loader
+from medseg.device import autocast
+from medseg.errors import TrainingError
+from medseg.optim import learning_rate
+from medseg.output import as_output
+from medseg.training.checkpoint import save_checkpoint
+from medseg.training.runfolder import RunFolder
+from medseg.training.state import TrainState
+from medseg.training.validate import Scores, better, validate
+
+
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """A signal asked the training to end; everything is saved."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"stopped by signal {signal_number}")
+        self.signal_number = signal_number
+
+
+@dataclass
+class Trainer:
+    """Runs a training from wherever its state stands to the end.
+
+    Attributes:
+        loss: of an ``Output`` and a target.
+        dataset: patches by address.
+        validation: the cases validated on; may be empty.
+        report: called with each log entry.
+        tick: called with (step, steps, loss) after each update.
+    """
+
+    config: RunConfig
+    run: RunFolder
+    state: TrainState
+    loss: nn.Module
+    dataset: PatchDataset
+    validation: list[CachedCase]
+    labels: Labels
+    device: torch.device
+    dtype: torch.dtype | None
+    report: Callable[[dict[str, Any]], None]
+    tick: Callable[[int, int, float], None]
+
+    def train(self) -> None:
+        """Train to the end, or to the early stop.
+
+        Raises: Stopped on SIGTERM or SIGINT, after saving; TrainingError if the loss is not finite.
+        """
+        settings = self.config.train
+        steps = settings.epochs * settings.iterations
+        with _signals() as signals:
+            self.saved_at = time.monotonic()
+            batches = self._batches(steps)
+            while True:
+                if self.state.step == (self.state.epochs_closed + 1) * settings.iterations:
+                    self._close_epoch(signals)
+                if self.state.step >= steps or self._finished_early():
+                    return
+                self._update(batches, steps)
+                self._stop_if_asked(signals)
+                if self._save_is_due():
+                    self.save()
+
+    def save(self) -> None:
+        """Write ``last.pt``."""
+        save_checkpoint(self.run.last, self.state.to_checkpoint())
+        self.saved_at = time.monotonic()
+
+    def gradient_step(self, batch: dict[str, torch.Tensor]) -> float:
+        """Add one batch's gradient; returns its loss."""
+        image = batch["image"].to(self.device, non_blocking=True)
+        if self.config.train.channels_last:
+            image = image.to(memory_format=channels_last(image.ndim - 2))
+        target = self._target(batch["label"].to(self.device, non_blocking=True).long())
+        with autocast(self.dtype, self.device):
+            output = as_output(self.state.network(image))
+        loss = self.loss(output, target)
+        self.state.scaler.scale(loss / self.config.train.accumulate).backward()
+        return float(loss.detach())
+
+    def _batches(self, steps: int) -> Iterator[dict[str, torch.Tensor]]:
+        settings = self.config.train
+        return iter(
+            patch_loader(
+                self.dataset,
+                batch_size=settings.batch_size,
+                start=self.state.step * settings.accumulate,
+                stop=steps * settings.accumulate,
+                workers=self.config.data.workers,
+                pin_memory=self.device.type == "cuda",
+            )
+        )
+
+    def _target(self, classes: torch.Tensor) -> torch.Tensor:
+        """(B, 1, *S) classes as they are, or (B, R, *S) masks of the regions; -1 is ignored in both."""
+        if not self.labels.regions:
+            return classes
+        table = torch.from_numpy(self.labels.region_table).to(classes.device)
+        masks = table[:, classes[:, 0].clamp(min=0)].movedim(0, 1).long()
+        return torch.where(classes < 0, -1, masks)
+
+    def _update(self, batches: Iterator[dict[str, torch.Tensor]], steps: int) -> None:
+        """One update of the weights."""
+        settings, state = self.config.train, self.state
+        began = time.monotonic()
+        rate = learning_rate(settings.optimiser.lr, settings.schedule, state.step, steps, state.scores)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        state.network.train()
+        state.optimiser.zero_grad(set_to_none=True)
+        losses = [self.gradient_step(next(batches)) for _ in range(settings.accumulate)]
+        loss = sum(losses) / len(losses)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} at step {state.step + 1}; the last good checkpoint is "
+                f"{self.run.last if self.run.last.exists() else 'none yet'}. Lower train.optimiser.lr, check "
+                "the intensities, or set train.amp=off."
+            )
+        if settings.gradient_clip is not None:
+            state.scaler.unscale_(state.optimiser)
+            nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        state.step += 1
+        state.update_average(settings.ema)
+        state.loss_sum += loss
+        state.seconds += time.monotonic() - began
+        self.tick(state.step, steps, loss)
+
+    def _close_epoch(self, signals: list[int]) -> None:
+        """Validate, log, keep the best, save."""
+        state, settings = self.state, self.config.train
+        epoch = state.epochs_closed + 1
+        scores: Scores = {}
+        if self.validation and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
+            scores = self._validate(signals)
+        entry: dict[str, Any] = {
+            "epoch": epoch,
+            "step": state.step,
+            "loss": state.loss_sum / settings.iterations,
+            "lr": state.optimiser.param_groups[0]["lr"],
+            "seconds": round(state.seconds, 3),
+            **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
+        }
+        state.epochs_closed, state.loss_sum, state.seconds = epoch, 0.0, 0.0
+        is_best = bool(scores) and better(scores[settings.monitor], state.best)
+        if scores:
+            state.scores.append(scores[settings.monitor])
+        if is_best:
+            state.best, state.best_step = scores[settings.monitor], state.step
+            save_checkpoint(self.run.best, state.to_checkpoint())
+        self.run.append_log(entry)
+        self.report(entry)
+        self.save()
+
+    def _validate(self, signals: list[int]) -> Scores:
+        return validate(
+            self.state.evaluated,
+            self.validation,
+            self.labels,
+            self.config.inference.model_copy(update={"roi_size": self.config.roi_size}),
+            device=self.device,
+            dtype=self.dtype,
+            check=lambda: self._stop_if_asked(signals),
+        )
+
+    def _finished_early(self) -> bool:
+        patience = self.config.train.early_stop
+        return patience is not None and self.state.stale_validations >= patience
+
+    def _save_is_due(self) -> bool:
+        every_steps, every_minutes = self.config.train.save_every_steps, self.config.train.save_every_minutes
+        if every_steps is not None and self.state.step % every_steps == 0:
+            return True
+        return every_minutes is not None and time.monotonic() - self.saved_at >= 60 * every_minutes
+
+    def _stop_if_asked(self, signals: list[int]) -> None:
+        if signals:
+            self.save()
+            raise Stopped(signals[0])
+
+
+def channels_last(spatial_dims: int) -> torch.memory_format:
+    """The channels-last layout of 2D or 3D batches."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of dying of them; only a main thread can."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

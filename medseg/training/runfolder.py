@@ -1,0 +1,143 @@
+"""The run folder: its file names, and the records written into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medseg.config import RunConfig, load_config, to_yaml
+from medseg.errors import ConfigError
+from medseg.files import write_json, write_text
+
+_FREE_TO_CHANGE = ("data.path", "data.cache", "data.workers", "train.device", "train.save_every_steps",
+                   "train.save_every_minutes")  # fmt: skip
+_PACKAGES = ("medseg", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pillow", "tifffile", "pydantic")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings."""
+        return self.root / "config.yaml"
+
+    @property
+    def cases(self) -> Path:
+        """Case ids, parts, files and hashes."""
+        return self.root / "cases.json"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object an epoch."""
+        return self.root / "log.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.root / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score."""
+        return self.root / "checkpoints" / "best.pt"
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.root / "model.safetensors"
+
+    def start(self, config: RunConfig, *, resume: bool) -> None:
+        """Take the folder for a new run, or check that it can be continued.
+
+        Raises: ConfigError if it holds a run and ``resume`` is not asked for, or one of other settings.
+        """
+        if not self.config.exists():
+            if self.root.is_dir() and any(p.name != "cache" for p in self.root.iterdir()):
+                raise ConfigError(f"{self.root}: holds other files and no run; choose another --run folder")
+            write_text(self.config, to_yaml(config))
+            return
+        if not resume:
+            raise ConfigError(
+                f"{self.root}: holds a run already. Continue it with --resume auto, or choose another folder."
+            )
+        changed = _differences(load_config(self.config), config)
+        if changed:
+            raise ConfigError(
+                f"{self.root}: the run was started with other settings: {'; '.join(changed)}. An exact resume "
+                "needs the same; start a new run in another folder to change them."
+            )
+
+    def write_environment(self, device: torch.device, threads: int) -> None:
+        """Record versions and hardware; no user or host name."""
+        cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        write_json(
+            self.root / "environment.json",
+            {
+                "python": platform.python_version(),
+                "system": f"{platform.system()} {platform.machine()}",
+                "packages": {name: _version(name) for name in _PACKAGES},
+                "device": str(device),
+                "cuda_device": cuda,
+                "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+                "threads": threads,
+            },
+        )
+
+    def append_log(self, entry: dict[str, Any]) -> None:
+        """Add a line to the log."""
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+
+    def truncate_log(self, step: int) -> None:
+        """Drop the lines of steps a resumed run will do again."""
+        if self.log.is_file():
+            lines = self.read_log()
+            kept = [json.dumps(entry) for entry in lines if entry["step"] <= step]
+            write_text(self.log, "".join(line + "\n" for line in kept))
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """The log's entries; a line cut off by a crash is left out."""
+        entries: list[dict[str, Any]] = []
+        if self.log.is_file():
+            for line in self.log.read_text(encoding="utf-8").splitlines():
+                try:
+                    entries.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return entries
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """The settings that differ and matter, as ``key: old → new``."""
+    a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in _FREE_TO_CHANGE]
+    return [f"{k}: {a.get(k)} → {b.get(k)}" for k in keys]
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    return {
+        k: v
+        for key, below in node.items()
+        for k, v in _flat(below, f"{prefix}.{key}" if prefix else str(key)).items()
+    }

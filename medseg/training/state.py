@@ -1,0 +1,94 @@
+"""What changes while a network trains, as one object that a checkpoint holds whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from medseg.training.checkpoint import random_state, restore_random_state
+
+
+@dataclass
+class TrainState:
+    """Network, optimiser and counters.
+
+    Attributes:
+        step: updates done; the sampler's place follows from it.
+        epochs_closed: epochs validated and logged.
+        loss_sum: of the updates of the open epoch.
+        seconds: of the open epoch so far.
+        scores: the monitored score of each validation.
+        best: the best of them, and the step it was reached at.
+        averaged: the moving average of the weights, if one is kept.
+    """
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    averaged: nn.Module | None = None
+    step: int = 0
+    epochs_closed: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    scores: list[float] = field(default_factory=list)
+    best: float | None = None
+    best_step: int = 0
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one, if there is one."""
+        return self.averaged or self.network
+
+    @property
+    def stale_validations(self) -> int:
+        """Validations since the best one."""
+        if not self.scores or self.best is None:
+            return 0
+        place = self.scores.index(self.best) if self.best in self.scores else 0
+        return len(self.scores) - 1 - place
+
+    def update_average(self, decay: float) -> None:
+        """Move the averaged weights towards the network's; early on the average is short.
+
+        Buffers (batch norm's running statistics) are copied.
+        """
+        if self.averaged is None:
+            return
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
+            for average, current in pairs:
+                average.lerp_(current, 1 - decay)
+            for average, current in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                average.copy_(current)
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Everything, as plain types and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "epochs_closed": self.epochs_closed,
+            "loss_sum": self.loss_sum,
+            "seconds": self.seconds,
+            "scores": list(self.scores),
+            "best": self.best,
+            "best_step": self.best_step,
+            "random": random_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take everything from a checkpoint, the global random sources included."""
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        for key in ("step", "epochs_closed", "loss_sum", "seconds", "scores", "best", "best_step"):
+            setattr(self, key, state[key])
+        restore_random_state(state["random"])

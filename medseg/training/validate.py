@@ -1,0 +1,80 @@
+"""Validation: whole cases by sliding window, scored on the preprocessed grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from torch import nn
+
+from medseg.config import InferenceConfig
+from medseg.data.cache import CachedCase
+from medseg.data.labels import Labels
+from medseg.inference.window import window_logits
+
+Scores = dict[str, float]
+"""``dice``, ``iou`` (means over classes) and ``dice:NAME``, ``iou:NAME``; nan where no case holds a class."""
+
+
+def validate(
+    network: nn.Module,
+    cases: Iterable[CachedCase],
+    labels: Labels,
+    settings: InferenceConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    check: Callable[[], None] = lambda: None,
+) -> Scores:
+    """Dice and IoU per class, averaged over the cases that hold it or predict it.
+
+    ``check`` is called before each case and may raise to end the validation.
+    """
+    network.eval()
+    counts = []
+    for case in cases:
+        check()
+        logits = window_logits(network, np.asarray(case.image), settings, device=device, dtype=dtype)
+        classes = torch.from_numpy(np.asarray(case.label).astype(np.int64)).to(device) - 1
+        counts.append(overlap_counts(logits, classes, labels))
+    return scores_of(torch.stack(counts), tuple(labels.evaluated))
+
+
+def overlap_counts(logits: torch.Tensor, classes: torch.Tensor, labels: Labels) -> torch.Tensor:
+    """(evaluated, 3) float64: intersection, predicted and reference voxels of each label or region.
+
+    ``logits`` is (K, *S), ``classes`` (*S) with -1 for voxels that count nowhere.
+    """
+    known = classes >= 0
+    if labels.regions:
+        table = torch.from_numpy(labels.region_table).to(logits.device)
+        pairs = [(logits[r] > 0, table[r][classes.clamp(min=0)]) for r in range(len(table))]
+    else:
+        predicted = logits.argmax(dim=0)
+        pairs = [(predicted == k, classes == k) for k in range(1, len(labels.names))]
+    rows = [[(p & r & known).sum(), (p & known).sum(), (r & known).sum()] for p, r in pairs]
+    return torch.tensor([[int(n) for n in row] for row in rows], dtype=torch.float64)
+
+
+def scores_of(counts: torch.Tensor, names: tuple[str, ...]) -> Scores:
+    """Mean scores from (cases, labels, 3) counts."""
+    both, predicted, reference = counts.unbind(dim=-1)
+    dice = 2 * both / (predicted + reference)  # 0/0 is nan: neither holds the label
+    iou = both / (predicted + reference - both)
+    scores: Scores = {}
+    for key, values in (("dice", dice), ("iou", iou)):
+        per_label = values.nanmean(dim=0)
+        scores[key] = float(per_label.nanmean())
+        scores |= {f"{key}:{name}": float(v) for name, v in zip(names, per_label, strict=True)}
+    return scores
+
+
+def better(score: float, best: float | None) -> bool:
+    """Whether a score is better than the best so far; nan never is, unless there is none yet."""
+    if best is None:
+        return True
+    if math.isnan(score):
+        return False
+    return math.isnan(best) or score > best

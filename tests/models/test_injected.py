@@ -1,0 +1,13 @@
+import pytest
+from pydantic import TypeAdapter
+
+from medseg.errors import ModelFileError
+from medseg.models import InjectedConfig, ModelConfig
+from medseg.task import Task
+
+
+def test_a_network_of_ones_own_cannot_be_built_from_a_file():
+    config = TypeAdapter(ModelConfig).validate_python({"name": "injected", "class_name": "lab.nets.MyNet"})
+    assert config == InjectedConfig(class_name="lab.nets.MyNet")
+    with pytest.raises(ModelFileError, match=r"lab\.nets\.MyNet.*Predictor\(file, model=my_module\)"):
+        config.build(Task(2, 1, 2))

@@ -1,0 +1,138 @@
+"""What every architecture must do, over every member of the union that can be built."""
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+from medseg.models import ModelConfig, UNetConfig, logits_of, parameter_count
+from medseg.output import as_output
+from medseg.task import Task
+
+CONFIGS = [UNetConfig(channels=(8, 12, 16), deep_supervision=1)]
+
+configs = pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
+dims = pytest.mark.parametrize("spatial_dims", [2, 3])
+
+
+def build(config, spatial_dims, *, in_channels=2, num_classes=3):
+    torch.manual_seed(0)
+    return config.build(Task(spatial_dims, in_channels, num_classes))
+
+
+def image(*size, batch=1, channels=2):
+    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1))
+
+
+@configs
+@dims
+@pytest.mark.parametrize("side", [1, 2, 5, 16, 17])
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_have_the_images_size_whatever_it_is(config, spatial_dims, side, training):
+    network = build(config, spatial_dims).train(training)
+    size = (side, *(9,) * (spatial_dims - 1))
+    for shape in (size, (side,) * spatial_dims):
+        result = network(image(*shape))
+        assert logits_of(result).shape == (1, 3, *shape)
+        assert logits_of(result).isfinite().all()
+        assert training or isinstance(result, torch.Tensor)
+
+
+@configs
+@dims
+@pytest.mark.parametrize("side", [1, 7, 16])
+def test_gradients_reach_every_parameter(config, spatial_dims, side):
+    network = build(config, spatial_dims)
+    output = as_output(network(image(*(side,) * spatial_dims)))
+    heads = [output.logits, *output.deep] + ([] if output.aux is None else [output.aux])
+    torch.stack([logits.square().mean() for logits in heads]).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert side == 1 or parameter.grad.any(), name
+
+
+@configs
+@dims
+def test_one_batch_is_learnt_by_heart(config, spatial_dims):
+    network = build(config, spatial_dims, in_channels=1, num_classes=2)
+    picture = image(*(16,) * spatial_dims, channels=1)
+    target = (torch.nn.functional.avg_pool2d(picture.flatten(2), (1, 5), 1, (0, 2)) > 0).view(picture.shape)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(40):
+        loss = torch.nn.functional.cross_entropy(logits_of(network(picture)), target[:, 0].long())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.1
+
+
+@configs
+@dims
+def test_evaluation_is_deterministic_and_survives_saving(config, spatial_dims, tmp_path):
+    network = build(config, spatial_dims).eval()
+    picture = image(*(10,) * spatial_dims)
+    with torch.inference_mode():
+        first = network(picture)
+        assert torch.equal(network(picture), first)
+        torch.save(network.state_dict(), tmp_path / "weights.pt")
+        torch.manual_seed(99)
+        other = config.build(Task(spatial_dims, 2, 3)).eval()
+        assert not torch.equal(other(picture), first)
+        other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+        assert torch.equal(other(picture), first)
+
+
+@configs
+@dims
+def test_samples_of_a_batch_do_not_meet_in_evaluation(config, spatial_dims):
+    network = build(config, spatial_dims).eval()
+    pictures = image(*(16,) * spatial_dims, batch=2)
+    with torch.inference_mode():
+        alone = network(pictures[1:])
+        together = network(pictures)[1:]
+    torch.testing.assert_close(alone, together, atol=1e-4, rtol=1e-4)
+
+
+@configs
+@dims
+def test_the_image_is_left_as_it_was(config, spatial_dims):
+    picture = image(*(16,) * spatial_dims)
+    before = picture.clone()
+    build(config, spatial_dims)(picture)
+    assert torch.equal(picture, before)
+
+
+@configs
+@dims
+def test_other_types_of_numbers(config, spatial_dims):
+    network = build(config, spatial_dims).eval()
+    picture = image(*(9,) * spatial_dims)
+    with torch.inference_mode():
+        with torch.autocast("cpu", torch.bfloat16):
+            assert network(picture).isfinite().all()
+        half = network.bfloat16()(picture.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert half.isfinite().all()
+
+
+@configs
+@dims
+def test_a_wrong_image_is_refused_with_its_shape(config, spatial_dims):
+    network = build(config, spatial_dims)
+    with pytest.raises(ValueError, match=r"C = 2.*\(1, 3, "):
+        network(image(*(8,) * spatial_dims, channels=3))
+    with pytest.raises(ValueError, match=f"{spatial_dims} spatial axes"):
+        network(image(*(8,) * (5 - spatial_dims)))
+
+
+@configs
+def test_settings_survive_yaml(config):
+    adapter = TypeAdapter(ModelConfig)
+    assert adapter.validate_python(adapter.dump_python(config, mode="json")) == config
+
+
+def test_parameters_are_counted_by_hand_and_frozen_ones_left_out():
+    # a convolution of 2 → 3 channels, width 3: 2 * 3 * 9 weights and 3 biases
+    module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.Conv2d(3, 1, 1))
+    module[1].requires_grad_(False)
+    assert parameter_count(module) == 57
