@@ -1,1 +1,61 @@
-"""medseg: train, run and evaluate segmentation networks on medical images, in 2D and 3D."""
+"""medseg: train, run and evaluate segmentation networks on medical images, in 2D and 3D.
+
+The names below are the public API. They are imported when first used, so ``import medseg`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medseg.config import RunConfig, load_config
+    from medseg.errors import ConfigError, DataError, GeometryError, MedsegError, ModelFileError
+    from medseg.evaluation import Evaluation, evaluate_cases
+    from medseg.inference.cohort import infer_cases
+    from medseg.inference.predictor import Prediction, Predictor
+    from medseg.training.fit import RunResult, fit
+
+_HOME = {
+    "ConfigError": "medseg.errors",
+    "DataError": "medseg.errors",
+    "Evaluation": "medseg.evaluation",
+    "GeometryError": "medseg.errors",
+    "MedsegError": "medseg.errors",
+    "ModelFileError": "medseg.errors",
+    "Prediction": "medseg.inference.predictor",
+    "Predictor": "medseg.inference.predictor",
+    "RunConfig": "medseg.config",
+    "RunResult": "medseg.training.fit",
+    "evaluate_cases": "medseg.evaluation",
+    "fit": "medseg.training.fit",
+    "infer_cases": "medseg.inference.cohort",
+    "load_config": "medseg.config",
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "Evaluation",
+    "GeometryError",
+    "MedsegError",
+    "ModelFileError",
+    "Prediction",
+    "Predictor",
+    "RunConfig",
+    "RunResult",
+    "evaluate_cases",
+    "fit",
+    "infer_cases",
+    "load_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'medseg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

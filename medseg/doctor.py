@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +100,15 @@ def _devices() -> Iterator[Finding]:
     crowded = threads > cores
     advice = f"; more than the {cores:g} usable cores, which slows it down" if crowded else ""
     yield Finding("devices", "torch threads", "note" if crowded else "ok", f"{threads}{advice}")
-    if not torch.cuda.is_available():
+    with warnings.catch_warnings(record=True) as told:  # a driver that is too old is told of as a warning
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if not available:
         built = torch.version.cuda
         why = (
             f"torch is built for CUDA {built} but finds no device" if built else "torch is built without CUDA"
         )
+        why = str(told[0].message).splitlines()[0] if told else why
         yield Finding("devices", "CUDA", "note", f"none: {why}; everything runs on the CPU")
         return
     for index in range(torch.cuda.device_count()):
@@ -194,19 +199,42 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores' worth of time that the control group (version 2 or 1) grants, None if unlimited or unknown."""
-    fields = _read(root / "cpu.max").split()
-    if len(fields) != 2:
-        fields = [_read(root / "cpu" / f"cpu.cfs_{part}_us") for part in ("quota", "period")]
-    quota, period = (int(field) if field.isdigit() else 0 for field in fields)
-    return quota / period if quota and period else None
+def cgroup_cores(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """Cores' worth of time that the control groups (version 2 or 1) grant, None if unlimited or unknown."""
+    limits: list[float] = []
+    for group in _groups(root, membership, "cpu"):
+        fields = _read(group / "cpu.max").split()
+        if len(fields) != 2:
+            fields = [_read(group / f"cpu.cfs_{part}_us") for part in ("quota", "period")]
+        quota, period = (int(field) if field.isdigit() else 0 for field in fields)
+        if quota and period:
+            limits.append(quota / period)
+    return min(limits, default=None)
 
 
-def cgroup_memory(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes of memory that the control group (version 2 or 1) grants, None if unlimited or unknown."""
-    text = _read(root / "memory.max") or _read(root / "memory" / "memory.limit_in_bytes")
-    return int(text) if text.isdigit() and int(text) < 1 << 60 else None
+def cgroup_memory(
+    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """Bytes of memory that the control groups (version 2 or 1) grant, None if unlimited or unknown."""
+    groups = _groups(root, membership, "memory")
+    texts = [_read(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
+    limits = [int(text) for text in texts if text.isdigit()]
+    return min((limit for limit in limits if limit < 1 << 60), default=None)
+
+
+def _groups(root: Path, membership: Path, controller: str) -> list[Path]:
+    """The folders of this process's control groups and of all above them: each may set a limit."""
+    folders = [root, root / controller]
+    for line in _read(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = root / controller if controllers else root
+        inner = Path(path.lstrip("/"))
+        folders += [base / one for one in (inner, *inner.parents)]
+    return folders
 
 
 def physical_memory(meminfo: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from collections.abc import Callable
@@ -16,11 +17,20 @@ import numpy as np
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.labels import Labels
-from medseg.data.readers import is_image_file, read_scan, reader_for, save_nifti, stem_of
-from medseg.data.scans import as_label_map
+from medseg.data.readers import (
+    as_channels,
+    is_image_file,
+    picture_channels,
+    read_scan,
+    reader_for,
+    save_nifti,
+    stem_of,
+)
+from medseg.data.scans import Scan, as_label_map
 from medseg.device import is_out_of_memory
 from medseg.errors import ConfigError, DataError, MedsegError, OutOfMemoryError
 from medseg.files import sha256_file, write_atomic, write_json, write_text
+from medseg.geometry import Array, Grid, to_ras
 from medseg.inference.predictor import Prediction, Predictor
 from medseg.report.pictures import label_palette, panel, save_png
 
@@ -194,22 +204,22 @@ def _write_probabilities(folder: Path, case: str, prediction: Prediction) -> Non
 def _write_overlay(path: Path, case: Case, prediction: Prediction, labels: Labels) -> None:
     """Image, reference (where there is one) and prediction side by side."""
     scan = prediction.scan
-    values = labels.painted_values if labels.regions else labels.output_values
-    reference = as_label_map(read_scan(case.label)) if case.label is not None else None
-    index = {int(v): i for i, v in enumerate(values)}
-    picture = panel(
-        scan.array[:3] if scan.kind == "picture" else scan.array[0],
-        _indices(reference, labels, index) if reference is not None else None,
-        _indices(prediction.label_map, labels, index),
-        names=labels.class_names,
-        spacing=scan.grid.spacing,
-    )
-    save_png(path, picture)
+    maps = [as_label_map(read_scan(case.label)) if case.label is not None else None, prediction.label_map]
+    classes = [None if m is None else labels.encode(m, case.id).astype(np.int64) - 1 for m in maps]
+    image, spacing = _display(scan), scan.grid.spacing
+    if scan.kind == "volume":
+        classes = [None if c is None else to_ras(c[None], scan.grid.affine)[0][0] for c in classes]
+        turned, affine = to_ras(scan.array[:1], scan.grid.affine)
+        image, spacing = turned[0], Grid(turned.shape[1:], affine).spacing
+    save_png(path, panel(image, classes[0], classes[1], names=tuple(labels.names), spacing=spacing))
 
 
-def _indices(label_map: np.ndarray[Any, Any], labels: Labels, index: dict[int, int]) -> Any:
-    classes = labels.encode(label_map, "label map").astype(np.int64) - 1
-    return classes
+def _display(scan: Scan) -> Array:
+    """A picture as (H, W) or (H, W, 3) pixels; a volume's first channel."""
+    if scan.kind == "volume":
+        return scan.array[0]
+    pixels = as_channels(scan, 3 if picture_channels(scan) == 3 else 1)
+    return np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
 
 
 def _provenance(
@@ -231,8 +241,6 @@ def _provenance(
 
 
 def _write_failures(output: Path, outcomes: list[CaseOutcome]) -> None:
-    import csv
-
     failed = [o for o in outcomes if o.status == "failed"]
     path = output / "failures.csv"
     if not failed:

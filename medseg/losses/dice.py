@@ -79,13 +79,12 @@ class DiceLoss(SegmentationLoss):
         self.smooth = smooth
 
     def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        probability, truth, counted = self._masked(logits, target)
-        weights = self.class_weights
-        if self.activation == "softmax" and not self.include_background:
-            if probability.shape[1] < 2:
-                raise ValueError("Dice without the background needs at least 2 classes; got 1")
-            probability, truth = probability[:, 1:], truth[:, 1:]
-            weights = None if weights is None else weights[1:]
+        first = 1 if self.activation == "softmax" and not self.include_background else 0
+        if logits.shape[1] <= first:
+            raise ValueError("Dice without the background needs at least 2 classes; got 1")
+        counted = counted_voxels(target).to(logits.dtype)
+        probability, truth = self._probability_and_truth(logits, target, counted)
+        probability, truth = probability[:, first:] * counted, truth[:, first:]
 
         over = [axis for axis in range(logits.ndim) if axis != 1 and (axis or self.per == "batch")]
         sizes = truth.sum(over)  # (K,), or (B, K) for each sample
@@ -96,16 +95,14 @@ class DiceLoss(SegmentationLoss):
         loss = 1 - (2 * (probability * truth).sum(over) + self.smooth) / (total + self.smooth)
 
         present = sizes > 0 if self.absent == "skip" else (counted.sum(over) > 0).expand_as(sizes)
-        weight = present if weights is None else present * weights
+        weight = present if self.class_weights is None else present * self.class_weights[first:]
         return mean_over((loss * weight).sum(), weight.sum())
 
-    def _masked(
-        self, logits: torch.Tensor, target: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Probabilities and truth (B, K, *S), both 0 where the target does not count; and where it does."""
-        counted = counted_voxels(target)
+    def _probability_and_truth(
+        self, logits: torch.Tensor, target: torch.Tensor, counted: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both (B, K, *S); the truth is 0 where the target does not count."""
         if self.activation == "sigmoid":
-            return logits.sigmoid() * counted, target.to(logits.dtype) * counted, counted
-        labels = target.long().clamp(min=0)
-        truth = torch.zeros_like(logits).scatter_(1, labels, counted.to(logits.dtype))
-        return logits.softmax(1) * counted, truth, counted
+            return logits.sigmoid(), target.to(logits.dtype) * counted
+        truth = torch.zeros_like(logits).scatter_(1, target.long().clamp(min=0), counted)
+        return logits.softmax(1), truth

@@ -85,4 +85,4 @@ class ConsoleProgress:
             if key.startswith("val_dice")
         ]
         parts.append(f"{entry['seconds']:.1f} s")
-        self.console.print("  ".join(parts))
+        self.console.print("  ".join(parts), soft_wrap=True)

@@ -65,13 +65,17 @@ def test_softmax_equals_monai_summed_over_its_channels(alpha):
 
 
 def test_monai_with_an_ignored_label_is_k_times_too_large():
-    # its mean divides by voxels where it summed over voxels and channels: nothing is ignored here, and
-    # merely naming a label to ignore triples the loss of 3 regions
-    plain = MonaiFocalLoss()(LOGITS, REGIONS)
-    named = MonaiFocalLoss(ignore_index=255)(LOGITS, REGIONS)
+    # its mean then divides a sum over voxels and channels by the number of voxels: nothing is ignored here,
+    # and merely naming a label to ignore triples the loss of 3 regions
+    regions = F.one_hot(LABELS[:, 0], 3).movedim(-1, 1).float()
+    plain = MonaiFocalLoss()(LOGITS, regions)
+    named = MonaiFocalLoss(ignore_index=255)(LOGITS, regions)
     torch.testing.assert_close(named, 3 * plain)
-    torch.testing.assert_close(FocalLoss("sigmoid")(LOGITS, REGIONS), plain)
+    torch.testing.assert_close(FocalLoss("sigmoid")(LOGITS, regions), plain)
 
+
+def test_ignored_voxels_leave_the_mean_of_the_others():
+    # every second voxel is gone from the sum and from what it is divided by
     ignored = REGIONS.clone()
     ignored[..., ::2] = -1
     kept = FocalLoss("sigmoid")(LOGITS[..., 1::2], REGIONS[..., 1::2])

@@ -1,0 +1,318 @@
+"""The command line: each command parses, calls one function of the API, and prints."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from medseg.errors import EXIT_SOME_FAILED, MedsegError
+
+if TYPE_CHECKING:
+    from medseg.config import RunConfig
+    from medseg.evaluation import Evaluation
+    from medseg.inference.cohort import CaseOutcome
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Run the command line and exit: 0 ok, 2 usage or settings, 3 data, 4 some cases failed, 5 out of
+    memory, 130 and 143 on signals. ``arguments`` stand before those of the process.
+    """
+    sys.exit(run([*arguments, *sys.argv[1:]]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code. Errors are one message on standard error."""
+    signal.signal(signal.SIGTERM, _terminate)
+    debug = "--debug" in arguments
+    try:
+        result = cli.main(arguments, prog_name="medseg", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped", err=True)
+        return 130
+    except MedsegError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        return _unforeseen(error)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _unforeseen(error: Exception) -> int:
+    """The exit code of an error that is none of medseg's own."""
+    from medseg.errors import EXIT_OUT_OF_MEMORY
+
+    number = getattr(error, "signal_number", None)
+    if number is not None:  # the training loop's, after saving
+        click.echo("stopped; the training is saved, continue it with --resume auto", err=True)
+        return 128 + int(number)
+    if isinstance(error, MemoryError):
+        click.echo("error: out of memory", err=True)
+        return EXIT_OUT_OF_MEMORY
+    click.echo(
+        f"error: {type(error).__name__}: {error}\nThis is not a case medseg foresaw. Run the command again "
+        "with --debug for the traceback and report it.",
+        err=True,
+    )
+    return 1
+
+
+def _debug(command: Command) -> Command:
+    option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+    return option(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="medseg")
+@_debug
+def cli() -> None:
+    """Train, run and evaluate segmentation networks on medical images, in 2D and 3D."""
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+@click.option("--run", "run_folder", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option(
+    "--resume",
+    type=click.Choice(["never", "auto"]),
+    default="never",
+    show_default=True,
+    help="auto: continue the run in --run exactly where it stopped, or start it.",
+)
+@click.option("--dry-run", is_flag=True, help="One batch of everything; estimates memory and time.")
+@_debug
+def train(
+    source: Path, overrides: tuple[str, ...], run_folder: Path | None, resume: str, dry_run: bool
+) -> None:
+    """Train a network.
+
+    SOURCE is a YAML file of settings, or a folder with images/ and labels/, for which sane settings are
+    picked and printed. OVERRIDES are settings such as train.epochs=50.
+    """
+    import medseg.training.fit as fitting
+    from medseg.training.progress import ConsoleProgress
+
+    config = _training_config(source, overrides)
+    folder = run_folder or Path("runs") / (source.resolve().name if source.is_dir() else source.stem)
+    if dry_run:
+        _print_estimate(fitting.dry_run(config, folder))
+        return
+    with ConsoleProgress() as progress:
+        result = fitting.fit(config, folder, resume="auto" if resume == "auto" else "never", progress=progress)
+    score = f", best {config.train.monitor} {result.best:.4f}" if result.best is not None else ""
+    click.echo(f"{result.epochs} epochs{score}")
+    click.echo(f"model: {result.model}")
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--model", required=True, type=click.Path(path_type=Path), help="Run folder or model file.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
+@click.option(
+    "--cases", "part", type=click.Choice(["train", "val", "test"]), help="Cases of the run, for INPUTS."
+)
+@click.option("--probabilities", is_flag=True, help="Write probabilities/ too.")
+@click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
+@_debug
+def infer(
+    inputs: tuple[Path, ...],
+    model: Path,
+    output: Path,
+    part: str | None,
+    probabilities: bool,
+    overlays: bool,
+    overwrite: bool,
+    device: str,
+    as_json: bool,
+) -> int:
+    """Segment scans: files, folders of files, or a run's own held-out cases."""
+    from medseg.inference.cohort import Extras, find_inputs, infer_cases, run_cases
+    from medseg.inference.predictor import Predictor
+
+    if bool(inputs) == bool(part):
+        raise click.UsageError("give either INPUTS or --cases")
+    predictor = Predictor(model, device=device)
+    cases = run_cases(model, part) if part else find_inputs(list(inputs))
+    outcomes = infer_cases(
+        predictor,
+        cases,
+        output,
+        extras=Extras(probabilities, overlays),
+        overwrite=overwrite,
+        report=lambda outcome: click.echo(_outcome_line(outcome), err=True),
+    )
+    counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
+    if as_json:
+        click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
+    else:
+        click.echo(f"{counts['done']} done, {counts['skipped']} skipped, {counts['failed']} failed: {output}")
+    return EXIT_SOME_FAILED if counts["failed"] else 0
+
+
+@cli.command()
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.argument("references", type=click.Path(path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the tables.")
+@click.option("--labels", help="NAME=VALUE[,…] or a medseg.json, where PREDICTIONS has none.")
+@click.option("--label-suffix", help="What a reference's name adds to its prediction's, e.g. _mask.")
+@click.option("--tolerance", default=1.0, show_default=True, help="Of the surface Dice, mm.")
+@click.option(
+    "--surface", type=click.Choice(["surfel", "voxel"]), default="surfel", show_default=True,
+    help="Area-weighted surface elements, or border voxels.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
+@_debug
+def evaluate(
+    predictions: Path,
+    references: Path,
+    output: Path,
+    labels: str | None,
+    label_suffix: str | None,
+    tolerance: float,
+    surface: str,
+    as_json: bool,
+) -> None:
+    """Compare label maps with references: a table of metrics per case, and their summary."""
+    from medseg.evaluation import evaluate_cases, parse_labels
+
+    evaluation = evaluate_cases(
+        predictions,
+        references,
+        output,
+        labels=parse_labels(labels) if labels else None,
+        tolerance_mm=tolerance,
+        surface="voxel" if surface == "voxel" else "surfel",
+        label_suffix=label_suffix,
+    )
+    if as_json:
+        click.echo((output / "summary.json").read_text(encoding="utf-8"))
+    else:
+        _print_evaluation(evaluation)
+        click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}")
+
+
+@cli.group()
+def config() -> None:
+    """Look at settings."""
+
+
+@config.command("schema")
+@_debug
+def config_schema() -> None:
+    """Print the JSON schema of a configuration file."""
+    from medseg.config import RunConfig
+
+    click.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+
+
+@config.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+@_debug
+def config_show(file: Path, overrides: tuple[str, ...]) -> None:
+    """Print the resolved settings: FILE, then OVERRIDES, with every default spelled out."""
+    from medseg.config import load_config, to_yaml
+
+    click.echo(to_yaml(load_config(file, overrides)), nl=False)
+
+
+@cli.command()
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("medseg-demo"), show_default=True,
+    help="Folder of the demonstration; made anew each time.",
+)  # fmt: skip
+@_debug
+def demo(output: Path) -> None:
+    """Train, predict and evaluate on phantoms and shapes made here, in a few minutes."""
+    from medseg.demo.run import run_demo
+
+    run_demo(output, say=click.echo, show=_print_evaluation)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@_debug
+def doctor(as_json: bool) -> int:
+    """Look at this machine: devices, memory, versions, optional parts, writable places."""
+    from medseg.doctor import diagnose
+
+    findings = diagnose()
+    if as_json:
+        click.echo(json.dumps([vars(f) for f in findings], indent=2))
+    else:
+        for f in findings:
+            click.echo(f"{f.status:8} {f.topic:10} {f.name}: {f.detail}")
+    return 1 if any(f.status == "problem" for f in findings) else 0
+
+
+def _training_config(source: Path, overrides: tuple[str, ...]) -> RunConfig:
+    from medseg.config import load_config, to_yaml
+    from medseg.training.planning import plan_config
+
+    if not source.is_dir():
+        return load_config(source, overrides)
+    config = plan_config(source, overrides)
+    click.echo(f"# settings picked for {source}\n{to_yaml(config)}", err=True)
+    return config
+
+
+def _outcome_line(outcome: CaseOutcome) -> str:
+    if outcome.status == "failed":
+        return f"{outcome.case}: failed: {outcome.error}"
+    return f"{outcome.case}: {outcome.status}" + (f", {outcome.seconds:.1f} s" if outcome.seconds else "")
+
+
+def _print_estimate(estimate: Any) -> None:
+    click.echo(f"parameters             {estimate.parameters:,}")
+    click.echo(f"loss of first update   {estimate.loss:.4f}")
+    click.echo(f"seconds an update      {estimate.seconds_per_update:.3f}")
+    click.echo(f"seconds a validation   {estimate.seconds_per_validation:.1f}")
+    click.echo(f"peak memory            {estimate.peak_memory_gb:.2f} GB")
+    click.echo(f"whole training         about {60 * estimate.hours:.1f} minutes")
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    """A table of the labels and a line for the dataset."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("label", "cases", "Dice", "sd", "median", "IoU", "HD95 mm", "ASSD mm", "NSD", box=None)
+    for name, metrics in evaluation.summary["labels"].items():
+        dice = metrics["dice"]
+        missed = metrics["hd95"]["n_inf"]
+        hd95 = _number(metrics["hd95"]["mean_finite"], 2) + (f" ({missed} missed)" if missed else "")
+        table.add_row(
+            name, str(dice["n"]), _number(dice["mean"]), _number(dice["sd"]), _number(dice["median"]),
+            _number(metrics["iou"]["mean"]), hd95, _number(metrics["assd"]["mean_finite"], 2),
+            _number(metrics["nsd"]["mean"]),
+        )  # fmt: skip
+    console = Console(highlight=False, width=max(100, Console().width))
+    console.print(table)
+    console.print(f"mean Dice {_number(evaluation.summary['mean_dice'], 4)}")
+
+
+def _number(value: Any, digits: int = 3) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, float | int) else str(value)

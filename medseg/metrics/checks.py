@@ -1,0 +1,47 @@
+"""The checks every metric makes of its arrays before it counts anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolArray = NDArray[np.bool_]
+
+
+def as_mask(array: NDArray[Any]) -> BoolArray:
+    """``array`` as booleans: what is not zero is foreground. A boolean array is passed through."""
+    array = np.asarray(array)
+    return array if array.dtype == np.bool_ else array != 0
+
+
+def check_shapes(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
+    """Raise ValueError unless both arrays have one shape (nothing is ever broadcast)."""
+    if reference.shape != prediction.shape:
+        raise ValueError(
+            f"prediction has shape {prediction.shape}, expected the reference's {reference.shape}: "
+            "resample the prediction to the reference's grid first"
+        )
+
+
+def check_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
+    """``spacing`` as floats in array axis order; ValueError unless it fits ``ndim`` (2 or 3) axes."""
+    if ndim not in (2, 3):
+        raise ValueError(f"got an array of {ndim} axes, expected 2 or 3")
+    values = tuple(float(value) for value in spacing)
+    if len(values) != ndim:
+        raise ValueError(f"spacing has {len(values)} values {values}, expected {ndim}, one per array axis")
+    if not all(math.isfinite(value) and value > 0 for value in values):
+        raise ValueError(f"spacing is {values} mm, expected finite values above 0")
+    return values
+
+
+def check_tolerance(tolerance_mm: float) -> float:
+    """``tolerance_mm`` as a float; ValueError unless it is finite and not negative."""
+    value = float(tolerance_mm)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"tolerance_mm is {value}, expected a finite value of 0 or more")
+    return value
