@@ -166,11 +166,15 @@ class RunConfig(Spec):
         if bad_axes:
             raise ValueError(f"augment.flip.axes: {bad_axes} are no axes of a {self.spatial_dims}D patch")
         if self.data.regions and self.activation == "softmax":
-            raise ValueError("regions may overlap, so data.regions needs activation: sigmoid (or leave it out)")
+            raise ValueError(
+                "regions may overlap, so data.regions needs activation: sigmoid (or leave it out)"
+            )
         if self.data.regions and self.data.labels is None:
             raise ValueError("data.regions unites named labels: name them under data.labels")
         if self.train.monitor.split(":")[0] not in ("dice", "iou"):
-            raise ValueError(f"train.monitor: {self.train.monitor!r} is not dice, iou, dice:LABEL or iou:LABEL")
+            raise ValueError(
+                f"train.monitor: {self.train.monitor!r} is not dice, iou, dice:LABEL or iou:LABEL"
+            )
         self.data.declared_labels()
         return self
 

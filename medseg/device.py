@@ -24,7 +24,9 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu")
+        raise ConfigError(
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
     return device
 
 

@@ -105,9 +105,7 @@ def _devices() -> Iterator[Finding]:
         available = torch.cuda.is_available()
     if not available:
         built = torch.version.cuda
-        why = (
-            f"torch is built for CUDA {built} but finds no device" if built else "torch is built without CUDA"
-        )
+        why = f"torch is built for CUDA {built}, finds no device" if built else "torch is built without CUDA"
         why = str(told[0].message).splitlines()[0] if told else why
         yield Finding("devices", "CUDA", "note", f"none: {why}; everything runs on the CPU")
         return
@@ -161,16 +159,12 @@ def _storage(folder: Path) -> Iterator[Finding]:
         yield Finding("storage", "temporary folder", "problem", f"none can be written to: {error}")
     shared = Path("/dev/shm")
     if not shared.is_dir():
-        yield Finding(
-            "storage", "shared memory", "note", "no /dev/shm; loaders' workers may share another way"
-        )
+        yield Finding("storage", "shared memory", "note", "no /dev/shm; workers must share another way")
         return
     usage = shutil.disk_usage(shared)
     text = f"{usage.free / GIB:.2f} of {usage.total / GIB:.2f} GiB free"
     if usage.free < GIB:
-        text += (
-            "; loaders hand batches over through it: give the container more (--shm-size) or use no workers"
-        )
+        text += "; loaders pass batches through it: give the container more (--shm-size) or use no workers"
         yield Finding("storage", "shared memory", "note", text)
     else:
         yield Finding("storage", "shared memory", "ok", text)
@@ -183,9 +177,7 @@ def _place(name: str, folder: Path) -> Finding:
             stream.write(b"medseg")
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Finding(
-            "storage", name, "problem", f"{folder} cannot be written to: {error.strerror or error}"
-        )
+        return Finding("storage", name, "problem", f"{folder} takes no file: {error.strerror or error}")
     text = f"{folder}, {free / GIB:.1f} GiB free"
     if free < GIB:
         return Finding("storage", name, "note", f"{text}; caches and checkpoints want more")

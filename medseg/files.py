@@ -26,7 +26,7 @@ def write_atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync(path.parent)
     finally:
         with suppress(FileNotFoundError):
@@ -46,7 +46,7 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         try:
-            os.replace(temporary, path)
+            temporary.replace(path)
         except OSError:
             if not path.is_dir():
                 raise

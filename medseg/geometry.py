@@ -79,8 +79,10 @@ def from_ras(array: Array, grid: Grid) -> Array:
 
 
 def _reorient(array: Array, affine: Array, ornt: Array) -> tuple[Array, Array]:
-    moved = np.stack([apply_orientation(channel, ornt) for channel in array]) if len(array) > 1 else (
-        apply_orientation(array[0], ornt)[None]
+    moved = (
+        np.stack([apply_orientation(channel, ornt) for channel in array])
+        if len(array) > 1
+        else (apply_orientation(array[0], ornt)[None])
     )
     return moved, affine @ inv_ornt_aff(ornt, array.shape[1:])
 

@@ -22,8 +22,8 @@ from monai.transforms.intensity.array import (
     RandShiftIntensity,
 )
 from monai.transforms.spatial.array import Affine, RandSimulateLowResolution
-from monai.utils.type_conversion import convert_to_tensor
 from monai.transforms.utils import create_rotate, create_scale, create_shear
+from monai.utils.type_conversion import convert_to_tensor
 from pydantic import Field
 
 from medseg.geometry import Array

@@ -127,7 +127,9 @@ def _refuse_duplicates(cases: list[Case]) -> None:
     for case in cases:
         by_id[case.id].append(case)
     problems = [
-        f"case {name}: {', '.join(str(c.image) for c in same)}" for name, same in by_id.items() if len(same) > 1
+        f"case {name}: {', '.join(str(c.image) for c in same)}"
+        for name, same in by_id.items()
+        if len(same) > 1
     ]
     if problems:
         raise DataError(join_problems("images that share a name", problems))

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from nibabel.orientations import io_orientation
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.readers import picture_channels, read_scan
@@ -28,7 +29,7 @@ class CaseFacts(Spec):
         id: the case.
         image_sha256, label_sha256: of the files' bytes.
         kind: volume or picture.
-        shape, spacing: in the file's axis order; spacing in mm.
+        shape, spacing: along right, anterior, superior for volumes (mm), rows and columns for pictures.
         channels: of the image.
         label_counts: value in the label file → voxels.
         foreground: up to 500 intensities of voxels whose label is not 0, all channels.
@@ -84,13 +85,14 @@ def measure(case: Case) -> CaseFacts:
         label_map = as_label_map(label_scan)
         counts = count_values(label_map)
         foreground = _foreground_sample(scan.array, label_map)
+    order = np.argsort(io_orientation(scan.grid.affine)[:, 0]) if scan.kind == "volume" else (0, 1)
     return CaseFacts(
         id=case.id,
         image_sha256=sha256_file(case.image),
         label_sha256=sha256_file(case.label) if case.label else None,
         kind=scan.kind,
-        shape=scan.grid.shape,
-        spacing=scan.grid.spacing,
+        shape=tuple(scan.grid.shape[i] for i in order),
+        spacing=tuple(scan.grid.spacing[i] for i in order),
         channels=picture_channels(scan),
         label_counts=counts,
         foreground=foreground,

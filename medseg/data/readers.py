@@ -57,7 +57,9 @@ class NiftiReader:
             raise DataError(f"{path}: expected 3 axes, or 4 with channels last; the file's shape is {shape}")
         affine = np.asarray(image.affine, dtype=np.float64)
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-            raise GeometryError(f"{path}: the affine is not invertible: {affine.tolist()}. Repair the header.")
+            raise GeometryError(
+                f"{path}: the affine is not invertible: {affine.tolist()}. Repair the header."
+            )
         voxels = np.asanyarray(image.dataobj)
         array = voxels[None] if voxels.ndim == 3 else np.moveaxis(voxels, 3, 0)
         return Scan(array, Grid(tuple(shape[:3]), affine), self.kind, path, image.header)

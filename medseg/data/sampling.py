@@ -177,7 +177,8 @@ def crop(array: Array, origin: tuple[int, ...], patch: tuple[int, ...], reach: t
     """
     starts = [o + p // 2 - r // 2 for o, p, r in zip(origin, patch, reach, strict=True)]
     inside = tuple(
-        slice(max(s, 0), max(min(s + r, n), 0)) for s, r, n in zip(starts, reach, array.shape[1:], strict=True)
+        slice(max(s, 0), max(min(s + r, n), 0))
+        for s, r, n in zip(starts, reach, array.shape[1:], strict=True)
     )
     piece = np.array(array[(slice(None), *inside)])
     if piece.shape[1:] == tuple(reach):

@@ -165,7 +165,7 @@ def _paint_trunk(scene: _Scene, rng: np.random.Generator) -> Mask:
     radius = np.hypot(scene.x / half[0], scene.y / half[1]) + 0.015 * np.sin(3 * angle + rng.uniform(0, 6))
     scene.hu[radius < skin] = _FAT
     wall = (radius < outer) & (radius > inner)
-    scene.hu[wall] = rng.uniform(78, 96)
+    scene.hu[wall] = rng.uniform(84, 100)
     cavity = radius < inner
     scene.hu[cavity] = _FAT + 10
 
@@ -179,7 +179,7 @@ def _paint_trunk(scene: _Scene, rng: np.random.Generator) -> Mask:
         np.hypot((scene.x - back[0] - 7) / 5.5, (scene.y - back[1] - 2) / 4.5),
         np.hypot((scene.x - back[0] + 7) / 5.5, (scene.y - back[1] - 2) / 4.5),
     )
-    scene.hu[(muscle < 1) & (radius < outer)] = rng.uniform(78, 96)
+    scene.hu[(muscle < 1) & (radius < outer)] = rng.uniform(84, 100)
     body = np.hypot((scene.x - back[0]) / 5.6, (scene.y - back[1]) / 4.6)
     disc = np.cos(2 * np.pi * scene.z / 18 + rng.uniform(0, 6)) > 0.85
     scene.hu[body < 1] = rng.uniform(330, 420)

@@ -101,7 +101,7 @@ def infer_cases(
     cases: list[Case],
     output: Path,
     *,
-    extras: Extras = Extras(),  # noqa: B008 (frozen)
+    extras: Extras = Extras(),
     overwrite: bool = False,
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:

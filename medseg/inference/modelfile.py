@@ -105,7 +105,9 @@ def find_model_file(path: Path) -> Path:
     if path.is_dir():
         inside = path / "model.safetensors"
         if not inside.is_file():
-            state = "its training has not ended yet" if (path / "checkpoints").is_dir() else "not a run folder"
+            state = (
+                "its training has not ended yet" if (path / "checkpoints").is_dir() else "not a run folder"
+            )
             raise ModelFileError(f"{path}: holds no model.safetensors ({state})")
         return inside
     return path

@@ -1,2 +1,24 @@
+"""Scores of segmentations: overlap, surface distances in mm, and their tables over cases.
+
+Needs neither torch nor MONAI nor an image library: arrays in, numbers out. Arrays are in one axis order
+with their spacing (mm). Both masks empty is nan, one empty is the worst value, and no mean hides either.
+"""
+
 from medseg.metrics.binary import binary_metrics
-__all__=["binary_metrics"]
+from medseg.metrics.cases import case_rows
+from medseg.metrics.confusion import confusion_matrix, dataset_scores
+from medseg.metrics.surface import SurfaceDistances, surface_distances
+from medseg.metrics.table import summarise, to_json, write_csv, write_summary
+
+__all__ = [
+    "SurfaceDistances",
+    "binary_metrics",
+    "case_rows",
+    "confusion_matrix",
+    "dataset_scores",
+    "summarise",
+    "surface_distances",
+    "to_json",
+    "write_csv",
+    "write_summary",
+]

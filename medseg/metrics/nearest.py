@@ -10,10 +10,9 @@ from math import ceil, pi
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 from medseg.metrics.checks import BoolArray
+from medseg.metrics.untyped import PointTree, distance_to, point_tree
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
@@ -23,7 +22,7 @@ _SAMPLE = 64
 _LEAF = 32
 _TREE_SECONDS_PER_POINT = 8e-9
 _TREE_SECONDS_PER_QUERY = 2e-6
-_TRANSFORM_SECONDS_PER_PLACE = 2e-7
+_TRANSFORM_SECONDS_PER_PLACE = 1.2e-7
 
 
 def nearest_distances(queries: BoolArray, targets: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
@@ -31,40 +30,53 @@ def nearest_distances(queries: BoolArray, targets: BoolArray, spacing: tuple[flo
 
     Both are masks of one grid (2 or 3 axes) with ``spacing`` in mm per axis; ``targets`` holds a place.
     """
-    distances, left = scan_neighbours(queries, targets, spacing)
+    places = grid_places(queries)
+    distances, left = scan_neighbours(places, targets, spacing)
     if not left.size:
         return distances
-    places = np.argwhere(queries)[left]
-    tree, scale = _tree(targets, spacing), np.array(spacing)
-    if _tree_is_slow(tree, places * scale, targets.size, float(scale.max())):
-        distances[left] = transform_distances(places, targets, spacing)
+    places = places[:, left]
+    points = place_points(places, spacing)
+    tree = point_tree(place_points(grid_places(targets), spacing), _LEAF)
+    if tree_is_slow(tree, points, targets.size, max(spacing)):
+        distances[left] = distance_to(targets, spacing)[tuple(places)]
     else:
-        distances[left] = tree.query(places * scale, workers=-1)[0]
+        distances[left] = tree.query(points, workers=-1)[0]
     return distances
 
 
-def scan_neighbours(
-    queries: BoolArray, targets: BoolArray, spacing: tuple[float, ...]
-) -> tuple[FloatArray, IndexArray]:
-    """Distances (N,) of the queries, and the positions of those with no target among the nearest offsets.
+def grid_places(mask: BoolArray) -> IndexArray:
+    """Indices (d, N) of the true places of ``mask``, in C order."""
+    return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape))
 
-    Offsets come in order of their distance, so the first that hits a target gives the exact distance.
+
+def place_points(places: IndexArray, spacing: tuple[float, ...]) -> FloatArray:
+    """Points (N, d) in mm of the grid indices ``places`` (d, N)."""
+    return places.T * np.array(spacing, np.float64)
+
+
+def scan_neighbours(
+    places: IndexArray, targets: BoolArray, spacing: tuple[float, ...]
+) -> tuple[FloatArray, IndexArray]:
+    """Distances (N,) of ``places`` (d, N), and which of them have no target among the nearest offsets.
+
+    Offsets come in order of their distance, so the first that hits a target gives the exact distance;
+    where none does it is nan.
     """
     offsets, lengths = nearest_offsets(spacing)
     reach = np.abs(offsets).max(axis=0)
-    padded = np.pad(targets, [(width, width) for width in reach])
+    padded = np.pad(targets, [(int(width), int(width)) for width in reach])
     strides = np.array(padded.strides)  # in elements too: booleans are bytes
-    places = _padded_positions(queries, padded.shape, reach)
-    flat = padded.ravel()
-    left = np.arange(places.size)
-    distances = np.full(places.size, np.nan)
+    positions: IndexArray = strides @ (places + reach[:, None])
+    flat: BoolArray = padded.ravel()
+    left: IndexArray = np.arange(positions.size)
+    distances = np.full(positions.size, np.nan)
     for step, length in zip((offsets @ strides).tolist(), lengths.tolist(), strict=True):
-        hit = flat.take(places + step)
+        hit = flat[positions + step]
         if not hit.any():
             continue
         distances[left[hit]] = length
         miss = ~hit
-        left, places = left[miss], places[miss]
+        left, positions = left[miss], positions[miss]
         if not left.size:
             break
     return distances, left
@@ -79,29 +91,14 @@ def nearest_offsets(spacing: tuple[float, ...]) -> tuple[IndexArray, FloatArray]
     unit_ball = pi if ndim == 2 else 4 / 3 * pi
     radius = (_SCAN_OFFSETS * float(scale.prod()) / unit_ball) ** (1 / ndim)
     reach = np.minimum(np.floor(radius / scale).astype(np.intp), _SCAN_OFFSETS)
-    grid = np.indices(2 * reach + 1).reshape(ndim, -1).T - reach
+    grid: IndexArray = np.indices(tuple(2 * reach + 1)).reshape(ndim, -1).T - reach
     lengths = np.linalg.norm(grid * scale, axis=1)
     order = np.argsort(lengths, kind="stable")[:_SCAN_OFFSETS]
     order = order[lengths[order] <= radius]
     return grid[order], lengths[order]
 
 
-def transform_distances(places: IndexArray, targets: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
-    """Distances (N,) in mm from ``places`` (N, d) by a distance transform of the grid of ``targets``."""
-    return distance_transform_edt(~targets, sampling=spacing)[tuple(places.T)]
-
-
-def _padded_positions(queries: BoolArray, shape: tuple[int, ...], reach: IndexArray) -> IndexArray:
-    places = np.nonzero(queries)
-    return np.ravel_multi_index(tuple(axis + width for axis, width in zip(places, reach, strict=True)), shape)
-
-
-def _tree(targets: BoolArray, spacing: tuple[float, ...]) -> cKDTree:
-    points = np.argwhere(targets) * np.array(spacing)
-    return cKDTree(points, leafsize=_LEAF, balanced_tree=False, compact_nodes=False)
-
-
-def _tree_is_slow(tree: cKDTree, points: FloatArray, grid_size: int, coarsest: float) -> bool:
+def tree_is_slow(tree: PointTree, points: FloatArray, grid_size: int, coarsest: float) -> bool:
     """Whether a transform of the grid beats the tree, judged from a sample of the points (N, d), in mm.
 
     A query visits about the targets that lie no farther than its nearest one plus a leaf's width.

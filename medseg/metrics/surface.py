@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.metrics.boxes import crop_pair
 from medseg.metrics.checks import BoolArray, as_mask, check_shapes, check_spacing, check_tolerance
 from medseg.metrics.nearest import nearest_distances
 from medseg.metrics.surfels import surfel_elements, voxel_elements
@@ -42,7 +43,8 @@ class Directed:
     @property
     def weighted_sum(self) -> float:
         """Σ weight · distance."""
-        return float(self.distances.sum() if self.weights is None else self.weights @ self.distances)
+        weighted = self.distances if self.weights is None else self.weights * self.distances
+        return float(weighted.sum())
 
     def weight_within(self, distance_mm: float) -> float:
         """The weight of the elements no farther than ``distance_mm``."""
@@ -97,7 +99,7 @@ def surface_distances(
     voxel_mm = check_spacing(spacing, reference.ndim)
     if surface not in ("surfel", "voxel"):
         raise ValueError(f"surface is {surface!r}, expected 'surfel' or 'voxel'")
-    masks = _crop(as_mask(reference), as_mask(prediction))
+    masks = crop_pair(as_mask(reference), as_mask(prediction))
     (from_places, from_weights), (to_places, to_weights) = (
         surfel_elements(mask, voxel_mm) if surface == "surfel" else (voxel_elements(mask), None)
         for mask in masks
@@ -152,29 +154,6 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
     one, two = distances.from_reference, distances.from_prediction
     near = one.weight_within(limit) + two.weight_within(limit)
     return near / (one.total_weight + two.total_weight)
-
-
-def bounding_box(mask: BoolArray) -> tuple[slice, ...]:
-    """The smallest box of ``mask`` that holds its foreground; empty slices where there is none."""
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        hits = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        box.append(slice(int(hits[0]), int(hits[-1]) + 1) if hits.size else slice(0, 0))
-    return tuple(box)
-
-
-def joint_box(one: tuple[slice, ...], two: tuple[slice, ...]) -> tuple[slice, ...]:
-    """The smallest box that holds both boxes; an empty box adds nothing."""
-    if any(side.start == side.stop for side in one):
-        return two
-    if any(side.start == side.stop for side in two):
-        return one
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, two, strict=True))
-
-
-def _crop(reference: BoolArray, prediction: BoolArray) -> tuple[BoolArray, BoolArray]:
-    box = joint_box(bounding_box(reference), bounding_box(prediction))
-    return reference[box], prediction[box]
 
 
 def _unreachable(places: BoolArray, weights: FloatArray | None) -> Directed:

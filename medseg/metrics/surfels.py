@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.metrics.checks import BoolArray
+from medseg.metrics.untyped import triangles
 
 FloatArray = NDArray[np.float64]
 CodeArray = NDArray[np.uint8]
@@ -89,8 +90,6 @@ def _area_vectors() -> tuple[FloatArray, ...]:
     At ambiguous faces the minority of the eight corners is cut off, each corner on its own, so a code
     and its complement have the same surface: a mask and its background meet in one surface.
     """
-    from skimage.measure import marching_cubes
-
     empty = np.zeros((0, 3))
     vectors = [empty] * 256
     for code in range(1, 255):
@@ -98,8 +97,7 @@ def _area_vectors() -> tuple[FloatArray, ...]:
         cube = np.zeros((2, 2, 2), np.float32)
         for corner in product((0, 1), repeat=3):
             cube[corner] = minority >> (4 * corner[0] + 2 * corner[1] + corner[2]) & 1
-        vertices, faces, _, _ = marching_cubes(cube, 0.5, method="lorensen")
-        triangles = vertices[faces].astype(np.float64)
-        edges = triangles[:, 1:] - triangles[:, :1]
+        corners = triangles(cube)
+        edges = corners[:, 1:] - corners[:, :1]
         vectors[code] = np.cross(edges[:, 0], edges[:, 1]) / 2
     return tuple(vectors)

@@ -28,6 +28,7 @@ from medseg.models import InjectedConfig, parameter_count
 from medseg.task import Task
 from medseg.training.checkpoint import load_checkpoint, seed_everything
 from medseg.training.dataset import Dataset, survey
+from medseg.training.log import RunLog
 from medseg.training.loop import Trainer, channels_last
 from medseg.training.progress import Progress, QuietProgress
 from medseg.training.runfolder import RunFolder
@@ -96,9 +97,13 @@ def fit(
     trainer = _assemble(config, run_folder, dataset, model, progress or QuietProgress())
     if run_folder.last.exists():
         trainer.state.restore(load_checkpoint(run_folder.last))
-        run_folder.truncate_log(trainer.state.epochs_closed * config.train.iterations)
-    with _memory_errors(config):
-        trainer.train()
+    closed = trainer.state.epochs_closed * config.train.iterations
+    trainer.log = RunLog(run_folder.log, run_folder.tensorboard, closed)
+    try:
+        with _memory_errors(config):
+            trainer.train()
+    finally:
+        trainer.log.close()
     return _finish(trainer, dataset)
 
 
@@ -148,7 +153,7 @@ def _assemble(
     seed_everything(config.seed)
     network = (model if model is not None else config.model.build(task)).to(device)
     if config.train.channels_last:
-        network = network.to(memory_format=channels_last(config.spatial_dims))
+        network = nn.Module.to(network, memory_format=channels_last(config.spatial_dims))
     dtype = mixed_precision(config.train.amp, device)
     state = TrainState(
         network,

@@ -24,6 +24,7 @@ from medseg.errors import TrainingError
 from medseg.optim import learning_rate
 from medseg.output import as_output
 from medseg.training.checkpoint import save_checkpoint
+from medseg.training.log import RunLog
 from medseg.training.runfolder import RunFolder
 from medseg.training.state import TrainState
 from medseg.training.validate import Scores, better, validate
@@ -47,6 +48,7 @@ class Trainer:
         validation: the cases validated on; may be empty.
         report: called with each log entry.
         tick: called with (step, steps, loss) after each update.
+        log: where epochs are written.
     """
 
     config: RunConfig
@@ -60,6 +62,7 @@ class Trainer:
     dtype: torch.dtype | None
     report: Callable[[dict[str, Any]], None]
     tick: Callable[[int, int, float], None]
+    log: RunLog | None = None
 
     def train(self) -> None:
         """Train to the end, or to the early stop.
@@ -169,7 +172,8 @@ class Trainer:
         if is_best:
             state.best, state.best_step = scores[settings.monitor], state.step
             save_checkpoint(self.run.best, state.to_checkpoint())
-        self.run.append_log(entry)
+        if self.log is not None:
+            self.log.append(entry)
         self.report(entry)
         self.save()
 

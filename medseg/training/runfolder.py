@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -42,6 +41,11 @@ class RunFolder:
     def log(self) -> Path:
         """One JSON object an epoch."""
         return self.root / "log.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The log again, for TensorBoard."""
+        return self.root / "tensorboard"
 
     @property
     def last(self) -> Path:
@@ -94,29 +98,6 @@ class RunFolder:
                 "threads": threads,
             },
         )
-
-    def append_log(self, entry: dict[str, Any]) -> None:
-        """Add a line to the log."""
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
-
-    def truncate_log(self, step: int) -> None:
-        """Drop the lines of steps a resumed run will do again."""
-        if self.log.is_file():
-            lines = self.read_log()
-            kept = [json.dumps(entry) for entry in lines if entry["step"] <= step]
-            write_text(self.log, "".join(line + "\n" for line in kept))
-
-    def read_log(self) -> list[dict[str, Any]]:
-        """The log's entries; a line cut off by a crash is left out."""
-        entries: list[dict[str, Any]] = []
-        if self.log.is_file():
-            for line in self.log.read_text(encoding="utf-8").splitlines():
-                try:
-                    entries.append(json.loads(line))
-                except json.JSONDecodeError:
-                    break
-        return entries
 
 
 def _version(package: str) -> str | None:

@@ -1,0 +1,130 @@
+"""One row of scores per case and label: what ends up in ``metrics/cases.csv``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.metrics import overlap
+from medseg.metrics.binary import surface_scores
+from medseg.metrics.boxes import Box, joint_box, label_box, value_boxes
+from medseg.metrics.checks import BoolArray, check_shapes, check_spacing, check_tolerance
+from medseg.metrics.surface import Surface, surface_distances
+
+Tolerance = float | Mapping[str, float]
+
+
+def case_rows(
+    case: str,
+    reference: NDArray[Any],
+    prediction: NDArray[Any],
+    labels: Mapping[str, Sequence[int]],
+    spacing: Sequence[float],
+    *,
+    tolerance_mm: Tolerance = 1.0,
+    surface: Surface = "surfel",
+    ignore_value: int | None = None,
+) -> list[dict[str, Any]]:
+    """Scores of every label of one case, one row each, in the order of ``labels``.
+
+    Shapes: reference and prediction (*S) integer label maps, 2 or 3 axes; ``spacing`` in mm per array
+    axis. ``labels`` maps a name to its values: several make a region, scored as their union.
+    ``tolerance_mm`` is one value or one per name. Voxels whose reference is ``ignore_value`` count
+    nowhere, and are background of both masks where surfaces are concerned.
+    Keys: case, label (the values joined by "+"), name, dice, iou, precision, recall, specificity,
+    volume_similarity, hd, hd95, assd, masd (mm), nsd, reference_volume_mm3, predicted_volume_mm3 (for
+    2D arrays these are areas in mm²), tp, fp, fn, tn (voxels).
+    Raises: ValueError if shapes differ, arrays are not of integers, or a setting is not usable.
+    """
+    check_shapes(reference, prediction)
+    pair = _Pair(_as_labels(reference), _as_labels(prediction), check_spacing(spacing, reference.ndim))
+    tolerances = {name: _tolerance_of(name, tolerance_mm) for name in labels}
+    for name, values in labels.items():
+        _check_values(name, values, ignore_value)
+    wanted = [value for values in labels.values() for value in values]
+    reference_boxes, prediction_boxes = (
+        value_boxes(array, wanted) for array in (pair.reference, pair.prediction)
+    )
+    valid = None if ignore_value is None else pair.reference != ignore_value
+    rows: list[dict[str, Any]] = []
+    for name, values in labels.items():
+        box = joint_box(label_box(reference_boxes, values), label_box(prediction_boxes, values))
+        masks = pair.masks(values, box, valid)
+        counts = _count(*masks, reference.size if valid is None else int(np.count_nonzero(valid)))
+        distances = surface_distances(*masks, pair.spacing, surface=surface)
+        identity = {"case": case, "label": "+".join(str(value) for value in values), "name": name}
+        rows.append(identity | _scores(counts, surface_scores(distances, tolerances[name]), pair.voxel_mm3))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    reference: NDArray[np.integer[Any]]
+    prediction: NDArray[np.integer[Any]]
+    spacing: tuple[float, ...]
+
+    @property
+    def voxel_mm3(self) -> float:
+        return math.prod(self.spacing)
+
+    def masks(self, values: Sequence[int], box: Box, valid: BoolArray | None) -> tuple[BoolArray, BoolArray]:
+        reference, prediction = (_members(array[box], values) for array in (self.reference, self.prediction))
+        if valid is not None:
+            reference, prediction = reference & valid[box], prediction & valid[box]
+        return reference, prediction
+
+
+def _scores(counts: overlap.Counts, surface: dict[str, float], voxel_mm3: float) -> dict[str, Any]:
+    return {
+        "dice": overlap.dice(counts),
+        "iou": overlap.iou(counts),
+        "precision": overlap.precision(counts),
+        "recall": overlap.recall(counts),
+        "specificity": overlap.specificity(counts),
+        "volume_similarity": overlap.volume_similarity(counts),
+        **surface,
+        "reference_volume_mm3": counts.reference * voxel_mm3,
+        "predicted_volume_mm3": counts.prediction * voxel_mm3,
+        "tp": counts.tp,
+        "fp": counts.fp,
+        "fn": counts.fn,
+        "tn": counts.tn,
+    }
+
+
+def _count(reference: BoolArray, prediction: BoolArray, total: int) -> overlap.Counts:
+    """Counts of cropped masks, with everything else of the ``total`` voxels as background of both."""
+    counts = overlap.count_overlap(reference, prediction)
+    return overlap.Counts(counts.tp, counts.fp, counts.fn, total - counts.tp - counts.fp - counts.fn)
+
+
+def _members(array: NDArray[Any], values: Sequence[int]) -> BoolArray:
+    return array == values[0] if len(values) == 1 else np.isin(array, values)
+
+
+def _as_labels(array: NDArray[Any]) -> NDArray[np.integer[Any]]:
+    if array.dtype == np.bool_:
+        return array.view(np.uint8)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"a label map has dtype {array.dtype}, expected integers")
+    return array
+
+
+def _check_values(name: str, values: Sequence[int], ignore_value: int | None) -> None:
+    if not values:
+        raise ValueError(f"label {name!r} has no values, expected at least one")
+    if ignore_value in values:
+        raise ValueError(f"label {name!r} has values {list(values)}, among them the ignored {ignore_value}")
+
+
+def _tolerance_of(name: str, tolerance_mm: Tolerance) -> float:
+    if not isinstance(tolerance_mm, Mapping):
+        return check_tolerance(tolerance_mm)
+    if name not in tolerance_mm:
+        raise ValueError(f"tolerance_mm has no value for label {name!r}, only for {sorted(tolerance_mm)}")
+    return check_tolerance(tolerance_mm[name])

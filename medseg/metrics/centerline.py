@@ -1,0 +1,38 @@
+"""Centerline Dice: do two tubular masks follow each other's skeletons?"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.metrics.boxes import crop_pair
+from medseg.metrics.checks import as_mask, check_shapes
+from medseg.metrics.untyped import skeleton
+
+
+def cldice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
+    """Harmonic mean of the skeletons' fractions that lie in the other mask (Shit et al. 2021).
+
+    Shapes: (*S), 2 or 3 axes. nan if both masks are empty, 0 if one is or if neither skeleton meets the
+    other mask. A skeleton of a mask that is not empty can vanish: then nan, and a RuntimeWarning.
+    Source: arXiv:2003.07311; skeletons by scikit-image's ``skeletonize``, of the mask padded by 1.
+    Raises: ValueError if the shapes differ or are not of 2 or 3 axes.
+    """
+    check_shapes(reference, prediction)
+    if reference.ndim not in (2, 3):
+        raise ValueError(f"got an array of {reference.ndim} axes, expected 2 or 3")
+    one, two = (np.pad(mask, 1) for mask in crop_pair(as_mask(reference), as_mask(prediction)))
+    if not (one.any() and two.any()):
+        return 0.0 if one.any() or two.any() else math.nan
+    line_one, line_two = skeleton(one), skeleton(two)
+    if not (line_one.any() and line_two.any()):
+        which = "prediction's" if line_one.any() else "reference's"
+        warnings.warn(f"the {which} skeleton vanished, so clDice is nan", RuntimeWarning, stacklevel=2)
+        return math.nan
+    sensitivity, precision = float(two[line_one].mean()), float(one[line_two].mean())
+    total = sensitivity + precision
+    return 2 * sensitivity * precision / total if total else 0.0

@@ -1,0 +1,83 @@
+"""Scores of a whole data set from its confusion matrix, as semantic segmentation of pictures reports them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.metrics.checks import check_shapes
+
+IntArray = NDArray[np.int64]
+
+_BLOCK = 2**22
+
+
+def confusion_matrix(
+    reference_index: NDArray[Any],
+    prediction_index: NDArray[Any],
+    num_classes: int,
+    ignore_index: int | None = None,
+) -> IntArray:
+    """Pixels (K, K) by their class in the reference (row) and in the prediction (column).
+
+    Shapes: both (*S) integer class indices from 0 to K - 1. Pixels whose reference is ``ignore_index``
+    count nowhere. Matrices of several cases add up.
+    Raises: ValueError if the shapes differ, an array is not of integers or an index is out of range.
+    """
+    check_shapes(reference_index, prediction_index)
+    reference, prediction = reference_index.ravel(), prediction_index.ravel()
+    matrix = np.zeros((num_classes, num_classes), np.int64)
+    for start in range(0, reference.size, _BLOCK):  # the products below take eight bytes per pixel
+        rows, columns = reference[start : start + _BLOCK], prediction[start : start + _BLOCK]
+        if ignore_index is not None:
+            counted = rows != ignore_index
+            rows, columns = rows[counted], columns[counted]
+        _check_classes("reference", rows, num_classes)
+        _check_classes("prediction", columns, num_classes)
+        cells = rows.astype(np.int64) * num_classes + columns.astype(np.int64)
+        matrix += np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return matrix
+
+
+def dataset_scores(matrix: IntArray, names: Sequence[str]) -> dict[str, Any]:
+    """Pixel accuracy, IoU per class and mean IoU of a confusion matrix (K, K) over a whole data set.
+
+    ``names`` (K) starts with the background. The IoU of a class that neither reference nor prediction
+    has is nan, and no mean includes it. Source: Long et al. 2015, arXiv:1411.4038, section 5.
+    Keys: pixel_accuracy, miou_with_background, miou_without_background, iou (name → value),
+    classes_present, pixels.
+    Raises: ValueError if the matrix is not square or ``names`` does not fit it.
+    """
+    if matrix.shape != (len(names), len(names)):
+        raise ValueError(f"matrix has shape {matrix.shape}, expected {(len(names),) * 2} for names {names}")
+    hits = matrix.diagonal().tolist()
+    unions = (matrix.sum(axis=0) + matrix.sum(axis=1) - matrix.diagonal()).tolist()
+    ious = [hit / union if union else math.nan for hit, union in zip(hits, unions, strict=True)]
+    pixels = int(matrix.sum())
+    return {
+        "pixel_accuracy": sum(hits) / pixels if pixels else math.nan,
+        "miou_with_background": _mean_of_present(ious),
+        "miou_without_background": _mean_of_present(ious[1:]),
+        "iou": dict(zip(names, ious, strict=True)),
+        "classes_present": sum(union > 0 for union in unions),
+        "pixels": pixels,
+    }
+
+
+def _mean_of_present(values: Sequence[float]) -> float:
+    present = [value for value in values if not math.isnan(value)]
+    return sum(present) / len(present) if present else math.nan
+
+
+def _check_classes(role: str, indices: NDArray[Any], num_classes: int) -> None:
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"the {role} has dtype {indices.dtype}, expected integer class indices")
+    if indices.size and not (int(indices.min()) >= 0 and int(indices.max()) < num_classes):
+        raise ValueError(
+            f"the {role} holds class indices from {indices.min()} to {indices.max()}, "
+            f"expected 0 to {num_classes - 1}"
+        )

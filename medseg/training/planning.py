@@ -1,0 +1,133 @@
+"""Sane settings for a folder of cases, from what its files say.
+
+The spacing and pooling rules are nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), the sizes
+are for the device at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.config import RunConfig, load_config
+from medseg.data.cases import find_cases
+from medseg.data.facts import CaseFacts
+from medseg.device import choose_device
+from medseg.training.dataset import quick_facts
+
+_MOST_LEVELS = 5
+
+
+def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Settings for the cases in ``data``, then ``overrides``.
+
+    Raises: DataError if the cases cannot be used; ConfigError if an override is wrong.
+    """
+    stated = load_config({"data": {"path": str(data)}}, [o for o in overrides if o.startswith("data.")])
+    facts = quick_facts(find_cases(data, label_suffix=stated.data.label_suffix))
+    on_gpu = choose_device().type == "cuda"
+    plan = _plan_pictures(facts, on_gpu) if facts[0].kind == "picture" else _plan_volumes(facts, on_gpu)
+    plan["data"] = {"path": str(Path(data).resolve())}
+    plan["train"] |= {"epochs": 200, "iterations": 250} if on_gpu else {"epochs": 20, "iterations": 100}
+    return load_config(plan, overrides)
+
+
+def _plan_pictures(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
+    median = np.median([f.shape for f in facts], axis=0)
+    most = 512 if on_gpu else 256
+    patch = [_multiple(min(n, most), 16) for n in median]
+    base = 32 if on_gpu else 16
+    return {
+        "spatial_dims": 2,
+        "sampling": {"patch_size": patch},
+        "preprocess": {"normalise": {"name": "zscore"}},
+        "model": {"name": "unet", "channels": [base * 2**i for i in range(5)]},
+        "train": {"batch_size": 8, "ema": 0.99},
+    }
+
+
+def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
+    spacings = np.array([f.spacing for f in facts])
+    shapes = np.array([f.shape for f in facts])
+    target = target_spacing(spacings, shapes)
+    uniform = bool(np.allclose(spacings, target, rtol=0.01))
+    sizes = shapes if uniform else np.round(shapes * spacings / target)
+    patch = _patch(np.median(sizes, axis=0), target, 128**3 if on_gpu else 56**3)
+    strides = pooling(patch, target)
+    divisors = np.prod(strides, axis=0)
+    base = 32 if on_gpu else 16
+    intensities = np.concatenate([f.foreground for f in facts])
+    is_ct = facts[0].channels == 1 and intensities.size > 0 and float(np.percentile(intensities, 0.5)) < -100
+    return {
+        "spatial_dims": 3,
+        "sampling": {"patch_size": [_multiple(n, d) for n, d in zip(patch, divisors, strict=True)]},
+        "preprocess": {
+            "spacing": None if uniform else [round(float(s), 4) for s in target],
+            "normalise": {"name": "ct" if is_ct else "zscore"},
+        },
+        "model": {
+            "name": "unet",
+            "channels": [min(base * 2**i, 320) for i in range(len(strides))],
+            "kernel": kernels(strides, target),
+            "stride": strides,
+        },
+        "train": {"batch_size": 2, "ema": 0.99},
+    }
+
+
+def target_spacing(spacings: np.ndarray[Any, Any], shapes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The spacing (3) to resample (N, 3) cases to: the median; finer along a coarse axis of few slices."""
+    target = np.median(spacings, axis=0)
+    sizes = np.median(shapes, axis=0)
+    worst = int(np.argmax(target))
+    others = [i for i in range(3) if i != worst]
+    if target[worst] > 3 * target[others].max() and sizes[worst] * 3 < sizes[others].min():
+        fine = float(np.percentile(spacings[:, worst], 10))
+        target[worst] = max(fine, target[others].max() + 1e-5)
+    return target
+
+
+def pooling(patch: Sequence[int], spacing: Sequence[float]) -> list[list[int]]:
+    """Strides of each level, the first all 1: an axis is halved while it has 8 voxels and is not coarser
+    than twice the finest axis that can still be halved.
+    """
+    size, mm = np.array(patch, float), np.array(spacing, float)
+    strides = [[1, 1, 1]]
+    while len(strides) < _MOST_LEVELS:
+        able = size >= 8
+        able &= mm < 2 * mm[able].min(initial=np.inf)
+        if not able.any():
+            break
+        stride = np.where(able, 2, 1)
+        strides.append([int(s) for s in stride])
+        size, mm = np.ceil(size / stride), mm * stride
+    return strides
+
+
+def kernels(strides: list[list[int]], spacing: Sequence[float]) -> list[list[int]]:
+    """Kernel of each level: 1 along axes that are at least twice as coarse as the finest, else 3."""
+    mm = np.array(spacing, float)
+    found: list[list[int]] = []
+    wide = np.zeros(3, dtype=bool)
+    for stride in strides:
+        mm = mm * np.array(stride)
+        wide |= mm < 2 * mm.min()
+        found.append([3 if w else 1 for w in wide])
+    return found
+
+
+def _patch(median: np.ndarray[Any, Any], spacing: np.ndarray[Any, Any], voxels: int) -> list[int]:
+    """A patch of about ``voxels``, as near to a cube in mm as the cases allow."""
+    patch = np.array(median, float)
+    while patch.prod() > voxels:
+        mm = patch * spacing
+        patch[int(np.argmax(mm))] *= 0.95
+    return [max(1, int(np.ceil(n))) for n in patch]
+
+
+def _multiple(size: float, divisor: int) -> int:
+    """The multiple of ``divisor`` next above ``size``."""
+    return int(np.ceil(size / divisor)) * int(divisor)

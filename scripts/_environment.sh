@@ -1,0 +1,35 @@
+# Sourced by the other scripts: makes .venv and installs medseg with its pinned dependencies, once.
+# environment EXTRAS: "" for use, "[dev]" for development too. Sets $root and $python.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python="$root/.venv/bin/python"
+
+find_python() {
+    local candidate
+    for candidate in python3.11 python3.12 python3.13 python3 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "medseg needs Python 3.11 or newer on the PATH" >&2
+    return 1
+}
+
+environment() {
+    local extras=$1 wanted stamp="$root/.venv/installed$1"
+    wanted=$(cat "$root/pyproject.toml" "$root/constraints.txt" | cksum)
+    mkdir -p "$root/.venv"
+    (
+        # two scripts started at once take turns
+        if command -v flock >/dev/null; then flock 9; fi
+        if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+            if [ ! -x "$python" ]; then
+                "$(find_python)" -m venv "$root/.venv"
+            fi
+            "$python" -m pip install --quiet --disable-pip-version-check \
+                --constraint "$root/constraints.txt" --editable "$root$extras"
+            echo "$wanted" >"$stamp"
+        fi
+    ) 9>"$root/.venv/lock"
+}

@@ -1,0 +1,276 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ball_settings, write_balls, write_volume
+from torch import nn
+
+from medseg.config import load_config
+from medseg.errors import ConfigError, DataError, ModelFileError, TrainingError
+from medseg.inference.modelfile import load_model
+from medseg.inference.predictor import Predictor
+from medseg.training.checkpoint import load_checkpoint
+from medseg.training.fit import dry_run, fit
+from medseg.training.log import read_log
+
+
+def weights(run: Path) -> str:
+    return load_model(run / "model.safetensors")[2]
+
+
+def test_a_run_folder_holds_what_is_promised(ball_config, tmp_path):
+    result = fit(ball_config, tmp_path / "run")
+    names = {"config.yaml", "environment.json", "cases.json", "log.jsonl", "model.safetensors"}
+    assert names <= {p.name for p in result.run.iterdir()}
+    assert {p.name for p in (result.run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
+    assert load_config(result.run / "config.yaml") == ball_config
+    assert any((result.run / "tensorboard").iterdir())
+    assert [e["epoch"] for e in read_log(result.run / "log.jsonl")] == [1, 2]
+
+
+def test_it_learns(balls, tmp_path):
+    config = load_config(
+        ball_settings(balls, epochs=2, iterations=60, batch_size=4), ["model.dropout=0", "train.optimiser.lr=0.01"]
+    )
+    assert (fit(config, tmp_path / "run").best or 0) > 0.8
+
+
+def test_two_runs_give_the_same_weights(ball_config, tmp_path):
+    fit(ball_config, tmp_path / "a")
+    fit(ball_config, tmp_path / "b")
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+
+
+def test_workers_change_nothing(balls, tmp_path):
+    for workers in (0, 2):
+        config = load_config(ball_settings(balls), [f"data.workers={workers}"])
+        fit(config, tmp_path / str(workers))
+    a, b = (load_model(tmp_path / w / "model.safetensors")[1] for w in ("0", "2"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+class StopAt(Exception):
+    pass
+
+
+class Stopper:
+    """Ends a training after a number of updates, as a crash would."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def prepared(self, case):
+        pass
+
+    def epoch(self, entry):
+        pass
+
+    def update(self, step, steps, loss):
+        if step == self.at:
+            raise StopAt
+
+
+@pytest.mark.parametrize("at", [1, 3, 4, 6])
+def test_a_resumed_run_ends_as_an_unbroken_one(balls, tmp_path, at):
+    settings = ball_settings(balls, save_every_steps=1, ema=0.9, schedule={"name": "plateau", "patience": 1})
+    config = load_config(settings)
+    fit(config, tmp_path / "whole")
+    with pytest.raises(StopAt):
+        fit(config, tmp_path / "broken", progress=Stopper(at))
+    fit(config, tmp_path / "broken", resume="auto")
+    assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
+    logs = [[e | {"seconds": 0} for e in read_log(tmp_path / n / "log.jsonl")] for n in ("whole", "broken")]
+    assert logs[0] == logs[1]
+
+
+def test_an_existing_run_is_not_overwritten(ball_config, tmp_path):
+    fit(ball_config, tmp_path / "run")
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="--resume auto"):
+        fit(ball_config, tmp_path / "run")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_with_other_settings_is_refused_by_name(balls, tmp_path):
+    fit(load_config(ball_settings(balls)), tmp_path / "run")
+    other = load_config(ball_settings(balls), ["train.optimiser.lr=0.5"])
+    with pytest.raises(ConfigError, match=r"train\.optimiser\.lr: 0\.002 → 0\.5"):
+        fit(other, tmp_path / "run", resume="auto")
+
+
+def test_a_foreign_folder_is_not_taken(ball_config, tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="holds other files"):
+        fit(ball_config, tmp_path)
+
+
+def test_resuming_a_finished_run_changes_nothing(ball_config, tmp_path):
+    fit(ball_config, tmp_path / "run")
+    before = weights(tmp_path / "run")
+    assert fit(ball_config, tmp_path / "run", resume="auto").epochs == 2
+    assert weights(tmp_path / "run") == before
+
+
+def test_checkpoints_load_safely(ball_config, tmp_path):
+    result = fit(ball_config, tmp_path / "run")
+    state = torch.load(result.run / "checkpoints" / "last.pt", weights_only=True)
+    assert state["step"] == 8
+    (result.run / "checkpoints" / "last.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(TrainingError, match=r"last\.pt"):
+        load_checkpoint(result.run / "checkpoints" / "last.pt")
+
+
+def test_early_stop_ends_the_training(balls, tmp_path):
+    settings = ball_settings(balls, epochs=20, iterations=1, early_stop=2, optimiser={"name": "sgd", "lr": 1e-12})
+    result = fit(load_config(settings), tmp_path / "run")
+    assert result.epochs == 3  # the first is the best, then two without a better one
+
+
+def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(balls, tmp_path):
+    class Exploding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 3, 1)
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.conv(x) * (float("nan") if self.calls > 3 else 1)
+
+    config = load_config(ball_settings(balls, save_every_steps=1))
+    with pytest.raises(TrainingError, match=r"loss became nan at step 4.*last\.pt"):
+        fit(config, tmp_path / "run", model=Exploding())
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 3
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(ball_config, tmp_path, monkeypatch):
+    result = fit(ball_config, tmp_path / "run")
+    last = result.run / "checkpoints" / "last.pt"
+    before = last.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    from medseg.training.checkpoint import save_checkpoint
+
+    with pytest.raises(TrainingError, match="disk is full"):
+        save_checkpoint(last, {})
+    assert last.read_bytes() == before
+    assert [p.name for p in last.parent.iterdir() if p.name.startswith(".tmp")] == []
+
+
+def test_out_of_memory_names_the_way_out(ball_config, tmp_path):
+    class Greedy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 3, 1)
+
+        def forward(self, x):
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 10 bytes")
+
+    from medseg.errors import OutOfMemoryError
+
+    with pytest.raises(OutOfMemoryError, match=r"train\.batch_size"):
+        fit(ball_config, tmp_path / "run", model=Greedy())
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv3d(4, 3, 1))
+
+    def forward(self, x):
+        logits = self.layers(x)
+        return {"out": logits, "aux": logits} if self.training else [logits]
+
+
+def test_a_research_network_trains_and_loads_from_python_only(ball_config, balls, tmp_path):
+    result = fit(ball_config, tmp_path / "run", model=Tiny())
+    with pytest.raises(ModelFileError, match="Tiny"):
+        Predictor(result.run)
+    prediction = Predictor(result.run, model=Tiny()).predict(balls / "images" / "ball_0.nii.gz")
+    assert prediction.label_map.shape == (20, 20, 20)
+
+
+def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
+    settings = ball_settings(balls, epochs=1, iterations=60, batch_size=4, optimiser={"name": "adamw", "lr": 0.01})
+    settings["data"]["regions"] = {"whole": ["ball", "core"], "core": ["core"]}
+    settings["model"]["dropout"] = 0
+    result = fit(load_config(settings), tmp_path / "run")
+    assert (result.best or 0) > 0.8
+    prediction = Predictor(result.run).predict(balls / "images" / "ball_0.nii.gz", probabilities=True)
+    assert set(np.unique(prediction.label_map)) == {0, 1, 2}
+    assert prediction.probabilities.shape == (2, 20, 20, 20)
+
+
+def test_pictures_train_too(squares, tmp_path):
+    config = load_config(
+        {
+            "spatial_dims": 2,
+            "data": {"path": str(squares), "workers": 0},
+            "sampling": {"patch_size": [32, 32]},
+            "model": {"channels": [4, 8], "deep_supervision": 0},
+            "train": {"epochs": 1, "iterations": 60, "batch_size": 4, "optimiser": {"lr": 0.01}},
+        }
+    )
+    result = fit(config, tmp_path / "run")
+    assert (result.best or 0) > 0.8
+    label_map = Predictor(result.run).predict(squares / "images" / "square_0.png").label_map
+    assert set(np.unique(label_map)) == {0, 255}
+    assert label_map.dtype == np.uint8
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 2}, {"amp": "bf16"}, {"channels_last": False}])
+def test_training_options_run(balls, tmp_path, options):
+    config = load_config(ball_settings(balls, epochs=1, iterations=2, **options))
+    assert fit(config, tmp_path / "run").epochs == 1
+
+
+@pytest.mark.parametrize("loss", [{"name": "focal"}, {"name": "ce", "class_weights": "sqrt"}, {"name": "dice"}])
+def test_losses_by_name(balls, tmp_path, loss):
+    config = load_config(ball_settings(balls, epochs=1, iterations=2) | {"loss": loss})
+    assert fit(config, tmp_path / "run").epochs == 1
+
+
+def test_faulty_cases_are_refused_before_training_all_at_once(tmp_path):
+    root = write_balls(tmp_path / "data", cases=5)
+    label = np.zeros((20, 20, 20), np.uint8)
+    write_volume(root / "labels" / "ball_0.nii.gz", np.full((20, 20, 20), 9, np.uint8))
+    write_volume(root / "labels" / "ball_1.nii.gz", label[..., :19])
+    affine = np.eye(4)
+    affine[0, 3] = 7
+    write_volume(root / "labels" / "ball_2.nii.gz", label, affine)
+    (root / "images" / "ball_3.nii.gz").write_bytes(b"")
+    config = load_config(ball_settings(root))
+    with pytest.raises(DataError) as caught:
+        fit(config, tmp_path / "run")
+    message = str(caught.value)
+    assert "ball_1" in message
+    assert "20×20×20 and 20×20×19" in message
+    assert "7 mm" in message
+    assert "empty" in message
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_unnamed_values_are_refused_with_the_case_named(tmp_path):
+    root = write_balls(tmp_path / "data", cases=5)
+    write_volume(root / "labels" / "ball_0.nii.gz", np.full((20, 20, 20), 9, np.uint8))
+    with pytest.raises(DataError, match=r"case ball_0.*nobody named: 9"):
+        fit(load_config(ball_settings(root)), tmp_path / "run")
+
+
+def test_an_unknown_monitor_is_refused(balls, tmp_path):
+    config = load_config(ball_settings(balls, monitor="dice:liver"))
+    with pytest.raises(ConfigError, match="ball, core"):
+        fit(config, tmp_path / "run")
+
+
+def test_a_dry_run_estimates_and_starts_nothing(ball_config, tmp_path):
+    estimate = dry_run(ball_config, tmp_path / "run")
+    assert estimate.parameters > 100
+    assert estimate.peak_memory_gb > 0.01
+    assert estimate.hours > 0
+    assert not (tmp_path / "run" / "config.yaml").exists()
+    fit(ball_config, tmp_path / "run")  # the folder is still free
