@@ -193,6 +193,7 @@ class Augmenter:
         """The intensity transforms, those with probability 0 left out."""
         c = self.config
         low, high = c.low_resolution.low, c.low_resolution.high
+        linear = "bilinear" if self.spatial_dims == 2 else "trilinear"
         steps = [
             (c.noise, lambda p: RandGaussianNoise(prob=p, std=c.noise.std)),
             (c.blur, lambda p: RandGaussianSmooth(*(c.blur.sigma,) * 3, prob=p)),
@@ -202,7 +203,10 @@ class Augmenter:
                 lambda p: RandShiftIntensity((c.shift.low, c.shift.high), prob=p, channel_wise=True),
             ),
             (c.contrast, lambda p: RandScaleIntensityFixedMean(p, (c.contrast.low, c.contrast.high))),
-            (c.low_resolution, lambda p: RandSimulateLowResolution(prob=p, zoom_range=(low, high))),
+            (
+                c.low_resolution,
+                lambda p: RandSimulateLowResolution(p, "nearest", linear, zoom_range=(low, high)),
+            ),
             (c.gamma, lambda p: RandAdjustContrast(p, (c.gamma.low, c.gamma.high), retain_stats=True)),
         ]
         return Compose([make(step.probability) for step, make in steps if step.probability > 0])

@@ -5,17 +5,23 @@ with their spacing (mm). Both masks empty is nan, one empty is the worst value, 
 """
 
 from medseg.metrics.binary import binary_metrics
+from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.cases import case_rows
+from medseg.metrics.centerline import cldice
 from medseg.metrics.confusion import confusion_matrix, dataset_scores
+from medseg.metrics.lesions import lesion_metrics
 from medseg.metrics.surface import SurfaceDistances, surface_distances
 from medseg.metrics.table import summarise, to_json, write_csv, write_summary
 
 __all__ = [
     "SurfaceDistances",
     "binary_metrics",
+    "boundary_iou",
     "case_rows",
+    "cldice",
     "confusion_matrix",
     "dataset_scores",
+    "lesion_metrics",
     "summarise",
     "surface_distances",
     "to_json",

@@ -34,14 +34,15 @@ def lesion_metrics(
         raise ValueError(f"min_iou is {min_iou}, expected above 0 and at most 1")
     one, two = (components(mask) for mask in crop_pair(as_mask(reference), as_mask(prediction)))
     shared = _overlaps(one, two)
-    met_reference, met_prediction = shared[1:, 1:].any(axis=1), shared[1:, 1:].any(axis=0)
+    met_reference, met_prediction = (np.count_nonzero(shared[1:, 1:].any(axis=axis)) for axis in (1, 0))
+    n_reference, n_prediction = (size - 1 for size in shared.shape)
     matched = _matched_ious(shared, min_iou)
-    n_reference, n_prediction, tp = len(met_reference), len(met_prediction), len(matched)
+    tp = len(matched)
     return {
         "n_reference": n_reference,
         "n_prediction": n_prediction,
-        "sensitivity_any": _ratio(int(met_reference.sum()), n_reference),
-        "precision_any": _ratio(int(met_prediction.sum()), n_prediction),
+        "sensitivity_any": _ratio(met_reference, n_reference),
+        "precision_any": _ratio(met_prediction, n_prediction),
         "tp": tp,
         "fp": n_prediction - tp,
         "fn": n_reference - tp,

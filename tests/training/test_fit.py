@@ -31,7 +31,7 @@ def test_a_run_folder_holds_what_is_promised(ball_config, tmp_path):
 
 def test_it_learns(balls, tmp_path):
     config = load_config(
-        ball_settings(balls, epochs=2, iterations=60, batch_size=4), ["model.dropout=0", "train.optimiser.lr=0.01"]
+        ball_settings(balls, epochs=2, iterations=80, batch_size=4), ["model.dropout=0", "train.optimiser.lr=0.01"]
     )
     assert (fit(config, tmp_path / "run").best or 0) > 0.8
 
@@ -195,7 +195,7 @@ def test_a_research_network_trains_and_loads_from_python_only(ball_config, balls
 
 
 def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
-    settings = ball_settings(balls, epochs=1, iterations=60, batch_size=4, optimiser={"name": "adamw", "lr": 0.01})
+    settings = ball_settings(balls, epochs=1, iterations=120, batch_size=4, optimiser={"name": "adamw", "lr": 0.01})
     settings["data"]["regions"] = {"whole": ["ball", "core"], "core": ["core"]}
     settings["model"]["dropout"] = 0
     result = fit(load_config(settings), tmp_path / "run")

@@ -1,0 +1,81 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from medseg.metrics import overlap
+from medseg.metrics.overlap import Counts, count_overlap
+
+masks = hnp.arrays(bool, (4, 5))
+
+
+def test_scores_by_hand():
+    # reference 1 1 1 0 0 0 / prediction 0 1 1 1 0 0: tp 2, fp 1, fn 1, tn 2
+    counts = count_overlap(np.array([1, 1, 1, 0, 0, 0]), np.array([0, 1, 1, 1, 0, 0]))
+    assert counts == Counts(tp=2, fp=1, fn=1, tn=2)
+    assert overlap.dice(counts) == pytest.approx(4 / 6)  # 2·2 / (2·2 + 1 + 1)
+    assert overlap.iou(counts) == pytest.approx(2 / 4)
+    assert overlap.precision(counts) == pytest.approx(2 / 3)
+    assert overlap.recall(counts) == pytest.approx(2 / 3)
+    assert overlap.specificity(counts) == pytest.approx(2 / 3)
+    assert overlap.accuracy(counts) == pytest.approx(4 / 6)
+    assert overlap.volume_similarity(counts) == 1.0  # 3 voxels each
+    assert overlap.relative_volume_difference(counts) == 0.0
+
+
+def test_volume_scores_are_signed_where_they_say_so():
+    counts = Counts(tp=1, fp=0, fn=3, tn=0)  # Vr = 4, Vp = 1
+    assert overlap.relative_volume_difference(counts) == pytest.approx(-0.75)  # (1 - 4) / 4
+    assert overlap.volume_similarity(counts) == pytest.approx(0.4)  # 1 - 3/5
+
+
+def test_both_empty_is_undefined_except_for_the_background():
+    counts = count_overlap(np.zeros(6), np.zeros(6))
+    for score in (overlap.dice, overlap.iou, overlap.precision, overlap.recall):
+        assert math.isnan(score(counts))
+    assert math.isnan(overlap.volume_similarity(counts))
+    assert math.isnan(overlap.relative_volume_difference(counts))
+    assert overlap.specificity(counts) == overlap.accuracy(counts) == 1.0
+
+
+def test_missed_and_invented_score_zero():
+    missed, invented = Counts(tp=0, fp=0, fn=3, tn=3), Counts(tp=0, fp=3, fn=0, tn=3)
+    assert overlap.dice(missed) == overlap.dice(invented) == 0.0
+    assert overlap.iou(missed) == overlap.iou(invented) == 0.0
+    assert math.isnan(overlap.precision(missed))
+    assert overlap.recall(missed) == 0.0
+    assert math.isnan(overlap.recall(invented))
+    assert overlap.precision(invented) == 0.0
+    assert overlap.relative_volume_difference(missed) == -1.0
+    assert math.isnan(overlap.relative_volume_difference(invented))
+
+
+def test_unsigned_bytes_cannot_wrap_around():
+    # 400 voxels of value 255 against 300 of value 1: sums or differences in uint8 would wrap
+    reference, prediction = np.zeros(1000, np.uint8), np.zeros(1000, np.uint8)
+    reference[:400], prediction[100:400] = 255, 1
+    assert count_overlap(reference, prediction) == Counts(tp=300, fp=0, fn=100, tn=600)
+
+
+def test_shapes_are_never_broadcast():
+    with pytest.raises(ValueError, match=r"\(1, 3\).*expected the reference's \(3, 3\)"):
+        count_overlap(np.ones((3, 3)), np.ones((1, 3)))
+
+
+@given(masks, masks)
+def test_swapping_the_masks_swaps_precision_and_recall(reference, prediction):
+    one, two = count_overlap(reference, prediction), count_overlap(prediction, reference)
+    assert (one.tp, one.fp, one.fn, one.tn) == (two.tp, two.fn, two.fp, two.tn)
+    for score in (overlap.dice, overlap.iou, overlap.accuracy, overlap.volume_similarity):
+        np.testing.assert_equal(score(one), score(two))
+    np.testing.assert_equal(overlap.precision(one), overlap.recall(two))
+
+
+@given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 50))
+def test_dice_and_iou_say_the_same(tp, fp, fn):
+    counts = Counts(tp, fp, fn, 0)
+    jaccard = overlap.iou(counts)
+    assert overlap.dice(counts) == pytest.approx(2 * jaccard / (1 + jaccard))
