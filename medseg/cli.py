@@ -302,7 +302,8 @@ def _print_evaluation(evaluation: Evaluation) -> None:
     from rich.table import Table
 
     table = Table("label", "cases", "Dice", "sd", "median", "IoU", "HD95 mm", "ASSD mm", "NSD", box=None)
-    for name, metrics in evaluation.summary["labels"].items():
+    for name, entry in evaluation.summary["labels"].items():
+        metrics = entry["metrics"]
         dice = metrics["dice"]
         missed = metrics["hd95"]["n_inf"]
         hd95 = _number(metrics["hd95"]["mean_finite"], 2) + (f" ({missed} missed)" if missed else "")
@@ -313,7 +314,14 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         )  # fmt: skip
     console = Console(highlight=False, width=max(100, Console().width))
     console.print(table)
-    console.print(f"mean Dice {_number(evaluation.summary['mean_dice'], 4)}")
+    overall = evaluation.summary["overall"]
+    console.print(f"mean Dice {_number(overall['mean_dice']['mean'], 4)}")
+    if "dataset" in evaluation.summary:
+        scores = evaluation.summary["dataset"]
+        console.print(
+            f"pixel accuracy {_number(scores['pixel_accuracy'], 4)}, "
+            f"mIoU with background {_number(scores['miou_with_background'], 4)}"
+        )
 
 
 def _number(value: Any, digits: int = 3) -> str:

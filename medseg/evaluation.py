@@ -81,9 +81,8 @@ def evaluate_cases(
                 codes.reference.astype(np.int64) - 1, codes.prediction.astype(np.int64) - 1,
                 num_classes=len(labels.names), ignore_index=-1,
             )  # fmt: skip
-    summary = summarise(rows, tolerance_mm=tolerance_mm, surface=surface)
-    if not labels.regions:
-        summary["dataset"] = dataset_scores(matrix, list(labels.names))
+    dataset = None if labels.regions else dataset_scores(matrix, list(labels.names))
+    summary = summarise(rows, surface=surface, tolerance_mm=tolerance_mm, dataset=dataset)
     if output is not None:
         write_csv(Path(output) / "cases.csv", rows)
         write_summary(Path(output) / "summary.json", summary)

@@ -6,10 +6,11 @@ with their spacing (mm). Both masks empty is nan, one empty is the worst value, 
 
 from medseg.metrics.binary import binary_metrics
 from medseg.metrics.boundary import boundary_iou
+from medseg.metrics.calibration import calibration_metrics
 from medseg.metrics.cases import case_rows
 from medseg.metrics.centerline import cldice
 from medseg.metrics.confusion import confusion_matrix, dataset_scores
-from medseg.metrics.lesions import lesion_metrics
+from medseg.metrics.instances import lesion_metrics, panoptic_quality
 from medseg.metrics.surface import SurfaceDistances, surface_distances
 from medseg.metrics.table import summarise, to_json, write_csv, write_summary
 
@@ -17,11 +18,13 @@ __all__ = [
     "SurfaceDistances",
     "binary_metrics",
     "boundary_iou",
+    "calibration_metrics",
     "case_rows",
     "cldice",
     "confusion_matrix",
     "dataset_scores",
     "lesion_metrics",
+    "panoptic_quality",
     "summarise",
     "surface_distances",
     "to_json",

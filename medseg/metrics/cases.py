@@ -51,11 +51,12 @@ def case_rows(
         value_boxes(array, wanted) for array in (pair.reference, pair.prediction)
     )
     valid = None if ignore_value is None else pair.reference != ignore_value
+    total = reference.size if valid is None else int(np.count_nonzero(valid))
     rows: list[dict[str, Any]] = []
     for name, values in labels.items():
         box = joint_box(label_box(reference_boxes, values), label_box(prediction_boxes, values))
         masks = pair.masks(values, box, valid)
-        counts = _count(*masks, reference.size if valid is None else int(np.count_nonzero(valid)))
+        counts = _count(*masks, total)
         distances = surface_distances(*masks, pair.spacing, surface=surface)
         identity = {"case": case, "label": "+".join(str(value) for value in values), "name": name}
         rows.append(identity | _scores(counts, surface_scores(distances, tolerances[name]), pair.voxel_mm3))

@@ -5,28 +5,9 @@ import pytest
 
 from medseg.metrics import binary_metrics, case_rows
 
-KEYS = [
-    "case",
-    "label",
-    "name",
-    "dice",
-    "iou",
-    "precision",
-    "recall",
-    "specificity",
-    "volume_similarity",
-    "hd",
-    "hd95",
-    "assd",
-    "masd",
-    "nsd",
-    "reference_volume_mm3",
-    "predicted_volume_mm3",
-    "tp",
-    "fp",
-    "fn",
-    "tn",
-]
+KEYS = ["case", "label", "name", "dice", "iou", "precision", "recall", "specificity", "volume_similarity"]
+KEYS += ["hd", "hd95", "assd", "masd", "nsd", "reference_volume_mm3", "predicted_volume_mm3"]
+KEYS += ["tp", "fp", "fn", "tn"]
 
 
 def random_pair(shape=(14, 12, 9), values=5, dtype=np.uint8):
@@ -106,9 +87,8 @@ def test_a_tolerance_per_label():
     reference, prediction = np.zeros((1, 9), np.uint8), np.zeros((1, 9), np.uint8)
     reference[0, [0, 8]], prediction[0, [2, 6]] = (1, 2), (1, 2)
     tolerances = {"near": 1.0, "far": 2.0}
-    rows = case_rows(
-        "c", reference, prediction, {"near": [1], "far": [2]}, (1, 1), tolerance_mm=tolerances, surface="voxel"
-    )
+    labels = {"near": [1], "far": [2]}
+    rows = case_rows("c", reference, prediction, labels, (1, 1), tolerance_mm=tolerances, surface="voxel")
     assert [row["nsd"] for row in rows] == [0.0, 1.0]
     with pytest.raises(ValueError, match="no value for label 'other'"):
         case_rows("c", reference, prediction, {"other": [1]}, (1, 1), tolerance_mm=tolerances)

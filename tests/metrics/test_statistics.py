@@ -29,7 +29,8 @@ def test_an_infinite_value_spoils_the_mean_and_is_counted():
 def test_nothing_to_describe(values, n_nan):
     result = describe(values)
     assert (result["n"], result["n_nan"], result["n_inf"]) == (0, n_nan, 0)
-    assert all(math.isnan(result[key]) for key in ("mean", "mean_finite", "sd", "median", "ci_low", "ci_high"))
+    undefined = ("mean", "mean_finite", "sd", "median", "ci_low", "ci_high")
+    assert all(math.isnan(result[key]) for key in undefined)
 
 
 def test_one_value_has_no_spread():

@@ -46,7 +46,8 @@ def test_surfels_of_two_pixels_in_one_row():
 
 def test_directions_of_unequal_size():
     # voxel borders: reference {0}, prediction {0, 4}: 0 one way; 0 and 4 the other
-    distances = surface_distances(pixel((1, 5), (0, 0)), pixel((1, 5), (0, 0), (0, 4)), (1, 1), surface="voxel")
+    reference, prediction = pixel((1, 5), (0, 0)), pixel((1, 5), (0, 0), (0, 4))
+    distances = surface_distances(reference, prediction, (1, 1), surface="voxel")
     assert surfaces.average_distance(distances) == pytest.approx(4 / 3)  # (0 + 0 + 4) / 3
     assert surfaces.mean_average_distance(distances) == pytest.approx(1.0)  # (0 + 2) / 2
     assert surfaces.hausdorff_percentile(distances) == pytest.approx(3.8)  # 0.95 · 4, the larger direction

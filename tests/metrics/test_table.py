@@ -51,12 +51,12 @@ def test_summary_by_hand():
 
 
 def test_a_missed_structure_never_improves_a_mean():
-    found = summarise(ROWS[:1] + [row("c2", "liver", distance=900.0, dice=0.01)])
-    missed = summarise(ROWS[:1] + [row("c2", "liver", distance=math.inf, dice=0.0)], diagonal_mm=1000.0)
+    found = summarise([ROWS[0], row("c2", "liver", distance=900.0, dice=0.01)])
+    missed = summarise([ROWS[0], row("c2", "liver", distance=math.inf, dice=0.0)], diagonal_mm=1000.0)
     for metric in DISTANCES:
         worse, better = (summary["labels"]["liver"]["metrics"][metric] for summary in (missed, found))
         assert worse["mean"] == math.inf > better["mean"]
-        assert worse["mean_penalised"] == pytest.approx((2 + 1000) / 2) > better["mean"]
+        assert worse["mean_penalised"] == (2 + 1000) / 2 > better["mean"]
         assert (worse["n"], worse["n_inf"], worse["mean_finite"]) == (2, 1, 2.0)
     assert missed["overall"]["mean_dice"]["mean"] < found["overall"]["mean_dice"]["mean"]
 

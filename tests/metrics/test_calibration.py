@@ -1,0 +1,50 @@
+import math
+
+import numpy as np
+import pytest
+
+from medseg.metrics import calibration_metrics
+from medseg.metrics.calibration import calibration_error
+
+
+def test_calibration_by_hand():
+    # confidences 0.6 (wrong) and 0.9 (right) of two pixels, in bins of one half: one bin,
+    # |0.75 - 0.5|; in bins of a tenth: 0.6 against 0 and 0.9 against 1, halved
+    probabilities = np.array([[0.6, 0.1], [0.4, 0.9]])
+    reference = np.array([1, 1])
+    two, ten = (calibration_metrics(probabilities, reference, num_bins=bins) for bins in (2, 10))
+    assert two["ece"] == two["mce"] == pytest.approx(0.25)
+    assert ten["ece"] == pytest.approx((0.6 + 0.1) / 2)
+    assert ten["mce"] == pytest.approx(0.6)
+    assert two["brier"] == pytest.approx((0.6**2 + 0.6**2 + 0.1**2 + 0.1**2) / 2)
+    assert two["nll"] == pytest.approx(-(math.log(0.4) + math.log(0.9)) / 2)
+
+
+def test_an_edge_belongs_to_the_bin_below():
+    # 0.5 falls into (0, 0.5] with 0.3, so gaps are |0.8 - 1| / 2 there and |0.7 - 0| above
+    ece, mce = calibration_error(np.array([0.3, 0.5, 0.7]), np.array([True, False, False]), 2)
+    assert ece == pytest.approx((0.2 + 0.7) / 3)
+    assert mce == pytest.approx(0.7)
+
+
+def test_certain_and_wrong():
+    scores = calibration_metrics(np.array([[1.0], [0.0]]), np.array([1]))
+    assert scores["nll"] == math.inf
+    assert scores["ece"] == 1.0
+
+
+def test_ignored_pixels_count_nowhere():
+    probabilities = np.array([[0.6, 0.1], [0.4, 0.9]])
+    one = calibration_metrics(probabilities, np.array([1, 255]), ignore_index=255)
+    assert one == calibration_metrics(probabilities[:, :1], np.array([1]))
+    nothing = calibration_metrics(probabilities, np.array([255, 255]), ignore_index=255)
+    assert all(math.isnan(value) for value in nothing.values())
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
+        calibration_metrics(np.ones((2, 3)), np.zeros(4, int))
+    with pytest.raises(ValueError, match="from 0 to 2, expected 0 to 1"):
+        calibration_metrics(np.ones((2, 3)), np.array([0, 1, 2]))
+    with pytest.raises(ValueError, match="num_bins is 0"):
+        calibration_metrics(np.ones((2, 3)), np.array([0, 1, 1]), num_bins=0)
