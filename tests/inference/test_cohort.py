@@ -1,0 +1,164 @@
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import ball_settings, write_volume
+from PIL import Image
+
+from medseg.config import load_config
+from medseg.data.cases import Case
+from medseg.errors import ConfigError, DataError
+from medseg.inference.cohort import Extras, find_inputs, infer_cases, run_cases
+from medseg.inference.predictor import Predictor
+from medseg.training.fit import fit
+
+
+@pytest.fixture(scope="module")
+def run(balls, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "balls"
+    settings = ball_settings(balls, epochs=1, iterations=120, batch_size=4, optimiser={"lr": 0.01})
+    settings["model"]["dropout"] = 0
+    fit(load_config(settings), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(run):
+    return Predictor(run)
+
+
+def oblique(codes: str, spacing=(1.0, 1.0, 2.0)) -> np.ndarray:
+    """An affine of the given orientation codes, turned a few degrees."""
+    ornt = nib.orientations.axcodes2ornt(codes)
+    affine = np.zeros((4, 4))
+    for axis, (world, sign) in enumerate(ornt):
+        affine[int(world), axis] = sign * spacing[axis]
+    angle = np.deg2rad(7)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine[:3, :3] = turn @ affine[:3, :3]
+    affine[:, 3] = (13, -7, 5, 1)
+    return affine
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL", "ALI"])
+def test_outputs_lie_on_exactly_the_inputs_grid(predictor, tmp_path, codes):
+    voxels = np.random.default_rng(0).normal(0, 50, (17, 23, 9)).astype(np.int16)
+    source = write_volume(tmp_path / "in" / "scan.nii.gz", voxels, oblique(codes))
+    image = nib.load(source)
+    image.set_sform(image.affine, 2)
+    image.set_qform(image.affine, 1)
+    nib.save(image, source)
+    infer_cases(predictor, find_inputs([source]), tmp_path / "out")
+    a, b = nib.load(source), nib.load(tmp_path / "out" / "scan.nii.gz")
+    assert b.shape == a.shape
+    assert np.array_equal(a.affine, b.affine)
+    assert np.array_equal(a.get_qform(), b.get_qform())
+    assert [int(b.header[k]) for k in ("qform_code", "sform_code")] == [1, 2]
+    assert b.get_data_dtype() == np.uint8
+
+
+def test_orientation_does_not_change_what_is_found(predictor, balls, tmp_path):
+    image = nib.load(balls / "images" / "ball_0.nii.gz")
+    turned = image.as_reoriented(nib.orientations.axcodes2ornt("PSR"))
+    nib.save(turned, tmp_path / "turned.nii.gz")
+    expected = predictor.predict(balls / "images" / "ball_0.nii.gz").label_map
+    found = nib.Nifti1Image(predictor.predict(tmp_path / "turned.nii.gz").label_map, turned.affine)
+    back = found.as_reoriented(nib.orientations.ornt_transform(
+        nib.io_orientation(turned.affine), nib.io_orientation(image.affine)))  # fmt: skip
+    assert np.array_equal(np.asanyarray(back.dataobj), expected)
+    assert expected.any()
+
+
+def test_a_singleton_axis_is_kept(predictor, tmp_path):
+    source = write_volume(tmp_path / "scan.nii.gz", np.zeros((12, 12, 12, 1), np.int16) + 3)
+    infer_cases(predictor, find_inputs([source]), tmp_path / "out")
+    assert nib.load(tmp_path / "out" / "scan.nii.gz").shape == (12, 12, 12, 1)
+
+
+def test_everything_asked_for_is_written(predictor, balls, tmp_path):
+    cases = find_inputs([balls])
+    outcomes = infer_cases(predictor, cases, tmp_path, extras=Extras(probabilities=True, overlays=True))
+    assert [o.status for o in outcomes] == ["done"] * 6
+    soft = nib.load(tmp_path / "probabilities" / "ball_0.nii.gz")
+    assert soft.shape == (20, 20, 20, 3)
+    assert np.allclose(soft.get_fdata().sum(axis=-1), 1, atol=1e-5)
+    hard = np.asanyarray(nib.load(tmp_path / "ball_0.nii.gz").dataobj)
+    assert np.array_equal(soft.get_fdata().argmax(axis=-1), hard)
+    with Image.open(tmp_path / "overlays" / "ball_0.png") as picture:
+        assert min(picture.size) > 200
+    names = json.loads((tmp_path / "medseg.json").read_text())["labels"]["names"]
+    assert names == {"background": [0], "ball": [1], "core": [2]}
+    record = json.loads((tmp_path / "provenance" / "ball_0.json").read_text())
+    assert record["model_sha256"] == predictor.digest
+    assert not any(str(value).startswith("/") for value in record.values())
+
+
+def test_finished_cases_are_skipped_and_failures_listed(predictor, balls, tmp_path):
+    source = tmp_path / "in"
+    write_volume(source / "good.nii.gz", np.zeros((12, 12, 12), np.int16))
+    (source / "empty.nii.gz").write_bytes(b"")
+    (source / "cut.nii.gz").write_bytes((balls / "images" / "ball_0.nii.gz").read_bytes()[:500])
+    write_volume(source / "nan.nii.gz", np.full((12, 12, 12), np.nan, np.float32))
+    cases = find_inputs([source])
+    first = {o.case: o.status for o in infer_cases(predictor, cases, tmp_path / "out")}
+    assert first == {"good": "done", "empty": "failed", "cut": "failed", "nan": "failed"}
+    with (tmp_path / "out" / "failures.csv").open() as stream:
+        assert {row["case"] for row in csv.DictReader(stream)} == {"empty", "cut", "nan"}
+    for name in ("empty", "cut", "nan"):
+        (source / f"{name}.nii.gz").unlink()
+    second = infer_cases(predictor, find_inputs([source]), tmp_path / "out")
+    assert [o.status for o in second] == ["skipped"]
+    assert not (tmp_path / "out" / "failures.csv").exists()
+    assert not list((tmp_path / "out").rglob(".tmp-*"))
+
+
+def test_an_output_of_another_input_is_not_taken_for_this_one(predictor, tmp_path):
+    source = write_volume(tmp_path / "scan.nii.gz", np.zeros((12, 12, 12), np.int16))
+    infer_cases(predictor, find_inputs([source]), tmp_path / "out")
+    write_volume(source, np.ones((12, 12, 12), np.int16))
+    outcome = infer_cases(predictor, find_inputs([source]), tmp_path / "out")[0]
+    assert outcome.status == "failed"
+    assert "--overwrite" in (outcome.error or "")
+    assert infer_cases(predictor, find_inputs([source]), tmp_path / "out", overwrite=True)[0].status == "done"
+
+
+def test_a_picture_given_to_a_3d_model_is_refused(predictor, squares, tmp_path):
+    outcome = infer_cases(predictor, find_inputs([squares / "images" / "square_0.png"]), tmp_path)[0]
+    assert "takes volumes" in (outcome.error or "")
+
+
+def test_other_labels_in_the_folder_are_not_mixed(predictor, tmp_path):
+    (tmp_path / "medseg.json").write_text(json.dumps({"labels": {"names": {"background": [0], "x": [7]}}}))
+    with pytest.raises(ConfigError, match="other labels"):
+        infer_cases(predictor, [], tmp_path)
+
+
+def test_inputs_are_found_in_files_and_folders(balls, tmp_path):
+    assert len(find_inputs([balls])) == 6  # a folder with images/ and labels/: its images
+    assert find_inputs([balls / "images" / "ball_3.nii.gz"])[0].id == "ball_3"
+    with pytest.raises(DataError, match="no such file"):
+        find_inputs([tmp_path / "nothing.nii.gz"])
+    with pytest.raises(DataError, match="no image files"):
+        find_inputs([tmp_path])
+    write_volume(tmp_path / "a" / "scan.nii.gz", np.zeros((4, 4, 4), np.int16))
+    write_volume(tmp_path / "b" / "scan.nii.gz", np.zeros((4, 4, 4), np.int16))
+    with pytest.raises(DataError, match="share a name"):
+        find_inputs([tmp_path])
+
+
+def test_a_runs_own_cases(run, balls):
+    cases = run_cases(run, "test")
+    assert len(cases) == 1
+    assert isinstance(cases[0], Case)
+    with pytest.raises(DataError, match=r"cases\.json"):
+        run_cases(balls, "test")
+
+
+def test_resampling_models_give_native_grids(balls, tmp_path):
+    settings = ball_settings(balls, epochs=1, iterations=2) | {"preprocess": {"spacing": [1.0, 1.5, 2.0]}}
+    fit(load_config(settings), tmp_path / "run")
+    source = write_volume(tmp_path / "scan.nii.gz", np.zeros((31, 14, 22), np.int16) + 5, oblique("LIA"))
+    prediction = Predictor(tmp_path / "run").predict(source)
+    assert prediction.label_map.shape == (31, 14, 22)
