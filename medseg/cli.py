@@ -230,6 +230,16 @@ def config_schema() -> None:
     click.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
 
 
+@config.command("list")
+@_debug
+def config_list() -> None:
+    """Print the paths of the configuration files that come with medseg."""
+    source = Path(__file__).resolve().parents[1] / "configs"  # a checkout
+    folder = source if source.is_dir() else Path(sys.prefix) / "share" / "medseg" / "configs"
+    for path in sorted(folder.glob("*.yaml")):
+        click.echo(path)
+
+
 @config.command("show")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1)

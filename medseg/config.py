@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -49,7 +51,7 @@ class DataConfig(Spec):
 
     path: Path | None = None
     label_suffix: str | None = None
-    labels: dict[str, Values] | None = None
+    labels: Annotated[dict[str, Values], Field(min_length=2)] | None = None
     ignore_value: int | None = None
     instances: Literal["keep", "foreground"] = "keep"
     regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -57,6 +59,11 @@ class DataConfig(Spec):
     split: SplitConfig = AutoSplit()
     cache: Path | None = None
     workers: int = Field(1, ge=0)
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> DataConfig:
+        self.declared_labels()
+        return self
 
     def declared_labels(self) -> Labels | None:
         """The labels as named here, or none if they are to be found in the files."""
@@ -146,8 +153,10 @@ class RunConfig(Spec):
             return data
         filled: dict[str, Any] = dict(cast(dict[str, Any], data))
         dims: int = 2 if filled.get("spatial_dims") == 2 else 3
-        if dims == 2 and "patch_size" not in (filled.get("sampling") or {}):
-            filled["sampling"] = {"patch_size": (256, 256)} | dict(filled.get("sampling") or {})
+        sampling: Any = filled.get("sampling") or {}
+        if isinstance(sampling, dict) and "patch_size" not in sampling:
+            size = (256, 256) if dims == 2 else (64, 64, 64)
+            filled["sampling"] = {"patch_size": size, **cast(dict[str, Any], sampling)}
         if not isinstance(filled.get("augment"), AugmentConfig):
             filled["augment"] = _augment(filled.get("augment"), f"{dims}d")
         return filled
@@ -166,16 +175,11 @@ class RunConfig(Spec):
         if bad_axes:
             raise ValueError(f"augment.flip.axes: {bad_axes} are no axes of a {self.spatial_dims}D patch")
         if self.data.regions and self.activation == "softmax":
-            raise ValueError(
-                "regions may overlap, so data.regions needs activation: sigmoid (or leave it out)"
-            )
+            raise ValueError("regions may overlap, so data.regions needs activation: sigmoid (or leave it out)")
         if self.data.regions and self.data.labels is None:
             raise ValueError("data.regions unites named labels: name them under data.labels")
         if self.train.monitor.split(":")[0] not in ("dice", "iou"):
-            raise ValueError(
-                f"train.monitor: {self.train.monitor!r} is not dice, iou, dice:LABEL or iou:LABEL"
-            )
-        self.data.declared_labels()
+            raise ValueError(f"train.monitor: {self.train.monitor!r} is not dice, iou, dice:LABEL or iou:LABEL")
         return self
 
     @property
@@ -189,7 +193,8 @@ def load_config(
 ) -> RunConfig:
     """Read a YAML file (or take a mapping), apply ``key.sub=value`` overrides, validate once.
 
-    Overriding a union's ``name`` replaces its block. Values of overrides are YAML.
+    Overriding a union's ``name`` replaces its block. Values of overrides are YAML; an override of a block
+    comes before those of its settings, whatever the order they are given in.
     Raises: ConfigError naming each wrong setting, what was expected and, for an unknown key, the nearest.
     """
     where = "the configuration"
@@ -200,13 +205,14 @@ def load_config(
         _resolve_paths(raw, Path(source).resolve().parent)
     elif source is not None:
         raw = _plain(source)
-    for override in overrides:
+    for override in _in_order(overrides):
         _apply(raw, override)
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        lines = [_explain(e) for e in error.errors()]
-        raise ConfigError(f"{where}: " + "\n  ".join(lines)) from error
+        lines = _explain(error)
+        several = f"{len(lines)} settings are wrong:\n  " if len(lines) > 1 else ""
+        raise ConfigError(f"{where}: {several}" + "\n  ".join(lines)) from error
 
 
 def to_yaml(config: RunConfig) -> str:
@@ -274,16 +280,20 @@ def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
             node[last] = str(base / Path(str(node[last])).expanduser())
 
 
+def _in_order(overrides: Sequence[str]) -> list[str]:
+    """Blocks before their settings, and a block's ``name`` first: the order of writing does not matter."""
+
+    def rank(override: str) -> tuple[int, bool]:
+        dotted = override.partition("=")[0]
+        return dotted.count("."), not dotted.endswith(".name")
+
+    return sorted(overrides, key=rank)
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.split(".")):
         raise ConfigError(f"override {override!r}: expected key=value, for example train.epochs=50")
-    try:
-        value: Any = YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]
-    except YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
-    if dotted in PATH_KEYS and isinstance(value, str | int | float):
-        value = str(Path(text).expanduser().resolve())
     *parents, last = dotted.split(".")
     node = raw
     for key in parents:
@@ -292,50 +302,162 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             below = below.model_dump()
         elif isinstance(below, str) and key == "augment":
             below = {"preset": below}
-        node[key] = below if isinstance(below, dict) else {}
+        elif below is not None and not isinstance(below, dict):
+            raise ConfigError(f"override {override!r}: {key} is {below!r}, not a block of settings")
+        node[key] = below or {}
         node = cast(dict[str, Any], node[key])
-    if last == "name" and node.get("name") not in (None, value):
+    value = _override_value(override, dotted, text)
+    if last == "name" and node.get("name", _default_name(parents)) != value:
         node.clear()
     node[last] = value
 
 
-def _explain(error: ErrorDetails) -> str:
-    """One line for one pydantic error."""
-    models = [RunConfig]
+def _override_value(override: str, dotted: str, text: str) -> Any:
+    if dotted in PATH_KEYS:
+        return None if text in ("", "null", "~") else str(Path(text).expanduser().resolve())
+    try:
+        return YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]
+    except YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
+
+
+def _default_name(parents: Sequence[str]) -> str | None:
+    """The ``name`` that the block at a place has where none is given."""
+    block: Any = RunConfig()
+    for key in parents:
+        block = getattr(block, key, None)
+    return getattr(block, "name", None)
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line for each wrong setting."""
+    problems = [_problem(e) for e in error.errors()]
+    places = {p.keys for p in problems}
+    by_place: dict[tuple[str, ...], _Problem] = {}
+    for problem in problems:
+        n = len(problem.keys)
+        if any(len(keys) > n and keys[:n] == problem.keys for keys in places):
+            continue  # a consequence, or another form the setting could have, of what is wrong deeper down
+        other = by_place.get(problem.keys)
+        if other is not None:  # the alternatives of a union
+            alternatives = f"{other.message} or {problem.message.removeprefix('expected ')}"
+            problem = replace(problem, message=alternatives)
+        by_place[problem.keys] = problem
+    return [p.line() for p in by_place.values()]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One pydantic error: the dotted place, what is wrong, and what was got."""
+
+    keys: tuple[str, ...]
+    message: str
+    got: str = ""
+
+    def line(self) -> str:
+        return ": ".join(part for part in (".".join(self.keys), self.message + self.got) if part)
+
+
+_EXPECTED = {
+    "int_type": "expected an integer",
+    "int_parsing": "expected an integer",
+    "int_from_float": "expected an integer",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "finite_number": "expected a finite number",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "string_type": "expected text; put it in quotes",
+    "tuple_type": "expected a list, such as [1, 2]",
+    "dict_type": "expected a mapping of names to values",
+    "model_type": "expected a block of settings",
+    "model_attributes_type": "expected a block of settings, such as {name: …}",
+    "missing": "is missing",
+    "union_tag_not_found": "name is missing",
+}
+
+
+def _problem(error: ErrorDetails) -> _Problem:
+    keys, models, others = _locate(error["loc"])
+    got = error["input"]
+    context = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return _Problem(keys, _unknown(keys[-1], models, others))
+    if error["type"] == "union_tag_invalid":
+        known = str(context["expected_tags"]).replace("'", "")
+        return _Problem(
+            (*keys, "name"), f"{context['tag']!r} is not known{_near(context['tag'], known.split(', '))}"
+        )
+    if error["type"] == "too_short":
+        got_some = f", got {context['actual_length']}"
+        return _Problem(keys, f"expected at least {context['min_length']} entries{got_some}")
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    shown = "" if isinstance(got, dict | BaseModel) or error["type"] == "missing" else f" (got {got!r})"
+    return _Problem(keys, _EXPECTED.get(error["type"], message), shown)
+
+
+def _unknown(key: str, models: list[type[BaseModel]], others: list[type[BaseModel]]) -> str:
+    """What to say of an unknown key in a block that is one of ``models``, with ``others`` in its union."""
+    known = [field for model in models for field in model.model_fields]
+    owners = [model.model_fields["name"].default for model in others if key in model.model_fields]
+    names = [model.model_fields["name"].default for model in models if "name" in model.model_fields]
+    block = f" of {names[0]}" if names else ""
+    if owners and block:
+        return f"unknown setting{block}; it is one of {', '.join(owners)}: set name"
+    return f"unknown setting{block}{_near(key, known)}"
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+
+
+def _locate(
+    location: Sequence[int | str],
+) -> tuple[tuple[str, ...], list[type[BaseModel]], list[type[BaseModel]]]:
+    """A pydantic location without the tags and labels of unions; the blocks at its last step; the other
+    members of their union.
+    """
+    here: Any = RunConfig
     keys: list[str] = []
-    for step in error["loc"]:
+    models: list[type[BaseModel]] = []
+    others: list[type[BaseModel]] = []
+    for step in location:
+        options = _alternatives(here)
+        models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         tagged = [m for m in models if "name" in m.model_fields and m.model_fields["name"].default == step]
-        if tagged:  # pydantic puts a union's tag into the location
-            models = tagged
+        if tagged:
+            here, others = tagged[0], models
+            continue
+        if len(options) > 1 and not models:  # the label of an alternative: int, tuple[int, ...], …
+            here = next((o for o in options if str(step).startswith(_type_name(o) + "[")), None)
+            continue
+        if step == "[key]":
             continue
         keys.append(str(step))
-        if error["type"] == "extra_forbidden" and step == error["loc"][-1]:
-            break
-        models = [m for model in models for m in _blocks(model, step)]
-    where = ".".join(keys) or "settings"
-    if error["type"] == "extra_forbidden":
-        known = sorted({field for model in models for field in model.model_fields})
-        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{where}: unknown setting; {hint}"
-    if error["type"].startswith("union_tag"):
-        return f"{where}: {error['msg']}"
-    message = error["msg"].removeprefix("Value error, ")
-    got = error.get("input")
-    shown = "" if isinstance(got, dict | BaseModel) or error["type"] == "missing" else f" (got {got!r})"
-    return f"{where}: {message}{shown}"
+        here = _below(models[0] if models else options[0] if options else None, step)
+        others = others if here is None else []
+    return tuple(keys), models, others
 
 
-def _blocks(model: type[BaseModel], step: object) -> list[type[Any]]:
-    """The Spec classes a field's annotation mentions."""
-    if step not in model.model_fields:
-        return [model] if isinstance(step, int) else []
-    found: list[type[Any]] = []
-    todo: list[Any] = [model.model_fields[str(step)].annotation]
-    while todo:
-        annotation = todo.pop()
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            found.append(annotation)
-        else:
-            todo += [a for a in get_args(annotation) if not isinstance(a, str)]
-    return found
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types of an annotation that is one or a union of them, None left out."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [a for arg in get_args(annotation) for a in _alternatives(arg)]
+    return [] if annotation in (None, type(None)) else [annotation]
+
+
+def _below(annotation: Any, step: int | str) -> Any:
+    """The annotation of a field, an entry or a value; None if there is no such thing."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_fields[str(step)].annotation if step in annotation.model_fields else None
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        return arguments[1]
+    return arguments[0] if arguments and get_origin(annotation) in (tuple, list) else None
+
+
+def _type_name(annotation: Any) -> str:
+    return getattr(get_origin(annotation) or annotation, "__name__", "")

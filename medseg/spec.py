@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -11,10 +11,11 @@ class Spec(BaseModel):
     """A frozen block of settings that refuses unknown keys.
 
     A component owns its ``Spec`` and builds itself from it; members of a union carry a literal
-    ``name`` that tells them apart in YAML. A block that leaves its ``name`` out means the default's.
+    ``name`` that tells them apart in YAML. A block that leaves its ``name`` out means the default's; an
+    empty one (``train:`` and nothing below it) is the default.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -25,7 +26,11 @@ class Spec(BaseModel):
         for key, field in cls.model_fields.items():
             default: Any = field.get_default(call_default_factory=False)
             block: Any = filled.get(key)
-            if isinstance(block, dict) and isinstance(default, Spec) and "name" not in block:
+            if not isinstance(default, Spec) or key not in filled:
+                continue
+            if block is None and type(None) not in get_args(field.annotation):
+                del filled[key]
+            elif isinstance(block, dict) and "name" not in block:
                 name = getattr(default, "name", None)
                 if name is not None:
                     filled[key] = {"name": name, **block}

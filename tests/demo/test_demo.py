@@ -1,0 +1,30 @@
+"""The demonstration, whole."""
+
+import json
+
+import pytest
+
+from medseg.cli import run
+from medseg.errors import ConfigError
+from medseg.demo.run import run_demo
+
+
+@pytest.mark.slow
+def test_the_demonstration_reaches_what_it_promises(tmp_path, capsys):
+    assert run(["demo", "--output", str(tmp_path / "demo")]) == 0
+    printed = capsys.readouterr().out
+    assert "lesion" in printed
+    assert "triangle" in printed
+    scores = json.loads((tmp_path / "demo" / "phantoms" / "metrics" / "summary.json").read_text())
+    assert scores["overall"]["mean_dice"]["mean"] >= 0.85
+    assert scores["labels"]["lesion"]["metrics"]["dice"]["mean"] >= 0.70
+    assert len(list((tmp_path / "demo" / "phantoms" / "predictions" / "overlays").glob("*.png"))) == 8
+    shapes = json.loads((tmp_path / "demo" / "shapes" / "metrics" / "summary.json").read_text())
+    assert shapes["overall"]["mean_dice"]["mean"] >= 0.80
+
+
+def test_it_takes_no_folder_it_did_not_make(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ConfigError, match="not made by medseg demo"):
+        run_demo(tmp_path, say=print, show=print)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"

@@ -1,0 +1,52 @@
+"""The README's study runs as it stands, and its commands exist."""
+
+import re
+import shutil
+from pathlib import Path
+
+from conftest import ball_settings
+
+from medseg.cli import cli
+from medseg.config import load_config, to_yaml
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+
+
+def test_the_study_runs(balls, tmp_path, monkeypatch, capsys):
+    shutil.copytree(balls, tmp_path / "data")
+    (tmp_path / "study.yaml").write_text(to_yaml(load_config(ball_settings(tmp_path / "data"))))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("python")[0], "README.md", "exec"), {"__name__": "study"})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["unet", "mine"]
+    assert (tmp_path / "metrics" / "mine" / "cases.csv").is_file()
+
+
+def test_the_settings_are_valid(tmp_path):
+    path = tmp_path / "liver.yaml"
+    path.write_text(blocks("yaml")[0])
+    assert load_config(path).train.epochs == 100
+
+
+def test_the_commands_and_options_exist():
+    for line in "\n".join(blocks("sh")).splitlines():
+        words = line.split("#")[0].split()
+        if words[:1] == ["medseg"]:
+            command = cli.commands[words[1]]
+            known = {name for parameter in command.params for name in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_every_configuration_is_valid_and_says_what_it_reaches():
+    files = sorted((README.parent / "configs").glob("*.yaml"))
+    assert len(files) >= 2
+    for path in files:
+        load_config(path)
+        header = path.read_text(encoding="utf-8").split("\n\n")[0]
+        assert re.search(r"medseg train configs/" + path.name, header), path
+        assert re.search(r"minutes on 2 cores", header), path
+        assert re.search(r"Dice 0\.\d+", header), path
