@@ -58,7 +58,7 @@ class DataConfig(Spec):
     channels: Literal[1, 3] | None = None
     split: SplitConfig = AutoSplit()
     cache: Path | None = None
-    workers: int = Field(1, ge=0)
+    workers: int = Field(default=1, ge=0)
 
     @model_validator(mode="after")
     def _labels_agree(self) -> DataConfig:
@@ -98,17 +98,17 @@ class TrainConfig(Spec):
         device: ``auto`` is the first CUDA device if there is one, else the CPU.
     """
 
-    epochs: int = Field(50, ge=1)
-    iterations: int = Field(100, ge=1)
-    batch_size: int = Field(2, ge=1)
-    accumulate: int = Field(1, ge=1)
+    epochs: int = Field(default=50, ge=1)
+    iterations: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=2, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     optimiser: OptimiserConfig = AdamWConfig()
     schedule: ScheduleConfig = PolynomialSchedule(warmup=0.02)
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
     gradient_clip: Annotated[float, Field(gt=0)] | None = 12.0
     ema: Fraction = 0.0
     channels_last: bool = True
-    validate_every: int = Field(1, ge=1)
+    validate_every: int = Field(default=1, ge=1)
     monitor: str = "dice"
     early_stop: Annotated[int, Field(ge=1)] | None = None
     save_every_steps: Annotated[int, Field(ge=1)] | None = None
@@ -127,13 +127,13 @@ class InferenceConfig(Spec):
 
     roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
     overlap: Fraction = 0.5
-    batch_size: int = Field(4, ge=1)
+    batch_size: int = Field(default=4, ge=1)
 
 
 class RunConfig(Spec):
     """Everything a run depends on. What YAML can say, Python can say with the same names."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     spatial_dims: Literal[2, 3] = 3
     data: DataConfig = DataConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -276,8 +276,11 @@ def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
         node: Any = raw
         for key in parents:
             node = cast(dict[str, Any], node).get(key) if isinstance(node, dict) else None
-        if isinstance(node, dict) and isinstance(node.get(last), str):
-            node[last] = str(base / Path(str(node[last])).expanduser())
+        if not isinstance(node, dict):
+            continue
+        block = cast(dict[str, Any], node)
+        if isinstance(block.get(last), str):
+            block[last] = str(base / Path(block[last]).expanduser())
 
 
 def _in_order(overrides: Sequence[str]) -> list[str]:
@@ -373,6 +376,10 @@ _EXPECTED = {
     "model_type": "expected a block of settings",
     "model_attributes_type": "expected a block of settings, such as {name: …}",
     "missing": "is missing",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected at least {ge}",
+    "less_than": "expected less than {lt}",
+    "less_than_equal": "expected at most {le}",
     "union_tag_not_found": "name is missing",
 }
 
@@ -389,11 +396,12 @@ def _problem(error: ErrorDetails) -> _Problem:
             (*keys, "name"), f"{context['tag']!r} is not known{_near(context['tag'], known.split(', '))}"
         )
     if error["type"] == "too_short":
-        got_some = f", got {context['actual_length']}"
-        return _Problem(keys, f"expected at least {context['min_length']} entries{got_some}")
+        return _Problem(
+            keys, f"expected {context['min_length']} or more entries, got {context['actual_length']}"
+        )
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     shown = "" if isinstance(got, dict | BaseModel) or error["type"] == "missing" else f" (got {got!r})"
-    return _Problem(keys, _EXPECTED.get(error["type"], message), shown)
+    return _Problem(keys, _EXPECTED.get(error["type"], "{}").format(message, **context), shown)
 
 
 def _unknown(key: str, models: list[type[BaseModel]], others: list[type[BaseModel]]) -> str:

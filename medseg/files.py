@@ -45,6 +45,8 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for file in temporary.rglob("*"):
+            _sync(file)
         try:
             temporary.replace(path)
         except OSError:

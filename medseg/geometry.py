@@ -43,6 +43,13 @@ class Grid:
         return cls((height, width), np.diag([*spacing, 1.0]))
 
 
+def invertible(affine: Array) -> bool:
+    """Whether an affine is finite and its axes span space, whatever their unit."""
+    axes = affine[:-1, :-1]
+    lengths = np.sqrt((axes**2).sum(axis=0))
+    return bool(np.isfinite(affine).all() and (lengths > 0).all() and abs(np.linalg.det(axes / lengths)) > 1e-6)
+
+
 def grid_distance_mm(a: Grid, b: Grid) -> float:
     """The largest distance in mm between the same corner voxel of two grids of equal shape."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in a.shape], indexing="ij")).reshape(len(a.shape), -1)

@@ -11,14 +11,16 @@ from pydantic import Field
 
 from medseg.spec import Spec
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class SGDConfig(Spec):
     """Stochastic gradient descent with Nesterov momentum."""
 
     name: Literal["sgd"] = "sgd"
-    lr: float = Field(1e-2, gt=0)
-    momentum: float = Field(0.99, ge=0, lt=1)
-    weight_decay: float = Field(3e-5, ge=0)
+    lr: float = Field(default=1e-2, gt=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: float = Field(default=3e-5, ge=0)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser over ``parameters``."""
@@ -35,9 +37,9 @@ class AdamConfig(Spec):
     """Adam (Kingma and Ba 2015, arXiv:1412.6980)."""
 
     name: Literal["adam"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0)
+    lr: float = Field(default=1e-3, gt=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser over ``parameters``."""
@@ -48,9 +50,9 @@ class AdamWConfig(Spec):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
 
     name: Literal["adamw"] = "adamw"
-    lr: float = Field(2e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(1e-4, ge=0)
+    lr: float = Field(default=2e-3, gt=0)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    weight_decay: float = Field(default=1e-4, ge=0)
 
     def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser over ``parameters``."""
@@ -63,7 +65,7 @@ OptimiserConfig = Annotated[SGDConfig | AdamConfig | AdamWConfig, Field(discrimi
 class _Schedule(Spec):
     """A factor on the learning rate, after a linear warm-up over a share of all steps."""
 
-    warmup: float = Field(0.0, ge=0, lt=1)
+    warmup: float = Field(default=0.0, ge=0, lt=1)
 
     def factor(self, step: int, steps: int) -> float:
         """The factor of update ``step`` of ``steps``: a pure function, so a resumed run follows it exactly."""
@@ -91,7 +93,7 @@ class CosineSchedule(_Schedule):
     """Half a cosine from 1 to ``floor`` (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
 
     name: Literal["cosine"] = "cosine"
-    floor: float = Field(0.0, ge=0, le=1)
+    floor: float = Field(default=0.0, ge=0, le=1)
 
     def decay(self, done: float) -> float:
         """floor + (1 - floor) (1 + cos πt) / 2."""
@@ -102,7 +104,7 @@ class PolynomialSchedule(_Schedule):
     """(1 - t)^power, the schedule of DeepLab and nnU-Net."""
 
     name: Literal["polynomial"] = "polynomial"
-    power: float = Field(0.9, gt=0)
+    power: float = Field(default=0.9, gt=0)
 
     def decay(self, done: float) -> float:
         """(1 - t)^power."""
@@ -114,7 +116,7 @@ class StepSchedule(_Schedule):
 
     name: Literal["step"] = "step"
     at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.75)
-    gamma: float = Field(0.1, gt=0, lt=1)
+    gamma: float = Field(default=0.1, gt=0, lt=1)
 
     def decay(self, done: float) -> float:
         """gamma to the number of shares passed."""
@@ -128,8 +130,8 @@ class PlateauSchedule(_Schedule):
     """
 
     name: Literal["plateau"] = "plateau"
-    gamma: float = Field(0.5, gt=0, lt=1)
-    patience: int = Field(5, ge=1)
+    gamma: float = Field(default=0.5, gt=0, lt=1)
+    patience: int = Field(default=5, ge=1)
 
     def decay(self, done: float) -> float:
         """Always 1: reductions follow the validation score, not the step."""

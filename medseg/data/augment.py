@@ -24,7 +24,7 @@ from monai.transforms.intensity.array import (
 from monai.transforms.spatial.array import Affine, RandSimulateLowResolution
 from monai.transforms.utils import create_rotate, create_scale, create_shear
 from monai.utils.type_conversion import convert_to_tensor
-from pydantic import Field
+from pydantic import Field, PositiveFloat, model_validator
 
 from medseg.geometry import Array
 from medseg.spec import Spec
@@ -42,39 +42,59 @@ class AffineConfig(Spec):
         shear: largest shear factor, either way.
     """
 
-    probability: float = Field(0.0, ge=0, le=1)
-    rotate: float = Field(0.0, ge=0, le=180)
-    scale: tuple[float, float] = (1.0, 1.0)
-    shear: float = Field(0.0, ge=0, lt=1)
+    probability: float = Field(default=0.0, ge=0, le=1)
+    rotate: float = Field(default=0.0, ge=0, le=180)
+    scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    shear: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> AffineConfig:
+        _check_order("scale", *self.scale)
+        return self
 
 
 class FlipConfig(Spec):
     """Mirroring: each listed axis with its own draw."""
 
-    probability: float = Field(0.0, ge=0, le=1)
+    probability: float = Field(default=0.0, ge=0, le=1)
     axes: tuple[int, ...] = ()
 
 
 class NoiseConfig(Spec):
     """Gaussian noise with a standard deviation drawn from 0 to ``std`` (in normalised intensities)."""
 
-    probability: float = Field(0.0, ge=0, le=1)
-    std: float = Field(0.1, ge=0)
+    probability: float = Field(default=0.0, ge=0, le=1)
+    std: float = Field(default=0.1, ge=0)
 
 
 class BlurConfig(Spec):
     """Gaussian blur with a sigma drawn from a range, in voxels."""
 
-    probability: float = Field(0.0, ge=0, le=1)
-    sigma: tuple[float, float] = (0.5, 1.0)
+    probability: float = Field(default=0.0, ge=0, le=1)
+    sigma: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BlurConfig:
+        _check_order("sigma", *self.sigma)
+        return self
 
 
 class IntensityConfig(Spec):
     """A random change drawn from ``low`` to ``high``, with a probability."""
 
-    probability: float = Field(0.0, ge=0, le=1)
+    probability: float = Field(default=0.0, ge=0, le=1)
     low: float = 0.0
     high: float = 0.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> IntensityConfig:
+        _check_order("low, high", self.low, self.high)
+        return self
+
+
+def _check_order(name: str, low: float, high: float) -> None:
+    if low > high:
+        raise ValueError(f"{name}: {low} is above {high}; give the smaller number first")
 
 
 class AugmentConfig(Spec):
@@ -97,6 +117,14 @@ class AugmentConfig(Spec):
     contrast: IntensityConfig = IntensityConfig()
     gamma: IntensityConfig = IntensityConfig(low=0.7, high=1.5)
     low_resolution: IntensityConfig = IntensityConfig(low=0.5, high=1.0)
+
+    @model_validator(mode="after")
+    def _positive(self) -> AugmentConfig:
+        for name in ("gamma", "low_resolution"):
+            low = getattr(self, name).low
+            if low <= 0:
+                raise ValueError(f"{name}.low is {low}; it must be above 0")
+        return self
 
 
 PresetName = Literal["2d", "3d", "none"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def cache_cases(
         case, fact = pair
         target = folder / _key(fact, labels, preprocess, channels)
         if not (target / "case.json").is_file():
+            shutil.rmtree(target, ignore_errors=True)  # incomplete
             _prepare(case, target, labels, preprocess, channels)
         progress(case.id)
         return _open(case.id, target)

@@ -46,8 +46,11 @@ def find_cases(root: Path, *, label_suffix: str | None = None) -> list[Case]:
         raise DataError(f"{root}: expected the folders images/ and labels/ in it, found: {found}")
     cases: list[Case] = []
     parts: list[Part | None] = [p for p in PARTS if (images_root / p).is_dir()]
-    for part in parts or [None]:
-        images = list_images(images_root / (part or ""))
+    found_images: dict[Part | None, list[Path]] = {
+        part: list_images(images_root / (part or "")) for part in parts or [None]
+    }
+    _refuse_duplicates([image for images in found_images.values() for image in images])
+    for part, images in found_images.items():
         if part == "test" and not (labels_root / part).is_dir():
             cases += [Case(stem_of(image), image, None, part) for image in images]
             continue
@@ -57,7 +60,6 @@ def find_cases(root: Path, *, label_suffix: str | None = None) -> list[Case]:
         cases += [Case(stem_of(image), image, label, part) for image, label in pairs]
     if not cases:
         raise DataError(f"{images_root}: no image files")
-    _refuse_duplicates(cases)
     return sorted(cases, key=lambda case: case.id)
 
 
@@ -82,9 +84,7 @@ def match(
     return matches, orphans
 
 
-def pair(
-    images: list[Path], labels: list[Path], *, label_suffix: str | None = None
-) -> list[tuple[Path, Path]]:
+def pair(images: list[Path], labels: list[Path], *, label_suffix: str | None = None) -> list[tuple[Path, Path]]:
     """Each image with its one label map.
 
     Raises: DataError listing every image without a label map, every label map without an image, and every
@@ -122,14 +122,10 @@ def _image_stem(stem: str, by_stem: dict[str, Path], label_suffix: str | None) -
     return next((stem[:end] for end in reversed(ends) if stem[:end] in by_stem), None)
 
 
-def _refuse_duplicates(cases: list[Case]) -> None:
-    by_id: dict[str, list[Case]] = defaultdict(list)
-    for case in cases:
-        by_id[case.id].append(case)
-    problems = [
-        f"case {name}: {', '.join(str(c.image) for c in same)}"
-        for name, same in by_id.items()
-        if len(same) > 1
-    ]
+def _refuse_duplicates(images: list[Path]) -> None:
+    by_id: dict[str, list[Path]] = defaultdict(list)
+    for image in images:
+        by_id[stem_of(image)].append(image)
+    problems = [f"case {name}: {', '.join(map(str, same))}" for name, same in by_id.items() if len(same) > 1]
     if problems:
         raise DataError(join_problems("images that share a name", problems))

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,8 @@ def _facts_or_error(case: Case, store: Path) -> CaseFacts | DataError:
     try:
         stored = store / f"{_file_key(case)}.json"
         if stored.is_file():
-            return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
+            with suppress(ValueError):  # written by another version: measured again
+                return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
         facts = measure(case)
         write_text(stored, facts.model_dump_json())
         return facts

@@ -23,7 +23,7 @@ IGNORED_CODE = 0
 
 
 def _values(value: object) -> object:
-    return (value,) if isinstance(value, int) else value
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 Values = Annotated[tuple[int, ...], BeforeValidator(_values), Field(min_length=1)]
@@ -60,9 +60,7 @@ class Labels(Spec):
         for region, members in self.regions.items():
             unknown = sorted(set(members) - set(self.names))
             if unknown or not members:
-                raise ValueError(
-                    f"region {region!r} names {unknown or 'no labels'}; known: {list(self.names)}"
-                )
+                raise ValueError(f"region {region!r} names {unknown or 'no labels'}; known: {list(self.names)}")
         _ = self.painted_values
         return self
 
@@ -153,9 +151,7 @@ def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:
 
 def describe_unnamed(unnamed: list[int], labels: Labels) -> str:
     """The message for label values without a name."""
-    shown = ", ".join(map(str, unnamed[:10])) + (
-        f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else ""
-    )
+    shown = ", ".join(map(str, unnamed[:10])) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else "")
     known = ", ".join(f"{name} = {'/'.join(map(str, vs))}" for name, vs in labels.names.items())
     hint = "name them under data.labels, or set data.ignore_value"
     if len(unnamed) > 10:

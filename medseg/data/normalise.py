@@ -11,6 +11,8 @@ from medseg.geometry import Array
 from medseg.spec import Spec
 
 _EPSILON = 1e-8
+_CONSTANT = 1e-6
+"""Standard deviation over mean up to which a channel counts as constant: rounding, not signal."""
 
 
 class ZScore(Spec):
@@ -44,7 +46,13 @@ class CT(Spec):
     low: float | None = None
     high: float | None = None
     mean: float | None = None
-    std: float | None = Field(None, gt=0)
+    std: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CT:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        return self
 
     def fitted(self, foreground: Array) -> CT:
         """Fill in the numbers left out from a sample of foreground intensities (N,)."""
@@ -67,8 +75,8 @@ class Percentile(Spec):
     """Each channel's ``low`` and ``high`` percentiles to 0 and 1, clipped beyond."""
 
     name: Literal["percentile"] = "percentile"
-    low: float = Field(0.5, ge=0, lt=100)
-    high: float = Field(99.5, gt=0, le=100)
+    low: float = Field(default=0.5, ge=0, lt=100)
+    high: float = Field(default=99.5, gt=0, le=100)
 
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
@@ -124,7 +132,9 @@ def _standardise(channel: Array, over: Array) -> Array:
     if over.size == 0:
         return np.zeros(channel.shape, dtype=np.float32)
     mean, std = over.mean(dtype=np.float64), over.std(dtype=np.float64)
-    return ((channel - mean) / max(std, _EPSILON)).astype(np.float32)
+    if std <= _CONSTANT * abs(mean):
+        return np.zeros(channel.shape, dtype=np.float32)
+    return ((channel - mean) / std).astype(np.float32)
 
 
 def _rescale(channel: Array, low: float, high: float) -> Array:

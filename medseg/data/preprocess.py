@@ -30,7 +30,7 @@ class PreprocessConfig(Spec):
     """
 
     orientation: Literal["RAS", "native"] = "RAS"
-    spacing: tuple[float, ...] | None = Field(None, min_length=2, max_length=3)
+    spacing: tuple[float, ...] | None = Field(default=None, min_length=2, max_length=3)
     normalise: NormaliseConfig = ZScore()
 
 
@@ -88,7 +88,7 @@ def resample(array: Array, source: Grid, target: Grid, mode: Literal["bilinear",
     tensor = MetaTensor(
         torch.from_numpy(np.ascontiguousarray(array)).float(), affine=torch.from_numpy(source.affine)
     )
-    move = SpatialResample(mode=mode, padding_mode="border", align_corners=True, dtype=torch.float32)
+    move = SpatialResample(mode=mode, padding_mode="border", align_corners=True, dtype=torch.float32)  # pyright: ignore[reportArgumentType]
     moved: Any = move(tensor, dst_affine=torch.from_numpy(target.affine), spatial_size=target.shape)
     return moved.as_tensor().numpy().astype(array.dtype)
 

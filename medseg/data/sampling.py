@@ -35,7 +35,7 @@ class SamplingConfig(Spec):
     """
 
     patch_size: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=2, max_length=3)
-    forced_share: float = Field(1 / 3, ge=0, le=1)
+    forced_share: float = Field(default=1 / 3, ge=0, le=1)
     balance: Balance | dict[str, float] = "uniform"
     include_background: bool = False
 
@@ -64,6 +64,7 @@ class PatchPlan:
         self.config = config
         self.count = len(cases)
         self.class_probabilities = class_probabilities(cases, names, config)
+        self.forced_share = config.forced_share if self.class_probabilities.any() else 0.0
         self.holders = [
             np.array([i for i, case in enumerate(cases) if case.counts[k + 1]]) for k in range(len(names))
         ]
@@ -71,8 +72,8 @@ class PatchPlan:
     def draw(self, epoch: int, position: int) -> Draw:
         """The draw of one position of one epoch."""
         rng = np.random.default_rng([self.seed, epoch, position])
-        before, after = (int((position + i) * self.config.forced_share + 1e-9) for i in (0, 1))
-        if after > before and self.class_probabilities.any():
+        before, after = (int((position + i) * self.forced_share + 1e-9) for i in (0, 1))
+        if after > before:
             cls = int(rng.choice(len(self.class_probabilities), p=self.class_probabilities))
             return Draw(int(rng.choice(self.holders[cls])), cls, rng)
         turn, place = divmod(position - before, self.count)
@@ -86,11 +87,16 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
     Raises: ConfigError if ``balance`` names a label that does not exist or gives no positive weight.
     """
     counts = np.sum([case.counts[1:] for case in cases], axis=0)
+    if not counts.any():
+        return np.zeros(len(names))
     if isinstance(config.balance, dict):
         unknown = sorted(set(config.balance) - set(names))
-        if unknown or min(config.balance.values(), default=0) < 0:
+        drawn = list(names if config.include_background else names[1:])
+        positive = any(config.balance.get(name, 0.0) > 0 for name in drawn)
+        if unknown or min(config.balance.values(), default=0.0) < 0 or not positive:
             raise ConfigError(
-                f"sampling.balance: expected weights ≥ 0 for {list(names)}, got {config.balance}"
+                f"sampling.balance: expected weights ≥ 0 for {list(names)}, above 0 for one of {drawn}; got "
+                f"{config.balance}"
             )
         weights = np.array([config.balance.get(name, 0.0) for name in names])
     elif config.balance == "uniform":
@@ -177,8 +183,7 @@ def crop(array: Array, origin: tuple[int, ...], patch: tuple[int, ...], reach: t
     """
     starts = [o + p // 2 - r // 2 for o, p, r in zip(origin, patch, reach, strict=True)]
     inside = tuple(
-        slice(max(s, 0), max(min(s + r, n), 0))
-        for s, r, n in zip(starts, reach, array.shape[1:], strict=True)
+        slice(max(s, 0), max(min(s + r, n), 0)) for s, r, n in zip(starts, reach, array.shape[1:], strict=True)
     )
     piece = np.array(array[(slice(None), *inside)])
     if piece.shape[1:] == tuple(reach):

@@ -74,10 +74,13 @@ def as_label_map(scan: Scan) -> Array:
         return values.astype(np.uint8)
     if np.issubdtype(values.dtype, np.integer):
         return values
+    check_finite(scan)
     rounded = np.rint(values)
     if not np.array_equal(rounded, values):
         raise DataError(
             f"{scan.path}: label values must be whole numbers, found {values[rounded != values].flat[0]:.6g}. "
             "Was the label map interpolated? Resample it with nearest neighbour."
         )
+    if np.abs(rounded).max() > 2**53:
+        raise DataError(f"{scan.path}: label values up to {rounded.max():.3g} are too large to be labels")
     return rounded.astype(np.int64)

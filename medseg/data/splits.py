@@ -19,8 +19,8 @@ class FractionSplit(Spec):
     """Random parts of given size."""
 
     name: Literal["fraction"] = "fraction"
-    val: float = Field(0.1, ge=0, lt=1)
-    test: float = Field(0.2, ge=0, lt=1)
+    val: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.2, ge=0, lt=1)
     seed: int = 0
 
     def assign(self, cases: list[Case]) -> Split:
@@ -35,9 +35,9 @@ class FoldSplit(Spec):
     """k-fold cross-validation, after setting a test part aside."""
 
     name: Literal["folds"] = "folds"
-    folds: int = Field(5, ge=2)
-    fold: int = Field(0, ge=0)
-    test: float = Field(0.0, ge=0, lt=1)
+    folds: int = Field(default=5, ge=2)
+    fold: int = Field(default=0, ge=0)
+    test: float = Field(default=0.0, ge=0, lt=1)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -64,7 +64,7 @@ class FolderSplit(Spec):
     """
 
     name: Literal["folder"] = "folder"
-    val: float = Field(0.1, ge=0, lt=1)
+    val: float = Field(default=0.1, ge=0, lt=1)
     seed: int = 0
 
     def assign(self, cases: list[Case]) -> Split:
@@ -85,8 +85,8 @@ class AutoSplit(Spec):
     """By folder where there are ``train``/``val``/``test`` folders, else by fraction."""
 
     name: Literal["auto"] = "auto"
-    val: float = Field(0.1, ge=0, lt=1)
-    test: float = Field(0.2, ge=0, lt=1)
+    val: float = Field(default=0.1, ge=0, lt=1)
+    test: float = Field(default=0.2, ge=0, lt=1)
     seed: int = 0
 
     def assign(self, cases: list[Case]) -> Split:
@@ -115,4 +115,8 @@ def _parts(train: list[str], val: list[str], test: list[str]) -> Split:
             f"the split leaves no case to train on ({len(val)} validate, {len(test)} test); "
             "lower data.split.val or data.split.test, or add cases"
         )
-    return dict.fromkeys(train, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+    split: Split = {}
+    split |= dict.fromkeys(train, "train")
+    split |= dict.fromkeys(val, "val")
+    split |= dict.fromkeys(test, "test")
+    return split

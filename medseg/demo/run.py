@@ -51,14 +51,15 @@ DEMOS = {
     ),
     "shapes": Demo(
         "coloured shapes, RGB pictures, 2D",
-        lambda folder: shapes.write_shapes(folder, cases=150, seed=0),
+        lambda folder: shapes.write_shapes(folder, cases=240, seed=0),
         {
             "spatial_dims": 2,
-            "data": {"labels": shapes.LABELS, "split": {"name": "fraction", "val": 0.1, "test": 0.2}},
+            "data": {"labels": shapes.LABELS, "split": {"name": "fraction", "val": 0.05, "test": 0.1}},
             "preprocess": {"normalise": {"name": "range"}},
-            "sampling": {"patch_size": [96, 96]},
-            "model": {"name": "unet", "channels": [16, 32, 64, 96]},
-            "train": {"epochs": 4, "iterations": 150, "batch_size": 8, "ema": 0.98, "validate_every": 2},
+            "sampling": {"patch_size": [128, 128]},
+            "augment": {"affine": {"scale": [0.9, 1.1]}},
+            "model": {"name": "unet", "channels": [12, 24, 48, 96, 128]},
+            "train": {"epochs": 4, "iterations": 200, "batch_size": 6, "ema": 0.98, "validate_every": 2},
         },
     ),
 }

@@ -1,0 +1,57 @@
+import hashlib
+
+import pytest
+
+from medseg.files import sha256_file, sha256_json, write_atomic, write_folder_atomic, write_json, write_text
+
+
+def test_a_file_is_written_whole(tmp_path):
+    path = tmp_path / "new" / "a.nii.gz"
+    with write_atomic(path) as temporary:
+        assert temporary.name.endswith("a.nii.gz")  # writers choose formats by it
+        temporary.write_bytes(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), write_atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    with pytest.raises(RuntimeError), write_folder_atomic(tmp_path / "f") as temporary:
+        (temporary / "half").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with write_folder_atomic(tmp_path / "f") as temporary:
+        (temporary / "a").write_text("1")
+        assert not (tmp_path / "f").exists()
+    assert (tmp_path / "f" / "a").read_text() == "1"
+
+
+def test_a_folder_made_meanwhile_by_another_process_is_kept(tmp_path):
+    with write_folder_atomic(tmp_path / "f") as temporary:
+        (temporary / "a").write_text("mine")
+        (tmp_path / "f").mkdir()
+        (tmp_path / "f" / "a").write_text("theirs")
+    assert (tmp_path / "f" / "a").read_text() == "theirs"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_json_keeps_its_letters(tmp_path):
+    write_json(tmp_path / "a.json", {"größe": [1, 2]})
+    assert "größe" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_hashes(tmp_path):
+    write_text(tmp_path / "a", "abc")
+    # FIPS 180-2, appendix B.1: the digest of "abc"
+    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_json({"b": 1, "a": "é"}) == hashlib.sha256('{"a":"é","b":1}'.encode()).hexdigest()
