@@ -118,9 +118,7 @@ def train(
         _print_estimate(fitting.dry_run(config, folder))
         return
     with ConsoleProgress() as progress:
-        result = fitting.fit(
-            config, folder, resume="auto" if resume == "auto" else "never", progress=progress
-        )
+        result = fitting.fit(config, folder, resume="auto" if resume == "auto" else "never", progress=progress)
     score = f", best {config.train.monitor} {result.best:.4f}" if result.best is not None else ""
     click.echo(f"{result.epochs} epochs{score}")
     click.echo(f"model: {result.model}")

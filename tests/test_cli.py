@@ -146,6 +146,8 @@ def test_the_public_names_are_sorted_and_there():
 def test_unusual_volumes_do_not_end_in_a_traceback(trained, tmp_path, capsys):
     write_volume(tmp_path / "in" / "one_voxel.nii.gz", np.ones((1, 1, 1), np.float32))
     write_volume(tmp_path / "in" / "flat.nii.gz", np.ones((30, 1, 12), np.float64))
-    code = run(["infer", "--model", str(trained / "run"), str(tmp_path / "in"), "--output", str(tmp_path / "p")])
+    code = run(
+        ["infer", "--model", str(trained / "run"), str(tmp_path / "in"), "--output", str(tmp_path / "p")]
+    )
     assert code == 0
     assert "2 done" in capsys.readouterr().out

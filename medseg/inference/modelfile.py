@@ -105,9 +105,7 @@ def find_model_file(path: Path) -> Path:
     if path.is_dir():
         inside = path / "model.safetensors"
         if not inside.is_file():
-            state = (
-                "its training has not ended yet" if (path / "checkpoints").is_dir() else "not a run folder"
-            )
+            state = "its training has not ended yet" if (path / "checkpoints").is_dir() else "not a run folder"
             raise ModelFileError(f"{path}: holds no model.safetensors ({state})")
         return inside
     return path
@@ -135,5 +133,5 @@ def _digest(header: str, tensors: dict[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

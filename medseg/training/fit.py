@@ -153,7 +153,7 @@ def _assemble(
     seed_everything(config.seed)
     network = (model if model is not None else config.model.build(task)).to(device)
     if config.train.channels_last:
-        network = nn.Module.to(network, memory_format=channels_last(config.spatial_dims))
+        network = network.to(memory_format=channels_last(config.spatial_dims))  # pyright: ignore[reportCallIssue]
     dtype = mixed_precision(config.train.amp, device)
     state = TrainState(
         network,
@@ -266,7 +266,7 @@ def _measure(trainer: Trainer, validation_cases: int) -> Estimate:
     began = time.monotonic()
     if trainer.validation:
         trainer.validation = trainer.validation[:1]
-        trainer._validate([])
+        trainer.score([])
     validation = (time.monotonic() - began) * validation_cases
     epochs = settings.epochs
     total = epochs * settings.iterations * update + epochs / settings.validate_every * validation

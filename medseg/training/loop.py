@@ -156,7 +156,7 @@ class Trainer:
         epoch = state.epochs_closed + 1
         scores: Scores = {}
         if self.validation and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
-            scores = self._validate(signals)
+            scores = self.score(signals)
         entry: dict[str, Any] = {
             "epoch": epoch,
             "step": state.step,
@@ -177,7 +177,8 @@ class Trainer:
         self.report(entry)
         self.save()
 
-    def _validate(self, signals: list[int]) -> Scores:
+    def score(self, signals: list[int]) -> Scores:
+        """Validate the network as it stands; a signal among ``signals`` ends it."""
         return validate(
             self.state.evaluated,
             self.validation,

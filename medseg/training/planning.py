@@ -56,7 +56,8 @@ def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
     uniform = bool(np.allclose(spacings, target, rtol=0.01))
     sizes = shapes if uniform else np.round(shapes * spacings / target)
     patch = _patch(np.median(sizes, axis=0), target, 128**3 if on_gpu else 56**3)
-    strides = pooling(patch, target)
+    mm = [float(s) for s in target]
+    strides = pooling(patch, mm)
     divisors = np.prod(strides, axis=0)
     base = 32 if on_gpu else 16
     intensities = np.concatenate([f.foreground for f in facts])
@@ -65,13 +66,13 @@ def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
         "spatial_dims": 3,
         "sampling": {"patch_size": [_multiple(n, d) for n, d in zip(patch, divisors, strict=True)]},
         "preprocess": {
-            "spacing": None if uniform else [round(float(s), 4) for s in target],
+            "spacing": None if uniform else [round(s, 4) for s in mm],
             "normalise": {"name": "ct" if is_ct else "zscore"},
         },
         "model": {
             "name": "unet",
             "channels": [min(base * 2**i, 320) for i in range(len(strides))],
-            "kernel": kernels(strides, target),
+            "kernel": kernels(strides, mm),
             "stride": strides,
         },
         "train": {"batch_size": 2, "ema": 0.99},

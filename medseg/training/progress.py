@@ -80,9 +80,7 @@ class ConsoleProgress:
         """Print the epoch's line."""
         parts = [f"epoch {entry['epoch']}", f"step {entry['step']}", f"loss {entry['loss']:.4f}"]
         parts += [
-            f"{key.removeprefix('val_')} {value:.4f}"
-            if value is not None
-            else f"{key.removeprefix('val_')} –"
+            f"{key.removeprefix('val_')} {value:.4f}" if value is not None else f"{key.removeprefix('val_')} –"
             for key, value in entry.items()
             if key.startswith("val_dice")
         ]

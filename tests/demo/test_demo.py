@@ -5,8 +5,8 @@ import json
 import pytest
 
 from medseg.cli import run
-from medseg.errors import ConfigError
 from medseg.demo.run import run_demo
+from medseg.errors import ConfigError
 
 
 @pytest.mark.slow

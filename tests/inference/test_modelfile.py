@@ -52,7 +52,7 @@ def test_a_changed_header_is_noticed(tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, header(), TENSORS)
     data = path.read_bytes()
-    path.write_bytes(data.replace(b'liver', b'tumor'))
+    path.write_bytes(data.replace(b"liver", b"tumor"))
     with pytest.raises(ModelFileError, match="SHA-256 does not match"):
         load_model(path)
 

@@ -31,7 +31,8 @@ def test_a_run_folder_holds_what_is_promised(ball_config, tmp_path):
 
 def test_it_learns(balls, tmp_path):
     config = load_config(
-        ball_settings(balls, epochs=2, iterations=80, batch_size=4), ["model.dropout=0", "train.optimiser.lr=0.01"]
+        ball_settings(balls, epochs=2, iterations=80, batch_size=4),
+        ["model.dropout=0", "train.optimiser.lr=0.01"],
     )
     assert (fit(config, tmp_path / "run").best or 0) > 0.8
 
@@ -50,7 +51,7 @@ def test_workers_change_nothing(balls, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-class StopAt(Exception):
+class SuddenEndError(Exception):
     pass
 
 
@@ -68,7 +69,7 @@ class Stopper:
 
     def update(self, step, steps, loss):
         if step == self.at:
-            raise StopAt
+            raise SuddenEndError
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 6])
@@ -76,7 +77,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(balls, tmp_path, at):
     settings = ball_settings(balls, save_every_steps=1, ema=0.9, schedule={"name": "plateau", "patience": 1})
     config = load_config(settings)
     fit(config, tmp_path / "whole")
-    with pytest.raises(StopAt):
+    with pytest.raises(SuddenEndError):
         fit(config, tmp_path / "broken", progress=Stopper(at))
     fit(config, tmp_path / "broken", resume="auto")
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
@@ -122,7 +123,9 @@ def test_checkpoints_load_safely(ball_config, tmp_path):
 
 
 def test_early_stop_ends_the_training(balls, tmp_path):
-    settings = ball_settings(balls, epochs=20, iterations=1, early_stop=2, optimiser={"name": "sgd", "lr": 1e-12})
+    settings = ball_settings(
+        balls, epochs=20, iterations=1, early_stop=2, optimiser={"name": "sgd", "lr": 1e-12}
+    )
     result = fit(load_config(settings), tmp_path / "run")
     assert result.epochs == 3  # the first is the best, then two without a better one
 
@@ -195,7 +198,9 @@ def test_a_research_network_trains_and_loads_from_python_only(ball_config, balls
 
 
 def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
-    settings = ball_settings(balls, epochs=1, iterations=120, batch_size=4, optimiser={"name": "adamw", "lr": 0.01})
+    settings = ball_settings(
+        balls, epochs=1, iterations=120, batch_size=4, optimiser={"name": "adamw", "lr": 0.01}
+    )
     settings["data"]["regions"] = {"whole": ["ball", "core"], "core": ["core"]}
     settings["model"]["dropout"] = 0
     result = fit(load_config(settings), tmp_path / "run")
