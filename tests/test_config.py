@@ -146,7 +146,10 @@ def test_a_setting_of_another_member_of_the_union_says_so():
         ("augment.gamma.low=0", "augment: gamma.low is 0.0; it must be above 0"),
         ("augment.noise={std: -1}", "augment.noise.std: expected at least 0 (got -1)"),
         ("train.monitor=loss", "train.monitor: 'loss' is not dice, iou, dice:LABEL or iou:LABEL"),
-        ("preprocess.normalise={name: ct, low: 3, high: 2}", "preprocess.normalise: low (3.0) must be below"),
+        (
+            "preprocess.normalise={name: ct, low: 3, high: 2}",
+            "preprocess.normalise: low (3.0) must not be",
+        ),
         ("spatial_dims=4", "spatial_dims: expected 2 or 3 (got 4)"),
     ],
 )

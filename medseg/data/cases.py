@@ -40,31 +40,40 @@ def find_cases(root: Path, *, label_suffix: str | None = None) -> list[Case]:
     ``test`` folder may have no label maps at all.
     Raises: DataError if a folder is missing or empty, or a file has no partner or more than one.
     """
-    images_root, labels_root = Path(root) / "images", Path(root) / "labels"
-    if not images_root.is_dir() or not labels_root.is_dir():
-        found = sorted(p.name for p in Path(root).iterdir())[:12] if Path(root).is_dir() else "no such folder"
-        raise DataError(f"{root}: expected the folders images/ and labels/ in it, found: {found}")
+    parts = list_parts(root)
+    _refuse_duplicates([image for _, images, _ in parts for image in images])
     cases: list[Case] = []
-    parts: list[Part | None] = [p for p in PARTS if (images_root / p).is_dir()]
-    found_images: dict[Part | None, list[Path]] = {
-        part: list_images(images_root / (part or "")) for part in parts or [None]
-    }
-    _refuse_duplicates([image for images in found_images.values() for image in images])
-    for part, images in found_images.items():
-        if part == "test" and not (labels_root / part).is_dir():
+    for part, images, labels in parts:
+        if part == "test" and not (Path(root) / "labels" / part).is_dir():
             cases += [Case(stem_of(image), image, None, part) for image in images]
-            continue
-        labels_folder = labels_root / (part or "")
-        labels = list_images(labels_folder) if labels_folder.is_dir() else []
-        pairs = pair(images, labels, label_suffix=label_suffix)
-        cases += [Case(stem_of(image), image, label, part) for image, label in pairs]
+        else:
+            pairs = pair(images, labels, label_suffix=label_suffix)
+            cases += [Case(stem_of(image), image, label, part) for image, label in pairs]
     if not cases:
-        raise DataError(f"{images_root}: no image files")
+        raise DataError(f"{Path(root) / 'images'}: no image files")
     return sorted(cases, key=lambda case: case.id)
 
 
+def list_parts(root: Path) -> list[tuple[Part | None, list[Path], list[Path]]]:
+    """The image files and label files of each part of a folder, or of the whole (part None).
+
+    Raises: DataError if it has not both ``images/`` and ``labels/``.
+    """
+    images, labels = Path(root) / "images", Path(root) / "labels"
+    if not images.is_dir() or not labels.is_dir():
+        found = sorted(p.name for p in Path(root).iterdir())[:12] if Path(root).is_dir() else "no such folder"
+        raise DataError(f"{root}: expected the folders images/ and labels/ in it, found: {found}")
+    parts: list[Part | None] = [p for p in PARTS if (images / p).is_dir()]
+    return [
+        (part, list_images(images / (part or "")), list_images(labels / (part or "")))
+        for part in parts or [None]
+    ]
+
+
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name."""
+    """The image files directly in a folder, sorted by name; none if there is no such folder."""
+    if not Path(folder).is_dir():
+        return []
     return sorted(p for p in Path(folder).iterdir() if p.is_file() and is_image_file(p))
 
 

@@ -146,7 +146,11 @@ class Labels(Spec):
 
 def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:
     """The smallest integer type that holds all ``values``."""
-    return np.result_type(np.min_scalar_type(max(values)), np.min_scalar_type(min(values)))
+    low, high = min(values), max(values)
+    if low >= 0:
+        return np.min_scalar_type(high)
+    signed = np.min_scalar_type(low)
+    return signed if high <= np.iinfo(signed).max else np.min_scalar_type(-high - 1)
 
 
 def describe_unnamed(unnamed: list[int], labels: Labels) -> str:

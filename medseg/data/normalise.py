@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from medseg.errors import ConfigError
 from medseg.geometry import Array
 from medseg.spec import Spec
 
@@ -50,14 +51,22 @@ class CT(Spec):
 
     @model_validator(mode="after")
     def _ordered(self) -> CT:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low ({self.low}) must not be above high ({self.high})")
         return self
 
     def fitted(self, foreground: Array) -> CT:
-        """Fill in the numbers left out from a sample of foreground intensities (N,)."""
+        """Fill in the numbers left out from a sample of foreground intensities (N,).
+
+        Raises: ConfigError if the one of low and high that is given lies beyond the sample's other one.
+        """
         low = self.low if self.low is not None else float(np.percentile(foreground, 0.5))
         high = self.high if self.high is not None else float(np.percentile(foreground, 99.5))
+        if low > high:
+            raise ConfigError(
+                f"ct normalisation: low {low:g} is above high {high:g}, one of them from the training cases' "
+                "foreground; give both"
+            )
         clipped = np.clip(foreground, low, high)
         mean = self.mean if self.mean is not None else float(clipped.mean())
         std = self.std if self.std is not None else max(float(clipped.std()), _EPSILON)

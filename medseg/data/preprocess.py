@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms.spatial.array import SpatialResample
 from pydantic import Field
+from torch.nn.functional import interpolate
 
 from medseg.data.normalise import NormaliseConfig, ZScore
 from medseg.data.readers import as_channels
@@ -81,16 +80,19 @@ def restore(array: Array, prepared: Prepared, scan: Scan, config: PreprocessConf
 
 
 def resample(array: Array, source: Grid, target: Grid, mode: Literal["bilinear", "nearest"]) -> Array:
-    """Resample (C, *S) voxels from one grid to another, both along the same axes, edges extended.
+    """Resample (C, *S) voxels between two grids of one field of view (:func:`resampled_grid`), edges extended.
 
     The type of ``array`` is kept.
     """
-    tensor = MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(array)).float(), affine=torch.from_numpy(source.affine)
-    )
-    move = SpatialResample(mode=mode, padding_mode="border", align_corners=True, dtype=torch.float32)  # pyright: ignore[reportArgumentType]
-    moved: Any = move(tensor, dst_affine=torch.from_numpy(target.affine), spatial_size=target.shape)
-    return moved.as_tensor().numpy().astype(array.dtype)
+    if array.shape[1:] != source.shape:
+        raise ValueError(f"the array is {array.shape[1:]}, its grid {source.shape}")
+    linear = "bilinear" if len(source.shape) == 2 else "trilinear"
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
+    if mode == "nearest":
+        moved = interpolate(tensor, size=target.shape, mode="nearest-exact")
+    else:  # without aligned corners it is the outer faces of the voxels that stay in place
+        moved = interpolate(tensor, size=target.shape, mode=linear, align_corners=False)
+    return moved[0].numpy().astype(array.dtype)
 
 
 def _turn(array: Array, scan: Scan, config: PreprocessConfig) -> tuple[Array, Grid]:

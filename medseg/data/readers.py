@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,9 @@ from PIL import Image
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid, invertible
+
+_MOST_GZIPPED = 1100
+"""Bytes that one byte of a gzip file can stand for, at most (deflate's limit is 1032)."""
 
 
 class Reader(Protocol):
@@ -54,6 +58,12 @@ class NiftiReader:
             if len(shape) not in (3, 4) or any(n == 0 for n in shape):
                 raise DataError(
                     f"{path}: expected 3 axes, or 4 with channels last; the file's shape is {shape}"
+                )
+            claimed = math.prod(shape) * image.get_data_dtype().itemsize
+            if claimed > path.stat().st_size * (_MOST_GZIPPED if opener is gzip.open else 1):
+                raise DataError(
+                    f"{path}: truncated or damaged: its header claims {claimed} bytes of voxels, more than the "
+                    "file can hold. Copy it again from its source."
                 )
             affine = np.asarray(image.affine, dtype=np.float64)
             if not invertible(affine):

@@ -1,0 +1,106 @@
+"""Class-balanced 96³ patches from a 256×256×128 case: medseg beside a uniform crop and MONAI.
+
+    .venv/bin/python benchmarks/sampler.py
+
+Prints milliseconds a patch (the median of interleaved runs), the ratios, and how often each class was drawn
+beside how often it was asked for, in standard errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medseg.data.augment import preset
+from medseg.data.cache import CachedCase, index_voxels
+from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig
+
+SHAPE, PATCH, CLASSES = (256, 256, 128), (96, 96, 96), 4
+NAMES = tuple(f"class_{k}" for k in range(CLASSES))
+
+
+def make_case(folder: Path) -> CachedCase:
+    """A case of four classes: background, a large, a small and a tiny one."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(1, *SHAPE)).astype(np.float32)
+    codes = np.ones(SHAPE, np.uint8)
+    codes[40:200, 40:200, 20:100] = 2
+    codes[60:90, 60:90, 40:70] = 3
+    codes[150:158, 150:158, 60:68] = 4
+    voxels, counts, offsets = index_voxels(codes, CLASSES + 1)
+    for name, array in (("image", image), ("label", codes), ("voxels", voxels)):
+        np.save(folder / f"{name}.npy", array)
+    return CachedCase("case", folder, SHAPE, (1.0, 1.0, 1.0), tuple(counts), tuple(offsets))
+
+
+def dataset(case: CachedCase, share: float) -> PatchDataset:
+    """Patches, not augmented; ``share`` of them forced to hold a class."""
+    config = SamplingConfig(patch_size=PATCH, forced_share=share)
+    return PatchDataset([case], PatchPlan([case], NAMES, config, seed=0), preset("none"), 10_000)
+
+
+def monai_crop(case: CachedCase) -> Callable[[int], Any]:
+    """MONAI's class-balanced crop, which looks for the classes' voxels anew in each sample."""
+    from monai.transforms.croppad.dictionary import RandCropByLabelClassesd
+
+    crop = RandCropByLabelClassesd(
+        keys=["image", "label"], label_key="label", spatial_size=PATCH, num_classes=CLASSES,
+        ratios=[0, 1, 1, 1], num_samples=1, warn=False,
+    )  # fmt: skip
+    image = torch.from_numpy(np.array(case.image))
+    label = torch.from_numpy(np.array(case.label)[None].astype(np.int64) - 1)
+    return lambda i: crop({"image": image, "label": label})
+
+
+def drawn_frequencies(balanced: PatchDataset, draws: int) -> list[tuple[str, float, float, float]]:
+    """Name, share asked, share drawn, and the difference in standard errors, of each class drawn."""
+    counts = np.zeros(CLASSES)
+    for position in range(draws):
+        cls = balanced.plan.draw(0, position).cls
+        if cls is not None:
+            counts[cls] += 1
+    asked, drawn = balanced.plan.class_probabilities, counts / counts.sum()
+    error = np.sqrt(asked * (1 - asked) / counts.sum())
+    return [
+        (name, a, d, abs(d - a) / e) for name, a, d, e in zip(NAMES, asked, drawn, error, strict=True) if a > 0
+    ]
+
+
+def main() -> None:
+    """Time the three, count the draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeat", type=int, default=30)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        case = make_case(Path(folder))
+        uniform, balanced = dataset(case, 0.0), dataset(case, 1.0)
+        contestants: dict[str, Callable[[int], Any]] = {
+            "uniform crop": uniform.__getitem__,
+            "class-balanced": balanced.__getitem__,
+            "MONAI, no cached indices": monai_crop(case),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        for i in range(-2, options.repeat):
+            for name, sample in contestants.items():
+                began = time.perf_counter()
+                sample(abs(i))
+                if i >= 0:
+                    seconds[name].append(time.perf_counter() - began)
+        median = {name: statistics.median(times) for name, times in seconds.items()}
+        for name, value in median.items():
+            ratio = value / median["class-balanced"]
+            print(f"{name:26} {1000 * value:8.2f} ms   {ratio:6.2f} × the class-balanced patch")
+        for name, asked, drawn, errors in drawn_frequencies(balanced, 10_000):
+            print(f"{name:26} asked {asked:.3f}, drawn {drawn:.3f}: {errors:.1f} standard errors")
+
+
+if __name__ == "__main__":
+    main()

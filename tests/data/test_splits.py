@@ -1,0 +1,87 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from medseg.data.cases import Case
+from medseg.data.splits import AutoSplit, FolderSplit, FoldSplit, FractionSplit
+from medseg.errors import DataError
+
+
+def cases(number, part=None):
+    return [Case(f"{part or 'case'}_{i}", Path(f"{i}.png"), None, part) for i in range(number)]
+
+
+def sizes(split):
+    return dict(Counter(split.values()))
+
+
+def test_fractions_by_hand():
+    # 20 cases: 0.2 · 20 = 4 test, 0.1 · 20 = 2 validate, 14 train
+    assert sizes(FractionSplit().assign(cases(20))) == {"train": 14, "val": 2, "test": 4}
+    # 3 cases: a part asked for gets one at least
+    assert sizes(FractionSplit().assign(cases(3))) == {"train": 1, "val": 1, "test": 1}
+    assert sizes(FractionSplit(val=0, test=0).assign(cases(3))) == {"train": 3}
+    with pytest.raises(DataError, match=r"leaves no case to train on \(1 validate, 1 test\)"):
+        FractionSplit().assign(cases(2))
+
+
+@given(st.integers(5, 60), st.permutations(range(5)), st.integers(0, 9))
+def test_a_split_is_reproducible_and_does_not_depend_on_the_order(number, order, seed):
+    some = cases(number)
+    shuffled = [some[i] for i in order] + some[5:]
+    for kind in (FractionSplit(seed=seed), FoldSplit(folds=3, seed=seed), AutoSplit(seed=seed)):
+        split = kind.assign(some)
+        assert split == kind.assign(shuffled)
+        assert set(split) == {case.id for case in some}  # each case in exactly one part
+
+
+def test_the_seed_matters():
+    assert FractionSplit(seed=0).assign(cases(20)) != FractionSplit(seed=1).assign(cases(20))
+
+
+@given(number=st.integers(7, 40), folds=st.integers(2, 5), test=st.sampled_from([0, 0.1, 0.25]))
+def test_every_case_validates_in_exactly_one_fold(number, folds, test):
+    splits = [FoldSplit(folds=folds, fold=f, test=test).assign(cases(number)) for f in range(folds)]
+    held_out = [{i for i, p in s.items() if p == "test"} for s in splits]
+    assert all(h == held_out[0] for h in held_out)
+    validated = Counter(i for s in splits for i, p in s.items() if p == "val")
+    assert set(validated.values()) == {1}
+    assert set(validated) | held_out[0] == {case.id for case in cases(number)}
+    assert not set(validated) & held_out[0]
+    counts = [sizes(s)["val"] for s in splits]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_folds_that_cannot_be():
+    with pytest.raises(ValidationError, match="fold 5 of 5 folds; they count from 0 to 4"):
+        FoldSplit(fold=5)
+    with pytest.raises(DataError, match=r"3 cases cannot make 5 folds; set data\.split\.folds lower"):
+        FoldSplit().assign(cases(3))
+
+
+def test_folders_decide():
+    some = cases(10, "train") + cases(2, "val") + cases(3, "test")
+    for kind in (FolderSplit(), AutoSplit()):
+        assert kind.assign(some) == {case.id: case.part for case in some}
+
+
+def test_without_a_val_folder_some_of_the_training_validate():
+    some = cases(20, "train") + cases(3, "test")
+    split = FolderSplit(val=0.1).assign(some)
+    assert sizes(split) == {"train": 18, "val": 2, "test": 3}  # 0.1 · 20 = 2
+    assert all(split[f"test_{i}"] == "test" for i in range(3))
+
+
+def test_folders_that_are_not_there():
+    with pytest.raises(DataError, match="holds no train, val or test folders"):
+        FolderSplit().assign(cases(3))
+    with pytest.raises(DataError, match="no case stands in images/train"):
+        FolderSplit().assign(cases(3, "val"))
+
+
+def test_auto_without_folders_is_by_fraction():
+    assert AutoSplit(val=0.3, seed=4).assign(cases(20)) == FractionSplit(val=0.3, seed=4).assign(cases(20))
