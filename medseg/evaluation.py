@@ -14,9 +14,9 @@ from medseg.data.cases import join_problems, list_images, match
 from medseg.data.facts import count_values
 from medseg.data.labels import Labels, guess_labels
 from medseg.data.readers import is_image_file, read_scan, stem_of
-from medseg.data.scans import Scan, as_label_map
+from medseg.data.scans import as_label_map, onto_grid
 from medseg.errors import ConfigError, DataError, GeometryError
-from medseg.geometry import Array, describe_difference, grids_agree
+from medseg.geometry import Array
 from medseg.metrics import (
     case_rows,
     confusion_matrix,
@@ -129,7 +129,7 @@ def _pairs(predictions: Path, references: Path, suffix: str | None) -> dict[Path
     predicted = list_images(predictions)
     if not predicted:
         raise DataError(f"{predictions}: no label maps in this folder")
-    known = sorted(p for p in references.rglob("*") if p.is_file() and is_image_file(p))
+    known = sorted(p for p in references.rglob("*") if is_image_file(p))
     matches, _ = match(predicted, known, label_suffix=suffix)
     problems = [f"{p} has no reference in {references}" for p, found in matches.items() if not found]
     problems += [
@@ -163,12 +163,13 @@ def _guess(references: list[Path]) -> Labels:
 
 
 def _codes(case: str, prediction: Path, reference: Path, labels: Labels) -> _Codes:
-    scans: tuple[Scan, Scan] = (read_scan(reference), read_scan(prediction))
-    if not grids_agree(scans[0].grid, scans[1].grid):
+    scan = read_scan(reference)
+    try:
+        scans = (scan, onto_grid(read_scan(prediction), scan.grid))
+    except GeometryError as error:
         raise GeometryError(
-            f"case {case}: prediction and reference lie on different grids: "
-            f"{describe_difference(scans[0].grid, scans[1].grid)} ({reference}, {prediction})"
-        )
+            f"case {case}: prediction and reference lie on different grids: {error} ({reference}, {prediction})"
+        ) from error
     maps = [labels.encode(as_label_map(scan), f"case {case}: {scan.path}") for scan in scans]
     return _Codes(maps[0], maps[1], scans[0].grid.spacing)
 

@@ -73,6 +73,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sha256_path(path: Path) -> str:
+    """The SHA-256 of a file, or of the hashes of all files in a folder, sorted: names do not count."""
+    path = Path(path)
+    if not path.is_dir():
+        return sha256_file(path)
+    return sha256_json(sorted(sha256_file(file) for file in path.iterdir() if file.is_file()))
+
+
 def sha256_json(value: Any) -> str:
     """The SHA-256 of ``value`` written as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

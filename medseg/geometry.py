@@ -94,6 +94,16 @@ def _reorient(array: Array, affine: Array, ornt: Array) -> tuple[Array, Array]:
     return moved, affine @ inv_ornt_aff(ornt, array.shape[1:])
 
 
+def turned_onto(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
+    """Permute and flip a (C, X, Y, Z) array so that its axes run as those of ``like``; nothing is interpolated.
+
+    Returns the array (a view) and its new grid.
+    """
+    ornt = ornt_transform(io_orientation(grid.affine), io_orientation(like.affine))
+    turned, affine = _reorient(array, grid.affine, ornt)
+    return turned, Grid(turned.shape[1:], affine)
+
+
 def same_spacing(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     """Whether two spacings are equal to a relative ``SPACING_TOLERANCE``."""
     return len(a) == len(b) and bool(np.allclose(a, b, rtol=SPACING_TOLERANCE, atol=0))

@@ -23,7 +23,7 @@ from medseg.data.facts import CaseFacts
 from medseg.data.labels import Labels
 from medseg.data.preprocess import PreprocessConfig, prepare_image, prepare_label
 from medseg.data.readers import read_scan
-from medseg.data.scans import as_label_map
+from medseg.data.scans import as_label_map, onto_grid
 from medseg.errors import DataError
 from medseg.files import sha256_json, write_folder_atomic
 from medseg.geometry import Array
@@ -125,7 +125,7 @@ def _prepare(case: Case, target: Path, labels: Labels, preprocess: PreprocessCon
     try:
         scan = read_scan(case.image)
         prepared = prepare_image(scan, preprocess, channels)
-        codes = labels.encode(as_label_map(read_scan(case.label)), str(case.label))
+        codes = labels.encode(as_label_map(onto_grid(read_scan(case.label), scan.grid)), str(case.label))
         codes = prepare_label(codes, scan, preprocess)
     except (DataError, ValueError) as error:
         raise DataError(f"case {case.id}: {error}") from error

@@ -71,10 +71,10 @@ def list_parts(root: Path) -> list[tuple[Part | None, list[Path], list[Path]]]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted by name; none if there is no such folder."""
+    """The image files and DICOM folders directly in a folder, sorted by name; none if there is no such."""
     if not Path(folder).is_dir():
         return []
-    return sorted(p for p in Path(folder).iterdir() if p.is_file() and is_image_file(p))
+    return sorted(p for p in Path(folder).iterdir() if is_image_file(p))
 
 
 def match(

@@ -13,11 +13,12 @@ import numpy as np
 from nibabel.orientations import io_orientation
 
 from medseg.data.cases import Case, join_problems
-from medseg.data.readers import picture_channels, read_scan
-from medseg.data.scans import Kind, as_label_map, check_finite
+from medseg.data.pictures import picture_channels
+from medseg.data.readers import read_scan
+from medseg.data.scans import Kind, as_label_map, check_finite, onto_grid
 from medseg.errors import DataError, GeometryError
-from medseg.files import sha256_file, sha256_json, write_text
-from medseg.geometry import Array, describe_difference, grids_agree
+from medseg.files import sha256_json, sha256_path, write_text
+from medseg.geometry import Array
 from medseg.spec import Spec
 
 _SAMPLE = 500
@@ -76,21 +77,21 @@ def measure(case: Case) -> CaseFacts:
     counts: dict[int, int] = {}
     foreground: tuple[float, ...] = ()
     if case.label is not None:
-        label_scan = read_scan(case.label)
-        if not grids_agree(scan.grid, label_scan.grid):
+        try:
+            label_scan = onto_grid(read_scan(case.label), scan.grid)
+        except GeometryError as error:
             raise GeometryError(
-                f"label grid differs from image: {describe_difference(scan.grid, label_scan.grid)} "
-                f"(image {case.image.name}, label {case.label.name}). Resample the label map onto its image "
-                "with nearest neighbour."
-            )
+                f"label grid differs from image: {error} (image {case.image.name}, label {case.label.name}). "
+                "Resample the label map onto its image with nearest neighbour."
+            ) from error
         label_map = as_label_map(label_scan)
         counts = count_values(label_map)
         foreground = _foreground_sample(scan.array, label_map)
     order = np.argsort(io_orientation(scan.grid.affine)[:, 0]) if scan.kind == "volume" else (0, 1)
     return CaseFacts(
         id=case.id,
-        image_sha256=sha256_file(case.image),
-        label_sha256=sha256_file(case.label) if case.label else None,
+        image_sha256=sha256_path(case.image),
+        label_sha256=sha256_path(case.label) if case.label else None,
         kind=scan.kind,
         shape=tuple(scan.grid.shape[i] for i in order),
         spacing=tuple(scan.grid.spacing[i] for i in order),
@@ -134,9 +135,10 @@ def _file_key(case: Case) -> str:
     """Changes whenever a file's place, size or time changes."""
     entries: list[object] = [case.id]
     for path in (case.image, case.label):
-        if path is not None:
-            status = path.stat() if path.exists() else None
-            entries.append([str(path.resolve()), status and status.st_size, status and status.st_mtime_ns])
+        for file in sorted(path.iterdir()) if path is not None and path.is_dir() else [path]:
+            if file is not None:
+                status = file.stat() if file.exists() else None
+                entries.append([str(file.resolve()), status and status.st_size, status and status.st_mtime_ns])
     return sha256_json(entries)[:32]
 
 

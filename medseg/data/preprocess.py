@@ -11,7 +11,7 @@ from pydantic import Field
 from torch.nn.functional import interpolate
 
 from medseg.data.normalise import NormaliseConfig, ZScore
-from medseg.data.readers import as_channels
+from medseg.data.pictures import as_channels
 from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid, from_ras, resampled_grid, same_spacing, to_ras

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medseg.errors import DataError
-from medseg.geometry import Array, Grid
+from medseg.errors import DataError, GeometryError
+from medseg.geometry import Array, Grid, describe_difference, grids_agree, turned_onto
 
 Kind = Literal["volume", "picture"]
 
@@ -52,6 +52,20 @@ def check_finite(scan: Scan) -> None:
             f"{scan.path}: {int(bad.sum())} voxels are NaN or infinite, the first at {first}. "
             "Replace them (for example with the scan's minimum) and try again."
         )
+
+
+def onto_grid(label: Scan, grid: Grid) -> Scan:
+    """A label volume stored along other axes than its image, turned to run along them; others as they are.
+
+    Raises: GeometryError if its grid is not ``grid`` then.
+    """
+    if label.kind == "volume" and len(grid.shape) == 3 and not grids_agree(label.grid, grid):
+        array, turned = turned_onto(label.array, label.grid, grid)
+        if grids_agree(turned, grid):
+            return Scan(array, grid, label.kind, label.path, label.header)
+    if not grids_agree(label.grid, grid):
+        raise GeometryError(describe_difference(grid, label.grid))
+    return label
 
 
 def as_label_map(scan: Scan) -> Array:

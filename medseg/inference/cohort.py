@@ -16,20 +16,15 @@ from typing import Any, Literal
 import numpy as np
 
 from medseg.data.cases import Case, join_problems
+from medseg.data.dicom import holds_dicom
 from medseg.data.labels import Labels
-from medseg.data.readers import (
-    as_channels,
-    is_image_file,
-    picture_channels,
-    read_scan,
-    reader_for,
-    save_nifti,
-    stem_of,
-)
-from medseg.data.scans import Scan, as_label_map
+from medseg.data.nifti import save_nifti
+from medseg.data.pictures import as_channels, picture_channels
+from medseg.data.readers import is_image_file, read_scan, reader_for, stem_of
+from medseg.data.scans import Scan, as_label_map, onto_grid
 from medseg.device import is_out_of_memory
 from medseg.errors import ConfigError, DataError, MedsegError, OutOfMemoryError
-from medseg.files import sha256_file, write_atomic, write_json, write_text
+from medseg.files import sha256_file, sha256_path, write_atomic, write_json, write_text
 from medseg.geometry import Array, Grid, to_ras
 from medseg.inference.predictor import Prediction, Predictor
 from medseg.report.pictures import label_palette, panel, save_png
@@ -61,18 +56,7 @@ def find_inputs(inputs: list[Path]) -> list[Case]:
 
     Raises: DataError if one is not there, none is found, or two would share a name.
     """
-    files: list[Path] = []
-    for given in inputs:
-        if given.is_dir():
-            root = given / "images" if (given / "images").is_dir() else given
-            found = sorted(p for p in root.rglob("*") if p.is_file() and is_image_file(p))
-            if not found:
-                raise DataError(f"{given}: no image files in this folder")
-            files += found
-        elif given.is_file():
-            files.append(given)
-        else:
-            raise DataError(f"{given}: no such file or folder")
+    files = [file for given in inputs for file in _images_in(given)]
     by_id: dict[str, list[Path]] = {}
     for file in files:
         by_id.setdefault(stem_of(file), []).append(file)
@@ -80,6 +64,23 @@ def find_inputs(inputs: list[Path]) -> list[Case]:
     if doubles:
         raise DataError(join_problems("inputs whose outputs would share a name", doubles))
     return [Case(stem_of(file), file) for file in files]
+
+
+def _images_in(given: Path) -> list[Path]:
+    if not given.is_dir():
+        if not given.exists() and "#" not in given.name:  # FOLDER#SERIES is looked into when read
+            raise DataError(f"{given}: no such file or folder")
+        return [given]
+    if holds_dicom(given):
+        return [given]
+    root = given / "images" if (given / "images").is_dir() else given
+    series = {p for p in root.rglob("*") if p.is_dir() and is_image_file(p)}
+    if root != given and holds_dicom(root):
+        return [root]
+    loose = {p for p in root.rglob("*") if p.is_file() and is_image_file(p) and p.parent not in series}
+    if not series | loose:
+        raise DataError(f"{given}: no image files in this folder")
+    return sorted(series | loose)
 
 
 def run_cases(run: Path, part: str) -> list[Case]:
@@ -140,9 +141,9 @@ def _infer_case(
 ) -> CaseOutcome:
     target = output / f"{case.id}{reader_for(case.image).output_suffix}"
     record = output / "provenance" / f"{case.id}.json"
-    if not case.image.is_file():
+    if not case.image.exists():
         raise DataError(f"{case.image}: no such file")
-    input_hash = sha256_file(case.image)
+    input_hash = sha256_path(case.image)
     if target.exists() and not overwrite:
         _refuse_stale(target, record, input_hash, predictor.digest)
         if _complete(case.id, output, extras):
@@ -204,7 +205,10 @@ def _write_probabilities(folder: Path, case: str, prediction: Prediction) -> Non
 def _write_overlay(path: Path, case: Case, prediction: Prediction, labels: Labels) -> None:
     """Image, reference (where there is one) and prediction side by side."""
     scan = prediction.scan
-    maps = [as_label_map(read_scan(case.label)) if case.label is not None else None, prediction.label_map]
+    maps = [
+        as_label_map(onto_grid(read_scan(case.label), scan.grid)) if case.label is not None else None,
+        prediction.label_map,
+    ]
     classes = [None if m is None else labels.encode(m, case.id).astype(np.int64) - 1 for m in maps]
     image, spacing = _display(scan), scan.grid.spacing
     if scan.kind == "volume":

@@ -51,9 +51,7 @@ class CrossEntropyLoss(SegmentationLoss):
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (
-            self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
-        )
+        return self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
 
     def _softmax(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         weights = self.class_weights

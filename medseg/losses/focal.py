@@ -70,9 +70,7 @@ class FocalLoss(SegmentationLoss):
         self.register_buffer("alpha", _factors(alpha), persistent=False)
 
     def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return (
-            self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
-        )
+        return self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
 
     def _softmax(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         counted = counted_voxels(target)

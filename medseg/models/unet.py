@@ -158,9 +158,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList()
         for level, count in enumerate(counts):
             pair = (channels[level + 1], channels[level])
-            self.decoder.append(
-                _decoder_level(config, layers, pair, kernels[level], strides[level + 1], count)
-            )
+            self.decoder.append(_decoder_level(config, layers, pair, kernels[level], strides[level + 1], count))
         self.head = layers.pointwise(channels[0], task.num_classes)
         self.deep_heads = nn.ModuleList(
             layers.pointwise(channels[level], task.num_classes)

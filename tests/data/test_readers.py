@@ -11,15 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medseg.data.readers import (
-    as_channels,
-    is_image_file,
-    picture_channels,
-    read_scan,
-    reader_for,
-    save_nifti,
-    stem_of,
-)
+from medseg.data.nifti import save_nifti
+from medseg.data.pictures import as_channels, picture_channels
+from medseg.data.readers import is_image_file, read_scan, reader_for, stem_of
 from medseg.data.scans import as_label_map
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import grids_agree
@@ -450,8 +444,8 @@ def test_a_damaged_file_is_read_or_refused_but_nothing_else(tmp_path_factory, da
 def test_files_that_are_not_there_or_of_no_known_kind(tmp_path):
     assert "no such file" in refused(tmp_path / "a.nii")
     (tmp_path / "folder.nii").mkdir()
-    assert "no such file" in refused(tmp_path / "folder.nii")
-    assert "no reader for this kind of file. Known: .nii.gz, .nii, .png" in refused(tmp_path / "a.xyz")
+    assert "no DICOM files" in refused(tmp_path / "folder.nii")
+    assert "no reader for this kind of file. Known: .nii.gz, .nii, .nrrd" in refused(tmp_path / "a.xyz")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""Pictures: PNG, JPG, BMP and TIFF, grey or colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import tifffile
+from PIL import Image
+
+from medseg.data.scans import Kind, Scan
+from medseg.errors import DataError
+from medseg.geometry import Array, Grid
+
+
+class PictureReader:
+    """PNG, JPG and BMP pictures: grey, RGB or RGBA, 8 or 16 bit; palette pictures by their index."""
+
+    suffixes: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp")
+    kind: Kind = "picture"
+    output_suffix = ".png"
+
+    def read(self, path: Path) -> Scan:
+        """Read (C, H, W); the stored pixel grid is kept (an EXIF rotation is not applied)."""
+        with Image.open(path) as picture:
+            picture.load()  # raises if the file is damaged
+            depth, colour_type = _png_format(path)
+            if depth == 16 and colour_type == 4:
+                raise DataError(f"{path}: 16-bit grey with alpha. Save it without the alpha channel.")
+            if depth == 16 and not picture.mode.startswith("I"):  # Pillow cuts colours to 8 bit
+                pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            else:
+                pixels = _pixels(picture)
+            if picture.mode == "L" and depth in (2, 4):  # Pillow stretches the values to 0…255
+                pixels = pixels // (255 // (2**depth - 1))
+            palette = picture.getpalette("RGB") if picture.mode == "P" else None
+        return _picture_scan(pixels, path, palette)
+
+    def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
+        """Write a palette PNG of label values, or 16-bit grey where a value exceeds 255.
+
+        Raises: DataError if a value does not fit into 16 bits without sign.
+        """
+        low, high = int(label_map.min()), int(label_map.max())
+        if low < 0 or high > 65535:
+            raise DataError(f"{path}: a PNG holds label values from 0 to 65535, not {low} to {high}")
+        if label_map.dtype not in (np.uint8, np.uint16):
+            label_map = label_map.astype(np.min_scalar_type(high))
+        picture = Image.fromarray(label_map)
+        if label_map.dtype == np.uint8 and colours is not None:
+            picture.putpalette(colours.astype(np.uint8).tobytes())  # turns L into P, indices kept
+        picture.save(path, format="PNG")
+
+
+class TiffReader(PictureReader):
+    """Single-page TIFF pictures: grey, RGB, RGBA or palette, 8, 16 or 32 bit, any usual compression."""
+
+    suffixes: tuple[str, ...] = (".tif", ".tiff")
+
+    def read(self, path: Path) -> Scan:
+        """Read (C, H, W)."""
+        with tifffile.TiffFile(path) as tiff:
+            if len(tiff.pages) > 1:
+                raise DataError(f"{path}: a picture has one page, this TIFF has {len(tiff.pages)}")
+            page: Any = tiff.pages[0]
+            colours = page.colormap  # (3, values) of 16 bits
+            pixels = _tiff_pixels(page, path)
+        palette = None if colours is None else (colours.T >> 8).ravel().tolist()
+        return _picture_scan(pixels, path, palette)
+
+
+def _tiff_pixels(page: Any, path: Path) -> Array:
+    """A page's pixels by tifffile, or by Pillow where tifffile misses the codec (LZW, JPEG, fax, …)."""
+    try:
+        pixels = page.asarray()
+        planes = pixels.ndim == 3 and page.planarconfig == 2  # channels stored plane by plane
+        return np.moveaxis(pixels, 0, -1) if planes else pixels
+    except (ValueError, ImportError) as error:
+        if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
+            raise
+        with Image.open(path) as picture:
+            pixels = _pixels(picture)
+        if pixels.dtype.itemsize * 8 < page.bitspersample:
+            raise
+        return pixels
+
+
+def _pixels(picture: Image.Image) -> Array:
+    if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        return np.asarray(picture.convert("RGB"))
+    return np.asarray(picture)
+
+
+def _picture_scan(pixels: Array, path: Path, palette: list[int] | None) -> Scan:
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
+        raise DataError(f"{path}: expected grey, RGB or RGBA pixels (H, W[, 3 or 4]), got {pixels.shape}")
+    if pixels.dtype.kind not in "buif":
+        raise DataError(f"{path}: pixels of type {pixels.dtype} are no grey values or colours")
+    array = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if len(array) == 2:
+        array = array[:1]  # grey with alpha
+    return Scan(array, Grid.picture(*array.shape[1:]), "picture", path, palette)
+
+
+def _png_format(path: Path) -> tuple[int, int]:
+    """Bits and colour type of a PNG (4: grey with alpha); (8, 0) for other formats."""
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    return (head[24], head[25]) if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 else (8, 0)
+
+
+def as_channels(scan: Scan, channels: int) -> Array:
+    """The scan's voxels (C, *S) with the number of channels asked for.
+
+    Pictures are converted: palette and grey to RGB by repetition, RGBA to RGB by dropping alpha, RGB to
+    grey by its luminance (Rec. 601). Volumes must have the right number already.
+    Raises: DataError if they cannot be converted.
+    """
+    array = scan.array
+    if scan.kind == "picture":
+        if isinstance(scan.header, list):  # a palette picture: its colours are the image
+            colours = np.array(scan.header, dtype=np.uint8).reshape(-1, 3)
+            table = np.zeros((max(256, len(colours)), 3), dtype=np.uint8)
+            table[: len(colours)] = colours
+            array = np.moveaxis(table[array[0]], -1, 0)
+        array = array[:3] if len(array) == 4 else array
+        if len(array) == 1 and channels == 3:
+            array = np.repeat(array, 3, axis=0)
+        elif len(array) == 3 and channels == 1:
+            grey = np.tensordot([0.299, 0.587, 0.114], array.astype(np.float32), axes=1)
+            array = grey[None].astype(np.float32)
+    if len(array) != channels:
+        raise DataError(f"{scan.path}: has {len(array)} channels, expected {channels}")
+    return array
+
+
+def picture_channels(scan: Scan) -> int:
+    """How many channels a scan has as an image: alpha does not count, a palette is colour."""
+    if scan.kind == "picture":
+        return 3 if isinstance(scan.header, list) or len(scan.array) >= 3 else 1
+    return len(scan.array)
