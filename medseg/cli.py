@@ -65,6 +65,10 @@ def _unforeseen(error: Exception) -> int:
     if number is not None:  # the training loop's, after saving
         click.echo("stopped; the training is saved, continue it with --resume auto", err=True)
         return 128 + int(number)
+    if isinstance(error, OSError) and error.errno is not None:  # a full disk, a folder one may not write to
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"error: {place}{error.strerror}. Nothing is half-written; mend it and run again.", err=True)
+        return 1
     if isinstance(error, MemoryError):
         click.echo("error: out of memory", err=True)
         return EXIT_OUT_OF_MEMORY

@@ -151,3 +151,13 @@ def test_unusual_volumes_do_not_end_in_a_traceback(trained, tmp_path, capsys):
     )
     assert code == 0
     assert "2 done" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_to_is_named(trained, balls, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    scan = str(balls / "images" / "ball_0.nii.gz")
+    code = run(["infer", "--model", str(trained / "run"), scan, "--output", str(tmp_path / "file" / "p")])
+    assert code == 1
+    err = capsys.readouterr().err
+    assert "Not a directory" in err
+    assert "Traceback" not in err

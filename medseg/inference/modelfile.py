@@ -64,6 +64,7 @@ def save_model(path: Path, header: ModelHeader, state: dict[str, torch.Tensor]) 
     digest = _digest(text, tensors)
     with write_atomic(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: text, _DIGEST: digest})
+        temporary.chmod(0o644)  # safetensors leaves it to its owner alone
     return digest
 
 

@@ -36,6 +36,7 @@ def test_it_comes_back_as_it_was(tmp_path):
     assert found == digest
     assert all(torch.equal(tensors[k], TENSORS[k]) for k in TENSORS)
     assert list(loaded.labels.names) == ["background", "liver"]
+    assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644
 
 
 def test_one_changed_byte_of_a_weight_is_noticed(tmp_path):

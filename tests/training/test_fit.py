@@ -147,13 +147,20 @@ def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(balls, tmp_p
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 3
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(ball_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+    ],
+)
+def test_a_full_disk_keeps_the_last_checkpoint(ball_config, tmp_path, monkeypatch, error):
     result = fit(ball_config, tmp_path / "run")
     last = result.run / "checkpoints" / "last.pt"
     before = last.read_bytes()
 
     def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full)
     from medseg.training.checkpoint import save_checkpoint
