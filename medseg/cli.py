@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from medseg.cli_data import data
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
 if TYPE_CHECKING:
@@ -218,34 +219,7 @@ def evaluate(
         click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}")
 
 
-@cli.group()
-def data() -> None:
-    """Look at a folder of cases."""
-
-
-@data.command("check")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--labels", help="NAME=VALUE[,…] or a medseg.json: values it does not name are findings.")
-@click.option("--label-suffix", help="What a label file's name adds to its image's, e.g. _mask.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@_debug
-def data_check(folder: Path, labels: str | None, label_suffix: str | None, as_json: bool) -> int:
-    """Find what is wrong with a folder of images/ and labels/, case by case; nothing is changed.
-
-    Exits with 3 if anything was found that keeps the cases from being trained on.
-    """
-    from medseg.data.check import check_dataset
-    from medseg.errors import DataError
-    from medseg.evaluation import parse_labels
-
-    report = check_dataset(folder, labels=parse_labels(labels) if labels else None, label_suffix=label_suffix)
-    if as_json:
-        click.echo(json.dumps([vars(f) for f in report.findings], indent=2))
-    else:
-        for f in report.findings:
-            click.echo(f"{f.severity:8} {f.case}: {f.message}\n         → {f.way_out}")
-        click.echo(f"{len(report.facts)} readable cases, {len(report.problems)} problems")
-    return DataError.exit_code if report.problems else 0
+cli.add_command(data)
 
 
 @cli.group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -13,10 +14,12 @@ from ruamel.yaml.error import YAMLError
 
 from medseg.config_errors import explain
 from medseg.data.augment import AugmentConfig, preset
-from medseg.data.labels import Labels, Values
+from medseg.data.labelling import LabelStatement, Missing
+from medseg.data.labels import Labels, Others, Values
 from medseg.data.preprocess import PreprocessConfig
 from medseg.data.sampling import SamplingConfig
 from medseg.data.splits import AutoSplit, SplitConfig
+from medseg.data.targets import Colour
 from medseg.errors import ConfigError
 from medseg.losses import LossConfig, default_loss
 from medseg.models import ModelConfig, UNetConfig
@@ -24,7 +27,7 @@ from medseg.optim import AdamWConfig, OptimiserConfig, PolynomialSchedule, Sched
 from medseg.spec import Spec
 from medseg.task import Activation
 
-PATH_KEYS = ("data.path", "data.cache")
+PATH_KEYS = ("data.path", "data.cache", "data.split.file")
 """Settings that are paths: relative to the YAML they stand in, or to the working folder as overrides."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -34,9 +37,21 @@ class DataConfig(Spec):
     """Where the cases are and what their labels mean.
 
     Attributes:
-        path: the folder that holds ``images/`` and ``labels/``.
+        path: the folder of cases, or a manifest; its layout is found out and said aloud.
         label_suffix: what a label file's name adds to its image's; none tries the usual separators.
-        labels: name → value, or values merged into one; the first is the background. None: named by value.
+        modalities: which kinds of image are the channels, in order (BIDS suffixes, BraTS contrasts,
+            ``image:…`` columns of a manifest); none takes what the layout has.
+        labels: name → value, or values merged into one; the first is the background. None: as the layout
+            names them, else by value.
+        others: what values nobody named are: ``refuse`` them, count them as ``background``, or ``ignore``.
+        background: whether the first label is background, which has no metric and is not drawn.
+        colours: name → [red, green, blue], where label maps are coded by colours.
+        overlapping: labels may overlap (a file each, segments, channels); each is trained with a sigmoid.
+        soft: label files hold probabilities.
+        missing: what the lack of a label's own file means: a mistake to ``refuse``, that the structure is not
+            there (``empty``), or that nobody drew it (``unknown``: it has no loss and no score in that case).
+        patient: a regular expression whose first group is the patient in a case's id; cases of one patient
+            stay together in a split. Layouts that name patients need none.
         ignore_value: value of voxels that count in no loss and no metric.
         instances: ``foreground`` makes one class of all values other than the background's.
         regions: name → labels it unites; trained with a sigmoid each, may overlap.
@@ -48,7 +63,15 @@ class DataConfig(Spec):
 
     path: Path | None = None
     label_suffix: str | None = None
+    modalities: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     labels: Annotated[dict[str, Values], Field(min_length=2)] | None = None
+    others: Others = "refuse"
+    background: bool = True
+    colours: dict[str, Colour] | None = None
+    overlapping: bool = False
+    soft: bool = False
+    missing: Missing = "refuse"
+    patient: str | None = None
     ignore_value: int | None = None
     instances: Literal["keep", "foreground"] = "keep"
     regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -60,7 +83,21 @@ class DataConfig(Spec):
     @model_validator(mode="after")
     def _labels_agree(self) -> DataConfig:
         self.declared_labels()
+        if self.soft and (self.overlapping or self.regions):
+            raise ValueError("soft labels are one distribution a voxel: they cannot overlap or make regions")
+        if self.overlapping and self.regions:
+            raise ValueError("overlapping labels are regions already: name either overlapping or regions")
+        try:
+            groups = re.compile(self.patient).groups if self.patient is not None else 1
+        except re.error as error:
+            raise ValueError(f"patient: {self.patient!r} is no regular expression ({error})") from error
+        if groups < 1:
+            raise ValueError(f"patient: {self.patient!r} has no group in parentheses that is the patient")
         return self
+
+    def statement(self) -> LabelStatement:
+        """What is said here of the labels."""
+        return LabelStatement(self.declared_labels(), self.colours, self.overlapping, self.soft, self.missing)
 
     def declared_labels(self) -> Labels | None:
         """The labels as named here, or none if they are to be found in the files."""
@@ -74,6 +111,8 @@ class DataConfig(Spec):
             ignore_value=self.ignore_value,
             collapse_instances=self.instances == "foreground",
             regions=self.regions,
+            others=self.others,
+            background=self.background,
         )
 
 
@@ -165,9 +204,16 @@ class RunConfig(Spec):
             "inference.roi_size": self.inference.roi_size,
             "preprocess.spacing": self.preprocess.spacing,
         }
+        slices = self.preprocess.slices
+        if slices is not None and self.spatial_dims != 2:
+            raise ValueError(
+                "preprocess.slices cuts volumes for networks of two dimensions: set spatial_dims=2"
+            )
         for key, value in sizes.items():
-            if value is not None and len(value) != self.spatial_dims:
-                raise ValueError(f"{key} has {len(value)} numbers, spatial_dims is {self.spatial_dims}")
+            axes = 3 if key == "preprocess.spacing" and slices is not None else self.spatial_dims
+            if value is not None and len(value) != axes:
+                raise ValueError(f"{key} has {len(value)} numbers, expected {axes} (spatial_dims is "
+                                 f"{self.spatial_dims})")  # fmt: skip
         bad_axes = [axis for axis in self.augment.flip.axes if not 0 <= axis < self.spatial_dims]
         if bad_axes:
             raise ValueError(f"augment.flip.axes: {bad_axes} are no axes of a {self.spatial_dims}D patch")

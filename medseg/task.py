@@ -20,9 +20,11 @@ class Task:
         num_classes: channels of the logits, K in (B, K, *S). With ``softmax`` these are the classes,
             background included; with ``sigmoid`` the regions, which may overlap.
         activation: how logits become probabilities.
+        background: whether class 0 is background rather than something to be found (softmax).
     """
 
     spatial_dims: Literal[2, 3]
     in_channels: int
     num_classes: int
     activation: Activation = "softmax"
+    background: bool = True

@@ -302,7 +302,7 @@ def test_a_missing_or_binary_file_is_refused(tmp_path):
     "override", ["sampling.patch_size=[8, 8]", "inference.roi_size=[8, 8]", "preprocess.spacing=[1, 1]"]
 )
 def test_lengths_must_suit_the_dimension(override):
-    assert "has 2 numbers, spatial_dims is 3" in message(override)
+    assert "has 2 numbers, expected 3 (spatial_dims is 3)" in message(override)
 
 
 def test_flips_must_be_along_axes_of_the_patch():

@@ -20,15 +20,15 @@ import numpy as np
 
 from medseg.data.cases import Case
 from medseg.data.facts import CaseFacts
+from medseg.data.images import read_image
 from medseg.data.labels import Labels
-from medseg.data.preprocess import PreprocessConfig, prepare_image, prepare_label
-from medseg.data.readers import read_scan
-from medseg.data.scans import as_label_map, onto_grid
+from medseg.data.preprocess import PreprocessConfig, prepare_image, prepare_label, prepare_probabilities
+from medseg.data.targets import AS_STORED, TargetRules, read_probabilities, read_target
 from medseg.errors import DataError
 from medseg.files import sha256_json, write_folder_atomic
 from medseg.geometry import Array
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 INDEX_CAP = 10_000
 
 
@@ -43,6 +43,8 @@ class CachedCase:
         spacing: of the preprocessed grid, mm.
         counts: voxels of each code (index 0: ignored, k + 1: class k).
         offsets: where each code's indices begin in ``voxels.npy``; one entry more than ``counts``.
+        known: which channels of the logits the label map tells of; empty means all.
+        soft: whether there are probabilities beside the label map.
     """
 
     id: str
@@ -51,6 +53,8 @@ class CachedCase:
     spacing: tuple[float, ...]
     counts: tuple[int, ...]
     offsets: tuple[int, ...]
+    known: tuple[bool, ...] = ()
+    soft: bool = False
 
     @cached_property
     def image(self) -> Array:
@@ -61,6 +65,11 @@ class CachedCase:
     def label(self) -> Array:
         """(*S) codes, memory-mapped."""
         return np.load(self.folder / "label.npy", mmap_mode="r")
+
+    @cached_property
+    def probabilities(self) -> Array:
+        """(K, *S) float16 of soft labels, memory-mapped."""
+        return np.load(self.folder / "soft.npy", mmap_mode="r")
 
     @cached_property
     def _voxels(self) -> Array:
@@ -74,7 +83,7 @@ class CachedCase:
 
     def __getstate__(self) -> dict[str, object]:
         """Without the open maps: each process opens its own."""
-        hidden = ("image", "label", "_voxels")
+        hidden = ("image", "label", "probabilities", "_voxels")
         return {k: v for k, v in self.__dict__.items() if k not in hidden}
 
 
@@ -86,6 +95,7 @@ def cache_cases(
     *,
     channels: int,
     folder: Path,
+    rules: TargetRules = AS_STORED,
     progress: Callable[[str], None] = lambda case: None,
 ) -> list[CachedCase]:
     """Preprocess the cases that are not in the cache yet, and open all of them, in the order given.
@@ -95,18 +105,20 @@ def cache_cases(
 
     def one(pair: tuple[Case, CaseFacts]) -> CachedCase:
         case, fact = pair
-        target = folder / _key(fact, labels, preprocess, channels)
+        target = folder / _key(fact, labels, preprocess, channels, rules)
         if not (target / "case.json").is_file():
             shutil.rmtree(target, ignore_errors=True)  # incomplete
-            _prepare(case, target, labels, preprocess, channels)
+            _prepare(case, target, labels, preprocess, channels, rules)
         progress(case.id)
-        return _open(case.id, target)
+        return _open(case, target, labels)
 
     with ThreadPoolExecutor(max_workers=min(4, len(os.sched_getaffinity(0)))) as pool:
         return list(pool.map(one, zip(cases, facts, strict=True)))
 
 
-def _key(fact: CaseFacts, labels: Labels, preprocess: PreprocessConfig, channels: int) -> str:
+def _key(
+    fact: CaseFacts, labels: Labels, preprocess: PreprocessConfig, channels: int, rules: TargetRules
+) -> str:
     ingredients = {
         "version": CACHE_VERSION,
         "image": fact.image_sha256,
@@ -115,25 +127,33 @@ def _key(fact: CaseFacts, labels: Labels, preprocess: PreprocessConfig, channels
         "order": list(labels.names),
         "preprocess": preprocess.model_dump(mode="json"),
         "channels": channels,
+        "rules": rules.model_dump(mode="json"),
     }
     return sha256_json(ingredients)[:32]
 
 
-def _prepare(case: Case, target: Path, labels: Labels, preprocess: PreprocessConfig, channels: int) -> None:
-    if case.label is None:
+def _prepare(
+    case: Case, target: Path, labels: Labels, preprocess: PreprocessConfig, channels: int, rules: TargetRules
+) -> None:
+    if not case.label_files:
         raise DataError(f"case {case.id}: has no label map; training and validation need one")
+    soft: Array | None = None
     try:
-        scan = read_scan(case.image)
+        scan = read_image(case)
         prepared = prepare_image(scan, preprocess, channels)
-        codes = labels.encode(as_label_map(onto_grid(read_scan(case.label), scan.grid)), str(case.label))
-        codes = prepare_label(codes, scan, preprocess)
+        target_map = read_target(case, scan, rules)
+        assert target_map is not None
+        codes = prepare_label(labels.encode(target_map.values, str(case.label_files[0])), scan, preprocess)
+        if rules.soft:
+            soft = prepare_probabilities(read_probabilities(case, scan, rules), scan, preprocess)
+            codes = (soft.argmax(axis=0) + 1).astype(codes.dtype)
     except (DataError, ValueError) as error:
         raise DataError(f"case {case.id}: {error}") from error
     voxels, counts, offsets = index_voxels(codes, len(labels.names) + 1)
     facts = {
         "id": case.id,
         "shape": codes.shape,
-        "spacing": prepared.grid.spacing,
+        "spacing": prepared.spacing,
         "counts": counts,
         "offsets": offsets,
     }
@@ -141,13 +161,17 @@ def _prepare(case: Case, target: Path, labels: Labels, preprocess: PreprocessCon
         np.save(temporary / "image.npy", prepared.array)
         np.save(temporary / "label.npy", codes)
         np.save(temporary / "voxels.npy", voxels)
+        if soft is not None:
+            np.save(temporary / "soft.npy", soft.astype(np.float16))
         (temporary / "case.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _open(case_id: str, folder: Path) -> CachedCase:
+def _open(case: Case, folder: Path, labels: Labels) -> CachedCase:
     facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
     lists = {key: tuple(facts[key]) for key in ("shape", "spacing", "counts", "offsets")}
-    return CachedCase(id=case_id, folder=folder, **lists)
+    known = () if case.labelled is None else labels.known(case.labelled)
+    soft = (folder / "soft.npy").is_file()
+    return CachedCase(id=case.id, folder=folder, **lists, known=known, soft=soft)
 
 
 def index_voxels(codes: Array, number: int) -> tuple[Array, list[int], list[int]]:

@@ -1,73 +1,71 @@
-"""Finding cases: which image belongs to which label map, and in which part of the split it stands."""
+"""A case: the files that belong together. Finding them is the layouts' work (``data.layouts``)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from medseg.data.readers import is_image_file, stem_of
-from medseg.errors import DataError
+from medseg.errors import ConfigError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 _SEPARATORS = "_-. "
+_IMAGE_WORDS = ("_image", "-image", ".image", "_img", "-img", "_im", "_orig", "_scan")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One image and its label map.
+    """The image and the label map of one case.
 
     Attributes:
-        id: the image's name without suffix; unique in a dataset.
-        image: the image's file.
-        label: the label map's file, if there is one.
-        part: the folder (``train``, ``val``, ``test``) it was found in, if any.
+        id: unique in a dataset.
+        image: the image's file (or folder of DICOM slices, or of pictures that make a stack).
+        label: the label map's file, if there is one: a label map, a colour-coded picture, a DICOM SEG, or
+            ``FILE.json#IMAGE`` for one image of COCO annotations.
+        part: the part of the split the files themselves put it in, if any.
+        other_channels: files of the image's further channels, on the same grid.
+        masks: label name → file, where each label has a file of its own (binary, or probabilities).
+        patient: cases of one patient stay on one side of a split.
+        labelled: names of the labels that were annotated in this case; none means all.
+        metadata: whatever else a manifest says of it.
     """
 
     id: str
     image: Path
     label: Path | None = None
     part: Part | None = None
+    other_channels: tuple[Path, ...] = ()
+    masks: Mapping[str, Path] = field(default_factory=dict)
+    patient: str | None = None
+    labelled: tuple[str, ...] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The files of all channels, in order."""
+        return (self.image, *self.other_channels)
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The files that the label map is made of; none for an unlabelled case."""
+        return (self.label,) if self.label is not None else tuple(self.masks.values())
 
 
-def find_cases(root: Path, *, label_suffix: str | None = None) -> list[Case]:
-    """Find the cases of a folder that holds ``images/`` and ``labels/``, sorted by id.
+def with_patient(case: Case, pattern: str | None) -> Case:
+    """The case with the patient that the first group of a regular expression finds in its id.
 
-    Both may hold ``train``, ``val`` and ``test`` folders. A label map is named as its image, or as its
-    image plus a suffix that begins with one of ``_-.`` (``case_mask.png``); ``label_suffix`` fixes it. A
-    ``test`` folder may have no label maps at all.
-    Raises: DataError if a folder is missing or empty, or a file has no partner or more than one.
+    Raises: ConfigError if it finds none.
     """
-    parts = list_parts(root)
-    _refuse_duplicates([image for _, images, _ in parts for image in images])
-    cases: list[Case] = []
-    for part, images, labels in parts:
-        if part == "test" and not (Path(root) / "labels" / part).is_dir():
-            cases += [Case(stem_of(image), image, None, part) for image in images]
-        else:
-            pairs = pair(images, labels, label_suffix=label_suffix)
-            cases += [Case(stem_of(image), image, label, part) for image, label in pairs]
-    if not cases:
-        raise DataError(f"{Path(root) / 'images'}: no image files")
-    return sorted(cases, key=lambda case: case.id)
-
-
-def list_parts(root: Path) -> list[tuple[Part | None, list[Path], list[Path]]]:
-    """The image files and label files of each part of a folder, or of the whole (part None).
-
-    Raises: DataError if it has not both ``images/`` and ``labels/``.
-    """
-    images, labels = Path(root) / "images", Path(root) / "labels"
-    if not images.is_dir() or not labels.is_dir():
-        found = sorted(p.name for p in Path(root).iterdir())[:12] if Path(root).is_dir() else "no such folder"
-        raise DataError(f"{root}: expected the folders images/ and labels/ in it, found: {found}")
-    parts: list[Part | None] = [p for p in PARTS if (images / p).is_dir()]
-    return [
-        (part, list_images(images / (part or "")), list_images(labels / (part or "")))
-        for part in parts or [None]
-    ]
+    if pattern is None:
+        return case
+    matched = re.search(pattern, case.id)
+    if matched is None:
+        raise ConfigError(f"data.patient: {pattern!r} finds no patient in the case id {case.id!r}")
+    return replace(case, patient=matched[1])
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -80,8 +78,14 @@ def list_images(folder: Path) -> list[Path]:
 def match(
     images: list[Path], labels: list[Path], *, label_suffix: str | None = None
 ) -> tuple[dict[Path, list[Path]], list[Path]]:
-    """The label maps that go with each image by name, and those that go with none."""
-    by_stem = {stem_of(image): image for image in images}
+    """The label maps that go with each image by name, and those that go with none.
+
+    A label map is named as its image, or as its image plus a suffix that begins with one of ``_-.`` and the
+    like (``case_mask.png``); a word such as ``_image`` at the end of an image's name need not be repeated.
+    ``label_suffix`` fixes the suffix, and what does not end with it belongs to another task.
+    """
+    by_stem = {name: image for image in images for name in _names_of(stem_of(image))}
+    by_stem |= {stem_of(image): image for image in images}
     matches: dict[Path, list[Path]] = {image: [] for image in images}
     orphans: list[Path] = []
     for label in labels:
@@ -93,32 +97,17 @@ def match(
     return matches, orphans
 
 
-def pair(images: list[Path], labels: list[Path], *, label_suffix: str | None = None) -> list[tuple[Path, Path]]:
-    """Each image with its one label map.
-
-    Raises: DataError listing every image without a label map, every label map without an image, and every
-    image with more than one.
-    """
-    matches, orphans = match(images, labels, label_suffix=label_suffix)
-    problems = [f"image {image} has no label map" for image in images if not matches[image]]
-    problems += [f"label map {orphan} has no image" for orphan in orphans]
-    problems += [
-        f"image {i} has {len(found)} label maps: {', '.join(p.name for p in found)} "
-        "(choose one with data.label_suffix)"
-        for i, found in matches.items()
-        if len(found) > 1
-    ]
-    if problems:
-        raise DataError(join_problems("files without exactly one partner", problems))
-    return [(image, matches[image][0]) for image in images]
-
-
 def join_problems(title: str, problems: list[str], *, most: int = 20) -> str:
     """One message of many problems, the first ``most`` of them spelled out."""
     lines = problems[:most]
     if len(problems) > most:
         lines.append(f"… and {len(problems) - most} more")
     return f"{title} ({len(problems)}):\n  " + "\n  ".join(lines)
+
+
+def _names_of(stem: str) -> tuple[str, ...]:
+    """What a label map may call its image: its name, or that without a word for image."""
+    return (stem, *(stem.removesuffix(word) for word in _IMAGE_WORDS if stem.endswith(word)))
 
 
 def _image_stem(stem: str, by_stem: dict[str, Path], label_suffix: str | None) -> str | None:
@@ -129,12 +118,3 @@ def _image_stem(stem: str, by_stem: dict[str, Path], label_suffix: str | None) -
         return stem
     ends = [i for i, character in enumerate(stem) if character in _SEPARATORS]
     return next((stem[:end] for end in reversed(ends) if stem[:end] in by_stem), None)
-
-
-def _refuse_duplicates(images: list[Path]) -> None:
-    by_id: dict[str, list[Path]] = defaultdict(list)
-    for image in images:
-        by_id[stem_of(image)].append(image)
-    problems = [f"case {name}: {', '.join(map(str, same))}" for name, same in by_id.items() if len(same) > 1]
-    if problems:
-        raise DataError(join_problems("images that share a name", problems))

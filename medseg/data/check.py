@@ -1,23 +1,27 @@
-"""What is wrong with a folder of cases, case by case, with the way out of each finding."""
+"""What is wrong with a dataset, case by case, with the way out of each finding."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from medseg.data.cases import Case, list_parts, match
+from medseg.data.cases import Case, with_patient
 from medseg.data.facts import CaseFacts, measure
+from medseg.data.labelling import Labelling, LabelStatement, plan_labelling
 from medseg.data.labels import Labels
-from medseg.data.readers import stem_of
+from medseg.data.layouts import NO_CHOICE, Choice, Found, find_dataset
 from medseg.errors import DataError, GeometryError
 
 Severity = Literal["problem", "note"]
+NOTHING_STATED = LabelStatement()
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Finding:
 
     Attributes:
         case: the case, or the file's name where there is none.
-        kind: partner, unreadable, grid, values, duplicate, leak, intensity, anisotropy.
+        kind: partner, unreadable, grid, values, duplicate, leak, dtype, intensity, anisotropy.
         message: what was found.
         way_out: what to do about it.
     """
@@ -40,8 +44,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings of a dataset and the facts of the cases that can be read."""
+    """All findings of a dataset, and the facts of the cases that can be read."""
 
+    found: Found
+    labelling: Labelling
     findings: list[Finding]
     facts: list[CaseFacts]
 
@@ -51,59 +57,53 @@ class Report:
         return [f for f in self.findings if f.severity == "problem"]
 
 
-def check_dataset(root: Path, *, labels: Labels | None = None, label_suffix: str | None = None) -> Report:
-    """Look at every case of a folder with ``images/`` and ``labels/``; nothing is written or changed.
+def check_dataset(
+    root: Path,
+    *,
+    choice: Choice = NO_CHOICE,
+    stated: LabelStatement = NOTHING_STATED,
+    patient: str | None = None,
+) -> Report:
+    """Look at every case of a dataset in any layout; nothing is written or changed.
 
-    Raises: DataError if there are no such folders.
+    ``patient`` is a regular expression whose first group is the patient in a case's id.
+
+    Raises: DataError if the folder has no layout; ConfigError if the statements contradict each other.
     """
-    findings: list[Finding] = []
+    found = find_dataset(root, choice)
+    found = replace(found, cases=[with_patient(case, patient) for case in found.cases])
+    labelling = plan_labelling(found.cases, stated, found.labels)
+    findings = [
+        Finding(p.case, "note" if p.unlabelled else "problem", "partner", p.message, p.way_out)
+        for p in found.problems
+    ]
     facts: list[CaseFacts] = []
-    parts: dict[str, str] = {}
-    for part, images, label_files in list_parts(root):
-        matches, orphans = match(images, label_files, label_suffix=label_suffix)
-        findings += _partner_findings(matches, orphans)
-        for image, found in matches.items():
-            case = Case(stem_of(image), image, found[0] if len(found) == 1 else None, part)
-            result = _measure(case)
+    with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
+        for result in pool.map(lambda case: _measure(case, labelling), labelling.cases):
             if isinstance(result, Finding):
                 findings.append(result)
             else:
                 facts.append(result)
-                parts[result.id] = part or ""
-    findings += _duplicates(facts, parts)
-    findings += _value_findings(facts, labels)
+    findings += _duplicates(facts, {case.id: case.part or "" for case in found.cases})
+    findings += _leaks(found.cases)
+    findings += _value_findings(facts, labelling.labels)
+    findings += _types(facts)
+    findings += _channels(facts)
     findings += _intensities(facts)
     findings += _anisotropy(facts)
     order = {"problem": 0, "note": 1}
-    return Report(sorted(findings, key=lambda f: (order[f.severity], f.case, f.kind)), facts)
+    findings.sort(key=lambda f: (order[f.severity], f.case, f.kind))
+    return Report(found, labelling, findings, facts)
 
 
-def _partner_findings(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Finding]:
-    for image, found in matches.items():
-        if not found:
-            yield Finding(
-                stem_of(image), "problem", "partner", f"image {image.name} has no label map",
-                "add labels/ of the same name (a suffix such as _mask is fine), or take the image away",
-            )  # fmt: skip
-        elif len(found) > 1:
-            names = ", ".join(p.name for p in found)
-            yield Finding(
-                stem_of(image), "problem", "partner",
-                f"image {image.name} has {len(found)} label maps: {names}",
-                "choose one with data.label_suffix",
-            )  # fmt: skip
-    for orphan in orphans:
-        yield Finding(
-            stem_of(orphan), "problem", "partner", f"label map {orphan.name} has no image",
-            "add the image of the same name, or take the label map away",
-        )  # fmt: skip
-
-
-def _measure(case: Case) -> CaseFacts | Finding:
+def _measure(case: Case, labelling: Labelling) -> CaseFacts | Finding:
     try:
-        return measure(case)
+        return measure(case, labelling.rules)
     except GeometryError as error:
-        return Finding(case.id, "problem", "grid", str(error), "resample the label map onto its image")
+        way_out = "resample the label map onto its image: --fix DIR writes such a copy"
+        if case.image.is_dir():
+            way_out = "fetch the series again in full"
+        return Finding(case.id, "problem", "grid", str(error), way_out)
     except DataError as error:
         return Finding(case.id, "problem", "unreadable", str(error), "replace the file or take the case away")
 
@@ -124,18 +124,32 @@ def _duplicates(facts: list[CaseFacts], parts: dict[str, str]) -> Iterable[Findi
             )  # fmt: skip
 
 
+def _leaks(cases: list[Case]) -> Iterable[Finding]:
+    """Patients whose cases the files themselves put into several parts."""
+    parts: dict[str, dict[str, str]] = defaultdict(dict)
+    for case in cases:
+        if case.patient is not None and case.part is not None:
+            parts[case.patient].setdefault(case.part, case.id)
+    for patient, by_part in parts.items():
+        if len(by_part) > 1:
+            shown = ", ".join(f"{case} in {part}" for part, case in sorted(by_part.items()))
+            yield Finding(
+                patient, "problem", "leak", f"a patient stands on several sides of the split: {shown}",
+                "put all cases of a patient into one part",
+            )  # fmt: skip
+
+
 def _value_findings(facts: list[CaseFacts], labels: Labels | None) -> Iterable[Finding]:
     if labels is None:
         yield from _rare_values(facts)
         return
-    known = {v for group in labels.names.values() for v in group} | {labels.ignore_value}
     for fact in facts:
-        unnamed = sorted(set(fact.label_counts) - known)
-        if unnamed and not labels.collapse_instances:
+        unnamed = sorted(v for v in fact.label_counts if labels.refuses(v))
+        if unnamed:
             shown = ", ".join(f"{v} ({fact.label_counts[v]} voxels)" for v in unnamed[:10])
             yield Finding(
                 fact.id, "problem", "values", f"label values nobody named: {shown}",
-                "name them under data.labels, or set data.ignore_value",
+                "name them under data.labels, set data.others or data.ignore_value, or map them: --map OLD=NEW",
             )  # fmt: skip
 
 
@@ -149,7 +163,45 @@ def _rare_values(facts: list[CaseFacts]) -> Iterable[Finding]:
         if alone:
             yield Finding(
                 fact.id, "note", "values", f"no other of the {len(facts)} cases has the label values {alone}",
-                "if they are mistakes, correct them; else name them under data.labels",
+                "if they are mistakes, correct them (--map OLD=NEW); else name them under data.labels",
+            )  # fmt: skip
+
+
+def _types(facts: list[CaseFacts]) -> Iterable[Finding]:
+    """Label maps stored as floats, and images of types that differ."""
+    floats = [
+        f for f in facts if f.label_dtype is not None and f.label_dtype.startswith("float") and f.label_counts
+    ]
+    if floats and floats[0].label_dtype != "float":
+        yield Finding(
+            floats[0].id, "note", "dtype",
+            f"{len(floats)} label maps are stored as {floats[0].label_dtype}, though they hold whole numbers",
+            "nothing need be done; --fix DIR writes them as integers",
+        )  # fmt: skip
+    kinds = Counter(f.dtype for f in facts)
+    if len(kinds) > 1:
+        rare, _ = min(kinds.items(), key=lambda pair: pair[1])
+        shown = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common())
+        yield Finding(
+            next(f.id for f in facts if f.dtype == rare), "note", "dtype",
+            f"the images are stored in several types: {shown}",
+            "nothing need be done: values are read as they are meant, header scaling applied",
+        )  # fmt: skip
+
+
+def _channels(facts: list[CaseFacts]) -> Iterable[Finding]:
+    """Cases whose image has another number of channels, or is of another kind, than most."""
+    kinds = Counter((f.kind, f.channels if f.kind == "volume" else 0) for f in facts)
+    if len(kinds) < 2:
+        return
+    usual = kinds.most_common(1)[0][0]
+    for fact in facts:
+        if (fact.kind, fact.channels if fact.kind == "volume" else 0) != usual:
+            channels = f" of {usual[1]} channels" if usual[1] else ""
+            yield Finding(
+                fact.id, "problem", "channels",
+                f"a {fact.kind} of {fact.channels} channels, most others are {usual[0]}s{channels}",
+                "keep the two kinds in two folders, or choose channels with data.modalities",
             )  # fmt: skip
 
 

@@ -13,10 +13,12 @@ import numpy as np
 from nibabel.orientations import io_orientation
 
 from medseg.data.cases import Case, join_problems
+from medseg.data.images import read_image
 from medseg.data.pictures import picture_channels
-from medseg.data.readers import read_scan
-from medseg.data.scans import Kind, as_label_map, check_finite, onto_grid
-from medseg.errors import DataError, GeometryError
+from medseg.data.readers import split_mark
+from medseg.data.scans import Kind, check_finite
+from medseg.data.targets import AS_STORED, TargetRules, read_target
+from medseg.errors import DataError
 from medseg.files import sha256_json, sha256_path, write_text
 from medseg.geometry import Array
 from medseg.spec import Spec
@@ -33,6 +35,8 @@ class CaseFacts(Spec):
         kind: volume or picture.
         shape, spacing: along right, anterior, superior for volumes (mm), rows and columns for pictures.
         channels: of the image.
+        dtype, label_dtype: of the voxels as stored; ``masks``, ``segments``, ``polygons`` for other labels.
+        intensities: the lowest and the highest of the image.
         label_counts: value in the label file → voxels.
         foreground: up to 500 intensities of voxels whose label is not 0, all channels.
     """
@@ -44,11 +48,14 @@ class CaseFacts(Spec):
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     channels: int
+    dtype: str
+    label_dtype: str | None
+    intensities: tuple[float, float]
     label_counts: dict[int, int]
     foreground: tuple[float, ...]
 
 
-def gather_facts(cases: list[Case], store: Path) -> list[CaseFacts]:
+def gather_facts(cases: list[Case], store: Path, rules: TargetRules = AS_STORED) -> list[CaseFacts]:
     """Check and measure every case; what was measured before is read from ``store``.
 
     Raises: DataError that lists every faulty case: differing grids, non-finite voxels, unreadable files.
@@ -56,7 +63,9 @@ def gather_facts(cases: list[Case], store: Path) -> list[CaseFacts]:
     problems: list[str] = []
     facts: list[CaseFacts] = []
     with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
-        for case, result in zip(cases, pool.map(lambda c: _facts_or_error(c, store), cases), strict=True):
+        for case, result in zip(
+            cases, pool.map(lambda c: _facts_or_error(c, store, rules), cases), strict=True
+        ):
             if isinstance(result, DataError):
                 problems.append(f"case {case.id}: {result}")
             else:
@@ -67,38 +76,48 @@ def gather_facts(cases: list[Case], store: Path) -> list[CaseFacts]:
     return facts
 
 
-def measure(case: Case) -> CaseFacts:
+def measure(case: Case, rules: TargetRules = AS_STORED) -> CaseFacts:
     """Read, check and measure one case.
 
     Raises: DataError or GeometryError saying what is wrong with it.
     """
-    scan = read_scan(case.image)
+    scan = read_image(case)
     check_finite(scan)
-    counts: dict[int, int] = {}
-    foreground: tuple[float, ...] = ()
-    if case.label is not None:
-        try:
-            label_scan = onto_grid(read_scan(case.label), scan.grid)
-        except GeometryError as error:
-            raise GeometryError(
-                f"label grid differs from image: {error} (image {case.image.name}, label {case.label.name}). "
-                "Resample the label map onto its image with nearest neighbour."
-            ) from error
-        label_map = as_label_map(label_scan)
-        counts = count_values(label_map)
-        foreground = _foreground_sample(scan.array, label_map)
+    target = read_target(case, scan, rules)
+    low, high = float(scan.array.min()), float(scan.array.max())
     order = np.argsort(io_orientation(scan.grid.affine)[:, 0]) if scan.kind == "volume" else (0, 1)
     return CaseFacts(
         id=case.id,
-        image_sha256=sha256_path(case.image),
-        label_sha256=sha256_path(case.label) if case.label else None,
+        image_sha256=image_digest(case),
+        label_sha256=label_digest(case),
         kind=scan.kind,
         shape=tuple(scan.grid.shape[i] for i in order),
         spacing=tuple(scan.grid.spacing[i] for i in order),
         channels=picture_channels(scan),
-        label_counts=counts,
-        foreground=foreground,
+        dtype=str(scan.array.dtype),
+        label_dtype=None if target is None else target.stored,
+        intensities=(low, high),
+        label_counts={} if target is None else count_values(target.values),
+        foreground=() if target is None else _foreground_sample(scan.array, target.values),
     )
+
+
+def label_digest(case: Case) -> str | None:
+    """The SHA-256 of a case's label files (with their names, where each label has one)."""
+    if case.masks:
+        return sha256_json({name: _digest(path) for name, path in case.masks.items()})
+    return None if case.label is None else _digest(case.label)
+
+
+def image_digest(case: Case) -> str:
+    """The SHA-256 of a case's image files."""
+    digests = [_digest(path) for path in case.images]
+    return digests[0] if len(digests) == 1 else sha256_json(digests)
+
+
+def _digest(path: Path) -> str:
+    base, mark = split_mark(path)
+    return sha256_path(base) if mark is None else sha256_json([sha256_path(base), mark])
 
 
 def count_values(label_map: Array) -> dict[int, int]:
@@ -118,27 +137,29 @@ def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
     return total
 
 
-def _facts_or_error(case: Case, store: Path) -> CaseFacts | DataError:
+def _facts_or_error(case: Case, store: Path, rules: TargetRules) -> CaseFacts | DataError:
     try:
-        stored = store / f"{_file_key(case)}.json"
+        stored = store / f"{_file_key(case, rules)}.json"
         if stored.is_file():
             with suppress(ValueError):  # written by another version: measured again
                 return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
-        facts = measure(case)
+        facts = measure(case, rules)
         write_text(stored, facts.model_dump_json())
         return facts
     except DataError as error:
         return error
 
 
-def _file_key(case: Case) -> str:
-    """Changes whenever a file's place, size or time changes."""
-    entries: list[object] = [case.id]
-    for path in (case.image, case.label):
-        for file in sorted(path.iterdir()) if path is not None and path.is_dir() else [path]:
-            if file is not None:
-                status = file.stat() if file.exists() else None
-                entries.append([str(file.resolve()), status and status.st_size, status and status.st_mtime_ns])
+def _file_key(case: Case, rules: TargetRules) -> str:
+    """Changes whenever a file's place, size or time changes, or how labels are read."""
+    entries: list[object] = [case.id, rules.model_dump(mode="json"), list(case.masks)]
+    for path in (*case.images, *case.label_files):
+        base = split_mark(path)[0]
+        for file in sorted(base.iterdir()) if base.is_dir() else [base]:
+            status = file.stat() if file.exists() else None
+            entries.append(
+                [str(path), str(file.resolve()), status and status.st_size, status and status.st_mtime_ns]
+            )
     return sha256_json(entries)[:32]
 
 

@@ -8,7 +8,8 @@ is "ignored" and padding or rotating zeros in never invents a class.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated
+from itertools import combinations
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,10 @@ from medseg.spec import Spec
 from medseg.task import Activation
 
 IGNORED_CODE = 0
+MOST_OVERLAPPING = 8
+"""Labels that may overlap at most: each of their combinations is a value of its own."""
+
+Others = Literal["refuse", "background", "ignore"]
 
 
 def _values(value: object) -> object:
@@ -30,7 +35,7 @@ Values = Annotated[tuple[int, ...], BeforeValidator(_values), Field(min_length=1
 
 
 class Labels(Spec):
-    """Names and values of a dataset's labels.
+    r"""Names and values of a dataset's labels.
 
     Attributes:
         names: name → value, or values that are merged into one class; the first is written on output.
@@ -39,13 +44,19 @@ class Labels(Spec):
         collapse_instances: every value other than the background's (and ``ignore_value``) is foreground;
             ``names`` then has two entries.
         regions: name → names of labels it unites; regions may overlap and are trained with ``sigmoid``. On
-            output they are painted in this order, each with the value of a label no later region holds.
+            output a voxel gets the value of the first label that lies in just its regions; where there is
+            none, regions are painted in this order, each with the value of a label no later region holds.
+        others: what values nobody named are: a mistake to ``refuse``, ``background``, or ``ignore``\ d.
+        background: whether the first name is background: left out of metrics, of the Dice loss's mean and
+            of drawing. Scenes in which every pixel is something have none.
     """
 
     names: dict[str, Values] = Field(min_length=2)
     ignore_value: int | None = None
     collapse_instances: bool = False
     regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    others: Others = "refuse"
+    background: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> Labels:
@@ -84,7 +95,32 @@ class Labels(Spec):
         """What metrics are computed of: name → values, without the background; regions if there are any."""
         if self.regions:
             return {r: tuple(v for m in ms for v in self.names[m]) for r, ms in self.regions.items()}
-        return dict(list(self.names.items())[1:])
+        return dict(list(self.names.items())[1 if self.background else 0 :])
+
+    @property
+    def first_evaluated(self) -> int:
+        """The first class that metrics are computed of: 1, or 0 where there is no background."""
+        return 1 if self.background else 0
+
+    def known(self, labelled: tuple[str, ...] | None) -> tuple[bool, ...]:
+        """Which channels of the logits a case's label map tells of, if these labels were annotated in it.
+
+        A region is known if it is named itself, or all its labels are; the background always is.
+        Raises: DataError for names that are neither labels nor regions.
+        """
+        if labelled is None:
+            return (True,) * self.num_classes
+        unknown = sorted(set(labelled) - set(self.names) - set(self.regions))
+        if unknown:
+            raise DataError(f"annotated labels {unknown} are not known; known: {', '.join(self.class_names)}")
+        if self.regions:
+            return tuple(r in labelled or set(m) <= set(labelled) for r, m in self.regions.items())
+        return tuple(name in labelled or (self.background and i == 0) for i, name in enumerate(self.names))
+
+    def refuses(self, value: int) -> bool:
+        """Whether a value in a file is one that nobody named."""
+        named = any(value in group for group in self.names.values())
+        return not (named or value == self.ignore_value or self.collapse_instances or self.others != "refuse")
 
     @cached_property
     def output_values(self) -> tuple[int, ...]:
@@ -124,10 +160,11 @@ class Labels(Spec):
             code_of[self.ignore_value] = IGNORED_CODE
         if self.collapse_instances:
             code_of |= {int(v): 2 for v in present if int(v) not in code_of}
-        unnamed = [int(v) for v in present if int(v) not in code_of]
+        unnamed = [int(v) for v in present if self.refuses(int(v))]
         if unnamed:
             raise DataError(f"{where}: {describe_unnamed(unnamed, self)}")
-        table = np.array([code_of[int(v)] for v in present], dtype=dtype)
+        rest = 1 if self.others == "background" else IGNORED_CODE
+        table = np.array([code_of.get(int(v), rest) for v in present], dtype=dtype)
         return table[np.searchsorted(present, values)]
 
     def decode(self, classes: Array) -> Array:
@@ -136,12 +173,39 @@ class Labels(Spec):
         return table.astype(smallest_integer(self.output_values))[classes]
 
     def paint(self, regions: Array) -> Array:
-        """Paint (regions, *S) masks into one label map of file values, in the order they are listed."""
+        """Turn (regions, *S) masks into one label map of file values; see ``regions``."""
         background = self.output_values[0]
-        painted = np.full(regions.shape[1:], background, smallest_integer((background, *self.painted_values)))
+        values = (background, *self.painted_values, *self.output_values)
+        painted = np.full(regions.shape[1:], background, smallest_integer(values))
         for mask, value in zip(regions, self.painted_values, strict=True):
             painted[mask] = value
+        for label, members in reversed(list(enumerate(self.region_table.T))):  # the first label wins
+            if members.any():
+                painted[(regions == members.reshape(-1, *[1] * painted.ndim)).all(axis=0)] = self.output_values[
+                    label
+                ]
         return painted
+
+
+def overlapping_labels(names: tuple[str, ...], *, background: str = "background") -> Labels:
+    """Labels that may overlap: each is a region, each combination a value (the sum of powers of two).
+
+    Raises: ConfigError if there are more than ``MOST_OVERLAPPING``.
+    """
+    if not 1 <= len(names) <= MOST_OVERLAPPING:
+        raise ConfigError(
+            f"{len(names)} labels overlap ({', '.join(names)}); at most {MOST_OVERLAPPING} can. Leave out "
+            "data.overlapping, or name fewer under data.labels."
+        )
+    table: dict[str, Values] = {background: (0,)}
+    regions: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
+    for size in range(1, len(names) + 1):
+        for members in combinations(names, size):
+            joined = "+".join(members)
+            table[joined] = (sum(1 << names.index(name) for name in members),)
+            for name in members:
+                regions[name] += (joined,)
+    return Labels(names=table, regions=regions)
 
 
 def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:

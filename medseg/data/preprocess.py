@@ -18,6 +18,23 @@ from medseg.geometry import Array, Grid, from_ras, resampled_grid, same_spacing,
 from medseg.spec import Spec
 
 
+class SliceConfig(Spec):
+    """A volume as a pile of pictures, for networks of two dimensions.
+
+    Attributes:
+        axis: of the volume after orientation, across which it is cut: 2 gives axial slices in RAS.
+        neighbours: slices on either side that are channels too (the first and last are repeated).
+    """
+
+    axis: Literal[0, 1, 2] = 2
+    neighbours: int = Field(default=0, ge=0, le=15)
+
+    @property
+    def thickness(self) -> int:
+        """Slices a sample holds."""
+        return 2 * self.neighbours + 1
+
+
 class PreprocessConfig(Spec):
     """How a scan becomes a network's input.
 
@@ -26,11 +43,14 @@ class PreprocessConfig(Spec):
             ``native`` keeps the file's own axis order.
         spacing: mm along each axis after orientation; none keeps each scan's own.
         normalise: the intensity scheme.
+        slices: how volumes are cut for a network of two dimensions; the prepared array then has the
+            slices along its first axis.
     """
 
     orientation: Literal["RAS", "native"] = "RAS"
     spacing: tuple[float, ...] | None = Field(default=None, min_length=2, max_length=3)
     normalise: NormaliseConfig = ZScore()
+    slices: SliceConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -38,14 +58,24 @@ class Prepared:
     """A network's input (C, *S) float32, and the two grids it stands between.
 
     Attributes:
-        array: the voxels.
-        grid: the grid of ``array``.
+        array: the voxels; with ``slices`` the slicing axis comes first.
+        grid: the grid of the voxels, axes in the scan's order after orientation.
         turned: the scan's grid after orientation, before resampling.
+        slices: how the volume is cut, if it is.
     """
 
     array: Array
     grid: Grid
     turned: Grid
+    slices: SliceConfig | None = None
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """mm along each axis of ``array``."""
+        spacing = list(self.grid.spacing)
+        if self.slices is not None:
+            spacing.insert(0, spacing.pop(self.slices.axis))
+        return tuple(spacing)
 
 
 def prepare_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepared:
@@ -58,7 +88,8 @@ def prepare_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepar
     grid = _target(turned, config, scan)
     if grid is not turned:
         array = resample(array.astype(np.float32), turned, grid, "bilinear")
-    return Prepared(np.ascontiguousarray(config.normalise(array)), grid, turned)
+    array = _slices_first(config.normalise(array), config)
+    return Prepared(np.ascontiguousarray(array), grid, turned, config.slices)
 
 
 def prepare_label(label_map: Array, scan: Scan, config: PreprocessConfig) -> Array:
@@ -67,11 +98,22 @@ def prepare_label(label_map: Array, scan: Scan, config: PreprocessConfig) -> Arr
     grid = _target(turned, config, scan)
     if grid is not turned:
         array = resample(array, turned, grid, "nearest")
-    return np.ascontiguousarray(array[0])
+    return np.ascontiguousarray(_slices_first(array, config)[0])
+
+
+def prepare_probabilities(soft: Array, scan: Scan, config: PreprocessConfig) -> Array:
+    """Bring probabilities (K, *S) on ``scan``'s grid to the network's grid (linear)."""
+    array, turned = _turn(soft, scan, config)
+    grid = _target(turned, config, scan)
+    if grid is not turned:
+        array = resample(array, turned, grid, "bilinear")
+    return np.ascontiguousarray(_slices_first(array, config))
 
 
 def restore(array: Array, prepared: Prepared, scan: Scan, config: PreprocessConfig) -> Array:
     """Bring (K, *S) probabilities or logits on the network's grid back to the scan's own grid (linear)."""
+    if prepared.slices is not None:
+        array = np.moveaxis(array, 1, 1 + prepared.slices.axis)
     if prepared.grid is not prepared.turned:
         array = resample(array, prepared.grid, prepared.turned, "bilinear")
     if scan.kind == "picture" or config.orientation == "native":
@@ -93,6 +135,10 @@ def resample(array: Array, source: Grid, target: Grid, mode: Literal["bilinear",
     else:  # without aligned corners it is the outer faces of the voxels that stay in place
         moved = interpolate(tensor, size=target.shape, mode=linear, align_corners=False)
     return moved[0].numpy().astype(array.dtype)
+
+
+def _slices_first(array: Array, config: PreprocessConfig) -> Array:
+    return array if config.slices is None else np.moveaxis(array, 1 + config.slices.axis, 1)
 
 
 def _turn(array: Array, scan: Scan, config: PreprocessConfig) -> tuple[Array, Grid]:

@@ -7,11 +7,13 @@ from typing import Protocol
 
 from PIL import Image
 
+from medseg.data.arrays import NumpyReader
 from medseg.data.dicom import DicomReader, holds_dicom
 from medseg.data.itk import ItkReader
 from medseg.data.nifti import NiftiReader
-from medseg.data.pictures import PictureReader, TiffReader
+from medseg.data.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
+from medseg.data.stacks import AnyTiffReader, StackReader
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -32,24 +34,40 @@ class Reader(Protocol):
         ...
 
 
-_DICOM = DicomReader()
-READERS: tuple[Reader, ...] = (NiftiReader(), ItkReader(), _DICOM, PictureReader(), TiffReader())
+_DICOM, _STACK = DicomReader(), StackReader()
+READERS: tuple[Reader, ...] = (
+    NiftiReader(),
+    ItkReader(),
+    _DICOM,
+    PictureReader(),
+    AnyTiffReader(),
+    NumpyReader(),
+)
+
+
+def split_mark(path: Path) -> tuple[Path, str | None]:
+    """``FOLDER#SERIES`` or ``FILE#ARRAY`` in its two parts; (path, None) where nothing is marked."""
+    base, marker, mark = str(path).rpartition("#")
+    return (Path(base), mark) if marker and not path.exists() and Path(base).exists() else (path, None)
 
 
 def reader_for(path: Path) -> Reader:
-    """The reader of a file, by its name; of a folder (or ``FOLDER#SERIES``), DICOM's.
+    """The reader of a file, by its name; of a folder, DICOM's, or that of stacks of pictures.
 
     Raises: DataError if no reader knows the suffix.
     """
-    if path.is_dir() or (
-        not path.is_file() and Path(str(path).rpartition("#")[0]).is_dir() and "#" in path.name
-    ):
-        return _DICOM
+    base, mark = split_mark(path)
+    if base.is_dir():
+        return _DICOM if mark is not None or holds_dicom(base) or not _holds_pictures(base) else _STACK
     for reader in READERS:
-        if path.name.lower().endswith(reader.suffixes):
+        if reader.suffixes and base.name.lower().endswith(reader.suffixes):
             return reader
     known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
     raise DataError(f"{path}: no reader for this kind of file. Known: {known}")
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(p.is_file() and is_image_file(p) for p in folder.iterdir())
 
 
 def is_image_file(path: Path) -> bool:
@@ -64,6 +82,7 @@ def stem_of(path: Path) -> str:
     """A file's name without the suffix of its format (``a.b.nii.gz`` → ``a.b``); a folder's name."""
     if path.is_dir():
         return path.name
+    path = split_mark(path)[0]
     for reader in READERS:
         for suffix in reader.suffixes:
             if path.name.lower().endswith(suffix):
@@ -79,7 +98,7 @@ def read_scan(path: Path) -> Scan:
     """
     path = Path(path)
     reader = reader_for(path)
-    if not path.exists() and reader is not _DICOM:
+    if not split_mark(path)[0].exists():
         raise DataError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes). Copy it again from its source.")

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from medseg.balance import class_weights_from_counts
 from medseg.data.augment import AugmentConfig, Augmenter
 from medseg.data.cache import CachedCase
+from medseg.data.preprocess import SliceConfig
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.spec import Spec
@@ -113,7 +114,9 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
 class PatchDataset(Dataset[dict[str, torch.Tensor]]):
     """Patches of cached cases, addressed by ``epoch * length + position``.
 
-    A sample is ``image`` (C, *P) float32 and ``label`` (1, *P) int16 classes, -1 ignored.
+    A sample is ``image`` (C, *P) float32 and ``label`` (1, *P) int16 classes, -1 ignored; ``soft`` (K, *P)
+    float32 where the cases have probabilities; ``known`` (K) bool where some are annotated in part. With
+    ``slices`` the patches are 2D, cut from volumes whose first axis goes through the slices.
     """
 
     def __init__(
@@ -122,7 +125,11 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         plan: PatchPlan,
         augment: AugmentConfig,
         length: int,
+        slices: SliceConfig | None = None,
     ) -> None:
+        self.slices = slices
+        self.partial = any(case.known for case in cases)
+        self.soft = any(case.soft for case in cases)
         self.cases = cases
         self.plan = plan
         self.length = length
@@ -136,13 +143,37 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
     def _sample(self, draw: Draw) -> dict[str, torch.Tensor]:
         case = self.cases[draw.case]
-        motion = self.augmenter.draw_motion(draw.rng, case.spacing)
+        motion = self.augmenter.draw_motion(draw.rng, case.spacing[-len(self.patch_size) :])
         origin = self._origin(case, draw)
         reach = motion.reach(self.patch_size)
-        image = torch.from_numpy(crop(case.image, origin, self.patch_size, reach))
-        codes = torch.from_numpy(crop(case.label[None], origin, self.patch_size, reach).astype(np.int16))
+        neighbours = self.slices.neighbours if self.slices is not None else 0
+        image = torch.from_numpy(self._cut(case.image, origin, reach, neighbours))
+        codes = torch.from_numpy(self._cut(case.label[None], origin, reach).astype(np.int16))
+        soft = None
+        if self.soft:
+            soft = torch.from_numpy(self._cut(case.probabilities, origin, reach).astype(np.float32))
+            image = torch.cat([image, soft])  # moved as the image is, by linear interpolation
         image, codes = self.augmenter.move(image, codes, motion, self.patch_size)
-        return {"image": self.augmenter.change(image, draw.rng), "label": codes.contiguous() - 1}
+        sample = {"label": codes.contiguous() - 1}
+        if soft is not None:
+            sample["soft"] = image[-len(soft) :].contiguous()
+            image = image[: -len(soft)]
+        if self.partial:
+            sample["known"] = torch.tensor(case.known or (True,) * self.channels_known)
+        return {"image": self.augmenter.change(image, draw.rng), **sample}
+
+    @property
+    def channels_known(self) -> int:
+        """Channels of the logits, as the cases annotated in part tell."""
+        return max(len(case.known) for case in self.cases)
+
+    def _cut(self, array: Array, origin: tuple[int, ...], reach: tuple[int, ...], neighbours: int = 0) -> Array:
+        """Cut (C, *R) about a patch; of a volume of slices, the slice and its neighbours as channels."""
+        if self.slices is None:
+            return crop(array, origin, self.patch_size, reach)
+        near = range(origin[0] - neighbours, origin[0] + neighbours + 1)
+        planes = [array[:, min(max(i, 0), array.shape[1] - 1)] for i in near]
+        return np.concatenate([crop(plane, origin[1:], self.patch_size, reach) for plane in planes])
 
     def __len__(self) -> int:
         """Samples in an epoch."""
@@ -152,7 +183,8 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         """The first voxel of the patch: it holds the drawn voxel in its middle half, or lies anywhere."""
         voxel = None if draw.cls is None else case.draw_voxel(draw.cls, draw.rng)
         origin: list[int] = []
-        for axis, (size, patch) in enumerate(zip(case.shape, self.patch_size, strict=True)):
+        box = self.patch_size if self.slices is None else (1, *self.patch_size)
+        for axis, (size, patch) in enumerate(zip(case.shape, box, strict=True)):
             if size <= patch:
                 origin.append(-((patch - size) // 2))
                 continue

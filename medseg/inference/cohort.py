@@ -17,15 +17,18 @@ import numpy as np
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.dicom import holds_dicom
-from medseg.data.labels import Labels
+from medseg.data.facts import image_digest
+from medseg.data.layouts import NO_CHOICE, FoldersLayout, LooseLayout, channel_groups, find_dataset, layout_of
 from medseg.data.nifti import save_nifti
 from medseg.data.pictures import as_channels, picture_channels
-from medseg.data.readers import is_image_file, read_scan, reader_for, stem_of
-from medseg.data.scans import Scan, as_label_map, onto_grid
+from medseg.data.readers import is_image_file, reader_for, split_mark, stem_of
+from medseg.data.scans import Scan
+from medseg.data.targets import read_target
 from medseg.device import is_out_of_memory
 from medseg.errors import ConfigError, DataError, MedsegError, OutOfMemoryError
-from medseg.files import sha256_file, sha256_path, write_atomic, write_json, write_text
+from medseg.files import sha256_file, write_atomic, write_json, write_text
 from medseg.geometry import Array, Grid, to_ras
+from medseg.inference.modelfile import ModelHeader
 from medseg.inference.predictor import Prediction, Predictor
 from medseg.report.pictures import label_palette, panel, save_png
 
@@ -54,33 +57,39 @@ class CaseOutcome:
 def find_inputs(inputs: list[Path]) -> list[Case]:
     """The scans among files and folders (searched below, too); a folder's ``images/`` stands for it.
 
+    Files of a folder that are all named ``<case>_0000``, ``<case>_0001``… are the channels of one case; the
+    folders of BraTS, BIDS, nnU-Net and the other layouts with several channels, and manifests, are known.
     Raises: DataError if one is not there, none is found, or two would share a name.
     """
-    files = [file for given in inputs for file in _images_in(given)]
+    cases = [case for given in inputs for case in _cases_in(given)]
     by_id: dict[str, list[Path]] = {}
-    for file in files:
-        by_id.setdefault(stem_of(file), []).append(file)
+    for case in cases:
+        by_id.setdefault(case.id, []).append(case.image)
     doubles = [f"{i}: {', '.join(map(str, paths))}" for i, paths in by_id.items() if len(paths) > 1]
     if doubles:
         raise DataError(join_problems("inputs whose outputs would share a name", doubles))
-    return [Case(stem_of(file), file) for file in files]
+    return cases
 
 
-def _images_in(given: Path) -> list[Path]:
+def _cases_in(given: Path) -> list[Case]:
+    if given.suffix.lower() in (".csv", ".json"):
+        return find_dataset(given).cases
     if not given.is_dir():
-        if not given.exists() and "#" not in given.name:  # FOLDER#SERIES is looked into when read
+        if not split_mark(given)[0].exists():
             raise DataError(f"{given}: no such file or folder")
-        return [given]
-    if holds_dicom(given):
-        return [given]
+        return [Case(stem_of(given), given)]
+    layout = layout_of(given)
+    if layout is not None and not isinstance(layout, FoldersLayout | LooseLayout):
+        return layout.find(given, NO_CHOICE).cases
     root = given / "images" if (given / "images").is_dir() else given
+    if holds_dicom(root):
+        return [Case(root.name if root == given else given.name, root)]
     series = {p for p in root.rglob("*") if p.is_dir() and is_image_file(p)}
-    if root != given and holds_dicom(root):
-        return [root]
     loose = {p for p in root.rglob("*") if p.is_file() and is_image_file(p) and p.parent not in series}
     if not series | loose:
         raise DataError(f"{given}: no image files in this folder")
-    return sorted(series | loose)
+    groups = channel_groups(sorted(series | loose), [])
+    return [Case(name, files[0], other_channels=files[1:]) for name, files in groups.items()]
 
 
 def run_cases(run: Path, part: str) -> list[Case]:
@@ -94,7 +103,16 @@ def run_cases(run: Path, part: str) -> list[Case]:
     entries = [e for e in json.loads(record.read_text(encoding="utf-8")) if e["part"] == part]
     if not entries:
         raise DataError(f"{record}: the run has no {part} cases")
-    return [Case(e["id"], Path(e["image"]), Path(e["label"]) if e["label"] else None) for e in entries]
+    return [
+        Case(
+            e["id"],
+            Path(e["image"]),
+            Path(e["label"]) if e["label"] else None,
+            other_channels=tuple(Path(p) for p in e.get("other_channels", [])),
+            masks={name: Path(p) for name, p in e.get("masks", {}).items()},
+        )
+        for e in entries
+    ]
 
 
 def infer_cases(
@@ -141,18 +159,19 @@ def _infer_case(
 ) -> CaseOutcome:
     target = output / f"{case.id}{reader_for(case.image).output_suffix}"
     record = output / "provenance" / f"{case.id}.json"
-    if not case.image.exists():
-        raise DataError(f"{case.image}: no such file")
-    input_hash = sha256_path(case.image)
+    for path in case.images:
+        if not split_mark(path)[0].exists():
+            raise DataError(f"{path}: no such file")
+    input_hash = image_digest(case)
     if target.exists() and not overwrite:
         _refuse_stale(target, record, input_hash, predictor.digest)
         if _complete(case.id, output, extras):
             return CaseOutcome(case.id, "skipped", str(target))
-    prediction = predictor.predict(case.image, probabilities=extras.probabilities)
+    prediction = predictor.predict(case, probabilities=extras.probabilities)
     if extras.probabilities:
         _write_probabilities(output / "probabilities", case.id, prediction)
     if extras.overlays:
-        _write_overlay(output / "overlays" / f"{case.id}.png", case, prediction, predictor.header.labels)
+        _write_overlay(output / "overlays" / f"{case.id}.png", case, prediction, predictor.header)
     with write_atomic(target) as temporary:
         colours = label_palette(256)
         reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
@@ -202,13 +221,12 @@ def _write_probabilities(folder: Path, case: str, prediction: Prediction) -> Non
         np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float16))
 
 
-def _write_overlay(path: Path, case: Case, prediction: Prediction, labels: Labels) -> None:
+def _write_overlay(path: Path, case: Case, prediction: Prediction, header: ModelHeader) -> None:
     """Image, reference (where there is one) and prediction side by side."""
+    labels = header.labels
     scan = prediction.scan
-    maps = [
-        as_label_map(onto_grid(read_scan(case.label), scan.grid)) if case.label is not None else None,
-        prediction.label_map,
-    ]
+    reference = read_target(case, scan, header.targets)
+    maps = [None if reference is None else reference.values, prediction.label_map]
     classes = [None if m is None else labels.encode(m, case.id).astype(np.int64) - 1 for m in maps]
     image, spacing = _display(scan), scan.grid.spacing
     if scan.kind == "volume":

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from medseg.config import InferenceConfig
 from medseg.data.labels import Labels
 from medseg.data.preprocess import PreprocessConfig
+from medseg.data.targets import AS_STORED, TargetRules
 from medseg.errors import ModelFileError
 from medseg.files import write_atomic
 from medseg.models import ModelConfig
@@ -37,6 +38,7 @@ class ModelHeader(Spec):
         preprocess: with every number fitted.
         inference: the window, its size given.
         model: the network.
+        targets: how the training's label files were read.
         training: a summary: version, split sizes, score, seed; free of paths and identities.
     """
 
@@ -49,12 +51,20 @@ class ModelHeader(Spec):
     preprocess: PreprocessConfig
     inference: InferenceConfig
     model: ModelConfig
+    targets: TargetRules = AS_STORED
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def task(self) -> Task:
         """What the network is built for."""
-        return Task(self.spatial_dims, self.channels, self.labels.num_classes, self.labels.activation)
+        return task_for(self.spatial_dims, self.channels, self.labels, self.preprocess)
+
+
+def task_for(spatial_dims: int, channels: int, labels: Labels, preprocess: PreprocessConfig) -> Task:
+    """What a network for such images and labels is built for; neighbouring slices are channels."""
+    thickness = preprocess.slices.thickness if preprocess.slices is not None else 1
+    dims = 2 if spatial_dims == 2 else 3
+    return Task(dims, channels * thickness, labels.num_classes, labels.activation, labels.background)
 
 
 def save_model(path: Path, header: ModelHeader, state: dict[str, torch.Tensor]) -> str:

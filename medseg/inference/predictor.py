@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from medseg.data.cases import Case
+from medseg.data.images import read_image
 from medseg.data.preprocess import prepare_image, restore
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
@@ -61,19 +63,20 @@ class Predictor:
             raise ModelFileError(f"{self.path}: its weights do not fit the network: {error}") from error
         self.network = network.eval().to(self.device)
 
-    def predict(self, source: Scan | Path | str, *, probabilities: bool = False) -> Prediction:
-        """Segment one scan.
+    def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
+        """Segment one scan; a case may have its channels in several files.
 
         Raises: DataError if it cannot be read or does not suit the model.
         """
-        scan = source if isinstance(source, Scan) else read_scan(Path(source))
+        scan = _read(source)
         header = self.header
-        if scan.spatial_dims != header.spatial_dims:
-            wanted = "pictures" if header.spatial_dims == 2 else "volumes"
+        slices = header.preprocess.slices
+        if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
+            wanted = "pictures" if header.spatial_dims == 2 and slices is None else "volumes"
             raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
         prepared = prepare_image(scan, header.preprocess, header.channels)
         logits = window_logits(
-            self.network, prepared.array, header.inference, device=self.device, dtype=self.dtype
+            self.network, prepared.array, header.inference, device=self.device, dtype=self.dtype, slices=slices
         )
         soft = probabilities_of(logits, header.labels.activation)
         if probabilities or prepared.grid is not prepared.turned:
@@ -94,6 +97,12 @@ class Predictor:
         if self.header.labels.regions:
             return probabilities > 0.5
         return probabilities.argmax(dim=0, keepdim=True)
+
+
+def _read(source: Scan | Case | Path | str) -> Scan:
+    if isinstance(source, Scan):
+        return source
+    return read_image(source) if isinstance(source, Case) else read_scan(Path(source))
 
 
 def _build(header: ModelHeader, path: Path) -> nn.Module:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
 from medseg.config import InferenceConfig
+from medseg.data.preprocess import SliceConfig
 from medseg.device import autocast
 from medseg.geometry import Array
 from medseg.output import logits_of
@@ -21,14 +23,54 @@ def window_logits(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
+    slices: SliceConfig | None = None,
 ) -> torch.Tensor:
     """Logits (K, *S) float32 of a preprocessed image (C, *S), windows blended with a gaussian.
 
-    The network must be in evaluation mode and on ``device``.
+    With ``slices`` the network is 2D and goes through the first spatial axis, each slice with its neighbours
+    as channels. The network must be in evaluation mode and on ``device``.
     """
     if settings.roi_size is None:
         raise ValueError("the window has no size: set inference.roi_size")
-    tensor = torch.from_numpy(image.copy())[None].to(device)  # MONAI writes into its input
+    if slices is not None:
+        return _slice_by_slice(network, image, settings, slices, device, dtype)
+    return _windows(network, torch.from_numpy(image.copy())[None], settings, device, dtype)[0]
+
+
+def _slice_by_slice(
+    network: nn.Module,
+    image: Array,
+    settings: InferenceConfig,
+    slices: SliceConfig,
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> torch.Tensor:
+    """Logits (K, Z, H, W) of an image (C, Z, H, W), its slices in batches."""
+    depth = image.shape[1]
+    parts: list[torch.Tensor] = []
+    for start in range(0, depth, settings.batch_size):
+        batch = [
+            np.concatenate([image[:, min(max(z + k, 0), depth - 1)] for k in _near(slices)])
+            for z in range(start, min(start + settings.batch_size, depth))
+        ]
+        parts.append(_windows(network, torch.from_numpy(np.stack(batch)), settings, device, dtype))
+    return torch.cat(parts).movedim(0, 1)
+
+
+def _near(slices: SliceConfig) -> range:
+    return range(-slices.neighbours, slices.neighbours + 1)
+
+
+def _windows(
+    network: nn.Module,
+    images: torch.Tensor,
+    settings: InferenceConfig,
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> torch.Tensor:
+    """Logits (B, K, *S) of images (B, C, *S)."""
+    assert settings.roi_size is not None
+    tensor = images.to(device)
 
     def predict(windows: torch.Tensor) -> torch.Tensor:
         with autocast(dtype, device):
@@ -37,7 +79,7 @@ def window_logits(
     logits = sliding_window_inference(
         tensor, settings.roi_size, settings.batch_size, predict, overlap=settings.overlap, mode="gaussian"
     )
-    return torch.as_tensor(logits)[0]
+    return torch.as_tensor(logits)
 
 
 def probabilities_of(logits: torch.Tensor, activation: Activation) -> torch.Tensor:

@@ -19,8 +19,9 @@ ClassWeights = tuple[float, ...] | BalanceScheme | None
 class SegmentationLoss(nn.Module):
     """A loss of logits against a target, computed in float32 whatever the logits' type and autocast.
 
-    Shapes: logits (B, K, *S) float. With ``softmax``, target (B, 1, *S), an integer label map; with
-    ``sigmoid``, target (B, K, *S) of 0 and 1, one channel a region, in any type. ``IGNORE_INDEX`` in the
+    Shapes: logits (B, K, *S) float. With ``softmax``, target (B, 1, *S), an integer label map, or (B, K, *S)
+    float probabilities (soft labels); with ``sigmoid``, target (B, K, *S) of 0 and 1 (or probabilities), one
+    channel a region, in any type. ``IGNORE_INDEX`` in the
     target marks a voxel (with ``sigmoid``, a voxel of a channel) that counts nowhere: not in a
     numerator, a denominator or a mean. With nothing left to count the loss is 0 and so are its gradients.
 
@@ -102,12 +103,21 @@ def check_target(logits: torch.Tensor, target: torch.Tensor, activation: Activat
     """Raises: ValueError if logits and target do not fit; see ``SegmentationLoss``."""
     got = f"got logits {tuple(logits.shape)} and target {tuple(target.shape)} of {target.dtype}"
     if activation == "softmax":
+        if is_soft(target):
+            if target.shape == logits.shape:
+                return
+            raise ValueError(f"with softmax, soft labels have the logits' shape (B, K, *S); {got}")
         if target.shape != (logits.shape[0], 1, *logits.shape[2:]):
             raise ValueError(f"with softmax, logits (B, K, *S) take a target (B, 1, *S); {got}")
         if target.is_floating_point():
             raise ValueError(f"with softmax, the target is a map of integer labels; {got}")
     elif target.shape != logits.shape:
         raise ValueError(f"with sigmoid, logits (B, K, *S) take a target of the same shape; {got}")
+
+
+def is_soft(target: torch.Tensor) -> bool:
+    """Whether a target of a softmax holds probabilities rather than labels."""
+    return target.is_floating_point() and target.shape[1] > 1
 
 
 def counted_voxels(target: torch.Tensor) -> torch.Tensor:

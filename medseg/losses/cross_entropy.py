@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, mean_over
+from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, is_soft, mean_over
 from medseg.task import IGNORE_INDEX, Activation, Task
 
 
@@ -54,6 +54,8 @@ class CrossEntropyLoss(SegmentationLoss):
         return self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
 
     def _softmax(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if is_soft(target):
+            return self._soft(logits, target)
         weights = self.class_weights
         labels = target[:, 0].long()
         total = F.cross_entropy(
@@ -68,6 +70,16 @@ class CrossEntropyLoss(SegmentationLoss):
         if weights is None:
             return mean_over(total, counted.sum())
         return mean_over(total, (weights[labels.clamp(min=0)] * counted).sum())
+
+    def _soft(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Of probabilities: -Σ t log p, each class's share weighing as the class."""
+        truth = target.to(logits.dtype) * counted_voxels(target)
+        wanted = truth * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+        if self.class_weights is not None:
+            shape = (-1, *[1] * (logits.ndim - 2))
+            truth, wanted = (one * self.class_weights.view(shape) for one in (truth, wanted))
+        counted = counted_voxels(target[:, :1])
+        return mean_over(-(wanted * logits.log_softmax(1) * counted).sum(), (truth * counted).sum())
 
     def _sigmoid(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         counted = counted_voxels(target)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
-from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, mean_over
+from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, is_soft, mean_over
 from medseg.task import Activation, Task
 
 Denominator = Literal["linear", "squared"]
@@ -43,7 +43,7 @@ class DiceConfig(BalancedSpec):
             denominator=self.denominator,
             per=self.per,
             absent=self.absent,
-            include_background=self.include_background,
+            include_background=self.include_background or not task.background,
             class_weights=self.weights(task, class_counts),
             smooth=self.smooth,
         )
@@ -83,6 +83,8 @@ class DiceLoss(SegmentationLoss):
         if logits.shape[1] <= first:
             raise ValueError("Dice without the background needs at least 2 classes; got 1")
         counted = counted_voxels(target).to(logits.dtype)
+        if self.activation == "softmax":
+            counted = counted[:, :1]
         probability, truth = self._probability_and_truth(logits, target, counted)
         probability, truth = probability[:, first:] * counted, truth[:, first:]
 
@@ -91,7 +93,7 @@ class DiceLoss(SegmentationLoss):
         if self.denominator == "linear":
             total = probability.sum(over) + sizes
         else:
-            total = probability.square().sum(over) + sizes  # g² = g for g of 0 or 1
+            total = probability.square().sum(over) + truth.square().sum(over)
         loss = 1 - (2 * (probability * truth).sum(over) + self.smooth) / (total + self.smooth)
 
         present = sizes > 0 if self.absent == "skip" else (counted.sum(over) > 0).expand_as(sizes)
@@ -104,5 +106,7 @@ class DiceLoss(SegmentationLoss):
         """Both (B, K, *S); the truth is 0 where the target does not count."""
         if self.activation == "sigmoid":
             return logits.sigmoid(), target.to(logits.dtype) * counted
+        if is_soft(target):
+            return logits.softmax(1), target.to(logits.dtype) * counted
         truth = torch.zeros_like(logits).scatter_(1, target.long().clamp(min=0), counted)
         return logits.softmax(1), truth

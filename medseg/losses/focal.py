@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from medseg.errors import ConfigError
-from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, mean_over
+from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, is_soft, mean_over
 from medseg.task import Activation, Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -73,6 +73,8 @@ class FocalLoss(SegmentationLoss):
         return self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
 
     def _softmax(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if is_soft(target):
+            raise ValueError("the focal loss is of labels, not of probabilities; use cross_entropy and dice")
         counted = counted_voxels(target)
         labels = target.long().clamp(min=0)
         loss = self._focal(logits.log_softmax(1).gather(1, labels))

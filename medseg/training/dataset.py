@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from medseg.config import RunConfig
-from medseg.data.cases import Case, Part, find_cases, join_problems
+from medseg.data.cases import Case, Part, join_problems, with_patient
 from medseg.data.facts import CaseFacts, gather_facts, total_counts
+from medseg.data.labelling import Labelling, plan_labelling
 from medseg.data.labels import Labels, describe_unnamed, guess_labels
+from medseg.data.layouts import Choice, Found, find_dataset
 from medseg.data.normalise import CT
 from medseg.data.preprocess import PreprocessConfig
+from medseg.data.splits import leaks
+from medseg.data.targets import AS_STORED, TargetRules
 from medseg.errors import ConfigError, DataError
+from medseg.inference.modelfile import task_for
 from medseg.task import Task
 
 
@@ -28,6 +33,8 @@ class Dataset:
         labels: with every name, and regions where a sigmoid is trained.
         channels: of the network's input.
         preprocess: with every number fitted on the training cases.
+        rules: how label files are read.
+        layout: the layout found, said in one line.
     """
 
     cases: list[Case]
@@ -36,6 +43,8 @@ class Dataset:
     labels: Labels
     channels: int
     preprocess: PreprocessConfig
+    rules: TargetRules = AS_STORED
+    layout: str = ""
 
     def part(self, part: Part) -> tuple[list[Case], list[CaseFacts]]:
         """The cases and facts of one part."""
@@ -44,8 +53,7 @@ class Dataset:
 
     def task(self, spatial_dims: int) -> Task:
         """What a network for this dataset is built for."""
-        dims = 2 if spatial_dims == 2 else 3
-        return Task(dims, self.channels, self.labels.num_classes, self.labels.activation)
+        return task_for(spatial_dims, self.channels, self.labels, self.preprocess)
 
     def record(self) -> list[dict[str, object]]:
         """One entry a case for ``cases.json``: id, part, files and their hashes."""
@@ -54,7 +62,9 @@ class Dataset:
                 "id": case.id,
                 "part": self.split[case.id],
                 "image": str(case.image.resolve()),
+                "other_channels": [str(path.resolve()) for path in case.other_channels],
                 "label": str(case.label.resolve()) if case.label else None,
+                "masks": {name: str(path.resolve()) for name, path in case.masks.items()},
                 "image_sha256": fact.image_sha256,
                 "label_sha256": fact.label_sha256,
             }
@@ -67,37 +77,75 @@ def survey(config: RunConfig, store: Path) -> Dataset:
 
     Raises: ConfigError if settings and data contradict each other; DataError listing every faulty case.
     """
-    if config.data.path is None:
-        raise ConfigError("data.path is not set: name the folder of cases, e.g. data.path=FOLDER")
-    cases = find_cases(config.data.path, label_suffix=config.data.label_suffix)
-    split = config.data.split.assign(cases)
-    facts = gather_facts(cases, store)
+    found, labelling = find(config)
+    cases = labelling.cases
+    facts = gather_facts(cases, store, labelling.rules)
     _check_dimensions(config, facts)
-    labels = _labels(config, facts)
+    labels = _labels(config, facts, labelling)
+    holders = {fact.id: label_names(fact, labels) for fact in facts}
+    split = config.data.split.assign(cases, holders)
+    _refuse_leaks(cases, split)
     _check_label_values(cases, facts, labels)
     channels = config.data.channels or max(f.channels for f in facts)
     training = [f for f in facts if split[f.id] == "train"]
     preprocess = _fitted(config.preprocess, training, channels)
-    return Dataset(cases, facts, split, labels, channels, preprocess)
+    return Dataset(cases, facts, split, labels, channels, preprocess, labelling.rules, found.describe())
 
 
-def quick_facts(cases: list[Case]) -> list[CaseFacts]:
+def find(config: RunConfig) -> tuple[Found, Labelling]:
+    """The cases of ``config.data.path``, and how their labels are read.
+
+    Raises: ConfigError if no path is set or the statements about labels contradict each other; DataError if
+    the cases cannot be found or lack files.
+    """
+    if config.data.path is None:
+        raise ConfigError("data.path is not set: name the folder of cases, e.g. data.path=FOLDER")
+    choice = Choice(config.data.label_suffix, config.data.modalities)
+    found = find_dataset(config.data.path, choice).checked()
+    cases = [with_patient(case, config.data.patient) for case in found.cases]
+    return found, plan_labelling(cases, config.data.statement(), found.labels)
+
+
+def label_names(fact: CaseFacts, labels: Labels) -> frozenset[str]:
+    """The labels that a case holds, by name, the background left out."""
+    held = {n for n, values in labels.names.items() if any(v in fact.label_counts for v in values)}
+    return frozenset(held - {next(iter(labels.names))})
+
+
+def _refuse_leaks(cases: list[Case], split: dict[str, Part]) -> None:
+    found = leaks(cases, split)
+    if found:
+        lines = [f"patient {patient}: {', '.join(parts)}" for patient, parts in found.items()]
+        raise DataError(join_problems("patients in more than one part of the split", lines))
+
+
+def quick_facts(labelling: Labelling) -> list[CaseFacts]:
     """Facts of cases, kept nowhere."""
     with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
-        return gather_facts(cases, Path(folder))
+        return gather_facts(labelling.cases, Path(folder), labelling.rules)
 
 
 def _check_dimensions(config: RunConfig, facts: list[CaseFacts]) -> None:
     dims = 2 if facts[0].kind == "picture" else 3
-    if dims != config.spatial_dims:
+    sliced = config.preprocess.slices is not None
+    if sliced and dims == 2:
+        raise ConfigError(
+            f"preprocess.slices cuts volumes, but {config.data.path} holds pictures; leave it out"
+        )
+    if dims == 3 and config.spatial_dims == 2 and not sliced:
+        raise ConfigError(
+            f"spatial_dims is 2, but {config.data.path} holds volumes. Set preprocess.slices.axis (2: axial in "
+            "RAS) to train on their slices, or spatial_dims=3."
+        )
+    if dims != config.spatial_dims and not sliced:
         raise ConfigError(
             f"spatial_dims is {config.spatial_dims}, but {config.data.path} holds {facts[0].kind}s, which "
             f"have {dims} axes. Set spatial_dims={dims}."
         )
 
 
-def _labels(config: RunConfig, facts: list[CaseFacts]) -> Labels:
-    labels = config.data.declared_labels()
+def _labels(config: RunConfig, facts: list[CaseFacts], labelling: Labelling) -> Labels:
+    labels = labelling.labels
     if labels is None:
         values = set(total_counts(facts)) - {config.data.ignore_value}
         guessed = guess_labels({v for v in values if v is not None})
@@ -110,10 +158,9 @@ def _labels(config: RunConfig, facts: list[CaseFacts]) -> Labels:
 
 def _check_label_values(cases: list[Case], facts: list[CaseFacts], labels: Labels) -> None:
     problems: list[str] = []
-    known = {v for group in labels.names.values() for v in group} | {labels.ignore_value}
     for case, fact in zip(cases, facts, strict=True):
-        unnamed = sorted(set(fact.label_counts) - known)
-        if unnamed and not labels.collapse_instances:
+        unnamed = sorted(v for v in fact.label_counts if labels.refuses(v))
+        if unnamed:
             problems.append(f"case {case.id}: {describe_unnamed(unnamed, labels)}")
     if problems:
         raise DataError(join_problems("cases with label values nobody named", problems))

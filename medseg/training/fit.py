@@ -18,7 +18,8 @@ from torch import nn
 from medseg.config import RunConfig
 from medseg.data.cache import CachedCase, cache_cases
 from medseg.data.cases import Part
-from medseg.data.sampling import PatchDataset, PatchPlan
+from medseg.data.labels import Labels
+from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig
 from medseg.device import choose_device, is_out_of_memory, mixed_precision
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.files import write_json
@@ -94,6 +95,7 @@ def fit(
         config = config.model_copy(update={"model": InjectedConfig(class_name=type(model).__name__)})
     dataset = survey(config, run_folder.root / "cache" / "facts")
     run_folder.start(config, resume=resume == "auto")
+    (progress or QuietProgress()).found(dataset.layout)
     trainer = _assemble(config, run_folder, dataset, model, progress or QuietProgress())
     if run_folder.last.exists():
         trainer.state.restore(load_checkpoint(run_folder.last))
@@ -163,7 +165,7 @@ def _assemble(
     )
     counts = np.sum([case.counts[1:] for case in training], axis=0)
     loss = DeepSupervisionLoss(config.loss.build(task, _class_counts(counts, dataset, task)))
-    plan = PatchPlan(training, tuple(labels.names), config.sampling, config.seed)
+    plan = PatchPlan(training, tuple(labels.names), _sampling(config, labels), config.seed)
     length = config.train.iterations * config.train.accumulate * config.train.batch_size
     if record:
         write_json(run.cases, dataset.record())
@@ -173,7 +175,7 @@ def _assemble(
         run=run,
         state=state,
         loss=loss.to(device),
-        dataset=PatchDataset(training, plan, config.augment, length),
+        dataset=PatchDataset(training, plan, config.augment, length, dataset.preprocess.slices),
         validation=validation,
         labels=labels,
         device=device,
@@ -196,15 +198,22 @@ def _cached(
         dataset.preprocess,
         channels=dataset.channels,
         folder=config.data.cache or run.root / "cache",
+        rules=dataset.rules,
         progress=progress.prepared,
     )
+
+
+def _sampling(config: RunConfig, labels: Labels) -> SamplingConfig:
+    """Where the first label is no background, it is drawn as any other."""
+    whole = config.sampling.include_background or not labels.background
+    return config.sampling.model_copy(update={"include_background": whole})
 
 
 def _class_counts(counts: Sequence[int], dataset: Dataset, task: Task) -> list[int]:
     """Voxels of each channel of the logits: of the classes, or of the regions."""
     if task.activation == "softmax":
         return [int(n) for n in counts]
-    return [int(n) for n in dataset.labels.region_table @ np.asarray(counts)]
+    return [int(n) for n in dataset.labels.region_table.astype(np.int64) @ np.asarray(counts)]
 
 
 def _check_monitor(config: RunConfig, names: tuple[str, ...]) -> None:
@@ -221,14 +230,14 @@ def _finish(trainer: Trainer, dataset: Dataset) -> RunResult:
         weights = best["averaged"] or best["network"]
     else:
         weights = state.evaluated.state_dict()
-    task = dataset.task(config.spatial_dims)
     header = ModelHeader(
-        spatial_dims=task.spatial_dims,
-        channels=task.in_channels,
+        spatial_dims=config.spatial_dims,
+        channels=dataset.channels,
         labels=dataset.labels,
         preprocess=dataset.preprocess,
         inference=config.inference.model_copy(update={"roi_size": config.roi_size}),
         model=config.model,
+        targets=dataset.rules,
         training=_summary(trainer, dataset),
     )
     save_model(run.model, header, weights)

@@ -21,6 +21,7 @@ from medseg.data.labels import Labels
 from medseg.data.sampling import PatchDataset, patch_loader
 from medseg.device import autocast
 from medseg.errors import TrainingError
+from medseg.losses.partial import merge_unknown
 from medseg.optim import learning_rate
 from medseg.output import as_output
 from medseg.training.checkpoint import save_checkpoint
@@ -94,9 +95,11 @@ class Trainer:
         image = batch["image"].to(self.device, non_blocking=True)
         if self.config.train.channels_last:
             image = image.to(memory_format=channels_last(image.ndim - 2))
-        target = self._target(batch["label"].to(self.device, non_blocking=True).long())
+        target = self._target(batch)
         with autocast(self.dtype, self.device):
             output = as_output(self.state.network(image))
+        if "known" in batch and not self.labels.regions:
+            output = merge_unknown(output, batch["known"].to(self.device))
         loss = self.loss(output, target)
         self.state.scaler.scale(loss / self.config.train.accumulate).backward()
         return float(loss.detach())
@@ -114,13 +117,23 @@ class Trainer:
             )
         )
 
-    def _target(self, classes: torch.Tensor) -> torch.Tensor:
-        """(B, 1, *S) classes as they are, or (B, R, *S) masks of the regions; -1 is ignored in both."""
-        if not self.labels.regions:
+    def _target(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(B, 1, *S) classes as they are, (B, R, *S) masks of the regions, or (B, K, *S) probabilities; -1 is
+        ignored in all of them.
+        """
+        classes = batch["label"].to(self.device, non_blocking=True).long()
+        regions = bool(self.labels.regions)
+        if "soft" in batch:
+            soft = batch["soft"].to(self.device, non_blocking=True)
+            return torch.where(classes < 0, -1.0, soft[:, 1:] if regions else soft)
+        if not regions:
             return classes
         table = torch.from_numpy(self.labels.region_table).to(classes.device)
         masks = table[:, classes[:, 0].clamp(min=0)].movedim(0, 1).long()
-        return torch.where(classes < 0, -1, masks)
+        masks = torch.where(classes < 0, -1, masks)
+        if "known" in batch:
+            masks[~batch["known"].to(self.device)] = -1
+        return masks
 
     def _update(self, batches: Iterator[dict[str, torch.Tensor]], steps: int) -> None:
         """One update of the weights."""
@@ -186,6 +199,7 @@ class Trainer:
             self.config.inference.model_copy(update={"roi_size": self.config.roi_size}),
             device=self.device,
             dtype=self.dtype,
+            slices=self.config.preprocess.slices,
             check=lambda: self._stop_if_asked(signals),
         )
 

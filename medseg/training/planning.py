@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from medseg.config import RunConfig, load_config
-from medseg.data.cases import find_cases
 from medseg.data.facts import CaseFacts
 from medseg.device import choose_device
-from medseg.training.dataset import quick_facts
+from medseg.training.dataset import find, quick_facts
 
 _MOST_LEVELS = 5
 
@@ -27,9 +26,14 @@ def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises: DataError if the cases cannot be used; ConfigError if an override is wrong.
     """
     stated = load_config({"data": {"path": str(data)}}, [o for o in overrides if o.startswith("data.")])
-    facts = quick_facts(find_cases(data, label_suffix=stated.data.label_suffix))
+    facts = quick_facts(find(stated)[1])
     on_gpu = choose_device().type == "cuda"
-    plan = _plan_pictures(facts, on_gpu) if facts[0].kind == "picture" else _plan_volumes(facts, on_gpu)
+    if facts[0].kind == "picture":
+        plan = _plan_pictures(facts, on_gpu)
+    elif any(o.replace(" ", "") == "spatial_dims=2" for o in overrides):
+        plan = _plan_slices(facts, on_gpu)
+    else:
+        plan = _plan_volumes(facts, on_gpu)
     plan["data"] = {"path": str(Path(data).resolve())}
     plan["train"] |= {"epochs": 200, "iterations": 250} if on_gpu else {"epochs": 20, "iterations": 100}
     return load_config(plan, overrides)
@@ -47,6 +51,15 @@ def _plan_pictures(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
         "model": {"name": "unet", "channels": [base * 2**i for i in range(5)]},
         "train": {"batch_size": 8, "ema": 0.99},
     }
+
+
+def _plan_slices(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
+    """Volumes by their slices across the coarsest axis, one neighbour on either side."""
+    axis = int(np.argmax(np.median([f.spacing for f in facts], axis=0)))
+    planes = [f.model_copy(update={"shape": tuple(np.delete(f.shape, axis).tolist())}) for f in facts]
+    plan = _plan_pictures(planes, on_gpu)
+    plan["preprocess"]["slices"] = {"axis": axis, "neighbours": 1}
+    return plan
 
 
 def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from rich.progress import Progress as Bar
 class Progress(Protocol):
     """The events of a training."""
 
+    def found(self, layout: str) -> None:
+        """The cases were found; ``layout`` says in what layout and how many."""
+        ...
+
     def prepared(self, case: str) -> None:
         """A case is in the cache."""
         ...
@@ -29,6 +33,9 @@ class Progress(Protocol):
 
 class QuietProgress:
     """Says nothing."""
+
+    def found(self, layout: str) -> None:
+        """Nothing."""
 
     def prepared(self, case: str) -> None:
         """Nothing."""
@@ -66,6 +73,10 @@ class ConsoleProgress:
     ) -> None:
         """Take the bar away."""
         self.bar.stop()
+
+    def found(self, layout: str) -> None:
+        """Print the line."""
+        self.console.print(layout, soft_wrap=True)
 
     def prepared(self, case: str) -> None:
         """Count the cases prepared."""

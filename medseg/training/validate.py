@@ -12,6 +12,7 @@ from torch import nn
 from medseg.config import InferenceConfig
 from medseg.data.cache import CachedCase
 from medseg.data.labels import Labels
+from medseg.data.preprocess import SliceConfig
 from medseg.inference.window import window_logits
 
 Scores = dict[str, float]
@@ -26,6 +27,7 @@ def validate(
     *,
     device: torch.device,
     dtype: torch.dtype | None,
+    slices: SliceConfig | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Dice and IoU per class, averaged over the cases that hold it or predict it.
@@ -36,9 +38,13 @@ def validate(
     counts = []
     for case in cases:
         check()
-        logits = window_logits(network, np.asarray(case.image), settings, device=device, dtype=dtype)
+        image = np.asarray(case.image)
+        logits = window_logits(network, image, settings, device=device, dtype=dtype, slices=slices)
         classes = torch.from_numpy(np.asarray(case.label).astype(np.int64)).to(device) - 1
-        counts.append(overlap_counts(logits, classes, labels))
+        found = overlap_counts(logits, classes, labels)
+        if case.known:  # a label nobody drew in this case has no score in it
+            found[~torch.tensor(case.known[-len(found) :])] = 0
+        counts.append(found)
     return scores_of(torch.stack(counts), tuple(labels.evaluated))
 
 
@@ -53,7 +59,7 @@ def overlap_counts(logits: torch.Tensor, classes: torch.Tensor, labels: Labels) 
         pairs = [(logits[r] > 0, table[r][classes.clamp(min=0)]) for r in range(len(table))]
     else:
         predicted = logits.argmax(dim=0)
-        pairs = [(predicted == k, classes == k) for k in range(1, len(labels.names))]
+        pairs = [(predicted == k, classes == k) for k in range(labels.first_evaluated, len(labels.names))]
     rows = [[(p & r & known).sum(), (p & known).sum(), (r & known).sum()] for p, r in pairs]
     return torch.tensor([[int(n) for n in row] for row in rows], dtype=torch.float64)
 

@@ -11,6 +11,7 @@ from medseg.data.facts import measure
 from medseg.data.labels import Labels
 from medseg.data.normalise import CT, Range
 from medseg.data.preprocess import PreprocessConfig
+from medseg.data.readers import read_scan
 from medseg.errors import DataError
 
 LABELS = Labels(names={"background": (0,), "organ": (1, 3), "lesion": (2,)}, ignore_value=9)
@@ -33,10 +34,7 @@ def cached(case, folder, labels=LABELS, preprocess=PLAIN, channels=1):
 
 def test_a_cached_case_holds_image_and_codes(case, tmp_path):
     opened = cached(case, tmp_path / "cache")
-    raw = {
-        name: np.asarray(cache_module.read_scan(path).array[0])
-        for name, path in (("i", case.image), ("l", case.label))
-    }
+    raw = {name: np.asarray(read_scan(path).array[0]) for name, path in (("i", case.image), ("l", case.label))}
     # the first axis ran to the left and is turned round
     np.testing.assert_allclose(opened.image[0], raw["i"][::-1] / 100, rtol=1e-6)
     codes = np.select([raw["l"] == 9, raw["l"] == 0, raw["l"] == 2], [0, 1, 3], 2)[::-1]

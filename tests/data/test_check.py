@@ -6,6 +6,7 @@ from conftest import write_balls, write_volume
 
 from medseg.cli import run
 from medseg.data.check import check_dataset
+from medseg.data.labelling import LabelStatement
 from medseg.data.labels import Labels
 
 LABELS = Labels(names={"background": (0,), "ball": (1,), "core": (2,)})
@@ -16,7 +17,7 @@ def kinds(report):
 
 
 def test_a_sound_dataset_has_no_findings(balls):
-    report = check_dataset(balls, labels=LABELS)
+    report = check_dataset(balls, stated=LabelStatement(LABELS))
     assert report.findings == []
     assert len(report.facts) == 6
 
@@ -36,7 +37,7 @@ def test_every_planted_fault_is_found_and_named(tmp_path):
     (images / "ball_5.nii.gz").write_bytes(b"")
     write_volume(labels / "ball_6.nii.gz", blank[:, :, :19])
     shutil.copy(images / "ball_8.nii.gz", images / "ball_7.nii.gz")
-    report = check_dataset(root, labels=LABELS)
+    report = check_dataset(root, stated=LabelStatement(LABELS))
     assert kinds(report) == {
         ("ball_0", "partner"),
         ("ball_1", "grid"),
@@ -70,9 +71,13 @@ def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
     label[3:9, 3:9, 1:3] = 1
     write_volume(root / "images" / "x.nii.gz", label.astype(np.float32) * 1e6, np.diag([1, 1, 5, 1.0]))
     write_volume(root / "labels" / "x.nii.gz", label, np.diag([1, 1, 5, 1.0]))
-    report = check_dataset(root, labels=LABELS)
+    report = check_dataset(root, stated=LabelStatement(LABELS))
     assert report.problems == []
-    assert [(f.case, f.kind) for f in report.findings] == [("x", "anisotropy"), ("x", "intensity")]
+    assert [(f.case, f.kind) for f in report.findings] == [
+        ("x", "anisotropy"),
+        ("x", "dtype"),
+        ("x", "intensity"),
+    ]
 
 
 def test_the_command_exits_by_what_it_finds(balls, tmp_path, capsys):

@@ -2,7 +2,8 @@ from collections import Counter
 
 import pytest
 
-from medseg.data.cases import Case, find_cases, join_problems, list_images, match
+from medseg.data.cases import Case, join_problems, list_images, match
+from medseg.data.layouts import find_cases
 from medseg.errors import DataError
 
 

@@ -368,9 +368,30 @@ class TestTiff:
         tifffile.imwrite(tmp_path / "b.tif", RGB, photometric="rgb", tile=(16, 16))
         assert np.array_equal(pixels_of(read_scan(tmp_path / "b.tif")), RGB)
 
-    def test_several_pages_are_refused(self, tmp_path):
-        tifffile.imwrite(tmp_path / "a.tif", np.stack([GREY] * 5), photometric="minisblack")
-        assert "a picture has one page, this TIFF has 5" in refused(tmp_path / "a.tif")
+    def test_several_grey_pages_are_a_volume(self, tmp_path):
+        pages = np.arange(5 * 4 * 3, dtype=np.uint16).reshape(5, 4, 3)
+        tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+        scan = read_scan(tmp_path / "a.tif")
+        assert (scan.kind, scan.grid.shape, scan.grid.spacing) == ("volume", (3, 4, 5), (1, 1, 1))
+        assert np.array_equal(scan.array[0], pages.transpose(2, 1, 0))
+        reader_for(scan.path).write_label_map(tmp_path / "out.tif", scan.array[0], scan, None)
+        assert np.array_equal(tifffile.imread(tmp_path / "out.tif"), pages)
+
+    def test_imagej_pages_carry_their_spacing(self, tmp_path):
+        pages = np.zeros((3, 2, 4, 5), np.uint8)  # Z, C, Y, X
+        pages[:, 1] = 9
+        metadata = {"axes": "ZCYX", "spacing": 2.0, "unit": "um"}
+        tifffile.imwrite(tmp_path / "a.tif", pages, imagej=True, resolution=(4, 4), metadata=metadata)
+        scan = read_scan(tmp_path / "a.tif")
+        assert scan.array.shape == (2, 5, 4, 3)
+        assert scan.grid.spacing == pytest.approx((0.00025, 0.00025, 0.002))
+        assert scan.array[1].min() == 9
+
+    def test_pages_that_are_no_volume_are_refused(self, tmp_path):
+        tifffile.imwrite(
+            tmp_path / "a.tif", np.zeros((2, 3, 4, 5), np.uint8), imagej=True, metadata={"axes": "TZYX"}
+        )
+        assert "expected pages that are the slices of one volume" in refused(tmp_path / "a.tif")
 
     def test_complex_pixels_are_refused(self, tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", GREY.astype("c8"))

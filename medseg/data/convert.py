@@ -1,0 +1,234 @@
+"""Datasets from one layout into another; geometry is kept, the original is never touched."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.data.cases import Case
+from medseg.data.check import NOTHING_STATED, Report, check_dataset
+from medseg.data.images import read_image
+from medseg.data.labelling import LabelStatement
+from medseg.data.labels import Labels, smallest_integer
+from medseg.data.layouts import NO_CHOICE, Choice
+from medseg.data.nifti import save_nifti
+from medseg.data.readers import reader_for, stem_of
+from medseg.data.scans import Scan
+from medseg.data.summary import summary_labels
+from medseg.data.targets import read_target
+from medseg.errors import ConfigError, DataError
+from medseg.files import write_folder_atomic, write_json, write_text
+from medseg.geometry import Array
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One case in memory: its image, and the label map's values, if it has one."""
+
+    case: Case
+    scan: Scan
+    values: Array | None
+
+
+def convert_dataset(
+    root: Path, output: Path, to: str, *, choice: Choice = NO_CHOICE, stated: LabelStatement = NOTHING_STATED
+) -> list[str]:
+    """Write a dataset in another layout; returns the ids of its cases.
+
+    ``folders``: ``images/`` and ``labels/``; ``nnunet``: raw data with consecutive label values and
+    ``dataset.json``; ``msd``: volumes with channels last and ``dataset.json``; ``bids``: with derivatives and
+    ``dseg.tsv``; ``manifest``: a CSV that points to the files where they are.
+    Raises: DataError if the dataset has problems (``check``); ConfigError if ``output`` is there already, or
+    the layout is for volumes only.
+    """
+    report = check_dataset(root, choice=choice, stated=stated)
+    if report.problems:
+        worst = report.problems[0]
+        raise DataError(
+            f"{root}: has {len(report.problems)} problems, the first: {worst.case}: {worst.message}. Mend them "
+            "(medseg data check --fix DIR) and convert again."
+        )
+    if to not in _WRITERS:
+        raise ConfigError(f"--to {to!r}: expected one of {', '.join(_WRITERS)}")
+    output = Path(output)
+    if output.exists():
+        raise ConfigError(f"{output}: is there already; choose another folder")
+    labels = summary_labels(report)
+    if labels is None:
+        raise DataError(f"{root}: its label maps hold one value only, so there is nothing to convert")
+    if to in ("msd", "bids") and report.facts[0].kind == "picture":
+        raise ConfigError(f"--to {to} is a layout for volumes; {root} holds pictures. Use folders or nnunet.")
+    with write_folder_atomic(output) as temporary:
+        _WRITERS[to](report, labels, temporary)
+    return [case.id for case in report.labelling.cases]
+
+
+def _folders(report: Report, labels: Labels, output: Path) -> None:
+    for case in report.labelling.cases:
+        part = case.part or ""
+        one = _read(case, report)
+        names = _write_image(one, output / "images" / part, case.id)
+        if one.values is not None:
+            _write_label(one.values, one.scan, output / "labels" / part, case.id, names[0])
+
+
+def _nnunet(report: Report, labels: Labels, output: Path) -> None:
+    endings: Counter[str] = Counter()
+    trained = 0
+    for case in report.labelling.cases:
+        one = _read(case, report)
+        ending = "Ts" if case.part == "test" else "Tr"
+        names = _write_channels(one, output / f"images{ending}", case.id)
+        endings[names[0].name[len(stem_of(names[0])) :]] += 1
+        trained += ending == "Tr"
+        if one.values is not None:
+            _write_label(
+                _consecutive(one.values, labels, case), one.scan, output / f"labels{ending}", case.id, names[0]
+            )
+    channels = report.facts[0].channels
+    order = list(labels.names)
+    table: dict[str, Any] = {name: i for i, name in enumerate(order)}
+    if labels.regions:
+        members = {r: [order.index(m) for m in ms] for r, ms in labels.regions.items()}
+        table = {order[0]: 0} | members
+    content: dict[str, Any] = {
+        "channel_names": {str(i): f"channel_{i}" for i in range(channels)},
+        "labels": table | ({"ignore": len(order)} if labels.ignore_value is not None else {}),
+        "numTraining": trained,
+        "file_ending": endings.most_common(1)[0][0],
+    }
+    if labels.regions:
+        content["regions_class_order"] = [order.index(ms[0]) for ms in labels.regions.values()]
+    write_json(output / "dataset.json", content)
+
+
+def _msd(report: Report, labels: Labels, output: Path) -> None:
+    lists: dict[str, list[Any]] = {"training": [], "test": []}
+    for case in report.labelling.cases:
+        one = _read(case, report)
+        test = case.part == "test"
+        folder = "imagesTs" if test else "imagesTr"
+        _write_nifti(one.scan, output / folder / f"{case.id}.nii.gz")
+        image = f"./{folder}/{case.id}.nii.gz"
+        if test or one.values is None:
+            lists["test"].append(image)
+            continue
+        _write_label(one.values, one.scan, output / "labelsTr", case.id, Path("x.nii.gz"))
+        lists["training"].append({"image": image, "label": f"./labelsTr/{case.id}.nii.gz"})
+    write_json(
+        output / "dataset.json",
+        {
+            "modality": {str(i): f"channel_{i}" for i in range(report.facts[0].channels)},
+            "labels": {str(values[0]): name for name, values in labels.names.items()},
+            "numTraining": len(lists["training"]),
+            "numTest": len(lists["test"]),
+            **lists,
+        },
+    )
+
+
+def _bids(report: Report, labels: Labels, output: Path) -> None:
+    subjects = [re.sub(r"[^A-Za-z0-9]", "", case.id) for case in report.labelling.cases]
+    doubles = [name for name, n in Counter(subjects).items() if n > 1]
+    if doubles:
+        raise DataError(f"case ids that are one without their signs: {doubles}; BIDS allows letters and digits")
+    for case, subject in zip(report.labelling.cases, subjects, strict=True):
+        one = _read(case, report)
+        stem = f"sub-{subject}"
+        scans = _split_channels(one.scan)
+        for i, scan in enumerate(scans):
+            suffix = "image" if len(scans) == 1 else f"channel{i}"
+            _write_nifti(scan, output / stem / "anat" / f"{stem}_{suffix}.nii.gz")
+        if one.values is not None:
+            folder = output / "derivatives" / "labels" / stem / "anat"
+            _write_label(one.values, one.scan, folder, f"{stem}_dseg", Path("x.nii.gz"))
+    rows = ["index\tname", *(f"{values[0]}\t{name}" for name, values in labels.names.items())]
+    write_text(output / "derivatives" / "labels" / "dseg.tsv", "\n".join(rows) + "\n")
+    write_json(output / "dataset_description.json", {"Name": "converted by medseg", "BIDSVersion": "1.9.0"})
+
+
+def _manifest(report: Report, labels: Labels, output: Path) -> None:
+    cases = report.labelling.cases
+    channels = max(len(case.images) for case in cases)
+    images = ["image"] if channels == 1 else [f"image:{i}" for i in range(channels)]
+    masks = sorted({name for case in cases for name in case.masks})
+    columns = ["id", *images, *(["label"] if not masks else [f"label:{m}" for m in masks]), "patient", "split"]
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        for case in cases:
+            row: dict[str, Any] = {"id": case.id, "patient": case.patient or "", "split": case.part or ""}
+            row |= {column: str(path.resolve()) for column, path in zip(images, case.images, strict=True)}
+            row |= {f"label:{name}": str(path.resolve()) for name, path in case.masks.items()}
+            if not masks:
+                row["label"] = str(case.label.resolve()) if case.label else ""
+            writer.writerow(row)
+
+
+def _read(case: Case, report: Report) -> Converted:
+    scan = read_image(case)
+    target = read_target(case, scan, report.labelling.rules)
+    return Converted(case, scan, None if target is None else target.values)
+
+
+def _consecutive(values: Array, labels: Labels, case: Case) -> Array:
+    """0…K-1 in the order of the names; what is ignored is K."""
+    codes = labels.encode(values, f"case {case.id}").astype(np.int64) - 1
+    return np.where(codes < 0, len(labels.names), codes)
+
+
+def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:
+    """Copy the files of an image as they are; DICOM and stacks become NIfTI."""
+    case = one.case
+    if case.image.is_dir() or "#" in case.image.name or case.image.suffix.lower() in (".mhd", ".nhdr"):
+        return [_write_nifti(one.scan, folder / f"{name}.nii.gz")]
+    written: list[Path] = []
+    for number, path in enumerate(case.images):
+        suffix = f"_{number:04d}" if case.other_channels else ""
+        target = folder / f"{name}{suffix}{path.name[len(stem_of(path)) :]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        written.append(target)
+    return written
+
+
+def _write_channels(one: Converted, folder: Path, name: str) -> list[Path]:
+    """One file a channel, ``<name>_0000`` …; pictures keep their colours in one file."""
+    case, scan = one.case, one.scan
+    if scan.kind == "picture" and not case.other_channels:
+        target = folder / f"{name}_0000{case.image.suffix.lower()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(case.image, target)
+        return [target]
+    scans = _split_channels(scan)
+    return [_write_nifti(part, folder / f"{name}_{i:04d}.nii.gz") for i, part in enumerate(scans)]
+
+
+def _split_channels(scan: Scan) -> list[Scan]:
+    return [replace(scan, array=channel[None]) for channel in scan.array]
+
+
+def _write_nifti(scan: Scan, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = scan.array
+    save_nifti(path, array[0] if len(array) == 1 else np.moveaxis(array, 0, -1), scan)
+    return path
+
+
+def _write_label(values: Array, scan: Scan, folder: Path, name: str, image: Path) -> None:
+    """Write a label map in the format that goes with its image's file."""
+    reader = reader_for(image)
+    folder.mkdir(parents=True, exist_ok=True)
+    small = values.astype(smallest_integer((int(values.min()), int(values.max()))))
+    reader.write_label_map(folder / f"{name}{reader.output_suffix}", small, scan, None)
+
+
+_WRITERS = {"folders": _folders, "nnunet": _nnunet, "msd": _msd, "bids": _bids, "manifest": _manifest}

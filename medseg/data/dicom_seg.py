@@ -1,0 +1,100 @@
+"""DICOM SEG: segments placed frame by frame on the grid of the image they were drawn on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from medseg.errors import DataError, GeometryError
+from medseg.geometry import Array, Grid
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a file: number → label, and number → mask (*S) bool on the image's grid."""
+
+    names: dict[int, str]
+    masks: dict[int, Array]
+
+
+def is_seg(path: Path) -> bool:
+    """Whether a file is a DICOM segmentation object."""
+    if not path.is_file():
+        return False
+    try:
+        header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Modality"])
+    except (InvalidDicomError, OSError, EOFError, ValueError):
+        return False
+    return str(header.get("Modality", "")) == "SEG"
+
+
+def read_segments(path: Path, grid: Grid) -> Segments:
+    """Read a BINARY or LABELMAP segmentation; frames that are not stored hold nothing.
+
+    Raises: DataError for a FRACTIONAL one or one without segments; GeometryError if a frame does not lie
+    on ``grid``.
+    """
+    data: Any = pydicom.dcmread(path)
+    kind = str(data.get("SegmentationType", "?"))
+    if kind not in ("BINARY", "LABELMAP"):
+        raise DataError(f"{path}: a {kind} segmentation; BINARY and LABELMAP ones are read")
+    names = {int(s.SegmentNumber): str(s.get("SegmentLabel", "")) for s in data.get("SegmentSequence") or []}
+    frames = np.asarray(data.pixel_array)
+    frames = frames[None] if frames.ndim == 2 else frames
+    masks: dict[int, Array] = {number: np.zeros(grid.shape, dtype=bool) for number in names if number > 0}
+    if not masks:
+        raise DataError(f"{path}: holds no segments")
+    to_image = np.linalg.inv(grid.affine)
+    for frame, groups in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
+        placed = to_image @ _frame_affine(data, groups)
+        values = [int(_of(groups, data, "SegmentIdentificationSequence").ReferencedSegmentNumber)]
+        values = values if kind == "BINARY" else [int(v) for v in np.unique(frame) if v]
+        for value in values:
+            inside = frame > 0 if kind == "BINARY" else frame == value
+            if inside.any() and value in masks:
+                masks[value][_voxels(inside, placed, grid, path)] = True
+    return Segments({n: names[n] for n in masks}, masks)
+
+
+def _of(groups: Any, data: Any, keyword: str) -> Any:
+    """The first item of a functional group: of this frame, or of all."""
+    if keyword not in groups and "SharedFunctionalGroupsSequence" in data:
+        groups = data.SharedFunctionalGroupsSequence[0]
+    if keyword == "SegmentIdentificationSequence" and keyword not in groups:
+        empty: Any = pydicom.Dataset()
+        empty.ReferencedSegmentNumber = 0  # a label map's frames name no segment
+        return empty
+    return groups[keyword][0]
+
+
+def _frame_affine(data: Any, groups: Any) -> Array:
+    """(column, row, 0, 1) of a frame → RAS mm."""
+    position = np.array(_of(groups, data, "PlanePositionSequence").ImagePositionPatient, dtype=float)
+    orientation = np.array(_of(groups, data, "PlaneOrientationSequence").ImageOrientationPatient, dtype=float)
+    between_rows, between_columns = (float(v) for v in _of(groups, data, "PixelMeasuresSequence").PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0] = orientation[:3] * between_columns
+    affine[:3, 1] = orientation[3:] * between_rows
+    affine[:3, 2] = np.cross(orientation[:3], orientation[3:])
+    affine[:3, 3] = position
+    return _LPS_TO_RAS @ affine
+
+
+def _voxels(inside: Array, placed: Array, grid: Grid, path: Path) -> tuple[Array, ...]:
+    """The image's voxels under a frame's pixels."""
+    rows, columns = np.nonzero(inside)
+    places = placed @ np.stack([columns, rows, np.zeros_like(rows), np.ones_like(rows)])
+    nearest = np.rint(places[:3])
+    off = np.abs(places[:3] - nearest) * np.array(grid.spacing)[:, None]
+    outside = (nearest < 0).any() or (nearest >= np.array(grid.shape)[:, None]).any()
+    if outside or off.max() > 0.1 * min(grid.spacing):
+        what = "beyond its edge" if outside else f"{off.max():.3g} mm beside its voxels"
+        raise GeometryError(f"{path}: a frame of the segmentation lies off the image's grid, {what}")
+    return tuple(nearest.astype(int))

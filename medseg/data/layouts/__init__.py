@@ -1,0 +1,77 @@
+"""How datasets are laid out on disk. Adding a layout is one file and its place in ``LAYOUTS``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.data.cases import Case
+from medseg.data.layouts.bids import BidsLayout
+from medseg.data.layouts.brats import BratsLayout
+from medseg.data.layouts.coco import CocoLayout
+from medseg.data.layouts.folders import FoldersLayout, LooseLayout, channel_groups
+from medseg.data.layouts.found import NO_CHOICE, Choice, Found, Layout, Problem
+from medseg.data.layouts.manifest import ManifestLayout
+from medseg.data.layouts.msd import MsdLayout
+from medseg.data.layouts.nnunet import NnunetLayout
+from medseg.data.layouts.street import Ade20kLayout, CityscapesLayout, VocLayout
+from medseg.errors import DataError
+
+LAYOUTS: tuple[Layout, ...] = (
+    ManifestLayout(),
+    NnunetLayout(),
+    MsdLayout(),
+    VocLayout(),
+    CityscapesLayout(),
+    Ade20kLayout(),
+    CocoLayout(),
+    BidsLayout(),
+    BratsLayout(),
+    FoldersLayout(),
+    LooseLayout(),
+)
+"""In the order they are tried: the most telling first."""
+
+
+def layout_of(root: Path) -> Layout | None:
+    """The first layout that a folder or manifest has."""
+    return next((layout for layout in LAYOUTS if layout.holds(Path(root))), None)
+
+
+def find_dataset(root: Path, choice: Choice = NO_CHOICE) -> Found:
+    """The cases of a folder (or of a manifest), by the first layout that it has.
+
+    Raises: DataError if it has none.
+    """
+    root = Path(root)
+    layout = layout_of(root)
+    if layout is not None:
+        return layout.find(root, choice)
+    found = sorted(p.name for p in root.iterdir())[:12] if root.is_dir() else "no such folder"
+    known = ", ".join(layout.name for layout in LAYOUTS)
+    raise DataError(
+        f"{root}: expected the folders images/ and labels/ in it, found: {found}. Other layouts read: {known}"
+    )
+
+
+def find_cases(root: Path, *, label_suffix: str | None = None) -> list[Case]:
+    """The cases of a folder, sorted by id; each has exactly one label map (or stands in a ``test`` part).
+
+    Raises: DataError if the folder has no layout, or a file has no partner or more than one.
+    """
+    return find_dataset(root, Choice(label_suffix)).checked().cases
+
+
+__all__ = [
+    "LAYOUTS",
+    "NO_CHOICE",
+    "Choice",
+    "FoldersLayout",
+    "Found",
+    "Layout",
+    "LooseLayout",
+    "Problem",
+    "channel_groups",
+    "find_cases",
+    "find_dataset",
+    "layout_of",
+]

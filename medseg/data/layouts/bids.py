@@ -1,0 +1,103 @@
+"""BIDS: images in ``sub-*/``, label maps in ``derivatives/``."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from medseg.data.cases import Case
+from medseg.data.labels import Labels
+from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities
+from medseg.data.readers import is_image_file, stem_of
+from medseg.errors import DataError
+
+_MAPS = ("dseg", "mask", "probseg")
+_SAME = ("sub", "ses", "run", "acq")
+"""Entities by which a label map belongs to an image, where both carry them."""
+
+
+class BidsLayout:
+    """``sub-<label>/[ses-<label>/]<datatype>/sub-…_<suffix>.nii.gz`` with ``dataset_description.json``.
+
+    A case is a session's images (``data.modalities`` chooses the suffixes that are its channels) with its
+    ``dseg`` or ``mask`` of a derivative. A patient is a subject.
+    """
+
+    name = "BIDS"
+
+    def holds(self, root: Path) -> bool:
+        return root.is_dir() and (root / "derivatives").is_dir() and any(root.glob("sub-*"))
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        groups: dict[str, dict[str, Path]] = {}
+        for path in sorted(p for s in root.glob("sub-*") for p in s.rglob("*") if is_image_file(p)):
+            entities, suffix = _entities(path)
+            groups.setdefault(_case_id(entities), {})[suffix] = path
+        images = choose_modalities(groups, choice)
+        maps = _label_maps(root / "derivatives", choice.label_suffix)
+        cases: list[Case] = []
+        problems: list[Problem] = []
+        for name, files in images.items():
+            found = [p for p in maps if _belongs(p, name, files[0])]
+            cases.append(
+                Case(
+                    name,
+                    files[0],
+                    found[0] if len(found) == 1 else None,
+                    None,
+                    files[1:],
+                    patient=_subject(name),
+                )
+            )
+            if len(found) != 1:
+                names = ", ".join(str(p.relative_to(root)) for p in found) or "none"
+                message = f"{files[0].name} has {len(found)} label maps in derivatives/: {names}"
+                way_out = "choose one with data.label_suffix, the end of its name (such as _label-lesion_dseg)"
+                problems.append(Problem(name, message, way_out))
+        return Found(self.name, cases, problems, _labels(root / "derivatives"))
+
+
+def _entities(path: Path) -> tuple[dict[str, str], str]:
+    """``sub-01_ses-2_T1w`` → ({sub: 01, ses: 2}, T1w)."""
+    *pairs, suffix = stem_of(path).split("_")
+    return dict(pair.split("-", 1) for pair in pairs if "-" in pair), suffix
+
+
+def _case_id(entities: dict[str, str]) -> str:
+    return "_".join(f"{key}-{entities[key]}" for key in _SAME if key in entities)
+
+
+def _subject(name: str) -> str:
+    return name.split("_")[0]
+
+
+def _label_maps(derivatives: Path, suffix: str | None) -> list[Path]:
+    found = [p for p in derivatives.rglob("*") if p.is_file() and is_image_file(p)]
+    if suffix is not None:
+        return sorted(p for p in found if stem_of(p).endswith(suffix))
+    return sorted(p for p in found if _entities(p)[1] in _MAPS[:2])
+
+
+def _belongs(label: Path, case: str, image: Path) -> bool:
+    """Every entity that tells examinations apart is the image's, or is not in the label's name."""
+    own = _entities(image)[0]
+    theirs = _entities(label)[0]
+    return all(theirs.get(key, own.get(key)) == own.get(key) for key in _SAME) and theirs.get("sub") == own.get(
+        "sub"
+    )
+
+
+def _labels(derivatives: Path) -> Labels | None:
+    """Names from a ``dseg.tsv`` with the columns index and name."""
+    tables = sorted(derivatives.rglob("*dseg.tsv"))
+    if not tables:
+        return None
+    with tables[0].open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    try:
+        names = {row["name"]: (int(row["index"]),) for row in rows}
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{tables[0]}: expected the columns index and name ({error})") from error
+    if (0,) not in names.values():
+        names = {"background": (0,), **names}
+    return Labels(names=names) if len(names) > 1 else None

@@ -1,0 +1,71 @@
+"""BraTS: a folder for each examination, with its four contrasts and its segmentation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from medseg.data.cases import Case
+from medseg.data.labels import Labels
+from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities, refuse_doubles
+
+_FILE = re.compile(r"(.+?)[_-](t1ce|t1c|t1n|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?", re.IGNORECASE)
+_OLD, _NEW = ("t1", "t1ce", "t2", "flair"), ("t1n", "t1c", "t2w", "t2f")
+_PATIENT = re.compile(r"(.*-\d{5})-\d{3}")
+
+
+class BratsLayout:
+    """``<case>/<case>_t1.nii.gz`` … ``_seg.nii.gz`` (2017–2021: enhancing tumour 4), or with ``-t1n`` …
+    ``-seg`` (from 2023 on: 3), at any depth below the root.
+    """
+
+    name = "BraTS"
+
+    def holds(self, root: Path) -> bool:
+        if not root.is_dir():
+            return False
+        folders = sorted(p for p in root.iterdir() if p.is_dir())[:3]
+        folders += [p for f in folders for p in sorted(f.iterdir())[:3] if p.is_dir()]
+        return any(
+            _contrasts(folder).keys() & {*_OLD, *_NEW} and "seg" in _contrasts(folder) for folder in folders
+        )
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        groups = {
+            folder.name: files
+            for folder in sorted(p for p in root.rglob("*") if p.is_dir())
+            if (files := _contrasts(folder))
+        }
+        segmentations = {name: files.pop("seg") for name, files in groups.items() if "seg" in files}
+        images = choose_modalities(groups, choice, usual=(*_OLD, *_NEW))
+        cases = [
+            Case(name, files[0], segmentations.get(name), None, files[1:], patient=_patient(name))
+            for name, files in images.items()
+        ]
+        refuse_doubles(cases)
+        problems = [
+            Problem(case.id, f"{case.image.parent} holds no segmentation", "fetch it, or take the folder away")
+            for case in cases
+            if case.label is None
+        ]
+        new = any(kind in _NEW for files in groups.values() for kind in files)
+        labels = Labels(
+            names={
+                "background": (0,),
+                "necrotic_core": (1,),
+                "oedema": (2,),
+                "enhancing_tumour": (3 if new else 4,),
+            }
+        )
+        return Found(self.name, cases, problems, labels)
+
+
+def _contrasts(folder: Path) -> dict[str, Path]:
+    found = {p: _FILE.fullmatch(p.name) for p in sorted(folder.iterdir()) if p.is_file()}
+    return {m[2].lower(): p for p, m in found.items() if m is not None}
+
+
+def _patient(name: str) -> str:
+    """``BraTS-GLI-00005-100`` is the second examination of ``BraTS-GLI-00005``."""
+    found = _PATIENT.fullmatch(name)
+    return found[1] if found else name

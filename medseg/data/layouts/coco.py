@@ -1,0 +1,81 @@
+"""COCO: instances in JSON, painted into label maps of their categories."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from medseg.data.annotations import coco_index
+from medseg.data.cases import Case, Part
+from medseg.data.labels import Labels
+from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
+from medseg.errors import DataError
+
+_PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
+
+
+class CocoLayout:
+    """``annotations/*.json`` beside folders of images, or ``<part>/_annotations.coco.json`` in each part.
+
+    Where there are several files of one part, those named ``instances_…`` count. A label map is painted from
+    polygons and run lengths, the largest instance first, with the categories' ids.
+    """
+
+    name = "COCO instances"
+
+    def holds(self, root: Path) -> bool:
+        return bool(_files(root))
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        cases: list[Case] = []
+        problems: list[Problem] = []
+        names: dict[int, str] = {}
+        for file in _files(root):
+            index = coco_index(file)
+            names |= _agreeing(index.categories, names, file)
+            part = next(
+                (p for word, p in _PARTS.items() if word in f"{file.parent.name}/{file.stem}".lower()), None
+            )
+            part = _part(file)
+            for number, entry in index.images.items():
+                image = _image(root, file, entry)
+                if image is None:
+                    message = f"{file} lists {entry}, which is not there"
+                    problems.append(Problem(entry, message, "put the pictures beside the annotations"))
+                else:
+                    cases.append(Case(image.stem, image, Path(f"{file}#{number}"), part))
+        refuse_doubles(cases)
+        if len({case.part for case in cases}) == 1:
+            cases = [Case(c.id, c.image, c.label) for c in cases]
+        table = {"background": (0,)} | {name: (value,) for value, name in sorted(names.items())}
+        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, Labels(names=table))
+
+
+def _files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    single = sorted(root.glob("_annotations.coco.json")) + sorted(root.glob("*/_annotations.coco.json"))
+    found = sorted((root / "annotations").glob("*.json")) or sorted(root.glob("annotations*.json"))
+    instances = [p for p in found if p.name.startswith("instances")]
+    return single or instances or found
+
+
+def _part(file: Path) -> Part | None:
+    named = f"{file.parent.name}/{file.stem}".lower()
+    return next((part for word, part in _PARTS.items() if word in named), None)
+
+
+def _agreeing(categories: dict[int, str], known: dict[int, str], file: Path) -> dict[int, str]:
+    for value, name in categories.items():
+        if known.get(value, name) != name:
+            raise DataError(f"{file}: category {value} is {name!r} here and {known[value]!r} in another file")
+    doubles = [name for name, n in Counter(categories.values()).items() if n > 1]
+    return {v: f"{n}_{v}" if n in doubles or n == "background" else n for v, n in categories.items()}
+
+
+def _image(root: Path, file: Path, entry: Any) -> Path | None:
+    """Where a picture is: beside its annotations, or in a folder of the root, as published sets have it."""
+    folders = [file.parent, root, root / "images", *sorted(p for p in root.iterdir() if p.is_dir())]
+    folders += sorted(p for p in (root / "images").glob("*") if p.is_dir())
+    return next((folder / entry for folder in folders if (folder / entry).is_file()), None)

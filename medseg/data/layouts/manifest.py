@@ -1,0 +1,124 @@
+"""A table of cases of one's own: CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from medseg.data.cases import PARTS, Case
+from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
+from medseg.data.readers import split_mark, stem_of
+from medseg.errors import DataError
+
+_NAMES = ("manifest.csv", "manifest.json", "cases.csv")
+
+
+class ManifestLayout:
+    """One row (JSON: object) a case; paths are relative to the table.
+
+    Columns: ``image``, or ``image:<kind>`` for each channel (``data.modalities`` chooses and orders them);
+    ``label``, or ``label:<name>`` for labels with a file each; ``id`` (default: the image's name);
+    ``patient``; ``split`` (train, val, test); ``labelled``, the names annotated in a case, apart from
+    semicolons, where not all are. Any other column is kept as metadata.
+    """
+
+    name = "manifest"
+
+    def holds(self, root: Path) -> bool:
+        return _table(root) is not None
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        table = _table(root)
+        assert table is not None
+        cases: list[Case] = []
+        problems: list[Problem] = []
+        for number, row in enumerate(_rows(table), start=1):
+            case = _case(row, table, f"{table}, case {number}", choice)
+            missing = [str(p) for p in (*case.images, *case.label_files) if not _there(p)]
+            if missing:
+                message = f"{table} names files that are not there: {', '.join(missing)}"
+                problems.append(Problem(case.id, message, "correct the path, which is relative to the table"))
+            else:
+                cases.append(case)
+        refuse_doubles(cases)
+        return Found(self.name, sorted(cases, key=lambda c: c.id), problems)
+
+
+def _table(root: Path) -> Path | None:
+    if root.is_file():
+        return root if root.suffix.lower() in (".csv", ".json") else None
+    return next((root / name for name in _NAMES if (root / name).is_file()), None)
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    try:
+        if table.suffix.lower() == ".json":
+            content: Any = json.loads(table.read_text(encoding="utf-8"))
+            entries = content.get("cases") if isinstance(content, dict) else content
+            if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+                raise DataError(f"{table}: expected a list of objects, one a case")
+            return [_flat(cast(dict[str, Any], entry)) for entry in entries]
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(stream)]
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as a table of cases ({error})") from error
+    if not rows:
+        raise DataError(f"{table}: holds no cases")
+    return rows
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, str]:
+    """A JSON case as a CSV row: ``image: {t1: a}`` → ``image:t1``, lists joined by semicolons."""
+    row: dict[str, str] = {}
+    for key, value in entry.items():
+        if isinstance(value, dict):
+            row |= {f"{key}:{k}": str(v) for k, v in cast(dict[str, Any], value).items()}
+        elif isinstance(value, list) and key == "image":
+            row |= {f"image:{i}": str(v) for i, v in enumerate(cast(list[Any], value))}
+        elif isinstance(value, list):
+            row[key] = ";".join(map(str, cast(list[Any], value)))
+        elif value is not None:
+            row[key] = str(value)
+    return row
+
+
+def _case(row: dict[str, str], table: Path, where: str, choice: Choice) -> Case:
+    base = table.parent
+    images = {k.partition(":")[2]: v for k, v in row.items() if (k == "image" or k.startswith("image:")) and v}
+    kinds = choice.modalities or tuple(images)
+    if not images or any(kind not in images for kind in kinds):
+        raise DataError(
+            f"{where}: expected a column image, or {[f'image:{k}' for k in kinds]}; got {sorted(row)}"
+        )
+    files = [base / images[kind] for kind in kinds]
+    masks = {k.partition(":")[2]: base / v for k, v in row.items() if k.startswith("label:") and v}
+    label = row.get("label") or None
+    part = row.get("split") or None
+    part = {"training": "train", "validation": "val", "testing": "test"}.get(part or "", part)
+    if part is not None and part not in PARTS:
+        raise DataError(f"{where}: split is {part!r}, expected train, val or test")
+    if label and masks:
+        raise DataError(
+            f"{where}: has both a column label and columns {[f'label:{m}' for m in masks]}; keep one kind"
+        )
+    known = {"id", "image", "label", "patient", "split", "labelled"}
+    rest = {k: v for k, v in row.items() if k not in known and ":" not in k}
+    named = row.get("labelled")
+    return Case(
+        row.get("id") or stem_of(files[0]),
+        files[0],
+        base / label if label else None,
+        part,
+        tuple(files[1:]),
+        masks,
+        patient=row.get("patient") or None,
+        labelled=tuple(n.strip() for n in named.split(";") if n.strip()) if named else None,
+        metadata=rest,
+    )
+
+
+def _there(path: Path) -> bool:
+    return split_mark(path)[0].exists()

@@ -1,0 +1,55 @@
+"""The Medical Segmentation Decathlon's folders: a ``dataset.json`` that lists its cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from medseg.data.cases import Case, Part
+from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
+from medseg.data.layouts.nnunet import labels_of, read_json
+from medseg.data.readers import stem_of
+from medseg.errors import DataError
+
+
+class MsdLayout:
+    """``dataset.json`` with ``training`` (image and label), ``test`` (images) and ``labels`` (value → name)."""
+
+    name = "Medical Segmentation Decathlon"
+
+    def holds(self, root: Path) -> bool:
+        path = root / "dataset.json"
+        return path.is_file() and isinstance(read_json(path).get("training"), list)
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        where = root / "dataset.json"
+        content = read_json(where)
+        cases: list[Case] = []
+        problems: list[Problem] = []
+        training, test = content["training"], content.get("test") or []
+        for number, entry in enumerate([*training, *test]):
+            part: Part | None = "test" if number >= len(training) else None
+            image, label = _files(entry, root, where)
+            missing = [p for p in (image, label) if p is not None and not p.exists()]
+            if missing and part == "test" and label is None:
+                continue  # the test images are often left out of a download
+            if missing:
+                names = ", ".join(map(str, missing))
+                problems.append(Problem(stem_of(image), f"{where} lists files that are not there: {names}",
+                                        "fetch them again, or take them out of the list"))  # fmt: skip
+            else:
+                cases.append(Case(stem_of(image), image, label, part))
+        refuse_doubles(cases)
+        declared = content.get("labels") or {}
+        named = {str(name): int(value) for value, name in declared.items()} if declared else {}
+        labels = labels_of(named, where) if len(named) > 1 else None
+        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+
+
+def _files(entry: Any, root: Path, where: Path) -> tuple[Path, Path | None]:
+    if isinstance(entry, str):
+        return root / entry, None
+    if isinstance(entry, dict) and isinstance(entry.get("image"), str):
+        label = entry.get("label")
+        return root / entry["image"], root / label if isinstance(label, str) else None
+    raise DataError(f"{where}: expected entries with image and label, got {entry!r}")

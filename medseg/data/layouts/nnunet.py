@@ -1,0 +1,84 @@
+"""nnU-Net's raw data: ``imagesTr``, ``labelsTr``, channels as ``_0000``, ``dataset.json``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from medseg.data.cases import Case, list_images
+from medseg.data.labels import Labels
+from medseg.data.layouts.folders import group_channels, pair
+from medseg.data.layouts.found import Choice, Found, Problem
+from medseg.data.readers import stem_of
+from medseg.errors import DataError
+
+
+class NnunetLayout:
+    """``imagesTr`` and ``labelsTr``; ``imagesTs`` is the test part, labelled if there is ``labelsTs``."""
+
+    name = "nnU-Net raw"
+
+    def holds(self, root: Path) -> bool:
+        images = list_images(root / "imagesTr")
+        return bool(images) and all(re.search(r"_\d{4}$", stem_of(p)) for p in images)
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        cases: list[Case] = []
+        problems: list[Problem] = []
+        test = list_images(root / "imagesTs")
+        for ending in ("Tr", "Ts") if test else ("Tr",):
+            part = "test" if ending == "Ts" else None
+            groups = group_channels(list_images(root / f"images{ending}"))
+            if part and not (root / "labelsTs").is_dir():
+                cases += [Case(name, files[0], None, part, files[1:]) for name, files in groups.items()]
+                continue
+            found, faults = pair(groups, list_images(root / f"labels{ending}"), choice.label_suffix, part)
+            cases += found
+            problems += faults
+        declared = (
+            read_json(root / "dataset.json").get("labels", {}) if (root / "dataset.json").is_file() else {}
+        )
+        labels = labels_of(declared, root / "dataset.json") if declared else None
+        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises: DataError if the file holds none."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object, got a {type(content).__name__}")
+    return content
+
+
+def labels_of(declared: Mapping[str, Any], where: Path) -> Labels:
+    """Labels from nnU-Net's table: name → value, ``ignore``, or name → values of a region.
+
+    Raises: DataError if the table is none.
+    """
+    try:
+        table = {
+            str(k): tuple(int(v) for v in (x if isinstance(x, list) else [x])) for k, x in declared.items()
+        }
+        ignore = table.pop("ignore", None)
+        background = next((k for k, v in table.items() if v == (0,)), "background")
+        values = sorted({v for group in table.values() for v in group} - {0})
+        merged = any(len(v) > 1 for v in table.values())
+        single = {v[0]: name for name, v in table.items() if len(v) == 1}
+        names = {background: (0,)} | {single.get(v, f"label_{v}"): (v,) for v in values}
+        regions: dict[str, tuple[str, ...]] = {}
+        if merged:
+            by_value = {v[0]: name for name, v in names.items()}
+            regions = {
+                name: tuple(by_value[v] for v in group) for name, group in table.items() if group != (0,)
+            }
+        return Labels(names=names, ignore_value=ignore[0] if ignore else None, regions=regions)
+    except (ValidationError, ValueError, TypeError) as error:
+        raise DataError(f"{where}: its table of labels cannot be used: {error}") from error

@@ -1,0 +1,161 @@
+"""Repaired copies of a dataset; the original is never touched."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import affine_transform
+
+from medseg.data.cases import Case
+from medseg.data.check import Report
+from medseg.data.images import read_image
+from medseg.data.nifti import save_nifti
+from medseg.data.readers import read_scan, reader_for, stem_of
+from medseg.data.scans import Scan, as_label_map, check_finite, onto_grid
+from medseg.data.targets import TargetRules, read_target
+from medseg.errors import ConfigError, DataError, GeometryError
+from medseg.files import write_atomic, write_folder_atomic, write_json
+from medseg.geometry import Array, Grid
+
+
+@dataclass
+class Repairs:
+    """What was done: case → actions, and the cases left out, with the reason."""
+
+    done: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def repair(report: Report, output: Path, *, mapping: Mapping[int, int] = {}) -> Repairs:
+    """Write every usable case into ``output`` as ``images/`` and ``labels/``, repaired where it was faulty.
+
+    Label maps on another grid are resampled onto their image (nearest neighbour; outside of them is 0);
+    values are mapped by ``mapping``; floats become integers; voxels that are not finite take the scan's
+    lowest value. Of byte-identical images one is kept. Cases that lack a file, or whose file cannot be read,
+    are left out and named. ``repairs.json`` lists it all.
+    Raises: ConfigError if ``output`` is there and not empty.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"{output}: is there and not empty; --fix writes into a new folder")
+    repairs = Repairs()
+    copies = _copies(report)
+    with write_folder_atomic(output) as temporary:
+        for case in report.labelling.cases:
+            if case.id in copies:
+                repairs.left_out[case.id] = f"the same image, byte for byte, as {copies[case.id]}"
+                continue
+            try:
+                actions = _repair_case(case, temporary, report.labelling.rules, mapping)
+            except (DataError, OSError) as error:
+                repairs.left_out[case.id] = str(error)
+            else:
+                repairs.done[case.id] = actions
+        write_json(temporary / "repairs.json", {"repaired": repairs.done, "left_out": repairs.left_out})
+    return repairs
+
+
+def onto(label: Scan, grid: Grid) -> tuple[Array, int]:
+    """A label map's values (*S) on another grid, by nearest neighbour, and how many voxels lie off its own."""
+    back = np.linalg.inv(label.grid.affine) @ grid.affine
+    n = len(grid.shape)
+    arrays = (as_label_map(label), np.ones(label.grid.shape, np.uint8))
+    offset: Any = back[:n, n]
+    moved, inside = (
+        affine_transform(
+            array, back[:n, :n], offset, output_shape=grid.shape, order=0, mode="grid-constant", cval=0
+        )
+        for array in arrays
+    )
+    return moved, int((inside == 0).sum())
+
+
+def _copies(report: Report) -> dict[str, str]:
+    """Cases whose image is another's, byte for byte: case → the one kept."""
+    first: dict[str, str] = {}
+    copies: dict[str, str] = {}
+    for fact in report.facts:
+        kept = first.setdefault(fact.image_sha256, fact.id)
+        if kept != fact.id:
+            copies[fact.id] = kept
+    return copies
+
+
+def _repair_case(case: Case, output: Path, rules: TargetRules, mapping: Mapping[int, int]) -> list[str]:
+    if not case.label_files:
+        raise DataError("it has no label map")
+    scan = read_image(case)
+    actions: list[str] = []
+    part = case.part or ""
+    try:
+        check_finite(scan)
+        for number, path in enumerate(case.images):
+            _copy(path, output / "images" / part, case.id, number if case.other_channels else None)
+    except DataError:
+        actions.append(_write_finite(scan, output / "images" / part / f"{case.id}.nii.gz"))
+    values, done = _target(case, scan, rules)
+    actions += done
+    changed = [v for v in mapping if (values == v).any()]
+    if changed:
+        actions.append("label values mapped: " + ", ".join(f"{v} to {mapping[v]}" for v in changed))
+        values = np.select([values == v for v in changed], [mapping[v] for v in changed], values)
+    target = output / "labels" / part / f"{case.id}{reader_for(case.image).output_suffix}"
+    smallest = np.result_type(np.min_scalar_type(int(values.min())), np.min_scalar_type(int(values.max())))
+    with write_atomic(target) as temporary:
+        reader_for(case.image).write_label_map(temporary, values.astype(smallest), scan, None)
+    return actions
+
+
+def _target(case: Case, scan: Scan, rules: TargetRules) -> tuple[Array, list[str]]:
+    """The values of a case's label map on its image's grid, and what had to be done for it."""
+    try:
+        target = read_target(case, scan, rules)
+        assert target is not None
+        stored = (
+            [f"label map stored as {target.stored} written as integers"] if target.stored[:5] == "float" else []
+        )
+        return target.values, stored
+    except GeometryError:
+        if case.label is None or scan.kind == "picture":
+            raise
+        label = read_scan(case.label)
+        try:
+            onto_grid(label, scan.grid)
+        except GeometryError as error:
+            values, outside = onto(label, scan.grid)
+            beyond = f"; {outside} voxels of the image lay outside of it and are 0" if outside else ""
+            return values, [f"label map resampled onto its image ({error}){beyond}"]
+        raise
+
+
+def _copy(path: Path, folder: Path, case_id: str, channel: int | None) -> None:
+    """Copy one image, named by its case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ending = path.name[len(stem_of(path)) :] if not path.is_dir() else ""
+    target = folder / (case_id + ("" if channel is None else f"_{channel:04d}") + ending)
+    if path.is_dir():
+        shutil.copytree(path, target)
+        return
+    shutil.copyfile(path, target)
+    if path.suffix.lower() in (".mhd", ".nhdr"):  # the header names its data by a file beside it
+        sitk.WriteImage(sitk.ReadImage(str(path)), str(target.with_suffix(".mha")))
+        target.unlink()
+
+
+def _write_finite(scan: Scan, path: Path) -> str:
+    """Write a scan with its voxels that are not finite replaced."""
+    if scan.kind != "volume":
+        raise DataError(f"{scan.path}: pixels are not finite")
+    bad = ~np.isfinite(scan.array)
+    lowest = float(scan.array[~bad].min()) if (~bad).any() else 0.0
+    mended = replace(scan, array=np.where(bad, lowest, scan.array))
+    voxels = mended.array[0] if len(mended.array) == 1 else np.moveaxis(mended.array, 0, -1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_nifti(path, voxels, mended)
+    return f"{int(bad.sum())} voxels that were not finite set to {lowest:g}"

@@ -1,0 +1,117 @@
+"""Volumes made of pictures: multi-page TIFF, and folders of one picture a slice."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from medseg.data.pictures import PictureReader, TiffReader
+from medseg.data.scans import Kind, Scan
+from medseg.errors import DataError
+from medseg.geometry import Array, Grid
+
+_TO_MM = {"um": 1e-3, "µm": 1e-3, "micron": 1e-3, "\\u00b5m": 1e-3, "nm": 1e-6, "mm": 1.0, "cm": 10.0}
+
+
+class AnyTiffReader(TiffReader):
+    """TIFF: a single page is a picture, several grey pages are a volume (X, Y, Z), the pages along Z.
+
+    ImageJ's slice distance and resolution are read, in mm; without them the spacing is 1.
+    """
+
+    def read(self, path: Path) -> Scan:
+        """Read (C, H, W) or (C, X, Y, Z)."""
+        with tifffile.TiffFile(path) as tiff:
+            if len(tiff.pages) == 1:
+                return super().read(path)
+            series: Any = tiff.series[0]
+            pages = np.asarray(series.asarray())
+            axes, spacing = str(series.axes), _imagej_spacing(tiff)
+        order = {letter: i for i, letter in enumerate(axes)}
+        depth = [letter for letter in axes if letter in "ZQIT" and pages.shape[order[letter]] > 1]
+        channel = [letter for letter in axes if letter in "CS"]
+        if len(depth) != 1 or len(channel) > 1 or pages.dtype.kind not in "buif":
+            raise DataError(
+                f"{path}: expected pages that are the slices of one volume, perhaps with channels; got axes "
+                f"{axes} of shape {pages.shape} ({pages.dtype})"
+            )
+        kept = [*channel, depth[0], "Y", "X"]
+        pages = np.squeeze(pages, axis=tuple(i for letter, i in order.items() if letter not in kept))
+        left = [letter for letter in axes if letter in kept]
+        voxels = pages.transpose([left.index(letter) for letter in [*channel, "X", "Y", depth[0]]])
+        return _volume(voxels if channel else voxels[None], spacing, path)
+
+    def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
+        """Write a picture as PNG, a volume as multi-page TIFF."""
+        if like.kind == "picture":
+            super().write_label_map(path, label_map, like, colours)
+        else:
+            write_stack(path, label_map)
+
+
+class StackReader:
+    """A folder of pictures of one size, the slices of a volume in the natural order of their names."""
+
+    suffixes: tuple[str, ...] = ()
+    kind: Kind = "volume"
+    output_suffix = ".tif"
+
+    def read(self, path: Path) -> Scan:
+        """Read (C, X, Y, Z), spacing 1. Raises: DataError if the pictures differ in size or channels."""
+        files = sorted(
+            (
+                p
+                for p in path.iterdir()
+                if p.name.lower().endswith((*PictureReader.suffixes, *TiffReader.suffixes))
+            ),
+            key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)],
+        )
+        readers = (
+            TiffReader() if p.name.lower().endswith(TiffReader.suffixes) else PictureReader() for p in files
+        )
+        scans = [reader.read(file) for reader, file in zip(readers, files, strict=True)]
+        if not scans:
+            raise DataError(f"{path}: holds no pictures and no DICOM files")
+        for scan in scans:
+            if scan.array.shape != scans[0].array.shape:
+                raise DataError(
+                    f"{path}: slices of different sizes: {scans[0].path.name} is {scans[0].array.shape}, "
+                    f"{scan.path.name} {scan.array.shape}"
+                )
+        stacked = np.stack([scan.array for scan in scans], axis=-1)  # (C, H, W, Z)
+        if len(stacked) == 4:
+            stacked = stacked[:3]  # alpha is no channel
+        return _volume(stacked.transpose(0, 2, 1, 3), (1.0, 1.0, 1.0), path)
+
+    def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
+        """Write a multi-page TIFF."""
+        write_stack(path, label_map)
+
+
+def write_stack(path: Path, label_map: Array) -> None:
+    """Write (X, Y, Z) labels as the pages of a compressed TIFF."""
+    if label_map.dtype.kind not in "bu":
+        label_map = label_map.astype(np.min_scalar_type(int(label_map.max())))
+    tifffile.imwrite(path, label_map.transpose(2, 1, 0), compression="zlib", photometric="minisblack")
+
+
+def _volume(voxels: Array, spacing: tuple[float, float, float], path: Path) -> Scan:
+    if voxels.dtype == bool:
+        voxels = voxels.astype(np.uint8)
+    return Scan(np.ascontiguousarray(voxels), Grid(voxels.shape[1:], np.diag([*spacing, 1.0])), "volume", path)
+
+
+def _imagej_spacing(tiff: tifffile.TiffFile) -> tuple[float, float, float]:
+    """X, Y, Z in mm from ImageJ's metadata, or 1."""
+    metadata: dict[str, Any] = tiff.imagej_metadata or {}
+    unit = _TO_MM.get(str(metadata.get("unit", "")).strip())
+    if unit is None or "spacing" not in metadata:
+        return (1.0, 1.0, 1.0)
+    tags: Any = tiff.pages[0].tags  # pyright: ignore[reportAttributeAccessIssue]
+    values = [tags[name].value if name in tags else (1, 1) for name in ("XResolution", "YResolution")]
+    plane = [b / a if a else 1.0 for a, b in values]
+    return (plane[0] * unit, plane[1] * unit, float(metadata["spacing"]) * unit)

@@ -1,0 +1,57 @@
+"""The page of a dataset: its numbers, and pictures of some of its cases, in one file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from medseg.data.cases import Case
+from medseg.data.check import Report
+from medseg.data.images import read_image
+from medseg.data.pictures import as_channels, picture_channels
+from medseg.data.summary import summary_labels
+from medseg.data.targets import read_target
+from medseg.files import write_text
+from medseg.geometry import Grid, to_ras
+from medseg.report.pictures import panel
+
+
+def write_dataset_page(path: Path, report: Report, summary: dict[str, Any], *, most: int = 12) -> None:
+    """Write the page: tables of ``summary``, findings, and ``most`` cases spread evenly over the dataset."""
+    readable = {fact.id for fact in report.facts}
+    cases = [case for case in report.labelling.cases if case.id in readable]
+    chosen = [cases[i] for i in np.unique(np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int))]
+    pictures = [{"case": case.id, "source": _picture(case, report)} for case in chosen]
+    environment = Environment(
+        loader=PackageLoader("medseg.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    template = environment.get_template("dataset.html")
+    write_text(path, template.render(summary=summary, findings=report.findings, pictures=pictures))
+
+
+def _picture(case: Case, report: Report) -> str:
+    """A panel of image and label map, as a data URI."""
+    scan = read_image(case)
+    labels = summary_labels(report)
+    target = read_target(case, scan, report.labelling.rules)
+    classes = None
+    if target is not None and labels is not None:
+        classes = labels.encode(target.values, case.id).astype(np.int64) - 1
+    if scan.kind == "volume":
+        image, affine = to_ras(scan.array[:1], scan.grid.affine)
+        spacing = Grid(image.shape[1:], affine).spacing
+        shown = image[0]
+        classes = None if classes is None else to_ras(classes[None], scan.grid.affine)[0][0]
+    else:
+        pixels = as_channels(scan, 3 if picture_channels(scan) == 3 else 1)
+        shown = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
+        spacing = scan.grid.spacing
+    names = tuple(labels.names) if labels is not None else ("background",)
+    stream = BytesIO()
+    panel(shown, classes, None, names=names, spacing=spacing).save(stream, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
