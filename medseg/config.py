@@ -104,6 +104,8 @@ class DataConfig(Spec):
         names = self.labels
         if names is None and self.instances == "foreground":
             names = {"background": (0,), "foreground": (1,)}
+        if names is None and self.colours is not None:
+            names = {name: (i,) for i, name in enumerate(n for n in self.colours if n != "ignore")}
         if names is None:
             return None
         return Labels(

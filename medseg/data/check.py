@@ -14,10 +14,11 @@ from typing import Literal
 import numpy as np
 
 from medseg.data.cases import Case, with_patient
-from medseg.data.facts import CaseFacts, measure
+from medseg.data.facts import CaseFacts, image_digest, measure, twins
 from medseg.data.labelling import Labelling, LabelStatement, plan_labelling
 from medseg.data.labels import Labels
 from medseg.data.layouts import NO_CHOICE, Choice, Found, find_dataset
+from medseg.data.readers import split_mark
 from medseg.errors import DataError, GeometryError
 
 Severity = Literal["problem", "note"]
@@ -44,12 +45,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings of a dataset, and the facts of the cases that can be read."""
+    """All findings of a dataset, the facts of the cases that can be read, and the groups of cases whose images
+    are the same, byte for byte.
+    """
 
     found: Found
     labelling: Labelling
     findings: list[Finding]
     facts: list[CaseFacts]
+    twins: list[list[str]]
 
     @property
     def problems(self) -> list[Finding]:
@@ -84,7 +88,8 @@ def check_dataset(
                 findings.append(result)
             else:
                 facts.append(result)
-    findings += _duplicates(facts, {case.id: case.part or "" for case in found.cases})
+    same = twins({case.id: image_digest(case) for case in found.cases if split_mark(case.image)[0].exists()})
+    findings += _duplicates(same, {case.id: case.part or "" for case in found.cases})
     findings += _leaks(found.cases)
     findings += _value_findings(facts, labelling.labels)
     findings += _types(facts)
@@ -93,7 +98,7 @@ def check_dataset(
     findings += _anisotropy(facts)
     order = {"problem": 0, "note": 1}
     findings.sort(key=lambda f: (order[f.severity], f.case, f.kind))
-    return Report(found, labelling, findings, facts)
+    return Report(found, labelling, findings, facts, same)
 
 
 def _measure(case: Case, labelling: Labelling) -> CaseFacts | Finding:
@@ -108,20 +113,16 @@ def _measure(case: Case, labelling: Labelling) -> CaseFacts | Finding:
         return Finding(case.id, "problem", "unreadable", str(error), "replace the file or take the case away")
 
 
-def _duplicates(facts: list[CaseFacts], parts: dict[str, str]) -> Iterable[Finding]:
+def _duplicates(same: list[list[str]], parts: dict[str, str]) -> Iterable[Finding]:
     """Byte-identical images; a leak if they stand in different parts."""
-    same: dict[str, list[str]] = defaultdict(list)
-    for fact in facts:
-        same[fact.image_sha256].append(fact.id)
-    for ids in same.values():
-        if len(ids) > 1:
-            leak = len({parts[i] for i in ids}) > 1
-            where = "in different parts of the split" if leak else "in the dataset"
-            yield Finding(
-                ids[0], "problem", "leak" if leak else "duplicate",
-                f"the same image, byte for byte, stands {len(ids)} times {where}: {', '.join(ids)}",
-                "keep one of them: a copy in training and test makes scores too good",
-            )  # fmt: skip
+    for ids in same:
+        leak = len({parts[i] for i in ids}) > 1
+        where = "in different parts of the split" if leak else "in the dataset"
+        yield Finding(
+            ids[0], "problem", "leak" if leak else "duplicate",
+            f"the same image, byte for byte, stands {len(ids)} times {where}: {', '.join(ids)}",
+            "keep one of them: a copy in training and test makes scores too good",
+        )  # fmt: skip
 
 
 def _leaks(cases: list[Case]) -> Iterable[Finding]:

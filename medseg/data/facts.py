@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -73,6 +73,7 @@ def gather_facts(cases: list[Case], store: Path, rules: TargetRules = AS_STORED)
     if problems:
         raise DataError(join_problems("cases that cannot be used", problems))
     _refuse_mixtures(facts)
+    _refuse_twins(facts)
     return facts
 
 
@@ -135,6 +136,22 @@ def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
     for case in facts:
         total.update(case.label_counts)
     return total
+
+
+def twins(digests: Mapping[str, str]) -> list[list[str]]:
+    """The groups of cases that share a digest (case → digest)."""
+    groups: dict[str, list[str]] = {}
+    for case, digest in digests.items():
+        groups.setdefault(digest, []).append(case)
+    return [ids for ids in groups.values() if len(ids) > 1]
+
+
+def _refuse_twins(facts: list[CaseFacts]) -> None:
+    same = twins({f.id: f.image_sha256 for f in facts})
+    if same:
+        way_out = "keep one of each: a copy in training and test makes scores too good"
+        lines = [", ".join(ids) for ids in same]
+        raise DataError(join_problems(f"cases whose images are the same, byte for byte; {way_out}", lines))
 
 
 def _facts_or_error(case: Case, store: Path, rules: TargetRules) -> CaseFacts | DataError:

@@ -77,13 +77,12 @@ def onto(label: Scan, grid: Grid) -> tuple[Array, int]:
 
 
 def _copies(report: Report) -> dict[str, str]:
-    """Cases whose image is another's, byte for byte: case → the one kept."""
-    first: dict[str, str] = {}
+    """Cases whose image is another's, byte for byte: case → the one kept, which is one without problems."""
+    faulty = {f.case for f in report.problems if f.kind not in ("duplicate", "leak")}
     copies: dict[str, str] = {}
-    for fact in report.facts:
-        kept = first.setdefault(fact.image_sha256, fact.id)
-        if kept != fact.id:
-            copies[fact.id] = kept
+    for ids in report.twins:
+        kept = next((i for i in ids if i not in faulty), ids[0])
+        copies |= {i: kept for i in ids if i != kept}
     return copies
 
 
@@ -91,25 +90,30 @@ def _repair_case(case: Case, output: Path, rules: TargetRules, mapping: Mapping[
     if not case.label_files:
         raise DataError("it has no label map")
     scan = read_image(case)
-    actions: list[str] = []
     part = case.part or ""
-    try:
-        check_finite(scan)
-        for number, path in enumerate(case.images):
-            _copy(path, output / "images" / part, case.id, number if case.other_channels else None)
-    except DataError:
-        actions.append(_write_finite(scan, output / "images" / part / f"{case.id}.nii.gz"))
-    values, done = _target(case, scan, rules)
-    actions += done
+    values, actions = _target(case, scan, rules)  # before anything is written
+    actions += _copy_image(case, scan, output / "images" / part)
     changed = [v for v in mapping if (values == v).any()]
     if changed:
         actions.append("label values mapped: " + ", ".join(f"{v} to {mapping[v]}" for v in changed))
-        values = np.select([values == v for v in changed], [mapping[v] for v in changed], values)
+        wide = values.astype(np.int64)
+        values = np.select([wide == v for v in changed], [np.int64(mapping[v]) for v in changed], wide)
     target = output / "labels" / part / f"{case.id}{reader_for(case.image).output_suffix}"
     smallest = np.result_type(np.min_scalar_type(int(values.min())), np.min_scalar_type(int(values.max())))
     with write_atomic(target) as temporary:
         reader_for(case.image).write_label_map(temporary, values.astype(smallest), scan, None)
     return actions
+
+
+def _copy_image(case: Case, scan: Scan, folder: Path) -> list[str]:
+    """Copy an image's files as they are, or write it with its voxels that are not finite replaced."""
+    try:
+        check_finite(scan)
+    except DataError:
+        return [_write_finite(scan, folder / f"{case.id}.nii.gz")]
+    for number, path in enumerate(case.images):
+        _copy(path, folder, case.id, number if case.other_channels else None)
+    return []
 
 
 def _target(case: Case, scan: Scan, rules: TargetRules) -> tuple[Array, list[str]]:

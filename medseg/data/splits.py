@@ -122,7 +122,8 @@ class FileSplit(Spec):
     """Parts from a file, kept beside the data or shared with others.
 
     Attributes:
-        file: JSON, case id → part or part → list of ids; or CSV with the columns ``id`` and ``split``.
+        file: JSON, case id → part or part → list of ids, or another run's ``cases.json``; or CSV with the
+            columns ``id`` and ``split``.
     """
 
     name: Literal["file"] = "file"
@@ -230,6 +231,8 @@ def _read_split(path: Path) -> Split:
                 table: dict[str, Any] = {row["id"]: row["split"] for row in csv.DictReader(stream)}
         else:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(content, list):  # cases.json
+                content = {entry["id"]: entry["part"] for entry in cast(list[dict[str, Any]], content)}
             lists = all(isinstance(v, list) for v in content.values())
             table = {i: part for part, ids in content.items() for i in ids} if lists else content
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

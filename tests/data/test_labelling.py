@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.data.cases import Case
+from medseg.data.labelling import LabelStatement, plan_labelling
+from medseg.data.labels import Labels, overlapping_labels
+from medseg.errors import ConfigError, DataError
+
+HERE = Path("x.png")
+
+
+def masked(**by_case):
+    return [Case(case, HERE, masks=dict.fromkeys(names.split(), HERE)) for case, names in by_case.items()]
+
+
+def test_masks_name_the_labels():
+    plan = plan_labelling(masked(a="spleen liver", b="liver spleen"), LabelStatement())
+    assert plan.labels.names == {"background": (0,), "liver": (1,), "spleen": (2,)}
+    assert plan.rules.values == {"liver": 1, "spleen": 2}
+
+
+def test_a_missing_mask_is_refused_empty_or_unknown():
+    cases = masked(a="liver spleen", b="liver")
+    with pytest.raises(
+        DataError, match=r"label files are missing \(set data.missing=empty [^$]*case b: no file of spleen"
+    ):
+        plan_labelling(cases, LabelStatement())
+    assert plan_labelling(cases, LabelStatement(missing="empty")).cases[1].labelled is None
+    assert plan_labelling(cases, LabelStatement(missing="unknown")).cases[1].labelled == ("liver",)
+
+
+def test_masks_nobody_named():
+    labels = Labels(names={"background": (0,), "liver": (4,)})
+    with pytest.raises(DataError, match=r"label files nobody named: spleen\. Known: background, liver"):
+        plan_labelling(masked(a="liver spleen"), LabelStatement(labels))
+    others = labels.model_copy(update={"others": "background"})
+    assert plan_labelling(masked(a="liver spleen"), LabelStatement(others)).rules.values == {"liver": 4}
+
+
+def test_colours_need_labels_of_their_names():
+    colours = {"sky": (0, 0, 1), "road": (0, 0, 2)}
+    plan = plan_labelling([Case("a", HERE, HERE)], LabelStatement(colours=colours))
+    assert plan.labels.names == {"sky": (0,), "road": (1,)}
+    labels = Labels(names={"sky": (0,), "road": (7,)}, ignore_value=9)
+    stated = LabelStatement(labels, colours | {"ignore": (1, 1, 1)})
+    assert plan_labelling([Case("a", HERE, HERE)], stated).rules.values == {"sky": 0, "road": 7, "ignore": 9}
+    with pytest.raises(ConfigError, match=r"data.colours names \['tree'\], which data.labels does not"):
+        plan_labelling([], LabelStatement(labels, {"tree": (0, 0, 0)}))
+
+
+def test_overlapping_labels_are_regions_of_their_combinations():
+    labels = overlapping_labels(("a", "b", "c"))
+    assert len(labels.names) == 8
+    assert labels.names["a+c"] == (5,)
+    assert labels.regions["b"] == ("b", "a+b", "b+c", "a+b+c")
+    # painting and reading back is the identity on all combinations
+    masks = np.array([[(value >> bit) & 1 for value in range(8)] for bit in range(3)], dtype=bool)
+    assert labels.paint(masks).tolist() == list(range(8))
+    with pytest.raises(ConfigError, match="9 labels overlap"):
+        overlapping_labels(tuple("abcdefghi"))
+
+
+def test_nested_regions_paint_the_label_of_just_their_regions():
+    # BraTS: whole = 1+2+4, core = 1+4, enhancing = 4
+    labels = Labels(
+        names={"background": (0,), "necrosis": (1,), "oedema": (2,), "enhancing": (4,)},
+        regions={
+            "whole": ("necrosis", "oedema", "enhancing"),
+            "core": ("necrosis", "enhancing"),
+            "et": ("enhancing",),
+        },
+    )
+    masks = np.array([[0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 0]], dtype=bool)
+    assert labels.paint(masks).tolist() == [0, 2, 1, 4, 1]  # core without whole, which no label has: core's
+
+
+def test_others_and_scenes_without_background():
+    values = np.array([0, 1, 5])
+    names = {"sky": (0,), "road": (1,)}
+    with pytest.raises(DataError, match="label values nobody named: 5"):
+        Labels(names=names).encode(values, "x")
+    assert Labels(names=names, others="background").encode(values, "x").tolist() == [1, 2, 1]
+    assert Labels(names=names, others="ignore").encode(values, "x").tolist() == [1, 2, 0]
+    assert list(Labels(names=names, background=False).evaluated) == ["sky", "road"]
+    assert list(Labels(names=names).evaluated) == ["road"]
+
+
+def test_what_a_case_annotated_in_part_tells():
+    labels = Labels(names={"background": (0,), "liver": (1,), "spleen": (2,)})
+    assert labels.known(None) == (True, True, True)
+    assert labels.known(("spleen",)) == (True, False, True)
+    regions = overlapping_labels(("a", "b"))
+    assert regions.known(("b",)) == (False, True)
+    with pytest.raises(DataError, match=r"annotated labels \['kidney'\] are not known"):
+        labels.known(("kidney",))

@@ -1,0 +1,139 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import write_balls, write_picture, write_squares, write_volume
+
+from medseg.cli import run
+from medseg.data.check import check_dataset
+from medseg.data.convert import convert_dataset
+from medseg.data.labelling import LabelStatement
+from medseg.data.labels import Labels
+from medseg.data.layouts import find_dataset
+from medseg.data.readers import read_scan
+from medseg.data.summary import summarise_dataset
+from medseg.errors import ConfigError, DataError
+
+STATED = LabelStatement(Labels(names={"background": (0,), "ball": (10,), "core": (20,)}))
+
+
+def blocks(root):
+    """Two volumes: two balls of 8 and 1 voxels (10), a core of 4 (20) in the first only."""
+    for i in range(2):
+        label = np.zeros((5, 6, 7), np.uint8)
+        label[0:2, 0:2, 0:2] = 10
+        label[4, 5, 6] = 10
+        if i == 0:
+            label[3, 0:2, 3:5] = 20
+        image = np.where(label == 10, 100, 0).astype(np.int16) + 7
+        image[2, 2, 2] = i  # not the same file twice
+        write_volume(root / "images" / f"c{i}.nii.gz", image, np.diag([1, 2, 3, 1.0]))
+        write_volume(root / "labels" / f"c{i}.nii.gz", label, np.diag([1, 2, 3, 1.0]))
+    return root
+
+
+def test_the_numbers_by_hand(tmp_path):
+    summary = summarise_dataset(check_dataset(blocks(tmp_path), stated=STATED))
+    assert summary["cases"] == 2
+    assert [a["median"] for a in summary["size"]] == [5, 6, 7]
+    assert [a["median"] for a in summary["spacing"]] == [1, 2, 3]
+    background, ball, core = summary["labels"]
+    assert (background["label"], background["voxels"]) == ("background", 2 * 210 - 22)
+    assert (ball["cases"], ball["voxels"], ball["components"]) == (2, 18, 2)
+    assert ball["share"] == pytest.approx(18 / 420)
+    assert ball["imbalance"] == pytest.approx(398 / 18)
+    assert ball["component_size"] == {"min": 6, "median": 27, "max": 48}  # voxels of 6 mm³
+    assert (core["cases"], core["components"]) == (1, 1)
+    # labelled voxels: 18 of 107, 4 of 7
+    assert summary["intensities"][0]["mean"] == pytest.approx((18 * 107 + 4 * 7) / 22)
+
+
+def test_instances_are_components(tmp_path):
+    label = np.zeros((8, 9), np.uint16)
+    label[0:2, 0:2] = 5
+    label[2:4, 0:2] = 6  # touches the other: one component, two instances
+    write_picture(tmp_path / "images" / "a.png", np.zeros((8, 9), np.uint8))
+    write_picture(tmp_path / "labels" / "a.png", label)
+    assert run(["data", "summary", str(tmp_path), "data.instances=foreground", "--json"]) == 0
+    stated = LabelStatement(Labels(names={"background": (0,), "cell": (1,)}, collapse_instances=True))
+    row = summarise_dataset(check_dataset(tmp_path, stated=stated))["labels"][1]
+    assert (row["voxels"], row["components"], row["component_size"]["max"]) == (8, 2, 4)
+
+
+def test_the_page_stands_alone(tmp_path, capsys):
+    root = blocks(tmp_path / "data")
+    out = tmp_path / "out"
+    assert run(["data", "summary", str(root), "--labels", "ball=10,core=20", "--output", str(out)]) == 0
+    assert "core" in capsys.readouterr().out
+    page = (out / "summary.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert "http" not in page
+    assert json.loads((out / "summary.json").read_text())["labels"][2]["label"] == "core"
+
+
+def test_a_summary_of_nothing(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    write_volume(tmp_path / "images" / "a.nii.gz", np.full((2, 2, 2), np.nan, np.float32))
+    write_volume(tmp_path / "labels" / "a.nii.gz", np.zeros((2, 2, 2), np.uint8))
+    assert run(["data", "summary", str(tmp_path)]) == 3
+
+
+@pytest.mark.parametrize("to", ["folders", "nnunet", "msd", "bids", "manifest"])
+def test_layouts_hold_the_same_voxels_on_the_same_grids(tmp_path, to):
+    root = blocks(tmp_path / "data")
+    ids = convert_dataset(root, tmp_path / "out", to, stated=STATED)
+    assert ids == ["c0", "c1"]
+    found = find_dataset(tmp_path / "out").checked()
+    assert len(found.cases) == 2
+    for case, name in zip(found.cases, ids, strict=True):
+        for file, kind in ((case.image, "images"), (case.label, "labels")):
+            new, old = read_scan(file), read_scan(root / kind / f"{name}.nii.gz")
+            np.testing.assert_allclose(new.grid.affine, old.grid.affine)
+            wanted = old.array
+            if to == "nnunet" and kind == "labels":
+                wanted = np.searchsorted([0, 10, 20], wanted)  # consecutive
+            assert np.array_equal(new.array, wanted)
+    if to in ("nnunet", "msd", "bids"):
+        assert list(found.labels.names) == ["background", "ball", "core"]
+
+
+def test_channels_become_files_and_axes(tmp_path):
+    for i in range(2):
+        for channel in (0, 1):
+            write_volume(
+                tmp_path / "d" / "images" / f"c{i}_000{channel}.nii.gz", np.full((3, 4, 5), channel + i, "i2")
+            )
+        write_volume(
+            tmp_path / "d" / "labels" / f"c{i}.nii.gz", np.eye(5, dtype="u1")[None, 1:].repeat(3, axis=0)
+        )
+    convert_dataset(tmp_path / "d", tmp_path / "msd", "msd")
+    assert read_scan(tmp_path / "msd" / "imagesTr" / "c1.nii.gz").array.shape == (2, 3, 4, 5)
+    convert_dataset(tmp_path / "msd", tmp_path / "nnunet", "nnunet")
+    assert [len(c.images) for c in find_dataset(tmp_path / "nnunet").checked().cases] == [2, 2]
+
+
+def test_pictures_and_refusals(tmp_path):
+    root = write_squares(tmp_path / "data", cases=3)
+    convert_dataset(root, tmp_path / "n", "nnunet")
+    found = find_dataset(tmp_path / "n").checked()
+    assert np.unique(read_scan(found.cases[0].label).array).tolist() == [0, 1]
+    with pytest.raises(ConfigError, match="is a layout for volumes"):
+        convert_dataset(root, tmp_path / "m", "msd")
+    with pytest.raises(ConfigError, match="is there already"):
+        convert_dataset(root, tmp_path / "n", "nnunet")
+    (root / "labels" / "square_0_mask.png").unlink()
+    with pytest.raises(DataError, match="has 1 problems, the first: square_0"):
+        convert_dataset(root, tmp_path / "x", "folders")
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_command_converts(tmp_path, capsys):
+    root = write_balls(tmp_path / "data", cases=3)
+    assert (
+        run(
+            ["data", "convert", str(root), str(tmp_path / "out"), "--to", "nnunet", "--labels", "ball=1,core=2"]
+        )
+        == 0
+    )
+    assert "3 cases" in capsys.readouterr().out
