@@ -59,6 +59,7 @@ class DataConfig(Spec):
         split: how cases are divided.
         cache: folder of preprocessed cases; none puts it into the run folder.
         workers: processes that prepare patches; 0 does it in the training process.
+        worker_timeout: seconds after which a worker that gives no batch is taken for stuck.
     """
 
     path: Path | None = None
@@ -79,6 +80,7 @@ class DataConfig(Spec):
     split: SplitConfig = AutoSplit()
     cache: Path | None = None
     workers: int = Field(default=1, ge=0)
+    worker_timeout: float = Field(default=600.0, gt=0)
 
     @model_validator(mode="after")
     def _labels_agree(self) -> DataConfig:

@@ -178,7 +178,7 @@ def _rows(
     case: str, codes: _Codes, labels: Labels, tolerance_mm: float, surface: Surface
 ) -> list[dict[str, Any]]:
     order = list(labels.names)
-    groups = labels.regions or {name: (name,) for name in order[1:]}
+    groups = labels.regions or {name: (name,) for name in labels.evaluated}
     wanted = {name: [order.index(m) + 1 for m in members] for name, members in groups.items()}
     rows = case_rows(
         case, codes.reference, codes.prediction, wanted, codes.spacing,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -17,11 +18,15 @@ from medseg.balance import class_weights_from_counts
 from medseg.data.augment import AugmentConfig, Augmenter
 from medseg.data.cache import CachedCase
 from medseg.data.preprocess import SliceConfig
+from medseg.data.workers import Watch, watched
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.spec import Spec
 
-Balance = Literal["uniform", "inverse", "sqrt", "effective"]
+Balance = Literal["uniform", "inverse", "sqrt", "effective", "adaptive"]
+
+ADAPTIVE_FLOOR = 0.1
+"""Weight of a class that is found perfectly, where one that is never found has 1."""
 
 
 class SamplingConfig(Spec):
@@ -31,7 +36,8 @@ class SamplingConfig(Spec):
         patch_size: voxels along each axis of the preprocessed grid.
         forced_share: share of the patches that hold a drawn class; the others lie anywhere.
         balance: how often each class is drawn for those: ``uniform``, or by the inverse, the inverse square
-            root or the effective number of its voxels, or a weight for each name.
+            root or the effective number of its voxels, or a weight for each name. ``adaptive`` begins uniform
+            and follows the validation: a class of Dice d weighs 1 - d, at least 0.1.
         include_background: whether the background is among the classes drawn.
     """
 
@@ -65,10 +71,27 @@ class PatchPlan:
         self.config = config
         self.count = len(cases)
         self.class_probabilities = class_probabilities(cases, names, config)
+        self.names = names
         self.forced_share = config.forced_share if self.class_probabilities.any() else 0.0
         self.holders = [
             np.array([i for i, case in enumerate(cases) if case.counts[k + 1]]) for k in range(len(names))
         ]
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the classes drawn follow the validation."""
+        return self.config.balance == "adaptive"
+
+    def adapt(self, dice: Mapping[str, float]) -> None:
+        """Draw classes by what the last validation found of them: weight 1 - Dice, at least a tenth.
+
+        A class without a score (nobody holds it) counts as never found.
+        """
+        scores = [dice.get(name, math.nan) for name in self.names]
+        weights = np.array([1.0 if math.isnan(d) else max(1 - d, ADAPTIVE_FLOOR) for d in scores])
+        weights = weights * (self.class_probabilities > 0)
+        if weights.any():
+            self.class_probabilities = weights / weights.sum()
 
     def draw(self, epoch: int, position: int) -> Draw:
         """The draw of one position of one epoch."""
@@ -100,7 +123,7 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
                 f"{config.balance}"
             )
         weights = np.array([config.balance.get(name, 0.0) for name in names])
-    elif config.balance == "uniform":
+    elif config.balance in ("uniform", "adaptive"):
         weights = np.ones(len(names))
     else:
         weights = np.array(class_weights_from_counts(counts.tolist(), config.balance))
@@ -128,6 +151,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         slices: SliceConfig | None = None,
     ) -> None:
         self.slices = slices
+        self.watch: Watch | None = None
         self.partial = any(case.known for case in cases)
         self.soft = any(case.soft for case in cases)
         self.cases = cases
@@ -138,8 +162,23 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """The sample at one address."""
+        draw = self.plan.draw(*divmod(index, self.length))
+        if self.watch is not None:
+            self.watch.begin(draw.case)
         with _one_thread():
-            return self._sample(self.plan.draw(*divmod(index, self.length)))
+            sample = self._prepare(draw)
+        if self.watch is not None:
+            self.watch.end()
+        return sample
+
+    def _prepare(self, draw: Draw) -> dict[str, torch.Tensor]:
+        try:
+            return self._sample(draw)
+        except (OSError, ValueError) as error:  # a cache that was changed or taken away under way
+            raise DataError(
+                f"case {self.cases[draw.case].id}: cannot be read from the cache ({error}). Start the training "
+                "again (--resume auto): the case is then prepared anew."
+            ) from error
 
     def _sample(self, draw: Draw) -> dict[str, torch.Tensor]:
         case = self.cases[draw.case]
@@ -244,14 +283,43 @@ class Addresses(Sampler[list[int]]):
         return self.stop - self.start
 
 
+def patch_batches(
+    dataset: PatchDataset,
+    *,
+    batch_size: int,
+    start: int,
+    stop: int,
+    workers: int,
+    timeout: float = 600.0,
+    pin_memory: bool = False,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The batches of :func:`patch_loader`; a worker that fails is reported with the case it held.
+
+    Raises: DataError and TrainingError as :func:`medseg.data.workers.watched`.
+    """
+    dataset.watch = Watch(workers)
+    loader = patch_loader(
+        dataset, batch_size=batch_size, start=start, stop=stop, workers=workers, timeout=timeout,
+        pin_memory=pin_memory,
+    )  # fmt: skip
+    return watched(iter(loader), dataset.watch, [case.id for case in dataset.cases], timeout=timeout)
+
+
 def patch_loader(
-    dataset: PatchDataset, *, batch_size: int, start: int, stop: int, workers: int, pin_memory: bool = False
+    dataset: PatchDataset,
+    *,
+    batch_size: int,
+    start: int,
+    stop: int,
+    workers: int,
+    timeout: float = 0.0,
+    pin_memory: bool = False,
 ) -> DataLoader:
     """Batches ``start`` to ``stop`` (counted over the whole training) of a patch dataset.
 
     The global random state is neither read nor moved, so a training resumed at ``start`` sees the same.
     """
-    options: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
+    options: dict[str, Any] = {"prefetch_factor": 4, "timeout": timeout} if workers else {}
     return DataLoader(
         dataset,
         batch_sampler=Addresses(batch_size, start, stop),

@@ -18,17 +18,18 @@ from torch import nn
 from medseg.config import RunConfig
 from medseg.data.cache import CachedCase
 from medseg.data.labels import Labels
-from medseg.data.sampling import PatchDataset, patch_loader
+from medseg.data.sampling import PatchDataset, patch_batches
 from medseg.device import autocast
 from medseg.errors import TrainingError
 from medseg.losses.partial import merge_unknown
 from medseg.optim import learning_rate
 from medseg.output import as_output
 from medseg.training.checkpoint import save_checkpoint
+from medseg.training.drawn import Drawn
 from medseg.training.log import RunLog
 from medseg.training.runfolder import RunFolder
 from medseg.training.state import TrainState
-from medseg.training.validate import Scores, better, validate
+from medseg.training.validate import Scores, better, dice_of_classes, validate
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -76,8 +77,9 @@ class Trainer:
             self.saved_at = time.monotonic()
             batches = self._batches(steps)
             while True:
-                if self.state.step == (self.state.epochs_closed + 1) * settings.iterations:
-                    self._close_epoch(signals)
+                closing = self.state.step == (self.state.epochs_closed + 1) * settings.iterations
+                if closing and self._close_epoch(signals) and self.dataset.plan.adaptive:
+                    batches = self._batches(steps)  # patches prepared ahead follow the old balance
                 if self.state.step >= steps or self._finished_early():
                     return
                 self._update(batches, steps)
@@ -106,15 +108,16 @@ class Trainer:
 
     def _batches(self, steps: int) -> Iterator[dict[str, torch.Tensor]]:
         settings = self.config.train
-        return iter(
-            patch_loader(
-                self.dataset,
-                batch_size=settings.batch_size,
-                start=self.state.step * settings.accumulate,
-                stop=steps * settings.accumulate,
-                workers=self.config.data.workers,
-                pin_memory=self.device.type == "cuda",
-            )
+        if self.dataset.plan.adaptive and self.state.class_scores:
+            self.dataset.plan.adapt(self.state.class_scores)
+        return patch_batches(
+            self.dataset,
+            batch_size=settings.batch_size,
+            start=self.state.step * settings.accumulate,
+            stop=steps * settings.accumulate,
+            workers=self.config.data.workers,
+            timeout=self.config.data.worker_timeout,
+            pin_memory=self.device.type == "cuda",
         )
 
     def _target(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -144,7 +147,7 @@ class Trainer:
             group["lr"] = rate
         state.network.train()
         state.optimiser.zero_grad(set_to_none=True)
-        losses = [self.gradient_step(next(batches)) for _ in range(settings.accumulate)]
+        losses = [self._counted_step(next(batches)) for _ in range(settings.accumulate)]
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -163,8 +166,12 @@ class Trainer:
         state.seconds += time.monotonic() - began
         self.tick(state.step, steps, loss)
 
-    def _close_epoch(self, signals: list[int]) -> None:
-        """Validate, log, keep the best, save."""
+    def _counted_step(self, batch: dict[str, torch.Tensor]) -> float:
+        self.state.drawn.add(batch["label"], len(self.labels.names))
+        return self.gradient_step(batch)
+
+    def _close_epoch(self, signals: list[int]) -> bool:
+        """Validate, log, keep the best, save; returns whether there was a validation."""
         state, settings = self.state, self.config.train
         epoch = state.epochs_closed + 1
         scores: Scores = {}
@@ -177,11 +184,13 @@ class Trainer:
             "lr": state.optimiser.param_groups[0]["lr"],
             "seconds": round(state.seconds, 3),
             **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
+            **state.drawn.shares(tuple(self.labels.names)),
         }
-        state.epochs_closed, state.loss_sum, state.seconds = epoch, 0.0, 0.0
+        state.epochs_closed, state.loss_sum, state.seconds, state.drawn = epoch, 0.0, 0.0, Drawn()
         is_best = bool(scores) and better(scores[settings.monitor], state.best)
         if scores:
             state.scores.append(scores[settings.monitor])
+            state.class_scores = dice_of_classes(scores, self.labels)
         if is_best:
             state.best, state.best_step = scores[settings.monitor], state.step
             save_checkpoint(self.run.best, state.to_checkpoint())
@@ -189,6 +198,7 @@ class Trainer:
             self.log.append(entry)
         self.report(entry)
         self.save()
+        return bool(scores)
 
     def score(self, signals: list[int]) -> Scores:
         """Validate the network as it stands; a signal among ``signals`` ends it."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from medseg.training.checkpoint import random_state, restore_random_state
+from medseg.training.drawn import Drawn
 
 
 @dataclass
@@ -23,6 +24,8 @@ class TrainState:
         scores: the monitored score of each validation.
         best: the best of them, and the step it was reached at.
         averaged: the moving average of the weights, if one is kept.
+        drawn: what the patches of the open epoch held.
+        class_scores: Dice of each class at the last validation, which an adaptive balance follows.
     """
 
     network: nn.Module
@@ -36,6 +39,8 @@ class TrainState:
     scores: list[float] = field(default_factory=list)
     best: float | None = None
     best_step: int = 0
+    drawn: Drawn = field(default_factory=Drawn)
+    class_scores: dict[str, float] = field(default_factory=dict)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -79,6 +84,8 @@ class TrainState:
             "scores": list(self.scores),
             "best": self.best,
             "best_step": self.best_step,
+            "drawn": self.drawn.to_checkpoint(),
+            "class_scores": dict(self.class_scores),
             "random": random_state(),
         }
 
@@ -91,4 +98,6 @@ class TrainState:
         self.scaler.load_state_dict(state["scaler"])
         for key in ("step", "epochs_closed", "loss_sum", "seconds", "scores", "best", "best_step"):
             setattr(self, key, state[key])
+        self.drawn = Drawn(**state.get("drawn", {}))
+        self.class_scores = dict(state.get("class_scores", {}))
         restore_random_state(state["random"])

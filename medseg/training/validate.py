@@ -77,6 +77,14 @@ def scores_of(counts: torch.Tensor, names: tuple[str, ...]) -> Scores:
     return scores
 
 
+def dice_of_classes(scores: Scores, labels: Labels) -> dict[str, float]:
+    """The Dice of each label of a file; of one that lies in regions, the mean of the regions that hold it."""
+    if not labels.regions:
+        return {name: scores[f"dice:{name}"] for name in labels.evaluated}
+    held = {n: [scores[f"dice:{r}"] for r, ms in labels.regions.items() if n in ms] for n in labels.names}
+    return {name: sum(found) / len(found) for name, found in held.items() if found}
+
+
 def better(score: float, best: float | None) -> bool:
     """Whether a score is better than the best so far; nan never is, unless there is none yet."""
     if best is None:
