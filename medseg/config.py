@@ -38,7 +38,9 @@ class DataConfig(Spec):
 
     Attributes:
         path: the folder of cases, or a manifest; its layout is found out and said aloud.
-        label_suffix: what a label file's name adds to its image's; none tries the usual separators.
+        label_suffix: what a label file's name adds to its image's; of several the first that an image has;
+            none tries the usual separators.
+        unlabelled: whether images without a label map are a mistake to ``refuse``, or to ``leave_out``.
         modalities: which kinds of image are the channels, in order (BIDS suffixes, BraTS contrasts,
             ``image:…`` columns of a manifest); none takes what the layout has.
         labels: name → value, or values merged into one; the first is the background. None: as the layout
@@ -63,7 +65,8 @@ class DataConfig(Spec):
     """
 
     path: Path | None = None
-    label_suffix: str | None = None
+    label_suffix: str | tuple[str, ...] | None = None
+    unlabelled: Literal["refuse", "leave_out"] = "refuse"
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     labels: Annotated[dict[str, Values], Field(min_length=2)] | None = None
     others: Others = "refuse"

@@ -76,25 +76,39 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def match(
-    images: list[Path], labels: list[Path], *, label_suffix: str | None = None
+    images: list[Path], labels: list[Path], *, label_suffix: str | tuple[str, ...] | None = None
 ) -> tuple[dict[Path, list[Path]], list[Path]]:
     """The label maps that go with each image by name, and those that go with none.
 
     A label map is named as its image, or as its image plus a suffix that begins with one of ``_-.`` and the
     like (``case_mask.png``); a word such as ``_image`` at the end of an image's name need not be repeated.
-    ``label_suffix`` fixes the suffix, and what does not end with it belongs to another task.
+    ``label_suffix`` fixes the suffix, and what does not end with it belongs to another task; of several, the
+    first that an image has counts.
     """
     by_stem = {name: image for image in images for name in _names_of(stem_of(image))}
     by_stem |= {stem_of(image): image for image in images}
     matches: dict[Path, list[Path]] = {image: [] for image in images}
     orphans: list[Path] = []
+    if label_suffix is not None:
+        for suffix in (label_suffix,) if isinstance(label_suffix, str) else label_suffix:
+            found = [(_base(stem_of(label), suffix), label) for label in labels]
+            wanted = [(by_stem[base], label) for base, label in found if base is not None and base in by_stem]
+            open_images = {image for image, label in wanted if not matches[image]}
+            for image, label in wanted:
+                if image in open_images:
+                    matches[image].append(label)
+        return matches, []
     for label in labels:
-        stem = _image_stem(stem_of(label), by_stem, label_suffix)
+        stem = _image_stem(stem_of(label), by_stem)
         if stem is not None:
             matches[by_stem[stem]].append(label)
-        elif label_suffix is None:
+        else:
             orphans.append(label)
     return matches, orphans
+
+
+def _base(stem: str, suffix: str) -> str | None:
+    return stem.removesuffix(suffix) if stem.endswith(suffix) else None
 
 
 def join_problems(title: str, problems: list[str], *, most: int = 20) -> str:
@@ -110,10 +124,7 @@ def _names_of(stem: str) -> tuple[str, ...]:
     return (stem, *(stem.removesuffix(word) for word in _IMAGE_WORDS if stem.endswith(word)))
 
 
-def _image_stem(stem: str, by_stem: dict[str, Path], label_suffix: str | None) -> str | None:
-    if label_suffix is not None:
-        base = stem.removesuffix(label_suffix) if stem.endswith(label_suffix) else None
-        return base if base in by_stem else None
+def _image_stem(stem: str, by_stem: dict[str, Path]) -> str | None:
     if stem in by_stem:
         return stem
     ends = [i for i, character in enumerate(stem) if character in _SEPARATORS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -53,10 +54,18 @@ def watched(
         except StopIteration:
             return
         except DataError as error:
-            raise DataError(_own_words(error)) from None
+            failure: Exception = DataError(_own_words(error))
         except RuntimeError as error:
-            raise _explained(error, watch, names, timeout) from error
-        yield batch
+            explained = _explained(error, watch, names, timeout)
+            if explained is None:
+                raise
+            failure = explained
+        else:
+            yield batch
+            continue
+        del batches
+        gc.collect()  # tracebacks refer to the loader in a circle; without it the workers end here
+        raise failure
 
 
 def _own_words(error: DataError) -> str:
@@ -64,8 +73,8 @@ def _own_words(error: DataError) -> str:
     return str(error).rpartition("DataError: ")[2].strip()
 
 
-def _explained(error: RuntimeError, watch: Watch, names: Sequence[str], timeout: float) -> Exception:
-    text = str(error)
+def _explained(error: RuntimeError, watch: Watch, names: Sequence[str], timeout: float) -> TrainingError | None:
+    text = f"{error} {error.__cause__}"
     held = [f"case {names[case]}" for case, _ in watch.held()] or ["no case"]
     if "timed out" in text:
         case, seconds = watch.held()[0] if watch.held() else (-1, timeout)
@@ -82,4 +91,4 @@ def _explained(error: RuntimeError, watch: Watch, names: Sequence[str], timeout:
             f"a worker process {how} while the workers prepared {', '.join(held)}. Was memory short? Lower "
             "data.workers, train.batch_size or sampling.patch_size. The last good checkpoint is kept."
         )
-    return error
+    return None

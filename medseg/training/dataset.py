@@ -101,7 +101,10 @@ def find(config: RunConfig) -> tuple[Found, Labelling]:
     if config.data.path is None:
         raise ConfigError("data.path is not set: name the folder of cases, e.g. data.path=FOLDER")
     choice = Choice(config.data.label_suffix, config.data.modalities)
-    found = find_dataset(config.data.path, choice).checked()
+    found = find_dataset(config.data.path, choice)
+    found = (found.labelled() if config.data.unlabelled == "leave_out" else found).checked()
+    if not found.cases:
+        raise DataError(f"{config.data.path}: no image there has a label map")
     cases = [with_patient(case, config.data.patient) for case in found.cases]
     return found, plan_labelling(cases, config.data.statement(), found.labels)
 

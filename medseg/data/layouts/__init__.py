@@ -53,7 +53,7 @@ def find_dataset(root: Path, choice: Choice = NO_CHOICE) -> Found:
     )
 
 
-def find_cases(root: Path, *, label_suffix: str | None = None) -> list[Case]:
+def find_cases(root: Path, *, label_suffix: str | tuple[str, ...] | None = None) -> list[Case]:
     """The cases of a folder, sorted by id; each has exactly one label map (or stands in a ``test`` part).
 
     Raises: DataError if the folder has no layout, or a file has no partner or more than one.

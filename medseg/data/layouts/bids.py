@@ -71,7 +71,7 @@ def _subject(name: str) -> str:
     return name.split("_")[0]
 
 
-def _label_maps(derivatives: Path, suffix: str | None) -> list[Path]:
+def _label_maps(derivatives: Path, suffix: str | tuple[str, ...] | None) -> list[Path]:
     found = [p for p in derivatives.rglob("*") if p.is_file() and is_image_file(p)]
     if suffix is not None:
         return sorted(p for p in found if stem_of(p).endswith(suffix))

@@ -77,7 +77,7 @@ class LooseLayout:
 def _one_series(root: Path, choice: Choice) -> Found:
     """``images/`` that is itself a DICOM series: it has no name, so any one label map is its own."""
     labels = _entries(root / "labels")
-    chosen = [p for p in labels if stem_of(p).endswith(choice.label_suffix or "")]
+    chosen = [p for p in labels if stem_of(p).endswith(choice.label_suffix or ("",))]
     case = _case(root.resolve().name, (root / "images",), chosen, None)
     if not labels:
         return Found(FoldersLayout.name, [case], [_unlabelled(root, f"{root}: has no label maps")])
@@ -92,7 +92,10 @@ def _unlabelled(root: Path, message: str) -> Problem:
 
 
 def pair(
-    images: dict[str, tuple[Path, ...]], labels: list[Path], suffix: str | None, part: Part | None = None
+    images: dict[str, tuple[Path, ...]],
+    labels: list[Path],
+    suffix: str | tuple[str, ...] | None,
+    part: Part | None = None,
 ) -> tuple[list[Case], list[Problem]]:
     """Cases of images (by name) with their label maps; those without exactly one lack it, and are problems."""
     shown = {name: _named(files[0], name) for name, files in images.items()}

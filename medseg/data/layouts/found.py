@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,11 +18,11 @@ class Choice:
     """What a user may say where files alone leave it open.
 
     Attributes:
-        label_suffix: what a label file's name adds to its image's.
+        label_suffix: what a label file's name adds to its image's; of several the first that is there.
         modalities: which of the kinds of image are the channels, in order (``T1w``; ``t1c``; a column).
     """
 
-    label_suffix: str | None = None
+    label_suffix: str | tuple[str, ...] | None = None
     modalities: tuple[str, ...] | None = None
 
 
@@ -71,6 +71,12 @@ class Found:
         facts += [f"{len(self.labels.names)} labels named"] if self.labels else []
         facts += [f"{unlabelled} without label map"] if unlabelled else []
         return f"layout: {self.layout}; " + ", ".join(facts)
+
+    def labelled(self) -> Found:
+        """Without the images that have no label map (those of a test part stay)."""
+        kept = [case for case in self.cases if case.label_files or case.part == "test"]
+        dropped = {case.id for case in self.cases} - {case.id for case in kept}
+        return replace(self, cases=kept, problems=[p for p in self.problems if p.case not in dropped])
 
     def checked(self) -> Found:
         """Itself, if every case can be used.

@@ -1,0 +1,90 @@
+"""Patches per second with 0, 1 and 2 workers, and the memory all processes hold together.
+
+    .venv/bin/python benchmarks/loader.py
+
+Eight cases of 160³ on disk, balanced and augmented patches of 64³ in batches of 2. Memory is the
+proportional set size (Linux): pages that processes share, as those of the memory-mapped cases, count once.
+The private memory (anonymous pages) shows what a further worker costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from medseg.data.augment import preset
+from medseg.data.cache import CachedCase, index_voxels
+from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
+
+SHAPE, PATCH, BATCH = (160, 160, 160), (64, 64, 64), 2
+
+
+def make_case(folder: Path, seed: int) -> CachedCase:
+    """A case of two classes."""
+    folder.mkdir()
+    image = np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32)
+    codes = np.ones(SHAPE, np.uint8)
+    codes[40:90, 40:90, 40:90] = 2
+    voxels, counts, offsets = index_voxels(codes, 3)
+    for name, array in (("image", image), ("label", codes), ("voxels", voxels)):
+        np.save(folder / f"{name}.npy", array)
+    return CachedCase(folder.name, folder, SHAPE, (1.0, 1.0, 1.0), tuple(counts), tuple(offsets))
+
+
+def measure(dataset: PatchDataset, workers: int, batches: int) -> tuple[float, float, float]:
+    """Patches a second, and the proportional and the private memory (GB) of this process and its workers."""
+    stream = patch_batches(dataset, batch_size=BATCH, start=0, stop=batches + 4, workers=workers)
+    for _ in range(4):  # workers start, pages are read
+        next(stream)
+    began = time.perf_counter()
+    for _ in range(batches):
+        next(stream)
+    seconds = time.perf_counter() - began
+    total, private = memory()
+    del stream
+    return batches * BATCH / seconds, total, private
+
+
+def memory() -> tuple[float, float]:
+    """Proportional set size and private anonymous memory of this process and its children, GB."""
+    family = [os.getpid(), *children()]
+    total = sum(field(pid, "Pss") for pid in family)
+    private = sum(field(pid, "Pss_Anon") for pid in family)
+    return total / 2**20, private / 2**20
+
+
+def children() -> list[int]:
+    """The processes this one has started."""
+    own = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(pid) for pid in own.split()]
+
+
+def field(pid: int, name: str) -> int:
+    """A field of ``smaps_rollup``, kB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
+
+
+def main() -> None:
+    """Make the cases, measure, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, default=60)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="medseg-loader-") as folder:
+        cases = [make_case(Path(folder) / f"case_{i}", i) for i in range(8)]
+        plan = PatchPlan(cases, ("background", "organ"), SamplingConfig(patch_size=PATCH), seed=0)
+        print("workers  patches/s  all processes GB  of it private GB")
+        for workers in (0, 1, 2):
+            rate, total, private = measure(
+                PatchDataset(cases, plan, preset("3d"), 10_000), workers, arguments.batches
+            )
+            print(f"{workers:7}  {rate:9.1f}  {total:16.2f}  {private:16.2f}")
+
+
+if __name__ == "__main__":
+    main()

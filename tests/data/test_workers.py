@@ -1,0 +1,110 @@
+"""Workers that die, hang or fail are named with the case they held, and leave no process behind."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from medseg.data.augment import preset
+from medseg.data.cache import CachedCase, index_voxels
+from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
+from medseg.errors import DataError, TrainingError
+
+
+@pytest.fixture
+def cases(tmp_path):
+    made = []
+    for i in range(3):
+        folder = tmp_path / f"case_{i}"
+        folder.mkdir()
+        codes = np.ones((12, 12, 12), np.uint8)
+        codes[4:8, 4:8, 4:8] = 2
+        voxels, counts, offsets = index_voxels(codes, 3)
+        for name, array in (
+            ("image", np.zeros((1, 12, 12, 12), np.float32)),
+            ("label", codes),
+            ("voxels", voxels),
+        ):
+            np.save(folder / f"{name}.npy", array)
+        made.append(CachedCase(folder.name, folder, (12, 12, 12), (1, 1, 1), tuple(counts), tuple(offsets)))
+    return made
+
+
+class Faulty(PatchDataset):
+    """Does something bad with the second case."""
+
+    def __init__(self, cases, deed):
+        plan = PatchPlan(cases, ("background", "organ"), SamplingConfig(patch_size=(8, 8, 8)), seed=0)
+        super().__init__(cases, plan, preset("none"), 100)
+        self.deed = deed
+
+    def _sample(self, draw):
+        if draw.case == 1:
+            self.deed()
+        return super()._sample(draw)
+
+
+def run(cases, deed, workers=2, timeout=30.0):
+    list(patch_batches(Faulty(cases, deed), batch_size=2, start=0, stop=20, workers=workers, timeout=timeout))
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang():
+    time.sleep(60)
+
+
+def lose():
+    raise OSError("Stale file handle")
+
+
+def no_process_is_left():
+    for _ in range(50):
+        if not multiprocessing.active_children():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_worker_that_is_killed(cases):
+    with pytest.raises(TrainingError, match=r"worker process was killed \(Killed\).*case case_1"):
+        run(cases, kill)
+    assert no_process_is_left()
+
+
+def test_a_worker_that_hangs(cases):
+    began = time.monotonic()
+    with pytest.raises(
+        TrainingError, match=r"stuck for \d+ s while preparing case case_1.*data\.worker_timeout"
+    ):
+        run(cases, hang, workers=1, timeout=2.0)
+    assert time.monotonic() - began < 30
+    assert no_process_is_left()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_case_that_cannot_be_read(cases, workers):
+    with pytest.raises(DataError) as caught:
+        run(cases, lose, workers=workers)
+    assert str(caught.value).startswith("case case_1: cannot be read from the cache (Stale file handle). Start")
+    assert no_process_is_left()
+
+
+def test_errors_of_our_own_making_stay_what_they_are(cases):
+    def fail():
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        run(cases, fail, workers=0)
+
+
+def test_cases_travel_to_workers_without_their_voxels(cases):
+    import pickle
+
+    _ = cases[0].image, cases[0].label
+    assert len(pickle.dumps(cases[0])) < 2000
