@@ -101,7 +101,7 @@ class MobileNetV3(Backbone):
         ]
         self.strides = tuple(stage.total for stage in plan)
         level = 0
-        for row, block in zip(_LARGE, self.features[1:-1], strict=True):
+        for row, block in zip(_LARGE, list(self.features)[1:-1], strict=True):
             assert isinstance(block, InvertedResidual)
             level += row.strided
             stage = plan[level]

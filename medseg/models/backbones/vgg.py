@@ -59,7 +59,9 @@ class VGG(Backbone):
         self.config = config
         self.checkpointing = config.checkpointing
         self._parts = Parts(spatial_dims, config.norm or "batch", config.norm_groups)
-        self._strides = [per_axis("backbone.pool_strides", value, spatial_dims) for value in config.pool_strides]
+        self._strides = [
+            per_axis("backbone.pool_strides", value, spatial_dims) for value in config.pool_strides
+        ]
         self.features = nn.Sequential()
         self._levels: list[tuple[int, int]] = []  # the first layer of each level, and its pooling
         counts = [scaled(count, config.width) for count in _CHANNELS]
@@ -81,7 +83,7 @@ class VGG(Backbone):
         self.strides = (ones, *(stage.total for stage in plan))
         self.minimum_size = ones
         for (first, pool), stage, wanted in zip(self._levels, plan, self._strides, strict=True):
-            for layer in self.features[first:pool]:
+            for layer in list(self.features)[first:pool]:
                 if isinstance(layer, nn.Conv2d | nn.Conv3d):
                     set_steps(layer, ones, stage.previous)
             kernel = self.config.pool_kernel if stage.stride == wanted else 3
@@ -107,5 +109,3 @@ class VGG(Backbone):
         conv = self._parts.conv(inputs, outputs, 3, bias=True)
         norm = [] if self.config.norm is None else [self._parts.normalisation(outputs)]
         return [conv, *norm, nn.ReLU(inplace=True)]
-
-
