@@ -103,13 +103,13 @@ def _check_keys(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Te
     unknown = sorted(set(state) - set(wanted))
     if missing or unknown:
         raise ModelFileError(
-            f"the 2D weights do not fit the 3D network: {len(missing)} keys missing ({', '.join(missing[:3])}), "
+            f"the weights do not fit the 3D network: {len(missing)} keys missing ({', '.join(missing[:3])}), "
             f"{len(unknown)} unknown ({', '.join(unknown[:3])}); rename them with medseg.models.keys first"
         )
 
 
 def _transposed_kernel(weight: torch.Tensor, depth: int, stride: int) -> torch.Tensor:
-    """A transposed convolution's kernel (I, O, *K) to (I, O, *K, depth), each output's weights summing to it."""
+    """A transposed convolution's kernel (I, O, *K) to (I, O, *K, depth), a constant kept constant."""
     if depth == stride:
         return weight[..., None].expand(*weight.shape, depth)
     centre = (depth - 1) / 2
