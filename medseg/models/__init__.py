@@ -23,6 +23,14 @@ from medseg.models.fpn import FPN, FPNConfig
 from medseg.models.hrnetv2 import HRNetV2, HRNetV2Config
 from medseg.models.injected import InjectedConfig
 from medseg.models.lraspp import LRASPP, LRASPPConfig
+from medseg.models.monai_nets import (
+    DynUNetConfig,
+    MedNeXtConfig,
+    SegResNetConfig,
+    SwinUNETRConfig,
+    UNETRConfig,
+    VNetConfig,
+)
 from medseg.models.pspnet import PSPNet, PSPNetConfig
 from medseg.models.unet import UNet, UNetConfig
 from medseg.models.unetpp import UNetPlusPlus, UNetPlusPlusConfig
@@ -42,6 +50,12 @@ ModelConfig = Annotated[
     | FPNConfig
     | BackboneUNetConfig
     | UNetPlusPlusConfig
+    | SegResNetConfig
+    | DynUNetConfig
+    | VNetConfig
+    | MedNeXtConfig
+    | SwinUNETRConfig
+    | UNETRConfig
     | InjectedConfig,
     Field(discriminator="name"),
 ]
@@ -67,6 +81,7 @@ __all__ = [
     "DeepLabV3Config",
     "DeepLabV3Plus",
     "DeepLabV3PlusConfig",
+    "DynUNetConfig",
     "FCNConfig",
     "FCNVGGConfig",
     "FPNConfig",
@@ -74,14 +89,19 @@ __all__ = [
     "HRNetV2Config",
     "InjectedConfig",
     "LRASPPConfig",
+    "MedNeXtConfig",
     "ModelConfig",
     "Output",
     "PSPNet",
     "PSPNetConfig",
+    "SegResNetConfig",
+    "SwinUNETRConfig",
+    "UNETRConfig",
     "UNet",
     "UNetConfig",
     "UNetPlusPlus",
     "UNetPlusPlusConfig",
+    "VNetConfig",
     "as_output",
     "logits_of",
     "parameter_count",
