@@ -44,10 +44,8 @@ class InstanceNorm(_InstanceNorm):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if math.prod(input.shape[2:]) == 1:
             return _affine(input, self.weight, self.bias)
-        return super().forward(input)
-
-    def _get_no_batch_dim(self) -> int:
-        return -1  # inputs always have a batch axis
+        self._check_input_dim(input)
+        return F.instance_norm(input, weight=self.weight, bias=self.bias, eps=self.eps)
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         if input.ndim not in (4, 5):

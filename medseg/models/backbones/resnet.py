@@ -33,8 +33,9 @@ class ResNetConfig(BackboneSpec):
         stages: how many of the four stages there are.
         stride_on: which convolution of a bottleneck has the stride: ``3x3`` (torchvision) or ``1x1`` (the
             paper, Caffe).
-        first_dilation: the dilation of the first block of a stage whose stride became a dilation: the
-            ``previous`` stage's (torchvision) or the ``full`` one (segmentation_models.pytorch, semseg).
+        first_dilation: the dilation of the convolution whose stride became a dilation: the ``previous``
+            stage's (torchvision), which gives the strided network's values and those between them, or
+            the ``full`` one (segmentation_models.pytorch, semseg).
         multi_grid: factors on the dilations of the last stage's blocks (Chen et al. 2017,
             arXiv:1706.05587, section 3.2.1), as many as it has blocks; empty: all 1.
         ceil_pool: round the pooled size up (Caffe).
@@ -129,14 +130,16 @@ class ResNet(Backbone):
             features.append(x)
         return features
 
-    def _movement(self, stage: Stage, number: int, index: int) -> tuple[Steps, Steps]:
-        """Stride and dilation of block ``index`` of stage ``number``."""
-        dilation = stage.dilation
+    def _movement(self, stage: Stage, number: int, index: int) -> tuple[Steps, Steps, Steps]:
+        """Stride, first and further dilation of block ``index`` of stage ``number``."""
+        first = stage.dilation
         if index == 0 and self.config.first_dilation == "previous":
-            dilation = stage.previous
+            first = stage.previous
+        factor = (1,) * len(first)
+        stride = stage.stride if index == 0 else factor
         if self.config.multi_grid and number == 3:
-            dilation = tuple(rate * self.config.multi_grid[index] for rate in dilation)
-        return (stage.stride if index == 0 else (1,) * len(dilation)), dilation
+            factor = (self.config.multi_grid[index],) * len(first)
+        return stride, product(first, factor), product(stage.dilation, factor)
 
 
 class BasicBlock(nn.Module):
@@ -153,9 +156,9 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _projection(parts, inputs, planes) if project else None
 
-    def move(self, stride: Steps, dilation: Steps) -> None:
-        """Set the block's stride and dilation."""
-        set_steps(self.conv1, stride, dilation)
+    def move(self, stride: Steps, first: Steps, dilation: Steps) -> None:
+        """Set the stride, the dilation of the convolution that has it, and the dilation after it."""
+        set_steps(self.conv1, stride, first)
         set_steps(self.conv2, (1,) * len(stride), dilation)
         if self.downsample is not None:
             set_steps(self.downsample[0], stride, (1,) * len(stride))
@@ -194,12 +197,12 @@ class Bottleneck(nn.Module):
         self.downsample = _projection(parts, inputs, planes * 4) if project else None
         self.stride_on = stride_on
 
-    def move(self, stride: Steps, dilation: Steps) -> None:
-        """Set the block's stride and dilation."""
+    def move(self, stride: Steps, first: Steps, dilation: Steps) -> None:
+        """Set the stride, and the dilation of the one 3×3 convolution: ``first``."""
         ones = (1,) * len(stride)
         early = self.stride_on == "1x1"
         set_steps(self.conv1, stride if early else ones, ones)
-        set_steps(self.conv2, ones if early else stride, dilation)
+        set_steps(self.conv2, ones if early else stride, first)
         if self.downsample is not None:
             set_steps(self.downsample[0], stride, ones)
 
