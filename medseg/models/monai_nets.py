@@ -6,6 +6,7 @@ the network needs, and the logits cropped back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
@@ -326,7 +327,7 @@ class MonaiNetwork(DenseNetwork):
         self.network = network
         self.divisor = (divisor,) * task.spatial_dims if isinstance(divisor, int) else divisor
 
-    def padded_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+    def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
         return padded_size(size, self.divisor)
 
     def scores(self, image: torch.Tensor) -> Output:
@@ -344,7 +345,7 @@ class DynamicUNet(MonaiNetwork):
 class FixedSizeNetwork(MonaiNetwork):
     """A ``MonaiNetwork`` for one size of image. Raises: ValueError for larger ones."""
 
-    def padded_size(self, size: tuple[int, ...]) -> tuple[int, ...]:
+    def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
         if any(length > most for length, most in zip(size, self.divisor, strict=True)):
             raise ValueError(
                 f"the network was built for images of {self.divisor}, got {size}: set model.image_size to the "
