@@ -82,7 +82,8 @@ class DynUNetConfig(Spec):
         norm: kind of norm.
         residual: residual blocks in place of plain ones.
         dropout: in each block.
-        deep_supervision: number of extra heads, at most levels - 2.
+        deep_supervision: number of extra heads, at most levels - 2. With them ``torch.export`` refuses the
+            network, which keeps their logits in a list of its own: export one built without.
     """
 
     name: Literal["dynunet"] = "dynunet"
@@ -221,6 +222,8 @@ class MedNeXtConfig(Spec):
 
 class SwinUNETRConfig(Spec):
     """Swin UNETR (Hatamizadeh et al. 2022, arXiv:2201.01266). Needs the package einops.
+
+    ``torch.compile`` makes several graphs of it: its attention branches on the mask of its windows.
 
     Attributes:
         channels: of the first level, a multiple of 12.
