@@ -156,7 +156,10 @@ TABLES: dict[str, KeyTable] = {
             "aux.": "aux_classifier.",
         },
     ),
-    "smp_unet": KeyTable("U-Net or U-Net++ of segmentation_models.pytorch", _SMP),
+    "smp_unet": KeyTable("U-Net of segmentation_models.pytorch", _SMP),
+    "smp_unetpp": KeyTable(  # on a VGG it has a centre, which it never runs
+        "U-Net++ of segmentation_models.pytorch", _SMP, dropped=("decoder.center.",)
+    ),
     "smp_fpn": KeyTable(
         "FPN of segmentation_models.pytorch",
         {
@@ -195,6 +198,13 @@ TABLES: dict[str, KeyTable] = {
             "decoder.bn.": "classifier.2.",
             "segmentation_head.0.": "classifier.4.",
         },
+    ),
+    "monai": KeyTable(
+        "a network of MONAI",
+        {"": "network."},
+        dropped=tuple(
+            f"vit.blocks.{block}.{part}." for block in range(12) for part in ("cross_attn", "norm_cross_attn")
+        ),
     ),
     "smp_deeplabv3plus": KeyTable(
         "DeepLabV3Plus of segmentation_models.pytorch",

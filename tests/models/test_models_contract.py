@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from medseg.losses import DeepSupervisionLoss, default_loss
 from medseg.models import (
     BackboneUNetConfig,
     DeepLabV1Config,
@@ -122,6 +123,19 @@ def test_gradients_reach_every_parameter(config, spatial_dims, side):
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert side == 1 or parameter.grad.any(), name
+
+
+@configs
+@dims
+def test_the_default_loss_takes_what_it_returns_in_training(config, spatial_dims):
+    network = build(config, spatial_dims)
+    size = (17, 12, 9)[:spatial_dims]
+    output = as_output(network(image(*size, batch=2)))
+    target = torch.randint(3, (2, 1, *size), generator=torch.Generator().manual_seed(2))
+    loss = DeepSupervisionLoss(default_loss().build(Task(spatial_dims, 2, 3)))
+    assert loss(output, target).isfinite()
+    has_more = bool(output.deep) or output.aux is not None
+    assert (loss(output, target) != loss(output.logits, target)) == has_more
 
 
 @configs

@@ -77,7 +77,7 @@ NETWORKS = {
     "smp_unet_vgg16": Reference(
         BackboneUNetConfig(backbone=VGGConfig(), full_skip=False, center=True), SMP_UNET
     ),
-    "smp_unetplusplus_resnet34": Reference(UNetPlusPlusConfig(full_skip=False), SMP_UNET),
+    "smp_unetplusplus_resnet34": Reference(UNetPlusPlusConfig(full_skip=False), "smp_unetpp"),
     "smp_fpn_resnet50": Reference(FPNConfig(align_corners=True), "smp_fpn"),
     "smp_pspnet_resnet50": Reference(
         PSPNetConfig(
