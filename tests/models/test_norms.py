@@ -53,3 +53,10 @@ def test_groups_divide_the_channels():
 def test_other_shapes_are_refused(norm):
     with pytest.raises(ValueError, match=r"norm takes \(B, C, \*S\)"):
         norm(torch.zeros(2, 2, 3))
+
+
+def test_weights_of_before_batches_were_counted_load_strictly():
+    norm = BatchNorm(2)
+    state = {key: tensor + 1 for key, tensor in norm.state_dict().items() if key != "num_batches_tracked"}
+    norm.load_state_dict(state, strict=True)
+    assert norm.running_mean.tolist() == [1, 1]

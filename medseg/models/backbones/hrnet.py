@@ -88,7 +88,7 @@ class HRNet(Backbone):
             convolved: list[torch.Tensor] = []
             for branch, feature in zip(module.branches, features, strict=True):
                 convolved.append(self.run(branch, feature))
-            features = module.fuse(convolved)
+            features = module(convolved)
         return features
 
     def _stage(
@@ -103,7 +103,8 @@ class HRNet(Backbone):
 class ExchangeModule(nn.Module):
     """Residual blocks on each branch, then every branch to every other (Wang et al. 2020, figure 3).
 
-    Shapes: a list of (B, channels[i], *S') to the same.
+    The network runs the blocks, ``branches``; calling the module does the exchange: the sum, in each branch,
+    of all branches brought to its size and channels. Shapes: a list of (B, channels[i], *S') to the same.
     """
 
     def __init__(
@@ -122,10 +123,6 @@ class ExchangeModule(nn.Module):
         self.relu = nn.ReLU(inplace=False)
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        return self.fuse([branch(x) for branch, x in zip(self.branches, features, strict=True)])
-
-    def fuse(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """The sum, in each branch, of all branches brought to its size and channels."""
         fused: list[torch.Tensor] = []
         for target, row in enumerate(self.fuse_layers):
             assert isinstance(row, nn.ModuleList)

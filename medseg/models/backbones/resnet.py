@@ -137,7 +137,7 @@ class ResNet(Backbone):
             first = stage.previous
         factor = (1,) * len(first)
         stride = stage.stride if index == 0 else factor
-        if self.config.multi_grid and number == 3:
+        if self.config.multi_grid and number == self.config.stages - 1:
             factor = (self.config.multi_grid[index],) * len(first)
         return stride, product(first, factor), product(stage.dilation, factor)
 
