@@ -90,5 +90,7 @@ class SummedASPP(nn.Module):
             self.add_module(f"c{index}", conv)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores = [self.get_submodule(f"c{index}")(x) for index in range(self.branches)]
-        return torch.stack(scores).sum(dim=0)
+        total = self.get_submodule("c0")(x)
+        for index in range(1, self.branches):
+            total = total + self.get_submodule(f"c{index}")(x)
+        return total
