@@ -58,14 +58,14 @@ class Renamed:
     reshaped: tuple[str, ...]
 
 
-def _vgg_layers(norm: bool) -> dict[str, str]:
+def _vgg_layers() -> dict[str, str]:
     """Caffe's names of VGG16's convolutions to torchvision's."""
     names: dict[str, str] = {}
     index = 0
     for level, convs in enumerate((2, 2, 3, 3, 3), start=1):
         for number in range(1, convs + 1):
             names[f"conv{level}_{number}."] = f"backbone.features.{index}."
-            index += 3 if norm else 2
+            index += 2
         index += 1
     return names
 
@@ -121,7 +121,7 @@ TABLES: dict[str, KeyTable] = {
     "fcn_vgg": KeyTable(
         "an FCN of wkentaro/pytorch-fcn",
         {
-            **_vgg_layers(norm=False),
+            **_vgg_layers(),
             "fc6.": "head.fc6.",
             "fc7.": "head.fc7.",
             "score_fr.": "score.0.",

@@ -96,7 +96,10 @@ class HRNet(Backbone):
     ) -> nn.Sequential:
         channels = self.channels[:branches]
         return repeated(
-            modules, lambda _: ExchangeModule(parts, channels, steps, config.blocks, config.align_corners)
+            modules,
+            lambda _: ExchangeModule(
+                parts, channels, steps, blocks=config.blocks, align_corners=config.align_corners
+            ),
         )
 
 
@@ -108,7 +111,13 @@ class ExchangeModule(nn.Module):
     """
 
     def __init__(
-        self, parts: Parts, channels: tuple[int, ...], steps: list[Steps], blocks: int, align_corners: bool
+        self,
+        parts: Parts,
+        channels: tuple[int, ...],
+        steps: list[Steps],
+        *,
+        blocks: int,
+        align_corners: bool,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
