@@ -28,6 +28,7 @@ from medseg.models import (
 )
 from medseg.models.backbones import HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
 from medseg.models.fcn import triangle
+from medseg.models.inflate import inflate
 from medseg.models.keys import TABLES
 from medseg.models.parts import resize
 from medseg.spec import Spec
@@ -165,6 +166,21 @@ def test_network_equals_its_reference(name, recipe):
         outputs[case] = output(network, kind, image(recipe, size)).numpy()
     errors = recipe.check(name, outputs)
     assert set(errors) == set(recipe.manifest()[name]["outputs"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fcn_resnet50", "deeplabv3_resnet50", "smp_deeplabv3plus_resnet50", "semseg_pspnet50", "hrnetv2_w18"],
+)
+@torch.inference_mode()
+def test_the_same_network_in_3d_equals_it_slice_by_slice(name, recipe):
+    flat = filled(recipe, name)
+    picture = image(recipe, "65x97")
+    expected = flat(picture)
+    solid = NETWORKS[name].config.build(Task(3, 3, expected.shape[1])).eval()
+    solid.load_state_dict(inflate(flat.state_dict(), solid), strict=True)
+    logits = solid(picture[..., None].expand(-1, -1, -1, -1, 6))
+    assert (logits - expected[..., None]).abs().amax() < 1e-4
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50])
