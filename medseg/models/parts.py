@@ -61,24 +61,17 @@ class Parts:
             return InstanceNorm(channels, self.eps, affine=True)
         return BatchNorm(channels, self.eps, self.momentum)
 
-    def unit(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: int = 1,
-        stride: int | Steps = 1,
-        *,
-        dilation: int | Steps = 1,
-        groups: int = 1,
-    ) -> nn.Sequential:
+    def unit(self, inputs: int, outputs: int, kernel: int = 1, stride: int | Steps = 1) -> nn.Sequential:
         """Convolution without bias, norm and rectifier, under the names 0, 1 and 2."""
-        conv = self.conv(inputs, outputs, kernel, stride, dilation=dilation, groups=groups)
+        conv = self.conv(inputs, outputs, kernel, stride)
         return nn.Sequential(conv, self.normalisation(outputs), nn.ReLU(inplace=True))
 
     def max_pool(self, kernel: int, stride: int | Steps, *, ceil: bool = False) -> nn.Module:
-        """Maximum pooling; a kernel of 3 is padded by 1. Axes of stride 1 are left alone by a kernel of 2."""
+        """Maximum pooling; a kernel of 3 is padded by 1. Axes of stride 1 are left alone by a kernel of 2, and
+        where the stride is wider than the kernel, the kernel is as wide.
+        """
         steps = self.steps(stride)
-        window = tuple(kernel if step > 1 or kernel == 3 else 1 for step in steps)
+        window = tuple(max(kernel, step) if step > 1 or kernel == 3 else 1 for step in steps)
         padding = tuple((width - 1) // 2 for width in window)
         return Pool["max", self.spatial_dims](window, steps, padding, ceil_mode=ceil)
 

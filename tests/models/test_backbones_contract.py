@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from medseg.errors import ConfigError
 from medseg.models.backbones import BackboneConfig, HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
+from medseg.models.parts import Parts
 
 CONFIGS = [
     ResNetConfig(width=0.125),
@@ -129,6 +130,7 @@ def test_settings_survive_yaml(config):
             (32, 32, 8),
         ),
         (VGGConfig(depth=11, width=0.1, pool_strides=((2, 2, 1), 2, 2, 2, 2)), (32, 32, 16)),
+        (VGGConfig(depth=11, width=0.1, pool_strides=(4, (1, 2, 2), 2, 2, 1)), (16, 32, 32)),
         (
             HRNetConfig(
                 width=0.2,
@@ -141,7 +143,7 @@ def test_settings_survive_yaml(config):
         ),
         (MobileNetV3Config(width=0.2, strides=((2, 2, 1), 2, 2, 2, 2)), (32, 32, 16)),
     ],
-    ids=["resnet", "vgg", "hrnet", "mobilenetv3"],
+    ids=["resnet", "vgg", "vgg-4", "hrnet", "mobilenetv3"],
 )
 def test_axes_may_have_strides_of_their_own(config, stride):
     backbone = build(config, 3)
@@ -179,3 +181,10 @@ def test_what_cannot_be_is_refused():
         ResNetConfig(multi_grid=(1, 2))
     with pytest.raises(ValueError, match="depth 18 has basic blocks"):
         ResNetConfig(depth=18, groups=32)
+
+
+def test_pooling_misses_no_voxel():
+    # the windows of a stride of 4 are 4 wide, however narrow the kernel
+    assert Parts(2).max_pool(2, (4, 2)).kernel_size == (4, 2)
+    assert Parts(2).max_pool(2, (1, 2)).kernel_size == (1, 2)
+    assert Parts(2).max_pool(3, (1, 2)).kernel_size == (3, 3)
