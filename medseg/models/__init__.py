@@ -7,12 +7,56 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
+from medseg.models.backbone_unet import BackboneUNet, BackboneUNetConfig
+from medseg.models.deeplab import (
+    DeepLabV1,
+    DeepLabV1Config,
+    DeepLabV2,
+    DeepLabV2Config,
+    DeepLabV3,
+    DeepLabV3Config,
+    DeepLabV3Plus,
+    DeepLabV3PlusConfig,
+)
+from medseg.models.fcn import FCN, FCNVGG, FCNConfig, FCNVGGConfig
+from medseg.models.fpn import FPN, FPNConfig
+from medseg.models.hrnetv2 import HRNetV2, HRNetV2Config
 from medseg.models.injected import InjectedConfig
+from medseg.models.lraspp import LRASPP, LRASPPConfig
+from medseg.models.monai_nets import (
+    DynUNetConfig,
+    MedNeXtConfig,
+    SegResNetConfig,
+    SwinUNETRConfig,
+    UNETRConfig,
+    VNetConfig,
+)
+from medseg.models.pspnet import PSPNet, PSPNetConfig
 from medseg.models.unet import UNet, UNetConfig
+from medseg.models.unetpp import UNetPlusPlus, UNetPlusPlusConfig
 from medseg.output import Output, as_output, logits_of
 
 ModelConfig = Annotated[
-    UNetConfig | InjectedConfig,
+    UNetConfig
+    | FCNConfig
+    | FCNVGGConfig
+    | DeepLabV1Config
+    | DeepLabV2Config
+    | DeepLabV3Config
+    | DeepLabV3PlusConfig
+    | PSPNetConfig
+    | HRNetV2Config
+    | LRASPPConfig
+    | FPNConfig
+    | BackboneUNetConfig
+    | UNetPlusPlusConfig
+    | SegResNetConfig
+    | DynUNetConfig
+    | VNetConfig
+    | MedNeXtConfig
+    | SwinUNETRConfig
+    | UNETRConfig
+    | InjectedConfig,
     Field(discriminator="name"),
 ]
 
@@ -23,11 +67,41 @@ def parameter_count(module: nn.Module) -> int:
 
 
 __all__ = [
+    "FCN",
+    "FCNVGG",
+    "FPN",
+    "LRASPP",
+    "BackboneUNet",
+    "BackboneUNetConfig",
+    "DeepLabV1",
+    "DeepLabV1Config",
+    "DeepLabV2",
+    "DeepLabV2Config",
+    "DeepLabV3",
+    "DeepLabV3Config",
+    "DeepLabV3Plus",
+    "DeepLabV3PlusConfig",
+    "DynUNetConfig",
+    "FCNConfig",
+    "FCNVGGConfig",
+    "FPNConfig",
+    "HRNetV2",
+    "HRNetV2Config",
     "InjectedConfig",
+    "LRASPPConfig",
+    "MedNeXtConfig",
     "ModelConfig",
     "Output",
+    "PSPNet",
+    "PSPNetConfig",
+    "SegResNetConfig",
+    "SwinUNETRConfig",
+    "UNETRConfig",
     "UNet",
     "UNetConfig",
+    "UNetPlusPlus",
+    "UNetPlusPlusConfig",
+    "VNetConfig",
     "as_output",
     "logits_of",
     "parameter_count",

@@ -1,0 +1,133 @@
+"""U-Net in 2D and 3D with any backbone as its encoder."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt
+from torch import nn
+
+from medseg.errors import ConfigError
+from medseg.models.backbones import Backbone, BackboneConfig, ResNetConfig
+from medseg.models.network import BackboneNetwork
+from medseg.models.padding import linear_mode
+from medseg.models.parts import Parts
+from medseg.output import Output
+from medseg.spec import Spec
+from medseg.task import Task
+
+Upsampling = Literal["nearest", "linear"]
+
+
+class DecoderConfig(Spec):
+    """Settings of the decoders on a backbone.
+
+    Attributes:
+        backbone: its feature maps are joined, coarsest first.
+        channels: of the decoder's steps, coarsest first; None: 256 and half as many at each step.
+        up: how coarser features are interpolated.
+        full_skip: join the backbone's features at the image's own size too, where there are any (a VGG's, or
+            with stem strides of 1).
+    """
+
+    backbone: BackboneConfig = ResNetConfig(depth=34)
+    channels: tuple[PositiveInt, ...] | None = None
+    up: Upsampling = "nearest"
+    full_skip: bool = True
+
+    def skips(self, backbone: Backbone) -> list[int]:
+        """Indices of the feature maps that are joined, coarsest first, the last one left out."""
+        indices = range(len(backbone.strides) - 1)
+        return [i for i in reversed(indices) if self.full_skip or max(backbone.strides[i]) > 1]
+
+    def widths(self, steps: int) -> tuple[int, ...]:
+        """Channels of ``steps`` steps. Raises: ConfigError if ``channels`` has another number of them."""
+        channels = (
+            tuple(max(1, 256 >> step) for step in range(steps)) if self.channels is None else self.channels
+        )
+        if len(channels) != steps:
+            raise ConfigError(
+                f"model.channels has {len(channels)} entries, but the decoder of this backbone has {steps} "
+                f"steps: give {steps}"
+            )
+        return channels
+
+
+class BackboneUNetConfig(DecoderConfig):
+    """A U-Net's decoder (Ronneberger et al. 2015, arXiv:1505.04597) on any backbone.
+
+    segmentation_models.pytorch's has ``full_skip=False``, and ``center=True`` on a VGG.
+
+    Attributes: see ``DecoderConfig``, and
+        center: two more convolutions on the coarsest features.
+    """
+
+    name: Literal["backbone_unet"] = "backbone_unet"
+    center: bool = False
+
+    def build(self, task: Task) -> BackboneUNet:
+        """The network for a task. Raises: ConfigError as the backbone, or for wrong ``channels``."""
+        return BackboneUNet(self, task)
+
+
+class BackboneUNet(BackboneNetwork):
+    """The network of a ``BackboneUNetConfig``; see ``DenseNetwork``."""
+
+    def __init__(self, config: BackboneUNetConfig, task: Task) -> None:
+        super().__init__(task, config.backbone)
+        self.skips = config.skips(self.backbone)
+        counts = [self.backbone.channels[index] for index in self.skips]
+        if max(self.backbone.strides[self.skips[-1]]) > 1:
+            counts.append(0)  # a last step to the image's size, without a skip
+        widths = config.widths(len(counts))
+        inputs = self.backbone.channels[-1]
+        self.decoder = nn.Module()
+        self.decoder.center = nn.Identity()
+        if config.center:
+            self.decoder.center = nn.Sequential(
+                self.parts.unit(inputs, inputs, 3), self.parts.unit(inputs, inputs, 3)
+            )
+        self.decoder.blocks = nn.ModuleList(
+            DecoderStep(self.parts, below, skip, own, config.up)
+            for below, skip, own in zip((inputs, *widths[:-1]), counts, widths, strict=True)
+        )
+        self.score = self.parts.conv(widths[-1], task.num_classes, 3, bias=True)
+
+    def scores(self, image: torch.Tensor) -> Output:
+        features = self.backbone(image)
+        x = self.decoder.get_submodule("center")(features[-1])
+        blocks = self.decoder.get_submodule("blocks")
+        assert isinstance(blocks, nn.ModuleList)
+        for number, block in enumerate(blocks):
+            assert isinstance(block, DecoderStep)
+            if number < len(self.skips):
+                x = block.join(x, features[self.skips[number]])
+            else:
+                x = block.grow(x, image.shape[2:])
+        return Output(self.score(x))
+
+
+class DecoderStep(nn.Module):
+    """Interpolate to the next size, concatenate the skip, convolve twice.
+
+    Shapes: (B, ``below``, *S') and a skip (B, ``skip``, *S) to (B, ``own``, *S).
+    """
+
+    def __init__(self, parts: Parts, below: int, skip: int, own: int, up: Upsampling) -> None:
+        super().__init__()
+        self.conv1 = parts.unit(below + skip, own, 3)
+        self.conv2 = parts.unit(own, own, 3)
+        self.mode = "nearest" if up == "nearest" else linear_mode(parts.spatial_dims)
+
+    def join(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """With a skip."""
+        return self.conv2(self.conv1(torch.cat((self._to(x, skip.shape[2:]), skip), dim=1)))
+
+    def grow(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """Without one, to ``size``."""
+        return self.conv2(self.conv1(self._to(x, size)))
+
+    def _to(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        return x if x.shape[2:] == size else F.interpolate(x, size=size, mode=self.mode)

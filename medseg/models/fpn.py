@@ -1,0 +1,91 @@
+"""Feature pyramid network for segmentation, in 2D and 3D."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from medseg.models.backbones import BackboneConfig, ResNetConfig
+from medseg.models.network import BackboneNetwork
+from medseg.models.norms import GroupNorm
+from medseg.models.parts import Parts, resize
+from medseg.output import Output
+from medseg.spec import Spec
+from medseg.task import Task
+
+
+class FPNConfig(Spec):
+    """Semantic FPN (Kirillov et al. 2019, arXiv:1901.02446, section 3), on a backbone's last four feature
+    maps. segmentation_models.pytorch's has ``align_corners=True``.
+
+    Attributes:
+        backbone: its last four feature maps are used.
+        pyramid_channels: of the lateral and top-down features.
+        channels: of the features that are summed before the scores.
+        norm_groups: groups of the group norms, at most.
+        dropout: of channels, before the scores.
+        align_corners: how features and scores are interpolated.
+    """
+
+    name: Literal["fpn"] = "fpn"
+    backbone: BackboneConfig = ResNetConfig()
+    pyramid_channels: PositiveInt = 256
+    channels: PositiveInt = 128
+    norm_groups: PositiveInt = 32
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    align_corners: bool = False
+
+    def build(self, task: Task) -> FPN:
+        """The network for a task. Raises: ConfigError as the backbone."""
+        return FPN(self, task)
+
+
+class FPN(BackboneNetwork):
+    """The network of an ``FPNConfig``; see ``DenseNetwork``."""
+
+    def __init__(self, config: FPNConfig, task: Task) -> None:
+        super().__init__(task, config.backbone, align_corners=config.align_corners)
+        inputs = self.backbone.channels[:-5:-1]  # coarsest first
+        self.lateral = nn.ModuleList(
+            self.parts.conv(count, config.pyramid_channels, bias=True) for count in inputs
+        )
+        self.branches = nn.ModuleList(
+            _branch(self.parts, config, max(1, len(inputs) - 1 - level)) for level in range(len(inputs))
+        )
+        self.dropout = self.parts.dropout(config.dropout)
+        self.score = self.parts.conv(config.channels, task.num_classes, bias=True)
+
+    def scores(self, image: torch.Tensor) -> Output:
+        features = self.backbone(image)[:-5:-1]
+        sizes = [feature.shape[2:] for feature in features]
+        pyramid: list[torch.Tensor] = []
+        for lateral, feature in zip(self.lateral, features, strict=True):
+            x = lateral(feature)
+            if pyramid:
+                x = x + F.interpolate(pyramid[-1], size=x.shape[2:], mode="nearest")
+            pyramid.append(x)
+        total: torch.Tensor | None = None
+        for level, (branch, x) in enumerate(zip(self.branches, pyramid, strict=True)):
+            assert isinstance(branch, nn.Sequential)
+            targets = sizes[level + 1 :] or [sizes[level]]
+            for unit, size in zip(branch, targets, strict=True):
+                x = resize(unit(x), size, align_corners=self.align_corners)
+            total = x if total is None else total + x
+        assert total is not None
+        return Output(self.score(self.dropout(total)))
+
+
+def _branch(parts: Parts, config: FPNConfig, count: int) -> nn.Sequential:
+    """``count`` convolutions with group norm, each followed by an interpolation to the next finer size."""
+    branch = nn.Sequential()
+    inputs = config.pyramid_channels
+    for _ in range(count):
+        norm = GroupNorm(config.norm_groups, config.channels)
+        conv = parts.conv(inputs, config.channels, 3)
+        branch.append(nn.Sequential(conv, norm, nn.ReLU(inplace=True)))
+        inputs = config.channels
+    return branch

@@ -1,0 +1,45 @@
+"""``torch.export`` and ``torch.compile`` capture every architecture whole."""
+
+import pytest
+import torch
+from test_models_contract import CONFIGS, build, case, image
+
+from medseg.models import DynUNetConfig, SwinUNETRConfig
+
+pytestmark = pytest.mark.slow
+
+dims = pytest.mark.parametrize("spatial_dims", [2, 3])
+
+
+def parameters(*left_out):
+    return [case(config) for config in CONFIGS if not isinstance(config, left_out)]
+
+
+def exportable(config):
+    # with deep supervision MONAI's DynUNet keeps tensors in a list that is no buffer: its config says so
+    return config.model_copy(update={"deep_supervision": 0}) if isinstance(config, DynUNetConfig) else config
+
+
+@pytest.mark.parametrize("config", parameters(), ids=lambda c: c.name)
+@dims
+def test_exported_network_gives_the_same_logits(config, spatial_dims):
+    network = build(exportable(config), spatial_dims).eval()
+    picture = image(*(32,) * spatial_dims)
+    with torch.no_grad():
+        exported = torch.export.export(network, (picture,)).module()
+        torch.testing.assert_close(exported(picture), network(picture))
+
+
+# MONAI's Swin attention branches on the window's mask, which breaks the graph: its config says so
+@pytest.mark.parametrize("config", parameters(SwinUNETRConfig), ids=lambda c: c.name)
+@dims
+@pytest.mark.parametrize("training", [False, True])
+def test_compiled_network_is_one_graph(config, spatial_dims, training):
+    torch.compiler.reset()
+    network = build(config, spatial_dims).train(training)
+    picture = image(*(32,) * spatial_dims, batch=2)
+    with torch.no_grad():
+        compiled = torch.compile(network, backend="eager", fullgraph=True)
+        result = compiled(picture)
+        if not training:
+            torch.testing.assert_close(result, network(picture))
