@@ -130,7 +130,10 @@ def test_a_setting_of_another_member_of_the_union_says_so():
         ("train.optimiser.name=sdg", "train.optimiser.name: 'sdg' is not known; did you mean sgd?"),
         ("model.kernel=even", "model.kernel: expected an integer or a list, such as [1, 2] (got 'even')"),
         ("model.kernel=[3, x, 3, 3, 3]", "model.kernel.1: expected an integer or a list"),
-        ("sampling.balance=foo", "sampling.balance: expected 'uniform', 'inverse', 'sqrt', 'effective' or 'adaptive' or"),
+        (
+            "sampling.balance=foo",
+            "sampling.balance: expected 'uniform', 'inverse', 'sqrt', 'effective' or 'adaptive' or",
+        ),
         ("sampling.balance={a: x}", "sampling.balance.a: expected a number (got 'x')"),
         ("sampling.patch_size=5", "sampling.patch_size: expected a list, such as [1, 2] (got 5)"),
         ("loss.terms=[{loss: {name: dic}}]", "loss.terms.0.loss.name: 'dic' is not known; did you mean dice?"),

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import click
 from conftest import ball_settings
 
 from medseg.cli import cli
@@ -12,8 +13,8 @@ from medseg.config import load_config, to_yaml
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
 
 
 def test_the_study_runs(balls, tmp_path, monkeypatch, capsys):
@@ -33,10 +34,12 @@ def test_the_settings_are_valid(tmp_path):
 
 
 def test_the_commands_and_options_exist():
-    for line in "\n".join(blocks("sh")).splitlines():
+    pages = [README, README.parent / "docs" / "data.md"]
+    for line in "\n".join(block for page in pages for block in blocks("sh", page)).splitlines():
         words = line.split("#")[0].split()
         if words[:1] == ["medseg"]:
             command = cli.commands[words[1]]
+            command = command.commands[words[2]] if isinstance(command, click.Group) else command
             known = {name for parameter in command.params for name in parameter.opts}
             assert {word for word in words if word.startswith("--")} <= known, line
 

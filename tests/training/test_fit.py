@@ -61,6 +61,9 @@ class Stopper:
     def __init__(self, at: int) -> None:
         self.at = at
 
+    def found(self, layout):
+        assert layout.startswith("layout: ")
+
     def prepared(self, case):
         pass
 
