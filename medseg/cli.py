@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg.cli_data import data
+from medseg.cli_models import models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
 if TYPE_CHECKING:
@@ -131,7 +132,11 @@ def train(
 
 @cli.command()
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="Run folder or model file.")
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path),
+    help="Run folder, model file, or the name of a published network (medseg weights list).",
+)  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
 @click.option(
     "--cases", "part", type=click.Choice(["train", "val", "test"]), help="Cases of the run, for INPUTS."
@@ -145,6 +150,7 @@ def train(
 def infer(
     inputs: tuple[Path, ...],
     model: Path,
+    weights: Path | None,
     output: Path,
     part: str | None,
     probabilities: bool,
@@ -159,7 +165,7 @@ def infer(
 
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
-    predictor = Predictor(model, device=device)
+    predictor = Predictor(_model(model, weights), device=device)
     cases = run_cases(model, part) if part else find_inputs(list(inputs))
     outcomes = infer_cases(
         predictor,
@@ -220,6 +226,8 @@ def evaluate(
 
 
 cli.add_command(data)
+cli.add_command(models)
+cli.add_command(weights_group)
 
 
 @cli.group()
@@ -284,6 +292,17 @@ def doctor(as_json: bool) -> int:
         for f in findings:
             click.echo(f"{f.status:8} {f.topic:10} {f.name}: {f.detail}")
     return 1 if any(f.status == "problem" for f in findings) else 0
+
+
+def _model(model: Path, weights: Path | None) -> Any:
+    """A run folder or model file as it is; a published network by its name."""
+    from medseg.models.zoo import KNOWN
+
+    if weights is None and (model.exists() or model.name not in KNOWN):
+        return model
+    from medseg.inference.published import published_model
+
+    return published_model(model.name, weights)
 
 
 def _training_config(source: Path, overrides: tuple[str, ...]) -> RunConfig:

@@ -23,11 +23,12 @@ from medseg.data.targets import Colour
 from medseg.errors import ConfigError
 from medseg.losses import LossConfig, default_loss
 from medseg.models import ModelConfig, UNetConfig
+from medseg.models.pretrained import WeightsConfig
 from medseg.optim import AdamWConfig, OptimiserConfig, PolynomialSchedule, ScheduleConfig
 from medseg.spec import Spec
 from medseg.task import Activation
 
-PATH_KEYS = ("data.path", "data.cache", "data.split.file")
+PATH_KEYS = ("data.path", "data.cache", "data.split.file", "weights.file")
 """Settings that are paths: relative to the YAML they stand in, or to the working folder as overrides."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -163,7 +164,7 @@ class InferenceConfig(Spec):
     """The sliding window over whole cases.
 
     Attributes:
-        roi_size: the window, voxels; none is the training's patch.
+        roi_size: the window, voxels; none is the training's patch, and the whole image for published weights.
         overlap: share of a window its neighbour covers too.
         batch_size: windows at once.
     """
@@ -183,6 +184,7 @@ class RunConfig(Spec):
     sampling: SamplingConfig = SamplingConfig(patch_size=(64, 64, 64))
     augment: AugmentConfig = preset("3d")
     model: ModelConfig = UNetConfig()
+    weights: WeightsConfig = WeightsConfig()
     activation: Activation | None = None
     loss: LossConfig = default_loss()
     train: TrainConfig = TrainConfig()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,6 +12,9 @@ from pydantic import Field
 from medseg.spec import Spec
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+Parameters = Iterable[torch.nn.Parameter] | list[dict[str, Any]]
 
 
 class SGDConfig(Spec):
@@ -22,8 +25,8 @@ class SGDConfig(Spec):
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
 
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over ``parameters``."""
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
+        """The optimiser over ``parameters``, or groups of them."""
         return torch.optim.SGD(
             parameters,
             lr=self.lr,
@@ -41,8 +44,8 @@ class AdamConfig(Spec):
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
 
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over ``parameters``."""
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
+        """The optimiser over ``parameters``, or groups of them."""
         return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
 
@@ -54,8 +57,8 @@ class AdamWConfig(Spec):
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     weight_decay: float = Field(default=1e-4, ge=0)
 
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimiser over ``parameters``."""
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
+        """The optimiser over ``parameters``, or groups of them."""
         return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
 

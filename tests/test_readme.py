@@ -9,6 +9,7 @@ from conftest import ball_settings
 
 from medseg.cli import cli
 from medseg.config import load_config, to_yaml
+from medseg.models.catalogue import model_configs
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -34,7 +35,7 @@ def test_the_settings_are_valid(tmp_path):
 
 
 def test_the_commands_and_options_exist():
-    pages = [README, README.parent / "docs" / "data.md"]
+    pages = [README, README.parent / "docs" / "data.md", README.parent / "docs" / "models.md"]
     for line in "\n".join(block for page in pages for block in blocks("sh", page)).splitlines():
         words = line.split("#")[0].split()
         if words[:1] == ["medseg"]:
@@ -53,3 +54,9 @@ def test_every_configuration_is_valid_and_says_what_it_reaches():
         assert re.search(r"medseg train configs/" + path.name, header), path
         assert re.search(r"minutes on 2 cores", header), path
         assert re.search(r"Dice 0\.\d+", header), path
+
+
+def test_the_page_of_models_names_every_architecture():
+    page = (README.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    names = [str(config.model_fields["name"].default) for config in model_configs()]
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == names

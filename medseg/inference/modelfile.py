@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field, ValidationError
@@ -65,6 +65,14 @@ def task_for(spatial_dims: int, channels: int, labels: Labels, preprocess: Prepr
     thickness = preprocess.slices.thickness if preprocess.slices is not None else 1
     dims = 2 if spatial_dims == 2 else 3
     return Task(dims, channels * thickness, labels.num_classes, labels.activation, labels.background)
+
+
+class LoadedModel(NamedTuple):
+    """A model in memory: its header, its tensors, and the digest that names it."""
+
+    header: ModelHeader
+    tensors: dict[str, torch.Tensor]
+    digest: str
 
 
 def save_model(path: Path, header: ModelHeader, state: dict[str, torch.Tensor]) -> str:

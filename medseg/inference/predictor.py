@@ -17,7 +17,7 @@ from medseg.data.scans import Scan
 from medseg.device import Precision, choose_device, mixed_precision
 from medseg.errors import DataError, ModelFileError
 from medseg.geometry import Array
-from medseg.inference.modelfile import ModelHeader, find_model_file, load_model
+from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.window import probabilities_of, window_logits
 from medseg.models import InjectedConfig
 
@@ -46,14 +46,18 @@ class Predictor:
 
     def __init__(
         self,
-        file: Path | str,
+        file: Path | str | LoadedModel,
         *,
         model: nn.Module | None = None,
         device: str = "auto",
         amp: Precision = "auto",
     ) -> None:
-        self.path = find_model_file(Path(file))
-        self.header, tensors, self.digest = load_model(self.path)
+        if isinstance(file, LoadedModel):
+            self.path = Path("the model")
+            self.header, tensors, self.digest = file
+        else:
+            self.path = find_model_file(Path(file))
+            self.header, tensors, self.digest = load_model(self.path)
         self.device = choose_device(device)
         self.dtype = mixed_precision(amp, self.device)
         network = model if model is not None else _build(self.header, self.path)

@@ -25,13 +25,12 @@ def window_logits(
     dtype: torch.dtype | None,
     slices: SliceConfig | None = None,
 ) -> torch.Tensor:
-    """Logits (K, *S) float32 of a preprocessed image (C, *S), windows blended with a gaussian.
+    """Logits (K, *S) float32 of a preprocessed image (C, *S), windows blended with a gaussian; without
+    ``roi_size`` the whole image is one window.
 
     With ``slices`` the network is 2D and goes through the first spatial axis, each slice with its neighbours
     as channels. The network must be in evaluation mode and on ``device``.
     """
-    if settings.roi_size is None:
-        raise ValueError("the window has no size: set inference.roi_size")
     if slices is not None:
         return _slice_by_slice(network, image, settings, slices, device, dtype)
     return _windows(network, torch.from_numpy(image.copy())[None], settings, device, dtype)[0]
@@ -69,13 +68,14 @@ def _windows(
     dtype: torch.dtype | None,
 ) -> torch.Tensor:
     """Logits (B, K, *S) of images (B, C, *S)."""
-    assert settings.roi_size is not None
     tensor = images.to(device)
 
     def predict(windows: torch.Tensor) -> torch.Tensor:
         with autocast(dtype, device):
             return logits_of(network(windows)).float()
 
+    if settings.roi_size is None:
+        return predict(tensor)
     logits = sliding_window_inference(
         tensor, settings.roi_size, settings.batch_size, predict, overlap=settings.overlap, mode="gaussian"
     )

@@ -26,6 +26,8 @@ from medseg.files import write_json
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.losses import DeepSupervisionLoss
 from medseg.models import InjectedConfig, parameter_count
+from medseg.models.pretrained import WeightsConfig, parameter_groups, place, read_state
+from medseg.models.zoo import known
 from medseg.task import Task
 from medseg.training.checkpoint import load_checkpoint, seed_everything
 from medseg.training.dataset import Dataset, survey
@@ -154,12 +156,14 @@ def _assemble(
     task = dataset.task(config.spatial_dims)
     seed_everything(config.seed)
     network = (model if model is not None else config.model.build(task)).to(device)
+    if not run.last.exists():
+        _start_from(config.weights, network, progress)
     if config.train.channels_last:
         network = network.to(memory_format=channels_last(config.spatial_dims))  # pyright: ignore[reportCallIssue]
     dtype = mixed_precision(config.train.amp, device)
     state = TrainState(
         network,
-        config.train.optimiser.build(p for p in network.parameters() if p.requires_grad),
+        config.train.optimiser.build(parameter_groups(network, config.weights)),
         torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         copy.deepcopy(network).requires_grad_(False) if config.train.ema else None,
     )
@@ -183,6 +187,17 @@ def _assemble(
         report=progress.epoch,
         tick=progress.update,
     )
+
+
+def _start_from(weights: WeightsConfig, network: nn.Module, progress: Progress) -> None:
+    """Load the published weights that the settings name."""
+    file, keys = weights.file, weights.keys
+    if weights.known is not None:
+        entry = known(weights.known)
+        file, keys = entry.path(), entry.keys if keys == "auto" else keys
+    if file is not None:
+        placement = place(network, read_state(file), keys=keys, spread=weights.spread)
+        progress.found(placement.describe())
 
 
 def _cached(

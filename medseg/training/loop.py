@@ -144,7 +144,7 @@ class Trainer:
         began = time.monotonic()
         rate = learning_rate(settings.optimiser.lr, settings.schedule, state.step, steps, state.scores)
         for group in state.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)
         state.network.train()
         state.optimiser.zero_grad(set_to_none=True)
         losses = [self._counted_step(next(batches)) for _ in range(settings.accumulate)]
@@ -181,7 +181,7 @@ class Trainer:
             "epoch": epoch,
             "step": state.step,
             "loss": state.loss_sum / settings.iterations,
-            "lr": state.optimiser.param_groups[0]["lr"],
+            "lr": max(group["lr"] for group in state.optimiser.param_groups),
             "seconds": round(state.seconds, 3),
             **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
             **state.drawn.shares(tuple(self.labels.names)),

@@ -1,0 +1,78 @@
+"""``medseg models`` and ``medseg weights``: architectures, and published weights for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+
+@click.group()
+def models() -> None:
+    """Look at the architectures."""
+
+
+@models.command("list")
+@click.option(
+    "--size", default=128, show_default=True, help="Edge of the image that the operations are counted on."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--markdown", is_flag=True, help="Print as the table of docs/models.md.")
+@_DEBUG
+def models_list(size: int, as_json: bool, markdown: bool) -> None:
+    """List every architecture: parameters and operations of its defaults, in 2D (3 channels, 21 classes)."""
+    from medseg.models.catalogue import as_markdown, catalogue
+
+    rows = catalogue(size)
+    if markdown:
+        click.echo(as_markdown(rows, size), nl=False)
+        return
+    if as_json:
+        click.echo(json.dumps([vars(row) for row in rows], indent=2))
+        return
+    click.echo(f"{'name':14} {'dims':6} {'parameters':>12} {'GFLOPs':>8}  source")
+    for row in rows:
+        dims = "/".join(map(str, row.dims))
+        flops = "–" if row.flops is None else f"{row.flops / 1e9:.2f}"
+        count = "–" if row.parameters is None else f"{row.parameters:,}"
+        click.echo(f"{row.name:14} {dims:6} {count:>12} {flops:>8}  {row.source}")
+
+
+@click.group("weights")
+def weights_group() -> None:
+    """Published weights: list them, fetch them when asked."""
+
+
+@weights_group.command("list")
+@_DEBUG
+def weights_list() -> None:
+    """List the weights that are known by name, and whether they are at hand."""
+    from medseg.models.zoo import KNOWN
+
+    for name, entry in KNOWN.items():
+        kind = "network" if entry.network is not None else "backbone"
+        here = "at hand" if entry.path().is_file() else "not fetched"
+        click.echo(f"{name:28} {kind:9} {here:12} {entry.about}: {entry.url}")
+
+
+@weights_group.command("get")
+@click.argument("name")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder to keep them in.")
+@click.option("--url", help="Another address of the same file, such as a mirror.")
+@_DEBUG
+def weights_get(name: str, cache: Path | None, url: str | None) -> None:
+    """Fetch published weights from their public address; verified by the hash in their name."""
+    from medseg.fetch import fetch
+    from medseg.models.zoo import known
+
+    entry = known(name)
+    path = fetch(url or entry.url, entry.path(cache), progress=_say)
+    click.echo(path)
+
+
+def _say(done: int, total: int | None) -> None:
+    of = f" of {total / 2**20:.0f}" if total else ""
+    click.echo(f"\r{done / 2**20:.0f}{of} MB", err=True, nl=total is not None and done >= total)

@@ -1,0 +1,48 @@
+"""Published networks, ready to use: their weights with labels and preprocessing, as a model in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.config import InferenceConfig
+from medseg.data.normalise import ImageNet
+from medseg.data.preprocess import PreprocessConfig
+from medseg.data.tables import VOC
+from medseg.errors import ConfigError, ModelFileError
+from medseg.files import sha256_file
+from medseg.inference.modelfile import LoadedModel, ModelHeader
+from medseg.models.pretrained import place, read_state
+from medseg.models.zoo import KNOWN, known
+
+
+def published_model(name: str, weights: Path | None = None) -> LoadedModel:
+    """A published segmentation network by name, from ``weights`` or from where they were fetched to.
+
+    Pictures go through it whole, at their own size.
+    Raises: ConfigError if the name is not known or is a backbone's; ModelFileError if the weights are not
+    there or not what they should be.
+    """
+    entry = known(name)
+    if entry.network is None:
+        networks = ", ".join(n for n, e in KNOWN.items() if e.network is not None)
+        raise ConfigError(f"{name} are a backbone's weights, which segment nothing; networks: {networks}")
+    path = weights or entry.path()
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: the weights of {name} are not there. Fetch them with: medseg weights get {name}, or give "
+            "the file: --weights FILE"
+        )
+    header = ModelHeader(
+        spatial_dims=2,
+        channels=3,
+        labels=VOC.labels(),
+        preprocess=PreprocessConfig(normalise=ImageNet()),
+        inference=InferenceConfig(),
+        model=entry.network,
+        training={"published": entry.file, "data": entry.about},
+    )
+    network = entry.network.build(header.task)
+    placement = place(network, read_state(path), keys=entry.keys)
+    if placement.new:
+        raise ModelFileError(f"{path}: lacks {len(placement.new)} tensors of {name}: {placement.new[:3]}, …")
+    return LoadedModel(header, dict(network.state_dict()), sha256_file(path))

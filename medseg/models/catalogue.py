@@ -1,0 +1,140 @@
+"""What each architecture costs: its parameters and its operations, counted on its defaults."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from medseg.errors import ConfigError
+from medseg.models import InjectedConfig, ModelConfig, parameter_count
+from medseg.spec import Spec
+from medseg.task import Task
+
+_OPTIONS = """
+`medseg config schema` gives all their options. Those with a `backbone` take `resnet` (ResNet, ResNeXt, Wide
+ResNet, deep stems), `vgg`, `hrnet` or `mobilenetv3`, of any `width`, with batch, instance or group norm:
+
+```yaml
+model:
+  name: deeplabv3plus
+  output_stride: 8
+  backbone: {name: resnet, depth: 34, width: 0.5, stem_stride: 1, norm: instance}
+```
+
+## Weights
+
+```sh
+medseg weights list                              # what is known by name
+medseg weights get deeplabv3_resnet101_voc       # fetched from its public address, verified
+medseg infer photo.jpg --model deeplabv3_resnet101_voc --output out --overlays
+medseg infer photo.jpg --model lraspp_mobilenet_voc --weights lraspp_mobilenet_v3_large-d234d4ea.pth --output out
+```
+
+A training starts from a file (`.pth`, `.safetensors`) or a known name; 2D weights are inflated for a 3D network, the
+first convolution is adapted to the image's channels, heads of other classes stay new, and what was new, dropped or
+reshaped is said:
+
+```yaml
+weights:
+  known: resnet50_imagenet       # or file: FILE; keys of torchvision, timm, smp, HRNet, semseg … are recognised
+  freeze: [backbone.conv1, backbone.layer1]
+  rates: {backbone.: 0.1}        # a tenth of the learning rate
+```
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One architecture.
+
+    Attributes:
+        dims: spatial dimensions it can have.
+        parameters: of its defaults in 2D, for 3 channels and 21 classes.
+        flops: of one such image, an addition and a multiplication counted as two; none where the defaults
+            take no image of that size.
+        source: its paper, from its settings' docstring.
+    """
+
+    name: str
+    dims: tuple[int, ...]
+    parameters: int | None
+    flops: int | None
+    source: str
+
+
+def catalogue(size: int = 128) -> list[Entry]:
+    """Every member of the union of models, counted on an image of ``size`` × ``size``."""
+    return [_entry(config, size) for config in model_configs()]
+
+
+def as_markdown(entries: list[Entry], size: int) -> str:
+    """The page of the architectures, ``docs/models.md``."""
+    lines = [
+        "# Architectures",
+        "",
+        "Made by `medseg models list --markdown > docs/models.md`. Every one trains from YAML by its name "
+        "(`model: {name: deeplabv3}`) in 2D and 3D; parameters and operations are those of the defaults in 2D, for "
+        f"21 classes and a picture of {size}×{size} with 3 channels (V-Net: 1).",
+        "",
+        "| `model.name` | dims | parameters | GFLOPs | source |",
+        "|---|---|---:|---:|---|",
+    ]
+    for entry in entries:
+        count = "–" if entry.parameters is None else f"{entry.parameters:,}"
+        flops = "–" if entry.flops is None else f"{entry.flops / 1e9:.2f}"
+        dims = ", ".join(map(str, entry.dims))
+        lines.append(f"| `{entry.name}` | {dims} | {count} | {flops} | {entry.source} |")
+    return "\n".join(lines) + "\n" + _OPTIONS
+
+
+def model_configs() -> list[type[Spec]]:
+    """The settings' classes of all architectures, without a user's own."""
+    union = get_args(ModelConfig)[0]
+    return [config for config in get_args(union) if config is not InjectedConfig]
+
+
+def _entry(config: type[Spec], size: int) -> Entry:
+    name = str(config.model_fields["name"].default)
+    dims = tuple(d for d in (2, 3) if _build(config, d) is not None)
+    network = _build(config, 2)
+    if network is None:
+        return Entry(name, dims, None, None, _source(config))
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        try:
+            channels = next(p.shape[1] for p in network.parameters() if p.ndim == 4)
+            network(torch.empty(1, channels, size, size))
+        except (ValueError, RuntimeError):
+            return Entry(name, dims, parameter_count(network), None, _source(config))
+    return Entry(name, dims, parameter_count(network), counter.get_total_flops(), _source(config))
+
+
+def _build(config: Any, dims: int) -> torch.nn.Module | None:
+    """A network of the defaults, without memory for its weights; none where there is no such form."""
+    for channels in (3, 1):  # V-Net repeats the image's channels and takes no three
+        network = _built(config, Task(2 if dims == 2 else 3, channels, 21))
+        if network is not None:
+            return network
+    return None
+
+
+def _built(config: Any, task: Task) -> torch.nn.Module | None:
+    try:
+        try:
+            with torch.device("meta"):
+                return config().build(task)
+        except (RuntimeError, NotImplementedError):  # its initial values are computed from numbers
+            return config().build(task).to("meta")
+    except (ConfigError, ValueError):
+        return None
+
+
+def _source(config: type[Spec]) -> str:
+    """The first paper that a docstring names."""
+    text = " ".join((config.__doc__ or "").split())
+    found = re.search(r"\(([^()]*(?:arXiv:|doi:)[^()]*)\)", text)
+    return found[1] if found else text.split(". ")[0]

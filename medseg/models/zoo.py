@@ -1,0 +1,104 @@
+"""Published weights by name: where they are, what network they are for, and what they find.
+
+Addresses and hashes are torchvision's (BSD-3-Clause; https://pytorch.org/vision/stable/models.html).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.errors import ConfigError
+from medseg.models import ModelConfig
+from medseg.models.backbones import MobileNetV3Config, ResNetConfig
+from medseg.models.deeplab import DeepLabV3Config
+from medseg.models.fcn import FCNConfig
+from medseg.models.lraspp import LRASPPConfig
+
+_BASE = "https://download.pytorch.org/models/"
+CACHE = Path("~/.cache/medseg/weights")
+"""Where fetched weights lie, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Published weights.
+
+    Attributes:
+        file: the file's name, with the first digits of its SHA-256.
+        keys: whose keys it has.
+        about: what they were trained on.
+        network: the segmentation network they are for; none for a backbone trained on ImageNet.
+    """
+
+    file: str
+    keys: str
+    about: str
+    network: ModelConfig | None = None
+
+    @property
+    def url(self) -> str:
+        """Their public address."""
+        return _BASE + self.file
+
+    def path(self, cache: Path | None = None) -> Path:
+        """Where they lie once fetched."""
+        return (cache or CACHE).expanduser() / self.file
+
+
+_VOC = "COCO's pictures, Pascal VOC's 21 classes"
+_SEGMENTATION, _MOBILE = "torchvision_segmentation", "torchvision_segmentation_mobilenet"
+_NETWORKS = {
+    "fcn_resnet50_voc": Known(
+        "fcn_resnet50_coco-1167a1af.pth", _SEGMENTATION, _VOC, FCNConfig(backbone=ResNetConfig(depth=50))
+    ),
+    "fcn_resnet101_voc": Known(
+        "fcn_resnet101_coco-7ecb50ca.pth", _SEGMENTATION, _VOC, FCNConfig(backbone=ResNetConfig(depth=101))
+    ),
+    "deeplabv3_resnet50_voc": Known(
+        "deeplabv3_resnet50_coco-cd0a2569.pth", _SEGMENTATION, _VOC,
+        DeepLabV3Config(output_stride=8, auxiliary=True),
+    ),
+    "deeplabv3_resnet101_voc": Known(
+        "deeplabv3_resnet101_coco-586e9e4e.pth", _SEGMENTATION, _VOC,
+        DeepLabV3Config(backbone=ResNetConfig(depth=101), output_stride=8, auxiliary=True),
+    ),
+    "deeplabv3_mobilenet_voc": Known(
+        "deeplabv3_mobilenet_v3_large-fc3c493d.pth", _MOBILE, _VOC,
+        DeepLabV3Config(
+            backbone=MobileNetV3Config(tap="first"), rates=(12, 24, 36), auxiliary=True, auxiliary_level=-3
+        ),
+    ),
+    "lraspp_mobilenet_voc": Known("lraspp_mobilenet_v3_large-d234d4ea.pth", _MOBILE, _VOC, LRASPPConfig()),
+}  # fmt: skip
+_BACKBONES = {
+    "resnet18_imagenet": "resnet18-f37072fd.pth",
+    "resnet34_imagenet": "resnet34-b627a593.pth",
+    "resnet50_imagenet": "resnet50-0676ba61.pth",
+    "resnet101_imagenet": "resnet101-63fe2227.pth",
+    "resnet152_imagenet": "resnet152-394f9c45.pth",
+    "resnext50_imagenet": "resnext50_32x4d-7cdf4587.pth",
+    "resnext101_imagenet": "resnext101_32x8d-8ba56ff5.pth",
+    "wide_resnet50_imagenet": "wide_resnet50_2-95faca4d.pth",
+    "wide_resnet101_imagenet": "wide_resnet101_2-32ee1156.pth",
+    "vgg16_imagenet": "vgg16-397923af.pth",
+    "vgg16_bn_imagenet": "vgg16_bn-6c64b313.pth",
+    "mobilenet_v3_large_imagenet": "mobilenet_v3_large-8738ca79.pth",
+}
+
+
+def _table(file: str) -> str:
+    kinds = {"vgg": "torchvision_vgg", "mobilenet": "torchvision_mobilenet"}
+    return next((table for word, table in kinds.items() if file.startswith(word)), "torchvision_resnet")
+
+
+KNOWN: dict[str, Known] = _NETWORKS | {
+    name: Known(file, _table(file), "ImageNet, 1000 classes") for name, file in _BACKBONES.items()
+}
+
+
+def known(name: str) -> Known:
+    """Published weights by name. Raises: ConfigError listing the names there are."""
+    if name not in KNOWN:
+        raise ConfigError(f"{name!r} names no published weights; known: {', '.join(KNOWN)}")
+    return KNOWN[name]
