@@ -31,12 +31,12 @@ model:
 medseg weights list                              # what is known by name
 medseg weights get deeplabv3_resnet101_voc       # fetched from its public address, verified
 medseg infer photo.jpg --model deeplabv3_resnet101_voc --output out --overlays
-medseg infer photo.jpg --model lraspp_mobilenet_voc --weights lraspp_mobilenet_v3_large-d234d4ea.pth --output out
+medseg infer photo.jpg --model fcn_resnet50_voc --weights fcn_resnet50_coco-1167a1af.pth --output out
 ```
 
-A training starts from a file (`.pth`, `.safetensors`) or a known name; 2D weights are inflated for a 3D network, the
-first convolution is adapted to the image's channels, heads of other classes stay new, and what was new, dropped or
-reshaped is said:
+A training starts from a file (`.pth`, `.safetensors`) or a known name; 2D weights are inflated for a 3D network,
+the first convolution is adapted to the image's channels, heads of other classes stay new, and what was new,
+dropped or reshaped is said:
 
 ```yaml
 weights:
@@ -77,8 +77,8 @@ def as_markdown(entries: list[Entry], size: int) -> str:
         "# Architectures",
         "",
         "Made by `medseg models list --markdown > docs/models.md`. Every one trains from YAML by its name "
-        "(`model: {name: deeplabv3}`) in 2D and 3D; parameters and operations are those of the defaults in 2D, for "
-        f"21 classes and a picture of {size}×{size} with 3 channels (V-Net: 1).",
+        "(`model: {name: deeplabv3}`) in 2D and 3D; parameters and operations are those of the defaults in 2D, "
+        f"for 21 classes and a picture of {size}×{size} with 3 channels (V-Net: 1).",
         "",
         "| `model.name` | dims | parameters | GFLOPs | source |",
         "|---|---|---:|---:|---|",
