@@ -41,6 +41,40 @@ def models_list(size: int, as_json: bool, markdown: bool) -> None:
         click.echo(f"{row.name:14} {dims:6} {count:>12} {flops:>8}  {row.source}")
 
 
+@models.command("show")
+@click.argument("name")
+@click.argument("options", nargs=-1)
+@click.option(
+    "--size", default="128x128", show_default=True, help="Of the image: HxW, or XxYxZ for the 3D form."
+)
+@click.option("--channels", default=1, show_default=True, help="Of the image.")
+@click.option("--classes", default=2, show_default=True, help="Channels of the logits.")
+@click.option("--depth", default=2, show_default=True, help="How deep to look into nested parts.")
+@_DEBUG
+def models_show(
+    name: str, options: tuple[str, ...], size: str, channels: int, classes: int, depth: int
+) -> None:
+    """Show the shapes within a network, part by part. OPTIONS are its settings, such as output_stride=8."""
+    from medseg.config import load_config
+    from medseg.errors import ConfigError
+    from medseg.models.catalogue import levels
+
+    config = load_config({"model": {"name": name}}, [f"model.{option}" for option in options]).model
+    try:
+        shape = tuple(int(n) for n in size.lower().split("x"))
+    except ValueError:
+        shape = ()
+    if len(shape) not in (2, 3):
+        raise ConfigError(f"--size {size!r}: expected HxW or XxYxZ, for example 128x128")
+    try:
+        rows = levels(config, shape, channels=channels, classes=classes, depth=depth)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"{name} on an image of {size}: {error}") from error
+    for row in rows:
+        dims = "×".join(map(str, row.shape))
+        click.echo(f"{row.name:32} {row.kind:22} {dims:24} {row.parameters:>12,}")
+
+
 @click.group("weights")
 def weights_group() -> None:
     """Published weights: list them, fetch them when asked."""

@@ -131,6 +131,7 @@ class TrainConfig(Spec):
         epochs, iterations: an epoch is ``iterations`` updates of the weights.
         batch_size, accumulate: an update uses ``accumulate`` batches of ``batch_size`` patches.
         amp: ``bf16`` or ``fp16`` mixed precision; ``auto`` is bf16 where the device computes it natively.
+        aux_weight: of the loss of an auxiliary head, where the network has one.
         gradient_clip: largest gradient norm; none leaves it alone.
         ema: decay of an exponential moving average of the weights, which is then validated and kept;
             0 keeps the weights themselves.
@@ -149,6 +150,7 @@ class TrainConfig(Spec):
     optimiser: OptimiserConfig = AdamWConfig()
     schedule: ScheduleConfig = PolynomialSchedule(warmup=0.02)
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    aux_weight: float = Field(default=0.4, ge=0)
     gradient_clip: Annotated[float, Field(gt=0)] | None = 12.0
     ema: Fraction = 0.0
     channels_last: bool = True

@@ -34,8 +34,8 @@ medseg infer photo.jpg --model deeplabv3_resnet101_voc --output out --overlays
 medseg infer photo.jpg --model fcn_resnet50_voc --weights fcn_resnet50_coco-1167a1af.pth --output out
 ```
 
-A training starts from a file (`.pth`, `.safetensors`) or a known name; 2D weights are inflated for a 3D network,
-the first convolution is adapted to the image's channels, heads of other classes stay new, and what was new,
+A training starts from a file (`.pth`, `.safetensors`) or a known name; 2D weights are inflated for 3D, the
+first convolution is adapted to the image's channels, heads of other classes stay new, and what was new,
 dropped or reshaped is said:
 
 ```yaml
@@ -69,6 +69,50 @@ class Entry:
 def catalogue(size: int = 128) -> list[Entry]:
     """Every member of the union of models, counted on an image of ``size`` × ``size``."""
     return [_entry(config, size) for config in model_configs()]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One part of a network and the shape (C, *S) of what it returns."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+
+
+def levels(
+    config: Any, size: tuple[int, ...], *, channels: int = 1, classes: int = 2, depth: int = 2
+) -> list[Level]:
+    """The shapes within a network, part by part in the order they run, for an image of ``size``.
+
+    ``depth`` is how deep into the nested parts to look. Raises: ConfigError or ValueError as the network.
+    """
+    task = Task(2 if len(size) == 2 else 3, channels, classes)
+    network = _built(config, task)
+    if network is None:
+        config.build(task)  # says why
+        raise ConfigError(f"{config.name}: cannot be built for an image of {size}")
+    network.eval()
+    found: list[Level] = []
+
+    def note(name: str, module: torch.nn.Module) -> None:
+        def hook(_: Any, __: Any, output: Any) -> None:
+            several = isinstance(output, list | tuple)
+            for i, one in enumerate(output if several else [output]):
+                if isinstance(one, torch.Tensor):
+                    shape = tuple(int(n) for n in one.shape[1:])
+                    label = f"{name}[{i}]" if several else name
+                    found.append(Level(label, type(module).__name__, shape, parameter_count(module)))
+
+        module.register_forward_hook(hook)
+
+    for name, module in network.named_modules():
+        if name and name.count(".") < depth:
+            note(name, module)
+    with torch.no_grad(), torch.device("meta"):
+        network(torch.empty(1, channels, *size))
+    return found
 
 
 def as_markdown(entries: list[Entry], size: int) -> str:
@@ -116,7 +160,7 @@ def _entry(config: type[Spec], size: int) -> Entry:
 def _build(config: Any, dims: int) -> torch.nn.Module | None:
     """A network of the defaults, without memory for its weights; none where there is no such form."""
     for channels in (3, 1):  # V-Net repeats the image's channels and takes no three
-        network = _built(config, Task(2 if dims == 2 else 3, channels, 21))
+        network = _built(config(), Task(2 if dims == 2 else 3, channels, 21))
         if network is not None:
             return network
     return None
@@ -126,9 +170,9 @@ def _built(config: Any, task: Task) -> torch.nn.Module | None:
     try:
         try:
             with torch.device("meta"):
-                return config().build(task)
+                return config.build(task)
         except (RuntimeError, NotImplementedError):  # its initial values are computed from numbers
-            return config().build(task).to("meta")
+            return config.build(task).to("meta")
     except (ConfigError, ValueError):
         return None
 

@@ -168,7 +168,10 @@ def _assemble(
         copy.deepcopy(network).requires_grad_(False) if config.train.ema else None,
     )
     counts = np.sum([case.counts[1:] for case in training], axis=0)
-    loss = DeepSupervisionLoss(config.loss.build(task, _class_counts(counts, dataset, task)))
+    loss = DeepSupervisionLoss(
+        config.loss.build(task, _class_counts(counts, dataset, task)),
+        aux_weight=config.train.aux_weight,
+    )
     plan = PatchPlan(training, tuple(labels.names), _sampling(config, labels), config.seed)
     length = config.train.iterations * config.train.accumulate * config.train.batch_size
     if record:

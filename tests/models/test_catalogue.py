@@ -1,0 +1,24 @@
+from medseg.cli import run
+from medseg.models import UNetConfig
+from medseg.models.catalogue import as_markdown, levels, model_configs
+
+
+def test_shapes_level_by_level():
+    found = levels(UNetConfig(channels=(4, 8)), (16, 16), channels=3, classes=5, depth=3)
+    assert found[-1].shape == (5, 16, 16)
+    assert any(level.shape == (8, 8, 8) for level in found)
+    assert levels(UNetConfig(channels=(4, 8)), (16, 16, 16), depth=1)[-1].shape[1:] == (16, 16, 16)
+
+
+def test_the_commands(capsys):
+    assert run(["models", "show", "deeplabv3", "output_stride=8", "--size", "64x64", "--depth", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "2048×8×8" in out
+    assert run(["models", "show", "unet", "--size", "64"]) == 2
+    assert "expected HxW or XxYxZ" in capsys.readouterr().err
+    assert run(["models", "show", "nothing"]) == 2
+
+
+def test_the_page_lists_what_it_is_given():
+    assert "| `model.name` |" in as_markdown([], 128)
+    assert len(model_configs()) >= 19
