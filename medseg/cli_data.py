@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_SOURCE = click.argument("source", type=click.Path(path_type=Path))
+_OVERRIDES = click.argument("overrides", nargs=-1)
+
 
 def _options(command: Command) -> Command:
     """What every command on datasets takes."""
@@ -24,8 +27,6 @@ def _options(command: Command) -> Command:
         click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON."),
         click.option("--label-suffix", help="What a label file's name adds to its image's, e.g. _mask."),
         click.option("--labels", help="NAME=VALUE[,…] or a medseg.json: values it does not name are findings."),
-        click.argument("overrides", nargs=-1),
-        click.argument("source", type=click.Path(path_type=Path)),
     ):
         command = option(command)
     return command
@@ -41,6 +42,8 @@ def data() -> None:
 
 
 @data.command("check")
+@_SOURCE
+@_OVERRIDES
 @_options
 @click.option("--fix", type=click.Path(path_type=Path), help="Write repaired copies into this new folder.")
 @click.option("--map", "mapping", help="OLD=NEW[,…]: label values that --fix replaces.")
@@ -79,6 +82,8 @@ def data_check(
 
 
 @data.command("summary")
+@_SOURCE
+@_OVERRIDES
 @_options
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of summary.json and summary.html.")
 @click.option("--pictures", default=12, show_default=True, help="Cases shown on the page.")
@@ -111,8 +116,10 @@ def data_summary(
 
 
 @data.command("convert")
-@_options
+@_SOURCE
 @click.argument("output", type=click.Path(path_type=Path))
+@_OVERRIDES
+@_options
 @click.option(
     "--to",
     type=click.Choice(["folders", "nnunet", "msd", "bids", "manifest"]),

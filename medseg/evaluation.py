@@ -138,7 +138,8 @@ def _pairs(predictions: Path, references: Path, suffix: str | None) -> dict[Path
         if len(found) > 1
     ]
     if problems:
-        raise DataError(join_problems("predictions without exactly one reference", problems))
+        other = "references in another layout become label maps by: medseg data convert DATA OUT --to folders"
+        raise DataError(join_problems(f"predictions without exactly one reference ({other})", problems))
     return {p: found[0] for p, found in matches.items()}
 
 

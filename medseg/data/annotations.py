@@ -77,6 +77,8 @@ def coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
 def _mask(segmentation: Any, height: int, width: int) -> Array:
     """A mask from polygons [[x, y, x, y, …], …], or from run lengths, plain or compressed."""
     if isinstance(segmentation, list):
+        if any(len(p) % 2 or not all(isinstance(n, int | float) for n in p) for p in segmentation):
+            raise ValueError("expected pairs of numbers")
         polygons = [p for p in segmentation if len(p) >= 6]  # fewer than three points enclose nothing
         if not polygons:
             return np.zeros((height, width), dtype=bool)

@@ -92,6 +92,8 @@ def check_dataset(
     findings += _duplicates(same, {case.id: case.part or "" for case in found.cases})
     findings += _leaks(found.cases)
     findings += _value_findings(facts, labelling.labels)
+    findings += _partial(labelling)
+    findings += _constant(facts)
     findings += _types(facts)
     findings += _channels(facts)
     findings += _intensities(facts)
@@ -106,11 +108,14 @@ def _measure(case: Case, labelling: Labelling) -> CaseFacts | Finding:
         return measure(case, labelling.rules)
     except GeometryError as error:
         way_out = "resample the label map onto its image: --fix DIR writes such a copy"
-        if case.image.is_dir():
+        if case.image.is_dir() and "label grid" not in str(error):
             way_out = "fetch the series again in full"
         return Finding(case.id, "problem", "grid", str(error), way_out)
     except DataError as error:
-        return Finding(case.id, "problem", "unreadable", str(error), "replace the file or take the case away")
+        way_out = "replace the file or take the case away"
+        if "NaN" in str(error):
+            way_out = "--fix DIR writes a copy with the lowest finite value in their place"
+        return Finding(case.id, "problem", "unreadable", str(error), way_out)
 
 
 def _duplicates(same: list[list[str]], parts: dict[str, str]) -> Iterable[Finding]:
@@ -165,6 +170,27 @@ def _rare_values(facts: list[CaseFacts]) -> Iterable[Finding]:
             yield Finding(
                 fact.id, "note", "values", f"no other of the {len(facts)} cases has the label values {alone}",
                 "if they are mistakes, correct them (--map OLD=NEW); else name them under data.labels",
+            )  # fmt: skip
+
+
+def _partial(labelling: Labelling) -> Iterable[Finding]:
+    """Cases that say they are annotated for labels which are none."""
+    if labelling.labels is None:
+        return
+    for case in labelling.cases:
+        try:
+            labelling.labels.known(case.labelled)
+        except DataError as error:
+            yield Finding(case.id, "problem", "labelled", str(error), "use names of data.labels and regions")
+
+
+def _constant(facts: list[CaseFacts]) -> Iterable[Finding]:
+    for fact in facts:
+        low, high = fact.intensities
+        if low == high:
+            yield Finding(
+                fact.id, "note", "intensity", f"every voxel of its image is {low:.4g}",
+                "look at it: nothing can be seen, or learnt, in such an image",
             )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 from collections import Counter
@@ -65,9 +66,27 @@ def convert_dataset(
         raise DataError(f"{root}: its label maps hold one value only, so there is nothing to convert")
     if to in ("msd", "bids") and report.facts[0].kind == "picture":
         raise ConfigError(f"--to {to} is a layout for volumes; {root} holds pictures. Use folders or nnunet.")
+    if output.resolve().is_relative_to(Path(root).resolve()) and Path(root).is_dir():
+        raise ConfigError(f"{output}: lies within the dataset {root}; choose a folder beside it")
+    if to != "manifest":
+        _refuse_what_is_lost(report, to)
     with write_folder_atomic(output) as temporary:
         _WRITERS[to](report, labels, temporary)
     return [case.id for case in report.labelling.cases]
+
+
+def _refuse_what_is_lost(report: Report, to: str) -> None:
+    """Raises: DataError where a layout of label maps cannot say what the dataset says."""
+    partial = [case.id for case in report.labelling.cases if case.labelled is not None]
+    if partial:
+        raise DataError(
+            f"{len(partial)} cases are annotated in part ({', '.join(partial[:5])}), which --to {to} cannot "
+            "say: what nobody drew would become background. --to manifest keeps it."
+        )
+    if report.labelling.rules.soft:
+        raise DataError(
+            f"soft labels cannot be kept by --to {to}, which has one value a voxel. Use --to manifest."
+        )
 
 
 def _folders(report: Report, labels: Labels, output: Path) -> None:
@@ -94,13 +113,15 @@ def _nnunet(report: Report, labels: Labels, output: Path) -> None:
             )
     channels = report.facts[0].channels
     order = list(labels.names)
-    table: dict[str, Any] = {name: i for i, name in enumerate(order)}
+    first = 0 if labels.background else 1  # nnU-Net's 0 is background, whether anything is or not
+    table: dict[str, Any] = {name: i for i, name in enumerate(order, start=first)}
+    table = table if labels.background else {"background": 0} | table
     if labels.regions:
         members = {r: [order.index(m) for m in ms] for r, ms in labels.regions.items()}
         table = {order[0]: 0} | members
     content: dict[str, Any] = {
         "channel_names": {str(i): f"channel_{i}" for i in range(channels)},
-        "labels": table | ({"ignore": len(order)} if labels.ignore_value is not None else {}),
+        "labels": table | ({"ignore": len(order) + first} if labels.ignore_value is not None else {}),
         "numTraining": trained,
         "file_ending": endings.most_common(1)[0][0],
     }
@@ -136,9 +157,15 @@ def _msd(report: Report, labels: Labels, output: Path) -> None:
 
 def _bids(report: Report, labels: Labels, output: Path) -> None:
     subjects = [re.sub(r"[^A-Za-z0-9]", "", case.id) for case in report.labelling.cases]
-    doubles = [name for name, n in Counter(subjects).items() if n > 1]
+    ids = {subject: [] for subject in subjects}
+    for case, subject in zip(report.labelling.cases, subjects, strict=True):
+        ids[subject].append(case.id)
+    doubles = [" and ".join(same) for same in ids.values() if len(same) > 1]
     if doubles:
-        raise DataError(f"case ids that are one without their signs: {doubles}; BIDS allows letters and digits")
+        raise DataError(
+            f"BIDS allows letters and digits in names, without which these are one: {'; '.join(doubles)}. "
+            "Rename them, or give ids in a manifest (--to manifest) and convert that."
+        )
     for case, subject in zip(report.labelling.cases, subjects, strict=True):
         one = _read(case, report)
         stem = f"sub-{subject}"
@@ -159,18 +186,26 @@ def _manifest(report: Report, labels: Labels, output: Path) -> None:
     channels = max(len(case.images) for case in cases)
     images = ["image"] if channels == 1 else [f"image:{i}" for i in range(channels)]
     masks = sorted({name for case in cases for name in case.masks})
-    columns = ["id", *images, *(["label"] if not masks else [f"label:{m}" for m in masks]), "patient", "split"]
+    labels_of = ["label"] if not masks else [f"label:{m}" for m in masks]
+    extra = sorted({key for case in cases for key in case.metadata})
+    columns = ["id", *images, *labels_of, "patient", "split", "labelled", *extra]
     output.mkdir(parents=True, exist_ok=True)
     with (output / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         for case in cases:
             row: dict[str, Any] = {"id": case.id, "patient": case.patient or "", "split": case.part or ""}
-            row |= {column: str(path.resolve()) for column, path in zip(images, case.images, strict=True)}
-            row |= {f"label:{name}": str(path.resolve()) for name, path in case.masks.items()}
+            row |= {"labelled": ";".join(case.labelled or ()), **case.metadata}
+            row |= {column: _relative(path, output) for column, path in zip(images, case.images, strict=True)}
+            row |= {f"label:{name}": _relative(path, output) for name, path in case.masks.items()}
             if not masks:
-                row["label"] = str(case.label.resolve()) if case.label else ""
+                row["label"] = _relative(case.label, output) if case.label else ""
             writer.writerow(row)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, so that both may be moved together."""
+    return os.path.relpath(path.resolve(), folder.resolve())
 
 
 def _read(case: Case, report: Report) -> Converted:
@@ -182,7 +217,7 @@ def _read(case: Case, report: Report) -> Converted:
 def _consecutive(values: Array, labels: Labels, case: Case) -> Array:
     """0…K-1 in the order of the names; what is ignored is K."""
     codes = labels.encode(values, f"case {case.id}").astype(np.int64) - 1
-    return np.where(codes < 0, len(labels.names), codes)
+    return np.where(codes < 0, len(labels.names), codes) + (0 if labels.background else 1)
 
 
 def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:

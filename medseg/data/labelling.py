@@ -73,8 +73,8 @@ def _coloured(cases: list[Case], colours: dict[str, Colour], labels: Labels | No
     unknown = [name for name in colours if name not in values]
     if unknown:
         raise ConfigError(
-            f"data.colours names {unknown}, which data.labels does not; known: {list(values)} (a colour named "
-            "ignore is the one of data.ignore_value)"
+            f"data.colours names {unknown}, which data.labels does not; known: {list(values)}. Add them to "
+            "data.labels; a colour named ignore needs data.ignore_value."
         )
     return Labelling(TargetRules(values=values, colours=colours), labels, cases)
 

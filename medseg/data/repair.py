@@ -133,6 +133,8 @@ def _target(case: Case, scan: Scan, rules: TargetRules) -> tuple[Array, list[str
             onto_grid(label, scan.grid)
         except GeometryError as error:
             values, outside = onto(label, scan.grid)
+            if not values.any() and as_label_map(label).any():
+                raise DataError(f"its label map lies wholly off its image ({error})") from error
             beyond = f"; {outside} voxels of the image lay outside of it and are 0" if outside else ""
             return values, [f"label map resampled onto its image ({error}){beyond}"]
         raise
@@ -157,6 +159,8 @@ def _write_finite(scan: Scan, path: Path) -> str:
     if scan.kind != "volume":
         raise DataError(f"{scan.path}: pixels are not finite")
     bad = ~np.isfinite(scan.array)
+    if bad.all():
+        raise DataError("no voxel of its image is finite")
     lowest = float(scan.array[~bad].min()) if (~bad).any() else 0.0
     mended = replace(scan, array=np.where(bad, lowest, scan.array))
     voxels = mended.array[0] if len(mended.array) == 1 else np.moveaxis(mended.array, 0, -1)

@@ -80,7 +80,8 @@ def as_label_map(scan: Scan) -> Array:
         if not all(np.array_equal(array[0], channel) for channel in array[1:]):
             raise DataError(
                 f"{scan.path}: a label map has one channel, this file has {len(array)} different ones. "
-                "Save it as one channel of label values (PNG: grey or palette)."
+                "Save it as one channel of label values (PNG: grey or palette), or name its colours under "
+                "data.colours."
             )
         array = array[:1]
     values = array[0]
@@ -93,7 +94,8 @@ def as_label_map(scan: Scan) -> Array:
     if not np.array_equal(rounded, values):
         raise DataError(
             f"{scan.path}: label values must be whole numbers, found {values[rounded != values].flat[0]:.6g}. "
-            "Was the label map interpolated? Resample it with nearest neighbour."
+            "Was the label map interpolated? Resample it with nearest neighbour. Are they probabilities? Set "
+            "data.soft=true."
         )
     if np.abs(rounded).max() > 2**53:
         raise DataError(f"{scan.path}: label values up to {rounded.max():.3g} are too large to be labels")

@@ -190,5 +190,8 @@ def _probability(label: Scan, channel: Array) -> Array:
     check_finite(label)
     low, high = float(channel.min()), float(channel.max())
     if low < -1e-3 or high > 1 + 1e-3:
-        raise DataError(f"{label.path}: expected probabilities from 0 to 1, found {low:.4g} to {high:.4g}")
+        raise DataError(
+            f"{label.path}: expected probabilities from 0 to 1, found {low:.4g} to {high:.4g}. Divide them by "
+            "what stands for certain."
+        )
     return np.clip(channel, 0, 1).astype(np.float32)

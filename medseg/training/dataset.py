@@ -119,7 +119,8 @@ def _refuse_leaks(cases: list[Case], split: dict[str, Part]) -> None:
     found = leaks(cases, split)
     if found:
         lines = [f"patient {patient}: {', '.join(parts)}" for patient, parts in found.items()]
-        raise DataError(join_problems("patients in more than one part of the split", lines))
+        way_out = "put all cases of a patient into one part"
+        raise DataError(join_problems(f"patients in more than one part of the split ({way_out})", lines))
 
 
 def quick_facts(labelling: Labelling) -> list[CaseFacts]:

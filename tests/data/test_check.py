@@ -80,6 +80,27 @@ def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
     ]
 
 
+def test_labels_said_to_be_annotated_must_be_known(tmp_path):
+    root = write_balls(tmp_path / "data", cases=2)
+    (tmp_path / "m.csv").write_text(
+        "image,label,labelled\n"
+        "data/images/ball_0.nii.gz,data/labels/ball_0.nii.gz,ball\n"
+        "data/images/ball_1.nii.gz,data/labels/ball_1.nii.gz,ball;bal\n"
+    )
+    report = check_dataset(tmp_path / "m.csv", stated=LabelStatement(LABELS))
+    assert kinds(report) == {("ball_1", "labelled")}
+    assert "['bal'] are not known; known: background, ball, core" in report.problems[0].message
+    assert root.is_dir()
+
+
+def test_an_image_of_one_value_is_a_note(tmp_path):
+    root = write_balls(tmp_path / "data", cases=2)
+    write_volume(root / "images" / "ball_1.nii.gz", np.full((20, 20, 20), 4, np.int16))
+    report = check_dataset(root, stated=LabelStatement(LABELS))
+    assert report.problems == []
+    assert ("ball_1", "every voxel of its image is 4") in {(f.case, f.message) for f in report.findings}
+
+
 def test_the_command_exits_by_what_it_finds(balls, tmp_path, capsys):
     assert run(["data", "check", str(balls)]) == 0
     assert "6 readable cases, 0 problems" in capsys.readouterr().out

@@ -117,6 +117,21 @@ def test_msd(tmp_path):
     assert [p.case for p in found.problems] == ["gone"]
 
 
+@pytest.mark.parametrize("labels", ["tumour", 3, ["background", "tumour"], {"0": "background", "one": "x"}])
+@pytest.mark.parametrize("training", [False, True], ids=["nnunet", "msd"])
+def test_tables_of_labels_that_cannot_be_used(tmp_path, labels, training):
+    volumes(tmp_path / "imagesTr", "a_0000")
+    volumes(tmp_path / "labelsTr", "a")
+    content = {"labels": labels if training or not isinstance(labels, dict) else {"tumour": "one"}}
+    if training:
+        volumes(tmp_path / "imagesTr", "a")
+        content["training"] = [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}]
+        (tmp_path / "imagesTr" / "a_0000.nii.gz").unlink()
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"dataset\.json: its table of labels cannot be used"):
+        find_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("mark", "contrasts", "enhancing"),
     [("_", ("t1", "t1ce", "t2", "flair"), 4), ("-", ("t1n", "t1c", "t2w", "t2f"), 3)],
@@ -254,7 +269,7 @@ def test_manifest_json(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["name", "a"], "expected a column image"),
+        (["name", "a"], "expected an entry in the column image"),
         (["image,split", "a.nii.gz,none"], "split is 'none', expected train, val or test"),
         (["image,label,label:x", "a.nii.gz,b,c"], "has both a column label and columns"),
         (["image"], "holds no cases"),
@@ -275,6 +290,8 @@ def test_a_manifest_names_files_that_are_not_there(tmp_path):
 
 def test_no_layout(tmp_path):
     (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"notes\.txt: expected a folder, or a manifest of cases"):
+        find_dataset(tmp_path / "notes.txt")
     with pytest.raises(DataError, match=r"found: \['notes.txt'\]. Other layouts read: manifest, nnU-Net raw"):
         find_dataset(tmp_path)
 

@@ -58,6 +58,19 @@ def test_copies_are_mended_and_the_original_is_not_touched(faulty, tmp_path):
     assert record["left_out"]["ball_8"].endswith("as ball_7")
 
 
+def test_what_nothing_can_mend_is_left_out(tmp_path):
+    root = write_balls(tmp_path / "data", cases=3)
+    label = read_scan(root / "labels" / "ball_0.nii.gz").array[0]
+    far = np.eye(4)
+    far[:3, 3] = 500
+    write_volume(root / "labels" / "ball_0.nii.gz", label, far)
+    write_volume(root / "images" / "ball_1.nii.gz", np.full(label.shape, np.nan, np.float32))
+    repairs = repair(check_dataset(root, stated=STATED), tmp_path / "fixed")
+    assert sorted(repairs.left_out) == ["ball_0", "ball_1"]
+    assert "lies wholly off its image" in repairs.left_out["ball_0"]
+    assert "no voxel of its image is finite" in repairs.left_out["ball_1"]
+
+
 def test_resampling_keeps_labels_in_their_place(faulty, tmp_path):
     before = read_scan(faulty / "labels" / "ball_1.nii.gz").array[0]
     repair(check_dataset(faulty, stated=STATED), tmp_path / "fixed", mapping={9: 0})

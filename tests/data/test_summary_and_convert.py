@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -126,6 +127,62 @@ def test_pictures_and_refusals(tmp_path):
     with pytest.raises(DataError, match="has 1 problems, the first: square_0"):
         convert_dataset(root, tmp_path / "x", "folders")
     assert not (tmp_path / "x").exists()
+
+
+def manifest_of(root, rows, columns="id,image,label,patient,labelled,centre"):
+    path = root / "mine.csv"
+    path.write_text("\n".join([columns, *rows]))
+    return path
+
+
+def test_a_manifest_keeps_what_the_dataset_says(tmp_path):
+    blocks(tmp_path / "data")
+    rows = [
+        f"k{i},data/images/c{i}.nii.gz,data/labels/c{i}.nii.gz,p{i},{n},Oslo"
+        for i, n in enumerate(["ball", ""])
+    ]
+    source = manifest_of(tmp_path, rows)
+    convert_dataset(source, tmp_path / "sub" / "out", "manifest", stated=STATED)
+    shutil.move(
+        tmp_path, tmp_path.parent / f"{tmp_path.name}_moved"
+    )  # folders that are moved together stay together
+    moved = tmp_path.parent / f"{tmp_path.name}_moved"
+    one, two = find_dataset(moved / "sub" / "out").checked().cases
+    assert (one.id, one.patient, one.labelled, one.metadata) == ("k0", "p0", ("ball",), {"centre": "Oslo"})
+    assert (two.labelled, two.label.resolve()) == (None, (moved / "data" / "labels" / "c1.nii.gz").resolve())
+
+
+def test_what_a_layout_cannot_say_is_refused(tmp_path):
+    root = blocks(tmp_path / "data")
+    partial = manifest_of(tmp_path, ["k,data/images/c0.nii.gz,data/labels/c0.nii.gz,p,ball,x"])
+    for to in ("folders", "nnunet", "msd", "bids"):
+        with pytest.raises(DataError, match="annotated in part"):
+            convert_dataset(partial, tmp_path / "out", to, stated=STATED)
+    with pytest.raises(ConfigError, match="lies within the dataset"):
+        convert_dataset(root, root / "out", "folders", stated=STATED)
+    twins = [
+        f"{name},data/images/c{i}.nii.gz,data/labels/c{i}.nii.gz,,," for i, name in enumerate(("a-1", "a_1"))
+    ]
+    with pytest.raises(DataError, match="these are one: a-1 and a_1"):
+        convert_dataset(manifest_of(tmp_path, twins), tmp_path / "out", "bids", stated=STATED)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_background_zero_stays_free_for_nnunet(tmp_path):
+    labels = Labels(names={"ball": (10,), "core": (20,)}, background=False, ignore_value=0)
+    convert_dataset(blocks(tmp_path / "data"), tmp_path / "n", "nnunet", stated=LabelStatement(labels))
+    table = json.loads((tmp_path / "n" / "dataset.json").read_text())["labels"]
+    assert table == {"background": 0, "ball": 1, "core": 2, "ignore": 3}
+    values = read_scan(tmp_path / "n" / "labelsTr" / "c0.nii.gz").array
+    assert np.bincount(values.ravel().astype(int)).tolist() == [0, 9, 4, 210 - 13]
+
+
+def test_settings_go_after_both_folders(tmp_path):
+    root = blocks(tmp_path / "data")
+    command = ["data", "convert", str(root), str(tmp_path / "out"), "--to", "nnunet"]
+    labels = ["data.labels={ball: 0, core: 20}", "data.others=background"]
+    assert run([*command, *labels]) == 0
+    assert np.unique(read_scan(tmp_path / "out" / "labelsTr" / "c0.nii.gz").array).tolist() == [0, 1]
 
 
 def test_the_command_converts(tmp_path, capsys):

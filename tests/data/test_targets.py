@@ -145,6 +145,8 @@ def test_coco_polygons_and_run_lengths(tmp_path):
     [
         ({"category_id": 1}, "annotation 0 of image 4: its segmentation is no polygon"),
         ({"category_id": 1, "segmentation": {"size": [9, 9], "counts": [0, 81]}}, "its mask is"),
+        ({"category_id": 1, "segmentation": [[1, 1, 4, 4, 1]]}, "expected pairs of numbers"),
+        ({"category_id": 1, "segmentation": [[1, 1, 4, "four", 1, 4]]}, "expected pairs of numbers"),
     ],
 )
 def test_damaged_coco_annotations_are_named(tmp_path, annotation, message):

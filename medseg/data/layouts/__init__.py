@@ -46,6 +46,8 @@ def find_dataset(root: Path, choice: Choice = NO_CHOICE) -> Found:
     layout = layout_of(root)
     if layout is not None:
         return layout.find(root, choice)
+    if root.is_file():
+        raise DataError(f"{root}: expected a folder, or a manifest of cases (.csv or .json)")
     found = sorted(p.name for p in root.iterdir())[:12] if root.is_dir() else "no such folder"
     known = ", ".join(layout.name for layout in LAYOUTS)
     raise DataError(

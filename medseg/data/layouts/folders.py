@@ -81,7 +81,7 @@ def _one_series(root: Path, choice: Choice) -> Found:
     case = _case(root.resolve().name, (root / "images",), chosen, None)
     if not labels:
         return Found(FoldersLayout.name, [case], [_unlabelled(root, f"{root}: has no label maps")])
-    faults = [] if len(chosen) == 1 else list(_faults({root / "images": chosen}, []))
+    faults = [] if len(chosen) == 1 else list(_faults({root.resolve(): chosen}, []))
     return Found(FoldersLayout.name, [case], faults)
 
 

@@ -90,9 +90,8 @@ def _case(row: dict[str, str], table: Path, where: str, choice: Choice) -> Case:
     images = {k.partition(":")[2]: v for k, v in row.items() if (k == "image" or k.startswith("image:")) and v}
     kinds = choice.modalities or tuple(images)
     if not images or any(kind not in images for kind in kinds):
-        raise DataError(
-            f"{where}: expected a column image, or {[f'image:{k}' for k in kinds]}; got {sorted(row)}"
-        )
+        wanted = ", ".join(f"image:{k}" for k in kinds) or "image:NAME for each channel"
+        raise DataError(f"{where}: expected an entry in the column image, or {wanted}; got {sorted(row)}")
     files = [base / images[kind] for kind in kinds]
     masks = {k.partition(":")[2]: base / v for k, v in row.items() if k.startswith("label:") and v}
     label = row.get("label") or None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from medseg.data.cases import Case, Part
+from medseg.data.labels import Labels
 from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
 from medseg.data.layouts.nnunet import labels_of, read_json
 from medseg.data.readers import stem_of
@@ -40,10 +41,16 @@ class MsdLayout:
             else:
                 cases.append(Case(stem_of(image), image, label, part))
         refuse_doubles(cases)
-        declared = content.get("labels") or {}
-        named = {str(name): int(value) for value, name in declared.items()} if declared else {}
-        labels = labels_of(named, where) if len(named) > 1 else None
+        labels = _labels(content.get("labels"), where)
         return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+
+
+def _labels(declared: Any, where: Path) -> Labels | None:
+    """Labels from the Decathlon's table, value → name; none where it names one at most."""
+    if isinstance(declared, dict):
+        declared = {str(name): value for value, name in cast(dict[str, Any], declared).items()}
+        return labels_of(declared, where) if len(declared) > 1 else None
+    return labels_of(declared, where) if declared else None
 
 
 def _files(entry: Any, root: Path, where: Path) -> tuple[Path, Path | None]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -58,15 +57,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def labels_of(declared: Mapping[str, Any], where: Path) -> Labels:
+def labels_of(declared: Any, where: Path) -> Labels:
     """Labels from nnU-Net's table: name → value, ``ignore``, or name → values of a region.
 
     Raises: DataError if the table is none.
     """
     try:
-        table = {
-            str(k): tuple(int(v) for v in (x if isinstance(x, list) else [x])) for k, x in declared.items()
-        }
+        if not isinstance(declared, dict):
+            raise TypeError(f"expected names and values, got a {type(declared).__name__}")
+        entries = cast(dict[str, Any], declared).items()
+        table = {str(k): tuple(int(v) for v in (x if isinstance(x, list) else [x])) for k, x in entries}
         ignore = table.pop("ignore", None)
         background = next((k for k, v in table.items() if v == (0,)), "background")
         values = sorted({v for group in table.values() for v in group} - {0})
