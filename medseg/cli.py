@@ -241,7 +241,10 @@ def config_schema() -> None:
     """Print the JSON schema of a configuration file."""
     from medseg.config import RunConfig
 
-    click.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+    schema = RunConfig.model_json_schema()
+    base = {"type": "string", "description": "A file whose settings these go over."}
+    schema["properties"] = {"base": base, **schema["properties"]}
+    click.echo(json.dumps(schema, indent=2))
 
 
 @config.command("list")

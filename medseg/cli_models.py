@@ -24,11 +24,11 @@ def models() -> None:
 @_DEBUG
 def models_list(size: int, as_json: bool, markdown: bool) -> None:
     """List every architecture: parameters and operations of its defaults, in 2D (3 channels, 21 classes)."""
-    from medseg.models.catalogue import as_markdown, catalogue
+    from medseg.models.catalogue import as_table, catalogue
 
     rows = catalogue(size)
     if markdown:
-        click.echo(as_markdown(rows, size), nl=False)
+        click.echo(as_table(rows))
         return
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from medseg.config_errors import explain
+from medseg.config_files import apply_override, in_order, plain, read_settings
 from medseg.data.augment import AugmentConfig, preset
 from medseg.data.labelling import LabelStatement, Missing
 from medseg.data.labels import Labels, Others, Values
@@ -27,9 +27,6 @@ from medseg.models.pretrained import WeightsConfig
 from medseg.optim import AdamWConfig, OptimiserConfig, PolynomialSchedule, ScheduleConfig
 from medseg.spec import Spec
 from medseg.task import Activation
-
-PATH_KEYS = ("data.path", "data.cache", "data.split.file", "weights.file")
-"""Settings that are paths: relative to the YAML they stand in, or to the working folder as overrides."""
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -247,7 +244,8 @@ def load_config(
 ) -> RunConfig:
     """Read a YAML file (or take a mapping), apply ``key.sub=value`` overrides, validate once.
 
-    Overriding a union's ``name`` replaces its block. Values of overrides are YAML; an override of a block
+    A file may stand on another, ``base: FILE``: its own settings go over that one's. Overriding a union's
+    ``name`` replaces its block, here as there. Values of overrides are YAML; an override of a block
     comes before those of its settings, whatever the order they are given in.
     Raises: ConfigError naming each wrong setting, what was expected and, for an unknown key, the nearest.
     """
@@ -255,12 +253,11 @@ def load_config(
     raw: dict[str, Any] = {}
     if isinstance(source, str | Path):
         where = str(source)
-        raw = _read_yaml(Path(source))
-        _resolve_paths(raw, Path(source).resolve().parent)
+        raw = read_settings(Path(source), _default_name)
     elif source is not None:
-        raw = _plain(source)
-    for override in _in_order(overrides):
-        _apply(raw, override)
+        raw = plain(source)
+    for override in in_order(overrides):
+        apply_override(raw, override, _default_name)
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -299,83 +296,6 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
         nested = isinstance(below, dict) and isinstance(value, dict)
         merged[key] = _merge(cast(dict[str, Any], below), cast(dict[str, Any], value)) if nested else value
     return merged
-
-
-def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping of mappings as dicts of their own, so that overrides do not reach the caller's."""
-    return {
-        key: _plain(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else value
-        for key, value in source.items()
-    }
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file, and no folder of cases")
-    try:
-        text = path.read_text(encoding="utf-8")
-        raw: Any = YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, got a {type(raw).__name__}")
-    return cast(dict[str, Any], raw)
-
-
-def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
-    for dotted in PATH_KEYS:
-        *parents, last = dotted.split(".")
-        node: Any = raw
-        for key in parents:
-            node = cast(dict[str, Any], node).get(key) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            continue
-        block = cast(dict[str, Any], node)
-        if isinstance(block.get(last), str):
-            block[last] = str(base / Path(block[last]).expanduser())
-
-
-def _in_order(overrides: Sequence[str]) -> list[str]:
-    """Blocks before their settings, and a block's ``name`` first: the order of writing does not matter."""
-
-    def rank(override: str) -> tuple[int, bool]:
-        dotted = override.partition("=")[0]
-        return dotted.count("."), not dotted.endswith(".name")
-
-    return sorted(overrides, key=rank)
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if not equals or not all(dotted.split(".")):
-        raise ConfigError(f"override {override!r}: expected key=value, for example train.epochs=50")
-    *parents, last = dotted.split(".")
-    node = raw
-    for key in parents:
-        below = node.get(key)
-        if isinstance(below, Spec):
-            below = below.model_dump()
-        elif isinstance(below, str) and key == "augment":
-            below = {"preset": below}
-        elif below is not None and not isinstance(below, dict):
-            raise ConfigError(f"override {override!r}: {key} is {below!r}, not a block of settings")
-        node[key] = below or {}
-        node = cast(dict[str, Any], node[key])
-    value = _override_value(override, dotted, text)
-    if last == "name" and node.get("name", _default_name(parents)) != value:
-        node.clear()
-    node[last] = value
-
-
-def _override_value(override: str, dotted: str, text: str) -> Any:
-    if dotted in PATH_KEYS:
-        return None if text in ("", "null", "~") else str(Path(text).expanduser().resolve())
-    try:
-        return YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]
-    except YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
 
 
 def _default_name(parents: Sequence[str]) -> str | None:

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from medseg.config import PATH_KEYS, RunConfig, load_config, to_yaml
+from medseg.config import RunConfig, load_config, to_yaml
+from medseg.config_files import PATH_KEYS, WHOLE_KEYS
 from medseg.data.augment import preset
 from medseg.data.labels import Labels
 from medseg.data.normalise import CT
@@ -236,6 +237,61 @@ def path_fields(annotation, prefix=""):
 
 def test_every_path_is_listed_as_one():
     assert sorted(set(path_fields(RunConfig))) == sorted(PATH_KEYS)
+
+
+def table_fields(annotation, prefix=""):
+    """The dotted names of all fields that are tables of free names, in every member of every union."""
+    if get_origin(annotation) is dict:
+        yield prefix
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            yield from table_fields(field.annotation, f"{prefix}.{name}".lstrip("."))
+    else:
+        for argument in get_args(annotation):
+            yield from table_fields(argument, prefix)
+
+
+def test_every_table_of_names_is_listed_as_one():
+    assert sorted(set(table_fields(RunConfig))) == sorted(WHOLE_KEYS)
+
+
+def test_a_file_stands_on_another(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "base.yaml").write_text(
+        "spatial_dims: 2\n"
+        "data: {path: cases, labels: {no: 0, yes: 1}, ignore_value: 9}\n"
+        "model: {channels: [4, 8, 16], residual: true}\n"
+        "train: {epochs: 3, optimiser: {name: adamw, lr: 0.1}, schedule: {name: cosine}}\n"
+    )
+    (tmp_path / "sub" / "one.yaml").write_text(
+        "base: ../base.yaml\ndata: {labels: {none: 0, a: 1, b: 2}}\nmodel: {channels: [4, 8]}\n"
+        "train: {optimiser: {lr: 0.2}}\n"
+    )
+    (tmp_path / "two.yaml").write_text(
+        "base: sub/one.yaml\nmodel: {name: fcn}\ntrain: {schedule: {name: polynomial}}\n"
+    )
+    one = load_config(tmp_path / "sub" / "one.yaml", ["train.epochs=5"])
+    assert one.data.path.resolve() == tmp_path / "cases"
+    assert one.data.labels == {"none": (0,), "a": (1,), "b": (2,)}  # a table of names is one thing
+    assert one.data.ignore_value == 9
+    assert (one.model.channels, one.model.residual, one.train.epochs) == ((4, 8), True, 5)
+    assert (one.train.optimiser.name, one.train.optimiser.lr) == ("adamw", 0.2)
+    two = load_config(tmp_path / "two.yaml")
+    assert (two.model.name, two.train.schedule.name, two.train.epochs) == ("fcn", "polynomial", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("base: run.yaml", "stands on itself"),
+        ("base: gone.yaml", r"gone\.yaml: no such configuration file"),
+        ("base: [a, b]", "base is .*, expected the name of a file"),
+    ],
+)
+def test_a_base_that_cannot_be_used_is_refused(text, expected, tmp_path):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=expected):
+        load_config(tmp_path / "run.yaml")
 
 
 @pytest.mark.parametrize("dims", [2, 3])

@@ -14,38 +14,6 @@ from medseg.models import InjectedConfig, ModelConfig, parameter_count
 from medseg.spec import Spec
 from medseg.task import Task
 
-_OPTIONS = """
-`medseg config schema` gives all their options. Those with a `backbone` take `resnet` (ResNet, ResNeXt, Wide
-ResNet, deep stems), `vgg`, `hrnet` or `mobilenetv3`, of any `width`, with batch, instance or group norm:
-
-```yaml
-model:
-  name: deeplabv3plus
-  output_stride: 8
-  backbone: {name: resnet, depth: 34, width: 0.5, stem_stride: 1, norm: instance}
-```
-
-## Weights
-
-```sh
-medseg weights list                              # what is known by name
-medseg weights get deeplabv3_resnet101_voc       # fetched from its public address, verified
-medseg infer photo.jpg --model deeplabv3_resnet101_voc --output out --overlays
-medseg infer photo.jpg --model fcn_resnet50_voc --weights fcn_resnet50_coco-1167a1af.pth --output out
-```
-
-A training starts from a file (`.pth`, `.safetensors`) or a known name; 2D weights are inflated for 3D, the
-first convolution is adapted to the image's channels, heads of other classes stay new, and what was new,
-dropped or reshaped is said:
-
-```yaml
-weights:
-  known: resnet50_imagenet       # or file: FILE; keys of torchvision, timm, smp, HRNet, semseg … are recognised
-  freeze: [backbone.conv1, backbone.layer1]
-  rates: {backbone.: 0.1}        # a tenth of the learning rate
-```
-"""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -115,24 +83,23 @@ def levels(
     return found
 
 
-def as_markdown(entries: list[Entry], size: int) -> str:
-    """The page of the architectures, ``docs/models.md``."""
-    lines = [
-        "# Architectures",
-        "",
-        "Made by `medseg models list --markdown > docs/models.md`. Every one trains from YAML by its name "
-        "(`model: {name: deeplabv3}`) in 2D and 3D; parameters and operations are those of the defaults in 2D, "
-        f"for 21 classes and a picture of {size}×{size} with 3 channels (V-Net: 1).",
-        "",
-        "| `model.name` | dims | parameters | GFLOPs | source |",
-        "|---|---|---:|---:|---|",
-    ]
+def as_table(entries: list[Entry]) -> str:
+    """The architectures as a table in Markdown, that of ``docs/models.md``."""
+    lines = ["| `model.name` | dims | parameters | GFLOPs | source |", "|---|---|---:|---:|---|"]
     for entry in entries:
         count = "–" if entry.parameters is None else f"{entry.parameters:,}"
         flops = "–" if entry.flops is None else f"{entry.flops / 1e9:.2f}"
         dims = ", ".join(map(str, entry.dims))
         lines.append(f"| `{entry.name}` | {dims} | {count} | {flops} | {entry.source} |")
-    return "\n".join(lines) + "\n" + _OPTIONS
+    return "\n".join(lines)
+
+
+def cost(config: Any, task: Task, size: tuple[int, ...]) -> tuple[int, int]:
+    """Parameters of a network, and its operations on one image of ``size``."""
+    network = config.build(task).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, task.in_channels, *size))
+    return parameter_count(network), counter.get_total_flops()
 
 
 def model_configs() -> list[type[Spec]]:

@@ -1,6 +1,6 @@
 from medseg.cli import run
 from medseg.models import UNetConfig
-from medseg.models.catalogue import as_markdown, levels, model_configs
+from medseg.models.catalogue import as_table, levels, model_configs
 
 
 def test_shapes_level_by_level():
@@ -20,5 +20,5 @@ def test_the_commands(capsys):
 
 
 def test_the_page_lists_what_it_is_given():
-    assert "| `model.name` |" in as_markdown([], 128)
+    assert "| `model.name` |" in as_table([])
     assert len(model_configs()) >= 19
