@@ -77,6 +77,14 @@ class Prepared:
             spacing.insert(0, spacing.pop(self.slices.axis))
         return tuple(spacing)
 
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Voxels of the scan's own grid, along the axes of ``array``."""
+        shape = list(self.turned.shape)
+        if self.slices is not None:
+            shape.insert(0, shape.pop(self.slices.axis))
+        return tuple(shape)
+
 
 def prepare_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepared:
     """Check, orient, resample (linear) and normalise a scan.
@@ -110,12 +118,10 @@ def prepare_probabilities(soft: Array, scan: Scan, config: PreprocessConfig) -> 
     return np.ascontiguousarray(_slices_first(array, config))
 
 
-def restore(array: Array, prepared: Prepared, scan: Scan, config: PreprocessConfig) -> Array:
-    """Bring (K, *S) probabilities or logits on the network's grid back to the scan's own grid (linear)."""
+def turn_back(array: Array, prepared: Prepared, scan: Scan, config: PreprocessConfig) -> Array:
+    """Bring (N, *S) voxels of ``target_shape`` to the scan's own axes."""
     if prepared.slices is not None:
         array = np.moveaxis(array, 1, 1 + prepared.slices.axis)
-    if prepared.grid is not prepared.turned:
-        array = resample(array, prepared.grid, prepared.turned, "bilinear")
     if scan.kind == "picture" or config.orientation == "native":
         return array
     return from_ras(array, scan.grid)

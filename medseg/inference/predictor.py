@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,16 @@ from torch import nn
 
 from medseg.data.cases import Case
 from medseg.data.images import read_image
-from medseg.data.preprocess import prepare_image, restore
+from medseg.data.preprocess import Prepared, prepare_image, turn_back
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
 from medseg.device import Precision, choose_device, mixed_precision
 from medseg.errors import DataError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
-from medseg.inference.window import probabilities_of, window_logits
+from medseg.inference.regrid import Slab, regrid
+from medseg.inference.stream import Planes
+from medseg.inference.window import decide, gather, place, probabilities_of, score_planes
 from medseg.models import InjectedConfig
 
 
@@ -79,28 +82,43 @@ class Predictor:
             wanted = "pictures" if header.spatial_dims == 2 and slices is None else "volumes"
             raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
         prepared = prepare_image(scan, header.preprocess, header.channels)
-        logits = window_logits(
+        planes = score_planes(
             self.network, prepared.array, header.inference, device=self.device, dtype=self.dtype, slices=slices
         )
-        soft = probabilities_of(logits, header.labels.activation)
-        if probabilities or prepared.grid is not prepared.turned:
-            native = torch.from_numpy(
-                np.ascontiguousarray(restore(soft.cpu().numpy(), prepared, scan, header.preprocess))
-            )
-            hard = self._decide(native).numpy()
-        else:  # no interpolation between here and the scan: decide first, then turn
+        activation = header.labels.activation
+        if prepared.grid is prepared.turned and not probabilities:  # no interpolation: decide at once
+            hard = gather(planes, prepared.array.shape[1:], lambda one: decide(one.sums, activation))
             native = None
-            hard = restore(self._decide(soft).cpu().numpy(), prepared, scan, header.preprocess)
+        else:
+            hard, native = self._on_the_scans_grid(planes, prepared, keep=probabilities)
         labels = header.labels
         label_map = labels.paint(hard) if labels.regions else labels.decode(hard[0])
-        kept = native.numpy() if probabilities and native is not None else None
-        return Prediction(np.ascontiguousarray(label_map), kept, scan)
+        label_map = turn_back(label_map[None], prepared, scan, header.preprocess)[0]
+        if native is not None:
+            native = turn_back(native, prepared, scan, header.preprocess)
+        return Prediction(np.ascontiguousarray(label_map), native, scan)
 
-    def _decide(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """(1, *S) classes, or (R, *S) masks of regions."""
-        if self.header.labels.regions:
-            return probabilities > 0.5
-        return probabilities.argmax(dim=0, keepdim=True)
+    def _on_the_scans_grid(
+        self, planes: Iterator[Planes], prepared: Prepared, *, keep: bool
+    ) -> tuple[Array, Array | None]:
+        """Decisions (1 or R, *S) on the scan's grid, and if asked for the probabilities (K, *S), its axes still
+        those of ``prepared``: probabilities are interpolated a few planes at a time, and decided on at once.
+        """
+        activation = self.header.labels.activation
+        source, target = prepared.array.shape[1:], prepared.target_shape
+        soft = (Slab(one.start, one.axis, probabilities_of(one.means, activation)) for one in planes)
+        slabs = regrid(soft, source, target)
+        kept: list[Array] = []
+
+        def take(slab: Slab) -> torch.Tensor:
+            if keep:
+                if not kept:
+                    kept.append(np.zeros((len(slab.scores), *target), np.float32))
+                place(kept[0], slab.start, slab.axis, slab.scores.cpu().numpy())
+            return decide(slab.scores, activation, threshold=0.5)
+
+        hard = gather(slabs, target, take)
+        return hard, kept[0] if kept else None
 
 
 def _read(source: Scan | Case | Path | str) -> Scan:

@@ -1,22 +1,26 @@
-"""Whole cases through a network, window by window."""
+"""Whole cases through a network, window by window, and what it decides."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 import numpy as np
 import torch
-from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
 from medseg.config import InferenceConfig
 from medseg.data.preprocess import SliceConfig
 from medseg.device import autocast
 from medseg.geometry import Array
+from medseg.inference.regrid import Slab
+from medseg.inference.stream import Keep, Planes, Predict, Read, stream_windows
+from medseg.inference.windows import WindowPlan, window_weights
 from medseg.output import logits_of
 from medseg.task import Activation
 
 
-@torch.inference_mode()
-def window_logits(
+def score_planes(
     network: nn.Module,
     image: Array,
     settings: InferenceConfig,
@@ -24,62 +28,113 @@ def window_logits(
     device: torch.device,
     dtype: torch.dtype | None,
     slices: SliceConfig | None = None,
-) -> torch.Tensor:
-    """Logits (K, *S) float32 of a preprocessed image (C, *S), windows blended with a gaussian; without
+    keep: Keep | None = None,
+) -> Iterator[Planes]:
+    """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended with a gaussian; without
     ``roi_size`` the whole image is one window.
 
     With ``slices`` the network is 2D and goes through the first spatial axis, each slice with its neighbours
-    as channels. The network must be in evaluation mode and on ``device``.
+    as channels. The network must be in evaluation mode and on ``device``; the image stays where it is.
     """
+    shape = image.shape[1:]
+    predict = _predictor(network, device, dtype)
+    read: Read = _reader(image)
+    size = settings.roi_size
     if slices is not None:
-        return _slice_by_slice(network, image, settings, slices, device, dtype)
-    return _windows(network, torch.from_numpy(image.copy())[None], settings, device, dtype)[0]
+        size = (1, *(size or shape[1:]))
+        predict, read = _flat(predict), _slice_reader(image, slices)
+    plan = WindowPlan(shape, size or shape, settings.overlap)
+    weight = window_weights(plan.size).to(device)
+    planes = stream_windows(read, plan, predict, weight, batch_size=settings.batch_size, keep=keep)
+    return _without_gradients(planes)
 
 
-def _slice_by_slice(
-    network: nn.Module,
-    image: Array,
-    settings: InferenceConfig,
-    slices: SliceConfig,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> torch.Tensor:
-    """Logits (K, Z, H, W) of an image (C, Z, H, W), its slices in batches."""
-    depth = image.shape[1]
-    parts: list[torch.Tensor] = []
-    for start in range(0, depth, settings.batch_size):
-        batch = [
-            np.concatenate([image[:, min(max(z + k, 0), depth - 1)] for k in _near(slices)])
-            for z in range(start, min(start + settings.batch_size, depth))
-        ]
-        parts.append(_windows(network, torch.from_numpy(np.stack(batch)), settings, device, dtype))
-    return torch.cat(parts).movedim(0, 1)
-
-
-def _near(slices: SliceConfig) -> range:
-    return range(-slices.neighbours, slices.neighbours + 1)
-
-
-def _windows(
-    network: nn.Module,
-    images: torch.Tensor,
-    settings: InferenceConfig,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> torch.Tensor:
-    """Logits (B, K, *S) of images (B, C, *S)."""
-    tensor = images.to(device)
-
+def _predictor(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> Predict:
     def predict(windows: torch.Tensor) -> torch.Tensor:
         with autocast(dtype, device):
-            return logits_of(network(windows)).float()
+            return logits_of(network(windows.to(device)))
 
-    if settings.roi_size is None:
-        return predict(tensor)
-    logits = sliding_window_inference(
-        tensor, settings.roi_size, settings.batch_size, predict, overlap=settings.overlap, mode="gaussian"
-    )
-    return torch.as_tensor(logits)
+    return predict
+
+
+def _without_gradients(planes: Iterator[Planes]) -> Iterator[Planes]:
+    """The same planes; gradients are off while they are made, and as they were in between."""
+    while True:
+        with torch.inference_mode():
+            one = next(planes, None)
+        if one is None:
+            return
+        yield one
+
+
+def _reader(image: Array) -> Read:
+    def read(box: tuple[slice, ...]) -> torch.Tensor:
+        return torch.from_numpy(image[(slice(None), *box)].copy())  # it may be a map of a file
+
+    return read
+
+
+def _slice_reader(image: Array, slices: SliceConfig) -> Read:
+    """Single slices (C · thickness, 1, *box) with their neighbours, the first and last repeated."""
+    near = range(-slices.neighbours, slices.neighbours + 1)
+
+    def read(box: tuple[slice, ...]) -> torch.Tensor:
+        z, rest = box[0].start, box[1:]
+        picked = [min(max(z + k, 0), image.shape[1] - 1) for k in near]
+        channels = np.concatenate([image[(slice(None), k, *rest)] for k in picked])
+        return torch.from_numpy(channels[:, None])
+
+    return read
+
+
+def _flat(predict: Predict) -> Predict:
+    """A 2D network's scores of windows (B, C, 1, H, W)."""
+    return lambda windows: predict(windows[:, :, 0])[:, :, None]
+
+
+def decide(scores: torch.Tensor, activation: Activation, threshold: float = 0.0) -> torch.Tensor:
+    """The most likely class (1, *S) uint8 or int16 of scores (K, *S), the first of several; with a sigmoid
+    the regions (R, *S) bool whose score is above ``threshold``.
+    """
+    if activation == "sigmoid":
+        return scores > threshold
+    return most_likely(scores)[None]
+
+
+def most_likely(scores: torch.Tensor) -> torch.Tensor:
+    """The class (*S) with the highest of scores (K, *S), uint8 (int16 for more than 256 classes).
+
+    torch's argmax over the first axis of tensors on the CPU is several times as slow as K comparisons.
+    """
+    small = torch.uint8 if len(scores) <= 256 else torch.int16
+    if scores.device.type != "cpu" or (len(scores) > 1 and scores.stride(0) == 1):
+        return scores.argmax(dim=0).to(small)
+    best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=small)
+    for index, one in enumerate(scores[1:], start=1):
+        found.masked_fill_(one > best, index)
+        torch.maximum(best, one, out=best)
+    return found
+
+
+Piece = TypeVar("Piece", Planes, Slab)
+
+
+def gather(pieces: Iterator[Piece], shape: tuple[int, ...], take: Callable[[Piece], torch.Tensor]) -> Array:
+    """What is taken (N, *S) of each piece of an image, put together on the CPU; 0 where there are none."""
+    whole: Array | None = None
+    for one in pieces:
+        part = take(one).cpu().numpy()
+        if whole is None:
+            whole = np.zeros((len(part), *shape), part.dtype)
+        place(whole, one.start, one.axis, part)
+    return np.zeros((1, *shape), np.uint8) if whole is None else whole
+
+
+def place(whole: Array, start: int, axis: int, part: Array) -> None:
+    """Write planes (N, *S), from ``start`` on along spatial ``axis``, into a whole image (N, *S)."""
+    box = [slice(None)] * whole.ndim
+    box[1 + axis] = slice(start, start + part.shape[1 + axis])
+    whole[tuple(box)] = part
 
 
 def probabilities_of(logits: torch.Tensor, activation: Activation) -> torch.Tensor:

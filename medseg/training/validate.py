@@ -13,7 +13,7 @@ from medseg.config import InferenceConfig
 from medseg.data.cache import CachedCase
 from medseg.data.labels import Labels
 from medseg.data.preprocess import SliceConfig
-from medseg.inference.window import window_logits
+from medseg.inference.window import decide, gather, score_planes
 
 Scores = dict[str, float]
 """``dice``, ``iou`` (means over classes) and ``dice:NAME``, ``iou:NAME``; nan where no case holds a class."""
@@ -39,27 +39,27 @@ def validate(
     for case in cases:
         check()
         image = np.asarray(case.image)
-        logits = window_logits(network, image, settings, device=device, dtype=dtype, slices=slices)
-        classes = torch.from_numpy(np.asarray(case.label).astype(np.int64)).to(device) - 1
-        found = overlap_counts(logits, classes, labels)
+        planes = score_planes(network, image, settings, device=device, dtype=dtype, slices=slices)
+        decided = gather(planes, image.shape[1:], lambda one: decide(one.sums, labels.activation))
+        classes = np.asarray(case.label).astype(np.int64) - 1
+        found = overlap_counts(torch.from_numpy(decided), torch.from_numpy(classes), labels)
         if case.known:  # a label nobody drew in this case has no score in it
             found[~torch.tensor(case.known[-len(found) :])] = 0
         counts.append(found)
     return scores_of(torch.stack(counts), tuple(labels.evaluated))
 
 
-def overlap_counts(logits: torch.Tensor, classes: torch.Tensor, labels: Labels) -> torch.Tensor:
+def overlap_counts(decided: torch.Tensor, classes: torch.Tensor, labels: Labels) -> torch.Tensor:
     """(evaluated, 3) float64: intersection, predicted and reference voxels of each label or region.
 
-    ``logits`` is (K, *S), ``classes`` (*S) with -1 for voxels that count nowhere.
+    ``decided`` is (1, *S) classes or (R, *S) regions, ``classes`` (*S) with -1 for voxels that count nowhere.
     """
     known = classes >= 0
     if labels.regions:
-        table = torch.from_numpy(labels.region_table).to(logits.device)
-        pairs = [(logits[r] > 0, table[r][classes.clamp(min=0)]) for r in range(len(table))]
+        table = torch.from_numpy(labels.region_table)
+        pairs = [(decided[r], table[r][classes.clamp(min=0)]) for r in range(len(table))]
     else:
-        predicted = logits.argmax(dim=0)
-        pairs = [(predicted == k, classes == k) for k in range(labels.first_evaluated, len(labels.names))]
+        pairs = [(decided[0] == k, classes == k) for k in range(labels.first_evaluated, len(labels.names))]
     rows = [[(p & r & known).sum(), (p & known).sum(), (r & known).sum()] for p, r in pairs]
     return torch.tensor([[int(n) for n in row] for row in rows], dtype=torch.float64)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import inv_ornt_aff
 
 from medseg.data.normalise import Range, ZScore
-from medseg.data.preprocess import PreprocessConfig, prepare_image, prepare_label, resample, restore
+from medseg.data.preprocess import PreprocessConfig, prepare_image, prepare_label, resample, turn_back
 from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Grid, resampled_grid
@@ -52,12 +52,12 @@ def test_preparing_and_restoring_is_the_identity_without_resampling(orientation,
     assert prepared.grid is prepared.turned
     if frame == "RAS":
         np.testing.assert_allclose(prepared.grid.spacing, (1, 2, 3))
-    restored = restore(prepared.array, prepared, scan, config)
+    restored = turn_back(prepared.array, prepared, scan, config)
     np.testing.assert_array_equal(restored, (scan.array / np.float32(1000)).astype(np.float32))
     codes = RNG.integers(0, 5, (3, 4, 5)).astype(np.uint8)
     label = prepare_label(codes, scan, config)
     assert label.dtype == np.uint8
-    assert np.array_equal(restore(label[None], prepared, scan, config)[0], codes)
+    assert np.array_equal(turn_back(label[None], prepared, scan, config)[0], codes)
 
 
 def test_pictures_are_not_turned():
@@ -65,7 +65,7 @@ def test_pictures_are_not_turned():
     config = PreprocessConfig(normalise=PLAIN)
     prepared = prepare_image(scan, config, 1)
     np.testing.assert_allclose(prepared.array, scan.array / 1000, rtol=1e-6)
-    assert restore(prepared.array, prepared, scan, config) is prepared.array
+    assert turn_back(prepared.array, prepared, scan, config) is prepared.array
 
 
 @pytest.mark.parametrize("spacing", [(0.7, 1.3, 2.0), (2.0, 2.0, 2.0), (0.5, 3.0, 1.0)])
@@ -129,7 +129,8 @@ def test_image_and_label_and_the_way_back_share_a_grid():
     assert prepared.array.shape[1:] == label.shape == prepared.grid.shape
     # linear and nearest agree but for the object's surface
     assert ((prepared.array[0] > 0.5) == (label == 1)).mean() > 0.97
-    back = restore(prepared.array, prepared, scan, config)
+    back = resample(prepared.array, prepared.grid, prepared.turned, "bilinear")
+    back = turn_back(back, prepared, scan, config)
     assert back.shape[1:] == codes.shape
     assert ((back[0] > 0.5) == (codes == 1)).mean() > 0.99
 
