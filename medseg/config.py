@@ -29,6 +29,7 @@ from medseg.spec import Spec
 from medseg.task import Activation
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Blend = Literal["gaussian", "constant"]
 
 
 class DataConfig(Spec):
@@ -55,6 +56,8 @@ class DataConfig(Spec):
         ignore_value: value of voxels that count in no loss and no metric.
         instances: ``foreground`` makes one class of all values other than the background's.
         regions: name → labels it unites; trained with a sigmoid each, may overlap.
+        pairs: labels of the left and the right, [[left, right], …], exchanged where volumes (from left to
+            right) or pictures (their columns) are mirrored.
         channels: of pictures: 1 turns colour to grey, 3 repeats grey; none takes the most any picture has.
         split: how cases are divided.
         cache: folder of preprocessed cases; none puts it into the run folder.
@@ -77,6 +80,7 @@ class DataConfig(Spec):
     ignore_value: int | None = None
     instances: Literal["keep", "foreground"] = "keep"
     regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    pairs: tuple[tuple[str, str], ...] = ()
     channels: Literal[1, 3] | None = None
     split: SplitConfig = AutoSplit()
     cache: Path | None = None
@@ -116,6 +120,7 @@ class DataConfig(Spec):
             ignore_value=self.ignore_value,
             collapse_instances=self.instances == "foreground",
             regions=self.regions,
+            pairs=self.pairs,
             others=self.others,
             background=self.background,
         )
@@ -165,12 +170,21 @@ class InferenceConfig(Spec):
     Attributes:
         roi_size: the window, voxels; none is the training's patch, and the whole image for published weights.
         overlap: share of a window its neighbour covers too.
+        blend: how windows that overlap are averaged: ``gaussian`` weighs their middle most.
         batch_size: windows at once.
+        flips: axes of the window that are mirrored too, in all combinations, scores averaged; labels that
+            ``data.pairs`` names are exchanged where left and right are.
+        scales: for networks of two dimensions: sizes of the window, besides 1, that are averaged too.
+        skip_below: windows in which no voxel of the scan is above this value are background, unseen.
     """
 
     roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
     overlap: Fraction = 0.5
+    blend: Blend = "gaussian"
     batch_size: int = Field(default=4, ge=1)
+    flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    skip_below: float | None = None
 
 
 class RunConfig(Spec):
@@ -222,9 +236,15 @@ class RunConfig(Spec):
             if value is not None and len(value) != axes:
                 raise ValueError(f"{key} has {len(value)} numbers, expected {axes} (spatial_dims is "
                                  f"{self.spatial_dims})")  # fmt: skip
-        bad_axes = [axis for axis in self.augment.flip.axes if not 0 <= axis < self.spatial_dims]
-        if bad_axes:
-            raise ValueError(f"augment.flip.axes: {bad_axes} are no axes of a {self.spatial_dims}D patch")
+        flips = {"augment.flip.axes": self.augment.flip.axes, "inference.flips": self.inference.flips}
+        for key, axes in flips.items():
+            bad_axes = [axis for axis in axes if not 0 <= axis < self.spatial_dims]
+            if bad_axes:
+                raise ValueError(f"{key}: {bad_axes} are no axes of a {self.spatial_dims}D patch")
+        if self.inference.scales and self.spatial_dims != 2:
+            raise ValueError("inference.scales is for networks of two dimensions")
+        if self.data.pairs and self.preprocess.orientation == "native":
+            raise ValueError("data.pairs needs preprocess.orientation=RAS: else nobody knows left from right")
         if self.data.regions and self.activation == "softmax":
             raise ValueError("regions may overlap, so data.regions needs activation: sigmoid (or leave it out)")
         if self.data.regions and self.data.labels is None:

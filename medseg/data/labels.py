@@ -47,6 +47,7 @@ class Labels(Spec):
             output a voxel gets the value of the first label that lies in just its regions; where there is
             none, regions are painted in this order, each with the value of a label no later region holds.
         others: what values nobody named are: a mistake to ``refuse``, ``background``, or ``ignore``\ d.
+        pairs: labels of the left and of the right, which mirroring exchanges.
         background: whether the first name is background: left out of metrics, of the Dice loss's mean and
             of drawing. Scenes in which every pixel is something have none.
     """
@@ -55,6 +56,7 @@ class Labels(Spec):
     ignore_value: int | None = None
     collapse_instances: bool = False
     regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    pairs: tuple[tuple[str, str], ...] = ()
     others: Others = "refuse"
     background: bool = True
 
@@ -73,7 +75,33 @@ class Labels(Spec):
             if unknown or not members:
                 raise ValueError(f"region {region!r} names {unknown or 'no labels'}; known: {list(self.names)}")
         _ = self.painted_values
+        sided = [name for pair in self.pairs for name in pair]
+        unknown = sorted(set(sided) - set(self.names))
+        if unknown or len(set(sided)) != len(sided):
+            wrong = unknown or sorted({n for n in sided if sided.count(n) > 1})
+            raise ValueError(f"pairs: {wrong} are not known, or stand twice; known: {list(self.names)}")
+        _ = self.exchange
         return self
+
+    @cached_property
+    def exchanged_labels(self) -> tuple[int, ...]:
+        """For each label the one that it becomes when left and right are exchanged; empty without pairs."""
+        other = {a: b for pair in self.pairs for a, b in (pair, pair[::-1])}
+        names = list(self.names)
+        return tuple(names.index(other.get(name, name)) for name in names) if other else ()
+
+    @cached_property
+    def exchange(self) -> tuple[int, ...]:
+        """The same for each channel of the logits: a region becomes the one of the exchanged labels."""
+        if not self.regions or not self.pairs:
+            return self.exchanged_labels
+        names = list(self.names)
+        other = dict(zip(names, (names[i] for i in self.exchanged_labels), strict=True))
+        members = [frozenset(m) for m in self.regions.values()]
+        mirrored = [frozenset(other[name] for name in m) for m in members]
+        if any(m not in members for m in mirrored):
+            raise ValueError("pairs: a region has no counterpart on the other side")
+        return tuple(members.index(m) for m in mirrored)
 
     @property
     def activation(self) -> Activation:

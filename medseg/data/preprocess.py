@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -62,12 +62,20 @@ class Prepared:
         grid: the grid of the voxels, axes in the scan's order after orientation.
         turned: the scan's grid after orientation, before resampling.
         slices: how the volume is cut, if it is.
+        raw: the voxels before they were normalised, along the same axes.
     """
 
     array: Array
     grid: Grid
     turned: Grid
     slices: SliceConfig | None = None
+    raw: Array | None = field(default=None, repr=False)
+
+    def inside(self, above: float | None) -> Array | None:
+        """(*S) bool: where any channel of the scan is above a value; none without one."""
+        if above is None or self.raw is None:
+            return None
+        return np.asarray((self.raw > above).any(axis=0))
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -86,7 +94,16 @@ class Prepared:
         return tuple(shape)
 
 
-def prepare_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepared:
+def left_right_axis(spatial_dims: int, config: PreprocessConfig) -> int | None:
+    """The axis of a network's input that runs between the body's sides: a picture's columns, a volume's first
+    axis in RAS; none in sagittal slices.
+    """
+    if config.slices is not None:
+        return None if config.slices.axis == 0 else 0
+    return 0 if spatial_dims == 3 else 1
+
+
+def prepare_image(scan: Scan, config: PreprocessConfig, channels: int, *, keep_raw: bool = False) -> Prepared:
     """Check, orient, resample (linear) and normalise a scan.
 
     Raises: DataError if it has non-finite voxels or the wrong number of channels or axes.
@@ -96,8 +113,9 @@ def prepare_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepar
     grid = _target(turned, config, scan)
     if grid is not turned:
         array = resample(array.astype(np.float32), turned, grid, "bilinear")
+    raw = _slices_first(array, config)
     array = _slices_first(config.normalise(array), config)
-    return Prepared(np.ascontiguousarray(array), grid, turned, config.slices)
+    return Prepared(np.ascontiguousarray(array), grid, turned, config.slices, raw if keep_raw else None)
 
 
 def prepare_label(label_map: Array, scan: Scan, config: PreprocessConfig) -> Array:

@@ -134,6 +134,30 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
     return weights / total if total > 0 else weights
 
 
+@dataclass(frozen=True)
+class Sides:
+    """Labels that change places when a patch is mirrored along ``axis``.
+
+    Attributes:
+        labels: for each label the one it becomes.
+        channels: the same for each channel of the logits.
+    """
+
+    axis: int
+    labels: tuple[int, ...]
+    channels: tuple[int, ...]
+
+    def exchanged(self, sample: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A sample with its labels, soft labels and the channels known exchanged."""
+        changed = dict(sample)
+        table = torch.tensor((*self.labels, -1), dtype=sample["label"].dtype)
+        changed["label"] = table[sample["label"].long()]  # -1, the last, stays -1
+        for key in ("soft", "known"):
+            if key in sample:
+                changed[key] = sample[key][list(self.channels)]
+        return changed
+
+
 class PatchDataset(Dataset[dict[str, torch.Tensor]]):
     """Patches of cached cases, addressed by ``epoch * length + position``.
 
@@ -149,8 +173,10 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         augment: AugmentConfig,
         length: int,
         slices: SliceConfig | None = None,
+        sides: Sides | None = None,
     ) -> None:
         self.slices = slices
+        self.sides = sides
         self.watch: Watch | None = None
         self.partial = any(case.known for case in cases)
         self.soft = any(case.soft for case in cases)
@@ -199,6 +225,8 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
             image = image[: -len(soft)]
         if self.partial:
             sample["known"] = torch.tensor(case.known or (True,) * self.channels_known)
+        if self.sides is not None and self.sides.axis in motion.flips:
+            sample = self.sides.exchanged(sample)
         return {"image": self.augmenter.change(image, draw.rng), **sample}
 
     @property

@@ -1,124 +1,266 @@
-"""``Predictor``: a model file, ready to turn scans into label maps."""
+"""``Predictor``: one or several models, ready to turn scans into label maps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
+from medseg.config import InferenceConfig
+from medseg.config_errors import explain
 from medseg.data.cases import Case
 from medseg.data.images import read_image
-from medseg.data.preprocess import Prepared, prepare_image, turn_back
+from medseg.data.preprocess import Prepared, left_right_axis, prepare_image, turn_back
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
-from medseg.device import Precision, choose_device, mixed_precision
-from medseg.errors import DataError, ModelFileError
+from medseg.device import Precision, choose_device, is_out_of_memory, mixed_precision
+from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.geometry import Array
+from medseg.inference.ensemble import mean_slabs
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.regrid import Slab, regrid
 from medseg.inference.stream import Planes
 from medseg.inference.window import decide, gather, place, probabilities_of, score_planes
+from medseg.inference.windows import WindowPlan
 from medseg.models import InjectedConfig
+
+ModelSource = Path | str | LoadedModel
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one scan, on exactly the scan's grid.
+    """What the network says of one scan, on exactly the scan's grid.
 
     Attributes:
         label_map: (*S) label values as in the training's files, smallest integer type.
         probabilities: (K, *S) float32 of each class (or region), if asked for.
         scan: the input.
+        notes: what had to be done to fit into memory.
     """
 
     label_map: Array
     probabilities: Array | None
     scan: Scan
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A scan, and what each model's network takes of it."""
+
+    scan: Scan
+    prepared: tuple[Prepared, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model: what its file says, and its network on its device."""
+
+    path: Path
+    header: ModelHeader
+    network: nn.Module
+    digest: str
 
 
 class Predictor:
     """A trained network with its preprocessing and labels, from a run folder or a model file.
 
-    ``model`` is the network itself where the file was trained with one given from Python.
-    Raises: ModelFileError if the file is missing, damaged, or needs a network that was not given.
+    Several files are an ensemble: their probabilities are averaged on the scan's grid. They find the same
+    labels; their networks, spacings and windows may differ.
+
+    ``model`` is the network itself where the file was trained with one given from Python; ``settings`` are
+    settings of ``inference`` that are to be other than in the file.
+    Raises: ModelFileError if a file is missing, damaged, needs a network that was not given, or finds other
+    labels than the first; ConfigError for wrong settings.
     """
 
     def __init__(
         self,
-        file: Path | str | LoadedModel,
+        file: ModelSource | Sequence[ModelSource],
         *,
         model: nn.Module | None = None,
         device: str = "auto",
         amp: Precision = "auto",
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        if isinstance(file, LoadedModel):
-            self.path = Path("the model")
-            self.header, tensors, self.digest = file
-        else:
-            self.path = find_model_file(Path(file))
-            self.header, tensors, self.digest = load_model(self.path)
         self.device = choose_device(device)
         self.dtype = mixed_precision(amp, self.device)
-        network = model if model is not None else _build(self.header, self.path)
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ModelFileError(f"{self.path}: its weights do not fit the network: {error}") from error
-        self.network = network.eval().to(self.device)
+        several = isinstance(file, Sequence) and not isinstance(file, str | LoadedModel)
+        files: Sequence[ModelSource] = file if several else [file]  # pyright: ignore[reportAssignmentType]
+        self.members = [_member(one, model, self.device, settings or {}) for one in files]
+        first = self.members[0]
+        self.path, self.header = first.path, first.header
+        for other in self.members[1:]:
+            _refuse_difference(first, other)
+        digests = "".join(member.digest for member in self.members)
+        self.digest = first.digest if len(self.members) == 1 else sha256(digests.encode()).hexdigest()
 
     def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
         """Segment one scan; a case may have its channels in several files.
 
         Raises: DataError if it cannot be read or does not suit the model.
         """
+        return self.run(self.prepare(source), probabilities=probabilities)
+
+    def prepare(self, source: Scan | Case | Path | str) -> Ready:
+        """Read a scan and bring it to the networks' grids; errors as ``predict``."""
         scan = _read(source)
         header = self.header
         slices = header.preprocess.slices
         if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
             wanted = "pictures" if header.spatial_dims == 2 and slices is None else "volumes"
             raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
-        prepared = prepare_image(scan, header.preprocess, header.channels)
-        planes = score_planes(
-            self.network, prepared.array, header.inference, device=self.device, dtype=self.dtype, slices=slices
-        )
-        activation = header.labels.activation
-        if prepared.grid is prepared.turned and not probabilities:  # no interpolation: decide at once
-            hard = gather(planes, prepared.array.shape[1:], lambda one: decide(one.sums, activation))
-            native = None
+        prepared = [
+            prepare_image(scan, h.preprocess, h.channels, keep_raw=h.inference.skip_below is not None)
+            for h in (member.header for member in self.members)
+        ]
+        return Ready(scan, tuple(prepared))
+
+    def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
+        """Segment a scan that was prepared. On a GPU that has no room for it, with smaller batches, then with
+        the scores summed in the computer's memory.
+
+        Raises: RuntimeError if there is not enough memory all the same.
+        """
+        notes: list[str] = []
+        batch, sums_on = max(m.header.inference.batch_size for m in self.members), self.device
+        while True:
+            try:
+                return self._run(ready, probabilities, batch, sums_on, tuple(notes))
+            except (RuntimeError, MemoryError) as error:
+                if self.device.type == "cpu" or sums_on.type == "cpu" or not is_out_of_memory(error):
+                    raise
+            torch.cuda.empty_cache()
+            if batch > 1:
+                batch //= 2
+                notes.append(f"out of memory: windows in batches of {batch}")
+            else:
+                sums_on = torch.device("cpu")
+                notes.append("out of memory: scores summed on the CPU")
+
+    def _run(
+        self, ready: Ready, probabilities: bool, batch: int, sums_on: torch.device, notes: tuple[str, ...]
+    ) -> Prediction:
+        scan, prepared, header = ready.scan, ready.prepared[0], self.header
+        labels, activation = header.labels, header.labels.activation
+        channels = len(labels.regions) or 1
+        target, native = prepared.target_shape, None
+        if len(self.members) == 1 and prepared.grid is prepared.turned and not probabilities:
+            planes = self._planes(0, ready, batch, sums_on)  # no interpolation and no mean: decide at once
+            hard = gather(planes, target, lambda one: decide(one.sums, activation), channels=channels)
         else:
-            hard, native = self._on_the_scans_grid(planes, prepared, keep=probabilities)
-        labels = header.labels
+            along = self._axis(ready)
+            slabs = mean_slabs(
+                [self._probabilities(i, ready, batch, sums_on, along) for i in range(len(self.members))]
+            )
+            if probabilities:
+                native = np.zeros((labels.num_classes, *target), np.float32)
+                slabs = _kept(slabs, native)
+            hard = gather(slabs, target, lambda one: decide(one.scores, activation, 0.5), channels=channels)
         label_map = labels.paint(hard) if labels.regions else labels.decode(hard[0])
         label_map = turn_back(label_map[None], prepared, scan, header.preprocess)[0]
         if native is not None:
             native = turn_back(native, prepared, scan, header.preprocess)
-        return Prediction(np.ascontiguousarray(label_map), native, scan)
+        return Prediction(np.ascontiguousarray(label_map), native, scan, notes)
 
-    def _on_the_scans_grid(
-        self, planes: Iterator[Planes], prepared: Prepared, *, keep: bool
-    ) -> tuple[Array, Array | None]:
-        """Decisions (1 or R, *S) on the scan's grid, and if asked for the probabilities (K, *S), its axes still
-        those of ``prepared``: probabilities are interpolated a few planes at a time, and decided on at once.
-        """
+    def _planes(
+        self, index: int, ready: Ready, batch: int, sums_on: torch.device, along: int | None = None
+    ) -> Iterator[Planes]:
+        """One model's scores on its own grid."""
+        member, prepared = self.members[index], ready.prepared[index]
+        header = member.header
+        settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
+        axis = left_right_axis(header.spatial_dims, header.preprocess)
+        return score_planes(
+            member.network, prepared.array, settings, device=self.device, dtype=self.dtype,
+            slices=header.preprocess.slices, sums_on=sums_on, along=along,
+            sides=(axis, header.labels.exchange), inside=prepared.inside(settings.skip_below),
+        )  # fmt: skip
+
+    def _probabilities(
+        self, index: int, ready: Ready, batch: int, sums_on: torch.device, along: int
+    ) -> Iterator[Slab]:
+        """One model's probabilities on the scan's grid, its axes still those of ``Prepared``."""
+        prepared = ready.prepared[index]
+        planes = self._planes(index, ready, batch, sums_on, along)
         activation = self.header.labels.activation
-        source, target = prepared.array.shape[1:], prepared.target_shape
-        soft = (Slab(one.start, one.axis, probabilities_of(one.means, activation)) for one in planes)
-        slabs = regrid(soft, source, target)
-        kept: list[Array] = []
+        slabs = (Slab(one.start, one.axis, probabilities_of(one.means, activation)) for one in planes)
+        if prepared.grid is prepared.turned:
+            return slabs
+        return regrid(slabs, prepared.array.shape[1:], prepared.target_shape)
 
-        def take(slab: Slab) -> torch.Tensor:
-            if keep:
-                if not kept:
-                    kept.append(np.zeros((len(slab.scores), *target), np.float32))
-                place(kept[0], slab.start, slab.axis, slab.scores.cpu().numpy())
-            return decide(slab.scores, activation, threshold=0.5)
+    def _axis(self, ready: Ready) -> int:
+        """The axis that all models' planes are streamed along: the first one's best."""
+        shape, settings = ready.prepared[0].array.shape[1:], self.header.inference
+        size = settings.roi_size or shape
+        if len(size) < len(shape):
+            return 0  # slice by slice
+        return WindowPlan(shape, size, settings.overlap).axis
 
-        hard = gather(slabs, target, take)
-        return hard, kept[0] if kept else None
+
+def _kept(slabs: Iterator[Slab], whole: Array) -> Iterator[Slab]:
+    """The same slabs, each written into the whole image's scores on its way."""
+    for one in slabs:
+        place(whole, one.start, one.axis, one.scores.cpu().numpy())
+        yield one
+
+
+def _member(
+    file: ModelSource, model: nn.Module | None, device: torch.device, settings: Mapping[str, Any]
+) -> Member:
+    if isinstance(file, LoadedModel):
+        path, (header, tensors, digest) = Path("the model"), file
+    else:
+        path = find_model_file(Path(file))
+        header, tensors, digest = load_model(path)
+    network = model if model is not None else _build(header, path)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelFileError(f"{path}: its weights do not fit the network: {error}") from error
+    return Member(path, _with_settings(header, settings), network.eval().to(device), digest)
+
+
+def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHeader:
+    """A header whose ``inference`` is changed."""
+    if not settings:
+        return header
+    try:
+        changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
+    except ValidationError as error:
+        raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
+    lengths = {len(changed.roi_size or (0,) * header.spatial_dims)}
+    if lengths != {header.spatial_dims} or any(axis >= header.spatial_dims for axis in changed.flips):
+        raise ConfigError(f"inference: roi_size and flips are for {header.spatial_dims} axes in this model")
+    if changed.scales and header.spatial_dims != 2:
+        raise ConfigError("inference: scales is for networks of two dimensions")
+    return header.model_copy(update={"inference": changed})
+
+
+def _refuse_difference(first: Member, other: Member) -> None:
+    """Raises: ModelFileError if two models cannot be averaged."""
+    kinds = [
+        {
+            "labels": header.labels,
+            "orientation": header.preprocess.orientation,
+            "axis of slices": header.preprocess.slices and header.preprocess.slices.axis,
+            "dimensions": header.spatial_dims,
+        }
+        for header in (first.header, other.header)
+    ]
+    for name, one in kinds[0].items():
+        two = kinds[1][name]
+        if one != two:
+            raise ModelFileError(
+                f"{other.path}: its {name} are {two}, those of {first.path} {one}; an ensemble needs the same"
+            )
 
 
 def _read(source: Scan | Case | Path | str) -> Scan:

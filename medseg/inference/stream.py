@@ -22,8 +22,8 @@ Predict = Callable[[torch.Tensor], torch.Tensor]
 Read = Callable[[tuple[slice, ...]], torch.Tensor]
 """A box within an image to its voxels (C, *box)."""
 
-Keep = Callable[[torch.Tensor], bool]
-"""Whether a window (C, *window) goes through the network."""
+Keep = Callable[[tuple[slice, ...]], bool]
+"""Whether a window, by its box within the image, goes through the network."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,12 @@ def _batches(
     places: list[Starts] = []
     windows: list[torch.Tensor] = []
     for place in plan:
-        window = read_padded(read, plan, place)
-        if keep is not None and not keep(window):
+        box, missing = _within(plan, place)
+        if keep is not None and not keep(box):
             continue
+        voxels = read(box)
         places.append(place)
-        windows.append(window)
+        windows.append(F.pad(voxels, missing) if any(missing) else voxels)
         if len(places) == batch_size:
             yield places, _batch(windows)
             places, windows = [], []
@@ -102,16 +103,15 @@ def _batch(windows: list[torch.Tensor]) -> torch.Tensor:
     return windows[0][None] if len(windows) == 1 else torch.stack(windows)
 
 
-def read_padded(read: Read, plan: WindowPlan, place: Starts) -> torch.Tensor:
-    """A window (C, *window) of the padded image, 0 where there is none."""
+def _within(plan: WindowPlan, place: Starts) -> tuple[tuple[slice, ...], list[int]]:
+    """The part of a window that lies within the image, and the voxels missing around it, last axis first."""
     box: list[slice] = []
     missing: list[int] = []
     for start, window, length, (before, _) in zip(place, plan.size, plan.shape, plan.padding, strict=True):
         first, last = max(0, start - before), min(length, start - before + window)
         box.append(slice(first, last))
         missing = [before, window - before - (last - first), *missing] if length < window else [0, 0, *missing]
-    voxels = read(tuple(box))
-    return F.pad(voxels, missing) if any(missing) else voxels
+    return tuple(box), missing
 
 
 @dataclass

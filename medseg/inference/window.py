@@ -15,6 +15,7 @@ from medseg.device import autocast
 from medseg.geometry import Array
 from medseg.inference.regrid import Slab
 from medseg.inference.stream import Keep, Planes, Predict, Read, stream_windows
+from medseg.inference.variants import Variants
 from medseg.inference.windows import WindowPlan, window_weights
 from medseg.output import logits_of
 from medseg.task import Activation
@@ -28,23 +29,35 @@ def score_planes(
     device: torch.device,
     dtype: torch.dtype | None,
     slices: SliceConfig | None = None,
-    keep: Keep | None = None,
+    sums_on: torch.device | None = None,
+    along: int | None = None,
+    sides: tuple[int | None, tuple[int, ...]] = (None, ()),
+    inside: Array | None = None,
 ) -> Iterator[Planes]:
-    """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended with a gaussian; without
-    ``roi_size`` the whole image is one window.
+    """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended; without ``roi_size`` the
+    whole image is one window.
 
-    With ``slices`` the network is 2D and goes through the first spatial axis, each slice with its neighbours
-    as channels. The network must be in evaluation mode and on ``device``; the image stays where it is.
+    The network must be in evaluation mode and on ``device``; the image stays where it is.
+
+    Args:
+        slices: the network is 2D and goes through the first spatial axis, each slice with its neighbours as
+            channels.
+        sums_on: where scores are summed, if not on ``device``.
+        along: the axis whose planes come one after another; none: the one that takes the least memory.
+        sides: the axis between left and right, and the channel each channel becomes when it is mirrored.
+        inside: (*S) bool; windows in which it is nowhere true are left out.
     """
     shape = image.shape[1:]
-    predict = _predictor(network, device, dtype)
+    variants = Variants(settings.flips, settings.scales, *sides)
+    predict = variants.of(_predictor(network, device, dtype), settings.batch_size)
     read: Read = _reader(image)
     size = settings.roi_size
     if slices is not None:
         size = (1, *(size or shape[1:]))
         predict, read = _flat(predict), _slice_reader(image, slices)
-    plan = WindowPlan(shape, size or shape, settings.overlap)
-    weight = window_weights(plan.size).to(device)
+    plan = WindowPlan(shape, size or shape, settings.overlap, along=along)
+    weight = window_weights(plan.size, settings.blend).to(sums_on or device)
+    keep: Keep | None = None if inside is None else (lambda box: bool(inside[box].any()))
     planes = stream_windows(read, plan, predict, weight, batch_size=settings.batch_size, keep=keep)
     return _without_gradients(planes)
 
@@ -119,15 +132,20 @@ def most_likely(scores: torch.Tensor) -> torch.Tensor:
 Piece = TypeVar("Piece", Planes, Slab)
 
 
-def gather(pieces: Iterator[Piece], shape: tuple[int, ...], take: Callable[[Piece], torch.Tensor]) -> Array:
-    """What is taken (N, *S) of each piece of an image, put together on the CPU; 0 where there are none."""
+def gather(
+    pieces: Iterator[Piece], shape: tuple[int, ...], take: Callable[[Piece], torch.Tensor], *, channels: int = 1
+) -> Array:
+    """What is taken (N, *S) of each piece of an image, put together on the CPU; 0 where there are none.
+
+    ``channels`` is N for an image of which every window was left out.
+    """
     whole: Array | None = None
     for one in pieces:
         part = take(one).cpu().numpy()
         if whole is None:
             whole = np.zeros((len(part), *shape), part.dtype)
         place(whole, one.start, one.axis, part)
-    return np.zeros((1, *shape), np.uint8) if whole is None else whole
+    return np.zeros((channels, *shape), np.uint8) if whole is None else whole
 
 
 def place(whole: Array, start: int, axis: int, part: Array) -> None:

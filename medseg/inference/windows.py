@@ -11,7 +11,8 @@ from typing import Literal
 
 import torch
 
-Blend = Literal["gaussian", "constant"]
+from medseg.config import Blend
+
 Spread = Literal["clipped", "even"]
 
 Starts = tuple[int, ...]
@@ -31,12 +32,14 @@ class WindowPlan:
         overlap: share of a window that its neighbour covers too, 0 to below 1.
         spread: ``clipped``: at steps of size · (1 - overlap), the last one moved back to the image's end
             (MONAI); ``even``: as many as such steps need, at equal distances, rounded (nnU-Net).
+        along: the axis they are streamed along; none: the one along which the fewest sums are open at once.
     """
 
     shape: tuple[int, ...]
     size: tuple[int, ...]
     overlap: float
     spread: Spread = "clipped"
+    along: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.size):
@@ -61,7 +64,9 @@ class WindowPlan:
 
     @cached_property
     def axis(self) -> int:
-        """The axis along which the fewest sums are open at once; the first one if several are as good."""
+        """The axis they are streamed along; the first one if several are as good."""
+        if self.along is not None:
+            return self.along
         open_sums = [window / length for length, window in zip(self.padded, self.size, strict=True)]
         return min(range(len(open_sums)), key=lambda axis: (round(open_sums[axis], 6), axis))
 

@@ -19,7 +19,8 @@ from medseg.config import RunConfig
 from medseg.data.cache import CachedCase, cache_cases
 from medseg.data.cases import Part
 from medseg.data.labels import Labels
-from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.preprocess import left_right_axis
+from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
 from medseg.device import choose_device, is_out_of_memory, mixed_precision
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.files import write_json
@@ -182,7 +183,9 @@ def _assemble(
         run=run,
         state=state,
         loss=loss.to(device),
-        dataset=PatchDataset(training, plan, config.augment, length, dataset.preprocess.slices),
+        dataset=PatchDataset(
+            training, plan, config.augment, length, dataset.preprocess.slices, _sides(config, labels)
+        ),
         validation=validation,
         labels=labels,
         device=device,
@@ -190,6 +193,13 @@ def _assemble(
         report=progress.epoch,
         tick=progress.update,
     )
+
+
+def _sides(config: RunConfig, labels: Labels) -> Sides | None:
+    axis = left_right_axis(config.spatial_dims, config.preprocess)
+    if axis is None or not labels.pairs:
+        return None
+    return Sides(axis, labels.exchanged_labels, labels.exchange)
 
 
 def _start_from(weights: WeightsConfig, network: nn.Module, progress: Progress) -> None:
