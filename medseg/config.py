@@ -15,11 +15,10 @@ from medseg.config_errors import explain
 from medseg.config_files import apply_override, in_order, plain, read_settings
 from medseg.data.augment import AugmentConfig, preset
 from medseg.data.labelling import LabelStatement, Missing
-from medseg.data.labels import Labels, Others, Values
+from medseg.data.labels import Colour, Labels, Others, Values
 from medseg.data.preprocess import PreprocessConfig
 from medseg.data.sampling import SamplingConfig
 from medseg.data.splits import AutoSplit, SplitConfig
-from medseg.data.targets import Colour
 from medseg.errors import ConfigError
 from medseg.losses import LossConfig, default_loss
 from medseg.models import ModelConfig, UNetConfig
@@ -46,7 +45,7 @@ class DataConfig(Spec):
             names them, else by value.
         others: what values nobody named are: ``refuse`` them, count them as ``background``, or ``ignore``.
         background: whether the first label is background, which has no metric and is not drawn.
-        colours: name → [red, green, blue], where label maps are coded by colours.
+        colours: name → [red, green, blue], where label maps are coded by colours; they are drawn in them, too.
         overlapping: labels may overlap (a file each, segments, channels); each is trained with a sigmoid.
         soft: label files hold probabilities.
         missing: what the lack of a label's own file means: a mistake to ``refuse``, that the structure is not

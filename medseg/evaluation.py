@@ -99,8 +99,11 @@ def parse_labels(text: str) -> Labels:
     names: dict[str, Any] = {}
     for entry in text.split(","):
         name, _, value = entry.partition("=")
+        name = name.strip()
+        if name in names:
+            raise ConfigError(f"--labels {text!r}: {name!r} stands there twice; merged values are {name}=1+2")
         try:
-            names[name.strip()] = tuple(int(v) for v in value.split("+"))
+            names[name] = tuple(int(v) for v in value.split("+"))
         except ValueError as error:
             raise ConfigError(
                 f"--labels {text!r}: expected NAME=VALUE[,NAME=VALUE…] or a file such as medseg.json"

@@ -107,6 +107,8 @@ def test_labels_from_the_command_line():
         parse_labels("organ")
     with pytest.raises(ConfigError, match="more than one name"):
         parse_labels("a=1,b=1")
+    with pytest.raises(ConfigError, match=r"--labels 'a=1,a=2': 'a' stands there twice"):
+        parse_labels("a=1,a=2")
 
 
 def test_labels_are_guessed_from_the_references_where_nobody_names_them(folders):

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from medseg.data.cases import Case, join_problems
-from medseg.data.labels import Labels, overlapping_labels
-from medseg.data.targets import Colour, TargetRules
+from medseg.data.labels import Colour, Labels, overlapping_labels
+from medseg.data.targets import TargetRules
 from medseg.errors import ConfigError, DataError
 
 Missing = Literal["refuse", "empty", "unknown"]
@@ -42,9 +42,16 @@ class LabelStatement:
 def plan_labelling(cases: list[Case], stated: LabelStatement, declared: Labels | None = None) -> Labelling:
     """Decide how label files are read; ``declared`` are the labels that the layout names.
 
+    Labels are drawn in the colours stated, else in those declared.
     Raises: ConfigError if the statements contradict each other; DataError if cases lack files of labels.
     """
     labels = stated.labels or declared
+    plan = _plan(cases, stated, labels)
+    colours = (labels.colours if labels else {}) | (stated.colours or {})
+    return replace(plan, labels=plan.labels.drawn_in(colours)) if plan.labels and colours else plan
+
+
+def _plan(cases: list[Case], stated: LabelStatement, labels: Labels | None) -> Labelling:
     masks = sorted({name for case in cases for name in case.masks})
     if stated.overlapping:
         names = tuple(list(labels.names)[1:]) if labels else tuple(n for n in masks if n != "background")
@@ -76,6 +83,9 @@ def _coloured(cases: list[Case], colours: dict[str, Colour], labels: Labels | No
             f"data.colours names {unknown}, which data.labels does not; known: {list(values)}. Add them to "
             "data.labels; a colour named ignore needs data.ignore_value."
         )
+    shared = [name for name, colour in colours.items() if list(colours.values()).count(colour) > 1]
+    if shared:
+        raise ConfigError(f"data.colours: labels share a colour, by which they are told apart: {shared}")
     return Labelling(TargetRules(values=values, colours=colours), labels, cases)
 
 

@@ -7,6 +7,7 @@ is "ignored" and padding or rotating zeros in never invents a class.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import combinations
 from typing import Annotated, Literal
@@ -31,6 +32,10 @@ def _values(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+Channel = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Channel, Channel, Channel]
+"""Red, green and blue, 0 to 255."""
+
 Values = Annotated[tuple[int, ...], BeforeValidator(_values), Field(min_length=1)]
 
 
@@ -50,6 +55,7 @@ class Labels(Spec):
         pairs: labels of the left and of the right, which mirroring exchanges.
         background: whether the first name is background: left out of metrics, of the Dice loss's mean and
             of drawing. Scenes in which every pixel is something have none.
+        colours: name → red, green, blue that a label is drawn in; those not named have medseg's own.
     """
 
     names: dict[str, Values] = Field(min_length=2)
@@ -59,6 +65,7 @@ class Labels(Spec):
     pairs: tuple[tuple[str, str], ...] = ()
     others: Others = "refuse"
     background: bool = True
+    colours: dict[str, Colour] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Labels:
@@ -74,6 +81,9 @@ class Labels(Spec):
             unknown = sorted(set(members) - set(self.names))
             if unknown or not members:
                 raise ValueError(f"region {region!r} names {unknown or 'no labels'}; known: {list(self.names)}")
+        foreign = sorted(set(self.colours) - set(self.names))
+        if foreign:
+            raise ValueError(f"colours of {foreign}, which are no labels; known: {list(self.names)}")
         _ = self.painted_values
         sided = [name for pair in self.pairs for name in pair]
         unknown = sorted(set(sided) - set(self.names))
@@ -102,6 +112,11 @@ class Labels(Spec):
         if any(m not in members for m in mirrored):
             raise ValueError("pairs: a region has no counterpart on the other side")
         return tuple(members.index(m) for m in mirrored)
+
+    def drawn_in(self, colours: Mapping[str, Colour]) -> Labels:
+        """The same labels in these colours; names that are no labels are passed over."""
+        known = {name: colour for name, colour in colours.items() if name in self.names}
+        return Labels.model_validate(self.model_dump() | {"colours": {**self.colours, **known}})
 
     @property
     def activation(self) -> Activation:

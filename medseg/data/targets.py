@@ -16,13 +16,12 @@ from pydantic import Field
 from medseg.data.annotations import coco_masks
 from medseg.data.cases import Case
 from medseg.data.dicom_seg import is_seg, read_segments
+from medseg.data.labels import Colour
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan, as_label_map, check_finite, onto_grid
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid
 from medseg.spec import Spec
-
-Colour = tuple[int, int, int]
 
 
 class TargetRules(Spec):

@@ -30,7 +30,8 @@ from medseg.files import sha256_file, write_atomic, write_json, write_text
 from medseg.geometry import Array, Grid, to_ras
 from medseg.inference.modelfile import ModelHeader
 from medseg.inference.predictor import Prediction, Predictor
-from medseg.report.pictures import label_palette, panel, save_png
+from medseg.report.palette import Legend, value_palette
+from medseg.report.pictures import overlay, panel, save_png, to_uint8
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -171,9 +172,9 @@ def _infer_case(
     if extras.probabilities:
         _write_probabilities(output / "probabilities", case.id, prediction)
     if extras.overlays:
-        _write_overlay(output / "overlays" / f"{case.id}.png", case, prediction, predictor.header)
+        _write_overlay(output / "overlays", case, prediction, predictor.header)
     with write_atomic(target) as temporary:
-        colours = label_palette(256)
+        colours = value_palette(predictor.header.labels)
         reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
     seconds = time.monotonic() - began
     write_json(record, _provenance(predictor, case, input_hash, target, seconds))
@@ -204,8 +205,8 @@ def _write_labels(output: Path, predictor: Predictor, overwrite: bool) -> None:
         "labels": labels.model_dump(mode="json"),
     }
     if path.is_file() and not overwrite:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        if there.get("labels") != content["labels"]:
+        there = json.loads(path.read_text(encoding="utf-8")).get("labels") or {}
+        if {**there, "colours": {}} != {**content["labels"], "colours": {}}:
             raise ConfigError(f"{output}: holds predictions with other labels; choose another --output")
     write_json(path, content)
 
@@ -221,8 +222,10 @@ def _write_probabilities(folder: Path, case: str, prediction: Prediction) -> Non
         np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float16))
 
 
-def _write_overlay(path: Path, case: Case, prediction: Prediction, header: ModelHeader) -> None:
-    """Image, reference (where there is one) and prediction side by side."""
+def _write_overlay(folder: Path, case: Case, prediction: Prediction, header: ModelHeader) -> None:
+    """A panel of image, reference (where there is one) and prediction; for a picture also the prediction laid
+    over it at its own size, in ``full_size/``.
+    """
     labels = header.labels
     scan = prediction.scan
     reference = read_target(case, scan, header.targets)
@@ -233,7 +236,11 @@ def _write_overlay(path: Path, case: Case, prediction: Prediction, header: Model
         classes = [None if c is None else to_ras(c[None], scan.grid.affine)[0][0] for c in classes]
         turned, affine = to_ras(scan.array[:1], scan.grid.affine)
         image, spacing = turned[0], Grid(turned.shape[1:], affine).spacing
-    save_png(path, panel(image, classes[0], classes[1], names=tuple(labels.names), spacing=spacing))
+    legend = Legend.of(labels)
+    save_png(folder / f"{case.id}.png", panel(image, classes[0], classes[1], spacing=spacing, legend=legend))
+    if scan.kind == "picture" and classes[1] is not None:
+        picture = image if image.dtype == np.uint8 else to_uint8(image)
+        save_png(folder / "full_size" / f"{case.id}.png", overlay(picture, classes[1], legend))
 
 
 def _display(scan: Scan) -> Array:

@@ -7,7 +7,7 @@ from pathlib import Path
 from medseg.config import InferenceConfig
 from medseg.data.normalise import ImageNet
 from medseg.data.preprocess import PreprocessConfig
-from medseg.data.tables import VOC
+from medseg.data.tables import label_table
 from medseg.errors import ConfigError, ModelFileError
 from medseg.files import sha256_file
 from medseg.inference.modelfile import LoadedModel, ModelHeader
@@ -35,7 +35,7 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
     header = ModelHeader(
         spatial_dims=2,
         channels=3,
-        labels=VOC.labels(),
+        labels=label_table("voc").labels(ignore_value=255),
         preprocess=PreprocessConfig(normalise=ImageNet()),
         inference=InferenceConfig(),
         model=entry.network,

@@ -18,6 +18,7 @@ from medseg.data.summary import summary_labels
 from medseg.data.targets import read_target
 from medseg.files import write_text
 from medseg.geometry import Grid, to_ras
+from medseg.report.palette import PLAIN, Legend
 from medseg.report.pictures import panel
 
 
@@ -51,7 +52,7 @@ def _picture(case: Case, report: Report) -> str:
         pixels = as_channels(scan, 3 if picture_channels(scan) == 3 else 1)
         shown = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
         spacing = scan.grid.spacing
-    names = tuple(labels.names) if labels is not None else ("background",)
+    legend = Legend.of(labels) if labels is not None else PLAIN
     stream = BytesIO()
-    panel(shown, classes, None, names=names, spacing=spacing).save(stream, format="PNG", optimize=True)
+    panel(shown, classes, None, spacing=spacing, legend=legend).save(stream, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

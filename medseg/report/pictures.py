@@ -1,6 +1,6 @@
 """Pictures of cases: grey values, labels laid over them, and panels of reference beside prediction.
 
-NumPy and Pillow only. Volumes are (X, Y, Z) in RAS+ and are shown as radiologists see them: the patient's
+Volumes are (X, Y, Z) in RAS+ and are shown as radiologists see them: the patient's
 right on the picture's left; front or head up; seen from the side, the front on the left.
 """
 
@@ -16,21 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from medseg.files import write_atomic
+from medseg.report.palette import PLAIN, Bytes, Legend
 
 Array = NDArray[Any]
-Bytes = NDArray[np.uint8]
 
-# Okabe and Ito's colours for every kind of colour vision, ordered so that neighbours differ most over grey.
-_FIRST_COLOURS = (
-    (0, 0, 0),
-    (86, 180, 233),  # sky blue
-    (230, 90, 10),  # vermilion
-    (240, 228, 66),  # yellow
-    (0, 170, 125),  # bluish green
-    (214, 125, 175),  # reddish purple
-    (240, 165, 10),  # orange
-    (40, 110, 215),  # blue
-)
 _GREY = np.array((150, 150, 150), float)
 
 # Pictures are enlarged until the short side has _SHORT pixels, unless the long one then passes _LONG.
@@ -44,20 +33,6 @@ _MOST_NAMES = 24
 _PLANES = {2: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 0: ("sagittal", "APSI")}
 
 
-def label_palette(n: int) -> Bytes:
-    """Colours (n, 3) uint8 for labels 0 to n - 1; black first, a label's colour does not depend on ``n``.
-
-    The first eight stay apart for every kind of colour vision; later ones step around the hues by the
-    golden angle, at three depths of colour.
-    """
-    colours = [*_FIRST_COLOURS[:n]]
-    for index in range(len(_FIRST_COLOURS), n):
-        hue = (index * 0.6180339887) % 1.0
-        saturation, value = ((0.95, 0.95), (0.55, 1.0), (0.85, 0.65))[index % 3]
-        colours.append(_rgb(hue, saturation, value))
-    return np.array(colours, np.uint8).reshape(n, 3)
-
-
 def to_uint8(image: Array, low_percentile: float = 1, high_percentile: float = 99) -> Bytes:
     """Grey values of any shape and type stretched to 0..255 uint8 between two percentiles of the finite ones.
 
@@ -67,12 +42,14 @@ def to_uint8(image: Array, low_percentile: float = 1, high_percentile: float = 9
     return _stretch(image, _window(image, low_percentile, high_percentile))
 
 
-def overlay(image: Bytes, label: Array, *, alpha: float = 0.45, outline: bool = True) -> Bytes:
+def overlay(
+    image: Bytes, label: Array, legend: Legend = PLAIN, *, alpha: float = 0.45, outline: bool = True
+) -> Bytes:
     """``image`` (H, W) or (H, W, 3) uint8 with ``label`` (H, W) int laid over it; returns (H, W, 3) uint8.
 
-    Labels take their colour of ``label_palette``; 0 is left as it is; negative ones (not annotated) are
-    hatched in grey. ``alpha`` is the colour's share, 0 to 1; ``outline`` draws a label's own border pixels
-    in full colour.
+    Labels take their colour of ``legend``; its background is left as it is; negative ones (not annotated)
+    are hatched in grey. ``alpha`` is the colour's share, 0 to 1; ``outline`` draws a label's own border
+    pixels in full colour.
 
     Raises:
         ValueError: if the two differ in height or width.
@@ -82,16 +59,23 @@ def overlay(image: Bytes, label: Array, *, alpha: float = 0.45, outline: bool = 
     if label.shape != picture.shape[:2]:
         raise ValueError(f"overlay: got an image of {picture.shape[:2]} and a label of {label.shape} pixels")
     label = label.astype(np.int64)
-    colours = label_palette(max(int(label.max(initial=0)), 0) + 1).astype(np.float64)
-    share = np.where(label > 0, alpha, 0.0)
+    colours = legend.palette(max(int(label.max(initial=0)), 0) + 1).astype(np.float64)
+    drawn = label >= legend.first
+    share = np.where(drawn, alpha, 0.0)
     if outline:
-        share[_border(label) & (label > 0)] = 1.0
+        share[_border(label) & drawn] = 1.0
     ink = colours[np.maximum(label, 0)]
     row, column = np.indices(label.shape)
     ignored = label < 0
     ink[ignored] = _GREY
     share[ignored] = np.where((row + column) % 8 < 2, 0.9, 0.3)[ignored]
     return np.rint(picture * (1 - share[..., None]) + ink * share[..., None]).astype(np.uint8)
+
+
+def label_picture(label: Array, legend: Legend = PLAIN) -> Bytes:
+    """``label`` (H, W) int in the colours of ``legend``, its background's too; returns (H, W, 3) uint8."""
+    paper = np.full((*np.shape(label), 3), legend.palette(1)[0])
+    return overlay(paper, label, legend, alpha=1, outline=False)
 
 
 def best_slice(label: Array | None, shape: Sequence[int], axis: int = 2) -> int:
@@ -151,31 +135,34 @@ def panel(
     reference: Array | None,
     prediction: Array | None,
     *,
-    names: Sequence[str],
     spacing: Sequence[float],
+    legend: Legend = PLAIN,
 ) -> Image.Image:
     """Image, reference and prediction side by side, with captions and a legend of the labels shown.
 
+    Both are laid over the image in grey; what is None is left out. A prediction without reference is shown
+    twice: by itself, in full colour, and laid over the image.
     A picture is one row; a volume has three: axial, coronal and sagittal, each through the slice that the
-    reference (or, without one, the prediction) fills best, all at one scale. What is None is left out.
+    reference (or, without one, the prediction) fills best, all at one scale.
 
     Args:
         image: (H, W) or (H, W, 3), or a RAS+ volume (X, Y, Z); a uint8 picture is shown as it is, all
             else is stretched as in ``to_uint8``, a volume's three planes as one.
         reference, prediction: label maps on the image's grid, negative where not annotated.
-        names: of the labels, ``names[0]`` being the background; labels beyond it are shown by number.
         spacing: two numbers for a picture, three for a volume, in the order of the array axes.
+        legend: names and colours of the labels, and whether 0 is background.
 
     Raises:
         ValueError: if the shapes disagree with each other or with ``spacing``.
     """
     image = np.asarray(image)
     _check_shapes(image, reference, prediction, spacing)
-    maps = [("reference", reference), ("prediction", prediction)]
-    maps = [(title, np.asarray(one)) for title, one in maps if one is not None]
-    views = _views(image, [one for _, one in maps], spacing)
-    shown = sorted({int(one) for view in views for label in view.labels for one in np.unique(label)} - {0})
-    return _compose(["image", *(title for title, _ in maps)], views, _legend(shown, names))
+    columns = _columns(reference is not None, prediction is not None)
+    maps = [np.asarray(one) for one in (reference, prediction) if one is not None]
+    views = _views(image, maps, spacing, legend)
+    shown = sorted({int(one) for view in views for label in view.labels for one in np.unique(label)})
+    cells = [[_cell(view, column, legend) for column in columns] for view in views]
+    return _compose([column.title for column in columns], views, cells, _legend(shown, legend))
 
 
 def save_png(path: Path, image: Image.Image | Bytes) -> None:
@@ -194,18 +181,39 @@ class _View:
     image: Bytes
     labels: list[Array]
 
-    @property
-    def cells(self) -> list[Bytes]:
-        paper = _grey(self.image)  # so that the only colours are the labels
-        return [_as_rgb(self.image), *(overlay(paper, label) for label in self.labels)]
+
+@dataclass(frozen=True)
+class _Column:
+    """One column of a panel: the image, or its label map of this number, alone or laid over the image."""
+
+    title: str
+    map: int | None = None
+    alone: bool = False
 
 
-def _views(image: Array, maps: list[Array], spacing: Sequence[float]) -> list[_View]:
+def _columns(reference: bool, prediction: bool) -> list[_Column]:
+    if reference and prediction:
+        return [_Column("image"), _Column("reference", 0), _Column("prediction", 1)]
+    if prediction:
+        return [_Column("image"), _Column("prediction", 0, alone=True), _Column("overlay", 0)]
+    return [_Column("image"), _Column("reference", 0)] if reference else [_Column("image")]
+
+
+def _cell(view: _View, column: _Column, legend: Legend) -> Bytes:
+    if column.map is None:
+        return _as_rgb(view.image)
+    label = view.labels[column.map]
+    if column.alone:
+        return label_picture(label, legend)
+    return overlay(_grey(view.image), label, legend)  # in grey, so that the only colours are the labels
+
+
+def _views(image: Array, maps: list[Array], spacing: Sequence[float], legend: Legend) -> list[_View]:
     if len(spacing) == 2:
         extent = image.shape[0] * spacing[0], image.shape[1] * spacing[1]
         grey = image if image.dtype == np.uint8 else to_uint8(image)
         return [_view("", "", grey, maps, extent, _scale([extent], min(spacing)))]
-    guide = maps[0] if maps else None
+    guide = maps[0].astype(np.int64) + 1 - legend.first if maps else None
     cuts = [(axis, best_slice(guide, image.shape, axis)) for axis in _PLANES]
     planes = [plane(image, *cut) for cut in cuts]
     extents = [_millimetres(one.shape, axis, spacing) for one, (axis, _) in zip(planes, cuts, strict=True)]
@@ -256,23 +264,25 @@ def _check_shapes(
             raise ValueError(f"panel: the {title} has shape {np.shape(one)}, the image {image.shape[:dims]}")
 
 
-def _legend(shown: Sequence[int], names: Sequence[str]) -> list[tuple[str, tuple[int, ...] | None]]:
+def _legend(shown: Sequence[int], legend: Legend) -> list[tuple[str, tuple[int, ...] | None]]:
     """Text and colour of each label shown; the colour is None for what is not annotated and for the rest."""
-    palette = label_palette(max([0, *shown]) + 1)
-    positive = [one for one in shown if one > 0]
+    palette = legend.palette(max([0, *shown]) + 1)
+    drawn = [one for one in shown if one >= legend.first]
     entries: list[tuple[str, tuple[int, ...] | None]] = [
-        (names[one] if one < len(names) else f"label {one}", tuple(int(part) for part in palette[one]))
-        for one in positive[:_MOST_NAMES]
+        (legend.name(one), tuple(int(part) for part in palette[one])) for one in drawn[:_MOST_NAMES]
     ]
     if any(one < 0 for one in shown):
         entries.append(("not annotated", tuple(int(part) for part in _GREY)))
-    if len(positive) > _MOST_NAMES:
-        entries.append((f"and {len(positive) - _MOST_NAMES} more", None))
+    if len(drawn) > _MOST_NAMES:
+        entries.append((f"and {len(drawn) - _MOST_NAMES} more", None))
     return entries
 
 
 def _compose(
-    titles: Sequence[str], views: Sequence[_View], legend: Sequence[tuple[str, tuple[int, ...] | None]]
+    titles: Sequence[str],
+    views: Sequence[_View],
+    cells: Sequence[Sequence[Bytes]],
+    legend: Sequence[tuple[str, tuple[int, ...] | None]],
 ) -> Image.Image:
     caption, small = ImageFont.load_default(_CAPTION), ImageFont.load_default(_SMALL)
     step = max(view.image.shape[1] for view in views) + _GAP
@@ -287,11 +297,11 @@ def _compose(
     for left, title in zip(lefts, titles, strict=True):
         draw.text((left, _MARGIN - 4), title, _INK, caption)
     top = _MARGIN + _CAPTION + 8
-    for view in views:
+    for view, row in zip(views, cells, strict=True):
         if row_title:
             draw.text((_MARGIN, top), view.title, _FAINT, small)
             top += row_title
-        for left, cell in zip(lefts, view.cells, strict=True):
+        for left, cell in zip(lefts, row, strict=True):
             page.paste(Image.fromarray(cell), (left, top))
             _letter_edges(draw, view.letters, (left, top), cell.shape, small)
         top += view.image.shape[0] + _GAP
@@ -387,10 +397,3 @@ def _resize(image: Array, size: tuple[int, int], dtype: type[np.generic], how: I
 
 def _resize_label(label: Array, size: tuple[int, int]) -> Array:
     return _resize(label, size, np.int32, Image.Resampling.NEAREST)
-
-
-def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
-    """A colour in 0..255 from hue, saturation and value in 0..1."""
-    ramp = np.clip(np.abs((hue * 6 + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
-    red, green, blue = np.rint(255 * value * (1 - saturation * (1 - ramp)))
-    return int(red), int(green), int(blue)

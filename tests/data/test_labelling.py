@@ -48,6 +48,20 @@ def test_colours_need_labels_of_their_names():
     assert plan_labelling([Case("a", HERE, HERE)], stated).rules.values == {"sky": 0, "road": 7, "ignore": 9}
     with pytest.raises(ConfigError, match=r"data.colours names \['tree'\], which data.labels does not"):
         plan_labelling([], LabelStatement(labels, {"tree": (0, 0, 0)}))
+    with pytest.raises(ConfigError, match=r"share a colour, by which they are told apart: \['sky', 'road'\]"):
+        plan_labelling([], LabelStatement(labels, dict.fromkeys(colours, (0, 0, 1))))
+
+
+def test_labels_are_drawn_in_the_colours_stated_else_in_those_declared():
+    stated = {"sky": (0, 0, 1), "ignore": (9, 9, 9)}
+    declared = Labels(
+        names={"sky": (0,), "road": (7,)}, ignore_value=9, colours={"sky": (1, 1, 1), "road": (2, 2, 2)}
+    )
+    plan = plan_labelling([Case("a", HERE, HERE)], LabelStatement(colours=stated), declared)
+    assert plan.labels.colours == {"sky": (0, 0, 1), "road": (2, 2, 2)}  # what is ignored is no label
+    assert plan_labelling([Case("a", HERE, HERE)], LabelStatement(), declared).labels == declared
+    soft = plan_labelling([Case("a", HERE, HERE)], LabelStatement(soft=True), declared)
+    assert soft.labels.colours == declared.colours
 
 
 def test_overlapping_labels_are_regions_of_their_combinations():

@@ -156,3 +156,18 @@ def test_guessed_labels():
         guess_labels({0})
     with pytest.raises(ConfigError, match=r"65 different values.*data\.instances=foreground"):
         guess_labels(set(range(65)))
+
+
+def test_colours_are_of_known_names_and_of_8_bits():
+    labels = Labels.model_validate({"names": {"none": 0, "car": 1}, "colours": {"car": [0, 0, 142]}})
+    assert labels.colours == {"car": (0, 0, 142)}
+    assert Labels.model_validate_json(labels.model_dump_json()) == labels
+    assert Labels.model_validate({"names": {"none": 0, "car": 1}}).colours == {}  # as models were before
+    with pytest.raises(ValidationError, match=r"colours of \['bus'\], which are no labels; known: .*'car'"):
+        Labels.model_validate({"names": {"none": 0, "car": 1}, "colours": {"bus": [0, 0, 0]}})
+    with pytest.raises(ValidationError, match="less than or equal to 255"):
+        labels.drawn_in({"car": (0, 0, 256)})
+    assert labels.drawn_in({"none": (1, 2, 3), "bus": (4, 5, 6)}).colours == {
+        "car": (0, 0, 142),
+        "none": (1, 2, 3),
+    }

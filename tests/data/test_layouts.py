@@ -218,11 +218,14 @@ def test_ade20k(tmp_path):
     for folder, name in (("training", "a"), ("validation", "b")):
         pictures(tmp_path / "images" / folder, name)
         pictures(tmp_path / "annotations" / folder, name)
-    table = ["Idx\tRatio\tTrain\tVal\tName", *(f"{i}\t0.1\t1\t1\tthing {i}, other" for i in range(1, 151))]
+    labels = find_dataset(tmp_path).labels
+    assert (labels.names["wall"], labels.colours["wall"]) == ((1,), (120, 120, 120))
+    table = ["Idx\tRatio\tTrain\tVal\tName", *(f"{i} \t0.1\t1\t1\tthing {i}, other" for i in range(1, 151))]
     (tmp_path / "objectInfo150.txt").write_text("\n".join(table))
     found = find_dataset(tmp_path).checked()
     assert [(c.id, c.part) for c in found.cases] == [("a", "train"), ("b", "val")]
     assert found.labels.names["thing 150"] == (150,)
+    assert found.labels.colours["thing 3"] == (6, 230, 230)  # the sky's
     assert found.labels.ignore_value == 0
 
 

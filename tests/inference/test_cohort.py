@@ -4,14 +4,22 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import ball_settings, write_volume
+import torch
+from conftest import ball_settings, write_picture, write_volume
 from PIL import Image
 
-from medseg.config import load_config
+from medseg.config import InferenceConfig, load_config
 from medseg.data.cases import Case
+from medseg.data.labels import Labels
+from medseg.data.preprocess import PreprocessConfig
+from medseg.data.readers import read_scan
 from medseg.errors import ConfigError, DataError
+from medseg.evaluation import evaluate_cases
 from medseg.inference.cohort import Extras, find_inputs, infer_cases, run_cases
+from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.inference.predictor import Predictor
+from medseg.models import UNetConfig
+from medseg.report.palette import label_palette
 from medseg.training.fit import fit
 
 
@@ -127,6 +135,65 @@ def test_an_output_of_another_input_is_not_taken_for_this_one(predictor, tmp_pat
 def test_a_picture_given_to_a_3d_model_is_refused(predictor, squares, tmp_path):
     outcome = infer_cases(predictor, find_inputs([squares / "images" / "square_0.png"]), tmp_path)[0]
     assert "takes volumes" in (outcome.error or "")
+
+
+ROAD, SKY = (128, 64, 128), (70, 130, 180)
+SCENE = Labels(
+    names={"road": (7,), "sky": (23,), "car": (26,)}, colours={"road": ROAD, "sky": SKY}, background=False
+)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A model of scenes with random weights, and a photo."""
+    torch.manual_seed(0)
+    header = ModelHeader(
+        spatial_dims=2,
+        channels=3,
+        labels=SCENE,
+        preprocess=PreprocessConfig(),
+        inference=InferenceConfig(),
+        model=UNetConfig(channels=(4, 8)),
+    )
+    path = tmp_path / "model.safetensors"
+    save_model(path, header, header.model.build(header.task).state_dict())
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 56, 3)).astype(np.uint8)
+    return Predictor(path), write_picture(tmp_path / "photo.png", pixels)
+
+
+def test_label_maps_of_pictures_have_the_labels_colours(scene, tmp_path):
+    predictor, photo = scene
+    assert predictor.header.labels == SCENE  # the model file keeps the colours
+    out, references = tmp_path / "out", tmp_path / "labels"
+    infer_cases(predictor, find_inputs([photo]), out, extras=Extras(overlays=True))
+    expected = predictor.predict(photo).label_map
+    assert set(np.unique(expected)) > {7}
+    with Image.open(out / "photo.png") as picture:
+        assert picture.mode == "P"
+        assert np.array_equal(np.asarray(picture), expected)
+        colours = np.array(picture.getpalette()).reshape(-1, 3)
+    # car has none of its own: the third after the background's black
+    assert [colours[v].tolist() for v in (7, 23, 26)] == [[*ROAD], [*SKY], label_palette(4)[3].tolist()]
+    assert np.array_equal(read_scan(out / "photo.png").array[0], expected)
+    write_picture(references / "photo.png", expected)
+    rows = evaluate_cases(out, references).rows
+    assert {row["name"] for row in rows} <= set(SCENE.names)
+    assert [row["dice"] for row in rows if row["label"] == "7"] == [1.0]
+    with Image.open(out / "overlays" / "photo.png") as panel:
+        shown = np.unique(np.asarray(panel).reshape(-1, 3), axis=0).tolist()
+    assert [*ROAD] in shown  # the first label is no background
+    with Image.open(out / "overlays" / "full_size" / "photo.png") as laid:
+        assert (laid.size, laid.mode) == ((56, 40), "RGB")
+
+
+def test_a_folder_of_before_labels_had_colours_goes_on(scene, tmp_path):
+    predictor, photo = scene
+    out = tmp_path / "out"
+    infer_cases(predictor, [], out)
+    legend = json.loads((out / "medseg.json").read_text())
+    assert legend["labels"].pop("colours") == {"road": [*ROAD], "sky": [*SKY]}
+    (out / "medseg.json").write_text(json.dumps(legend))
+    assert infer_cases(predictor, find_inputs([photo]), out)[0].status == "done"
 
 
 def test_other_labels_in_the_folder_are_not_mixed(predictor, tmp_path):

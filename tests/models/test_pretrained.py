@@ -182,7 +182,9 @@ def test_published_networks_by_name(tmp_path, capsys):
     expected = made.eval()(image).argmax(1)[0].numpy()
     assert (found == expected).mean() > 0.99
     assert (tmp_path / "out" / "overlays" / "photo.png").is_file()
-    assert published_model("lraspp_mobilenet_voc", path).header.labels.class_names[15] == "person"
+    labels = published_model("lraspp_mobilenet_voc", path).header.labels
+    assert (labels.class_names[15], labels.colours["person"]) == ("person", (192, 128, 128))
+    assert labels.ignore_value == 255  # of VOC's own annotations
     asked = ["infer", str(photo), "--model", "resnet18_imagenet", "--weights", str(path)]
     assert run([*asked, "--output", str(tmp_path / "x")]) == 2
     assert "segment nothing" in capsys.readouterr().err

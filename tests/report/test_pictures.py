@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medseg.report.palette import Legend, label_palette
 from medseg.report.pictures import (
     best_slice,
-    label_palette,
+    label_picture,
     overlay,
     panel,
     plane,
@@ -12,31 +13,6 @@ from medseg.report.pictures import (
     slice_of,
     to_uint8,
 )
-
-# ---- colours
-
-
-def test_palette_begins_with_black_and_does_not_depend_on_its_length():
-    assert label_palette(1).tolist() == [[0, 0, 0]]
-    assert label_palette(0).shape == (0, 3)
-    np.testing.assert_array_equal(label_palette(300)[:5], label_palette(5))
-    assert label_palette(5).dtype == np.uint8
-
-
-def test_palette_colours_are_distinct():
-    assert len(np.unique(label_palette(256), axis=0)) == 256
-
-
-def test_first_colours_stay_apart_when_red_and_green_look_alike():
-    # a crude red-green blindness: red and green fall together into their mean
-    colours = label_palette(8).astype(float)
-    seen = np.stack([colours[:, :2].mean(axis=1), colours[:, 2]], axis=1)
-    brightness = colours @ [0.299, 0.587, 0.114]
-    for one in range(8):
-        for other in range(one):
-            apart = np.abs(seen[one] - seen[other]).max() + abs(brightness[one] - brightness[other])
-            assert apart > 40
-
 
 # ---- grey values
 
@@ -204,32 +180,71 @@ def colours_in(picture: Image.Image) -> set[tuple[int, ...]]:
 def test_panel_of_a_picture_is_one_row_and_of_a_volume_three():
     label = np.zeros((40, 40), int)
     label[10:20, 10:20] = 1
-    picture = panel(np.zeros((40, 40), np.uint8), label, label, names=["background", "cell"], spacing=(1, 1))
+    picture = panel(
+        np.zeros((40, 40), np.uint8), label, label, spacing=(1, 1), legend=Legend(["background", "cell"])
+    )
     assert picture.width >= 3 * 240  # a small picture is enlarged
     assert 240 <= picture.height < 2 * 240
     volume = np.random.default_rng(0).normal(size=(20, 24, 10))
     solid = np.zeros(volume.shape, int)
     solid[5:9, 5:9, 3:6] = 1
-    rows = panel(volume, solid, solid, names=["background", "organ"], spacing=(1, 1, 2))
+    rows = panel(volume, solid, solid, spacing=(1, 1, 2), legend=Legend(["background", "organ"]))
     assert rows.height >= 3 * 240
 
 
 def test_panel_leaves_out_what_is_not_there():
     image = np.zeros((32, 32, 3), np.uint8)
     label = np.ones((32, 32), int)
-    names = ["background", "cell"]
     widths = [
-        panel(image, *labels, names=names, spacing=(1, 1)).width
-        for labels in ((None, None), (label, None), (label, label))
+        panel(image, *labels, spacing=(1, 1)).width for labels in ((None, None), (label, None), (label, label))
     ]
     assert widths[0] < widths[1] < widths[2]
-    assert panel(image, None, label, names=names, spacing=(1, 1)).width == widths[1]
+
+
+def test_a_prediction_alone_is_shown_by_itself_and_over_the_image():
+    image = np.full((256, 256, 3), 100, np.uint8)
+    label = np.zeros((256, 256), int)
+    label[64:192, 64:192] = 1
+    legend = Legend(["background", "car"], {0: (9, 9, 9), 1: (0, 0, 142)})
+    picture = np.array(panel(image, None, label, spacing=(1, 1), legend=legend))
+    assert picture.shape[1] == panel(image, label, label, spacing=(1, 1)).width
+    middle = picture[60 + 128]  # image, then map, then overlay: each 256 wide and 8 apart, 14 from the edge
+    assert [middle[14 + 264 * i + 128].tolist() for i in range(3)] == [
+        [100, 100, 100],
+        [0, 0, 142],
+        [55, 55, 119],  # 0.55 * 100 + 0.45 * (0, 0, 142)
+    ]
+    assert [middle[14 + 264 * i + 5].tolist() for i in range(3)] == [[100] * 3, [9, 9, 9], [100] * 3]
+
+
+def test_the_first_label_is_drawn_where_it_is_no_background():
+    label = np.zeros((32, 32), int)
+    label[8:24, 8:24] = 1
+    road, sky = (128, 64, 128), (70, 130, 180)
+    image = np.zeros((32, 32), np.uint8)
+    scene = Legend(["road", "sky"], {0: road, 1: sky}, background=False)
+    assert {road, sky} <= colours_in(panel(image, label, None, spacing=(1, 1), legend=scene))
+    assert road not in colours_in(
+        panel(image, label, None, spacing=(1, 1), legend=Legend(["b", "s"], {0: road}))
+    )
+    assert overlay(image, label, scene, alpha=1)[0, 0].tolist() == [*road]
+    # without colours of its own it has the second of the palette: the first is the background's
+    plain = overlay(image, label, Legend(background=False), alpha=1)
+    assert [plain[0, 0].tolist(), plain[16, 16].tolist()] == label_palette(3)[1:].tolist()
+
+
+def test_a_label_picture_has_the_legends_colours():
+    legend = Legend(colours={2: (1, 2, 3)})
+    shown = label_picture(np.array([[0, 1], [2, 0]]), legend)
+    assert shown.tolist() == [[[0, 0, 0], label_palette(2)[1].tolist()], [[1, 2, 3], [0, 0, 0]]]
 
 
 def test_panel_names_only_the_labels_shown():
     label = np.zeros((32, 32), int)
     label[8:24, 8:24] = 2
-    picture = panel(np.zeros((32, 32), np.uint8), label, None, names=["b", "one", "two"], spacing=(1, 1))
+    picture = panel(
+        np.zeros((32, 32), np.uint8), label, None, spacing=(1, 1), legend=Legend(["b", "one", "two"])
+    )
     first, second = (tuple(colour) for colour in label_palette(3)[1:].tolist())
     assert second in colours_in(picture)
     assert first not in colours_in(picture)
@@ -239,30 +254,32 @@ def test_panel_shows_labels_over_grey_so_that_only_they_have_colour():
     image = np.zeros((32, 32, 3), np.uint8)
     image[..., 0] = 200
     empty = np.zeros((32, 32), int)
-    picture = np.array(panel(image, empty, None, names=["background"], spacing=(1, 1)))
+    picture = np.array(panel(image, empty, None, spacing=(1, 1), legend=Legend(["background"])))
     middle = picture[picture.shape[0] // 2]
     assert (middle == (200, 0, 0)).all(axis=1).sum() == 256  # the image itself keeps its colours
     assert (middle == 60).all(axis=1).sum() == 256  # 0.299 * 200
 
 
 def test_panel_keeps_the_proportions_of_anisotropic_pixels():
-    wide = panel(np.zeros((50, 50), np.uint8), None, None, names=[], spacing=(1, 2))
-    even = panel(np.zeros((50, 50), np.uint8), None, None, names=[], spacing=(1, 1))
+    wide = panel(np.zeros((50, 50), np.uint8), None, None, spacing=(1, 2))
+    even = panel(np.zeros((50, 50), np.uint8), None, None, spacing=(1, 1))
     assert (wide.width - even.width, wide.height - even.height) == (256, 0)
 
 
 def test_panel_takes_many_labels_and_labels_without_a_name():
     label = np.arange(64 * 64).reshape(64, 64) // 64
-    picture = panel(np.zeros((64, 64), np.uint8), label, label - 1, names=["background"], spacing=(1, 1))
+    picture = panel(
+        np.zeros((64, 64), np.uint8), label, label - 1, spacing=(1, 1), legend=Legend(["background"])
+    )
     assert picture.mode == "RGB"
 
 
 def test_panel_refuses_shapes_that_disagree():
     image, label = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9), int)
     with pytest.raises(ValueError, match="the prediction has shape"):
-        panel(image, None, label, names=[], spacing=(1, 1))
+        panel(image, None, label, spacing=(1, 1))
     with pytest.raises(ValueError, match="expected"):
-        panel(np.zeros((2, 8, 8, 3)), None, None, names=[], spacing=(1, 1, 1))
+        panel(np.zeros((2, 8, 8, 3)), None, None, spacing=(1, 1, 1))
 
 
 def test_save_png_writes_arrays_and_pictures(tmp_path):

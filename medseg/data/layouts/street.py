@@ -9,7 +9,7 @@ from medseg.data.cases import Case, Part, list_images, match
 from medseg.data.labels import Labels
 from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
 from medseg.data.readers import stem_of
-from medseg.data.tables import CITYSCAPES, VOC
+from medseg.data.tables import label_table
 from medseg.errors import DataError
 
 
@@ -40,7 +40,8 @@ class VocLayout:
                 else:
                     cases.append(Case(name, images[0], label if label.is_file() else None, part))
         refuse_doubles(cases)
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, VOC.labels(ignore_value=255))
+        labels = label_table("voc").labels(ignore_value=255)
+        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 
 class CityscapesLayout:
@@ -69,12 +70,12 @@ class CityscapesLayout:
                     cases.append(
                         Case(name, image, label if part != "test" else None, part, patient=image.parent.name)
                     )
-        return Found(self.name, cases, problems, CITYSCAPES.labels(others="ignore"))
+        return Found(self.name, cases, problems, label_table("cityscapes").labels(others="ignore"))
 
 
 class Ade20kLayout:
     """The scene-parsing form: ``images/{training,validation}`` and ``annotations/{training,validation}``;
-    1–150 are classes (named if ``objectInfo150.txt`` is there), 0 is ignored.
+    1–150 are classes, named as in its ``objectInfo150.txt`` if that is there; 0 is ignored.
     """
 
     name = "ADE20K scene parsing"
@@ -97,11 +98,7 @@ class Ade20kLayout:
                     problems.append(
                         Problem(stem_of(image), f"{image} has {len(found)} annotations", "fetch it again")
                     )
-        names: dict[str, tuple[int, ...]] = {f"label_{i}": (i,) for i in range(1, 151)}
-        info = root / "objectInfo150.txt"
-        if info.is_file():
-            names = {name: (value,) for value, name in _object_names(info).items()}
-        return Found(self.name, cases, problems, Labels(names=names, ignore_value=0, background=False))
+        return Found(self.name, cases, problems, _scene_labels(root / "objectInfo150.txt"))
 
 
 def _voc_root(root: Path) -> Path | None:
@@ -117,11 +114,22 @@ def _lines(path: Path) -> list[str]:
     return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
+def _scene_labels(info: Path) -> Labels:
+    """The 150 classes, by the names of ``info`` if it is there; 0 is ignored."""
+    table = label_table("ade20k")
+    if not info.is_file():
+        return table.labels(ignore_value=0)
+    names = _object_names(info)
+    labels = Labels(names={n: (value,) for value, n in names.items()}, ignore_value=0, background=False)
+    colours = zip(table.values, table.colours, strict=True)
+    return labels.drawn_in({names[value]: colour for value, colour in colours if value in names})
+
+
 def _object_names(path: Path) -> dict[int, str]:
     """Value → first of its names, from the table that comes with the dataset."""
     found: dict[int, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
-        columns = re.split(r"\t+", line.strip())
+        columns = re.split(r"\s*\t\s*", line.strip())
         if len(columns) < 5 or not columns[0].isdigit():
             raise DataError(f"{path}: expected lines of index, ratio, train, val and names; got {line!r}")
         found[int(columns[0])] = columns[-1].split(",")[0].strip()
