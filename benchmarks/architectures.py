@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from medseg import Predictor, evaluate_cases, fit, infer_cases, load_config
-from medseg.inference.cohort import run_cases
+from medseg.inference.inputs import run_cases
 from medseg.metrics.table import write_csv
 from medseg.models.catalogue import as_table, catalogue, cost
 

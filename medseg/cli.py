@@ -19,7 +19,7 @@ from medseg.errors import EXIT_SOME_FAILED, MedsegError
 if TYPE_CHECKING:
     from medseg.config import RunConfig
     from medseg.evaluation import Evaluation
-    from medseg.inference.cohort import CaseOutcome
+    from medseg.inference.outputs import CaseOutcome
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -133,14 +133,18 @@ def train(
 @cli.command()
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--model", required=True, type=click.Path(path_type=Path),
-    help="Run folder, model file, or the name of a published network (medseg weights list).",
+    "--model", required=True, multiple=True, type=click.Path(path_type=Path),
+    help="Run folder, model file, or a published network's name (medseg weights list). Several: their mean.",
 )  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
 @click.option(
     "--cases", "part", type=click.Choice(["train", "val", "test"]), help="Cases of the run, for INPUTS."
 )
+@click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE",
+    help="Another setting of the inference than the model's, such as overlap=0.25 or flips=[0].",
+)  # fmt: skip
 @click.option("--probabilities", is_flag=True, help="Write probabilities/ too.")
 @click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
@@ -149,10 +153,11 @@ def train(
 @_debug
 def infer(
     inputs: tuple[Path, ...],
-    model: Path,
+    model: tuple[Path, ...],
     weights: Path | None,
     output: Path,
     part: str | None,
+    changes: tuple[str, ...],
     probabilities: bool,
     overlays: bool,
     overwrite: bool,
@@ -160,13 +165,16 @@ def infer(
     as_json: bool,
 ) -> int:
     """Segment scans: files, folders of files, or a run's own held-out cases."""
-    from medseg.inference.cohort import Extras, find_inputs, infer_cases, run_cases
+    from medseg.inference.cohort import infer_cases
+    from medseg.inference.inputs import find_inputs, run_cases
+    from medseg.inference.outputs import Extras
     from medseg.inference.predictor import Predictor
 
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
-    predictor = Predictor(_model(model, weights), device=device)
-    cases = run_cases(model, part) if part else find_inputs(list(inputs))
+    settings = _inference_settings(changes)
+    predictor = Predictor([_model(one, weights) for one in model], device=device, settings=settings)
+    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
     outcomes = infer_cases(
         predictor,
         cases,
@@ -297,6 +305,15 @@ def doctor(as_json: bool) -> int:
     return 1 if any(f.status == "problem" for f in findings) else 0
 
 
+def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
+    from medseg.config_files import apply_override
+
+    settings: dict[str, Any] = {}
+    for change in changes:
+        apply_override(settings, change, lambda place: None)
+    return settings
+
+
 def _model(model: Path, weights: Path | None) -> Any:
     """A run folder or model file as it is; a published network by its name."""
     from medseg.models.zoo import KNOWN
@@ -322,7 +339,8 @@ def _training_config(source: Path, overrides: tuple[str, ...]) -> RunConfig:
 def _outcome_line(outcome: CaseOutcome) -> str:
     if outcome.status == "failed":
         return f"{outcome.case}: failed: {outcome.error}"
-    return f"{outcome.case}: {outcome.status}" + (f", {outcome.seconds:.1f} s" if outcome.seconds else "")
+    seconds = f", {outcome.seconds:.1f} s" if outcome.seconds else ""
+    return f"{outcome.case}: {outcome.status}{seconds}" + "".join(f" ({note})" for note in outcome.notes)
 
 
 def _print_estimate(estimate: Any) -> None:

@@ -14,7 +14,9 @@ from medseg.demo import phantoms, shapes
 from medseg.errors import ConfigError
 from medseg.evaluation import Evaluation, evaluate_cases
 from medseg.files import write_text
-from medseg.inference.cohort import Extras, infer_cases, run_cases
+from medseg.inference.cohort import infer_cases
+from medseg.inference.inputs import run_cases
+from medseg.inference.outputs import Extras
 from medseg.inference.predictor import Predictor
 from medseg.training.fit import fit
 from medseg.training.progress import ConsoleProgress

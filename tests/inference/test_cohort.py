@@ -15,8 +15,10 @@ from medseg.data.preprocess import PreprocessConfig
 from medseg.data.readers import read_scan
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import evaluate_cases
-from medseg.inference.cohort import Extras, find_inputs, infer_cases, run_cases
+from medseg.inference.cohort import infer_cases
+from medseg.inference.inputs import find_inputs, run_cases
 from medseg.inference.modelfile import ModelHeader, save_model
+from medseg.inference.outputs import Extras
 from medseg.inference.predictor import Predictor
 from medseg.models import UNetConfig
 from medseg.report.palette import label_palette

@@ -12,7 +12,8 @@ from medseg.cli import run as command
 from medseg.config import load_config
 from medseg.data.readers import read_scan
 from medseg.errors import ConfigError, DataError
-from medseg.inference.cohort import find_inputs, infer_cases, run_cases
+from medseg.inference.cohort import infer_cases
+from medseg.inference.inputs import find_inputs, run_cases
 from medseg.inference.predictor import Predictor
 from medseg.training.fit import fit
 from medseg.training.log import read_log
@@ -109,7 +110,7 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     scores = read_log(result.run / "log.jsonl")[-1]
     assert {"val_dice:ball", "val_dice:core"} <= set(scores)
     cases = run_cases(result.run, "test")
-    from medseg.inference.cohort import Extras
+    from medseg.inference.outputs import Extras
 
     outcomes = infer_cases(Predictor(result.model), cases, tmp_path / "out", extras=Extras(overlays=True))
     assert [o.status for o in outcomes] == ["done"]

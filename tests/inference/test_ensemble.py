@@ -1,0 +1,127 @@
+"""Several models at once: their slabs averaged, on the scan's grid, whatever their own grids are."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_volume
+
+from medseg.config import InferenceConfig
+from medseg.data.labels import Labels
+from medseg.data.normalise import Range
+from medseg.data.preprocess import PreprocessConfig
+from medseg.errors import ConfigError, ModelFileError
+from medseg.inference.ensemble import mean_slabs
+from medseg.inference.modelfile import LoadedModel, ModelHeader
+from medseg.inference.predictor import Predictor
+from medseg.inference.regrid import Slab
+from medseg.models import UNetConfig
+
+LABELS = Labels(names={"no": (0,), "a": (1,), "b": (5,)})
+
+
+def model(seed, *, labels=LABELS, spacing=None, dims=3, **inference):
+    header = ModelHeader(
+        spatial_dims=dims,
+        channels=1,
+        labels=labels,
+        preprocess=PreprocessConfig(spacing=spacing, normalise=Range(low=0, high=1)),
+        inference=InferenceConfig(**{"roi_size": (8,) * dims, "overlap": 0.25, **inference}),
+        model=UNetConfig(channels=(4, 8)),
+    )
+    torch.manual_seed(seed)
+    return LoadedModel(header, dict(header.model.build(header.task).state_dict()), f"digest{seed}")
+
+
+@pytest.fixture
+def scan(tmp_path):
+    voxels = np.random.default_rng(0).normal(size=(18, 9, 13)).astype(np.float32)
+    return write_volume(tmp_path / "s.nii.gz", voxels, np.diag([-1.5, 1, 2, 1]))
+
+
+def test_slabs_that_end_at_different_planes():
+    a, b = torch.rand(2, 7, 3), torch.rand(2, 7, 3)
+    ours = [Slab(0, 0, a[:, :2]), Slab(2, 0, a[:, 2:7])]
+    others = [Slab(0, 0, b[:, :3]), Slab(3, 0, b[:, 3:4]), Slab(4, 0, b[:, 4:7])]
+    merged = list(mean_slabs([iter(ours), iter(others)]))
+    assert [one.start for one in merged] == [0, 2, 3, 4]
+    torch.testing.assert_close(torch.cat([one.scores for one in merged], dim=1), (a + b) / 2)
+    with pytest.raises(ValueError, match="end before another's"):
+        list(mean_slabs([iter(ours), iter(others[:2])]))
+
+
+def test_the_mean_of_the_members_probabilities(scan):
+    models = [model(1), model(2, spacing=(1, 1, 1)), model(3, roi_size=(16, 8, 8))]
+    single = [Predictor(one, amp="off").predict(scan, probabilities=True).probabilities for one in models]
+    together = Predictor(models, amp="off").predict(scan, probabilities=True)
+    expected = np.mean(single, axis=0)
+    np.testing.assert_allclose(together.probabilities, expected, atol=2e-6)
+    values = np.array([0, 1, 5])[expected.argmax(axis=0)]
+    assert (together.label_map == values).mean() > 0.999  # but for ties within rounding
+    assert Predictor(models[:1]).digest == "digest1"
+    assert Predictor(models).digest not in ("digest1", Predictor(models[:2]).digest)
+
+
+def test_models_that_find_something_else_are_refused():
+    with pytest.raises(ModelFileError, match="its labels are"):
+        Predictor([model(1), model(2, labels=Labels(names={"no": (0,), "c": (1,), "b": (5,)}))])
+    with pytest.raises(ModelFileError, match="its dimensions are 2"):
+        Predictor([model(1), model(2, dims=2)])
+
+
+def test_settings_may_be_changed(scan):
+    one = model(1)
+    plain = Predictor(one, amp="off").predict(scan, probabilities=True)
+    flipped = Predictor(one, amp="off", settings={"flips": [0, 1, 2]}).predict(scan, probabilities=True)
+    assert np.abs(plain.probabilities - flipped.probabilities).max() > 1e-3
+    for wrong, message in (
+        ({"overlap": 2}, "overlap"),
+        ({"roi": 3}, "roi"),
+        ({"flips": [3]}, "flips"),
+        ({"roi_size": [4, 4]}, "3 axes"),
+        ({"scales": [2.0]}, "two dimensions"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Predictor(one, settings=wrong)
+
+
+def test_a_mirrored_scan_gives_a_mirrored_prediction_with_all_flips(scan):
+    predictor = Predictor(model(1), amp="off", settings={"flips": [0, 1, 2], "roi_size": [18, 10, 14]})
+    source = predictor.prepare(scan).scan
+    mirrored = type(source)(
+        np.flip(source.array, 1).copy(), source.grid, source.kind, source.path, source.header
+    )
+    one = predictor.predict(source, probabilities=True).probabilities
+    two = predictor.predict(mirrored, probabilities=True).probabilities
+    assert np.abs(np.flip(two, 1) - one)[:, :, :8].max() < 0.05  # but for the padding, which is at one end
+
+
+def test_air_is_left_out(scan, tmp_path):
+    voxels = np.full((40, 9, 9), -1000, np.float32)
+    voxels[:8] = np.random.default_rng(0).normal(size=(8, 9, 9))
+    path = write_volume(tmp_path / "air.nii.gz", voxels)
+    everything = Predictor(model(1), amp="off").predict(path).label_map
+    some = Predictor(model(1), amp="off", settings={"skip_below": -900}).predict(path).label_map
+    assert np.array_equal(some[:2], everything[:2])
+    assert not some[16:].any()
+    nothing = Predictor(model(1), settings={"skip_below": 1e6}).predict(path).label_map
+    assert not nothing.any()
+    assert nothing.shape == (40, 9, 9)
+
+
+def test_out_of_memory_is_met_with_smaller_batches_then_with_the_cpu(scan, monkeypatch):
+    predictor = Predictor(model(1), amp="off")
+    tried = []
+    real = predictor._run
+
+    def run(ready, probabilities, batch, sums_on, notes):
+        tried.append((batch, sums_on.type))
+        if len(tried) < 4:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        predictor.device = torch.device("cpu")
+        return real(ready, probabilities, batch, sums_on, notes)
+
+    monkeypatch.setattr(predictor, "_run", run)
+    predictor.device = torch.device("cuda")
+    prediction = predictor.run(predictor.prepare(scan))
+    assert tried == [(4, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
+    assert prediction.notes[-1] == "out of memory: scores summed on the CPU"
