@@ -261,7 +261,7 @@ def config_list() -> None:
     """Print the paths of the configuration files that come with medseg."""
     source = Path(__file__).resolve().parents[1] / "configs"  # a checkout
     folder = source if source.is_dir() else Path(sys.prefix) / "share" / "medseg" / "configs"
-    for path in sorted(folder.glob("*.yaml")):
+    for path in sorted(folder.rglob("*.yaml")):
         click.echo(path)
 
 
