@@ -24,8 +24,9 @@ _LOST = 4  # voxels that two unpadded 3×3 convolutions take from an axis
 
 class UNetValidConfig(Spec):
     """U-Net of unpadded convolutions (Ronneberger et al. 2015, arXiv:1505.04597; in 3D, Çiçek et al. 2016,
-    arXiv:1606.06650: ``channels=(64, 128, 256, 512), widen="before", norm="batch", dropout=0``).
+    arXiv:1606.06650).
 
+    In 3D the paper's has ``channels=(64, 128, 256, 512), widen="before", norm="batch", dropout=0``.
     The logits of a voxel see nothing but the image, mirrored beyond its borders, so that they do not depend
     on how it was cut into tiles (figure 2).
 
