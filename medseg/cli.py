@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg.cli_data import data
-from medseg.cli_models import models, weights_group
+from medseg.cli_models import model_source, models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def infer(
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
     settings = _inference_settings(changes)
-    predictor = Predictor([_model(one, weights) for one in model], device=device, settings=settings)
+    predictor = Predictor([model_source(one, weights) for one in model], device=device, settings=settings)
     cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
     outcomes = infer_cases(
         predictor,
@@ -325,17 +325,6 @@ def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
     for change in changes:
         apply_override(settings, change, lambda place: None)
     return settings
-
-
-def _model(model: Path, weights: Path | None) -> Any:
-    """A run folder or model file as it is; a published network by its name."""
-    from medseg.models.zoo import KNOWN
-
-    if weights is None and (model.exists() or model.name not in KNOWN):
-        return model
-    from medseg.inference.published import published_model
-
-    return published_model(model.name, weights)
 
 
 def _training_config(source: Path, overrides: tuple[str, ...]) -> RunConfig:

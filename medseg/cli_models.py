@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show th
 
 @click.group()
 def models() -> None:
-    """Look at the architectures."""
+    """Look at the architectures, and into trained networks."""
 
 
 @models.command("list")
@@ -88,6 +89,69 @@ def models_show(
         dims = "×".join(map(str, row.shape))
         click.echo(f"{row.name:32} {row.kind:22} {dims:24} {row.parameters:>12,}")
     click.echo(describe_reach(config, shape, channels=channels))
+
+
+@models.command("features")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path),
+    help="Run folder, model file, or the name of a published network (medseg weights list).",
+)  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the pictures.")
+@click.option(
+    "--layer", "layers", multiple=True, help="A part's name (medseg models show); none: the network's stages."
+)
+@click.option(
+    "--channels",
+    default=16,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many are shown of a layer.",
+)
+@click.option("--slice", "index", type=int, help="Of a volume, after preprocessing; none: the middle one.")
+@click.option("--window", is_flag=True, help="Only the middle window of the inference's size, for large scans.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_DEBUG
+def models_features(
+    image: Path,
+    model: Path,
+    weights: Path | None,
+    output: Path,
+    layers: tuple[str, ...],
+    channels: int,
+    index: int | None,
+    window: bool,
+    device: str,
+) -> None:
+    """Write pictures of what a trained network makes of IMAGE on its way, layer by layer."""
+    from medseg.errors import ConfigError, DataError
+    from medseg.features import View, write_features
+    from medseg.inference.inputs import find_inputs
+    from medseg.inference.predictor import Predictor
+
+    predictor = Predictor(model_source(model, weights), device=device)
+    cases = find_inputs([image])
+    if len(cases) != 1:
+        raise DataError(f"{image}: holds {len(cases)} scans; name one of them")
+    view = View(index, window)
+    try:
+        paths = write_features(predictor, cases[0], output, layers=layers, channels=channels, view=view)
+    except ValueError as error:
+        raise ConfigError(f"{image}: {error}. A part of the scan may do: --window") from error
+    for path in paths:
+        click.echo(path)
+
+
+def model_source(model: Path, weights: Path | None) -> Any:
+    """A run folder or model file as it is; a published network by its name."""
+    from medseg.models.zoo import KNOWN
+
+    if weights is None and (model.exists() or model.name not in KNOWN):
+        return model
+    from medseg.inference.published import published_model
+
+    return published_model(model.name, weights)
 
 
 @click.group("weights")
