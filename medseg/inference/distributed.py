@@ -19,6 +19,7 @@ from medseg.errors import ConfigError, MedsegError, OutOfMemoryError
 from medseg.inference.cohort import infer_cases
 from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures, write_labels
 from medseg.inference.predictor import Predictor
+from medseg.inference.published import model_source
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -46,8 +47,6 @@ class PredictorSpec:
 
     def build(self) -> Predictor:
         """The predictor. Raises: ModelFileError, ConfigError as ``Predictor``."""
-        from medseg.inference.published import model_source
-
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(sources, device=self.device, settings=self.settings)
