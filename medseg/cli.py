@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg.cli_data import data
+from medseg.cli_export import export
 from medseg.cli_models import models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
@@ -274,6 +275,7 @@ def tune(run_folder: Path, device: str) -> None:
 
 
 cli.add_command(data)
+cli.add_command(export)
 cli.add_command(models)
 cli.add_command(weights_group)
 

@@ -102,7 +102,7 @@ class Predictor:
         several = isinstance(file, Sequence) and not isinstance(file, str | LoadedModel)
         files: Sequence[ModelSource] = file if several else [file]  # pyright: ignore[reportAssignmentType]
         setup = Setup(self.device, self.dtype, compiled)
-        self.members = [_member(one, model, setup, backend, settings or {}) for one in files]
+        self.members = [open_member(one, model, setup, backend, settings or {}) for one in files]
         self._say = say
         self._said: set[str] = set()
         first = self.members[0]
@@ -241,7 +241,7 @@ def _kept(slabs: Iterator[Slab], whole: Array) -> Iterator[Slab]:
         yield one
 
 
-def _member(
+def open_member(
     file: ModelSource, model: nn.Module | None, setup: Setup, backend: str, settings: Mapping[str, Any]
 ) -> Member:
     if isinstance(file, LoadedModel):
