@@ -101,8 +101,6 @@ def export_model(
     member = open_member(source, model, Setup(torch.device("cpu")), "torch", {})
     header, network = member.header, member.network
     size = header.inference.roi_size or (64,) * header.spatial_dims
-    if header.preprocess.slices is not None:
-        size = size[-2:]
     failures: list[ConversionError] = []
     tries: tuple[Free, ...] = ("batch and size", "batch", "nothing")
     for free in tries:

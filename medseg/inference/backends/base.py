@@ -108,8 +108,9 @@ def difference(scores: torch.Tensor, reference: torch.Tensor) -> tuple[float, fl
 
 def one_line(error: BaseException, most: int = 160) -> str:
     """The line of an error that says what is wrong; torch's and OpenVINO's have many around it."""
-    around = ("Check '", "Converting", "FrontEnd API", "from ")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(around)]
-    line = (telling or lines or [type(error).__name__])[0]
+    lines = [line.strip(" -") for line in str(error).split(" For more information")[0].splitlines()]
+    telling = [line for line in lines if line.startswith(("No conversion rule", "Error when translating"))]
+    around = ("Check '", "Converting", "FrontEnd API", "Model wasn't", "Failed to", "from ")
+    telling += [line for line in lines if line and not line.startswith(around)]
+    line = (telling or lines or [""])[0] or type(error).__name__
     return line if len(line) <= most else line[: most - 1] + "…"
