@@ -19,7 +19,7 @@ from medseg.cli import cli
 from medseg.errors import ConfigError, ConversionError
 from medseg.inference.backends import BACKENDS, Setup, make_backend
 from medseg.inference.backends import openvino as ov
-from medseg.inference.backends.base import Facts, difference
+from medseg.inference.backends.base import Facts, difference, one_line
 from medseg.inference.cohort import infer_cases
 from medseg.inference.inputs import find_inputs
 from medseg.inference.predictor import Predictor
@@ -295,3 +295,20 @@ def test_importing_openvino_as_it_is_would_report(tmp_path):
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert {"NETWORK", "True"} <= set(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Check 'x' failed at a.cpp:1:\nConverting input model\n-- No conversion rule found for a.b\n",
+         "No conversion rule found for a.b"),
+        ("Failed to convert.\n<class 'E'>: No ONNX function found for <Op('a')>. Failure: b",
+         "No ONNX function found for <Op('a')>"),
+        ("Constraints violated! For more information, run with LOGS.\nmore", "Constraints violated!"),
+        ("\n  plain\nmore", "plain"),
+        ("", "ValueError"),
+        ("x" * 200, "x" * 159 + "…"),
+    ],
+)  # fmt: skip
+def test_the_line_that_says_what_is_wrong(text, line):
+    assert one_line(ValueError(text)) == line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 
 from medseg.output import logits_of
+
+_TELLING = re.compile(r"No conversion rule found [^\n]+|No ONNX function found for <[^\n]*?>")
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,10 @@ def difference(scores: torch.Tensor, reference: torch.Tensor) -> tuple[float, fl
 
 def one_line(error: BaseException, most: int = 160) -> str:
     """The line of an error that says what is wrong; torch's and OpenVINO's have many around it."""
-    lines = [line.strip(" -") for line in str(error).split(" For more information")[0].splitlines()]
-    telling = [line for line in lines if line.startswith(("No conversion rule", "Error when translating"))]
-    around = ("Check '", "Converting", "FrontEnd API", "Model wasn't", "Failed to", "from ")
-    telling += [line for line in lines if line and not line.startswith(around)]
+    text = str(error).split(" For more information")[0]
+    lines = [line.strip() for line in text.splitlines()]
+    around = ("Check '", "Converting", "FrontEnd API", "Failed to", "from ")
+    found = _TELLING.search(text)
+    telling = [found[0]] if found else [line for line in lines if line and not line.startswith(around)]
     line = (telling or lines or [""])[0] or type(error).__name__
     return line if len(line) <= most else line[: most - 1] + "…"
