@@ -151,22 +151,13 @@ def _program(
 
 
 def _images(channels: int, size: tuple[int, ...], free: Free) -> Iterator[torch.Tensor]:
-    """What the file is tried on: a window; two, of another size where that is free."""
+    """What the file is tried on: a window; two; longer ones, axis by axis, that the same strides divide."""
     yield _image(1, channels, size)
-    if free == "batch":
+    if free != "nothing":
         yield _image(2, channels, size)
     if free == "batch and size":
-        yield _image(2, channels, _other_size(size))
-
-
-def _other_size(size: tuple[int, ...]) -> tuple[int, ...]:
-    """Another size, longer along the first axis and shorter along the rest; the same strides divide it."""
-    steps = [n & -n if n & (n - 1) else n // 2 for n in size]
-    others = [
-        n - step if axis and n - step >= 32 else n + step
-        for axis, (n, step) in enumerate(zip(size, steps, strict=True))
-    ]
-    return tuple(others)
+        for axis, n in enumerate(size):
+            yield _image(1, channels, (*size[:axis], n + (n & -n), *size[axis + 1 :]))
 
 
 def _image(batch: int, channels: int, size: tuple[int, ...]) -> torch.Tensor:
