@@ -51,7 +51,7 @@ class PredictorSpec:
     compiled: bool = False
 
     def build(self, say: Callable[[str], None] = lambda line: None) -> Predictor:
-        """The predictor, which tells ``say`` what computes. Raises: ModelFileError, ConfigError as ``Predictor``."""
+        """The predictor, which tells ``say`` what computes; errors as ``Predictor``."""
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(

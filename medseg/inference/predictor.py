@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -25,6 +26,7 @@ from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Setup, make_backend
 from medseg.inference.ensemble import mean_slabs
+from medseg.inference.exact import Reach, reach_of
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.regrid import Slab, regrid
 from medseg.inference.stream import Planes
@@ -62,13 +64,16 @@ class Ready:
 
 @dataclass(frozen=True)
 class Member:
-    """One model: what its file says, its network on its device, and what computes it."""
+    """One model: what its file says, its network on its device, what computes it, and how far the network sees
+    if its tiles are to be exact.
+    """
 
     path: Path
     header: ModelHeader
     network: nn.Module
     digest: str
     backend: Backend
+    reach: Reach | None = None
 
 
 class Predictor:
@@ -211,6 +216,7 @@ class Predictor:
             member.backend.predict, prepared.array, settings, device=self.device,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
             sides=(axis, header.labels.exchange), inside=prepared.inside(settings.skip_below),
+            reach=member.reach,
         )  # fmt: skip
 
     def _probabilities(
@@ -231,7 +237,7 @@ class Predictor:
         size = settings.roi_size or shape
         if len(size) < len(shape):
             return 0  # slice by slice
-        return WindowPlan(shape, size, settings.overlap).axis
+        return 0 if settings.blend == "exact" else WindowPlan(shape, size, settings.overlap).axis
 
 
 def _kept(slabs: Iterator[Slab], whole: Array) -> Iterator[Slab]:
@@ -258,8 +264,14 @@ def open_member(
     network = network.eval().to(setup.device)
     if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
         network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
-    setup = replace(setup, one_size=header.inference.roi_size is not None)
-    return Member(path, header, network, digest, make_backend(backend, network, setup))
+    reach = None
+    if header.inference.blend == "exact":
+        if header.preprocess.slices is not None:
+            raise ConfigError("inference.blend=exact: not for slices of volumes; use gaussian windows")
+        reach = reach_of(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
+        backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size, and nothing may be rounded
+    setup = replace(setup, one_size=header.inference.roi_size is not None and reach is None)
+    return Member(path, header, network, digest, make_backend(backend, network, setup), reach)
 
 
 def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHeader:

@@ -99,7 +99,7 @@ def window_weights(size: Sequence[int], blend: Blend = "gaussian", sigma_scale: 
     ``gaussian``: of width sigma_scale · size around the window's middle, 1 at most and clamped to at least
     0.001 after the product over axes, as MONAI does.
     """
-    if blend == "constant":
+    if blend != "gaussian":
         return torch.ones(*size)
     weight = torch.ones(())
     for length in size:
