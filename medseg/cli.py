@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg.cli_data import data
+from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
@@ -134,7 +135,8 @@ def train(
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--model", required=True, multiple=True, type=click.Path(path_type=Path),
-    help="Run folder, model file, or a published network's name (medseg weights list). Several: their mean.",
+    help="Run folder, model file, nnU-Net's trained folder, or a published network's name (medseg weights "
+    "list). Several: their mean.",
 )  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
@@ -170,15 +172,16 @@ def infer(
 ) -> int:
     """Segment scans: files, folders of files, or a run's own held-out cases."""
     from medseg.inference.cohort import infer_cases
-    from medseg.inference.distributed import PredictorSpec, connected, infer_distributed, local_workers
+    from medseg.inference.distributed import connected, infer_distributed, local_workers
     from medseg.inference.inputs import find_inputs, run_cases
     from medseg.inference.outputs import Extras
+    from medseg.interop.segmenters import SegmenterSpec
 
     if scheduler and workers:
         raise click.UsageError("give either --scheduler or --workers")
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
-    spec = PredictorSpec(
+    spec = SegmenterSpec(
         tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes)
     )
     cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
@@ -256,6 +259,7 @@ def tune(run_folder: Path, device: str) -> None:
 
 
 cli.add_command(data)
+cli.add_command(import_group)
 cli.add_command(models)
 cli.add_command(weights_group)
 
