@@ -20,6 +20,7 @@ from medseg.inference.cohort import infer_cases
 from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures, write_labels
 from medseg.inference.predictor import Predictor
 from medseg.inference.published import model_source
+from medseg.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -45,14 +46,14 @@ class PredictorSpec:
     settings: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
 
-    def build(self) -> Predictor:
+    def build(self) -> Segmenter:
         """The predictor. Raises: ModelFileError, ConfigError as ``Predictor``."""
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(sources, device=self.device, settings=self.settings)
 
 
-_LOADED: dict[str, Predictor] = {}
+_LOADED: dict[str, Segmenter] = {}
 """The predictor of this process, by its specification: a worker's models are loaded once."""
 
 
