@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -45,6 +45,10 @@ class Segmenter(Protocol):
     def device(self) -> torch.device: ...
     @property
     def dtype(self) -> torch.dtype | None: ...
+    @property
+    def backends(self) -> list[dict[str, Any]]:
+        """What computes each member, for the record."""
+        ...
 
     def prepare(self, source: Case) -> Ready:
         """Read a case and bring it to the network's grid."""

@@ -96,6 +96,14 @@ class NnunetPredictor:
         """Segment one scan; errors as ``Predictor.predict``."""
         return self.run(self.prepare(source), probabilities=probabilities)
 
+    @property
+    def backends(self) -> list[dict[str, Any]]:
+        """What computes each member, for the record."""
+        precision = "float16" if self.dtype is not None else "float32"
+        return [
+            {"backend": "torch", "version": torch.__version__, "precision": precision} for _ in self.members
+        ]
+
     def prepare(self, source: Scan | Case | Path | str) -> NnunetReady:
         """Read a scan and bring it to the first network's grid."""
         scan, first = read_source(source), self.plans.stages[0]
