@@ -28,12 +28,13 @@ from medseg.inference.outputs import (
     write_overlay,
     write_probabilities,
 )
-from medseg.inference.predictor import Prediction, Predictor, Ready
+from medseg.inference.predictor import Prediction, Ready
+from medseg.inference.segmenter import Segmenter
 from medseg.report.palette import value_palette
 
 
 def infer_cases(
-    predictor: Predictor,
+    predictor: Segmenter,
     cases: list[Case],
     output: Path,
     *,
@@ -71,7 +72,7 @@ def infer_cases(
     return outcomes
 
 
-def _overlapped(predictor: Predictor, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
+def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
     """The next case is read and the last one written while the network works: one of each at a time."""
     with ThreadPoolExecutor(1, "medseg-read") as reader, ThreadPoolExecutor(1, "medseg-write") as writer:
         ahead = reader.submit(jobs[0].read, predictor) if jobs else None
@@ -119,7 +120,7 @@ class _Job:
     def record(self) -> Path:
         return self.output / "provenance" / f"{self.case.id}.json"
 
-    def read(self, predictor: Predictor) -> Ready | CaseOutcome:
+    def read(self, predictor: Segmenter) -> Ready | CaseOutcome:
         """The scan as the networks take it; or that nothing needs to be done."""
         self.began = time.monotonic()
         for path in self.case.images:
@@ -146,13 +147,13 @@ class _Job:
                 ) from error
             return CaseOutcome(self.case.id, "failed", None, time.monotonic() - self.began, str(error))
 
-    def finish(self, predictor: Predictor, result: Prediction | CaseOutcome) -> CaseOutcome:
+    def finish(self, predictor: Segmenter, result: Prediction | CaseOutcome) -> CaseOutcome:
         """Write a prediction."""
         if isinstance(result, CaseOutcome):
             return result
         return self.attempt(lambda: self._write(predictor, result))
 
-    def _write(self, predictor: Predictor, prediction: Prediction) -> CaseOutcome:
+    def _write(self, predictor: Segmenter, prediction: Prediction) -> CaseOutcome:
         case, extras, target = self.case, self.extras, self.target
         if extras.probabilities:
             write_probabilities(self.output / "probabilities", case.id, prediction)

@@ -126,7 +126,7 @@ class Predictor:
 
     def prepare(self, source: Scan | Case | Path | str) -> Ready:
         """Read a scan and bring it to the networks' grids; errors as ``predict``."""
-        scan = _read(source)
+        scan = read_source(source)
         header = self.header
         slices = header.preprocess.slices
         if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
@@ -312,7 +312,8 @@ def _refuse_difference(first: Member, other: Member) -> None:
             )
 
 
-def _read(source: Scan | Case | Path | str) -> Scan:
+def read_source(source: Scan | Case | Path | str) -> Scan:
+    """A scan in memory, of a case's files or of one file. Raises: DataError if it cannot be read."""
     if isinstance(source, Scan):
         return source
     return read_image(source) if isinstance(source, Case) else read_scan(Path(source))

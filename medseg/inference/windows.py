@@ -88,7 +88,7 @@ def clipped_starts(length: int, window: int, overlap: float) -> Starts:
 
 def even_starts(length: int, window: int, overlap: float) -> Starts:
     """nnU-Net's windows: equally spread from the image's beginning to its end (Isensee et al. 2021)."""
-    count = math.ceil((length - window) / (window * (1 - overlap))) + 1
+    count = math.ceil((length - window) / max(1, window * (1 - overlap))) + 1
     step = (length - window) / (count - 1) if count > 1 else 0.0
     return tuple(round(i * step) for i in range(count))
 
