@@ -14,6 +14,7 @@ import click
 
 from medseg.cli_data import data
 from medseg.cli_export import export
+from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
@@ -136,7 +137,8 @@ def train(
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--model", required=True, multiple=True, type=click.Path(path_type=Path),
-    help="Run folder, model file, or a published network's name (medseg weights list). Several: their mean.",
+    help="Run folder, model file, nnU-Net's trained folder, or a published network's name (medseg weights "
+    "list). Several: their mean.",
 )  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
@@ -184,15 +186,16 @@ def infer(
 ) -> int:
     """Segment scans: files, folders of files, or a run's own held-out cases."""
     from medseg.inference.cohort import infer_cases
-    from medseg.inference.distributed import PredictorSpec, connected, infer_distributed, local_workers
+    from medseg.inference.distributed import connected, infer_distributed, local_workers
     from medseg.inference.inputs import find_inputs, run_cases
     from medseg.inference.outputs import Extras
+    from medseg.interop.segmenters import SegmenterSpec
 
     if scheduler and workers:
         raise click.UsageError("give either --scheduler or --workers")
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
-    spec = PredictorSpec(
+    spec = SegmenterSpec(
         tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
         amp=amp, backend=backend, compiled=compiled,
     )  # fmt: skip
@@ -276,6 +279,7 @@ def tune(run_folder: Path, device: str) -> None:
 
 cli.add_command(data)
 cli.add_command(export)
+cli.add_command(import_group)
 cli.add_command(models)
 cli.add_command(weights_group)
 

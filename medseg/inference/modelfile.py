@@ -6,6 +6,7 @@ The metadata hold a JSON header and a SHA-256 over header and tensors. Nothing i
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -153,6 +154,8 @@ def find_model_file(path: Path) -> Path:
 
 
 def _parse(path: Path, text: str) -> ModelHeader:
+    if (kind := json.loads(text).get("format")) != "medseg-model":
+        raise ModelFileError(f"{path}: holds a {kind}, imported from elsewhere; medseg infer runs it")
     try:
         header = ModelHeader.model_validate_json(text)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from medseg.data.labels import Labels
 from medseg.data.layouts.nnunet import read_json
 from medseg.errors import ModelFileError
 from medseg.inference.modelfile import digest_of
@@ -89,6 +90,7 @@ def read_folder(
     if stage.previous_labels:
         before = _previous(folder, plans, stage, trained.trainer)
         earlier = read_folder(before, folds=folds, checkpoint=checkpoint, trainer=trainer)
+        _refuse_difference(before, earlier.header, stage, labels)
         stages = [*earlier.header.stages, stage]
         weights = [*_split(earlier), trained.weights]
     header = NnunetHeader(
@@ -133,6 +135,20 @@ def _previous(folder: Path, plans: Plans, stage: Stage, trainer: str) -> Path:
         return beside[0]
     found = f"found {', '.join(p.name for p in beside)}" if beside else "it is not there"
     raise ModelFileError(f"{folder}: is the second stage of a cascade; the first is expected at {own}: {found}")
+
+
+def _refuse_difference(before: Path, header: NnunetHeader, stage: Stage, labels: Labels) -> None:
+    """Raises: ModelFileError if a stage's result cannot be the next one's input."""
+    one = header.stages[-1]
+    same = {
+        "labels": (header.labels, labels),
+        "transpose_forward": (one.transpose, stage.transpose),
+        "image_reader_writer": (one.reader, stage.reader),
+        "channels": (one.channels, stage.channels),
+    }
+    for name, (theirs, own) in same.items():
+        if theirs != own:
+            raise ModelFileError(f"{before}: {name} {theirs}, in the cascade's second stage {own}")
 
 
 def _read_folds(folder: Path, folds: Sequence[str], checkpoint: str) -> _Trained:
@@ -184,8 +200,10 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelFileError(f"{path}: cannot be read, truncated or damaged ({reason})") from error
-    wanted = ("network_weights", "init_args", "trainer_name")
-    lacking = [key for key in wanted if not isinstance(content, dict) or key not in content]
+    wanted = {"network_weights": dict, "init_args": dict, "trainer_name": str}
+    held = content if isinstance(content, dict) else {}
+    lacking = [key for key, kind in wanted.items() if not isinstance(held.get(key), kind)]
+    lacking += [] if lacking or "configuration" in held["init_args"] else ["init_args.configuration"]
     if lacking:
         raise ModelFileError(f"{path}: no checkpoint of nnU-Net v2: it lacks {', '.join(lacking)}")
     return content
