@@ -30,8 +30,8 @@ def import_nnunet(
 ) -> None:
     """Write a trained nnU-Net v2 FOLDER (…/nnUNetTrainer__nnUNetPlans__3d_fullres) to one safe file.
 
-    It holds the folds' weights and all that the plans say, of a cascade both stages'. Nothing in the checkpoints
-    is run. medseg infer takes the file, or the folder itself.
+    It holds the folds' weights and all that the plans say, of a cascade both stages'. Nothing of what is in the
+    checkpoints is run. medseg infer takes the file, or the folder itself.
     """
     from medseg.interop.nnunet.file import save
     from medseg.interop.nnunet.folder import read_folder

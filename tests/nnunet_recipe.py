@@ -151,7 +151,10 @@ def as_saved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def write_volume(
-    path: Path, shape: tuple[int, ...] = (12, 10, 9), spacing: tuple[float, ...] = (1.0, 1.0, 1.0), seed: int = 0
+    path: Path,
+    shape: tuple[int, ...] = (12, 10, 9),
+    spacing: tuple[float, ...] = (1.0, 1.0, 1.0),
+    seed: int = 0,
 ) -> Path:
     """A NIfTI volume (X, Y, Z[, C]) of noise."""
     voxels = np.random.default_rng(seed).normal(10, 4, shape).astype(np.float32)

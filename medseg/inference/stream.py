@@ -33,7 +33,7 @@ class Planes:
     Attributes:
         start: index of the first of them along ``axis`` of the image.
         axis: the spatial axis.
-        sums: (K, *S) float32 weighted sums of scores, S the image's shape but for the planes' number along
+        sums: (K, *S) weighted sums of scores, S the image's shape but for the planes' number along
             ``axis``. They lie in the ring: use or copy them before the next planes are asked for.
         weights: (*S) sums of weights; 0 where every window was left out.
     """

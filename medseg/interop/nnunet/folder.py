@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -190,12 +191,12 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such checkpoint")
     try:
-        with torch.serialization.safe_globals(_harmless()):
+        with torch.serialization.safe_globals(_harmless()), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        asked = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)) or "what is not data"
         raise ModelFileError(
-            f"{path}: holds more than weights and numbers, and medseg runs nothing from it: {asked}"
+            f"{path}: damaged, or holds more than weights and numbers, and medseg runs nothing from it"
+            f"{_asked_for(path)}"
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -207,6 +208,14 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     if lacking:
         raise ModelFileError(f"{path}: no checkpoint of nnU-Net v2: it lacks {', '.join(lacking)}")
     return content
+
+
+def _asked_for(path: Path) -> str:
+    """The functions and classes that a checkpoint asks for, where they can be told."""
+    try:
+        return ": " + ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except (ValueError, RuntimeError, OSError):
+        return ""
 
 
 def _harmless() -> list[Any]:

@@ -72,14 +72,13 @@ class Resampling(Spec):
 
     Attributes:
         method: ``spline``: scikit-image's, per channel, in double precision; ``torch``: linear.
-        order: of the spline; ``order_z``: across slices that are resampled by themselves.
+        order: of the spline; across slices that are resampled by themselves it is 0.
         separate: slices by themselves always, never, or (none) where one axis is more than ``threshold``
             times as coarse as the finest.
     """
 
     method: Literal["spline", "torch"] = "spline"
     order: int = Field(default=3, ge=0, le=5)
-    order_z: int = Field(default=0, ge=0, le=5)
     separate: bool | None = None
     threshold: float = 3.0
 

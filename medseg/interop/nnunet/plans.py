@@ -234,10 +234,10 @@ def _normalisations(
 def _resampling(function: str, options: Mapping[str, Any], where: Path) -> Resampling:
     used = {k: v for k, v in options.items() if k not in ("is_seg", "num_threads", "device")}
     separate = used.pop("force_separate_z", False if function == "resample_data_or_seg_to_shape" else None)
-    threshold = used.pop("separate_z_anisotropy_threshold", 3.0)
+    threshold, order_z = used.pop("separate_z_anisotropy_threshold", 3.0), 0
     if function == "resample_data_or_seg_to_shape":
-        order, order_z = used.pop("order", 3), used.pop("order_z", 0)
-        found = Resampling(order=order, order_z=order_z, separate=separate, threshold=threshold)
+        order_z = used.pop("order_z", 0)
+        found = Resampling(order=used.pop("order", 3), separate=separate, threshold=threshold)
     elif function == "resample_torch_fornnunet":
         used.pop("memefficient_seg_resampling", None)
         modes = used.pop("mode", "linear"), used.pop("aniso_axis_mode", "nearest-exact")
@@ -251,14 +251,17 @@ def _resampling(function: str, options: Mapping[str, Any], where: Path) -> Resam
         )
     if used:
         raise ModelFileError(f"{where}: resampling by {function} with {used}, which medseg does not know")
+    if order_z != 0:
+        raise ModelFileError(
+            f"{where}: resampling across slices of order {order_z}; medseg knows 0, nnU-Net's own"
+        )
     return found
 
 
 def _linear(resampling: Resampling, where: Path) -> Resampling:
-    if (resampling.order, resampling.order_z) != (1, 0):
+    if resampling.order != 1:
         raise ModelFileError(
-            f"{where}: logits are resampled with orders {resampling.order} and {resampling.order_z} (across "
-            "slices); medseg knows 1 and 0, nnU-Net's own"
+            f"{where}: logits are resampled with order {resampling.order}; medseg knows 1, nnU-Net's own"
         )
     return resampling
 
