@@ -20,7 +20,7 @@ from medseg.data.labels import Labels
 from medseg.data.scans import Scan
 from medseg.data.targets import AS_STORED, TargetRules
 from medseg.device import autocast, choose_device
-from medseg.errors import ConfigError, ModelFileError
+from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.predictor import Prediction, Ready, read_source
 from medseg.inference.regrid import Slab
@@ -203,8 +203,13 @@ def window_weights(size: tuple[int, ...]) -> torch.Tensor:
 
 
 def _mean(planes: Planes, folds: int) -> torch.Tensor:
-    """Mean logits (K, *S) of the folds, each rounded to half precision."""
+    """Mean logits (K, *S) of the folds, each rounded to half precision.
+
+    Raises: DataError if they are beyond it; nnU-Net stops there, too.
+    """
     scores = planes.sums / planes.weights
+    if not scores.isfinite().all():
+        raise DataError("the network's scores are too large for half precision, or no numbers")
     first, *others = scores.chunk(folds)
     for other in others:
         first += other
