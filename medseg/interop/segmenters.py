@@ -1,30 +1,33 @@
-"""A model by its path, whoever trained it."""
+"""Models by their paths, whoever trained them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medseg.errors import ConfigError
-from medseg.inference.predictor import ModelSource, Predictor
+from medseg.inference.distributed import PredictorSpec
 from medseg.inference.segmenter import Segmenter
 from medseg.interop.nnunet.file import is_file
 from medseg.interop.nnunet.folder import is_folder
 from medseg.interop.nnunet.predict import NnunetPredictor
 
 
-def load_segmenter(
-    models: Sequence[ModelSource], *, device: str = "auto", settings: Mapping[str, Any] | None = None
-) -> Segmenter:
-    """medseg's own models (several are averaged), or one of nnU-Net's: its trained folder, or imported.
+@dataclass(frozen=True)
+class SegmenterSpec(PredictorSpec):
+    """What a model is loaded from: medseg's own (several are averaged), or one nnU-Net, trained or imported."""
 
-    Raises: ModelFileError and ConfigError as ``Predictor`` and ``NnunetPredictor``; ConfigError if an nnU-Net
-    does not stand alone.
-    """
-    foreign = [m for m in models if isinstance(m, Path | str) and (is_folder(Path(m)) or is_file(Path(m)))]
-    if not foreign:
-        return Predictor(list(models), device=device, settings=settings)
-    if len(models) > 1:
-        raise ConfigError(f"{foreign[0]}: an nnU-Net averages its own folds and cannot be averaged with others")
-    return NnunetPredictor(foreign[0], device=device, settings=settings)
+    def build(self) -> Segmenter:
+        """The model on its device.
+
+        Raises: ModelFileError and ConfigError as ``Predictor`` and ``NnunetPredictor``; ConfigError if an
+        nnU-Net does not stand alone.
+        """
+        foreign = [model for model in map(Path, self.models) if is_folder(model) or is_file(model)]
+        if not foreign:
+            return super().build()
+        if len(self.models) > 1:
+            raise ConfigError(
+                f"{foreign[0]}: an nnU-Net averages its own folds and cannot be averaged with others"
+            )
+        return NnunetPredictor(foreign[0], device=self.device, settings=self.settings)

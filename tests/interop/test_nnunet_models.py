@@ -26,7 +26,7 @@ from medseg.interop.nnunet.file import is_file, load, save
 from medseg.interop.nnunet.folder import is_folder, read_folder
 from medseg.interop.nnunet.plans import refuse_trainer
 from medseg.interop.nnunet.predict import NnunetPredictor, window_weights
-from medseg.interop.segmenters import load_segmenter
+from medseg.interop.segmenters import SegmenterSpec
 
 
 def zscored(path: Path) -> torch.Tensor:
@@ -356,7 +356,7 @@ def test_the_file_is_verified_and_stands_alone(tmp_path):
     with pytest.raises(ModelFileError, match="holds a medseg-nnunet, imported from elsewhere"):
         Predictor(path)
     with pytest.raises(ConfigError, match="averages its own folds"):
-        load_segmenter([path, path])
+        SegmenterSpec((str(path), str(path))).build()
     with pytest.raises(ConfigError, match="of an nnU-Net only flips, overlap and batch_size"):
         NnunetPredictor(path, settings={"scales": [0.5]})
     with pytest.raises(ConfigError, match="overlap"):
