@@ -199,21 +199,22 @@ def infer(
         tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
         amp=amp, backend=backend, compiled=compiled,
     )  # fmt: skip
-    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
 
     def say(line: str) -> None:
         click.echo(f"backend: {line}", err=True)
 
+    predictor = None if scheduler or workers else spec.build(say)
+    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
     options: dict[str, Any] = {
         "extras": Extras(probabilities, overlays),
         "overwrite": overwrite,
         "report": lambda outcome: click.echo(_outcome_line(outcome), err=True),
     }
-    if scheduler or workers:
+    if predictor is not None:
+        outcomes = infer_cases(predictor, cases, output, **options)
+    else:
         with connected(scheduler) if scheduler else local_workers(workers or 1) as client:
             outcomes = infer_distributed(spec, cases, output, client, **options)
-    else:
-        outcomes = infer_cases(spec.build(say), cases, output, **options)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     if as_json:
         click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
