@@ -117,11 +117,6 @@ class Predictor:
         digests = "".join(member.digest for member in self.members)
         self.digest = first.digest if len(self.members) == 1 else sha256(digests.encode()).hexdigest()
 
-    @property
-    def backends(self) -> list[dict[str, Any]]:
-        """What computes each member, for the record."""
-        return [member.backend.facts.record for member in self.members]
-
     def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
         """Segment one scan; a case may have its channels in several files.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -11,6 +11,7 @@ from medseg.config import InferenceConfig
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
 from medseg.data.targets import TargetRules
+from medseg.inference.backends import Backend
 from medseg.inference.predictor import Prediction, Ready
 
 
@@ -25,11 +26,13 @@ class Described(Protocol):
     def inference(self) -> InferenceConfig: ...
 
 
-class Named(Protocol):
-    """A part of a model, by its digest."""
+class Part(Protocol):
+    """A part of a model: its digest, and what computes its scores."""
 
     @property
     def digest(self) -> str: ...
+    @property
+    def backend(self) -> Backend: ...
 
 
 class Segmenter(Protocol):
@@ -38,17 +41,13 @@ class Segmenter(Protocol):
     @property
     def header(self) -> Described: ...
     @property
-    def members(self) -> Sequence[Named]: ...
+    def members(self) -> Sequence[Part]: ...
     @property
     def digest(self) -> str: ...
     @property
     def device(self) -> torch.device: ...
     @property
     def dtype(self) -> torch.dtype | None: ...
-    @property
-    def backends(self) -> list[dict[str, Any]]:
-        """What computes each member, for the record."""
-        ...
 
     def prepare(self, source: Case) -> Ready:
         """Read a case and bring it to the network's grid."""
