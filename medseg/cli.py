@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg.cli_data import data
+from medseg.cli_dicom import dicom
 from medseg.cli_models import models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
@@ -147,6 +148,14 @@ def train(
 )  # fmt: skip
 @click.option("--probabilities", is_flag=True, help="Write probabilities/ too.")
 @click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
+@click.option(
+    "--dicom", "objects", multiple=True, type=click.Choice(["seg", "rtstruct"]),
+    help="Write DICOM objects of series to dicom/ too.",
+)  # fmt: skip
+@click.option(
+    "--dicom-geometry", "uneven", type=click.Choice(["refuse", "resample"]), default="refuse",
+    show_default=True, help="Of series with uneven or missing slices; resample: onto an even grid.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
@@ -160,6 +169,8 @@ def infer(
     changes: tuple[str, ...],
     probabilities: bool,
     overlays: bool,
+    objects: tuple[Any, ...],
+    uneven: Any,
     overwrite: bool,
     device: str,
     as_json: bool,
@@ -179,8 +190,9 @@ def infer(
         predictor,
         cases,
         output,
-        extras=Extras(probabilities, overlays),
+        extras=Extras(probabilities, overlays, tuple(dict.fromkeys(objects))),
         overwrite=overwrite,
+        uneven=uneven,
         report=lambda outcome: click.echo(_outcome_line(outcome), err=True),
     )
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
@@ -234,6 +246,7 @@ def evaluate(
 
 
 cli.add_command(data)
+cli.add_command(dicom)
 cli.add_command(models)
 cli.add_command(weights_group)
 
