@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from medseg.data.codes import SIDES
 from medseg.data.dicom import Slice
@@ -32,7 +32,8 @@ def structure_set(planes: Array, segments: Sequence[Segment], source: SourceSeri
     """The object of label values (slices, rows, columns); a label without a voxel is a ROI without contours."""
     made: Any = Dataset()
     made.file_meta = FileMetaDataset()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # contours of more than 64 kB have no place in an explicit syntax
+    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
     now = datetime.now()
