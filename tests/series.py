@@ -1,6 +1,7 @@
 """Synthetic DICOM series for tests, of any orientation, that belong to a patient nobody may hear of."""
 
 import numpy as np
+from pydicom.config import disable_value_validation
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -44,8 +45,8 @@ def write_dicom(
         ds.FrameOfReferenceUID, ds.SeriesNumber, ds.InstanceNumber = frame, 4, i + 1
         ds.PatientName, ds.PatientID, ds.PatientSex, ds.StudyDate = NAME, NUMBER, "O", "20200102"
         ds.ReferringPhysicianName = DOCTOR
-        ds.add_new("PatientBirthDate", "LO", "Planted day")
-        ds["PatientBirthDate"].VR = "LO"
+        with disable_value_validation():
+            ds.PatientBirthDate = "Planted day"
         ds.ImagePositionPatient = [f"{v:.8g}" for v in np.array([-10.0, -20.0, 30.0]) + height * normal]
         ds.ImageOrientationPatient, ds.PixelSpacing = list(orientation), list(spacing)
         ds.SliceThickness = 3.0

@@ -273,8 +273,9 @@ def test_the_patient_is_in_no_log_and_no_message(tmp_path, caplog, recwarn):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     source = read_source(folder)
     planes = np.ones((3, 4, 5), np.uint8)
-    segmentation(planes, [ORGAN], source, MAKER)
-    structure_set(planes, [ORGAN], source, MAKER)
+    for make in (segmentation, structure_set):
+        path = write(make(planes, [ORGAN], source, MAKER), tmp_path / "a.dcm")
+        assert b"Planted day" in path.read_bytes()
     source.headers[1].Rows = 99  # what highdicom refuses
     with pytest.raises(DataError, match="does not fit a DICOM SEG") as caught:
         segmentation(planes, [ORGAN], source, MAKER)
