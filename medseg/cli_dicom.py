@@ -39,7 +39,7 @@ def dicom_export(
     label_map: Path, series: Path, kind: str, output: Path, labels: str | None, made: str | None, uneven: str
 ) -> None:
     """Write LABEL_MAP as a DICOM object of the SERIES whose grid it lies on."""
-    from medseg.inference.dicom import export_label_map
+    from medseg.inference.dicom_objects import export_label_map
 
     known, maker = _labels_and_maker(label_map, labels, made)
     notes = export_label_map(

@@ -19,7 +19,7 @@ from medseg.data.readers import reader_for, split_mark
 from medseg.device import is_out_of_memory
 from medseg.errors import DataError, MedsegError, OutOfMemoryError
 from medseg.files import write_atomic, write_json
-from medseg.inference.dicom import object_path, refuse_undicom, write_objects
+from medseg.inference.dicom_objects import object_path, refuse_undicom, write_objects
 from medseg.inference.outputs import (
     NO_EXTRAS,
     CaseOutcome,

@@ -21,7 +21,7 @@ from medseg.data.targets import read_target
 from medseg.errors import ConfigError, DataError
 from medseg.files import sha256_file, write_atomic, write_json, write_text
 from medseg.geometry import Array, Grid, to_ras
-from medseg.inference.dicom import DicomKind, object_path
+from medseg.inference.dicom_objects import DicomKind, object_path
 from medseg.inference.modelfile import ModelHeader
 from medseg.inference.predictor import Prediction, Predictor
 from medseg.report.palette import Legend

@@ -22,7 +22,7 @@ from medseg.data.readers import read_scan
 from medseg.errors import ConfigError
 from medseg.evaluation import evaluate_cases
 from medseg.inference.cohort import infer_cases
-from medseg.inference.dicom import segments_of
+from medseg.inference.dicom_objects import segments_of
 from medseg.inference.inputs import find_inputs
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.inference.outputs import Extras
