@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -139,6 +140,24 @@ def test_a_series_with_gaps_goes_on_if_asked(model, tmp_path):
     ds = pydicom.dcmread(out / "dicom" / "scan.rtstruct.dcm")
     assert len(ds.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
                .RTReferencedSeriesSequence[0].ContourImageSequence) == 7  # fmt: skip
+
+
+def test_a_single_slice_and_one_of_several_series(model, tmp_path):
+    folder = series_in(tmp_path / "scan")
+    other = write_dicom(tmp_path / "other", np.zeros((9, 20, 24)), SeriesNumber=8)
+    for file in other.iterdir():
+        file.rename(folder / f"other_{file.name}")
+    alone = write_dicom(tmp_path / "alone", np.random.default_rng(0).normal(0, 300, (1, 20, 24)))
+    (alone / "0_0.dcm").rename(tmp_path / "slice.dcm")
+    for given, name in ((f"{folder}#8", "scan"), (str(tmp_path / "slice.dcm"), "slice")):
+        out = tmp_path / "out" / name
+        found = infer_cases(Predictor(model), find_inputs([Path(given)]), out, extras=BOTH)[0]
+        assert (found.case, found.status) == (name, "done")
+        values = np.asanyarray(nib.load(out / f"{name}.nii.gz").dataobj)
+        seg = out / "dicom" / f"{name}.seg.dcm"
+        masks = read_segments(seg, read_scan(Path(given)).grid).masks
+        assert np.array_equal(masks[1], values == 1)
+        assert pydicom.dcmread(seg).SeriesNumber == (1008 if name == "scan" else 1004)
 
 
 def test_what_is_no_series_is_refused_before_anything_is_done(model, tmp_path):
