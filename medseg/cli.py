@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg.cli_data import data
+from medseg.cli_dicom import dicom
 from medseg.cli_export import export
 from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
@@ -151,6 +152,14 @@ def train(
 )  # fmt: skip
 @click.option("--probabilities", is_flag=True, help="Write probabilities/ too.")
 @click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
+@click.option(
+    "--dicom", "objects", multiple=True, type=click.Choice(["seg", "rtstruct"]),
+    help="Write DICOM objects of series to dicom/ too.",
+)  # fmt: skip
+@click.option(
+    "--dicom-geometry", "uneven", type=click.Choice(["refuse", "resample"]), default="refuse",
+    show_default=True, help="Of series with uneven or missing slices; resample: onto an even grid.",
+)  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
@@ -175,6 +184,8 @@ def infer(
     changes: tuple[str, ...],
     probabilities: bool,
     overlays: bool,
+    objects: tuple[Any, ...],
+    uneven: Any,
     overwrite: bool,
     device: str,
     backend: str,
@@ -206,8 +217,9 @@ def infer(
     predictor = None if scheduler or workers else spec.build(say)
     cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
     options: dict[str, Any] = {
-        "extras": Extras(probabilities, overlays),
+        "extras": Extras(probabilities, overlays, tuple(dict.fromkeys(objects))),
         "overwrite": overwrite,
+        "uneven": uneven,
         "report": lambda outcome: click.echo(_outcome_line(outcome), err=True),
     }
     if predictor is not None:
@@ -281,6 +293,7 @@ def tune(run_folder: Path, device: str) -> None:
 cli.add_command(data)
 cli.add_command(export)
 cli.add_command(import_group)
+cli.add_command(dicom)
 cli.add_command(models)
 cli.add_command(weights_group)
 

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from medseg.config_errors import explain
 from medseg.config_files import apply_override, in_order, plain, read_settings
 from medseg.data.augment import AugmentConfig, preset
+from medseg.data.codes import SegmentCode
 from medseg.data.labelling import LabelStatement, Missing
 from medseg.data.labels import Colour, Labels, Others, Values
 from medseg.data.postprocess import PostprocessConfig
@@ -47,6 +48,7 @@ class DataConfig(Spec):
         others: what values nobody named are: ``refuse`` them, count them as ``background``, or ``ignore``.
         background: whether the first label is background, which has no metric and is not drawn.
         colours: name → [red, green, blue], where label maps are coded by colours; they are drawn in them, too.
+        codes: name → coded term of a label or region in DICOM objects; others are looked up by their names.
         overlapping: labels may overlap (a file each, segments, channels); each is trained with a sigmoid.
         soft: label files hold probabilities.
         missing: what the lack of a label's own file means: a mistake to ``refuse``, that the structure is not
@@ -73,6 +75,7 @@ class DataConfig(Spec):
     others: Others = "refuse"
     background: bool = True
     colours: dict[str, Colour] | None = None
+    codes: dict[str, SegmentCode] = Field(default_factory=dict)
     overlapping: bool = False
     soft: bool = False
     missing: Missing = "refuse"
@@ -104,7 +107,9 @@ class DataConfig(Spec):
 
     def statement(self) -> LabelStatement:
         """What is said here of the labels."""
-        return LabelStatement(self.declared_labels(), self.colours, self.overlapping, self.soft, self.missing)
+        return LabelStatement(
+            self.declared_labels(), self.colours, self.overlapping, self.soft, self.missing, self.codes
+        )
 
     def declared_labels(self) -> Labels | None:
         """The labels as named here, or none if they are to be found in the files."""
@@ -123,6 +128,7 @@ class DataConfig(Spec):
             pairs=self.pairs,
             others=self.others,
             background=self.background,
+            codes=self.codes,
         )
 
 

@@ -18,6 +18,7 @@ PATH_KEYS = ("data.path", "data.cache", "data.split.file", "weights.file")
 WHOLE_KEYS = (
     "data.labels",
     "data.colours",
+    "data.codes",
     "data.regions",
     "sampling.balance",
     "weights.rates",

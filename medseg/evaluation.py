@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from medseg.data.cases import join_problems, list_images, match
+from medseg.data.dicom_out import OBJECTS_FOLDER
 from medseg.data.facts import count_values
 from medseg.data.labels import Labels, guess_labels
 from medseg.data.readers import is_image_file, read_scan, stem_of
@@ -129,7 +130,7 @@ def _pairs(predictions: Path, references: Path, suffix: str | None) -> dict[Path
     for folder in (predictions, references):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
-    predicted = list_images(predictions)
+    predicted = [p for p in list_images(predictions) if p.name != OBJECTS_FOLDER]
     if not predicted:
         raise DataError(f"{predictions}: no label maps in this folder")
     known = sorted(p for p in references.rglob("*") if is_image_file(p))

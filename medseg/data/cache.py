@@ -123,7 +123,7 @@ def _key(
         "version": CACHE_VERSION,
         "image": fact.image_sha256,
         "label": fact.label_sha256,
-        "labels": labels.model_dump(mode="json", exclude={"colours"}),
+        "labels": labels.model_dump(mode="json", exclude={"colours", "codes"}),
         "order": list(labels.names),
         "preprocess": preprocess.model_dump(mode="json"),
         "channels": channels,

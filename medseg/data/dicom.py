@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pydicom
@@ -21,7 +21,10 @@ from medseg.data.itk import scan_of
 from medseg.data.nifti import save_nifti
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array
+from medseg.geometry import Array, Grid
+
+Uneven = Literal["refuse", "resample"]
+"""What to do with a series whose slices lie unevenly, or of which some are missing."""
 
 _TAGS = ["SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "NumberOfFrames",
          "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"]  # fmt: skip
@@ -38,6 +41,7 @@ _NO_IMAGES = {
 }
 _SAME_PLACE = 0.01
 """Share of the slice distance within which two slices lie at one place."""
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,18 @@ class Slice:
 
 
 class DicomReader:
-    """A folder of one DICOM series, or one file that stands for a series of one slice."""
+    """A folder of one DICOM series, or one file that stands for a series of one slice.
+
+    Slices that lie unevenly are refused, or resampled (linear, along the normal) onto an even grid of their
+    usual distance, from the first slice to the last.
+    """
 
     suffixes: tuple[str, ...] = (".dcm", ".dicom", ".ima")
     kind: Kind = "volume"
     output_suffix = ".nii.gz"
+
+    def __init__(self, uneven: Uneven = "refuse") -> None:
+        self.uneven: Uneven = uneven
 
     def read(self, path: Path) -> Scan:
         """Read a series, its slices sorted along their normal.
@@ -66,15 +77,15 @@ class DicomReader:
         Raises: DataError for other objects than images; GeometryError naming the place where a slice is
         missing, doubled, shifted, tilted or turned.
         """
-        files, wanted = _files(path)
-        slices = sort_slices(choose_series(find_series(files, path), wanted, path), path)
+        slices = series_slices(path, self.uneven)
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(s.path) for s in slices])
-        image = reader.Execute()
+        fault = _unevenness(slices)
+        image = _without_warnings(reader) if fault else reader.Execute()
         if len(slices) > 1:  # the distance of the slices, not their thickness
-            gap = float(np.linalg.norm(slices[-1].position - slices[0].position)) / (len(slices) - 1)
-            image.SetSpacing((*image.GetSpacing()[:2], gap))
-        return scan_of(image, path)
+            image.SetSpacing((*image.GetSpacing()[:2], _mean_gap(slices)))
+        scan = scan_of(image, path)
+        return _evened(scan, slices, fault) if fault else scan
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
         """Write NIfTI on the series' grid."""
@@ -90,6 +101,24 @@ def holds_dicom(folder: Path) -> bool:
 def _is_dicom(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
+
+
+def series_slices(path: Path, uneven: Uneven = "refuse") -> list[Slice]:
+    """The slices of the series at ``path``, sorted along their normal; errors as :meth:`DicomReader.read`."""
+    files, wanted = _files(path)
+    return sort_slices(choose_series(find_series(files, path), wanted, path), path, uneven)
+
+
+def grid_of(slices: Sequence[Slice]) -> Grid:
+    """The grid (columns, rows, slices) that a series is read onto, without its pixels; an even one."""
+    first = slices[0]
+    count, gap = _even_slices(slices)
+    affine = np.eye(4)
+    affine[:3, 0] = first.orientation[:3] * first.spacing[1]
+    affine[:3, 1] = first.orientation[3:] * first.spacing[0]
+    affine[:3, 2] = _normal(first) * gap
+    affine[:3, 3] = first.position
+    return Grid((first.size[1], first.size[0], count), _LPS_TO_RAS @ affine)
 
 
 def find_series(files: Sequence[Path], where: Path) -> dict[str, list[Slice]]:
@@ -135,18 +164,20 @@ def choose_series(series: dict[str, list[Slice]], wanted: str | None, where: Pat
     return series[wanted] if wanted is not None else next(iter(series.values()))
 
 
-def sort_slices(slices: list[Slice], where: Path) -> list[Slice]:
+def sort_slices(slices: list[Slice], where: Path, uneven: Uneven = "refuse") -> list[Slice]:
     """Sort slices along their normal and refuse a series that is no regular volume.
+
+    Slices that lie unevenly are let pass where they are to be resampled.
 
     Raises: GeometryError naming the place of the fault.
     """
     first = slices[0]
     _refuse_mixtures(slices, where)
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    normal = _normal(first)
     slices = sorted(slices, key=lambda s: float(s.position @ normal))
     if len(slices) == 1:
         return slices
-    heights = np.array([s.position @ normal for s in slices])
+    heights = _heights(slices)
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
     for i in np.flatnonzero(gaps < _SAME_PLACE * max(usual, 1e-3)):
@@ -155,19 +186,83 @@ def sort_slices(slices: list[Slice], where: Path) -> list[Slice]:
             f"{_name(slices[i])} and {_name(slices[i + 1])}. Remove the double."
         )
     _refuse_shifts(slices, heights, normal, where)
-    wrong = np.flatnonzero(np.abs(gaps - usual) > max(0.01 * usual, 0.01))
-    if len(wrong):
-        i = int(wrong[np.argmax(np.abs(gaps[wrong] - usual))])
-        count = gaps[i] / usual
-        whole = round(count) >= 2 and abs(count - round(count)) < 0.05
-        missing = "1 slice is" if round(count) == 2 else f"{round(count) - 1} slices are"
-        what = f"{missing} missing" if whole else "the slices are unevenly spaced"
+    fault = _unevenness(slices)
+    if fault and uneven == "refuse":
         raise GeometryError(
-            f"{where}: {what} between {_name(slices[i])} and {_name(slices[i + 1])}, at {heights[i]:.2f} to "
-            f"{heights[i + 1]:.2f} mm along the normal: a gap of {gaps[i]:.2f} mm, elsewhere {usual:.2f} mm. "
-            "Fetch the series again in full."
+            f"{where}: {fault}. Fetch the series again in full, or let it be read onto an even grid: medseg "
+            "infer --dicom-geometry resample."
         )
     return slices
+
+
+def _unevenness(slices: Sequence[Slice]) -> str | None:
+    """Where sorted slices are not evenly apart, the worst place; none if they are."""
+    if len(slices) < 3:
+        return None
+    heights = _heights(slices)
+    gaps = np.diff(heights)
+    usual = float(np.median(gaps))
+    wrong = np.flatnonzero(np.abs(gaps - usual) > max(0.01 * usual, 0.01))
+    if not len(wrong):
+        return None
+    i = int(wrong[np.argmax(np.abs(gaps[wrong] - usual))])
+    count = gaps[i] / usual
+    whole = round(count) >= 2 and abs(count - round(count)) < 0.05
+    missing = "1 slice is" if round(count) == 2 else f"{round(count) - 1} slices are"
+    what = f"{missing} missing" if whole else "the slices are unevenly spaced"
+    return (
+        f"{what} between {_name(slices[i])} and {_name(slices[i + 1])}, at {heights[i]:.2f} to "
+        f"{heights[i + 1]:.2f} mm along the normal: a gap of {gaps[i]:.2f} mm, elsewhere {usual:.2f} mm"
+    )
+
+
+def _even_slices(slices: Sequence[Slice]) -> tuple[int, float]:
+    """How many slices an even grid has, and their distance, mm; 1 for a single slice."""
+    if len(slices) == 1:
+        return 1, 1.0
+    if not _unevenness(slices):
+        return len(slices), _mean_gap(slices)
+    heights = _heights(slices)
+    steps = max(1, round(float((heights[-1] - heights[0]) / np.median(np.diff(heights)))))
+    return steps + 1, float(heights[-1] - heights[0]) / steps
+
+
+def _evened(scan: Scan, slices: Sequence[Slice], fault: str) -> Scan:
+    """A scan (C, X, Y, slices) interpolated along its slices onto ``grid_of(slices)``."""
+    grid = grid_of(slices)
+    heights = _heights(slices)
+    wanted = np.linspace(heights[0], heights[-1], grid.shape[2])
+    below = np.clip(np.searchsorted(heights, wanted, side="right") - 1, 0, len(slices) - 2)
+    share = (wanted - heights[below]) / (heights[below + 1] - heights[below])
+    array = np.empty((*scan.array.shape[:3], len(wanted)), scan.array.dtype)
+    for i, (k, upper) in enumerate(zip(below, share, strict=True)):
+        plane = (1 - upper) * scan.array[..., k] + upper * scan.array[..., k + 1]
+        array[..., i] = np.rint(plane) if array.dtype.kind in "iu" else plane
+    note = f"{fault}; read onto an even grid of {grid.shape[2]} slices, {grid.spacing[2]:.2f} mm apart"
+    return replace(scan, array=array, grid=grid, header=None, notes=(note,))
+
+
+def _without_warnings(reader: sitk.ImageSeriesReader) -> Any:
+    """Read, without ITK's own warning that slices are missing."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return reader.Execute()
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def _normal(one: Slice) -> Array:
+    return np.cross(one.orientation[:3], one.orientation[3:])
+
+
+def _heights(slices: Sequence[Slice]) -> Array:
+    """mm along the first slice's normal."""
+    return np.array([s.position @ _normal(slices[0]) for s in slices])
+
+
+def _mean_gap(slices: Sequence[Slice]) -> float:
+    return float(np.linalg.norm(slices[-1].position - slices[0].position)) / (len(slices) - 1)
 
 
 def _refuse_mixtures(slices: list[Slice], where: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from medseg.data.cases import Case, join_problems
+from medseg.data.codes import SegmentCode
 from medseg.data.labels import Colour, Labels, overlapping_labels
 from medseg.data.targets import TargetRules
 from medseg.errors import ConfigError, DataError
@@ -37,6 +39,7 @@ class LabelStatement:
     overlapping: bool = False
     soft: bool = False
     missing: Missing = "refuse"
+    codes: Mapping[str, SegmentCode] = field(default_factory=dict)
 
 
 def plan_labelling(cases: list[Case], stated: LabelStatement, declared: Labels | None = None) -> Labelling:
@@ -48,7 +51,9 @@ def plan_labelling(cases: list[Case], stated: LabelStatement, declared: Labels |
     labels = stated.labels or declared
     plan = _plan(cases, stated, labels)
     colours = (labels.colours if labels else {}) | (stated.colours or {})
-    return replace(plan, labels=plan.labels.drawn_in(colours)) if plan.labels and colours else plan
+    if plan.labels and colours:
+        plan = replace(plan, labels=plan.labels.drawn_in(colours))
+    return replace(plan, labels=plan.labels.coded_as(stated.codes)) if plan.labels and stated.codes else plan
 
 
 def _plan(cases: list[Case], stated: LabelStatement, labels: Labels | None) -> Labelling:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
+from medseg.data.codes import SegmentCode
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.spec import Spec
@@ -56,6 +57,7 @@ class Labels(Spec):
         background: whether the first name is background: left out of metrics, of the Dice loss's mean and
             of drawing. Scenes in which every pixel is something have none.
         colours: name → red, green, blue that a label is drawn in; those not named have medseg's own.
+        codes: name of a label or region → its coded term in DICOM objects; those not named are looked up.
     """
 
     names: dict[str, Values] = Field(min_length=2)
@@ -66,6 +68,7 @@ class Labels(Spec):
     others: Others = "refuse"
     background: bool = True
     colours: dict[str, Colour] = Field(default_factory=dict)
+    codes: dict[str, SegmentCode] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Labels:
@@ -84,6 +87,9 @@ class Labels(Spec):
         foreign = sorted(set(self.colours) - set(self.names))
         if foreign:
             raise ValueError(f"colours of {foreign}, which are no labels; known: {list(self.names)}")
+        foreign = sorted(set(self.codes) - {*self.names, *self.regions})
+        if foreign:
+            raise ValueError(f"codes of {foreign}, which are no labels; known: {list(self.class_names)}")
         _ = self.painted_values
         sided = [name for pair in self.pairs for name in pair]
         unknown = sorted(set(sided) - set(self.names))
@@ -117,6 +123,11 @@ class Labels(Spec):
         """The same labels in these colours; names that are no labels are passed over."""
         known = {name: colour for name, colour in colours.items() if name in self.names}
         return Labels.model_validate(self.model_dump() | {"colours": {**self.colours, **known}})
+
+    def coded_as(self, codes: Mapping[str, SegmentCode]) -> Labels:
+        """The same labels with these coded terms; names that are no labels are passed over."""
+        known = {name: code for name, code in codes.items() if name in self.names or name in self.regions}
+        return self.model_copy(update={"codes": {**self.codes, **known}}) if known else self
 
     @property
     def activation(self) -> Activation:

@@ -8,7 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 from medseg.data.arrays import NumpyReader
-from medseg.data.dicom import DicomReader, holds_dicom
+from medseg.data.dicom import DicomReader, Uneven, holds_dicom
 from medseg.data.itk import ItkReader
 from medseg.data.nifti import NiftiReader
 from medseg.data.pictures import PictureReader
@@ -90,8 +90,15 @@ def stem_of(path: Path) -> str:
     return path.stem
 
 
-def read_scan(path: Path) -> Scan:
+def is_dicom_series(path: Path) -> bool:
+    """Whether a path is read as a DICOM series."""
+    return isinstance(reader_for(path), DicomReader)
+
+
+def read_scan(path: Path, *, uneven: Uneven = "refuse") -> Scan:
     """Read an image file, or a folder of one DICOM series (``FOLDER#NUMBER`` chooses one of several).
+
+    ``uneven`` says what to do with a series whose slices lie unevenly.
 
     Raises: DataError naming the file if it is missing, empty, truncated, damaged or of no known format;
     GeometryError if its affine cannot be inverted.
@@ -102,6 +109,8 @@ def read_scan(path: Path) -> Scan:
         raise DataError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes). Copy it again from its source.")
+    if isinstance(reader, DicomReader):
+        reader = DicomReader(uneven)
     try:
         return reader.read(path)
     except DataError:

@@ -24,6 +24,7 @@ class Scan:
         kind: ``volume`` (3D, mm) or ``picture`` (2D, pixels).
         path: the file it was read from.
         header: the file's own header, kept so that a label map can be written on exactly its grid.
+        notes: what had to be done to read it.
     """
 
     array: Array
@@ -31,6 +32,7 @@ class Scan:
     kind: Kind
     path: Path
     header: Any = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def spatial_dims(self) -> int:

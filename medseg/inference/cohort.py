@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from medseg.data.cases import Case
+from medseg.data.dicom import Uneven
+from medseg.data.dicom_out.source import Maker
 from medseg.data.facts import image_digest
+from medseg.data.images import read_image
 from medseg.data.readers import reader_for, split_mark
 from medseg.device import is_out_of_memory
 from medseg.errors import ConversionError, DataError, MedsegError, OutOfMemoryError
 from medseg.files import write_atomic, write_json
+from medseg.inference.dicom_objects import object_path, refuse_undicom, write_objects
 from medseg.inference.outputs import (
     NO_EXTRAS,
     CaseOutcome,
@@ -41,20 +45,25 @@ def infer_cases(
     extras: Extras = NO_EXTRAS,
     overwrite: bool = False,
     alone: bool = True,
+    uneven: Uneven = "refuse",
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:
     """Segment each case into ``output``; a case that fails is listed and the rest goes on.
 
     Writes ``<case>.<ext>``, ``medseg.json``, ``provenance/<case>.json`` and, where asked for,
-    ``probabilities/`` and ``overlays/``; ``failures.csv`` if any case failed. A case whose output is there,
-    made by the same model of the same input, is skipped.
+    ``probabilities/``, ``overlays/`` and ``dicom/``; ``failures.csv`` if any case failed. A case
+    whose output is there, made by the same model of the same input, is skipped.
+    ``uneven`` says what to do with DICOM series whose slices lie unevenly: their objects are of their own
+    slices, their label maps on the even grid they are read onto.
     One that is not ``alone`` at work on ``output`` leaves ``medseg.json`` and ``failures.csv`` to another.
     While the network works on a case, the next one is read and the last one written.
-    Raises: ConfigError if ``output`` holds predictions with other labels and ``overwrite`` is not given;
+    Raises: ConfigError if ``output`` holds predictions with other labels and ``overwrite`` is not given, or
+    DICOM objects are asked for that cannot be written (of cases that are no DICOM series, without highdicom);
     OutOfMemoryError if there is not enough memory for a case; ConversionError if a network cannot be converted
     for the backend that was asked for.
     """
     output = Path(output)
+    refuse_undicom(cases, extras.dicom)
     if alone:
         write_labels(output, predictor, overwrite)
     outcomes: list[CaseOutcome] = []
@@ -63,7 +72,7 @@ def infer_cases(
         outcomes.append(outcome)
         report(outcome)
 
-    jobs = [_Job(case, output, extras, overwrite) for case in cases]
+    jobs = [_Job(case, output, extras, overwrite, uneven) for case in cases]
     try:
         _overlapped(predictor, jobs, done)
     finally:
@@ -109,6 +118,7 @@ class _Job:
     output: Path
     extras: Extras
     overwrite: bool
+    uneven: Uneven
     began: float = 0.0
     digest: str = ""
 
@@ -131,7 +141,7 @@ class _Job:
             refuse_stale(self.target, self.record, self.digest, predictor.digest)
             if complete(self.case.id, self.output, self.extras):
                 return CaseOutcome(self.case.id, "skipped", str(self.target))
-        return predictor.prepare(self.case)
+        return predictor.prepare(read_image(self.case, self.uneven))
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
         """What a step gives, or that the case failed. Raises: OutOfMemoryError, ConversionError."""
@@ -155,13 +165,21 @@ class _Job:
 
     def _write(self, predictor: Segmenter, prediction: Prediction) -> CaseOutcome:
         case, extras, target = self.case, self.extras, self.target
+        read = prediction.scan.notes
         if extras.probabilities:
             write_probabilities(self.output / "probabilities", case.id, prediction)
         if extras.overlays:
             write_overlay(self.output / "overlays", case, prediction, predictor.header)
+        if extras.dicom:
+            read += write_objects(
+                {kind: object_path(self.output, case.id, kind) for kind in extras.dicom},
+                case.image, prediction.label_map, prediction.scan.grid, predictor.header.labels,
+                Maker(model=predictor.digest), self.uneven,
+            )  # fmt: skip
         with write_atomic(target) as temporary:
             colours = value_palette(predictor.header.labels)
             reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
         seconds = time.monotonic() - self.began
-        write_json(self.record, provenance(predictor, case, self.digest, target, seconds))
-        return CaseOutcome(case.id, "done", str(target), seconds, notes=prediction.notes)
+        record = provenance(predictor, case, self.digest, target, seconds)
+        write_json(self.record, record | ({"notes": list(read)} if read else {}))
+        return CaseOutcome(case.id, "done", str(target), seconds, notes=(*read, *prediction.notes))

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.data.cases import Case
+from medseg.data.dicom import Uneven
 from medseg.device import Precision
 from medseg.errors import ConfigError, MedsegError, OutOfMemoryError
 from medseg.inference.cohort import infer_cases
+from medseg.inference.dicom_objects import refuse_undicom
 from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures, write_labels
 from medseg.inference.predictor import Predictor
 from medseg.inference.published import model_source
@@ -73,6 +75,7 @@ def infer_distributed(
     *,
     extras: Extras = NO_EXTRAS,
     overwrite: bool = False,
+    uneven: Uneven = "refuse",
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:
     """As ``infer_cases``, each case a task of ``client``'s scheduler; outcomes are in the order of ``cases``.
@@ -82,10 +85,13 @@ def infer_distributed(
     from distributed import as_completed
 
     output = Path(output).resolve()
+    refuse_undicom(cases, extras.dicom)
     write_labels(output, spec.build(), overwrite)
     absolute = replace(spec, models=tuple(_absolute(model) for model in spec.models))
     tasks = {
-        client.submit(_infer_one, absolute, _resolved(case), output, extras, overwrite, pure=False): case
+        client.submit(
+            _infer_one, absolute, _resolved(case), output, extras, overwrite, uneven, pure=False
+        ): case
         for case in cases
     }
     outcomes: dict[str, CaseOutcome] = {}
@@ -154,7 +160,9 @@ def local_workers(count: int) -> Iterator[Client]:
                 worker.kill()
 
 
-def _infer_one(spec: PredictorSpec, case: Case, output: Path, extras: Extras, overwrite: bool) -> CaseOutcome:
+def _infer_one(
+    spec: PredictorSpec, case: Case, output: Path, extras: Extras, overwrite: bool, uneven: Uneven
+) -> CaseOutcome:
     """One case, in a worker."""
     key = repr(spec)
     if key not in _LOADED:
@@ -165,7 +173,8 @@ def _infer_one(spec: PredictorSpec, case: Case, output: Path, extras: Extras, ov
         _LOADED.clear()  # one at a time: they may be large
         _LOADED[key] = spec.build()
     try:
-        return infer_cases(_LOADED[key], [case], output, extras=extras, overwrite=overwrite, alone=False)[0]
+        options: dict[str, Any] = {"extras": extras, "overwrite": overwrite, "uneven": uneven}
+        return infer_cases(_LOADED[key], [case], output, alone=False, **options)[0]
     except OutOfMemoryError as error:
         return CaseOutcome(case.id, "failed", error=str(error))
 

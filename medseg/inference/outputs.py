@@ -21,6 +21,7 @@ from medseg.data.targets import read_target
 from medseg.errors import ConfigError, DataError
 from medseg.files import sha256_file, write_atomic, write_json, write_text
 from medseg.geometry import Array, Grid, to_ras
+from medseg.inference.dicom_objects import DicomKind, object_path
 from medseg.inference.predictor import Prediction
 from medseg.inference.segmenter import Described, Segmenter
 from medseg.report.palette import Legend
@@ -31,10 +32,11 @@ Status = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Extras:
-    """What is written beside the label maps."""
+    """What is written beside the label maps; ``dicom`` objects of cases that are DICOM series."""
 
     probabilities: bool = False
     overlays: bool = False
+    dicom: tuple[DicomKind, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ def refuse_stale(target: Path, record: Path, input_hash: str, digest: str) -> No
 
 def complete(case: str, output: Path, extras: Extras) -> bool:
     """Whether all that is asked for beside the label map is there."""
+    if not all(object_path(output, case, kind).is_file() for kind in extras.dicom):
+        return False
     asked = [("probabilities", extras.probabilities), ("overlays", extras.overlays)]
     return all(any((output / name).glob(f"{case}.*")) for name, wanted in asked if wanted)
 
@@ -84,7 +88,8 @@ def write_labels(output: Path, predictor: Segmenter, overwrite: bool) -> None:
     }
     if path.is_file() and not overwrite:
         there = json.loads(path.read_text(encoding="utf-8")).get("labels") or {}
-        if {**there, "colours": {}} != {**content["labels"], "colours": {}}:
+        drawn: dict[str, Any] = {"colours": {}, "codes": {}}
+        if {**there, **drawn} != {**content["labels"], **drawn}:
             raise ConfigError(f"{output}: holds predictions with other labels; choose another --output")
     write_json(path, content)
 

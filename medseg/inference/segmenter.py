@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 
 from medseg.config import InferenceConfig
-from medseg.data.cases import Case
 from medseg.data.labels import Labels
+from medseg.data.scans import Scan
 from medseg.data.targets import TargetRules
 from medseg.inference.backends import Backend
 from medseg.inference.predictor import Prediction, Ready
@@ -49,8 +49,8 @@ class Segmenter(Protocol):
     @property
     def dtype(self) -> torch.dtype | None: ...
 
-    def prepare(self, source: Case) -> Ready:
-        """Read a case and bring it to the network's grid."""
+    def prepare(self, source: Scan) -> Ready:
+        """Bring a scan to the network's grid."""
         ...
 
     def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:

@@ -154,7 +154,7 @@ def _labels(config: RunConfig, facts: list[CaseFacts], labelling: Labelling) -> 
         values = set(total_counts(facts)) - {config.data.ignore_value}
         guessed = guess_labels({v for v in values if v is not None})
         stated = {"ignore_value": config.data.ignore_value, "background": config.data.background}
-        labels = guessed.model_copy(update=stated)
+        labels = guessed.model_copy(update=stated).coded_as(config.data.codes)
     if config.activation == "sigmoid" and not labels.regions:
         alone = {name: (name,) for name in list(labels.names)[1:]}
         labels = Labels.model_validate(labels.model_dump() | {"regions": alone})

@@ -1,0 +1,50 @@
+"""The outlines of masks, and holes joined to them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.measure import find_contours
+
+from medseg.geometry import Array
+
+
+def outlines(mask: Array) -> list[Array]:
+    """Closed polygons (n, 2) of (row, column) around the parts of a mask (rows, columns), in pixels.
+
+    They run halfway between the centres of pixels inside and outside (marching squares, Lorensen and Cline
+    1987), so that the centres a polygon encloses are the mask's. Pixels that touch by a corner only are parts
+    of their own. A part's holes are joined to it by keyholes: a channel of no width (PS3.3, C.8.8.6.3). The
+    last vertex is not the first again.
+    """
+    parts, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
+    polygons: list[Array] = []
+    for part, (rows, columns) in enumerate(ndimage.find_objects(parts), start=1):
+        padded = np.pad(parts[rows, columns] == part, 1).astype(np.float32)
+        rings = [_corners(ring[:-1]) for ring in find_contours(padded, 0.5)]
+        rings = [ring + np.array([rows.start - 1, columns.start - 1]) for ring in rings]
+        rings.sort(key=lambda ring: -abs(_area(ring)))
+        polygons.append(_with_keyholes(rings[0], rings[1:]))
+    return polygons
+
+
+def _area(ring: Array) -> float:
+    """The signed area of a polygon (n, 2)."""
+    following = np.roll(ring, -1, axis=0)
+    return float((ring[:, 0] * following[:, 1] - ring[:, 1] * following[:, 0]).sum() / 2)
+
+
+def _corners(ring: Array) -> Array:
+    """A polygon without the vertices that lie on a straight line between their neighbours."""
+    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    return ring[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
+
+
+def _with_keyholes(outer: Array, holes: list[Array]) -> Array:
+    """One polygon: to the hole's vertex that is nearest, around it, and back the same way."""
+    for hole in holes:
+        distances = ((outer[:, None] - hole[None]) ** 2).sum(axis=-1)
+        here, there = np.unravel_index(int(distances.argmin()), distances.shape)
+        around = np.roll(hole, -int(there), axis=0)
+        outer = np.concatenate([outer[: here + 1], around, around[:1], outer[here:]])
+    return outer
