@@ -1,0 +1,172 @@
+"""Tiled TIFF and OME-TIFF, piece by piece."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from medseg.data.large.image import PIECE_BYTES, Opened, Tiles
+from medseg.errors import DataError
+from medseg.geometry import Array
+
+_PICTURES = ("YX", "YXS", "SYX", "CYX")
+"""Axes of a TIFF that is a picture; others are volumes."""
+
+_UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
+_RAW_ROWS = 64
+
+
+class Unsuitable(Exception):  # noqa: N818 - not an error yet: another reader may take the file
+    """Why a picture cannot be read in pieces; how many pixels it has, and whether no other reader takes it."""
+
+    def __init__(self, reason: str, pixels: int, only_windows: bool) -> None:
+        super().__init__(reason)
+        self.pixels, self.only_windows = pixels, only_windows
+
+
+def open_tiff(path: Path) -> Opened | None:
+    """A TIFF that is a picture; None for volumes, and for files that are no TIFF.
+
+    Raises: DataError if the file is truncated; Unsuitable if it cannot be read in pieces.
+    """
+    try:
+        tiff = tifffile.TiffFile(path)
+    except (tifffile.TiffFileError, OSError, ValueError):
+        return None
+    try:
+        return _opened(path, tiff)
+    except BaseException:
+        tiff.close()
+        raise
+
+
+def _opened(path: Path, tiff: tifffile.TiffFile) -> Opened | None:
+    series: Any = tiff.series[0] if tiff.series else None
+    if series is None or series.axes not in _PICTURES or not all(series.shape):
+        tiff.close()
+        return None
+    pages = [[_page(p) for p in level.pages] for level in series.levels if level.axes == series.axes]
+    for level in pages:
+        _check(path, tiff, level)
+    lock = Lock()
+
+    def tiles(level: int) -> Tiles:
+        page = pages[level][0]
+        raw = len(pages[level]) == 1 and not page.is_tiled and page.is_contiguous and page.planarconfig == 1
+        if raw and page.bitspersample in (8, 16, 32, 64):
+            return RawRows(tiff, page, lock)
+        return TiffTiles(tiff, pages[level], lock)
+
+    levels = tuple((int(p[0].imagelength), int(p[0].imagewidth)) for p in pages)
+    return Opened(levels, tiles, tiff.close, _um(pages[0][0]), only_windows=len(tiff.pages) > 1)
+
+
+def _page(page: Any) -> Any:
+    return page.aspage() if isinstance(page, tifffile.TiffFrame) else page
+
+
+class TiffTiles:
+    """The tiles or strips of a level; its channels lie in the pixels, in planes, or in pages."""
+
+    def __init__(self, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> None:
+        page = pages[0]
+        self.shape = (int(page.imagelength), int(page.imagewidth))
+        self.tile = _piece(page)
+        self.palette = _palette(page)
+        self._tiff, self._pages, self._lock = tiff, pages, lock
+        self._planes = page.samplesperpixel if page.planarconfig == 2 else 1
+
+    def decode(self, row: int, column: int) -> Array:
+        """Piece (h, w, S)."""
+        (h, w), (th, tw) = self.shape, self.tile
+        across = math.ceil(w / tw)
+        index, plane = row * across + column, math.ceil(h / th) * across
+        parts = [self._segment(p, k * plane + index) for p in self._pages for k in range(self._planes)]
+        block = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        return block[: h - row * th, : w - column * tw]
+
+    def _segment(self, page: Any, index: int) -> Array:
+        offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if count == 0:  # never written: all one value
+            samples = page.samplesperpixel if page.planarconfig == 1 else 1
+            return np.full((*self.tile, samples), page.nodata, page.dtype)
+        with self._lock:
+            data = _bytes(self._tiff, offset, count)
+        return page.decode(data, index)[0][0]
+
+
+class RawRows:
+    """A level stored as it is, row after row."""
+
+    def __init__(self, tiff: tifffile.TiffFile, page: Any, lock: Lock) -> None:
+        self.shape = (int(page.imagelength), int(page.imagewidth))
+        self.tile = (min(_RAW_ROWS, self.shape[0]), self.shape[1])
+        self.palette = _palette(page)
+        self._tiff, self._lock = tiff, lock
+        self._offset, self._samples = page.dataoffsets[0], page.samplesperpixel
+        self._dtype = page.dtype.newbyteorder(tiff.byteorder)
+
+    def decode(self, row: int, column: int) -> Array:
+        """Rows (h, W, S)."""
+        first, last = row * self.tile[0], min((row + 1) * self.tile[0], self.shape[0])
+        line = self.shape[1] * self._samples * self._dtype.itemsize
+        with self._lock:
+            data = _bytes(self._tiff, self._offset + first * line, (last - first) * line)
+        block = np.frombuffer(data, self._dtype).reshape(last - first, self.shape[1], self._samples)
+        return block.astype(self._dtype.newbyteorder("="))
+
+
+def _bytes(tiff: tifffile.TiffFile, offset: int, count: int) -> bytes:
+    tiff.filehandle.seek(offset)
+    data = tiff.filehandle.read(count)
+    if len(data) != count:
+        raise ValueError(f"the file ends {count - len(data)} bytes too early")
+    return data
+
+
+def _piece(page: Any) -> tuple[int, int]:
+    if page.is_tiled:
+        return int(page.tilelength), int(page.tilewidth)
+    return int(page.rowsperstrip), int(page.imagewidth)
+
+
+def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
+    """Raises: DataError if the file ends before its pieces; Unsuitable if they cannot be decoded."""
+    page, size, several = pages[0], tiff.filehandle.size, len(tiff.pages) > 1
+    pixels = int(page.imagelength) * int(page.imagewidth)
+    end = max((o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True)), default=0)
+    if end > size:
+        raise DataError(
+            f"{path}: truncated: its tiles end at byte {end}, the file at {size}. Copy it again from its source."
+        )
+    raw = not page.is_tiled and page.is_contiguous
+    bytes_of_piece = math.prod(_piece(page)) * page.samplesperpixel * page.dtype.itemsize
+    if bytes_of_piece > PIECE_BYTES and not raw:
+        raise Unsuitable(f"stored in pieces of {_piece(page)[0]}×{_piece(page)[1]} pixels", pixels, several)
+    first = next((i for i, n in enumerate(page.databytecounts) if n), None)
+    if first is not None and not raw:
+        try:
+            page.decode(_bytes(tiff, page.dataoffsets[first], page.databytecounts[first]), first)
+        except (ValueError, ImportError) as error:
+            if "imagecodecs" in str(error) or isinstance(error, ImportError):
+                raise Unsuitable(f"compressed by {page.compression.name}", pixels, several) from error
+
+
+def _palette(page: Any) -> list[int] | None:
+    return None if page.colormap is None else (page.colormap.T >> 8).ravel().tolist()
+
+
+def _um(page: Any) -> tuple[float, float] | None:
+    """Micrometres between rows and columns, by the resolution tags."""
+    with suppress(KeyError, ZeroDivisionError, TypeError, ValueError):
+        unit = _UM_PER_UNIT[int(page.tags["ResolutionUnit"].value)]
+        y, x = (page.tags[name].value for name in ("YResolution", "XResolution"))
+        return unit * y[1] / y[0], unit * x[1] / x[0]
+    return None
