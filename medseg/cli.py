@@ -233,6 +233,19 @@ def evaluate(
         click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}")
 
 
+@cli.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_debug
+def tune(run_folder: Path, device: str) -> None:
+    """Choose what is done to the components of each label by the run's validation cases; kept in its model."""
+    from medseg.inference.tune import tune as choose
+
+    _, rows = choose(run_folder, device=device, report=lambda case: click.echo(case, err=True))
+    for row in rows:
+        click.echo(f"{row.label:24} {row.step:20} Dice {row.before:.4f} -> {row.after:.4f}")
+
+
 cli.add_command(data)
 cli.add_command(models)
 cli.add_command(weights_group)

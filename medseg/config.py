@@ -16,6 +16,7 @@ from medseg.config_files import apply_override, in_order, plain, read_settings
 from medseg.data.augment import AugmentConfig, preset
 from medseg.data.labelling import LabelStatement, Missing
 from medseg.data.labels import Colour, Labels, Others, Values
+from medseg.data.postprocess import PostprocessConfig
 from medseg.data.preprocess import PreprocessConfig
 from medseg.data.sampling import SamplingConfig
 from medseg.data.splits import AutoSplit, SplitConfig
@@ -174,6 +175,7 @@ class InferenceConfig(Spec):
         flips: axes of the window that are mirrored too, in all combinations, scores averaged; labels that
             ``data.pairs`` names are exchanged where left and right are.
         scales: for networks of two dimensions: sizes of the window, besides 1, that are averaged too.
+        postprocess: what is done to the components of labels; ``medseg tune`` chooses it on validation cases.
         skip_below: windows in which no voxel of the scan is above this value are background, unseen.
         skip_above: so are windows whose voxels are above this value in all channels (a slide's bright glass);
             with both, windows in which every voxel is one or the other.
@@ -192,6 +194,7 @@ class InferenceConfig(Spec):
     skip_above: float | None = None
     large_above: float = Field(default=64.0, ge=0)
     level: int = Field(default=0, ge=0)
+    postprocess: PostprocessConfig = PostprocessConfig()
 
 
 class RunConfig(Spec):

@@ -15,7 +15,14 @@ from medseg.spec import Spec
 PATH_KEYS = ("data.path", "data.cache", "data.split.file", "weights.file")
 """Settings that are paths: relative to the YAML they stand in, or to the working folder as overrides."""
 
-WHOLE_KEYS = ("data.labels", "data.colours", "data.regions", "sampling.balance", "weights.rates")
+WHOLE_KEYS = (
+    "data.labels",
+    "data.colours",
+    "data.regions",
+    "sampling.balance",
+    "weights.rates",
+    "inference.postprocess.smallest",
+)
 """Settings that are tables of a user's own names: a file's takes the place of all of its base's."""
 
 DefaultName = Callable[[Sequence[str]], str | None]

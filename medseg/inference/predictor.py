@@ -185,7 +185,7 @@ class Predictor:
             native = np.zeros((labels.num_classes, *target), np.float32)
             pieces = _kept(pieces, native)
         hard = gather(pieces, target, lambda one: one.hard, channels=len(labels.regions) or 1)
-        label_map = labels.paint(hard) if labels.regions else labels.decode(hard[0])
+        label_map = self._values(hard, prepared)
         label_map = turn_back(label_map[None], prepared, scan, header.preprocess)[0]
         if native is not None:
             native = turn_back(native, prepared, scan, header.preprocess)
@@ -204,6 +204,14 @@ class Predictor:
         for one in mean_slabs([self._probabilities(i, ready, batch, sums_on, along) for i in members]):
             hard = decide(one.scores, activation, 0.5)
             yield Decided(one.start, one.axis, hard, one.scores if probabilities else None)
+
+    def _values(self, hard: Array, prepared: Prepared) -> Array:
+        """Decisions (1 or R, *S) after the steps on components, as one map of file values."""
+        labels, steps = self.header.labels, self.header.inference.postprocess
+        voxel = float(np.prod(prepared.turned.spacing))
+        if labels.regions:
+            return labels.paint(steps.of_regions(hard, labels.class_names, voxel) if steps.names else hard)
+        return labels.decode(steps.of_classes(hard[0], labels.class_names, voxel))
 
     def _planes(
         self, index: int, ready: Ready | LargeReady, batch: int, sums_on: torch.device, along: int | None = None
@@ -284,6 +292,9 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHea
     lengths = {len(changed.roi_size or (0,) * header.spatial_dims)}
     if lengths != {header.spatial_dims} or any(axis >= header.spatial_dims for axis in changed.flips):
         raise ConfigError(f"inference: roi_size and flips are for {header.spatial_dims} axes in this model")
+    unknown = sorted(changed.postprocess.names - set(header.labels.class_names))
+    if unknown:
+        raise ConfigError(f"inference.postprocess names {unknown}; the model finds {header.labels.class_names}")
     if changed.scales and header.spatial_dims != 2:
         raise ConfigError("inference: scales is for networks of two dimensions")
     return header.model_copy(update={"inference": changed})

@@ -72,9 +72,10 @@ def stream_windows(
             raise ValueError(f"scores of {tuple(scores.shape[2:])} for windows of {tuple(windows.shape[2:])}")
         if ring is None:
             ring = _Ring.like(scores[0], plan, weight)
-        for place, one in zip(places, scores, strict=True):
+        for index, place in enumerate(places):
             yield from ring.finish(place[plan.axis])
-            ring.add(one, place)
+            ring.add(scores[index], place)
+        del scores, windows  # not kept while the next ones are computed
     if ring is None:  # every window was left out; how many classes there are is not known
         return
     yield from ring.finish(plan.padded[plan.axis])

@@ -87,10 +87,13 @@ def score_planes(
 
 def _predictor(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> Predict:
     def predict(windows: torch.Tensor) -> torch.Tensor:
-        with autocast(dtype, device):
-            return logits_of(network(windows.to(device)))
+        return logits_of(network(windows.to(device)))
 
-    return predict
+    def mixed(windows: torch.Tensor) -> torch.Tensor:
+        with autocast(dtype, device):
+            return predict(windows)
+
+    return predict if dtype is None else mixed
 
 
 def _without_gradients(planes: Iterator[Planes]) -> Iterator[Planes]:
@@ -108,12 +111,12 @@ def _keeper(inside: Array) -> Keep:
 
 
 def _reader(image: Array | Windowed) -> Read:
-    def read(box: tuple[slice, ...]) -> torch.Tensor:
-        if not isinstance(image, np.ndarray):
-            return torch.from_numpy(image.window(box))
-        return torch.from_numpy(image[(slice(None), *box)].copy())  # it may be a map of a file
-
-    return read
+    if not isinstance(image, np.ndarray):
+        return lambda box: torch.from_numpy(image.window(box))
+    if not image.flags.writeable:  # a map of a file, which torch does not take
+        return lambda box: torch.from_numpy(image[(slice(None), *box)].copy())
+    whole = torch.from_numpy(image)
+    return lambda box: whole[(slice(None), *box)].clone(memory_format=torch.contiguous_format)
 
 
 def _slice_reader(image: Array, slices: SliceConfig) -> Read:

@@ -1,0 +1,42 @@
+"""Steps are chosen where they help on the validation cases, and recorded in the model."""
+
+import numpy as np
+from conftest import ball_settings
+
+from medseg.cli import run
+from medseg.config import load_config
+from medseg.data.postprocess import PostprocessConfig
+from medseg.inference import tune as tuning
+from medseg.inference.modelfile import load_model
+from medseg.inference.predictor import Predictor
+from medseg.training.fit import fit
+
+
+def test_the_largest_component_is_chosen_where_false_ones_lie_about(balls, tmp_path, monkeypatch, capsys):
+    config = load_config(ball_settings(balls), ["train.epochs=1", "train.iterations=2"])
+    folder = fit(config, tmp_path / "run").run
+    real = Predictor.predict
+
+    def predict(self, source, **options):
+        """The reference itself, and specks far from it."""
+        prediction = real(self, source, **options)
+        values = tuning.read_target(source, prediction.scan, self.header.targets).values.copy()
+        values[0, 0, 0] = values[0, 0, 5] = 1
+        return type(prediction)(values, None, prediction.scan)
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    digest = load_model(folder / "model.safetensors")[2]
+    assert run(["tune", str(folder)]) == 0
+    header, _, changed = load_model(folder / "model.safetensors")
+    chosen = header.inference.postprocess
+    assert chosen.largest == ("ball",) or chosen.smallest.get("ball")
+    assert "core" not in chosen.names  # nothing to mend
+    assert changed != digest
+    assert "ball" in capsys.readouterr().out
+    assert Predictor(folder, settings={"postprocess": {}}).header.inference.postprocess == PostprocessConfig()
+
+
+def test_both_empty_counts_as_right():
+    empty = np.zeros((2, 2), bool)
+    assert tuning._dice(empty, empty) == 1
+    assert tuning._dice(~empty, empty) == 0
