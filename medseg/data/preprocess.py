@@ -101,8 +101,12 @@ class Prepared:
 
 def inside_limits(raw: Array, above: float | None, below: float | None) -> Array:
     """(*S) bool of voxels (C, *S): where any channel is above the one value and any not above the other."""
-    inside = np.ones(raw.shape[1:], bool) if above is None else (raw > above).any(axis=0)
-    return inside if below is None else inside & (raw <= below).any(axis=0)
+    inside = np.ones(raw.shape[1:], bool)
+    if above is not None:
+        inside &= np.any(raw > above, axis=0)
+    if below is not None:
+        inside &= np.any(raw <= below, axis=0)
+    return inside
 
 
 def left_right_axis(spatial_dims: int, config: PreprocessConfig) -> int | None:

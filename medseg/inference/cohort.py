@@ -16,6 +16,7 @@ from medseg.data.readers import reader_for, split_mark
 from medseg.device import is_out_of_memory
 from medseg.errors import DataError, MedsegError, OutOfMemoryError
 from medseg.files import write_atomic, write_json
+from medseg.inference.large import OUTPUT_SUFFIX, LargeOutputs, open_if_large, segment_large
 from medseg.inference.outputs import (
     NO_EXTRAS,
     CaseOutcome,
@@ -28,7 +29,7 @@ from medseg.inference.outputs import (
     write_overlay,
     write_probabilities,
 )
-from medseg.inference.predictor import Prediction, Predictor, Ready
+from medseg.inference.predictor import LargeReady, Prediction, Predictor, Ready
 from medseg.report.palette import value_palette
 
 
@@ -81,6 +82,8 @@ def _overlapped(predictor: Predictor, jobs: list[_Job], done: Callable[[CaseOutc
                 if isinstance(outcome, Ready):
                     probabilities = job.extras.probabilities
                     outcome = job.attempt(partial(predictor.run, outcome, probabilities=probabilities))
+                elif isinstance(outcome, LargeReady):
+                    outcome = job.attempt(partial(job.stream, predictor, outcome))
                 if behind is not None:
                     done(behind.result())
                 behind = writer.submit(job.finish, predictor, outcome)
@@ -105,27 +108,42 @@ class _Job:
     overwrite: bool
     began: float = 0.0
     digest: str = ""
+    large: bool = False
 
     @property
     def target(self) -> Path:
-        return self.output / f"{self.case.id}{reader_for(self.case.image).output_suffix}"
+        suffix = OUTPUT_SUFFIX if self.large else reader_for(self.case.image).output_suffix
+        return self.output / f"{self.case.id}{suffix}"
 
     @property
     def record(self) -> Path:
         return self.output / "provenance" / f"{self.case.id}.json"
 
-    def read(self, predictor: Predictor) -> Ready | CaseOutcome:
-        """The scan as the networks take it; or that nothing needs to be done."""
+    def read(self, predictor: Predictor) -> Ready | LargeReady | CaseOutcome:
+        """The scan as the networks take it, or a large picture opened; or that nothing needs to be done."""
         self.began = time.monotonic()
         for path in self.case.images:
             if not split_mark(path)[0].exists():
                 raise DataError(f"{path}: no such file")
+        image = open_if_large(predictor, self.case)
+        self.large = image is not None
+        try:
+            done = self._skipped(predictor)
+            if done is not None or image is None:
+                return done or predictor.prepare(self.case)
+            ready, image = predictor.prepare_large(image), None
+            return ready
+        finally:
+            if image is not None:
+                image.close()
+
+    def _skipped(self, predictor: Predictor) -> CaseOutcome | None:
         self.digest = image_digest(self.case)
         if self.target.exists() and not self.overwrite:
             refuse_stale(self.target, self.record, self.digest, predictor.digest)
             if complete(self.case.id, self.output, self.extras):
                 return CaseOutcome(self.case.id, "skipped", str(self.target))
-        return predictor.prepare(self.case)
+        return None
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
         """What a step gives, or that the case failed. Raises: OutOfMemoryError."""
@@ -140,6 +158,18 @@ class _Job:
                     "roi_size=[…] --set batch_size=1, or infer with --device cpu. Finished cases are kept."
                 ) from error
             return CaseOutcome(self.case.id, "failed", None, time.monotonic() - self.began, str(error))
+
+    def stream(self, predictor: Predictor, ready: LargeReady) -> CaseOutcome:
+        """Segment a large picture, from file to file."""
+        extras = self.extras
+        outputs = LargeOutputs.of(
+            self.case.id, self.output, probabilities=extras.probabilities, overlays=extras.overlays
+        )
+        try:
+            notes = segment_large(predictor, ready, outputs)
+        finally:
+            ready.image.close()
+        return self._recorded(predictor, notes)
 
     def finish(self, predictor: Predictor, result: Prediction | CaseOutcome) -> CaseOutcome:
         """Write a prediction."""
@@ -156,6 +186,9 @@ class _Job:
         with write_atomic(target) as temporary:
             colours = value_palette(predictor.header.labels)
             reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
+        return self._recorded(predictor, prediction.notes)
+
+    def _recorded(self, predictor: Predictor, notes: tuple[str, ...]) -> CaseOutcome:
         seconds = time.monotonic() - self.began
-        write_json(self.record, provenance(predictor, case, self.digest, target, seconds))
-        return CaseOutcome(case.id, "done", str(target), seconds, notes=prediction.notes)
+        write_json(self.record, provenance(predictor, self.case, self.digest, self.target, seconds))
+        return CaseOutcome(self.case.id, "done", str(self.target), seconds, notes=notes)

@@ -194,7 +194,9 @@ class Predictor:
     def decided(
         self, ready: Ready | LargeReady, probabilities: bool, batch: int, sums_on: torch.device
     ) -> Iterator[Decided]:
-        """What is found, piece by piece in order; pictures from the top down. None if every window is left out."""
+        """What is found, piece by piece in order, pictures from the top down; nothing where every window is
+        left out.
+        """
         activation, along = self.header.labels.activation, self._axis(ready)
         if len(self.members) == 1 and not ready.prepared[0].resampled and not probabilities:
             for one in self._planes(0, ready, batch, sums_on, along):  # no mean of models: decide at once
@@ -225,7 +227,8 @@ class Predictor:
         return score_planes(
             member.network, image, settings, device=self.device, dtype=self.dtype,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
-            sides=(axis, header.labels.exchange), inside=prepared.inside(settings.skip_below, settings.skip_above),
+            sides=(axis, header.labels.exchange),
+            inside=prepared.inside(settings.skip_below, settings.skip_above),
         )  # fmt: skip
 
     def _probabilities(

@@ -64,8 +64,8 @@ def _tiff(path: Path) -> Opened | None:
         if reason.pixels <= MOST_PIXELS and not reason.only_windows:
             return None
         raise DataError(
-            f"{path}: cannot be read window by window, {reason}. Install medseg[wsi], or write it as tiled TIFF with "
-            "deflate compression."
+            f"{path}: cannot be read window by window, {reason}. Install medseg[wsi], or "
+            "write it as tiled TIFF with deflate compression."
         ) from reason
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from medseg.data.pictures import as_channels, picture_scan
+from medseg.data.pictures import as_channels, picture_channels, picture_scan
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -98,6 +98,12 @@ class LargeImage:
         return y, x
 
     @property
+    def samples(self) -> int:
+        """3 for colour, 1 for grey: as a picture, alpha does not count."""
+        first = self.read((slice(0, 1), slice(0, 1)))
+        return picture_channels(picture_scan(first, self.path, self._tiles.palette))
+
+    @property
     def only_windows(self) -> bool:
         """Whether no other reader of medseg's takes the file."""
         return self._file.only_windows
@@ -145,7 +151,9 @@ class LargeImage:
         size = tuple(math.ceil(length / stride) for length in self.shape)
         whole: Array | None = None
         for rows, columns in self.boxes():
-            pixels = self.read((rows, columns))[-rows.start % stride :: stride, -columns.start % stride :: stride]
+            pixels = self.read((rows, columns))[
+                -rows.start % stride :: stride, -columns.start % stride :: stride
+            ]
             if pixels.size == 0:
                 continue
             part = as_channels(picture_scan(pixels, self.path, self._tiles.palette), channels)

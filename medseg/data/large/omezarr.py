@@ -39,7 +39,8 @@ def open_zarr(path: Path) -> Opened:
     except Exception as error:  # a damaged store can make zarr raise anything
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path}: cannot be read as OME-Zarr, incomplete or damaged ({reason}). Copy it again from its source."
+            f"{path}: cannot be read as OME-Zarr, incomplete or damaged ({reason}). Copy it again "
+            "from its source."
         ) from error
     for array in arrays:
         _check(path, array, axes)
@@ -50,7 +51,7 @@ def open_zarr(path: Path) -> Opened:
 class ZarrTiles:
     """One level: an array with axes y, x and perhaps c, and others of length 1."""
 
-    palette = None
+    palette: list[int] | None = None
 
     def __init__(self, array: Any, axes: str) -> None:
         self._array, self._axes = array, axes
@@ -80,9 +81,16 @@ def _multiscales(group: Any) -> Any:
 def _check(path: Path, array: Any, axes: str) -> None:
     shape = tuple(array.shape)
     others = {a: n for a, n in zip(axes, shape, strict=False) if a not in "cyx" and n > 1}
-    if len(axes) != len(shape) or len(set(axes)) != len(axes) or not {"y", "x"} <= set(axes) or others or 0 in shape:
+    if (
+        len(axes) != len(shape)
+        or len(set(axes)) != len(axes)
+        or not {"y", "x"} <= set(axes)
+        or others
+        or 0 in shape
+    ):
         raise DataError(
-            f"{path}: axes {axes} of shape {shape} are no picture; expected y and x, perhaps c, others of length 1"
+            f"{path}: axes {axes} of shape {shape} are no picture; expected y and x, perhaps c, others "
+            "of length 1"
         )
     if math.prod(array.chunks) * array.dtype.itemsize > PIECE_BYTES:
         raise DataError(f"{path}: its chunks of {array.chunks} are too large to be read one by one; rechunk it")

@@ -46,7 +46,7 @@ def known_slide(path: Path) -> bool:
 class SlideTiles:
     """One level of a slide."""
 
-    palette = None
+    palette: list[int] | None = None
 
     def __init__(self, slide: Any, level: int) -> None:
         w, h = slide.level_dimensions[level]
@@ -78,5 +78,3 @@ def _openslide(path: Path) -> Any:
     except (ImportError, OSError) as error:
         raise DataError(f"{path}: whole slides need openslide: pip install 'medseg[wsi]' ({error})") from error
     return openslide
-
-

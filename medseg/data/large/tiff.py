@@ -144,7 +144,8 @@ def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
     end = max((o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True)), default=0)
     if end > size:
         raise DataError(
-            f"{path}: truncated: its tiles end at byte {end}, the file at {size}. Copy it again from its source."
+            f"{path}: truncated: its tiles end at byte {end}, the file at {size}. Copy it again from its "
+            "source."
         )
     raw = not page.is_tiled and page.is_contiguous
     bytes_of_piece = math.prod(_piece(page)) * page.samplesperpixel * page.dtype.itemsize

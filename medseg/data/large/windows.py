@@ -25,9 +25,9 @@ class WindowedImage:
     def __init__(self, image: LargeImage, config: PreprocessConfig, channels: int) -> None:
         if config.spacing is not None and not same_spacing((1.0, 1.0), config.spacing):
             raise DataError(
-                f"{image.path}: the model resamples pictures to a spacing of {config.spacing} pixels, which is not "
-                "done window by window. Read it into memory with --set large_above=1e6, or write it at that "
-                "spacing."
+                f"{image.path}: the model resamples pictures to a spacing of {config.spacing} pixels, which is "
+                "not done window by window. Read it into memory with --set large_above=1e6, or write it at "
+                "that spacing."
             )
         self.shape = (channels, *image.shape)
         self._image, self._channels = image, channels

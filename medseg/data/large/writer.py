@@ -127,7 +127,7 @@ class _Level:
 
     def _flush(self) -> None:
         for left in range(0, self._band.shape[1], TILE):
-            data = zlib.compress(np.ascontiguousarray(self._band[:, left : left + TILE]), 6)
+            data = zlib.compress(self._band[:, left : left + TILE].tobytes(), 6)
             self._waiting.write(data)
             self.sizes.append(len(data))
 
