@@ -170,6 +170,12 @@ class LargeImage:
         self._cached = 0
         self._file.close()
 
+    def __enter__(self) -> LargeImage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _piece(self, row: int, column: int) -> Array:
         key = (row, column)
         piece = self._cache.get(key)

@@ -25,7 +25,7 @@ class LargeReader(PictureReader):
         image = find_large(path, above=0)
         if image is None:
             raise DataError(f"{path}: no whole slide and no OME-Zarr")
-        try:
+        with image:
             h, w = image.shape
             if h * w > WHOLE:
                 raise DataError(
@@ -33,5 +33,3 @@ class LargeReader(PictureReader):
                     "window; for training, cut out pictures."
                 )
             return picture_scan(image.read((slice(0, h), slice(0, w))), path, None)
-        finally:
-            image.close()
