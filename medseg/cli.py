@@ -149,6 +149,8 @@ def train(
 @click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--scheduler", help="Address of a Dask scheduler whose workers do the cases: tcp://HOST:8786.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine that share the cases.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
 @_debug
 def infer(
@@ -162,27 +164,34 @@ def infer(
     overlays: bool,
     overwrite: bool,
     device: str,
+    scheduler: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> int:
     """Segment scans: files, folders of files, or a run's own held-out cases."""
     from medseg.inference.cohort import infer_cases
+    from medseg.inference.distributed import PredictorSpec, connected, infer_distributed, local_workers
     from medseg.inference.inputs import find_inputs, run_cases
     from medseg.inference.outputs import Extras
-    from medseg.inference.predictor import Predictor
 
+    if scheduler and workers:
+        raise click.UsageError("give either --scheduler or --workers")
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
-    settings = _inference_settings(changes)
-    predictor = Predictor([_model(one, weights) for one in model], device=device, settings=settings)
-    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
-    outcomes = infer_cases(
-        predictor,
-        cases,
-        output,
-        extras=Extras(probabilities, overlays),
-        overwrite=overwrite,
-        report=lambda outcome: click.echo(_outcome_line(outcome), err=True),
+    spec = PredictorSpec(
+        tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes)
     )
+    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
+    options: dict[str, Any] = {
+        "extras": Extras(probabilities, overlays),
+        "overwrite": overwrite,
+        "report": lambda outcome: click.echo(_outcome_line(outcome), err=True),
+    }
+    if scheduler or workers:
+        with connected(scheduler) if scheduler else local_workers(workers or 1) as client:
+            outcomes = infer_distributed(spec, cases, output, client, **options)
+    else:
+        outcomes = infer_cases(spec.build(), cases, output, **options)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     if as_json:
         click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
@@ -325,17 +334,6 @@ def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
     for change in changes:
         apply_override(settings, change, lambda place: None)
     return settings
-
-
-def _model(model: Path, weights: Path | None) -> Any:
-    """A run folder or model file as it is; a published network by its name."""
-    from medseg.models.zoo import KNOWN
-
-    if weights is None and (model.exists() or model.name not in KNOWN):
-        return model
-    from medseg.inference.published import published_model
-
-    return published_model(model.name, weights)
 
 
 def _training_config(source: Path, overrides: tuple[str, ...]) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show th
 
 @click.group()
 def models() -> None:
-    """Look at the architectures."""
+    """Look at the architectures, and into trained networks."""
 
 
 @models.command("list")
@@ -23,7 +24,11 @@ def models() -> None:
 @click.option("--markdown", is_flag=True, help="Print as the table of docs/models.md.")
 @_DEBUG
 def models_list(size: int, as_json: bool, markdown: bool) -> None:
-    """List every architecture: parameters and operations of its defaults, in 2D (3 channels, 21 classes)."""
+    """List every architecture: what its defaults cost and see, in 2D (3 channels, 21 classes).
+
+    field: voxels along one axis that an output voxel sees (the least and the most, by its place on the coarser
+    grids); stride: of the coarsest feature map.
+    """
     from medseg.models.catalogue import as_table, catalogue
 
     rows = catalogue(size)
@@ -33,12 +38,21 @@ def models_list(size: int, as_json: bool, markdown: bool) -> None:
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
         return
-    click.echo(f"{'name':14} {'dims':6} {'parameters':>12} {'GFLOPs':>8}  source")
+    head = ("name", "dims", "parameters", "GFLOPs", "field", "stride")
+    click.echo(_row(head) + "  source")
     for row in rows:
-        dims = "/".join(map(str, row.dims))
         flops = "–" if row.flops is None else f"{row.flops / 1e9:.2f}"
         count = "–" if row.parameters is None else f"{row.parameters:,}"
-        click.echo(f"{row.name:14} {dims:6} {count:>12} {flops:>8}  {row.source}")
+        dims = "/".join(map(str, row.dims))
+        click.echo(
+            _row((row.name, dims, count, flops, row.field, row.output_stride or "–")) + f"  {row.source}"
+        )
+
+
+def _row(cells: Sequence[object]) -> str:
+    name, dims, *numbers = map(str, cells)
+    widths = (12, 7, 9, 6)
+    return f"{name:14} {dims:5}" + "".join(f" {n:>{w}}" for n, w in zip(numbers, widths, strict=True))
 
 
 @models.command("show")
@@ -57,7 +71,7 @@ def models_show(
     """Show the shapes within a network, part by part. OPTIONS are its settings, such as output_stride=8."""
     from medseg.config import load_config
     from medseg.errors import ConfigError
-    from medseg.models.catalogue import levels
+    from medseg.models.catalogue import describe_reach, levels
 
     config = load_config({"model": {"name": name}}, [f"model.{option}" for option in options]).model
     try:
@@ -73,6 +87,60 @@ def models_show(
     for row in rows:
         dims = "×".join(map(str, row.shape))
         click.echo(f"{row.name:32} {row.kind:22} {dims:24} {row.parameters:>12,}")
+    click.echo(describe_reach(config, shape, channels=channels))
+
+
+@models.command("features")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path),
+    help="Run folder, model file, or the name of a published network (medseg weights list).",
+)  # fmt: skip
+@click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the pictures.")
+@click.option(
+    "--layer", "layers", multiple=True, help="A part's name (medseg models show); none: the network's stages."
+)
+@click.option(
+    "--channels",
+    default=16,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many are shown of a layer.",
+)
+@click.option("--slice", "index", type=int, help="Of a volume, after preprocessing; none: the middle one.")
+@click.option("--window", is_flag=True, help="Only the middle window of the inference's size, for large scans.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@_DEBUG
+def models_features(
+    image: Path,
+    model: Path,
+    weights: Path | None,
+    output: Path,
+    layers: tuple[str, ...],
+    channels: int,
+    index: int | None,
+    window: bool,
+    device: str,
+) -> None:
+    """Write pictures of what a trained network makes of IMAGE on its way, layer by layer."""
+    from medseg.errors import ConfigError, DataError
+    from medseg.features import View, write_features
+    from medseg.inference.inputs import find_inputs
+    from medseg.inference.predictor import Predictor
+    from medseg.inference.published import model_source
+
+    predictor = Predictor(model_source(model, weights), device=device)
+    cases = find_inputs([image])
+    if len(cases) != 1:
+        raise DataError(f"{image}: holds {len(cases)} scans; name one of them")
+    view = View(index, window)
+    try:
+        paths = write_features(predictor, cases[0], output, layers=layers, channels=channels, view=view)
+    except ValueError as error:
+        raise ConfigError(f"{image}: {error}. A part of the scan may do: --window") from error
+    for path in paths:
+        click.echo(path)
 
 
 @click.group("weights")

@@ -18,12 +18,17 @@ Parameters = Iterable[torch.nn.Parameter] | list[dict[str, Any]]
 
 
 class SGDConfig(Spec):
-    """Stochastic gradient descent with Nesterov momentum."""
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
+        nesterov: look ahead by the momentum (Sutskever et al. 2013), where there is any.
+    """
 
     name: Literal["sgd"] = "sgd"
     lr: float = Field(default=1e-2, gt=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
+    nesterov: bool = True
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         """The optimiser over ``parameters``, or groups of them."""
@@ -32,7 +37,7 @@ class SGDConfig(Spec):
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
-            nesterov=self.momentum > 0,
+            nesterov=self.nesterov and self.momentum > 0,
         )
 
 

@@ -40,6 +40,7 @@ def infer_cases(
     *,
     extras: Extras = NO_EXTRAS,
     overwrite: bool = False,
+    alone: bool = True,
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:
     """Segment each case into ``output``; a case that fails is listed and the rest goes on.
@@ -47,12 +48,14 @@ def infer_cases(
     Writes ``<case>.<ext>``, ``medseg.json``, ``provenance/<case>.json`` and, where asked for,
     ``probabilities/`` and ``overlays/``; ``failures.csv`` if any case failed. A case whose output is there,
     made by the same model of the same input, is skipped.
+    One that is not ``alone`` at work on ``output`` leaves ``medseg.json`` and ``failures.csv`` to another.
     While the network works on a case, the next one is read and the last one written.
     Raises: ConfigError if ``output`` holds predictions with other labels and ``overwrite`` is not given;
     OutOfMemoryError if there is not enough memory for a case.
     """
     output = Path(output)
-    write_labels(output, predictor, overwrite)
+    if alone:
+        write_labels(output, predictor, overwrite)
     outcomes: list[CaseOutcome] = []
 
     def done(outcome: CaseOutcome) -> None:
@@ -63,7 +66,8 @@ def infer_cases(
     try:
         _overlapped(predictor, jobs, done)
     finally:
-        write_failures(output, outcomes)
+        if alone:
+            write_failures(output, outcomes)
     return outcomes
 
 

@@ -46,3 +46,10 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
     if placement.new:
         raise ModelFileError(f"{path}: lacks {len(placement.new)} tensors of {name}: {placement.new[:3]}, …")
     return LoadedModel(header, dict(network.state_dict()), sha256_file(path))
+
+
+def model_source(model: Path, weights: Path | None = None) -> Path | LoadedModel:
+    """What a ``Predictor`` takes: a run folder or model file as it is, a published network by its name."""
+    if weights is None and (model.exists() or model.name not in KNOWN):
+        return model
+    return published_model(model.name, weights)

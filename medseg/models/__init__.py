@@ -33,11 +33,13 @@ from medseg.models.monai_nets import (
 )
 from medseg.models.pspnet import PSPNet, PSPNetConfig
 from medseg.models.unet import UNet, UNetConfig
+from medseg.models.unet_valid import UNetValid, UNetValidConfig
 from medseg.models.unetpp import UNetPlusPlus, UNetPlusPlusConfig
 from medseg.output import Output, as_output, logits_of
 
 ModelConfig = Annotated[
     UNetConfig
+    | UNetValidConfig
     | FCNConfig
     | FCNVGGConfig
     | DeepLabV1Config
@@ -101,6 +103,8 @@ __all__ = [
     "UNetConfig",
     "UNetPlusPlus",
     "UNetPlusPlusConfig",
+    "UNetValid",
+    "UNetValidConfig",
     "VNetConfig",
     "as_output",
     "logits_of",

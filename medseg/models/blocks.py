@@ -57,6 +57,10 @@ class Layers:
         """A 1×1(×1) convolution with bias."""
         return self.conv(inputs, outputs, (1,) * self.spatial_dims, (1,) * self.spatial_dims)
 
+    def reduce(self, inputs: int, outputs: int, stride: Sequence[int]) -> nn.Module:
+        """A convolution without bias over blocks of ``stride`` voxels, each seen once."""
+        return Conv["conv", self.spatial_dims](inputs, outputs, tuple(stride), stride=tuple(stride), bias=False)
+
     def normalisation(self, channels: int) -> nn.Module:
         """The norm of ``channels`` channels."""
         if self.norm == "group":

@@ -1,18 +1,21 @@
-"""What each architecture costs: its parameters and its operations, counted on its defaults."""
+"""What each architecture costs and sees: parameters, operations, receptive field, counted on its defaults."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.errors import ConfigError
 from medseg.models import InjectedConfig, ModelConfig, parameter_count
+from medseg.models.receptive import network_reach
 from medseg.spec import Spec
 from medseg.task import Task
+
+FieldOfView = tuple[int, int] | Literal["all"] | None
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,9 @@ class Entry:
         parameters: of its defaults in 2D, for 3 channels and 21 classes.
         flops: of one such image, an addition and a multiplication counted as two; none where the defaults
             take no image of that size.
+        receptive_field: voxels along one axis that an output voxel sees, of those that see least and most;
+            ``all`` of the image. Norms do not count.
+        output_stride: of the coarsest feature map.
         source: its paper, from its settings' docstring.
     """
 
@@ -31,7 +37,14 @@ class Entry:
     dims: tuple[int, ...]
     parameters: int | None
     flops: int | None
+    receptive_field: FieldOfView
+    output_stride: int | None
     source: str
+
+    @property
+    def field(self) -> str:
+        """The receptive field in words: ``404``, ``188–204``, ``all``."""
+        return _in_words(self.receptive_field)
 
 
 def catalogue(size: int = 128) -> list[Entry]:
@@ -83,14 +96,28 @@ def levels(
     return found
 
 
+def describe_reach(config: Any, size: tuple[int, ...], *, channels: int = 1) -> str:
+    """Receptive field and output stride in words: along the last axis, of the 2D form where there is one."""
+    for dims in sorted({2, len(size)}):
+        network = _built(config, Task(2 if dims == 2 else 3, channels, 2))
+        if network is not None:
+            field, stride = _reach(config, network, dims, channels)
+            return f"receptive field {_in_words(field)}, output stride {stride or '–'}"
+    return "receptive field not known"
+
+
 def as_table(entries: list[Entry]) -> str:
     """The architectures as a table in Markdown, that of ``docs/models.md``."""
-    lines = ["| `model.name` | dims | parameters | GFLOPs | source |", "|---|---|---:|---:|---|"]
+    lines = [
+        "| `model.name` | dims | parameters | GFLOPs | field | stride | source |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
     for entry in entries:
         count = "–" if entry.parameters is None else f"{entry.parameters:,}"
         flops = "–" if entry.flops is None else f"{entry.flops / 1e9:.2f}"
         dims = ", ".join(map(str, entry.dims))
-        lines.append(f"| `{entry.name}` | {dims} | {count} | {flops} | {entry.source} |")
+        cells = (f"`{entry.name}`", dims, count, flops, entry.field, entry.output_stride or "–", entry.source)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -110,18 +137,36 @@ def model_configs() -> list[type[Spec]]:
 
 def _entry(config: type[Spec], size: int) -> Entry:
     name = str(config.model_fields["name"].default)
-    dims = tuple(d for d in (2, 3) if _build(config, d) is not None)
     network = _build(config, 2)
+    dims = tuple(d for d in (2, 3) if (network if d == 2 else _build(config, d)) is not None)
     if network is None:
-        return Entry(name, dims, None, None, _source(config))
+        return Entry(name, dims, None, None, None, None, _source(config))
     network.eval()
+    channels = next(int(p.shape[1]) for p in network.parameters() if p.ndim == 4)
+    count = parameter_count(network)
+    field, stride = _reach(config(), network, 2, channels)
+    return Entry(name, dims, count, _flops(network, channels, size), field, stride, _source(config))
+
+
+def _flops(network: torch.nn.Module, channels: int, size: int) -> int | None:
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         try:
-            channels = next(p.shape[1] for p in network.parameters() if p.ndim == 4)
             network(torch.empty(1, channels, size, size))
         except (ValueError, RuntimeError):
-            return Entry(name, dims, parameter_count(network), None, _source(config))
-    return Entry(name, dims, parameter_count(network), counter.get_total_flops(), _source(config))
+            return None
+    return counter.get_total_flops()
+
+
+def _reach(config: Any, network: torch.nn.Module, dims: int, channels: int) -> tuple[FieldOfView, int | None]:
+    """Receptive field and output stride; none where they are not known."""
+    most = getattr(config, "image_size", None)  # of networks for one size of image
+    try:
+        found = network_reach(network, dims, channels, most if isinstance(most, int) else None)
+    except (NotImplementedError, ValueError, RuntimeError):
+        return None, None
+    if found.smallest is None or found.largest is None:
+        return "all", found.stride
+    return (found.smallest, found.largest), found.stride
 
 
 def _build(config: Any, dims: int) -> torch.nn.Module | None:
@@ -149,3 +194,9 @@ def _source(config: type[Spec]) -> str:
     text = " ".join((config.__doc__ or "").split())
     found = re.search(r"\(([^()]*(?:arXiv:|doi:)[^()]*)\)", text)
     return found[1] if found else text.split(". ")[0]
+
+
+def _in_words(field: FieldOfView) -> str:
+    if field is None or isinstance(field, str):
+        return field or "–"
+    return str(field[1]) if field[0] == field[1] else f"{field[0]}–{field[1]}"

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from medseg.errors import ConfigError
+from medseg.models.attention import AttentionGate
 from medseg.models.blocks import ActivationName, Layers, NormName, conv_stack, initialise, residual_stack
 from medseg.models.padding import crop_end, linear_mode, pad_end, padded_size, resize_linear
 from medseg.output import Output
@@ -43,6 +44,8 @@ class UNetConfig(Spec):
             after a 1×1(×1) convolution.
         down: ``conv``: the level's first convolution has the stride; ``maxpool``: a pooling before it does.
         skip: how an encoder level joins its decoder level: ``concat``, ``add``, or not at all.
+        attention: weigh each skip by a gate that the level below controls (Oktay et al. 2018,
+            arXiv:1804.03999, who leave level 0's skip alone).
         residual: put a shortcut around the convolutions of each level (He et al. 2016, arXiv:1512.03385).
         dropout: probability of setting a channel to zero after each convolution.
         deep_supervision: number of extra heads, on decoder levels 1, 2, … (at most levels - 2).
@@ -60,6 +63,7 @@ class UNetConfig(Spec):
     up: Literal["transposed", "bilinear"] = "transposed"
     down: Literal["conv", "maxpool"] = "conv"
     skip: Literal["concat", "add", "none"] = "concat"
+    attention: bool = False
     residual: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
     deep_supervision: int = Field(default=0, ge=0)
@@ -92,6 +96,8 @@ class UNetConfig(Spec):
         uneven = [count for count in self.channels if count % self.groups]
         if self.norm == "group" and uneven:
             raise ValueError(f"groups is {self.groups}, which does not divide channels {uneven}")
+        if self.attention and self.skip == "none":
+            raise ValueError("attention weighs skips, of which skip: none has none; set skip to concat or add")
         return self
 
     def kernels(self, spatial_dims: int) -> list[tuple[int, ...]]:
@@ -165,6 +171,9 @@ class UNet(nn.Module):
             for level in range(1, config.deep_supervision + 1)
         )
         initialise(self)
+        for module in self.modules():
+            if isinstance(module, AttentionGate):
+                module.open()
 
     @property
     def size_divisor(self) -> tuple[int, ...]:
@@ -214,15 +223,26 @@ class UNet(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """Bring the level below up to this level's size and channels, join the encoder's features, convolve."""
+    """Bring the level below up to this level's size and channels, join the encoder's features (through the
+    gate, where there is one), convolve.
+    """
 
-    def __init__(self, up: nn.Module, stack: nn.Module, skip: Literal["concat", "add", "none"]) -> None:
+    def __init__(
+        self,
+        up: nn.Module,
+        stack: nn.Module,
+        skip: Literal["concat", "add", "none"],
+        gate: AttentionGate | None = None,
+    ) -> None:
         super().__init__()
         self.up = up
         self.stack = stack
         self.skip = skip
+        self.gate = gate
 
     def forward(self, below: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+        if self.gate is not None:
+            encoded = self.gate(encoded, below)
         x = self.up(below)
         if self.skip == "concat":
             x = torch.cat((x, encoded), dim=1)
@@ -263,7 +283,9 @@ def _decoder_level(
         up = nn.Sequential(layers.pointwise(below, own), grow)
     stack = residual_stack if config.residual else conv_stack
     joined = 2 * own if config.skip == "concat" else own
-    return DecoderLevel(up, stack(layers, (joined, own), kernel, (1,) * len(stride), count), config.skip)
+    convs = stack(layers, (joined, own), kernel, (1,) * len(stride), count)
+    gate = AttentionGate(layers, own, below, stride) if config.attention else None
+    return DecoderLevel(up, convs, config.skip, gate)
 
 
 def _per_axis(field: str, values: PerLevel, spatial_dims: int) -> list[tuple[int, ...]]:

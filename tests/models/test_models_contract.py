@@ -29,6 +29,7 @@ from medseg.models import (
     UNetConfig,
     UNetPlusPlusConfig,
     UNETRConfig,
+    UNetValidConfig,
     VNetConfig,
     logits_of,
     parameter_count,
@@ -43,6 +44,7 @@ R50 = ResNetConfig(stages=3, **SMALL)
 VGG = VGGConfig(depth=11, width=0.125, norm="batch")
 CONFIGS = [
     UNetConfig(channels=(8, 12, 16), deep_supervision=1),
+    UNetValidConfig(channels=(8, 12), dropout=0),
     FCNConfig(backbone=R50, output_stride=2),
     FCNVGGConfig(backbone=VGG, channels=8, kernel=3, dropout=0),
     DeepLabV1Config(backbone=VGG, output_stride=4, channels=16, dropout=0, rate=2),

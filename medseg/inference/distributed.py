@@ -1,0 +1,195 @@
+"""A cohort on several machines, or several processes of one: a case is a task of a Dask scheduler.
+
+Workers see the same files under the same paths. Each keeps the models it has loaded; a worker that dies costs
+its case another try, and what it had written is whole or not there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.data.cases import Case
+from medseg.errors import ConfigError, MedsegError, OutOfMemoryError
+from medseg.inference.cohort import infer_cases
+from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures, write_labels
+from medseg.inference.predictor import Predictor
+from medseg.inference.published import model_source
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_START_SECONDS = 60
+_TRIES = 4
+
+
+@dataclass(frozen=True)
+class PredictorSpec:
+    """What a worker builds its ``Predictor`` from.
+
+    Attributes:
+        models: run folders, model files or names of published networks.
+        weights: file of a published network's weights.
+        settings: of the inference, other than the models'.
+        threads: of a worker; none leaves it to torch.
+    """
+
+    models: tuple[str, ...]
+    weights: str | None = None
+    device: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    threads: int | None = None
+
+    def build(self) -> Predictor:
+        """The predictor. Raises: ModelFileError, ConfigError as ``Predictor``."""
+        weights = Path(self.weights) if self.weights else None
+        sources = [model_source(Path(model), weights) for model in self.models]
+        return Predictor(sources, device=self.device, settings=self.settings)
+
+
+_LOADED: dict[str, Predictor] = {}
+"""The predictor of this process, by its specification: a worker's models are loaded once."""
+
+
+def infer_distributed(
+    spec: PredictorSpec,
+    cases: list[Case],
+    output: Path,
+    client: Client,
+    *,
+    extras: Extras = NO_EXTRAS,
+    overwrite: bool = False,
+    report: Callable[[CaseOutcome], None] = lambda outcome: None,
+) -> list[CaseOutcome]:
+    """As ``infer_cases``, each case a task of ``client``'s scheduler; outcomes are in the order of ``cases``.
+
+    Raises: ConfigError as ``infer_cases``, or if the workers are none of medseg's.
+    """
+    from distributed import as_completed
+
+    output = Path(output).resolve()
+    write_labels(output, spec.build(), overwrite)
+    absolute = replace(spec, models=tuple(_absolute(model) for model in spec.models))
+    tasks = {
+        client.submit(_infer_one, absolute, _resolved(case), output, extras, overwrite, pure=False): case
+        for case in cases
+    }
+    outcomes: dict[str, CaseOutcome] = {}
+    try:
+        for task in as_completed(tasks):
+            case = tasks[task]
+            outcome = task.result() if task.status == "finished" else _failed(case, task.exception())
+            outcomes[case.id] = outcome
+            report(outcome)
+    finally:
+        client.cancel(list(tasks))
+        ordered = [outcomes[case.id] for case in cases if case.id in outcomes]
+        write_failures(output, ordered)
+    return ordered
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Client]:
+    """A client of a scheduler that runs. Raises: ConfigError if it cannot be reached."""
+    distributed = _distributed()
+    try:
+        client = distributed.Client(scheduler, timeout=10, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"--scheduler {scheduler}: cannot be reached ({error}). Start it with: dask scheduler, and workers "
+            "with: dask worker ADDRESS"
+        ) from error
+    with client:
+        yield client
+
+
+@contextmanager
+def local_workers(count: int) -> Iterator[Client]:
+    """A client of a scheduler of its own with ``count`` worker processes on this machine, ended with it.
+
+    They listen on the loopback device alone. Workers that die are started anew.
+    Raises: ConfigError if they do not start.
+    """
+    distributed = _distributed()
+    cluster = distributed.LocalCluster(
+        n_workers=0, host="127.0.0.1", dashboard_address=None, worker_dashboard_address=None, silence_logs=50
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_worker",
+        cluster.scheduler_address,
+        "--host",
+        "127.0.0.1",
+    ]
+    quiet = subprocess.DEVNULL
+    options = ["--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--death-timeout", str(_START_SECONDS)]
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        workers = [subprocess.Popen([*command, *options], stdout=quiet, stderr=quiet) for _ in range(count)]
+        try:
+            client.wait_for_workers(count, timeout=_START_SECONDS)
+            yield client
+        except TimeoutError as error:
+            raise ConfigError(f"--workers {count}: they did not start within {_START_SECONDS} s") from error
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                with suppress(subprocess.TimeoutExpired):
+                    worker.wait(10)
+                worker.kill()
+
+
+def _infer_one(spec: PredictorSpec, case: Case, output: Path, extras: Extras, overwrite: bool) -> CaseOutcome:
+    """One case, in a worker."""
+    key = repr(spec)
+    if key not in _LOADED:
+        import torch
+
+        if spec.threads:
+            torch.set_num_threads(spec.threads)
+        _LOADED.clear()  # one at a time: they may be large
+        _LOADED[key] = spec.build()
+    try:
+        return infer_cases(_LOADED[key], [case], output, extras=extras, overwrite=overwrite, alone=False)[0]
+    except OutOfMemoryError as error:
+        return CaseOutcome(case.id, "failed", error=str(error))
+
+
+def _failed(case: Case, error: BaseException | None) -> CaseOutcome:
+    """The outcome of a task that did not end: its worker died too often, or it has no medseg."""
+    if isinstance(error, MedsegError):
+        raise error
+    if isinstance(error, ImportError):
+        raise ConfigError(f"the workers cannot run medseg ({error}); install the same version there") from error
+    name = type(error).__name__
+    why = f"its worker died {_TRIES} times" if name == "KilledWorker" else f"{name}: {error}"
+    return CaseOutcome(case.id, "failed", error=why)
+
+
+def _absolute(model: str) -> str:
+    """A model's path as other processes find it; a published network's name as it is."""
+    return str(Path(model).resolve()) if Path(model).exists() else model
+
+
+def _resolved(case: Case) -> Case:
+    return replace(
+        case,
+        image=case.image.parent.resolve() / case.image.name,
+        label=case.label and case.label.parent.resolve() / case.label.name,
+        other_channels=tuple(path.parent.resolve() / path.name for path in case.other_channels),
+        masks={name: path.parent.resolve() / path.name for name, path in case.masks.items()},
+    )
+
+
+def _distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise ConfigError("--scheduler and --workers need Dask: pip install 'medseg[dask]'") from error
+    return distributed

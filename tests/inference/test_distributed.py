@@ -1,0 +1,90 @@
+"""A real scheduler and two workers on the loopback device, one of them killed."""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import write_volume
+
+from medseg.cli import run
+from medseg.config import InferenceConfig
+from medseg.data.labels import Labels
+from medseg.data.normalise import ZScore
+from medseg.data.preprocess import PreprocessConfig
+from medseg.data.readers import read_scan
+from medseg.inference.cohort import infer_cases
+from medseg.inference.distributed import PredictorSpec, infer_distributed, local_workers
+from medseg.inference.inputs import find_inputs
+from medseg.inference.modelfile import ModelHeader, save_model
+from medseg.models import UNetConfig
+
+CASES = 20
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """A model file, and a folder of twenty scans of which one cannot be read."""
+    root = tmp_path_factory.mktemp("cohort")
+    header = ModelHeader(
+        spatial_dims=3,
+        channels=1,
+        labels=Labels(names={"no": (0,), "a": (1,), "b": (7,)}),
+        preprocess=PreprocessConfig(normalise=ZScore()),
+        inference=InferenceConfig(roi_size=(24, 24, 24)),
+        model=UNetConfig(channels=(8, 16)),
+    )
+    save_model(root / "model.safetensors", header, dict(header.model.build(header.task).state_dict()))
+    for i in range(CASES):
+        voxels = np.random.default_rng(i).normal(size=(40, 40, 40)).astype(np.float32)
+        write_volume(root / "scans" / f"s{i:02}.nii.gz", voxels)
+    (root / "scans" / "s07.nii.gz").write_bytes(b"\x1f\x8b broken")
+    return root
+
+
+@pytest.mark.slow
+def test_a_worker_killed_on_the_way_loses_nothing(cohort, tmp_path):
+    spec = PredictorSpec((str(cohort / "model.safetensors"),), device="cpu", threads=1)
+    cases = find_inputs([cohort / "scans"])
+    infer_cases(spec.build(), cases, tmp_path / "serial")
+    done, killed = [], []
+
+    def kill(client):
+        while len(done) < 3:
+            time.sleep(0.05)
+        pids = client.run(os.getpid)
+        victim = next(iter(pids.values()))
+        killed.append(victim)
+        os.kill(victim, signal.SIGKILL)
+
+    with local_workers(2) as client:
+        murderer = threading.Thread(target=kill, args=(client,))
+        murderer.start()
+        outcomes = infer_distributed(spec, cases, tmp_path / "two", client, report=done.append)
+        murderer.join()
+    assert len(killed) == 1
+    assert [o.case for o in outcomes] == [c.id for c in cases]
+    assert [o.case for o in outcomes if o.status == "failed"] == ["s07"]
+    for case in cases:
+        if case.id != "s07":
+            one, two = (read_scan(tmp_path / name / f"{case.id}.nii.gz") for name in ("serial", "two"))
+            assert np.array_equal(one.array, two.array)
+    assert "s07" in (tmp_path / "two" / "failures.csv").read_text()
+    assert not list((tmp_path / "two").rglob("*.tmp*"))
+
+
+@pytest.mark.slow
+def test_the_command(cohort, tmp_path, capsys):
+    command = ["infer", str(cohort / "scans" / "s00.nii.gz"), "--model", str(cohort / "model.safetensors")]
+    assert run([*command, "--output", str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert "1 done" in capsys.readouterr().out
+    assert (tmp_path / "out" / "medseg.json").is_file()
+
+
+def test_a_scheduler_that_is_not_there_is_said_so(cohort, tmp_path, capsys):
+    command = ["infer", str(cohort / "scans"), "--model", str(cohort / "model.safetensors"), "--output", "x"]
+    assert run([*command, "--scheduler", "nonsense"]) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+    assert run([*command, "--scheduler", "tcp://a:1", "--workers", "2"]) == 2
