@@ -260,6 +260,18 @@ def test_statistics_are_those_of_the_whole(dtype, n, seed):
         )
 
 
+def test_files_beyond_4_gb_are_big_tiffs(tmp_path, monkeypatch):
+    monkeypatch.setattr("medseg.data.large.writer._BIG", 1000)
+    for size, big in ((20, False), (600, True)):
+        label_map = np.random.default_rng(0).integers(0, 9, (size, size)).astype(np.uint8)
+        with TiledWriter(tmp_path / "a.tif", label_map.shape, np.uint8) as writer:
+            writer.add(label_map)
+            writer.finish()
+        with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+            assert tiff.is_bigtiff is big
+            assert np.array_equal(tiff.asarray(), label_map)
+
+
 def test_the_writer_wants_every_row(tmp_path):
     path = tmp_path / "a.tif"
     label_map = np.arange(700 * 600).reshape(700, 600).astype(np.int16)

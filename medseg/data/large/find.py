@@ -59,7 +59,7 @@ def _tiff(path: Path) -> Opened | None:
     try:
         return open_tiff(path)
     except Unsuitable as reason:
-        if known_slide(path):
+        if reason.colours and known_slide(path):
             return open_slide(path)
         if reason.pixels <= MOST_PIXELS and not reason.only_windows:
             return None

@@ -24,11 +24,19 @@ _RAW_ROWS = 64
 
 
 class Unsuitable(Exception):  # noqa: N818 - not an error yet: another reader may take the file
-    """Why a picture cannot be read in pieces; how many pixels it has, and whether no other reader takes it."""
+    """Why a picture cannot be read in pieces.
 
-    def __init__(self, reason: str, pixels: int, only_windows: bool) -> None:
+    Attributes:
+        pixels: how many it has.
+        colours: whether they are 8-bit colours, as openslide gives them.
+        only_windows: whether no other reader takes it.
+    """
+
+    def __init__(self, reason: str, page: Any, only_windows: bool) -> None:
         super().__init__(reason)
-        self.pixels, self.only_windows = pixels, only_windows
+        self.pixels = int(page.imagelength) * int(page.imagewidth)
+        self.colours = page.dtype == np.uint8 and page.samplesperpixel in (3, 4)
+        self.only_windows = only_windows
 
 
 def open_tiff(path: Path) -> Opened | None:
@@ -140,7 +148,6 @@ def _piece(page: Any) -> tuple[int, int]:
 def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
     """Raises: DataError if the file ends before its pieces; Unsuitable if they cannot be decoded."""
     page, size, several = pages[0], tiff.filehandle.size, len(tiff.pages) > 1
-    pixels = int(page.imagelength) * int(page.imagewidth)
     end = max((o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True)), default=0)
     if end > size:
         raise DataError(
@@ -150,14 +157,14 @@ def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
     raw = not page.is_tiled and page.is_contiguous
     bytes_of_piece = math.prod(_piece(page)) * page.samplesperpixel * page.dtype.itemsize
     if bytes_of_piece > PIECE_BYTES and not raw:
-        raise Unsuitable(f"stored in pieces of {_piece(page)[0]}×{_piece(page)[1]} pixels", pixels, several)
+        raise Unsuitable(f"stored in pieces of {_piece(page)[0]}×{_piece(page)[1]} pixels", page, several)
     first = next((i for i, n in enumerate(page.databytecounts) if n), None)
     if first is not None and not raw:
         try:
             page.decode(_bytes(tiff, page.dataoffsets[first], page.databytecounts[first]), first)
         except (ValueError, ImportError) as error:
             if "imagecodecs" in str(error) or isinstance(error, ImportError):
-                raise Unsuitable(f"compressed by {page.compression.name}", pixels, several) from error
+                raise Unsuitable(f"compressed by {page.compression.name}", page, several) from error
 
 
 def _palette(page: Any) -> list[int] | None:
