@@ -35,7 +35,7 @@ def test_the_settings_are_valid(tmp_path):
 
 
 def test_the_commands_and_options_exist():
-    pages = [README, README.parent / "docs" / "data.md", README.parent / "docs" / "models.md"]
+    pages = [README, *(README.parent / "docs").glob("*.md")]
     for line in "\n".join(block for page in pages for block in blocks("sh", page)).splitlines():
         words = line.split("#")[0].split()
         if words[:1] == ["medseg"]:

@@ -81,7 +81,7 @@ def infer_distributed(
     }
     outcomes: dict[str, CaseOutcome] = {}
     try:
-        for task in as_completed(tasks):
+        for task in as_completed(tasks, loop=client.loop):
             case = tasks[task]
             outcome = task.result() if task.status == "finished" else _failed(case, task.exception())
             outcomes[case.id] = outcome
