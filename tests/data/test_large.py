@@ -260,6 +260,26 @@ def test_statistics_are_those_of_the_whole(dtype, n, seed):
         )
 
 
+@pytest.mark.parametrize("subifds", [True, False], ids=["sub-images", "pages"])
+def test_damage_anywhere_is_one_error_that_names_the_file(tmp_path, subifds):
+    path = write_levels(tmp_path / "a.tif", subifds=subifds)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    told = []
+    for i in range(60):
+        damaged = bytearray(whole)
+        for at in rng.integers(0, 600 if i % 2 else len(whole), 4):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged if i % 3 else damaged[: rng.integers(len(whole))])
+        try:
+            with find_large(path, above=0) or nullcontext() as image:
+                for box in image.boxes() if image is not None else ():
+                    image.channels(box, 3)
+        except DataError as error:
+            told.append(str(error))
+    assert len(told) > 30
+    assert all(str(path) in message for message in told)
+
+
 def test_files_beyond_4_gb_are_big_tiffs(tmp_path, monkeypatch):
     monkeypatch.setattr("medseg.data.large.writer._BIG", 1000)
     for size, big in ((20, False), (600, True)):

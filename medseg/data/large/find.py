@@ -9,7 +9,7 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from medseg.data.large.image import LargeImage, Opened
+from medseg.data.large.image import LargeImage
 from medseg.data.large.omezarr import ZARR_SUFFIXES, open_zarr
 from medseg.data.large.slides import SLIDE_SUFFIXES, known_slide, open_slide
 from medseg.data.large.tiff import Unsuitable, open_tiff
@@ -35,38 +35,34 @@ def find_large(path: Path, *, above: float, level: int = 0) -> LargeImage | None
     slide = path if path.is_file() and name.endswith(SLIDE_SUFFIXES) else dicom_slide(path)
     if slide is not None:
         return LargeImage(path, open_slide(slide), level)
-    opened = _tiff(path) if path.is_file() and name.endswith(TIFF_SUFFIXES) else None
+    opened = open_tiff(path) if path.is_file() and name.endswith(TIFF_SUFFIXES) else None
     if opened is None:
         if level > 0:
             raise DataError(f"{path}: has no pyramid that medseg reads, so no level {level}")
         return None
-    if opened.only_windows or level > 0 or math.prod(opened.levels[0]) > above:
-        return _or_closed(path, opened, level)
-    opened.close()
-    return None
-
-
-def _or_closed(path: Path, opened: Opened, level: int) -> LargeImage:
+    if not opened.only_windows and level == 0 and math.prod(opened.levels[0]) <= above:
+        opened.close()
+        return None
     try:
         return LargeImage(path, opened, level)
-    except DataError:
+    except Unsuitable as reason:
+        opened.close()
+        return _otherwise(path, level, reason)
+    except BaseException:
         opened.close()
         raise
 
 
-def _tiff(path: Path) -> Opened | None:
-    """A TIFF by tifffile or, where that misses the codec, by openslide; None if it is read into memory."""
-    try:
-        return open_tiff(path)
-    except Unsuitable as reason:
-        if reason.colours and known_slide(path):
-            return open_slide(path)
-        if reason.pixels <= MOST_PIXELS and not reason.only_windows:
-            return None
-        raise DataError(
-            f"{path}: cannot be read window by window, {reason}. Install medseg[wsi], or "
-            "write it as tiled TIFF with deflate compression."
-        ) from reason
+def _otherwise(path: Path, level: int, reason: Unsuitable) -> LargeImage | None:
+    """A TIFF that tifffile has no codec for, by openslide; None if it is read into memory."""
+    if reason.colours and known_slide(path):
+        return LargeImage(path, open_slide(path), level)
+    if reason.pixels <= MOST_PIXELS and level == 0 and not reason.only_windows:
+        return None
+    raise DataError(
+        f"{path}: cannot be read window by window, {reason}. Install medseg[wsi], or write it as tiled "
+        "TIFF with deflate compression."
+    ) from reason
 
 
 def dicom_slide(path: Path) -> Path | None:

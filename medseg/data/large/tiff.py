@@ -40,40 +40,61 @@ class Unsuitable(Exception):  # noqa: N818 - not an error yet: another reader ma
 
 
 def open_tiff(path: Path) -> Opened | None:
-    """A TIFF that is a picture; None for volumes, and for files that are no TIFF.
+    """A TIFF that is a picture; None for volumes, and for files another reader is to find fault with.
 
-    Raises: DataError if the file is truncated; Unsuitable if it cannot be read in pieces.
+    Its levels raise DataError if the file is truncated or damaged, Unsuitable if it is not read in pieces.
+    Raises: DataError if the file is damaged, and larger than other readers should try.
     """
     try:
         tiff = tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError, ValueError):
-        return None
+    except Exception as error:  # a damaged file can make a parser raise anything
+        return _left_to_others(path, error)
     try:
-        return _opened(path, tiff)
-    except BaseException:
+        opened = _opened(path, tiff)
+    except Exception as error:
         tiff.close()
-        raise
+        return _left_to_others(path, error)
+    if opened is None:
+        tiff.close()
+    return opened
+
+
+def _left_to_others(path: Path, error: Exception) -> None:
+    if path.stat().st_size > PIECE_BYTES:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())[:200]
+    return DataError(f"{path}: cannot be read, truncated or damaged ({reason}). Copy it again from its source.")
 
 
 def _opened(path: Path, tiff: tifffile.TiffFile) -> Opened | None:
     series: Any = tiff.series[0] if tiff.series else None
     if series is None or series.axes not in _PICTURES or not all(series.shape):
-        tiff.close()
         return None
     pages = [[_page(p) for p in level.pages] for level in series.levels if level.axes == series.axes]
-    for level in pages:
-        _check(path, tiff, level)
+    levels = tuple((int(p[0].imagelength), int(p[0].imagewidth)) for p in pages)
     lock = Lock()
 
     def tiles(level: int) -> Tiles:
-        page = pages[level][0]
-        raw = len(pages[level]) == 1 and not page.is_tiled and page.is_contiguous and page.planarconfig == 1
-        if raw and page.bitspersample in (8, 16, 32, 64):
-            return RawRows(tiff, page, lock)
-        return TiffTiles(tiff, pages[level], lock)
+        try:
+            return _tiles(path, tiff, pages[level], lock)
+        except (DataError, Unsuitable):
+            raise
+        except Exception as error:
+            raise _damaged(path, error) from error
 
-    levels = tuple((int(p[0].imagelength), int(p[0].imagewidth)) for p in pages)
     return Opened(levels, tiles, tiff.close, _um(pages[0][0]), only_windows=len(tiff.pages) > 1)
+
+
+def _tiles(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> Tiles:
+    page = pages[0]
+    _check(path, tiff, pages)
+    raw = len(pages) == 1 and not page.is_tiled and page.is_contiguous and page.planarconfig == 1
+    if raw and page.bitspersample in (8, 16, 32, 64):
+        return RawRows(tiff, page, lock)
+    return TiffTiles(tiff, pages, lock)
 
 
 def _page(page: Any) -> Any:
@@ -148,6 +169,8 @@ def _piece(page: Any) -> tuple[int, int]:
 def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
     """Raises: DataError if the file ends before its pieces; Unsuitable if they cannot be decoded."""
     page, size, several = pages[0], tiff.filehandle.size, len(tiff.pages) > 1
+    if min(_piece(page)) < 1:
+        raise ValueError(f"pieces of {_piece(page)} pixels")
     end = max((o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True)), default=0)
     if end > size:
         raise DataError(
@@ -165,6 +188,8 @@ def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
         except (ValueError, ImportError) as error:
             if "imagecodecs" in str(error) or isinstance(error, ImportError):
                 raise Unsuitable(f"compressed by {page.compression.name}", page, several) from error
+        except Exception:  # damage is told with its place, when the piece is read
+            return
 
 
 def _palette(page: Any) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Large pictures: the label map equals the one made in memory, whatever the file's format."""
+"""Large pictures (``inference.large``): label maps equal those made in memory, whatever the file's format."""
 
 import json
 
@@ -103,6 +103,14 @@ def test_a_larger_picture_and_its_pyramid(tmp_path):
     assert np.array_equal(read_scan(tmp_path / "out" / "a.tif").array[0], found)  # by index, as a label map
     record = json.loads((tmp_path / "out" / "provenance" / "a.json").read_text())
     assert record["inference"]["large_above"] == 0
+
+
+@pytest.mark.slow
+def test_twelve_million_pixels(tmp_path):
+    pixels = picture(3000, 4000)
+    file = model(tmp_path, normalise=ZScore(), roi_size=(512, 512))
+    found, _ = large(tiled(tmp_path / "a.tif", pixels, tile=(256, 256)), file, out=tmp_path / "out")
+    assert np.array_equal(found, in_memory(pixels, file))
 
 
 def test_regions_ensembles_flips_and_probabilities(tmp_path):
