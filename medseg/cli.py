@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from medseg.cli_data import data
+from medseg.cli_export import export
 from medseg.cli_models import models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
 if TYPE_CHECKING:
     from medseg.config import RunConfig
+    from medseg.device import Precision
     from medseg.evaluation import Evaluation
     from medseg.inference.outputs import CaseOutcome
 
@@ -149,6 +151,15 @@ def train(
 @click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto", show_default=True,
+    help="What computes; auto: OpenVINO on CPUs, if it is installed and agrees with torch, else torch.",
+)  # fmt: skip
+@click.option(
+    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), default="auto", show_default=True,
+    help="Precision; auto: bf16 where the device has it, else float32 (off).",
+)  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True, help="Through torch.compile, on CUDA.")
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers do the cases: tcp://HOST:8786.")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine that share the cases.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
@@ -164,6 +175,9 @@ def infer(
     overlays: bool,
     overwrite: bool,
     device: str,
+    backend: str,
+    amp: Precision,
+    compiled: bool,
     scheduler: str | None,
     workers: int | None,
     as_json: bool,
@@ -179,9 +193,14 @@ def infer(
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
     spec = PredictorSpec(
-        tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes)
-    )
+        tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
+        amp=amp, backend=backend, compiled=compiled,
+    )  # fmt: skip
     cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
+
+    def say(line: str) -> None:
+        click.echo(f"backend: {line}", err=True)
+
     options: dict[str, Any] = {
         "extras": Extras(probabilities, overlays),
         "overwrite": overwrite,
@@ -191,7 +210,7 @@ def infer(
         with connected(scheduler) if scheduler else local_workers(workers or 1) as client:
             outcomes = infer_distributed(spec, cases, output, client, **options)
     else:
-        outcomes = infer_cases(spec.build(), cases, output, **options)
+        outcomes = infer_cases(spec.build(say), cases, output, **options)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     if as_json:
         click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
@@ -256,6 +275,7 @@ def tune(run_folder: Path, device: str) -> None:
 
 
 cli.add_command(data)
+cli.add_command(export)
 cli.add_command(models)
 cli.add_command(weights_group)
 

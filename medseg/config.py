@@ -29,7 +29,7 @@ from medseg.spec import Spec
 from medseg.task import Activation
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-Blend = Literal["gaussian", "constant"]
+Blend = Literal["gaussian", "constant", "exact"]
 
 
 class DataConfig(Spec):
@@ -170,7 +170,8 @@ class InferenceConfig(Spec):
     Attributes:
         roi_size: the window, voxels; none is the training's patch, and the whole image for published weights.
         overlap: share of a window its neighbour covers too.
-        blend: how windows that overlap are averaged: ``gaussian`` weighs their middle most.
+        blend: how windows that overlap are averaged: ``gaussian`` weighs their middle most; ``exact`` averages
+            nothing but takes from each what its border did not change (overlap-tile).
         batch_size: windows at once.
         flips: axes of the window that are mirrored too, in all combinations, scores averaged; labels that
             ``data.pairs`` names are exchanged where left and right are.

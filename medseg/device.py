@@ -54,6 +54,11 @@ def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContext
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
+def channels_last(spatial_dims: int) -> torch.memory_format:
+    """The channels-last layout of 2D or 3D batches."""
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
 def _avx512_bf16() -> bool:
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities == "AVX512" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -5,6 +5,7 @@
     ├── DataError (3)         a file, label or case is missing, broken or unusable
     │   └── GeometryError (3) two grids that must agree do not
     ├── ModelFileError (2)    a model file is foreign, damaged or needs a network of the user's own
+    ├── ConversionError (2)   a network cannot be converted for another runtime
     ├── TrainingError (1)     a training cannot go on (loss not finite, disk full, …)
     └── OutOfMemoryError (5)  the device or the machine has too little memory
 
@@ -42,6 +43,12 @@ class GeometryError(DataError):
 
 class ModelFileError(MedsegError):
     """A model file is foreign, damaged, or needs a network that it does not hold."""
+
+    exit_code = 2
+
+
+class ConversionError(MedsegError):
+    """A network cannot be converted for another runtime, or gives other scores there."""
 
     exit_code = 2
 

@@ -14,7 +14,7 @@ from medseg.data.cases import Case
 from medseg.data.facts import image_digest
 from medseg.data.readers import reader_for, split_mark
 from medseg.device import is_out_of_memory
-from medseg.errors import DataError, MedsegError, OutOfMemoryError
+from medseg.errors import ConversionError, DataError, MedsegError, OutOfMemoryError
 from medseg.files import write_atomic, write_json
 from medseg.inference.large import OUTPUT_SUFFIX, LargeOutputs, open_if_large, segment_large
 from medseg.inference.outputs import (
@@ -51,7 +51,8 @@ def infer_cases(
     One that is not ``alone`` at work on ``output`` leaves ``medseg.json`` and ``failures.csv`` to another.
     While the network works on a case, the next one is read and the last one written.
     Raises: ConfigError if ``output`` holds predictions with other labels and ``overwrite`` is not given;
-    OutOfMemoryError if there is not enough memory for a case.
+    OutOfMemoryError if there is not enough memory for a case; ConversionError if a network cannot be converted
+    for the backend that was asked for.
     """
     output = Path(output)
     if alone:
@@ -150,11 +151,11 @@ class _Job:
         return None
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
-        """What a step gives, or that the case failed. Raises: OutOfMemoryError."""
+        """What a step gives, or that the case failed. Raises: OutOfMemoryError, ConversionError."""
         try:
             return step()
-        except OutOfMemoryError:
-            raise
+        except (OutOfMemoryError, ConversionError):
+            raise  # every other case would end so
         except (MedsegError, OSError, ValueError, RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise OutOfMemoryError(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.data.cases import Case
+from medseg.device import Precision
 from medseg.errors import ConfigError, MedsegError, OutOfMemoryError
 from medseg.inference.cohort import infer_cases
 from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures, write_labels
@@ -37,6 +38,7 @@ class PredictorSpec:
         weights: file of a published network's weights.
         settings: of the inference, other than the models'.
         threads: of a worker; none leaves it to torch.
+        amp, backend, compiled: as in ``Predictor``.
     """
 
     models: tuple[str, ...]
@@ -44,12 +46,18 @@ class PredictorSpec:
     device: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
+    amp: Precision = "auto"
+    backend: str = "auto"
+    compiled: bool = False
 
-    def build(self) -> Predictor:
-        """The predictor. Raises: ModelFileError, ConfigError as ``Predictor``."""
+    def build(self, say: Callable[[str], None] = lambda line: None) -> Predictor:
+        """The predictor, which tells ``say`` what computes. Raises: ModelFileError, ConfigError as ``Predictor``."""
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
-        return Predictor(sources, device=self.device, settings=self.settings)
+        return Predictor(
+            sources, device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
+            compiled=self.compiled, say=say,
+        )  # fmt: skip
 
 
 _LOADED: dict[str, Predictor] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +22,10 @@ from medseg.data.large.windows import WindowedImage
 from medseg.data.preprocess import Prepared, left_right_axis, prepare_image, turn_back
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
-from medseg.device import Precision, choose_device, is_out_of_memory, mixed_precision
+from medseg.device import Precision, channels_last, choose_device, is_out_of_memory, mixed_precision
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.geometry import Array
+from medseg.inference.backends import Backend, Setup, make_backend
 from medseg.inference.ensemble import mean_slabs
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.regrid import Slab, regrid
@@ -74,12 +75,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Member:
-    """One model: what its file says, and its network on its device."""
+    """One model: what its file says, its network on its device, and what computes it."""
 
     path: Path
     header: ModelHeader
     network: nn.Module
     digest: str
+    backend: Backend
 
 
 class Predictor:
@@ -89,9 +91,11 @@ class Predictor:
     labels; their networks, spacings and windows may differ.
 
     ``model`` is the network itself where the file was trained with one given from Python; ``settings`` are
-    settings of ``inference`` that are to be other than in the file.
+    settings of ``inference`` that are to be other than in the file. ``backend`` is ``auto``, ``torch`` or
+    ``openvino``, for each member; ``compiled`` goes through ``torch.compile``, on CUDA. ``say`` is told what
+    computes, once it has.
     Raises: ModelFileError if a file is missing, damaged, needs a network that was not given, or finds other
-    labels than the first; ConfigError for wrong settings.
+    labels than the first; ConfigError for wrong settings, or a backend that cannot be used here.
     """
 
     def __init__(
@@ -102,12 +106,18 @@ class Predictor:
         device: str = "auto",
         amp: Precision = "auto",
         settings: Mapping[str, Any] | None = None,
+        backend: str = "auto",
+        compiled: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.device = choose_device(device)
         self.dtype = mixed_precision(amp, self.device)
         several = isinstance(file, Sequence) and not isinstance(file, str | LoadedModel)
         files: Sequence[ModelSource] = file if several else [file]  # pyright: ignore[reportAssignmentType]
-        self.members = [_member(one, model, self.device, settings or {}) for one in files]
+        setup = Setup(self.device, self.dtype, compiled)
+        self.members = [open_member(one, model, setup, backend, settings or {}) for one in files]
+        self._say = say
+        self._said: set[str] = set()
         first = self.members[0]
         self.path, self.header = first.path, first.header
         for other in self.members[1:]:
@@ -163,7 +173,9 @@ class Predictor:
         batch, sums_on = max(m.header.inference.batch_size for m in self.members), self.device
         while True:
             try:
-                return attempt(batch, sums_on, tuple(notes))
+                result = attempt(batch, sums_on, tuple(notes))
+                self._tell()
+                return result
             except (RuntimeError, MemoryError) as error:
                 if self.device.type == "cpu" or sums_on.type == "cpu" or not is_out_of_memory(error):
                     raise
@@ -174,6 +186,15 @@ class Predictor:
             else:
                 sums_on = torch.device("cpu")
                 notes.append("out of memory: scores summed on the CPU")
+
+    def _tell(self) -> None:
+        """Say what computes, where that has not been said."""
+        for number, member in enumerate(self.members, start=1):
+            of = f"model {number}: " if len(self.members) > 1 else ""
+            line = f"{of}{member.backend.facts}"
+            if line not in self._said:
+                self._said.add(line)
+                self._say(line)
 
     def _run(
         self, ready: Ready, probabilities: bool, batch: int, sums_on: torch.device, notes: tuple[str, ...]
@@ -225,7 +246,7 @@ class Predictor:
         axis = left_right_axis(header.spatial_dims, header.preprocess)
         image = prepared if isinstance(prepared, WindowedImage) else prepared.array
         return score_planes(
-            member.network, image, settings, device=self.device, dtype=self.dtype,
+            member.backend.predict, image, settings, device=self.device,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
             sides=(axis, header.labels.exchange),
             inside=prepared.inside(settings.skip_below, settings.skip_above),
@@ -268,8 +289,8 @@ def _skips(settings: InferenceConfig) -> bool:
     return settings.skip_below is not None or settings.skip_above is not None
 
 
-def _member(
-    file: ModelSource, model: nn.Module | None, device: torch.device, settings: Mapping[str, Any]
+def open_member(
+    file: ModelSource, model: nn.Module | None, setup: Setup, backend: str, settings: Mapping[str, Any]
 ) -> Member:
     if isinstance(file, LoadedModel):
         path, (header, tensors, digest) = Path("the model"), file
@@ -281,7 +302,12 @@ def _member(
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: its weights do not fit the network: {error}") from error
-    return Member(path, _with_settings(header, settings), network.eval().to(device), digest)
+    header = _with_settings(header, settings)
+    network = network.eval().to(setup.device)
+    if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
+        network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
+    setup = replace(setup, one_size=header.inference.roi_size is not None)
+    return Member(path, header, network, digest, make_backend(backend, network, setup))
 
 
 def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHeader:

@@ -8,17 +8,14 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from medseg.config import InferenceConfig
 from medseg.data.preprocess import SliceConfig
-from medseg.device import autocast
 from medseg.geometry import Array
 from medseg.inference.regrid import Slab
 from medseg.inference.stream import Keep, Planes, Predict, Read, stream_windows
 from medseg.inference.variants import Variants
 from medseg.inference.windows import WindowPlan, window_weights
-from medseg.output import logits_of
 from medseg.task import Activation
 
 
@@ -43,12 +40,11 @@ class Decided:
 
 
 def score_planes(
-    network: nn.Module,
+    predict: Predict,
     image: Array | Windowed,
     settings: InferenceConfig,
     *,
     device: torch.device,
-    dtype: torch.dtype | None,
     slices: SliceConfig | None = None,
     sums_on: torch.device | None = None,
     along: int | None = None,
@@ -58,9 +54,10 @@ def score_planes(
     """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended; without ``roi_size`` the
     whole image is one window.
 
-    The network must be in evaluation mode and on ``device``; the image stays where it is.
+    The image stays where it is.
 
     Args:
+        predict: a backend's; it takes windows on the CPU and gives scores on ``device``.
         slices: the network is 2D and goes through the first spatial axis, each slice with its neighbours as
             channels.
         sums_on: where scores are summed, if not on ``device``.
@@ -70,7 +67,7 @@ def score_planes(
     """
     shape = image.shape[1:]
     variants = Variants(settings.flips, settings.scales, *sides)
-    predict = variants.of(_predictor(network, device, dtype), settings.batch_size)
+    predict = variants.of(predict, settings.batch_size)
     read: Read = _reader(image)
     size = settings.roi_size
     if slices is not None:
@@ -83,17 +80,6 @@ def score_planes(
     keep = _keeper(inside) if isinstance(inside, np.ndarray) else inside
     planes = stream_windows(read, plan, predict, weight, batch_size=settings.batch_size, keep=keep)
     return _without_gradients(planes)
-
-
-def _predictor(network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> Predict:
-    def predict(windows: torch.Tensor) -> torch.Tensor:
-        return logits_of(network(windows.to(device)))
-
-    def mixed(windows: torch.Tensor) -> torch.Tensor:
-        with autocast(dtype, device):
-            return predict(windows)
-
-    return predict if dtype is None else mixed
 
 
 def _without_gradients(planes: Iterator[Planes]) -> Iterator[Planes]:

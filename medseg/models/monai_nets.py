@@ -82,8 +82,7 @@ class DynUNetConfig(Spec):
         norm: kind of norm.
         residual: residual blocks in place of plain ones.
         dropout: in each block.
-        deep_supervision: number of extra heads, at most levels - 2. With them ``torch.export`` refuses the
-            network, which keeps their logits in a list of its own: export one built without.
+        deep_supervision: number of extra heads, at most levels - 2.
     """
 
     name: Literal["dynunet"] = "dynunet"
@@ -338,7 +337,19 @@ class MonaiNetwork(DenseNetwork):
 
 
 class DynamicUNet(MonaiNetwork):
-    """A ``MonaiNetwork`` around DynUNet, which stacks its deep logits."""
+    """A ``MonaiNetwork`` around DynUNet, which stacks its deep logits.
+
+    In evaluation they are not computed at all: MONAI puts them into a list that ``torch.export`` refuses.
+    """
+
+    def train(self, mode: bool = True) -> DynamicUNet:
+        from monai.networks.nets.dynunet import DynUNetSkipLayer
+
+        super().train(mode)
+        for module in self.network.modules():
+            if isinstance(module, DynUNetSkipLayer):
+                module.heads = self.network.heads if mode else None  # pyright: ignore[reportAttributeAccessIssue]
+        return self
 
     def scores(self, image: torch.Tensor) -> Output:
         result = self.network(image)

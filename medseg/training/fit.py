@@ -21,7 +21,7 @@ from medseg.data.cases import Part
 from medseg.data.labels import Labels
 from medseg.data.preprocess import left_right_axis
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
-from medseg.device import choose_device, is_out_of_memory, mixed_precision
+from medseg.device import channels_last, choose_device, is_out_of_memory, mixed_precision
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.files import write_json
 from medseg.inference.modelfile import ModelHeader, save_model
@@ -33,7 +33,7 @@ from medseg.task import Task
 from medseg.training.checkpoint import load_checkpoint, seed_everything
 from medseg.training.dataset import Dataset, survey
 from medseg.training.log import RunLog
-from medseg.training.loop import Trainer, channels_last
+from medseg.training.loop import Trainer
 from medseg.training.progress import Progress, QuietProgress
 from medseg.training.runfolder import RunFolder
 from medseg.training.state import TrainState

@@ -19,7 +19,7 @@ from medseg.config import RunConfig
 from medseg.data.cache import CachedCase
 from medseg.data.labels import Labels
 from medseg.data.sampling import PatchDataset, patch_batches
-from medseg.device import autocast
+from medseg.device import autocast, channels_last
 from medseg.errors import TrainingError
 from medseg.losses.partial import merge_unknown
 from medseg.optim import learning_rate
@@ -227,11 +227,6 @@ class Trainer:
         if signals:
             self.save()
             raise Stopped(signals[0])
-
-
-def channels_last(spatial_dims: int) -> torch.memory_format:
-    """The channels-last layout of 2D or 3D batches."""
-    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from medseg.config import InferenceConfig
 from medseg.data.cache import CachedCase
 from medseg.data.labels import Labels
 from medseg.data.preprocess import SliceConfig
+from medseg.inference.backends import Setup, TorchBackend
 from medseg.inference.window import decide, gather, score_planes
 
 Scores = dict[str, float]
@@ -34,12 +35,12 @@ def validate(
 
     ``check`` is called before each case and may raise to end the validation.
     """
-    network.eval()
+    predict = TorchBackend(network.eval(), Setup(device, dtype)).predict
     counts = []
     for case in cases:
         check()
         image = np.asarray(case.image)
-        planes = score_planes(network, image, settings, device=device, dtype=dtype, slices=slices)
+        planes = score_planes(predict, image, settings, device=device, slices=slices)
         decided = gather(planes, image.shape[1:], lambda one: decide(one.sums, labels.activation))
         classes = np.asarray(case.label).astype(np.int64) - 1
         found = overlap_counts(torch.from_numpy(decided), torch.from_numpy(classes), labels)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_models_contract import CONFIGS, build, case, image
 
-from medseg.models import DynUNetConfig, SwinUNETRConfig
+from medseg.models import SwinUNETRConfig
 
 pytestmark = pytest.mark.slow
 
@@ -15,15 +15,10 @@ def parameters(*left_out):
     return [case(config) for config in CONFIGS if not isinstance(config, left_out)]
 
 
-def exportable(config):
-    # with deep supervision MONAI's DynUNet keeps tensors in a list that is no buffer: its config says so
-    return config.model_copy(update={"deep_supervision": 0}) if isinstance(config, DynUNetConfig) else config
-
-
 @pytest.mark.parametrize("config", parameters(), ids=lambda c: c.name)
 @dims
 def test_exported_network_gives_the_same_logits(config, spatial_dims):
-    network = build(exportable(config), spatial_dims).eval()
+    network = build(config, spatial_dims).eval()
     picture = image(*(32,) * spatial_dims)
     with torch.no_grad():
         exported = torch.export.export(network, (picture,)).module()

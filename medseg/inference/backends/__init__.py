@@ -1,0 +1,37 @@
+"""Backends: what computes a network's scores. Another one is a file with a class, and its line below."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from medseg.errors import ConfigError
+from medseg.inference.backends.automatic import AutomaticBackend
+from medseg.inference.backends.base import Backend, Facts, Setup
+from medseg.inference.backends.eager import TorchBackend
+from medseg.inference.backends.openvino import OpenVINOBackend
+
+__all__ = ["BACKENDS", "Backend", "Facts", "Setup", "TorchBackend", "make_backend"]
+
+BACKENDS: dict[str, type[Backend]] = {
+    kind.name: kind
+    for kind in (
+        AutomaticBackend,
+        TorchBackend,
+        OpenVINOBackend,
+    )
+}
+
+
+def make_backend(name: str, network: nn.Module, setup: Setup) -> Backend:
+    """The backend of a name for a network in evaluation mode, on ``setup.device``.
+
+    Raises: ConfigError if there is none of that name, or it cannot be used here.
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"backend {name!r}: expected one of {', '.join(BACKENDS)}")
+    kind = BACKENDS[name]
+    if setup.compiled and setup.device.type != "cuda":
+        raise ConfigError(f"torch.compile is for CUDA devices here, not for {setup.device.type}")
+    if (obstacle := kind.obstacle(setup)) is not None:
+        raise ConfigError(f"backend {name}: {obstacle}")
+    return kind(network, setup)
