@@ -14,6 +14,7 @@ import click
 
 from medseg.cli_data import data
 from medseg.cli_export import export
+from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
 from medseg.errors import EXIT_SOME_FAILED, MedsegError
 
@@ -136,7 +137,8 @@ def train(
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--model", required=True, multiple=True, type=click.Path(path_type=Path),
-    help="Run folder, model file, or a published network's name (medseg weights list). Several: their mean.",
+    help="Run folder, model file, nnU-Net's trained folder, or a published network's name (medseg weights "
+    "list). Several: their mean.",
 )  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
@@ -184,33 +186,35 @@ def infer(
 ) -> int:
     """Segment scans: files, folders of files, or a run's own held-out cases."""
     from medseg.inference.cohort import infer_cases
-    from medseg.inference.distributed import PredictorSpec, connected, infer_distributed, local_workers
+    from medseg.inference.distributed import connected, infer_distributed, local_workers
     from medseg.inference.inputs import find_inputs, run_cases
     from medseg.inference.outputs import Extras
+    from medseg.interop.segmenters import SegmenterSpec
 
     if scheduler and workers:
         raise click.UsageError("give either --scheduler or --workers")
     if bool(inputs) == bool(part):
         raise click.UsageError("give either INPUTS or --cases")
-    spec = PredictorSpec(
-        tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
-        amp=amp, backend=backend, compiled=compiled,
-    )  # fmt: skip
-    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
 
     def say(line: str) -> None:
         click.echo(f"backend: {line}", err=True)
 
+    spec = SegmenterSpec(
+        tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
+        amp=amp, backend=backend, compiled=compiled,
+    )  # fmt: skip
+    predictor = None if scheduler or workers else spec.build(say)
+    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
     options: dict[str, Any] = {
         "extras": Extras(probabilities, overlays),
         "overwrite": overwrite,
         "report": lambda outcome: click.echo(_outcome_line(outcome), err=True),
     }
-    if scheduler or workers:
+    if predictor is not None:
+        outcomes = infer_cases(predictor, cases, output, **options)
+    else:
         with connected(scheduler) if scheduler else local_workers(workers or 1) as client:
             outcomes = infer_distributed(spec, cases, output, client, **options)
-    else:
-        outcomes = infer_cases(spec.build(say), cases, output, **options)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     if as_json:
         click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
@@ -276,6 +280,7 @@ def tune(run_folder: Path, device: str) -> None:
 
 cli.add_command(data)
 cli.add_command(export)
+cli.add_command(import_group)
 cli.add_command(models)
 cli.add_command(weights_group)
 

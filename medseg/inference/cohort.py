@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from medseg.data.cases import Case
 from medseg.data.facts import image_digest
+from medseg.data.large.image import LargeImage
 from medseg.data.readers import reader_for, split_mark
 from medseg.device import is_out_of_memory
 from medseg.errors import ConversionError, DataError, MedsegError, OutOfMemoryError
@@ -30,11 +31,12 @@ from medseg.inference.outputs import (
     write_probabilities,
 )
 from medseg.inference.predictor import LargeReady, Prediction, Predictor, Ready
+from medseg.inference.segmenter import Segmenter
 from medseg.report.palette import value_palette
 
 
 def infer_cases(
-    predictor: Predictor,
+    predictor: Segmenter,
     cases: list[Case],
     output: Path,
     *,
@@ -72,7 +74,7 @@ def infer_cases(
     return outcomes
 
 
-def _overlapped(predictor: Predictor, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
+def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
     """The next case is read and the last one written while the network works: one of each at a time."""
     with ThreadPoolExecutor(1, "medseg-read") as reader, ThreadPoolExecutor(1, "medseg-write") as writer:
         ahead = reader.submit(jobs[0].read, predictor) if jobs else None
@@ -87,7 +89,7 @@ def _overlapped(predictor: Predictor, jobs: list[_Job], done: Callable[[CaseOutc
                 if isinstance(outcome, Ready):
                     probabilities = job.extras.probabilities
                     outcome = job.attempt(partial(predictor.run, outcome, probabilities=probabilities))
-                elif isinstance(outcome, LargeReady):
+                elif isinstance(outcome, LargeReady) and isinstance(predictor, Predictor):
                     outcome = job.attempt(partial(job.stream, predictor, outcome))
                 if behind is not None:
                     done(behind.result())
@@ -124,25 +126,33 @@ class _Job:
     def record(self) -> Path:
         return self.output / "provenance" / f"{self.case.id}.json"
 
-    def read(self, predictor: Predictor) -> Ready | LargeReady | CaseOutcome:
+    def read(self, predictor: Segmenter) -> Ready | LargeReady | CaseOutcome:
         """The scan as the networks take it, or a large picture opened; or that nothing needs to be done."""
         self.began = time.monotonic()
         for path in self.case.images:
             if not split_mark(path)[0].exists():
                 raise DataError(f"{path}: no such file")
-        image = open_if_large(predictor, self.case)
-        self.large = image is not None
+        if isinstance(predictor, Predictor):
+            image = open_if_large(predictor, self.case)
+            if image is not None:
+                return self._read_large(predictor, image)
+        return self._skipped(predictor) or predictor.prepare(self.case)
+
+    def _read_large(self, predictor: Predictor, image: LargeImage) -> LargeReady | CaseOutcome:
+        """The picture stays open if it is to be segmented."""
+        self.large = True
+        ready: LargeReady | None = None
         try:
             done = self._skipped(predictor)
-            if done is not None or image is None:
-                return done or predictor.prepare(self.case)
-            ready, image = predictor.prepare_large(image), None
+            if done is not None:
+                return done
+            ready = predictor.prepare_large(image)
             return ready
         finally:
-            if image is not None:
+            if ready is None:
                 image.close()
 
-    def _skipped(self, predictor: Predictor) -> CaseOutcome | None:
+    def _skipped(self, predictor: Segmenter) -> CaseOutcome | None:
         self.digest = image_digest(self.case)
         if self.target.exists() and not self.overwrite:
             refuse_stale(self.target, self.record, self.digest, predictor.digest)
@@ -176,13 +186,13 @@ class _Job:
             ready.image.close()
         return self._recorded(predictor, notes)
 
-    def finish(self, predictor: Predictor, result: Prediction | CaseOutcome) -> CaseOutcome:
+    def finish(self, predictor: Segmenter, result: Prediction | CaseOutcome) -> CaseOutcome:
         """Write a prediction."""
         if isinstance(result, CaseOutcome):
             return result
         return self.attempt(lambda: self._write(predictor, result))
 
-    def _write(self, predictor: Predictor, prediction: Prediction) -> CaseOutcome:
+    def _write(self, predictor: Segmenter, prediction: Prediction) -> CaseOutcome:
         case, extras, target = self.case, self.extras, self.target
         if extras.probabilities:
             write_probabilities(self.output / "probabilities", case.id, prediction)
@@ -193,7 +203,7 @@ class _Job:
             reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
         return self._recorded(predictor, prediction.notes)
 
-    def _recorded(self, predictor: Predictor, notes: tuple[str, ...]) -> CaseOutcome:
+    def _recorded(self, predictor: Segmenter, notes: tuple[str, ...]) -> CaseOutcome:
         seconds = time.monotonic() - self.began
         write_json(self.record, provenance(predictor, self.case, self.digest, self.target, seconds))
         return CaseOutcome(self.case.id, "done", str(self.target), seconds, notes=notes)

@@ -21,6 +21,7 @@ from medseg.inference.cohort import infer_cases
 from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures, write_labels
 from medseg.inference.predictor import Predictor
 from medseg.inference.published import model_source
+from medseg.inference.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -50,8 +51,8 @@ class PredictorSpec:
     backend: str = "auto"
     compiled: bool = False
 
-    def build(self, say: Callable[[str], None] = lambda line: None) -> Predictor:
-        """The predictor, which tells ``say`` what computes. Raises: ModelFileError, ConfigError as ``Predictor``."""
+    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter:
+        """The predictor, which tells ``say`` what computes; errors as ``Predictor``."""
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(
@@ -60,7 +61,7 @@ class PredictorSpec:
         )  # fmt: skip
 
 
-_LOADED: dict[str, Predictor] = {}
+_LOADED: dict[str, Segmenter] = {}
 """The predictor of this process, by its specification: a worker's models are loaded once."""
 
 

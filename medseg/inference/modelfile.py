@@ -6,6 +6,7 @@ The metadata hold a JSON header and a SHA-256 over header and tensors. Nothing i
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -77,11 +78,15 @@ class LoadedModel(NamedTuple):
 
 def save_model(path: Path, header: ModelHeader, state: dict[str, torch.Tensor]) -> str:
     """Write a model file atomically; returns its digest."""
+    return write_tensors(path, header.model_dump_json(), state)
+
+
+def write_tensors(path: Path, header: str, state: dict[str, torch.Tensor]) -> str:
+    """Write tensors under a JSON header atomically; returns their digest."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    text = header.model_dump_json()
-    digest = _digest(text, tensors)
+    digest = digest_of(header, tensors)
     with write_atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: text, _DIGEST: digest})
+        save_file(tensors, temporary, metadata={_HEADER: header, _DIGEST: digest})
         temporary.chmod(0o644)  # safetensors leaves it to its owner alone
     return digest
 
@@ -91,6 +96,24 @@ def load_model(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor], str]:
 
     Raises: ModelFileError if the file is missing, foreign, truncated, changed since it was written, or of
     a newer format.
+    """
+    text, tensors, digest = read_tensors(path)
+    return _parse(path, text), tensors, digest
+
+
+def read_header(path: Path) -> str | None:
+    """The JSON header of a file, unverified; none if it is no file of medseg's."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(_HEADER)
+    except (SafetensorError, OSError, ValueError):
+        return None
+
+
+def read_tensors(path: Path) -> tuple[str, dict[str, torch.Tensor], str]:
+    """Read and verify a file of tensors: its JSON header as it stands, tensors, digest.
+
+    Raises: ModelFileError if the file is missing, foreign, truncated or changed since it was written.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,12 +130,12 @@ def load_model(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor], str]:
         ) from error
     if _HEADER not in metadata or _DIGEST not in metadata:
         raise ModelFileError(f"{path}: a safetensors file, but not one that medseg wrote (it has no header)")
-    if _digest(metadata[_HEADER], tensors) != metadata[_DIGEST]:
+    if digest_of(metadata[_HEADER], tensors) != metadata[_DIGEST]:
         raise ModelFileError(
             f"{path}: its SHA-256 does not match: the file was changed or damaged after it was written. "
             "Copy it again from its source."
         )
-    return _parse(path, metadata[_HEADER]), tensors, metadata[_DIGEST]
+    return metadata[_HEADER], tensors, metadata[_DIGEST]
 
 
 def find_model_file(path: Path) -> Path:
@@ -131,6 +154,8 @@ def find_model_file(path: Path) -> Path:
 
 
 def _parse(path: Path, text: str) -> ModelHeader:
+    if (kind := json.loads(text).get("format")) != "medseg-model":
+        raise ModelFileError(f"{path}: holds a {kind}, imported from elsewhere; medseg infer runs it")
     try:
         header = ModelHeader.model_validate_json(text)
     except ValidationError as error:
@@ -147,7 +172,8 @@ def _parse(path: Path, text: str) -> ModelHeader:
     return header
 
 
-def _digest(header: str, tensors: dict[str, torch.Tensor]) -> str:
+def digest_of(header: str, tensors: dict[str, torch.Tensor]) -> str:
+    """The SHA-256 over a header and tensors."""
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

@@ -21,8 +21,8 @@ from medseg.data.targets import read_target
 from medseg.errors import ConfigError, DataError
 from medseg.files import sha256_file, write_atomic, write_json, write_text
 from medseg.geometry import Array, Grid, to_ras
-from medseg.inference.modelfile import ModelHeader
-from medseg.inference.predictor import Prediction, Predictor
+from medseg.inference.predictor import Prediction
+from medseg.inference.segmenter import Described, Segmenter
 from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 
@@ -73,7 +73,7 @@ def complete(case: str, output: Path, extras: Extras) -> bool:
     return all(any((output / name).glob(f"{case}.*")) for name, wanted in asked if wanted)
 
 
-def write_labels(output: Path, predictor: Predictor, overwrite: bool) -> None:
+def write_labels(output: Path, predictor: Segmenter, overwrite: bool) -> None:
     """``medseg.json``: what the values in the label maps mean."""
     labels = predictor.header.labels
     path = output / "medseg.json"
@@ -100,7 +100,7 @@ def write_probabilities(folder: Path, case: str, prediction: Prediction) -> None
         np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float16))
 
 
-def write_overlay(folder: Path, case: Case, prediction: Prediction, header: ModelHeader) -> None:
+def write_overlay(folder: Path, case: Case, prediction: Prediction, header: Described) -> None:
     """A panel of image, reference (where there is one) and prediction; for a picture also the prediction laid
     over it at its own size, in ``full_size/``.
     """
@@ -130,7 +130,7 @@ def _display(scan: Scan) -> Array:
 
 
 def provenance(
-    predictor: Predictor, case: Case, input_hash: str, target: Path, seconds: float
+    predictor: Segmenter, case: Case, input_hash: str, target: Path, seconds: float
 ) -> dict[str, Any]:
     """What a prediction was made of and by; no names of patients, no folders."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -27,6 +28,7 @@ from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Setup, make_backend
 from medseg.inference.ensemble import mean_slabs
+from medseg.inference.exact import Reach, reach_of
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.regrid import Slab, regrid
 from medseg.inference.stream import Planes
@@ -75,13 +77,16 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Member:
-    """One model: what its file says, its network on its device, and what computes it."""
+    """One model: what its file says, its network on its device, what computes it, and how far the network sees
+    if its tiles are to be exact.
+    """
 
     path: Path
     header: ModelHeader
     network: nn.Module
     digest: str
     backend: Backend
+    reach: Reach | None = None
 
 
 class Predictor:
@@ -134,7 +139,7 @@ class Predictor:
 
     def prepare(self, source: Scan | Case | Path | str) -> Ready:
         """Read a scan and bring it to the networks' grids; errors as ``predict``."""
-        scan = _read(source)
+        scan = read_source(source)
         header = self.header
         slices = header.preprocess.slices
         if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
@@ -250,6 +255,7 @@ class Predictor:
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
             sides=(axis, header.labels.exchange),
             inside=prepared.inside(settings.skip_below, settings.skip_above),
+            reach=member.reach,
         )  # fmt: skip
 
     def _probabilities(
@@ -274,7 +280,7 @@ class Predictor:
         size = settings.roi_size or shape
         if len(size) < len(shape):
             return 0  # slice by slice
-        return WindowPlan(shape, size, settings.overlap).axis
+        return 0 if settings.blend == "exact" else WindowPlan(shape, size, settings.overlap).axis
 
 
 def _kept(pieces: Iterator[Decided], whole: Array) -> Iterator[Decided]:
@@ -306,8 +312,14 @@ def open_member(
     network = network.eval().to(setup.device)
     if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
         network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
-    setup = replace(setup, one_size=header.inference.roi_size is not None)
-    return Member(path, header, network, digest, make_backend(backend, network, setup))
+    reach = None
+    if header.inference.blend == "exact":
+        if header.preprocess.slices is not None:
+            raise ConfigError("inference.blend=exact: not for slices of volumes; use gaussian windows")
+        reach = reach_of(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
+        backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size, and nothing may be rounded
+    setup = replace(setup, one_size=header.inference.roi_size is not None and reach is None)
+    return Member(path, header, network, digest, make_backend(backend, network, setup), reach)
 
 
 def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHeader:
@@ -348,7 +360,8 @@ def _refuse_difference(first: Member, other: Member) -> None:
             )
 
 
-def _read(source: Scan | Case | Path | str) -> Scan:
+def read_source(source: Scan | Case | Path | str) -> Scan:
+    """A scan in memory, of a case's files or of one file. Raises: DataError if it cannot be read."""
     if isinstance(source, Scan):
         return source
     return read_image(source) if isinstance(source, Case) else read_scan(Path(source))

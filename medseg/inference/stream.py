@@ -33,7 +33,7 @@ class Planes:
     Attributes:
         start: index of the first of them along ``axis`` of the image.
         axis: the spatial axis.
-        sums: (K, *S) float32 weighted sums of scores, S the image's shape but for the planes' number along
+        sums: (K, *S) weighted sums of scores, S the image's shape but for the planes' number along
             ``axis``. They lie in the ring: use or copy them before the next planes are asked for.
         weights: (*S) sums of weights; 0 where every window was left out.
     """
@@ -57,11 +57,13 @@ def stream_windows(
     *,
     batch_size: int = 1,
     keep: Keep | None = None,
+    sums: torch.dtype = torch.float32,
 ) -> Iterator[Planes]:
     """Finished planes of an image, its windows going through ``predict`` in batches.
 
     ``weight`` (*window) float32 lies on the device where scores are summed. Planes before the first kept
     window come with it, those after the last one at the end: every plane of the image comes once.
+    ``sums`` is the type that scores and weights are summed in.
 
     Raises: ValueError if scores have another shape than their windows.
     """
@@ -71,7 +73,7 @@ def stream_windows(
         if scores.shape[2:] != windows.shape[2:]:
             raise ValueError(f"scores of {tuple(scores.shape[2:])} for windows of {tuple(windows.shape[2:])}")
         if ring is None:
-            ring = _Ring.like(scores[0], plan, weight)
+            ring = _Ring.like(scores[0], plan, weight, sums)
         for index, place in enumerate(places):
             yield from ring.finish(place[plan.axis])
             ring.add(scores[index], place)
@@ -126,17 +128,17 @@ class _Ring:
     first: int = field(default=0)
 
     @classmethod
-    def like(cls, scores: torch.Tensor, plan: WindowPlan, weight: torch.Tensor) -> _Ring:
+    def like(cls, scores: torch.Tensor, plan: WindowPlan, weight: torch.Tensor, dtype: torch.dtype) -> _Ring:
         """An empty ring for scores (K, *window), classes last in memory if the scores have them so."""
         shape = list(plan.padded)
         shape[plan.axis] = plan.size[plan.axis]
         device = weight.device
         classes = len(scores)
         if classes > 1 and scores.stride(0) == 1:
-            sums = torch.zeros(*shape, classes, device=device).movedim(-1, 0)
+            sums = torch.zeros(*shape, classes, device=device, dtype=dtype).movedim(-1, 0)
         else:
-            sums = torch.zeros(classes, *shape, device=device)
-        return cls(plan, weight, sums, torch.zeros(*shape, device=device))
+            sums = torch.zeros(classes, *shape, device=device, dtype=dtype)
+        return cls(plan, weight, sums, torch.zeros(*shape, device=device, dtype=dtype))
 
     def add(self, scores: torch.Tensor, place: Starts) -> None:
         """Add a window's scores (K, *window), weighted."""
@@ -147,7 +149,11 @@ class _Ring:
             box[axis] = there
             weight = self.weight.narrow(axis, own.start, own.stop - own.start)
             part = scores.narrow(1 + axis, own.start, own.stop - own.start)
-            self.sums[(slice(None), *box)].addcmul_(part.float(), weight)
+            sums = self.sums[(slice(None), *box)]
+            if sums.dtype == torch.float32:
+                sums.addcmul_(part.float(), weight)
+            else:
+                sums += part.float() * weight
             self.weights[tuple(box)] += weight
 
     def finish(self, until: int) -> Iterator[Planes]:

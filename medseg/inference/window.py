@@ -12,6 +12,7 @@ import torch
 from medseg.config import InferenceConfig
 from medseg.data.preprocess import SliceConfig
 from medseg.geometry import Array
+from medseg.inference.exact import Reach, exact_planes
 from medseg.inference.regrid import Slab
 from medseg.inference.stream import Keep, Planes, Predict, Read, stream_windows
 from medseg.inference.variants import Variants
@@ -50,6 +51,7 @@ def score_planes(
     along: int | None = None,
     sides: tuple[int | None, tuple[int, ...]] = (None, ()),
     inside: Array | Keep | None = None,
+    reach: Reach | None = None,
 ) -> Iterator[Planes]:
     """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended; without ``roi_size`` the
     whole image is one window.
@@ -64,6 +66,7 @@ def score_planes(
         along: the axis whose planes come one after another; none: the one that takes the least memory.
         sides: the axis between left and right, and the channel each channel becomes when it is mirrored.
         inside: (*S) bool; windows in which it is nowhere true are left out. Or what tells so of a box.
+        reach: how far the network sees, for ``blend: exact``.
     """
     shape = image.shape[1:]
     variants = Variants(settings.flips, settings.scales, *sides)
@@ -75,6 +78,8 @@ def score_planes(
         if not isinstance(image, np.ndarray):
             raise ValueError("slices are cut from arrays in memory")
         predict, read = _flat(predict), _slice_reader(image, slices)
+    if reach is not None:
+        return _without_gradients(exact_planes(read, shape, size or shape, predict, reach))
     plan = WindowPlan(shape, size or shape, settings.overlap, along=along)
     weight = window_weights(plan.size, settings.blend).to(sums_on or device)
     keep = _keeper(inside) if isinstance(inside, np.ndarray) else inside

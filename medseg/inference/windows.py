@@ -88,7 +88,7 @@ def clipped_starts(length: int, window: int, overlap: float) -> Starts:
 
 def even_starts(length: int, window: int, overlap: float) -> Starts:
     """nnU-Net's windows: equally spread from the image's beginning to its end (Isensee et al. 2021)."""
-    count = math.ceil((length - window) / (window * (1 - overlap))) + 1
+    count = math.ceil((length - window) / max(1, window * (1 - overlap))) + 1
     step = (length - window) / (count - 1) if count > 1 else 0.0
     return tuple(round(i * step) for i in range(count))
 
@@ -99,7 +99,7 @@ def window_weights(size: Sequence[int], blend: Blend = "gaussian", sigma_scale: 
     ``gaussian``: of width sigma_scale · size around the window's middle, 1 at most and clamped to at least
     0.001 after the product over axes, as MONAI does.
     """
-    if blend == "constant":
+    if blend != "gaussian":
         return torch.ones(*size)
     weight = torch.ones(())
     for length in size:

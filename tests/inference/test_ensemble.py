@@ -125,3 +125,17 @@ def test_out_of_memory_is_met_with_smaller_batches_then_with_the_cpu(scan, monke
     prediction = predictor.run(predictor.prepare(scan))
     assert tried == [(4, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
     assert prediction.notes[-1] == "out of memory: scores summed on the CPU"
+
+
+def test_exact_tiles_say_what_the_whole_says(tmp_path):
+    voxels = np.random.default_rng(0).normal(size=(60, 9, 13)).astype(np.float32)
+    scan = write_volume(tmp_path / "long.nii.gz", voxels)
+    torch.manual_seed(0)
+    header = model(1).header.model_copy(update={"model": UNetConfig(channels=(4, 8), norm="batch")})
+    one = LoadedModel(header, dict(header.model.build(header.task).state_dict()), "d")
+    whole = Predictor(one, amp="off", settings={"roi_size": [60, 9, 13]}).predict(scan, probabilities=True)
+    exact = {"blend": "exact", "roi_size": [24, 14, 14]}
+    tiles = Predictor(one, settings=exact).predict(scan, probabilities=True)
+    np.testing.assert_allclose(tiles.probabilities, whole.probabilities, atol=1e-5)
+    with pytest.raises(ConfigError, match="depend on the tile"):
+        Predictor(model(1), settings=exact).predict(scan)

@@ -125,10 +125,22 @@ def test_scores_of_another_size_are_refused():
         (11, 4, 0.5, (0, 2, 4, 6, 7), (0, 2, 4, 5, 7)),  # four steps of 1.75: 1.75, 3.5 and 5.25 rounded
         (4, 4, 0.5, (0,), (0,)),
         (9, 3, 0.0, (0, 3, 6), (0, 3, 6)),
-        (5, 4, 0.9, (0, 1), (0, 0, 1, 1)),
+        (5, 4, 0.9, (0, 1), (0, 1)),  # a step is at least one voxel
+        (3, 1, 0.5, (0, 1, 2), (0, 1, 2)),  # slices
     ],
 )
 def test_where_windows_begin(length, window, overlap, clipped, even):
     assert clipped_starts(length, window, overlap) == clipped
-    if overlap < 0.9:
-        assert even_starts(length, window, overlap) == even
+    assert even_starts(length, window, overlap) == even
+
+
+def test_sums_may_be_of_half_precision():
+    image = torch.randn(1, 12, 9, generator=torch.Generator().manual_seed(0))
+    plan, weight = WindowPlan((12, 9), (8, 9), 0.5, along=0), torch.full((8, 9), 1e-3)
+    scored = stream_windows(reader(image), plan, lambda w: w.clone(), weight, sums=torch.float16)
+    sums = {one.start: (one.sums.clone(), one.weights.clone()) for one in scored}
+    first, weights = sums[0]
+    assert first.dtype == weights.dtype == torch.float16
+    once = (image * 1e-3).half()  # rows 0 to 3 lie in one window, the next ones in two: rounded at each
+    assert torch.equal(first[:, :4], once[:, :4])
+    assert torch.equal(sums[4][0][:, :4], (once[:, 4:8] + image[:, 4:8] * 1e-3).half())

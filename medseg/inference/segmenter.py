@@ -1,0 +1,55 @@
+"""``Segmenter``: what the machinery of many cases needs of a model, whoever trained it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from medseg.config import InferenceConfig
+from medseg.data.cases import Case
+from medseg.data.labels import Labels
+from medseg.data.targets import TargetRules
+from medseg.inference.predictor import Prediction, Ready
+
+
+class Described(Protocol):
+    """What a model finds, how label files are read beside it, and how it goes through a scan."""
+
+    @property
+    def labels(self) -> Labels: ...
+    @property
+    def targets(self) -> TargetRules: ...
+    @property
+    def inference(self) -> InferenceConfig: ...
+
+
+class Named(Protocol):
+    """A part of a model, by its digest."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+class Segmenter(Protocol):
+    """A model on its device; ``prepare`` and ``run`` may go on in two threads, with different scans."""
+
+    @property
+    def header(self) -> Described: ...
+    @property
+    def members(self) -> Sequence[Named]: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype | None: ...
+
+    def prepare(self, source: Case) -> Ready:
+        """Read a case and bring it to the network's grid."""
+        ...
+
+    def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
+        """Segment what was prepared."""
+        ...

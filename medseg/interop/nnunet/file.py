@@ -1,0 +1,41 @@
+"""An nnU-Net model as one file that runs nothing when it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from medseg.errors import ModelFileError
+from medseg.inference.modelfile import read_header, read_tensors, write_tensors
+from medseg.interop.nnunet.folder import LoadedNnunet
+from medseg.interop.nnunet.header import FORMAT_VERSION, NnunetHeader
+
+
+def save(path: Path, model: LoadedNnunet) -> None:
+    """Write an imported model atomically; its digest is the folder's."""
+    write_tensors(path, model.header.model_dump_json(), model.tensors)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is one that ``save`` wrote; looks at its header only."""
+    return Path(path).is_file() and '"format":"medseg-nnunet"' in (read_header(path) or "")[:60]
+
+
+def load(path: Path) -> LoadedNnunet:
+    """Read and verify a file that ``save`` wrote. Raises: ModelFileError as ``modelfile.load_model``."""
+    text, tensors, digest = read_tensors(path)
+    try:
+        header = NnunetHeader.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelFileError(
+            f"{path}: its header is of another version of medseg than this one: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Use the version that wrote it."
+        ) from error
+    if header.format_version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: format version {header.format_version}, this medseg reads up to {FORMAT_VERSION}. "
+            "Update medseg."
+        )
+    return LoadedNnunet(header, tensors, digest)

@@ -1,0 +1,249 @@
+"""``NnunetPredictor``: nnU-Net's own label maps of scans, a few planes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from medseg.config import InferenceConfig
+from medseg.config_errors import explain
+from medseg.data.cases import Case
+from medseg.data.labels import Labels
+from medseg.data.scans import Scan
+from medseg.data.targets import AS_STORED, TargetRules
+from medseg.device import autocast, choose_device
+from medseg.errors import ConfigError, DataError, ModelFileError
+from medseg.geometry import Array
+from medseg.inference.predictor import Prediction, Ready, read_source
+from medseg.inference.regrid import Slab
+from medseg.inference.stream import Planes, Predict, stream_windows
+from medseg.inference.variants import Variants
+from medseg.inference.window import gather, most_likely, place, probabilities_of
+from medseg.inference.windows import WindowPlan
+from medseg.interop.nnunet.file import load
+from medseg.interop.nnunet.folder import LoadedNnunet, is_folder, read_folder, weights_of
+from medseg.interop.nnunet.header import Stage
+from medseg.interop.nnunet.network import NnunetUNet
+from medseg.interop.nnunet.preprocess import Cropped, crop, in_plans_order, network_spacing, prepare, put_back
+from medseg.interop.nnunet.resample import regrid_logits
+
+_PEAK = 10.0
+"""Weight of a window's middle: sums in half precision would lose small numbers."""
+
+
+@dataclass(frozen=True)
+class NnunetReady(Ready):
+    """A scan, the part of it that is not zero, and the first stage's input (C, *S)."""
+
+    cropped: Cropped
+    image: Array
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the model finds, and how it goes through a scan."""
+
+    labels: Labels
+    inference: InferenceConfig
+    targets: TargetRules = AS_STORED
+
+
+class NnunetPredictor:
+    """A trained nnU-Net, from its folder or the file it was imported to.
+
+    Scores are summed in half precision and rounded where nnU-Net rounds them, so that voxels on which classes
+    all but agree come out the same, too. Networks compute in single precision on a CPU and in half precision
+    on a GPU, as nnU-Net's do.
+
+    ``settings``: ``flips`` (``[]`` leaves the mirrors out), ``overlap`` and ``batch_size`` may be other than
+    nnU-Net's. Raises: ModelFileError if the model is missing, damaged or not understood; ConfigError for other
+    settings.
+    """
+
+    def __init__(
+        self,
+        source: Path | str | LoadedNnunet,
+        *,
+        device: str = "auto",
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        model = source if isinstance(source, LoadedNnunet) else open_model(Path(source))
+        self.device = choose_device(device)
+        self.dtype = torch.float16 if self.device.type == "cuda" else None
+        self.digest = model.digest
+        self.plans = model.header
+        self.settings = [_settings(stage, settings or {}) for stage in self.plans.stages]
+        self.header = Described(self.plans.labels, self.settings[-1])
+        self.networks = [
+            [_network(model, i, j).to(self.device) for j in range(len(stage.folds))]
+            for i, stage in enumerate(self.plans.stages)
+        ]
+
+    @property
+    def members(self) -> tuple[NnunetPredictor, ...]:
+        """Itself: the folds are parts of one model."""
+        return (self,)
+
+    def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
+        """Segment one scan; errors as ``Predictor.predict``."""
+        return self.run(self.prepare(source), probabilities=probabilities)
+
+    def prepare(self, source: Scan | Case | Path | str) -> NnunetReady:
+        """Read a scan and bring it to the first network's grid."""
+        scan, first = read_source(source), self.plans.stages[0]
+        cropped = crop(scan, first)
+        return NnunetReady(scan, (), cropped, prepare(cropped, first, None))
+
+    def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
+        """Segment a scan that was prepared."""
+        assert isinstance(ready, NnunetReady)
+        scan, cropped, image = ready.scan, ready.cropped, ready.image
+        *earlier, last = self.plans.stages
+        for index, stage in enumerate(earlier):
+            found = self._decided(self._logits(index, image, cropped), cropped)
+            label_map = put_back(found, cropped, stage, scan)[0]
+            following = self.plans.stages[index + 1]
+            image = prepare(cropped, following, in_plans_order(label_map, scan, following))
+        slabs = self._logits(len(earlier), image, cropped)
+        labels, soft = self.plans.labels, None
+        if probabilities:
+            soft = np.zeros((labels.num_classes, *cropped.shape), np.float32)
+            slabs = self._kept(slabs, soft)
+        label_map = put_back(self._decided(slabs, cropped), cropped, last, scan)[0]
+        if soft is not None:
+            certain = 0.0 if labels.regions else 1.0  # around the part that is not zero is background
+            soft = put_back(soft, cropped, last, scan, first=certain)
+        return Prediction(label_map, soft, scan)
+
+    def _logits(self, index: int, image: Array, cropped: Cropped) -> Iterator[Slab]:
+        """One stage's mean logits of all folds on the cropped scan's grid."""
+        stage, settings = self.plans.stages[index], self.settings[index]
+        folds, size = len(stage.folds), stage.patch_size
+        predict = self._predict(index)
+        weight = window_weights(size).to(self.device)
+        if stage.spatial_dims == 2:
+            size, weight, predict = (1, *size), weight[None], _flat(predict)
+        planes = stream_windows(
+            lambda box: torch.from_numpy(image[(slice(None), *box)]),
+            WindowPlan(image.shape[1:], size, settings.overlap, "even", along=0),
+            predict,
+            weight,
+            batch_size=settings.batch_size,
+            sums=torch.float16,
+        )
+        slabs = (Slab(one.start, one.axis, _mean(one, folds).float()) for one in planes)
+        how, source = stage.resample_logits, network_spacing(cropped, stage)
+        for slab in regrid_logits(slabs, image.shape[1:], cropped.shape, source, cropped.spacing, how):
+            rounded = slab.scores.half().float() if how.method == "spline" else slab.scores
+            yield Slab(slab.start, slab.axis, rounded)
+
+    def _predict(self, index: int) -> Predict:
+        """Windows (B, C, *window) to the logits of all folds (B, folds · K, *window), mirrors averaged."""
+        networks, settings = self.networks[index], self.settings[index]
+
+        def of_folds(windows: torch.Tensor) -> torch.Tensor:
+            return torch.cat([network(windows) for network in networks], dim=1)
+
+        averaged = Variants(settings.flips).of(of_folds, settings.batch_size)
+
+        def predict(windows: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode(), autocast(self.dtype, self.device):
+                return averaged(windows.to(self.device))
+
+        return predict
+
+    def _decided(self, slabs: Iterator[Slab], cropped: Cropped) -> Array:
+        """Label values (1, *S): the class is the value; regions are painted one over another."""
+        painted = self.plans.painted
+        kind = torch.uint8 if max(self.plans.labels.output_values) < 256 else torch.int16
+
+        def decide(slab: Slab) -> torch.Tensor:
+            if not painted:
+                return most_likely(slab.scores)[None]
+            found = torch.zeros(slab.scores.shape[1:], dtype=kind, device=slab.scores.device)
+            for scores, value in zip(slab.scores, painted, strict=True):
+                found[scores.sigmoid() > 0.5] = value
+            return found[None]
+
+        return gather(slabs, cropped.shape, decide)
+
+    def _kept(self, slabs: Iterator[Slab], whole: Array) -> Iterator[Slab]:
+        """The same slabs, the probabilities of each written into the whole on its way."""
+        activation = self.plans.labels.activation
+        for slab in slabs:
+            place(whole, slab.start, slab.axis, probabilities_of(slab.scores, activation).cpu().numpy())
+            yield slab
+
+
+def open_model(path: Path) -> LoadedNnunet:
+    """Read a trained folder or an imported file. Raises: ModelFileError."""
+    return read_folder(path) if is_folder(path) else load(path)
+
+
+def window_weights(size: tuple[int, ...]) -> torch.Tensor:
+    """The weight (*window) float32 of each voxel of a window, of nnU-Net's half precision.
+
+    A bell of an eighth of the window's width around voxel size // 2; where half precision gives 0, the least
+    that it does not.
+    """
+    bell = np.zeros(size)
+    bell[tuple(n // 2 for n in size)] = 1
+    bell = gaussian_filter(bell, [n / 8 for n in size], mode="constant")
+    weight = torch.from_numpy(bell / (bell.max() / _PEAK)).half()
+    weight[weight == 0] = weight[weight != 0].min()
+    return weight.float()
+
+
+def _mean(planes: Planes, folds: int) -> torch.Tensor:
+    """Mean logits (K, *S) of the folds, each rounded to half precision.
+
+    Raises: DataError if they are beyond it; nnU-Net stops there, too.
+    """
+    scores = planes.sums / planes.weights
+    if not scores.isfinite().all():
+        raise DataError("the network's scores are too large for half precision, or no numbers")
+    first, *others = scores.chunk(folds)
+    for other in others:
+        first += other
+    return first / folds if others else first
+
+
+def _flat(predict: Predict) -> Predict:
+    """A 2D network's scores of windows (B, C, 1, H, W)."""
+    return lambda windows: predict(windows[:, :, 0])[:, :, None]
+
+
+def _network(model: LoadedNnunet, stage: int, fold: int) -> nn.Module:
+    what = model.header.stages[stage]
+    network = NnunetUNet(what.architecture, what.channels + len(what.previous_labels), what.classes)
+    try:
+        network.load_state_dict(weights_of(model, stage, fold))
+    except RuntimeError as error:
+        raise ModelFileError(
+            f"{what.configuration}, fold {what.folds[fold]}, trained by {model.header.trainer}: the weights do "
+            f"not fit the network that the plans describe: {error}"
+        ) from error
+    return network.eval()
+
+
+def _settings(stage: Stage, changes: Mapping[str, Any]) -> InferenceConfig:
+    """nnU-Net's settings of a stage, changed. Raises: ConfigError."""
+    foreign = sorted(set(changes) - {"flips", "overlap", "batch_size"})
+    if foreign:
+        raise ConfigError(f"inference: {', '.join(foreign)}: of an nnU-Net only flips, overlap and batch_size")
+    own = {"roi_size": stage.patch_size, "flips": stage.mirror_axes, "batch_size": 1}
+    try:
+        settings = InferenceConfig.model_validate({**own, **changes})
+    except ValidationError as error:
+        raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
+    if any(axis >= stage.spatial_dims for axis in settings.flips):
+        raise ConfigError(f"inference: flips: the network has {stage.spatial_dims} axes")
+    return settings

@@ -1,0 +1,135 @@
+"""nnU-Net's interpolation between a scan's grid and its network's.
+
+Both grids have one field of view. Where an axis is much coarser than the others, slices across it are
+interpolated by themselves, and the nearest slice is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skimage.transform import resize
+
+from medseg.geometry import Array
+from medseg.inference.regrid import Slab, regrid
+from medseg.interop.nnunet.header import Resampling
+from medseg.models.padding import linear_mode
+
+Spacing = Sequence[float]
+Shape = tuple[int, ...]
+
+
+def new_shape(shape: Shape, current: Spacing, target: Spacing) -> Shape:
+    """Voxels of a grid of ``shape`` at another spacing, mm, rounded."""
+    return tuple(round(a / b * n) for a, b, n in zip(current, target, shape, strict=True))
+
+
+def coarse_axis(current: Spacing, target: Spacing, how: Resampling) -> int | None:
+    """The axis across which slices are interpolated by themselves, if there is just one such axis."""
+    if how.separate is None:
+        candidates = [s for s in (current, target) if max(s) / min(s) > how.threshold]
+    else:
+        candidates = [current] if how.separate else []
+    if not candidates:
+        return None
+    axes = [axis for axis, step in enumerate(candidates[0]) if step == max(candidates[0])]
+    return axes[0] if len(axes) == 1 else None
+
+
+def resample_image(image: Array, shape: Shape, current: Spacing, target: Spacing, how: Resampling) -> Array:
+    """An image (C, *S) float32 on a grid of ``shape``."""
+    if image.shape[1:] == shape:
+        return image
+    axis = coarse_axis(current, target, how)
+    resized = np.empty((len(image), *shape), np.float32)
+    for channel, out in zip(image, resized, strict=True):
+        out[...] = _by_slices(channel, shape, axis, lambda one, size: _interpolated(one, size, how))
+    return resized
+
+
+def resample_labels(labels: Array, shape: Shape, current: Spacing, target: Spacing, how: Resampling) -> Array:
+    """A label map (*S) on a grid of ``shape``: the label whose mask has the highest interpolated value."""
+    if labels.shape == shape:
+        return labels
+    axis = coarse_axis(current, target, how)
+    return _by_slices(labels, shape, axis, lambda one, size: _most_covering(one, size, how))
+
+
+def regrid_logits(
+    slabs: Iterable[Slab], source: Shape, shape: Shape, current: Spacing, target: Spacing, how: Resampling
+) -> Iterator[Slab]:
+    """Logits (K, *S) on a grid of ``shape``, a few planes at a time, linear (nearest across slices)."""
+    if source == shape:
+        yield from slabs
+        return
+    axis = coarse_axis(current, target, how)
+    if axis is None:
+        yield from regrid(slabs, source, shape)
+        return
+    within = (*shape[:axis], source[axis], *shape[axis + 1 :])
+    picked = nearest(source[axis], shape[axis])
+    for slab in regrid(slabs, source, within):
+        if slab.axis != axis:
+            yield Slab(slab.start, slab.axis, _take(slab.scores, picked, axis))
+            continue
+        here = [i for i, plane in enumerate(picked) if slab.start <= plane < slab.stop]
+        if here:
+            own = [picked[i] - slab.start for i in here]
+            yield Slab(here[0], axis, _take(slab.scores, own, axis))
+
+
+def nearest(source: int, target: int) -> list[int]:
+    """For each of ``target`` planes the nearest of ``source`` planes over the same length."""
+    return [min(source - 1, math.floor(source / target * (i + 0.5) - 0.5 + 0.5)) for i in range(target)]
+
+
+def _take(scores: torch.Tensor, planes: list[int], axis: int) -> torch.Tensor:
+    return scores.index_select(1 + axis, torch.tensor(planes, device=scores.device))
+
+
+def _by_slices(
+    volume: Array, shape: Shape, axis: int | None, interpolate: Callable[[Array, Shape], Array]
+) -> Array:
+    """A volume (*S) interpolated as a whole, or slice by slice across ``axis``."""
+    if axis is None:
+        return interpolate(volume, shape)
+    size = (*shape[:axis], *shape[axis + 1 :])
+    slices = [interpolate(one, size) for one in np.moveaxis(volume, axis, 0)]
+    return np.stack([slices[i] for i in nearest(len(slices), shape[axis])], axis=axis)
+
+
+def _interpolated(voxels: Array, shape: Shape, how: Resampling) -> Array:
+    if how.method == "torch":
+        given = torch.from_numpy(np.ascontiguousarray(voxels, np.float32))[None, None]
+        return F.interpolate(given, shape, mode=linear_mode(len(shape)), align_corners=False)[0, 0].numpy()
+    return _spline(voxels, shape, how.order)
+
+
+def _spline(voxels: Array, shape: Shape, order: int) -> Array:
+    return np.asarray(resize(voxels.astype(np.float64), shape, order, mode="edge", anti_aliasing=False))
+
+
+def _most_covering(labels: Array, shape: Shape, how: Resampling) -> Array:
+    """Ties go to the label that is nearest, if it is among the best (torch: to the lowest label)."""
+    values = np.unique(labels)
+    if len(values) == 1:
+        return np.full(shape, values[0], labels.dtype)
+    spline = how.method == "spline"
+    near = _spline(labels, shape, 0)
+    best, found = np.full(shape, -np.inf), np.empty(shape, labels.dtype)
+    of_near = np.full(shape, -np.inf)
+    for value in values:
+        score = _interpolated((labels == value).astype(np.float32), shape, how)
+        score = score if spline else (1000 * score).astype(np.float16)  # where nnU-Net compares them
+        better = score > best
+        best[better], found[better] = score[better], value
+        own = near == value
+        of_near[own] = score[own]
+    if spline:
+        tied = of_near == best
+        found[tied] = near[tied].astype(labels.dtype)
+    return found
