@@ -11,6 +11,7 @@ from medseg.config import InferenceConfig
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
 from medseg.data.targets import TargetRules
+from medseg.inference.backends import Backend
 from medseg.inference.predictor import Prediction, Ready
 
 
@@ -25,11 +26,13 @@ class Described(Protocol):
     def inference(self) -> InferenceConfig: ...
 
 
-class Named(Protocol):
-    """A part of a model, by its digest."""
+class Part(Protocol):
+    """A part of a model: its digest, and what computes its scores."""
 
     @property
     def digest(self) -> str: ...
+    @property
+    def backend(self) -> Backend: ...
 
 
 class Segmenter(Protocol):
@@ -38,7 +41,7 @@ class Segmenter(Protocol):
     @property
     def header(self) -> Described: ...
     @property
-    def members(self) -> Sequence[Named]: ...
+    def members(self) -> Sequence[Part]: ...
     @property
     def digest(self) -> str: ...
     @property

@@ -19,7 +19,7 @@ class SegmenterSpec(PredictorSpec):
     """What a model is loaded from: medseg's own (several are averaged), or one nnU-Net, trained or imported."""
 
     def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter:
-        """The model on its device.
+        """The model on its device, which tells ``say`` what computes.
 
         Raises: ModelFileError and ConfigError as ``Predictor`` and ``NnunetPredictor``; ConfigError if an
         nnU-Net does not stand alone.
@@ -31,4 +31,7 @@ class SegmenterSpec(PredictorSpec):
             raise ConfigError(
                 f"{foreign[0]}: an nnU-Net averages its own folds and cannot be averaged with others"
             )
-        return NnunetPredictor(foreign[0], device=self.device, settings=self.settings)
+        return NnunetPredictor(
+            foreign[0], device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
+            compiled=self.compiled, say=say,
+        )  # fmt: skip

@@ -344,6 +344,7 @@ def test_the_imported_file(tmp_path, cube, capsys):
     record = json.loads((tmp_path / "out" / "provenance" / "cube.json").read_text())
     assert record["model_sha256"] == load(path).digest
     assert record["inference"]["roi_size"] == [8, 8, 8]
+    assert [(one["backend"], one["precision"]) for one in record["backends"]] == [("torch", "float32")]
     found = nib.load(tmp_path / "out" / "cube.nii.gz").get_fdata()
     assert np.array_equal(found, NnunetPredictor(folder, device="cpu").predict(cube).label_map)
     assert run([*command[:3], str(folder), *command[4:], "--json"]) == 0  # the same model: nothing to do

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, ClassVar
 
 import torch
@@ -49,6 +50,7 @@ class OpenVINOBackend:
     def __init__(self, network: nn.Module, setup: Setup) -> None:
         self.network = network
         self.setup = setup
+        self._lock = Lock()
         self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._precision = precision_of(setup.dtype)
         self._difference: float | None = None
@@ -67,12 +69,13 @@ class OpenVINOBackend:
 
     def predict(self, windows: torch.Tensor) -> torch.Tensor:
         size = tuple(windows.shape[1:])
-        if size not in self._compiled:
-            self._compiled[size] = self._checked(windows[:1])
-            if len(self._compiled) > _KEPT:
-                self._compiled.popitem(last=False)
-        compiled = self._compiled[size]
-        return torch.cat([_scores(compiled, window[None]) for window in windows])
+        with self._lock:  # a compiled network computes one thing at a time
+            if size not in self._compiled:
+                self._compiled[size] = self._checked(windows[:1])
+                if len(self._compiled) > _KEPT:
+                    self._compiled.popitem(last=False)
+            compiled = self._compiled[size]
+            return torch.cat([_scores(compiled, window[None]) for window in windows])
 
     def _checked(self, window: torch.Tensor) -> Any:
         """The network compiled for windows of this one's size. Raises: ConversionError."""
