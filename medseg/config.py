@@ -184,6 +184,11 @@ class InferenceConfig(Spec):
         scales: for networks of two dimensions: sizes of the window, besides 1, that are averaged too.
         postprocess: what is done to the components of labels; ``medseg tune`` chooses it on validation cases.
         skip_below: windows in which no voxel of the scan is above this value are background, unseen.
+        skip_above: so are windows whose voxels are above this value in all channels (a slide's bright glass);
+            with both, windows in which every voxel is one or the other.
+        large_above: millions of pixels from which pictures are read window by window and written row by row,
+            where their format allows it; whole slides and OME-Zarr always are.
+        level: of the pyramid of pictures that have one, 0 the finest; others than 0 are read window by window.
     """
 
     roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
@@ -193,6 +198,9 @@ class InferenceConfig(Spec):
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
     scales: tuple[Annotated[float, Field(gt=0)], ...] = ()
     skip_below: float | None = None
+    skip_above: float | None = None
+    large_above: float = Field(default=64.0, ge=0)
+    level: int = Field(default=0, ge=0)
     postprocess: PostprocessConfig = PostprocessConfig()
 
 

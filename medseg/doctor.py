@@ -27,6 +27,8 @@ GIB = 1024**3
 OPTIONAL_PARTS = {
     "openvino": "faster inference on Intel CPUs",
     "highdicom": "writing DICOM SEG objects",
+    "openslide-python": "segmenting whole-slide pictures",
+    "zarr": "segmenting OME-Zarr pictures",
     "dask": "reading arrays larger than memory, chunk by chunk",
 }
 

@@ -81,6 +81,13 @@ def sha256_path(path: Path) -> str:
     return sha256_json(sorted(sha256_file(file) for file in path.iterdir() if file.is_file()))
 
 
+def sha256_tree(path: Path) -> str:
+    """The SHA-256 of all files below a folder and their names within it."""
+    path = Path(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return sha256_json({file.relative_to(path).as_posix(): sha256_file(file) for file in files})
+
+
 def sha256_json(value: Any) -> str:
     """The SHA-256 of ``value`` written as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

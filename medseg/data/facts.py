@@ -15,11 +15,11 @@ from nibabel.orientations import io_orientation
 from medseg.data.cases import Case, join_problems
 from medseg.data.images import read_image
 from medseg.data.pictures import picture_channels
-from medseg.data.readers import split_mark
+from medseg.data.readers import is_zarr, split_mark
 from medseg.data.scans import Kind, check_finite
 from medseg.data.targets import AS_STORED, TargetRules, read_target
 from medseg.errors import DataError
-from medseg.files import sha256_json, sha256_path, write_text
+from medseg.files import sha256_json, sha256_path, sha256_tree, write_text
 from medseg.geometry import Array
 from medseg.spec import Spec
 
@@ -118,6 +118,10 @@ def image_digest(case: Case) -> str:
 
 def _digest(path: Path) -> str:
     base, mark = split_mark(path)
+    if is_zarr(base):
+        return sha256_tree(base)
+    if base.suffix.lower() == ".mrxs":  # the pixels lie in a folder of that name
+        return sha256_json([sha256_path(base), sha256_tree(base.with_suffix(""))])
     return sha256_path(base) if mark is None else sha256_json([sha256_path(base), mark])
 
 

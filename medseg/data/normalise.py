@@ -95,7 +95,7 @@ class Percentile(Spec):
 
     def __call__(self, array: Array) -> Array:
         """Rescale and clip; a constant channel becomes 0."""
-        return np.stack([_rescale(c, *np.percentile(c, (self.low, self.high))) for c in array])
+        return np.stack([rescale(c, *np.percentile(c, (self.low, self.high))) for c in array])
 
 
 class Range(Spec):
@@ -113,7 +113,7 @@ class Range(Spec):
 
     def __call__(self, array: Array) -> Array:
         """Rescale and clip."""
-        return np.stack([_rescale(c, self.low, self.high) for c in array])
+        return np.stack([rescale(c, self.low, self.high) for c in array])
 
 
 class ImageNet(Spec):
@@ -137,16 +137,21 @@ NormaliseConfig = Annotated[
 ]
 
 
-def _standardise(channel: Array, over: Array) -> Array:
-    if over.size == 0:
-        return np.zeros(channel.shape, dtype=np.float32)
-    mean, std = over.mean(dtype=np.float64), over.std(dtype=np.float64)
+def standardise(channel: Array, mean: float, std: float) -> Array:
+    """A channel less its mean, over its standard deviation; 0 where that is nothing but rounding."""
     if std <= _CONSTANT * abs(mean):
         return np.zeros(channel.shape, dtype=np.float32)
-    return ((channel - mean) / std).astype(np.float32)
+    return ((channel - np.float64(mean)) / np.float64(std)).astype(np.float32)
 
 
-def _rescale(channel: Array, low: float, high: float) -> Array:
+def rescale(channel: Array, low: float, high: float) -> Array:
+    """``low`` to 0 and ``high`` to 1, clipped beyond; 0 where they are the same."""
     if high <= low:
         return np.zeros(channel.shape, dtype=np.float32)
     return np.clip((channel.astype(np.float32) - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _standardise(channel: Array, over: Array) -> Array:
+    if over.size == 0:
+        return np.zeros(channel.shape, dtype=np.float32)
+    return standardise(channel, over.mean(dtype=np.float64), over.std(dtype=np.float64))

@@ -36,7 +36,7 @@ class PictureReader:
             if picture.mode == "L" and depth in (2, 4):  # Pillow stretches the values to 0…255
                 pixels = pixels // (255 // (2**depth - 1))
             palette = picture.getpalette("RGB") if picture.mode == "P" else None
-        return _picture_scan(pixels, path, palette)
+        return picture_scan(pixels, path, palette)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
         """Write a palette PNG of label values, or 16-bit grey where a value exceeds 255.
@@ -57,7 +57,7 @@ class PictureReader:
 class TiffReader(PictureReader):
     """Single-page TIFF pictures: grey, RGB, RGBA or palette, 8, 16 or 32 bit, any usual compression."""
 
-    suffixes: tuple[str, ...] = (".tif", ".tiff")
+    suffixes: tuple[str, ...] = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf")
 
     def read(self, path: Path) -> Scan:
         """Read (C, H, W)."""
@@ -68,7 +68,7 @@ class TiffReader(PictureReader):
             colours = page.colormap  # (3, values) of 16 bits
             pixels = _tiff_pixels(page, path)
         palette = None if colours is None else (colours.T >> 8).ravel().tolist()
-        return _picture_scan(pixels, path, palette)
+        return picture_scan(pixels, path, palette)
 
 
 def _tiff_pixels(page: Any, path: Path) -> Array:
@@ -93,7 +93,8 @@ def _pixels(picture: Image.Image) -> Array:
     return np.asarray(picture)
 
 
-def _picture_scan(pixels: Array, path: Path, palette: list[int] | None) -> Scan:
+def picture_scan(pixels: Array, path: Path, palette: list[int] | None) -> Scan:
+    """A picture of pixels (H, W) or (H, W, S), which its file has so stored. Raises: DataError for others."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:

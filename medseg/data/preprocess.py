@@ -71,11 +71,16 @@ class Prepared:
     slices: SliceConfig | None = None
     raw: Array | None = field(default=None, repr=False)
 
-    def inside(self, above: float | None) -> Array | None:
-        """(*S) bool: where any channel of the scan is above a value; none without one."""
-        if above is None or self.raw is None:
+    def inside(self, above: float | None, below: float | None = None) -> Array | None:
+        """(*S) bool: where the scan is no background (:func:`inside_limits`); none without limits."""
+        if self.raw is None or (above is None and below is None):
             return None
-        return np.asarray((self.raw > above).any(axis=0))
+        return inside_limits(self.raw, above, below)
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the voxels lie on another grid than the scan's."""
+        return self.grid is not self.turned
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -92,6 +97,16 @@ class Prepared:
         if self.slices is not None:
             shape.insert(0, shape.pop(self.slices.axis))
         return tuple(shape)
+
+
+def inside_limits(raw: Array, above: float | None, below: float | None) -> Array:
+    """(*S) bool of voxels (C, *S): where any channel is above the one value and any not above the other."""
+    inside = np.ones(raw.shape[1:], bool)
+    if above is not None:
+        inside &= np.any(raw > above, axis=0)
+    if below is not None:
+        inside &= np.any(raw <= below, axis=0)
+    return inside
 
 
 def left_right_axis(spatial_dims: int, config: PreprocessConfig) -> int | None:

@@ -10,6 +10,8 @@ from PIL import Image
 from medseg.data.arrays import NumpyReader
 from medseg.data.dicom import DicomReader, Uneven, holds_dicom
 from medseg.data.itk import ItkReader
+from medseg.data.large.omezarr import ZARR_SUFFIXES
+from medseg.data.large.readers import LargeReader
 from medseg.data.nifti import NiftiReader
 from medseg.data.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
@@ -34,7 +36,7 @@ class Reader(Protocol):
         ...
 
 
-_DICOM, _STACK = DicomReader(), StackReader()
+_DICOM, _STACK, _LARGE = DicomReader(), StackReader(), LargeReader()
 READERS: tuple[Reader, ...] = (
     NiftiReader(),
     ItkReader(),
@@ -42,6 +44,7 @@ READERS: tuple[Reader, ...] = (
     PictureReader(),
     AnyTiffReader(),
     NumpyReader(),
+    _LARGE,
 )
 
 
@@ -52,11 +55,13 @@ def split_mark(path: Path) -> tuple[Path, str | None]:
 
 
 def reader_for(path: Path) -> Reader:
-    """The reader of a file, by its name; of a folder, DICOM's, or that of stacks of pictures.
+    """The reader of a file, by its name; of a folder, Zarr's by its name, DICOM's, or that of stacks.
 
     Raises: DataError if no reader knows the suffix.
     """
     base, mark = split_mark(path)
+    if is_zarr(base):
+        return _LARGE
     if base.is_dir():
         return _DICOM if mark is not None or holds_dicom(base) or not _holds_pictures(base) else _STACK
     for reader in READERS:
@@ -70,17 +75,22 @@ def _holds_pictures(folder: Path) -> bool:
     return any(p.is_file() and is_image_file(p) for p in folder.iterdir())
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr store, by its name."""
+    return path.name.lower().endswith(ZARR_SUFFIXES) and path.is_dir()
+
+
 def is_image_file(path: Path) -> bool:
-    """Whether a file's name has a suffix medseg reads, or a folder holds DICOM; hidden ones count not."""
+    """Whether a file's name has a suffix medseg reads, or a folder is Zarr or holds DICOM; hidden ones not."""
     if path.is_dir():
-        return not path.name.startswith(".") and holds_dicom(path)
+        return not path.name.startswith(".") and (is_zarr(path) or holds_dicom(path))
     suffixes = tuple(suffix for reader in READERS for suffix in reader.suffixes)
     return not path.name.startswith(".") and path.name.lower().endswith(suffixes)
 
 
 def stem_of(path: Path) -> str:
     """A file's name without the suffix of its format (``a.b.nii.gz`` → ``a.b``); a folder's name."""
-    if path.is_dir():
+    if path.is_dir() and not is_zarr(path):
         return path.name
     path = split_mark(path)[0]
     for reader in READERS:

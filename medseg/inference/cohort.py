@@ -15,11 +15,13 @@ from medseg.data.dicom import Uneven
 from medseg.data.dicom_out.source import Maker
 from medseg.data.facts import image_digest
 from medseg.data.images import read_image
+from medseg.data.large.image import LargeImage
 from medseg.data.readers import reader_for, split_mark
 from medseg.device import is_out_of_memory
 from medseg.errors import ConversionError, DataError, MedsegError, OutOfMemoryError
 from medseg.files import write_atomic, write_json
 from medseg.inference.dicom_objects import object_path, refuse_undicom, write_objects
+from medseg.inference.large import OUTPUT_SUFFIX, LargeOutputs, open_if_large, segment_large
 from medseg.inference.outputs import (
     NO_EXTRAS,
     CaseOutcome,
@@ -32,7 +34,7 @@ from medseg.inference.outputs import (
     write_overlay,
     write_probabilities,
 )
-from medseg.inference.predictor import Prediction, Ready
+from medseg.inference.predictor import LargeReady, Prediction, Predictor, Ready
 from medseg.inference.segmenter import Segmenter
 from medseg.report.palette import value_palette
 
@@ -96,6 +98,8 @@ def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutc
                 if isinstance(outcome, Ready):
                     probabilities = job.extras.probabilities
                     outcome = job.attempt(partial(predictor.run, outcome, probabilities=probabilities))
+                elif isinstance(outcome, LargeReady) and isinstance(predictor, Predictor):
+                    outcome = job.attempt(partial(job.stream, predictor, outcome))
                 if behind is not None:
                     done(behind.result())
                 behind = writer.submit(job.finish, predictor, outcome)
@@ -121,27 +125,50 @@ class _Job:
     uneven: Uneven
     began: float = 0.0
     digest: str = ""
+    large: bool = False
 
     @property
     def target(self) -> Path:
-        return self.output / f"{self.case.id}{reader_for(self.case.image).output_suffix}"
+        suffix = OUTPUT_SUFFIX if self.large else reader_for(self.case.image).output_suffix
+        return self.output / f"{self.case.id}{suffix}"
 
     @property
     def record(self) -> Path:
         return self.output / "provenance" / f"{self.case.id}.json"
 
-    def read(self, predictor: Segmenter) -> Ready | CaseOutcome:
-        """The scan as the networks take it; or that nothing needs to be done."""
+    def read(self, predictor: Segmenter) -> Ready | LargeReady | CaseOutcome:
+        """The scan as the networks take it, or a large picture opened; or that nothing needs to be done."""
         self.began = time.monotonic()
         for path in self.case.images:
             if not split_mark(path)[0].exists():
                 raise DataError(f"{path}: no such file")
+        if isinstance(predictor, Predictor):
+            image = open_if_large(predictor, self.case)
+            if image is not None:
+                return self._read_large(predictor, image)
+        return self._skipped(predictor) or predictor.prepare(read_image(self.case, self.uneven))
+
+    def _read_large(self, predictor: Predictor, image: LargeImage) -> LargeReady | CaseOutcome:
+        """The picture stays open if it is to be segmented."""
+        self.large = True
+        ready: LargeReady | None = None
+        try:
+            done = self._skipped(predictor)
+            if done is not None:
+                return done
+            ready = predictor.prepare_large(image)
+            return ready
+        finally:
+            if ready is None:
+                image.close()
+
+    def _skipped(self, predictor: Segmenter) -> CaseOutcome | None:
         self.digest = image_digest(self.case)
         if self.target.exists() and not self.overwrite:
             refuse_stale(self.target, self.record, self.digest, predictor.digest)
             if complete(self.case.id, self.output, self.extras):
                 return CaseOutcome(self.case.id, "skipped", str(self.target))
-        return predictor.prepare(read_image(self.case, self.uneven))
+        return None
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
         """What a step gives, or that the case failed. Raises: OutOfMemoryError, ConversionError."""
@@ -156,6 +183,18 @@ class _Job:
                     "roi_size=[…] --set batch_size=1, or infer with --device cpu. Finished cases are kept."
                 ) from error
             return CaseOutcome(self.case.id, "failed", None, time.monotonic() - self.began, str(error))
+
+    def stream(self, predictor: Predictor, ready: LargeReady) -> CaseOutcome:
+        """Segment a large picture, from file to file."""
+        extras = self.extras
+        outputs = LargeOutputs.of(
+            self.case.id, self.output, probabilities=extras.probabilities, overlays=extras.overlays
+        )
+        try:
+            notes = segment_large(predictor, ready, outputs)
+        finally:
+            ready.image.close()
+        return self._recorded(predictor, notes)
 
     def finish(self, predictor: Segmenter, result: Prediction | CaseOutcome) -> CaseOutcome:
         """Write a prediction."""
@@ -179,7 +218,13 @@ class _Job:
         with write_atomic(target) as temporary:
             colours = value_palette(predictor.header.labels)
             reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
+        return self._recorded(predictor, prediction.notes, read)
+
+    def _recorded(
+        self, predictor: Segmenter, notes: tuple[str, ...], read: tuple[str, ...] = ()
+    ) -> CaseOutcome:
+        """The outcome, and what the prediction was made of, written beside it; ``read`` tells of the reading."""
         seconds = time.monotonic() - self.began
-        record = provenance(predictor, case, self.digest, target, seconds)
+        record = provenance(predictor, self.case, self.digest, self.target, seconds)
         write_json(self.record, record | ({"notes": list(read)} if read else {}))
-        return CaseOutcome(case.id, "done", str(target), seconds, notes=(*read, *prediction.notes))
+        return CaseOutcome(self.case.id, "done", str(self.target), seconds, notes=(*read, *notes))

@@ -8,7 +8,7 @@ from pathlib import Path
 from medseg.data.cases import Case, join_problems
 from medseg.data.dicom import holds_dicom
 from medseg.data.layouts import NO_CHOICE, FoldersLayout, LooseLayout, channel_groups, find_dataset, layout_of
-from medseg.data.readers import is_image_file, split_mark, stem_of
+from medseg.data.readers import is_image_file, is_zarr, split_mark, stem_of
 from medseg.errors import DataError
 
 
@@ -32,6 +32,8 @@ def find_inputs(inputs: list[Path]) -> list[Case]:
 def _cases_in(given: Path) -> list[Case]:
     if given.suffix.lower() in (".csv", ".json"):
         return find_dataset(given).cases
+    if is_zarr(given):
+        return [Case(stem_of(given), given)]
     if not given.is_dir():
         if not split_mark(given)[0].exists():
             raise DataError(f"{given}: no such file or folder")
@@ -42,7 +44,7 @@ def _cases_in(given: Path) -> list[Case]:
     root = given / "images" if (given / "images").is_dir() else given
     if holds_dicom(root):
         return [Case(root.name if root == given else given.name, root)]
-    series = {p for p in root.rglob("*") if p.is_dir() and is_image_file(p)}
+    series = {p for p in root.rglob("*") if p.is_dir() and not is_zarr(p.parent) and is_image_file(p)}
     loose = {p for p in root.rglob("*") if p.is_file() and is_image_file(p) and p.parent not in series}
     if not series | loose:
         raise DataError(f"{given}: no image files in this folder")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from medseg.config import InferenceConfig
 from medseg.config_errors import explain
 from medseg.data.cases import Case
 from medseg.data.images import read_image
+from medseg.data.large.image import LargeImage
+from medseg.data.large.windows import WindowedImage
 from medseg.data.preprocess import Prepared, left_right_axis, prepare_image, turn_back
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
@@ -30,7 +32,7 @@ from medseg.inference.exact import Reach, reach_of
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.regrid import Slab, regrid
 from medseg.inference.stream import Planes
-from medseg.inference.window import decide, gather, place, probabilities_of, score_planes
+from medseg.inference.window import Decided, decide, gather, place, probabilities_of, score_planes
 from medseg.inference.windows import WindowPlan
 from medseg.models import InjectedConfig
 
@@ -60,6 +62,17 @@ class Ready:
 
     scan: Scan
     prepared: tuple[Prepared, ...]
+
+
+@dataclass(frozen=True)
+class LargeReady:
+    """A picture that stays in its file, and how each model's network takes its windows."""
+
+    image: LargeImage
+    prepared: tuple[WindowedImage, ...]
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -133,10 +146,15 @@ class Predictor:
             wanted = "pictures" if header.spatial_dims == 2 and slices is None else "volumes"
             raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
         prepared = [
-            prepare_image(scan, h.preprocess, h.channels, keep_raw=h.inference.skip_below is not None)
+            prepare_image(scan, h.preprocess, h.channels, keep_raw=_skips(h.inference))
             for h in (member.header for member in self.members)
         ]
         return Ready(scan, tuple(prepared))
+
+    def prepare_large(self, image: LargeImage) -> LargeReady:
+        """What the networks take of a picture that stays in its file; errors as :class:`WindowedImage`."""
+        headers = [member.header for member in self.members]
+        return LargeReady(image, tuple(WindowedImage(image, h.preprocess, h.channels) for h in headers))
 
     def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
         """Segment a scan that was prepared. On a GPU that has no room for it, with smaller batches, then with
@@ -144,13 +162,25 @@ class Predictor:
 
         Raises: RuntimeError if there is not enough memory all the same.
         """
+
+        def attempt(batch: int, sums_on: torch.device, notes: tuple[str, ...]) -> Prediction:
+            return self._run(ready, probabilities, batch, sums_on, notes)
+
+        return self.with_less_memory(attempt)
+
+    def with_less_memory(self, attempt: Callable[[int, torch.device, tuple[str, ...]], Result]) -> Result:
+        """What ``attempt`` gives of a size of batches, a device for the scores' sums, and notes on both; tried
+        again with less on a GPU that has no room.
+
+        Raises: RuntimeError if there is not enough memory all the same.
+        """
         notes: list[str] = []
         batch, sums_on = max(m.header.inference.batch_size for m in self.members), self.device
         while True:
             try:
-                prediction = self._run(ready, probabilities, batch, sums_on, tuple(notes))
+                result = attempt(batch, sums_on, tuple(notes))
                 self._tell()
-                return prediction
+                return result
             except (RuntimeError, MemoryError) as error:
                 if self.device.type == "cpu" or sums_on.type == "cpu" or not is_out_of_memory(error):
                     raise
@@ -175,26 +205,33 @@ class Predictor:
         self, ready: Ready, probabilities: bool, batch: int, sums_on: torch.device, notes: tuple[str, ...]
     ) -> Prediction:
         scan, prepared, header = ready.scan, ready.prepared[0], self.header
-        labels, activation = header.labels, header.labels.activation
-        channels = len(labels.regions) or 1
-        target, native = prepared.target_shape, None
-        if len(self.members) == 1 and prepared.grid is prepared.turned and not probabilities:
-            planes = self._planes(0, ready, batch, sums_on)  # no interpolation and no mean: decide at once
-            hard = gather(planes, target, lambda one: decide(one.sums, activation), channels=channels)
-        else:
-            along = self._axis(ready)
-            slabs = mean_slabs(
-                [self._probabilities(i, ready, batch, sums_on, along) for i in range(len(self.members))]
-            )
-            if probabilities:
-                native = np.zeros((labels.num_classes, *target), np.float32)
-                slabs = _kept(slabs, native)
-            hard = gather(slabs, target, lambda one: decide(one.scores, activation, 0.5), channels=channels)
+        labels, target, native = header.labels, prepared.target_shape, None
+        pieces = self.decided(ready, probabilities, batch, sums_on)
+        if probabilities:
+            native = np.zeros((labels.num_classes, *target), np.float32)
+            pieces = _kept(pieces, native)
+        hard = gather(pieces, target, lambda one: one.hard, channels=len(labels.regions) or 1)
         label_map = self._values(hard, prepared)
         label_map = turn_back(label_map[None], prepared, scan, header.preprocess)[0]
         if native is not None:
             native = turn_back(native, prepared, scan, header.preprocess)
         return Prediction(np.ascontiguousarray(label_map), native, scan, notes)
+
+    def decided(
+        self, ready: Ready | LargeReady, probabilities: bool, batch: int, sums_on: torch.device
+    ) -> Iterator[Decided]:
+        """What is found, piece by piece in order, pictures from the top down; nothing where every window is
+        left out.
+        """
+        activation, along = self.header.labels.activation, self._axis(ready)
+        if len(self.members) == 1 and not ready.prepared[0].resampled and not probabilities:
+            for one in self._planes(0, ready, batch, sums_on, along):  # no mean of models: decide at once
+                yield Decided(one.start, one.axis, decide(one.sums, activation))
+            return
+        members = range(len(self.members))
+        for one in mean_slabs([self._probabilities(i, ready, batch, sums_on, along) for i in members]):
+            hard = decide(one.scores, activation, 0.5)
+            yield Decided(one.start, one.axis, hard, one.scores if probabilities else None)
 
     def _values(self, hard: Array, prepared: Prepared) -> Array:
         """Decisions (1 or R, *S) after the steps on components, as one map of file values."""
@@ -205,34 +242,40 @@ class Predictor:
         return labels.decode(steps.of_classes(hard[0], labels.class_names, voxel))
 
     def _planes(
-        self, index: int, ready: Ready, batch: int, sums_on: torch.device, along: int | None = None
+        self, index: int, ready: Ready | LargeReady, batch: int, sums_on: torch.device, along: int | None = None
     ) -> Iterator[Planes]:
         """One model's scores on its own grid."""
         member, prepared = self.members[index], ready.prepared[index]
         header = member.header
         settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
         axis = left_right_axis(header.spatial_dims, header.preprocess)
+        image = prepared if isinstance(prepared, WindowedImage) else prepared.array
         return score_planes(
-            member.backend.predict, prepared.array, settings, device=self.device,
+            member.backend.predict, image, settings, device=self.device,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
-            sides=(axis, header.labels.exchange), inside=prepared.inside(settings.skip_below),
+            sides=(axis, header.labels.exchange),
+            inside=prepared.inside(settings.skip_below, settings.skip_above),
             reach=member.reach,
         )  # fmt: skip
 
     def _probabilities(
-        self, index: int, ready: Ready, batch: int, sums_on: torch.device, along: int
+        self, index: int, ready: Ready | LargeReady, batch: int, sums_on: torch.device, along: int
     ) -> Iterator[Slab]:
         """One model's probabilities on the scan's grid, its axes still those of ``Prepared``."""
         prepared = ready.prepared[index]
         planes = self._planes(index, ready, batch, sums_on, along)
         activation = self.header.labels.activation
         slabs = (Slab(one.start, one.axis, probabilities_of(one.means, activation)) for one in planes)
-        if prepared.grid is prepared.turned:
+        if isinstance(prepared, WindowedImage) or not prepared.resampled:
             return slabs
         return regrid(slabs, prepared.array.shape[1:], prepared.target_shape)
 
-    def _axis(self, ready: Ready) -> int:
-        """The axis that all models' planes are streamed along: the first one's best."""
+    def _axis(self, ready: Ready | LargeReady) -> int:
+        """The axis that all models' planes are streamed along: of pictures the rows, as large ones are written,
+        else the first one's best.
+        """
+        if isinstance(ready, LargeReady) or ready.scan.kind == "picture":
+            return 0
         shape, settings = ready.prepared[0].array.shape[1:], self.header.inference
         size = settings.roi_size or shape
         if len(size) < len(shape):
@@ -240,11 +283,16 @@ class Predictor:
         return 0 if settings.blend == "exact" else WindowPlan(shape, size, settings.overlap).axis
 
 
-def _kept(slabs: Iterator[Slab], whole: Array) -> Iterator[Slab]:
-    """The same slabs, each written into the whole image's scores on its way."""
-    for one in slabs:
+def _kept(pieces: Iterator[Decided], whole: Array) -> Iterator[Decided]:
+    """The same pieces, their probabilities written into the whole image's on the way."""
+    for one in pieces:
+        assert one.scores is not None
         place(whole, one.start, one.axis, one.scores.cpu().numpy())
         yield one
+
+
+def _skips(settings: InferenceConfig) -> bool:
+    return settings.skip_below is not None or settings.skip_above is not None
 
 
 def open_member(

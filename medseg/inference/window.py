@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,9 +20,29 @@ from medseg.inference.windows import WindowPlan, window_weights
 from medseg.task import Activation
 
 
+class Windowed(Protocol):
+    """An image of which windows are read when they are needed; ``shape`` is (C, *S)."""
+
+    shape: tuple[int, ...]
+
+    def window(self, box: tuple[slice, ...]) -> Array:
+        """Its voxels (C, *box), an array of the caller's own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Planes of what was found: classes (1, *S) or regions (R, *S), and the probabilities (K, *S) if wanted."""
+
+    start: int
+    axis: int
+    hard: torch.Tensor
+    scores: torch.Tensor | None = None
+
+
 def score_planes(
     predict: Predict,
-    image: Array,
+    image: Array | Windowed,
     settings: InferenceConfig,
     *,
     device: torch.device,
@@ -29,7 +50,7 @@ def score_planes(
     sums_on: torch.device | None = None,
     along: int | None = None,
     sides: tuple[int | None, tuple[int, ...]] = (None, ()),
-    inside: Array | None = None,
+    inside: Array | Keep | None = None,
     reach: Reach | None = None,
 ) -> Iterator[Planes]:
     """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended; without ``roi_size`` the
@@ -44,7 +65,7 @@ def score_planes(
         sums_on: where scores are summed, if not on ``device``.
         along: the axis whose planes come one after another; none: the one that takes the least memory.
         sides: the axis between left and right, and the channel each channel becomes when it is mirrored.
-        inside: (*S) bool; windows in which it is nowhere true are left out.
+        inside: (*S) bool; windows in which it is nowhere true are left out. Or what tells so of a box.
         reach: how far the network sees, for ``blend: exact``.
     """
     shape = image.shape[1:]
@@ -54,12 +75,14 @@ def score_planes(
     size = settings.roi_size
     if slices is not None:
         size = (1, *(size or shape[1:]))
+        if not isinstance(image, np.ndarray):
+            raise ValueError("slices are cut from arrays in memory")
         predict, read = _flat(predict), _slice_reader(image, slices)
     if reach is not None:
         return _without_gradients(exact_planes(read, shape, size or shape, predict, reach))
     plan = WindowPlan(shape, size or shape, settings.overlap, along=along)
     weight = window_weights(plan.size, settings.blend).to(sums_on or device)
-    keep: Keep | None = None if inside is None else (lambda box: bool(inside[box].any()))
+    keep = _keeper(inside) if isinstance(inside, np.ndarray) else inside
     planes = stream_windows(read, plan, predict, weight, batch_size=settings.batch_size, keep=keep)
     return _without_gradients(planes)
 
@@ -74,7 +97,13 @@ def _without_gradients(planes: Iterator[Planes]) -> Iterator[Planes]:
         yield one
 
 
-def _reader(image: Array) -> Read:
+def _keeper(inside: Array) -> Keep:
+    return lambda box: bool(inside[box].any())
+
+
+def _reader(image: Array | Windowed) -> Read:
+    if not isinstance(image, np.ndarray):
+        return lambda box: torch.from_numpy(image.window(box))
     if not image.flags.writeable:  # a map of a file, which torch does not take
         return lambda box: torch.from_numpy(image[(slice(None), *box)].copy())
     whole = torch.from_numpy(image)
@@ -123,7 +152,7 @@ def most_likely(scores: torch.Tensor) -> torch.Tensor:
     return found
 
 
-Piece = TypeVar("Piece", Planes, Slab)
+Piece = TypeVar("Piece", Planes, Slab, Decided)
 
 
 def gather(
