@@ -223,7 +223,7 @@ class _Job:
     def _recorded(
         self, predictor: Segmenter, notes: tuple[str, ...], read: tuple[str, ...] = ()
     ) -> CaseOutcome:
-        """The outcome, and what the prediction was made of, written beside it; ``read`` tells of the reading."""
+        """The outcome; what the prediction was made of is written down. ``read`` tells of the reading."""
         seconds = time.monotonic() - self.began
         record = provenance(predictor, self.case, self.digest, self.target, seconds)
         write_json(self.record, record | ({"notes": list(read)} if read else {}))
