@@ -304,6 +304,7 @@ def test_importing_openvino_as_it_is_would_report(tmp_path):
          "No conversion rule found for a.b"),
         ("Failed to convert.\n<class 'E'>: No ONNX function found for <Op('a')>. Failure: b",
          "No ONNX function found for <Op('a')>"),
+        ("Failed to convert.\n- Create a report\n\n## Exception summary\n\n<class 'E'>: a\nb", "a"),
         ("Constraints violated! For more information, run with LOGS.\nmore", "Constraints violated!"),
         ("\n  plain\nmore", "plain"),
         ("", "ValueError"),

@@ -11,7 +11,14 @@ from torch import nn
 
 from medseg.output import logits_of
 
-_TELLING = re.compile(r"No conversion rule found [^\n]+|No ONNX function found for <[^\n]*?>")
+_TELLING = [
+    re.compile(pattern)
+    for pattern in (
+        r"(No conversion rule found [^\n]+)",
+        r"(No ONNX function found for <[^\n]*?>)",
+        r"Exception summary\s+<class '[^']+'>: ([^\n]+)",
+    )
+]
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ def one_line(error: BaseException, most: int = 160) -> str:
     text = str(error).split(" For more information")[0]
     lines = [line.strip() for line in text.splitlines()]
     around = ("Check '", "Converting", "FrontEnd API", "Failed to", "from ")
-    found = _TELLING.search(text)
-    telling = [found[0]] if found else [line for line in lines if line and not line.startswith(around)]
+    telling = [found[1] for pattern in _TELLING if (found := pattern.search(text))]
+    telling += [line for line in lines if line and not line.startswith(around)]
     line = (telling or lines or [""])[0] or type(error).__name__
     return line if len(line) <= most else line[: most - 1] + "…"
