@@ -15,15 +15,14 @@ import click
 from medseg.cli_data import data
 from medseg.cli_dicom import dicom
 from medseg.cli_export import export
+from medseg.cli_infer import infer, tune
 from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
-from medseg.errors import EXIT_SOME_FAILED, MedsegError
+from medseg.errors import MedsegError
 
 if TYPE_CHECKING:
     from medseg.config import RunConfig
-    from medseg.device import Precision
     from medseg.evaluation import Evaluation
-    from medseg.inference.outputs import CaseOutcome
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -135,107 +134,6 @@ def train(
 
 
 @cli.command()
-@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--model", required=True, multiple=True, type=click.Path(path_type=Path),
-    help="Run folder, model file, nnU-Net's trained folder, or a published network's name (medseg weights "
-    "list). Several: their mean.",
-)  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
-@click.option(
-    "--cases", "part", type=click.Choice(["train", "val", "test"]), help="Cases of the run, for INPUTS."
-)
-@click.option(
-    "--set", "changes", multiple=True, metavar="KEY=VALUE",
-    help="Another setting of the inference than the model's, such as overlap=0.25 or flips=[0].",
-)  # fmt: skip
-@click.option("--probabilities", is_flag=True, help="Write probabilities/ too.")
-@click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
-@click.option(
-    "--dicom", "objects", multiple=True, type=click.Choice(["seg", "rtstruct"]),
-    help="Write DICOM objects of series to dicom/ too.",
-)  # fmt: skip
-@click.option(
-    "--dicom-geometry", "uneven", type=click.Choice(["refuse", "resample"]), default="refuse",
-    show_default=True, help="Of series with uneven or missing slices; resample: onto an even grid.",
-)  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto", show_default=True,
-    help="What computes; auto: OpenVINO on CPUs, if it is installed and agrees with torch, else torch.",
-)  # fmt: skip
-@click.option(
-    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), default="auto", show_default=True,
-    help="Precision; auto: bf16 where the device has it, else float32 (off).",
-)  # fmt: skip
-@click.option("--compile", "compiled", is_flag=True, help="Through torch.compile, on CUDA.")
-@click.option("--scheduler", help="Address of a Dask scheduler whose workers do the cases: tcp://HOST:8786.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine that share the cases.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
-@_debug
-def infer(
-    inputs: tuple[Path, ...],
-    model: tuple[Path, ...],
-    weights: Path | None,
-    output: Path,
-    part: str | None,
-    changes: tuple[str, ...],
-    probabilities: bool,
-    overlays: bool,
-    objects: tuple[Any, ...],
-    uneven: Any,
-    overwrite: bool,
-    device: str,
-    backend: str,
-    amp: Precision,
-    compiled: bool,
-    scheduler: str | None,
-    workers: int | None,
-    as_json: bool,
-) -> int:
-    """Segment scans: files, folders of files, or a run's own held-out cases."""
-    from medseg.inference.cohort import infer_cases
-    from medseg.inference.distributed import connected, infer_distributed, local_workers
-    from medseg.inference.inputs import find_inputs, run_cases
-    from medseg.inference.outputs import Extras
-    from medseg.interop.segmenters import SegmenterSpec
-
-    if scheduler and workers:
-        raise click.UsageError("give either --scheduler or --workers")
-    if bool(inputs) == bool(part):
-        raise click.UsageError("give either INPUTS or --cases")
-
-    def say(line: str) -> None:
-        click.echo(f"backend: {line}", err=True)
-
-    spec = SegmenterSpec(
-        tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
-        amp=amp, backend=backend, compiled=compiled,
-    )  # fmt: skip
-    predictor = None if scheduler or workers else spec.build(say)
-    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
-    options: dict[str, Any] = {
-        "extras": Extras(probabilities, overlays, tuple(dict.fromkeys(objects))),
-        "overwrite": overwrite,
-        "uneven": uneven,
-        "report": lambda outcome: click.echo(_outcome_line(outcome), err=True),
-    }
-    if predictor is not None:
-        outcomes = infer_cases(predictor, cases, output, **options)
-    else:
-        with connected(scheduler) if scheduler else local_workers(workers or 1) as client:
-            outcomes = infer_distributed(spec, cases, output, client, **options)
-    counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
-    if as_json:
-        click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
-    else:
-        click.echo(f"{counts['done']} done, {counts['skipped']} skipped, {counts['failed']} failed: {output}")
-    return EXIT_SOME_FAILED if counts["failed"] else 0
-
-
-@cli.command()
 @click.argument("predictions", type=click.Path(path_type=Path))
 @click.argument("references", type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the tables.")
@@ -277,19 +175,8 @@ def evaluate(
         click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}")
 
 
-@cli.command()
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@_debug
-def tune(run_folder: Path, device: str) -> None:
-    """Choose what is done to the components of each label by the run's validation cases; kept in its model."""
-    from medseg.inference.tune import tune as choose
-
-    _, rows = choose(run_folder, device=device, report=lambda case: click.echo(case, err=True))
-    for row in rows:
-        click.echo(f"{row.label:24} {row.step:20} Dice {row.before:.4f} -> {row.after:.4f}")
-
-
+cli.add_command(infer)
+cli.add_command(tune)
 cli.add_command(data)
 cli.add_command(export)
 cli.add_command(import_group)
@@ -365,15 +252,6 @@ def doctor(as_json: bool) -> int:
     return 1 if any(f.status == "problem" for f in findings) else 0
 
 
-def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
-    from medseg.config_files import apply_override
-
-    settings: dict[str, Any] = {}
-    for change in changes:
-        apply_override(settings, change, lambda place: None)
-    return settings
-
-
 def _training_config(source: Path, overrides: tuple[str, ...]) -> RunConfig:
     from medseg.config import load_config, to_yaml
     from medseg.training.planning import plan_config
@@ -383,13 +261,6 @@ def _training_config(source: Path, overrides: tuple[str, ...]) -> RunConfig:
     config = plan_config(source, overrides)
     click.echo(f"# settings picked for {source}\n{to_yaml(config)}", err=True)
     return config
-
-
-def _outcome_line(outcome: CaseOutcome) -> str:
-    if outcome.status == "failed":
-        return f"{outcome.case}: failed: {outcome.error}"
-    seconds = f", {outcome.seconds:.1f} s" if outcome.seconds else ""
-    return f"{outcome.case}: {outcome.status}{seconds}" + "".join(f" ({note})" for note in outcome.notes)
 
 
 def _print_estimate(estimate: Any) -> None:

@@ -34,6 +34,7 @@ from medseg.inference.outputs import (
     write_overlay,
     write_probabilities,
 )
+from medseg.inference.placing import label_path, refuse_clashes, write_legend
 from medseg.inference.predictor import LargeReady, Prediction, Predictor, Ready
 from medseg.inference.segmenter import Segmenter
 from medseg.report.palette import value_palette
@@ -67,7 +68,7 @@ def infer_cases(
     output = Path(output)
     refuse_undicom(cases, extras.dicom)
     if alone:
-        write_labels(output, predictor, overwrite)
+        begin_output(predictor, cases, output, extras, overwrite)
     outcomes: list[CaseOutcome] = []
 
     def done(outcome: CaseOutcome) -> None:
@@ -81,6 +82,17 @@ def infer_cases(
         if alone:
             write_failures(output, outcomes)
     return outcomes
+
+
+def begin_output(
+    predictor: Segmenter, cases: list[Case], output: Path, extras: Extras, overwrite: bool
+) -> None:
+    """What stands in the output before any case: what the values mean. Errors as ``infer_cases``."""
+    refuse_clashes(output, [case.id for case in cases], extras.layout)
+    write_labels(output, predictor, overwrite)
+    if cases:
+        suffix = reader_for(cases[0].image).output_suffix
+        write_legend(output, predictor.header.labels, suffix, extras.layout)
 
 
 def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
@@ -130,7 +142,7 @@ class _Job:
     @property
     def target(self) -> Path:
         suffix = OUTPUT_SUFFIX if self.large else reader_for(self.case.image).output_suffix
-        return self.output / f"{self.case.id}{suffix}"
+        return label_path(self.output, self.case.id, suffix, self.extras.layout)
 
     @property
     def record(self) -> Path:

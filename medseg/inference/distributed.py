@@ -18,9 +18,9 @@ from medseg.data.cases import Case
 from medseg.data.dicom import Uneven
 from medseg.device import Precision
 from medseg.errors import ConfigError, MedsegError, OutOfMemoryError
-from medseg.inference.cohort import infer_cases
+from medseg.inference.cohort import begin_output, infer_cases
 from medseg.inference.dicom_objects import refuse_undicom
-from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures, write_labels
+from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures
 from medseg.inference.predictor import Predictor
 from medseg.inference.published import model_source
 from medseg.inference.segmenter import Segmenter
@@ -86,7 +86,7 @@ def infer_distributed(
 
     output = Path(output).resolve()
     refuse_undicom(cases, extras.dicom)
-    write_labels(output, spec.build(), overwrite)
+    begin_output(spec.build(), cases, output, extras, overwrite)
     absolute = replace(spec, models=tuple(_absolute(model) for model in spec.models))
     tasks = {
         client.submit(

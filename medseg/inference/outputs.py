@@ -22,6 +22,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.files import sha256_file, write_atomic, write_json, write_text
 from medseg.geometry import Array, Grid, to_ras
 from medseg.inference.dicom_objects import DicomKind, object_path
+from medseg.inference.placing import Layout
 from medseg.inference.predictor import Prediction
 from medseg.inference.segmenter import Described, Segmenter
 from medseg.report.palette import Legend
@@ -32,11 +33,12 @@ Status = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Extras:
-    """What is written beside the label maps; ``dicom`` objects of cases that are DICOM series."""
+    """What is written beside the label maps (``dicom``: objects of cases that are DICOM series), and where."""
 
     probabilities: bool = False
     overlays: bool = False
     dicom: tuple[DicomKind, ...] = ()
+    layout: Layout = "flat"
 
 
 @dataclass(frozen=True)

@@ -316,6 +316,12 @@ def open_member(
     if header.inference.blend == "exact":
         if header.preprocess.slices is not None:
             raise ConfigError("inference.blend=exact: not for slices of volumes; use gaussian windows")
+        if header.inference.skip_below is not None or header.inference.skip_above is not None:
+            raise ConfigError(
+                "inference.blend=exact: leaves no windows out; skip_below and skip_above need gaussian"
+            )
+        if backend == "openvino":
+            raise ConfigError("inference.blend=exact: its tiles differ in size; use --backend torch")
         reach = reach_of(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
         backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size, and nothing may be rounded
     setup = replace(setup, one_size=header.inference.roi_size is not None and reach is None)

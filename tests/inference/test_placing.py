@@ -1,0 +1,65 @@
+"""Where label maps go, by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write_volume
+
+from medseg.data.labels import Labels
+from medseg.errors import ConfigError
+from medseg.inference.placing import label_path, refuse_clashes, write_legend
+
+OUT = Path("out")
+
+
+@pytest.mark.parametrize(
+    ("case", "layout", "expected"),
+    [
+        ("a_1", "flat", "a_1.nii.gz"),
+        ("a_1", "nnunet", "a_1.nii.gz"),
+        ("a_1", "bids", "sub-a1/anat/sub-a1_dseg.nii.gz"),
+        ("sub-01", "bids", "sub-01/anat/sub-01_dseg.nii.gz"),
+        ("sub-01_ses-2_run-1", "bids", "sub-01/ses-2/anat/sub-01_ses-2_run-1_dseg.nii.gz"),
+    ],
+)
+def test_places(case, layout, expected):
+    assert label_path(OUT, case, ".nii.gz", layout) == OUT / expected
+
+
+def test_names_that_become_one_are_refused():
+    refuse_clashes(OUT, ["a-1", "a_1"], "flat")
+    with pytest.raises(ConfigError, match="a-1 and a_1"):
+        refuse_clashes(OUT, ["a-1", "a_1", "b"], "bids")
+
+
+def test_legends(tmp_path):
+    labels = Labels(names={"no": (0,), "liver": (5,)}, colours={"liver": (255, 0, 16)})
+    write_legend(tmp_path, labels, ".nii.gz", "flat")
+    assert not list(tmp_path.iterdir())
+    write_legend(tmp_path, labels, ".nii.gz", "nnunet")
+    assert json.loads((tmp_path / "dataset.json").read_text())["labels"] == {"no": 0, "liver": 5}
+    write_legend(tmp_path, labels, ".nii.gz", "bids")
+    assert (tmp_path / "dseg.tsv").read_text() == "index\tname\tcolor\n0\tno\tn/a\n5\tliver\t#ff0010\n"
+    assert json.loads((tmp_path / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+
+
+def test_the_command_writes_bids(tmp_path):
+    import torch
+
+    from medseg.cli import run
+    from medseg.config import InferenceConfig
+    from medseg.data.preprocess import PreprocessConfig
+    from medseg.inference.modelfile import ModelHeader, save_model
+    from medseg.models import UNetConfig
+
+    header = ModelHeader(
+        spatial_dims=3, channels=1, labels=Labels(names={"no": (0,), "a": (1,)}), preprocess=PreprocessConfig(),
+        inference=InferenceConfig(roi_size=(8, 8, 8)), model=UNetConfig(channels=(2, 4)),
+    )  # fmt: skip
+    model = tmp_path / "m.safetensors"
+    save_model(model, header, dict(header.model.build(header.task).state_dict()))
+    scan = write_volume(tmp_path / "scan.nii.gz", torch.randn(9, 8, 8).numpy())
+    command = ["infer", str(scan), "--model", str(model), "--output", str(tmp_path / "out"), "--layout", "bids"]
+    assert run(command) == 0
+    assert (tmp_path / "out" / "sub-scan" / "anat" / "sub-scan_dseg.nii.gz").is_file()
