@@ -1,0 +1,107 @@
+"""A trained nnU-Net's folder, file to file: medseg beside nnU-Net's own predictor; time and agreement.
+
+    .venv/bin/python benchmarks/nnunet.py FOLDER SCAN [SCAN …] --nnunet /path/to/python/with/nnunetv2
+
+A scan is a file, or channels joined by commas. Both take the same model, windows and threads, without mirroring
+unless asked; runs take turns, medians are printed. Without ``--nnunet`` only medseg is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from medseg.data.readers import read_scan
+
+PEER = """
+import sys, torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+folder, source, target, mirror, threads = sys.argv[1:6]
+torch.set_num_threads(int(threads))
+predictor = nnUNetPredictor(tile_step_size=0.5, use_gaussian=True, use_mirroring=mirror == "1",
+    perform_everything_on_device=False, device=torch.device("cpu"), verbose=False, allow_tqdm=False)
+folds = [p.name[5:] for p in __import__("pathlib").Path(folder).glob("fold_*")]
+folds = tuple(int(f) if f.isdigit() else f for f in folds)
+predictor.initialize_from_trained_model_folder(folder, folds, "checkpoint_final.pth")
+predictor.predict_from_files_sequential(source, target, save_probabilities=False, overwrite=True)
+"""
+
+
+def run_peer(python: Path, folder: Path, source: Path, target: Path, mirror: bool, threads: int) -> float:
+    """Seconds of nnU-Net's predictor, its start included."""
+    target.mkdir(exist_ok=True)
+    began = time.perf_counter()
+    command = [str(python), "-c", PEER, str(folder), str(source), str(target), str(int(mirror)), str(threads)]
+    env = {**os.environ, "nnUNet_raw": "/tmp", "nnUNet_preprocessed": "/tmp", "nnUNet_results": "/tmp"}
+    subprocess.run(command, check=True, env=env, capture_output=True)
+    return time.perf_counter() - began
+
+
+def run_ours(folder: Path, source: Path, target: Path, mirror: bool, threads: int, backend: list[str]) -> float:
+    """Seconds of ``medseg infer``, its start included."""
+    began = time.perf_counter()
+    command = [
+        sys.executable,
+        "-m",
+        "medseg.infer",
+        str(source),
+        "--model",
+        str(folder),
+        "--output",
+        str(target),
+    ]
+    flips = [] if mirror else ["--set", "flips=[]"]
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    subprocess.run([*command, "--overwrite", *flips, *backend], check=True, env=env, capture_output=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("scans", nargs="+")
+    parser.add_argument("--nnunet", type=Path, help="a Python that has nnunetv2")
+    parser.add_argument("--mirror", action="store_true")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--backend", default="torch", help="medseg's: torch or openvino")
+    given = parser.parse_args()
+    backend = ["--backend", given.backend]
+    with tempfile.TemporaryDirectory(prefix="medseg-") as name:
+        root = Path(name)
+        (root / "in").mkdir()
+        for number, scan in enumerate(given.scans):
+            for channel, path in enumerate(map(Path, scan.split(","))):
+                shutil.copy(path, root / "in" / f"case{number}_{channel:04}.nii.gz")
+        times: dict[str, list[float]] = {"medseg": [], "nnU-Net": []}
+        for _ in range(given.runs):
+            times["medseg"].append(
+                run_ours(given.folder, root / "in", root / "ours", given.mirror, given.threads, backend)
+            )
+            if given.nnunet:
+                times["nnU-Net"].append(
+                    run_peer(
+                        given.nnunet, given.folder, root / "in", root / "theirs", given.mirror, given.threads
+                    )
+                )
+        medians = {who: statistics.median(seconds) for who, seconds in times.items() if seconds}
+        for who, seconds in medians.items():
+            print(f"{who:8} {seconds:8.1f} s")
+        if given.nnunet:
+            print(f"nnU-Net / medseg {medians['nnU-Net'] / medians['medseg']:.2f}")
+            for path in sorted((root / "theirs").glob("*.nii.gz")):
+                one, two = (read_scan(folder / path.name).array for folder in (path.parent, root / "ours"))
+                print(f"{path.name}: {float(np.mean(one == two)):.4%} of voxels agree")
+
+
+if __name__ == "__main__":
+    main()
