@@ -162,7 +162,7 @@ def report_ct() -> None:
         save_model(folder / "model.safetensors", header, dict(network.state_dict()))
         command = ["infer", str(folder / "ct.nii"), "--model", str(folder / "model.safetensors"), "--output"]
         began = time.perf_counter()
-        run = [sys.executable, "-m", "medseg.cli", *command, str(folder / "out")]
+        run = [sys.executable, "-m", "medseg", *command, str(folder / "out")]
         subprocess.run(run, check=True, capture_output=True)
         used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         print(f"104 classes over 512×512×1024: {used:.2f} GB at most, {time.perf_counter() - began:.0f} s")

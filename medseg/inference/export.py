@@ -26,6 +26,7 @@ from medseg.inference.backends.openvino import (
     conversion,
     convert_program,
     network_name,
+    openvino_core,
     quiet_openvino,
 )
 from medseg.inference.modelfile import ModelHeader
@@ -240,7 +241,7 @@ def _write_openvino(program: torch.export.ExportedProgram, path: Path, header: s
 
 
 def _load_openvino(path: Path) -> Run:
-    compiled = compile_model(quiet_openvino().Core().read_model(path), None)
+    compiled = compile_model(openvino_core().read_model(path), None)
     return lambda image: torch.from_numpy(compiled([image.numpy()])[0])
 
 

@@ -280,6 +280,27 @@ def test_nothing_leaves_the_machine(scan, tmp_path):
     assert result.stdout.splitlines() == ["LOADED []", "HOME []", "DONE openvino"]
 
 
+SIGNALLED = """
+import signal, torch
+from medseg.inference.backends.openvino import compile_model, convert
+
+signal.signal(signal.SIGUSR1, lambda *_: print("SIGNAL"))
+model = convert(torch.nn.Conv2d(1, 2, 3), torch.zeros(1, 1, 8, 8))
+networks = [compile_model(model, None) for _ in range(3)]
+while networks:
+    networks.pop(0)
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+@needs_openvino
+def test_a_signal_after_networks_were_let_go_is_handled():
+    result = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", SIGNALLED], capture_output=True, text=True, timeout=120
+    )
+    assert (result.returncode, result.stdout) == (0, "SIGNAL\n"), result.stderr
+
+
 @needs_openvino
 def test_importing_openvino_as_it_is_would_report(tmp_path):
     """What medseg keeps from happening, and that the test above would see it."""

@@ -12,6 +12,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from threading import Lock
@@ -116,6 +117,17 @@ def quiet_openvino() -> Any:
     return openvino
 
 
+@cache
+def openvino_core() -> Any:
+    """The one ``openvino.Core`` of this process, which is never let go.
+
+    The first use of the CPU in a core replaces the thread's alternate signal stack, and letting go of one
+    core of several leaves the thread with a stack that is freed: the next signal (a child's end, Ctrl-C)
+    would end the process with a segmentation fault.
+    """
+    return quiet_openvino().Core()
+
+
 @contextmanager
 def conversion(network: nn.Module, target: str = "OpenVINO") -> Iterator[None]:
     """Whatever goes wrong within is a ConversionError with the network's name, but for a lack of memory."""
@@ -171,7 +183,7 @@ def compile_model(model: Any, dtype: torch.dtype | None) -> Any:
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }
-    return quiet_openvino().Core().compile_model(model, "CPU", settings)
+    return openvino_core().compile_model(model, "CPU", settings)
 
 
 def effective_precision(compiled: Any) -> str:
