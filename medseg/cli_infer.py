@@ -33,6 +33,10 @@ _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show th
     "--set", "changes", multiple=True, metavar="KEY=VALUE",
     help="Another setting of the inference than the model's, such as overlap=0.25 or flips=[0].",
 )  # fmt: skip
+@click.option(
+    "--foreground", type=click.Path(path_type=Path),
+    help="Folder of masks named after the cases; windows that hold none of it are background, unseen.",
+)  # fmt: skip
 @click.option("--probabilities", is_flag=True, help="Write probabilities/ too.")
 @click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
 @click.option(
@@ -69,6 +73,7 @@ def infer(
     output: Path,
     part: str | None,
     changes: tuple[str, ...],
+    foreground: Path | None,
     probabilities: bool,
     overlays: bool,
     objects: tuple[Any, ...],
@@ -86,7 +91,7 @@ def infer(
     """Segment scans: files, folders of files, or a run's own held-out cases."""
     from medseg.inference.cohort import infer_cases
     from medseg.inference.distributed import connected, infer_distributed, local_workers
-    from medseg.inference.inputs import find_inputs, run_cases
+    from medseg.inference.inputs import find_inputs, run_cases, with_foregrounds
     from medseg.inference.outputs import Extras
     from medseg.interop.segmenters import SegmenterSpec
 
@@ -104,6 +109,8 @@ def infer(
     )  # fmt: skip
     predictor = None if scheduler or workers else spec.build(say)
     cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
+    if foreground is not None:
+        cases = with_foregrounds(cases, foreground)
     options: dict[str, Any] = {
         "extras": Extras(probabilities, overlays, tuple(dict.fromkeys(objects)), layout),
         "overwrite": overwrite,

@@ -86,12 +86,9 @@ def from_ras(array: Array, grid: Grid) -> Array:
 
 
 def _reorient(array: Array, affine: Array, ornt: Array) -> tuple[Array, Array]:
-    moved = (
-        np.stack([apply_orientation(channel, ornt) for channel in array])
-        if len(array) > 1
-        else (apply_orientation(array[0], ornt)[None])
-    )
-    return moved, affine @ inv_ornt_aff(ornt, array.shape[1:])
+    """A view of a (C, X, Y, Z) array, its channels where they were."""
+    with_channels = np.concatenate([[[0, 1]], ornt + np.array([1, 0])])
+    return apply_orientation(array, with_channels), affine @ inv_ornt_aff(ornt, array.shape[1:])
 
 
 def turned_onto(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:

@@ -31,6 +31,7 @@ class Case:
         masks: label name → file, where each label has a file of its own (binary, or probabilities).
         patient: cases of one patient stay on one side of a split.
         labelled: names of the labels that were annotated in this case; none means all.
+        foreground: a mask's file, on the image's grid: inference leaves out what lies far from it.
         metadata: whatever else a manifest says of it.
     """
 
@@ -42,6 +43,7 @@ class Case:
     masks: Mapping[str, Path] = field(default_factory=dict)
     patient: str | None = None
     labelled: tuple[str, ...] | None = None
+    foreground: Path | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -111,8 +111,8 @@ def label_digest(case: Case) -> str | None:
 
 
 def image_digest(case: Case) -> str:
-    """The SHA-256 of a case's image files."""
-    digests = [_digest(path) for path in case.images]
+    """The SHA-256 of a case's image files, and of its foreground's."""
+    digests = [_digest(path) for path in (*case.images, case.foreground) if path is not None]
     return digests[0] if len(digests) == 1 else sha256_json(digests)
 
 

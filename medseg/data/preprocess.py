@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -63,6 +63,7 @@ class Prepared:
         turned: the scan's grid after orientation, before resampling.
         slices: how the volume is cut, if it is.
         raw: the voxels before they were normalised, along the same axes.
+        foreground: (*S) bool along the same axes: what lies outside is background; none: nothing is known to.
     """
 
     array: Array
@@ -70,12 +71,16 @@ class Prepared:
     turned: Grid
     slices: SliceConfig | None = None
     raw: Array | None = field(default=None, repr=False)
+    foreground: Array | None = field(default=None, repr=False)
 
     def inside(self, above: float | None, below: float | None = None) -> Array | None:
-        """(*S) bool: where the scan is no background (:func:`inside_limits`); none without limits."""
+        """(*S) bool: the foreground where the scan is no background (:func:`inside_limits`); none without
+        either.
+        """
         if self.raw is None or (above is None and below is None):
-            return None
-        return inside_limits(self.raw, above, below)
+            return self.foreground
+        inside = inside_limits(self.raw, above, below)
+        return inside if self.foreground is None else inside & self.foreground
 
     @property
     def resampled(self) -> bool:
@@ -140,6 +145,17 @@ def prepare_label(label_map: Array, scan: Scan, config: PreprocessConfig) -> Arr
     if grid is not turned:
         array = resample(array, turned, grid, "nearest")
     return np.ascontiguousarray(_slices_first(array, config)[0])
+
+
+def with_foreground(prepared: Prepared, foreground: Array, scan: Scan, config: PreprocessConfig) -> Prepared:
+    """The same with what is not 0 in a mask (*S) on the scan's grid as its foreground.
+
+    Raises: ValueError if the mask has another shape.
+    """
+    if foreground.shape != scan.grid.shape:
+        raise ValueError(f"a foreground of {foreground.shape} voxels for a scan of {scan.grid.shape}")
+    inside = prepare_label((foreground != 0).astype(np.uint8), scan, config) > 0
+    return replace(prepared, foreground=inside)
 
 
 def prepare_probabilities(soft: Array, scan: Scan, config: PreprocessConfig) -> Array:

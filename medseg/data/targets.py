@@ -115,6 +115,11 @@ def _label_scan(path: Path, grid: Grid) -> Scan:
         ) from error
 
 
+def read_foreground(case: Case, scan: Scan) -> Array | None:
+    """(*S) bool: what is not 0 in the mask of a case's foreground, if any; errors as ``read_target``."""
+    return None if case.foreground is None else _mask_of(case.foreground, scan.grid)
+
+
 def _mask_of(path: Path, grid: Grid) -> Array:
     """A binary file of one label: what is not 0 is inside."""
     return as_label_map(_label_scan(path, grid)) != 0

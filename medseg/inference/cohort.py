@@ -17,8 +17,9 @@ from medseg.data.facts import image_digest
 from medseg.data.images import read_image
 from medseg.data.large.image import LargeImage
 from medseg.data.readers import reader_for, split_mark
+from medseg.data.targets import read_foreground
 from medseg.device import is_out_of_memory
-from medseg.errors import ConversionError, DataError, MedsegError, OutOfMemoryError
+from medseg.errors import ConfigError, ConversionError, DataError, MedsegError, OutOfMemoryError
 from medseg.files import write_atomic, write_json
 from medseg.inference.dicom_objects import object_path, refuse_undicom, write_objects
 from medseg.inference.large import OUTPUT_SUFFIX, LargeOutputs, open_if_large, segment_large
@@ -108,8 +109,7 @@ def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutc
                 if i + 1 < len(jobs):
                     ahead = reader.submit(jobs[i + 1].read, predictor)
                 if isinstance(outcome, Ready):
-                    probabilities = job.extras.probabilities
-                    outcome = job.attempt(partial(predictor.run, outcome, probabilities=probabilities))
+                    outcome = job.attempt(partial(job.segment, predictor, outcome))
                 elif isinstance(outcome, LargeReady) and isinstance(predictor, Predictor):
                     outcome = job.attempt(partial(job.stream, predictor, outcome))
                 if behind is not None:
@@ -158,7 +158,11 @@ class _Job:
             image = open_if_large(predictor, self.case)
             if image is not None:
                 return self._read_large(predictor, image)
-        return self._skipped(predictor) or predictor.prepare(read_image(self.case, self.uneven))
+        done = self._skipped(predictor)
+        if done is not None:
+            return done
+        scan = read_image(self.case, self.uneven)
+        return predictor.prepare(scan, read_foreground(self.case, scan))
 
     def _read_large(self, predictor: Predictor, image: LargeImage) -> LargeReady | CaseOutcome:
         """The picture stays open if it is to be segmented."""
@@ -183,10 +187,10 @@ class _Job:
         return None
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
-        """What a step gives, or that the case failed. Raises: OutOfMemoryError, ConversionError."""
+        """What a step gives, or that its case failed. Raises: what every case would end with."""
         try:
             return step()
-        except (OutOfMemoryError, ConversionError):
+        except (OutOfMemoryError, ConversionError, ConfigError):
             raise  # every other case would end so
         except (MedsegError, OSError, ValueError, RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
@@ -195,6 +199,11 @@ class _Job:
                     "roi_size=[…] --set batch_size=1, or infer with --device cpu. Finished cases are kept."
                 ) from error
             return CaseOutcome(self.case.id, "failed", None, time.monotonic() - self.began, str(error))
+
+    def segment(self, predictor: Segmenter, ready: Ready) -> Prediction:
+        """What the network says of a scan."""
+        scratch = self.output / "probabilities"
+        return predictor.run(ready, probabilities=self.extras.probabilities, scratch=scratch)
 
     def stream(self, predictor: Predictor, ready: LargeReady) -> CaseOutcome:
         """Segment a large picture, from file to file."""

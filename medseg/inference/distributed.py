@@ -201,6 +201,7 @@ def _resolved(case: Case) -> Case:
         image=case.image.parent.resolve() / case.image.name,
         label=case.label and case.label.parent.resolve() / case.label.name,
         other_channels=tuple(path.parent.resolve() / path.name for path in case.other_channels),
+        foreground=case.foreground and case.foreground.parent.resolve() / case.foreground.name,
         masks={name: path.parent.resolve() / path.name for name, path in case.masks.items()},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.data.cases import Case, join_problems
@@ -50,6 +51,20 @@ def _cases_in(given: Path) -> list[Case]:
         raise DataError(f"{given}: no image files in this folder")
     groups = channel_groups(sorted(series | loose), [])
     return [Case(name, files[0], other_channels=files[1:]) for name, files in groups.items()]
+
+
+def with_foregrounds(cases: list[Case], folder: Path) -> list[Case]:
+    """The cases, each with its mask of the foreground, a file of the folder with the case's name.
+
+    Raises: DataError if the folder is not there or lacks one.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of foreground masks")
+    files = {stem_of(path): path for path in sorted(folder.iterdir()) if is_image_file(path)}
+    missing = [f"{case.id}: no {case.id}.nii.gz or the like" for case in cases if case.id not in files]
+    if missing:
+        raise DataError(join_problems(f"{folder}: cases without a foreground mask", missing))
+    return [replace(case, foreground=files[case.id]) for case in cases]
 
 
 def run_cases(run: Path, part: str) -> list[Case]:

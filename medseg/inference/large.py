@@ -44,7 +44,12 @@ def open_if_large(predictor: Predictor, case: Case) -> LargeImage | None:
     if image is None:
         return None
     reason, way_out = "", ""
-    if any(member.header.inference.roi_size is None for member in predictor.members):
+    if case.foreground is not None:
+        reason, way_out = (
+            "a foreground needs it in memory",
+            "--set large_above=1e6, or skip_above and skip_below",
+        )
+    elif any(member.header.inference.roi_size is None for member in predictor.members):
         reason, way_out = "the model has no window", "--set roi_size=[512,512]"
     elif settings.postprocess.names:
         reason = "inference.postprocess needs whole components"

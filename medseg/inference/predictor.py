@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from medseg.config import InferenceConfig
-from medseg.config_errors import explain
 from medseg.data.cases import Case
 from medseg.data.images import read_image
 from medseg.data.large.image import LargeImage
 from medseg.data.large.windows import WindowedImage
-from medseg.data.preprocess import Prepared, left_right_axis, prepare_image, turn_back
+from medseg.data.preprocess import Prepared, left_right_axis, prepare_image, turn_back, with_foreground
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
-from medseg.device import Precision, channels_last, choose_device, is_out_of_memory, mixed_precision
-from medseg.errors import ConfigError, DataError, ModelFileError
+from medseg.device import Precision, choose_device, is_out_of_memory, mixed_precision
+from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
-from medseg.inference.backends import Backend, Setup, make_backend
+from medseg.inference.backends import Setup
 from medseg.inference.ensemble import mean_slabs
-from medseg.inference.exact import Reach, reach_of
-from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
+from medseg.inference.members import ModelSource, open_member, refuse_difference
+from medseg.inference.modelfile import LoadedModel
 from medseg.inference.regrid import Slab, regrid
+from medseg.inference.scratch import room
 from medseg.inference.stream import Planes
 from medseg.inference.window import Decided, decide, gather, place, probabilities_of, score_planes
 from medseg.inference.windows import WindowPlan
-from medseg.models import InjectedConfig
-
-ModelSource = Path | str | LoadedModel
 
 
 @dataclass(frozen=True)
@@ -73,20 +68,6 @@ class LargeReady:
 
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model: what its file says, its network on its device, what computes it, and how far the network sees
-    if its tiles are to be exact.
-    """
-
-    path: Path
-    header: ModelHeader
-    network: nn.Module
-    digest: str
-    backend: Backend
-    reach: Reach | None = None
 
 
 class Predictor:
@@ -126,19 +107,27 @@ class Predictor:
         first = self.members[0]
         self.path, self.header = first.path, first.header
         for other in self.members[1:]:
-            _refuse_difference(first, other)
+            refuse_difference(first, other)
         digests = "".join(member.digest for member in self.members)
         self.digest = first.digest if len(self.members) == 1 else sha256(digests.encode()).hexdigest()
 
-    def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
+    def predict(
+        self,
+        source: Scan | Case | Path | str,
+        *,
+        probabilities: bool = False,
+        foreground: Array | None = None,
+    ) -> Prediction:
         """Segment one scan; a case may have its channels in several files.
 
-        Raises: DataError if it cannot be read or does not suit the model.
+        ``foreground``, (*S) on the scan's grid: windows in which it is nowhere true are background, unseen.
+        Raises: DataError if the scan cannot be read or does not suit the model; ConfigError for a foreground
+        and a model whose ``blend`` is ``exact``.
         """
-        return self.run(self.prepare(source), probabilities=probabilities)
+        return self.run(self.prepare(source, foreground), probabilities=probabilities)
 
-    def prepare(self, source: Scan | Case | Path | str) -> Ready:
-        """Read a scan and bring it to the networks' grids; errors as ``predict``."""
+    def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> Ready:
+        """Read a scan and bring it to the networks' grids; arguments and errors as ``predict``."""
         scan = read_source(source)
         header = self.header
         slices = header.preprocess.slices
@@ -149,6 +138,13 @@ class Predictor:
             prepare_image(scan, h.preprocess, h.channels, keep_raw=_skips(h.inference))
             for h in (member.header for member in self.members)
         ]
+        if foreground is not None:
+            if any(member.reach for member in self.members):
+                raise ConfigError("inference.blend=exact: leaves no windows out; a foreground needs gaussian")
+            prepared = [
+                with_foreground(one, foreground, scan, member.header.preprocess)
+                for one, member in zip(prepared, self.members, strict=True)
+            ]
         return Ready(scan, tuple(prepared))
 
     def prepare_large(self, image: LargeImage) -> LargeReady:
@@ -156,15 +152,20 @@ class Predictor:
         headers = [member.header for member in self.members]
         return LargeReady(image, tuple(WindowedImage(image, h.preprocess, h.channels) for h in headers))
 
-    def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
+    def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
         """Segment a scan that was prepared. On a GPU that has no room for it, with smaller batches, then with
         the scores summed in the computer's memory.
 
-        Raises: RuntimeError if there is not enough memory all the same.
+        Probabilities that are too large for the memory lie in a file without a name in the folder ``scratch``
+        (none: the system's for such files) for as long as they are used.
+        Raises: RuntimeError if there is not enough memory all the same; OSError if there is no room on the
+        disk.
         """
 
         def attempt(batch: int, sums_on: torch.device, notes: tuple[str, ...]) -> Prediction:
-            return self._run(ready, probabilities, batch, sums_on, notes)
+            whole = (self.header.labels.num_classes, *ready.prepared[0].target_shape)
+            native = room(whole, scratch) if probabilities else None
+            return self._run(ready, native, batch, sums_on, notes)
 
         return self.with_less_memory(attempt)
 
@@ -202,15 +203,15 @@ class Predictor:
                 self._say(line)
 
     def _run(
-        self, ready: Ready, probabilities: bool, batch: int, sums_on: torch.device, notes: tuple[str, ...]
+        self, ready: Ready, native: Array | None, batch: int, sums_on: torch.device, notes: tuple[str, ...]
     ) -> Prediction:
+        """``native`` (K, *S) is where the probabilities go, if they are asked for."""
         scan, prepared, header = ready.scan, ready.prepared[0], self.header
-        labels, target, native = header.labels, prepared.target_shape, None
-        pieces = self.decided(ready, probabilities, batch, sums_on)
-        if probabilities:
-            native = np.zeros((labels.num_classes, *target), np.float32)
+        pieces = self.decided(ready, native is not None, batch, sums_on)
+        if native is not None:
             pieces = _kept(pieces, native)
-        hard = gather(pieces, target, lambda one: one.hard, channels=len(labels.regions) or 1)
+        regions = len(header.labels.regions)
+        hard = gather(pieces, prepared.target_shape, lambda one: one.hard, channels=regions or 1)
         label_map = self._values(hard, prepared)
         label_map = turn_back(label_map[None], prepared, scan, header.preprocess)[0]
         if native is not None:
@@ -295,88 +296,8 @@ def _skips(settings: InferenceConfig) -> bool:
     return settings.skip_below is not None or settings.skip_above is not None
 
 
-def open_member(
-    file: ModelSource, model: nn.Module | None, setup: Setup, backend: str, settings: Mapping[str, Any]
-) -> Member:
-    if isinstance(file, LoadedModel):
-        path, (header, tensors, digest) = Path("the model"), file
-    else:
-        path = find_model_file(Path(file))
-        header, tensors, digest = load_model(path)
-    network = model if model is not None else _build(header, path)
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: its weights do not fit the network: {error}") from error
-    header = _with_settings(header, settings)
-    network = network.eval().to(setup.device)
-    if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
-        network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
-    reach = None
-    if header.inference.blend == "exact":
-        if header.preprocess.slices is not None:
-            raise ConfigError("inference.blend=exact: not for slices of volumes; use gaussian windows")
-        if header.inference.skip_below is not None or header.inference.skip_above is not None:
-            raise ConfigError(
-                "inference.blend=exact: leaves no windows out; skip_below and skip_above need gaussian"
-            )
-        if backend == "openvino":
-            raise ConfigError("inference.blend=exact: its tiles differ in size; use --backend torch")
-        reach = reach_of(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
-        backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size, and nothing may be rounded
-    setup = replace(setup, one_size=header.inference.roi_size is not None and reach is None)
-    return Member(path, header, network, digest, make_backend(backend, network, setup), reach)
-
-
-def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHeader:
-    """A header whose ``inference`` is changed."""
-    if not settings:
-        return header
-    try:
-        changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
-    except ValidationError as error:
-        raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
-    lengths = {len(changed.roi_size or (0,) * header.spatial_dims)}
-    if lengths != {header.spatial_dims} or any(axis >= header.spatial_dims for axis in changed.flips):
-        raise ConfigError(f"inference: roi_size and flips are for {header.spatial_dims} axes in this model")
-    unknown = sorted(changed.postprocess.names - set(header.labels.class_names))
-    if unknown:
-        raise ConfigError(f"inference.postprocess names {unknown}; the model finds {header.labels.class_names}")
-    if changed.scales and header.spatial_dims != 2:
-        raise ConfigError("inference: scales is for networks of two dimensions")
-    return header.model_copy(update={"inference": changed})
-
-
-def _refuse_difference(first: Member, other: Member) -> None:
-    """Raises: ModelFileError if two models cannot be averaged."""
-    kinds = [
-        {
-            "labels": header.labels,
-            "orientation": header.preprocess.orientation,
-            "axis of slices": header.preprocess.slices and header.preprocess.slices.axis,
-            "dimensions": header.spatial_dims,
-        }
-        for header in (first.header, other.header)
-    ]
-    for name, one in kinds[0].items():
-        two = kinds[1][name]
-        if one != two:
-            raise ModelFileError(
-                f"{other.path}: its {name} are {two}, those of {first.path} {one}; an ensemble needs the same"
-            )
-
-
 def read_source(source: Scan | Case | Path | str) -> Scan:
     """A scan in memory, of a case's files or of one file. Raises: DataError if it cannot be read."""
     if isinstance(source, Scan):
         return source
     return read_image(source) if isinstance(source, Case) else read_scan(Path(source))
-
-
-def _build(header: ModelHeader, path: Path) -> nn.Module:
-    if isinstance(header.model, InjectedConfig):
-        raise ModelFileError(
-            f"{path}: was trained with a network of your own, {header.model.class_name}, which the file does "
-            "not hold. Load it from Python: Predictor(file, model=my_module)."
-        )
-    return header.model.build(header.task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,6 +12,7 @@ from medseg.config import InferenceConfig
 from medseg.data.labels import Labels
 from medseg.data.scans import Scan
 from medseg.data.targets import TargetRules
+from medseg.geometry import Array
 from medseg.inference.backends import Backend
 from medseg.inference.predictor import Prediction, Ready
 
@@ -49,10 +51,10 @@ class Segmenter(Protocol):
     @property
     def dtype(self) -> torch.dtype | None: ...
 
-    def prepare(self, source: Scan) -> Ready:
-        """Bring a scan to the network's grid."""
+    def prepare(self, source: Scan, foreground: Array | None = None) -> Ready:
+        """Bring a scan to the network's grid; windows without ``foreground`` (*S) are to be left out."""
         ...
 
-    def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
-        """Segment what was prepared."""
+    def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+        """Segment what was prepared; probabilities that are too large for the memory lie in ``scratch``."""
         ...

@@ -8,6 +8,7 @@ import torch
 from conftest import ball_settings, write_picture, write_volume
 from PIL import Image
 
+from medseg.cli import run as main_run
 from medseg.config import InferenceConfig, load_config
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
@@ -103,6 +104,24 @@ def test_everything_asked_for_is_written(predictor, balls, tmp_path):
     record = json.loads((tmp_path / "provenance" / "ball_0.json").read_text())
     assert record["model_sha256"] == predictor.digest
     assert not any(str(value).startswith("/") for value in record.values())
+
+
+def test_masks_of_the_foreground_come_from_a_folder(run, balls, tmp_path, capsys):
+    images = sorted((balls / "images").glob("*.nii.gz"))[:2]
+    for image in images:
+        inside = np.zeros(nib.load(image).shape, np.uint8)
+        inside[-1, -1, -1] = image == images[0]
+        write_volume(tmp_path / "masks" / image.name, inside, nib.load(image).affine)
+    command = ["infer", *map(str, images), "--model", str(run), "--foreground", str(tmp_path / "masks")]
+    assert main_run([*command, "--output", str(tmp_path / "out"), "--set", "roi_size=[8,8,8]"]) == 0
+    first, second = (np.asanyarray(nib.load(tmp_path / "out" / image.name).dataobj) for image in images)
+    assert not second.any()
+    assert not first[:10].any()
+    (tmp_path / "masks" / images[1].name).unlink()
+    assert main_run([*command, "--output", str(tmp_path / "other")]) == 3
+    assert "cases without a foreground mask (1):\n  ball_1: no ball_1.nii.gz" in capsys.readouterr().err
+    write_volume(tmp_path / "masks" / images[1].name, np.ones((5, 5, 5), np.uint8))
+    assert main_run([*command, "--output", str(tmp_path / "other")]) == 4
 
 
 def test_finished_cases_are_skipped_and_failures_listed(predictor, balls, tmp_path):

@@ -1,5 +1,7 @@
 """Several models at once: their slabs averaged, on the scan's grid, whatever their own grids are."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from medseg.inference.ensemble import mean_slabs
 from medseg.inference.modelfile import LoadedModel, ModelHeader
 from medseg.inference.predictor import Predictor
 from medseg.inference.regrid import Slab
+from medseg.inference.scratch import room
 from medseg.models import UNetConfig
 
 LABELS = Labels(names={"no": (0,), "a": (1,), "b": (5,)})
@@ -106,6 +109,42 @@ def test_air_is_left_out(scan, tmp_path):
     nothing = Predictor(model(1), settings={"skip_below": 1e6}).predict(path).label_map
     assert not nothing.any()
     assert nothing.shape == (40, 9, 9)
+
+
+def test_windows_far_from_the_foreground_are_left_out(tmp_path):
+    path = write_volume(tmp_path / "long.nii.gz", np.random.default_rng(0).normal(size=(40, 9, 11)))
+    predictor = Predictor(model(1), amp="off")
+    everything = predictor.predict(path, probabilities=True)
+    inside = np.zeros((40, 9, 11), bool)
+    inside[3, 4, 5] = True
+    some = predictor.predict(path, probabilities=True, foreground=inside)
+    assert np.array_equal(some.label_map[:2], everything.label_map[:2])
+    assert np.array_equal(some.probabilities[:, :2], everything.probabilities[:, :2])
+    assert everything.label_map[16:].any()
+    assert not some.label_map[16:].any()
+    with pytest.raises(ValueError, match="foreground"):
+        predictor.predict(path, foreground=inside[1:])
+    with pytest.raises(ConfigError, match="exact"):
+        Predictor(model(1), settings={"blend": "exact"}).predict(path, foreground=inside)
+
+
+def test_probabilities_may_lie_on_the_disk(scan, tmp_path, monkeypatch):
+    predictor = Predictor(model(1), amp="off")
+    ready = predictor.prepare(scan)
+    expected = predictor.run(ready, probabilities=True).probabilities
+    monkeypatch.setattr("medseg.inference.predictor.room", partial(room, in_memory=100))
+    found = predictor.run(ready, probabilities=True, scratch=tmp_path / "new").probabilities
+    mapped = found
+    while mapped is not None and not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    assert mapped is not None
+    assert np.array_equal(found, expected)
+    assert not list((tmp_path / "new").iterdir())  # its file has no name
+
+
+def test_a_full_disk_is_said(tmp_path):
+    with pytest.raises(OSError, match=r"no room for .* of probabilities in"):
+        room((2**40,), tmp_path, in_memory=100)
 
 
 def test_out_of_memory_is_met_with_smaller_batches_then_with_the_cpu(scan, monkeypatch):

@@ -25,6 +25,7 @@ from medseg.geometry import Array
 from medseg.inference.backends import Backend, Setup, make_backend
 from medseg.inference.predictor import Prediction, Ready, read_source
 from medseg.inference.regrid import Slab
+from medseg.inference.scratch import room
 from medseg.inference.stream import Planes, Predict, stream_windows
 from medseg.inference.variants import Variants
 from medseg.inference.window import gather, most_likely, place, probabilities_of
@@ -33,7 +34,15 @@ from medseg.interop.nnunet.file import load
 from medseg.interop.nnunet.folder import LoadedNnunet, is_folder, read_folder, weights_of
 from medseg.interop.nnunet.header import Stage
 from medseg.interop.nnunet.network import NnunetUNet
-from medseg.interop.nnunet.preprocess import Cropped, crop, in_plans_order, network_spacing, prepare, put_back
+from medseg.interop.nnunet.preprocess import (
+    Cropped,
+    crop,
+    in_plans_order,
+    in_scan_order,
+    network_spacing,
+    prepare,
+    put_back,
+)
 from medseg.interop.nnunet.resample import regrid_logits
 
 _PEAK = 10.0
@@ -113,14 +122,16 @@ class NnunetPredictor:
         """Segment one scan; errors as ``Predictor.predict``."""
         return self.run(self.prepare(source), probabilities=probabilities)
 
-    def prepare(self, source: Scan | Case | Path | str) -> NnunetReady:
-        """Read a scan and bring it to the first network's grid."""
+    def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> NnunetReady:
+        """Read a scan and bring it to the first network's grid. Raises: ConfigError for a foreground."""
+        if foreground is not None:
+            raise ConfigError("nnU-Net's models go through the whole scan; they take no foreground")
         scan, first = read_source(source), self.plans.stages[0]
         cropped = crop(scan, first)
         return NnunetReady(scan, (), cropped, prepare(cropped, first, None))
 
-    def run(self, ready: Ready, *, probabilities: bool = False) -> Prediction:
-        """Segment a scan that was prepared."""
+    def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+        """Segment a scan that was prepared; arguments as of ``Predictor.run``."""
         assert isinstance(ready, NnunetReady)
         scan, cropped, image = ready.scan, ready.cropped, ready.image
         *earlier, last = self.plans.stages
@@ -132,12 +143,12 @@ class NnunetPredictor:
         slabs = self._logits(len(earlier), image, cropped)
         labels, soft = self.plans.labels, None
         if probabilities:
-            soft = np.zeros((labels.num_classes, *cropped.shape), np.float32)
-            slabs = self._kept(slabs, soft)
+            soft = room((labels.num_classes, *cropped.whole), scratch)
+            soft[0] = 0.0 if labels.regions else 1.0  # around the part that is not zero is background
+            slabs = self._kept(slabs, soft[(slice(None), *cropped.box)])
         label_map = put_back(self._decided(slabs, cropped), cropped, last, scan)[0]
         if soft is not None:
-            certain = 0.0 if labels.regions else 1.0  # around the part that is not zero is background
-            soft = put_back(soft, cropped, last, scan, first=certain)
+            soft = in_scan_order(soft, last, scan)
         if (computed := str(self.members[0].backend.facts)) != self._said:
             self._said = computed
             self._say(computed)

@@ -121,16 +121,20 @@ def normalise(channel: Array, how: Normalisation, mask: Array) -> Array:
     return channel
 
 
-def put_back(part: Array, cropped: Cropped, stage: Stage, scan: Scan, *, first: float = 0) -> Array:
-    """Voxels (N, *S) of the cropped part on the scan's own grid; around it 0, the first channel ``first``."""
+def put_back(part: Array, cropped: Cropped, stage: Stage, scan: Scan) -> Array:
+    """Voxels (N, *S) of the cropped part on the scan's own grid; around it 0."""
     whole = np.zeros((len(part), *cropped.whole), part.dtype)
-    whole[0] = first
     whole[(slice(None), *cropped.box)] = part
+    return np.ascontiguousarray(in_scan_order(whole, stage, scan))
+
+
+def in_scan_order(whole: Array, stage: Stage, scan: Scan) -> Array:
+    """Voxels (N, *S) of the whole scan, their axes turned from the plans' order to the scan's: a view."""
     whole = whole.transpose(0, *(1 + axis for axis in backward(stage.transpose)))
     if stage.reader == "picture":
-        return np.ascontiguousarray(whole[:, 0])
+        return whole[:, 0]
     whole = whole.transpose(0, 3, 2, 1)
-    return np.ascontiguousarray(from_ras(whole, scan.grid) if stage.reader == "ras" else whole)
+    return from_ras(whole, scan.grid) if stage.reader == "ras" else whole
 
 
 def in_plans_order(label_map: Array, scan: Scan, stage: Stage) -> Array:

@@ -1,0 +1,117 @@
+"""One model of a predictor: its file opened, its settings changed, its network on its device."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import nn
+
+from medseg.config import InferenceConfig
+from medseg.config_errors import explain
+from medseg.device import channels_last
+from medseg.errors import ConfigError, ModelFileError
+from medseg.inference.backends import Backend, Setup, make_backend
+from medseg.inference.exact import Reach, reach_of
+from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
+from medseg.models import InjectedConfig
+
+ModelSource = Path | str | LoadedModel
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model: what its file says, its network on its device, what computes it, and how far the network sees
+    if its tiles are to be exact.
+    """
+
+    path: Path
+    header: ModelHeader
+    network: nn.Module
+    digest: str
+    backend: Backend
+    reach: Reach | None = None
+
+
+def open_member(
+    file: ModelSource, model: nn.Module | None, setup: Setup, backend: str, settings: Mapping[str, Any]
+) -> Member:
+    if isinstance(file, LoadedModel):
+        path, (header, tensors, digest) = Path("the model"), file
+    else:
+        path = find_model_file(Path(file))
+        header, tensors, digest = load_model(path)
+    network = model if model is not None else _build(header, path)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelFileError(f"{path}: its weights do not fit the network: {error}") from error
+    header = _with_settings(header, settings)
+    network = network.eval().to(setup.device)
+    if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
+        network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
+    reach = None
+    if header.inference.blend == "exact":
+        if header.preprocess.slices is not None:
+            raise ConfigError("inference.blend=exact: not for slices of volumes; use gaussian windows")
+        if header.inference.skip_below is not None or header.inference.skip_above is not None:
+            raise ConfigError(
+                "inference.blend=exact: leaves no windows out; skip_below and skip_above need gaussian"
+            )
+        if backend == "openvino":
+            raise ConfigError("inference.blend=exact: its tiles differ in size; use --backend torch")
+        reach = reach_of(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
+        backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size, and nothing may be rounded
+    setup = replace(setup, one_size=header.inference.roi_size is not None and reach is None)
+    return Member(path, header, network, digest, make_backend(backend, network, setup), reach)
+
+
+def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHeader:
+    """A header whose ``inference`` is changed."""
+    if not settings:
+        return header
+    try:
+        changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
+    except ValidationError as error:
+        raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
+    lengths = {len(changed.roi_size or (0,) * header.spatial_dims)}
+    if lengths != {header.spatial_dims} or any(axis >= header.spatial_dims for axis in changed.flips):
+        raise ConfigError(f"inference: roi_size and flips are for {header.spatial_dims} axes in this model")
+    unknown = sorted(changed.postprocess.names - set(header.labels.class_names))
+    if unknown:
+        raise ConfigError(f"inference.postprocess names {unknown}; the model finds {header.labels.class_names}")
+    if changed.scales and header.spatial_dims != 2:
+        raise ConfigError("inference: scales is for networks of two dimensions")
+    return header.model_copy(update={"inference": changed})
+
+
+def refuse_difference(first: Member, other: Member) -> None:
+    """Raises: ModelFileError if two models cannot be averaged."""
+    kinds = [
+        {
+            "labels": header.labels,
+            "orientation": header.preprocess.orientation,
+            "axis of slices": header.preprocess.slices and header.preprocess.slices.axis,
+            "dimensions": header.spatial_dims,
+        }
+        for header in (first.header, other.header)
+    ]
+    for name, one in kinds[0].items():
+        two = kinds[1][name]
+        if one != two:
+            raise ModelFileError(
+                f"{other.path}: its {name} are {two}, those of {first.path} {one}; an ensemble needs the same"
+            )
+
+
+def _build(header: ModelHeader, path: Path) -> nn.Module:
+    if isinstance(header.model, InjectedConfig):
+        raise ModelFileError(
+            f"{path}: was trained with a network of your own, {header.model.class_name}, which the file does "
+            "not hold. Load it from Python: Predictor(file, model=my_module)."
+        )
+    return header.model.build(header.task)
