@@ -20,7 +20,7 @@ from medseg.data.labelling import LabelStatement
 from medseg.data.labels import Labels, smallest_integer
 from medseg.data.layouts import NO_CHOICE, Choice
 from medseg.data.nifti import save_nifti
-from medseg.data.readers import reader_for, stem_of
+from medseg.data.readers import output_suffix, reader_for, stem_of
 from medseg.data.scans import Scan
 from medseg.data.summary import summary_labels
 from medseg.data.targets import read_target
@@ -263,7 +263,7 @@ def _write_label(values: Array, scan: Scan, folder: Path, name: str, image: Path
     reader = reader_for(image)
     folder.mkdir(parents=True, exist_ok=True)
     small = values.astype(smallest_integer((int(values.min()), int(values.max()))))
-    reader.write_label_map(folder / f"{name}{reader.output_suffix}", small, scan, None)
+    reader.write_label_map(folder / f"{name}{output_suffix(image)}", small, scan, None)
 
 
 _WRITERS = {"folders": _folders, "nnunet": _nnunet, "msd": _msd, "bids": _bids, "manifest": _manifest}

@@ -15,7 +15,7 @@ from medseg.data.large.readers import LargeReader
 from medseg.data.nifti import NiftiReader
 from medseg.data.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
-from medseg.data.stacks import AnyTiffReader, StackReader
+from medseg.data.stacks import AnyTiffReader, StackReader, has_pages
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -69,6 +69,11 @@ def reader_for(path: Path) -> Reader:
             return reader
     known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
     raise DataError(f"{path}: no reader for this kind of file. Known: {known}")
+
+
+def output_suffix(path: Path) -> str:
+    """What label maps of an image file end in. Raises: DataError as ``reader_for``."""
+    return StackReader.output_suffix if has_pages(path) else reader_for(path).output_suffix
 
 
 def _holds_pictures(folder: Path) -> bool:

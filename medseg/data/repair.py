@@ -16,7 +16,7 @@ from medseg.data.cases import Case
 from medseg.data.check import Report
 from medseg.data.images import read_image
 from medseg.data.nifti import save_nifti
-from medseg.data.readers import read_scan, reader_for, stem_of
+from medseg.data.readers import output_suffix, read_scan, reader_for, stem_of
 from medseg.data.scans import Scan, as_label_map, check_finite, onto_grid
 from medseg.data.targets import TargetRules, read_target
 from medseg.errors import ConfigError, DataError, GeometryError
@@ -98,7 +98,7 @@ def _repair_case(case: Case, output: Path, rules: TargetRules, mapping: Mapping[
         actions.append("label values mapped: " + ", ".join(f"{v} to {mapping[v]}" for v in changed))
         wide = values.astype(np.int64)
         values = np.select([wide == v for v in changed], [np.int64(mapping[v]) for v in changed], wide)
-    target = output / "labels" / part / f"{case.id}{reader_for(case.image).output_suffix}"
+    target = output / "labels" / part / f"{case.id}{output_suffix(case.image)}"
     smallest = np.result_type(np.min_scalar_type(int(values.min())), np.min_scalar_type(int(values.max())))
     with write_atomic(target) as temporary:
         reader_for(case.image).write_label_map(temporary, values.astype(smallest), scan, None)

@@ -53,6 +53,17 @@ class AnyTiffReader(TiffReader):
             write_stack(path, label_map)
 
 
+def has_pages(path: Path) -> bool:
+    """Whether a file is a TIFF with several pages; a damaged one has none."""
+    if not path.name.lower().endswith(TiffReader.suffixes):
+        return False
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return len(tiff.pages) > 1
+    except (OSError, ValueError):  # TiffFileError is a ValueError
+        return False
+
+
 class StackReader:
     """A folder of pictures of one size, the slices of a volume in the natural order of their names."""
 

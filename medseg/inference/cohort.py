@@ -16,7 +16,7 @@ from medseg.data.dicom_out.source import Maker
 from medseg.data.facts import image_digest
 from medseg.data.images import read_image
 from medseg.data.large.image import LargeImage
-from medseg.data.readers import reader_for, split_mark
+from medseg.data.readers import output_suffix, reader_for, split_mark
 from medseg.data.targets import read_foreground
 from medseg.device import is_out_of_memory
 from medseg.errors import ConfigError, ConversionError, DataError, MedsegError, OutOfMemoryError
@@ -92,7 +92,7 @@ def begin_output(
     refuse_clashes(output, [case.id for case in cases], extras.layout)
     write_labels(output, predictor, overwrite)
     if cases:
-        suffix = reader_for(cases[0].image).output_suffix
+        suffix = output_suffix(cases[0].image)
         write_legend(output, predictor.header.labels, suffix, extras.layout)
 
 
@@ -141,7 +141,7 @@ class _Job:
 
     @property
     def target(self) -> Path:
-        suffix = OUTPUT_SUFFIX if self.large else reader_for(self.case.image).output_suffix
+        suffix = OUTPUT_SUFFIX if self.large else output_suffix(self.case.image)
         return label_path(self.output, self.case.id, suffix, self.extras.layout)
 
     @property

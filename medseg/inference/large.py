@@ -56,7 +56,7 @@ def open_if_large(predictor: Predictor, case: Case) -> LargeImage | None:
         way_out = "--set 'postprocess={}'"
     if reason:
         image.close()
-        raise DataError(f"{case.image}: is read window by window, but {reason}. Set {way_out}.")
+        raise DataError(f"{case.image}: is read window by window, but {reason}. Give {way_out}.")
     return image
 
 

@@ -4,6 +4,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import ball_settings, write_picture, write_volume
 from PIL import Image
@@ -250,3 +251,12 @@ def test_resampling_models_give_native_grids(balls, tmp_path):
     source = write_volume(tmp_path / "scan.nii.gz", np.zeros((31, 14, 22), np.int16) + 5, oblique("LIA"))
     prediction = Predictor(tmp_path / "run").predict(source)
     assert prediction.label_map.shape == (31, 14, 22)
+
+
+def test_a_tiff_of_pages_gives_a_tiff(predictor, tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 200, (12, 14, 13)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", voxels, photometric="minisblack")
+    outcome = infer_cases(predictor, find_inputs([tmp_path / "stack.tif"]), tmp_path / "out")[0]
+    assert outcome.error is None
+    assert tifffile.imread(tmp_path / "out" / "stack.tif").shape == (12, 14, 13)
+    assert not list((tmp_path / "out").glob("*.png"))
