@@ -64,7 +64,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _unforeseen(error: Exception) -> int:
     """The exit code of an error that is none of medseg's own."""
-    from medseg.errors import EXIT_OUT_OF_MEMORY
+    from medseg.errors import EXIT_OUT_OF_MEMORY, ConfigError
 
     number = getattr(error, "signal_number", None)
     if number is not None:  # the training loop's, after saving
@@ -72,6 +72,9 @@ def _unforeseen(error: Exception) -> int:
         return 128 + int(number)
     if isinstance(error, OSError) and error.errno is not None:  # a full disk, a folder one may not write to
         place = f"{error.filename}: " if error.filename else ""
+        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            click.echo(f"error: {place}{error.strerror}: a folder is wanted there, or another name", err=True)
+            return ConfigError.exit_code
         click.echo(f"error: {place}{error.strerror}. Nothing is half-written; mend it and run again.", err=True)
         return 1
     if isinstance(error, MemoryError):

@@ -141,6 +141,9 @@ def tune(run_folder: Path, device: str) -> None:
     _, rows = choose(run_folder, device=device, report=lambda case: click.echo(case, err=True))
     for row in rows:
         click.echo(f"{row.label:24} {row.step:20} Dice {row.before:.4f} -> {row.after:.4f}")
+    kept = [row.label for row in rows if row.step != "none"]
+    line = f"kept in the model file: steps for {', '.join(kept)}" if kept else "no step helps: none is kept"
+    click.echo(line)
 
 
 def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
 
     settings: dict[str, Any] = {}
     for change in changes:
-        apply_override(settings, change, lambda place: None)
+        apply_override(settings, change.removeprefix("inference."), lambda place: None)
     return settings
 
 

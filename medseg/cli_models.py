@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+_COUNT = click.IntRange(min=1)
 
 
 @click.group()
@@ -61,9 +62,9 @@ def _row(cells: Sequence[object]) -> str:
 @click.option(
     "--size", default="128x128", show_default=True, help="Of the image: HxW, or XxYxZ for the 3D form."
 )
-@click.option("--channels", default=1, show_default=True, help="Of the image.")
-@click.option("--classes", default=2, show_default=True, help="Channels of the logits.")
-@click.option("--depth", default=2, show_default=True, help="How deep to look into nested parts.")
+@click.option("--channels", default=1, show_default=True, type=_COUNT, help="Of the image.")
+@click.option("--classes", default=2, show_default=True, type=_COUNT, help="Channels of the logits.")
+@click.option("--depth", default=2, show_default=True, type=_COUNT, help="How deep to look into nested parts.")
 @_DEBUG
 def models_show(
     name: str, options: tuple[str, ...], size: str, channels: int, classes: int, depth: int
@@ -78,7 +79,7 @@ def models_show(
         shape = tuple(int(n) for n in size.lower().split("x"))
     except ValueError:
         shape = ()
-    if len(shape) not in (2, 3):
+    if len(shape) not in (2, 3) or min(shape) < 1:
         raise ConfigError(f"--size {size!r}: expected HxW or XxYxZ, for example 128x128")
     try:
         rows = levels(config, shape, channels=channels, classes=classes, depth=depth)

@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 
 from medseg.config_errors import explain
@@ -196,12 +196,19 @@ class InferenceConfig(Spec):
     blend: Blend = "gaussian"
     batch_size: int = Field(default=4, ge=1)
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = ()
     skip_below: float | None = None
     skip_above: float | None = None
     large_above: float = Field(default=64.0, ge=0)
     level: int = Field(default=0, ge=0)
     postprocess: PostprocessConfig = PostprocessConfig()
+
+    @field_validator("flips")
+    @classmethod
+    def _once(cls, axes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(axes)) < len(axes):
+            raise ValueError(f"an axis stands there twice: {list(axes)}")
+        return axes
 
 
 class RunConfig(Spec):

@@ -70,11 +70,10 @@ def evaluate_cases(
     predictions, references = Path(predictions), Path(references)
     pairs = _pairs(predictions, references, label_suffix)
     if labels is None:
-        labels = _read_labels(predictions) or _guess(list(pairs.values()))
+        labels = _read_labels(predictions) or _guess([reference for _, reference in pairs.values()])
     rows: list[dict[str, Any]] = []
     matrix = np.zeros((len(labels.names),) * 2, dtype=np.int64)
-    for prediction, reference in pairs.items():
-        case = stem_of(prediction)
+    for case, (prediction, reference) in pairs.items():
         codes = _codes(case, prediction, reference, labels)
         rows += _rows(case, codes, labels, tolerance_mm, surface)
         if not labels.regions:
@@ -126,15 +125,16 @@ class _Codes:
     spacing: tuple[float, ...]
 
 
-def _pairs(predictions: Path, references: Path, suffix: str | None) -> dict[Path, Path]:
+def _pairs(predictions: Path, references: Path, suffix: str | None) -> dict[str, tuple[Path, Path]]:
+    """Case → its prediction and its reference."""
     for folder in (predictions, references):
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder")
-    predicted = [p for p in list_images(predictions) if p.name != OBJECTS_FOLDER]
+    predicted = _predicted(predictions)
     if not predicted:
         raise DataError(f"{predictions}: no label maps in this folder")
     known = sorted(p for p in references.rglob("*") if is_image_file(p))
-    matches, _ = match(predicted, known, label_suffix=suffix)
+    matches, _ = match(list(predicted), known, label_suffix=suffix)
     problems = [f"{p} has no reference in {references}" for p, found in matches.items() if not found]
     problems += [
         f"{p.name} has {len(found)} references: {', '.join(str(f) for f in found)} (see --label-suffix)"
@@ -144,7 +144,24 @@ def _pairs(predictions: Path, references: Path, suffix: str | None) -> dict[Path
     if problems:
         other = "references in another layout become label maps by: medseg data convert DATA OUT --to folders"
         raise DataError(join_problems(f"predictions without exactly one reference ({other})", problems))
-    return {p: found[0] for p, found in matches.items()}
+    return {stem_of(p): (predicted[p], found[0]) for p, found in matches.items()}
+
+
+def _predicted(folder: Path) -> dict[Path, Path]:
+    """Label maps of a folder, each by a path whose stem is its case: its own, or, in folders below as BIDS has
+    them, one made of what its provenance says.
+    """
+    files = [path for path in list_images(folder) if path.name != OBJECTS_FOLDER]
+    if files:
+        return {path: path for path in files}
+    made = sorted(folder.glob("provenance/*.json"))
+    records = (json.loads(path.read_text(encoding="utf-8")) for path in made)
+    outputs = ((record["case"], folder / record["output"]) for record in records if "output" in record)
+    return {folder / f"{case}{_ending(path)}": path for case, path in outputs if path.is_file()}
+
+
+def _ending(path: Path) -> str:
+    return path.name.removeprefix(stem_of(path))
 
 
 def _read_labels(folder: Path) -> Labels | None:

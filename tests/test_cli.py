@@ -157,7 +157,7 @@ def test_a_place_that_cannot_be_written_to_is_named(trained, balls, tmp_path, ca
     (tmp_path / "file").write_text("in the way")
     scan = str(balls / "images" / "ball_0.nii.gz")
     code = run(["infer", "--model", str(trained / "run"), scan, "--output", str(tmp_path / "file" / "p")])
-    assert code == 1
+    assert code == 2
     err = capsys.readouterr().err
     assert "Not a directory" in err
     assert "Traceback" not in err

@@ -6,6 +6,7 @@ import gc
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.utils.data import get_worker_info
@@ -84,11 +85,31 @@ def _explained(error: RuntimeError, watch: Watch, names: Sequence[str], timeout:
             "or gone? Raise data.worker_timeout, or set data.workers=0 to see where it hangs. The last good "
             "checkpoint is kept."
         )
+    return _death(text, f" while the workers prepared {', '.join(held)}")
+
+
+def _death(text: str, doing: str) -> TrainingError | None:
     killed = re.search(r"killed by signal: ([A-Za-z ]+\w)", text)
-    if killed is not None or "exited unexpectedly" in text:
-        how = f"was killed ({killed[1]})" if killed is not None else "died"
-        return TrainingError(
-            f"a worker process {how} while the workers prepared {', '.join(held)}. Was memory short? Lower "
-            "data.workers, train.batch_size or sampling.patch_size. The last good checkpoint is kept."
-        )
-    return None
+    if killed is None and "exited unexpectedly" not in text:
+        return None
+    how = f"was killed ({killed[1]})" if killed is not None else "died"
+    return TrainingError(
+        f"a worker process {how}{doing}. Was memory short? Lower data.workers, train.batch_size or "
+        "sampling.patch_size. The last good checkpoint is kept."
+    )
+
+
+@contextmanager
+def deaths_told() -> Iterator[None]:
+    """Tell of a worker's death that torch notices in the middle of something else.
+
+    It does so by a signal, and its error comes out of whatever the main process is computing just then.
+    Raises: TrainingError for it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        told = _death(str(error), "")
+        if told is None:
+            raise
+        raise told from error

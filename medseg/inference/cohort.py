@@ -226,19 +226,21 @@ class _Job:
     def _write(self, predictor: Segmenter, prediction: Prediction) -> CaseOutcome:
         case, extras, target = self.case, self.extras, self.target
         read = prediction.scan.notes
+        with write_atomic(target) as temporary:  # first: whatever becomes of the others
+            colours = value_palette(predictor.header.labels)
+            reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
+        outcome = self._recorded(predictor, prediction.notes, read)
         if extras.probabilities:
             write_probabilities(self.output / "probabilities", case.id, prediction)
         if extras.overlays:
             write_overlay(self.output / "overlays", case, prediction, predictor.header)
-        if extras.dicom:
-            read += write_objects(
-                {kind: object_path(self.output, case.id, kind) for kind in extras.dicom},
-                case.image, prediction.label_map, prediction.scan.grid, predictor.header.labels,
-                Maker(model=predictor.digest), self.uneven,
-            )  # fmt: skip
-        with write_atomic(target) as temporary:
-            colours = value_palette(predictor.header.labels)
-            reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
+        if not extras.dicom:
+            return outcome
+        read += write_objects(
+            {kind: object_path(self.output, case.id, kind) for kind in extras.dicom},
+            case.image, prediction.label_map, prediction.scan.grid, predictor.header.labels,
+            Maker(model=predictor.digest), self.uneven,
+        )  # fmt: skip
         return self._recorded(predictor, prediction.notes, read)
 
     def _recorded(
@@ -246,6 +248,6 @@ class _Job:
     ) -> CaseOutcome:
         """The outcome; what the prediction was made of is written down. ``read`` tells of the reading."""
         seconds = time.monotonic() - self.began
-        record = provenance(predictor, self.case, self.digest, self.target, seconds)
+        record = provenance(predictor, self.case, self.digest, self.output, self.target, seconds)
         write_json(self.record, record | ({"notes": list(read)} if read else {}))
         return CaseOutcome(self.case.id, "done", str(self.target), seconds, notes=(*read, *notes))

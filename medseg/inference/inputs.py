@@ -21,6 +21,7 @@ def find_inputs(inputs: list[Path]) -> list[Case]:
     Raises: DataError if one is not there, none is found, or two would share a name.
     """
     cases = [case for given in inputs for case in _cases_in(given)]
+    cases = list({case.images: case for case in cases}.values())  # what is given twice is one
     by_id: dict[str, list[Path]] = {}
     for case in cases:
         by_id.setdefault(case.id, []).append(case.image)

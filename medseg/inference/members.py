@@ -13,6 +13,7 @@ from torch import nn
 
 from medseg.config import InferenceConfig
 from medseg.config_errors import explain
+from medseg.data.labels import Labels
 from medseg.device import channels_last
 from medseg.errors import ConfigError, ModelFileError
 from medseg.inference.backends import Backend, Setup, make_backend
@@ -81,9 +82,11 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHea
     lengths = {len(changed.roi_size or (0,) * header.spatial_dims)}
     if lengths != {header.spatial_dims} or any(axis >= header.spatial_dims for axis in changed.flips):
         raise ConfigError(f"inference: roi_size and flips are for {header.spatial_dims} axes in this model")
-    unknown = sorted(changed.postprocess.names - set(header.labels.class_names))
+    first = 0 if header.labels.regions else header.labels.first_evaluated
+    named = header.labels.class_names[first:]
+    unknown = sorted(changed.postprocess.names - set(named))
     if unknown:
-        raise ConfigError(f"inference.postprocess names {unknown}; the model finds {header.labels.class_names}")
+        raise ConfigError(f"inference.postprocess names {unknown}; the model finds {list(named)}")
     if changed.scales and header.spatial_dims != 2:
         raise ConfigError("inference: scales is for networks of two dimensions")
     return header.model_copy(update={"inference": changed})
@@ -93,19 +96,28 @@ def refuse_difference(first: Member, other: Member) -> None:
     """Raises: ModelFileError if two models cannot be averaged."""
     kinds = [
         {
+            "dimensions": header.spatial_dims,
+            "names of labels": ", ".join(header.labels.class_names),
             "labels": header.labels,
             "orientation": header.preprocess.orientation,
             "axis of slices": header.preprocess.slices and header.preprocess.slices.axis,
-            "dimensions": header.spatial_dims,
         }
         for header in (first.header, other.header)
     ]
     for name, one in kinds[0].items():
         two = kinds[1][name]
         if one != two:
+            if isinstance(one, Labels) and isinstance(two, Labels):
+                one, two = (_other_settings(a, b) for a, b in ((one, two), (two, one)))
             raise ModelFileError(
                 f"{other.path}: its {name} are {two}, those of {first.path} {one}; an ensemble needs the same"
             )
+
+
+def _other_settings(labels: Labels, other: Labels) -> str:
+    """The settings of labels that differ from another's."""
+    there = other.model_dump()
+    return ", ".join(f"{key}={value}" for key, value in labels.model_dump().items() if value != there[key])
 
 
 def _build(header: ModelHeader, path: Path) -> nn.Module:

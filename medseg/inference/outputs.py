@@ -137,11 +137,12 @@ def _display(scan: Scan) -> Array:
 
 
 def provenance(
-    predictor: Segmenter, case: Case, input_hash: str, target: Path, seconds: float
+    predictor: Segmenter, case: Case, input_hash: str, output: Path, target: Path, seconds: float
 ) -> dict[str, Any]:
-    """What a prediction was made of and by; no names of patients, no folders."""
+    """What a prediction was made of and by; no names of patients, no folders but those in ``output``."""
     return {
         "case": case.id,
+        "output": target.relative_to(output).as_posix(),
         "input_sha256": input_hash,
         "output_sha256": sha256_file(target),
         "model_sha256": predictor.digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +103,11 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
         raise ModelFileError(f"{path}: truncated, damaged or no file of weights ({error})") from error
     except Exception as error:  # pickle.UnpicklingError: more than tensors is in it
+        if not _is_pickle(path):
+            raise ModelFileError(f"{path}: no file of weights; its first bytes are none of torch's") from error
         raise ModelFileError(
             f"{path}: holds more than tensors, and is not unpacked because code could run "
-            f"({str(error)[:120]}). Save its state_dict() alone."
+            f"({_what_it_holds(error)}). Save its state_dict() alone."
         ) from error
     for key in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -113,6 +116,18 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise ModelFileError(f"{path}: expected a mapping of names to tensors, got a {type(content).__name__}")
     named = cast(dict[str, Any], content)
     return {k.removeprefix("module."): v for k, v in named.items() if isinstance(v, torch.Tensor)}
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as torch's do: a ZIP archive, or a pickle of protocol 2 or later."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def _what_it_holds(error: Exception) -> str:
+    """What torch would not unpack, in few words."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    return found[1] if found else type(error).__name__
 
 
 def place(network: nn.Module, state: State, *, keys: str = "auto", spread: str = "centre") -> Placement:

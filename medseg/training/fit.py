@@ -21,8 +21,9 @@ from medseg.data.cases import Part
 from medseg.data.labels import Labels
 from medseg.data.preprocess import left_right_axis
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
+from medseg.data.workers import deaths_told
 from medseg.device import channels_last, choose_device, is_out_of_memory, mixed_precision
-from medseg.errors import ConfigError, DataError, OutOfMemoryError
+from medseg.errors import ConfigError, DataError, ModelFileError, OutOfMemoryError
 from medseg.files import write_json
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.losses import DeepSupervisionLoss
@@ -96,16 +97,22 @@ def fit(
     run_folder = RunFolder(Path(run))
     if model is not None:
         config = config.model_copy(update={"model": InjectedConfig(class_name=type(model).__name__)})
+    _weights_file(config.weights)
     dataset = survey(config, run_folder.root / "cache" / "facts")
-    run_folder.start(config, resume=resume == "auto")
+    new = run_folder.start(config, resume=resume == "auto")
     (progress or QuietProgress()).found(dataset.layout)
-    trainer = _assemble(config, run_folder, dataset, model, progress or QuietProgress())
+    try:
+        trainer = _assemble(config, run_folder, dataset, model, progress or QuietProgress())
+    except BaseException:
+        if new:
+            run_folder.abandon()
+        raise
     if run_folder.last.exists():
         trainer.state.restore(load_checkpoint(run_folder.last))
     closed = trainer.state.epochs_closed * config.train.iterations
     trainer.log = RunLog(run_folder.log, run_folder.tensorboard, closed)
     try:
-        with _memory_errors(config):
+        with _memory_errors(config), deaths_told():
             trainer.train()
     finally:
         trainer.log.close()
@@ -202,12 +209,21 @@ def _sides(config: RunConfig, labels: Labels) -> Sides | None:
     return Sides(axis, labels.exchanged_labels, labels.exchange)
 
 
+def _weights_file(weights: WeightsConfig) -> Path | None:
+    """The file of published weights that the settings name. Raises: ModelFileError if it is not there."""
+    file = known(weights.known).path() if weights.known is not None else weights.file
+    if file is not None and not Path(file).is_file():
+        raise ModelFileError(
+            f"weights.file: {file}: no such file of weights. Known ones are fetched by: medseg weights get NAME"
+        )
+    return file
+
+
 def _start_from(weights: WeightsConfig, network: nn.Module, progress: Progress) -> None:
     """Load the published weights that the settings name."""
-    file, keys = weights.file, weights.keys
-    if weights.known is not None:
-        entry = known(weights.known)
-        file, keys = entry.path(), entry.keys if keys == "auto" else keys
+    file, keys = _weights_file(weights), weights.keys
+    if weights.known is not None and keys == "auto":
+        keys = known(weights.known).keys
     if file is not None:
         placement = place(network, read_state(file), keys=keys, spread=weights.spread)
         progress.found(placement.describe())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -62,8 +63,8 @@ class RunFolder:
         """The model file."""
         return self.root / "model.safetensors"
 
-    def start(self, config: RunConfig, *, resume: bool) -> None:
-        """Take the folder for a new run, or check that it can be continued.
+    def start(self, config: RunConfig, *, resume: bool) -> bool:
+        """Take the folder for a new run (True), or check that it can be continued (False).
 
         Raises: ConfigError if it holds a run and ``resume`` is not asked for, or one of other settings.
         """
@@ -71,7 +72,7 @@ class RunFolder:
             if self.root.is_dir() and any(p.name != "cache" for p in self.root.iterdir()):
                 raise ConfigError(f"{self.root}: holds other files and no run; choose another --run folder")
             write_text(self.config, to_yaml(config))
-            return
+            return True
         if not resume:
             raise ConfigError(
                 f"{self.root}: holds a run already. Continue it with --resume auto, or choose another folder."
@@ -82,6 +83,14 @@ class RunFolder:
                 f"{self.root}: the run was started with other settings: {'; '.join(changed)}. An exact resume "
                 "needs the same; start a new run in another folder to change them."
             )
+        return False
+
+    def abandon(self) -> None:
+        """Empty the folder of a run that never began; the cache stays."""
+        for path in self.root.iterdir():
+            if path.name == "cache":
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def write_environment(self, device: torch.device, threads: int) -> None:
         """Record versions and hardware; no user or host name."""

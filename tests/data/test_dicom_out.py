@@ -163,6 +163,19 @@ def test_any_mask_comes_back_from_its_outlines():
         assert np.array_equal(filled, mask)
 
 
+def test_many_holes_and_many_parts(tmp_path, monkeypatch):
+    rows, columns = np.indices((400, 400))
+    holes = (rows % 3 != 1) | (columns % 3 != 1)  # 17,689 of them, all in one part
+    (polygon,) = outlines(holes)
+    assert np.array_equal(polygon2mask(holes.shape, polygon), holes)
+    source = read_source(write_dicom(tmp_path / "s", np.zeros((3, 4, 5))))
+    planes = np.zeros((3, 4, 5), np.uint8)
+    planes[:, ::2, ::2] = 1
+    monkeypatch.setattr("medseg.data.dicom_out.rtstruct.MOST_CONTOURS", 10)
+    with pytest.raises(DataError, match=r"18 contours, 18 of them of kidney.*write a SEG"):
+        structure_set(planes, SEGMENTS, source, MAKER)
+
+
 def test_what_a_seg_says(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     source = read_source(folder)

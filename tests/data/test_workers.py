@@ -11,6 +11,7 @@ import pytest
 from medseg.data.augment import preset
 from medseg.data.cache import CachedCase, index_voxels
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
+from medseg.data.workers import deaths_told
 from medseg.errors import DataError, TrainingError
 
 
@@ -45,6 +46,13 @@ class Faulty(PatchDataset):
         if draw.case == 1:
             self.deed()
         return super()._sample(draw)
+
+
+def test_a_death_that_is_noticed_elsewhere_is_told():
+    with pytest.raises(TrainingError, match=r"was killed \(Terminated\)\. Was memory short"), deaths_told():
+        raise RuntimeError("DataLoader worker (pid 9803) is killed by signal: Terminated. ")
+    with pytest.raises(RuntimeError, match="sizes differ"), deaths_told():
+        raise RuntimeError("sizes differ")
 
 
 def run(cases, deed, workers=2, timeout=30.0):

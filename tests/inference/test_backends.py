@@ -176,6 +176,15 @@ def test_other_scores_than_torchs_are_not_taken(monkeypatch, dtype, precision):
     assert re.search(rf"OpenVINO's scores in {precision} are .* standard deviations", backend.facts.why)
 
 
+@needs_openvino
+def test_float16_is_float16_or_torchs():
+    backend = make_backend("auto", Tiny().eval(), Setup(CPU, torch.float16))
+    backend.predict(windows())
+    if make_precision(torch.float16) == "bfloat16":
+        assert "OpenVINO computes in bfloat16 on this processor, not in float16" in backend.facts.why
+    assert backend.facts.precision in ("float16", "float32")
+
+
 def make_precision(dtype):
     return ov.effective_precision(ov.compile_model(ov.convert(Tiny().eval(), windows(1)), dtype))
 

@@ -235,6 +235,24 @@ def test_inputs_are_found_in_files_and_folders(balls, tmp_path):
     write_volume(tmp_path / "b" / "scan.nii.gz", np.zeros((4, 4, 4), np.int16))
     with pytest.raises(DataError, match="share a name"):
         find_inputs([tmp_path])
+    assert len(find_inputs([tmp_path / "a", tmp_path / "a" / "scan.nii.gz"])) == 1  # given twice
+
+
+def test_a_file_where_the_output_should_be(run, balls, tmp_path, capsys):
+    (tmp_path / "out").write_text("a thesis")
+    command = ["infer", str(balls), "--model", str(run), "--output", str(tmp_path / "out")]
+    assert main_run(command) == 2
+    assert "out: File exists: a folder is wanted there" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "a thesis"
+
+
+def test_label_maps_laid_out_as_bids_are_evaluated(run, predictor, balls, tmp_path):
+    cases = find_inputs([balls])
+    infer_cases(predictor, cases, tmp_path / "flat")
+    infer_cases(predictor, cases, tmp_path / "bids", extras=Extras(layout="bids"))
+    flat, bids = (evaluate_cases(tmp_path / name, balls / "labels").rows for name in ("flat", "bids"))
+    assert bids == flat
+    assert len({row["case"] for row in bids}) == 6
 
 
 def test_a_runs_own_cases(run, balls):

@@ -65,8 +65,11 @@ def test_the_mean_of_the_members_probabilities(scan):
 
 
 def test_models_that_find_something_else_are_refused():
-    with pytest.raises(ModelFileError, match="its labels are"):
+    with pytest.raises(ModelFileError, match="its names of labels are no, c, b, those of the model no, a, b"):
         Predictor([model(1), model(2, labels=Labels(names={"no": (0,), "c": (1,), "b": (5,)}))])
+    merged = Labels(names={"no": (0, 7), "a": (1,), "b": (5,)})
+    with pytest.raises(ModelFileError, match=r"its labels are names=\{'no': \(0, 7\)[^=]*, those of the model"):
+        Predictor([model(1), model(2, labels=merged)])
     with pytest.raises(ModelFileError, match="its dimensions are 2"):
         Predictor([model(1), model(2, dims=2)])
 
@@ -80,6 +83,9 @@ def test_settings_may_be_changed(scan):
         ({"overlap": 2}, "overlap"),
         ({"roi": 3}, "roi"),
         ({"flips": [3]}, "flips"),
+        ({"flips": [0, 0]}, "an axis stands there twice"),
+        ({"scales": [100]}, "scales"),
+        ({"postprocess": {"largest": ["no"]}}, r"names \['no'\]; the model finds \['a', 'b'\]"),
         ({"roi_size": [4, 4]}, "3 axes"),
         ({"scales": [2.0]}, "two dimensions"),
     ):

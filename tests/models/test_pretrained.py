@@ -104,6 +104,9 @@ def test_files_that_cannot_be_weights(tmp_path):
     whole = named(tmp_path, network().state_dict())
     damaged = tmp_path / whole.name.replace("net", "cut")
     damaged.write_bytes(whole.read_bytes()[:-100])
+    (tmp_path / "text.pth").write_text("these are no weights\n")
+    with pytest.raises(ModelFileError, match=r"text\.pth: no file of weights"):
+        read_state(tmp_path / "text.pth")
     with pytest.raises(ModelFileError, match="its SHA-256 begins with"):
         read_state(damaged)
     (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:1000])
@@ -163,6 +166,11 @@ def test_a_training_starts_from_weights_and_keeps_what_is_frozen(balls, tmp_path
         fit(load_config(raw, ["weights.known=resnet"]), tmp_path / "none")
     with pytest.raises(ModelFileError, match="medseg weights get"):
         fit(load_config(raw, [f"weights.file={tmp_path}/gone.pth"]), tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+    other = named(tmp_path, {"backbone.conv1.weight": torch.zeros(3)}, "other")
+    with pytest.raises(ModelFileError):
+        fit(load_config(raw, [f"weights.file={other}"]), tmp_path / "later")
+    fit(load_config(raw), tmp_path / "later")  # the folder is free for another try
 
 
 def test_published_networks_by_name(tmp_path, capsys):

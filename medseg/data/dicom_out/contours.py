@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import KDTree
 from skimage.measure import find_contours
 
 from medseg.geometry import Array
@@ -40,11 +41,30 @@ def _corners(ring: Array) -> Array:
     return ring[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
 
 
+def count_parts(mask: Array) -> int:
+    """How many outlines a mask (rows, columns) has."""
+    _, count = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
+    return int(count)
+
+
 def _with_keyholes(outer: Array, holes: list[Array]) -> Array:
-    """One polygon: to the hole's vertex that is nearest, around it, and back the same way."""
+    """One polygon: from the outer vertex that is nearest to a hole, to the hole, around it, and back.
+
+    Channels that cross another hole enclose nothing there, either: they are gone through both ways.
+    """
+    if not holes:
+        return outer
+    tree = KDTree(outer)
+    detours: dict[int, list[Array]] = {}
     for hole in holes:
-        distances = ((outer[:, None] - hole[None]) ** 2).sum(axis=-1)
-        here, there = np.unravel_index(int(distances.argmin()), distances.shape)
-        around = np.roll(hole, -int(there), axis=0)
-        outer = np.concatenate([outer[: here + 1], around, around[:1], outer[here:]])
-    return outer
+        distances, nearest = tree.query(hole)
+        there = int(np.argmin(distances))
+        here = int(np.asarray(nearest)[there])
+        around = np.roll(hole, -there, axis=0)
+        detours.setdefault(here, []).extend((around, around[:1], outer[here : here + 1]))
+    pieces: list[Array] = []
+    done = 0
+    for here in sorted(detours):
+        pieces += [outer[done : here + 1], *detours[here]]
+        done = here + 1
+    return np.concatenate([*pieces, outer[done:]])

@@ -13,7 +13,7 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_
 
 from medseg.data.codes import SIDES
 from medseg.data.dicom import Slice
-from medseg.data.dicom_out.contours import outlines
+from medseg.data.dicom_out.contours import count_parts, outlines
 from medseg.data.dicom_out.source import (
     MEDSEG_VERSION,
     RESEARCH_USE,
@@ -23,13 +23,21 @@ from medseg.data.dicom_out.source import (
     coded,
     describe_object,
 )
+from medseg.errors import DataError
 from medseg.geometry import Array
+
+MOST_CONTOURS = 20_000
+"""Contours of an object at most; a dozen organs on 500 slices have some 5,000."""
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, retired: what references to a study use
 
 
 def structure_set(planes: Array, segments: Sequence[Segment], source: SourceSeries, maker: Maker) -> Dataset:
-    """The object of label values (slices, rows, columns); a label without a voxel is a ROI without contours."""
+    """The object of label values (slices, rows, columns); a label without a voxel is a ROI without contours.
+
+    Raises: DataError above ``MOST_CONTOURS``.
+    """
+    _refuse_crumbs(planes, segments)
     made: Any = Dataset()
     made.file_meta = FileMetaDataset()
     # contours of more than 64 kB have no place in an explicit syntax
@@ -53,6 +61,16 @@ def structure_set(planes: Array, segments: Sequence[Segment], source: SourceSeri
     made.ROIContourSequence = [_contours(i, s, planes, source) for i, s in enumerate(segments, start=1)]
     made.RTROIObservationsSequence = [_observation(i, s) for i, s in enumerate(segments, start=1)]
     return made
+
+
+def _refuse_crumbs(planes: Array, segments: Sequence[Segment]) -> None:
+    counts = {s.text: sum(count_parts(np.isin(plane, s.values)) for plane in planes) for s in segments}
+    if sum(counts.values()) > MOST_CONTOURS:
+        most = max(counts, key=counts.__getitem__)
+        raise DataError(
+            f"{sum(counts.values())} contours, {counts[most]} of them of {most}: more than {MOST_CONTOURS}, "
+            "which no planning system shows. Remove small components (inference.postprocess), or write a SEG."
+        )
 
 
 def _frame_of_reference(source: SourceSeries) -> Dataset:

@@ -90,11 +90,17 @@ class OpenVINOBackend:
         if self.setup.dtype is not None:
             with conversion(self.network):
                 compiled = compile_model(model, self.setup.dtype)
+                self._refuse_other_half(effective_precision(compiled))
                 _, mean = difference(_scores(compiled, window), reference)
             self._agree(mean, HALF_TOLERANCE, precision_of(self.setup.dtype))
         self._difference = max(most, self._difference or 0.0)
         self._precision = effective_precision(compiled)
         return compiled
+
+    def _refuse_other_half(self, precision: str) -> None:
+        """float16 that is computed in bfloat16 is not what was asked for; float32 is at least as good."""
+        if precision not in ("float32", wanted := precision_of(self.setup.dtype)):
+            raise ConversionError(f"OpenVINO computes in {precision} on this processor, not in {wanted}")
 
     def _agree(self, away: float, tolerance: float, precision: str) -> None:
         if not away <= tolerance:  # not a number is none
