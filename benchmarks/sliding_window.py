@@ -28,6 +28,7 @@ from monai.inferers.utils import sliding_window_inference
 from medseg.config import InferenceConfig
 from medseg.inference.window import decide, gather, score_planes
 from medseg.inference.windows import WindowPlan
+from medseg.memory import keep_freed_memory
 from medseg.models import UNetConfig
 from medseg.task import Task
 
@@ -177,6 +178,7 @@ def main() -> None:
     parser.add_argument("--measure", choices=["medseg", "MONAI"], help=argparse.SUPPRESS)
     parser.add_argument("--depth", type=int, default=256, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    keep_freed_memory()  # as every command of medseg does
     torch.set_num_threads(given.threads)
     if given.measure:
         measure_memory(given.measure, given.depth)

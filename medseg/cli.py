@@ -19,6 +19,7 @@ from medseg.cli_infer import infer, tune
 from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
 from medseg.errors import MedsegError
+from medseg.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from medseg.config import RunConfig
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code. Errors are one message on standard error."""
     signal.signal(signal.SIGTERM, _terminate)
+    keep_freed_memory()
     debug = "--debug" in arguments
     try:
         result = cli.main(arguments, prog_name="medseg", standalone_mode=False)

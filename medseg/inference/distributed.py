@@ -24,6 +24,7 @@ from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failu
 from medseg.inference.predictor import Predictor
 from medseg.inference.published import model_source
 from medseg.inference.segmenter import Segmenter
+from medseg.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -168,6 +169,7 @@ def _infer_one(
     if key not in _LOADED:
         import torch
 
+        keep_freed_memory()
         if spec.threads:
             torch.set_num_threads(spec.threads)
         _LOADED.clear()  # one at a time: they may be large
