@@ -22,6 +22,7 @@ import torch
 
 from medseg import Predictor, evaluate_cases, fit, infer_cases, load_config
 from medseg.inference.inputs import run_cases
+from medseg.memory import keep_freed_memory
 from medseg.metrics.table import write_csv
 from medseg.models.catalogue import as_table, catalogue, cost
 
@@ -110,6 +111,7 @@ def main() -> None:
         return
     if given.data is None:
         parser.error("name the folder of the dataset")
+    keep_freed_memory()  # as every command of medseg does
     for name, path in configurations().items():
         dataset, _, architecture = name.partition("_")
         if dataset == given.dataset and (not given.only or architecture in given.only):

@@ -19,6 +19,7 @@ import torch
 
 from medseg.inference.backends import Setup, make_backend
 from medseg.inference.backends.base import difference, precision_of
+from medseg.memory import keep_freed_memory
 from medseg.models import UNetConfig
 from medseg.task import Task
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
+    keep_freed_memory()  # as every command of medseg does
     torch.set_num_threads(options.threads)
     print(f"{options.threads} threads, {options.rounds} rounds")
     print(f"{'window':10} {'backend':18} {'ms':>8} {'× torch float32':>16} {'most':>9} {'mean':>9}")
