@@ -55,7 +55,7 @@ def unet(classes: int) -> torch.nn.Module:
 def ours(network: torch.nn.Module, image: torch.Tensor, window: int, overlap: float) -> Any:
     """Image to label map."""
     settings = InferenceConfig(roi_size=(window,) * 3, overlap=overlap, batch_size=1)
-    planes = score_planes(network, image.numpy(), settings, device=CPU)
+    planes = score_planes(network, image.numpy(), settings, device=CPU, strips=True)
     return gather(planes, tuple(image.shape[1:]), lambda one: decide(one.sums, "softmax"))[0]
 
 

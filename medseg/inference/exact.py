@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.inference.stream import Planes, Predict, Read
+from medseg.inference.stream import Predict, Read
+from medseg.inference.sums import Planes
 from medseg.models.receptive import spans
 
 TOLERANCE = 1e-4

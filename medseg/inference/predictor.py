@@ -29,7 +29,7 @@ from medseg.inference.members import ModelSource, open_member, refuse_difference
 from medseg.inference.modelfile import LoadedModel
 from medseg.inference.regrid import Slab, regrid
 from medseg.inference.scratch import room
-from medseg.inference.stream import Planes
+from medseg.inference.sums import Planes
 from medseg.inference.window import Decided, decide, gather, place, probabilities_of, score_planes
 from medseg.inference.windows import WindowPlan
 
@@ -226,8 +226,9 @@ class Predictor:
         """
         activation, along = self.header.labels.activation, self._axis(ready)
         if len(self.members) == 1 and not ready.prepared[0].resampled and not probabilities:
-            for one in self._planes(0, ready, batch, sums_on, along):  # no mean of models: decide at once
-                yield Decided(one.start, one.axis, decide(one.sums, activation))
+            strips = isinstance(ready, Ready)  # no mean of models, no other grid: each can be decided at once
+            for one in self._planes(0, ready, batch, sums_on, along, strips):
+                yield Decided(one.start, one.axis, decide(one.sums, activation), lines=one.lines)
             return
         members = range(len(self.members))
         for one in mean_slabs([self._probabilities(i, ready, batch, sums_on, along) for i in members]):
@@ -243,9 +244,15 @@ class Predictor:
         return labels.decode(steps.of_classes(hard[0], labels.class_names, voxel))
 
     def _planes(
-        self, index: int, ready: Ready | LargeReady, batch: int, sums_on: torch.device, along: int | None = None
+        self,
+        index: int,
+        ready: Ready | LargeReady,
+        batch: int,
+        sums_on: torch.device,
+        along: int,
+        strips: bool = False,
     ) -> Iterator[Planes]:
-        """One model's scores on its own grid."""
+        """One model's scores on its own grid; in strips, where they may be and that takes less memory."""
         member, prepared = self.members[index], ready.prepared[index]
         header = member.header
         settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
@@ -256,7 +263,7 @@ class Predictor:
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
             sides=(axis, header.labels.exchange),
             inside=prepared.inside(settings.skip_below, settings.skip_above),
-            reach=member.reach,
+            reach=member.reach, strips=strips,
         )  # fmt: skip
 
     def _probabilities(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ CHUNK_BYTES = 256 * 2**20
 class Slab:
     """Some planes of an image's scores: (K, *S), from ``start`` along spatial ``axis``."""
 
+    lines: ClassVar[None] = None
     start: int
     axis: int
     scores: torch.Tensor

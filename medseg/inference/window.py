@@ -14,7 +14,8 @@ from medseg.data.preprocess import SliceConfig
 from medseg.geometry import Array
 from medseg.inference.exact import Reach, exact_planes
 from medseg.inference.regrid import Slab
-from medseg.inference.stream import Keep, Planes, Predict, Read, stream_windows
+from medseg.inference.stream import Keep, Predict, Read, stream_windows
+from medseg.inference.sums import Planes
 from medseg.inference.variants import Variants
 from medseg.inference.windows import WindowPlan, window_weights
 from medseg.task import Activation
@@ -32,12 +33,15 @@ class Windowed(Protocol):
 
 @dataclass(frozen=True)
 class Decided:
-    """Planes of what was found: classes (1, *S) or regions (R, *S), and the probabilities (K, *S) if wanted."""
+    """Planes of what was found: classes (1, *S) or regions (R, *S), and the probabilities (K, *S) if wanted; or
+    a strip of planes, ``lines`` as in ``Planes``.
+    """
 
     start: int
     axis: int
     hard: torch.Tensor
     scores: torch.Tensor | None = None
+    lines: tuple[int, int] | None = None
 
 
 def score_planes(
@@ -52,6 +56,7 @@ def score_planes(
     sides: tuple[int | None, tuple[int, ...]] = (None, ()),
     inside: Array | Keep | None = None,
     reach: Reach | None = None,
+    strips: bool = False,
 ) -> Iterator[Planes]:
     """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended; without ``roi_size`` the
     whole image is one window.
@@ -67,6 +72,7 @@ def score_planes(
         sides: the axis between left and right, and the channel each channel becomes when it is mirrored.
         inside: (*S) bool; windows in which it is nowhere true are left out. Or what tells so of a box.
         reach: how far the network sees, for ``blend: exact``.
+        strips: planes may come in strips, where that takes less memory.
     """
     shape = image.shape[1:]
     variants = Variants(settings.flips, settings.scales, *sides)
@@ -83,7 +89,9 @@ def score_planes(
     plan = WindowPlan(shape, size or shape, settings.overlap, along=along)
     weight = window_weights(plan.size, settings.blend).to(sums_on or device)
     keep = _keeper(inside) if isinstance(inside, np.ndarray) else inside
-    planes = stream_windows(read, plan, predict, weight, batch_size=settings.batch_size, keep=keep)
+    planes = stream_windows(
+        read, plan, predict, weight, batch_size=settings.batch_size, keep=keep, strips=strips
+    )
     return _without_gradients(planes)
 
 
@@ -167,14 +175,17 @@ def gather(
         part = take(one).cpu().numpy()
         if whole is None:
             whole = np.zeros((len(part), *shape), part.dtype)
-        place(whole, one.start, one.axis, part)
+        place(whole, one.start, one.axis, part, one.lines)
     return np.zeros((channels, *shape), np.uint8) if whole is None else whole
 
 
-def place(whole: Array, start: int, axis: int, part: Array) -> None:
-    """Write planes (N, *S), from ``start`` on along spatial ``axis``, into a whole image (N, *S)."""
+def place(whole: Array, start: int, axis: int, part: Array, lines: tuple[int, int] | None = None) -> None:
+    """Write planes (N, *S), from ``start`` on along spatial ``axis``, into a whole image (N, *S); or a strip of
+    them, ``lines`` as in ``Planes``.
+    """
     box = [slice(None)] * whole.ndim
-    box[1 + axis] = slice(start, start + part.shape[1 + axis])
+    for along, first in ((axis, start), *([lines] if lines is not None else [])):
+        box[1 + along] = slice(first, first + part.shape[1 + along])
     whole[tuple(box)] = part
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from monai.inferers.utils import sliding_window_inference
 
 from medseg.inference.stream import stream_windows
+from medseg.inference.strips import Strips, rows_of
 from medseg.inference.windows import WindowPlan, clipped_starts, even_starts, window_weights
 
 
@@ -75,6 +76,58 @@ def test_a_network_that_copies_gives_the_image_back(shape, edge, overlap, batch)
     image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(2))
     found, _ = streamed(image, (edge,) * len(shape), lambda w: w, overlap=overlap, batch_size=batch)
     torch.testing.assert_close(found, image, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["classes first", "classes last"])
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "size", "overlap"),
+    [
+        ((38, 38, 17), (8, 8, 8), 0.25),
+        ((40, 40, 17), (8, 8, 8), 0.25),  # the last two rows overlap by six planes
+        ((40, 33, 17), (8, 12, 8), 0.0),
+        ((45, 50, 9), (8, 8, 12), 0.5),  # padded along the last axis
+        ((40, 76, 5), (8, 12, 8), 0.25),  # streamed along the second one
+        ((30, 29, 64), (8, 8, 8), 0.3),
+    ],
+)
+def test_strips_give_the_same(shape, size, overlap, skip, last):
+    image = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    predict = network(3)
+    ours = (lambda w: predict(w).contiguous(memory_format=torch.channels_last_3d)) if last else predict
+    plan = WindowPlan(shape, size, overlap)
+    assert Strips.save(plan)
+    keep = (lambda box: box[0].start % 4 == 0 and box[1].start > 7) if skip else None
+    wholes, most = [], []
+    for strips in (False, True):
+        whole = torch.full((4, *shape), torch.nan)
+        kept = 0
+        for one in stream_windows(
+            reader(image), plan, ours, window_weights(size), batch_size=2, keep=keep, strips=strips
+        ):
+            both = torch.cat([one.sums, one.weights[None]])
+            box = [slice(None), *(slice(0, n) for n in shape)]
+            for axis, start in ((one.axis, one.start), *([one.lines] if one.lines else [])):
+                box[1 + axis] = slice(start, start + both.shape[1 + axis])
+            assert whole[tuple(box)].isnan().all()  # each voxel comes once
+            whole[tuple(box)] = both
+            kept = one.sums.untyped_storage().nbytes()
+            assert (one.lines is not None) == strips
+        wholes.append(whole)
+        most.append(kept)
+    assert not wholes[0].isnan().any()
+    torch.testing.assert_close(*wholes, atol=1e-6, rtol=1e-5)
+    rows = [row.starts for row in rows_of(plan)]
+    same = rows[-1][0] if len(rows[-1]) > 1 else shape[plan.axis]
+    assert torch.equal(*(whole.narrow(1 + plan.axis, 0, same) for whole in wholes))
+    assert most[1] < most[0]
+
+
+def test_strips_only_where_they_save():
+    assert Strips.save(WindowPlan((256, 256, 256), (64, 64, 64), 0.5))
+    assert not Strips.save(WindowPlan((96, 96, 96), (48, 48, 48), 0.75))
+    assert not Strips.save(WindowPlan((256, 256), (64, 64), 0.25))
+    assert not Strips.save(WindowPlan((64, 64, 64), (64, 64, 64), 0.25))
 
 
 def test_the_ring_is_as_deep_as_a_window_along_the_longest_axis():

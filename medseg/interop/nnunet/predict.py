@@ -26,7 +26,8 @@ from medseg.inference.backends import Backend, Setup, make_backend
 from medseg.inference.predictor import Prediction, Ready, read_source
 from medseg.inference.regrid import Slab
 from medseg.inference.scratch import room
-from medseg.inference.stream import Planes, Predict, stream_windows
+from medseg.inference.stream import Predict, stream_windows
+from medseg.inference.sums import Planes
 from medseg.inference.variants import Variants
 from medseg.inference.window import gather, most_likely, place, probabilities_of
 from medseg.inference.windows import WindowPlan
