@@ -9,7 +9,7 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from pydantic import Field, ValidationError
@@ -25,6 +25,8 @@ from medseg.files import write_atomic
 from medseg.models import ModelConfig
 from medseg.spec import Spec
 from medseg.task import Task
+
+Header = TypeVar("Header", bound=Spec)
 
 FORMAT_VERSION = 1
 _HEADER, _DIGEST = "medseg", "sha256"
@@ -156,20 +158,29 @@ def find_model_file(path: Path) -> Path:
 def _parse(path: Path, text: str) -> ModelHeader:
     if (kind := json.loads(text).get("format")) != "medseg-model":
         raise ModelFileError(f"{path}: holds a {kind}, imported from elsewhere; medseg infer runs it")
+    header = parse_header(path, text, ModelHeader)
+    refuse_newer(path, header.format_version, FORMAT_VERSION)
+    return header
+
+
+def parse_header(path: Path, text: str, kind: type[Header]) -> Header:
+    """A file's header of one kind. Raises: ModelFileError if it is none."""
     try:
-        header = ModelHeader.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelFileError(
             f"{path}: its header is of another version of medseg than this one ({version('medseg')}): "
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Use the version that wrote it."
         ) from error
-    if header.format_version > FORMAT_VERSION:
+
+
+def refuse_newer(path: Path, found: int, newest: int) -> None:
+    """Raises: ModelFileError if a file's format is newer than what is known."""
+    if found > newest:
         raise ModelFileError(
-            f"{path}: format version {header.format_version}, this medseg reads up to {FORMAT_VERSION}. "
-            "Update medseg."
+            f"{path}: format version {found}, this medseg reads up to {newest}. Update medseg."
         )
-    return header
 
 
 def digest_of(header: str, tensors: dict[str, torch.Tensor]) -> str:

@@ -29,7 +29,10 @@ def room(shape: tuple[int, ...], folder: Path | None = None, *, in_memory: int =
         folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder, prefix=".tmp-") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS
+                file.truncate(size)
         except OSError as error:
             raise OSError(
                 error.errno, f"no room for {size / 2**30:.0f} GiB of probabilities in {file_folder(folder)}"

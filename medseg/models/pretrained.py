@@ -88,10 +88,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     one in its name.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(
-            f"{path}: no such file of weights. Known ones are fetched by: medseg weights get NAME"
-        )
+    refuse_missing(path)
     try:
         check_hash(path)
     except DataError as error:
@@ -116,6 +113,14 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise ModelFileError(f"{path}: expected a mapping of names to tensors, got a {type(content).__name__}")
     named = cast(dict[str, Any], content)
     return {k.removeprefix("module."): v for k, v in named.items() if isinstance(v, torch.Tensor)}
+
+
+def refuse_missing(path: Path) -> None:
+    """Raises: ModelFileError if there is no such file."""
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: no such file of weights. Known ones are fetched by: medseg weights get NAME"
+        )
 
 
 def _is_pickle(path: Path) -> bool:

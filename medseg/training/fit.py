@@ -23,12 +23,12 @@ from medseg.data.preprocess import left_right_axis
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
 from medseg.data.workers import deaths_told
 from medseg.device import channels_last, choose_device, is_out_of_memory, mixed_precision
-from medseg.errors import ConfigError, DataError, ModelFileError, OutOfMemoryError
+from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.files import write_json
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.losses import DeepSupervisionLoss
 from medseg.models import InjectedConfig, parameter_count
-from medseg.models.pretrained import WeightsConfig, parameter_groups, place, read_state
+from medseg.models.pretrained import WeightsConfig, parameter_groups, place, read_state, refuse_missing
 from medseg.models.zoo import known
 from medseg.task import Task
 from medseg.training.checkpoint import load_checkpoint, seed_everything
@@ -212,10 +212,8 @@ def _sides(config: RunConfig, labels: Labels) -> Sides | None:
 def _weights_file(weights: WeightsConfig) -> Path | None:
     """The file of published weights that the settings name. Raises: ModelFileError if it is not there."""
     file = known(weights.known).path() if weights.known is not None else weights.file
-    if file is not None and not Path(file).is_file():
-        raise ModelFileError(
-            f"weights.file: {file}: no such file of weights. Known ones are fetched by: medseg weights get NAME"
-        )
+    if file is not None:
+        refuse_missing(file)
     return file
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from medseg.errors import ModelFileError
-from medseg.inference.modelfile import read_header, read_tensors, write_tensors
+from medseg.inference.modelfile import parse_header, read_header, read_tensors, refuse_newer, write_tensors
 from medseg.interop.nnunet.folder import LoadedNnunet
 from medseg.interop.nnunet.header import FORMAT_VERSION, NnunetHeader
 
@@ -25,17 +22,6 @@ def is_file(path: Path) -> bool:
 def load(path: Path) -> LoadedNnunet:
     """Read and verify a file that ``save`` wrote. Raises: ModelFileError as ``modelfile.load_model``."""
     text, tensors, digest = read_tensors(path)
-    try:
-        header = NnunetHeader.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelFileError(
-            f"{path}: its header is of another version of medseg than this one: "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Use the version that wrote it."
-        ) from error
-    if header.format_version > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path}: format version {header.format_version}, this medseg reads up to {FORMAT_VERSION}. "
-            "Update medseg."
-        )
+    header = parse_header(path, text, NnunetHeader)
+    refuse_newer(path, header.format_version, FORMAT_VERSION)
     return LoadedNnunet(header, tensors, digest)
