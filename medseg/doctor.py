@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from medseg.system import cgroup_cores, cgroup_memory, physical_memory, usable_cores
+
 Status = Literal["ok", "note", "problem"]
 
 GIB = 1024**3
@@ -186,62 +188,6 @@ def _place(name: str, folder: Path) -> Finding:
     return Finding("storage", name, "ok", text)
 
 
-def usable_cores() -> int:
-    """Cores this process may run on (its affinity), or all of them where the system cannot tell."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cgroup_cores(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> float | None:
-    """Cores' worth of time that the control groups (version 2 or 1) grant, None if unlimited or unknown."""
-    limits: list[float] = []
-    for group in _groups(root, membership, "cpu"):
-        fields = _read(group / "cpu.max").split()
-        if len(fields) != 2:
-            fields = [_read(group / f"cpu.cfs_{part}_us") for part in ("quota", "period")]
-        quota, period = (int(field) if field.isdigit() else 0 for field in fields)
-        if quota and period:
-            limits.append(quota / period)
-    return min(limits, default=None)
-
-
-def cgroup_memory(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> int | None:
-    """Bytes of memory that the control groups (version 2 or 1) grant, None if unlimited or unknown."""
-    groups = _groups(root, membership, "memory")
-    texts = [_read(group / name) for group in groups for name in ("memory.max", "memory.limit_in_bytes")]
-    limits = [int(text) for text in texts if text.isdigit()]
-    return min((limit for limit in limits if limit < 1 << 60), default=None)
-
-
-def _groups(root: Path, membership: Path, controller: str) -> list[Path]:
-    """The folders of this process's control groups and of all above them: each may set a limit."""
-    folders = [root, root / controller]
-    for line in _read(membership).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        base = root / controller if controllers else root
-        inner = Path(path.lstrip("/"))
-        folders += [base / one for one in (inner, *inner.parents)]
-    return folders
-
-
-def physical_memory(meminfo: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:
-    """Bytes of memory in all and available; None for what cannot be read."""
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read(meminfo), re.MULTILINE))
-    total, available = (
-        int(found[key]) * 1024 if key in found else None for key in ("MemTotal", "MemAvailable")
-    )
-    if total is None and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return total, available
-
-
 def installed_version(name: str) -> str | None:
     """The version of an installed distribution, None if it is not there."""
     try:
@@ -267,11 +213,3 @@ def version_numbers(version: str) -> tuple[int, ...]:
     while numbers and numbers[-1] == 0:
         numbers.pop()
     return tuple(numbers)
-
-
-def _read(path: Path) -> str:
-    """A small file's text, stripped; empty if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""

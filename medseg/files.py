@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from medseg.system import is_gone, process_mark, sync_file, sync_folder
+
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files and folders begin."""
+
+_ABANDONED_SECONDS = 24 * 3600
+"""Age at which an unfinished file of a process on another machine counts as abandoned."""
+
 
 @contextmanager
-def write_atomic(path: Path) -> Iterator[Path]:
+def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``.
 
     The temporary name keeps the suffixes of ``path`` (writers choose formats by them). If the block
-    raises, the temporary file is removed and ``path`` is as it was before.
+    raises, the temporary file is removed and ``path`` is as it was before. Without ``sync`` a loss of power
+    may leave a file that is not whole: for what can be made again and is checked when it is read.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{uuid4().hex[:8]}-{path.name}")
+    temporary = _temporary(path)
     try:
         yield temporary
-        _sync(temporary)
+        if sync:
+            sync_file(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        if sync:
+            sync_folder(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -41,19 +53,55 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{uuid4().hex[:8]}-{path.name}")
+    temporary = _temporary(path)
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.rglob("*"):
-            _sync(file)
+            (sync_folder if file.is_dir() else sync_file)(file)
         try:
             temporary.replace(path)
         except OSError:
             if not path.is_dir():
                 raise
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep_temporaries(folder: Path) -> list[Path]:
+    """Remove what processes that have ended left unfinished in ``folder``; returns what was removed.
+
+    Files of running processes stay, and those of other machines for a day.
+    """
+    removed: list[Path] = []
+    for path in sorted(folder.glob(f"{TEMPORARY}*")) if folder.is_dir() else ():
+        if _is_abandoned(path):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            removed.append(path)
+    return removed
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception says that a disk, or a user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY}{process_mark()}-{uuid4().hex[:8]}-{path.name}")
+
+
+def _is_abandoned(path: Path) -> bool:
+    gone = is_gone(path.name.removeprefix(TEMPORARY).partition("-")[0])
+    if gone is not None:
+        return gone
+    try:
+        files = [path, *path.rglob("*")] if path.is_dir() else [path]
+        newest = max(file.stat().st_mtime for file in files)
+    except FileNotFoundError:  # finished or removed meanwhile
+        return False
+    return time.time() - newest > _ABANDONED_SECONDS
 
 
 def write_text(path: Path, text: str) -> None:
@@ -92,14 +140,3 @@ def sha256_json(value: Any) -> str:
     """The SHA-256 of ``value`` written as canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        if not path.is_dir():  # some file systems cannot sync a folder
-            raise
-    finally:
-        os.close(descriptor)

@@ -1,5 +1,4 @@
 import importlib.metadata
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +8,8 @@ import pytest
 from medseg import doctor
 from medseg.doctor import (
     Finding,
-    cgroup_cores,
-    cgroup_memory,
     diagnose,
     parse_requirement,
-    physical_memory,
     version_numbers,
 )
 
@@ -81,58 +77,6 @@ def test_looking_leaves_the_folder_as_it_was(tmp_path):
 def test_torch_is_imported_only_when_asked():
     code = "import sys, medseg.doctor; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_usable_cores_are_at_most_all_cores():
-    assert 1 <= doctor.usable_cores() <= (os.cpu_count() or 1)
-
-
-def test_cores_of_a_version_2_group(tmp_path):
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert cgroup_cores(tmp_path, NOWHERE) == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert cgroup_cores(tmp_path, NOWHERE) is None
-
-
-def test_cores_of_a_version_1_group(tmp_path):
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("400000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert cgroup_cores(tmp_path, NOWHERE) == 4
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
-    assert cgroup_cores(tmp_path, NOWHERE) is None
-
-
-def test_the_tightest_of_nested_groups_counts(tmp_path):
-    # the job grants 8 GiB, the step within it sets no limit of its own
-    (tmp_path / "job" / "step").mkdir(parents=True)
-    (tmp_path / "job" / "memory.max").write_text(f"{8 << 30}\n")
-    (tmp_path / "job" / "step" / "memory.max").write_text("max\n")
-    membership = tmp_path / "membership"
-    membership.write_text("0::/job/step\n")
-    assert cgroup_memory(tmp_path, membership) == 8 << 30
-
-
-def test_memory_of_a_version_1_group(tmp_path):
-    group = tmp_path / "memory" / "docker"
-    group.mkdir(parents=True)
-    membership = tmp_path / "membership"
-    membership.write_text("3:cpu,cpuacct:/elsewhere\n2:memory:/docker\n")
-    (group / "memory.limit_in_bytes").write_text("2147483648\n")
-    assert cgroup_memory(tmp_path, membership) == 2 << 30
-    (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # version 1's way to say unlimited
-    assert cgroup_memory(tmp_path, membership) is None
-
-
-def test_no_groups_no_limits(tmp_path):
-    assert cgroup_cores(tmp_path, NOWHERE) is None
-    assert cgroup_memory(tmp_path, NOWHERE) is None
-
-
-def test_physical_memory_is_read_in_bytes(tmp_path):
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal:       2048 kB\nMemFree:  7 kB\nMemAvailable:   1024 kB\n")
-    assert physical_memory(meminfo) == (2048 * 1024, 1024 * 1024)
 
 
 def test_little_memory_is_a_note(monkeypatch):

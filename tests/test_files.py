@@ -1,8 +1,20 @@
 import hashlib
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
-from medseg.files import sha256_file, sha256_json, write_atomic, write_folder_atomic, write_json, write_text
+from medseg.files import (
+    sha256_file,
+    sha256_json,
+    sweep_temporaries,
+    write_atomic,
+    write_folder_atomic,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_written_whole(tmp_path):
@@ -64,3 +76,28 @@ def test_hashes(tmp_path):
     # FIPS 180-2, appendix B.1: the digest of "abc"
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_json({"b": 1, "a": "é"}) == hashlib.sha256('{"a":"é","b":1}'.encode()).hexdigest()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from medseg.files import write_atomic, write_folder_atomic
+with write_atomic(Path(sys.argv[1]) / "file") as a, write_folder_atomic(Path(sys.argv[1]) / "folder") as b:
+    a.write_text("half")
+    (b / "part").write_text("half")
+    os._exit(1)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    old, new = tmp_path / ".tmp-0a1b2c3d-old", tmp_path / ".tmp-0a1b2c3d-new"  # of another machine
+    for path in (old, new, tmp_path / "whole"):
+        path.write_text("")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    with write_atomic(tmp_path / "mine") as mine:
+        mine.write_text("mine")
+        assert len(sweep_temporaries(tmp_path)) == 3
+        assert mine.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "mine", "whole"]

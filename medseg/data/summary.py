@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from medseg.data.labels import Labels, guess_labels
 from medseg.data.targets import read_target
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
+from medseg.system import usable_cores
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _all_components(
     cases = [case for case in labelling.cases if case.id in readable]
     if labels is None:
         return []
-    with ThreadPoolExecutor(max_workers=min(4, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
         return [one for found in pool.map(lambda c: _components(c, labelling, labels), cases) for one in found]
 
 

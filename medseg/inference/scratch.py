@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
 
 from medseg.geometry import Array
+from medseg.system import reserve_space
 
 IN_MEMORY = 2 * 2**30
 """Bytes of an array that still lies in memory."""
@@ -29,10 +29,7 @@ def room(shape: tuple[int, ...], folder: Path | None = None, *, in_memory: int =
         folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder, prefix=".tmp-") as file:
         try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:  # macOS
-                file.truncate(size)
+            reserve_space(file.fileno(), size)
         except OSError as error:
             raise OSError(
                 error.errno, f"no room for {size / 2**30:.0f} GiB of probabilities in {file_folder(folder)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import pickle
 import random
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 
 from medseg.errors import TrainingError
-from medseg.files import write_atomic
+from medseg.files import is_disk_full, write_atomic
 
 CHECKPOINT_VERSION = 1
 
@@ -28,7 +27,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         # torch's zip writer says of a full disk only that its file is not where it should be
         refused = "inline_container" in str(error) or "write" in str(error).lower()
-        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and not refused:
+        if not is_disk_full(error) and not refused:
             raise
         raise TrainingError(
             f"{path}: cannot be written, the disk is full or refuses ({error}). The last good checkpoint is "
@@ -64,8 +63,9 @@ def random_state() -> dict[str, Any]:
 def restore_random_state(state: dict[str, Any]) -> None:
     """Put every global random source back."""
     torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available():  # a training may continue where there are fewer GPUs, or none
+        for index, cuda in enumerate(state["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(cuda, index)
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     version, internal, gauss = state["python"]

@@ -24,6 +24,7 @@ from medseg.errors import TrainingError
 from medseg.losses.partial import merge_unknown
 from medseg.optim import learning_rate
 from medseg.output import as_output
+from medseg.system import STOP_SIGNALS
 from medseg.training.checkpoint import save_checkpoint
 from medseg.training.drawn import Drawn
 from medseg.training.log import RunLog
@@ -231,7 +232,7 @@ class Trainer:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying of them; only a main thread can."""
+    """Collect the signals that ask to stop instead of dying of them; only a main thread can."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -240,7 +241,7 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     try:
         yield received
     finally:
