@@ -18,22 +18,19 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.augment import preset
-from medseg.data.cache import CachedCase, index_voxels
+from medseg.data.cache import CachedCase, write_cached_case
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
+from medseg.data.stored import code_normalised
 
 SHAPE, PATCH, BATCH = (160, 160, 160), (64, 64, 64), 2
 
 
-def make_case(folder: Path, seed: int) -> CachedCase:
+def make_case(path: Path, seed: int) -> CachedCase:
     """A case of two classes."""
-    folder.mkdir()
     image = np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32)
     codes = np.ones(SHAPE, np.uint8)
     codes[40:90, 40:90, 40:90] = 2
-    voxels, counts, offsets = index_voxels(codes, 3)
-    for name, array in (("image", image), ("label", codes), ("voxels", voxels)):
-        np.save(folder / f"{name}.npy", array)
-    return CachedCase(folder.name, folder, SHAPE, (1.0, 1.0, 1.0), tuple(counts), tuple(offsets))
+    return write_cached_case(path, code_normalised(image, None) or image, codes, 2, (1.0, 1.0, 1.0))
 
 
 def measure(dataset: PatchDataset, workers: int, batches: int) -> tuple[float, float, float]:

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from medseg.data.augment import preset
-from medseg.data.cache import CachedCase, index_voxels
+from medseg.data.cache import CachedCase, write_cached_case
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.stored import code_normalised
 
 SHAPE, PATCH, CLASSES = (256, 256, 128), (96, 96, 96), 4
 NAMES = tuple(f"class_{k}" for k in range(CLASSES))
@@ -35,10 +36,9 @@ def make_case(folder: Path) -> CachedCase:
     codes[40:200, 40:200, 20:100] = 2
     codes[60:90, 60:90, 40:70] = 3
     codes[150:158, 150:158, 60:68] = 4
-    voxels, counts, offsets = index_voxels(codes, CLASSES + 1)
-    for name, array in (("image", image), ("label", codes), ("voxels", voxels)):
-        np.save(folder / f"{name}.npy", array)
-    return CachedCase("case", folder, SHAPE, (1.0, 1.0, 1.0), tuple(counts), tuple(offsets))
+    return write_cached_case(
+        folder / "case", code_normalised(image, None) or image, codes, CLASSES, (1.0, 1.0, 1.0)
+    )
 
 
 def dataset(case: CachedCase, share: float) -> PatchDataset:

@@ -62,7 +62,7 @@ class DataConfig(Spec):
             right) or pictures (their columns) are mirrored.
         channels: of pictures: 1 turns colour to grey, 3 repeats grey; none takes the most any picture has.
         split: how cases are divided.
-        cache: folder of preprocessed cases; none puts it into the run folder.
+        cache: folder of measured and preprocessed cases, which runs may share; none: the run folder's.
         workers: processes that prepare patches; 0 does it in the training process.
         worker_timeout: seconds after which a worker that gives no batch is taken for stuck.
     """

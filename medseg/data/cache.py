@@ -1,35 +1,50 @@
-"""Preprocessed cases on disk, opened as memory maps and shared by every process.
+"""Preprocessed cases on disk, opened as memory maps and shared by every process and every run.
 
-Each case is a folder named by what went into it (files' hashes, settings, version): ``image.npy`` (C, *S)
-float32, ``label.npy`` (*S) codes, ``voxels.npy`` flat indices of at most ``INDEX_CAP`` voxels of each code,
-and ``case.json``. A folder is complete or not there.
+Each case is a file named by what went into it (files' hashes, settings, version): ``image`` (C, *S), ``label``
+(*S) codes, ``voxels`` flat indices of at most ``INDEX_CAP`` voxels of each code, ``soft`` (K, *S) float16 where
+there are probabilities. Files are written whole, never changed and never removed, so that any number of
+trainings may fill and read one folder at the same time.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from medseg.data.casefile import CaseFile, close_case_files, read_case_file, write_case_file
 from medseg.data.cases import Case
 from medseg.data.facts import CaseFacts
 from medseg.data.images import read_image
 from medseg.data.labels import Labels
-from medseg.data.preprocess import PreprocessConfig, prepare_image, prepare_label, prepare_probabilities
+from medseg.data.normalise import NormaliseConfig
+from medseg.data.pool import Job, run_jobs
+from medseg.data.preprocess import (
+    PreprocessConfig,
+    prepare_image,
+    prepare_label,
+    prepare_probabilities,
+    resample_image,
+)
+from medseg.data.scans import Scan
+from medseg.data.slabs import index_voxels, is_integral
+from medseg.data.stored import Coded, StoredImage, code_grey_values, code_normalised
 from medseg.data.targets import AS_STORED, TargetRules, read_probabilities, read_target
-from medseg.errors import DataError
-from medseg.files import sha256_json, write_folder_atomic
+from medseg.errors import DataError, TrainingError
+from medseg.files import is_disk_full, sha256_json, sweep_temporaries
 from medseg.geometry import Array
+from medseg.system import free_space
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 INDEX_CAP = 10_000
+
+_READ_SECONDS, _PREPARED_SECONDS, _CASE_SECONDS = 50e-9, 30e-9, 5e-3
+"""Time of a voxel read and unpacked, of one prepared and written, and of a case however small, on one core."""
+_PREPARED_BYTES = 16
+"""Memory of a voxel on the network's grid while it is prepared: float32 twice, codes, label, index."""
 
 
 @dataclass(frozen=True)
@@ -38,155 +53,268 @@ class CachedCase:
 
     Attributes:
         id: the case.
-        folder: where its arrays lie.
+        file: its arrays.
         shape: *S.
         spacing: of the preprocessed grid, mm.
         counts: voxels of each code (index 0: ignored, k + 1: class k).
-        offsets: where each code's indices begin in ``voxels.npy``; one entry more than ``counts``.
+        offsets: where each code's indices begin in ``voxels``; one entry more than ``counts``.
         known: which channels of the logits the label map tells of; empty means all.
-        soft: whether there are probabilities beside the label map.
+        normalise: applied to what is stored, for schemes that look at one voxel at a time.
     """
 
     id: str
-    folder: Path
+    file: CaseFile = field(repr=False)
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     counts: tuple[int, ...]
     offsets: tuple[int, ...]
     known: tuple[bool, ...] = ()
-    soft: bool = False
+    normalise: NormaliseConfig | None = None
 
-    @cached_property
-    def image(self) -> Array:
-        """(C, *S) float32, memory-mapped."""
-        return np.load(self.folder / "image.npy", mmap_mode="r")
+    @property
+    def image(self) -> StoredImage | Array:
+        """(C, *S) float32, on disk: ``np.asarray`` reads it, or a part of it."""
+        stored, scale = self.file["image"], self.file.facts.get("scale")
+        if scale is None and self.normalise is None:
+            return stored
+        ones, zeros = (1.0,) * len(stored), (0.0,) * len(stored)
+        coded = Coded(stored, tuple(scale or ones), tuple(self.file.facts.get("offset") or zeros))
+        return StoredImage(coded, self.normalise)
 
-    @cached_property
+    @property
     def label(self) -> Array:
         """(*S) codes, memory-mapped."""
-        return np.load(self.folder / "label.npy", mmap_mode="r")
+        return self.file["label"]
 
-    @cached_property
+    @property
+    def soft(self) -> bool:
+        """Whether there are probabilities beside the label map."""
+        return "soft" in self.file
+
+    @property
     def probabilities(self) -> Array:
         """(K, *S) float16 of soft labels, memory-mapped."""
-        return np.load(self.folder / "soft.npy", mmap_mode="r")
-
-    @cached_property
-    def _voxels(self) -> Array:
-        return np.load(self.folder / "voxels.npy", mmap_mode="r")
+        return self.file["soft"]
 
     def draw_voxel(self, cls: int, rng: np.random.Generator) -> tuple[int, ...]:
         """A voxel of class ``cls``, drawn evenly from the sample kept of them."""
         start, stop = self.offsets[cls + 1], self.offsets[cls + 2]
-        flat = int(self._voxels[start + int(rng.integers(stop - start))])
+        flat = int(self.file["voxels"][start + int(rng.integers(stop - start))])
         return tuple(int(i) for i in np.unravel_index(flat, self.shape))
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without the open maps: each process opens its own."""
-        hidden = ("image", "label", "probabilities", "_voxels")
-        return {k: v for k, v in self.__dict__.items() if k not in hidden}
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """All that decides what is in a cached case, beside its files.
+
+    Attributes:
+        labels: what the values of label files mean.
+        preprocess: the grid and the intensities.
+        channels: of the network's input.
+        rules: how label files are read.
+    """
+
+    labels: Labels
+    preprocess: PreprocessConfig
+    channels: int
+    rules: TargetRules = AS_STORED
+
+    @property
+    def late(self) -> NormaliseConfig | None:
+        """The normalisation, if it looks at one voxel at a time: it is then applied when patches are read, and
+        trainings that differ in it, as the folds of a CT dataset do, share what is stored.
+        """
+        normalise = self.preprocess.normalise
+        return normalise if normalise.voxelwise else None
+
+    def key(self, fact: CaseFacts) -> str:
+        """The name of a case's file."""
+        preprocess = self.preprocess.model_dump(mode="json")
+        ingredients = {
+            "version": CACHE_VERSION,
+            "image": fact.image_sha256,
+            "label": fact.label_sha256,
+            "labels": self.labels.model_dump(mode="json", exclude={"colours", "codes"}),
+            "order": list(self.labels.names),
+            "preprocess": preprocess if self.late is None else preprocess | {"normalise": "late"},
+            "channels": self.channels,
+            "rules": self.rules.model_dump(mode="json"),
+        }
+        return sha256_json(ingredients)[:32]
+
+    def path(self, fact: CaseFacts, folder: Path) -> Path:
+        """The file of a case in a cache folder."""
+        return folder / f"{self.key(fact)}.safetensors"
 
 
 def cache_cases(
-    cases: list[Case],
-    facts: list[CaseFacts],
-    labels: Labels,
-    preprocess: PreprocessConfig,
-    *,
-    channels: int,
+    cases: Sequence[Case],
+    facts: Sequence[CaseFacts],
+    settings: CacheSettings,
     folder: Path,
-    rules: TargetRules = AS_STORED,
     progress: Callable[[str], None] = lambda case: None,
 ) -> list[CachedCase]:
     """Preprocess the cases that are not in the cache yet, and open all of them, in the order given.
 
-    Raises: DataError naming the case that cannot be prepared.
+    Several cases at a time: as many as there are cores and as half of the memory holds.
+    Raises: DataError naming the case that cannot be prepared; TrainingError if the disk has no room.
     """
-
-    def one(pair: tuple[Case, CaseFacts]) -> CachedCase:
-        case, fact = pair
-        target = folder / _key(fact, labels, preprocess, channels, rules)
-        if not (target / "case.json").is_file():
-            shutil.rmtree(target, ignore_errors=True)  # incomplete
-            _prepare(case, target, labels, preprocess, channels, rules)
-        progress(case.id)
-        return _open(case, target, labels)
-
-    with ThreadPoolExecutor(max_workers=min(4, len(os.sched_getaffinity(0)))) as pool:
-        return list(pool.map(one, zip(cases, facts, strict=True)))
-
-
-def _key(
-    fact: CaseFacts, labels: Labels, preprocess: PreprocessConfig, channels: int, rules: TargetRules
-) -> str:
-    ingredients = {
-        "version": CACHE_VERSION,
-        "image": fact.image_sha256,
-        "label": fact.label_sha256,
-        "labels": labels.model_dump(mode="json", exclude={"colours", "codes"}),
-        "order": list(labels.names),
-        "preprocess": preprocess.model_dump(mode="json"),
-        "channels": channels,
-        "rules": rules.model_dump(mode="json"),
-    }
-    return sha256_json(ingredients)[:32]
+    sweep_temporaries(folder)
+    close_case_files()
+    paths = [settings.path(fact, folder) for fact in facts]
+    files = {path: read_case_file(path) for path in paths}
+    jobs: dict[Path, Job[tuple[Case, Path]]] = {}
+    needed = 0
+    for case, fact, path in zip(cases, facts, paths, strict=True):
+        if files[path] is None and path not in jobs:
+            jobs[path] = _job((case, path), fact, settings)
+            needed += _stored_bytes(fact, settings)
+        elif files[path] is not None:
+            progress(case.id)
+    _check_space(folder, needed, len(jobs))
+    done = run_jobs(
+        partial(_prepare_into, settings=settings), list(jobs.values()), lambda item: progress(item[0].id)
+    )
+    files |= dict(zip(jobs, done, strict=True))
+    return [_opened(case, files[path], settings) for case, path in zip(cases, paths, strict=True)]
 
 
-def _prepare(
-    case: Case, target: Path, labels: Labels, preprocess: PreprocessConfig, channels: int, rules: TargetRules
-) -> None:
+def _prepare_into(item: tuple[Case, Path], settings: CacheSettings) -> CaseFile:
+    """Preprocess a case into its file, unless another process has done so meanwhile."""
+    case, path = item
+    there = read_case_file(path)
+    if there is not None:
+        return there
+    arrays, facts = _prepare(case, settings)
+    try:
+        write_case_file(path, arrays, facts)
+    except OSError as error:
+        there = read_case_file(path)  # Windows replaces no file that another process has open
+        if there is not None:
+            return there
+        if not is_disk_full(error):
+            raise
+        raise TrainingError(
+            f"{path.parent}: the disk is full; case {case.id} could not be written. Free some space, or set "
+            "data.cache to a folder on another disk. What is prepared already stays."
+        ) from error
+    written = read_case_file(path)
+    if written is None:
+        raise DataError(f"case {case.id}: {path} was damaged or removed as soon as it was written")
+    return written
+
+
+def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dict[str, object]]:
+    """The arrays of a case's file, and its facts."""
     if not case.label_files:
         raise DataError(f"case {case.id}: has no label map; training and validation need one")
-    soft: Array | None = None
     try:
         scan = read_image(case)
-        prepared = prepare_image(scan, preprocess, channels)
-        target_map = read_target(case, scan, rules)
-        assert target_map is not None
-        codes = prepare_label(labels.encode(target_map.values, str(case.label_files[0])), scan, preprocess)
-        if rules.soft:
-            soft = prepare_probabilities(read_probabilities(case, scan, rules), scan, preprocess)
-            codes = (soft.argmax(axis=0) + 1).astype(codes.dtype)
+        codes, soft = _targets(case, scan, settings)
+        if settings.late is not None:
+            settings.late(np.zeros((settings.channels, 1), np.float32))  # does it take these channels?
+            prepared = resample_image(scan, settings.preprocess, settings.channels)
+        else:
+            prepared = prepare_image(scan, settings.preprocess, settings.channels, keep_raw=True)
     except (DataError, ValueError) as error:
         raise DataError(f"case {case.id}: {error}") from error
-    voxels, counts, offsets = index_voxels(codes, len(labels.names) + 1)
-    facts = {
-        "id": case.id,
-        "shape": codes.shape,
-        "spacing": prepared.spacing,
-        "counts": counts,
-        "offsets": offsets,
-    }
-    with write_folder_atomic(target) as temporary:
-        np.save(temporary / "image.npy", prepared.array)
-        np.save(temporary / "label.npy", codes)
-        np.save(temporary / "voxels.npy", voxels)
-        if soft is not None:
-            np.save(temporary / "soft.npy", soft.astype(np.float16))
-        (temporary / "case.json").write_text(json.dumps(facts), encoding="utf-8")
+    if settings.late is not None:
+        coded = code_grey_values(prepared.array, integral=is_integral(scan.array))
+    else:
+        coded = code_normalised(prepared.array, None if prepared.resampled else prepared.raw)
+    image = coded or prepared.array.astype(np.float32, copy=False)
+    return _contents(image, codes, len(settings.labels.names), prepared.spacing, soft)
 
 
-def _open(case: Case, folder: Path, labels: Labels) -> CachedCase:
-    facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-    lists = {key: tuple(facts[key]) for key in ("shape", "spacing", "counts", "offsets")}
-    known = () if case.labelled is None else labels.known(case.labelled)
-    soft = (folder / "soft.npy").is_file()
-    return CachedCase(id=case.id, folder=folder, **lists, known=known, soft=soft)
+def _targets(case: Case, scan: Scan, settings: CacheSettings) -> tuple[Array, Array | None]:
+    """A case's codes on the network's grid, and its probabilities if there are any."""
+    rules, preprocess = settings.rules, settings.preprocess
+    target = read_target(case, scan, rules)
+    assert target is not None
+    codes = settings.labels.encode(target.values, str(case.label_files[0]))
+    codes = prepare_label(codes, scan, preprocess)
+    if not rules.soft:
+        return codes, None
+    soft = prepare_probabilities(read_probabilities(case, scan, rules), scan, preprocess)
+    return (soft.argmax(axis=0) + 1).astype(codes.dtype), soft
 
 
-def index_voxels(codes: Array, number: int) -> tuple[Array, list[int], list[int]]:
-    """Flat indices of at most ``INDEX_CAP`` voxels of each code, evenly spaced over all it has.
+def _contents(
+    image: Array | Coded, codes: Array, classes: int, spacing: tuple[float, ...], soft: Array | None = None
+) -> tuple[dict[str, Array], dict[str, object]]:
+    """The arrays of a case's file, and its facts."""
+    voxels, counts, offsets = index_voxels(codes, classes + 1, INDEX_CAP)
+    facts: dict[str, object] = {"shape": codes.shape, "spacing": spacing, "counts": counts, "offsets": offsets}
+    if isinstance(image, Coded):
+        facts |= {"scale": image.scale, "offset": image.offset}
+        image = image.codes
+    arrays = {"image": image, "label": codes, "voxels": voxels}
+    if soft is not None:
+        arrays["soft"] = soft.astype(np.float16)
+    return arrays, facts
 
-    Returns the indices of all codes in one int64 array, the voxels each code has, and where each code's
-    indices begin (one entry more than codes).
+
+def _opened(case: Case, file: CaseFile | None, settings: CacheSettings) -> CachedCase:
+    assert file is not None
+    known = () if case.labelled is None else settings.labels.known(case.labelled)
+    return _with_file(case.id, file, known, settings.late)
+
+
+def _with_file(
+    name: str, file: CaseFile, known: tuple[bool, ...] = (), normalise: NormaliseConfig | None = None
+) -> CachedCase:
+    lists = {key: tuple(file.facts[key]) for key in ("shape", "spacing", "counts", "offsets")}
+    return CachedCase(id=name, file=file, **lists, known=known, normalise=normalise)
+
+
+def write_cached_case(
+    path: Path, image: Array | Coded, codes: Array, classes: int, spacing: tuple[float, ...]
+) -> CachedCase:
+    """A cached case from arrays: ``image`` (C, *S), normalised, and ``codes`` (*S) of ``classes`` classes.
+
+    For data that lies in no files, and for tests and benchmarks.
     """
-    flat = codes.ravel()
-    counts = np.bincount(flat, minlength=number)
-    order = np.argsort(flat, kind="stable")  # a radix sort for small integers
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    kept = [
-        order[start : start + n][np.linspace(0, n - 1, min(n, INDEX_CAP)).astype(np.int64)]
-        for start, n in zip(starts[:-1], counts, strict=True)
-    ]
-    offsets = np.concatenate([[0], np.cumsum([len(k) for k in kept])])
-    return np.concatenate(kept).astype(np.int64), counts.tolist(), offsets.tolist()
+    write_case_file(path, *_contents(image, codes, classes, spacing))
+    file = read_case_file(path)
+    assert file is not None
+    return _with_file(path.stem, file)
+
+
+def _job(item: tuple[Case, Path], fact: CaseFacts, settings: CacheSettings) -> Job[tuple[Case, Path]]:
+    """What it costs to prepare a case."""
+    read = int(np.prod(fact.shape)) * fact.channels
+    prepared = _prepared_voxels(fact, settings) * settings.channels
+    changed = prepared != read  # resampled: float32 before and after
+    memory = read * (np.dtype(fact.dtype).itemsize + (8 if changed else 0)) + prepared * _PREPARED_BYTES
+    if settings.rules.soft:
+        memory += 12 * len(settings.labels.names) * max(read, prepared)
+    seconds = _CASE_SECONDS + read * _READ_SECONDS + prepared * _PREPARED_SECONDS
+    return Job(item, memory, seconds)
+
+
+def _stored_bytes(fact: CaseFacts, settings: CacheSettings) -> int:
+    """Bytes that a case's file takes, about."""
+    voxels = _prepared_voxels(fact, settings)
+    small = fact.dtype in ("uint8", "int8") and settings.preprocess.spacing is None
+    labels = 1 if len(settings.labels.names) < 255 else 2
+    soft = 2 * len(settings.labels.names) if settings.rules.soft else 0
+    return voxels * (settings.channels * (1 if small else 2) + labels + soft)
+
+
+def _prepared_voxels(fact: CaseFacts, settings: CacheSettings) -> int:
+    """Voxels of one channel of a case on the network's grid, about."""
+    voxels = float(np.prod(fact.shape))
+    spacing = settings.preprocess.spacing
+    if spacing is not None and len(spacing) == len(fact.spacing):
+        voxels *= float(np.prod(fact.spacing)) / float(np.prod(spacing))
+    return int(voxels)
+
+
+def _check_space(folder: Path, needed: int, cases: int) -> None:
+    """Raises: TrainingError if the disk of ``folder`` has less room than the cases need."""
+    free = free_space(folder)
+    if free is not None and needed > free:
+        raise TrainingError(
+            f"{folder}: {cases} preprocessed cases need about {needed / 2**30:.1f} GiB, the disk has "
+            f"{free / 2**30:.1f} GiB free. Free some space, or set data.cache to a folder on a larger disk."
+        )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from medseg.data.cases import Case, with_patient
-from medseg.data.facts import CaseFacts, image_digest, measure, twins
+from medseg.data.facts import CaseFacts, image_digest, measure, measuring, twins
 from medseg.data.labelling import Labelling, LabelStatement, plan_labelling
 from medseg.data.labels import Labels
 from medseg.data.layouts import NO_CHOICE, Choice, Found, find_dataset
+from medseg.data.pool import run_jobs
 from medseg.data.readers import split_mark
 from medseg.errors import DataError, GeometryError
 
@@ -82,12 +82,12 @@ def check_dataset(
         for p in found.problems
     ]
     facts: list[CaseFacts] = []
-    with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
-        for result in pool.map(lambda case: _measure(case, labelling), labelling.cases):
-            if isinstance(result, Finding):
-                findings.append(result)
-            else:
-                facts.append(result)
+    measure_one = partial(_measure, labelling=labelling)
+    for result in run_jobs(measure_one, [measuring(case) for case in labelling.cases]):
+        if isinstance(result, Finding):
+            findings.append(result)
+        else:
+            facts.append(result)
     same = twins({case.id: image_digest(case) for case in found.cases if split_mark(case.image)[0].exists()})
     findings += _duplicates(same, {case.id: case.part or "" for case in found.cases})
     findings += _leaks(found.cases)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,22 @@ from nibabel.orientations import io_orientation
 from medseg.data.cases import Case, join_problems
 from medseg.data.images import read_image
 from medseg.data.pictures import picture_channels
+from medseg.data.pool import Job, run_jobs
 from medseg.data.readers import is_zarr, split_mark
 from medseg.data.scans import Kind, check_finite
+from medseg.data.slabs import count_values
 from medseg.data.targets import AS_STORED, TargetRules, read_target
 from medseg.errors import DataError
-from medseg.files import sha256_json, sha256_path, sha256_tree, write_text
+from medseg.files import sha256_json, sha256_path, sha256_tree, sweep_temporaries, write_atomic
 from medseg.geometry import Array
 from medseg.spec import Spec
 
 _SAMPLE = 500
+
+_UNPACKED = 8
+"""Bytes of memory that a byte of a compressed file takes while it is measured, about."""
+_STORED_SECONDS, _CASE_SECONDS, _BYTE_SECONDS = 5e-4, 5e-3, 40e-9
+"""Time to read stored facts, to measure any case, and of each byte of its files, on one core."""
 
 
 class CaseFacts(Spec):
@@ -55,21 +62,26 @@ class CaseFacts(Spec):
     foreground: tuple[float, ...]
 
 
-def gather_facts(cases: list[Case], store: Path, rules: TargetRules = AS_STORED) -> list[CaseFacts]:
+def gather_facts(
+    cases: list[Case],
+    store: Path,
+    rules: TargetRules = AS_STORED,
+    progress: Callable[[str], None] = lambda case: None,
+) -> list[CaseFacts]:
     """Check and measure every case; what was measured before is read from ``store``.
 
     Raises: DataError that lists every faulty case: differing grids, non-finite voxels, unreadable files.
     """
+    sweep_temporaries(store)
     problems: list[str] = []
     facts: list[CaseFacts] = []
-    with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
-        for case, result in zip(
-            cases, pool.map(lambda c: _facts_or_error(c, store, rules), cases), strict=True
-        ):
-            if isinstance(result, DataError):
-                problems.append(f"case {case.id}: {result}")
-            else:
-                facts.append(result)
+    function = partial(_facts_or_error, store=store, rules=rules)
+    results = run_jobs(function, [_job(case, store, rules) for case in cases], lambda case: progress(case.id))
+    for case, result in zip(cases, results, strict=True):
+        if isinstance(result, DataError):
+            problems.append(f"case {case.id}: {result}")
+        else:
+            facts.append(result)
     if problems:
         raise DataError(join_problems("cases that cannot be used", problems))
     _refuse_mixtures(facts)
@@ -125,15 +137,6 @@ def _digest(path: Path) -> str:
     return sha256_path(base) if mark is None else sha256_json([sha256_path(base), mark])
 
 
-def count_values(label_map: Array) -> dict[int, int]:
-    """Value → number of voxels."""
-    if label_map.dtype in (np.uint8, np.uint16):
-        counts = np.bincount(label_map.ravel())
-        return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
-    values, numbers = np.unique(label_map, return_counts=True)
-    return {int(v): int(n) for v, n in zip(values, numbers, strict=True)}
-
-
 def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
     """Value → number of voxels over all cases."""
     total: Counter[int] = Counter()
@@ -160,28 +163,48 @@ def _refuse_twins(facts: list[CaseFacts]) -> None:
 
 def _facts_or_error(case: Case, store: Path, rules: TargetRules) -> CaseFacts | DataError:
     try:
-        stored = store / f"{_file_key(case, rules)}.json"
+        stored = _stored(case, store, rules)
         if stored.is_file():
-            with suppress(ValueError):  # written by another version: measured again
+            with suppress(ValueError):  # written by another version, or cut off: measured again
                 return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
         facts = measure(case, rules)
-        write_text(stored, facts.model_dump_json())
+        with write_atomic(stored, sync=False) as temporary:
+            temporary.write_text(facts.model_dump_json(), encoding="utf-8")
         return facts
     except DataError as error:
         return error
 
 
-def _file_key(case: Case, rules: TargetRules) -> str:
-    """Changes whenever a file's place, size or time changes, or how labels are read."""
-    entries: list[object] = [case.id, rules.model_dump(mode="json"), list(case.masks)]
+def _job(case: Case, store: Path, rules: TargetRules) -> Job[Case]:
+    """What it costs to measure a case, or to read what was measured."""
+    return Job(case, 0, _STORED_SECONDS) if _stored(case, store, rules).is_file() else measuring(case)
+
+
+def measuring(case: Case) -> Job[Case]:
+    """What it costs to measure a case, by the size of its files."""
+    size = sum(status.st_size for _, status in _files(case) if status is not None)
+    return Job(case, size * _UNPACKED, _CASE_SECONDS + size * _BYTE_SECONDS)
+
+
+def _stored(case: Case, store: Path, rules: TargetRules) -> Path:
+    """The file of a case's facts, named by its files' places, sizes and times, and how labels are read."""
+    named = [str(path) for path in (*case.images, *case.label_files)]
+    entries: list[object] = [case.id, rules.model_dump(mode="json"), list(case.masks), named]
+    entries += [
+        [str(path), str(path.resolve()), status and status.st_size, status and status.st_mtime_ns]
+        for path, status in _files(case)
+    ]
+    return store / f"{sha256_json(entries)[:32]}.json"
+
+
+def _files(case: Case) -> list[tuple[Path, os.stat_result | None]]:
+    """The files of a case, those in its folders too, and their size and time; None where one is missing."""
+    found: list[tuple[Path, os.stat_result | None]] = []
     for path in (*case.images, *case.label_files):
         base = split_mark(path)[0]
         for file in sorted(base.iterdir()) if base.is_dir() else [base]:
-            status = file.stat() if file.exists() else None
-            entries.append(
-                [str(path), str(file.resolve()), status and status.st_size, status and status.st_mtime_ns]
-            )
-    return sha256_json(entries)[:32]
+            found.append((file, file.stat() if file.exists() else None))
+    return found
 
 
 def _foreground_sample(array: Array, label_map: Array) -> tuple[float, ...]:

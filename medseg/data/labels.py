@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from medseg.data.codes import SegmentCode
+from medseg.data.slabs import count_values, look_up
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.spec import Spec
@@ -208,7 +209,7 @@ class Labels(Spec):
         Raises: DataError naming ``where`` and the values nobody named.
         """
         dtype = np.uint8 if len(self.names) < 255 else np.uint16
-        present = np.unique(values)
+        present = list(count_values(values))
         code_of = {v: i + 1 for i, group in enumerate(self.names.values()) for v in group}
         if self.ignore_value is not None:
             code_of[self.ignore_value] = IGNORED_CODE
@@ -218,8 +219,7 @@ class Labels(Spec):
         if unnamed:
             raise DataError(f"{where}: {describe_unnamed(unnamed, self)}")
         rest = 1 if self.others == "background" else IGNORED_CODE
-        table = np.array([code_of.get(int(v), rest) for v in present], dtype=dtype)
-        return table[np.searchsorted(present, values)]
+        return look_up(values, {v: code_of.get(v, rest) for v in present}, np.dtype(dtype))
 
     def decode(self, classes: Array) -> Array:
         """Turn a map of classes (*S) into file values, in the smallest integer type that holds them."""

@@ -1,12 +1,16 @@
-"""Intensity normalisation: each scheme is one Spec that computes (C, *S) → (C, *S) float32."""
+"""Intensity normalisation: each scheme is one Spec that computes (C, *S) → (C, *S) float32.
+
+``voxelwise`` says whether a voxel's result depends on nothing but its own value.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
+from medseg.data.slabs import mean_and_std, slabs
 from medseg.errors import ConfigError
 from medseg.geometry import Array
 from medseg.spec import Spec
@@ -19,6 +23,7 @@ _CONSTANT = 1e-6
 class ZScore(Spec):
     """Each channel to mean 0 and standard deviation 1 over all its voxels."""
 
+    voxelwise: ClassVar[bool] = False
     name: Literal["zscore"] = "zscore"
 
     def __call__(self, array: Array) -> Array:
@@ -29,6 +34,7 @@ class ZScore(Spec):
 class ZScoreNonzero(Spec):
     """As ``zscore``, over the voxels that are not exactly 0, which stay 0 (skull-stripped scans)."""
 
+    voxelwise: ClassVar[bool] = False
     name: Literal["zscore_nonzero"] = "zscore_nonzero"
 
     def __call__(self, array: Array) -> Array:
@@ -43,6 +49,7 @@ class CT(Spec):
     standard deviation (the scheme of Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
     """
 
+    voxelwise: ClassVar[bool] = True
     name: Literal["ct"] = "ct"
     low: float | None = None
     high: float | None = None
@@ -83,6 +90,7 @@ class CT(Spec):
 class Percentile(Spec):
     """Each channel's ``low`` and ``high`` percentiles to 0 and 1, clipped beyond."""
 
+    voxelwise: ClassVar[bool] = False
     name: Literal["percentile"] = "percentile"
     low: float = Field(default=0.5, ge=0, lt=100)
     high: float = Field(default=99.5, gt=0, le=100)
@@ -101,6 +109,7 @@ class Percentile(Spec):
 class Range(Spec):
     """A fixed range of intensities to 0…1, clipped beyond (8-bit pictures: 0 to 255)."""
 
+    voxelwise: ClassVar[bool] = True
     name: Literal["range"] = "range"
     low: float = 0.0
     high: float = 255.0
@@ -119,6 +128,7 @@ class Range(Spec):
 class ImageNet(Spec):
     """8-bit RGB to 0…1, then standardised with ImageNet's statistics (Russakovsky et al. 2015)."""
 
+    voxelwise: ClassVar[bool] = True
     name: Literal["imagenet"] = "imagenet"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -141,7 +151,10 @@ def standardise(channel: Array, mean: float, std: float) -> Array:
     """A channel less its mean, over its standard deviation; 0 where that is nothing but rounding."""
     if std <= _CONSTANT * abs(mean):
         return np.zeros(channel.shape, dtype=np.float32)
-    return ((channel - np.float64(mean)) / np.float64(std)).astype(np.float32)
+    found = np.empty(channel.shape, dtype=np.float32)
+    for part in slabs(channel):
+        found[part] = (channel[part] - np.float64(mean)) / np.float64(std)
+    return found
 
 
 def rescale(channel: Array, low: float, high: float) -> Array:
@@ -154,4 +167,4 @@ def rescale(channel: Array, low: float, high: float) -> Array:
 def _standardise(channel: Array, over: Array) -> Array:
     if over.size == 0:
         return np.zeros(channel.shape, dtype=np.float32)
-    return standardise(channel, over.mean(dtype=np.float64), over.std(dtype=np.float64))
+    return standardise(channel, *mean_and_std(over))

@@ -128,14 +128,22 @@ def prepare_image(scan: Scan, config: PreprocessConfig, channels: int, *, keep_r
 
     Raises: DataError if it has non-finite voxels or the wrong number of channels or axes.
     """
+    prepared = resample_image(scan, config, channels)
+    normalised = np.ascontiguousarray(config.normalise(prepared.array))
+    return replace(prepared, array=normalised, raw=prepared.array if keep_raw else None)
+
+
+def resample_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepared:
+    """The same without normalising: grey values, of the scan's own type where they are not resampled.
+
+    The array is a view where nothing is resampled. Raises: as :func:`prepare_image`.
+    """
     check_finite(scan)
     array, turned = _turn(as_channels(scan, channels), scan, config)
     grid = _target(turned, config, scan)
     if grid is not turned:
         array = resample(array.astype(np.float32), turned, grid, "bilinear")
-    raw = _slices_first(array, config)
-    array = _slices_first(config.normalise(array), config)
-    return Prepared(np.ascontiguousarray(array), grid, turned, config.slices, raw if keep_raw else None)
+    return Prepared(_slices_first(array, config), grid, turned, config.slices)
 
 
 def prepare_label(label_map: Array, scan: Scan, config: PreprocessConfig) -> Array:

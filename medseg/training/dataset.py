@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from medseg.data.targets import AS_STORED, TargetRules
 from medseg.errors import ConfigError, DataError
 from medseg.inference.modelfile import task_for
 from medseg.task import Task
+from medseg.training.progress import Count
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,16 @@ class Dataset:
         ]
 
 
-def survey(config: RunConfig, store: Path) -> Dataset:
+def survey(config: RunConfig, store: Path, say: Callable[[str], None] = lambda text: None) -> Dataset:
     """Find, check and split the cases of ``config.data.path``; what was measured is kept in ``store``.
+
+    ``say`` is given a line now and then where it takes long.
 
     Raises: ConfigError if settings and data contradict each other; DataError listing every faulty case.
     """
     found, labelling = find(config)
     cases = labelling.cases
-    facts = gather_facts(cases, store, labelling.rules)
+    facts = gather_facts(cases, store, labelling.rules, Count(say, "checking the cases", len(cases)))
     _check_dimensions(config, facts)
     labels = _labels(config, facts, labelling)
     holders = {fact.id: label_names(fact, labels) for fact in facts}
@@ -123,8 +127,10 @@ def _refuse_leaks(cases: list[Case], split: dict[str, Part]) -> None:
         raise DataError(join_problems(f"patients in more than one part of the split ({way_out})", lines))
 
 
-def quick_facts(labelling: Labelling) -> list[CaseFacts]:
-    """Facts of cases, kept nowhere."""
+def quick_facts(labelling: Labelling, cache: Path | None = None) -> list[CaseFacts]:
+    """Facts of cases, kept in a cache folder or nowhere."""
+    if cache is not None:
+        return gather_facts(labelling.cases, cache / "facts", labelling.rules)
     with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
         return gather_facts(labelling.cases, Path(folder), labelling.rules)
 

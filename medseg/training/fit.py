@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import resource
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 from torch import nn
 
 from medseg.config import RunConfig
-from medseg.data.cache import CachedCase, cache_cases
+from medseg.data.cache import CachedCase, CacheSettings, cache_cases
 from medseg.data.cases import Part
 from medseg.data.labels import Labels
 from medseg.data.preprocess import left_right_axis
@@ -30,12 +29,13 @@ from medseg.losses import DeepSupervisionLoss
 from medseg.models import InjectedConfig, parameter_count
 from medseg.models.pretrained import WeightsConfig, parameter_groups, place, read_state, refuse_missing
 from medseg.models.zoo import known
+from medseg.system import peak_memory
 from medseg.task import Task
 from medseg.training.checkpoint import load_checkpoint, seed_everything
 from medseg.training.dataset import Dataset, survey
 from medseg.training.log import RunLog
 from medseg.training.loop import Trainer
-from medseg.training.progress import Progress, QuietProgress
+from medseg.training.progress import Count, Progress, QuietProgress
 from medseg.training.runfolder import RunFolder
 from medseg.training.state import TrainState
 
@@ -98,7 +98,7 @@ def fit(
     if model is not None:
         config = config.model_copy(update={"model": InjectedConfig(class_name=type(model).__name__)})
     _weights_file(config.weights)
-    dataset = survey(config, run_folder.root / "cache" / "facts")
+    dataset = survey(config, run_folder.cache(config) / "facts", (progress or QuietProgress()).found)
     new = run_folder.start(config, resume=resume == "auto")
     (progress or QuietProgress()).found(dataset.layout)
     try:
@@ -125,7 +125,7 @@ def dry_run(config: RunConfig, run: Path | str, *, model: nn.Module | None = Non
     Raises: as :func:`fit`.
     """
     folder = RunFolder(Path(run))
-    dataset = survey(config, folder.root / "cache" / "facts")
+    dataset = survey(config, folder.cache(config) / "facts")
     trainer = _assemble(config, folder, dataset, model, QuietProgress(), most=4, record=False)
     with _memory_errors(config):
         return _measure(trainer, len(dataset.part("val")[0]))
@@ -233,16 +233,14 @@ def _cached(
     cases, facts = dataset.part(part)
     if part == "train" and not cases:
         raise DataError("the split leaves no case to train on")
-    return cache_cases(
-        cases[:most],
-        facts[:most],
-        dataset.labels,
-        dataset.preprocess,
-        channels=dataset.channels,
-        folder=config.data.cache or run.root / "cache",
-        rules=dataset.rules,
-        progress=progress.prepared,
-    )
+    settings = CacheSettings(dataset.labels, dataset.preprocess, dataset.channels, dataset.rules)
+    count = Count(progress.found, f"preparing the cases of {part}", len(cases[:most]))
+
+    def prepared(case: str) -> None:
+        progress.prepared(case)
+        count(case)
+
+    return cache_cases(cases[:most], facts[:most], settings, run.cache(config), prepared)
 
 
 def _sampling(config: RunConfig, labels: Labels) -> SamplingConfig:
@@ -324,5 +322,5 @@ def _measure(trainer: Trainer, validation_cases: int) -> Estimate:
     if trainer.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(trainer.device) / 2**30
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = (peak_memory() or 0) / 2**30
     return Estimate(parameter_count(state.network), update, validation, total / 3600, peak, loss)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -29,6 +31,24 @@ class Progress(Protocol):
     def epoch(self, entry: dict[str, Any]) -> None:
         """An epoch ended; ``entry`` is its line of the log."""
         ...
+
+
+class Count:
+    """Says every ten seconds how many of the cases are done; called as each is."""
+
+    every = 10.0
+
+    def __init__(self, say: Callable[[str], None], what: str, total: int) -> None:
+        self.say, self.what, self.total = say, what, total
+        self.done = 0
+        self.said = time.monotonic()
+
+    def __call__(self, case: str) -> None:
+        """One more is done."""
+        self.done += 1
+        if time.monotonic() - self.said >= self.every:
+            self.said = time.monotonic()
+            self.say(f"{self.what}: {self.done} of {self.total}")
 
 
 class QuietProgress:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +13,8 @@ import torch
 
 from medseg.config import RunConfig, load_config, to_yaml
 from medseg.errors import ConfigError
-from medseg.files import write_json, write_text
+from medseg.files import sweep_temporaries, write_json, write_text
+from medseg.system import usable_cores
 
 _FREE_TO_CHANGE = ("data.path", "data.cache", "data.workers", "train.device", "train.save_every_steps",
                    "train.save_every_minutes")  # fmt: skip
@@ -63,11 +62,17 @@ class RunFolder:
         """The model file."""
         return self.root / "model.safetensors"
 
+    def cache(self, config: RunConfig) -> Path:
+        """The folder of preprocessed and measured cases: the run's own, or one that runs share."""
+        return config.data.cache or self.root / "cache"
+
     def start(self, config: RunConfig, *, resume: bool) -> bool:
         """Take the folder for a new run (True), or check that it can be continued (False).
 
         Raises: ConfigError if it holds a run and ``resume`` is not asked for, or one of other settings.
         """
+        for folder in (self.root, self.last.parent):
+            sweep_temporaries(folder)
         if not self.config.exists():
             if self.root.is_dir() and any(p.name != "cache" for p in self.root.iterdir()):
                 raise ConfigError(f"{self.root}: holds other files and no run; choose another --run folder")
@@ -103,7 +108,7 @@ class RunFolder:
                 "packages": {name: _version(name) for name in _PACKAGES},
                 "device": str(device),
                 "cuda_device": cuda,
-                "cpus": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+                "cpus": usable_cores(),
                 "threads": threads,
             },
         )

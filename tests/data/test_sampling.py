@@ -1,5 +1,4 @@
 import itertools
-import json
 from collections import Counter
 
 import numpy as np
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.data.augment import AffineConfig, AugmentConfig, FlipConfig, preset
-from medseg.data.cache import CachedCase, index_voxels
+from medseg.data.cache import write_cached_case
 from medseg.data.sampling import (
     Addresses,
     PatchDataset,
@@ -31,14 +30,8 @@ MOVING = AugmentConfig(
 
 def make_case(folder, codes, image=None, spacing=None):
     """A cached case of codes (*S); the image numbers the voxels from 1."""
-    folder.mkdir(parents=True)
     image = np.arange(1, codes.size + 1, dtype=np.float32).reshape(1, *codes.shape) if image is None else image
-    voxels, counts, offsets = index_voxels(codes, len(NAMES) + 1)
-    for name, array in (("image", image), ("label", codes), ("voxels", voxels)):
-        np.save(folder / f"{name}.npy", array)
-    spacing = spacing or (1.0,) * codes.ndim
-    (folder / "case.json").write_text(json.dumps({}))
-    return CachedCase(folder.name, folder, codes.shape, spacing, tuple(counts), tuple(offsets))
+    return write_cached_case(folder, image, codes, len(NAMES), spacing or (1.0,) * codes.ndim)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medseg.data.augment import preset
-from medseg.data.cache import CachedCase, index_voxels
+from medseg.data.cache import write_cached_case
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
 from medseg.data.workers import deaths_told
 from medseg.errors import DataError, TrainingError
@@ -19,18 +19,10 @@ from medseg.errors import DataError, TrainingError
 def cases(tmp_path):
     made = []
     for i in range(3):
-        folder = tmp_path / f"case_{i}"
-        folder.mkdir()
         codes = np.ones((12, 12, 12), np.uint8)
         codes[4:8, 4:8, 4:8] = 2
-        voxels, counts, offsets = index_voxels(codes, 3)
-        for name, array in (
-            ("image", np.zeros((1, 12, 12, 12), np.float32)),
-            ("label", codes),
-            ("voxels", voxels),
-        ):
-            np.save(folder / f"{name}.npy", array)
-        made.append(CachedCase(folder.name, folder, (12, 12, 12), (1, 1, 1), tuple(counts), tuple(offsets)))
+        image = np.zeros((1, 12, 12, 12), np.float32)
+        made.append(write_cached_case(tmp_path / f"case_{i}", image, codes, 2, (1, 1, 1)))
     return made
 
 

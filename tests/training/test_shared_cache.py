@@ -1,0 +1,59 @@
+"""What runs share on disk, and what a run folder keeps of a run that was killed."""
+
+import os
+
+import pytest
+import torch
+from conftest import ball_settings
+
+from medseg.config import load_config
+from medseg.data import cache as cache_module
+from medseg.data import facts as facts_module
+from medseg.training.checkpoint import random_state, restore_random_state
+from medseg.training.fit import dry_run
+from medseg.training.progress import Count
+from medseg.training.runfolder import RunFolder
+
+
+def test_runs_with_one_cache_measure_and_prepare_each_case_once(balls, tmp_path, monkeypatch):
+    config = load_config(ball_settings(balls), [f"data.cache={tmp_path / 'cache'}"])
+    dry_run(config, tmp_path / "one")
+    monkeypatch.setattr(facts_module, "measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared again"))
+    dry_run(config, tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+
+
+def test_a_half_written_checkpoint_of_a_killed_run_is_removed(tmp_path):
+    config = load_config(ball_settings(tmp_path))
+    run = RunFolder(tmp_path / "run")
+    run.start(config, resume=False)
+    run.last.parent.mkdir()
+    half = run.last.parent / ".tmp-0a1b2c3d-last.pt"
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
+    run.start(config, resume=True)
+    assert not half.exists()
+
+
+def test_a_run_resumes_where_there_are_fewer_gpus(monkeypatch):
+    state = random_state() | {"cuda": [torch.zeros(16, dtype=torch.uint8)] * 4}
+    restored = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, index: restored.append(index))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    restore_random_state(state)
+    assert restored == [0, 1]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    restore_random_state(state)
+    assert restored == [0, 1]
+
+
+def test_long_preparations_say_how_far_they_are(monkeypatch):
+    lines = []
+    count = Count(lines.append, "preparing the cases of train", 40)
+    count("a")
+    assert lines == []
+    monkeypatch.setattr(count, "every", 0.0)
+    count("b")
+    assert lines == ["preparing the cases of train: 2 of 40"]
