@@ -18,7 +18,10 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
 
 
 def hash_in_name(path: Path) -> str | None:
-    """The first digits of the SHA-256 that a published file carries in its name (``resnet50-0676ba61.pth``)."""
+    """The first digits of the SHA-256 that a published file has in its name (``resnet50-0676ba61.pth``).
+
+    Other files have dates or steps there (``net-20240115.pth``): ask only where the name is a publisher's.
+    """
     found = _HASH_IN_NAME.search(path.name)
     return found[1] if found else None
 

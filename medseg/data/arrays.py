@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medseg.data.marks import split_mark
 from medseg.data.nifti import save_nifti
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError
@@ -24,8 +25,7 @@ class NumpyReader:
 
     def read(self, path: Path) -> Scan:
         """Read voxels as (C, X, Y, Z)."""
-        file, marker, key = str(path).rpartition("#")
-        array = _load(Path(file) if marker else path, key if marker else None)
+        array = _load(*split_mark(path))
         if array.ndim not in (3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
             raise DataError(
                 f"{path}: expected numbers (X, Y, Z), or (X, Y, Z, C); got {array.dtype} of shape {array.shape}"

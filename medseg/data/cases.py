@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from medseg.data.readers import is_image_file, stem_of
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
@@ -21,8 +21,10 @@ _IMAGE_WORDS = ("_image", "-image", ".image", "_img", "-img", "_im", "_orig", "_
 class Case:
     """The image and the label map of one case.
 
+    Raises: DataError if ``id`` is no plain file name.
+
     Attributes:
-        id: unique in a dataset.
+        id: unique in a dataset; outputs are named after it, so it has no slashes and does not begin with a dot.
         image: the image's file (or folder of DICOM slices, or of pictures that make a stack).
         label: the label map's file, if there is one: a label map, a colour-coded picture, a DICOM SEG, or
             ``FILE.json#IMAGE`` for one image of COCO annotations.
@@ -46,6 +48,14 @@ class Case:
     foreground: Path | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        fault = _id_fault(self.id)
+        if fault is not None:
+            raise DataError(
+                f"{self.image}: the case id {self.id!r} {fault}; files are named after ids. Expected a plain "
+                "name such as case_01: change it in the manifest or cases.json, or rename the file."
+            )
+
     @property
     def images(self) -> tuple[Path, ...]:
         """The files of all channels, in order."""
@@ -55,6 +65,19 @@ class Case:
     def label_files(self) -> tuple[Path, ...]:
         """The files that the label map is made of; none for an unlabelled case."""
         return (self.label,) if self.label is not None else tuple(self.masks.values())
+
+
+def _id_fault(name: str) -> str | None:
+    """Why an id cannot be part of a file's name; None if it can."""
+    if not name.strip():
+        return "is empty"
+    if "/" in name or "\\" in name:
+        return "holds a slash"
+    if name.startswith("."):
+        return "begins with a dot"
+    if not name.isprintable():
+        return "holds a control character"
+    return None
 
 
 def with_patient(case: Case, pattern: str | None) -> Case:

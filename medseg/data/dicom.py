@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from medseg.data.itk import scan_of
+from medseg.data.marks import split_mark
 from medseg.data.nifti import save_nifti
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError, GeometryError
@@ -321,9 +322,5 @@ def _name(one: Slice) -> str:
 
 def _files(path: Path) -> tuple[list[Path], str | None]:
     """The files of a folder, a folder with ``#SERIES``, or one file."""
-    folder, hash_sign, wanted = str(path).rpartition("#")
-    if hash_sign and Path(folder).is_dir():
-        return sorted(p for p in Path(folder).iterdir() if p.is_file()), wanted
-    if path.is_dir():
-        return sorted(p for p in path.iterdir() if p.is_file()), None
-    return [path], None
+    base, wanted = split_mark(path)
+    return (sorted(p for p in base.iterdir() if p.is_file()), wanted) if base.is_dir() else ([base], wanted)

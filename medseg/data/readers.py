@@ -12,6 +12,7 @@ from medseg.data.dicom import DicomReader, Uneven, holds_dicom
 from medseg.data.itk import ItkReader
 from medseg.data.large.omezarr import ZARR_SUFFIXES
 from medseg.data.large.readers import LargeReader
+from medseg.data.marks import split_mark
 from medseg.data.nifti import NiftiReader
 from medseg.data.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
@@ -46,12 +47,6 @@ READERS: tuple[Reader, ...] = (
     NumpyReader(),
     _LARGE,
 )
-
-
-def split_mark(path: Path) -> tuple[Path, str | None]:
-    """``FOLDER#SERIES`` or ``FILE#ARRAY`` in its two parts; (path, None) where nothing is marked."""
-    base, marker, mark = str(path).rpartition("#")
-    return (Path(base), mark) if marker and not path.exists() and Path(base).exists() else (path, None)
 
 
 def reader_for(path: Path) -> Reader:

@@ -16,6 +16,7 @@ from medseg.data.dicom_out.rtstruct import structure_set
 from medseg.data.dicom_out.seg import require_highdicom, segmentation
 from medseg.data.dicom_out.source import Maker, Segment, planes_of, read_source
 from medseg.data.labels import Labels
+from medseg.data.marks import split_mark
 from medseg.data.readers import is_dicom_series, read_scan
 from medseg.data.scans import as_label_map, onto_grid
 from medseg.errors import ConfigError, DataError, GeometryError
@@ -104,7 +105,7 @@ def export_label_map(
     Raises: ConfigError if ``series`` is no DICOM series, or ``output`` is there; DataError for values nobody
     named; GeometryError if the label map lies on another grid.
     """
-    if not series.exists() and "#" not in series.name:
+    if not split_mark(series)[0].exists():
         raise DataError(f"{series}: no such file or folder")
     refuse_undicom([Case(series.name, series)], [kind])
     if output.exists():

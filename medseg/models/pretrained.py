@@ -18,6 +18,7 @@ from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.fetch import check_hash
 from medseg.models.inflate import adapt_channels, centre_kernel, inflate, mean_kernel
 from medseg.models.keys import TABLES, KeyTable
+from medseg.models.zoo import KNOWN
 from medseg.spec import Spec
 
 State = Mapping[str, torch.Tensor]
@@ -84,15 +85,31 @@ class Placement:
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a ``.pth`` or ``.safetensors`` file; nothing in it is executed.
 
-    Raises: ModelFileError if it is missing, damaged, holds anything but tensors, or its SHA-256 is not the
-    one in its name.
+    The SHA-256 in the name of a published file is compared with its content. In any other name, what looks like
+    one may be a date or a step (``net-20240115.pth``): it is compared only if the file cannot be read.
+
+    Raises: ModelFileError if it is missing, damaged, holds anything but tensors, or is not the published file
+    whose name it has.
     """
     path = Path(path)
     refuse_missing(path)
+    if path.name in {entry.file for entry in KNOWN.values()}:
+        _check_hash(path)
+    try:
+        return _read_tensors(path)
+    except ModelFileError:
+        _check_hash(path)
+        raise
+
+
+def _check_hash(path: Path) -> None:
     try:
         check_hash(path)
     except DataError as error:
         raise ModelFileError(str(error)) from error
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

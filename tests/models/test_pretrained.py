@@ -122,6 +122,16 @@ def test_files_that_cannot_be_weights(tmp_path):
         read_state(tmp_path / "list.pth")
 
 
+def test_weights_named_after_a_date_are_not_called_damaged(tmp_path):
+    state = network().state_dict()
+    torch.save(state, tmp_path / "net-20240115.pth")
+    assert read_state(tmp_path / "net-20240115.pth").keys() == state.keys()
+    published = tmp_path / "resnet18-f37072fd.pth"  # a published name vouches for the content
+    torch.save(state, published)
+    with pytest.raises(ModelFileError, match="its name says f37072fd"):
+        read_state(published)
+
+
 def test_wrapped_and_safe_forms(tmp_path):
     state = {"a": torch.ones(2)}
     torch.save({"state_dict": {"module.a": torch.ones(2)}, "epoch": 3}, tmp_path / "w.pth")

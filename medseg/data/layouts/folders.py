@@ -68,7 +68,7 @@ class LooseLayout:
 
     def find(self, root: Path, choice: Choice) -> Found:
         entries = [root] if holds_dicom(root) else list_images(root)
-        cases = [Case(stem_of(image), image) for image in entries]
+        cases = [Case(stem_of(image.resolve() if image == root else image), image) for image in entries]
         refuse_doubles(cases)
         found = f"expected the folders images/ and labels/ in it, found {len(cases)} images"
         return Found(self.name, cases, [_unlabelled(root, f"{root}: {found}")])
