@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,7 @@ def dicom() -> None:
 @click.option("--labels", help="NAME=VALUE[,…] or a medseg.json; else the one beside LABEL_MAP.")
 @click.option(
     "--made", type=click.Choice(_MADE),
-    help="How the label map was made, where no medseg.json names the model that made it.",
+    help="How the label map was made; else as the record in provenance/ says: by its model, or edited since.",
 )  # fmt: skip
 @click.option(
     "--dicom-geometry", "uneven", type=click.Choice(["refuse", "resample"]), default="refuse",
@@ -55,20 +54,27 @@ def dicom_export(
 
 
 def _labels_and_maker(label_map: Path, labels: str | None, made: str | None) -> tuple[Labels, Maker]:
-    """What the values mean, and who made them: as told, else as the medseg.json beside the label map says."""
+    """What the values mean, and how the map was made: as given, else as the folder of its result says."""
     from medseg.data.dicom_out.source import Maker
     from medseg.evaluation import parse_labels
+    from medseg.inference.dicom_objects import maker_of
+    from medseg.inference.records import record_of
 
-    beside = label_map.parent / "medseg.json"
-    if labels is None and not beside.is_file():
-        raise click.UsageError(f"say what the values mean: --labels NAME=VALUE[,…] ({beside} is not there)")
-    known = parse_labels(labels or str(beside))
-    if made is None:
-        content = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
-        if "model_sha256" not in content:
-            raise click.UsageError(f"say how the label map was made: --made {'|'.join(_MADE)}")
-        return known, Maker(version=content["medseg_version"], model=content["model_sha256"])
+    record = record_of(label_map)
+    legend = (label_map.parent if record is None else record.output) / "medseg.json"
+    if labels is None and not legend.is_file():
+        raise click.UsageError(f"say what the values mean: --labels NAME=VALUE[,…] ({legend} is not there)")
+    known = parse_labels(labels or str(legend))
     if made == "manual":
         return known, Maker("MANUAL")
-    kind = "AUTOMATIC" if made == "automatic" else "SEMIAUTOMATIC"
-    return known, Maker(kind, algorithm="not stated", version="not stated")
+    if made is not None:
+        kind = "AUTOMATIC" if made == "automatic" else "SEMIAUTOMATIC"
+        return known, Maker(kind, algorithm="not stated", version="not stated")
+    if record is None or not record.finished:
+        raise click.UsageError(
+            f"say how the label map was made: --made {'|'.join(_MADE)} (no record in provenance/ names it)"
+        )
+    maker = maker_of(record)
+    if maker.kind != "AUTOMATIC":
+        click.echo(f"{label_map}: was changed after the model made it, written as {maker.kind}", err=True)
+    return known, maker

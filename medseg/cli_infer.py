@@ -11,6 +11,7 @@ import click
 from medseg.errors import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
+    from medseg.data.cases import Case
     from medseg.device import Precision
     from medseg.inference.outputs import CaseOutcome
 
@@ -51,7 +52,10 @@ _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show th
     "--layout", type=click.Choice(["flat", "nnunet", "bids"]), default="flat", show_default=True,
     help="Of the output: CASE.nii.gz; the same with nnU-Net's dataset.json; sub-CASE/anat/…_dseg.nii.gz.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace outputs that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace results of medseg that are there.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Of folders, take what looks like label maps as scans, too."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto", show_default=True,
@@ -80,6 +84,7 @@ def infer(
     uneven: Any,
     layout: Any,
     overwrite: bool,
+    everything: bool,
     device: str,
     backend: str,
     amp: Precision,
@@ -91,7 +96,7 @@ def infer(
     """Segment scans: files, folders of files, or a run's own held-out cases."""
     from medseg.inference.cohort import infer_cases
     from medseg.inference.distributed import connected, infer_distributed, local_workers
-    from medseg.inference.inputs import find_inputs, run_cases, with_foregrounds
+    from medseg.inference.inputs import run_cases, with_foregrounds
     from medseg.inference.outputs import Extras
     from medseg.interop.segmenters import SegmenterSpec
 
@@ -108,7 +113,7 @@ def infer(
         amp=amp, backend=backend, compiled=compiled,
     )  # fmt: skip
     predictor = None if scheduler or workers else spec.build(say)
-    cases = run_cases(model[0], part) if part else find_inputs(list(inputs))
+    cases = run_cases(model[0], part) if part else _search(inputs, output, everything)
     if foreground is not None:
         cases = with_foregrounds(cases, foreground)
     options: dict[str, Any] = {
@@ -120,7 +125,7 @@ def infer(
     if predictor is not None:
         outcomes = infer_cases(predictor, cases, output, **options)
     else:
-        with connected(scheduler) if scheduler else local_workers(workers or 1) as client:
+        with connected(scheduler) if scheduler else local_workers(workers or 1, device) as client:
             outcomes = infer_distributed(spec, cases, output, client, **options)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     if as_json:
@@ -144,6 +149,17 @@ def tune(run_folder: Path, device: str) -> None:
     kept = [row.label for row in rows if row.step != "none"]
     line = f"kept in the model file: steps for {', '.join(kept)}" if kept else "no step helps: none is kept"
     click.echo(line)
+
+
+def _search(inputs: tuple[Path, ...], output: Path, everything: bool) -> list[Case]:
+    """The scans among files and folders; what folders hold beside them is printed."""
+    from medseg.inference.inputs import search_inputs
+
+    found = search_inputs(list(inputs), output=output, everything=everything)
+    left_out = found.describe_left_out()
+    if left_out is not None:
+        click.echo(left_out, err=True)
+    return found.cases
 
 
 def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:

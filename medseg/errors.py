@@ -7,6 +7,7 @@
     ├── ModelFileError (2)    a model file is foreign, damaged or needs a network of the user's own
     ├── ConversionError (2)   a network cannot be converted for another runtime
     ├── TrainingError (1)     a training cannot go on (loss not finite, disk full, …)
+    ├── DiskFullError (1)     a disk has no room left for what is to be written
     └── OutOfMemoryError (5)  the device or the machine has too little memory
 
 Every message says what happened, where, what was got, what was expected, and the way out.
@@ -55,6 +56,10 @@ class ConversionError(MedsegError):
 
 class TrainingError(MedsegError):
     """A training cannot go on; the last good checkpoint is kept."""
+
+
+class DiskFullError(MedsegError):
+    """A disk has no room left for what is to be written."""
 
 
 class OutOfMemoryError(MedsegError):

@@ -21,6 +21,9 @@ TEMPORARY = ".tmp-"
 _ABANDONED_SECONDS = 24 * 3600
 """Age at which an unfinished file of a process on another machine counts as abandoned."""
 
+_NO_ROOM = 1 << 16
+"""Bytes; where fewer are free, a writer failed because the disk is full."""
+
 
 @contextmanager
 def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
@@ -29,6 +32,8 @@ def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
     The temporary name keeps the suffixes of ``path`` (writers choose formats by them). If the block
     raises, the temporary file is removed and ``path`` is as it was before. Without ``sync`` a loss of power
     may leave a file that is not whole: for what can be made again and is checked when it is read.
+
+    Raises: OSError with ``path`` in it if the disk is full, whatever the writer raised.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +45,11 @@ def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
         temporary.replace(path)
         if sync:
             sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        if not is_disk_full(error) and shutil.disk_usage(path.parent).free >= _NO_ROOM:
+            raise
+        number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
+        raise OSError(number, "no space left on the disk", str(path)) from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -244,16 +244,29 @@ def _process_start(number: int) -> int | None:
 def file_lock(path: Path) -> Iterator[bool]:
     """Hold a lock on the file ``path`` (made if absent), and yield whether it is held; waits for nobody.
 
-    It ends with the process, however that ends. File systems that know no locks yield True.
+    It ends with the process, however that ends; who holds it may remove the file. File systems that know no
+    locks yield True.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as stream:
-        held = _lock(stream.fileno())
-        try:
-            yield held
-        finally:
-            if held:
-                _unlock(stream.fileno())
+    while True:
+        with path.open("a+b") as stream:
+            held = _lock(stream.fileno())
+            if held and not _is_open_at(path, stream.fileno()):  # removed by its last holder in between
+                continue
+            try:
+                yield held
+            finally:
+                if held:
+                    _unlock(stream.fileno())
+            return
+
+
+def _is_open_at(path: Path, descriptor: int) -> bool:
+    """Whether a descriptor is of the file that lies at a path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(descriptor: int) -> bool:

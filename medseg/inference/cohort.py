@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from medseg.data.cases import Case
 from medseg.data.dicom import Uneven
 from medseg.data.dicom_out.source import Maker
-from medseg.data.facts import image_digest
 from medseg.data.images import read_image
 from medseg.data.large.image import LargeImage
-from medseg.data.readers import output_suffix, reader_for, split_mark
+from medseg.data.marks import split_mark
+from medseg.data.readers import output_suffix, reader_for
 from medseg.data.targets import read_foreground
 from medseg.device import is_out_of_memory
-from medseg.errors import ConfigError, ConversionError, DataError, MedsegError, OutOfMemoryError
-from medseg.files import write_atomic, write_json
+from medseg.errors import ConfigError, ConversionError, DataError, DiskFullError, MedsegError, OutOfMemoryError
+from medseg.files import is_disk_full, write_atomic, write_json
 from medseg.inference.dicom_objects import object_path, refuse_undicom, write_objects
 from medseg.inference.large import OUTPUT_SUFFIX, LargeOutputs, open_if_large, segment_large
+from medseg.inference.output_folder import check_own, open_output, result_files
 from medseg.inference.outputs import (
     NO_EXTRAS,
     CaseOutcome,
     Extras,
     complete,
     provenance,
-    refuse_stale,
-    write_failures,
-    write_labels,
     write_overlay,
     write_probabilities,
 )
-from medseg.inference.placing import label_path, refuse_clashes, write_legend
+from medseg.inference.placing import label_path
 from medseg.inference.predictor import LargeReady, Prediction, Predictor, Ready
+from medseg.inference.records import check_current, made_of, read_record, record_path
 from medseg.inference.segmenter import Segmenter
 from medseg.report.palette import value_palette
 
@@ -55,21 +55,22 @@ def infer_cases(
     """Segment each case into ``output``; a case that fails is listed and the rest goes on.
 
     Writes ``<case>.<ext>``, ``medseg.json``, ``provenance/<case>.json`` and, where asked for,
-    ``probabilities/``, ``overlays/`` and ``dicom/``; ``failures.csv`` if any case failed. A case
-    whose output is there, made by the same model of the same input, is skipped.
+    ``probabilities/``, ``overlays/`` and ``dicom/``; ``failures.csv`` lists the folder's cases that failed.
+    A case whose result is there, made of the same input by the same models with the same settings, is skipped;
+    another result is an error, unless ``overwrite`` replaces it. Files that medseg did not write, and files
+    that are read, are never replaced.
     ``uneven`` says what to do with DICOM series whose slices lie unevenly: their objects are of their own
     slices, their label maps on the even grid they are read onto.
-    One that is not ``alone`` at work on ``output`` leaves ``medseg.json`` and ``failures.csv`` to another.
+    One that is not ``alone`` at work on ``output`` leaves all but the cases to whoever holds the folder
+    (``open_output``).
     While the network works on a case, the next one is read and the last one written.
-    Raises: ConfigError if ``output`` holds predictions with other labels and ``overwrite`` is not given, or
-    DICOM objects are asked for that cannot be written (of cases that are no DICOM series, without highdicom);
-    OutOfMemoryError if there is not enough memory for a case; ConversionError if a network cannot be converted
-    for the backend that was asked for.
+    Raises: ConfigError as ``open_output``, or if DICOM objects are asked for that cannot be written (of cases
+    that are no DICOM series, without highdicom); OutOfMemoryError if there is not enough memory for a case;
+    DiskFullError if there is no room for an output; ConversionError if a network cannot be converted for the
+    backend that was asked for.
     """
     output = Path(output)
     refuse_undicom(cases, extras.dicom)
-    if alone:
-        begin_output(predictor, cases, output, extras, overwrite)
     outcomes: list[CaseOutcome] = []
 
     def done(outcome: CaseOutcome) -> None:
@@ -77,23 +78,9 @@ def infer_cases(
         report(outcome)
 
     jobs = [_Job(case, output, extras, overwrite, uneven) for case in cases]
-    try:
+    with open_output(predictor, cases, output, extras, overwrite, outcomes) if alone else nullcontext():
         _overlapped(predictor, jobs, done)
-    finally:
-        if alone:
-            write_failures(output, outcomes)
     return outcomes
-
-
-def begin_output(
-    predictor: Segmenter, cases: list[Case], output: Path, extras: Extras, overwrite: bool
-) -> None:
-    """What stands in the output before any case: what the values mean. Errors as ``infer_cases``."""
-    refuse_clashes(output, [case.id for case in cases], extras.layout)
-    write_labels(output, predictor, overwrite)
-    if cases:
-        suffix = output_suffix(cases[0].image)
-        write_legend(output, predictor.header.labels, suffix, extras.layout)
 
 
 def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
@@ -118,7 +105,7 @@ def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutc
             if behind is not None:
                 done(behind.result())
         except BaseException:
-            if behind is not None and not behind.cancel():
+            if behind is not None and not behind.cancel() and behind.exception() is None:
                 done(behind.result())  # what was on its way is kept
             raise
 
@@ -135,34 +122,38 @@ class _Job:
     extras: Extras
     overwrite: bool
     uneven: Uneven
-    began: float = 0.0
-    digest: str = ""
+    seconds: float = 0.0
+    made_of: dict[str, Any] = field(default_factory=dict)
     large: bool = False
 
     @property
-    def target(self) -> Path:
-        suffix = OUTPUT_SUFFIX if self.large else output_suffix(self.case.image)
-        return label_path(self.output, self.case.id, suffix, self.extras.layout)
+    def suffix(self) -> str:
+        return OUTPUT_SUFFIX if self.large else output_suffix(self.case.image)
 
     @property
-    def record(self) -> Path:
-        return self.output / "provenance" / f"{self.case.id}.json"
+    def target(self) -> Path:
+        return label_path(self.output, self.case.id, self.suffix, self.extras.layout)
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that may be written of the case."""
+        return result_files(self.output, self.case.id, [self.suffix], self.extras)
 
     def read(self, predictor: Segmenter) -> Ready | LargeReady | CaseOutcome:
         """The scan as the networks take it, or a large picture opened; or that nothing needs to be done."""
-        self.began = time.monotonic()
-        for path in self.case.images:
-            if not split_mark(path)[0].exists():
-                raise DataError(f"{path}: no such file")
-        if isinstance(predictor, Predictor):
-            image = open_if_large(predictor, self.case)
-            if image is not None:
-                return self._read_large(predictor, image)
-        done = self._skipped(predictor)
-        if done is not None:
-            return done
-        scan = read_image(self.case, self.uneven)
-        return predictor.prepare(scan, read_foreground(self.case, scan))
+        with self._timed():
+            for path in self.case.images:
+                if not split_mark(path)[0].exists():
+                    raise DataError(f"{path}: no such file")
+            if isinstance(predictor, Predictor):
+                image = open_if_large(predictor, self.case)
+                if image is not None:
+                    return self._read_large(predictor, image)
+            done = self._skipped(predictor)
+            if done is not None:
+                return done
+            scan = read_image(self.case, self.uneven)
+            return predictor.prepare(scan, read_foreground(self.case, scan))
 
     def _read_large(self, predictor: Predictor, image: LargeImage) -> LargeReady | CaseOutcome:
         """The picture stays open if it is to be segmented."""
@@ -179,12 +170,17 @@ class _Job:
                 image.close()
 
     def _skipped(self, predictor: Segmenter) -> CaseOutcome | None:
-        self.digest = image_digest(self.case)
-        if self.target.exists() and not self.overwrite:
-            refuse_stale(self.target, self.record, self.digest, predictor.digest)
-            if complete(self.case.id, self.output, self.extras):
-                return CaseOutcome(self.case.id, "skipped", str(self.target))
-        return None
+        """That the result is there; none if it is to be made.
+
+        Raises: DataError if another one is there, or a file that medseg did not write.
+        """
+        self.made_of = made_of(predictor, self.case, self.uneven, windowed=self.large)
+        record = read_record(self.output, self.case.id)
+        check_own(record, self.target, self.files)
+        if record is None or not record.finished or self.overwrite:
+            return None
+        check_current(record, self.made_of)
+        return CaseOutcome(self.case.id, "skipped", str(self.target)) if complete(record, self.extras) else None
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
         """What a step gives, or that its case failed. Raises: what every case would end with."""
@@ -193,28 +189,33 @@ class _Job:
         except (OutOfMemoryError, ConversionError, ConfigError):
             raise  # every other case would end so
         except (MedsegError, OSError, ValueError, RuntimeError, MemoryError) as error:
+            if is_disk_full(error):
+                raise DiskFullError(_disk_full(error, self.output)) from error
             if is_out_of_memory(error):
                 raise OutOfMemoryError(
                     f"case {self.case.id}: out of memory. Make the windows smaller or fewer at once, --set "
                     "roi_size=[…] --set batch_size=1, or infer with --device cpu. Finished cases are kept."
                 ) from error
-            return CaseOutcome(self.case.id, "failed", None, time.monotonic() - self.began, str(error))
+            return CaseOutcome(self.case.id, "failed", None, self.seconds, str(error))
 
     def segment(self, predictor: Segmenter, ready: Ready) -> Prediction:
         """What the network says of a scan."""
-        scratch = self.output / "probabilities"
-        return predictor.run(ready, probabilities=self.extras.probabilities, scratch=scratch)
+        with self._timed():
+            scratch = self.output / "probabilities"
+            return predictor.run(ready, probabilities=self.extras.probabilities, scratch=scratch)
 
     def stream(self, predictor: Predictor, ready: LargeReady) -> CaseOutcome:
         """Segment a large picture, from file to file."""
         extras = self.extras
         outputs = LargeOutputs.of(
-            self.case.id, self.output, probabilities=extras.probabilities, overlays=extras.overlays
+            self.case.id, self.target, self.output, probabilities=extras.probabilities, overlays=extras.overlays
         )
-        try:
-            notes = segment_large(predictor, ready, outputs)
-        finally:
-            ready.image.close()
+        with self._timed():
+            try:
+                with self._claimed():
+                    notes = segment_large(predictor, ready, outputs)
+            finally:
+                ready.image.close()
         return self._recorded(predictor, notes)
 
     def finish(self, predictor: Segmenter, result: Prediction | CaseOutcome) -> CaseOutcome:
@@ -226,28 +227,77 @@ class _Job:
     def _write(self, predictor: Segmenter, prediction: Prediction) -> CaseOutcome:
         case, extras, target = self.case, self.extras, self.target
         read = prediction.scan.notes
-        with write_atomic(target) as temporary:  # first: whatever becomes of the others
-            colours = value_palette(predictor.header.labels)
+        colours = value_palette(predictor.header.labels)
+        with self._timed(), self._claimed(), write_atomic(target) as temporary:  # before what else is asked for
             reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colours)
-        outcome = self._recorded(predictor, prediction.notes, read)
-        if extras.probabilities:
-            write_probabilities(self.output / "probabilities", case.id, prediction)
-        if extras.overlays:
-            write_overlay(self.output / "overlays", case, prediction, predictor.header)
-        if not extras.dicom:
-            return outcome
-        read += write_objects(
-            {kind: object_path(self.output, case.id, kind) for kind in extras.dicom},
-            case.image, prediction.label_map, prediction.scan.grid, predictor.header.labels,
-            Maker(model=predictor.digest), self.uneven,
-        )  # fmt: skip
+        if extras == replace(NO_EXTRAS, layout=extras.layout):
+            return self._recorded(predictor, prediction.notes, read)
+        self._record(predictor, read, self.files)
+        with self._timed():
+            if extras.probabilities:
+                write_probabilities(self.output / "probabilities", case.id, prediction)
+            if extras.overlays:
+                write_overlay(self.output / "overlays", case, prediction, predictor.header)
+            if extras.dicom:
+                read += write_objects(
+                    {kind: object_path(self.output, case.id, kind) for kind in extras.dicom},
+                    case.image, prediction.label_map, prediction.scan.grid, predictor.header.labels,
+                    Maker(model=predictor.digest), self.uneven,
+                )  # fmt: skip
         return self._recorded(predictor, prediction.notes, read)
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Record that the case's files are being written: what an interruption leaves may be replaced."""
+        path, record = record_path(self.output, self.case.id), read_record(self.output, self.case.id)
+        check_own(record, self.target, self.files)
+        content = {"case": self.case.id, "unfinished": True, "output": self._named(self.target)}
+        self._write_record(content, self.files)
+        try:
+            yield
+        except BaseException:
+            claimed = read_record(self.output, self.case.id)
+            if claimed is None or not any(file.exists() for file in claimed.files):
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # other records are there
+                    path.parent.rmdir()
+            raise
 
     def _recorded(
         self, predictor: Segmenter, notes: tuple[str, ...], read: tuple[str, ...] = ()
     ) -> CaseOutcome:
-        """The outcome; what the prediction was made of is written down. ``read`` tells of the reading."""
-        seconds = time.monotonic() - self.began
-        record = provenance(predictor, self.case, self.digest, self.output, self.target, seconds)
-        write_json(self.record, record | ({"notes": list(read)} if read else {}))
-        return CaseOutcome(self.case.id, "done", str(self.target), seconds, notes=(*read, *notes))
+        """The outcome; what the result was made of is written down. ``read`` tells of the reading."""
+        self._record(predictor, read, [path for path in self.files if path.is_file()])
+        return CaseOutcome(self.case.id, "done", str(self.target), self.seconds, notes=(*read, *notes))
+
+    def _record(self, predictor: Segmenter, read: tuple[str, ...], files: list[Path]) -> None:
+        """Write down what the label map was made of."""
+        content = provenance(predictor, self.case, self.made_of, self.output, self.target, self.seconds)
+        self._write_record(content | ({"notes": list(read)} if read else {}), files)
+
+    def _write_record(self, content: dict[str, Any], files: list[Path]) -> None:
+        """Write the case's record; files that an earlier one names and that are still there stay named."""
+        earlier = read_record(self.output, self.case.id)
+        kept = set() if earlier is None else {path for path in earlier.files if path.is_file()}
+        names = sorted(self._named(path) for path in kept.union(files))
+        write_json(record_path(self.output, self.case.id), content | {"files": names})
+
+    def _named(self, path: Path) -> str:
+        return path.relative_to(self.output).as_posix()
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Add what a step takes to the case's seconds; they are its own steps, not what it waits for."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - began
+
+
+def _disk_full(error: BaseException, output: Path) -> str:
+    place = getattr(error, "filename", None) or output
+    return (
+        f"{place}: no space left on the disk. Finished cases are kept and nothing is half-written: free some "
+        "space and give the same command again."
+    )

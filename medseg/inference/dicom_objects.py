@@ -22,6 +22,7 @@ from medseg.data.scans import as_label_map, onto_grid
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.files import write_atomic
 from medseg.geometry import Array, Grid
+from medseg.inference.records import Record
 from medseg.report.palette import Legend, label_palette
 
 DicomKind = Literal["seg", "rtstruct"]
@@ -88,6 +89,12 @@ def write_objects(
         with write_atomic(path) as temporary:
             made.save_as(temporary, enforce_file_format=True)
     return source.notes
+
+
+def maker_of(record: Record) -> Maker:
+    """How a result's label map was made: by its model alone, or changed by somebody afterwards."""
+    version, model = str(record.content["medseg_version"]), str(record.content["model_sha256"])
+    return Maker("SEMIAUTOMATIC" if record.edited() else "AUTOMATIC", version=version, model=model)
 
 
 def export_label_map(

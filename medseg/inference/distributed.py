@@ -6,9 +6,10 @@ its case another try, and what it had written is whole or not there.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,18 +19,26 @@ from medseg.data.cases import Case
 from medseg.data.dicom import Uneven
 from medseg.device import Precision
 from medseg.errors import ConfigError, MedsegError, OutOfMemoryError
-from medseg.inference.cohort import begin_output, infer_cases
+from medseg.inference.cohort import infer_cases
 from medseg.inference.dicom_objects import refuse_undicom
-from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras, write_failures
+from medseg.inference.output_folder import open_output
+from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras
 from medseg.inference.predictor import Predictor
 from medseg.inference.published import model_source
 from medseg.inference.segmenter import Segmenter
 from medseg.memory import keep_freed_memory
+from medseg.system import granted_cores
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _START_SECONDS = 60
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
 _TRIES = 4
 
 
@@ -87,26 +96,25 @@ def infer_distributed(
 
     output = Path(output).resolve()
     refuse_undicom(cases, extras.dicom)
-    begin_output(spec.build(), cases, output, extras, overwrite)
     absolute = replace(spec, models=tuple(_absolute(model) for model in spec.models))
-    tasks = {
-        client.submit(
-            _infer_one, absolute, _resolved(case), output, extras, overwrite, uneven, pure=False
-        ): case
-        for case in cases
-    }
-    outcomes: dict[str, CaseOutcome] = {}
-    try:
-        for task in as_completed(tasks, loop=client.loop):
-            case = tasks[task]
-            outcome = task.result() if task.status == "finished" else _failed(case, task.exception())
-            outcomes[case.id] = outcome
-            report(outcome)
-    finally:
-        client.cancel(list(tasks))
-        ordered = [outcomes[case.id] for case in cases if case.id in outcomes]
-        write_failures(output, ordered)
-    return ordered
+    outcomes: list[CaseOutcome] = []
+    with open_output(spec.build(), cases, output, extras, overwrite, outcomes):
+        tasks = {
+            client.submit(
+                _infer_one, absolute, _resolved(case), output, extras, overwrite, uneven, pure=False
+            ): case
+            for case in cases
+        }
+        try:
+            for task in as_completed(tasks, loop=client.loop):
+                case = tasks[task]
+                outcome = task.result() if task.status == "finished" else _failed(case, task.exception())
+                outcomes.append(outcome)
+                report(outcome)
+        finally:
+            client.cancel(list(tasks))
+    order = {case.id: place for place, case in enumerate(cases)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.case])
 
 
 @contextmanager
@@ -125,10 +133,11 @@ def connected(scheduler: str) -> Iterator[Client]:
 
 
 @contextmanager
-def local_workers(count: int) -> Iterator[Client]:
+def local_workers(count: int, device: str = "auto") -> Iterator[Client]:
     """A client of a scheduler of its own with ``count`` worker processes on this machine, ended with it.
 
-    They listen on the loopback device alone. Workers that die are started anew.
+    The processor's cores are divided among them, and the GPUs where ``device`` leaves open which one (``auto``,
+    ``cuda``). They listen on the loopback device alone. Workers that die are started anew.
     Raises: ConfigError if they do not start.
     """
     distributed = _distributed()
@@ -145,8 +154,12 @@ def local_workers(count: int) -> Iterator[Client]:
     ]
     quiet = subprocess.DEVNULL
     options = ["--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--death-timeout", str(_START_SECONDS)]
+    shares = worker_environments(count, granted_cores(), _gpus(device))
     with cluster, distributed.Client(cluster, set_as_default=False) as client:
-        workers = [subprocess.Popen([*command, *options], stdout=quiet, stderr=quiet) for _ in range(count)]
+        workers = [
+            subprocess.Popen([*command, *options], stdout=quiet, stderr=quiet, env={**os.environ, **share})
+            for share in shares
+        ]
         try:
             client.wait_for_workers(count, timeout=_START_SECONDS)
             yield client
@@ -159,6 +172,25 @@ def local_workers(count: int) -> Iterator[Client]:
                 with suppress(subprocess.TimeoutExpired):
                     worker.wait(10)
                 worker.kill()
+
+
+def worker_environments(count: int, cores: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """The environment variables by which workers share a machine: cores // count threads each, GPUs in turn."""
+    threads = str(max(1, cores // count))
+    nanny = "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON__"  # else Dask sets these to 1
+    shared = {name: threads for variable in _THREADS for name in (variable, nanny + variable)}
+    devices = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)]
+    return [shared | device for device in devices]
+
+
+def _gpus(device: str) -> list[str]:
+    """The GPUs to deal out, as ``CUDA_VISIBLE_DEVICES`` names them; empty if one is chosen or there is none."""
+    import torch
+
+    if device not in ("auto", "cuda"):
+        return []
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return visible or [str(i) for i in range(torch.cuda.device_count())]
 
 
 def _infer_one(

@@ -3,55 +3,141 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.dicom import holds_dicom
 from medseg.data.layouts import NO_CHOICE, FoldersLayout, LooseLayout, channel_groups, find_dataset, layout_of
-from medseg.data.readers import is_image_file, is_zarr, split_mark, stem_of
+from medseg.data.lookalikes import find_label_maps
+from medseg.data.marks import split_mark
+from medseg.data.readers import is_image_file, is_zarr, stem_of
 from medseg.errors import DataError
+from medseg.inference.records import is_output_folder, read_records
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The cases found, and what folders hold beside them.
+
+    Attributes:
+        label_maps: files that look like label maps and were left out.
+        results: folders that an inference wrote its results to and that were not searched.
+    """
+
+    cases: list[Case]
+    label_maps: tuple[Path, ...] = ()
+    results: tuple[Path, ...] = ()
+
+    def describe_left_out(self) -> str | None:
+        """What was left out, in one message; none if nothing was."""
+        lines: list[str] = []
+        if self.label_maps:
+            lines.append(
+                join_problems("left out, as they look like label maps", [str(p) for p in self.label_maps])
+            )
+        if self.results:
+            lines.append(
+                join_problems("left out, as they hold results of medseg", [str(p) for p in self.results])
+            )
+        return "\n".join([*lines, "--all takes them as scans, too"]) if lines else None
 
 
 def find_inputs(inputs: list[Path]) -> list[Case]:
-    """The scans among files and folders (searched below, too); a folder's ``images/`` stands for it.
+    """The scans among files and folders, as ``search_inputs`` finds them."""
+    return search_inputs(inputs).cases
+
+
+def search_inputs(inputs: list[Path], *, output: Path | None = None, everything: bool = False) -> Inputs:
+    """Find the scans among files and folders (searched below, too); a folder's ``images/`` stands for it.
 
     Files of a folder that are all named ``<case>_0000``, ``<case>_0001``… are the channels of one case; the
     folders of BraTS, BIDS, nnU-Net and the other layouts with several channels, and manifests, are known.
+    What lies in ``output`` is no input, unless it is named itself. ``everything`` takes what looks like label
+    maps, and the results of other inferences, as scans.
     Raises: DataError if one is not there, none is found, or two would share a name.
     """
-    cases = [case for given in inputs for case in _cases_in(given)]
-    cases = list({case.images: case for case in cases}.values())  # what is given twice is one
+    parts = [_search(given, output, everything) for given in inputs]
+    found = [case for part in parts for case in part.cases]
+    cases = list({case.images: case for case in found}.values())  # what is given twice is one
     by_id: dict[str, list[Path]] = {}
     for case in cases:
         by_id.setdefault(case.id, []).append(case.image)
     doubles = [f"{i}: {', '.join(map(str, paths))}" for i, paths in by_id.items() if len(paths) > 1]
     if doubles:
         raise DataError(join_problems("inputs whose outputs would share a name", doubles))
-    return cases
+    taken = {path for case in cases for path in case.images}
+    label_maps = dict.fromkeys(path for part in parts for path in part.label_maps if path not in taken)
+    return Inputs(cases, tuple(label_maps), tuple(dict.fromkeys(p for part in parts for p in part.results)))
 
 
-def _cases_in(given: Path) -> list[Case]:
+def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
     if given.suffix.lower() in (".csv", ".json"):
-        return find_dataset(given).cases
+        return Inputs(find_dataset(given).cases)
     if is_zarr(given):
-        return [Case(stem_of(given), given)]
+        return Inputs([Case(stem_of(given), given)])
     if not given.is_dir():
         if not split_mark(given)[0].exists():
             raise DataError(f"{given}: no such file or folder")
-        return [Case(stem_of(given), given)]
+        return Inputs([Case(stem_of(given), given)])
     layout = layout_of(given)
     if layout is not None and not isinstance(layout, FoldersLayout | LooseLayout):
-        return layout.find(given, NO_CHOICE).cases
+        return Inputs(_outside(layout.find(given, NO_CHOICE).cases, given, output))
     root = given / "images" if (given / "images").is_dir() else given
     if holds_dicom(root):
-        return [Case(root.name if root == given else given.name, root)]
-    series = {p for p in root.rglob("*") if p.is_dir() and not is_zarr(p.parent) and is_image_file(p)}
-    loose = {p for p in root.rglob("*") if p.is_file() and is_image_file(p) and p.parent not in series}
-    if not series | loose:
-        raise DataError(f"{given}: no image files in this folder")
-    groups = channel_groups(sorted(series | loose), [])
-    return [Case(name, files[0], other_channels=files[1:]) for name, files in groups.items()]
+        return Inputs([Case(given.resolve().name, root)])
+    return _search_below(root, output, everything)
+
+
+def _search_below(root: Path, output: Path | None, everything: bool) -> Inputs:
+    written = _written(output)
+    results: list[Path] = []
+    series: list[Path] = []
+    loose: list[Path] = []
+    for folder, folders, names in _walk(root):
+        for name in list(folders):
+            path = folder / name
+            is_output = output is not None and path.resolve() == output.resolve()
+            if is_output or (not everything and is_output_folder(path)):
+                results += [] if is_output else [path]
+                folders.remove(name)
+            elif is_image_file(path):
+                series.append(path)
+                if is_zarr(path):
+                    folders.remove(name)
+        if folder not in series:
+            loose += [p for p in (folder / name for name in names) if p.is_file() and is_image_file(p)]
+    loose = [path for path in loose if not written or path.resolve() not in written]
+    label_maps = [] if everything else find_label_maps(sorted(loose), root)
+    images = sorted({*series, *loose} - {*label_maps})
+    if not images:
+        left = Inputs([], tuple(label_maps), tuple(results)).describe_left_out()
+        raise DataError(f"{root}: no image files in this folder" + (f"; {left}" if left else ""))
+    groups = channel_groups(images, [])
+    cases = [Case(name, files[0], other_channels=files[1:]) for name, files in groups.items()]
+    return Inputs(cases, tuple(label_maps), tuple(results))
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As ``os.walk`` from the top down, with paths."""
+    for folder, folders, names in os.walk(root):
+        yield Path(folder), folders, names
+
+
+def _written(output: Path | None) -> frozenset[Path]:
+    """The files that records in the output folder name: where it holds inputs, too, they are told apart so."""
+    if output is None or not output.is_dir():
+        return frozenset()
+    return frozenset(path.resolve() for record in read_records(output) for path in record.files)
+
+
+def _outside(cases: list[Case], root: Path, output: Path | None) -> list[Case]:
+    """Without the cases in an output folder that lies below ``root``."""
+    if output is None or not output.resolve().is_relative_to(root.resolve()) or output.samefile(root):
+        return cases
+    return [case for case in cases if not case.image.resolve().is_relative_to(output.resolve())]
 
 
 def with_foregrounds(cases: list[Case], folder: Path) -> list[Case]:

@@ -64,15 +64,19 @@ def open_if_large(predictor: Predictor, case: Case) -> LargeImage | None:
 class LargeOutputs:
     """Where a large picture's label map goes, its probabilities and its overlays, if they are wanted."""
 
+    case: str
     label_map: Path
     probabilities: Path | None = None
     overlays: Path | None = None
 
     @classmethod
-    def of(cls, case: str, output: Path, *, probabilities: bool, overlays: bool) -> LargeOutputs:
+    def of(
+        cls, case: str, label_map: Path, output: Path, *, probabilities: bool, overlays: bool
+    ) -> LargeOutputs:
         """Within a folder of outputs."""
         return cls(
-            output / f"{case}{OUTPUT_SUFFIX}",
+            case,
+            label_map,
             output / "probabilities" / f"{case}{OUTPUT_SUFFIX}" if probabilities else None,
             output / "overlays" if overlays else None,
         )
@@ -114,7 +118,7 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
 
     reduced, notes = predictor.with_less_memory(attempt)
     if outputs.overlays is not None:
-        _write_overlays(outputs.overlays, outputs.label_map.stem, image, stride, reduced, predictor.header)
+        _write_overlays(outputs.overlays, outputs.case, image, stride, reduced, predictor.header)
     return (describe(image), *notes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from medseg.config_errors import explain
 from medseg.data.labels import Labels
 from medseg.device import channels_last
 from medseg.errors import ConfigError, ModelFileError
-from medseg.inference.backends import Backend, Setup, make_backend
+from medseg.inference.backends import Backend, Facts, Setup, make_backend
 from medseg.inference.exact import Reach, reach_of
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.models import InjectedConfig
@@ -36,6 +36,21 @@ class Member:
     digest: str
     backend: Backend
     reach: Reach | None = None
+    planned: Facts = field(init=False)
+    """What was to compute before the first window decided, the same each time."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "planned", self.backend.facts)
+
+    @property
+    def settings(self) -> tuple[InferenceConfig, ...]:
+        """How it goes through a scan."""
+        return (self.header.inference,)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files it was read from."""
+        return (self.path,)
 
 
 def open_member(

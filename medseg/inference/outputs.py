@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +15,12 @@ from medseg.data.nifti import save_nifti
 from medseg.data.pictures import as_channels, picture_channels
 from medseg.data.scans import Scan
 from medseg.data.targets import read_target
-from medseg.errors import ConfigError, DataError
-from medseg.files import sha256_file, write_atomic, write_json, write_text
+from medseg.files import sha256_file, sha256_json, write_atomic
 from medseg.geometry import Array, Grid, to_ras
 from medseg.inference.dicom_objects import DicomKind, object_path
 from medseg.inference.placing import Layout
 from medseg.inference.predictor import Prediction
+from medseg.inference.records import Record
 from medseg.inference.segmenter import Described, Segmenter
 from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
@@ -61,39 +58,13 @@ class CaseOutcome:
 NO_EXTRAS = Extras()
 
 
-def refuse_stale(target: Path, record: Path, input_hash: str, digest: str) -> None:
-    """Raises: DataError if an output that is there was made by another model or of another input."""
-    made = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    if made.get("input_sha256") != input_hash or made.get("model_sha256") != digest:
-        raise DataError(
-            f"{target}: exists, made by another model or of another input. Replace it with --overwrite, or "
-            "choose another --output."
-        )
-
-
-def complete(case: str, output: Path, extras: Extras) -> bool:
-    """Whether all that is asked for beside the label map is there."""
-    if not all(object_path(output, case, kind).is_file() for kind in extras.dicom):
+def complete(record: Record, extras: Extras) -> bool:
+    """Whether a result has everything that is asked for."""
+    folders = {"probabilities": extras.probabilities, "overlays": extras.overlays}
+    if not all(record.holds(name) for name, wanted in folders.items() if wanted):
         return False
-    asked = [("probabilities", extras.probabilities), ("overlays", extras.overlays)]
-    return all(any((output / name).glob(f"{case}.*")) for name, wanted in asked if wanted)
-
-
-def write_labels(output: Path, predictor: Segmenter, overwrite: bool) -> None:
-    """``medseg.json``: what the values in the label maps mean."""
-    labels = predictor.header.labels
-    path = output / "medseg.json"
-    content: dict[str, Any] = {
-        "medseg_version": version("medseg"),
-        "model_sha256": predictor.digest,
-        "labels": labels.model_dump(mode="json"),
-    }
-    if path.is_file() and not overwrite:
-        there = json.loads(path.read_text(encoding="utf-8")).get("labels") or {}
-        drawn: dict[str, Any] = {"colours": {}, "codes": {}}
-        if {**there, **drawn} != {**content["labels"], **drawn}:
-            raise ConfigError(f"{output}: holds predictions with other labels; choose another --output")
-    write_json(path, content)
+    wanted = (object_path(record.output, record.case, kind) for kind in extras.dicom)
+    return all(path in record.files and path.is_file() for path in wanted)
 
 
 def write_probabilities(folder: Path, case: str, prediction: Prediction) -> None:
@@ -137,14 +108,16 @@ def _display(scan: Scan) -> Array:
 
 
 def provenance(
-    predictor: Segmenter, case: Case, input_hash: str, output: Path, target: Path, seconds: float
+    predictor: Segmenter, case: Case, made_of: dict[str, Any], output: Path, target: Path, seconds: float
 ) -> dict[str, Any]:
     """What a prediction was made of and by; no names of patients, no folders but those in ``output``."""
     return {
         "case": case.id,
         "output": target.relative_to(output).as_posix(),
-        "input_sha256": input_hash,
+        "input_sha256": made_of["input"],
         "output_sha256": sha256_file(target),
+        "made_of_sha256": sha256_json(made_of),
+        "made_of": made_of,
         "model_sha256": predictor.digest,
         "members": [member.digest for member in predictor.members],
         "medseg_version": version("medseg"),
@@ -156,17 +129,3 @@ def provenance(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
     }
-
-
-def write_failures(output: Path, outcomes: list[CaseOutcome]) -> None:
-    """``failures.csv``, where a case failed."""
-    failed = [o for o in outcomes if o.status == "failed"]
-    path = output / "failures.csv"
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-    stream = StringIO()
-    writer = csv.DictWriter(stream, ["case", "error"], extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(asdict(o) for o in failed)
-    write_text(path, stream.getvalue())

@@ -13,7 +13,7 @@ from medseg.data.labels import Labels
 from medseg.data.scans import Scan
 from medseg.data.targets import TargetRules
 from medseg.geometry import Array
-from medseg.inference.backends import Backend
+from medseg.inference.backends import Backend, Facts
 from medseg.inference.predictor import Prediction, Ready
 
 
@@ -29,12 +29,21 @@ class Described(Protocol):
 
 
 class Part(Protocol):
-    """A part of a model: its digest, and what computes its scores."""
+    """A part of a model: its digest and files, its settings (one of each stage), and what computes its scores.
+
+    ``planned`` is what was to compute before any window did; it is the same for every result.
+    """
 
     @property
     def digest(self) -> str: ...
     @property
     def backend(self) -> Backend: ...
+    @property
+    def planned(self) -> Facts: ...
+    @property
+    def settings(self) -> tuple[InferenceConfig, ...]: ...
+    @property
+    def files(self) -> tuple[Path, ...]: ...
 
 
 class Segmenter(Protocol):

@@ -140,7 +140,8 @@ def test_finished_cases_are_skipped_and_failures_listed(predictor, balls, tmp_pa
         (source / f"{name}.nii.gz").unlink()
     second = infer_cases(predictor, find_inputs([source]), tmp_path / "out")
     assert [o.status for o in second] == ["skipped"]
-    assert not (tmp_path / "out" / "failures.csv").exists()
+    with (tmp_path / "out" / "failures.csv").open() as stream:  # they still have no result
+        assert {row["case"] for row in csv.DictReader(stream)} == {"empty", "cut", "nan"}
     assert not list((tmp_path / "out").rglob(".tmp-*"))
 
 

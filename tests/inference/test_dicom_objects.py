@@ -201,6 +201,57 @@ def test_the_patient_is_in_the_objects_and_nowhere_else(model, tmp_path, caplog,
     assert str(pydicom.dcmread(objects[0]).PatientName) == NAME
 
 
+def test_an_object_of_a_result_names_the_model_that_made_it(model, tmp_path):
+    series, out = series_in(tmp_path / "scan"), tmp_path / "out"
+    first = Predictor(model)
+    infer_cases(first, find_inputs([series]), out)
+    second = tmp_path / "second"
+    second.mkdir()
+    torch.manual_seed(4)
+    header = first.header
+    save_model(second / "model.safetensors", header, header.model.build(header.task).state_dict())
+    infer_cases(Predictor(second), find_inputs([series_in(tmp_path / "later")]), out)
+    assert (
+        run(["dicom", "export", str(out / "scan.nii.gz"), str(series), "--to", "seg", "-o", str(out / "a.dcm")])
+        == 0
+    )
+    segment = pydicom.dcmread(out / "a.dcm").SegmentSequence[0]
+    assert segment.SegmentAlgorithmType == "AUTOMATIC"
+    assert first.digest in segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
+
+
+def test_a_label_map_edited_by_hand_is_not_called_automatic(model, tmp_path, capsys):
+    series, out = series_in(tmp_path / "scan"), tmp_path / "out"
+    infer_cases(Predictor(model), find_inputs([series]), out)
+    image = nib.load(out / "scan.nii.gz")
+    values = np.asanyarray(image.dataobj).copy()
+    values[3:6, 3:6, 3:6] = 1
+    nib.save(nib.Nifti1Image(values, image.affine, image.header), out / "scan.nii.gz")
+    assert (
+        run(["dicom", "export", str(out / "scan.nii.gz"), str(series), "--to", "seg", "-o", str(out / "a.dcm")])
+        == 0
+    )
+    assert "was changed after the model made it" in capsys.readouterr().err
+    assert pydicom.dcmread(out / "a.dcm").SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
+    (out / "provenance" / "scan.json").unlink()
+    assert (
+        run(["dicom", "export", str(out / "scan.nii.gz"), str(series), "--to", "seg", "-o", str(out / "b.dcm")])
+        == 2
+    )
+    assert "--made" in capsys.readouterr().err
+
+
+def test_a_rerun_with_another_dicom_geometry_keeps_what_it_does_not_change(model, tmp_path):
+    predictor, out = Predictor(model), tmp_path / "out"
+    cases = find_inputs([series_in(tmp_path / "even"), series_in(tmp_path / "gap", left_out=(4,))])
+    assert [o.status for o in infer_cases(predictor, cases, out)] == ["done", "failed"]
+    again = infer_cases(predictor, cases, out, uneven="resample")
+    assert [o.status for o in again] == ["skipped", "done"]
+    refused = infer_cases(predictor, cases, out)
+    assert [o.status for o in refused] == ["skipped", "failed"]
+    assert "--dicom-geometry was resample, is not used now" in (refused[1].error or "")
+
+
 def export(tmp_path, *more):
     series, label_map, made = (str(tmp_path / name) for name in ("scan", "map.nii.gz", "a.dcm"))
     return run(["dicom", "export", label_map, series, "-o", made, *more])

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from conftest import write_volume
 
 from medseg.cli import run
@@ -16,7 +17,7 @@ from medseg.data.normalise import ZScore
 from medseg.data.preprocess import PreprocessConfig
 from medseg.data.readers import read_scan
 from medseg.inference.cohort import infer_cases
-from medseg.inference.distributed import PredictorSpec, infer_distributed, local_workers
+from medseg.inference.distributed import PredictorSpec, infer_distributed, local_workers, worker_environments
 from medseg.inference.inputs import find_inputs
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.models import UNetConfig
@@ -81,6 +82,32 @@ def test_the_command(cohort, tmp_path, capsys):
     assert run([*command, "--output", str(tmp_path / "out"), "--workers", "1"]) == 0
     assert "1 done" in capsys.readouterr().out
     assert (tmp_path / "out" / "medseg.json").is_file()
+
+
+def test_workers_share_the_cores_and_the_gpus():
+    shares = worker_environments(3, 8, ["0", "GPU-1f"])
+    assert [share["OMP_NUM_THREADS"] for share in shares] == ["2"] * 3
+    assert [share["CUDA_VISIBLE_DEVICES"] for share in shares] == ["0", "GPU-1f", "0"]
+    assert worker_environments(4, 2, [])[0]["OMP_NUM_THREADS"] == "1"
+    assert "CUDA_VISIBLE_DEVICES" not in worker_environments(4, 2, [])[0]
+
+
+@pytest.mark.slow
+def test_a_worker_computes_with_its_share_of_the_cores():
+    with local_workers(1, "cpu") as client:
+        threads = client.run(torch.get_num_threads)
+    assert set(threads.values()) == {len(os.sched_getaffinity(0))}
+
+
+@pytest.mark.slow
+def test_workers_do_not_replace_scans_either(cohort, tmp_path, capsys):
+    scan = tmp_path / "s0.nii.gz"
+    scan.write_bytes((cohort / "scans" / "s00.nii.gz").read_bytes())
+    before = scan.read_bytes()
+    command = ["infer", str(scan), "--model", str(cohort / "model.safetensors"), "--output", str(tmp_path)]
+    assert run([*command, "--workers", "1", "--overwrite"]) == 2
+    assert "files that are read" in capsys.readouterr().err
+    assert scan.read_bytes() == before
 
 
 def test_a_scheduler_that_is_not_there_is_said_so(cohort, tmp_path, capsys):

@@ -8,7 +8,7 @@ from conftest import write_volume
 
 from medseg.data.labels import Labels
 from medseg.errors import ConfigError
-from medseg.inference.placing import label_path, refuse_clashes, write_legend
+from medseg.inference.placing import check_clashes, label_path, legend_texts
 
 OUT = Path("out")
 
@@ -21,6 +21,9 @@ OUT = Path("out")
         ("a_1", "bids", "sub-a1/anat/sub-a1_dseg.nii.gz"),
         ("sub-01", "bids", "sub-01/anat/sub-01_dseg.nii.gz"),
         ("sub-01_ses-2_run-1", "bids", "sub-01/ses-2/anat/sub-01_ses-2_run-1_dseg.nii.gz"),
+        ("sub-01_ses-2_run-1_T1w", "bids", "sub-01/ses-2/anat/sub-01_ses-2_run-1_dseg.nii.gz"),
+        ("sub-01_acq-a_ses-2_T2w", "bids", "sub-01/ses-2/anat/sub-01_acq-a_ses-2_dseg.nii.gz"),
+        ("sub-01_big_x_T1w", "bids", "sub-01/anat/sub-01_desc-bigx_dseg.nii.gz"),
     ],
 )
 def test_places(case, layout, expected):
@@ -28,20 +31,19 @@ def test_places(case, layout, expected):
 
 
 def test_names_that_become_one_are_refused():
-    refuse_clashes(OUT, ["a-1", "a_1"], "flat")
+    check_clashes(OUT, ["a-1", "a_1"], "flat")
     with pytest.raises(ConfigError, match="a-1 and a_1"):
-        refuse_clashes(OUT, ["a-1", "a_1", "b"], "bids")
+        check_clashes(OUT, ["a-1", "a_1", "b"], "bids")
 
 
-def test_legends(tmp_path):
+def test_legends():
     labels = Labels(names={"no": (0,), "liver": (5,)}, colours={"liver": (255, 0, 16)})
-    write_legend(tmp_path, labels, ".nii.gz", "flat")
-    assert not list(tmp_path.iterdir())
-    write_legend(tmp_path, labels, ".nii.gz", "nnunet")
-    assert json.loads((tmp_path / "dataset.json").read_text())["labels"] == {"no": 0, "liver": 5}
-    write_legend(tmp_path, labels, ".nii.gz", "bids")
-    assert (tmp_path / "dseg.tsv").read_text() == "index\tname\tcolor\n0\tno\tn/a\n5\tliver\t#ff0010\n"
-    assert json.loads((tmp_path / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    assert legend_texts(labels, ".nii.gz", "flat") == {}
+    nnunet = legend_texts(labels, ".nii.gz", "nnunet")
+    assert json.loads(nnunet["dataset.json"])["labels"] == {"no": 0, "liver": 5}
+    bids = legend_texts(labels, ".nii.gz", "bids")
+    assert bids["dseg.tsv"] == "index\tname\tcolor\n0\tno\tn/a\n5\tliver\t#ff0010\n"
+    assert json.loads(bids["dataset_description.json"])["DatasetType"] == "derivative"
 
 
 def test_the_command_writes_bids(tmp_path):

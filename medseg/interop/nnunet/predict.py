@@ -22,7 +22,7 @@ from medseg.data.targets import AS_STORED, TargetRules
 from medseg.device import Precision, choose_device, mixed_precision
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.geometry import Array
-from medseg.inference.backends import Backend, Setup, make_backend
+from medseg.inference.backends import Backend, Facts, Setup, make_backend
 from medseg.inference.predictor import Prediction, Ready, read_source
 from medseg.inference.regrid import Slab
 from medseg.inference.scratch import room
@@ -60,10 +60,13 @@ class NnunetReady(Ready):
 
 @dataclass(frozen=True)
 class Member:
-    """The model, for the record: its digest, and what computes its scores."""
+    """The model, for the record: its digest, files and settings (one of each stage), and what computes."""
 
     digest: str
     backend: Backend
+    planned: Facts
+    settings: tuple[InferenceConfig, ...]
+    files: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,15 @@ class NnunetPredictor:
             [make_backend(kind, _network(model, i, j).to(self.device), setup) for j in range(len(stage.folds))]
             for i, stage in enumerate(self.plans.stages)
         ]
+        self.files = _files(source)
+        self._planned = self.backends[-1][0].facts
         self._say, self._said = say, ""
 
     @property
     def members(self) -> tuple[Member]:
         """One: the folds are parts of one model."""
-        return (Member(self.digest, self.backends[-1][0]),)
+        backend = self.backends[-1][0]
+        return (Member(self.digest, backend, self._planned, tuple(self.settings), self.files),)
 
     def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
         """Segment one scan; errors as ``Predictor.predict``."""
@@ -218,6 +224,16 @@ class NnunetPredictor:
 def open_model(path: Path) -> LoadedNnunet:
     """Read a trained folder or an imported file. Raises: ModelFileError."""
     return read_folder(path) if is_folder(path) else load(path)
+
+
+def _files(source: Path | str | LoadedNnunet) -> tuple[Path, ...]:
+    """The files a model is read from: plans, and a checkpoint of each fold."""
+    if isinstance(source, LoadedNnunet):
+        return ()
+    path = Path(source)
+    if not path.is_dir():
+        return (path,)
+    return tuple(file for pattern in ("*.json", "fold_*/checkpoint*") for file in path.glob(pattern))
 
 
 def window_weights(size: tuple[int, ...]) -> torch.Tensor:
