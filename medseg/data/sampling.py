@@ -25,6 +25,9 @@ from medseg.spec import Spec
 
 Balance = Literal["uniform", "inverse", "sqrt", "effective", "adaptive"]
 
+DRAWN = "drawn"
+"""Of a sample: (K + 1) int64 voxels of each class in its label patch; entry 0 is what is ignored."""
+
 ADAPTIVE_FLOOR = 0.1
 """Weight of a class that is found perfectly, where one that is never found has 1."""
 
@@ -161,7 +164,8 @@ class Sides:
 class PatchDataset(Dataset[dict[str, torch.Tensor]]):
     """Patches of cached cases, addressed by ``epoch * length + position``.
 
-    A sample is ``image`` (C, *P) float32 and ``label`` (1, *P) int16 classes, -1 ignored; ``soft`` (K, *P)
+    A sample is ``image`` (C, *P) float32, ``label`` (1, *P) int16 classes, -1 ignored, and ``drawn`` (K + 1),
+    the voxels of each class in it; ``soft`` (K, *P)
     float32 where the cases have probabilities; ``known`` (K) bool where some are annotated in part. With
     ``slices`` the patches are 2D, cut from volumes whose first axis goes through the slices.
     """
@@ -227,6 +231,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
             sample["known"] = torch.tensor(case.known or (True,) * self.channels_known)
         if self.sides is not None and self.sides.axis in motion.flips:
             sample = self.sides.exchanged(sample)
+        sample[DRAWN] = torch.bincount(sample["label"].ravel().long() + 1, minlength=len(self.plan.names) + 1)
         return {"image": self.augmenter.change(image, draw.rng), **sample}
 
     @property

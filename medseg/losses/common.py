@@ -10,6 +10,7 @@ from torch import nn
 
 from medseg.balance import BalanceScheme, class_weights_from_counts
 from medseg.errors import ConfigError
+from medseg.losses.partial import ignore_unknown_channels, merge_unknown_logits, merge_unknown_target
 from medseg.spec import Spec
 from medseg.task import IGNORE_INDEX, Activation, Task
 
@@ -25,6 +26,10 @@ class SegmentationLoss(nn.Module):
     target marks a voxel (with ``sigmoid``, a voxel of a channel) that counts nowhere: not in a
     numerator, a denominator or a mean. With nothing left to count the loss is 0 and so are its gradients.
 
+    ``known`` (B, K) bool names the channels that were annotated in each sample; none: all. With ``softmax`` the
+    others are part of the background (channel 0, always known), in the logits and in the target; with
+    ``sigmoid`` they count nowhere.
+
     A subclass gives the formula in ``compute``, and says what ``class_weights`` (K,) do in it.
     Raises: ValueError if shapes or the target's type disagree.
     """
@@ -36,14 +41,24 @@ class SegmentationLoss(nn.Module):
         self.activation: Activation = activation
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None = None
+    ) -> torch.Tensor:
         check_target(logits, target, self.activation)
         with torch.autocast(logits.device.type, enabled=False):
             wide = logits if logits.dtype == torch.float64 else logits.float()
-            return self.compute(wide, target)
+            if known is None:
+                return self.compute(wide, target, None)
+            if self.activation == "sigmoid":
+                return self.compute(wide, ignore_unknown_channels(target, known), known)
+            return self.compute(merge_unknown_logits(wide, known), merge_unknown_target(target, known), known)
 
-    def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The formula, of checked float32 (or float64) logits."""
+    def compute(self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
+        """The formula, of checked float32 (or float64) logits.
+
+        Where ``known`` is given, logits and target are merged already: a class that is not known has a
+        probability of 0 and no voxel, and the formula must not count it as a class.
+        """
         raise NotImplementedError
 
 

@@ -50,12 +50,17 @@ class CrossEntropyLoss(SegmentationLoss):
         super().__init__(activation, class_weights)
         self.label_smoothing = label_smoothing
 
-    def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
+    def compute(self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
+        if self.activation == "sigmoid":
+            return self._sigmoid(logits, target)
+        if is_soft(target):
+            return self._soft(logits, target, known)
+        if known is not None and self.label_smoothing:
+            classes = torch.zeros_like(logits).scatter_(1, target.long().clamp(min=0), 1)
+            return self._soft(logits, torch.where(counted_voxels(target), classes, IGNORE_INDEX), known)
+        return self._softmax(logits, target)
 
     def _softmax(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if is_soft(target):
-            return self._soft(logits, target)
         weights = self.class_weights
         labels = target[:, 0].long()
         total = F.cross_entropy(
@@ -71,10 +76,14 @@ class CrossEntropyLoss(SegmentationLoss):
             return mean_over(total, counted.sum())
         return mean_over(total, (weights[labels.clamp(min=0)] * counted).sum())
 
-    def _soft(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def _soft(self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
         """Of probabilities: -Σ t log p, each class's share weighing as the class."""
         truth = target.to(logits.dtype) * counted_voxels(target)
-        wanted = truth * (1 - self.label_smoothing) + self.label_smoothing / logits.shape[1]
+        if known is None:
+            even: float | torch.Tensor = 1 / logits.shape[1]
+        else:  # a class that cannot be is no part of what certainty is spread over
+            even = (known / known.sum(1, keepdim=True)).view(*known.shape, *[1] * (logits.ndim - 2))
+        wanted = truth * (1 - self.label_smoothing) + self.label_smoothing * even
         if self.class_weights is not None:
             shape = (-1, *[1] * (logits.ndim - 2))
             truth, wanted = (one * self.class_weights.view(shape) for one in (truth, wanted))

@@ -18,7 +18,7 @@ class DeepSupervisionLoss(nn.Module):
     2017, arXiv:1612.01105, section 3.3). Coarser logits meet the target at the voxel nearest to each of
     their centres. With a plain tensor of logits it is the loss itself.
 
-    Shapes: what ``as_output`` takes; target as in ``SegmentationLoss``, at the full resolution.
+    Shapes: what ``as_output`` takes; target and ``known`` as in ``SegmentationLoss``, at the full resolution.
     Raises: TypeError as ``as_output``; ValueError as the loss.
     """
 
@@ -27,18 +27,20 @@ class DeepSupervisionLoss(nn.Module):
         self.loss = loss
         self.aux_weight = aux_weight
 
-    def forward(self, output: object, target: torch.Tensor) -> torch.Tensor:
+    def forward(self, output: object, target: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
         logits, deep, aux = as_output(output)
         weights = halving_weights(1 + len(deep))
-        total = weights[0] * self.loss(logits, target)
+        total = weights[0] * self.loss(logits, target, known)
         for weight, coarse in zip(weights[1:], deep, strict=True):
-            total = total + weight * self._at_own_size(coarse, target)
+            total = total + weight * self._at_own_size(coarse, target, known)
         if aux is not None:
-            total = total + self.aux_weight * self._at_own_size(aux, target)
+            total = total + self.aux_weight * self._at_own_size(aux, target, known)
         return total
 
-    def _at_own_size(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.loss(logits, resize_nearest(target, logits.shape[2:]))
+    def _at_own_size(
+        self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None
+    ) -> torch.Tensor:
+        return self.loss(logits, resize_nearest(target, logits.shape[2:]), known)
 
 
 def halving_weights(count: int) -> list[float]:

@@ -78,7 +78,7 @@ class DiceLoss(SegmentationLoss):
         self.include_background = include_background
         self.smooth = smooth
 
-    def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def compute(self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
         first = 1 if self.activation == "softmax" and not self.include_background else 0
         if logits.shape[1] <= first:
             raise ValueError("Dice without the background needs at least 2 classes; got 1")
@@ -97,6 +97,8 @@ class DiceLoss(SegmentationLoss):
         loss = 1 - (2 * (probability * truth).sum(over) + self.smooth) / (total + self.smooth)
 
         present = sizes > 0 if self.absent == "skip" else (counted.sum(over) > 0).expand_as(sizes)
+        if known is not None:  # a class that no sample was annotated for has no overlap to speak of
+            present = present & (known.any(0) if self.per == "batch" else known)[..., first:]
         weight = present if self.class_weights is None else present * self.class_weights[first:]
         return mean_over((loss * weight).sum(), weight.sum())
 

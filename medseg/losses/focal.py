@@ -69,7 +69,7 @@ class FocalLoss(SegmentationLoss):
         self.gamma = gamma
         self.register_buffer("alpha", _factors(alpha), persistent=False)
 
-    def compute(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def compute(self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
         return self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
 
     def _softmax(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,11 @@ class WeightedSum(nn.Module):
         self.weights = [weight for weight, _ in terms]
         self.losses = nn.ModuleList(loss for _, loss in terms)
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None = None
+    ) -> torch.Tensor:
         wide = logits if logits.dtype == torch.float64 else logits.float()  # once, for all terms
-        values = [weight * loss(wide, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
+        values = [
+            weight * loss(wide, target, known) for weight, loss in zip(self.weights, self.losses, strict=True)
+        ]
         return cast(torch.Tensor, sum(values[1:], start=values[0]))

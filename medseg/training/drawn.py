@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from medseg.data.sampling import DRAWN
+
 
 @dataclass
 class Drawn:
@@ -22,14 +24,12 @@ class Drawn:
     holding: list[int] = field(default_factory=list)
     voxels: list[int] = field(default_factory=list)
 
-    def add(self, classes: torch.Tensor, num_classes: int) -> None:
-        """Count a batch of label patches (B, 1, *P), -1 ignored."""
-        size = num_classes + 1
-        flat = classes.reshape(len(classes), -1).long() + 1
-        offsets = torch.arange(len(flat)).unsqueeze(1) * size
-        counts = torch.bincount((flat + offsets).ravel(), minlength=len(flat) * size).reshape(len(flat), size)
+    def add(self, batch: dict[str, torch.Tensor]) -> None:
+        """Add the voxels (B, K + 1) of each class that the samples of a batch were counted to hold."""
+        counts = batch[DRAWN]
+        size = counts.shape[1]
         holding, voxels = (counts > 0).sum(dim=0).tolist(), counts.sum(dim=0).tolist()
-        self.patches += len(flat)
+        self.patches += len(counts)
         self.holding = [a + b for a, b in zip(self.holding or [0] * size, holding, strict=True)]
         self.voxels = [a + b for a, b in zip(self.voxels or [0] * size, voxels, strict=True)]
 

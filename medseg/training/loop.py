@@ -21,7 +21,6 @@ from medseg.data.labels import Labels
 from medseg.data.sampling import PatchDataset, patch_batches
 from medseg.device import autocast, channels_last
 from medseg.errors import TrainingError
-from medseg.losses.partial import merge_unknown
 from medseg.optim import learning_rate
 from medseg.output import as_output
 from medseg.system import STOP_SIGNALS
@@ -101,9 +100,7 @@ class Trainer:
         target = self._target(batch)
         with autocast(self.dtype, self.device):
             output = as_output(self.state.network(image))
-        if "known" in batch and not self.labels.regions:
-            output = merge_unknown(output, batch["known"].to(self.device))
-        loss = self.loss(output, target)
+        loss = self.loss(output, target, self._known(batch))
         self.state.scaler.scale(loss / self.config.train.accumulate).backward()
         return float(loss.detach())
 
@@ -134,10 +131,12 @@ class Trainer:
             return classes
         table = torch.from_numpy(self.labels.region_table).to(classes.device)
         masks = table[:, classes[:, 0].clamp(min=0)].movedim(0, 1).long()
-        masks = torch.where(classes < 0, -1, masks)
-        if "known" in batch:
-            masks[~batch["known"].to(self.device)] = -1
-        return masks
+        return torch.where(classes < 0, -1, masks)
+
+    def _known(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        """(B, K): the channels annotated in each sample; none where all are."""
+        known = batch.get("known")
+        return None if known is None or bool(known.all()) else known.to(self.device)
 
     def _update(self, batches: Iterator[dict[str, torch.Tensor]], steps: int) -> None:
         """One update of the weights."""
@@ -168,7 +167,7 @@ class Trainer:
         self.tick(state.step, steps, loss)
 
     def _counted_step(self, batch: dict[str, torch.Tensor]) -> float:
-        self.state.drawn.add(batch["label"], len(self.labels.names))
+        self.state.drawn.add(batch)
         return self.gradient_step(batch)
 
     def _close_epoch(self, signals: list[int]) -> bool:

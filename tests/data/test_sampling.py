@@ -83,6 +83,15 @@ class TestAddress:
             assert sample["label"].is_contiguous()
             assert set(sample["label"].unique().tolist()) <= {-1, 0, 1, 2}
 
+    def test_a_worker_counts_the_voxels_it_drew_not_the_training_process(self, cases):
+        for batch in self.loader(cases):
+            for label, drawn in zip(batch["label"], batch["drawn"], strict=True):
+                expected = [int((label == k).sum()) for k in (-1, 0, 1, 2)]
+                assert drawn.tolist() == expected
+
+    def loader(self, cases):
+        return patch_loader(dataset_of(cases, MOVING), batch_size=2, start=0, stop=3, workers=1)
+
 
 class TestLoader:
     def batches(self, cases, start=0, stop=8, workers=0):

@@ -12,8 +12,9 @@ from medseg.training.log import read_log
 
 def test_counts_by_hand():
     drawn = Drawn()
-    drawn.add(torch.tensor([[[[0, 0], [1, -1]]], [[[0, 0], [0, 0]]]], dtype=torch.int16), 3)
-    drawn.add(torch.tensor([[[[1, 1], [1, 1]]]], dtype=torch.int16), 3)
+    # ignored, bg, a, b: patches [[0, 0], [1, -1]] and all background, then one full of a
+    drawn.add({"drawn": torch.tensor([[1, 2, 1, 0], [0, 4, 0, 0]])})
+    drawn.add({"drawn": torch.tensor([[0, 0, 4, 0]])})
     assert (drawn.patches, drawn.holding, drawn.voxels) == (3, [1, 2, 2, 0], [1, 6, 5, 0])
     assert drawn.shares(("bg", "a", "b")) == {
         "drawn_patches:bg": 0.6667,
