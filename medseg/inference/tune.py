@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from medseg.geometry import Array
 from medseg.inference.inputs import run_cases
 from medseg.inference.modelfile import ModelHeader, find_model_file, load_model, save_model
 from medseg.inference.predictor import Predictor
+from medseg.metrics.overlap import count_overlap, dice, mean_defined
 
 LEAST_GAIN = 0.001
 """Mean Dice a step must add to be taken."""
@@ -26,7 +28,10 @@ _SIZES = (8, 27, 64, 125, 343, 1000, 2744, 8000)  # voxels of the smallest compo
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen for one label: the mean Dice over the validation cases without and with it."""
+    """What was chosen for one label: the mean Dice over the validation cases without and with it.
+
+    Cases that neither hold the label nor are predicted to have no Dice, as in ``medseg evaluate``.
+    """
 
     label: str
     step: str
@@ -44,22 +49,20 @@ def tune(
     path = find_model_file(Path(run))
     predictor = Predictor(path, device=device, settings={"postprocess": {}})
     names = _names(predictor.header)
-    dice: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    found_dice: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for case in run_cases(Path(run), "val"):
         prediction = predictor.predict(case)
         pairs = _masks(case, prediction.scan, prediction.label_map, predictor.header)
         voxel = float(np.prod(prediction.scan.grid.spacing))
         for name, (found, reference) in pairs.items():
             for step, config in _steps(name, voxel).items():
-                score = _dice(config.of_mask(found, name, voxel), reference)
-                dice[name].setdefault(step, []).append(score)
+                score = dice(count_overlap(reference, config.of_mask(found, name, voxel)))
+                found_dice[name].setdefault(step, []).append(score)
         report(case.id)
     chosen, rows = PostprocessConfig(), []
     for name in names:
-        means = {step: float(np.mean(scores)) for step, scores in dice[name].items()}
-        step = max(means, key=lambda key: (means[key], key == "none"))
-        if means[step] - means["none"] < LEAST_GAIN:
-            step = "none"
+        means = {step: mean_defined(scores) for step, scores in found_dice[name].items()}
+        step = _best(means)
         rows.append(Tuned(name, step, means["none"], means[step]))
         chosen = _with(chosen, name, step)
     header, tensors, _ = load_model(path)
@@ -108,6 +111,7 @@ def _with(config: PostprocessConfig, name: str, step: str) -> PostprocessConfig:
     return config.model_copy(update=changes)
 
 
-def _dice(found: Array, reference: Array) -> float:
-    total = int(found.sum()) + int(reference.sum())
-    return 2 * int((found & reference).sum()) / total if total else 1.0
+def _best(means: dict[str, float]) -> str:
+    """The step of the highest mean Dice, if it adds enough; a label without any Dice takes none."""
+    best = max(means, key=lambda step: (-math.inf if math.isnan(means[step]) else means[step], step == "none"))
+    return best if means[best] - means["none"] >= LEAST_GAIN else "none"

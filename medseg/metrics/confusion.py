@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.checks import check_shapes
+from medseg.metrics.checks import BoolArray, check_shapes
+from medseg.metrics.overlap import Counts, mean_defined
 
 IntArray = NDArray[np.int64]
 
@@ -60,17 +61,49 @@ def dataset_scores(matrix: IntArray, names: Sequence[str]) -> dict[str, Any]:
     pixels = int(matrix.sum())
     return {
         "pixel_accuracy": sum(hits) / pixels if pixels else math.nan,
-        "miou_with_background": _mean_of_present(ious),
-        "miou_without_background": _mean_of_present(ious[1:]),
+        "miou_with_background": mean_defined(ious),
+        "miou_without_background": mean_defined(ious[1:]),
         "iou": dict(zip(names, ious, strict=True)),
         "classes_present": sum(union > 0 for union in unions),
         "pixels": pixels,
     }
 
 
-def _mean_of_present(values: Sequence[float]) -> float:
-    present = [value for value in values if not math.isnan(value)]
-    return sum(present) / len(present) if present else math.nan
+def class_counts(matrix: IntArray) -> list[Counts]:
+    """The voxel counts of each class of a confusion matrix (K, K), as ``count_overlap`` of its two masks."""
+    tp = matrix.diagonal()
+    fp, fn = matrix.sum(axis=0) - tp, matrix.sum(axis=1) - tp
+    rows = np.stack([tp, fp, fn, matrix.sum() - tp - fp - fn], axis=1)
+    return [Counts(*row) for row in rows.tolist()]
+
+
+def region_counts(
+    reference_index: NDArray[Any], prediction: BoolArray, members: BoolArray, ignore_index: int | None = None
+) -> list[Counts]:
+    """The voxel counts of each region, of which a reference of classes and a prediction of masks are compared.
+
+    Shapes: reference_index (*S) integer class indices from 0 to K - 1, prediction (R, *S) bool, members
+    (R, K) bool: the classes of each region. Voxels whose reference is ``ignore_index`` count nowhere.
+    Raises: ValueError if the shapes differ.
+    """
+    reference = reference_index.ravel()
+    masks = prediction.reshape(len(prediction), -1)
+    if reference.shape != masks.shape[1:] or len(masks) != len(members):
+        raise ValueError(
+            f"prediction has shape {prediction.shape}, expected {(len(members), *reference_index.shape)}"
+        )
+    if ignore_index is not None:
+        counted = reference != ignore_index
+        if not counted.all():
+            reference, masks = reference[counted], masks[:, counted]
+    num_classes = members.shape[1]
+    sizes = members @ np.bincount(reference, minlength=num_classes)
+    counts: list[Counts] = []
+    for mask, held, size in zip(masks, members, sizes.tolist(), strict=True):
+        inside = np.bincount(reference[mask], minlength=num_classes)
+        tp, predicted = int(inside[held].sum()), int(inside.sum())
+        counts.append(Counts(tp, predicted - tp, size - tp, reference.size - predicted - size + tp))
+    return counts
 
 
 def _check_classes(role: str, indices: NDArray[Any], num_classes: int) -> None:

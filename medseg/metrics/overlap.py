@@ -8,6 +8,7 @@ with one empty they are 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,12 @@ def volume_similarity(counts: Counts) -> float:
 def relative_volume_difference(counts: Counts) -> float:
     """(Vp − Vr) / Vr, signed: above 0 the prediction is too large; nan if the reference is empty."""
     return _ratio(counts.prediction - counts.reference, counts.reference)
+
+
+def mean_defined(values: Iterable[float]) -> float:
+    """The mean of the values that are defined; nan if none is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
 def _ratio(numerator: int, denominator: int) -> float:

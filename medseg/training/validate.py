@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,11 @@ from medseg.config import InferenceConfig
 from medseg.data.cache import CachedCase
 from medseg.data.labels import Labels
 from medseg.data.preprocess import SliceConfig
+from medseg.geometry import Array
 from medseg.inference.backends import Setup, TorchBackend
 from medseg.inference.window import decide, gather, score_planes
+from medseg.metrics.confusion import class_counts, confusion_matrix, region_counts
+from medseg.metrics.overlap import Counts, dice, iou, mean_defined
 
 Scores = dict[str, float]
 """``dice``, ``iou`` (means over classes) and ``dice:NAME``, ``iou:NAME``; nan where no case holds a class."""
@@ -36,45 +39,44 @@ def validate(
     ``check`` is called before each case and may raise to end the validation.
     """
     predict = TorchBackend(network.eval(), Setup(device, dtype)).predict
-    counts = []
+    counts: list[list[Counts | None]] = []
     for case in cases:
         check()
         image = np.asarray(case.image)
         planes = score_planes(predict, image, settings, device=device, slices=slices)
-        decided = gather(planes, image.shape[1:], lambda one: decide(one.sums, labels.activation))
-        classes = np.asarray(case.label).astype(np.int64) - 1
-        found = overlap_counts(torch.from_numpy(decided), torch.from_numpy(classes), labels)
-        if case.known:  # a label nobody drew in this case has no score in it
-            found[~torch.tensor(case.known[-len(found) :])] = 0
-        counts.append(found)
-    return scores_of(torch.stack(counts), tuple(labels.evaluated))
+        rows = len(labels.regions) or 1
+        decided = gather(
+            planes, image.shape[1:], lambda one: decide(one.sums, labels.activation), channels=rows
+        )
+        found = overlap_counts(decided, np.asarray(case.label).astype(np.int64) - 1, labels)
+        known = case.known[-len(found) :] or (True,) * len(found)
+        counts.append([one if told else None for one, told in zip(found, known, strict=True)])
+    return scores_of(counts, tuple(labels.evaluated))
 
 
-def overlap_counts(decided: torch.Tensor, classes: torch.Tensor, labels: Labels) -> torch.Tensor:
-    """(evaluated, 3) float64: intersection, predicted and reference voxels of each label or region.
+def overlap_counts(decided: Array, classes: Array, labels: Labels) -> list[Counts]:
+    """The voxel counts of each label or region that is evaluated, in one pass over the voxels.
 
     ``decided`` is (1, *S) classes or (R, *S) regions, ``classes`` (*S) with -1 for voxels that count nowhere.
     """
-    known = classes >= 0
     if labels.regions:
-        table = torch.from_numpy(labels.region_table)
-        pairs = [(decided[r], table[r][classes.clamp(min=0)]) for r in range(len(table))]
-    else:
-        pairs = [(decided[0] == k, classes == k) for k in range(labels.first_evaluated, len(labels.names))]
-    rows = [[(p & r & known).sum(), (p & known).sum(), (r & known).sum()] for p, r in pairs]
-    return torch.tensor([[int(n) for n in row] for row in rows], dtype=torch.float64)
+        return region_counts(classes, decided.astype(bool, copy=False), labels.region_table, ignore_index=-1)
+    matrix = confusion_matrix(classes, decided[0], len(labels.names), ignore_index=-1)
+    return class_counts(matrix)[labels.first_evaluated :]
 
 
-def scores_of(counts: torch.Tensor, names: tuple[str, ...]) -> Scores:
-    """Mean scores from (cases, labels, 3) counts."""
-    both, predicted, reference = counts.unbind(dim=-1)
-    dice = 2 * both / (predicted + reference)  # 0/0 is nan: neither holds the label
-    iou = both / (predicted + reference - both)
+def scores_of(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...]) -> Scores:
+    """Mean scores from the counts of each case and label; none where a label was not annotated in a case.
+
+    The definitions are those of ``medseg evaluate``: a label that neither reference nor prediction holds has no
+    score, and the mean is that of the labels' means over cases.
+    """
     scores: Scores = {}
-    for key, values in (("dice", dice), ("iou", iou)):
-        per_label = values.nanmean(dim=0)
-        scores[key] = float(per_label.nanmean())
-        scores |= {f"{key}:{name}": float(v) for name, v in zip(names, per_label, strict=True)}
+    for key, score in (("dice", dice), ("iou", iou)):
+        columns = zip(*counts, strict=True)
+        means = [mean_defined(score(one) for one in column if one is not None) for column in columns]
+        scores[key] = mean_defined(means)
+        scores |= {f"{key}:{name}": mean for name, mean in zip(names, means, strict=True)}
     return scores
 
 

@@ -1,6 +1,7 @@
 """Steps are chosen where they help on the validation cases, and recorded in the model."""
 
-import numpy as np
+import math
+
 from conftest import ball_settings
 
 from medseg.cli import run
@@ -36,7 +37,9 @@ def test_the_largest_component_is_chosen_where_false_ones_lie_about(balls, tmp_p
     assert Predictor(folder, settings={"postprocess": {}}).header.inference.postprocess == PostprocessConfig()
 
 
-def test_both_empty_counts_as_right():
-    empty = np.zeros((2, 2), bool)
-    assert tuning._dice(empty, empty) == 1
-    assert tuning._dice(~empty, empty) == 0
+def test_a_label_that_no_case_holds_is_not_tuned():
+    # cases that neither hold nor are predicted to hold a label have no Dice, as in evaluations
+    assert tuning._best({"none": math.nan, "largest": math.nan}) == "none"
+    assert tuning._best({"none": 0.0, "smallest 8": math.nan}) == "none"
+    assert tuning._best({"none": 0.5, "largest": 0.5005, "fill": math.nan}) == "none"
+    assert tuning._best({"none": 0.5, "largest": 0.6, "fill": 0.6}) == "largest"
