@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from medseg.inference.cohort import infer_cases
     from medseg.inference.predictor import Prediction, Predictor
     from medseg.training.fit import RunResult, fit
+    from medseg.training.progress import ConsoleProgress, QuietProgress
 
 _HOME = {
     "ConfigError": "medseg.errors",
+    "ConsoleProgress": "medseg.training.progress",
     "DataError": "medseg.errors",
     "Evaluation": "medseg.evaluation",
     "GeometryError": "medseg.errors",
@@ -25,6 +27,7 @@ _HOME = {
     "ModelFileError": "medseg.errors",
     "Prediction": "medseg.inference.predictor",
     "Predictor": "medseg.inference.predictor",
+    "QuietProgress": "medseg.training.progress",
     "RunConfig": "medseg.config",
     "RunResult": "medseg.training.fit",
     "evaluate_cases": "medseg.evaluation",
@@ -35,6 +38,7 @@ _HOME = {
 
 __all__ = [
     "ConfigError",
+    "ConsoleProgress",
     "DataError",
     "Evaluation",
     "GeometryError",
@@ -42,6 +46,7 @@ __all__ = [
     "ModelFileError",
     "Prediction",
     "Predictor",
+    "QuietProgress",
     "RunConfig",
     "RunResult",
     "evaluate_cases",

@@ -19,7 +19,7 @@ from medseg.cli_infer import infer, tune
 from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
 from medseg.errors import MedsegError
-from medseg.memory import keep_freed_memory
+from medseg.memory import keep_freed_memory, wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.config import RunConfig
@@ -113,16 +113,27 @@ def cli() -> None:
     show_default=True,
     help="auto: continue the run in --run exactly where it stopped, or start it.",
 )
+@click.option(
+    "--accept-new-cases", is_flag=True,
+    help="With --resume auto: go on although cases were added, changed or removed since. Every case keeps its "
+    "part; new ones train.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="One batch of everything; estimates memory and time.")
 @_debug
 def train(
-    source: Path, overrides: tuple[str, ...], run_folder: Path | None, resume: str, dry_run: bool
+    source: Path,
+    overrides: tuple[str, ...],
+    run_folder: Path | None,
+    resume: str,
+    accept_new_cases: bool,
+    dry_run: bool,
 ) -> None:
     """Train a network.
 
     SOURCE is a YAML file of settings, or a folder with images/ and labels/, for which sane settings are
     picked and printed. OVERRIDES are settings such as train.epochs=50.
     """
+    wait_without_spinning()
     import medseg.training.fit as fitting
     from medseg.training.progress import ConsoleProgress
 
@@ -132,7 +143,13 @@ def train(
         _print_estimate(fitting.dry_run(config, folder))
         return
     with ConsoleProgress() as progress:
-        result = fitting.fit(config, folder, resume="auto" if resume == "auto" else "never", progress=progress)
+        result = fitting.fit(
+            config,
+            folder,
+            resume="auto" if resume == "auto" else "never",
+            accept_new_cases=accept_new_cases,
+            progress=progress,
+        )
     score = f", best {config.train.monitor} {result.best:.4f}" if result.best is not None else ""
     click.echo(f"{result.epochs} epochs{score}")
     click.echo(f"model: {result.model}")
@@ -275,6 +292,9 @@ def _print_estimate(estimate: Any) -> None:
     click.echo(f"seconds a validation   {estimate.seconds_per_validation:.1f}")
     click.echo(f"peak memory            {estimate.peak_memory_gb:.2f} GB")
     click.echo(f"whole training         about {60 * estimate.hours:.1f} minutes")
+    click.echo("assumed:")
+    for line in estimate.assumed:
+        click.echo(f"  {line}")
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

@@ -1,8 +1,9 @@
-"""How the process gets memory from the system."""
+"""How the process shares memory and cores with the system."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 
 # of glibc's malloc.h
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -23,3 +24,12 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _OWN_MAPPING)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
+
+
+def wait_without_spinning() -> None:
+    """Let OpenMP's threads sleep while they wait for each other; call it before torch is imported.
+
+    By default they spin, which takes the cores from other processes, and, where those take a core, makes a
+    training many times as slow. ``OMP_WAIT_POLICY`` in the environment decides instead, if it is set.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -195,7 +195,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         draw = self.plan.draw(*divmod(index, self.length))
         if self.watch is not None:
             self.watch.begin(draw.case)
-        with _one_thread():
+        with one_thread():
             sample = self._prepare(draw)
         if self.watch is not None:
             self.watch.end()
@@ -270,7 +270,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute as a worker process does: sums over several threads round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

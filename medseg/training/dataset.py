@@ -17,12 +17,13 @@ from medseg.data.labels import Labels, describe_unnamed, guess_labels
 from medseg.data.layouts import Choice, Found, find_dataset
 from medseg.data.normalise import CT
 from medseg.data.preprocess import PreprocessConfig
-from medseg.data.splits import leaks
+from medseg.data.splits import Split, leaks
 from medseg.data.targets import AS_STORED, TargetRules
 from medseg.errors import ConfigError, DataError
 from medseg.inference.modelfile import task_for
 from medseg.task import Task
 from medseg.training.progress import Count
+from medseg.training.record import CaseRecord, Fitted, stated_parts
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Dataset:
         preprocess: with every number fitted on the training cases.
         rules: how label files are read.
         layout: the layout found, said in one line.
+        changes: what changed since the run began that is continued, one line each.
     """
 
     cases: list[Case]
@@ -47,6 +49,7 @@ class Dataset:
     preprocess: PreprocessConfig
     rules: TargetRules = AS_STORED
     layout: str = ""
+    changes: tuple[str, ...] = ()
 
     def part(self, part: Part) -> tuple[list[Case], list[CaseFacts]]:
         """The cases and facts of one part."""
@@ -73,27 +76,67 @@ class Dataset:
             for case, fact in zip(self.cases, self.facts, strict=True)
         ]
 
+    def fitted(self) -> Fitted:
+        """What a run keeps of its dataset while it goes on."""
+        return Fitted(labels=self.labels, channels=self.channels, preprocess=self.preprocess)
 
-def survey(config: RunConfig, store: Path, say: Callable[[str], None] = lambda text: None) -> Dataset:
+
+@dataclass(frozen=True)
+class Continued:
+    """The run that is continued: its cases, and what was fitted on them when it began."""
+
+    record: CaseRecord
+    fitted: Fitted | None = None
+
+
+def survey(
+    config: RunConfig,
+    store: Path,
+    say: Callable[[str], None] = lambda text: None,
+    continued: Continued | None = None,
+) -> Dataset:
     """Find, check and split the cases of ``config.data.path``; what was measured is kept in ``store``.
 
-    ``say`` is given a line now and then where it takes long.
+    A run that is continued keeps its split and what was fitted when it began. ``say`` is given a
+    line now and then where it takes long.
 
-    Raises: ConfigError if settings and data contradict each other; DataError listing every faulty case.
+    Raises: ConfigError if settings and data contradict each other; DataError listing every faulty case, or
+    what changed since the run began that is continued.
     """
     found, labelling = find(config)
     cases = labelling.cases
     facts = gather_facts(cases, store, labelling.rules, Count(say, "checking the cases", len(cases)))
     _check_dimensions(config, facts)
     labels = _labels(config, facts, labelling)
-    holders = {fact.id: label_names(fact, labels) for fact in facts}
-    split = config.data.split.assign(cases, holders)
+    split, changes = _split(config, cases, facts, labels, continued)
     _refuse_leaks(cases, split)
     _check_label_values(cases, facts, labels)
     channels = config.data.channels or max(f.channels for f in facts)
     training = [f for f in facts if split[f.id] == "train"]
-    preprocess = _fitted(config.preprocess, training, channels)
-    return Dataset(cases, facts, split, labels, channels, preprocess, labelling.rules, found.describe())
+    if continued is not None and continued.fitted is not None:
+        continued.fitted.check(labels, channels)
+        preprocess = continued.fitted.preprocess
+    else:
+        preprocess = _fitted(config.preprocess, training, channels)
+    return Dataset(
+        cases, facts, split, labels, channels, preprocess, labelling.rules, found.describe(), tuple(changes)
+    )
+
+
+def _split(
+    config: RunConfig,
+    cases: list[Case],
+    facts: list[CaseFacts],
+    labels: Labels,
+    continued: Continued | None,
+) -> tuple[Split, list[str]]:
+    """The part of each case, and what changed since the run began."""
+    if continued is None:
+        holders = {fact.id: label_names(fact, labels) for fact in facts}
+        return config.data.split.assign(cases, holders), []
+    stated = stated_parts(cases, config.data.split)
+    changes = continued.record.changes(cases, facts, stated)
+    return continued.record.split(cases, facts, stated), changes
 
 
 def find(config: RunConfig) -> tuple[Found, Labelling]:

@@ -23,7 +23,6 @@ from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
 from medseg.data.workers import deaths_told
 from medseg.device import channels_last, choose_device, is_out_of_memory, mixed_precision
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
-from medseg.files import write_json
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.losses import DeepSupervisionLoss
 from medseg.models import InjectedConfig, parameter_count
@@ -32,12 +31,15 @@ from medseg.models.zoo import known
 from medseg.system import peak_memory
 from medseg.task import Task
 from medseg.training.checkpoint import load_checkpoint, seed_everything
+from medseg.training.coverage import validated_of
 from medseg.training.dataset import Dataset, survey
 from medseg.training.log import RunLog
 from medseg.training.loop import Trainer
-from medseg.training.progress import Count, Progress, QuietProgress
+from medseg.training.progress import ConsoleProgress, Count, Progress, QuietProgress, log_to
+from medseg.training.resuming import begin, read_continued
 from medseg.training.runfolder import RunFolder
 from medseg.training.state import TrainState
+from medseg.training.threads import use_threads
 
 Resume = Literal["never", "auto"]
 
@@ -69,6 +71,7 @@ class Estimate:
         hours: of the whole training, estimated.
         peak_memory_gb: of the device (CUDA) or the process (CPU).
         loss: of the first update.
+        assumed: what the estimate supposes, one sentence each.
     """
 
     parameters: int
@@ -77,6 +80,7 @@ class Estimate:
     hours: float
     peak_memory_gb: float
     loss: float
+    assumed: tuple[str, ...] = ()
 
 
 def fit(
@@ -85,32 +89,56 @@ def fit(
     *,
     model: nn.Module | None = None,
     resume: Resume = "never",
+    accept_new_cases: bool = False,
     progress: Progress | None = None,
 ) -> RunResult:
     """Train as ``config`` says, into the folder ``run``.
 
     ``model`` is a research network of your own in place of ``config.model``: it takes (B, C, *S) and
     returns what :func:`medseg.output.as_output` adapts; pass it to :class:`Predictor` too. ``resume="auto"``
-    continues a run from its last checkpoint, exactly, or starts it.
+    continues a run from its last checkpoint, exactly, or starts it; a run may be continued with more
+    ``train.epochs``, which stretches its schedule. If the dataset changed since, it is refused with what
+    differs; ``accept_new_cases`` goes on: every case keeps its part of the split, new ones train.
+
+    Where the training stands is printed on standard error: a bar on a terminal, else a line an epoch and one
+    every 30 seconds. ``progress=QuietProgress()`` prints nothing.
+
     Raises: ConfigError, DataError, TrainingError, OutOfMemoryError; ``training.loop.Stopped`` on a signal.
+
+    Example:
+        >>> fit(load_config("config.yaml"), "runs/quiet", progress=QuietProgress())  # doctest: +SKIP
     """
+    if progress is None:
+        with ConsoleProgress() as shown:
+            return fit(
+                config, run, model=model, resume=resume, accept_new_cases=accept_new_cases, progress=shown
+            )
     run_folder = RunFolder(Path(run))
     if model is not None:
         config = config.model_copy(update={"model": InjectedConfig(class_name=type(model).__name__)})
     _weights_file(config.weights)
-    dataset = survey(config, run_folder.cache(config) / "facts", (progress or QuietProgress()).found)
+    continued = read_continued(run_folder, accept_new_cases) if resume == "auto" else None
+    dataset = survey(config, run_folder.cache(config) / "facts", progress.found, continued)
+    earlier = run_folder.planned_epochs()
     new = run_folder.start(config, resume=resume == "auto")
-    (progress or QuietProgress()).found(dataset.layout)
-    try:
-        trainer = _assemble(config, run_folder, dataset, model, progress or QuietProgress())
-    except BaseException:
-        if new:
-            run_folder.abandon()
-        raise
-    if run_folder.last.exists():
-        trainer.state.restore(load_checkpoint(run_folder.last))
-    closed = trainer.state.epochs_closed * config.train.iterations
-    trainer.log = RunLog(run_folder.log, run_folder.tensorboard, closed)
+    progress.found(dataset.layout)
+    with use_threads(config.train.threads), log_to(run_folder.messages):
+        try:
+            trainer = _assemble(config, run_folder, dataset, model, progress)
+        except BaseException:
+            if new:
+                run_folder.abandon()
+            raise
+        if run_folder.last.exists():
+            trainer.state.restore(load_checkpoint(run_folder.last))
+        begin(trainer, dataset, earlier)
+        return _train(trainer, dataset)
+
+
+def _train(trainer: Trainer, dataset: Dataset) -> RunResult:
+    """Train from where the state stands, and write the model file."""
+    run, config = trainer.run, trainer.config
+    trainer.log = RunLog(run.log, run.tensorboard, trainer.state.epochs_closed * config.train.iterations)
     try:
         with _memory_errors(config), deaths_told():
             trainer.train()
@@ -126,9 +154,10 @@ def dry_run(config: RunConfig, run: Path | str, *, model: nn.Module | None = Non
     """
     folder = RunFolder(Path(run))
     dataset = survey(config, folder.cache(config) / "facts")
-    trainer = _assemble(config, folder, dataset, model, QuietProgress(), most=4, record=False)
-    with _memory_errors(config):
-        return _measure(trainer, len(dataset.part("val")[0]))
+    with use_threads(config.train.threads):
+        trainer = _assemble(config, folder, dataset, model, QuietProgress(), most=4)
+        with _memory_errors(config):
+            return _measure(trainer, len(dataset.part("val")[0]))
 
 
 @contextmanager
@@ -154,7 +183,6 @@ def _assemble(
     progress: Progress,
     *,
     most: int | None = None,
-    record: bool = True,
 ) -> Trainer:
     """Everything a training needs, built and seeded."""
     device = choose_device(config.train.device)
@@ -182,9 +210,6 @@ def _assemble(
     )
     plan = PatchPlan(training, tuple(labels.names), _sampling(config, labels), config.seed)
     length = config.train.iterations * config.train.accumulate * config.train.batch_size
-    if record:
-        write_json(run.cases, dataset.record())
-        run.write_environment(device, torch.get_num_threads())
     return Trainer(
         config=config,
         run=run,
@@ -197,8 +222,7 @@ def _assemble(
         labels=labels,
         device=device,
         dtype=dtype,
-        report=progress.epoch,
-        tick=progress.update,
+        progress=progress,
     )
 
 
@@ -289,6 +313,7 @@ def _summary(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
     return {
         "seed": trainer.config.seed,
         "cases": {part: parts.count(part) for part in ("train", "val", "test")},
+        "validated_cases": len(trainer.validation),
         "steps": trainer.state.step,
         "best_step": trainer.state.best_step,
         "monitor": trainer.config.train.monitor,
@@ -312,15 +337,35 @@ def _measure(trainer: Trainer, validation_cases: int) -> Estimate:
         state.optimiser.zero_grad(set_to_none=True)
         seconds.append(time.monotonic() - began)
     update = min(seconds[1:]) * settings.accumulate
+    validated = validated_of(trainer.validation, trainer.config, validation_cases)
+    trainer.validation = trainer.validation[:1]
     began = time.monotonic()
     if trainer.validation:
-        trainer.validation = trainer.validation[:1]
         trainer.score([])
-    validation = (time.monotonic() - began) * validation_cases
+    validation = (time.monotonic() - began) * validated
     epochs = settings.epochs
     total = epochs * settings.iterations * update + epochs / settings.validate_every * validation
     if trainer.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(trainer.device) / 2**30
     else:
         peak = (peak_memory() or 0) / 2**30
-    return Estimate(parameter_count(state.network), update, validation, total / 3600, peak, loss)
+    assumed = _assumed(trainer, validated, validation_cases)
+    return Estimate(parameter_count(state.network), update, validation, total / 3600, peak, loss, assumed)
+
+
+def _assumed(trainer: Trainer, validated: int, validation_cases: int) -> tuple[str, ...]:
+    settings, data = trainer.config.train, trainer.config.data
+    batches = f"{settings.accumulate} × " if settings.accumulate > 1 else ""
+    lines = [
+        f"{settings.epochs} epochs of {settings.iterations} updates, no early stop",
+        f"an update: {batches}{settings.batch_size} patches of "
+        f"{'×'.join(map(str, trainer.config.sampling.patch_size))}, the faster of two measured",
+        f"patches prepared in turn with the updates; data.workers={data.workers} may do it at the same time",
+        f"a validation every {settings.validate_every} epochs of {validated} of {validation_cases} cases, "
+        "all as large as the one measured",
+        "all cases prepared already: the first start takes longer",
+        f"{trainer.device} as it is now"
+        + (f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else ""),
+        "no other process beside it",
+    ]
+    return tuple(lines)

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -25,8 +25,10 @@ from medseg.optim import learning_rate
 from medseg.output import as_output
 from medseg.system import STOP_SIGNALS
 from medseg.training.checkpoint import save_checkpoint
+from medseg.training.cores import CoreWatch
 from medseg.training.drawn import Drawn
 from medseg.training.log import RunLog
+from medseg.training.progress import LOGGER, Progress, ValidationProgress
 from medseg.training.runfolder import RunFolder
 from medseg.training.state import TrainState
 from medseg.training.validate import Scores, better, dice_of_classes, validate
@@ -48,8 +50,7 @@ class Trainer:
         loss: of an ``Output`` and a target.
         dataset: patches by address.
         validation: the cases validated on; may be empty.
-        report: called with each log entry.
-        tick: called with (step, steps, loss) after each update.
+        progress: told of updates, validations and epochs.
         log: where epochs are written.
     """
 
@@ -62,8 +63,7 @@ class Trainer:
     labels: Labels
     device: torch.device
     dtype: torch.dtype | None
-    report: Callable[[dict[str, Any]], None]
-    tick: Callable[[int, int, float], None]
+    progress: Progress
     log: RunLog | None = None
 
     def train(self) -> None:
@@ -75,15 +75,17 @@ class Trainer:
         steps = settings.epochs * settings.iterations
         with _signals() as signals:
             self.saved_at = time.monotonic()
+            self.cores = CoreWatch() if self.device.type == "cpu" else None
             batches = self._batches(steps)
             while True:
                 closing = self.state.step == (self.state.epochs_closed + 1) * settings.iterations
                 if closing and self._close_epoch(signals) and self.dataset.plan.adaptive:
                     batches = self._batches(steps)  # patches prepared ahead follow the old balance
-                if self.state.step >= steps or self._finished_early():
+                if self.state.step >= steps or self.finished_early:
                     return
                 self._update(batches, steps)
                 self._stop_if_asked(signals)
+                self._look_at_cores()
                 if self._save_is_due():
                     self.save()
 
@@ -164,7 +166,7 @@ class Trainer:
         state.update_average(settings.ema)
         state.loss_sum += loss
         state.seconds += time.monotonic() - began
-        self.tick(state.step, steps, loss)
+        self.progress.update(state.step, steps, loss)
 
     def _counted_step(self, batch: dict[str, torch.Tensor]) -> float:
         self.state.drawn.add(batch)
@@ -176,7 +178,7 @@ class Trainer:
         epoch = state.epochs_closed + 1
         scores: Scores = {}
         if self.validation and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
-            scores = self.score(signals)
+            scores = self._timed_score(signals)
         entry: dict[str, Any] = {
             "epoch": epoch,
             "step": state.step,
@@ -184,6 +186,7 @@ class Trainer:
             "lr": max(group["lr"] for group in state.optimiser.param_groups),
             "seconds": round(state.seconds, 3),
             **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
+            **({"val_cases": len(self.validation)} if scores else {}),
             **state.drawn.shares(tuple(self.labels.names)),
         }
         state.epochs_closed, state.loss_sum, state.seconds, state.drawn = epoch, 0.0, 0.0, Drawn()
@@ -196,12 +199,18 @@ class Trainer:
             save_checkpoint(self.run.best, state.to_checkpoint())
         if self.log is not None:
             self.log.append(entry)
-        self.report(entry)
+        self.progress.epoch(entry)
         self.save()
         return bool(scores)
 
     def score(self, signals: list[int]) -> Scores:
         """Validate the network as it stands; a signal among ``signals`` ends it."""
+
+        def check(number: int) -> None:
+            self._stop_if_asked(signals)
+            if isinstance(self.progress, ValidationProgress):
+                self.progress.validating(number, len(self.validation))
+
         return validate(
             self.state.evaluated,
             self.validation,
@@ -210,10 +219,28 @@ class Trainer:
             device=self.device,
             dtype=self.dtype,
             slices=self.config.preprocess.slices,
-            check=lambda: self._stop_if_asked(signals),
+            check=check,
         )
 
-    def _finished_early(self) -> bool:
+    def _timed_score(self, signals: list[int]) -> Scores:
+        """Validate, and log how long it took."""
+        began, updates = time.monotonic(), self.state.seconds
+        scores = self.score(signals)
+        seconds = time.monotonic() - began
+        share = f", {seconds / updates:.0%} of the time of the epoch's updates" if updates else ""
+        LOGGER.debug(
+            "step %d: %d cases validated in %.1f s%s", self.state.step, len(self.validation), seconds, share
+        )
+        return scores
+
+    def _look_at_cores(self) -> None:
+        message = self.cores.check() if self.cores is not None else None
+        if message is not None:
+            LOGGER.warning(message)
+
+    @property
+    def finished_early(self) -> bool:
+        """Whether the early stop ended the training."""
         patience = self.config.train.early_stop
         return patience is not None and self.state.stale_validations >= patience
 

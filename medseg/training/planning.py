@@ -6,18 +6,25 @@ are for the device at hand.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from medseg.config import RunConfig, load_config
+from medseg.data.augment import Augmenter
 from medseg.data.facts import CaseFacts
+from medseg.data.sampling import one_thread
 from medseg.device import choose_device
 from medseg.training.dataset import find, quick_facts
 
 _MOST_LEVELS = 5
+_UPDATE_SECONDS = 0.1
+_PATCHES_TIMED = 5
 
 
 def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -34,7 +41,7 @@ def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
         plan = _plan_slices(facts, on_gpu)
     else:
         plan = _plan_volumes(facts, on_gpu)
-    plan["data"] = {"path": str(Path(data).resolve())}
+    plan["data"] = {"path": str(Path(data).resolve()), "workers": _plan_workers(plan, facts[0], on_gpu)}
     plan["train"] |= {"epochs": 200, "iterations": 250} if on_gpu else {"epochs": 20, "iterations": 100}
     return load_config(plan, overrides)
 
@@ -90,6 +97,34 @@ def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
         },
         "train": {"batch_size": 2, "ema": 0.99},
     }
+
+
+def _plan_workers(plan: dict[str, Any], fact: CaseFacts, on_gpu: bool) -> int:
+    """Processes that prepare patches: none on a single core; one where the updates need the cores; beside a
+    GPU as many as keep up with updates of a tenth of a second.
+    """
+    cores = torch.get_num_threads()
+    if cores == 1 or not on_gpu:
+        return min(cores - 1, 1)
+    config = load_config(plan)
+    batch = config.train.batch_size * seconds_of_patch(config, fact.channels)
+    return min(cores - 1, max(1, math.ceil(batch / _UPDATE_SECONDS)))
+
+
+def seconds_of_patch(config: RunConfig, channels: int) -> float:
+    """Measure how long the augmentation of one patch takes on one core; the mean of a few."""
+    size, rng = config.sampling.patch_size, np.random.default_rng(0)
+    augmenter = Augmenter(config.augment, len(size))
+    began = time.monotonic()
+    with one_thread():
+        for _ in range(_PATCHES_TIMED):
+            motion = augmenter.draw_motion(rng, (1.0,) * len(size))
+            reach = motion.reach(size)
+            image = torch.zeros(channels, *reach)
+            codes = torch.zeros(1, *reach, dtype=torch.int16)
+            image, _ = augmenter.move(image, codes, motion, size)
+            augmenter.change(image, rng)
+    return (time.monotonic() - began) / _PATCHES_TIMED
 
 
 def target_spacing(spacings: np.ndarray[Any, Any], shapes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from medseg.errors import ConfigError
 from medseg.files import sweep_temporaries, write_json, write_text
 from medseg.system import usable_cores
 
-_FREE_TO_CHANGE = ("data.path", "data.cache", "data.workers", "train.device", "train.save_every_steps",
-                   "train.save_every_minutes")  # fmt: skip
+_FREE_TO_CHANGE = ("data.path", "data.cache", "data.workers", "train.device", "train.threads",
+                   "train.save_every_steps", "train.save_every_minutes")  # fmt: skip
 _PACKAGES = ("medseg", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pillow", "tifffile", "pydantic")
 
 
@@ -36,6 +37,16 @@ class RunFolder:
     def cases(self) -> Path:
         """Case ids, parts, files and hashes."""
         return self.root / "cases.json"
+
+    @property
+    def dataset(self) -> Path:
+        """Labels, channels and fitted preprocessing."""
+        return self.root / "dataset.json"
+
+    @property
+    def messages(self) -> Path:
+        """What was reported while the run went on, one line each."""
+        return self.root / "messages.log"
 
     @property
     def log(self) -> Path:
@@ -69,6 +80,7 @@ class RunFolder:
     def start(self, config: RunConfig, *, resume: bool) -> bool:
         """Take the folder for a new run (True), or check that it can be continued (False).
 
+        A run may be continued with more epochs; the folder then has the new settings.
         Raises: ConfigError if it holds a run and ``resume`` is not asked for, or one of other settings.
         """
         for folder in (self.root, self.last.parent):
@@ -82,13 +94,34 @@ class RunFolder:
             raise ConfigError(
                 f"{self.root}: holds a run already. Continue it with --resume auto, or choose another folder."
             )
-        changed = _differences(load_config(self.config), config)
+        earlier = load_config(self.config)
+        extended = config.train.epochs > earlier.train.epochs
+        changed = _differences(earlier, config, free=("train.epochs",) if extended else ())
         if changed:
             raise ConfigError(
                 f"{self.root}: the run was started with other settings: {'; '.join(changed)}. An exact resume "
                 "needs the same; start a new run in another folder to change them."
             )
+        if extended:
+            write_text(self.config, to_yaml(config))
         return False
+
+    def planned_epochs(self) -> int | None:
+        """The epochs the run was last started for; none where there is no run."""
+        return load_config(self.config).train.epochs if self.config.exists() else None
+
+    def recorded_threads(self) -> int | None:
+        """The threads the run was last started with; none where nothing is recorded."""
+        try:
+            return json.loads((self.root / "environment.json").read_text(encoding="utf-8")).get("threads")
+        except (OSError, ValueError):
+            return None
+
+    def write_cases(self, cases: list[dict[str, object]], *, keep_earlier_as: str | None = None) -> None:
+        """Record the cases; an earlier record may be kept beside it under another name."""
+        if keep_earlier_as is not None and self.cases.exists():
+            write_text(self.root / keep_earlier_as, self.cases.read_text(encoding="utf-8"))
+        write_json(self.cases, cases)
 
     def abandon(self) -> None:
         """Empty the folder of a run that never began; the cache stays."""
@@ -121,10 +154,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _differences(old: RunConfig, new: RunConfig) -> list[str]:
+def _differences(old: RunConfig, new: RunConfig, *, free: tuple[str, ...] = ()) -> list[str]:
     """The settings that differ and matter, as ``key: old → new``."""
+    free = (*_FREE_TO_CHANGE, *free)
     a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
-    keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in _FREE_TO_CHANGE]
+    keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in free]
     return [f"{k}: {a.get(k)} → {b.get(k)}" for k in keys]
 
 

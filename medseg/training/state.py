@@ -26,6 +26,7 @@ class TrainState:
         averaged: the moving average of the weights, if one is kept.
         drawn: what the patches of the open epoch held.
         class_scores: Dice of each class at the last validation, which an adaptive balance follows.
+        validated: the cases that are validated, by id.
     """
 
     network: nn.Module
@@ -41,6 +42,7 @@ class TrainState:
     best_step: int = 0
     drawn: Drawn = field(default_factory=Drawn)
     class_scores: dict[str, float] = field(default_factory=dict)
+    validated: list[str] = field(default_factory=list)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -86,6 +88,7 @@ class TrainState:
             "best_step": self.best_step,
             "drawn": self.drawn.to_checkpoint(),
             "class_scores": dict(self.class_scores),
+            "validated": list(self.validated),
             "random": random_state(),
         }
 
@@ -100,4 +103,5 @@ class TrainState:
             setattr(self, key, state[key])
         self.drawn = Drawn(**state.get("drawn", {}))
         self.class_scores = dict(state.get("class_scores", {}))
+        self.validated = list(state.get("validated", []))
         restore_random_state(state["random"])

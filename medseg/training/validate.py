@@ -32,16 +32,16 @@ def validate(
     device: torch.device,
     dtype: torch.dtype | None,
     slices: SliceConfig | None = None,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[int], None] = lambda number: None,
 ) -> Scores:
     """Dice and IoU per class, averaged over the cases that hold it or predict it.
 
-    ``check`` is called before each case and may raise to end the validation.
+    ``check`` is called before each case, with its number from 1, and may raise to end the validation.
     """
     predict = TorchBackend(network.eval(), Setup(device, dtype)).predict
     counts: list[list[Counts | None]] = []
-    for case in cases:
-        check()
+    for number, case in enumerate(cases, start=1):
+        check(number)
         image = np.asarray(case.image)
         planes = score_planes(predict, image, settings, device=device, slices=slices)
         rows = len(labels.regions) or 1

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,13 +8,15 @@ import torch
 from conftest import ball_settings, write_balls, write_volume
 from torch import nn
 
-from medseg.config import load_config
+from medseg.cli import run as command
+from medseg.config import load_config, to_yaml
 from medseg.errors import ConfigError, DataError, ModelFileError, TrainingError
 from medseg.inference.modelfile import load_model
 from medseg.inference.predictor import Predictor
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.fit import dry_run, fit
 from medseg.training.log import read_log
+from medseg.training.progress import QuietProgress
 
 
 def weights(run: Path) -> str:
@@ -289,3 +293,114 @@ def test_a_dry_run_estimates_and_starts_nothing(ball_config, tmp_path):
     assert estimate.hours > 0
     assert not (tmp_path / "run" / "config.yaml").exists()
     fit(ball_config, tmp_path / "run")  # the folder is still free
+
+
+def copy_of(balls: Path, target: Path) -> Path:
+    shutil.copytree(balls, target)
+    return target
+
+
+def parts_of(run: Path) -> dict[str, str]:
+    return {entry["id"]: entry["part"] for entry in json.loads((run / "cases.json").read_text())}
+
+
+def test_a_new_case_does_not_reshuffle_train_and_test_of_a_run_that_goes_on(balls, tmp_path):
+    """Test cases were trained on, without a word, after one case was added."""
+    root = copy_of(balls, tmp_path / "data")
+    run = tmp_path / "run"
+    settings = ball_settings(root, epochs=1, iterations=2)
+    fit(load_config(settings), run)
+    before = parts_of(run)
+    write_balls(tmp_path / "more", cases=9)
+    for i in (6, 7, 8):
+        for folder in ("images", "labels"):
+            shutil.copy(tmp_path / "more" / folder / f"ball_{i}.nii.gz", root / folder)
+    write_volume(root / "labels" / "ball_0.nii.gz", np.ones((20, 20, 20), np.uint8))
+    (root / "images" / "ball_1.nii.gz").unlink()
+    (root / "labels" / "ball_1.nii.gz").unlink()
+    longer = load_config(settings, ["train.epochs=2"])
+    with pytest.raises(DataError, match="dataset changed since this run began") as caught:
+        fit(longer, run, resume="auto")
+    for line in (
+        "case ball_6: new",
+        "ball_0: another label map",
+        f"ball_1: gone (it was in {before['ball_1']})",
+    ):
+        assert line in str(caught.value)
+    assert "--accept-new-cases" in str(caught.value)
+    assert parts_of(run) == before
+
+    fit(longer, run, resume="auto", accept_new_cases=True)
+    after = parts_of(run)
+    assert {i: part for i, part in after.items() if i in before} == {
+        i: part for i, part in before.items() if i != "ball_1"
+    }
+    assert {after[f"ball_{i}"] for i in (6, 7, 8)} == {"train"}
+    assert parts_of_file(run / "cases-until-step-2.json") == before
+    assert "ball_7: new" in (run / "messages.log").read_text()
+    fit(longer, run, resume="auto")  # what was accepted is no change any more
+
+
+def parts_of_file(path: Path) -> dict[str, str]:
+    return {entry["id"]: entry["part"] for entry in json.loads(path.read_text())}
+
+
+def test_a_run_goes_on_with_the_numbers_fitted_when_it_began(balls, tmp_path):
+    root = copy_of(balls, tmp_path / "data")
+    run = tmp_path / "run"
+    config = load_config(ball_settings(root, epochs=1, iterations=2), ["preprocess.normalise.name=ct"])
+    fit(config, run)
+    first = load_model(run / "model.safetensors")[0].preprocess
+    write_volume(root / "images" / "extra.nii.gz", np.full((20, 20, 20), 3000, np.int16))
+    write_volume(root / "labels" / "extra.nii.gz", np.ones((20, 20, 20), np.uint8))
+    fit(config, run, resume="auto", accept_new_cases=True)
+    assert load_model(run / "model.safetensors")[0].preprocess == first
+
+
+def test_a_training_may_be_extended_and_says_that_its_schedule_changes(balls, tmp_path):
+    run = tmp_path / "run"
+    fit(load_config(ball_settings(balls, epochs=1)), run)
+    longer = load_config(ball_settings(balls, epochs=3))
+    assert fit(longer, run, resume="auto").epochs == 3
+    assert [e["epoch"] for e in read_log(run / "log.jsonl")] == [1, 2, 3]
+    assert load_config(run / "config.yaml") == longer
+    message = (run / "messages.log").read_text()
+    assert "train.epochs is 3, the run was started for 1" in message
+    assert "from step 5 on" in message
+    with pytest.raises(ConfigError, match=r"train\.epochs: 3 → 2"):
+        fit(load_config(ball_settings(balls, epochs=2)), run, resume="auto")
+
+
+def test_fit_shows_where_it_stands_and_can_be_silenced(balls, tmp_path, capsys):
+    fit(load_config(ball_settings(balls, epochs=1)), tmp_path / "seen")
+    shown = capsys.readouterr().err
+    assert "layout: " in shown
+    assert "epoch 1" in shown
+    fit(load_config(ball_settings(balls, epochs=1)), tmp_path / "quiet", progress=QuietProgress())
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_a_dry_run_says_what_it_assumed(balls, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text(to_yaml(load_config(ball_settings(balls))))
+    assert command(["train", str(config), "--run", str(tmp_path / "run"), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "2 epochs of 4 updates" in text
+    assert "2 patches of 16×16×16" in text
+    assert "1 of 1 cases" in text
+    assert "threads" in text
+
+
+def test_the_number_of_threads_is_set_and_put_back(balls, tmp_path):
+    class Seen(QuietProgress):
+        threads = 0
+
+        def update(self, step, steps, loss):
+            self.threads = torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    seen = Seen()
+    config = load_config(ball_settings(balls, epochs=1, iterations=1, threads=3))
+    fit(config, tmp_path / "run", progress=seen)
+    assert (seen.threads, torch.get_num_threads()) == (3, before)
