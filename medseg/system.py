@@ -14,8 +14,10 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,27 @@ def free_space(folder: Path) -> int | None:
         except OSError:
             return None
     return None
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """Seconds of all cores together: spent by anyone, by this process and its children, and idle."""
+
+    busy: float
+    own: float
+    idle: float
+
+
+def cpu_times(children: Sequence[int]) -> CpuTimes | None:
+    """Processor time so far, that of this process's ``children`` included; None where the system does not tell."""
+    fields = _read(Path("/proc/stat")).partition("\n")[0].split()[1:9]
+    if len(fields) < 5:  # macOS, Windows
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    user, nice, system, idle, waiting, *rest = (int(field) / ticks for field in fields)
+    stats = [_read(Path(f"/proc/{number}/stat")).rpartition(")")[2].split() for number in children]
+    helped = sum(int(one[11]) + int(one[12]) for one in stats if len(one) > 12) / ticks
+    return CpuTimes(user + nice + system + sum(rest), time.process_time() + helped, idle + waiting)
 
 
 def reserve_space(descriptor: int, size: int) -> None:

@@ -1,8 +1,10 @@
 """What a redirected training prints, and when."""
 
+import os
 import time
 
-from medseg.training.cores import CoreWatch, CpuTimes, describe_contention, read_cpu_times
+from medseg.system import CpuTimes, cpu_times
+from medseg.training.cores import CoreWatch, describe_contention
 from medseg.training.progress import LOGGER, ConsoleProgress, Pace, duration
 
 
@@ -64,12 +66,12 @@ def test_busy_cores_are_named_with_the_setting_that_helps(monkeypatch):
 
 def test_contention_is_reported_once(monkeypatch):
     readings = iter([CpuTimes(0, 0, 0), CpuTimes(40, 20, 0)])
-    monkeypatch.setattr("medseg.training.cores.read_cpu_times", lambda: next(readings))
+    monkeypatch.setattr("medseg.training.cores.cpu_times", lambda children: next(readings))
     watch = CoreWatch(every=0)
     assert watch.check() is not None
     assert watch.check() is None
 
 
 def test_reading_the_times_of_this_machine():
-    times = read_cpu_times()
+    times = cpu_times([os.getpid()])
     assert times is None or (times.busy > 0 and times.own > 0)
