@@ -164,7 +164,7 @@ class CpuTimes:
 
 
 def cpu_times(children: Sequence[int]) -> CpuTimes | None:
-    """Processor time so far, that of this process's ``children`` included; None where the system does not tell."""
+    """Processor time so far, that of ``children`` counted as own; None where the system does not tell."""
     fields = _read(Path("/proc/stat")).partition("\n")[0].split()[1:9]
     if len(fields) < 5:  # macOS, Windows
         return None
