@@ -19,7 +19,7 @@ from medseg.cli_infer import infer, tune
 from medseg.cli_interop import import_group
 from medseg.cli_models import models, weights_group
 from medseg.errors import MedsegError
-from medseg.memory import keep_freed_memory, wait_without_spinning
+from medseg.memory import is_out_of_memory, keep_freed_memory, wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.config import RunConfig
@@ -72,6 +72,9 @@ def _unforeseen(error: Exception) -> int:
     if number is not None:  # the training loop's, after saving
         click.echo("stopped; the training is saved, continue it with --resume auto", err=True)
         return 128 + int(number)
+    if is_out_of_memory(error):
+        click.echo(f"error: out of memory: {error or type(error).__name__}", err=True)
+        return EXIT_OUT_OF_MEMORY
     if isinstance(error, OSError) and error.errno is not None:  # a full disk, a folder one may not write to
         place = f"{error.filename}: " if error.filename else ""
         if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
@@ -79,9 +82,6 @@ def _unforeseen(error: Exception) -> int:
             return ConfigError.exit_code
         click.echo(f"error: {place}{error.strerror}. Nothing is half-written; mend it and run again.", err=True)
         return 1
-    if isinstance(error, MemoryError):
-        click.echo("error: out of memory", err=True)
-        return EXIT_OUT_OF_MEMORY
     click.echo(
         f"error: {type(error).__name__}: {error}\nThis is not a case medseg foresaw. Run the command again "
         "with --debug for the traceback and report it.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.errors import EXIT_SOME_FAILED
+from medseg.errors import EXIT_OK, EXIT_OUT_OF_MEMORY, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from medseg.data.cases import Case
@@ -132,7 +132,7 @@ def infer(
         click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
     else:
         click.echo(f"{counts['done']} done, {counts['skipped']} skipped, {counts['failed']} failed: {output}")
-    return EXIT_SOME_FAILED if counts["failed"] else 0
+    return _exit_code(outcomes)
 
 
 @click.command()
@@ -169,6 +169,14 @@ def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
     for change in changes:
         apply_override(settings, change.removeprefix("inference."), lambda place: None)
     return settings
+
+
+def _exit_code(outcomes: list[CaseOutcome]) -> int:
+    """5 if memory is all that cases failed for, 4 if any failed for another reason."""
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if not failed:
+        return EXIT_OK
+    return EXIT_OUT_OF_MEMORY if all(outcome.out_of_memory for outcome in failed) else EXIT_SOME_FAILED
 
 
 def _outcome_line(outcome: CaseOutcome) -> str:

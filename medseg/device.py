@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -59,15 +60,26 @@ def channels_last(spatial_dims: int) -> torch.memory_format:
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
+def to_device(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A batch on a device. It goes to CUDA through pinned memory, so that nothing waits for the copy."""
+    if device.type == "cuda" and batch.device.type == "cpu":
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch.to(device)
+
+
+@contextmanager
+def tuned_convolutions(device: torch.device) -> Iterator[None]:
+    """Let cuDNN measure which algorithm is the fastest for each new size of batches, on CUDA; for loops whose
+    batches have one size.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def _avx512_bf16() -> bool:
     capabilities = torch.backends.cpu.get_cpu_capability()
     return capabilities == "AVX512" and bool(torch.cpu._is_avx512_bf16_supported())
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that a device or the machine has no memory left."""
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and (
-        "not enough memory" in str(error) or "out of memory" in str(error).lower()
-    )

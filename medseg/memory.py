@@ -1,14 +1,29 @@
-"""How the process shares memory and cores with the system."""
+"""How the process shares memory and cores with the system, and how the lack of memory is recognized."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 # of glibc's malloc.h
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 2**30
 _OWN_MAPPING = 2**28
+
+_TEXTS = (
+    "out of memory",  # CUDA, MPS, XPU
+    "can't allocate memory",  # torch on Linux and macOS CPUs
+    "not enough memory",  # torch on Windows CPUs
+    "defaultcpuallocator",
+    "cannot allocate memory",  # strerror(ENOMEM), in messages of libraries
+    "alloc_failed",  # CUDNN_STATUS_ALLOC_FAILED, CUBLAS_STATUS_ALLOC_FAILED, CUFFT_ALLOC_FAILED
+    "bad_alloc",  # C++, OpenVINO among them
+    "bad allocation",
+    "failed to allocate",  # OpenVINO, ITK
+    "unable to allocate",  # NumPy
+)
+"""What messages of a ``RuntimeError`` hold if a device or the machine has no memory left, in lower case."""
 
 
 def keep_freed_memory() -> bool:
@@ -33,3 +48,20 @@ def wait_without_spinning() -> None:
     training many times as slow. ``OMP_WAIT_POLICY`` in the environment decides instead, if it is set.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or one that caused it, says that a device or the machine has no memory left.
+
+    Recognizes ``MemoryError``, ``OSError`` with ENOMEM and ``torch.OutOfMemoryError`` by their types; failed
+    allocations of torch, cuDNN, cuBLAS, cuFFT, OpenVINO and ITK by the text of their ``RuntimeError``.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS):
+            return True
+        error = error.__cause__
+    return False

@@ -1,10 +1,14 @@
-"""What the process does with memory that was freed."""
+"""What the process does with memory that was freed, and how the lack of it is recognized."""
 
+import errno
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from medseg.memory import is_out_of_memory
 
 FAULTS = """
 import resource, sys, torch
@@ -50,3 +54,39 @@ def test_the_command_line_sets_it_before_torch_is_there():
     """Later it would do nothing: OpenMP reads it when it is loaded."""
     program = "import sys, medseg.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"
+        ),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 10 bytes."),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("Exception from src/inference/src/cpp/core.cpp:119: std::bad_alloc"),
+    ],
+)
+def test_lack_of_memory_is_recognized(error):
+    assert is_out_of_memory(error)
+    wrapped = ValueError("cannot be read")
+    wrapped.__cause__ = error
+    assert is_out_of_memory(wrapped)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        ValueError("a shape in memory"),
+    ],
+)
+def test_other_errors_are_not_taken_for_lack_of_memory(error):
+    assert not is_out_of_memory(error)

@@ -19,7 +19,6 @@ from medseg.data.large.image import LargeImage
 from medseg.data.marks import split_mark
 from medseg.data.readers import output_suffix, reader_for
 from medseg.data.targets import read_foreground
-from medseg.device import is_out_of_memory
 from medseg.errors import ConfigError, ConversionError, DataError, DiskFullError, MedsegError, OutOfMemoryError
 from medseg.files import is_disk_full, write_atomic, write_json
 from medseg.inference.dicom_objects import object_path, refuse_undicom, write_objects
@@ -38,6 +37,7 @@ from medseg.inference.placing import label_path
 from medseg.inference.predictor import LargeReady, Prediction, Predictor, Ready
 from medseg.inference.records import check_current, made_of, read_record, record_path
 from medseg.inference.segmenter import Segmenter
+from medseg.memory import is_out_of_memory
 from medseg.report.palette import value_palette
 
 
@@ -54,6 +54,8 @@ def infer_cases(
 ) -> list[CaseOutcome]:
     """Segment each case into ``output``; a case that fails is listed and the rest goes on.
 
+    A case that there is not enough memory for fails, too, after a second try with less.
+
     Writes ``<case>.<ext>``, ``medseg.json``, ``provenance/<case>.json`` and, where asked for,
     ``probabilities/``, ``overlays/`` and ``dicom/``; ``failures.csv`` lists the folder's cases that failed.
     A case whose result is there, made of the same input by the same models with the same settings, is skipped;
@@ -65,7 +67,7 @@ def infer_cases(
     (``open_output``).
     While the network works on a case, the next one is read and the last one written.
     Raises: ConfigError as ``open_output``, or if DICOM objects are asked for that cannot be written (of cases
-    that are no DICOM series, without highdicom); OutOfMemoryError if there is not enough memory for a case;
+    that are no DICOM series, without highdicom);
     DiskFullError if there is no room for an output; ConversionError if a network cannot be converted for the
     backend that was asked for.
     """
@@ -80,33 +82,54 @@ def infer_cases(
     jobs = [_Job(case, output, extras, overwrite, uneven) for case in cases]
     with open_output(predictor, cases, output, extras, overwrite, outcomes) if alone else nullcontext():
         _overlapped(predictor, jobs, done)
-    return outcomes
+    order = {case.id: i for i, case in enumerate(cases)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.case])
 
 
 def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
-    """The next case is read and the last one written while the network works: one of each at a time."""
+    """The next case is read and the last one written while the network works: one of each at a time.
+
+    Cases that run out of memory are tried once more at the end, with nothing beside them.
+    """
+    starved: list[tuple[_Job, CaseOutcome]] = []
+
+    def settle(job: _Job, outcome: CaseOutcome) -> None:
+        if outcome.out_of_memory and len(jobs) > 1:
+            starved.append((job, outcome))
+        else:
+            done(outcome)
+
+    try:
+        _in_parallel(predictor, jobs, settle)
+        while starved:
+            job, _ = starved[0]
+            outcome = job.alone(predictor)
+            starved.pop(0)
+            done(outcome)
+    finally:
+        for _, outcome in starved:  # the command was stopped before their second try
+            done(outcome)
+
+
+def _in_parallel(predictor: Segmenter, jobs: list[_Job], settle: Callable[[_Job, CaseOutcome], None]) -> None:
     with ThreadPoolExecutor(1, "medseg-read") as reader, ThreadPoolExecutor(1, "medseg-write") as writer:
         ahead = reader.submit(jobs[0].read, predictor) if jobs else None
-        behind: Future[CaseOutcome] | None = None
+        behind: tuple[_Job, Future[CaseOutcome]] | None = None
         try:
             for i, job in enumerate(jobs):
                 assert ahead is not None
-                read, ahead = ahead, None
-                outcome = job.attempt(read.result)
-                if i + 1 < len(jobs):
-                    ahead = reader.submit(jobs[i + 1].read, predictor)
-                if isinstance(outcome, Ready):
-                    outcome = job.attempt(partial(job.segment, predictor, outcome))
-                elif isinstance(outcome, LargeReady) and isinstance(predictor, Predictor):
-                    outcome = job.attempt(partial(job.stream, predictor, outcome))
+                outcome = job.attempt(ahead.result)
+                ahead = reader.submit(jobs[i + 1].read, predictor) if i + 1 < len(jobs) else None
+                outcome = job.compute(predictor, outcome)
                 if behind is not None:
-                    done(behind.result())
-                behind = writer.submit(job.finish, predictor, outcome)
+                    settle(behind[0], behind[1].result())
+                behind = job, writer.submit(job.finish, predictor, outcome)
+                del outcome  # not kept while the next case is computed
             if behind is not None:
-                done(behind.result())
+                settle(behind[0], behind[1].result())
         except BaseException:
-            if behind is not None and not behind.cancel() and behind.exception() is None:
-                done(behind.result())  # what was on its way is kept
+            if behind is not None and not behind[1].cancel() and behind[1].exception() is None:
+                settle(behind[0], behind[1].result())  # what was on its way is kept
             raise
 
 
@@ -186,17 +209,30 @@ class _Job:
         """What a step gives, or that its case failed. Raises: what every case would end with."""
         try:
             return step()
-        except (OutOfMemoryError, ConversionError, ConfigError):
+        except (ConversionError, ConfigError):
             raise  # every other case would end so
         except (MedsegError, OSError, ValueError, RuntimeError, MemoryError) as error:
             if is_disk_full(error):
                 raise DiskFullError(_disk_full(error, self.output)) from error
-            if is_out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"case {self.case.id}: out of memory. Make the windows smaller or fewer at once, --set "
-                    "roi_size=[…] --set batch_size=1, or infer with --device cpu. Finished cases are kept."
-                ) from error
-            return CaseOutcome(self.case.id, "failed", None, self.seconds, str(error))
+            starved, text = is_out_of_memory(error), str(error) or type(error).__name__
+            if starved and not isinstance(error, OutOfMemoryError):
+                text = f"out of memory: {text}. Take fewer --workers, or a machine with more memory."
+            return CaseOutcome(self.case.id, "failed", None, self.seconds, text, out_of_memory=starved)
+
+    def compute(
+        self, predictor: Segmenter, ready: Ready | LargeReady | CaseOutcome
+    ) -> Prediction | CaseOutcome:
+        """Run the network on what was read, if the case came so far."""
+        if isinstance(ready, CaseOutcome):
+            return ready
+        if isinstance(ready, LargeReady):
+            assert isinstance(predictor, Predictor)
+            return self.attempt(partial(self.stream, predictor, ready))
+        return self.attempt(partial(self.segment, predictor, ready))
+
+    def alone(self, predictor: Segmenter) -> CaseOutcome:
+        """The whole way of the case, step by step."""
+        return self.finish(predictor, self.compute(predictor, self.attempt(partial(self.read, predictor))))
 
     def segment(self, predictor: Segmenter, ready: Ready) -> Prediction:
         """What the network says of a scan."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.data.cases import Case
 from medseg.data.dicom import Uneven
 from medseg.device import Precision
-from medseg.errors import ConfigError, MedsegError, OutOfMemoryError
+from medseg.errors import ConfigError, MedsegError
 from medseg.inference.cohort import infer_cases
 from medseg.inference.dicom_objects import refuse_undicom
 from medseg.inference.output_folder import open_output
@@ -26,7 +26,7 @@ from medseg.inference.outputs import NO_EXTRAS, CaseOutcome, Extras
 from medseg.inference.predictor import Predictor
 from medseg.inference.published import model_source
 from medseg.inference.segmenter import Segmenter
-from medseg.memory import keep_freed_memory
+from medseg.memory import is_out_of_memory, keep_freed_memory
 from medseg.system import granted_cores
 
 if TYPE_CHECKING:
@@ -206,11 +206,8 @@ def _infer_one(
             torch.set_num_threads(spec.threads)
         _LOADED.clear()  # one at a time: they may be large
         _LOADED[key] = spec.build()
-    try:
-        options: dict[str, Any] = {"extras": extras, "overwrite": overwrite, "uneven": uneven}
-        return infer_cases(_LOADED[key], [case], output, alone=False, **options)[0]
-    except OutOfMemoryError as error:
-        return CaseOutcome(case.id, "failed", error=str(error))
+    options: dict[str, Any] = {"extras": extras, "overwrite": overwrite, "uneven": uneven}
+    return infer_cases(_LOADED[key], [case], output, alone=False, **options)[0]
 
 
 def _failed(case: Case, error: BaseException | None) -> CaseOutcome:
@@ -220,8 +217,10 @@ def _failed(case: Case, error: BaseException | None) -> CaseOutcome:
     if isinstance(error, ImportError):
         raise ConfigError(f"the workers cannot run medseg ({error}); install the same version there") from error
     name = type(error).__name__
-    why = f"its worker died {_TRIES} times" if name == "KilledWorker" else f"{name}: {error}"
-    return CaseOutcome(case.id, "failed", error=why)
+    why = f"{name}: {error}"
+    if name == "KilledWorker":
+        why = f"its worker died {_TRIES} times; if the system ended it for want of memory, take fewer --workers"
+    return CaseOutcome(case.id, "failed", error=why, out_of_memory=is_out_of_memory(error))
 
 
 def _absolute(model: str) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from medseg.data.cases import Case
 from medseg.data.labels import smallest_integer
@@ -19,6 +18,7 @@ from medseg.data.readers import split_mark
 from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array
+from medseg.inference.fallback import Load
 from medseg.inference.modelfile import ModelHeader
 from medseg.inference.predictor import LargeReady, Predictor
 from medseg.inference.window import Decided
@@ -93,7 +93,7 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
     dtype = smallest_integer((*labels.output_values, *(labels.painted_values if labels.regions else ())))
     colours = value_palette(labels)
 
-    def attempt(batch: int, sums_on: torch.device, notes: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
+    def attempt(load: Load) -> tuple[Array, tuple[str, ...]]:
         with ExitStack() as stack:
             hard = TiledWriter(
                 stack.enter_context(write_atomic(outputs.label_map)), image.shape, dtype,
@@ -106,7 +106,7 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
                 shape = (*image.shape, labels.num_classes)
                 soft = stack.enter_context(TiledWriter(place, shape, np.float16, um=image.um, pyramid=False))
             reduced: list[Array] = []
-            for start, rows, scores in _rows(predictor, ready, soft is not None, batch, sums_on):
+            for start, rows, scores in _rows(predictor, ready, soft is not None, load):
                 hard.add(rows)
                 reduced.append(rows[-start % stride :: stride, ::stride].copy())
                 if soft is not None:
@@ -114,7 +114,7 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
             for writer in (hard, soft):
                 if writer is not None:
                     writer.finish()
-            return np.concatenate(reduced), notes
+            return np.concatenate(reduced), load.notes
 
     reduced, notes = predictor.with_less_memory(attempt)
     if outputs.overlays is not None:
@@ -130,12 +130,12 @@ def describe(image: LargeImage) -> str:
 
 
 def _rows(
-    predictor: Predictor, ready: LargeReady, probabilities: bool, batch: int, sums_on: torch.device
+    predictor: Predictor, ready: LargeReady, probabilities: bool, load: Load
 ) -> Iterator[tuple[int, Array, Array | None]]:
     """The first row, label values (n, W) and probabilities (n, W, K) of each band, from the top down."""
     labels, (h, w) = predictor.header.labels, ready.image.shape
     done = 0
-    for one in predictor.decided(ready, probabilities, batch, sums_on):
+    for one in predictor.decided(ready, probabilities, load.batch_size, load.sums_on):
         yield one.start, _values(predictor, one), _scores(one)
         done = one.start + one.hard.shape[1]
     for start in range(done, h, 256):  # every window was left out

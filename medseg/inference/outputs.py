@@ -45,6 +45,7 @@ class CaseOutcome:
     Attributes:
         error: why it failed.
         notes: what had to be done to fit into memory.
+        out_of_memory: whether it failed for want of memory.
     """
 
     case: str
@@ -53,6 +54,7 @@ class CaseOutcome:
     seconds: float = 0.0
     error: str | None = None
     notes: tuple[str, ...] = ()
+    out_of_memory: bool = False
 
 
 NO_EXTRAS = Extras()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +20,12 @@ from medseg.data.large.windows import WindowedImage
 from medseg.data.preprocess import Prepared, left_right_axis, prepare_image, turn_back, with_foreground
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
-from medseg.device import Precision, choose_device, is_out_of_memory, mixed_precision
+from medseg.device import Precision, choose_device, mixed_precision
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.inference.backends import Setup
 from medseg.inference.ensemble import mean_slabs
+from medseg.inference.fallback import Load, Result, retry_with_less
 from medseg.inference.members import ModelSource, open_member, refuse_difference
 from medseg.inference.modelfile import LoadedModel
 from medseg.inference.regrid import Slab, regrid
@@ -67,7 +68,10 @@ class LargeReady:
     prepared: tuple[WindowedImage, ...]
 
 
-Result = TypeVar("Result")
+_ADVICE = (
+    "Windows went through the network one at a time. Make them smaller (--set roi_size=[…]), leave out "
+    "--probabilities, take fewer --workers, or use --device cpu or a machine with more memory."
+)
 
 
 class Predictor:
@@ -153,45 +157,30 @@ class Predictor:
         return LargeReady(image, tuple(WindowedImage(image, h.preprocess, h.channels) for h in headers))
 
     def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
-        """Segment a scan that was prepared. On a GPU that has no room for it, with smaller batches, then with
-        the scores summed in the computer's memory.
+        """Segment a scan that was prepared, with less memory where there is not enough (``Load.lighter``).
 
         Probabilities that are too large for the memory lie in a file without a name in the folder ``scratch``
         (none: the system's for such files) for as long as they are used.
-        Raises: RuntimeError if there is not enough memory all the same; OSError if there is no room on the
+        Raises: OutOfMemoryError if there is not enough memory all the same; OSError if there is no room on the
         disk.
         """
 
-        def attempt(batch: int, sums_on: torch.device, notes: tuple[str, ...]) -> Prediction:
+        def attempt(load: Load) -> Prediction:
             whole = (self.header.labels.num_classes, *ready.prepared[0].target_shape)
             native = room(whole, scratch) if probabilities else None
-            return self._run(ready, native, batch, sums_on, notes)
+            return self._run(ready, native, load.batch_size, load.sums_on, load.notes)
 
         return self.with_less_memory(attempt)
 
-    def with_less_memory(self, attempt: Callable[[int, torch.device, tuple[str, ...]], Result]) -> Result:
-        """What ``attempt`` gives of a size of batches, a device for the scores' sums, and notes on both; tried
-        again with less on a GPU that has no room.
+    def with_less_memory(self, attempt: Callable[[Load], Result]) -> Result:
+        """What ``attempt`` returns, tried again with less where memory runs out.
 
-        Raises: RuntimeError if there is not enough memory all the same.
+        Raises: OutOfMemoryError if there is not enough memory all the same.
         """
-        notes: list[str] = []
-        batch, sums_on = max(m.header.inference.batch_size for m in self.members), self.device
-        while True:
-            try:
-                result = attempt(batch, sums_on, tuple(notes))
-                self._tell()
-                return result
-            except (RuntimeError, MemoryError) as error:
-                if self.device.type == "cpu" or sums_on.type == "cpu" or not is_out_of_memory(error):
-                    raise
-            torch.cuda.empty_cache()
-            if batch > 1:
-                batch //= 2
-                notes.append(f"out of memory: windows in batches of {batch}")
-            else:
-                sums_on = torch.device("cpu")
-                notes.append("out of memory: scores summed on the CPU")
+        batch_size = max(member.header.inference.batch_size for member in self.members)
+        result = retry_with_less(attempt, Load(batch_size, self.device), _ADVICE)
+        self._tell()
+        return result
 
     def _tell(self) -> None:
         """Say what computes, where that has not been said."""

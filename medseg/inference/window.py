@@ -11,6 +11,7 @@ import torch
 
 from medseg.config import InferenceConfig
 from medseg.data.preprocess import SliceConfig
+from medseg.device import to_device
 from medseg.geometry import Array
 from medseg.inference.exact import Reach, exact_planes
 from medseg.inference.regrid import Slab
@@ -64,7 +65,7 @@ def score_planes(
     The image stays where it is.
 
     Args:
-        predict: a backend's; it takes windows on the CPU and gives scores on ``device``.
+        predict: a backend's; it takes windows and gives scores on ``device``.
         slices: the network is 2D and goes through the first spatial axis, each slice with its neighbours as
             channels.
         sums_on: where scores are summed, if not on ``device``.
@@ -76,7 +77,7 @@ def score_planes(
     """
     shape = image.shape[1:]
     variants = Variants(settings.flips, settings.scales, *sides)
-    predict = variants.of(predict, settings.batch_size)
+    predict = on_device(variants.of(predict, settings.batch_size), device)
     read: Read = _reader(image)
     size = settings.roi_size
     if slices is not None:
@@ -93,6 +94,11 @@ def score_planes(
         read, plan, predict, weight, batch_size=settings.batch_size, keep=keep, strips=strips
     )
     return _without_gradients(planes)
+
+
+def on_device(predict: Predict, device: torch.device) -> Predict:
+    """``predict`` of windows that are still on the CPU: they are sent once, whatever it makes of them."""
+    return lambda windows: predict(to_device(windows, device))
 
 
 def _without_gradients(planes: Iterator[Planes]) -> Iterator[Planes]:

@@ -21,10 +21,11 @@ from medseg.data.labels import Labels
 from medseg.data.preprocess import left_right_axis
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
 from medseg.data.workers import deaths_told
-from medseg.device import channels_last, choose_device, is_out_of_memory, mixed_precision
+from medseg.device import channels_last, choose_device, mixed_precision
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.losses import DeepSupervisionLoss
+from medseg.memory import is_out_of_memory
 from medseg.models import InjectedConfig, parameter_count
 from medseg.models.pretrained import WeightsConfig, parameter_groups, place, read_state, refuse_missing
 from medseg.models.zoo import known
@@ -331,7 +332,7 @@ def _measure(trainer: Trainer, validation_cases: int) -> Estimate:
         first = i * settings.batch_size
         samples = [trainer.dataset[first + k] for k in range(settings.batch_size)]
         batch = {key: torch.stack([s[key] for s in samples]) for key in ("image", "label")}
-        found = trainer.gradient_step(batch)
+        found = float(trainer.gradient_step(batch))
         loss = loss or found
         state.optimiser.step()
         state.optimiser.zero_grad(set_to_none=True)

@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,7 @@ from medseg.config import RunConfig
 from medseg.data.cache import CachedCase
 from medseg.data.labels import Labels
 from medseg.data.sampling import PatchDataset, patch_batches
-from medseg.device import autocast, channels_last
+from medseg.device import autocast, channels_last, tuned_convolutions
 from medseg.errors import TrainingError
 from medseg.optim import learning_rate
 from medseg.output import as_output
@@ -32,6 +33,9 @@ from medseg.training.progress import LOGGER, Progress, ValidationProgress
 from medseg.training.runfolder import RunFolder
 from medseg.training.state import TrainState
 from medseg.training.validate import Scores, better, dice_of_classes, validate
+
+_READ_EVERY = 16
+"""Updates between two readings of the losses of a GPU, which computes ahead of the processor otherwise."""
 
 
 class Stopped(Exception):  # noqa: N818 (not an error)
@@ -50,8 +54,9 @@ class Trainer:
         loss: of an ``Output`` and a target.
         dataset: patches by address.
         validation: the cases validated on; may be empty.
-        progress: told of updates, validations and epochs.
+        progress: told of updates, with the last loss that was read, of validations and epochs.
         log: where epochs are written.
+        read_every: updates after which losses are read from the device, which waits for it.
     """
 
     config: RunConfig
@@ -65,6 +70,12 @@ class Trainer:
     dtype: torch.dtype | None
     progress: Progress
     log: RunLog | None = None
+    read_every: int = 0
+    unread: list[torch.Tensor] = field(default_factory=list)
+    last_loss: float = math.nan
+
+    def __post_init__(self) -> None:
+        self.read_every = self.read_every or (1 if self.device.type == "cpu" else _READ_EVERY)
 
     def train(self) -> None:
         """Train to the end, or to the early stop.
@@ -73,7 +84,7 @@ class Trainer:
         """
         settings = self.config.train
         steps = settings.epochs * settings.iterations
-        with _signals() as signals:
+        with _signals() as signals, tuned_convolutions(self.device):
             self.saved_at = time.monotonic()
             self.cores = CoreWatch() if self.device.type == "cpu" else None
             batches = self._batches(steps)
@@ -90,12 +101,13 @@ class Trainer:
                     self.save()
 
     def save(self) -> None:
-        """Write ``last.pt``."""
+        """Write ``last.pt``. Raises: TrainingError, and leaves the file as it is, if a loss was not finite."""
+        self._read_losses()
         save_checkpoint(self.run.last, self.state.to_checkpoint())
         self.saved_at = time.monotonic()
 
-    def gradient_step(self, batch: dict[str, torch.Tensor]) -> float:
-        """Add one batch's gradient; returns its loss."""
+    def gradient_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Add one batch's gradient; returns its loss, which the device may still be computing."""
         image = batch["image"].to(self.device, non_blocking=True)
         if self.config.train.channels_last:
             image = image.to(memory_format=channels_last(image.ndim - 2))
@@ -104,7 +116,7 @@ class Trainer:
             output = as_output(self.state.network(image))
         loss = self.loss(output, target, self._known(batch))
         self.state.scaler.scale(loss / self.config.train.accumulate).backward()
-        return float(loss.detach())
+        return loss.detach()
 
     def _batches(self, steps: int) -> Iterator[dict[str, torch.Tensor]]:
         settings = self.config.train
@@ -131,14 +143,18 @@ class Trainer:
             return torch.where(classes < 0, -1.0, soft[:, 1:] if regions else soft)
         if not regions:
             return classes
-        table = torch.from_numpy(self.labels.region_table).to(classes.device)
-        masks = table[:, classes[:, 0].clamp(min=0)].movedim(0, 1).long()
+        masks = self._region_table[:, classes[:, 0].clamp(min=0)].movedim(0, 1).long()
         return torch.where(classes < 0, -1, masks)
 
     def _known(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
         """(B, K): the channels annotated in each sample; none where all are."""
         known = batch.get("known")
         return None if known is None or bool(known.all()) else known.to(self.device)
+
+    @cached_property
+    def _region_table(self) -> torch.Tensor:
+        """(R, K) bool on the device: the classes of each region."""
+        return torch.from_numpy(self.labels.region_table).to(self.device)
 
     def _update(self, batches: Iterator[dict[str, torch.Tensor]], steps: int) -> None:
         """One update of the weights."""
@@ -149,14 +165,7 @@ class Trainer:
             group["lr"] = rate * group.get("factor", 1.0)
         state.network.train()
         state.optimiser.zero_grad(set_to_none=True)
-        losses = [self._counted_step(next(batches)) for _ in range(settings.accumulate)]
-        loss = sum(losses) / len(losses)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} at step {state.step + 1}; the last good checkpoint is "
-                f"{self.run.last if self.run.last.exists() else 'none yet'}. Lower train.optimiser.lr, check "
-                "the intensities, or set train.amp=off."
-            )
+        self.unread += [self._counted_step(next(batches)) for _ in range(settings.accumulate)]
         if settings.gradient_clip is not None:
             state.scaler.unscale_(state.optimiser)
             nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
@@ -164,16 +173,35 @@ class Trainer:
         state.scaler.update()
         state.step += 1
         state.update_average(settings.ema)
-        state.loss_sum += loss
+        if math.isnan(self.last_loss) or len(self.unread) >= self.read_every * settings.accumulate:
+            self._read_losses()
         state.seconds += time.monotonic() - began
-        self.progress.update(state.step, steps, loss)
+        self.progress.update(state.step, steps, self.last_loss)
 
-    def _counted_step(self, batch: dict[str, torch.Tensor]) -> float:
+    def _read_losses(self) -> None:
+        """Add the losses that were not read yet to the epoch's. Raises: TrainingError if one is not finite."""
+        if not self.unread:
+            return
+        losses, together = torch.stack(self.unread).tolist(), self.config.train.accumulate
+        self.unread.clear()
+        updates = [sum(losses[i : i + together]) / together for i in range(0, len(losses), together)]
+        for step, loss in enumerate(updates, start=self.state.step + 1 - len(updates)):
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss became {loss} at step {step}; the last good checkpoint is "
+                    f"{self.run.last if self.run.last.exists() else 'none yet'}. Lower train.optimiser.lr, "
+                    "check the intensities, or set train.amp=off."
+                )
+            self.state.loss_sum += loss
+            self.last_loss = loss
+
+    def _counted_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         self.state.drawn.add(batch)
         return self.gradient_step(batch)
 
     def _close_epoch(self, signals: list[int]) -> bool:
         """Validate, log, keep the best, save; returns whether there was a validation."""
+        self._read_losses()
         state, settings = self.state, self.config.train
         epoch = state.epochs_closed + 1
         scores: Scores = {}

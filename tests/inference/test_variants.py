@@ -1,10 +1,14 @@
 """Mirrored and scaled windows: averaged by hand, left and right exchanged."""
 
+import numpy as np
 import pytest
 import torch
 
+from medseg.config import InferenceConfig
 from medseg.data.labels import Labels
+from medseg.inference.exact import Reach
 from medseg.inference.variants import Variants
+from medseg.inference.window import score_planes
 
 
 def position(windows):
@@ -83,3 +87,20 @@ def test_scales_go_up_and_come_back():
     flat = Variants(scales=(0.5, 1.5)).of(predict, 1)(torch.ones(1, 1, 8, 8))
     torch.testing.assert_close(flat, torch.ones(1, 1, 8, 8))
     assert found.shape == (1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("blend", ["gaussian", "exact"])
+def test_windows_are_sent_to_the_device_before_they_are_mirrored(blend):
+    arrived = []
+
+    def predict(windows):
+        arrived.append((windows.device.type, tuple(windows.shape)))
+        return windows
+
+    settings = InferenceConfig(roi_size=(8, 8), overlap=0, batch_size=1, flips=(0, 1), blend=blend)
+    reach = Reach((0, 0), (1, 1)) if blend == "exact" else None
+    planes = score_planes(
+        predict, np.zeros((1, 8, 8), np.float32), settings, device=torch.device("meta"), reach=reach
+    )
+    assert [one.sums.device.type for one in planes] == ["meta"]
+    assert arrived == [("meta", (1, 1, 8, 8))] * 4

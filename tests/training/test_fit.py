@@ -16,6 +16,7 @@ from medseg.inference.predictor import Predictor
 from medseg.training.checkpoint import load_checkpoint
 from medseg.training.fit import dry_run, fit
 from medseg.training.log import read_log
+from medseg.training.loop import Trainer
 from medseg.training.progress import QuietProgress
 
 
@@ -138,20 +139,44 @@ def test_early_stop_ends_the_training(balls, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(balls, tmp_path):
-    class Exploding(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv3d(1, 3, 1)
-            self.calls = 0
-
-        def forward(self, x):
-            self.calls += 1
-            return self.conv(x) * (float("nan") if self.calls > 3 else 1)
-
     config = load_config(ball_settings(balls, save_every_steps=1))
     with pytest.raises(TrainingError, match=r"loss became nan at step 4.*last\.pt"):
         fit(config, tmp_path / "run", model=Exploding())
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 3
+
+
+class Exploding(nn.Module):
+    """Its output is not a number from the fourth batch on."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(1, 3, 1)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.conv(x) * (float("nan") if self.calls > 3 else 1)
+
+
+def test_losses_read_from_a_gpu_late_stop_the_training_before_a_checkpoint_is_written(
+    balls, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Trainer, "__post_init__", lambda self: setattr(self, "read_every", 16))
+    config = load_config(ball_settings(balls, iterations=6, save_every_steps=2))
+    with pytest.raises(TrainingError, match=r"loss became nan at step 4.*last\.pt"):
+        fit(config, tmp_path / "run", model=Exploding())
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 2
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_losses_read_late_are_the_same_numbers(balls, tmp_path, monkeypatch, accumulate):
+    config = load_config(ball_settings(balls, iterations=3, accumulate=accumulate))
+    fit(config, tmp_path / "each")
+    monkeypatch.setattr(Trainer, "__post_init__", lambda self: setattr(self, "read_every", 2))
+    fit(config, tmp_path / "late")
+    one, two = (read_log(tmp_path / name / "log.jsonl") for name in ("each", "late"))
+    assert [entry["loss"] for entry in one] == [entry["loss"] for entry in two]
+    assert one[-1]["val_dice"] == two[-1]["val_dice"]
 
 
 @pytest.mark.parametrize(

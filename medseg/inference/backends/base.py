@@ -89,7 +89,9 @@ class Backend(Protocol):
         ...
 
     def predict(self, windows: torch.Tensor) -> torch.Tensor:
-        """Windows (B, C, *S) on the CPU to scores (B, K, *S), on the device. Raises: ConversionError."""
+        """Windows (B, C, *S), on the device or the CPU, to scores (B, K, *S) on the device. Raises:
+        ConversionError.
+        """
         ...
 
 

@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from medseg.device import is_out_of_memory
 from medseg.errors import ConversionError
 from medseg.inference.backends.base import Facts, Logits, Setup, difference, one_line, precision_of
+from medseg.memory import is_out_of_memory
 from medseg.output import logits_of
 
 FLOAT32_TOLERANCE = 0.01

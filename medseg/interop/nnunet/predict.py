@@ -23,13 +23,14 @@ from medseg.device import Precision, choose_device, mixed_precision
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Facts, Setup, make_backend
+from medseg.inference.fallback import Load, retry_with_less
 from medseg.inference.predictor import Prediction, Ready, read_source
 from medseg.inference.regrid import Slab
 from medseg.inference.scratch import room
 from medseg.inference.stream import Predict, stream_windows
 from medseg.inference.sums import Planes
 from medseg.inference.variants import Variants
-from medseg.inference.window import gather, most_likely, place, probabilities_of
+from medseg.inference.window import gather, most_likely, on_device, place, probabilities_of
 from medseg.inference.windows import WindowPlan
 from medseg.interop.nnunet.file import load
 from medseg.interop.nnunet.folder import LoadedNnunet, is_folder, read_folder, weights_of
@@ -48,6 +49,11 @@ from medseg.interop.nnunet.resample import regrid_logits
 
 _PEAK = 10.0
 """Weight of a window's middle: sums in half precision would lose small numbers."""
+
+_ADVICE = (
+    "Windows have the size that the nnU-Net was trained with, and went through it one at a time. Leave out "
+    "--probabilities, take fewer --workers, or use --device cpu or a machine with more memory."
+)
 
 
 @dataclass(frozen=True)
@@ -138,16 +144,26 @@ class NnunetPredictor:
         return NnunetReady(scan, (), cropped, prepare(cropped, first, None))
 
     def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
-        """Segment a scan that was prepared; arguments as of ``Predictor.run``."""
+        """Segment a scan that was prepared; arguments and errors as of ``Predictor.run``."""
         assert isinstance(ready, NnunetReady)
+        first = Load(max(settings.batch_size for settings in self.settings), self.device)
+        prediction = retry_with_less(
+            lambda load: self._run(ready, probabilities, scratch, load), first, _ADVICE
+        )
+        if (computed := str(self.members[0].backend.facts)) != self._said:
+            self._said = computed
+            self._say(computed)
+        return prediction
+
+    def _run(self, ready: NnunetReady, probabilities: bool, scratch: Path | None, load: Load) -> Prediction:
         scan, cropped, image = ready.scan, ready.cropped, ready.image
         *earlier, last = self.plans.stages
         for index, stage in enumerate(earlier):
-            found = self._decided(self._logits(index, image, cropped), cropped)
+            found = self._decided(self._logits(index, image, cropped, load), cropped)
             label_map = put_back(found, cropped, stage, scan)[0]
             following = self.plans.stages[index + 1]
             image = prepare(cropped, following, in_plans_order(label_map, scan, following))
-        slabs = self._logits(len(earlier), image, cropped)
+        slabs = self._logits(len(earlier), image, cropped, load)
         labels, soft = self.plans.labels, None
         if probabilities:
             soft = room((labels.num_classes, *cropped.whole), scratch)
@@ -156,17 +172,14 @@ class NnunetPredictor:
         label_map = put_back(self._decided(slabs, cropped), cropped, last, scan)[0]
         if soft is not None:
             soft = in_scan_order(soft, last, scan)
-        if (computed := str(self.members[0].backend.facts)) != self._said:
-            self._said = computed
-            self._say(computed)
-        return Prediction(label_map, soft, scan)
+        return Prediction(label_map, soft, scan, load.notes)
 
-    def _logits(self, index: int, image: Array, cropped: Cropped) -> Iterator[Slab]:
+    def _logits(self, index: int, image: Array, cropped: Cropped, load: Load) -> Iterator[Slab]:
         """One stage's mean logits of all folds on the cropped scan's grid."""
         stage, settings = self.plans.stages[index], self.settings[index]
-        folds, size = len(stage.folds), stage.patch_size
-        predict = self._predict(index)
-        weight = window_weights(size).to(self.device)
+        folds, size, batch_size = len(stage.folds), stage.patch_size, min(load.batch_size, settings.batch_size)
+        predict = self._predict(index, batch_size)
+        weight = window_weights(size).to(load.sums_on)
         if stage.spatial_dims == 2:
             size, weight, predict = (1, *size), weight[None], _flat(predict)
         planes = stream_windows(
@@ -174,7 +187,7 @@ class NnunetPredictor:
             WindowPlan(image.shape[1:], size, settings.overlap, "even", along=0),
             predict,
             weight,
-            batch_size=settings.batch_size,
+            batch_size=batch_size,
             sums=torch.float16,
         )
         slabs = (Slab(one.start, one.axis, _mean(one, folds).float()) for one in planes)
@@ -183,14 +196,14 @@ class NnunetPredictor:
             rounded = slab.scores.half().float() if how.method == "spline" else slab.scores
             yield Slab(slab.start, slab.axis, rounded)
 
-    def _predict(self, index: int) -> Predict:
+    def _predict(self, index: int, batch_size: int) -> Predict:
         """Windows (B, C, *window) to the logits of all folds (B, folds · K, *window), mirrors averaged."""
         backends, settings = self.backends[index], self.settings[index]
 
         def of_folds(windows: torch.Tensor) -> torch.Tensor:
             return torch.cat([backend.predict(windows) for backend in backends], dim=1)
 
-        averaged = Variants(settings.flips).of(of_folds, settings.batch_size)
+        averaged = on_device(Variants(settings.flips).of(of_folds, batch_size), self.device)
 
         def predict(windows: torch.Tensor) -> torch.Tensor:
             with torch.inference_mode():
