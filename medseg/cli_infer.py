@@ -67,7 +67,9 @@ _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show th
 )  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Through torch.compile, on CUDA.")
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers do the cases: tcp://HOST:8786.")
-@click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine that share the cases.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes on this machine that share cases, cores and GPUs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
 @_DEBUG
 def infer(

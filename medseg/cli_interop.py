@@ -33,10 +33,13 @@ def import_nnunet(
     It holds the folds' weights and all that the plans say, of a cascade both stages'. Nothing of what is in the
     checkpoints is run. medseg infer takes the file, or the folder itself.
     """
+    from medseg.errors import ConfigError
     from medseg.interop.nnunet.file import save
     from medseg.interop.nnunet.folder import read_folder
     from medseg.interop.nnunet.predict import NnunetPredictor
 
+    if output.exists():  # it may be one of the folder's own files
+        raise ConfigError(f"{output}: is there already; choose another name")
     model = read_folder(folder, folds=folds, checkpoint=checkpoint, trainer=trainer)
     NnunetPredictor(model, device="cpu")  # the weights fit
     save(output, model)

@@ -76,8 +76,8 @@ def _mode(path: Path) -> str:
             with Image.open(path) as picture:
                 return picture.mode
         if name.endswith(NiftiReader.suffixes):
-            header: nib.Nifti1Image = nib.load(path)  # pyright: ignore[reportAssignmentType]
-            return "8 bits" if header.get_data_dtype().itemsize == 1 else ""
+            image: nib.Nifti1Image = nib.load(path)  # pyright: ignore[reportAssignmentType]
+            return "8 bits" if np.dtype(image.get_data_dtype()).itemsize == 1 else ""
     except Exception:  # a damaged file can make a parser raise anything; it fails when it is read
         return ""
     return ""

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case, join_problems
+from medseg.data.dicom_out import OBJECTS_FOLDER
 from medseg.data.labels import Labels
 from medseg.data.marks import split_mark
 from medseg.data.readers import is_zarr, output_suffix
 from medseg.errors import ConfigError, DataError
-from medseg.files import write_json, write_text
+from medseg.files import sweep_temporaries, write_json, write_text
 from medseg.inference.dicom_objects import object_path
 from medseg.inference.large import OUTPUT_SUFFIX
 from medseg.inference.outputs import CaseOutcome, Extras
@@ -54,6 +55,8 @@ def open_output(
     check_clashes(output, [case.id for case in cases], extras.layout)
     check_targets(predictor, cases, output, extras)
     with lock_folder(output):
+        for name in ("", RECORDS, "probabilities", "overlays", OBJECTS_FOLDER):
+            sweep_temporaries(output / name)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
         legend = legend_texts(predictor.header.labels, suffix, extras.layout) if cases else {}
         _check_failures_file(output / FAILURES)

@@ -329,6 +329,10 @@ def test_the_imported_file(tmp_path, cube, capsys):
     assert run(["import", "nnunet", str(folder), "-o", str(path)]) == 0
     assert "3d_fullres: folds 0, 1; not mirrored" in capsys.readouterr().out
     assert is_file(path)
+    checkpoint = folder / "fold_0" / "checkpoint_final.pth"
+    before = checkpoint.read_bytes()
+    assert run(["import", "nnunet", str(folder), "-o", str(checkpoint)]) == 2  # nor is any other file replaced
+    assert checkpoint.read_bytes() == before
     assert load(path).digest == read_folder(folder).digest
     command = [
         "infer",
