@@ -20,8 +20,9 @@ from medseg.cli import run
 from medseg.config import InferenceConfig
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
+from medseg.data.lookalikes import find_label_maps
 from medseg.data.preprocess import PreprocessConfig
-from medseg.data.readers import read_scan
+from medseg.data.readers import is_image_file, read_scan
 from medseg.errors import ConfigError, DiskFullError
 from medseg.inference import cohort
 from medseg.inference.cohort import infer_cases
@@ -397,6 +398,17 @@ def test_masks_of_pictures_are_left_out(tmp_path):
         write_picture(tmp_path / f"IMG_{i}_a.png", mask)
         write_picture(tmp_path / f"drawn{i}.png", mask)
     assert [case.id for case in find_inputs([tmp_path])] == ["IMG_0", "IMG_1", "IMG_2"]
+
+
+@pytest.mark.data
+def test_label_maps_and_scans_of_public_data_are_told_apart(data_root):
+    for name in ("nuclei", "nuclei_shift", "hippocampus", "retina_chase", "camvid", "membrane_isbi", "brats"):
+        root = data_root / name
+        images, labels = (
+            sorted(p for p in (root / folder).rglob("*") if is_image_file(p))[:6]
+            for folder in ("images", "labels")
+        )
+        assert find_label_maps([*images, *labels], root) == labels, name
 
 
 def test_a_runs_cases_do_not_leave_the_output_folder(tmp_path):
