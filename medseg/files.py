@@ -117,7 +117,7 @@ def _is_abandoned(path: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically, UTF-8."""
     with write_atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="")  # the same bytes on every system
 
 
 def write_json(path: Path, value: Any) -> None:
