@@ -1,16 +1,18 @@
-"""``medseg data``: look at datasets, mend and convert them."""
+"""``medseg data``: look at datasets, repair and convert them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from medseg.data.check import Report
+    from medseg.data.check import Finding, Report
+    from medseg.data.copies import Duplicates
     from medseg.data.labelling import LabelStatement
     from medseg.data.layouts import Choice
 
@@ -34,7 +36,7 @@ def _options(command: Command) -> Command:
 
 @click.group()
 def data() -> None:
-    """Look at datasets, mend and convert them.
+    """Look at datasets, repair and convert them.
 
     SOURCE is a folder in any layout medseg knows, a manifest (CSV or JSON), or a YAML file of settings;
     OVERRIDES are settings of its data, such as data.others=background.
@@ -47,6 +49,7 @@ def data() -> None:
 @_options
 @click.option("--fix", type=click.Path(path_type=Path), help="Write repaired copies into this new folder.")
 @click.option("--map", "mapping", help="OLD=NEW[,…]: label values that --fix replaces.")
+@click.option("--all", "every", is_flag=True, help="List every case, not only those that have a finding.")
 def data_check(
     source: Path,
     overrides: tuple[str, ...],
@@ -55,30 +58,40 @@ def data_check(
     as_json: bool,
     fix: Path | None,
     mapping: str | None,
+    every: bool,
 ) -> int:
     """Find what is wrong with a dataset, case by case; nothing is changed.
 
-    Exits with 3 if anything was found that keeps the cases from being trained on.
+    Exits with 3 if anything was found that keeps the cases from being trained on; with --fix, if the repaired
+    copies still have such a problem.
     """
-    from medseg.data.repair import repair
+    from medseg.data.repair import check_repaired, repair
     from medseg.errors import DataError
 
     if mapping and not fix:
         raise click.UsageError("--map says what --fix replaces; give --fix DIR too")
-    report = _report(source, overrides, labels, label_suffix)
+    dataset = _dataset(source, overrides, labels, label_suffix)
+    report = dataset.check()
     repairs = repair(report, fix, mapping=_mapping(mapping)) if fix else None
+    left = report.problems
+    if repairs and fix and repairs.done:
+        left = check_repaired(report, fix, patient=dataset.patient)
     if as_json:
         content: dict[str, Any] = {
             "layout": report.found.layout,
             "cases": [_case_row(f, report) for f in report.facts],
             "findings": [vars(f) for f in report.findings],
         }
-        click.echo(json.dumps(content | ({"repairs": vars(repairs)} if repairs else {}), indent=2))
+        if repairs:
+            content |= {"repairs": vars(repairs), "problems_left": [vars(f) for f in left]}
+        click.echo(json.dumps(content, indent=2))
     else:
-        _print_report(report)
+        _print_report(report, every)
         if repairs and fix:
             _print_repairs(repairs, fix)
-    return DataError.exit_code if report.problems else 0
+            _print_findings(left)
+            click.echo(f"{_plural(len(left), 'problem')} left in {fix}" if repairs.done else "nothing to write")
+    return DataError.exit_code if left else 0
 
 
 @data.command("summary")
@@ -100,7 +113,7 @@ def data_summary(
     from medseg.data.summary import summarise_dataset
     from medseg.files import write_json
 
-    report = _report(source, overrides, labels, label_suffix)
+    report = _dataset(source, overrides, labels, label_suffix).check()
     summary = summarise_dataset(report)
     if output is not None:
         from medseg.report.dataset import write_dataset_page
@@ -138,20 +151,33 @@ def data_convert(
     """Write a dataset into the new folder OUTPUT in another layout; grids are kept."""
     from medseg.data.convert import convert_dataset
 
-    path, choice, stated, _ = _dataset(source, overrides, labels, label_suffix)
-    ids = convert_dataset(path, output, to, choice=choice, stated=stated)
+    dataset = _dataset(source, overrides, labels, label_suffix)
+    ids = convert_dataset(dataset.path, output, to, choice=dataset.choice, stated=dataset.stated)
     if as_json:
         click.echo(json.dumps({"output": str(output), "layout": to, "cases": ids}))
     else:
-        click.echo(f"{len(ids)} cases: {output}")
+        click.echo(f"{_plural(len(ids), 'case')}: {output}")
 
 
-def _dataset(
-    source: Path, overrides: tuple[str, ...], labels: str | None, suffix: str | None
-) -> tuple[Path, Choice, LabelStatement, str | None]:
-    """Where a dataset is and what is said of it."""
-    from dataclasses import replace
+@dataclass(frozen=True)
+class _Dataset:
+    """Where a dataset is and what is stated about it."""
 
+    path: Path
+    choice: Choice
+    stated: LabelStatement
+    patient: str | None
+    duplicates: Duplicates
+
+    def check(self) -> Report:
+        from medseg.data.check import check_dataset
+
+        return check_dataset(
+            self.path, choice=self.choice, stated=self.stated, patient=self.patient, duplicates=self.duplicates
+        )
+
+
+def _dataset(source: Path, overrides: tuple[str, ...], labels: str | None, suffix: str | None) -> _Dataset:
     from medseg.config import load_config
     from medseg.data.layouts import Choice
     from medseg.errors import ConfigError
@@ -163,15 +189,9 @@ def _dataset(
         raise ConfigError(f"{source}: data.path is not set")
     stated = config.statement()
     if labels:
-        stated = replace(stated, labels=parse_labels(labels))
-    return config.path, Choice(suffix or config.label_suffix, config.modalities), stated, config.patient
-
-
-def _report(source: Path, overrides: tuple[str, ...], labels: str | None, suffix: str | None) -> Report:
-    from medseg.data.check import check_dataset
-
-    path, choice, stated, patient = _dataset(source, overrides, labels, suffix)
-    return check_dataset(path, choice=choice, stated=stated, patient=patient)
+        stated = stated.with_labels(parse_labels(labels))
+    choice = Choice(suffix or config.label_suffix, config.modalities)
+    return _Dataset(config.path, choice, stated, config.patient, config.duplicates)
 
 
 def _mapping(text: str | None) -> dict[int, int]:
@@ -202,24 +222,41 @@ def _case_row(fact: Any, report: Report) -> dict[str, Any]:
     }
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: Report, every: bool) -> None:
+    """The findings, then the cases that have any (or all of them)."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     click.echo(report.found.describe())
+    _print_findings(report.findings)
+    concerned = report.concerned
+    shown = [fact for fact in report.facts if every or fact.id in concerned]
     table = Table("case", "size", "spacing", "channels", "type", "range", "label values", box=None)
-    for fact in report.facts:
+    for fact in shown:
         values = [str(v) for v in fact.label_counts]
-        shown = " ".join(values[:12]) + (f" … ({len(values)})" if len(values) > 12 else "")
+        listed = " ".join(values[:12]) + (f" … ({len(values)})" if len(values) > 12 else "")
         low, high = fact.intensities
         table.add_row(
-            fact.id, "×".join(map(str, fact.shape)), "×".join(f"{s:.3g}" for s in fact.spacing),
-            str(fact.channels), fact.dtype, f"{low:.4g} … {high:.4g}", shown or "–",
+            escape(fact.id), "×".join(map(str, fact.shape)), "×".join(f"{s:.3g}" for s in fact.spacing),
+            str(fact.channels), fact.dtype, f"{low:.4g} … {high:.4g}", listed or "–",
         )  # fmt: skip
-    Console(highlight=False, width=max(120, Console().width)).print(table)
-    for f in report.findings:
+    if shown:
+        Console(highlight=False, width=max(120, Console().width)).print(table)
+    rest = len(report.facts) - len(shown)
+    if rest:
+        click.echo(f"{_plural(rest, 'case')} without findings not listed (--all lists them)")
+    counts = (_plural(len(report.facts), "readable case"), _plural(len(report.problems), "problem"))
+    click.echo(", ".join(counts))
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    for f in findings:
         click.echo(f"{f.severity:8} {f.case}: {f.message}\n         → {f.way_out}")
-    click.echo(f"{len(report.facts)} readable cases, {len(report.problems)} problems")
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _print_repairs(repairs: Any, output: Path) -> None:
@@ -228,7 +265,7 @@ def _print_repairs(repairs: Any, output: Path) -> None:
             click.echo(f"repaired {case}: {action}")
     for case, reason in repairs.left_out.items():
         click.echo(f"left out {case}: {reason}")
-    click.echo(f"{len(repairs.done)} cases written, {len(repairs.left_out)} left out: {output}")
+    click.echo(f"{_plural(len(repairs.done), 'case')} written, {len(repairs.left_out)} left out: {output}")
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -236,9 +273,10 @@ def _print_summary(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, width=max(120, Console().width))
-    counts = ", ".join(f"{n} {kind}s" for kind, n in summary["kinds"].items())
+    counts = ", ".join(_plural(n, kind) for kind, n in summary["kinds"].items())
     click.echo(
-        f"{summary['cases']} cases ({counts}), layout {summary['layout']}, {summary['problems']} problems"
+        f"{_plural(summary['cases'], 'case')} ({counts}), layout {summary['layout']}, "
+        f"{_plural(summary['problems'], 'problem')}"
     )
     grid = Table("axis", "size min", "median", "max", "spacing min", "median", "max", box=None)
     for axis, (size, spacing) in enumerate(zip(summary["size"], summary["spacing"], strict=False)):

@@ -15,7 +15,8 @@ from medseg.config_errors import explain
 from medseg.config_files import apply_override, in_order, plain, read_settings
 from medseg.data.augment import AugmentConfig, preset
 from medseg.data.codes import SegmentCode
-from medseg.data.labelling import LabelStatement, Missing
+from medseg.data.copies import Duplicates
+from medseg.data.labelling import LabelStatement, Missing, merge_labels
 from medseg.data.labels import Colour, Labels, Others, Values
 from medseg.data.postprocess import PostprocessConfig
 from medseg.data.preprocess import PreprocessConfig
@@ -44,8 +45,10 @@ class DataConfig(Spec):
         modalities: which kinds of image are the channels, in order (BIDS suffixes, BraTS contrasts,
             ``image:…`` columns of a manifest); none takes what the layout has.
         labels: name → value, or values merged into one; the first is the background. None: as the layout
-            names them, else by value.
-        others: what values nobody named are: ``refuse`` them, count them as ``background``, or ``ignore``.
+            or a file beside the data names them, else by value.
+        others: what values that are not declared are: ``refuse`` them, count them as ``background``, or
+            ``ignore``. Here and in ``background``, ``codes``, ``ignore_value``, ``regions`` and ``pairs``, what
+            is set wins over what the layout declares; none takes that (else ``refuse``, true, nothing).
         background: whether the first label is background, which has no metric and is not drawn.
         colours: name → [red, green, blue], where label maps are coded by colours; they are drawn in them, too.
         codes: name → coded term of a label or region in DICOM objects; others are looked up by their names.
@@ -58,10 +61,12 @@ class DataConfig(Spec):
         ignore_value: value of voxels that count in no loss and no metric.
         instances: ``foreground`` makes one class of all values other than the background's.
         regions: name → labels it unites; trained with a sigmoid each, may overlap.
-        pairs: labels of the left and the right, [[left, right], …], exchanged where volumes (from left to
-            right) or pictures (their columns) are mirrored.
+        pairs: labels of the left and the right, [[left, right], …], exchanged where a volume or picture is
+            mirrored along an odd number of axes (along two it is rotated by 180°, which keeps sides).
         channels: of pictures: 1 turns colour to grey, 3 repeats grey; none takes the most any picture has.
         split: how cases are divided.
+        duplicates: what is done with cases whose images are the same: ``group`` keeps them on one side of the
+            split, ``drop`` keeps one of each, ``refuse`` stops. Blank images are no copies of each other.
         cache: folder of measured and preprocessed cases, which runs may share; none: the run folder's.
         workers: processes that prepare patches; 0 does it in the training process.
         worker_timeout: seconds after which a worker that gives no batch is taken for stuck.
@@ -72,27 +77,31 @@ class DataConfig(Spec):
     unlabelled: Literal["refuse", "leave_out"] = "refuse"
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     labels: Annotated[dict[str, Values], Field(min_length=2)] | None = None
-    others: Others = "refuse"
-    background: bool = True
+    others: Others | None = None
+    background: bool | None = None
     colours: dict[str, Colour] | None = None
-    codes: dict[str, SegmentCode] = Field(default_factory=dict)
+    codes: dict[str, SegmentCode] | None = None
     overlapping: bool = False
     soft: bool = False
     missing: Missing = "refuse"
     patient: str | None = None
     ignore_value: int | None = None
     instances: Literal["keep", "foreground"] = "keep"
-    regions: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    pairs: tuple[tuple[str, str], ...] = ()
+    regions: dict[str, tuple[str, ...]] | None = None
+    pairs: tuple[tuple[str, str], ...] | None = None
     channels: Literal[1, 3] | None = None
     split: SplitConfig = AutoSplit()
+    duplicates: Duplicates = "group"
     cache: Path | None = None
     workers: int = Field(default=1, ge=0)
     worker_timeout: float = Field(default=600.0, gt=0)
 
     @model_validator(mode="after")
     def _labels_agree(self) -> DataConfig:
-        self.declared_labels()
+        try:
+            self.declared_labels()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         if self.soft and (self.overlapping or self.regions):
             raise ValueError("soft labels are one distribution a voxel: they cannot overlap or make regions")
         if self.overlapping and self.regions:
@@ -108,28 +117,35 @@ class DataConfig(Spec):
     def statement(self) -> LabelStatement:
         """What is said here of the labels."""
         return LabelStatement(
-            self.declared_labels(), self.colours, self.overlapping, self.soft, self.missing, self.codes
+            colours=self.colours,
+            overlapping=self.overlapping,
+            soft=self.soft,
+            missing=self.missing,
+            fields=self._label_fields(),
         )
 
     def declared_labels(self) -> Labels | None:
-        """The labels as named here, or none if they are to be found in the files."""
-        names = self.labels
-        if names is None and self.instances == "foreground":
-            names = {"background": (0,), "foreground": (1,)}
-        if names is None and self.colours is not None:
+        """The labels as named here, or none if the layout or the files name them."""
+        fields = self._label_fields()
+        named = "names" in fields or fields.get("collapse_instances")
+        return merge_labels(None, fields) if named else None
+
+    def _label_fields(self) -> dict[str, Any]:
+        """The fields of ``Labels`` that are set here; the others are as the layout declares them."""
+        names: Any = self.labels
+        if names is None and self.instances == "keep" and self.colours is not None:
             names = {name: (i,) for i, name in enumerate(n for n in self.colours if n != "ignore")}
-        if names is None:
-            return None
-        return Labels(
-            names=names,
-            ignore_value=self.ignore_value,
-            collapse_instances=self.instances == "foreground",
-            regions=self.regions,
-            pairs=self.pairs,
-            others=self.others,
-            background=self.background,
-            codes=self.codes,
-        )
+        fields = {
+            "names": names,
+            "ignore_value": self.ignore_value,
+            "collapse_instances": self.instances == "foreground" or None,
+            "regions": self.regions,
+            "pairs": self.pairs,
+            "others": self.others,
+            "background": self.background,
+            "codes": self.codes,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class TrainConfig(Spec):
@@ -189,7 +205,7 @@ class InferenceConfig(Spec):
             nothing but takes from each what its border did not change (overlap-tile).
         batch_size: windows at once.
         flips: axes of the window that are mirrored too, in all combinations, scores averaged; labels that
-            ``data.pairs`` names are exchanged where left and right are.
+            ``data.pairs`` names are exchanged where the number of mirrored axes is odd.
         scales: for networks of two dimensions: sizes of the window, besides 1, that are averaged too.
         postprocess: what is done to the components of labels; ``medseg tune`` chooses it on validation cases.
         skip_below: windows in which no voxel of the scan is above this value are background, unseen.
@@ -280,8 +296,6 @@ class RunConfig(Spec):
             raise ValueError("data.pairs needs preprocess.orientation=RAS: else nobody knows left from right")
         if self.data.regions and self.activation == "softmax":
             raise ValueError("regions may overlap, so data.regions needs activation: sigmoid (or leave it out)")
-        if self.data.regions and self.data.labels is None:
-            raise ValueError("data.regions unites named labels: name them under data.labels")
         if self.train.monitor.split(":")[0] not in ("dice", "iou"):
             raise ValueError(f"train.monitor: {self.train.monitor!r} is not dice, iou, dice:LABEL or iou:LABEL")
         return self

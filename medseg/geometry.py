@@ -6,6 +6,7 @@ A picture's affine is 3×3 and maps (row, column) to pixels, spacing 1 unless to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,3 +124,17 @@ def resampled_grid(grid: Grid, spacing: tuple[float, ...]) -> Grid:
 
 def _by(shape: tuple[int, ...]) -> str:
     return "×".join(str(n) for n in shape)
+
+
+def is_mirror_image(flips: Sequence[int], matrix: Array | None = None) -> bool:
+    """Whether a change of an image turns it into a mirror image, in which left and right are exchanged.
+
+    Mirroring one axis, whichever it is, is mirroring the body along its left-right axis followed by a rotation;
+    mirroring two axes is a rotation by 180°, which leaves left and right as they are. The determinant decides.
+
+    Args:
+        flips: the axes that are mirrored.
+        matrix: (N, N), a linear change besides; none is the identity.
+    """
+    mirrored = len(flips) % 2 == 1
+    return mirrored if matrix is None else mirrored != bool(np.linalg.det(matrix) < 0)

@@ -370,10 +370,9 @@ def test_flips_must_be_along_axes_of_the_patch():
     )
 
 
-def test_regions_need_a_sigmoid_and_named_labels():
+def test_regions_need_a_sigmoid():
     region = "data.regions={lesion: [lesion]}"
     assert "needs activation: sigmoid" in message(*NAMED, region, "activation=softmax")
-    assert "name them under data.labels" in message(region)
     assert "region 'r' names ['x']" in message(*NAMED, "data.regions={r: [x]}")
     for activation in ("sigmoid", "null"):
         labels = load_config(overrides=[*NAMED, region, f"activation={activation}"]).data.declared_labels()
@@ -386,6 +385,17 @@ def test_declared_labels():
     collapsed = load_config(overrides=["data.instances=foreground"]).data.declared_labels()
     assert collapsed == Labels(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
     assert "collapsing instances leaves two labels" in message(*NAMED, "data.instances=foreground")
+
+
+@pytest.mark.parametrize("spacing", ["[0, 1, 1]", "[1, -1, 1]", "[1, 1, 5000]", "[1, 1, 1e-9]"])
+def test_a_spacing_that_no_scan_has_is_refused(spacing):
+    assert "preprocess.spacing" in message(f"preprocess.spacing={spacing}")
+    assert load_config(overrides=["preprocess.spacing=[5e-5, 5e-5, 1]"]).preprocess.spacing == (5e-5, 5e-5, 1)
+
+
+def test_a_written_configuration_states_no_more_than_the_original():
+    written = load_config(YAML(typ="safe").load(to_yaml(load_config(overrides=["data.ignore_value=9"]))))
+    assert written.data.statement().stated == {"ignore_value": 9}
 
 
 def test_the_window_is_the_patch_unless_told():

@@ -13,6 +13,7 @@ from medseg.geometry import (
     grid_distance_mm,
     grids_agree,
     invertible,
+    is_mirror_image,
     resampled_grid,
     same_spacing,
     to_ras,
@@ -138,3 +139,15 @@ def test_invertible():
     flat = np.eye(4)
     flat[:3, 2] = flat[:3, 0] + flat[:3, 1]
     assert not invertible(flat)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_determinant_decides_what_is_a_mirror_image(dims):
+    for n in range(dims + 1):
+        for axes in itertools.combinations(range(dims), n):
+            change = np.diag([-1.0 if axis in axes else 1.0 for axis in range(dims)])
+            assert is_mirror_image(axes) == (np.linalg.det(change) < 0) == is_mirror_image((), change)
+    half_turn = np.diag([-1.0, -1.0, *[1.0] * (dims - 2)])
+    assert not is_mirror_image((), half_turn)
+    assert is_mirror_image((0,), half_turn)
+    assert not is_mirror_image((0,), np.diag([-2.0, *[1.0] * (dims - 1)]))

@@ -26,7 +26,7 @@ from monai.transforms.utils import create_rotate, create_scale, create_shear
 from monai.utils.type_conversion import convert_to_tensor
 from pydantic import Field, PositiveFloat, model_validator
 
-from medseg.geometry import Array
+from medseg.geometry import Array, is_mirror_image
 from medseg.spec import Spec
 
 Probability = float
@@ -162,6 +162,11 @@ class Motion:
 
     matrix: Array | None
     flips: tuple[int, ...]
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether what comes out is a mirror image, in which left and right are exchanged."""
+        return is_mirror_image(self.flips, self.matrix)
 
     def reach(self, patch_size: tuple[int, ...]) -> tuple[int, ...]:
         """The size of the region that must be cropped so that the moved patch sees no edge of its own."""

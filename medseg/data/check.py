@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, case by case, with the way out of each finding."""
+"""What is wrong with a dataset, and what to do about each finding."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from typing import Literal
 import numpy as np
 
 from medseg.data.cases import Case, with_patient
-from medseg.data.facts import CaseFacts, image_digest, measure, measuring, twins
-from medseg.data.labelling import Labelling, LabelStatement, plan_labelling
+from medseg.data.copies import Duplicates, find_copies
+from medseg.data.facts import CaseFacts, image_digest, measure, measuring, total_counts
+from medseg.data.labelling import Labelling, LabelStatement, ResolvedLabels, plan_labelling
 from medseg.data.labels import Labels
-from medseg.data.layouts import NO_CHOICE, Choice, Found, find_dataset
+from medseg.data.layouts import NO_CHOICE, Choice, Found, Problem, find_dataset
 from medseg.data.pool import run_jobs
 from medseg.data.readers import split_mark
-from medseg.errors import DataError, GeometryError
+from medseg.data.targets import TargetRules
+from medseg.errors import ConfigError, DataError, GeometryError
 
 Severity = Literal["problem", "note"]
 NOTHING_STATED = LabelStatement()
+MOST_VALUES = 20
+"""Undeclared label values that have a finding each; more of them are one finding."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,11 @@ class Finding:
     """One finding: ``problem``s keep a dataset from being trained on, ``note``s are good to know.
 
     Attributes:
-        case: the case, or the file's name where there is none.
+        case: the case, or the file's name where there is none; of several cases the first.
         kind: partner, unreadable, grid, values, duplicate, leak, dtype, intensity, anisotropy.
         message: what was found.
         way_out: what to do about it.
+        cases: all cases that have it, where there are several.
     """
 
     case: str
@@ -41,24 +46,35 @@ class Finding:
     kind: str
     message: str
     way_out: str
+    cases: tuple[str, ...] = ()
+
+    @property
+    def concerned(self) -> tuple[str, ...]:
+        """The cases that have it."""
+        return self.cases or (self.case,)
 
 
 @dataclass(frozen=True)
 class Report:
     """All findings of a dataset, the facts of the cases that can be read, and the groups of cases whose images
-    are the same, byte for byte.
+    are the same, in bytes or in voxels.
     """
 
     found: Found
     labelling: Labelling
     findings: list[Finding]
     facts: list[CaseFacts]
-    twins: list[list[str]]
+    copies: list[list[str]]
 
     @property
     def problems(self) -> list[Finding]:
         """The findings that keep the dataset from being trained on."""
         return [f for f in self.findings if f.severity == "problem"]
+
+    @property
+    def concerned(self) -> set[str]:
+        """The cases that have any finding."""
+        return {case for finding in self.findings for case in finding.concerned}
 
 
 def check_dataset(
@@ -67,31 +83,36 @@ def check_dataset(
     choice: Choice = NO_CHOICE,
     stated: LabelStatement = NOTHING_STATED,
     patient: str | None = None,
+    duplicates: Duplicates = "group",
 ) -> Report:
     """Look at every case of a dataset in any layout; nothing is written or changed.
 
-    ``patient`` is a regular expression whose first group is the patient in a case's id.
+    Args:
+        root: the dataset's folder, or its manifest.
+        choice: what is to be read, where files leave it open.
+        stated: what the user says of the labels.
+        patient: a regular expression whose first group is the patient in a case's id.
+        duplicates: what a training does with copies of an image; they are a problem where it stops.
 
     Raises: DataError if the folder has no layout; ConfigError if the statements contradict each other.
     """
     found = find_dataset(root, choice)
     found = replace(found, cases=[with_patient(case, patient) for case in found.cases])
-    labelling = plan_labelling(found.cases, stated, found.labels)
-    findings = [
-        Finding(p.case, "note" if p.unlabelled else "problem", "partner", p.message, p.way_out)
-        for p in found.problems
-    ]
-    facts: list[CaseFacts] = []
-    measure_one = partial(_measure, labelling=labelling)
-    for result in run_jobs(measure_one, [measuring(case) for case in labelling.cases]):
-        if isinstance(result, Finding):
-            findings.append(result)
-        else:
-            facts.append(result)
-    same = twins({case.id: image_digest(case) for case in found.cases if split_mark(case.image)[0].exists()})
-    findings += _duplicates(same, {case.id: case.part or "" for case in found.cases})
+    labelling = plan_labelling(found.cases, stated, found.labels, folder=Path(root))
+    findings = [_partner(problem) for problem in found.problems]
+    facts, faults = _measure_all(labelling)
+    findings += faults
+    copies = find_copies(facts, _other_digests(found.cases, faults))
+    values = set(total_counts(facts))
+    resolved = _resolve(labelling, values) if labelling.labels is None and values else None
+    if isinstance(resolved, ResolvedLabels) and not resolved.guessed:
+        labelling = replace(labelling, labels=resolved.labels)
+    elif isinstance(resolved, Finding):
+        findings.append(resolved)
+    findings += _duplicates(copies, {case.id: case.part or "" for case in found.cases}, duplicates)
     findings += _leaks(found.cases)
-    findings += _value_findings(facts, labelling.labels)
+    findings += _undeclared(facts, labelling.labels) if labelling.labels else []
+    findings += _unnamed(facts, resolved) if isinstance(resolved, ResolvedLabels) else []
     findings += _partial(labelling)
     findings += _constant(facts)
     findings += _types(facts)
@@ -100,34 +121,75 @@ def check_dataset(
     findings += _anisotropy(facts)
     order = {"problem": 0, "note": 1}
     findings.sort(key=lambda f: (order[f.severity], f.case, f.kind))
-    return Report(found, labelling, findings, facts, same)
+    return Report(found, labelling, findings, facts, copies)
 
 
-def _measure(case: Case, labelling: Labelling) -> CaseFacts | Finding:
+def _partner(problem: Problem) -> Finding:
+    way_out = problem.way_out if problem.unlabelled else f"{problem.way_out}; --fix DIR leaves it out"
+    return Finding(
+        problem.case, "note" if problem.unlabelled else "problem", "partner", problem.message, way_out
+    )
+
+
+def _measure_all(labelling: Labelling) -> tuple[list[CaseFacts], list[Finding]]:
+    results = run_jobs(partial(_measure, rules=labelling.rules), [measuring(case) for case in labelling.cases])
+    facts = [result for result in results if isinstance(result, CaseFacts)]
+    return facts, [result for result in results if isinstance(result, Finding)]
+
+
+def _measure(case: Case, rules: TargetRules) -> CaseFacts | Finding:
     try:
-        return measure(case, labelling.rules)
+        return measure(case, rules)
     except GeometryError as error:
         way_out = "resample the label map onto its image: --fix DIR writes such a copy"
         if case.image.is_dir() and "label grid" not in str(error):
             way_out = "fetch the series again in full"
         return Finding(case.id, "problem", "grid", str(error), way_out)
     except DataError as error:
-        way_out = "replace the file or take the case away"
+        way_out = "replace the file; --fix DIR leaves the case out"
         if "NaN" in str(error):
             way_out = "--fix DIR writes a copy with the lowest finite value in their place"
         return Finding(case.id, "problem", "unreadable", str(error), way_out)
 
 
-def _duplicates(same: list[list[str]], parts: dict[str, str]) -> Iterable[Finding]:
-    """Byte-identical images; a leak if they stand in different parts."""
-    for ids in same:
-        leak = len({parts[i] for i in ids}) > 1
-        where = "in different parts of the split" if leak else "in the dataset"
-        yield Finding(
-            ids[0], "problem", "leak" if leak else "duplicate",
-            f"the same image, byte for byte, stands {len(ids)} times {where}: {', '.join(ids)}",
-            "keep one of them: a copy in training and test makes scores too good",
+def _other_digests(cases: list[Case], faults: list[Finding]) -> dict[str, str]:
+    """Digests of images that can be read though their case cannot be used as it is."""
+    displaced = {f.case for f in faults if f.kind == "grid"}
+    return {c.id: image_digest(c) for c in cases if c.id in displaced and split_mark(c.image)[0].exists()}
+
+
+def _resolve(labelling: Labelling, values: set[int]) -> ResolvedLabels | Finding:
+    """The labels that values without names stand for; or that there are none to learn."""
+    try:
+        return labelling.resolve(values)
+    except ConfigError as error:
+        return Finding(
+            "labels", "note", "values", str(error),
+            "set data.labels, or data.instances=foreground where values number objects",
         )  # fmt: skip
+
+
+def _duplicates(copies: list[list[str]], parts: dict[str, str], duplicates: Duplicates) -> Iterable[Finding]:
+    """Images that are the same; a problem if a training refuses them or they are in different parts."""
+    ways_out = {
+        "refuse": "keep one of each (--fix DIR does), or set data.duplicates=group",
+        "group": "training keeps them on one side of the split; data.duplicates=drop or --fix DIR keep one",
+        "drop": "training keeps one of them; --fix DIR does, too",
+    }
+    for ids in copies:
+        leak = len({parts[i] for i in ids}) > 1
+        split = " in different parts of the split" if leak else ""
+        way_out = ways_out[duplicates]
+        if leak and duplicates != "drop":
+            way_out = "put them into one part; data.duplicates=drop or --fix DIR keep one"
+        yield Finding(
+            ids[0],
+            "problem" if duplicates == "refuse" or (leak and duplicates != "drop") else "note",
+            "leak" if leak else "duplicate",
+            f"{len(ids)} cases have the same image{split}: {', '.join(ids)}",
+            way_out,
+            tuple(ids),
+        )
 
 
 def _leaks(cases: list[Case]) -> Iterable[Finding]:
@@ -145,32 +207,96 @@ def _leaks(cases: list[Case]) -> Iterable[Finding]:
             )  # fmt: skip
 
 
-def _value_findings(facts: list[CaseFacts], labels: Labels | None) -> Iterable[Finding]:
-    if labels is None:
-        yield from _rare_values(facts)
-        return
+def _holders(facts: list[CaseFacts], values: Iterable[int]) -> dict[int, dict[str, int]]:
+    """For each of some label values the cases that hold it, with its voxels."""
+    wanted = set(values)
+    found: dict[int, dict[str, int]] = defaultdict(dict)
     for fact in facts:
-        unnamed = sorted(v for v in fact.label_counts if labels.refuses(v))
-        if unnamed:
-            shown = ", ".join(f"{v} ({fact.label_counts[v]} voxels)" for v in unnamed[:10])
-            yield Finding(
-                fact.id, "problem", "values", f"label values nobody named: {shown}",
-                "name them under data.labels, set data.others or data.ignore_value, or map them: --map OLD=NEW",
-            )  # fmt: skip
+        for value in wanted & fact.label_counts.keys():
+            found[value][fact.id] = fact.label_counts[value]
+    return {value: found[value] for value in sorted(found)}
 
 
-def _rare_values(facts: list[CaseFacts]) -> Iterable[Finding]:
-    """Without names: a value that one case in many has is worth a look (instance ids are not)."""
-    holders = Counter(v for fact in facts for v in fact.label_counts)
-    if len(facts) < 10 or len(holders) > 64:
+def _plural(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def _places(cases: dict[str, int], *, most: int = 8) -> str:
+    """How many voxels and cases, and which."""
+    shown = ", ".join(f"{case}: {n:,}" for case, n in list(cases.items())[:most])
+    more = f" and {len(cases) - most} more" if len(cases) > most else ""
+    return f"{_amount(cases)} ({shown}{more})"
+
+
+def _amount(cases: dict[str, int]) -> str:
+    return f"{_plural(sum(cases.values()), 'voxel')} in {_plural(len(cases), 'case')}"
+
+
+def _undeclared(facts: list[CaseFacts], labels: Labels) -> Iterable[Finding]:
+    """Label values that are not declared: a problem unless ``others`` says what they are."""
+    if labels.collapse_instances:
         return
-    for fact in facts:
-        alone = [v for v in fact.label_counts if holders[v] == 1]
-        if alone:
-            yield Finding(
-                fact.id, "note", "values", f"no other of the {len(facts)} cases has the label values {alone}",
-                "if they are mistakes, correct them (--map OLD=NEW); else name them under data.labels",
-            )  # fmt: skip
+    declared = {labels.ignore_value, *(v for group in labels.names.values() for v in group)}
+    holders = _holders(facts, {v for fact in facts for v in fact.label_counts} - declared)
+    severity: Severity = "problem" if labels.others == "refuse" else "note"
+    meaning = {
+        "refuse": "",
+        "background": " and counts as background (data.others=background)",
+        "ignore": " and is ignored (data.others=ignore)",
+    }[labels.others]
+    way_out = (
+        "name it under data.labels, set data.others=background or data.ignore_value, or map it: "
+        "--fix DIR --map {}=NEW"
+        if severity == "problem"
+        else "nothing need be done; --fix DIR --map {}=NEW maps it"
+    )
+    if len(holders) > MOST_VALUES:
+        yield _many_undeclared(holders, severity, meaning)
+        return
+    for value, cases in holders.items():
+        yield Finding(
+            next(iter(cases)), severity, "values",
+            f"label value {value} is not declared{meaning}: {_places(cases)}",
+            way_out.format(value), tuple(cases),
+        )  # fmt: skip
+
+
+def _many_undeclared(holders: dict[int, dict[str, int]], severity: Severity, meaning: str) -> Finding:
+    cases: Counter[str] = Counter()
+    for held in holders.values():
+        cases.update(held)
+    values = list(holders)
+    return Finding(
+        next(iter(cases)), severity, "values",
+        f"{len(values)} label values from {values[0]} to {values[-1]} are not declared{meaning}: "
+        f"{_places(dict(cases))}",
+        "if they number objects, set data.instances=foreground; else name them under data.labels, or set "
+        "data.others=background",
+        tuple(cases),
+    )  # fmt: skip
+
+
+def _unnamed(facts: list[CaseFacts], resolved: ResolvedLabels) -> Iterable[Finding]:
+    """Without declared names: every value with its voxels and cases, and how to name it."""
+    if not resolved.guessed:
+        if resolved.note:
+            yield Finding("labels", "note", "names", resolved.note, "nothing need be done")
+        return
+    labelled = [fact for fact in facts if fact.label_counts]
+    holders = _holders(labelled, {v for fact in labelled for v in fact.label_counts})
+    if len(holders) <= 2:
+        return
+    shown = [
+        f"{value}: {_places(cases) if len(cases) < len(labelled) else _amount(cases)}"
+        for value, cases in holders.items()
+    ]
+    few = max(1, len(labelled) // 10)
+    rare = {case for cases in holders.values() if len(cases) <= few < len(labelled) for case in cases}
+    yield Finding(
+        "labels", "note", "values", f"label values without names: {'; '.join(shown)}",
+        f"{resolved.note}. Values that are mistakes can be mapped: --fix DIR --map OLD=NEW",
+        tuple(sorted(rare)),
+    )  # fmt: skip
 
 
 def _partial(labelling: Labelling) -> Iterable[Finding]:

@@ -182,7 +182,11 @@ def _bids(report: Report, labels: Labels, output: Path) -> None:
 
 
 def _manifest(report: Report, labels: Labels, output: Path) -> None:
-    cases = report.labelling.cases
+    write_manifest(report.labelling.cases, output)
+
+
+def write_manifest(cases: list[Case], output: Path) -> None:
+    """Write ``manifest.csv`` of cases into a folder; it points to their files where they are."""
     channels = max(len(case.images) for case in cases)
     images = ["image"] if channels == 1 else [f"image:{i}" for i in range(channels)]
     masks = sorted({name for case in cases for name in case.masks})

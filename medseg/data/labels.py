@@ -7,7 +7,7 @@ is "ignored" and padding or rotating zeros in never invents a class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from typing import Annotated, Literal
@@ -54,7 +54,7 @@ class Labels(Spec):
             output a voxel gets the value of the first label that lies in just its regions; where there is
             none, regions are painted in this order, each with the value of a label no later region holds.
         others: what values nobody named are: a mistake to ``refuse``, ``background``, or ``ignore``\ d.
-        pairs: labels of the left and of the right, which mirroring exchanges.
+        pairs: labels of the left and of the right, which are exchanged in mirror images.
         background: whether the first name is background: left out of metrics, of the Dice loss's mean and
             of drawing. Scenes in which every pixel is something have none.
         colours: name → red, green, blue that a label is drawn in; those not named have medseg's own.
@@ -78,7 +78,8 @@ class Labels(Spec):
             twice = sorted({v for v in values if values.count(v) > 1})
             raise ValueError(f"the values {twice} stand under more than one name")
         if self.ignore_value in values:
-            raise ValueError(f"the ignore value {self.ignore_value} is also the value of a label")
+            same = next(name for name, group in self.names.items() if self.ignore_value in group)
+            raise ValueError(f"the ignore value {self.ignore_value} is also the value of a label, {same!r}")
         if self.collapse_instances and len(self.names) != 2:
             raise ValueError("collapsing instances leaves two labels, e.g. {background: 0, nucleus: 1}")
         for region, members in self.regions.items():
@@ -241,10 +242,17 @@ class Labels(Spec):
         return painted
 
 
-def overlapping_labels(names: tuple[str, ...], *, background: str = "background") -> Labels:
+def overlapping_labels(
+    names: tuple[str, ...], *, background: str = "background", pairs: Sequence[tuple[str, str]] = ()
+) -> Labels:
     """Labels that may overlap: each is a region, each combination a value (the sum of powers of two).
 
-    Raises: ConfigError if there are more than ``MOST_OVERLAPPING``.
+    Args:
+        names: of the labels.
+        background: the name of what lies in none of them.
+        pairs: labels of the left and of the right; combinations of them are exchanged, too.
+
+    Raises: ConfigError if there are more than ``MOST_OVERLAPPING``, or if a pair names another.
     """
     if not 1 <= len(names) <= MOST_OVERLAPPING:
         raise ConfigError(
@@ -259,7 +267,22 @@ def overlapping_labels(names: tuple[str, ...], *, background: str = "background"
             table[joined] = (sum(1 << names.index(name) for name in members),)
             for name in members:
                 regions[name] += (joined,)
-    return Labels(names=table, regions=regions)
+    return Labels(names=table, regions=regions, pairs=_combined_pairs(names, pairs))
+
+
+def _combined_pairs(names: tuple[str, ...], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The combinations of labels that are exchanged where the labels of ``pairs`` are."""
+    sided = [name for pair in pairs for name in pair]
+    if set(sided) - set(names) or len(set(sided)) < len(sided):
+        raise ConfigError(f"data.pairs: {sided} are not all known, or appear twice; known: {list(names)}")
+    other = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    found: list[tuple[str, str]] = []
+    for size in range(1, len(names) + 1):
+        for members in combinations(range(len(names)), size):
+            mirrored = sorted(names.index(other.get(names[i], names[i])) for i in members)
+            if list(members) < mirrored:
+                found.append(("+".join(names[i] for i in members), "+".join(names[i] for i in mirrored)))
+    return tuple(found)
 
 
 def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid, from_ras, resampled_grid, same_spacing, to_ras
 from medseg.spec import Spec
+
+Spacing = Annotated[float, Field(ge=1e-6, le=1000)]
+"""Distance between voxels, mm (pixels for pictures)."""
 
 
 class SliceConfig(Spec):
@@ -41,14 +44,14 @@ class PreprocessConfig(Spec):
     Attributes:
         orientation: ``RAS`` turns volumes so that their axes run to the right, anterior and superior;
             ``native`` keeps the file's own axis order.
-        spacing: mm along each axis after orientation; none keeps each scan's own.
+        spacing: mm along each axis after orientation, from a nanometer to a meter; none keeps each scan's own.
         normalise: the intensity scheme.
         slices: how volumes are cut for a network of two dimensions; the prepared array then has the
             slices along its first axis.
     """
 
     orientation: Literal["RAS", "native"] = "RAS"
-    spacing: tuple[float, ...] | None = Field(default=None, min_length=2, max_length=3)
+    spacing: tuple[Spacing, ...] | None = Field(default=None, min_length=2, max_length=3)
     normalise: NormaliseConfig = ZScore()
     slices: SliceConfig | None = None
 
@@ -112,15 +115,6 @@ def inside_limits(raw: Array, above: float | None, below: float | None) -> Array
     if below is not None:
         inside &= np.any(raw <= below, axis=0)
     return inside
-
-
-def left_right_axis(spatial_dims: int, config: PreprocessConfig) -> int | None:
-    """The axis of a network's input that runs between the body's sides: a picture's columns, a volume's first
-    axis in RAS; none in sagittal slices.
-    """
-    if config.slices is not None:
-        return None if config.slices.axis == 0 else 0
-    return 0 if spatial_dims == 3 else 1
 
 
 def prepare_image(scan: Scan, config: PreprocessConfig, channels: int, *, keep_raw: bool = False) -> Prepared:

@@ -139,14 +139,13 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
 
 @dataclass(frozen=True)
 class Sides:
-    """Labels that change places when a patch is mirrored along ``axis``.
+    """Labels that are exchanged in a patch that has become a mirror image.
 
     Attributes:
         labels: for each label the one it becomes.
         channels: the same for each channel of the logits.
     """
 
-    axis: int
     labels: tuple[int, ...]
     channels: tuple[int, ...]
 
@@ -229,7 +228,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
             image = image[: -len(soft)]
         if self.partial:
             sample["known"] = torch.tensor(case.known or (True,) * self.channels_known)
-        if self.sides is not None and self.sides.axis in motion.flips:
+        if self.sides is not None and motion.mirrors:
             sample = self.sides.exchanged(sample)
         sample[DRAWN] = torch.bincount(sample["label"].ravel().long() + 1, minlength=len(self.plan.names) + 1)
         return {"image": self.augmenter.change(image, draw.rng), **sample}

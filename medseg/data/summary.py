@@ -16,7 +16,7 @@ from medseg.data.check import Report
 from medseg.data.facts import CaseFacts, total_counts
 from medseg.data.images import read_image
 from medseg.data.labelling import Labelling
-from medseg.data.labels import Labels, guess_labels
+from medseg.data.labels import Labels
 from medseg.data.targets import read_target
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
@@ -67,7 +67,7 @@ def summary_labels(report: Report) -> Labels | None:
     if len(values) < 2:
         return None
     try:
-        return guess_labels(values)
+        return report.labelling.resolve(values).labels
     except ConfigError:
         return Labels(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
 

@@ -33,12 +33,14 @@ class TargetRules(Spec):
         overlapping: labels may overlap; a voxel's value is then the sum of its labels' values, which are
             powers of two.
         soft: files hold probabilities from 0 to 1.
+        ignored: label → value, for labels with a file each whose voxels count nowhere.
     """
 
     values: dict[str, int] = Field(default_factory=dict)
     colours: dict[str, Colour] = Field(default_factory=dict)
     overlapping: bool = False
     soft: bool = False
+    ignored: dict[str, int] = Field(default_factory=dict)
 
 
 AS_STORED = TargetRules()
@@ -61,8 +63,17 @@ def read_target(case: Case, scan: Scan, rules: TargetRules = AS_STORED) -> Targe
     """
     if not case.label_files:
         return None
+    target = _read_values(case, scan, rules)
+    for name, value in rules.ignored.items():
+        if name in case.masks:
+            target.values[_mask_of(case.masks[name], scan.grid)] = value
+    return target
+
+
+def _read_values(case: Case, scan: Scan, rules: TargetRules) -> Target:
     if rules.soft:
-        return Target(np.argmax(read_probabilities(case, scan, rules), axis=0).astype(np.uint8), "float")
+        likeliest = np.argmax(read_probabilities(case, scan, rules), axis=0)
+        return Target(likeliest.astype(np.uint8), "float")
     if case.label is None:
         masks = ((name, _mask_of(path, scan.grid)) for name, path in case.masks.items())
         values = ((rules.values[name], mask) for name, mask in masks if name in rules.values)

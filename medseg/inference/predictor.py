@@ -17,7 +17,7 @@ from medseg.data.cases import Case
 from medseg.data.images import read_image
 from medseg.data.large.image import LargeImage
 from medseg.data.large.windows import WindowedImage
-from medseg.data.preprocess import Prepared, left_right_axis, prepare_image, turn_back, with_foreground
+from medseg.data.preprocess import Prepared, prepare_image, turn_back, with_foreground
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan
 from medseg.device import Precision, choose_device, mixed_precision
@@ -245,12 +245,11 @@ class Predictor:
         member, prepared = self.members[index], ready.prepared[index]
         header = member.header
         settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
-        axis = left_right_axis(header.spatial_dims, header.preprocess)
         image = prepared if isinstance(prepared, WindowedImage) else prepared.array
         return score_planes(
             member.backend.predict, image, settings, device=self.device,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
-            sides=(axis, header.labels.exchange),
+            exchange=header.labels.exchange,
             inside=prepared.inside(settings.skip_below, settings.skip_above),
             reach=member.reach, strips=strips,
         )  # fmt: skip

@@ -9,6 +9,7 @@ from itertools import chain, combinations
 import torch
 import torch.nn.functional as F
 
+from medseg.geometry import is_mirror_image
 from medseg.inference.stream import Predict
 from medseg.models.padding import linear_mode, resize_linear
 
@@ -20,13 +21,11 @@ class Variants:
     Attributes:
         flips: spatial axes that are mirrored, in all their combinations.
         scales: factors of the window's size, besides 1.
-        sided: the axis that runs from left to right, where mirroring it exchanges labels.
-        exchange: for each channel of the scores the one it becomes by that.
+        exchange: for each channel of the scores the one it becomes in a mirror image; empty if none does.
     """
 
     flips: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
-    sided: int | None = None
     exchange: tuple[int, ...] = ()
 
     def __len__(self) -> int:
@@ -63,7 +62,7 @@ class Variants:
 
     def _back(self, scores: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
         scores = _flip(scores, axes)
-        if self.sided in axes and self.exchange:
+        if self.exchange and is_mirror_image(axes):
             scores = scores[:, list(self.exchange)]
         return scores
 

@@ -54,7 +54,7 @@ def score_planes(
     slices: SliceConfig | None = None,
     sums_on: torch.device | None = None,
     along: int | None = None,
-    sides: tuple[int | None, tuple[int, ...]] = (None, ()),
+    exchange: tuple[int, ...] = (),
     inside: Array | Keep | None = None,
     reach: Reach | None = None,
     strips: bool = False,
@@ -70,13 +70,13 @@ def score_planes(
             channels.
         sums_on: where scores are summed, if not on ``device``.
         along: the axis whose planes come one after another; none: the one that takes the least memory.
-        sides: the axis between left and right, and the channel each channel becomes when it is mirrored.
+        exchange: for each channel the one it becomes in a mirror image.
         inside: (*S) bool; windows in which it is nowhere true are left out. Or what tells so of a box.
         reach: how far the network sees, for ``blend: exact``.
         strips: planes may come in strips, where that takes less memory.
     """
     shape = image.shape[1:]
-    variants = Variants(settings.flips, settings.scales, *sides)
+    variants = Variants(settings.flips, settings.scales, exchange)
     predict = on_device(variants.of(predict, settings.batch_size), device)
     read: Read = _reader(image)
     size = settings.roi_size

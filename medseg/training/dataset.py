@@ -11,9 +11,17 @@ import numpy as np
 
 from medseg.config import RunConfig
 from medseg.data.cases import Case, Part, join_problems, with_patient
+from medseg.data.copies import (
+    bind_copies,
+    check_copies,
+    check_sides,
+    describe_copies,
+    find_copies,
+    surplus_copies,
+)
 from medseg.data.facts import CaseFacts, gather_facts, total_counts
 from medseg.data.labelling import Labelling, plan_labelling
-from medseg.data.labels import Labels, describe_unnamed, guess_labels
+from medseg.data.labels import Labels, describe_unnamed
 from medseg.data.layouts import Choice, Found, find_dataset
 from medseg.data.normalise import CT
 from medseg.data.preprocess import PreprocessConfig
@@ -24,6 +32,9 @@ from medseg.inference.modelfile import task_for
 from medseg.task import Task
 from medseg.training.progress import Count
 from medseg.training.record import CaseRecord, Fitted, stated_parts
+
+MOST_MAGNIFIED = 1000
+"""A spacing that makes more voxels of each than this is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Dataset:
         channels: of the network's input.
         preprocess: with every number fitted on the training cases.
         rules: how label files are read.
-        layout: the layout found, said in one line.
+        layout: the layout found, in one line, and a line for each thing to know about the dataset.
         changes: what changed since the run began that is continued, one line each.
     """
 
@@ -107,10 +118,15 @@ def survey(
     cases = labelling.cases
     facts = gather_facts(cases, store, labelling.rules, Count(say, "checking the cases", len(cases)))
     _check_dimensions(config, facts)
-    labels = _labels(config, facts, labelling)
-    split, changes = _split(config, cases, facts, labels, continued)
+    _check_spacing(config.preprocess, facts)
+    labels, notes = _labels(config, facts, labelling)
+    copies = find_copies(facts)
+    split, changes = _split(config, cases, facts, labels, copies, continued)
+    cases, facts = [c for c in cases if c.id in split], [f for f in facts if f.id in split]
+    check_sides(copies, split)
     _refuse_leaks(cases, split)
     _check_label_values(cases, facts, labels)
+    notes += [describe_copies(copies, config.data.duplicates)] if copies else []
     channels = config.data.channels or max(f.channels for f in facts)
     training = [f for f in facts if split[f.id] == "train"]
     if continued is not None and continued.fitted is not None:
@@ -118,9 +134,8 @@ def survey(
         preprocess = continued.fitted.preprocess
     else:
         preprocess = _fitted(config.preprocess, training, channels)
-    return Dataset(
-        cases, facts, split, labels, channels, preprocess, labelling.rules, found.describe(), tuple(changes)
-    )
+    layout = "\n".join([found.describe(), *notes])
+    return Dataset(cases, facts, split, labels, channels, preprocess, labelling.rules, layout, tuple(changes))
 
 
 def _split(
@@ -128,13 +143,22 @@ def _split(
     cases: list[Case],
     facts: list[CaseFacts],
     labels: Labels,
+    copies: list[list[str]],
     continued: Continued | None,
 ) -> tuple[Split, list[str]]:
-    """The part of each case, and what changed since the run began."""
+    """The part of each case, without copies that are dropped, and what changed since the run began."""
+    duplicates = config.data.duplicates
+    if duplicates == "refuse":
+        check_copies(copies)
     if continued is None:
         holders = {fact.id: label_names(fact, labels) for fact in facts}
-        return config.data.split.assign(cases, holders), []
+        split = config.data.split.assign(bind_copies(cases, copies), holders)
+        dropped = surplus_copies(copies, split) if duplicates == "drop" else set[str]()
+        return {name: part for name, part in split.items() if name not in dropped}, []
     stated = stated_parts(cases, config.data.split)
+    if duplicates == "drop":
+        dropped = unrecorded_copies(copies, continued.record.cases)
+        cases, facts = [c for c in cases if c.id not in dropped], [f for f in facts if f.id not in dropped]
     changes = continued.record.changes(cases, facts, stated)
     return continued.record.split(cases, facts, stated), changes
 
@@ -153,7 +177,7 @@ def find(config: RunConfig) -> tuple[Found, Labelling]:
     if not found.cases:
         raise DataError(f"{config.data.path}: no image there has a label map")
     cases = [with_patient(case, config.data.patient) for case in found.cases]
-    return found, plan_labelling(cases, config.data.statement(), found.labels)
+    return found, plan_labelling(cases, config.data.statement(), found.labels, folder=config.data.path)
 
 
 def label_names(fact: CaseFacts, labels: Labels) -> frozenset[str]:
@@ -197,17 +221,31 @@ def _check_dimensions(config: RunConfig, facts: list[CaseFacts]) -> None:
         )
 
 
-def _labels(config: RunConfig, facts: list[CaseFacts], labelling: Labelling) -> Labels:
-    labels = labelling.labels
-    if labels is None:
-        values = set(total_counts(facts)) - {config.data.ignore_value}
-        guessed = guess_labels({v for v in values if v is not None})
-        stated = {"ignore_value": config.data.ignore_value, "background": config.data.background}
-        labels = guessed.model_copy(update=stated).coded_as(config.data.codes)
+def _check_spacing(preprocess: PreprocessConfig, facts: list[CaseFacts]) -> None:
+    """Raises: ConfigError for a spacing at which a case has less than a voxel, or a thousand times as many."""
+    wanted = preprocess.spacing
+    for fact in facts if wanted is not None else []:
+        extents = np.array(fact.shape) * fact.spacing
+        if len(wanted) != len(extents):
+            continue  # said when the case is prepared
+        voxels = np.prod(extents / wanted) / np.prod(fact.shape)
+        if voxels > MOST_MAGNIFIED or (preprocess.orientation == "RAS" and (extents * 10 < wanted).any()):
+            shown = ["×".join(f"{v:.4g}" for v in values) for values in (wanted, fact.spacing, extents)]
+            raise ConfigError(
+                f"preprocess.spacing {shown[0]} does not fit case {fact.id}, whose voxels are {shown[1]} and "
+                f"whose extent is {shown[2]} (mm): it would have {voxels:.3g} times as many voxels. Choose "
+                "a spacing near the cases' own, or leave it out."
+            )
+
+
+def _labels(config: RunConfig, facts: list[CaseFacts], labelling: Labelling) -> tuple[Labels, list[str]]:
+    """The labels, and what the user should know about their names."""
+    resolved = labelling.resolve(total_counts(facts))
+    labels = resolved.labels
     if config.activation == "sigmoid" and not labels.regions:
         alone = {name: (name,) for name in list(labels.names)[1:]}
         labels = Labels.model_validate(labels.model_dump() | {"regions": alone})
-    return labels
+    return labels, [resolved.note] if resolved.note else []
 
 
 def _check_label_values(cases: list[Case], facts: list[CaseFacts], labels: Labels) -> None:

@@ -18,7 +18,6 @@ from medseg.config import RunConfig
 from medseg.data.cache import CachedCase, CacheSettings, cache_cases
 from medseg.data.cases import Part
 from medseg.data.labels import Labels
-from medseg.data.preprocess import left_right_axis
 from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
 from medseg.data.workers import deaths_told
 from medseg.device import channels_last, choose_device, mixed_precision
@@ -216,9 +215,7 @@ def _assemble(
         run=run,
         state=state,
         loss=loss.to(device),
-        dataset=PatchDataset(
-            training, plan, config.augment, length, dataset.preprocess.slices, _sides(config, labels)
-        ),
+        dataset=PatchDataset(training, plan, config.augment, length, dataset.preprocess.slices, _sides(labels)),
         validation=validation,
         labels=labels,
         device=device,
@@ -227,11 +224,8 @@ def _assemble(
     )
 
 
-def _sides(config: RunConfig, labels: Labels) -> Sides | None:
-    axis = left_right_axis(config.spatial_dims, config.preprocess)
-    if axis is None or not labels.pairs:
-        return None
-    return Sides(axis, labels.exchanged_labels, labels.exchange)
+def _sides(labels: Labels) -> Sides | None:
+    return Sides(labels.exchanged_labels, labels.exchange) if labels.pairs else None
 
 
 def _weights_file(weights: WeightsConfig) -> Path | None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,48 @@ def test_a_missing_mask_is_refused_empty_or_unknown():
         plan_labelling(cases, LabelStatement())
     assert plan_labelling(cases, LabelStatement(missing="empty")).cases[1].labelled is None
     assert plan_labelling(cases, LabelStatement(missing="unknown")).cases[1].labelled == ("liver",)
+
+
+def test_missing_rules_hold_for_probability_maps():
+    cases = masked(a="liver spleen", b="liver")
+    with pytest.raises(DataError, match="case b: no file of spleen"):
+        plan_labelling(cases, LabelStatement(soft=True))
+    assert plan_labelling(cases, LabelStatement(soft=True, missing="empty")).cases[1].labelled is None
+    unknown = plan_labelling(cases, LabelStatement(soft=True, missing="unknown"))
+    assert unknown.labels.known(unknown.cases[1].labelled) == (True, True, False)  # spleen has no loss there
+    foreign = LabelStatement(Labels(names={"background": (0,), "liver": (1,)}), soft=True)
+    with pytest.raises(DataError, match="label files nobody named: spleen"):
+        plan_labelling(cases[:1], foreign)
+    with pytest.raises(ConfigError, match=r"leave out data\.ignore_value"):
+        plan_labelling(cases[:1], LabelStatement(soft=True, fields={"ignore_value": 255}))
+
+
+@pytest.mark.parametrize("kind", [{}, {"overlapping": True}, {"soft": True}])
+def test_a_mask_that_is_left_out_is_not_one_that_was_annotated(kind):
+    cases = masked(a="liver spleen extra", b="liver extra")
+    labels = Labels(names={"background": (0,), "liver": (1,), "spleen": (2,)}, others="background")
+    plan = plan_labelling(cases, LabelStatement(labels, missing="unknown", **kind))
+    assert plan.cases[1].labelled == ("liver",)
+    assert plan.labels.known(plan.cases[1].labelled)[-1] is False
+
+
+def test_a_case_annotated_in_part_needs_the_files_of_its_labels_only():
+    cases = masked(a="liver spleen", b="liver")
+    cases[1] = replace(cases[1], labelled=("liver",))
+    assert plan_labelling(cases, LabelStatement()).cases[1].labelled == ("liver",)
+
+
+def test_pairs_of_overlapping_labels_exchange_their_combinations():
+    stated = LabelStatement(overlapping=True, fields={"pairs": (("left", "right"),)})
+    labels = plan_labelling(masked(a="left right mid"), stated).labels
+    assert labels.exchange == (2, 1, 0)  # the regions are left, mid, right
+    assert labels.names["left+mid"] == (3,)
+    place = {name: i for i, name in enumerate(labels.names)}
+    assert labels.exchanged_labels[place["left+mid"]] == place["mid+right"]
+    with pytest.raises(ConfigError, match=r"data\.pairs: .*known: \['left', 'mid', 'right'\]"):
+        plan_labelling(
+            masked(a="left right mid"), LabelStatement(overlapping=True, fields={"pairs": (("left", "r"),)})
+        )
 
 
 def test_masks_nobody_named():

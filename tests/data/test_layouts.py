@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from conftest import write_picture, write_volume
 
+from medseg.config import load_config
+from medseg.data.labelling import plan_labelling
 from medseg.data.layouts import Choice, find_dataset
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 
 VOLUME = np.zeros((3, 4, 5), np.uint8)
 PICTURE = np.zeros((4, 5), np.uint8)
@@ -297,6 +299,123 @@ def test_no_layout(tmp_path):
         find_dataset(tmp_path / "notes.txt")
     with pytest.raises(DataError, match=r"found: \['notes.txt'\]. Other layouts read: manifest, nnU-Net raw"):
         find_dataset(tmp_path)
+
+
+def brats_folder(root):
+    for case in ("a", "b"):
+        volumes(root / case, *(f"{case}_{c}" for c in ("t1", "t1ce", "t2", "flair", "seg")))
+
+
+def nnunet_folder(root):
+    volumes(root / "imagesTr", "a_0000", "b_0000")
+    volumes(root / "labelsTr", "a", "b")
+    table = {"background": 0, "left": 1, "right": 2, "ignore": 3}
+    (root / "dataset.json").write_text(json.dumps({"labels": table}))
+
+
+def msd_folder(root):
+    volumes(root / "imagesTr", "a")
+    volumes(root / "labelsTr", "a")
+    content = {
+        "labels": {"0": "background", "1": "left", "2": "right"},
+        "training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}],
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def voc_folder(root):
+    pictures(root / "JPEGImages", "a")
+    pictures(root / "SegmentationClass", "a")
+
+
+def cityscapes_folder(root):
+    pictures(root / "leftImg8bit" / "train" / "ulm", "ulm_0_leftImg8bit")
+    pictures(root / "gtFine" / "train" / "ulm", "ulm_0_gtFine_labelIds")
+
+
+def ade20k_folder(root):
+    pictures(root / "images" / "training", "a")
+    pictures(root / "annotations" / "training", "a")
+
+
+def coco_folder(root):
+    pictures(root / "train2017", "1", "2")
+    coco(root, [])
+
+
+def masks_folder(root):
+    pictures(root / "images", "a")
+    pictures(root / "labels" / "a", "left", "right")
+
+
+def guessed_folder(root):
+    pictures(root / "images", "a")
+    pictures(root / "labels", "a")
+
+
+def manifest_folder(root):
+    pictures(root, "a", "m1", "m2")
+    entry = {"image": "a.png", "label": {"left": "m1.png", "right": "m2.png"}}
+    (root / "manifest.json").write_text(json.dumps({"cases": [entry]}))
+
+
+def bids_folder(root):
+    bids(root)
+    table = "index\tname\n0\tbackground\n1\tleft\n2\tright\n"
+    (root / "derivatives" / "manual" / "dseg.tsv").write_text(table)
+
+
+EVERY_LAYOUT = [
+    (nnunet_folder, ("left", "right")),
+    (msd_folder, ("left", "right")),
+    (voc_folder, ("cat", "dog")),
+    (cityscapes_folder, ("road", "sky")),
+    (ade20k_folder, ("wall", "sky")),
+    (coco_folder, ("cat", "dog")),
+    (bids_folder, ("left", "right")),
+    (brats_folder, ("necrotic_core", "oedema")),
+    (masks_folder, ("left", "right")),
+    (manifest_folder, ("left", "right")),
+    (guessed_folder, ("label_1", "label_2")),
+]
+
+
+@pytest.mark.parametrize(("make", "pair"), EVERY_LAYOUT, ids=lambda v: getattr(v, "__name__", ""))
+def test_what_the_user_states_is_kept_in_every_layout(tmp_path, make, pair):
+    make(tmp_path)
+    found = find_dataset(tmp_path)
+
+    def resolved(*settings):
+        stated = load_config(overrides=settings).data.statement()
+        plan = plan_labelling(found.cases, stated, found.labels, folder=tmp_path)
+        return plan.resolve({0, 1, 2}).labels
+
+    before = resolved()
+    labels = resolved(f"data.pairs=[[{pair[0]}, {pair[1]}]]", "data.ignore_value=254", "data.others=background")
+    assert labels.pairs == (pair,)  # else left and right are mirrored unexchanged
+    assert labels.exchange[list(labels.names).index(pair[0])] == list(labels.names).index(pair[1])
+    assert (labels.ignore_value, labels.others) == (254, "background")
+    kept = {"names", "background", "colours", "regions", "codes"}
+    assert labels.model_dump(include=kept) == before.model_dump(include=kept)
+    assert resolved(f"data.background={str(not before.background).lower()}").background != before.background
+    with pytest.raises(ConfigError, match=rf"\['nowhere'\].*known: \[.*'{pair[0]}'"):
+        resolved(f"data.pairs=[[nowhere, {pair[0]}]]")
+
+
+def test_names_stated_keep_what_the_layout_declares_of_them(tmp_path):
+    voc_folder(tmp_path)
+    found = find_dataset(tmp_path)
+    labels = plan_labelling(
+        found.cases,
+        load_config(
+            overrides=["data.labels={background: 0, cat: 8}", "data.others=background"]
+        ).data.statement(),
+        found.labels,
+    ).labels
+    assert (labels.names, labels.ignore_value) == ({"background": (0,), "cat": (8,)}, 255)
+    assert labels.colours == {"background": (0, 0, 0), "cat": (64, 0, 0)}
+    named = load_config(overrides=["data.labels={background: 0, border: 255}"]).data.statement()
+    assert plan_labelling(found.cases, named, found.labels).labels.ignore_value is None
 
 
 @pytest.mark.data

@@ -82,8 +82,9 @@ def test_resampling_keeps_labels_in_their_place(faulty, tmp_path):
 def test_the_command(faulty, tmp_path, capsys):
     fixed = tmp_path / "fixed"
     asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(fixed), "--map", "9=0"]
-    assert run(asked) == 3  # the original's findings
+    assert run(asked) == 0  # every problem is solved in the copies
     out = capsys.readouterr().out
+    assert "0 problems left" in out
     assert "left out ball_3: " in out
     assert "7 cases written, 3 left out" in out
     assert run(["data", "check", str(fixed), "--labels", "ball=1,core=2"]) == 0
@@ -97,6 +98,26 @@ def test_the_command(faulty, tmp_path, capsys):
 def test_a_full_folder_is_refused(faulty):
     with pytest.raises(ConfigError, match="is there and not empty"):
         repair(check_dataset(faulty), faulty)
+
+
+def test_a_fix_that_leaves_a_problem_says_so(faulty, tmp_path, capsys):
+    asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(tmp_path / "fixed")]
+    assert run(asked) == 3  # 9 is still not declared
+    assert "1 problem left" in capsys.readouterr().out
+
+
+def test_repaired_copies_keep_names_patients_and_what_was_annotated(tmp_path):
+    write_balls(tmp_path / "data", cases=2)
+    rows = ["id,image,label,patient,labelled"]
+    rows += [f"b{i},data/images/ball_{i}.nii.gz,data/labels/ball_{i}.nii.gz,p,{'ball' * i}" for i in (0, 1)]
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    repair(check_dataset(tmp_path / "m.csv", stated=STATED), tmp_path / "fixed")
+    after = check_dataset(tmp_path / "fixed")
+    assert [(c.id, c.patient, c.labelled) for c in after.found.cases] == [
+        ("b0", "p", None),
+        ("b1", "p", ("ball",)),
+    ]
+    assert after.labelling.labels.names == STATED.labels.names
 
 
 @pytest.mark.data
@@ -114,13 +135,9 @@ def test_planted_faults_in_a_real_dataset(data_root, tmp_path):
     shutil.copyfile(root / "images" / names[4], root / "images" / names[3])
     report = check_dataset(root)
     found = {(f"{f.case}.nii.gz", f.kind) for f in report.problems}
-    assert found >= {
-        (names[0], "partner"),
-        (names[1], "unreadable"),
-        (names[2], "unreadable"),
-        (names[3], "duplicate"),
-    }
-    assert found <= {(n, k) for n in names[:5] for k in ("partner", "unreadable", "duplicate", "grid")}
+    assert found >= {(names[0], "partner"), (names[1], "unreadable"), (names[2], "unreadable")}
+    assert found <= {(n, k) for n in names[:3] for k in ("partner", "unreadable", "grid")}
+    assert [f"{ids[0]}.nii.gz" for ids in report.copies] == [names[3]]
     left = repair(report, tmp_path / "fixed").left_out
     assert {f"{case}.nii.gz" for case in left} == {names[i] for i in range(4)}
     assert len(check_dataset(tmp_path / "fixed").facts) == 16

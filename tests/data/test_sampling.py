@@ -14,6 +14,7 @@ from medseg.data.sampling import (
     PatchDataset,
     PatchPlan,
     SamplingConfig,
+    Sides,
     class_probabilities,
     crop,
     patch_loader,
@@ -231,6 +232,21 @@ class TestPatches:
         # origins 0, 1, 2 along the first axis (steps of 12), 0 and 1 along the last: 6 places, each 33 times
         assert set(corners) == {1, 2, 13, 14, 25, 26}
         assert all(abs(n - 200 / 6) < 4 * (200 * 5 / 36) ** 0.5 for n in corners.values())
+
+    def test_training_exchanges_left_and_right_exactly_in_mirror_images(self, cases):
+        augment = AugmentConfig(flip=FlipConfig(probability=0.5, axes=(0, 1, 2)))
+        plain = dataset_of(cases, augment, length=200)
+        sided = dataset_of(cases, augment, length=200)
+        sided.sides = Sides(labels=(0, 2, 1), channels=(0, 2, 1))  # organ and lesion are left and right here
+        table = torch.tensor([0, 2, 1, -1])
+        seen = set()
+        for position in range(60):
+            draw = plain.plan.draw(0, position)
+            motion = plain.augmenter.draw_motion(draw.rng, (1.0, 1.0, 1.0))
+            before, after = plain[position]["label"].long(), sided[position]["label"].long()
+            assert torch.equal(after, table[before] if len(motion.flips) % 2 else before)
+            seen.add(motion.flips)
+        assert len(seen) == 8
 
     def test_small_cases_are_padded_with_ignored_voxels(self, tmp_path):
         codes = np.full((3, 20, 4), 2, np.uint8)

@@ -11,6 +11,8 @@ from pycocotools import mask as coco_mask
 
 from medseg.data.cases import Case
 from medseg.data.images import read_image
+from medseg.data.labelling import LabelStatement, plan_labelling
+from medseg.data.labels import Labels
 from medseg.data.targets import AS_STORED, TargetRules, read_probabilities, read_target
 from medseg.errors import DataError, GeometryError
 
@@ -60,6 +62,17 @@ def test_masks_of_single_labels_make_one_map(tmp_path):
     assert values[0, 0].tolist() == [3, 3, 7, 0, 0]
     only = read(case, TargetRules(values={"spleen": 7}))
     assert only[0, 0].tolist() == [0, 0, 7, 0, 0]
+
+
+def test_a_mask_that_is_to_be_ignored_is_no_background(tmp_path):
+    case = mask_case(tmp_path, liver=block(0, 2), doubt=block(1, 3))
+    labels = Labels(names={"background": (0,), "liver": (1,)}, others="ignore")
+    for kind in ({}, {"overlapping": True}, {"soft": True}):
+        plan = plan_labelling([case], LabelStatement(labels, **kind))
+        codes = plan.labels.encode(read(case, plan.rules), "x")
+        assert codes[0, 0].tolist() == [2, 0, 0, 1, 1]  # liver, ignored twice, background
+    out = plan_labelling([case], LabelStatement(labels.model_copy(update={"others": "background"})))
+    assert out.labels.encode(read(case, out.rules), "x")[0, 0].tolist() == [2, 2, 1, 1, 1]
 
 
 def test_masks_that_overlap_are_refused_or_summed(tmp_path):
