@@ -38,7 +38,7 @@ def find_copies(facts: Iterable[CaseFacts], unmeasured: Mapping[str, str] = {}) 
     groups: dict[str, list[str]] = {}
     for name in leader:
         groups.setdefault(leader_of(name), []).append(name)
-    return [ids for ids in groups.values() if len(ids) > 1]
+    return [sorted(ids) for ids in groups.values() if len(ids) > 1]
 
 
 def check_copies(copies: list[list[str]]) -> None:

@@ -114,9 +114,9 @@ def merge_labels(declared: Labels | None, stated: Mapping[str, Any]) -> Labels |
     try:
         return Labels.model_validate(fields)
     except ValidationError as error:
-        whose = "data.labels" if "names" in stated else "the labels of the dataset"
+        whose = "" if "names" in stated else "what is stated does not fit the labels of the dataset: "
         faults = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
-        raise ConfigError(f"what is stated of the labels does not fit {whose}: {faults}") from error
+        raise ConfigError(f"{whose}{faults}") from error
 
 
 def naming_hint(labels: Labels) -> str | None:

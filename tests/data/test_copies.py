@@ -79,4 +79,4 @@ def test_blank_slices_and_other_voxels_are_no_copies(tmp_path):
     for name, voxels in images.items():
         path = write_volume(tmp_path / f"{name}.nii{'.gz' if name == 'x' else ''}", voxels.astype(np.int16))
         facts.append(measure(Case(name, path)))
-    assert find_copies(facts) == [["x", "same"]]
+    assert find_copies(facts) == [["same", "x"]]

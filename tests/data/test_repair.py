@@ -136,7 +136,7 @@ def test_planted_faults_in_a_real_dataset(data_root, tmp_path):
     report = check_dataset(root)
     found = {(f"{f.case}.nii.gz", f.kind) for f in report.problems}
     assert found >= {(names[0], "partner"), (names[1], "unreadable"), (names[2], "unreadable")}
-    assert found <= {(n, k) for n in names[:3] for k in ("partner", "unreadable", "grid")}
+    assert found <= {(n, k) for n in names[:4] for k in ("partner", "unreadable", "grid")}
     assert [f"{ids[0]}.nii.gz" for ids in report.copies] == [names[3]]
     left = repair(report, tmp_path / "fixed").left_out
     assert {f"{case}.nii.gz" for case in left} == {names[i] for i in range(4)}
