@@ -70,10 +70,14 @@ def bind_copies(cases: list[Case], copies: list[list[str]]) -> list[Case]:
 
 
 def check_sides(copies: list[list[str]], split: Mapping[str, Part]) -> None:
-    """Raises: DataError listing copies that the dataset itself, or a file, puts on several sides of a split."""
+    """Raises: DataError listing copies that the dataset itself, or a file, puts on several sides of a split.
+
+    Cases that the split leaves out do not count.
+    """
+    groups = [[name for name in ids if name in split] for ids in copies]
     lines = [
         ", ".join(f"{name} in {split[name]}" for name in ids)
-        for ids in copies
+        for ids in groups
         if len({split[name] for name in ids}) > 1
     ]
     if lines:

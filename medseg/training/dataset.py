@@ -18,6 +18,7 @@ from medseg.data.copies import (
     describe_copies,
     find_copies,
     surplus_copies,
+    unrecorded_copies,
 )
 from medseg.data.facts import CaseFacts, gather_facts, total_counts
 from medseg.data.labelling import Labelling, plan_labelling
@@ -224,7 +225,9 @@ def _check_dimensions(config: RunConfig, facts: list[CaseFacts]) -> None:
 def _check_spacing(preprocess: PreprocessConfig, facts: list[CaseFacts]) -> None:
     """Raises: ConfigError for a spacing at which a case has less than a voxel, or a thousand times as many."""
     wanted = preprocess.spacing
-    for fact in facts if wanted is not None else []:
+    if wanted is None:
+        return
+    for fact in facts:
         extents = np.array(fact.shape) * fact.spacing
         if len(wanted) != len(extents):
             continue  # said when the case is prepared
