@@ -288,6 +288,7 @@ print("DONE", predictor.members[0].backend.facts.backend)
 """
 
 
+@pytest.mark.slow
 @needs_openvino
 @needs_onnx
 def test_nothing_leaves_the_machine(scan, tmp_path):
