@@ -94,7 +94,11 @@ def surplus_copies(copies: list[list[str]], split: Mapping[str, Part]) -> set[st
     """The cases to drop so that one of each group remains: of the test, else of validation, else the first."""
     dropped: set[str] = set()
     for ids in copies:
-        kept = min(ids, key=lambda name: (_KEPT_FIRST.index(split[name]), name))
+        kept = min(
+            (name for name in ids if name in split),
+            key=lambda name: (_KEPT_FIRST.index(split[name]), name),
+            default=None,
+        )
         dropped |= set(ids) - {kept}
     return dropped
 
@@ -110,4 +114,4 @@ def describe_copies(copies: list[list[str]], duplicates: Duplicates) -> str:
     shown = "; ".join(", ".join(ids) for ids in copies[:5])
     more = f"; and {len(copies) - 5} more" if len(copies) > 5 else ""
     done = "one of each is kept" if duplicates == "drop" else "they stay on one side of the split"
-    return f"warning: {len(copies)} groups of cases have the same image ({shown}{more}); {done}"
+    return f"warning: cases with the same image ({shown}{more}): {done}"

@@ -129,12 +129,16 @@ class FileSplit(Spec):
     name: Literal["file"] = "file"
     file: Path
 
+    def parts(self) -> Split:
+        """What the file says. Raises: DataError if it cannot be read."""
+        return _read_split(self.file)
+
     def assign(self, cases: list[Case], holders: Holders = {}) -> Split:  # noqa: B006
         """Take the file's word.
 
         Raises: DataError if it cannot be read, or names not exactly the cases there are.
         """
-        table = _read_split(self.file)
+        table = self.parts()
         lacking = sorted({case.id for case in cases} - table.keys())
         foreign = sorted(table.keys() - {case.id for case in cases})
         if lacking or foreign:

@@ -26,7 +26,7 @@ from medseg.data.labels import Labels, describe_unnamed
 from medseg.data.layouts import Choice, Found, find_dataset
 from medseg.data.normalise import CT
 from medseg.data.preprocess import PreprocessConfig
-from medseg.data.splits import Split, leaks
+from medseg.data.splits import FileSplit, Split, leaks
 from medseg.data.targets import AS_STORED, TargetRules
 from medseg.errors import ConfigError, DataError
 from medseg.inference.modelfile import task_for
@@ -153,6 +153,9 @@ def _split(
         check_copies(copies)
     if continued is None:
         holders = {fact.id: label_names(fact, labels) for fact in facts}
+        if duplicates == "drop" and isinstance(config.data.split, FileSplit):  # of a run that dropped them
+            dropped = unrecorded_copies(copies, config.data.split.parts())
+            cases = [case for case in cases if case.id not in dropped]
         split = config.data.split.assign(bind_copies(cases, copies), holders)
         dropped = surplus_copies(copies, split) if duplicates == "drop" else set[str]()
         return {name: part for name, part in split.items() if name not in dropped}, []

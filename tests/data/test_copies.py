@@ -12,7 +12,9 @@ from medseg.data.copies import bind_copies, find_copies, surplus_copies
 from medseg.data.facts import measure
 from medseg.data.splits import FractionSplit
 from medseg.errors import DataError
-from medseg.training.dataset import survey
+from medseg.files import write_json
+from medseg.training.dataset import Continued, survey
+from medseg.training.record import read_record
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_copies_do_not_stop_a_training_but_stay_on_one_side(copied, tmp_path):
         dataset = surveyed(copied, tmp_path, f"data.split.seed={seed}")
         assert len({dataset.split[name] for name in ("ball_1", "ball_4", "ball_8")}) == 1
         assert len(dataset.cases) == 10
-    assert "warning: 1 groups of cases have the same image (ball_1, ball_4, ball_8)" in dataset.layout
+    assert "warning: cases with the same image (ball_1, ball_4, ball_8): they stay" in dataset.layout
 
 
 def test_copies_are_dropped_or_refused_where_asked_for(copied, tmp_path):
@@ -55,6 +57,17 @@ def test_copies_that_a_split_file_separates_are_not_trained_and_tested_on(copied
     kept = surveyed(copied, tmp_path, *asked, "data.duplicates=drop").split
     assert kept["ball_8"] == "test"
     assert not {"ball_1", "ball_4"} & set(kept)
+
+
+def test_a_run_that_dropped_copies_lends_its_split_and_goes_on(copied, tmp_path):
+    first = surveyed(copied, tmp_path, "data.duplicates=drop")
+    write_json(tmp_path / "cases.json", first.record())
+    asked = ["data.split={name: file, file: " + str(tmp_path / "cases.json") + "}", "data.duplicates=drop"]
+    assert surveyed(copied, tmp_path, *asked).split == first.split
+    record = read_record(tmp_path / "cases.json")
+    config = load_config(ball_settings(copied), ["data.duplicates=drop"])
+    again = survey(config, tmp_path / "facts", continued=Continued(record))
+    assert (again.split, again.changes) == (first.split, ())
 
 
 def test_copies_connect_their_patients(tmp_path):
