@@ -179,7 +179,6 @@ class _Dataset:
 
 def _dataset(source: Path, overrides: tuple[str, ...], labels: str | None, suffix: str | None) -> _Dataset:
     from medseg.config import load_config
-    from medseg.data.layouts import Choice
     from medseg.errors import ConfigError
     from medseg.evaluation import parse_labels
 
@@ -190,8 +189,7 @@ def _dataset(source: Path, overrides: tuple[str, ...], labels: str | None, suffi
     stated = config.statement()
     if labels:
         stated = stated.with_labels(parse_labels(labels))
-    choice = Choice(suffix or config.label_suffix, config.modalities)
-    return _Dataset(config.path, choice, stated, config.patient, config.duplicates)
+    return _Dataset(config.path, config.choice(suffix), stated, config.patient, config.duplicates)
 
 
 def _mapping(text: str | None) -> dict[int, int]:

@@ -18,6 +18,7 @@ from medseg.data.codes import SegmentCode
 from medseg.data.copies import Duplicates
 from medseg.data.labelling import LabelStatement, Missing, merge_labels
 from medseg.data.labels import Colour, Labels, Others, Values
+from medseg.data.layouts.found import Choice
 from medseg.data.postprocess import PostprocessConfig
 from medseg.data.preprocess import PreprocessConfig
 from medseg.data.sampling import SamplingConfig
@@ -41,6 +42,8 @@ class DataConfig(Spec):
         path: the folder of cases, or a manifest; its layout is found out and said aloud.
         label_suffix: what a label file's name adds to its image's; of several the first that an image has;
             none tries the usual separators.
+        image_dir, label_dir: the folders of images and of label maps, relative to ``path`` or to the folders of
+            its parts; none tries the usual names (``images``, ``imgs``, ``scans``…; ``labels``, ``masks``…).
         unlabelled: whether images without a label map are a mistake to ``refuse``, or to ``leave_out``.
         modalities: which kinds of image are the channels, in order (BIDS suffixes, BraTS contrasts,
             ``image:…`` columns of a manifest); none takes what the layout has.
@@ -74,6 +77,8 @@ class DataConfig(Spec):
 
     path: Path | None = None
     label_suffix: str | tuple[str, ...] | None = None
+    image_dir: Path | None = None
+    label_dir: Path | None = None
     unlabelled: Literal["refuse", "leave_out"] = "refuse"
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     labels: Annotated[dict[str, Values], Field(min_length=2)] | None = None
@@ -113,6 +118,10 @@ class DataConfig(Spec):
         if groups < 1:
             raise ValueError(f"patient: {self.patient!r} has no group in parentheses that is the patient")
         return self
+
+    def choice(self, label_suffix: str | None = None) -> Choice:
+        """What is said here of the files; ``label_suffix`` of a command counts before the setting."""
+        return Choice(label_suffix or self.label_suffix, self.modalities, self.image_dir, self.label_dir)
 
     def statement(self) -> LabelStatement:
         """What is said here of the labels."""

@@ -117,7 +117,7 @@ def _is_abandoned(path: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically, UTF-8."""
     with write_atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")  # the same bytes on every system
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -129,21 +129,6 @@ def sha256_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def sha256_path(path: Path) -> str:
-    """The SHA-256 of a file, or of the hashes of all files in a folder, sorted: names do not count."""
-    path = Path(path)
-    if not path.is_dir():
-        return sha256_file(path)
-    return sha256_json(sorted(sha256_file(file) for file in path.iterdir() if file.is_file()))
-
-
-def sha256_tree(path: Path) -> str:
-    """The SHA-256 of all files below a folder and their names within it."""
-    path = Path(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return sha256_json({file.relative_to(path).as_posix(): sha256_file(file) for file in files})
 
 
 def sha256_json(value: Any) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from medseg.errors import DataError
+from medseg.files import sha256_json
 from medseg.geometry import Array
 
 
@@ -36,7 +37,7 @@ def coco_index(path: Path) -> CocoIndex:
     return _index(Path(path), status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # training, validation, test, and one more
 def _index(path: Path, modified: int, size: int) -> CocoIndex:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -72,6 +73,15 @@ def coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
             where = f"{path}: annotation {entry.get('id')} of image {number}"
             raise DataError(f"{where}: its segmentation is no polygon and no run length ({error})") from error
     return iter(sorted(masks, key=lambda pair: -int(pair[1].sum())))
+
+
+def coco_digest(path: Path, number: int) -> str:
+    """The SHA-256 of what a file states of one image: its size and its annotations.
+
+    Raises: DataError if it is no COCO JSON.
+    """
+    index = coco_index(path)
+    return sha256_json([index.sizes.get(number), index.annotations.get(number, [])])
 
 
 def _mask(segmentation: Any, height: int, width: int) -> Array:

@@ -8,12 +8,12 @@ import numpy as np
 
 from medseg.data.marks import split_mark
 from medseg.data.nifti import save_nifti
-from medseg.data.scans import Kind, Scan
+from medseg.data.scans import Kind, OneFile, Scan
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
 
 
-class NumpyReader:
+class NumpyReader(OneFile):
     """``.npy``, and ``.npz`` with one array (or ``FILE.npz#KEY``): (X, Y, Z), or (X, Y, Z, C) channels last.
 
     The axes are taken for RAS; a file says nothing of them. Pickled objects are refused.

@@ -35,6 +35,8 @@ class Case:
         labelled: names of the labels that were annotated in this case; none means all.
         foreground: a mask's file, on the image's grid: inference leaves out what lies far from it.
         metadata: whatever else a manifest says of it.
+        channel_names: what the dataset calls the channels of the image, in order (``CT``; ``T1``, ``FLAIR``);
+            empty where it does not name them.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Case:
     labelled: tuple[str, ...] | None = None
     foreground: Path | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    channel_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fault = _id_fault(self.id)
@@ -130,6 +133,38 @@ def match(
         else:
             orphans.append(label)
     return matches, orphans
+
+
+def match_numbered(images: list[Path], labels: list[Path]) -> tuple[dict[Path, list[Path]], list[Path]] | None:
+    """The label maps that go with each image by the part of the names that varies (``21_training`` and
+    ``21_manual1``; ``img001`` and ``mask001``), as :func:`match`; None if names do not pair off so.
+    """
+    own, theirs = _varying([stem_of(p) for p in images]), _varying([stem_of(p) for p in labels])
+    if len(set(own)) < len(images) or len(set(theirs)) < len(labels) or not set(theirs) <= set(own):
+        return None
+    by_key = dict(zip(own, images, strict=True))
+    matches: dict[Path, list[Path]] = {image: [] for image in images}
+    for key, label in zip(theirs, labels, strict=True):
+        matches[by_key[key]].append(label)
+    return matches, []
+
+
+def _varying(stems: list[str]) -> list[str]:
+    """Each name without what all names begin and end with; numbers stay whole."""
+    if len(stems) < 2:
+        return []
+    first = _common_start(stems).rstrip("0123456789")
+    rest = [stem[len(first) :] for stem in stems]
+    last = _common_start([stem[::-1] for stem in rest])[::-1].lstrip("0123456789")
+    return [stem[: len(stem) - len(last)] for stem in rest]
+
+
+def _common_start(names: list[str]) -> str:
+    low, high = min(names), max(names)
+    same = next(
+        (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+    )
+    return low[:same]
 
 
 def _base(stem: str, suffix: str) -> str | None:

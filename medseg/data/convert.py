@@ -19,6 +19,7 @@ from medseg.data.images import read_image
 from medseg.data.labelling import LabelStatement
 from medseg.data.labels import Labels, smallest_integer
 from medseg.data.layouts import NO_CHOICE, Choice
+from medseg.data.modality import channel_names
 from medseg.data.nifti import save_nifti
 from medseg.data.readers import output_suffix, reader_for, stem_of
 from medseg.data.scans import Scan
@@ -111,7 +112,6 @@ def _nnunet(report: Report, labels: Labels, output: Path) -> None:
             _write_label(
                 _consecutive(one.values, labels, case), one.scan, output / f"labels{ending}", case.id, names[0]
             )
-    channels = report.facts[0].channels
     order = list(labels.names)
     first = 0 if labels.background else 1  # nnU-Net's 0 is background, whether anything is or not
     table: dict[str, Any] = {name: i for i, name in enumerate(order, start=first)}
@@ -120,7 +120,7 @@ def _nnunet(report: Report, labels: Labels, output: Path) -> None:
         members = {r: [order.index(m) for m in ms] for r, ms in labels.regions.items()}
         table = {order[0]: 0} | members
     content: dict[str, Any] = {
-        "channel_names": {str(i): f"channel_{i}" for i in range(channels)},
+        "channel_names": {str(i): name for i, name in enumerate(channel_names(report.facts))},
         "labels": table | ({"ignore": len(order) + first} if labels.ignore_value is not None else {}),
         "numTraining": trained,
         "file_ending": endings.most_common(1)[0][0],
@@ -146,7 +146,7 @@ def _msd(report: Report, labels: Labels, output: Path) -> None:
     write_json(
         output / "dataset.json",
         {
-            "modality": {str(i): f"channel_{i}" for i in range(report.facts[0].channels)},
+            "modality": {str(i): name for i, name in enumerate(channel_names(report.facts))},
             "labels": {str(values[0]): name for name, values in labels.names.items()},
             "numTraining": len(lists["training"]),
             "numTest": len(lists["test"]),

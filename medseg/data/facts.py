@@ -14,15 +14,15 @@ import numpy as np
 from nibabel.orientations import io_orientation
 
 from medseg.data.cases import Case, join_problems
+from medseg.data.contents import content_digest, content_files
 from medseg.data.images import read_image
 from medseg.data.pictures import picture_channels
 from medseg.data.pool import Job, run_jobs
-from medseg.data.readers import is_zarr, split_mark
 from medseg.data.scans import Kind, check_finite
 from medseg.data.slabs import count_values
 from medseg.data.targets import AS_STORED, TargetRules, read_target
 from medseg.errors import DataError
-from medseg.files import sha256_json, sha256_path, sha256_tree, sweep_temporaries, write_atomic
+from medseg.files import sha256_json, sweep_temporaries, write_atomic
 from medseg.geometry import Array
 from medseg.spec import Spec
 
@@ -47,7 +47,9 @@ class CaseFacts(Spec):
         dtype, label_dtype: of the voxels as stored; ``masks``, ``segments``, ``polygons`` for other labels.
         intensities: the lowest and the highest of the image.
         label_counts: value in the label file → voxels.
-        foreground: up to 500 intensities of voxels whose label is not 0, all channels.
+        foreground: up to 500 intensities of voxels of the labels that count (``TargetRules.foreground``), all
+            channels.
+        channel_names: as the dataset or the files declare them; empty where they do not.
     """
 
     id: str
@@ -63,6 +65,7 @@ class CaseFacts(Spec):
     intensities: tuple[float, float]
     label_counts: dict[int, int]
     foreground: tuple[float, ...]
+    channel_names: tuple[str, ...] = ()
 
 
 def gather_facts(
@@ -114,30 +117,22 @@ def measure(case: Case, rules: TargetRules = AS_STORED) -> CaseFacts:
         label_dtype=None if target is None else target.stored,
         intensities=(low, high),
         label_counts={} if target is None else count_values(target.values),
-        foreground=() if target is None else _foreground_sample(scan.array, target.values),
+        foreground=() if target is None else _foreground_sample(scan.array, rules.is_foreground(target.values)),
+        channel_names=case.channel_names or ((scan.modality,) if scan.modality else ()),
     )
 
 
 def label_digest(case: Case) -> str | None:
     """The SHA-256 of a case's label files (with their names, where each label has one)."""
     if case.masks:
-        return sha256_json({name: _digest(path) for name, path in case.masks.items()})
-    return None if case.label is None else _digest(case.label)
+        return sha256_json({name: content_digest(path) for name, path in case.masks.items()})
+    return None if case.label is None else content_digest(case.label)
 
 
 def image_digest(case: Case) -> str:
     """The SHA-256 of a case's image files, and of its foreground's."""
-    digests = [_digest(path) for path in (*case.images, case.foreground) if path is not None]
+    digests = [content_digest(path) for path in (*case.images, case.foreground) if path is not None]
     return digests[0] if len(digests) == 1 else sha256_json(digests)
-
-
-def _digest(path: Path) -> str:
-    base, mark = split_mark(path)
-    if is_zarr(base):
-        return sha256_tree(base)
-    if base.suffix.lower() == ".mrxs":  # the pixels lie in a folder of that name
-        return sha256_json([sha256_path(base), sha256_tree(base.with_suffix(""))])
-    return sha256_path(base) if mark is None else sha256_json([sha256_path(base), mark])
 
 
 def _voxels_digest(array: Array) -> str:
@@ -183,7 +178,8 @@ def measuring(case: Case) -> Job[Case]:
 def _stored(case: Case, store: Path, rules: TargetRules) -> Path:
     """The file of a case's facts, named by its files' places, sizes and times, and how labels are read."""
     named = [str(path) for path in (*case.images, *case.label_files)]
-    entries: list[object] = [case.id, rules.model_dump(mode="json"), list(case.masks), named]
+    rest = [list(case.masks), list(case.channel_names), named]
+    entries: list[object] = [case.id, rules.model_dump(mode="json"), *rest]
     entries += [
         [str(path), str(path.resolve()), status and status.st_size, status and status.st_mtime_ns]
         for path, status in _files(case)
@@ -192,17 +188,16 @@ def _stored(case: Case, store: Path, rules: TargetRules) -> Path:
 
 
 def _files(case: Case) -> list[tuple[Path, os.stat_result | None]]:
-    """The files of a case, those in its folders too, and their size and time; None where one is missing."""
+    """The files of a case, with those that headers name and folders hold; size and time, None if missing."""
     found: list[tuple[Path, os.stat_result | None]] = []
     for path in (*case.images, *case.label_files):
-        base = split_mark(path)[0]
-        for file in sorted(base.iterdir()) if base.is_dir() else [base]:
+        for file in content_files(path):
             found.append((file, file.stat() if file.exists() else None))
     return found
 
 
-def _foreground_sample(array: Array, label_map: Array) -> tuple[float, ...]:
-    inside = np.flatnonzero(label_map.ravel())
+def _foreground_sample(array: Array, foreground: Array) -> tuple[float, ...]:
+    inside = np.flatnonzero(foreground.ravel())
     if len(inside) > _SAMPLE:
         inside = inside[np.linspace(0, len(inside) - 1, _SAMPLE).astype(int)]
     return tuple(float(v) for channel in array for v in channel.ravel()[inside])

@@ -8,9 +8,11 @@ import numpy as np
 
 from medseg.data.cases import Case
 from medseg.data.dicom import Uneven
+from medseg.data.pictures import palette_colors
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan, onto_grid
 from medseg.errors import GeometryError
+from medseg.geometry import Array
 
 
 def read_image(case: Case, uneven: Uneven = "refuse") -> Scan:
@@ -23,13 +25,23 @@ def read_image(case: Case, uneven: Uneven = "refuse") -> Scan:
     first = read_scan(case.image, uneven=uneven)
     if not case.other_channels:
         return first
-    arrays = [first.array]
+    arrays = [_channels(first)]
     for path in case.other_channels:
         try:
-            arrays.append(onto_grid(read_scan(path, uneven=uneven), first.grid).array)
+            arrays.append(_channels(onto_grid(read_scan(path, uneven=uneven), first.grid)))
         except GeometryError as error:
             raise GeometryError(
                 f"its channels lie on different grids: {error} ({case.image.name}, {path.name}). Resample them "
                 "onto one grid."
             ) from error
-    return replace(first, array=np.concatenate(arrays))
+    header = None if first.kind == "picture" else first.header  # a palette is one file's
+    return replace(first, array=np.concatenate(arrays), header=header)
+
+
+def _channels(scan: Scan) -> Array:
+    """The channels (C, *S) of one file among several: a palette of greys is one."""
+    if scan.kind != "picture":
+        return scan.array
+    array = palette_colors(scan)
+    grey = isinstance(scan.header, list) and np.array_equal(array[:1].repeat(3, axis=0), array)
+    return array[:1] if grey else array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import SimpleITK as sitk
 
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array, Grid
+from medseg.geometry import Array, Grid, invertible
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -25,6 +26,10 @@ class ItkReader:
     def read(self, path: Path) -> Scan:
         """Read voxels as (C, X, Y, Z) and the affine in RAS mm."""
         return scan_of(sitk.ReadImage(str(path)), path)
+
+    def files(self, path: Path) -> list[Path]:
+        """The file, with the data files that its header names."""
+        return [path, *_data_files(path)]
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
         """Write compressed NRRD with the input's spacing, origin and direction."""
@@ -58,7 +63,57 @@ def scan_of(image: Any, path: Path) -> Scan:
     affine = np.eye(4)
     affine[:3, :3] = direction * spacing
     affine[:3, 3] = origin
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+    if not invertible(affine):
         raise GeometryError(f"{path}: its directions or spacing do not span space: {affine.tolist()}")
     header = (tuple(spacing.tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist()))
     return Scan(array, Grid(array.shape[1:], _LPS_TO_RAS @ affine), "volume", path, header)
+
+
+def _data_files(path: Path) -> list[Path]:
+    """The files that a header keeps its voxels in; none if they are in the file itself."""
+    if not path.is_file():
+        return []
+    named = _metaimage_names if path.name.lower().endswith((".mha", ".mhd")) else _nrrd_names
+    with path.open("rb") as stream:
+        lines = (line.decode("utf-8", "replace").strip() for line in iter(lambda: stream.readline(4096), b""))
+        names = named(lines)
+    files = (path.parent / name for name in names)
+    return [file for file in files if file.resolve() != path.resolve()]
+
+
+def _metaimage_names(lines: Iterator[str]) -> list[str]:
+    """``ElementDataFile``: ``LOCAL``, a name, ``LIST`` and a name in each line below, or a numbered pattern."""
+    for line in lines:
+        key, _, value = (part.strip() for part in line.partition("="))
+        if key != "ElementDataFile":
+            continue
+        if value.upper() == "LOCAL":
+            return []
+        if value.upper().startswith("LIST"):
+            return [name for name in lines if name]
+        return _numbered(value)
+    return []
+
+
+def _nrrd_names(lines: Iterator[str]) -> list[str]:
+    """``data file``: a name, ``LIST`` and a name in each line below, or a numbered pattern."""
+    for line in lines:
+        if not line:
+            break  # the header ends, the voxels follow
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key.lower().replace(" ", "") != "datafile":
+            continue
+        return [name for name in lines if name] if value.upper().startswith("LIST") else _numbered(value)
+    return []
+
+
+def _numbered(value: str) -> list[str]:
+    """``slice%03d.raw 1 20 1`` (first, last, step) as names; any other value is one name."""
+    pattern, *numbers = value.split()
+    if "%" not in pattern or len(numbers) < 2 or not all(n.lstrip("-").isdigit() for n in numbers):
+        return [value]
+    first, last, step = (int(n) for n in (*numbers, "1")[:3])
+    try:
+        return [pattern % n for n in range(first, last + (1 if step > 0 else -1), step or 1)]
+    except (TypeError, ValueError):  # no pattern of printf's after all
+        return [value]

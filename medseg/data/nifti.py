@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from medseg.data.scans import Kind, Scan
+from medseg.data.scans import Kind, OneFile, Scan
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid, invertible
 
@@ -18,7 +18,7 @@ _MOST_GZIPPED = 1100
 """Bytes that one byte of a gzip file can stand for, at most (deflate's limit is 1032)."""
 
 
-class NiftiReader:
+class NiftiReader(OneFile):
     """NIfTI-1 and -2 volumes, plain or gzipped: 3D, or 4D with channels last."""
 
     suffixes: tuple[str, ...] = (".nii.gz", ".nii")

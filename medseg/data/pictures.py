@@ -10,21 +10,29 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
-from medseg.data.scans import Kind, Scan
+from medseg.data.scans import Kind, OneFile, Scan
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
 
+_ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 
-class PictureReader:
-    """PNG, JPG and BMP pictures: grey, RGB or RGBA, 8 or 16 bit; palette pictures by their index."""
 
-    suffixes: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp")
+class PictureReader(OneFile):
+    """PNG, JPG, BMP and GIF pictures: grey or colour, 8 or 16 bit; palette pictures by their index.
+
+    An alpha channel is left out: it is no part of the image.
+    """
+
+    suffixes: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
     kind: Kind = "picture"
     output_suffix = ".png"
 
     def read(self, path: Path) -> Scan:
         """Read (C, H, W); the stored pixel grid is kept (an EXIF rotation is not applied)."""
         with Image.open(path) as picture:
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1:
+                raise DataError(f"{path}: an animation of {frames} pictures, expected one. Save one as PNG.")
             picture.load()  # raises if the file is damaged
             depth, colour_type = _png_format(path)
             if depth == 16 and colour_type == 4:
@@ -36,7 +44,8 @@ class PictureReader:
             if picture.mode == "L" and depth in (2, 4):  # Pillow stretches the values to 0…255
                 pixels = pixels // (255 // (2**depth - 1))
             palette = picture.getpalette("RGB") if picture.mode == "P" else None
-        return picture_scan(pixels, path, palette)
+            alpha = picture.mode in _ALPHA_MODES or (depth == 16 and colour_type == 6)
+        return picture_scan(pixels, path, palette, alpha=alpha)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
         """Write a palette PNG of label values, or 16-bit grey where a value exceeds 255.
@@ -55,7 +64,10 @@ class PictureReader:
 
 
 class TiffReader(PictureReader):
-    """Single-page TIFF pictures: grey, RGB, RGBA or palette, 8, 16 or 32 bit, any usual compression."""
+    """Single-page TIFF pictures of any number of samples, or with a palette; any usual compression.
+
+    A further sample that the file declares to be alpha is left out; one that it leaves open is a channel.
+    """
 
     suffixes: tuple[str, ...] = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf")
 
@@ -67,8 +79,15 @@ class TiffReader(PictureReader):
             page: Any = tiff.pages[0]
             colours = page.colormap  # (3, values) of 16 bits
             pixels = _tiff_pixels(page, path)
+            alpha = has_alpha(page)
         palette = None if colours is None else (colours.T >> 8).ravel().tolist()
-        return picture_scan(pixels, path, palette)
+        return picture_scan(pixels, path, palette, alpha=alpha)
+
+
+def has_alpha(page: Any) -> bool:
+    """Whether the last sample of a TIFF page's pixels is declared to be alpha."""
+    extra = tuple(page.extrasamples or ())
+    return bool(extra) and int(extra[-1]) in (1, 2)
 
 
 def _tiff_pixels(page: Any, path: Path) -> Array:
@@ -93,19 +112,22 @@ def _pixels(picture: Image.Image) -> Array:
     return np.asarray(picture)
 
 
-def picture_scan(pixels: Array, path: Path, palette: list[int] | None) -> Scan:
-    """A picture of pixels (H, W) or (H, W, S), which its file has so stored. Raises: DataError for others."""
+def picture_scan(pixels: Array, path: Path, palette: list[int] | None, *, alpha: bool = False) -> Scan:
+    """A picture of pixels (H, W) or (H, W, S); the last sample is left out where it is ``alpha``.
+
+    Raises: DataError for arrays of another shape or type.
+    """
     if pixels.ndim == 2:
         pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 2, 3, 4) or 0 in pixels.shape:
-        raise DataError(f"{path}: expected grey, RGB or RGBA pixels (H, W[, 3 or 4]), got {pixels.shape}")
+    if pixels.ndim != 3 or 0 in pixels.shape:
+        raise DataError(f"{path}: expected pixels (H, W), or (H, W, channels), got {pixels.shape}")
     if pixels.dtype.kind not in "buif":
         raise DataError(f"{path}: pixels of type {pixels.dtype} are no grey values or colours")
+    if alpha and pixels.shape[2] > 1:
+        pixels = pixels[..., :-1]
     array = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
     if array.dtype == bool:
         array = array.astype(np.uint8)
-    if len(array) == 2:
-        array = array[:1]  # grey with alpha
     return Scan(array, Grid.picture(*array.shape[1:]), "picture", path, palette)
 
 
@@ -119,18 +141,13 @@ def _png_format(path: Path) -> tuple[int, int]:
 def as_channels(scan: Scan, channels: int) -> Array:
     """The scan's voxels (C, *S) with the number of channels asked for.
 
-    Pictures are converted: palette and grey to RGB by repetition, RGBA to RGB by dropping alpha, RGB to
-    grey by its luminance (Rec. 601). Volumes must have the right number already.
+    Pictures are converted: palette and grey to RGB by repetition, RGB to grey by its luminance (Rec. 601).
+    Volumes must have the right number already.
     Raises: DataError if they cannot be converted.
     """
     array = scan.array
     if scan.kind == "picture":
-        if isinstance(scan.header, list):  # a palette picture: its colours are the image
-            colours = np.array(scan.header, dtype=np.uint8).reshape(-1, 3)
-            table = np.zeros((max(256, len(colours)), 3), dtype=np.uint8)
-            table[: len(colours)] = colours
-            array = np.moveaxis(table[array[0]], -1, 0)
-        array = array[:3] if len(array) == 4 else array
+        array = palette_colors(scan)
         if len(array) == 1 and channels == 3:
             array = np.repeat(array, 3, axis=0)
         elif len(array) == 3 and channels == 1:
@@ -141,8 +158,22 @@ def as_channels(scan: Scan, channels: int) -> Array:
     return array
 
 
+def palette_colors(scan: Scan) -> Array:
+    """A picture's channels (C, H, W): the colors of a palette picture, else the voxels themselves."""
+    if not isinstance(scan.header, list):
+        return scan.array
+    colors = np.array(scan.header, dtype=np.uint8).reshape(-1, 3)
+    table = np.zeros((max(256, len(colors)), 3), dtype=np.uint8)
+    table[: len(colors)] = colors
+    return np.moveaxis(table[scan.array[0]], -1, 0)
+
+
 def picture_channels(scan: Scan) -> int:
-    """How many channels a scan has as an image: alpha does not count, a palette is colour."""
-    if scan.kind == "picture":
-        return 3 if isinstance(scan.header, list) or len(scan.array) >= 3 else 1
-    return len(scan.array)
+    """How many channels a scan has as an image: a palette is color."""
+    return 3 if scan.kind == "picture" and isinstance(scan.header, list) else len(scan.array)
+
+
+def display_channels(scan: Scan) -> Array:
+    """What is shown of a picture: (3, H, W) colors, or its first channel as (1, H, W)."""
+    array = palette_colors(scan)
+    return array if len(array) == 3 else array[:1]

@@ -8,7 +8,7 @@ from typing import Protocol
 from PIL import Image
 
 from medseg.data.arrays import NumpyReader
-from medseg.data.dicom import DicomReader, Uneven, holds_dicom
+from medseg.data.dicom import DicomReader, Uneven, holds_dicom, projection_header
 from medseg.data.itk import ItkReader
 from medseg.data.large.omezarr import ZARR_SUFFIXES
 from medseg.data.large.readers import LargeReader
@@ -30,6 +30,10 @@ class Reader(Protocol):
 
     def read(self, path: Path) -> Scan:
         """Read a whole file; an exception other than DataError means that it is damaged."""
+        ...
+
+    def files(self, path: Path) -> list[Path]:
+        """Every file that reading ``path`` (without a mark such as ``#SERIES``) opens."""
         ...
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
@@ -68,7 +72,12 @@ def reader_for(path: Path) -> Reader:
 
 def output_suffix(path: Path) -> str:
     """What label maps of an image file end in. Raises: DataError as ``reader_for``."""
-    return StackReader.output_suffix if has_pages(path) else reader_for(path).output_suffix
+    if has_pages(path):
+        return StackReader.output_suffix
+    reader = reader_for(path)
+    if isinstance(reader, DicomReader) and projection_header(path) is not None:
+        return PictureReader.output_suffix
+    return reader.output_suffix
 
 
 def _holds_pictures(folder: Path) -> bool:
@@ -101,8 +110,8 @@ def stem_of(path: Path) -> str:
 
 
 def is_dicom_series(path: Path) -> bool:
-    """Whether a path is read as a DICOM series."""
-    return isinstance(reader_for(path), DicomReader)
+    """Whether a path is read as a DICOM series, and not as a single projection."""
+    return isinstance(reader_for(path), DicomReader) and projection_header(path) is None
 
 
 def read_scan(path: Path, *, uneven: Uneven = "refuse") -> Scan:

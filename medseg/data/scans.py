@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,9 @@ from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid, describe_difference, grids_agree, turned_onto
 
 Kind = Literal["volume", "picture"]
+
+_WHOLE = 1e-3
+"""How far a label value may lie from a whole number: the rounding of a scale such as 1/255 in a header."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Scan:
         path: the file it was read from.
         header: the file's own header, kept so that a label map can be written on exactly its grid.
         notes: what had to be done to read it.
+        modality: as the file declares it, in DICOM's terms (``CT``, ``MR``), where it does.
     """
 
     array: Array
@@ -33,11 +37,20 @@ class Scan:
     path: Path
     header: Any = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    modality: str | None = None
 
     @property
     def spatial_dims(self) -> int:
         """2 for pictures, 3 for volumes."""
         return len(self.grid.shape)
+
+
+class OneFile:
+    """A reader whose images are one file each."""
+
+    def files(self, path: Path) -> list[Path]:
+        """The file itself."""
+        return [path]
 
 
 def check_finite(scan: Scan) -> None:
@@ -59,8 +72,12 @@ def check_finite(scan: Scan) -> None:
 def onto_grid(label: Scan, grid: Grid) -> Scan:
     """A label volume stored along other axes than its image, turned to run along them; others as they are.
 
+    A picture that states no spacing (PNG has none) lies on the image's grid if it has its shape.
+
     Raises: GeometryError if its grid is not ``grid`` then.
     """
+    if label.kind == "picture" and label.grid.shape == grid.shape and set(label.grid.spacing) == {1.0}:
+        return replace(label, grid=grid)
     if label.kind == "volume" and len(grid.shape) == 3 and not grids_agree(label.grid, grid):
         array, turned = turned_onto(label.array, label.grid, grid)
         if grids_agree(turned, grid):
@@ -76,8 +93,6 @@ def as_label_map(scan: Scan) -> Array:
     Raises: DataError if it has several channels that differ, or values that are not whole numbers.
     """
     array = scan.array
-    if len(array) == 4 and scan.kind == "picture":
-        array = array[:3]  # a mask saved with an alpha channel
     if len(array) > 1:
         if not all(np.array_equal(array[0], channel) for channel in array[1:]):
             raise DataError(
@@ -93,9 +108,10 @@ def as_label_map(scan: Scan) -> Array:
         return values
     check_finite(scan)
     rounded = np.rint(values)
-    if not np.array_equal(rounded, values):
+    broken = np.abs(rounded - values) > _WHOLE
+    if broken.any():
         raise DataError(
-            f"{scan.path}: label values must be whole numbers, found {values[rounded != values].flat[0]:.6g}. "
+            f"{scan.path}: label values must be whole numbers, found {values[broken].flat[0]:.6g}. "
             "Was the label map interpolated? Resample it with nearest neighbour. Are they probabilities? Set "
             "data.soft=true."
         )

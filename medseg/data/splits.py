@@ -111,7 +111,7 @@ class FolderSplit(Spec):
         if "val" not in split.values():
             groups = _groups([case for case in cases if case.part == "train"])
             names = _shuffled(groups, self.seed)
-            chosen = names[: _share(self.val, len(names))]
+            chosen = names[: min(_share(self.val, len(names)), len(names) - 1)]  # one at least trains
             split |= {case_id: "val" for name in chosen for case_id in groups[name]}
         if "train" not in split.values():
             raise DataError("no case stands in images/train")

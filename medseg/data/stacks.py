@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from medseg.data.pictures import PictureReader, TiffReader
+from medseg.data.pictures import PictureReader, TiffReader, has_alpha
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
@@ -31,6 +31,7 @@ class AnyTiffReader(TiffReader):
             series: Any = tiff.series[0]
             pages = np.asarray(series.asarray())
             axes, spacing = str(series.axes), _imagej_spacing(tiff)
+            alpha = has_alpha(tiff.pages[0])
         order = {letter: i for i, letter in enumerate(axes)}
         depth = [letter for letter in axes if letter in "ZQIT" and pages.shape[order[letter]] > 1]
         channel = [letter for letter in axes if letter in "CS"]
@@ -43,7 +44,8 @@ class AnyTiffReader(TiffReader):
         pages = np.squeeze(pages, axis=tuple(i for letter, i in order.items() if letter not in kept))
         left = [letter for letter in axes if letter in kept]
         voxels = pages.transpose([left.index(letter) for letter in [*channel, "X", "Y", depth[0]]])
-        return _volume(voxels if channel else voxels[None], spacing, path)
+        voxels = voxels if channel else voxels[None]
+        return _volume(voxels[:-1] if alpha and channel == ["S"] else voxels, spacing, path)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
         """Write a picture as PNG, a volume as multi-page TIFF."""
@@ -73,14 +75,7 @@ class StackReader:
 
     def read(self, path: Path) -> Scan:
         """Read (C, X, Y, Z), spacing 1. Raises: DataError if the pictures differ in size or channels."""
-        files = sorted(
-            (
-                p
-                for p in path.iterdir()
-                if p.name.lower().endswith((*PictureReader.suffixes, *TiffReader.suffixes))
-            ),
-            key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)],
-        )
+        files = self.files(path)
         readers = (
             TiffReader() if p.name.lower().endswith(TiffReader.suffixes) else PictureReader() for p in files
         )
@@ -94,9 +89,18 @@ class StackReader:
                     f"{scan.path.name} {scan.array.shape}"
                 )
         stacked = np.stack([scan.array for scan in scans], axis=-1)  # (C, H, W, Z)
-        if len(stacked) == 4:
-            stacked = stacked[:3]  # alpha is no channel
         return _volume(stacked.transpose(0, 2, 1, 3), (1.0, 1.0, 1.0), path)
+
+    def files(self, path: Path) -> list[Path]:
+        """The pictures of a folder, in the natural order of their names."""
+        return sorted(
+            (
+                p
+                for p in path.iterdir()
+                if p.name.lower().endswith((*PictureReader.suffixes, *TiffReader.suffixes))
+            ),
+            key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)],
+        )
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colours: Array | None) -> None:
         """Write a multi-page TIFF."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from medseg.data.annotations import coco_masks
 from medseg.data.cases import Case
 from medseg.data.dicom_seg import is_seg, read_segments
-from medseg.data.labels import Colour
+from medseg.data.labels import Colour, Labels
 from medseg.data.readers import read_scan
 from medseg.data.scans import Scan, as_label_map, check_finite, onto_grid
 from medseg.errors import DataError, GeometryError
@@ -34,6 +34,8 @@ class TargetRules(Spec):
             powers of two.
         soft: files hold probabilities from 0 to 1.
         ignored: label → value, for labels with a file each whose voxels count nowhere.
+        foreground: values whose voxels count in statistics of intensities; none: all but ``background``.
+        background: values that never count in them.
     """
 
     values: dict[str, int] = Field(default_factory=dict)
@@ -41,6 +43,28 @@ class TargetRules(Spec):
     overlapping: bool = False
     soft: bool = False
     ignored: dict[str, int] = Field(default_factory=dict)
+    foreground: tuple[int, ...] | None = None
+    background: tuple[int, ...] = (0,)
+
+    def measuring(self, labels: Labels | None, ignore_value: int | None) -> TargetRules:
+        """The same rules, with the values of ``labels`` as foreground: neither the background's, nor
+        ``ignore_value``, nor values that are not declared. Without labels every other value counts.
+        """
+        if labels is None:
+            background = (0,) if ignore_value is None else (0, ignore_value)
+            return self.model_copy(update={"background": background})
+        groups = list(labels.names.values())
+        background = [*(groups[0] if labels.background else ())]
+        background += [labels.ignore_value] if labels.ignore_value is not None else []
+        values = {v for group in groups for v in group} - set(background)
+        foreground = None if labels.collapse_instances else tuple(sorted(values))
+        return self.model_copy(update={"foreground": foreground, "background": tuple(background)})
+
+    def is_foreground(self, values: Array) -> Array:
+        """(*S) bool: where a map of values (*S) holds foreground."""
+        if self.foreground is not None:
+            return np.isin(values, self.foreground)
+        return ~np.isin(values, self.background)
 
 
 AS_STORED = TargetRules()

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.dicom import holds_dicom
-from medseg.data.layouts import NO_CHOICE, FoldersLayout, LooseLayout, channel_groups, find_dataset, layout_of
+from medseg.data.layouts import (
+    NO_CHOICE,
+    FoldersLayout,
+    LooseLayout,
+    PairsLayout,
+    channel_groups,
+    find_dataset,
+    layout_of,
+)
+from medseg.data.layouts.names import images_folder
 from medseg.data.lookalikes import find_label_maps
 from medseg.data.marks import split_mark
 from medseg.data.readers import is_image_file, is_zarr, stem_of
@@ -83,9 +92,9 @@ def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
             raise DataError(f"{given}: no such file or folder")
         return Inputs([Case(stem_of(given), given)])
     layout = layout_of(given)
-    if layout is not None and not isinstance(layout, FoldersLayout | LooseLayout):
+    if layout is not None and not isinstance(layout, FoldersLayout | PairsLayout | LooseLayout):
         return Inputs(_outside(layout.find(given, NO_CHOICE).cases, given, output))
-    root = given / "images" if (given / "images").is_dir() else given
+    root = images_folder(given) or given
     if holds_dicom(root):
         return Inputs([Case(given.resolve().name, root)])
     return _search_below(root, output, everything)

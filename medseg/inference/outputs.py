@@ -12,7 +12,7 @@ import numpy as np
 
 from medseg.data.cases import Case
 from medseg.data.nifti import save_nifti
-from medseg.data.pictures import as_channels, picture_channels
+from medseg.data.pictures import display_channels
 from medseg.data.scans import Scan
 from medseg.data.targets import read_target
 from medseg.files import sha256_file, sha256_json, write_atomic
@@ -105,7 +105,7 @@ def _display(scan: Scan) -> Array:
     """A picture as (H, W) or (H, W, 3) pixels; a volume's first channel."""
     if scan.kind == "volume":
         return scan.array[0]
-    pixels = as_channels(scan, 3 if picture_channels(scan) == 3 else 1)
+    pixels = display_channels(scan)
     return np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
 
 

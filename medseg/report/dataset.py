@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from medseg.data.cases import Case
 from medseg.data.check import Report
 from medseg.data.images import read_image
-from medseg.data.pictures import as_channels, picture_channels
+from medseg.data.pictures import display_channels
 from medseg.data.summary import summary_labels
 from medseg.data.targets import read_target
 from medseg.files import write_text
@@ -49,7 +49,7 @@ def _picture(case: Case, report: Report) -> str:
         shown = image[0]
         classes = None if classes is None else to_ras(classes[None], scan.grid.affine)[0][0]
     else:
-        pixels = as_channels(scan, 3 if picture_channels(scan) == 3 else 1)
+        pixels = display_channels(scan)
         shown = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
         spacing = scan.grid.spacing
     legend = Legend.of(labels) if labels is not None else PLAIN

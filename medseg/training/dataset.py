@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from medseg.data.copies import (
 from medseg.data.facts import CaseFacts, gather_facts, total_counts
 from medseg.data.labelling import Labelling, plan_labelling
 from medseg.data.labels import Labels, describe_unnamed
-from medseg.data.layouts import Choice, Found, find_dataset
+from medseg.data.layouts import Found, find_dataset
 from medseg.data.normalise import CT
 from medseg.data.preprocess import PreprocessConfig
 from medseg.data.splits import FileSplit, Split, leaks
@@ -175,13 +175,15 @@ def find(config: RunConfig) -> tuple[Found, Labelling]:
     """
     if config.data.path is None:
         raise ConfigError("data.path is not set: name the folder of cases, e.g. data.path=FOLDER")
-    choice = Choice(config.data.label_suffix, config.data.modalities)
+    choice = config.data.choice()
     found = find_dataset(config.data.path, choice)
     found = (found.labelled() if config.data.unlabelled == "leave_out" else found).checked()
     if not found.cases:
         raise DataError(f"{config.data.path}: no image there has a label map")
     cases = [with_patient(case, config.data.patient) for case in found.cases]
-    return found, plan_labelling(cases, config.data.statement(), found.labels, folder=config.data.path)
+    labelling = plan_labelling(cases, config.data.statement(), found.labels, folder=config.data.path)
+    rules = labelling.rules.measuring(labelling.labels, config.data.ignore_value)
+    return found, replace(labelling, rules=rules)
 
 
 def label_names(fact: CaseFacts, labels: Labels) -> frozenset[str]:

@@ -18,6 +18,7 @@ import torch
 from medseg.config import RunConfig, load_config
 from medseg.data.augment import Augmenter
 from medseg.data.facts import CaseFacts
+from medseg.data.modality import is_ct
 from medseg.data.sampling import one_thread
 from medseg.device import choose_device
 from medseg.training.dataset import find, quick_facts
@@ -80,14 +81,12 @@ def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
     strides = pooling(patch, mm)
     divisors = np.prod(strides, axis=0)
     base = 32 if on_gpu else 16
-    intensities = np.concatenate([f.foreground for f in facts])
-    is_ct = facts[0].channels == 1 and intensities.size > 0 and float(np.percentile(intensities, 0.5)) < -100
     return {
         "spatial_dims": 3,
         "sampling": {"patch_size": [_multiple(n, d) for n, d in zip(patch, divisors, strict=True)]},
         "preprocess": {
-            "spacing": None if uniform else [round(s, 4) for s in mm],
-            "normalise": {"name": "ct" if is_ct else "zscore"},
+            "spacing": None if uniform else [float(f"{s:.5g}") for s in mm],
+            "normalise": {"name": "ct" if is_ct(facts) else "zscore"},
         },
         "model": {
             "name": "unet",

@@ -103,9 +103,9 @@ def test_images_that_share_a_name_are_refused(tmp_path):
 
 
 def test_folders_that_are_missing_or_empty(tmp_path):
-    assert "found: no such folder" in problem(tmp_path / "none")
-    (tmp_path / "imgs").mkdir()
-    assert "expected the folders images/ and labels/ in it, found: ['imgs']" in problem(tmp_path)
+    assert "no such folder" in problem(tmp_path / "none")
+    (tmp_path / "pics").mkdir()
+    assert "expected the folders images/ and labels/ in it, found pics/." in problem(tmp_path)
     assert "no image files" in problem(folder(tmp_path / "empty", [], []))
     assert "a.png has no image" in problem(folder(tmp_path / "labels", [], ["a.png"]))
 

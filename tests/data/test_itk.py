@@ -79,3 +79,14 @@ def test_a_label_turned_by_whole_axes_is_turned_back(tmp_path):
     turned = nib.as_closest_canonical(nib.load(tmp_path / "image.nii.gz"))
     nib.save(turned, tmp_path / "label.nii.gz")
     assert np.array_equal(onto_grid(read_scan(tmp_path / "label.nii.gz"), image.grid).array[0], voxels)
+
+
+def test_voxels_of_a_twentieth_of_a_micrometre_are_read_and_written(tmp_path):
+    # 5e-5 mm: the determinant of the axes is 1.25e-13, and they span space all the same
+    image = sitk.GetImageFromArray(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+    image.SetSpacing((5e-5, 5e-5, 5e-5))
+    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
+    scan = read_scan(tmp_path / "a.nrrd")
+    assert scan.grid.spacing == pytest.approx((5e-5, 5e-5, 5e-5))
+    reader_for(tmp_path / "a.nrrd").write_label_map(tmp_path / "b.nrrd", scan.array[0], scan, None)
+    assert read_scan(tmp_path / "b.nrrd").grid.spacing == pytest.approx((5e-5, 5e-5, 5e-5))

@@ -1,6 +1,7 @@
 """Every layout: what it finds, what it declares, and what it reports."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -284,7 +285,7 @@ def test_manifests_that_cannot_be_used(tmp_path, rows, message):
     volumes(tmp_path, "a")
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     with pytest.raises(DataError, match=message):
-        find_dataset(tmp_path)
+        find_dataset(tmp_path).checked()
 
 
 def test_a_manifest_names_files_that_are_not_there(tmp_path):
@@ -297,7 +298,7 @@ def test_no_layout(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match=r"notes\.txt: expected a folder, or a manifest of cases"):
         find_dataset(tmp_path / "notes.txt")
-    with pytest.raises(DataError, match=r"found: \['notes.txt'\]. Other layouts read: manifest, nnU-Net raw"):
+    with pytest.raises(DataError, match=r"found notes\.txt\..*Other layouts read: manifest, nnU-Net raw"):
         find_dataset(tmp_path)
 
 
@@ -429,3 +430,53 @@ def test_real_folders_with_their_traps(data_root):
     cord = find_dataset(data_root / "spinal_cord")
     assert "t2s has" not in str(cord.problems)
     assert {p.case for p in cord.problems} >= {"labels", "t2s", "t2"}
+
+
+def test_a_table_of_scores_in_a_dataset_is_no_manifest(tmp_path):
+    write_volume(tmp_path / "images" / "a.nii.gz", np.zeros((2, 2, 2), np.int16))
+    write_volume(tmp_path / "labels" / "a.nii.gz", np.zeros((2, 2, 2), np.uint8))
+    for name in ("cases.csv", "manifest.csv"):
+        (tmp_path / name).write_text("case,label,dice\na,organ,0.5\n")
+    assert [case.id for case in find_dataset(tmp_path).checked().cases] == ["a"]
+
+
+def test_a_manifest_in_a_folder_is_told_by_its_column_of_images(tmp_path):
+    write_volume(tmp_path / "x.nii.gz", np.zeros((2, 2, 2), np.int16))
+    (tmp_path / "cases.csv").write_text("id,image\none,x.nii.gz\n")
+    assert [case.id for case in find_dataset(tmp_path).cases] == ["one"]
+
+
+def write_coco(root, n):
+    (root / "annotations").mkdir(parents=True)
+    images = [{"id": i, "file_name": f"{i}.png", "height": 4, "width": 4} for i in range(n)]
+    content = {"images": images, "categories": [{"id": 1, "name": "a"}], "annotations": []}
+    (root / "annotations" / "instances.json").write_text(json.dumps(content))
+    for i in range(n):
+        (root / f"{i}.png").touch()
+
+
+def write_voc(root, n):
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    for i in range(n):
+        (root / "JPEGImages" / f"{i}.jpg").touch()
+        (root / "SegmentationClass" / f"{i}.png").touch()
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("\n".join(map(str, range(n))))
+
+
+def write_bids(root, n):
+    for i in range(n):
+        for folder, kind in ((root, "T1w"), (root / "derivatives", "dseg")):
+            (folder / f"sub-{i}").mkdir(parents=True)
+            (folder / f"sub-{i}" / f"sub-{i}_{kind}.nii.gz").touch()
+
+
+@pytest.mark.parametrize("write", [write_coco, write_voc, write_bids])
+def test_thousands_of_cases_are_found_in_time_that_grows_as_they_do(write, tmp_path, monkeypatch):
+    seconds: dict[int, float] = {}
+    for n in (150, 1200):
+        write(tmp_path / str(n), n)
+        start = time.perf_counter()
+        assert len(find_dataset(tmp_path / str(n)).checked().cases) == n
+        seconds[n] = time.perf_counter() - start
+    assert seconds[1200] < 25 * seconds[150] + 0.1  # 64 times as long where it is quadratic

@@ -246,7 +246,7 @@ class TestPictures:
         scan = read_scan(png(tmp_path / "a.png", pixels, depth, colour_type))
         assert (scan.kind, scan.grid.shape, scan.grid.spacing) == ("picture", (4, 5), (1, 1))
         assert scan.array.dtype == pixels.dtype
-        assert np.array_equal(pixels_of(scan), pixels)
+        assert np.array_equal(pixels_of(scan), pixels[..., :3] if colour_type == 6 else pixels)  # alpha
 
     @pytest.mark.parametrize("depth", [1, 2, 4])
     def test_png_of_few_bits_keeps_its_values(self, depth, tmp_path):
@@ -334,7 +334,7 @@ class TestTiff:
         tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=kind, compression=compression)
         scan = read_scan(tmp_path / "a.tif")
         assert scan.array.dtype == pixels.dtype
-        assert np.array_equal(pixels_of(scan), pixels)
+        assert np.array_equal(pixels_of(scan), pixels[..., :3] if pixels.shape[2:] == (4,) else pixels)
 
     @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
     @pytest.mark.parametrize("pixels", [GREY > 99, GREY, GREY16, RGB], ids=["1 bit", "grey", "grey 16", "rgb"])

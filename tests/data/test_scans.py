@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from medseg.data.readers import read_scan
 from medseg.data.scans import Scan, as_label_map, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Grid
@@ -34,10 +36,9 @@ def test_black_and_white_is_0_and_1():
     assert as_label_map(scan(np.array([[[True, False]]]))).tolist() == [[1, 0]]
 
 
-def test_equal_channels_are_one_and_alpha_does_not_count():
+def test_equal_channels_are_one():
     values = np.array([[1, 2], [3, 4]], np.uint8)
     assert np.array_equal(as_label_map(scan(np.stack([values] * 3))), values)
-    assert np.array_equal(as_label_map(scan(np.stack([values] * 3 + [values * 0 + 255]))), values)
     with pytest.raises(DataError, match=r"one channel, this file has 3 different ones"):
         as_label_map(scan(np.stack([values, values, values + 1])))
     with pytest.raises(DataError, match=r"one channel, this file has 4 different ones"):
@@ -56,3 +57,23 @@ def test_equal_channels_are_one_and_alpha_does_not_count():
 def test_values_that_are_no_labels_are_refused(value, expected):
     with pytest.raises(DataError, match=expected):
         as_label_map(scan(np.array([[[0, value]]])))
+
+
+def test_a_mask_scaled_by_one_255th_is_read(tmp_path):
+    # SPM writes masks as uint8 with the slope 1/255, which float32 cannot hold: 255 becomes 1.0000000591
+    mask = np.zeros((3, 4, 5), np.uint8)
+    mask[1, 1, 1:3] = 255
+    image = nib.Nifti1Image(mask, np.eye(4))
+    image.header.set_slope_inter(1 / 255, 0)
+    image.to_filename(tmp_path / "m.nii")
+    raw = bytearray((tmp_path / "m.nii").read_bytes())
+    raw[352:] = mask.tobytes(order="F")
+    raw[112:116] = np.float32(1 / 255).tobytes()
+    (tmp_path / "m.nii").write_bytes(raw)
+    label = as_label_map(read_scan(tmp_path / "m.nii"))
+    assert np.array_equal(label, mask // 255)
+
+
+def test_an_interpolated_label_map_is_still_refused():
+    with pytest.raises(DataError, match=r"whole numbers, found 0\.002"):
+        as_label_map(Scan(np.array([[[[0.002]]]]), Grid((1, 1, 1), np.eye(4)), "volume", Path("a.nii")))

@@ -164,3 +164,8 @@ def test_a_test_part_of_its_own_is_kept():
     split = AutoSplit(val=0.2).assign(mixed)
     assert split["t"] == "test"
     assert sizes(split) == {"train": 5, "val": 1, "test": 1}
+
+
+def test_one_case_in_the_training_folder_trains():
+    case = Case("a", Path("images/train/a.png"), part="train")
+    assert FolderSplit().assign([case]) == {"a": "train"}

@@ -111,6 +111,11 @@ def read_source(path: Path, uneven: Uneven = "refuse") -> SourceSeries:
     Raises: DataError or GeometryError as reading the series does; DataError if its instances have no UIDs.
     """
     slices = series_slices(path, uneven)
+    if any(one.frame is not None for one in slices):
+        raise DataError(
+            f"{path}: an enhanced multi-frame image; DICOM objects are written for series of single-frame "
+            "slices only. Convert it, or leave out --dicom."
+        )
     tags = [*_REQUIRED, *_OPTIONAL, *_IMAGE, "SpecificCharacterSet"]
     with disable_value_validation():  # a value against the rules is copied as it is, and not shown in a warning
         files = [pydicom.dcmread(s.path, stop_before_pixels=True, specific_tags=tags) for s in slices]

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from medseg.data.pictures import as_channels, picture_channels, picture_scan
+from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -32,11 +33,13 @@ class Tiles(Protocol):
         shape: rows and columns.
         tile: rows and columns of a piece.
         palette: red, green, blue of each index, for palette pictures.
+        alpha: the last sample of a pixel is alpha.
     """
 
     shape: tuple[int, int]
     tile: tuple[int, int]
     palette: list[int] | None
+    alpha: bool
 
     def decode(self, row: int, column: int) -> Array:
         """Piece (h, w, S) in a row and column of pieces, cut off at the picture's edge.
@@ -99,9 +102,9 @@ class LargeImage:
 
     @property
     def samples(self) -> int:
-        """3 for colour, 1 for grey: as a picture, alpha does not count."""
+        """Channels as a picture: 3 for colour, 1 for grey; alpha does not count."""
         first = self.read((slice(0, 1), slice(0, 1)))
-        return picture_channels(picture_scan(first, self.path, self._tiles.palette))
+        return picture_channels(self._scan(first))
 
     @property
     def only_windows(self) -> bool:
@@ -137,7 +140,10 @@ class LargeImage:
 
         Raises: DataError as :meth:`read`, and if they cannot be converted.
         """
-        return as_channels(picture_scan(self.read(box), self.path, self._tiles.palette), channels)
+        return as_channels(self._scan(self.read(box)), channels)
+
+    def _scan(self, pixels: Array) -> Scan:
+        return picture_scan(pixels, self.path, self._tiles.palette, alpha=self._tiles.alpha)
 
     def boxes(self) -> Iterator[Box]:
         """The boxes of all pieces, row by row."""
@@ -156,7 +162,7 @@ class LargeImage:
             ]
             if pixels.size == 0:
                 continue
-            part = as_channels(picture_scan(pixels, self.path, self._tiles.palette), channels)
+            part = as_channels(self._scan(pixels), channels)
             if whole is None:
                 whole = np.empty((channels, *size), part.dtype)
             y, x = math.ceil(rows.start / stride), math.ceil(columns.start / stride)

@@ -52,6 +52,7 @@ class ZarrTiles:
     """One level: an array with axes y, x and perhaps c, and others of length 1."""
 
     palette: list[int] | None = None
+    alpha: bool = False
 
     def __init__(self, array: Any, axes: str) -> None:
         self._array, self._axes = array, axes

@@ -33,3 +33,11 @@ class LargeReader(PictureReader):
                     "window; for training, cut out pictures."
                 )
             return picture_scan(image.read((slice(0, h), slice(0, w))), path, None)
+
+    def files(self, path: Path) -> list[Path]:
+        """The file, all files of a Zarr store, or a MIRAX header with the files of its folder."""
+        if path.is_dir():
+            return sorted(p for p in path.rglob("*") if p.is_file())
+        if path.suffix.lower() == ".mrxs":
+            return [path, *sorted(p for p in path.with_suffix("").rglob("*") if p.is_file())]
+        return [path]

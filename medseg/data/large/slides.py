@@ -47,6 +47,7 @@ class SlideTiles:
     """One level of a slide."""
 
     palette: list[int] | None = None
+    alpha: bool = False
 
     def __init__(self, slide: Any, level: int) -> None:
         w, h = slide.level_dimensions[level]

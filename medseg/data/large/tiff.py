@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 
 from medseg.data.large.image import PIECE_BYTES, Opened, Tiles
+from medseg.data.pictures import has_alpha
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -108,7 +109,7 @@ class TiffTiles:
         page = pages[0]
         self.shape = (int(page.imagelength), int(page.imagewidth))
         self.tile = _piece(page)
-        self.palette = _palette(page)
+        self.palette, self.alpha = _palette(page), has_alpha(page)
         self._tiff, self._pages, self._lock = tiff, pages, lock
         self._planes = page.samplesperpixel if page.planarconfig == 2 else 1
 
@@ -137,7 +138,7 @@ class RawRows:
     def __init__(self, tiff: tifffile.TiffFile, page: Any, lock: Lock) -> None:
         self.shape = (int(page.imagelength), int(page.imagewidth))
         self.tile = (min(_RAW_ROWS, self.shape[0]), self.shape[1])
-        self.palette = _palette(page)
+        self.palette, self.alpha = _palette(page), has_alpha(page)
         self._tiff, self._lock = tiff, lock
         self._offset, self._samples = page.dataoffsets[0], page.samplesperpixel
         self._dtype = page.dtype.newbyteorder(tiff.byteorder)

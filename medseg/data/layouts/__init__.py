@@ -8,10 +8,11 @@ from medseg.data.cases import Case
 from medseg.data.layouts.bids import BidsLayout
 from medseg.data.layouts.brats import BratsLayout
 from medseg.data.layouts.coco import CocoLayout
-from medseg.data.layouts.folders import FoldersLayout, LooseLayout, channel_groups
+from medseg.data.layouts.folders import SETTINGS, FoldersLayout, LooseLayout, PairsLayout, channel_groups
 from medseg.data.layouts.found import NO_CHOICE, Choice, Found, Layout, Problem
-from medseg.data.layouts.manifest import ManifestLayout
+from medseg.data.layouts.manifest import ManifestLayout, describe_other_tables
 from medseg.data.layouts.msd import MsdLayout
+from medseg.data.layouts.names import listed
 from medseg.data.layouts.nnunet import NnunetLayout
 from medseg.data.layouts.street import Ade20kLayout, CityscapesLayout, VocLayout
 from medseg.errors import DataError
@@ -27,31 +28,38 @@ LAYOUTS: tuple[Layout, ...] = (
     BidsLayout(),
     BratsLayout(),
     FoldersLayout(),
+    PairsLayout(),
     LooseLayout(),
 )
 """In the order they are tried: the most telling first."""
 
 
-def layout_of(root: Path) -> Layout | None:
-    """The first layout that a folder or manifest has."""
-    return next((layout for layout in LAYOUTS if layout.holds(Path(root))), None)
+def layout_of(root: Path, choice: Choice = NO_CHOICE) -> Layout | None:
+    """The first layout that a folder or manifest has, or the one that the choice asks for."""
+    root = Path(root)
+    if root.is_dir() and (choice.image_dir is not None or choice.label_dir is not None):
+        return FoldersLayout()
+    found = next((layout for layout in LAYOUTS if layout.holds(root)), None)
+    return PairsLayout() if isinstance(found, LooseLayout) and PairsLayout().holds(root, choice) else found
 
 
 def find_dataset(root: Path, choice: Choice = NO_CHOICE) -> Found:
     """The cases of a folder (or of a manifest), by the first layout that it has.
 
-    Raises: DataError if it has none.
+    Raises: DataError if it has none, with what was found and the settings that may help.
     """
     root = Path(root)
-    layout = layout_of(root)
+    layout = layout_of(root, choice)
     if layout is not None:
         return layout.find(root, choice)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder or manifest")
     if root.is_file():
         raise DataError(f"{root}: expected a folder, or a manifest of cases (.csv or .json)")
-    found = sorted(p.name for p in root.iterdir())[:12] if root.is_dir() else "no such folder"
     known = ", ".join(layout.name for layout in LAYOUTS)
     raise DataError(
-        f"{root}: expected the folders images/ and labels/ in it, found: {found}. Other layouts read: {known}"
+        f"{root}: expected the folders images/ and labels/ in it, {listed(root)}. {SETTINGS}. Other layouts "
+        f"read: {known}{describe_other_tables(root)}"
     )
 
 
@@ -71,6 +79,7 @@ __all__ = [
     "Found",
     "Layout",
     "LooseLayout",
+    "PairsLayout",
     "Problem",
     "channel_groups",
     "find_cases",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
 from pathlib import Path
 
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
-from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities
+from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities, kinds_of
 from medseg.data.readers import is_image_file, stem_of
 from medseg.errors import DataError
 
@@ -35,10 +36,15 @@ class BidsLayout:
             groups.setdefault(_case_id(entities), {})[suffix] = path
         images = choose_modalities(groups, choice)
         maps = _label_maps(root / "derivatives", choice.label_suffix)
+        entities = {path: _entities(path)[0] for path in maps}
+        by_subject: dict[str | None, list[Path]] = defaultdict(list)
+        for path, own in entities.items():
+            by_subject[own.get("sub")].append(path)
         cases: list[Case] = []
         problems: list[Problem] = []
         for name, files in images.items():
-            found = [p for p in maps if _belongs(p, name, files[0])]
+            own = _entities(files[0])[0]
+            found = [p for p in by_subject[own.get("sub")] if _belongs(entities[p], own)]
             cases.append(
                 Case(
                     name,
@@ -47,6 +53,7 @@ class BidsLayout:
                     None,
                     files[1:],
                     patient=_subject(name),
+                    channel_names=kinds_of(files, groups[name]),
                 )
             )
             if len(found) != 1:
@@ -78,13 +85,9 @@ def _label_maps(derivatives: Path, suffix: str | tuple[str, ...] | None) -> list
     return sorted(p for p in found if _entities(p)[1] in _MAPS[:2])
 
 
-def _belongs(label: Path, case: str, image: Path) -> bool:
-    """Every entity that tells examinations apart is the image's, or is not in the label's name."""
-    own = _entities(image)[0]
-    theirs = _entities(label)[0]
-    return all(theirs.get(key, own.get(key)) == own.get(key) for key in _SAME) and theirs.get("sub") == own.get(
-        "sub"
-    )
+def _belongs(label: dict[str, str], image: dict[str, str]) -> bool:
+    """Whether every entity of a label map that tells examinations apart is the image's, too."""
+    return all(label.get(key, image.get(key)) == image.get(key) for key in _SAME)
 
 
 def _labels(derivatives: Path) -> Labels | None:

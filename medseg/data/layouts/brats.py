@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medseg.data.cases import Case
 from medseg.data.labels import Labels
-from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities, refuse_doubles
+from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities, kinds_of, refuse_doubles
 
 _FILE = re.compile(r"(.+?)[_-](t1ce|t1c|t1n|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?", re.IGNORECASE)
 _OLD, _NEW = ("t1", "t1ce", "t2", "flair"), ("t1n", "t1c", "t2w", "t2f")
@@ -39,7 +39,15 @@ class BratsLayout:
         segmentations = {name: files.pop("seg") for name, files in groups.items() if "seg" in files}
         images = choose_modalities(groups, choice, usual=(*_OLD, *_NEW))
         cases = [
-            Case(name, files[0], segmentations.get(name), None, files[1:], patient=_patient(name))
+            Case(
+                name,
+                files[0],
+                segmentations.get(name),
+                None,
+                files[1:],
+                patient=_patient(name),
+                channel_names=kinds_of(files, groups[name]),
+            )
             for name, files in images.items()
         ]
         refuse_doubles(cases)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from medseg.data.annotations import coco_index
 from medseg.data.cases import Case, Part
@@ -34,12 +34,10 @@ class CocoLayout:
         for file in _files(root):
             index = coco_index(file)
             names |= _agreeing(index.categories, names, file)
-            part = next(
-                (p for word, p in _PARTS.items() if word in f"{file.parent.name}/{file.stem}".lower()), None
-            )
             part = _part(file)
+            pictures = _Pictures(root, file)
             for number, entry in index.images.items():
-                image = _image(root, file, entry)
+                image = pictures.find(entry)
                 if image is None:
                     message = f"{file} lists {entry}, which is not there"
                     problems.append(Problem(entry, message, "put the pictures beside the annotations"))
@@ -74,8 +72,25 @@ def _agreeing(categories: dict[int, str], known: dict[int, str], file: Path) -> 
     return {v: f"{n}_{v}" if n in doubles or n == "background" else n for v, n in categories.items()}
 
 
-def _image(root: Path, file: Path, entry: Any) -> Path | None:
-    """Where a picture is: beside its annotations, or in a folder of the root, as published sets have it."""
-    folders = [file.parent, root, root / "images", *sorted(p for p in root.iterdir() if p.is_dir())]
-    folders += sorted(p for p in (root / "images").glob("*") if p.is_dir())
-    return next((folder / entry for folder in folders if (folder / entry).is_file()), None)
+class _Pictures:
+    """Where the pictures of an annotation file are: beside it, or in a folder of the root, as published sets
+    have them. Each folder is listed once.
+    """
+
+    def __init__(self, root: Path, file: Path) -> None:
+        self._folders = [file.parent, root, root / "images", *_folders_in(root), *_folders_in(root / "images")]
+        self._by_name: dict[str, Path] = {}
+        for folder in reversed(self._folders):  # the first folder that holds a name counts
+            if folder.is_dir():
+                with os.scandir(folder) as entries:
+                    self._by_name |= {e.name: folder / e.name for e in entries if e.is_file()}
+
+    def find(self, name: str) -> Path | None:
+        """The picture of a name, which may hold folders."""
+        if "/" not in name and "\\" not in name:
+            return self._by_name.get(name)
+        return next((folder / name for folder in self._folders if (folder / name).is_file()), None)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []

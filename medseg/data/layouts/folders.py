@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from medseg.data.cases import PARTS, Case, Part, list_images, match
+from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbered
 from medseg.data.dicom import holds_dicom
-from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
+from medseg.data.layouts.found import NO_CHOICE, Choice, Found, Problem, refuse_doubles
+from medseg.data.layouts.manifest import describe_other_tables
+from medseg.data.layouts.names import Place, find_places, has_images_folder, listed, parts_in
 from medseg.data.readers import is_image_file, stem_of
 from medseg.errors import DataError
 
@@ -16,45 +18,65 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 class FoldersLayout:
-    """``images/`` and ``labels/``.
+    """``images/`` and ``labels/``, or what people call them (``imgs``, ``scans``; ``masks``, ``gt``…).
 
-    An image is a file, a folder of DICOM slices or of pictures that make a stack, or several files
-    ``<case>_0000``, ``<case>_0001``… of one channel each. A label map is a file named as its image, or as
-    its image plus a suffix; or a folder of that name with one file for each label.
+    Both may hold the parts of a split (``train``, ``val``, ``test``), or lie in folders of these. An image is a
+    file, a folder of DICOM slices or of pictures that make a stack, or several files ``<case>_0000``,
+    ``<case>_0001``… of one channel each. A label map is a file named as its image, or as its image plus a
+    suffix; or a folder of that name with one file for each label.
     """
 
     name = "images/ and labels/"
 
     def holds(self, root: Path) -> bool:
-        return (root / "images").is_dir()
+        return has_images_folder(root)
 
     def find(self, root: Path, choice: Choice) -> Found:
-        images, labels = root / "images", root / "labels"
-        if holds_dicom(images):
-            return _one_series(root, choice)
-        parts: list[Part | None] = [p for p in PARTS if (images / p).is_dir()]
+        places = find_places(root, choice)
+        unlabelled = all(place.labels is None for place in places)
         cases: list[Case] = []
         problems: list[Problem] = []
-        for part in parts or [None]:
-            below = part or ""
-            unlabelled = not (labels / below).is_dir() and (part == "test" or not labels.is_dir())
-            entries = _entries(labels / below)
-            found = channel_groups(_entries(images / below), entries)
-            if unlabelled:
-                cases += [_case(name, files, [], part) for name, files in found.items()]
-                continue
-            paired, faults = pair(found, entries, choice.label_suffix, part)
-            cases += paired
+        for place in places:
+            if place.part is None and holds_dicom(place.images):
+                return _one_series(root, place, choice)
+            found, faults = _paired(place, choice, unlabelled=unlabelled)
+            cases += found
             problems += faults
+        images = places[0].images
         if not cases and not problems:
             raise DataError(f"{images}: no image files")
         refuse_doubles(cases)
-        if not labels.is_dir():
-            problems.append(
-                Problem(
-                    "labels", f"{root}: has no folder labels/", "add the label maps; medseg infer needs none"
-                )
-            )
+        if unlabelled:
+            problems.append(_no_label_folder(root, images))
+        if images.parent != root and images in parts_in(images.parent).values():
+            problems += _beside_parts(images.parent)
+        return Found(self.name, sorted(cases, key=lambda c: c.id), problems)
+
+
+class PairsLayout:
+    """Images with their label maps beside them, in one folder: ``IMG.png`` and ``IMG_mask.png``.
+
+    A label map has its image's name and one of the usual words (``_mask``, ``_seg``, ``_label``, ``_gt``…), or
+    ``data.label_suffix``. The folder may hold folders of the parts of a split.
+    """
+
+    name = "images with label maps beside them"
+
+    def holds(self, root: Path, choice: Choice = NO_CHOICE) -> bool:
+        folders = [root, *parts_in(root).values()] if root.is_dir() else []
+        return any(_split_pairs(folder, choice)[1] for folder in folders)
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        here = bool(_split_pairs(root, choice)[1])
+        parts: dict[Part | None, Path] = {None: root} if here else {**parts_in(root)}
+        cases: list[Case] = []
+        problems: list[Problem] = []
+        for part, folder in parts.items():
+            images, labels = _split_pairs(folder, choice)
+            found, faults = pair(channel_groups(images, labels), labels, choice.label_suffix, part)
+            cases += found
+            problems += faults if labels or part != "test" else []
+        refuse_doubles(cases)
         return Found(self.name, sorted(cases, key=lambda c: c.id), problems)
 
 
@@ -68,17 +90,67 @@ class LooseLayout:
 
     def find(self, root: Path, choice: Choice) -> Found:
         entries = [root] if holds_dicom(root) else list_images(root)
-        cases = [Case(stem_of(image.resolve() if image == root else image), image) for image in entries]
+        cases = [Case(stem_of(image), image) for image in entries]
         refuse_doubles(cases)
-        found = f"expected the folders images/ and labels/ in it, found {len(cases)} images"
-        return Found(self.name, cases, [_unlabelled(root, f"{root}: {found}")])
+        found = f"expected the folders images/ and labels/ in it, found {len(cases)} images ({listed(root)})"
+        return Found(
+            self.name, cases, [_unlabelled(root, f"{root}: {found}. {SETTINGS}{describe_other_tables(root)}")]
+        )
 
 
-def _one_series(root: Path, choice: Choice) -> Found:
-    """``images/`` that is itself a DICOM series: it has no name, so any one label map is its own."""
-    labels = _entries(root / "labels")
+_PAIR_WORDS = ("mask", "masks", "seg", "segmentation", "label", "labels", "gt", "groundtruth", "annotation")
+_PAIR_SUFFIXES = tuple(f"{mark}{word}" for word in _PAIR_WORDS for mark in "_-. ")
+SETTINGS = (
+    "Name the folders of images and of label maps with data.image_dir=FOLDER and data.label_dir=FOLDER; where "
+    "label maps lie beside their images, name the end of their names with data.label_suffix=_SUFFIX"
+)
+
+
+def _split_pairs(folder: Path, choice: Choice) -> tuple[list[Path], list[Path]]:
+    """The images, and the label maps beside them, of a folder."""
+    files = list_images(folder)
+    stated = choice.label_suffix
+    suffixes = _PAIR_SUFFIXES if stated is None else (stated,) if isinstance(stated, str) else stated
+    suffixes = tuple(suffix for suffix in suffixes if suffix)
+    stems = {stem_of(path).lower() for path in files}
+    labels: list[Path] = []
+    for path in files:
+        stem = stem_of(path).lower()
+        bases = [stem.removesuffix(s.lower()) for s in suffixes if stem.endswith(s.lower())]
+        if any(base in stems or f"{base}_image" in stems for base in bases):
+            labels.append(path)
+    chosen = set(labels)
+    return [path for path in files if path not in chosen], labels
+
+
+def _paired(place: Place, choice: Choice, *, unlabelled: bool) -> tuple[list[Case], list[Problem]]:
+    labels = [] if place.labels is None else _entries(place.labels)
+    found = channel_groups(_entries(place.images), labels)
+    if place.labels is None and (unlabelled or place.part == "test"):
+        return [_case(name, files, [], place.part) for name, files in found.items()], []
+    return pair(found, labels, choice.label_suffix, place.part)
+
+
+def _no_label_folder(root: Path, images: Path) -> Problem:
+    message = f"{root}: has no folder labels/, or of a usual name for it, beside {images.name}/; {listed(root)}"
+    way_out = "name it with data.label_dir=FOLDER, or add the label maps; medseg infer needs none"
+    return Problem("labels", message, way_out)
+
+
+def _beside_parts(images: Path) -> list[Problem]:
+    """Files beside the folders of the parts, which are in none of them."""
+    loose = list_images(images)
+    if not loose:
+        return []
+    message = f"{images}: {len(loose)} images are in no part of the split, such as {loose[0].name}"
+    return [Problem(images.name, message, "move them into one of the folders of the parts")]
+
+
+def _one_series(root: Path, place: Place, choice: Choice) -> Found:
+    """A folder of images that is itself a DICOM series: it has no name, so any one label map is its own."""
+    labels = [] if place.labels is None else _entries(place.labels)
     chosen = [p for p in labels if stem_of(p).endswith(choice.label_suffix or ("",))]
-    case = _case(root.resolve().name, (root / "images",), chosen, None)
+    case = _case(root.resolve().name, (place.images,), chosen, None)
     if not labels:
         return Found(FoldersLayout.name, [case], [_unlabelled(root, f"{root}: has no label maps")])
     faults = [] if len(chosen) == 1 else list(_faults({root.resolve(): chosen}, []))
@@ -100,6 +172,8 @@ def pair(
     """Cases of images (by name) with their label maps; those without exactly one lack it, and are problems."""
     shown = {name: _named(files[0], name) for name, files in images.items()}
     matches, orphans = match(list(shown.values()), labels, label_suffix=suffix)
+    if suffix is None and not any(matches.values()):
+        matches, orphans = match_numbered(list(shown.values()), labels) or (matches, orphans)
     by_shown = {path: name for name, path in shown.items()}
     cases = [_case(by_shown[path], images[by_shown[path]], found, part) for path, found in matches.items()]
     return cases, list(_faults(matches, orphans))

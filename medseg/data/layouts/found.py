@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,10 +20,13 @@ class Choice:
     Attributes:
         label_suffix: what a label file's name adds to its image's; of several the first that is there.
         modalities: which of the kinds of image are the channels, in order (``T1w``; ``t1c``; a column).
+        image_dir, label_dir: the folders of images and of label maps, relative to the dataset or to its parts.
     """
 
     label_suffix: str | tuple[str, ...] | None = None
     modalities: tuple[str, ...] | None = None
+    image_dir: Path | None = None
+    label_dir: Path | None = None
 
 
 NO_CHOICE = Choice()
@@ -106,6 +109,11 @@ class Layout(Protocol):
         ...
 
 
+def with_channel_names(cases: list[Case], names: Sequence[str]) -> list[Case]:
+    """The cases, with what the dataset calls their channels."""
+    return [replace(case, channel_names=tuple(names)) for case in cases]
+
+
 def refuse_doubles(cases: Iterable[Case]) -> None:
     """Raises: DataError listing the cases that share an id."""
     by_id: dict[str, list[Path]] = defaultdict(list)
@@ -141,3 +149,9 @@ def choose_modalities(
     if lacking:
         raise DataError(join_problems(f"images of kinds {list(wanted)} are missing", lacking))
     return {case: tuple(files[kind] for kind in wanted) for case, files in groups.items()}
+
+
+def kinds_of(files: Sequence[Path], group: Mapping[str, Path]) -> tuple[str, ...]:
+    """The kinds of image that the files of a case are, in their order."""
+    kinds = {path: kind for kind, path in group.items()}
+    return tuple(kinds[path] for path in files)

@@ -50,7 +50,29 @@ class ManifestLayout:
 def _table(root: Path) -> Path | None:
     if root.is_file():
         return root if root.suffix.lower() in (".csv", ".json") else None
-    return next((root / name for name in _NAMES if (root / name).is_file()), None)
+    return next(
+        (root / name for name in _NAMES if (root / name).is_file() and _names_images(root / name)), None
+    )
+
+
+def describe_other_tables(root: Path) -> str:
+    """Why tables that are named as a manifest is are none, for an error message; empty without such."""
+    tables = [root / name for name in _NAMES if (root / name).is_file() and not _names_images(root / name)]
+    return "".join(
+        f". {table.name} is no manifest: expected an entry in the column image, or image:NAME for each channel"
+        for table in tables
+    )
+
+
+def _names_images(table: Path) -> bool:
+    """Whether a table of cases has a column ``image``, or ``image:…``; one that cannot be read counts, so
+    that reading it says why. Tables of results, which may share its name, have none.
+    """
+    try:
+        rows = _rows(table)
+    except DataError:
+        return not table.name.startswith("cases")
+    return any(key == "image" or key.startswith("image:") for row in rows for key in row)
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
@@ -116,6 +138,7 @@ def _case(row: dict[str, str], table: Path, where: str, choice: Choice) -> Case:
         patient=row.get("patient") or None,
         labelled=tuple(n.strip() for n in named.split(";") if n.strip()) if named else None,
         metadata=rest,
+        channel_names=kinds if any(kinds) else (),
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from medseg.data.cases import Case, Part
 from medseg.data.labels import Labels
-from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
-from medseg.data.layouts.nnunet import labels_of, read_json
+from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles, with_channel_names
+from medseg.data.layouts.nnunet import declared_channels, labels_of, read_json
 from medseg.data.readers import stem_of
 from medseg.errors import DataError
 
@@ -42,6 +42,7 @@ class MsdLayout:
                 cases.append(Case(stem_of(image), image, label, part))
         refuse_doubles(cases)
         labels = _labels(content.get("labels"), where)
+        cases = with_channel_names(cases, declared_channels(content.get("modality")))
         return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 

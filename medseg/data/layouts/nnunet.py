@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from medseg.data.cases import Case, list_images
 from medseg.data.labels import Labels
 from medseg.data.layouts.folders import group_channels, pair
-from medseg.data.layouts.found import Choice, Found, Problem
+from medseg.data.layouts.found import Choice, Found, Problem, with_channel_names
 from medseg.data.readers import stem_of
 from medseg.errors import DataError
 
@@ -39,11 +39,21 @@ class NnunetLayout:
             found, faults = pair(groups, list_images(root / f"labels{ending}"), choice.label_suffix, part)
             cases += found
             problems += faults
-        declared = (
-            read_json(root / "dataset.json").get("labels", {}) if (root / "dataset.json").is_file() else {}
+        table = read_json(root / "dataset.json") if (root / "dataset.json").is_file() else {}
+        labels = labels_of(table["labels"], root / "dataset.json") if table.get("labels") else None
+        cases = with_channel_names(
+            cases, declared_channels(table.get("channel_names") or table.get("modality"))
         )
-        labels = labels_of(declared, root / "dataset.json") if declared else None
         return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+
+
+def declared_channels(table: Any) -> list[str]:
+    """The names of channels in the table of ``dataset.json``, number → name, in order; none without one."""
+    if isinstance(table, dict):
+        entries = cast(dict[str, Any], table)
+        if all(str(key).isdigit() for key in entries):
+            return [str(entries[key]) for key in sorted(entries, key=int)]
+    return []
 
 
 def read_json(path: Path) -> dict[str, Any]:

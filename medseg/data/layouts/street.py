@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from pathlib import Path
 
 from medseg.data.cases import Case, Part, list_images, match
@@ -30,9 +31,12 @@ class VocLayout:
         cases: list[Case] = []
         problems: list[Problem] = []
         parts: dict[Part, str] = {"train": "train.txt", "val": "val.txt", "test": "test.txt"}
+        by_name: dict[str, list[Path]] = defaultdict(list)
+        for picture in sorted((base / "JPEGImages").iterdir()):
+            by_name[picture.stem].append(picture)
         for part, file in parts.items():
             for name in _lines(lists / file):
-                images = sorted((base / "JPEGImages").glob(f"{name}.*"))
+                images = by_name.get(name)
                 label = base / "SegmentationClass" / f"{name}.png"
                 if not images or (part != "test" and not label.is_file()):
                     message = f"{lists / file} lists {name}, which lacks its image or label map"
