@@ -81,7 +81,7 @@ class StackReader:
         )
         scans = [reader.read(file) for reader, file in zip(readers, files, strict=True)]
         if not scans:
-            raise DataError(f"{path}: holds no pictures and no DICOM files")
+            raise DataError(f"{path}: holds no pictures that make a stack, and no DICOM series")
         for scan in scans:
             if scan.array.shape != scans[0].array.shape:
                 raise DataError(

@@ -60,6 +60,11 @@ class TargetRules(Spec):
         foreground = None if labels.collapse_instances else tuple(sorted(values))
         return self.model_copy(update={"foreground": foreground, "background": tuple(background)})
 
+    @property
+    def reading(self) -> TargetRules:
+        """The same rules without what only statistics need."""
+        return self.model_copy(update={"foreground": None, "background": (0,)})
+
     def is_foreground(self, values: Array) -> Array:
         """(*S) bool: where a map of values (*S) holds foreground."""
         if self.foreground is not None:

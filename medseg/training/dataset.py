@@ -136,7 +136,8 @@ def survey(
     else:
         preprocess = _fitted(config.preprocess, training, channels)
     layout = "\n".join([found.describe(), *notes])
-    return Dataset(cases, facts, split, labels, channels, preprocess, labelling.rules, layout, tuple(changes))
+    rules = labelling.rules.reading
+    return Dataset(cases, facts, split, labels, channels, preprocess, rules, layout, tuple(changes))
 
 
 def _split(
