@@ -27,9 +27,10 @@ from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
 
+_STORED_TAGS = ["BitsAllocated", "BitsStored", "PixelRepresentation"]
 _TAGS = ["SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "NumberOfFrames",
          "Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
-         *FRAME_TAGS]  # fmt: skip
+         "RescaleSlope", "RescaleIntercept", *_STORED_TAGS, *FRAME_TAGS]  # fmt: skip
 _PROJECTION_TAGS = ["Modality", "NumberOfFrames", "SamplesPerPixel", "ImagePositionPatient", "Rows", "Columns",
                     "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]  # fmt: skip
 _PROJECTIONS = ("CR", "DX", "MG", "RG", "IO", "PX", "XA", "RF")
@@ -198,6 +199,8 @@ def _slice(header: Any, path: Path) -> Slice:
         np.array([float(v) for v in header.ImagePositionPatient]),
         np.array([float(v) for v in header.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0)]),
         float(header.get("SliceThickness") or 1.0),
+        rescale=(float(header.get("RescaleSlope") or 1.0), float(header.get("RescaleIntercept") or 0.0)),
+        stored=tuple(int(header.get(keyword) or 0) for keyword in _STORED_TAGS),
         modality=str(header.get("Modality") or "") or None,
     )
 

@@ -77,7 +77,7 @@ def _slice(index: int, frame: FrameGroups, header: Any, path: Path) -> Slice:
         float(frame.value("PixelMeasuresSequence", "SliceThickness") or 1.0),
         index,
         (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)),
-        str(header.get("Modality") or "") or None,
+        modality=str(header.get("Modality") or "") or None,
     )
 
 

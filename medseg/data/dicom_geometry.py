@@ -33,7 +33,8 @@ class Slice:
         position, orientation: of the first pixel (3,); of rows and columns (6,).
         thickness: mm.
         frame: its index in a multi-frame file; none in a file of its own.
-        rescale: slope and intercept of a frame. Those of a file of its own are applied as it is read.
+        rescale: slope and intercept of the stored values.
+        stored: bits allocated and stored, and whether with sign (1): the type of the stored values.
         modality: in DICOM's terms.
     """
 
@@ -46,6 +47,7 @@ class Slice:
     thickness: float = 1.0
     frame: int | None = None
     rescale: tuple[float, float] = (1.0, 0.0)
+    stored: tuple[int, ...] = ()
     modality: str | None = None
 
 

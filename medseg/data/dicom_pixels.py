@@ -6,7 +6,8 @@ GDCM (through SimpleITK) decodes, so that JPEG 2000, JPEG-LS, lossless JPEG and 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +35,35 @@ def read_volume(slices: Sequence[Slice]) -> Array:
     Whole numbers keep an integer type that holds those of all slices; where a slice has fractions, all are
     float32.
     """
-    stored: dict[Path, Array] = {}
-    planes: list[Array] = []
-    for one in slices:
-        if one.frame is None:
-            planes.append(sitk.GetArrayFromImage(sitk.ReadImage(str(one.path))).reshape(one.size))
-            continue
-        if one.path not in stored:
-            stored = {one.path: read_stored(one.path)}
-        planes.append(rescaled(stored[one.path][one.frame], *one.rescale))
-    dtype = np.result_type(*{plane.dtype for plane in planes})
-    volume = np.empty((len(planes), *planes[0].shape), np.float32 if dtype.kind == "f" else dtype)
-    for i, plane in enumerate(planes):
-        volume[i] = plane
-    return volume.transpose(2, 1, 0)
+    decoded = {path: read_stored(path) for path in dict.fromkeys(s.path for s in slices if s.frame is not None)}
+    parts = [_read_alike(list(alike), decoded) for _, alike in groupby(slices, _kind)]
+    dtype = np.result_type(*{part.dtype for part in parts})
+    dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
+    volume = parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=dtype, casting="unsafe")
+    return volume.astype(dtype, copy=False).transpose(2, 1, 0)
+
+
+def _kind(one: Slice) -> tuple[object, ...]:
+    """What slices share that can be read at once; GDCM gives all of them the type that the first one's rescale
+    needs.
+    """
+    return (one.path if one.frame is not None else None, one.rescale, one.stored)
+
+
+def _read_alike(slices: Sequence[Slice], decoded: Mapping[Path, Array]) -> Array:
+    """The values (slices, rows, columns) of slices with one rescale: files, or frames of ``decoded`` ones."""
+    first = slices[0]
+    if first.frame is not None:
+        return rescaled(decoded[first.path][[one.frame for one in slices]], *first.rescale)
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileNames([str(one.path) for one in slices])
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own warning of uneven slices
+    try:
+        return sitk.GetArrayFromImage(reader.Execute())
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
 
 
 def rescaled(stored: Array, slope: float, intercept: float) -> Array:
