@@ -148,6 +148,10 @@ class _Job:
     seconds: float = 0.0
     made_of: dict[str, Any] = field(default_factory=dict)
     large: bool = False
+    kept: set[Path] = field(default_factory=set)
+    """Files of the same result that are there already."""
+    replaced: set[Path] = field(default_factory=set)
+    """Files of the result that this one replaces."""
 
     @property
     def suffix(self) -> str:
@@ -287,6 +291,9 @@ class _Job:
         """Record that the case's files are being written: what an interruption leaves may be replaced."""
         path, record = record_path(self.output, self.case.id), read_record(self.output, self.case.id)
         check_own(record, self.target, self.files)
+        there = set() if record is None else {file for file in record.files if file.is_file()}
+        self.kept = there & record.current_files(self.made_of) if record is not None else set()
+        self.replaced = there - self.kept
         content = {"case": self.case.id, "unfinished": True, "output": self._named(self.target)}
         self._write_record(content, self.files)
         try:
@@ -303,8 +310,12 @@ class _Job:
         self, predictor: Segmenter, notes: tuple[str, ...], read: tuple[str, ...] = ()
     ) -> CaseOutcome:
         """The outcome; what the result was made of is written down. ``read`` tells of the reading."""
-        self._record(predictor, read, [path for path in self.files if path.is_file()])
-        return CaseOutcome(self.case.id, "done", str(self.target), self.seconds, notes=(*read, *notes))
+        files = [path for path in self.files if path.is_file()]
+        self._record(predictor, read, files)
+        stale = sorted(self._named(path) for path in self.replaced.difference(files))
+        stale_notes = (f"left from the result that was replaced: {', '.join(stale)}",) if stale else ()
+        notes = (*read, *notes, *stale_notes)
+        return CaseOutcome(self.case.id, "done", str(self.target), self.seconds, notes=notes)
 
     def _record(self, predictor: Segmenter, read: tuple[str, ...], files: list[Path]) -> None:
         """Write down what the label map was made of."""
@@ -312,11 +323,10 @@ class _Job:
         self._write_record(content | ({"notes": list(read)} if read else {}), files)
 
     def _write_record(self, content: dict[str, Any], files: list[Path]) -> None:
-        """Write the case's record; files that an earlier one names and that are still there stay named."""
-        earlier = read_record(self.output, self.case.id)
-        kept = set() if earlier is None else {path for path in earlier.files if path.is_file()}
-        names = sorted(self._named(path) for path in kept.union(files))
-        write_json(record_path(self.output, self.case.id), content | {"files": names})
+        """Write the case's record: the files of this result, and what is left of the one that it replaces."""
+        lists = {"files": self.kept.union(files), "earlier_files": self.replaced.difference(files)}
+        named = {key: sorted(self._named(path) for path in paths) for key, paths in lists.items() if paths}
+        write_json(record_path(self.output, self.case.id), content | named)
 
     def _named(self, path: Path) -> str:
         return path.relative_to(self.output).as_posix()

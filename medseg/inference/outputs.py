@@ -66,7 +66,7 @@ def complete(record: Record, extras: Extras) -> bool:
     if not all(record.holds(name) for name, wanted in folders.items() if wanted):
         return False
     wanted = (object_path(record.output, record.case, kind) for kind in extras.dicom)
-    return all(path in record.files and path.is_file() for path in wanted)
+    return all(record.names(path) and path.is_file() for path in wanted)
 
 
 def write_probabilities(folder: Path, case: str, prediction: Prediction) -> None:

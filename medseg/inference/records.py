@@ -57,19 +57,37 @@ class Record:
 
     @property
     def files(self) -> frozenset[Path]:
-        """The files of the result. Records without a list of them mean all that a case had then."""
+        """Every file of the case that medseg wrote: of the result, and what is left of earlier ones.
+
+        Records without a list mean all that a case had then.
+        """
         listed = self.content.get("files")
         if listed is not None:
-            return frozenset(self.output / name for name in listed)
+            earlier = self.content.get("earlier_files", [])
+            return frozenset(self.output / name for name in (*listed, *earlier))
         case = self.case
         extras = [f"probabilities/{case}{suffix}" for suffix in (".nii.gz", ".npz", ".tif")]
         extras += [f"overlays/{folder}{case}.png" for folder in ("", "full_size/", "reduced/")]
         extras += [f"dicom/{case}.{kind}.dcm" for kind in ("seg", "rtstruct")]
         return frozenset(self.output / name for name in (str(self.content["output"]), *extras))
 
+    def current_files(self, current: Mapping[str, Any]) -> frozenset[Path]:
+        """The files of the result, if it is finished and what ``made_of`` would be now; else none."""
+        if self.content.get("unfinished") or self.content.get("made_of_sha256") != sha256_json(current):
+            return frozenset()
+        return frozenset(self._result)
+
     def holds(self, folder: str) -> bool:
         """Whether a file of the result lies in a folder of the output, such as ``overlays``."""
-        return any(path.parent == self.output / folder and path.is_file() for path in self.files)
+        return any(path.parent == self.output / folder and path.is_file() for path in self._result)
+
+    def names(self, path: Path) -> bool:
+        """Whether a file is one of the result."""
+        return path in self._result
+
+    @property
+    def _result(self) -> list[Path]:
+        return [self.output / name for name in self.content.get("files", [])]
 
     def edited(self) -> bool:
         """Whether the label map was changed after it was written."""

@@ -206,6 +206,19 @@ def test_a_rerun_with_another_model_or_foreground_says_so(predictor, scans, tmp_
     assert "model is another" in (outcome.error or "")
 
 
+def test_probabilities_of_a_replaced_result_do_not_pass_for_the_new_ones(model, predictor, scans, tmp_path):
+    cases, out, extras = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out", Extras(probabilities=True)
+    infer_cases(predictor, cases, out, extras=extras)
+    mirrored = Predictor(model, device="cpu", backend="torch", amp="off", settings={"flips": [0]})
+    (outcome,) = infer_cases(mirrored, cases, out, overwrite=True)
+    assert outcome.notes == ("left from the result that was replaced: probabilities/s0.nii.gz",)
+    old = (out / "probabilities" / "s0.nii.gz").read_bytes()
+    (outcome,) = infer_cases(mirrored, cases, out, extras=extras)
+    assert (outcome.status, outcome.notes) == ("done", ())
+    assert (out / "probabilities" / "s0.nii.gz").read_bytes() != old
+    assert infer_cases(mirrored, cases, out, extras=extras)[0].status == "skipped"
+
+
 def test_settings_that_only_save_memory_change_nothing(model, predictor, scans, tmp_path):
     cases = find_inputs([scans / "s0.nii.gz"])
     infer_cases(predictor, cases, tmp_path / "out")
