@@ -52,7 +52,8 @@ class CaseRecord:
         for case, fact in zip(cases, facts, strict=True):
             if case.id not in parts:
                 beside = patients.get(case.patient) if case.patient else None
-                parts[case.id] = stated.get(case.id) or beside or images.get(fact.image_sha256) or "train"
+                place: Part = stated.get(case.id) or beside or images.get(fact.image_sha256) or "train"
+                parts[case.id] = place
         return parts
 
     def changes(self, cases: Sequence[Case], facts: Sequence[CaseFacts], stated: Split) -> list[str]:
