@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from medseg.data.cases import Case
 from medseg.data.check import NOTHING_STATED, Report, check_dataset
+from medseg.data.dicom import projection_header
 from medseg.data.images import read_image
 from medseg.data.labelling import LabelStatement
 from medseg.data.labels import Labels, smallest_integer
@@ -242,13 +244,25 @@ def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:
 def _write_channels(one: Converted, folder: Path, name: str) -> list[Path]:
     """One file a channel, ``<name>_0000`` …; pictures keep their colours in one file."""
     case, scan = one.case, one.scan
-    if scan.kind == "picture" and not case.other_channels:
-        target = folder / f"{name}_0000{case.image.suffix.lower()}"
+    if scan.kind == "picture":
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(case.image, target)
-        return [target]
+        return [
+            _write_picture(path, folder / f"{name}_{i:04d}", scan.array[i : i + 1])
+            for i, path in enumerate(case.images)
+        ]
     scans = _split_channels(scan)
     return [_write_nifti(part, folder / f"{name}_{i:04d}.nii.gz") for i, part in enumerate(scans)]
+
+
+def _write_picture(path: Path, target: Path, channel: Array) -> Path:
+    """Copy a picture's file, or write the projection that a DICOM file holds as TIFF, which nnU-Net reads."""
+    if projection_header(path) is None:
+        copy = target.with_name(target.name + path.suffix.lower())
+        shutil.copyfile(path, copy)
+        return copy
+    written = target.with_name(f"{target.name}.tif")
+    tifffile.imwrite(written, channel[0], photometric="minisblack", compression="zlib")
+    return written
 
 
 def _split_channels(scan: Scan) -> list[Scan]:

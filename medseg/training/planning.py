@@ -67,6 +67,8 @@ def _plan_slices(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
     planes = [f.model_copy(update={"shape": tuple(np.delete(f.shape, axis).tolist())}) for f in facts]
     plan = _plan_pictures(planes, on_gpu)
     plan["preprocess"]["slices"] = {"axis": axis, "neighbours": 1}
+    if is_ct(facts):
+        plan["preprocess"]["normalise"] = {"name": "ct"}
     return plan
 
 

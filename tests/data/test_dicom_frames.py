@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 from series import AXIAL, turned, write_dicom
 
+from medseg.data.convert import convert_dataset
 from medseg.data.facts import measure
 from medseg.data.layouts import find_dataset
 from medseg.data.modality import is_ct
@@ -231,3 +232,7 @@ def test_a_folder_of_projections_is_a_picture_each(tmp_path):
     facts = measure(cases[0])
     assert (facts.kind, facts.channels, facts.label_counts) == ("picture", 1, {0: 6, 1: 18})
     assert not is_ct([facts])
+    convert_dataset(tmp_path, tmp_path.parent / f"{tmp_path.name}-out", "nnunet")
+    [first, _] = find_dataset(tmp_path.parent / f"{tmp_path.name}-out").checked().cases
+    assert first.image.name == "a_0000.tif"
+    assert np.array_equal(read_scan(first.image).array[0], PIXELS)

@@ -7,6 +7,7 @@ from conftest import write_picture
 from PIL import Image
 
 from medseg.data.cases import Case
+from medseg.data.convert import convert_dataset
 from medseg.data.facts import measure
 from medseg.data.images import read_image
 from medseg.data.layouts import find_dataset
@@ -14,6 +15,15 @@ from medseg.data.pictures import as_channels, display_channels
 from medseg.data.readers import read_scan
 
 PLANES = [np.full((5, 6), value, np.uint8) for value in (10, 20, 30, 40)]
+
+
+def test_channel_files_of_pictures_are_converted_one_by_one(tmp_path):
+    for i in range(2):
+        write_picture(tmp_path / "d" / "images" / f"cell_{i:04d}.png", PLANES[i])
+    write_picture(tmp_path / "d" / "labels" / "cell.png", np.eye(5, 6, dtype=np.uint8))
+    convert_dataset(tmp_path / "d", tmp_path / "out", "nnunet")
+    [case] = find_dataset(tmp_path / "out").checked().cases
+    assert read_image(case).array[:, 0, 0].tolist() == [10, 20]
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])

@@ -92,6 +92,8 @@ def test_planning_and_conversion_go_by_the_declared_modality(declared, scheme, t
     assert find_dataset(tmp_path / "d").cases[0].channel_names == ((declared,) if declared else ())
     plan = plan_config(tmp_path / "d")
     assert plan.preprocess.normalise.name == scheme
-    convert_dataset(tmp_path / "d", tmp_path / "out", "nnunet")
-    written = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    assert written["channel_names"] == {"0": declared or "CT"}
+    assert plan_config(tmp_path / "d", ["spatial_dims=2"]).preprocess.normalise.name == scheme
+    for layout, table in (("nnunet", "channel_names"), ("msd", "modality")):
+        convert_dataset(tmp_path / "d", tmp_path / layout, layout)
+        written = json.loads((tmp_path / layout / "dataset.json").read_text())
+        assert written[table] == {"0": declared or "CT"}
