@@ -98,6 +98,8 @@ def test_nnunet_regions(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": table}))
     labels = find_dataset(tmp_path).labels
     assert labels.evaluated == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
+    without = load_config(overrides=["data.regions={}"]).data.statement()
+    assert plan_labelling([], without, labels).labels.class_names == (*labels.names,)
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(DataError, match=r"dataset\.json: not valid JSON"):
         find_dataset(tmp_path)
