@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medseg.config import RunConfig, load_config
     from medseg.errors import ConfigError, DataError, GeometryError, MedsegError, ModelFileError
-    from medseg.evaluation import Evaluation, evaluate_cases
+    from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
     from medseg.inference.cohort import infer_cases
     from medseg.inference.predictor import Prediction, Predictor
     from medseg.training.fit import RunResult, fit
@@ -22,6 +22,7 @@ _HOME = {
     "ConsoleProgress": "medseg.training.progress",
     "DataError": "medseg.errors",
     "Evaluation": "medseg.evaluation",
+    "EvaluationOptions": "medseg.evaluation",
     "GeometryError": "medseg.errors",
     "MedsegError": "medseg.errors",
     "ModelFileError": "medseg.errors",
@@ -41,6 +42,7 @@ __all__ = [
     "ConsoleProgress",
     "DataError",
     "Evaluation",
+    "EvaluationOptions",
     "GeometryError",
     "MedsegError",
     "ModelFileError",

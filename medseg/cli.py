@@ -14,6 +14,7 @@ import click
 
 from medseg.cli_data import data
 from medseg.cli_dicom import dicom
+from medseg.cli_evaluate import evaluate, print_evaluation
 from medseg.cli_export import export
 from medseg.cli_infer import infer, tune
 from medseg.cli_interop import import_group
@@ -23,7 +24,6 @@ from medseg.memory import is_out_of_memory, keep_freed_memory, wait_without_spin
 
 if TYPE_CHECKING:
     from medseg.config import RunConfig
-    from medseg.evaluation import Evaluation
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -155,48 +155,7 @@ def train(
     click.echo(f"model: {result.model}")
 
 
-@cli.command()
-@click.argument("predictions", type=click.Path(path_type=Path))
-@click.argument("references", type=click.Path(path_type=Path))
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the tables.")
-@click.option("--labels", help="NAME=VALUE[,…] or a medseg.json, where PREDICTIONS has none.")
-@click.option("--label-suffix", help="What a reference's name adds to its prediction's, e.g. _mask.")
-@click.option("--tolerance", default=1.0, show_default=True, help="Of the surface Dice, mm.")
-@click.option(
-    "--surface", type=click.Choice(["surfel", "voxel"]), default="surfel", show_default=True,
-    help="Area-weighted surface elements, or border voxels.",
-)  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
-@_debug
-def evaluate(
-    predictions: Path,
-    references: Path,
-    output: Path,
-    labels: str | None,
-    label_suffix: str | None,
-    tolerance: float,
-    surface: str,
-    as_json: bool,
-) -> None:
-    """Compare label maps with references: a table of metrics per case, and their summary."""
-    from medseg.evaluation import evaluate_cases, parse_labels
-
-    evaluation = evaluate_cases(
-        predictions,
-        references,
-        output,
-        labels=parse_labels(labels) if labels else None,
-        tolerance_mm=tolerance,
-        surface="voxel" if surface == "voxel" else "surfel",
-        label_suffix=label_suffix,
-    )
-    if as_json:
-        click.echo((output / "summary.json").read_text(encoding="utf-8"))
-    else:
-        _print_evaluation(evaluation)
-        click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}")
-
-
+cli.add_command(evaluate)
 cli.add_command(infer)
 cli.add_command(tune)
 cli.add_command(data)
@@ -255,7 +214,7 @@ def demo(output: Path) -> None:
     """Train, predict and evaluate on phantoms and shapes made here, in a few minutes."""
     from medseg.demo.run import run_demo
 
-    run_demo(output, say=click.echo, show=_print_evaluation)
+    run_demo(output, say=click.echo, show=print_evaluation)
 
 
 @cli.command()
@@ -295,35 +254,3 @@ def _print_estimate(estimate: Any) -> None:
     click.echo("assumed:")
     for line in estimate.assumed:
         click.echo(f"  {line}")
-
-
-def _print_evaluation(evaluation: Evaluation) -> None:
-    """A table of the labels and a line for the dataset."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("label", "cases", "Dice", "sd", "median", "IoU", "HD95 mm", "ASSD mm", "NSD", box=None)
-    for name, entry in evaluation.summary["labels"].items():
-        metrics = entry["metrics"]
-        dice = metrics["dice"]
-        missed = metrics["hd95"]["n_inf"]
-        hd95 = _number(metrics["hd95"]["mean_finite"], 2) + (f" ({missed} missed)" if missed else "")
-        table.add_row(
-            name, str(dice["n"]), _number(dice["mean"]), _number(dice["sd"]), _number(dice["median"]),
-            _number(metrics["iou"]["mean"]), hd95, _number(metrics["assd"]["mean_finite"], 2),
-            _number(metrics["nsd"]["mean"]),
-        )  # fmt: skip
-    console = Console(highlight=False, width=max(100, Console().width))
-    console.print(table)
-    overall = evaluation.summary["overall"]
-    console.print(f"mean Dice {_number(overall['mean_dice']['mean'], 4)}")
-    if "dataset" in evaluation.summary:
-        scores = evaluation.summary["dataset"]
-        console.print(
-            f"pixel accuracy {_number(scores['pixel_accuracy'], 4)}, "
-            f"mIoU with background {_number(scores['miou_with_background'], 4)}"
-        )
-
-
-def _number(value: Any, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, float | int) else str(value)

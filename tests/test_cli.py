@@ -45,7 +45,7 @@ def test_json_alone_stands_on_standard_output(trained, balls, tmp_path, capsys):
         (["frobnicate"], 2, "No such command"),
         (["infer", "--model", "nothing", "--output", "o", "x.nii.gz"], 2, "no such model file"),
         (["infer", "--model", "nothing", "--output", "o"], 2, "either INPUTS or --cases"),
-        (["evaluate", "nothing", "nothing", "--output", "o"], 3, "no such folder"),
+        (["evaluate", "nothing", "nothing", "--output", "o"], 3, "no such file or folder"),
         (["config", "show", "nothing.yaml"], 2, "no such configuration file"),
     ],
 )

@@ -21,6 +21,7 @@ from medseg.data.dicom_out import OBJECTS_FOLDER
 from medseg.data.labels import Labels
 from medseg.data.marks import split_mark
 from medseg.data.readers import is_zarr, output_suffix
+from medseg.data.requested import write_requested
 from medseg.errors import ConfigError, DataError
 from medseg.files import sweep_temporaries, write_json, write_text
 from medseg.inference.dicom_objects import object_path
@@ -46,7 +47,7 @@ def open_output(
 ) -> Iterator[None]:
     """Hold an output folder while a cohort is written to it.
 
-    Before any case is read, ``medseg.json`` and what other tools need are written. ``outcomes`` are filled
+    Before any case is read, ``medseg.json``, ``requested.json`` and what other tools need are written. ``outcomes`` are filled
     while the block runs; those that failed are in ``failures.csv`` afterwards.
     Raises: ConfigError if the folder cannot take these cases: another process writes to it, it holds other
     labels or files that are not medseg's in their place, or an output would lie over an input, a label or a
@@ -61,6 +62,7 @@ def open_output(
         legend = legend_texts(predictor.header.labels, suffix, extras.layout) if cases else {}
         _check_failures_file(output / FAILURES)
         write_labels(predictor, cases, output, overwrite=overwrite, legend=legend)
+        write_requested(output, (case.id for case in cases))
         try:
             yield
         except BaseException:

@@ -7,7 +7,7 @@ with their spacing (mm). Both masks empty is nan, one empty is the worst value, 
 from medseg.metrics.binary import binary_metrics
 from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.calibration import calibration_metrics
-from medseg.metrics.cases import case_rows
+from medseg.metrics.cases import case_rows, worst_rows
 from medseg.metrics.centerline import cldice
 from medseg.metrics.confusion import confusion_matrix, dataset_scores
 from medseg.metrics.instances import lesion_metrics, panoptic_quality
@@ -28,6 +28,7 @@ __all__ = [
     "summarise",
     "surface_distances",
     "to_json",
+    "worst_rows",
     "write_csv",
     "write_summary",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,16 @@ from medseg.metrics.surface import Surface, surface_distances
 
 Tolerance = float | Mapping[str, float]
 
+Unit = Literal["mm", "px"]
+"""Of distances: mm, or pixels where the spacing is not known."""
+
 
 def case_rows(
     case: str,
     reference: NDArray[Any],
     prediction: NDArray[Any],
     labels: Mapping[str, Sequence[int]],
-    spacing: Sequence[float],
+    spacing: Sequence[float] | None,
     *,
     tolerance_mm: Tolerance = 1.0,
     surface: Surface = "surfel",
@@ -33,16 +36,20 @@ def case_rows(
     """Scores of every label of one case, one row each, in the order of ``labels``.
 
     Shapes: reference and prediction (*S) integer label maps, 2 or 3 axes; ``spacing`` in mm per array
-    axis. ``labels`` maps a name to its values: several make a region, scored as their union.
-    ``tolerance_mm`` is one value or one per name. Voxels whose reference is ``ignore_value`` count
-    nowhere, and are background of both masks where surfaces are concerned.
+    axis, or None where it is not known: distances and ``tolerance_mm`` are in pixels then. ``labels`` maps
+    a name to its values: several make a region, scored as their union. ``tolerance_mm`` is one value or one
+    per name. Voxels whose reference is ``ignore_value`` count nowhere, and are background of both masks
+    where surfaces are concerned.
     Keys: case, label (the values joined by "+"), name, dice, iou, precision, recall, specificity,
-    volume_similarity, hd, hd95, assd, masd (mm), nsd, reference_volume_mm3, predicted_volume_mm3 (for
-    2D arrays these are areas in mm²), tp, fp, fn, tn (voxels).
+    volume_similarity, hd, hd95, assd, masd (mm or pixels), nsd, the sizes of both masks (see
+    ``size_columns``), tp, fp, fn, tn (voxels).
     Raises: ValueError if shapes differ, arrays are not of integers, or a setting is not usable.
     """
     check_shapes(reference, prediction)
-    pair = _Pair(_as_labels(reference), _as_labels(prediction), check_spacing(spacing, reference.ndim))
+    unit: Unit = "px" if spacing is None else "mm"
+    spacing = check_spacing((1.0,) * reference.ndim if spacing is None else spacing, reference.ndim)
+    pair = _Pair(_as_labels(reference), _as_labels(prediction), spacing)
+    columns = size_columns(reference.ndim, unit)
     tolerances = {name: _tolerance_of(name, tolerance_mm) for name in labels}
     for name, values in labels.items():
         _check_values(name, values, ignore_value)
@@ -59,8 +66,51 @@ def case_rows(
         counts = _count(*masks, total)
         distances = surface_distances(*masks, pair.spacing, surface=surface)
         identity = {"case": case, "label": "+".join(str(value) for value in values), "name": name}
-        rows.append(identity | _scores(counts, surface_scores(distances, tolerances[name]), pair.voxel_mm3))
+        sizes = (counts.reference * pair.voxel_size, counts.prediction * pair.voxel_size)
+        scores = _scores(counts, surface_scores(distances, tolerances[name]))
+        rows.append(identity | scores | dict(zip(columns, sizes, strict=True)) | asdict(counts))
     return rows
+
+
+def worst_rows(
+    case: str,
+    reference: NDArray[Any],
+    labels: Mapping[str, Sequence[int]],
+    spacing: Sequence[float] | None,
+) -> list[dict[str, Any]]:
+    """Rows as of ``case_rows`` for a case without a prediction: the worst value of every score.
+
+    Overlap scores and nsd are 0 and distances inf, also of labels that the reference does not hold. Nothing
+    is credited: tp, fp and tn are 0, fn counts the reference's voxels.
+    Raises: ValueError as ``case_rows``.
+    """
+    unit: Unit = "px" if spacing is None else "mm"
+    voxel = math.prod(check_spacing((1.0,) * reference.ndim if spacing is None else spacing, reference.ndim))
+    reference = _as_labels(reference)
+    rows: list[dict[str, Any]] = []
+    for name, values in labels.items():
+        _check_values(name, values, None)
+        voxels = int(np.count_nonzero(_members(reference, values)))
+        counts = overlap.Counts(tp=0, fp=0, fn=voxels, tn=0)
+        sizes = dict(zip(size_columns(reference.ndim, unit), (voxels * voxel, 0.0), strict=True))
+        identity = {"case": case, "label": "+".join(str(value) for value in values), "name": name}
+        rows.append(identity | _WORST | sizes | asdict(counts))
+    return rows
+
+
+def size_columns(axes: int, unit: Unit) -> tuple[str, str]:
+    """The columns of the reference's and the prediction's size: volumes in mm³, areas in mm² or pixels."""
+    kind = "volume" if axes == 3 else "area"
+    measure = f"mm{axes}" if unit == "mm" else "px"
+    return f"reference_{kind}_{measure}", f"predicted_{kind}_{measure}"
+
+
+_OVERLAPS = ("dice", "iou", "precision", "recall", "specificity", "volume_similarity")
+_WORST = {
+    **dict.fromkeys(_OVERLAPS, 0.0),
+    **dict.fromkeys(("hd", "hd95", "assd", "masd"), math.inf),
+    "nsd": 0.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +120,7 @@ class _Pair:
     spacing: tuple[float, ...]
 
     @property
-    def voxel_mm3(self) -> float:
+    def voxel_size(self) -> float:
         return math.prod(self.spacing)
 
     def masks(self, values: Sequence[int], box: Box, valid: BoolArray | None) -> tuple[BoolArray, BoolArray]:
@@ -80,22 +130,8 @@ class _Pair:
         return reference, prediction
 
 
-def _scores(counts: overlap.Counts, surface: dict[str, float], voxel_mm3: float) -> dict[str, Any]:
-    return {
-        "dice": overlap.dice(counts),
-        "iou": overlap.iou(counts),
-        "precision": overlap.precision(counts),
-        "recall": overlap.recall(counts),
-        "specificity": overlap.specificity(counts),
-        "volume_similarity": overlap.volume_similarity(counts),
-        **surface,
-        "reference_volume_mm3": counts.reference * voxel_mm3,
-        "predicted_volume_mm3": counts.prediction * voxel_mm3,
-        "tp": counts.tp,
-        "fp": counts.fp,
-        "fn": counts.fn,
-        "tn": counts.tn,
-    }
+def _scores(counts: overlap.Counts, surface: dict[str, float]) -> dict[str, Any]:
+    return {name: getattr(overlap, name)(counts) for name in _OVERLAPS} | surface
 
 
 def _count(reference: BoolArray, prediction: BoolArray, total: int) -> overlap.Counts:

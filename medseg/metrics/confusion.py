@@ -44,11 +44,15 @@ def confusion_matrix(
     return matrix
 
 
-def dataset_scores(matrix: IntArray, names: Sequence[str]) -> dict[str, Any]:
+def dataset_scores(
+    matrix: IntArray, names: Sequence[str], *, unpredicted: IntArray | None = None
+) -> dict[str, Any]:
     """Pixel accuracy, IoU per class and mean IoU of a confusion matrix (K, K) over a whole data set.
 
     ``names`` (K) starts with the background. The IoU of a class that neither reference nor prediction
     has is nan, and no mean includes it. Source: Long et al. 2015, arXiv:1411.4038, section 5.
+    ``unpredicted`` (K) counts pixels of each class in the reference that were predicted as no class at all
+    (cases without a prediction): they are wrong for their class, and nobody's false positives.
     Keys: pixel_accuracy, miou_with_background, miou_without_background, iou (name → value),
     classes_present, pixels.
     Raises: ValueError if the matrix is not square or ``names`` does not fit it.
@@ -56,9 +60,10 @@ def dataset_scores(matrix: IntArray, names: Sequence[str]) -> dict[str, Any]:
     if matrix.shape != (len(names), len(names)):
         raise ValueError(f"matrix has shape {matrix.shape}, expected {(len(names),) * 2} for names {names}")
     hits = matrix.diagonal().tolist()
-    unions = (matrix.sum(axis=0) + matrix.sum(axis=1) - matrix.diagonal()).tolist()
+    unseen = np.zeros(len(names), np.int64) if unpredicted is None else unpredicted
+    unions = (matrix.sum(axis=0) + matrix.sum(axis=1) - matrix.diagonal() + unseen).tolist()
     ious = [hit / union if union else math.nan for hit, union in zip(hits, unions, strict=True)]
-    pixels = int(matrix.sum())
+    pixels = int(matrix.sum() + unseen.sum())
     return {
         "pixel_accuracy": sum(hits) / pixels if pixels else math.nan,
         "miou_with_background": mean_defined(ious),

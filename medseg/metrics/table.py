@@ -12,14 +12,15 @@ import numpy as np
 
 from medseg.files import write_atomic, write_json
 from medseg.metrics import statistics
-from medseg.metrics.cases import Tolerance
+from medseg.metrics.cases import Tolerance, Unit
 from medseg.metrics.overlap import Counts, dice, iou
 from medseg.metrics.statistics import FloatArray
 from medseg.metrics.surface import TOLERANCE_SLACK_MM, Surface
 
 DISTANCES = ("hd", "hd95", "assd", "masd")
 COUNTS = ("tp", "fp", "fn", "tn")
-IDENTITY = ("case", "label", "name")
+IDENTITY = ("case", "label", "name", "status")
+"""What a row says of itself beside its scores; ``status`` only where an evaluation adds it."""
 
 Row = Mapping[str, Any]
 Diagonal = float | Mapping[str, float]
@@ -33,13 +34,15 @@ def summarise(
     seed: int = 0,
     diagonal_mm: Diagonal | None = None,
     dataset: Mapping[str, Any] | None = None,
+    unit: Unit = "mm",
 ) -> dict[str, Any]:
     """Summarise the rows of ``case_rows`` per label and over all labels, with the definitions used.
 
-    ``surface`` and ``tolerance_mm`` are those the rows were made with. A missed structure never improves
-    a mean: its distances are inf, counted in n_inf, and make ``mean`` inf (``mean_finite`` leaves them
-    out). With ``diagonal_mm`` (the images' diagonal: one value, or one per case) distances also have
-    ``mean_penalised``, where inf counts as the diagonal. ``dataset`` takes ``dataset_scores``' result.
+    ``surface``, ``tolerance_mm`` and ``unit`` (of distances) are those the rows were made with. A missed
+    structure never improves a mean: its distances are inf, counted in n_inf, and make ``mean`` inf
+    (``mean_finite`` leaves them out). With ``diagonal_mm`` (the images' diagonal: one value, or one per
+    case) distances also have ``mean_penalised``, where inf counts as the diagonal. ``dataset`` takes
+    ``dataset_scores``' result.
 
     Keys: definitions, n_cases, labels (name → label, metrics: name → ``statistics.describe``, dataset:
     Dice and IoU of the summed counts), overall (mean_dice: of the labels' means over cases, with its
@@ -51,7 +54,7 @@ def summarise(
     by_name = _group(rows)
     cases = list(dict.fromkeys(str(row["case"]) for row in rows))
     summary: dict[str, Any] = {
-        "definitions": definitions(surface, tolerance_mm, seed),
+        "definitions": definitions(surface, tolerance_mm, seed, unit),
         "n_cases": len(cases),
         "labels": {name: _label(group, seed, diagonal_mm) for name, group in by_name.items()},
         "overall": _overall(by_name, cases, seed),
@@ -59,15 +62,18 @@ def summarise(
     return summary if dataset is None else summary | {"dataset": dict(dataset)}
 
 
-def definitions(surface: Surface, tolerance_mm: Tolerance, seed: int) -> dict[str, Any]:
+def definitions(surface: Surface, tolerance_mm: Tolerance, seed: int, unit: Unit = "mm") -> dict[str, Any]:
     """What the numbers of a summary mean, in words and values that travel with them."""
+    tolerance = dict(tolerance_mm) if isinstance(tolerance_mm, Mapping) else float(tolerance_mm)
+    sizes = "volumes in mm³ (areas in mm² where the array is 2D)" if unit == "mm" else "areas in pixels"
     weighted = "smallest distance whose cumulated surfel weight reaches 95 %"
     linear = "linear interpolation between order statistics"
     return {
         "surface": surface,
-        "tolerance_mm": dict(tolerance_mm) if isinstance(tolerance_mm, Mapping) else float(tolerance_mm),
-        "tolerance_slack_mm": TOLERANCE_SLACK_MM,
-        "spacing_units": "mm, in array axis order; volumes in mm³ (areas in mm² where the array is 2D)",
+        "unit": unit,
+        f"tolerance_{unit}": tolerance,
+        f"tolerance_slack_{unit}": TOLERANCE_SLACK_MM,
+        "spacing_units": f"{unit}, in array axis order; {sizes}",
         "outside_the_array": "background",
         "hd95": f"larger of the two directed 95th percentiles: {weighted if surface == 'surfel' else linear}",
         "assd": "sum of weight · distance over both surfaces / sum of weights",
@@ -98,7 +104,9 @@ def to_json(value: Any) -> Any:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows of one set of keys to ``path`` atomically, nan and inf as "nan" and "inf".
+    """Write rows of one set of keys to ``path`` atomically, nan and inf as nan and inf.
+
+    Text stands in quotes and numbers do not, so that a case named 001 can be told from the number 1.
 
     Raises: ValueError if the rows' keys differ, or there are no rows.
     """
@@ -109,7 +117,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
         if list(row) != header:
             raise ValueError(f"{path}: row {number} has keys {list(row)}, expected {header}")
     with write_atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, header, lineterminator="\n")
+        writer = csv.DictWriter(stream, header, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writeheader()
         writer.writerows(rows)
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics import binary_metrics, case_rows
+from medseg.metrics import binary_metrics, case_rows, worst_rows
 
 KEYS = ["case", "label", "name", "dice", "iou", "precision", "recall", "specificity", "volume_similarity"]
 KEYS += ["hd", "hd95", "assd", "masd", "nsd", "reference_volume_mm3", "predicted_volume_mm3"]
@@ -57,7 +57,25 @@ def test_ignored_voxels_count_nowhere():
     # surfaces run over {0, 1} and {0, 4}: the false positive is 3 away, the miss 1
     assert row["hd"] == 3.0
     assert row["assd"] == pytest.approx((0 + 1 + 0 + 3) / 4)
-    assert row["predicted_volume_mm3"] == 2.0
+    assert row["predicted_area_mm2"] == 2.0
+
+
+def test_sizes_are_in_pixels_where_the_spacing_is_not_known():
+    array = np.eye(4, dtype=np.uint8)
+    (row,) = case_rows("c", array, array, {"x": [1]}, None)
+    assert row["reference_area_px"] == row["predicted_area_px"] == 4
+    assert not [key for key in row if "mm" in key]
+
+
+def test_the_worst_rows_have_the_columns_of_the_others():
+    array = np.eye(4, dtype=np.uint8)
+    (row,), (worst,) = (
+        case_rows("c", array, array, {"x": [1]}, (1, 2)),
+        worst_rows("c", array, {"x": [1]}, (1, 2)),
+    )
+    assert list(row) == list(worst)
+    assert (worst["dice"], worst["nsd"], worst["hd95"], worst["fn"]) == (0, 0, math.inf, 4)
+    assert (worst["reference_area_mm2"], worst["predicted_area_mm2"]) == (8.0, 0.0)
 
 
 def test_ignoring_equals_erasing():

@@ -1,0 +1,125 @@
+"""One case: a prediction and its reference as rows of scores and counts of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.data.labels import Labels
+from medseg.data.readers import read_scan
+from medseg.data.scans import Scan, as_label_map, onto_grid
+from medseg.errors import DataError, GeometryError
+from medseg.evaluation.labels import encode_checked
+from medseg.evaluation.options import EvaluationOptions
+from medseg.geometry import Array
+from medseg.metrics import case_rows, confusion_matrix, worst_rows
+from medseg.metrics.cases import Unit
+from medseg.metrics.confusion import IntArray
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The scores of one case.
+
+    Attributes:
+        rows: one dict a label, as ``case_rows`` gives them.
+        unit: of distances: mm, or px for pictures without a spacing.
+        matrix: (K, K) pixels by class in the reference (row) and in the prediction (column).
+        unpredicted: (K) pixels by class in the reference that the prediction gives no class.
+    """
+
+    rows: list[dict[str, Any]]
+    unit: Unit
+    matrix: IntArray
+    unpredicted: IntArray
+
+
+@dataclass(frozen=True)
+class Comparer:
+    """Compares cases under one set of labels and options."""
+
+    labels: Labels
+    options: EvaluationOptions
+
+    def compare(self, case: str, prediction: Path, reference: Path) -> Compared:
+        """Score a prediction.
+
+        Raises: DataError if a file cannot be read or holds values without a name; GeometryError if the two
+        lie on different grids.
+        """
+        scan = read_scan(reference)
+        truth = self._encode(scan)
+        try:
+            turned = onto_grid(read_scan(prediction), scan.grid)
+        except GeometryError as error:
+            raise GeometryError(
+                f"prediction and reference lie on different grids: {error} ({reference}, {prediction})"
+            ) from error
+        found = self._encode(turned)
+        rows = case_rows(
+            case, truth, found, self._wanted, _known_spacing(scan), tolerance_mm=self.options.tolerance,
+            surface=self.options.surface, ignore_value=0,
+        )  # fmt: skip
+        counted = found > 0  # elsewhere the prediction holds an ignored value: no class at all
+        matrix = confusion_matrix(
+            np.where(counted, truth, 0).astype(np.int64) - 1, found.astype(np.int64) - 1,
+            num_classes=len(self.labels.names), ignore_index=-1,
+        )  # fmt: skip
+        return Compared(self._named(rows), _unit(scan), matrix, self._count(truth[~counted]))
+
+    def score_worst(self, case: str, reference: Path) -> Compared:
+        """The worst value of every score. Raises: DataError if the reference cannot be read."""
+        scan = read_scan(reference)
+        truth = self._encode(scan)
+        rows = worst_rows(case, truth, self._wanted, _known_spacing(scan))
+        size = len(self.labels.names)
+        return Compared(
+            self._named(rows), _unit(scan), np.zeros((size, size), np.int64), self._count(truth.ravel())
+        )
+
+    def blank_rows(self, case: str, keys: list[str]) -> list[dict[str, Any]]:
+        """Rows of a case without scores: nan under every one of ``keys``."""
+        rows: list[dict[str, Any]] = [
+            dict.fromkeys(keys, np.nan) | {"case": case, "name": name} for name in self._wanted
+        ]
+        return self._named(rows)
+
+    @cached_property
+    def _wanted(self) -> dict[str, list[int]]:
+        """Codes of what is scored, by name."""
+        order = list(self.labels.names)
+        groups = self.labels.regions or {name: (name,) for name in self.labels.evaluated}
+        return {name: [order.index(member) + 1 for member in members] for name, members in groups.items()}
+
+    def _encode(self, scan: Scan) -> Array:
+        return encode_checked(as_label_map(scan), self.labels, scan.path)
+
+    def _count(self, codes: Array) -> IntArray:
+        return np.bincount(codes, minlength=len(self.labels.names) + 1)[1:].astype(np.int64)
+
+    def _named(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in rows:
+            row["label"] = "+".join(map(str, self.labels.evaluated[row["name"]]))
+        return rows
+
+
+def check_unit(case: str, unit: Unit, expected: Unit) -> None:
+    """Raises: DataError if a case's distances have another unit than those of the cases before it."""
+    if unit != expected:
+        raise DataError(
+            f"its distances are in {unit}, those of the cases before it in {expected}; evaluate volumes and "
+            f"pictures in folders of their own ({case})"
+        )
+
+
+def _known_spacing(scan: Scan) -> tuple[float, ...] | None:
+    return scan.grid.spacing if _unit(scan) == "mm" else None
+
+
+def _unit(scan: Scan) -> Unit:
+    """Pictures count pixels, unless their file gives a spacing."""
+    return "px" if scan.kind == "picture" and set(scan.grid.spacing) == {1.0} else "mm"
