@@ -19,8 +19,9 @@ def models() -> None:
 
 @models.command("list")
 @click.option(
-    "--size", default=128, show_default=True, help="Edge of the image that the operations are counted on."
-)
+    "--size", default=128, show_default=True, type=_COUNT,
+    help="Edge of the image that the operations are counted on.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--markdown", is_flag=True, help="Print as the table of docs/models.md.")
 @_DEBUG

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 
 _CHUNK = 1 << 20
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
@@ -55,9 +56,12 @@ def fetch(
 
     What came is kept as ``target.part`` and continued by the next attempt or the next call; the file gets its
     name when it is complete and its hash is that of its name.
-    Raises: DataError if the address cannot be reached, or what came is not what its name says.
+    Raises: ConfigError if ``url`` is no http(s) address; DataError if it cannot be reached, or what came is not
+    what its name says.
     """
     target = Path(target)
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ConfigError(f"{url}: not an address to fetch from; expected http://… or https://…")
     if target.is_file():
         check_hash(target)
         return target

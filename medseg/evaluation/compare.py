@@ -64,12 +64,8 @@ class Comparer:
             case, truth, found, self._wanted, _known_spacing(scan), tolerance_mm=self.options.tolerance,
             surface=self.options.surface, ignore_value=0,
         )  # fmt: skip
-        counted = found > 0  # elsewhere the prediction holds an ignored value: no class at all
-        matrix = confusion_matrix(
-            np.where(counted, truth, 0).astype(np.int64) - 1, found.astype(np.int64) - 1,
-            num_classes=len(self.labels.names), ignore_index=-1,
-        )  # fmt: skip
-        return Compared(self._named(rows), _unit(scan), matrix, self._count(truth[~counted]))
+        codes = confusion_matrix(truth, found, num_classes=len(self.labels.names) + 1)
+        return Compared(self._named(rows), _unit(scan), codes[1:, 1:], codes[1:, 0])
 
     def score_worst(self, case: str, reference: Path) -> Compared:
         """The worst value of every score. Raises: DataError if the reference cannot be read."""
@@ -77,9 +73,8 @@ class Comparer:
         truth = self._encode(scan)
         rows = worst_rows(case, truth, self._wanted, _known_spacing(scan))
         size = len(self.labels.names)
-        return Compared(
-            self._named(rows), _unit(scan), np.zeros((size, size), np.int64), self._count(truth.ravel())
-        )
+        unpredicted = np.bincount(truth.ravel(), minlength=size + 1)[1:].astype(np.int64)
+        return Compared(self._named(rows), _unit(scan), np.zeros((size, size), np.int64), unpredicted)
 
     def blank_rows(self, case: str, keys: list[str]) -> list[dict[str, Any]]:
         """Rows of a case without scores: nan under every one of ``keys``."""
@@ -97,9 +92,6 @@ class Comparer:
 
     def _encode(self, scan: Scan) -> Array:
         return encode_checked(as_label_map(scan), self.labels, scan.path)
-
-    def _count(self, codes: Array) -> IntArray:
-        return np.bincount(codes, minlength=len(self.labels.names) + 1)[1:].astype(np.int64)
 
     def _named(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for row in rows:

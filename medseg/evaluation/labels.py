@@ -52,7 +52,7 @@ def parse_labels(text: str) -> Labels:
     try:
         return Labels(names=names)
     except ValidationError as error:
-        raise ConfigError(f"--labels {text!r}: {error.errors()[0]['msg']}") from error
+        raise ConfigError(f"--labels {text!r}: {_reason(error)}") from error
 
 
 def read_labels(path: Path) -> Labels:
@@ -61,7 +61,7 @@ def read_labels(path: Path) -> Labels:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Labels.model_validate(content.get("labels", content))
     except (ValueError, AttributeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        reason = _reason(error) if isinstance(error, ValidationError) else error
         raise ConfigError(f"{path}: holds no labels as medseg writes them ({reason})") from error
 
 
@@ -83,7 +83,7 @@ def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterabl
     try:
         return Labels.model_validate(labels.model_dump() | changes)
     except ValidationError as error:
-        raise ConfigError(f"--ignore {options.ignore_value}: {error.errors()[0]['msg']}") from error
+        raise ConfigError(f"--ignore {options.ignore_value}: {_reason(error)}") from error
 
 
 def encode_checked(values: Array, labels: Labels, path: Path) -> Array:
@@ -91,16 +91,21 @@ def encode_checked(values: Array, labels: Labels, path: Path) -> Array:
 
     Raises: DataError naming ``path`` and the values that have no name.
     """
-    unnamed = [int(value) for value in np.unique(values) if labels.refuses(int(value))]
-    if unnamed:
+    try:
+        return labels.encode(values, str(path))
+    except DataError as error:
+        unnamed = [int(value) for value in np.unique(values) if labels.refuses(int(value))]
         shown = ", ".join(map(str, unnamed[:_MOST_SHOWN]))
         shown += f" and {len(unnamed) - _MOST_SHOWN} more" if len(unnamed) > _MOST_SHOWN else ""
         known = ", ".join(f"{name}={'+'.join(map(str, group))}" for name, group in labels.names.items())
         raise DataError(
             f"{path}: label values without a name: {shown}; expected {known}. Name them with --labels, or say "
             "what they are: --others background, --others ignore, or --ignore VALUE for one of them."
-        )
-    return labels.encode(values, str(path))
+        ) from error
+
+
+def _reason(error: ValidationError) -> str:
+    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
 def _guess(references: Iterable[Path], ignore_value: int | None) -> Labels:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from medseg.data.labels import Labels
+from medseg.errors import ConfigError
 from medseg.metrics.surface import Surface
 
 MissingPolicy = Literal["error", "ignore", "worst"]
@@ -27,6 +29,8 @@ class EvaluationOptions:
             labels say.
         tolerance: of the normalized surface Dice, in mm, or in pixels where pictures have no spacing.
         surface: ``surfel`` (area-weighted) or ``voxel`` (border voxels).
+
+    Raises: ConfigError if the tolerance is negative or not finite.
     """
 
     labels: Labels | None = None
@@ -36,6 +40,10 @@ class EvaluationOptions:
     ignore_value: int | None = None
     tolerance: float = 1.0
     surface: Surface = "surfel"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise ConfigError(f"--tolerance {self.tolerance}: expected a finite number, 0 or more")
 
 
 DEFAULT_OPTIONS = EvaluationOptions()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.dicom import holds_dicom
@@ -166,21 +167,30 @@ def with_foregrounds(cases: list[Case], folder: Path) -> list[Case]:
 def run_cases(run: Path, part: str) -> list[Case]:
     """The cases of one part (``train``, ``val`` or ``test``) of a run, as its ``cases.json`` records them.
 
-    Raises: DataError if the run has no such record or the part is empty.
+    Raises: DataError if the run has no such record, it is damaged, or the part is empty.
     """
     record = Path(run) / "cases.json"
     if not record.is_file():
         raise DataError(f"{run}: --cases needs a run folder with cases.json; give input files instead")
-    entries = [e for e in json.loads(record.read_text(encoding="utf-8")) if e["part"] == part]
-    if not entries:
+    try:
+        entries = [e for e in json.loads(record.read_text(encoding="utf-8")) if e["part"] == part]
+        cases = [_recorded_case(entry) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"a case has no {error}" if isinstance(error, KeyError) else error
+        raise DataError(
+            f"{record}: damaged, expected the list of cases that a training writes ({reason}). Give input "
+            "files instead, or train again."
+        ) from error
+    if not cases:
         raise DataError(f"{record}: the run has no {part} cases")
-    return [
-        Case(
-            e["id"],
-            Path(e["image"]),
-            Path(e["label"]) if e["label"] else None,
-            other_channels=tuple(Path(p) for p in e.get("other_channels", [])),
-            masks={name: Path(p) for name, p in e.get("masks", {}).items()},
-        )
-        for e in entries
-    ]
+    return cases
+
+
+def _recorded_case(entry: Mapping[str, Any]) -> Case:
+    return Case(
+        entry["id"],
+        Path(entry["image"]),
+        Path(entry["label"]) if entry["label"] else None,
+        other_channels=tuple(Path(p) for p in entry.get("other_channels", [])),
+        masks={name: Path(p) for name, p in entry.get("masks", {}).items()},
+    )

@@ -47,8 +47,8 @@ def open_output(
 ) -> Iterator[None]:
     """Hold an output folder while a cohort is written to it.
 
-    Before any case is read, ``medseg.json``, ``requested.json`` and what other tools need are written. ``outcomes`` are filled
-    while the block runs; those that failed are in ``failures.csv`` afterwards.
+    Before any case is read, ``medseg.json``, ``requested.json`` and what other tools need are written.
+    ``outcomes`` are filled while the block runs; those that failed are in ``failures.csv`` afterwards.
     Raises: ConfigError if the folder cannot take these cases: another process writes to it, it holds other
     labels or files that are not medseg's in their place, or an output would lie over an input, a label or a
     model.
