@@ -283,3 +283,11 @@ def test_two_label_maps_of_one_case_are_named(folders):
     write_volume(folders / "predictions" / "a.nii", np.zeros((10, 10, 10), np.uint8))
     with pytest.raises(DataError, match="several label maps of one name: a"):
         evaluate_cases(folders / "predictions", folders / "labels")
+
+
+def test_volumes_and_pictures_together_are_named(folders):
+    for folder in ("predictions", "labels"):
+        write_picture(folders / folder / "z.png", np.full((4, 4), 4, np.uint8))
+    result = evaluate_cases(folders / "predictions", folders / "labels", folders / "out", IGNORE_MISSING)
+    assert "reference_area_px" in result.failed["z"]
+    assert result.summary["n_cases"] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,12 +100,16 @@ class Comparer:
         return rows
 
 
-def check_unit(case: str, unit: Unit, expected: Unit) -> None:
-    """Raises: DataError if a case's distances have another unit than those of the cases before it."""
-    if unit != expected:
+def check_columns(columns: Sequence[str], expected: Sequence[str]) -> None:
+    """Check that the rows of a case have the columns of those before it.
+
+    Raises: DataError if they do not: one is a volume, a picture with a spacing or one without, the other not.
+    """
+    foreign = [name for name in columns if name not in expected]
+    if foreign:
         raise DataError(
-            f"its distances are in {unit}, those of the cases before it in {expected}; evaluate volumes and "
-            f"pictures in folders of their own ({case})"
+            f"its table has {', '.join(foreign)}, which the cases before it do not have; evaluate volumes, "
+            "pictures with a spacing and pictures without one in folders of their own"
         )
 
 

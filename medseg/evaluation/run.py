@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg.data.cases import join_problems
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.compare import Compared, Comparer, check_unit
+from medseg.evaluation.compare import Compared, Comparer, check_columns
 from medseg.evaluation.labels import resolve_labels
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions, MissingPolicy
 from medseg.evaluation.pairing import MissingCase, Pairing, pair_cases
@@ -165,7 +165,8 @@ class _Scores:
         }
 
     def _take(self, case: str, compared: Compared, status: str) -> None:
-        check_unit(case, compared.unit, self.unit or compared.unit)
+        if self.rows:
+            check_columns(list(compared.rows[0]), list(next(iter(self.rows.values()))[0]))
         self.unit = compared.unit
         self.rows[case], self.status[case] = compared.rows, status
         self.matrix += compared.matrix

@@ -140,9 +140,9 @@ def _group(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _label(rows: Sequence[Row], seed: int, diagonal_mm: Diagonal | None) -> dict[str, Any]:
-    names = [key for key in rows[0] if key not in IDENTITY + COUNTS]
+    names = [key for key in dict.fromkeys(k for row in rows for k in row) if key not in IDENTITY + COUNTS]
     metrics: dict[str, dict[str, Any]] = {
-        name: dict(statistics.describe([row[name] for row in rows], seed)) for name in names
+        name: dict(statistics.describe([row.get(name, math.nan) for row in rows], seed)) for name in names
     }
     if diagonal_mm is not None:
         for name in DISTANCES:
