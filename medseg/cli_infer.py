@@ -65,6 +65,7 @@ _DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show th
     "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), default="auto", show_default=True,
     help="Precision; auto: bf16 where the device has it, else float32 (off).",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="Allow flips and scales that the training did not use.")
 @click.option("--compile", "compiled", is_flag=True, help="Through torch.compile, on CUDA.")
 @click.option("--scheduler", help="Address of a Dask scheduler whose workers do the cases: tcp://HOST:8786.")
 @click.option(
@@ -90,6 +91,7 @@ def infer(
     device: str,
     backend: str,
     amp: Precision,
+    force: bool,
     compiled: bool,
     scheduler: str | None,
     workers: int | None,
@@ -112,7 +114,7 @@ def infer(
 
     spec = SegmenterSpec(
         tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
-        amp=amp, backend=backend, compiled=compiled,
+        amp=amp, backend=backend, compiled=compiled, force=force,
     )  # fmt: skip
     predictor = None if scheduler or workers else spec.build(say)
     cases = run_cases(model[0], part) if part else _search(inputs, output, everything)

@@ -8,6 +8,7 @@
     ├── ConversionError (2)   a network cannot be converted for another runtime
     ├── TrainingError (1)     a training cannot go on (loss not finite, disk full, …)
     ├── DiskFullError (1)     a disk has no room left for what is to be written
+    ├── NumericalError (1)    a network's logits are NaN or infinite
     └── OutOfMemoryError (5)  the device or the machine has too little memory
 
 Every message says what happened, where, what was got, what was expected, and the way out.
@@ -60,6 +61,10 @@ class TrainingError(MedsegError):
 
 class DiskFullError(MedsegError):
     """A disk has no room left for what is to be written."""
+
+
+class NumericalError(MedsegError):
+    """A network's logits are NaN or infinite, so that nothing can be decided by them."""
 
 
 class OutOfMemoryError(MedsegError):

@@ -223,12 +223,22 @@ class Labels(Spec):
         return look_up(values, {v: code_of.get(v, rest) for v in present}, np.dtype(dtype))
 
     def decode(self, classes: Array) -> Array:
-        """Turn a map of classes (*S) into file values, in the smallest integer type that holds them."""
+        """Turn a map of classes (*S), integers, into file values, in the smallest integer type that holds them.
+
+        Raises: TypeError for a mask.
+        """
+        if classes.dtype.kind not in "iu":
+            raise TypeError(f"a map of classes is of integers, this one of {classes.dtype}")
         table = np.array(self.output_values)
         return table.astype(smallest_integer(self.output_values))[classes]
 
     def paint(self, regions: Array) -> Array:
-        """Turn (regions, *S) masks into one label map of file values; see ``regions``."""
+        """Turn (regions, *S) masks, bool, into one label map of file values; see ``regions``.
+
+        Raises: TypeError for numbers, which would be taken for indices.
+        """
+        if regions.dtype != np.bool_:
+            raise TypeError(f"masks of regions are bool, these are {regions.dtype}")
         background = self.output_values[0]
         values = (background, *self.painted_values, *self.output_values)
         painted = np.full(regions.shape[1:], background, smallest_integer(values))

@@ -51,7 +51,7 @@ class PredictorSpec:
         weights: file of a published network's weights.
         settings: of the inference, other than the models'.
         threads: of a worker; none leaves it to torch.
-        amp, backend, compiled: as in ``Predictor``.
+        amp, backend, compiled, force: as in ``Predictor``.
     """
 
     models: tuple[str, ...]
@@ -62,6 +62,7 @@ class PredictorSpec:
     amp: Precision = "auto"
     backend: str = "auto"
     compiled: bool = False
+    force: bool = False
 
     def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter:
         """The predictor, which tells ``say`` what computes; errors as ``Predictor``."""
@@ -69,7 +70,7 @@ class PredictorSpec:
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(
             sources, device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
-            compiled=self.compiled, say=say,
+            compiled=self.compiled, force=self.force, say=say,
         )  # fmt: skip
 
 

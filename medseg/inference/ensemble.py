@@ -10,7 +10,8 @@ from medseg.inference.regrid import Slab
 def mean_slabs(members: Sequence[Iterator[Slab]]) -> Iterator[Slab]:
     """The mean of several models' scores, slab by slab, in the order of their common axis.
 
-    The models' slabs may end at different planes. Raises: ValueError if one has fewer planes than another.
+    The models' slabs may end at different planes. Raises: ValueError if one has fewer planes than another,
+    or planes across another axis.
     """
     if len(members) == 1:
         yield from members[0]
@@ -20,6 +21,8 @@ def mean_slabs(members: Sequence[Iterator[Slab]]) -> Iterator[Slab]:
         if any(head is None for head in heads):
             raise ValueError("one model's scores end before another's")
         at_hand = [head for head in heads if head is not None]
+        if len({head.axis for head in at_hand}) > 1:
+            raise ValueError("models' scores come along different axes")
         axis, start, stop = at_hand[0].axis, at_hand[0].start, min(head.stop for head in at_hand)
         parts = [head.scores.narrow(1 + axis, 0, stop - start) for head in at_hand]
         total = parts[0].clone()

@@ -110,7 +110,8 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
                 hard.add(rows)
                 reduced.append(rows[-start % stride :: stride, ::stride].copy())
                 if soft is not None:
-                    soft.add(np.zeros((*rows.shape, labels.num_classes)) if scores is None else scores)
+                    assert scores is not None
+                    soft.add(scores)
             for writer in (hard, soft):
                 if writer is not None:
                     writer.finish()
@@ -133,14 +134,8 @@ def _rows(
     predictor: Predictor, ready: LargeReady, probabilities: bool, load: Load
 ) -> Iterator[tuple[int, Array, Array | None]]:
     """The first row, label values (n, W) and probabilities (n, W, K) of each band, from the top down."""
-    labels, (h, w) = predictor.header.labels, ready.image.shape
-    done = 0
     for one in predictor.decided(ready, probabilities, load.batch_size, load.sums_on):
         yield one.start, _values(predictor, one), _scores(one)
-        done = one.start + one.hard.shape[1]
-    for start in range(done, h, 256):  # every window was left out
-        empty = np.zeros((len(labels.regions) or 1, min(256, h - start), w), np.uint8)
-        yield start, labels.paint(empty > 0) if labels.regions else labels.decode(empty[0]), None
 
 
 def _values(predictor: Predictor, one: Decided) -> Array:

@@ -18,7 +18,9 @@ from medseg.device import channels_last
 from medseg.errors import ConfigError, ModelFileError
 from medseg.inference.backends import Backend, Facts, Setup, make_backend
 from medseg.inference.exact import Reach, reach_of
+from medseg.inference.finite import check_weights
 from medseg.inference.modelfile import LoadedModel, ModelHeader, find_model_file, load_model
+from medseg.inference.variants import check_unrecorded, check_variants
 from medseg.models import InjectedConfig
 
 ModelSource = Path | str | LoadedModel
@@ -53,20 +55,40 @@ class Member:
         return (self.path,)
 
 
-def open_member(
-    file: ModelSource, model: nn.Module | None, setup: Setup, backend: str, settings: Mapping[str, Any]
-) -> Member:
+@dataclass(frozen=True)
+class Opening:
+    """How models are opened.
+
+    Attributes:
+        setup: where they compute.
+        backend: by what.
+        settings: of ``inference``, other than the files'.
+        model: the network of files that hold none; each gets a copy.
+        force: whether flips and scales that the training did not use are allowed.
+    """
+
+    setup: Setup
+    backend: str = "auto"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: nn.Module | None = None
+    force: bool = False
+
+
+def open_member(file: ModelSource, opening: Opening) -> Member:
+    """One model, ready to compute. Raises: ModelFileError, ConfigError."""
+    setup, backend = opening.setup, opening.backend
     if isinstance(file, LoadedModel):
         path, (header, tensors, digest) = Path("the model"), file
     else:
         path = find_model_file(Path(file))
         header, tensors, digest = load_model(path)
-    network = model if model is not None else _build(header, path)
+    network = copy.deepcopy(opening.model) if opening.model is not None else _build(header, path)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: its weights do not fit the network: {error}") from error
-    header = _with_settings(header, settings)
+    check_weights(network, str(path))
+    header = _with_settings(header, opening.settings, path, opening.force)
     network = network.eval().to(setup.device)
     if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
         network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
@@ -86,10 +108,20 @@ def open_member(
     return Member(path, header, network, digest, make_backend(backend, network, setup), reach)
 
 
-def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHeader:
+def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path, force: bool) -> ModelHeader:
     """A header whose ``inference`` is changed."""
-    if not settings:
-        return header
+    changed = _changed(header, settings) if settings else header.inference
+    if force:
+        pass
+    elif header.augmentation is not None:
+        check_variants(changed, header.augmentation, str(path))
+    else:
+        check_unrecorded(changed, header.inference, str(path))
+    return header.model_copy(update={"inference": changed})
+
+
+def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfig:
+    """A header's ``inference`` with other settings. Raises: ConfigError if they do not suit the model."""
     try:
         changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
     except ValidationError as error:
@@ -104,11 +136,14 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any]) -> ModelHea
         raise ConfigError(f"inference.postprocess names {unknown}; the model finds {list(named)}")
     if changed.scales and header.spatial_dims != 2:
         raise ConfigError("inference: scales is for networks of two dimensions")
-    return header.model_copy(update={"inference": changed})
+    return changed
 
 
 def refuse_difference(first: Member, other: Member) -> None:
-    """Raises: ModelFileError if two models cannot be averaged."""
+    """Raises: ModelFileError if two models cannot be averaged; ConfigError if settings that apply to the mean
+    differ.
+    """
+    _check_common_settings(first, other)
     kinds = [
         {
             "dimensions": header.spatial_dims,
@@ -126,6 +161,19 @@ def refuse_difference(first: Member, other: Member) -> None:
                 one, two = (_other_settings(a, b) for a, b in ((one, two), (two, one)))
             raise ModelFileError(
                 f"{other.path}: its {name} are {two}, those of {first.path} {one}; an ensemble needs the same"
+            )
+
+
+def _check_common_settings(first: Member, other: Member) -> None:
+    """Raises: ConfigError if two models' settings for the one result, or the one input, differ."""
+    one, two = first.header.inference, other.header.inference
+    same = {"postprocess": one.postprocess.does_as(two.postprocess), "level": one.level == two.level}
+    for name, agree in same.items():
+        if not agree:
+            raise ConfigError(
+                f"inference.{name}: {other.path} has {getattr(two, name)}, {first.path} "
+                f"{getattr(one, name)}; an ensemble has one. Set it for all: --set {name}=…"
+                + (" (--set 'postprocess={}' for no steps)" if name == "postprocess" else "")
             )
 
 

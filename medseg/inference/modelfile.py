@@ -22,6 +22,7 @@ from medseg.data.preprocess import PreprocessConfig
 from medseg.data.targets import AS_STORED, TargetRules
 from medseg.errors import ModelFileError
 from medseg.files import write_atomic
+from medseg.inference.variants import SeenVariants
 from medseg.models import ModelConfig
 from medseg.spec import Spec
 from medseg.task import Task
@@ -42,6 +43,7 @@ class ModelHeader(Spec):
         inference: the window, its size given.
         model: the network.
         targets: how the training's label files were read.
+        augmentation: which mirrors, rotations and scales the training used; none in files of earlier versions.
         training: a summary: version, split sizes, score, seed; free of paths and identities.
     """
 
@@ -55,6 +57,7 @@ class ModelHeader(Spec):
     inference: InferenceConfig
     model: ModelConfig
     targets: TargetRules = AS_STORED
+    augmentation: SeenVariants | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property

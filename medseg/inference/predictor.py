@@ -26,12 +26,13 @@ from medseg.geometry import Array
 from medseg.inference.backends import Setup
 from medseg.inference.ensemble import mean_slabs
 from medseg.inference.fallback import Load, Result, retry_with_less
-from medseg.inference.members import ModelSource, open_member, refuse_difference
+from medseg.inference.finite import finite_planes
+from medseg.inference.members import ModelSource, Opening, open_member, refuse_difference
 from medseg.inference.modelfile import LoadedModel
 from medseg.inference.regrid import Slab, regrid
 from medseg.inference.scratch import room
-from medseg.inference.sums import Planes
-from medseg.inference.window import Decided, decide, gather, place, probabilities_of, score_planes
+from medseg.inference.sums import Planes, or_unseen
+from medseg.inference.window import Decided, decide, gather, place, plane_probabilities, score_planes
 from medseg.inference.windows import WindowPlan
 
 
@@ -59,6 +60,11 @@ class Ready:
     scan: Scan
     prepared: tuple[Prepared, ...]
 
+    @property
+    def path(self) -> Path:
+        """The file it was read from."""
+        return self.scan.path
+
 
 @dataclass(frozen=True)
 class LargeReady:
@@ -66,6 +72,11 @@ class LargeReady:
 
     image: LargeImage
     prepared: tuple[WindowedImage, ...]
+
+    @property
+    def path(self) -> Path:
+        """The picture's file."""
+        return self.image.path
 
 
 _ADVICE = (
@@ -80,10 +91,11 @@ class Predictor:
     Several files are an ensemble: their probabilities are averaged on the scan's grid. They find the same
     labels; their networks, spacings and windows may differ.
 
-    ``model`` is the network itself where the file was trained with one given from Python; ``settings`` are
-    settings of ``inference`` that are to be other than in the file. ``backend`` is ``auto``, ``torch`` or
-    ``openvino``, for each member; ``compiled`` goes through ``torch.compile``, on CUDA. ``say`` is told what
-    computes, once it has.
+    ``model`` is the network itself where the file was trained with one given from Python; it stays as it is,
+    each file's weights go into a copy. ``settings`` are settings of ``inference`` that are to be other than in
+    the file; ``force`` allows mirrors and scales that the training did not use. ``backend`` is ``auto``,
+    ``torch`` or ``openvino``, for each member; ``compiled`` goes through ``torch.compile``, on CUDA. ``say`` is
+    told what computes, once it has.
     Raises: ModelFileError if a file is missing, damaged, needs a network that was not given, or finds other
     labels than the first; ConfigError for wrong settings, or a backend that cannot be used here.
     """
@@ -98,14 +110,15 @@ class Predictor:
         settings: Mapping[str, Any] | None = None,
         backend: str = "auto",
         compiled: bool = False,
+        force: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.device = choose_device(device)
         self.dtype = mixed_precision(amp, self.device)
         several = isinstance(file, Sequence) and not isinstance(file, str | LoadedModel)
         files: Sequence[ModelSource] = file if several else [file]  # pyright: ignore[reportAssignmentType]
-        setup = Setup(self.device, self.dtype, compiled)
-        self.members = [open_member(one, model, setup, backend, settings or {}) for one in files]
+        opening = Opening(Setup(self.device, self.dtype, compiled), backend, settings or {}, model, force)
+        self.members = [open_member(one, opening) for one in files]
         self._say = say
         self._said: set[str] = set()
         first = self.members[0]
@@ -199,8 +212,7 @@ class Predictor:
         pieces = self.decided(ready, native is not None, batch, sums_on)
         if native is not None:
             pieces = _kept(pieces, native)
-        regions = len(header.labels.regions)
-        hard = gather(pieces, prepared.target_shape, lambda one: one.hard, channels=regions or 1)
+        hard = gather(pieces, prepared.target_shape, lambda one: one.hard)
         label_map = self._values(hard, prepared)
         label_map = turn_back(label_map[None], prepared, scan, header.preprocess)[0]
         if native is not None:
@@ -210,8 +222,9 @@ class Predictor:
     def decided(
         self, ready: Ready | LargeReady, probabilities: bool, batch: int, sums_on: torch.device
     ) -> Iterator[Decided]:
-        """What is found, piece by piece in order, pictures from the top down; nothing where every window is
-        left out.
+        """What is found, piece by piece in order, pictures from the top down; together the whole image.
+
+        Raises: NumericalError if a network's logits are NaN or infinite.
         """
         activation, along = self.header.labels.activation, self._axis(ready)
         if len(self.members) == 1 and not ready.prepared[0].resampled and not probabilities:
@@ -246,13 +259,15 @@ class Predictor:
         header = member.header
         settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
         image = prepared if isinstance(prepared, WindowedImage) else prepared.array
-        return score_planes(
+        planes = score_planes(
             member.backend.predict, image, settings, device=self.device,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
             exchange=header.labels.exchange,
             inside=prepared.inside(settings.skip_below, settings.skip_above),
             reach=member.reach, strips=strips,
         )  # fmt: skip
+        planes = finite_planes(planes, ready.path, member.backend)
+        return or_unseen(planes, header.labels.num_classes, image.shape[1:], along)
 
     def _probabilities(
         self, index: int, ready: Ready | LargeReady, batch: int, sums_on: torch.device, along: int
@@ -261,22 +276,24 @@ class Predictor:
         prepared = ready.prepared[index]
         planes = self._planes(index, ready, batch, sums_on, along)
         activation = self.header.labels.activation
-        slabs = (Slab(one.start, one.axis, probabilities_of(one.means, activation)) for one in planes)
+        slabs = (Slab(one.start, one.axis, plane_probabilities(one, activation)) for one in planes)
         if isinstance(prepared, WindowedImage) or not prepared.resampled:
             return slabs
         return regrid(slabs, prepared.array.shape[1:], prepared.target_shape)
 
     def _axis(self, ready: Ready | LargeReady) -> int:
         """The axis that all models' planes are streamed along: of pictures the rows, as large ones are written,
-        else the first one's best.
+        the first one where a model's tiles are exact, else the first model's best.
         """
         if isinstance(ready, LargeReady) or ready.scan.kind == "picture":
+            return 0
+        if any(member.reach is not None for member in self.members):
             return 0
         shape, settings = ready.prepared[0].array.shape[1:], self.header.inference
         size = settings.roi_size or shape
         if len(size) < len(shape):
             return 0  # slice by slice
-        return 0 if settings.blend == "exact" else WindowPlan(shape, size, settings.overlap).axis
+        return WindowPlan(shape, size, settings.overlap).axis
 
 
 def _kept(pieces: Iterator[Decided], whole: Array) -> Iterator[Decided]:

@@ -11,8 +11,13 @@ from medseg.data.tables import label_table
 from medseg.errors import ConfigError, ModelFileError
 from medseg.files import sha256_file
 from medseg.inference.modelfile import LoadedModel, ModelHeader
+from medseg.inference.variants import SeenVariants
 from medseg.models.pretrained import place, read_state
 from medseg.models.zoo import KNOWN, known
+
+_TORCHVISION = SeenVariants(mirror_axes=(1,), scale=(0.5, 2.0))
+"""Of torchvision's segmentation trainings (references/segmentation/presets.py): columns mirrored, the shorter
+side resized to 0.5 to 2 times the base size."""
 
 
 def published_model(name: str, weights: Path | None = None) -> LoadedModel:
@@ -39,6 +44,7 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
         preprocess=PreprocessConfig(normalise=ImageNet()),
         inference=InferenceConfig(),
         model=entry.network,
+        augmentation=_TORCHVISION,
         training={"published": entry.file, "data": entry.about},
     )
     network = entry.network.build(header.task)

@@ -36,6 +36,25 @@ class Planes:
         return self.sums / self.weights.clamp(min=torch.finfo(torch.float32).tiny)
 
 
+def or_unseen(
+    planes: Iterator[Planes], classes: int, shape: tuple[int, ...], axis: int, *, most: int = 64 * 2**20
+) -> Iterator[Planes]:
+    """The same planes; of an image (*S) of which there are none, planes of ``classes`` scores that no window
+    touched, as many at a time as hold ``most`` bytes.
+    """
+    empty = True
+    for one in planes:
+        empty = False
+        yield one
+    if not empty:
+        return
+    plane = [1 if a == axis else length for a, length in enumerate(shape)]
+    step = max(1, most // (4 * classes * math.prod(plane)))
+    for start in range(0, shape[axis], step):
+        plane[axis] = min(step, shape[axis] - start)
+        yield Planes(start, axis, torch.zeros(classes, *plane), torch.zeros(*plane))
+
+
 @dataclass
 class Ring:
     """Sums of planes [first, first + depth) of the padded image; plane p lies at p modulo depth."""

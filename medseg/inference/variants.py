@@ -9,9 +9,72 @@ from itertools import chain, combinations
 import torch
 import torch.nn.functional as F
 
+from medseg.config import InferenceConfig
+from medseg.data.augment import AugmentConfig
+from medseg.errors import ConfigError
 from medseg.geometry import is_mirror_image
 from medseg.inference.stream import Predict
 from medseg.models.padding import linear_mode, resize_linear
+from medseg.spec import Spec
+
+_ROUNDING = 1e-6
+
+
+class SeenVariants(Spec):
+    """Which mirrored, rotated and scaled images a training used.
+
+    Attributes:
+        mirror_axes: spatial axes of the network's input that were mirrored.
+        rotate: largest angle, degrees.
+        scale: smallest and largest magnification.
+    """
+
+    mirror_axes: tuple[int, ...] = ()
+    rotate: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def of(cls, augment: AugmentConfig) -> SeenVariants:
+        """Those of an augmentation: what it draws with a probability above 0."""
+        flip, affine = augment.flip, augment.affine
+        axes = tuple(sorted(set(flip.axes))) if flip.probability > 0 else ()
+        if affine.probability == 0:
+            return cls(mirror_axes=axes)
+        return cls(mirror_axes=axes, rotate=affine.rotate, scale=affine.scale)
+
+
+ADVICE = "If mirrored and scaled images mean the same here, use them all the same: --force."
+
+
+def check_variants(
+    settings: InferenceConfig, seen: SeenVariants, where: str, advice: str = f"Leave them out. {ADVICE}"
+) -> None:
+    """Raises: ConfigError for flips and scales that the training of ``where`` did not use."""
+    axes = [axis for axis in settings.flips if axis not in seen.mirror_axes]
+    if axes:
+        raise ConfigError(
+            f"inference.flips={list(settings.flips)}: {where} was trained with images mirrored along the axes "
+            f"{list(seen.mirror_axes)}, not along {axes}: it does not recognize what they show. {advice}"
+        )
+    low, high = seen.scale[0] - _ROUNDING, seen.scale[1] + _ROUNDING
+    scales = [scale for scale in settings.scales if not low <= scale <= high]
+    if scales:
+        raise ConfigError(
+            f"inference.scales={list(settings.scales)}: {where} was trained with magnifications from "
+            f"{seen.scale[0]:g} to {seen.scale[1]:g}; {scales} are outside. {advice}"
+        )
+
+
+def check_unrecorded(settings: InferenceConfig, own: InferenceConfig, where: str) -> None:
+    """Raises: ConfigError for flips and scales beyond a file's own, if it does not record the training's."""
+    for name in ("flips", "scales"):
+        new = [value for value in getattr(settings, name) if value not in getattr(own, name)]
+        if new:
+            raise ConfigError(
+                f"inference.{name}={list(getattr(settings, name))}: {where} was written by an earlier version, "
+                f"which did not record what the training's augmentation used, and its own settings are "
+                f"{name}={list(getattr(own, name))}. {ADVICE}"
+            )
 
 
 @dataclass(frozen=True)

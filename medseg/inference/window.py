@@ -169,12 +169,10 @@ def most_likely(scores: torch.Tensor) -> torch.Tensor:
 Piece = TypeVar("Piece", Planes, Slab, Decided)
 
 
-def gather(
-    pieces: Iterator[Piece], shape: tuple[int, ...], take: Callable[[Piece], torch.Tensor], *, channels: int = 1
-) -> Array:
-    """What is taken (N, *S) of each piece of an image, put together on the CPU; 0 where there are none.
+def gather(pieces: Iterator[Piece], shape: tuple[int, ...], take: Callable[[Piece], torch.Tensor]) -> Array:
+    """What is taken (N, *S) of each piece of an image, put together on the CPU, of the type it has there.
 
-    ``channels`` is N for an image of which every window was left out.
+    Raises: ValueError if there are no pieces.
     """
     whole: Array | None = None
     for one in pieces:
@@ -182,7 +180,9 @@ def gather(
         if whole is None:
             whole = np.zeros((len(part), *shape), part.dtype)
         place(whole, one.start, one.axis, part, one.lines)
-    return np.zeros((channels, *shape), np.uint8) if whole is None else whole
+    if whole is None:
+        raise ValueError("no pieces of an image to put together")
+    return whole
 
 
 def place(whole: Array, start: int, axis: int, part: Array, lines: tuple[int, int] | None = None) -> None:
@@ -198,3 +198,15 @@ def place(whole: Array, start: int, axis: int, part: Array, lines: tuple[int, in
 def probabilities_of(logits: torch.Tensor, activation: Activation) -> torch.Tensor:
     """Probabilities (K, *S) of logits (K, *S)."""
     return logits.softmax(dim=0) if activation == "softmax" else logits.sigmoid()
+
+
+def plane_probabilities(planes: Planes, activation: Activation) -> torch.Tensor:
+    """Probabilities (K, *S) of planes; where no window went through the network, the first class (with a
+    sigmoid: no region) is certain.
+    """
+    found, unseen = probabilities_of(planes.means, activation), planes.weights == 0
+    if bool(unseen.any()):
+        found.masked_fill_(unseen, 0.0)
+        if activation == "softmax":
+            found[0].masked_fill_(unseen, 1.0)
+    return found

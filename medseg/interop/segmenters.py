@@ -33,5 +33,5 @@ class SegmenterSpec(PredictorSpec):
             )
         return NnunetPredictor(
             foreign[0], device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
-            compiled=self.compiled, say=say,
+            compiled=self.compiled, force=self.force, say=say,
         )  # fmt: skip

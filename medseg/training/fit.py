@@ -23,6 +23,7 @@ from medseg.data.workers import deaths_told
 from medseg.device import channels_last, choose_device, mixed_precision
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.inference.modelfile import ModelHeader, save_model
+from medseg.inference.variants import SeenVariants, check_variants
 from medseg.losses import DeepSupervisionLoss
 from medseg.memory import is_out_of_memory
 from medseg.models import InjectedConfig, parameter_count
@@ -117,6 +118,8 @@ def fit(
     if model is not None:
         config = config.model_copy(update={"model": InjectedConfig(class_name=type(model).__name__)})
     _weights_file(config.weights)
+    if not run_folder.last.exists():
+        _check_variants(config)
     continued = read_continued(run_folder, accept_new_cases) if resume == "auto" else None
     dataset = survey(config, run_folder.cache(config) / "facts", progress.found, continued)
     earlier = run_folder.planned_epochs()
@@ -153,6 +156,7 @@ def dry_run(config: RunConfig, run: Path | str, *, model: nn.Module | None = Non
     Raises: as :func:`fit`.
     """
     folder = RunFolder(Path(run))
+    _check_variants(config)
     dataset = survey(config, folder.cache(config) / "facts")
     with use_threads(config.train.threads):
         trainer = _assemble(config, folder, dataset, model, QuietProgress(), most=4)
@@ -222,6 +226,12 @@ def _assemble(
         dtype=dtype,
         progress=progress,
     )
+
+
+def _check_variants(config: RunConfig) -> None:
+    """Raises: ConfigError for mirrors and scales of the inference that the augmentation does not hold."""
+    advice = "Add them to augment.flip.axes and augment.affine.scale, or leave them out of inference."
+    check_variants(config.inference, SeenVariants.of(config.augment), "the network", advice)
 
 
 def _sides(labels: Labels) -> Sides | None:
@@ -297,6 +307,7 @@ def _finish(trainer: Trainer, dataset: Dataset) -> RunResult:
         inference=config.inference.model_copy(update={"roi_size": config.roi_size}),
         model=config.model,
         targets=dataset.rules,
+        augmentation=SeenVariants.of(config.augment),
         training=_summary(trainer, dataset),
     )
     save_model(run.model, header, weights)

@@ -17,6 +17,7 @@ from medseg.inference.modelfile import LoadedModel, ModelHeader
 from medseg.inference.predictor import Predictor
 from medseg.inference.regrid import Slab
 from medseg.inference.scratch import room
+from medseg.inference.variants import SeenVariants
 from medseg.models import UNetConfig
 
 LABELS = Labels(names={"no": (0,), "a": (1,), "b": (5,)})
@@ -30,6 +31,7 @@ def model(seed, *, labels=LABELS, spacing=None, dims=3, **inference):
         preprocess=PreprocessConfig(spacing=spacing, normalise=Range(low=0, high=1)),
         inference=InferenceConfig(**{"roi_size": (8,) * dims, "overlap": 0.25, **inference}),
         model=UNetConfig(channels=(4, 8)),
+        augmentation=SeenVariants(mirror_axes=(0, 1, 2)),
     )
     torch.manual_seed(seed)
     return LoadedModel(header, dict(header.model.build(header.task).state_dict()), f"digest{seed}")

@@ -20,16 +20,17 @@ from medseg.data.labels import Labels
 from medseg.data.scans import Scan
 from medseg.data.targets import AS_STORED, TargetRules
 from medseg.device import Precision, choose_device, mixed_precision
-from medseg.errors import ConfigError, DataError, ModelFileError
+from medseg.errors import ConfigError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Facts, Setup, make_backend
 from medseg.inference.fallback import Load, retry_with_less
+from medseg.inference.finite import check_logits, check_weights
 from medseg.inference.predictor import Prediction, Ready, read_source
 from medseg.inference.regrid import Slab
 from medseg.inference.scratch import room
 from medseg.inference.stream import Predict, stream_windows
 from medseg.inference.sums import Planes
-from medseg.inference.variants import Variants
+from medseg.inference.variants import SeenVariants, Variants, check_variants
 from medseg.inference.window import gather, most_likely, on_device, place, probabilities_of
 from medseg.inference.windows import WindowPlan
 from medseg.interop.nnunet.file import load
@@ -53,6 +54,11 @@ _PEAK = 10.0
 _ADVICE = (
     "Windows have the size that the nnU-Net was trained with, and went through it one at a time. Leave out "
     "--probabilities, take fewer --workers, or use --device cpu or a machine with more memory."
+)
+
+_BEYOND_HALF = (
+    "nnU-Net sums logits in half precision, whose largest number is 65504, and stops here, too: the model is "
+    "damaged, or the scan's intensities are far from those of the training."
 )
 
 
@@ -93,8 +99,9 @@ class NnunetPredictor:
     and not quite the same.
 
     ``settings``: ``flips`` (``[]`` leaves the mirrors out), ``overlap`` and ``batch_size`` may be other than
-    nnU-Net's. Raises: ModelFileError if the model is missing, damaged or not understood; ConfigError for other
-    settings, or a backend that cannot be used here.
+    nnU-Net's; ``force`` allows flips along axes that the training did not mirror.
+    Raises: ModelFileError if the model is missing, damaged or not understood; ConfigError for other settings,
+    or a backend that cannot be used here.
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class NnunetPredictor:
         settings: Mapping[str, Any] | None = None,
         backend: str = "auto",
         compiled: bool = False,
+        force: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         model = source if isinstance(source, LoadedNnunet) else open_model(Path(source))
@@ -114,7 +122,7 @@ class NnunetPredictor:
         self.dtype = mixed_precision(usual if amp == "auto" else amp, self.device)
         self.digest = model.digest
         self.plans = model.header
-        self.settings = [_settings(stage, settings or {}) for stage in self.plans.stages]
+        self.settings = [_settings(stage, settings or {}, force) for stage in self.plans.stages]
         self.header = Described(self.plans.labels, self.settings[-1])
         setup, kind = Setup(self.device, self.dtype, compiled), "torch" if backend == "auto" else backend
         self.backends = [
@@ -159,11 +167,11 @@ class NnunetPredictor:
         scan, cropped, image = ready.scan, ready.cropped, ready.image
         *earlier, last = self.plans.stages
         for index, stage in enumerate(earlier):
-            found = self._decided(self._logits(index, image, cropped, load), cropped)
+            found = self._decided(self._logits(index, image, cropped, load, scan.path), cropped)
             label_map = put_back(found, cropped, stage, scan)[0]
             following = self.plans.stages[index + 1]
             image = prepare(cropped, following, in_plans_order(label_map, scan, following))
-        slabs = self._logits(len(earlier), image, cropped, load)
+        slabs = self._logits(len(earlier), image, cropped, load, scan.path)
         labels, soft = self.plans.labels, None
         if probabilities:
             soft = room((labels.num_classes, *cropped.whole), scratch)
@@ -174,7 +182,7 @@ class NnunetPredictor:
             soft = in_scan_order(soft, last, scan)
         return Prediction(label_map, soft, scan, load.notes)
 
-    def _logits(self, index: int, image: Array, cropped: Cropped, load: Load) -> Iterator[Slab]:
+    def _logits(self, index: int, image: Array, cropped: Cropped, load: Load, case: Path) -> Iterator[Slab]:
         """One stage's mean logits of all folds on the cropped scan's grid."""
         stage, settings = self.plans.stages[index], self.settings[index]
         folds, size, batch_size = len(stage.folds), stage.patch_size, min(load.batch_size, settings.batch_size)
@@ -190,7 +198,8 @@ class NnunetPredictor:
             batch_size=batch_size,
             sums=torch.float16,
         )
-        slabs = (Slab(one.start, one.axis, _mean(one, folds).float()) for one in planes)
+        facts = self.backends[index][0].facts
+        slabs = (Slab(one.start, one.axis, _mean(one, folds, case, facts).float()) for one in planes)
         how, source = stage.resample_logits, network_spacing(cropped, stage)
         for slab in regrid_logits(slabs, image.shape[1:], cropped.shape, source, cropped.spacing, how):
             rounded = slab.scores.half().float() if how.method == "spline" else slab.scores
@@ -263,14 +272,13 @@ def window_weights(size: tuple[int, ...]) -> torch.Tensor:
     return weight.float()
 
 
-def _mean(planes: Planes, folds: int) -> torch.Tensor:
+def _mean(planes: Planes, folds: int, case: Path, facts: Facts) -> torch.Tensor:
     """Mean logits (K, *S) of the folds, each rounded to half precision.
 
-    Raises: DataError if they are beyond it; nnU-Net stops there, too.
+    Raises: NumericalError if they are beyond it; nnU-Net stops there, too.
     """
     scores = planes.sums / planes.weights
-    if not scores.isfinite().all():
-        raise DataError("the network's scores are too large for half precision, or no numbers")
+    check_logits(scores, case, facts, _BEYOND_HALF)
     first, *others = scores.chunk(folds)
     for other in others:
         first += other
@@ -292,11 +300,15 @@ def _network(model: LoadedNnunet, stage: int, fold: int) -> nn.Module:
             f"{what.configuration}, fold {what.folds[fold]}, trained by {model.header.trainer}: the weights do "
             f"not fit the network that the plans describe: {error}"
         ) from error
+    check_weights(network, f"{what.configuration}, fold {what.folds[fold]}")
     return network.eval()
 
 
-def _settings(stage: Stage, changes: Mapping[str, Any]) -> InferenceConfig:
-    """nnU-Net's settings of a stage, changed. Raises: ConfigError."""
+def _settings(stage: Stage, changes: Mapping[str, Any], force: bool) -> InferenceConfig:
+    """nnU-Net's settings of a stage, changed.
+
+    Raises: ConfigError, also for mirrors that the training did not use unless ``force`` is given.
+    """
     foreign = sorted(set(changes) - {"flips", "overlap", "batch_size"})
     if foreign:
         raise ConfigError(f"inference: {', '.join(foreign)}: of an nnU-Net only flips, overlap and batch_size")
@@ -307,4 +319,6 @@ def _settings(stage: Stage, changes: Mapping[str, Any]) -> InferenceConfig:
         raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
     if any(axis >= stage.spatial_dims for axis in settings.flips):
         raise ConfigError(f"inference: flips: the network has {stage.spatial_dims} axes")
+    if not force:
+        check_variants(settings, SeenVariants(mirror_axes=stage.mirror_axes), stage.configuration)
     return settings
