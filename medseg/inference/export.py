@@ -29,8 +29,8 @@ from medseg.inference.backends.openvino import (
     openvino_core,
     quiet_openvino,
 )
+from medseg.inference.members import ModelSource, Opening, open_member
 from medseg.inference.modelfile import ModelHeader
-from medseg.inference.predictor import ModelSource, open_member
 from medseg.output import logits_of
 
 Target = Literal["onnx", "torch", "openvino"]
@@ -99,7 +99,8 @@ def export_model(
     if find_spec(kind.package) is None:
         extra = "" if target == "torch" else f"; pip install medseg[{target}]"
         raise ConfigError(f"{kind.package} is not installed, which --to {target} needs{extra}")
-    member = open_member(source, model, Setup(torch.device("cpu")), "torch", {})
+    opening = Opening(Setup(torch.device("cpu")), "torch", model=model)
+    member = open_member(source, opening)
     header, network = member.header, member.network
     size = header.inference.roi_size or (64,) * header.spatial_dims
     failures: list[ConversionError] = []
