@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from pydicom.pixels import apply_modality_lut
+from pydicom.pixels.processing import apply_modality_lut
 from pydicom.uid import (
     MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
@@ -54,7 +54,8 @@ def _read_alike(slices: Sequence[Slice], decoded: Mapping[Path, Array]) -> Array
     """The values (slices, rows, columns) of slices with one rescale: files, or frames of ``decoded`` ones."""
     first = slices[0]
     if first.frame is not None:
-        return rescaled(decoded[first.path][[one.frame for one in slices]], *first.rescale)
+        frames = [one.frame for one in slices if one.frame is not None]
+        return rescaled(decoded[first.path][np.array(frames)], *first.rescale)
     reader = sitk.ImageSeriesReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(one.path) for one in slices])
