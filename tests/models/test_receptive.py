@@ -120,6 +120,7 @@ def test_gradients_have_the_same_support(config):
         assert (int(first[column]), int(last[column])) == (int(seen[0]), int(seen[-1])), column
 
 
+@pytest.mark.slow
 def test_every_architecture_is_measured():
     from medseg.models.catalogue import catalogue
 
