@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from medseg.errors import DataError, DiskFullError
 from medseg.system import is_gone, process_mark, sync_file, sync_folder
 
 TEMPORARY = ".tmp-"
@@ -82,15 +83,29 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
 def sweep_temporaries(folder: Path) -> list[Path]:
     """Remove what processes that have ended left unfinished in ``folder``; returns what was removed.
 
-    Files of running processes stay, and those of other machines for a day.
+    Files of running processes stay, those of other machines for a day, and those that this user may not remove.
     """
     removed: list[Path] = []
     for path in sorted(folder.glob(f"{TEMPORARY}*")) if folder.is_dir() else ():
         if _is_abandoned(path):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            removed.append(path)
+                removed.append(path)
     return removed
+
+
+@contextmanager
+def name_write_errors(folder: Path, advice: str) -> Iterator[None]:
+    """Turn the system's errors about what is written below ``folder`` into errors that say what to do.
+
+    Raises: DiskFullError if the disk is full; DataError if it refuses for another reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFullError(f"{folder}: the disk is full. Free some space, or {advice}.") from error
+        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}); {advice}.") from error
 
 
 def is_disk_full(error: BaseException) -> bool:

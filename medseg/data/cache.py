@@ -17,7 +17,7 @@ import numpy as np
 
 from medseg.data.casefile import CaseFile, close_case_files, read_case_file, write_case_file
 from medseg.data.cases import Case
-from medseg.data.facts import CaseFacts
+from medseg.data.facts import CACHE_ADVICE, CaseFacts
 from medseg.data.images import read_image
 from medseg.data.labels import Labels
 from medseg.data.normalise import NormaliseConfig
@@ -33,8 +33,8 @@ from medseg.data.scans import Scan
 from medseg.data.slabs import index_voxels, is_integral
 from medseg.data.stored import Coded, StoredImage, code_grey_values, code_normalised
 from medseg.data.targets import AS_STORED, TargetRules, read_probabilities, read_target
-from medseg.errors import DataError, TrainingError
-from medseg.files import is_disk_full, sha256_json, sweep_temporaries
+from medseg.errors import DataError, DiskFullError
+from medseg.files import name_write_errors, sha256_json, sweep_temporaries
 from medseg.geometry import Array
 from medseg.system import free_space
 
@@ -157,7 +157,7 @@ def cache_cases(
     """Preprocess the cases that are not in the cache yet, and open all of them, in the order given.
 
     Several cases at a time: as many as there are cores and as half of the memory holds.
-    Raises: DataError naming the case that cannot be prepared; TrainingError if the disk has no room.
+    Raises: DataError naming the case that cannot be prepared; DiskFullError if the disk has no room.
     """
     sweep_temporaries(folder)
     close_case_files()
@@ -186,18 +186,12 @@ def _prepare_into(item: tuple[Case, Path], settings: CacheSettings) -> CaseFile:
     if there is not None:
         return there
     arrays, facts = _prepare(case, settings)
-    try:
-        write_case_file(path, arrays, facts)
-    except OSError as error:
-        there = read_case_file(path)  # Windows replaces no file that another process has open
-        if there is not None:
-            return there
-        if not is_disk_full(error):
-            raise
-        raise TrainingError(
-            f"{path.parent}: the disk is full; case {case.id} could not be written. Free some space, or set "
-            "data.cache to a folder on another disk. What is prepared already stays."
-        ) from error
+    with name_write_errors(path.parent, CACHE_ADVICE):
+        try:
+            write_case_file(path, arrays, facts)
+        except PermissionError:  # Windows replaces no file that another process has open
+            if read_case_file(path) is None:
+                raise
     written = read_case_file(path)
     if written is None:
         raise DataError(f"case {case.id}: {path} was damaged or removed as soon as it was written")
@@ -311,10 +305,10 @@ def _prepared_voxels(fact: CaseFacts, settings: CacheSettings) -> int:
 
 
 def _check_space(folder: Path, needed: int, cases: int) -> None:
-    """Raises: TrainingError if the disk of ``folder`` has less room than the cases need."""
+    """Raises: DiskFullError if the disk of ``folder`` has less room than the cases need."""
     free = free_space(folder)
     if free is not None and needed > free:
-        raise TrainingError(
+        raise DiskFullError(
             f"{folder}: {cases} preprocessed cases need about {needed / 2**30:.1f} GiB, the disk has "
             f"{free / 2**30:.1f} GiB free. Free some space, or set data.cache to a folder on a larger disk."
         )

@@ -22,11 +22,14 @@ from medseg.data.scans import Kind, check_finite
 from medseg.data.slabs import count_values
 from medseg.data.targets import AS_STORED, TargetRules, read_target
 from medseg.errors import DataError
-from medseg.files import sha256_json, sweep_temporaries, write_atomic
+from medseg.files import name_write_errors, sha256_json, sweep_temporaries, write_atomic
 from medseg.geometry import Array
 from medseg.spec import Spec
 
 _SAMPLE = 500
+
+CACHE_ADVICE = "set data.cache to a folder on another disk (what was measured and prepared so far stays)"
+"""What to do where a cache cannot be written."""
 
 _UNPACKED = 8
 """Bytes of memory that a byte of a compressed file takes while it is measured, about."""
@@ -151,17 +154,17 @@ def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
 
 
 def _facts_or_error(case: Case, store: Path, rules: TargetRules) -> CaseFacts | DataError:
+    stored = _stored(case, store, rules)
+    if stored.is_file():
+        with suppress(ValueError):  # written by another version, or cut off: measured again
+            return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
     try:
-        stored = _stored(case, store, rules)
-        if stored.is_file():
-            with suppress(ValueError):  # written by another version, or cut off: measured again
-                return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
         facts = measure(case, rules)
-        with write_atomic(stored, sync=False) as temporary:
-            temporary.write_text(facts.model_dump_json(), encoding="utf-8")
-        return facts
     except DataError as error:
         return error
+    with name_write_errors(store, CACHE_ADVICE), write_atomic(stored, sync=False) as temporary:
+        temporary.write_text(facts.model_dump_json(), encoding="utf-8")
+    return facts
 
 
 def _job(case: Case, store: Path, rules: TargetRules) -> Job[Case]:

@@ -1,4 +1,5 @@
 import errno
+import os
 import pickle
 import subprocess
 import sys
@@ -11,12 +12,12 @@ from conftest import write_balls, write_volume
 from medseg.data import cache as cache_module
 from medseg.data.cache import CachedCase, CacheSettings, cache_cases
 from medseg.data.cases import Case
-from medseg.data.facts import measure
+from medseg.data.facts import gather_facts, measure
 from medseg.data.labels import Labels
 from medseg.data.normalise import CT, Range
 from medseg.data.preprocess import PreprocessConfig, prepare_image
 from medseg.data.readers import read_scan
-from medseg.errors import DataError, TrainingError
+from medseg.errors import DataError, DiskFullError
 
 LABELS = Labels(names={"background": (0,), "organ": (1, 3), "lesion": (2,)}, ignore_value=9)
 PLAIN = PreprocessConfig(normalise=Range(low=0, high=100))
@@ -174,17 +175,28 @@ def test_images_take_two_bytes_a_voxel_or_one(case, tmp_path):
 def test_a_disk_without_room_is_found_out_before_anything_is_prepared(case, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "free_space", lambda folder: 100)
     monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared all the same"))
-    with pytest.raises(TrainingError, match=r"need about .* GiB free.*data\.cache"):
+    with pytest.raises(DiskFullError, match=r"need about .* GiB free.*data\.cache"):
         cached(case, tmp_path / "cache")
 
 
-def test_a_disk_that_fills_up_is_named(case, tmp_path, monkeypatch):
-    def full(path, arrays, facts):
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        (errno.ENOSPC, DiskFullError, r"cache: the disk is full\. Free some space, or set data\.cache"),
+        (errno.EROFS, DataError, r"cache: cannot be written to \(Read-only file system\); set data\.cache"),
+    ],
+)
+def test_a_cache_that_cannot_be_written_is_named(case, tmp_path, monkeypatch, number, kind, message):
+    def fail(path, target):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(cache_module, "write_case_file", full)
-    with pytest.raises(TrainingError, match=r"the disk is full; case a could not be written.*data\.cache"):
-        cached(case, tmp_path / "cache")
+    facts = [measure(case)]
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(kind, match=message):
+        cache_cases([case], facts, CacheSettings(LABELS, PLAIN, 1), tmp_path / "cache")
+    with pytest.raises(kind, match=message.replace("cache:", "facts:")):
+        gather_facts([case], tmp_path / "cache" / "facts")
+    assert [path.name for path in (tmp_path / "cache").rglob("*")] == ["facts"]
 
 
 def test_a_case_that_another_process_prepared_meanwhile_is_taken(case, tmp_path, monkeypatch):
