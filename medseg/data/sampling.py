@@ -18,11 +18,13 @@ from medseg.balance import class_weights_from_counts
 from medseg.data.augment import AugmentConfig, Augmenter
 from medseg.data.cache import CachedCase
 from medseg.data.preprocess import SliceConfig
+from medseg.data.stored import StoredImage
 from medseg.data.workers import Watch, watched
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.spec import Spec
 
+Voxels = Array | StoredImage
 Balance = Literal["uniform", "inverse", "sqrt", "effective", "adaptive"]
 
 DRAWN = "drawn"
@@ -238,7 +240,9 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         """Channels of the logits, as the cases annotated in part tell."""
         return max(len(case.known) for case in self.cases)
 
-    def _cut(self, array: Array, origin: tuple[int, ...], reach: tuple[int, ...], neighbours: int = 0) -> Array:
+    def _cut(
+        self, array: Voxels, origin: tuple[int, ...], reach: tuple[int, ...], neighbours: int = 0
+    ) -> Array:
         """Cut (C, *R) about a patch; of a volume of slices, the slice and its neighbours as channels."""
         if self.slices is None:
             return crop(array, origin, self.patch_size, reach)
@@ -279,7 +283,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def crop(array: Array, origin: tuple[int, ...], patch: tuple[int, ...], reach: tuple[int, ...]) -> Array:
+def crop(array: Voxels, origin: tuple[int, ...], patch: tuple[int, ...], reach: tuple[int, ...]) -> Array:
     """Cut (C, *R) out of (C, *S): a region of size ``reach`` about the centre of the patch at ``origin``.
 
     What lies outside the array is 0.
