@@ -232,7 +232,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
             sample["known"] = torch.tensor(case.known or (True,) * self.channels_known)
         if self.sides is not None and motion.mirrors:
             sample = self.sides.exchanged(sample)
-        sample[DRAWN] = torch.bincount(sample["label"].ravel().long() + 1, minlength=len(self.plan.names) + 1)
+        sample[DRAWN] = torch.bincount(sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1)
         return {"image": self.augmenter.change(image, draw.rng), **sample}
 
     @property
