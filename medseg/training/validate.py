@@ -44,10 +44,7 @@ def validate(
         check(number)
         image = np.asarray(case.image)
         planes = score_planes(predict, image, settings, device=device, slices=slices)
-        rows = len(labels.regions) or 1
-        decided = gather(
-            planes, image.shape[1:], lambda one: decide(one.sums, labels.activation), channels=rows
-        )
+        decided = gather(planes, image.shape[1:], lambda one: decide(one.sums, labels.activation))
         found = overlap_counts(decided, np.asarray(case.label).astype(np.int64) - 1, labels)
         known = case.known[-len(found) :] or (True,) * len(found)
         counts.append([one if told else None for one, told in zip(found, known, strict=True)])
