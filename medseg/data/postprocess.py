@@ -108,7 +108,9 @@ def _pruned(classes: Array, least: dict[int, float], largest: set[int]) -> Array
     kept = np.zeros(len(sizes), bool)
     for index, voxels in least.items():
         own = np.flatnonzero((classes_of == index) & (sizes >= voxels))
-        kept[own[[sizes[own].argmax()]] if index in largest and len(own) else own] = True
+        if index in largest and len(own):
+            own = own[sizes[own].argmax()]
+        kept[own] = True
     kept[0] = True
     result = classes.copy(order="F")
     for part, numbers in zip(_slabs(result), _slabs(numbered), strict=True):

@@ -58,13 +58,13 @@ def look_up(label_map: Array, table: dict[int, int], dtype: np.dtype) -> Array:
     found = np.empty(label_map.shape, dtype)
     keys = np.array(sorted(table), dtype=np.int64)
     values = np.array([table[int(key)] for key in keys], dtype)
-    low, wide = int(keys[0]), int(keys[-1]) - int(keys[0]) >= _TABLE
-    if not wide:
-        dense = np.zeros(int(keys[-1]) - low + 1, dtype)
+    low, span = int(keys[0]), int(keys[-1]) - int(keys[0]) + 1
+    dense = np.zeros(span if span <= _TABLE else 0, dtype)
+    if len(dense):
         dense[keys - low] = values
     for part in slabs(label_map):
         piece = label_map[part]
-        found[part] = values[np.searchsorted(keys, piece)] if wide else dense[_places(piece, low)]
+        found[part] = dense[_places(piece, low)] if len(dense) else values[np.searchsorted(keys, piece)]
     return found
 
 

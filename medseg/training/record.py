@@ -47,8 +47,10 @@ class CaseRecord:
         or of an identical image, else into the training.
         """
         parts: Split = {case.id: self.cases[case.id].part for case in cases if case.id in self.cases}
-        patients = {case.patient: parts[case.id] for case in cases if case.patient and case.id in parts}
-        images = {one.image_sha256: one.part for one in self.cases.values()}
+        patients: dict[str, Part] = {
+            case.patient: parts[case.id] for case in cases if case.patient and case.id in parts
+        }
+        images: dict[str, Part] = {one.image_sha256: one.part for one in self.cases.values()}
         for case, fact in zip(cases, facts, strict=True):
             if case.id not in parts:
                 beside = patients.get(case.patient) if case.patient else None
