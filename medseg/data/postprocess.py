@@ -8,7 +8,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.ndimage import binary_fill_holes, find_objects
+from scipy.ndimage import find_objects
 
 from medseg.geometry import Array
 from medseg.spec import Spec
@@ -58,11 +58,12 @@ class PostprocessConfig(Spec):
             box = _around([boxes[i] for i in pruned])
             least = {i: self.smallest.get(chosen[i], 0.0) / voxel for i in pruned}
             result[box] = _pruned(classes[box], least, {i for i in pruned if chosen[i] in self.largest})
-        for index, box in boxes.items():
-            if chosen[index] in self.fill:
-                holes = np.asarray(binary_fill_holes(result[box] == index))
-                holes &= (result[box] == 0) & (classes[box] <= index)  # later labels have not been pruned yet
-                result[box][holes] = index
+        filled = [i for i in boxes if chosen[i] in self.fill]
+        remaining = _boxes(result) if filled else {}  # smaller where parts were taken away
+        for index, box in ((i, remaining[i]) for i in filled if i in remaining):
+            holes = _fill_holes(result[box] == index)
+            holes &= (result[box] == 0) & (classes[box] <= index)  # later labels have not been pruned yet
+            result[box][holes] = index
         return result
 
     def of_regions(self, regions: Array, names: tuple[str, ...], voxel: float) -> Array:
@@ -79,7 +80,7 @@ class PostprocessConfig(Spec):
             least = {1: self.smallest.get(name, 0.0) / voxel}
             part = _pruned(part.astype(np.uint8), least, {1} if name in self.largest else set()) > 0
         if name in self.fill:
-            part = np.asarray(binary_fill_holes(part))
+            part = _fill_holes(part)
         result = np.zeros_like(mask)
         result[box] = part
         return result
@@ -95,6 +96,16 @@ def _around(boxes: list[Box]) -> Box:
     return tuple(
         slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True)
     )
+
+
+def _fill_holes(mask: Array) -> Array:
+    """A mask (*S) with what it encloses: the outside is the component of its complement around it, whose voxels
+    touch by faces (edges in pictures). The same as SciPy's ``binary_fill_holes``, in one pass.
+    """
+    complement = np.pad(~mask, 1, constant_values=True)
+    parts = np.asarray(cc3d.connected_components(complement, connectivity=4 if mask.ndim == 2 else 6))
+    outside = parts == parts[(0,) * mask.ndim]
+    return ~outside[(slice(1, -1),) * mask.ndim]
 
 
 def _pruned(classes: Array, least: dict[int, float], largest: set[int]) -> Array:
