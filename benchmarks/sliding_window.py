@@ -26,6 +26,9 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 
 from medseg.config import InferenceConfig
+from medseg.inference.backends.base import Facts
+from medseg.inference.finite import check_logits
+from medseg.inference.sums import Planes
 from medseg.inference.window import decide, gather, score_planes
 from medseg.inference.windows import WindowPlan
 from medseg.memory import keep_freed_memory
@@ -33,6 +36,7 @@ from medseg.models import UNetConfig
 from medseg.task import Task
 
 CPU = torch.device("cpu")
+EAGER = Facts("torch", torch.__version__, "float32")
 
 
 class Copies(torch.nn.Module):
@@ -53,10 +57,15 @@ def unet(classes: int) -> torch.nn.Module:
 
 
 def ours(network: torch.nn.Module, image: torch.Tensor, window: int, overlap: float) -> Any:
-    """Image to label map."""
+    """Image to label map, logits checked as a predictor does."""
     settings = InferenceConfig(roi_size=(window,) * 3, overlap=overlap, batch_size=1)
     planes = score_planes(network, image.numpy(), settings, device=CPU, strips=True)
-    return gather(planes, tuple(image.shape[1:]), lambda one: decide(one.sums, "softmax"))[0]
+
+    def decided(one: Planes) -> Any:
+        check_logits(one.sums, "the image", EAGER)
+        return decide(one.sums, "softmax")
+
+    return gather(planes, tuple(image.shape[1:]), decided)[0]
 
 
 def monais(network: torch.nn.Module, image: torch.Tensor, window: int, overlap: float) -> Any:
