@@ -124,13 +124,23 @@ def test_the_command(tmp_path, capsys):
 
 # the others are free in batch and size; UNet++'s five levels pad a window as small as 32 by a rule of its own
 BATCH_ALONE = {"fcn_vgg", "pspnet", "swin_unetr", "unet_valid", "unetpp", "unetr"}
+IN_3D = {"dynunet", "mednext", "segresnet", "swin_unetr", "unet", "unet_valid", "unetr", "vnet"}
 NO_ONNX = {("pspnet", 3): "adaptive_avg_pool3d"}
+
+
+def exported_networks():
+    """Every architecture in the dimensions it is mostly used in; in the others as exhaustive."""
+    for config in CONFIGS:
+        usual = 3 if config.name in IN_3D else 2
+        for dims in (2, 3):
+            marks = () if dims == usual or (config.name, dims) in NO_ONNX else (pytest.mark.exhaustive,)
+            marks = (*case(config).marks, *marks)
+            yield pytest.param(config, dims, marks=marks, id=f"{dims}-{config.name}")
 
 
 @pytest.mark.slow
 @needs_onnx
-@pytest.mark.parametrize("config", [case(c) for c in CONFIGS], ids=lambda c: c.name)
-@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize(("config", "spatial_dims"), exported_networks())
 def test_every_architecture_goes_to_onnx_or_says_why_not(config, spatial_dims, tmp_path):
     header = small().header.model_copy(update={"spatial_dims": spatial_dims, "channels": 2, "model": config})
     window = header.inference.model_copy(update={"roi_size": (32,) * spatial_dims})

@@ -31,6 +31,7 @@ from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.inference.outputs import Extras
 from medseg.inference.predictor import Predictor
 from medseg.inference.records import differences, read_record, record_of
+from medseg.inference.variants import SeenVariants
 from medseg.locks import LOCK_NAME, lock_folder
 from medseg.models import UNetConfig
 
@@ -43,6 +44,7 @@ def save_tiny(path, dims=3, seed=0, labels=LABELS):
     header = ModelHeader(
         spatial_dims=dims, channels=1, labels=labels, preprocess=PreprocessConfig(),
         inference=InferenceConfig(roi_size=(8,) * dims), model=UNetConfig(channels=(2, 4)),
+        augmentation=SeenVariants(mirror_axes=(0, 1)),
     )  # fmt: skip
     save_model(path, header, dict(header.model.build(header.task).state_dict()))
     return path
