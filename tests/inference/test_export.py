@@ -140,7 +140,7 @@ def exported_networks():
 
 @pytest.mark.slow
 @needs_onnx
-@pytest.mark.parametrize(("config", "spatial_dims"), exported_networks())
+@pytest.mark.parametrize(("config", "spatial_dims"), list(exported_networks()))
 def test_every_architecture_goes_to_onnx_or_says_why_not(config, spatial_dims, tmp_path):
     header = small().header.model_copy(update={"spatial_dims": spatial_dims, "channels": 2, "model": config})
     window = header.inference.model_copy(update={"roi_size": (32,) * spatial_dims})
