@@ -1,3 +1,5 @@
+import pytest
+
 from medseg.cli import run
 from medseg.models import UNetConfig
 from medseg.models.catalogue import as_table, levels, model_configs
@@ -23,6 +25,7 @@ def test_the_commands(capsys):
     assert run(["models", "show", "nothing"]) == 2
 
 
+@pytest.mark.slow
 def test_the_list_says_what_each_network_sees(capsys):
     assert run(["models", "list"]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}

@@ -28,6 +28,7 @@ def test_exported_network_gives_the_same_logits(config, spatial_dims):
 # MONAI's Swin attention branches on the window's mask, which breaks the graph: its config says so
 @pytest.mark.parametrize("config", parameters(SwinUNETRConfig), ids=lambda c: c.name)
 @dims
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_compiled_network_is_one_graph(config, spatial_dims, training):
     torch.compiler.reset()

@@ -156,6 +156,7 @@ def output(network: nn.Module, name: str, picture: torch.Tensor) -> torch.Tensor
     return network(picture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.inference_mode()
 def test_network_equals_its_reference(name, recipe):
