@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
 
 if TYPE_CHECKING:
     from medseg.evaluation import Evaluation
@@ -59,7 +59,7 @@ def evaluate(
     """Compare label maps with references: a table of metrics per case, and their summary.
 
     PREDICTIONS and REFERENCES are two folders whose files go together by name, or two files. Exits with 4 if a
-    case could not be compared.
+    case could not be compared, with 3 if none could.
     """
     from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
 
@@ -80,6 +80,9 @@ def evaluate(
         click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}")
     for case, reason in evaluation.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
+    if not evaluation.summary["coverage"]["scored"]:
+        click.echo("no prediction was compared: every score above is the worst one", err=True)
+        return DataError.exit_code
     return EXIT_SOME_FAILED if evaluation.failed else EXIT_OK
 
 

@@ -3,6 +3,7 @@
     MedsegError (1)
     ├── ConfigError (2)       a setting is unknown, contradicts another, or has the wrong type
     ├── DataError (3)         a file, label or case is missing, broken or unusable
+    │   ├── ExistingFileError (3) a file that is there is not replaced
     │   └── GeometryError (3) two grids that must agree do not
     ├── ModelFileError (2)    a model file is foreign, damaged or needs a network of the user's own
     ├── ConversionError (2)   a network cannot be converted for another runtime
@@ -37,6 +38,10 @@ class DataError(MedsegError):
     """A file, label or case is missing, broken or unusable."""
 
     exit_code = 3
+
+
+class ExistingFileError(DataError):
+    """A file that is there is not replaced: another result, or not one of medseg's."""
 
 
 class GeometryError(DataError):

@@ -38,6 +38,20 @@ def read_image(case: Case, uneven: Uneven = "refuse") -> Scan:
     return replace(first, array=np.concatenate(arrays), header=header)
 
 
+def describe_uniform(scan: Scan) -> str | None:
+    """That every voxel of a scan, or every voxel of each of its channels, has one value; None otherwise."""
+    values: list[float] = []
+    for channel in scan.array:
+        least = channel.min()
+        if least != channel.max():
+            return None
+        values.append(least.item())
+    what = "pixel" if scan.kind == "picture" else "voxel"
+    if len(set(values)) == 1:
+        return f"every {what} has the value {values[0]:g}"
+    return f"every {what} has the values {', '.join(f'{value:g}' for value in values)}"
+
+
 def _channels(scan: Scan) -> Array:
     """The channels (C, *S) of one file among several: a palette of greys is one."""
     if scan.kind != "picture":

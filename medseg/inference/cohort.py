@@ -14,12 +14,20 @@ from typing import Any, TypeVar
 from medseg.data.cases import Case
 from medseg.data.dicom import Uneven
 from medseg.data.dicom_out.source import Maker
-from medseg.data.images import read_image
+from medseg.data.images import describe_uniform, read_image
 from medseg.data.large.image import LargeImage
 from medseg.data.marks import split_mark
 from medseg.data.readers import output_suffix, reader_for
 from medseg.data.targets import read_foreground
-from medseg.errors import ConfigError, ConversionError, DataError, DiskFullError, MedsegError, OutOfMemoryError
+from medseg.errors import (
+    ConfigError,
+    ConversionError,
+    DataError,
+    DiskFullError,
+    ExistingFileError,
+    MedsegError,
+    OutOfMemoryError,
+)
 from medseg.files import is_disk_full, write_atomic, write_json
 from medseg.inference.dicom_objects import object_path, refuse_undicom, write_objects
 from medseg.inference.large import OUTPUT_SUFFIX, LargeOutputs, open_if_large, segment_large
@@ -180,6 +188,8 @@ class _Job:
             if done is not None:
                 return done
             scan = read_image(self.case, self.uneven)
+            uniform = describe_uniform(scan)
+            scan = replace(scan, notes=(*scan.notes, uniform)) if uniform else scan
             return predictor.prepare(scan, read_foreground(self.case, scan))
 
     def _read_large(self, predictor: Predictor, image: LargeImage) -> LargeReady | CaseOutcome:
@@ -199,7 +209,7 @@ class _Job:
     def _skipped(self, predictor: Segmenter) -> CaseOutcome | None:
         """That the result is there; none if it is to be made.
 
-        Raises: DataError if another one is there, or a file that medseg did not write.
+        Raises: ExistingFileError if another one is there, or a file that medseg did not write.
         """
         self.made_of = made_of(predictor, self.case, self.uneven, windowed=self.large)
         record = read_record(self.output, self.case.id)
@@ -221,7 +231,10 @@ class _Job:
             starved, text = is_out_of_memory(error), str(error) or type(error).__name__
             if starved and not isinstance(error, OutOfMemoryError):
                 text = f"out of memory: {text}. Take fewer --workers, or a machine with more memory."
-            return CaseOutcome(self.case.id, "failed", None, self.seconds, text, out_of_memory=starved)
+            refused = isinstance(error, ExistingFileError)
+            return CaseOutcome(
+                self.case.id, "failed", None, self.seconds, text, out_of_memory=starved, refused=refused
+            )
 
     def compute(
         self, predictor: Segmenter, ready: Ready | LargeReady | CaseOutcome

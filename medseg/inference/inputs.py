@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from medseg.data.layouts import (
     find_dataset,
     layout_of,
 )
-from medseg.data.layouts.names import images_folder
+from medseg.data.layouts.names import LABEL_FOLDERS, images_folder
 from medseg.data.lookalikes import find_label_maps
 from medseg.data.marks import split_mark
 from medseg.data.readers import is_image_file, is_zarr, stem_of
 from medseg.errors import DataError
 from medseg.inference.records import is_output_folder, read_records
+
+_LABEL_FOLDERS = frozenset(name.lower() for name in LABEL_FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class Inputs:
     Attributes:
         label_maps: files that look like label maps and were left out.
         results: folders that an inference wrote its results to and that were not searched.
+        outside: image files, series and results that lie in a folder whose layout keeps its scans elsewhere.
     """
 
     cases: list[Case]
     label_maps: tuple[Path, ...] = ()
     results: tuple[Path, ...] = ()
+    outside: tuple[Path, ...] = ()
 
     def describe_left_out(self) -> str | None:
         """What was left out, in one message; none if nothing was."""
@@ -52,7 +56,12 @@ class Inputs:
             lines.append(
                 join_problems("left out, as they hold results of medseg", [str(p) for p in self.results])
             )
-        return "\n".join([*lines, "--all takes them as scans, too"]) if lines else None
+        lines += ["--all takes them as scans, too"] if lines else []
+        if self.outside:
+            title = "left out, as they lie outside the images of the folder's layout"
+            lines.append(join_problems(title, [str(p) for p in self.outside]))
+            lines.append("to segment them, name these files, or the folders that hold them")
+        return "\n".join(lines) or None
 
 
 def find_inputs(inputs: list[Path]) -> list[Case]:
@@ -61,7 +70,8 @@ def find_inputs(inputs: list[Path]) -> list[Case]:
 
 
 def search_inputs(inputs: list[Path], *, output: Path | None = None, everything: bool = False) -> Inputs:
-    """Find the scans among files and folders (searched below, too); a folder's ``images/`` stands for it.
+    """Find the scans among files and folders (searched below, too); a folder's ``images/`` stands for it,
+    and what lies beside is listed (except a folder of label maps, such as ``labels/``).
 
     Files of a folder that are all named ``<case>_0000``, ``<case>_0001``… are the channels of one case; the
     folders of BraTS, BIDS, nnU-Net and the other layouts with several channels, and manifests, are known.
@@ -80,7 +90,10 @@ def search_inputs(inputs: list[Path], *, output: Path | None = None, everything:
         raise DataError(join_problems("inputs whose outputs would share a name", doubles))
     taken = {path for case in cases for path in case.images}
     label_maps = dict.fromkeys(path for part in parts for path in part.label_maps if path not in taken)
-    return Inputs(cases, tuple(label_maps), tuple(dict.fromkeys(p for part in parts for p in part.results)))
+    results = dict.fromkeys(path for part in parts for path in part.results)
+    covered = {path.resolve() for path in (*taken, *label_maps)}
+    outside = {p: None for part in parts for p in part.outside if not _is_covered(p, covered)}
+    return Inputs(cases, tuple(label_maps), tuple(results), tuple(outside))
 
 
 def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
@@ -94,14 +107,52 @@ def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
         return Inputs([Case(stem_of(given), given)])
     layout = layout_of(given)
     if layout is not None and not isinstance(layout, FoldersLayout | PairsLayout | LooseLayout):
-        return Inputs(_outside(layout.find(given, NO_CHOICE).cases, given, output))
+        cases = _outside(layout.find(given, NO_CHOICE).cases, given, output)
+        return _with_outside(Inputs(cases), given, output, everything)
     root = images_folder(given) or given
     if holds_dicom(root):
-        return Inputs([Case(given.resolve().name, root)])
-    return _search_below(root, output, everything)
+        return _with_outside(Inputs([Case(given.resolve().name, root)]), given, output, everything)
+    found = _search_below(root, output, everything)
+    return found if root == given else _with_outside(found, given, output, everything)
+
+
+def _with_outside(found: Inputs, given: Path, output: Path | None, everything: bool) -> Inputs:
+    """What was found in a folder, with what else it holds: image files, series and folders of results."""
+    files = [path for case in found.cases for path in (*case.images, *case.label_files, *case.masks.values())]
+    covered = {split_mark(path)[0].resolve() for path in (*files, *found.label_maps)}
+    series, loose, results = _image_files(given, output, everything)
+    outside = [
+        path
+        for path in sorted({*series, *loose, *results} - {*found.results})
+        if not _is_covered(path, covered) and path.relative_to(given).parts[0].lower() not in _LABEL_FOLDERS
+    ]
+    return replace(found, outside=tuple(outside))
+
+
+def _is_covered(path: Path, covered: Collection[Path]) -> bool:
+    """Whether a file, or the series that it is a slice of, is among ``covered`` (resolved paths)."""
+    path = path.resolve()
+    return path in covered or (path.parent in covered and path.is_file())
 
 
 def _search_below(root: Path, output: Path | None, everything: bool) -> Inputs:
+    series, loose, results = _image_files(root, output, everything)
+    label_maps = [] if everything else find_label_maps(sorted(loose), root)
+    images = sorted({*series, *loose} - {*label_maps})
+    if not images:
+        left = Inputs([], tuple(label_maps), tuple(results)).describe_left_out()
+        raise DataError(f"{root}: no image files in this folder" + (f"; {left}" if left else ""))
+    groups = channel_groups(images, [])
+    cases = [Case(name, files[0], other_channels=files[1:]) for name, files in groups.items()]
+    return Inputs(cases, tuple(label_maps), tuple(results))
+
+
+def _image_files(
+    root: Path, output: Path | None, everything: bool
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """The folders that are one image (series, Zarr), the image files beside them, and the folders of results
+    that were not searched, below a folder.
+    """
     written = _written(output)
     results: list[Path] = []
     series: list[Path] = []
@@ -119,15 +170,7 @@ def _search_below(root: Path, output: Path | None, everything: bool) -> Inputs:
                     folders.remove(name)
         if folder not in series:
             loose += [p for p in (folder / name for name in names) if p.is_file() and is_image_file(p)]
-    loose = [path for path in loose if not written or path.resolve() not in written]
-    label_maps = [] if everything else find_label_maps(sorted(loose), root)
-    images = sorted({*series, *loose} - {*label_maps})
-    if not images:
-        left = Inputs([], tuple(label_maps), tuple(results)).describe_left_out()
-        raise DataError(f"{root}: no image files in this folder" + (f"; {left}" if left else ""))
-    groups = channel_groups(images, [])
-    cases = [Case(name, files[0], other_channels=files[1:]) for name, files in groups.items()]
-    return Inputs(cases, tuple(label_maps), tuple(results))
+    return series, [path for path in loose if not written or path.resolve() not in written], results
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:

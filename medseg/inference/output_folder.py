@@ -21,8 +21,8 @@ from medseg.data.dicom_out import OBJECTS_FOLDER
 from medseg.data.labels import Labels
 from medseg.data.marks import split_mark
 from medseg.data.readers import is_zarr, output_suffix
-from medseg.data.requested import write_requested
-from medseg.errors import ConfigError, DataError
+from medseg.data.requested import REQUESTED_FILE, write_requested
+from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.files import sweep_temporaries, write_json, write_text
 from medseg.inference.dicom_objects import object_path
 from medseg.inference.large import OUTPUT_SUFFIX
@@ -48,7 +48,8 @@ def open_output(
     """Hold an output folder while a cohort is written to it.
 
     Before any case is read, ``medseg.json``, ``requested.json`` and what other tools need are written.
-    ``outcomes`` are filled while the block runs; those that failed are in ``failures.csv`` afterwards.
+    ``outcomes`` are filled while the block runs; those that failed are in ``failures.csv`` afterwards. If no
+    case was written as others' files are in the way, in a folder that was not medseg's, none of this stays.
     Raises: ConfigError if the folder cannot take these cases: another process writes to it, it holds other
     labels or files that are not medseg's in their place, or an output would lie over an input, a label or a
     model.
@@ -61,6 +62,8 @@ def open_output(
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
         legend = legend_texts(predictor.header.labels, suffix, extras.layout) if cases else {}
         _check_failures_file(output / FAILURES)
+        written = [output / name for name in ("medseg.json", REQUESTED_FILE, *legend)]
+        added = [] if is_medsegs(output) else [path for path in written if not os.path.lexists(path)]
         write_labels(predictor, cases, output, overwrite=overwrite, legend=legend)
         write_requested(output, (case.id for case in cases))
         try:
@@ -69,7 +72,16 @@ def open_output(
             with suppress(OSError):  # what ended the cohort says more
                 write_failures(output, outcomes)
             raise
-        write_failures(output, outcomes)
+        if added and any(o.refused for o in outcomes) and all(o.status == "failed" for o in outcomes):
+            for path in added:
+                path.unlink(missing_ok=True)
+        else:
+            write_failures(output, outcomes)
+
+
+def is_medsegs(output: Path) -> bool:
+    """Whether medseg wrote to a folder before."""
+    return any((output / name).exists() for name in ("medseg.json", RECORDS, FAILURES))
 
 
 def result_files(output: Path, case: str, suffixes: Iterable[str], extras: Extras) -> list[Path]:
@@ -114,17 +126,18 @@ def check_targets(predictor: Segmenter, cases: Sequence[Case], output: Path, ext
 def check_own(record: Record | None, target: Path, files: Iterable[Path]) -> None:
     """Check that the files of a case which are there are the ones its record names.
 
-    Raises: DataError naming a file that medseg did not write, or a label map of this case under another name.
+    Raises: ExistingFileError naming a file that medseg did not write, or a label map of this case under another
+    name.
     """
     if record is not None and record.finished and record.label_map != target:
-        raise DataError(
+        raise ExistingFileError(
             f"{record.label_map}: is this case's label map, which would lie at {target.name} now (another "
             "--layout, or another kind of input). Remove it, or choose another --output."
         )
     own = frozenset() if record is None else record.files
     for path in files:
         if os.path.lexists(path) and path not in own:
-            raise DataError(
+            raise ExistingFileError(
                 f"{path}: exists, and no record in {RECORDS}/ says that medseg wrote it, so it is never "
                 "replaced. Move it away, or choose another --output."
             )
@@ -164,13 +177,18 @@ def write_labels(
 
 
 def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
-    """``failures.csv``: the cases that failed now, and those that failed before and still have no result."""
+    """``failures.csv``: the cases that failed now, and those that failed before and still have no result.
+
+    A case whose finished result is there and was not to be replaced keeps it: it is not listed.
+    """
     now = {outcome.case for outcome in outcomes}
     path = output / FAILURES
     rows = [
         row for row in _read_failures(path) if row["case"] not in now and not _is_finished(output, row["case"])
     ]
-    rows += [{"case": o.case, "error": o.error or ""} for o in outcomes if o.status == "failed"]
+    failed = [o for o in outcomes if o.status == "failed"]
+    failed = [o for o in failed if not (o.refused and _is_finished(output, o.case))]
+    rows += [{"case": o.case, "error": o.error or ""} for o in failed]
     if not rows:
         path.unlink(missing_ok=True)
         return

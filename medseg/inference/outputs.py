@@ -46,6 +46,7 @@ class CaseOutcome:
         error: why it failed.
         notes: what had to be done to fit into memory.
         out_of_memory: whether it failed for want of memory.
+        refused: whether it failed as a file in the output folder is not replaced.
     """
 
     case: str
@@ -55,6 +56,7 @@ class CaseOutcome:
     error: str | None = None
     notes: tuple[str, ...] = ()
     out_of_memory: bool = False
+    refused: bool = False
 
 
 NO_EXTRAS = Extras()

@@ -13,7 +13,7 @@ from medseg.data.cases import Case
 from medseg.data.dicom import Uneven, series_slices
 from medseg.data.facts import image_digest
 from medseg.data.readers import is_dicom_series
-from medseg.errors import DataError, GeometryError
+from medseg.errors import DataError, ExistingFileError, GeometryError
 from medseg.files import sha256_file, sha256_json
 from medseg.inference.segmenter import Segmenter
 
@@ -160,7 +160,7 @@ def made_of(predictor: Segmenter, case: Case, uneven: Uneven, *, windowed: bool)
 
 
 def check_current(record: Record, current: Mapping[str, Any]) -> None:
-    """Raises: DataError that names what differs between a finished result and what would be made now."""
+    """Raises: ExistingFileError that names what differs between a finished result and one made now."""
     then = record.content.get("made_of")
     if record.content.get("made_of_sha256") == sha256_json(current):
         return
@@ -172,7 +172,7 @@ def check_current(record: Record, current: Mapping[str, Any]) -> None:
             return
         reason = "it was made otherwise: " + "; ".join(changed)
     edited = " The file was edited since." if record.edited() else ""
-    raise DataError(
+    raise ExistingFileError(
         f"{record.label_map}: exists, and {reason}.{edited} Replace it with --overwrite, or choose another "
         "--output."
     )
