@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -69,7 +69,7 @@ def _problem(error: ErrorDetails, root: type[BaseModel]) -> _Problem:
     got = error["input"]
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
-        return _Problem(keys, _unknown(keys[-1], models, others))
+        return _Problem(keys, _unknown(keys, models, others, root))
     if error["type"] == "union_tag_invalid":
         known = str(context["expected_tags"]).replace("'", "")
         return _Problem(
@@ -84,15 +84,42 @@ def _problem(error: ErrorDetails, root: type[BaseModel]) -> _Problem:
     return _Problem(keys, _EXPECTED.get(error["type"], "{}").format(message, **context), shown)
 
 
-def _unknown(key: str, models: list[type[BaseModel]], others: list[type[BaseModel]]) -> str:
+def _unknown(
+    keys: tuple[str, ...], models: list[type[BaseModel]], others: list[type[BaseModel]], root: type[BaseModel]
+) -> str:
     """What to say of an unknown key in a block that is one of ``models``, with ``others`` in its union."""
+    key = keys[-1]
     known = [field for model in models for field in model.model_fields]
     owners = [model.model_fields["name"].default for model in others if key in model.model_fields]
     names = [model.model_fields["name"].default for model in models if "name" in model.model_fields]
     block = f" of {names[0]}" if names else ""
     if owners and block:
         return f"unknown setting{block}; it is one of {', '.join(owners)}: set name"
-    return f"unknown setting{block}{_near(key, known)}"
+    places = _places(key, keys[:-1], root)
+    near = f"; did you mean {' or '.join(places)}?" if places else _near(key, known)
+    return f"unknown setting{block}{near}"
+
+
+_MOST_PLACES = 2
+
+
+def _places(key: str, block: tuple[str, ...], root: type[BaseModel]) -> list[str]:
+    """The dotted settings of the name ``key``, those below ``block`` alone if there are any; none if they are
+    too many to say which is meant.
+    """
+    places = [place for place in dict.fromkeys(_settings(root)) if place[-1] == key]
+    below = [place for place in places if place[: len(block)] == block]
+    chosen = [".".join(place) for place in below or places]
+    return chosen if len(chosen) <= _MOST_PLACES else []
+
+
+def _settings(block: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The dotted place of each setting of a block, and of the blocks in it."""
+    for name, field in block.model_fields.items():
+        yield (*above, name)
+        for option in _alternatives(field.annotation):
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                yield from _settings(option, (*above, name))
 
 
 def _near(word: str, known: Sequence[str]) -> str:

@@ -106,15 +106,21 @@ def in_order(overrides: Sequence[str]) -> list[str]:
     """Blocks before their settings, and a block's ``name`` first: the order of writing does not matter."""
 
     def rank(override: str) -> tuple[int, bool]:
-        dotted = override.partition("=")[0]
+        dotted = override.partition("=")[0].strip()
         return dotted.count("."), not dotted.endswith(".name")
 
     return sorted(overrides, key=rank)
 
 
 def apply_override(raw: dict[str, Any], override: str, default_name: DefaultName) -> None:
-    """Set ``key.sub=value`` in place. Raises: ConfigError if it has no such form."""
-    dotted, equals, text = override.partition("=")
+    """Set ``key.sub=value`` in place; blanks around the key do not count.
+
+    Raises: ConfigError if it has no such form.
+    """
+    key_text, equals, text = override.partition("=")
+    dotted = key_text.strip()
+    if key_text != key_text.rstrip():  # "key = value"
+        text = text.strip()
     if not equals or not all(dotted.split(".")):
         raise ConfigError(f"override {override!r}: expected key=value, for example train.epochs=50")
     *parents, last = dotted.split(".")

@@ -7,7 +7,8 @@
     │   └── GeometryError (3) two grids that must agree do not
     ├── ModelFileError (2)    a model file is foreign, damaged or needs a network of the user's own
     ├── ConversionError (2)   a network cannot be converted for another runtime
-    ├── TrainingError (1)     a training cannot go on (loss not finite, disk full, …)
+    ├── TrainingError (2)     a training cannot go on with these settings or this run folder (loss not finite,
+    │                         checkpoint damaged, a worker killed for want of memory)
     ├── DiskFullError (1)     a disk has no room left for what is to be written
     ├── NumericalError (1)    a network's logits are NaN or infinite
     └── OutOfMemoryError (5)  the device or the machine has too little memory
@@ -61,7 +62,9 @@ class ConversionError(MedsegError):
 
 
 class TrainingError(MedsegError):
-    """A training cannot go on; the last good checkpoint is kept."""
+    """A training cannot go on with its settings or its run folder; the last good checkpoint is kept."""
+
+    exit_code = 2
 
 
 class DiskFullError(MedsegError):

@@ -15,19 +15,16 @@ LOCK_NAME = ".medseg.lock"
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path, advice: str) -> Iterator[None]:
     """Hold the lock of ``folder`` (made if it is not there) while the block runs.
 
     It ends with the process, however that ends. On file systems without locks the block runs all the same.
-    Raises: ConfigError if another process, here or on another machine, holds it.
+    Raises: ConfigError if another process, here or on another machine, holds it; it ends with ``advice``.
     """
     path = folder / LOCK_NAME
     with file_lock(path) as held:
         if not held:
-            raise ConfigError(
-                f"{folder}: another process writes to this folder ({_owner(path)}). Wait for it, give each "
-                "process its own --output, or share the cases with --workers or --scheduler."
-            )
+            raise ConfigError(f"{folder}: another process writes to this folder ({_owner(path)}). {advice}")
         with suppress(OSError):  # on a full disk the lock holds all the same
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         try:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
@@ -267,8 +267,8 @@ def _process_start(number: int) -> int | None:
 def file_lock(path: Path) -> Iterator[bool]:
     """Hold a lock on the file ``path`` (made if absent), and yield whether it is held; waits for nobody.
 
-    It ends with the process, however that ends; who holds it may remove the file. File systems that know no
-    locks yield True.
+    It ends with the process, however that ends, and is not passed on to forked processes that outlive it; who
+    holds it may remove the file. File systems that know no locks yield True.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
@@ -276,12 +276,27 @@ def file_lock(path: Path) -> Iterator[bool]:
             held = _lock(stream.fileno())
             if held and not _is_open_at(path, stream.fileno()):  # removed by its last holder in between
                 continue
+            _lock_files.append(stream)
             try:
                 yield held
             finally:
+                _lock_files.remove(stream)
                 if held:
                     _unlock(stream.fileno())
             return
+
+
+_lock_files: list[IO[bytes]] = []
+
+
+def _close_lock_files() -> None:
+    """In a forked process: a lock lives as long as any process has its file open."""
+    while _lock_files:
+        _lock_files.pop().close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_lock_files)
 
 
 def _is_open_at(path: Path, descriptor: int) -> bool:

@@ -108,6 +108,27 @@ def test_unknown_settings_are_refused_with_the_nearest(override, wrong, near):
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("train.lr=0.1", "train.optimiser.lr"),
+        ("lr=0.1", "train.optimiser.lr"),
+        ("batch_size=4", "train.batch_size"),
+        ("model.patch_size=[8, 8, 8]", "sampling.patch_size"),
+    ],
+)
+def test_a_setting_in_the_wrong_block_is_found_in_its_own(override, place):
+    assert message(override).endswith(f"did you mean {place}?")
+
+
+def test_blanks_around_the_key_of_an_override_do_not_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config(overrides=["train.epochs = 2", " train.optimiser.name =sgd", "data.path = cases"])
+    assert config.train.epochs == 2
+    assert isinstance(config.train.optimiser, SGDConfig)
+    assert config.data.path == tmp_path / "cases"
+
+
 def test_a_setting_of_another_member_of_the_union_says_so():
     assert "data.split.fold: unknown setting of auto; it is one of folds: set name" in message(
         "data.split.fold=1"
@@ -170,7 +191,7 @@ def test_several_problems_stand_on_a_line_each(tmp_path):
     assert [line.split(":")[0].strip() for line in lines] == ["model.channels", "train.epochs", "train.epoch"]
 
 
-@pytest.mark.parametrize("override", ["=3", "epochs", "a..b=3", ".a=3"])
+@pytest.mark.parametrize("override", ["=3", " = 3", "epochs", "a..b=3", ".a=3"])
 def test_an_override_without_key_and_value_is_refused(override):
     assert "expected key=value" in message(override)
 

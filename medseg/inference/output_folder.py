@@ -34,6 +34,9 @@ from medseg.locks import lock_folder
 
 FAILURES = "failures.csv"
 _FAILURE_COLUMNS = ["case", "error"]
+_LOCK_ADVICE = (
+    "Wait for it, give each process its own --output, or share the cases with --workers or --scheduler."
+)
 
 
 @contextmanager
@@ -56,7 +59,7 @@ def open_output(
     """
     check_clashes(output, [case.id for case in cases], extras.layout)
     check_targets(predictor, cases, output, extras)
-    with lock_folder(output):
+    with lock_folder(output, _LOCK_ADVICE):
         for name in ("", RECORDS, "probabilities", "overlays", OBJECTS_FOLDER):
             sweep_temporaries(output / name)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"

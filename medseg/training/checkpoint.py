@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medseg.errors import TrainingError
+from medseg.errors import DiskFullError, TrainingError
 from medseg.files import is_disk_full, write_atomic
 
 CHECKPOINT_VERSION = 1
@@ -19,7 +19,7 @@ CHECKPOINT_VERSION = 1
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint: synced, then renamed, so the old one stays whole until the new one is.
 
-    Raises: TrainingError if the disk is full.
+    Raises: DiskFullError if the disk is full.
     """
     try:
         with write_atomic(path) as temporary:
@@ -29,7 +29,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         refused = "inline_container" in str(error) or "write" in str(error).lower()
         if not is_disk_full(error) and not refused:
             raise
-        raise TrainingError(
+        raise DiskFullError(
             f"{path}: cannot be written, the disk is full or refuses ({error}). The last good checkpoint is "
             "kept; free some space and continue with --resume auto."
         ) from error

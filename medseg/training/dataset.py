@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +34,10 @@ from medseg.task import Task
 from medseg.training.progress import Count
 from medseg.training.record import CaseRecord, Fitted, stated_parts
 
+_HARMLESS_PATCH, _PATCH_MULTIPLE, _MOST_PADDED = 64**3, 32, 8
+"""A patch of this many voxels is never too large; networks need multiples of up to 32 voxels along an axis; a
+patch that is still more than eight times as large as the cases is a mistake.
+"""
 MOST_MAGNIFIED = 1000
 """A spacing that makes more voxels of each than this is a mistake."""
 
@@ -245,6 +249,24 @@ def _check_spacing(preprocess: PreprocessConfig, facts: list[CaseFacts]) -> None
                 f"whose extent is {shown[2]} (mm): it would have {voxels:.3g} times as many voxels. Choose "
                 "a spacing near the cases' own, or leave it out."
             )
+
+
+def check_patch_size(patch: Sequence[int], shapes: Sequence[Sequence[int]]) -> None:
+    """Check that patches are not almost entirely padding.
+
+    ``shapes`` (*S) are of the preprocessed cases; of slices, the first axis counts them.
+    Raises: ConfigError if ``patch`` is far larger than every case.
+    """
+    largest = np.max([shape[-len(patch) :] for shape in shapes], axis=0)
+    padded = np.ceil(largest / _PATCH_MULTIPLE) * _PATCH_MULTIPLE
+    excess = float(np.prod(np.maximum(np.array(patch, float) / padded, 1)))
+    if excess > _MOST_PADDED and float(np.prod(np.array(patch, float))) > _HARMLESS_PATCH:
+        sizes = ["×".join(str(int(n)) for n in size) for size in (patch, largest)]
+        raise ConfigError(
+            f"sampling.patch_size {sizes[0]} is far larger than the preprocessed cases, of at most {sizes[1]} "
+            f"voxels: nearly all of it would be padding. Choose at most about {sizes[1]}, rounded up to what "
+            "the network's strides need."
+        )
 
 
 def _labels(config: RunConfig, facts: list[CaseFacts], labelling: Labelling) -> tuple[Labels, list[str]]:

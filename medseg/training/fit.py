@@ -24,6 +24,7 @@ from medseg.device import channels_last, choose_device, mixed_precision
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.inference.modelfile import ModelHeader, save_model
 from medseg.inference.variants import SeenVariants, check_variants
+from medseg.locks import lock_folder
 from medseg.losses import DeepSupervisionLoss
 from medseg.memory import is_out_of_memory
 from medseg.models import InjectedConfig, parameter_count
@@ -33,7 +34,7 @@ from medseg.system import peak_memory
 from medseg.task import Task
 from medseg.training.checkpoint import load_checkpoint, seed_everything
 from medseg.training.coverage import validated_of
-from medseg.training.dataset import Dataset, survey
+from medseg.training.dataset import Dataset, check_patch_size, survey
 from medseg.training.log import RunLog
 from medseg.training.loop import Trainer
 from medseg.training.progress import ConsoleProgress, Count, Progress, QuietProgress, log_to
@@ -43,6 +44,8 @@ from medseg.training.state import TrainState
 from medseg.training.threads import use_threads
 
 Resume = Literal["never", "auto"]
+
+_LOCK_ADVICE = "Wait for it or stop it, or choose another --run folder."
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def fit(
     continues a run from its last checkpoint, exactly, or starts it; a run may be continued with more
     ``train.epochs``, which stretches its schedule. If the dataset changed since, it is refused with what
     differs; ``accept_new_cases`` goes on: every case keeps its part of the split, new ones train.
+    One process at a time trains in a run folder; another gets a ConfigError that names the first.
 
     Where the training stands is printed on standard error: a bar on a terminal, else a line an epoch and one
     every 30 seconds. ``progress=QuietProgress()`` prints nothing.
@@ -120,6 +124,20 @@ def fit(
     _weights_file(config.weights)
     if not run_folder.last.exists():
         _check_variants(config)
+    run_folder.check(config, resume=resume == "auto")
+    with lock_folder(run_folder.root, _LOCK_ADVICE):
+        return _fit(config, run_folder, model, resume, accept_new_cases, progress)
+
+
+def _fit(
+    config: RunConfig,
+    run_folder: RunFolder,
+    model: nn.Module | None,
+    resume: Resume,
+    accept_new_cases: bool,
+    progress: Progress,
+) -> RunResult:
+    """Train in a folder that no other process trains in."""
     continued = read_continued(run_folder, accept_new_cases) if resume == "auto" else None
     dataset = survey(config, run_folder.cache(config) / "facts", progress.found, continued)
     earlier = run_folder.planned_epochs()
@@ -157,6 +175,7 @@ def dry_run(config: RunConfig, run: Path | str, *, model: nn.Module | None = Non
     """
     folder = RunFolder(Path(run))
     _check_variants(config)
+    folder.check_foreign()
     dataset = survey(config, folder.cache(config) / "facts")
     with use_threads(config.train.threads):
         trainer = _assemble(config, folder, dataset, model, QuietProgress(), most=4)
@@ -193,6 +212,7 @@ def _assemble(
     labels = dataset.labels
     training, validation = (_cached(config, run, dataset, part, progress, most) for part in ("train", "val"))
     _check_monitor(config, tuple(labels.evaluated))
+    check_patch_size(config.sampling.patch_size, [case.shape for case in training])
     task = dataset.task(config.spatial_dims)
     seed_everything(config.seed)
     network = (model if model is not None else config.model.build(task)).to(device)

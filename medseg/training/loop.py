@@ -187,10 +187,11 @@ class Trainer:
         updates = [sum(losses[i : i + together]) / together for i in range(0, len(losses), together)]
         for step, loss in enumerate(updates, start=self.state.step + 1 - len(updates)):
             if not math.isfinite(loss):
+                last = self.run.last
+                kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
                 raise TrainingError(
-                    f"the loss became {loss} at step {step}; the last good checkpoint is "
-                    f"{self.run.last if self.run.last.exists() else 'none yet'}. Lower train.optimiser.lr, "
-                    "check the intensities, or set train.amp=off."
+                    f"the loss became {loss} at step {step}; {kept}. Lower train.optimiser.lr, check the "
+                    "intensities, or set train.amp=off."
                 )
             self.state.loss_sum += loss
             self.last_loss = loss

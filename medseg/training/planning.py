@@ -33,7 +33,9 @@ def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises: DataError if the cases cannot be used; ConfigError if an override is wrong.
     """
-    stated = load_config({"data": {"path": str(data)}}, [o for o in overrides if o.startswith("data.")])
+    stated = load_config(
+        {"data": {"path": str(data)}}, [o for o in overrides if o.lstrip().startswith("data.")]
+    )
     facts = quick_facts(find(stated)[1], stated.data.cache)
     on_gpu = choose_device().type == "cuda"
     if facts[0].kind == "picture":

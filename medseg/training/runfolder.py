@@ -14,11 +14,14 @@ import torch
 
 from medseg.config import RunConfig, load_config, to_yaml
 from medseg.errors import ConfigError
-from medseg.files import sweep_temporaries, write_json, write_text
+from medseg.files import TEMPORARY, sweep_temporaries, write_json, write_text
+from medseg.locks import LOCK_NAME
 from medseg.system import usable_cores
 
 _FREE_TO_CHANGE = ("data.path", "data.cache", "data.workers", "train.device", "train.threads",
                    "train.save_every_steps", "train.save_every_minutes")  # fmt: skip
+_NOT_OF_THE_RUN = ("cache", LOCK_NAME)
+"""What may lie in the folder of a run that never began."""
 _PACKAGES = ("medseg", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pillow", "tifffile", "pydantic")
 
 
@@ -77,34 +80,49 @@ class RunFolder:
         """The folder of preprocessed and measured cases: the run's own, or one that runs share."""
         return config.data.cache or self.root / "cache"
 
-    def start(self, config: RunConfig, *, resume: bool) -> bool:
-        """Take the folder for a new run (True), or check that it can be continued (False).
+    def check_foreign(self) -> None:
+        """Raises: ConfigError if the folder holds files, but no run."""
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"{self.root}: is a file; choose another --run folder")
+        if not self.config.exists() and self.root.is_dir() and any(map(_is_foreign, self.root.iterdir())):
+            raise ConfigError(f"{self.root}: holds other files and no run; choose another --run folder")
 
-        A run may be continued with more epochs; the folder then has the new settings.
-        Raises: ConfigError if it holds a run and ``resume`` is not asked for, or one of other settings.
+    def check(self, config: RunConfig, *, resume: bool) -> None:
+        """Check, without writing, that the folder can take a new run or continue the one it holds.
+
+        Raises: ConfigError if it holds other files, a run and ``resume`` is not asked for, or one of other
+        settings.
         """
-        for folder in (self.root, self.last.parent):
-            sweep_temporaries(folder)
+        self.check_foreign()
         if not self.config.exists():
-            if self.root.is_dir() and any(p.name != "cache" for p in self.root.iterdir()):
-                raise ConfigError(f"{self.root}: holds other files and no run; choose another --run folder")
-            write_text(self.config, to_yaml(config))
-            return True
+            return
         if not resume:
             raise ConfigError(
                 f"{self.root}: holds a run already. Continue it with --resume auto, or choose another folder."
             )
         earlier = load_config(self.config)
-        extended = config.train.epochs > earlier.train.epochs
-        changed = _differences(earlier, config, free=("train.epochs",) if extended else ())
+        changed = _differences(
+            earlier, config, free=("train.epochs",) if config.train.epochs > earlier.train.epochs else ()
+        )
         if changed:
             raise ConfigError(
                 f"{self.root}: the run was started with other settings: {'; '.join(changed)}. An exact resume "
                 "needs the same; start a new run in another folder to change them."
             )
-        if extended:
+
+    def start(self, config: RunConfig, *, resume: bool) -> bool:
+        """Take the folder for a new run (True), or for the one it holds (False).
+
+        A run may be continued with more epochs; the folder then has the new settings.
+        Raises: as :meth:`check`.
+        """
+        self.check(config, resume=resume)
+        for folder in (self.root, self.last.parent):
+            sweep_temporaries(folder)
+        earlier = self.planned_epochs()
+        if earlier is None or config.train.epochs > earlier:
             write_text(self.config, to_yaml(config))
-        return False
+        return earlier is None
 
     def planned_epochs(self) -> int | None:
         """The epochs the run was last started for; none where there is no run."""
@@ -126,7 +144,7 @@ class RunFolder:
     def abandon(self) -> None:
         """Empty the folder of a run that never began; the cache stays."""
         for path in self.root.iterdir():
-            if path.name == "cache":
+            if path.name in _NOT_OF_THE_RUN:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -145,6 +163,10 @@ class RunFolder:
                 "threads": threads,
             },
         )
+
+
+def _is_foreign(path: Path) -> bool:
+    return path.name not in _NOT_OF_THE_RUN and not path.name.startswith(TEMPORARY)
 
 
 def _version(package: str) -> str | None:

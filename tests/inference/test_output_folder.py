@@ -325,7 +325,7 @@ def test_a_writer_that_hides_that_the_disk_is_full_is_seen_through(tmp_path, mon
 
 
 def _hold(folder, held, release):
-    with lock_folder(folder):
+    with lock_folder(folder, "Wait."):
         held.set()
         release.wait(30)
 

@@ -1,5 +1,10 @@
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +15,12 @@ from torch import nn
 
 from medseg.cli import run as command
 from medseg.config import load_config, to_yaml
-from medseg.errors import ConfigError, DataError, ModelFileError, TrainingError
+from medseg.errors import ConfigError, DataError, DiskFullError, ModelFileError, TrainingError
 from medseg.inference.modelfile import load_model
 from medseg.inference.predictor import Predictor
+from medseg.locks import LOCK_NAME, lock_folder
 from medseg.training.checkpoint import load_checkpoint
+from medseg.training.dataset import check_patch_size
 from medseg.training.fit import dry_run, fit
 from medseg.training.log import read_log
 from medseg.training.loop import Trainer
@@ -112,6 +119,79 @@ def test_a_foreign_folder_is_not_taken(ball_config, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ConfigError, match="holds other files"):
         fit(ball_config, tmp_path)
+    with pytest.raises(ConfigError, match="holds other files"):
+        dry_run(ball_config, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_dataset_as_its_own_run_folder_is_left_as_it_was(balls, tmp_path, capsys):
+    shutil.copytree(balls, tmp_path / "h")
+    before = sorted((tmp_path / "h").rglob("*"))
+    for run in ("h", "h/images"):
+        assert command(["train", str(tmp_path / "h"), "train.epochs=1", "--run", str(tmp_path / run)]) == 2
+        assert "holds other files and no run" in capsys.readouterr().err
+    assert sorted((tmp_path / "h").rglob("*")) == before
+
+
+def _hold(folder, held, release):
+    with lock_folder(folder, "Wait."):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        child.start()
+        held.put(child.pid)
+        release.wait(60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there")
+def test_two_processes_do_not_train_in_one_run_folder(ball_config, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Queue(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path / "run", held, release))
+    other.start()
+    orphan = held.get(timeout=60)
+    try:
+        with pytest.raises(ConfigError, match=rf"process {other.pid} .*choose another --run folder"):
+            fit(ball_config, tmp_path / "run", resume="auto")
+        dry_run(ball_config, tmp_path / "run")
+        other.kill()  # its worker lives on for a while
+        other.join()
+        os.kill(orphan, 0)
+        assert fit(ball_config, tmp_path / "run", resume="auto").epochs == 2
+    finally:
+        other.kill()
+        os.kill(orphan, signal.SIGKILL)
+    assert not (tmp_path / "run" / LOCK_NAME).exists()
+    assert len(read_log(tmp_path / "run" / "log.jsonl")) == 2
+
+
+def test_a_run_killed_before_it_began_is_started(ball_config, tmp_path):
+    (tmp_path / "run" / "cache").mkdir(parents=True)
+    for name in (LOCK_NAME, ".tmp-1-abc-config.yaml"):
+        (tmp_path / "run" / name).touch()
+    assert fit(ball_config, tmp_path / "run", resume="auto").epochs == 2
+
+
+def test_a_patch_far_larger_than_every_case_is_refused_before_memory_runs_out(balls, tmp_path):
+    config = load_config(ball_settings(balls), ["sampling.patch_size=[999, 999, 999]"])
+    for start in (fit, dry_run):
+        with pytest.raises(
+            ConfigError, match=r"sampling\.patch_size 999×999×999 .* at most \d+×\d+×\d+ voxels"
+        ):
+            start(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("patch", "shapes"),
+    [
+        ((64, 64, 64), [(35, 51, 35)]),
+        ((128, 128, 128), [(35, 51, 35)]),
+        ((256, 256, 32), [(200, 240, 3)]),
+        ((512, 512), [(9, 100, 100)]),
+        ((128, 128, 128), [(10, 10, 10), (90, 90, 90)]),
+    ],
+)
+def test_patches_padded_to_what_a_network_needs_are_not_refused(patch, shapes):
+    check_patch_size(patch, shapes)
 
 
 def test_resuming_a_finished_run_changes_nothing(ball_config, tmp_path):
@@ -143,6 +223,16 @@ def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(balls, tmp_p
     with pytest.raises(TrainingError, match=r"loss became nan at step 4.*last\.pt"):
         fit(config, tmp_path / "run", model=Exploding())
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 3
+
+
+def test_a_diverging_training_is_not_reported_as_an_error_of_medseg(balls, tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    settings = ball_settings(balls, optimiser={"name": "sgd", "lr": 1e30})
+    path.write_text(to_yaml(load_config(settings)))
+    assert command(["train", str(path), "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "no checkpoint was saved yet. Lower train.optimiser.lr" in error
+    assert "please report" not in error
 
 
 class Exploding(nn.Module):
@@ -197,7 +287,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(ball_config, tmp_path, monkeypatc
     monkeypatch.setattr(torch, "save", full)
     from medseg.training.checkpoint import save_checkpoint
 
-    with pytest.raises(TrainingError, match="disk is full"):
+    with pytest.raises(DiskFullError, match="disk is full"):
         save_checkpoint(last, {})
     assert last.read_bytes() == before
     assert [p.name for p in last.parent.iterdir() if p.name.startswith(".tmp")] == []
