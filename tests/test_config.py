@@ -113,7 +113,7 @@ def test_unknown_settings_are_refused_with_the_nearest(override, wrong, near):
     [
         ("train.lr=0.1", "train.optimiser.lr"),
         ("lr=0.1", "train.optimiser.lr"),
-        ("batch_size=4", "train.batch_size"),
+        ("batch_size=4", "train.batch_size or inference.batch_size"),
         ("model.patch_size=[8, 8, 8]", "sampling.patch_size"),
     ],
 )
