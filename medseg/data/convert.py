@@ -23,10 +23,11 @@ from medseg.data.labels import Labels, smallest_integer
 from medseg.data.layouts import NO_CHOICE, Choice
 from medseg.data.modality import channel_names
 from medseg.data.nifti import save_nifti
+from medseg.data.numbering import Numbering, consecutive_numbering, stated_numbering
 from medseg.data.readers import output_suffix, reader_for, stem_of
 from medseg.data.scans import Scan
 from medseg.data.summary import summary_labels
-from medseg.data.targets import read_target
+from medseg.data.targets import AS_STORED, read_target
 from medseg.errors import ConfigError, DataError
 from medseg.files import write_folder_atomic, write_json, write_text
 from medseg.geometry import Array
@@ -41,6 +42,39 @@ class Converted:
     values: Array | None
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A checked dataset, its labels, and how they are numbered; without a numbering values stay as they are."""
+
+    report: Report
+    labels: Labels
+    numbering: Numbering | None
+
+    @property
+    def cases(self) -> list[Case]:
+        return self.report.labelling.cases
+
+    @property
+    def names(self) -> dict[str, int]:
+        """The names that are written beside the label maps, and their values."""
+        if self.numbering is not None:
+            return self.numbering.names
+        return {name: values[0] for name, values in self.labels.names.items()}
+
+    def read(self, case: Case) -> Converted:
+        """A case with the labels applied."""
+        scan = read_image(case)
+        target = read_target(case, scan, self.report.labelling.rules)
+        if target is None or self.numbering is None:
+            return Converted(case, scan, None if target is None else target.values)
+        return Converted(case, scan, self.numbering.apply(target.values, case.id))
+
+    def write_names(self, output: Path) -> None:
+        """Write ``labels.json``, if anything is stated of the labels."""
+        if self.numbering is not None:
+            write_json(output / "labels.json", {"labels": self.numbering.table})
+
+
 def convert_dataset(
     root: Path, output: Path, to: str, *, choice: Choice = NO_CHOICE, stated: LabelStatement = NOTHING_STATED
 ) -> list[str]:
@@ -48,7 +82,9 @@ def convert_dataset(
 
     ``folders``: ``images/`` and ``labels/``; ``nnunet``: raw data with consecutive label values and
     ``dataset.json``; ``msd``: volumes with channels last and ``dataset.json``; ``bids``: with derivatives and
-    ``dseg.tsv``; ``manifest``: a CSV that points to the files where they are.
+    ``dseg.tsv``; ``manifest``: a CSV that points to the files where they are. What is stated of the labels is
+    applied to the label maps, and their names are written beside them (``labels.json`` for folders and a
+    manifest, which then gets the label maps that change); without it, values stay as they are.
     Raises: DataError if the dataset has problems (``check``); ConfigError if ``output`` is there already, or
     the layout is for volumes only.
     """
@@ -73,8 +109,14 @@ def convert_dataset(
         raise ConfigError(f"{output}: lies within the dataset {root}; choose a folder beside it")
     if to != "manifest":
         _refuse_what_is_lost(report, to)
+    numbering = consecutive_numbering(labels) if to == "nnunet" else stated_numbering(report.labelling, labels)
+    if to == "bids" and numbering is not None and numbering.ignore is not None:
+        raise DataError(
+            f"--to bids cannot say that voxels are ignored (here those of value {numbering.ignore}). Use "
+            "folders, nnunet, msd or manifest, or leave out data.ignore_value and data.others=ignore."
+        )
     with write_folder_atomic(output) as temporary:
-        _WRITERS[to](report, labels, temporary)
+        _WRITERS[to](_Source(report, labels, numbering), temporary)
     return [case.id for case in report.labelling.cases]
 
 
@@ -92,50 +134,45 @@ def _refuse_what_is_lost(report: Report, to: str) -> None:
         )
 
 
-def _folders(report: Report, labels: Labels, output: Path) -> None:
-    for case in report.labelling.cases:
+def _folders(source: _Source, output: Path) -> None:
+    for case in source.cases:
         part = case.part or ""
-        one = _read(case, report)
+        one = source.read(case)
         names = _write_image(one, output / "images" / part, case.id)
         if one.values is not None:
             _write_label(one.values, one.scan, output / "labels" / part, case.id, names[0])
+    source.write_names(output)
 
 
-def _nnunet(report: Report, labels: Labels, output: Path) -> None:
+def _nnunet(source: _Source, output: Path) -> None:
     endings: Counter[str] = Counter()
     trained = 0
-    for case in report.labelling.cases:
-        one = _read(case, report)
+    for case in source.cases:
+        one = source.read(case)
         ending = "Ts" if case.part == "test" else "Tr"
         names = _write_channels(one, output / f"images{ending}", case.id)
         endings[names[0].name[len(stem_of(names[0])) :]] += 1
         trained += ending == "Tr"
         if one.values is not None:
-            _write_label(
-                _consecutive(one.values, labels, case), one.scan, output / f"labels{ending}", case.id, names[0]
-            )
-    order = list(labels.names)
-    first = 0 if labels.background else 1  # nnU-Net's 0 is background, whether anything is or not
-    table: dict[str, Any] = {name: i for i, name in enumerate(order, start=first)}
-    table = table if labels.background else {"background": 0} | table
-    if labels.regions:
-        members = {r: [order.index(m) for m in ms] for r, ms in labels.regions.items()}
-        table = {order[0]: 0} | members
+            _write_label(one.values, one.scan, output / f"labels{ending}", case.id, names[0])
+    labels, numbering = source.labels, source.numbering
+    assert numbering is not None
+    table = numbering.table if labels.background else {"background": 0} | numbering.table
     content: dict[str, Any] = {
-        "channel_names": {str(i): name for i, name in enumerate(channel_names(report.facts))},
-        "labels": table | ({"ignore": len(order) + first} if labels.ignore_value is not None else {}),
+        "channel_names": {str(i): name for i, name in enumerate(channel_names(source.report.facts))},
+        "labels": table,
         "numTraining": trained,
         "file_ending": endings.most_common(1)[0][0],
     }
     if labels.regions:
-        content["regions_class_order"] = [order.index(ms[0]) for ms in labels.regions.values()]
+        content["regions_class_order"] = [numbering.names[ms[0]] for ms in labels.regions.values()]
     write_json(output / "dataset.json", content)
 
 
-def _msd(report: Report, labels: Labels, output: Path) -> None:
+def _msd(source: _Source, output: Path) -> None:
     lists: dict[str, list[Any]] = {"training": [], "test": []}
-    for case in report.labelling.cases:
-        one = _read(case, report)
+    for case in source.cases:
+        one = source.read(case)
         test = case.part == "test"
         folder = "imagesTs" if test else "imagesTr"
         _write_nifti(one.scan, output / folder / f"{case.id}.nii.gz")
@@ -148,8 +185,8 @@ def _msd(report: Report, labels: Labels, output: Path) -> None:
     write_json(
         output / "dataset.json",
         {
-            "modality": {str(i): name for i, name in enumerate(channel_names(report.facts))},
-            "labels": {str(values[0]): name for name, values in labels.names.items()},
+            "modality": {str(i): name for i, name in enumerate(channel_names(source.report.facts))},
+            "labels": {str(value): name for name, value in source.names.items()},
             "numTraining": len(lists["training"]),
             "numTest": len(lists["test"]),
             **lists,
@@ -157,10 +194,10 @@ def _msd(report: Report, labels: Labels, output: Path) -> None:
     )
 
 
-def _bids(report: Report, labels: Labels, output: Path) -> None:
-    subjects = [re.sub(r"[^A-Za-z0-9]", "", case.id) for case in report.labelling.cases]
+def _bids(source: _Source, output: Path) -> None:
+    subjects = [re.sub(r"[^A-Za-z0-9]", "", case.id) for case in source.cases]
     ids = {subject: [] for subject in subjects}
-    for case, subject in zip(report.labelling.cases, subjects, strict=True):
+    for case, subject in zip(source.cases, subjects, strict=True):
         ids[subject].append(case.id)
     doubles = [" and ".join(same) for same in ids.values() if len(same) > 1]
     if doubles:
@@ -168,8 +205,8 @@ def _bids(report: Report, labels: Labels, output: Path) -> None:
             f"BIDS allows letters and digits in names, without which these are one: {'; '.join(doubles)}. "
             "Rename them, or give ids in a manifest (--to manifest) and convert that."
         )
-    for case, subject in zip(report.labelling.cases, subjects, strict=True):
-        one = _read(case, report)
+    for case, subject in zip(source.cases, subjects, strict=True):
+        one = source.read(case)
         stem = f"sub-{subject}"
         scans = _split_channels(one.scan)
         for i, scan in enumerate(scans):
@@ -178,13 +215,32 @@ def _bids(report: Report, labels: Labels, output: Path) -> None:
         if one.values is not None:
             folder = output / "derivatives" / "labels" / stem / "anat"
             _write_label(one.values, one.scan, folder, f"{stem}_dseg", Path("x.nii.gz"))
-    rows = ["index\tname", *(f"{values[0]}\t{name}" for name, values in labels.names.items())]
+    rows = ["index\tname", *(f"{value}\t{name}" for name, value in source.names.items())]
     write_text(output / "derivatives" / "labels" / "dseg.tsv", "\n".join(rows) + "\n")
     write_json(output / "dataset_description.json", {"Name": "converted by medseg", "BIDSVersion": "1.9.0"})
 
 
-def _manifest(report: Report, labels: Labels, output: Path) -> None:
-    write_manifest(report.labelling.cases, output)
+def _manifest(source: _Source, output: Path) -> None:
+    if source.numbering is None or source.report.labelling.rules.soft:
+        write_manifest(source.cases, output)
+        return
+    write_manifest([_with_applied_labels(case, source, output) for case in source.cases], output)
+    source.write_names(output)
+
+
+def _with_applied_labels(case: Case, source: _Source, output: Path) -> Case:
+    """The case with a label map in ``output``, where its own files do not hold the values that are written."""
+    one = source.read(case)
+    if one.values is None:
+        return case
+    if case.label is not None and source.report.labelling.rules.reading == AS_STORED:
+        stored = read_target(case, one.scan)
+        if stored is not None and np.array_equal(stored.values, one.values):
+            return case
+    image = Path("x.nii.gz") if _becomes_nifti(case) else case.image
+    folder = output / "labels" / (case.part or "")
+    _write_label(one.values, one.scan, folder, case.id, image)
+    return replace(case, label=folder / f"{case.id}{output_suffix(image)}", masks={})
 
 
 def write_manifest(cases: list[Case], output: Path) -> None:
@@ -214,22 +270,10 @@ def _relative(path: Path, folder: Path) -> str:
     return os.path.relpath(path.resolve(), folder.resolve())
 
 
-def _read(case: Case, report: Report) -> Converted:
-    scan = read_image(case)
-    target = read_target(case, scan, report.labelling.rules)
-    return Converted(case, scan, None if target is None else target.values)
-
-
-def _consecutive(values: Array, labels: Labels, case: Case) -> Array:
-    """0…K-1 in the order of the names; what is ignored is K."""
-    codes = labels.encode(values, f"case {case.id}").astype(np.int64) - 1
-    return np.where(codes < 0, len(labels.names), codes) + (0 if labels.background else 1)
-
-
 def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:
     """Copy the files of an image as they are; DICOM and stacks become NIfTI."""
     case = one.case
-    if case.image.is_dir() or "#" in case.image.name or case.image.suffix.lower() in (".mhd", ".nhdr"):
+    if _becomes_nifti(case):
         return [_write_nifti(one.scan, folder / f"{name}.nii.gz")]
     written: list[Path] = []
     for number, path in enumerate(case.images):
@@ -239,6 +283,10 @@ def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:
         shutil.copyfile(path, target)
         written.append(target)
     return written
+
+
+def _becomes_nifti(case: Case) -> bool:
+    return case.image.is_dir() or "#" in case.image.name or case.image.suffix.lower() in (".mhd", ".nhdr")
 
 
 def _write_channels(one: Converted, folder: Path, name: str) -> list[Path]:

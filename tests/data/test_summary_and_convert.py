@@ -8,11 +8,13 @@ from conftest import write_balls, write_picture, write_squares, write_volume
 from medseg.cli import run
 from medseg.data.check import check_dataset
 from medseg.data.convert import convert_dataset
+from medseg.data.images import read_image
 from medseg.data.labelling import LabelStatement
 from medseg.data.labels import Labels
 from medseg.data.layouts import find_dataset
 from medseg.data.readers import read_scan
 from medseg.data.summary import summarise_dataset
+from medseg.data.targets import read_target
 from medseg.errors import ConfigError, DataError
 
 STATED = LabelStatement(Labels(names={"background": (0,), "ball": (10,), "core": (20,)}))
@@ -194,3 +196,59 @@ def test_the_command_converts(tmp_path, capsys):
         == 0
     )
     assert "3 cases" in capsys.readouterr().out
+
+
+SETTINGS = {
+    "merged": ["data.labels={background: 0, ball: [10, 20]}"],
+    "others ignored": ["data.labels={background: 0, ball: 10}", "data.others=ignore"],
+    "others ignored by value": [
+        "data.labels={background: 0, ball: 10}",
+        "data.others=ignore",
+        "data.ignore_value=255",
+    ],
+    "others are background": ["data.labels={background: 0, ball: 10}", "data.others=background"],
+    "instances": ["data.instances=foreground"],
+    "ignore value": ["data.labels={background: 0, core: 20}", "data.ignore_value=10"],
+    "named": ["data.labels={background: 0, ball: 10, core: 20}"],
+}
+
+
+def named_classes(root, settings=()):
+    """For each case the name of every voxel's class, "" where it is ignored, as a training reads it."""
+    from medseg.cli_data import _dataset
+
+    report = _dataset(root, tuple(settings), None, None).check()
+    assert not report.problems
+    values = {value for fact in report.facts for value in fact.label_counts}
+    labels = report.labelling.resolve(values).labels
+    names = np.array(["", *labels.names])
+    maps = []
+    for case in report.labelling.cases:
+        target = read_target(case, read_image(case), report.labelling.rules)
+        maps.append(names[labels.encode(target.values, case.id)])
+    return maps
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("to", ["folders", "nnunet", "msd", "bids", "manifest"])
+def test_a_converted_dataset_has_the_classes_that_the_settings_give(tmp_path, to, settings, capsys):
+    root, out = blocks(tmp_path / "data"), tmp_path / "out"
+    code = run(["data", "convert", str(root), str(out), "--to", to, *settings])
+    if to == "bids" and any("ignore" in s for s in settings):
+        assert code != 0
+        assert "--to bids cannot say that voxels are ignored" in capsys.readouterr().err
+        assert not out.exists()
+        return
+    assert code == 0
+    for converted, source in zip(named_classes(out), named_classes(root, settings), strict=True):
+        assert np.array_equal(converted, source)
+
+
+def test_without_settings_a_manifest_and_folders_keep_every_value(tmp_path):
+    root = blocks(tmp_path / "data")
+    for to in ("folders", "manifest"):
+        convert_dataset(root, tmp_path / to, to)
+        assert not (tmp_path / to / "labels.json").exists()
+    assert not (tmp_path / "manifest" / "labels").exists()
+    values = read_scan(tmp_path / "folders" / "labels" / "c0.nii.gz").array
+    assert np.array_equal(values, read_scan(root / "labels" / "c0.nii.gz").array)
