@@ -335,6 +335,7 @@ def test_doubled_and_tilted_slices_are_refused_all_the_same(tmp_path):
         read_scan(folder, uneven="resample")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["dicom_ct_series", "dicom_mr_series", "dicom_seg"])
 def test_objects_of_real_series(data_root, name, tmp_path):

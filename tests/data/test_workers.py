@@ -77,6 +77,7 @@ def test_a_worker_that_is_killed(cases):
     assert no_process_is_left()
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs(cases):
     began = time.monotonic()
     with pytest.raises(

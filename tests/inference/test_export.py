@@ -61,6 +61,7 @@ def test_an_onnx_file_holds_the_header_and_its_names(tmp_path):
     assert str(tmp_path) not in str(proto)
 
 
+@pytest.mark.slow
 def test_the_others_hold_it_too(tmp_path):
     files = {"medseg.json": ""}
     torch.export.load(export_model(small(), tmp_path / "m.pt2", "torch").path, extra_files=files)

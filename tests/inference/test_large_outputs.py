@@ -86,6 +86,7 @@ def test_the_label_map_equals_the_one_made_in_memory(tmp_path, shape, normalise)
     assert outcome.notes == (f"{shape[0]}×{shape[1]} pixels, read window by window",)
 
 
+@pytest.mark.slow
 def test_a_larger_picture_and_its_pyramid(tmp_path):
     pixels = picture(1500, 2000)
     file = model(tmp_path, normalise=ZScore(), roi_size=(256, 256), overlap=0.25)
@@ -198,6 +199,7 @@ def test_settings_that_need_the_whole_picture_are_refused(tmp_path):
     assert "no pyramid" in refused(photo, file, tmp_path / "out", level=1)
 
 
+@pytest.mark.slow
 def test_slides_and_stores_go_through_with_their_level(tmp_path):
     pixels, file = picture(300, 400), model(tmp_path, normalise=ZScore())
     folder = tmp_path / "in"

@@ -201,6 +201,7 @@ def test_resnet_equals_torchvisions(depth, recipe):
     assert set(recipe.check(name, outputs)) == set(recipe.manifest()[name]["outputs"])
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_vgg_equals_torchvisions(recipe):
     state = recipe.state_dict("vgg16")
@@ -232,6 +233,7 @@ def test_backbone_has_the_published_keys_and_shapes(name, config, dropped, recip
     assert [(key, tuple(tensor.shape)) for key, tensor in state.items()] == expected
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_vgg_classifier_becomes_the_fcns_fully_connected_layers(recipe):
     # on a 7 x 7 map of features, fc6 and fc7 give what the classifier's first two layers give
