@@ -199,7 +199,7 @@ def test_real_lack_of_memory_fails_one_case_and_is_met_with_less_in_another(tmp_
         "wide": "done",
         "huge": "failed",
     }
-    assert cases["wide"]["notes"] == ["out of memory: windows in batches of 1"]
+    assert cases["wide"]["notes"] == ["every pixel has the value 7", "out of memory: windows in batches of 1"]
     assert "out of memory" in cases["huge"]["error"]
 
 
