@@ -44,6 +44,7 @@ from medseg.data.scans import Scan
 from medseg.demo.phantoms import write_phantoms
 from medseg.device import autocast, channels_last, mixed_precision, tuned_convolutions
 from medseg.doctor import diagnose
+from medseg.errors import OutOfMemoryError
 from medseg.files import write_json
 from medseg.geometry import Grid
 from medseg.inference.backends import Setup, TorchBackend
@@ -122,8 +123,8 @@ class Bench:
         began = time.perf_counter()
         try:
             yield
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+        except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+            if not (isinstance(error, OutOfMemoryError) or is_out_of_memory(error)):
                 raise
             record["out_of_memory"] = str(error).splitlines()[0]
         self.wait()
