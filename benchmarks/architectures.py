@@ -21,10 +21,10 @@ from typing import Any
 import torch
 
 from medseg import Predictor, evaluate_cases, fit, infer_cases, load_config
-from medseg.inference.inputs import run_cases
-from medseg.memory import keep_freed_memory
-from medseg.metrics.table import write_csv
-from medseg.models.catalogue import as_table, catalogue, cost
+from medseg.inference.batch.input_discovery import run_cases
+from medseg.metrics.tables.summary import write_csv
+from medseg.models.inspection.catalog import as_table, catalog, cost
+from medseg.system.allocator import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "architectures.csv"
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the tables into docs/models.md")
     given = parser.parse_args()
     if given.page:
-        tables = {"catalogue": as_table(catalogue()), "measured": results_table(read_results())}
+        tables = {"catalog": as_table(catalog()), "measured": results_table(read_results())}
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
         return
     if given.data is None:

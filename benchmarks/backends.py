@@ -19,8 +19,8 @@ import torch
 
 from medseg.inference.backends import Setup, make_backend
 from medseg.inference.backends.base import difference, precision_of
-from medseg.memory import keep_freed_memory
 from medseg.models import UNetConfig
+from medseg.system.allocator import keep_freed_memory
 from medseg.task import Task
 
 CPU = torch.device("cpu")

@@ -28,13 +28,13 @@ import tifffile
 import torch
 from PIL import Image
 
-from medseg.config import InferenceConfig
-from medseg.data.labels import Labels
-from medseg.data.normalise import ZScore
-from medseg.data.preprocess import PreprocessConfig
-from medseg.data.readers import read_scan
+from medseg.data.io.readers import read_scan
+from medseg.data.labels.schema import Labels
+from medseg.data.preprocessing.normalization import ZScore
+from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import MedsegError
-from medseg.inference.modelfile import ModelHeader, save_model
+from medseg.inference.model.model_file import ModelHeader, save_model
+from medseg.inference.options import InferenceConfig
 from medseg.models import UNetConfig
 
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".npy", ".npz")
@@ -138,7 +138,7 @@ def make_model(path: Path, dims: int) -> Path:
         spatial_dims=3 if dims == 3 else 2,
         channels=1 if dims == 3 else 3,
         labels=Labels(names={"no": (0,), "yes": (1,)}),
-        preprocess=PreprocessConfig(normalise=ZScore()),
+        preprocess=PreprocessConfig(normalize=ZScore()),
         inference=InferenceConfig(roi_size=(16,) * dims if dims == 3 else (32, 32), overlap=0.25),
         model=UNetConfig(channels=(2, 4)),
     )

@@ -36,25 +36,26 @@ from monai.inferers.utils import sliding_window_inference
 from monai.networks.nets.unet import UNet as MonaiUNet
 from torch import nn
 
-from medseg.config import InferenceConfig, load_config
-from medseg.data.labels import Labels
-from medseg.data.normalise import Range
-from medseg.data.preprocess import PreprocessConfig
+from medseg.cli.diagnostics import diagnose
+from medseg.config.schema import load_config
+from medseg.data.labels.schema import Labels
+from medseg.data.preprocessing.normalization import Range
+from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.data.scans import Scan
 from medseg.demo.phantoms import write_phantoms
-from medseg.device import autocast, channels_last, mixed_precision, tuned_convolutions
-from medseg.doctor import diagnose
 from medseg.errors import OutOfMemoryError
 from medseg.files import write_json
 from medseg.geometry import Grid
 from medseg.inference.backends import Setup, TorchBackend
-from medseg.inference.modelfile import LoadedModel, ModelHeader
-from medseg.inference.predictor import Predictor
-from medseg.inference.window import decide, gather, score_planes
-from medseg.memory import is_out_of_memory
+from medseg.inference.model.model_file import LoadedModel, ModelHeader
+from medseg.inference.model.predictor import Predictor
+from medseg.inference.options import InferenceConfig
+from medseg.inference.sliding_window.prediction import decide, gather, score_planes
+from medseg.model_output import as_output, logits_of
 from medseg.models import DeepLabV3Config, UNetConfig
-from medseg.output import as_output, logits_of
-from medseg.system import usable_cores
+from medseg.system.allocator import is_out_of_memory
+from medseg.system.device import autocast, channels_last, mixed_precision, tuned_convolutions
+from medseg.system.platform import usable_cores
 from medseg.task import Task
 from medseg.training.fit import fit
 from medseg.training.progress import QuietProgress
@@ -259,7 +260,7 @@ def measure_memory(bench: Bench) -> dict[str, Any]:
         spatial_dims=3,
         channels=1,
         labels=Labels(names={f"class_{k}": (k,) for k in range(104)}),
-        preprocess=PreprocessConfig(normalise=Range(low=-1, high=1)),
+        preprocess=PreprocessConfig(normalize=Range(low=-1, high=1)),
         inference=InferenceConfig(roi_size=(bench.size.window,) * 3, overlap=0.25, batch_size=4),
         model=UNetConfig(channels=bench.size.channels[:4]),
     )

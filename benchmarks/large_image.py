@@ -25,10 +25,10 @@ import numpy as np
 import tifffile
 import torch
 
-from medseg.config import InferenceConfig
-from medseg.data.labels import Labels
-from medseg.data.preprocess import PreprocessConfig
-from medseg.inference.modelfile import ModelHeader, save_model
+from medseg.data.labels.schema import Labels
+from medseg.data.preprocessing.pipeline import PreprocessConfig
+from medseg.inference.model.model_file import ModelHeader, save_model
+from medseg.inference.options import InferenceConfig
 from medseg.models import UNetConfig
 
 TILE = 512
@@ -75,8 +75,8 @@ def tiles(size: int) -> Iterator[bytes]:
     rng = np.random.default_rng(0)
     kinds = []
     for _ in range(8):
-        colours = rng.integers(60, 200, (TILE // 32, TILE // 32, 3))
-        tissue = np.kron(colours, np.ones((32, 32, 1))) + rng.integers(0, 16, (TILE, TILE, 3))
+        colors = rng.integers(60, 200, (TILE // 32, TILE // 32, 3))
+        tissue = np.kron(colors, np.ones((32, 32, 1))) + rng.integers(0, 16, (TILE, TILE, 3))
         kinds.append(zlib.compress(tissue.astype(np.uint8).tobytes(), 1))
     glass = zlib.compress(rng.integers(240, 250, (TILE, TILE, 3)).astype(np.uint8).tobytes(), 1)
     across = -(-size // TILE)
@@ -92,7 +92,7 @@ def make_model(path: Path) -> None:
     header = ModelHeader(
         spatial_dims=2,
         channels=3,
-        labels=Labels(names={"glass": (0,), "tissue": (1,), "tumour": (2,)}),
+        labels=Labels(names={"glass": (0,), "tissue": (1,), "tumor": (2,)}),
         preprocess=PreprocessConfig(),
         inference=InferenceConfig(roi_size=(512, 512), overlap=0.25),
         model=UNetConfig(channels=(4, 8)),

@@ -28,14 +28,14 @@ def volumes(shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     grid = np.meshgrid(*[np.linspace(0, 1, n) for n in shape], indexing="ij", sparse=True)
     reference, prediction = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
 
-    def put(volume: np.ndarray, label: int, centre: np.ndarray, radius: float) -> None:
-        distance = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
+    def put(volume: np.ndarray, label: int, center: np.ndarray, radius: float) -> None:
+        distance = sum((g - c) ** 2 for g, c in zip(grid, center, strict=True))
         volume[distance < radius**2] = label
 
     for label, radius in enumerate((0.2, 0.14, 0.1, 0.08, 0.04), start=1):
-        centre = rng.uniform(0.25, 0.75, 3)
-        put(reference, label, centre, radius)
-        put(prediction, label, centre + rng.normal(0, 0.01, 3), radius * rng.uniform(0.95, 1.05))
+        center = rng.uniform(0.25, 0.75, 3)
+        put(reference, label, center, radius)
+        put(prediction, label, center + rng.normal(0, 0.01, 3), radius * rng.uniform(0.95, 1.05))
     put(prediction, 5, np.array([0.9, 0.9, 0.9]), 0.03)
     return reference, prediction
 

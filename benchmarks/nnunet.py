@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.readers import read_scan
+from medseg.data.io.readers import read_scan
 
 PEER = """
 import sys, torch

@@ -19,20 +19,20 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from medseg.data.cache import CacheSettings, cache_cases
 from medseg.data.cases import Case
-from medseg.data.facts import gather_facts
-from medseg.data.labels import Labels
-from medseg.data.normalise import CT, ZScore
-from medseg.data.preprocess import PreprocessConfig
-from medseg.system import peak_memory
+from medseg.data.curation.case_statistics import gather_facts
+from medseg.data.labels.schema import Labels
+from medseg.data.loading.cache import CacheSettings, cache_cases
+from medseg.data.preprocessing.normalization import CT, ZScore
+from medseg.data.preprocessing.pipeline import PreprocessConfig
+from medseg.system.platform import peak_memory
 
 WINDOW = CT(low=-160, high=240, mean=60, std=50)
 WAYS = {
-    "ct": PreprocessConfig(normalise=WINDOW),
-    "ct resampled to 1 mm": PreprocessConfig(normalise=WINDOW, spacing=(1.0, 1.0, 1.0)),
-    "zscore": PreprocessConfig(normalise=ZScore()),
-    "tiny pictures": PreprocessConfig(normalise=ZScore()),
+    "ct": PreprocessConfig(normalize=WINDOW),
+    "ct resampled to 1 mm": PreprocessConfig(normalize=WINDOW, spacing=(1.0, 1.0, 1.0)),
+    "zscore": PreprocessConfig(normalize=ZScore()),
+    "tiny pictures": PreprocessConfig(normalize=ZScore()),
 }
 
 

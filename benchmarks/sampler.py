@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from medseg.data.augment import preset
-from medseg.data.cache import CachedCase, write_cached_case
-from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig
-from medseg.data.stored import code_normalised
+from medseg.data.loading.augmentation import preset
+from medseg.data.loading.cache import CachedCase, write_cached_case
+from medseg.data.loading.compact_storage import code_normalized
+from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
 
 SHAPE, PATCH, CLASSES = (256, 256, 128), (96, 96, 96), 4
 NAMES = tuple(f"class_{k}" for k in range(CLASSES))
@@ -37,7 +37,7 @@ def make_case(folder: Path) -> CachedCase:
     codes[60:90, 60:90, 40:70] = 3
     codes[150:158, 150:158, 60:68] = 4
     return write_cached_case(
-        folder / "case", code_normalised(image, None) or image, codes, CLASSES, (1.0, 1.0, 1.0)
+        folder / "case", code_normalized(image, None) or image, codes, CLASSES, (1.0, 1.0, 1.0)
     )
 
 

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from medseg.config import InferenceConfig
 from medseg.inference.backends.base import Facts
-from medseg.inference.finite import check_logits
-from medseg.inference.sums import Planes
-from medseg.inference.window import decide, gather, score_planes
-from medseg.inference.windows import WindowPlan
-from medseg.memory import keep_freed_memory
+from medseg.inference.options import InferenceConfig
+from medseg.inference.sliding_window.finite_checks import check_logits
+from medseg.inference.sliding_window.prediction import decide, gather, score_planes
+from medseg.inference.sliding_window.ring_accumulator import Planes
+from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.models import UNetConfig
+from medseg.system.allocator import keep_freed_memory
 from medseg.task import Task
 
 CPU = torch.device("cpu")
@@ -148,10 +148,10 @@ def report_ct() -> None:
     """A synthetic CT of 512×512×1024 with 104 classes through a tiny network, from file to file."""
     import nibabel as nib
 
-    from medseg.data.labels import Labels
-    from medseg.data.normalise import Range
-    from medseg.data.preprocess import PreprocessConfig
-    from medseg.inference.modelfile import ModelHeader, save_model
+    from medseg.data.labels.schema import Labels
+    from medseg.data.preprocessing.normalization import Range
+    from medseg.data.preprocessing.pipeline import PreprocessConfig
+    from medseg.inference.model.model_file import ModelHeader, save_model
 
     with tempfile.TemporaryDirectory(prefix="medseg-") as name:
         folder = Path(name)
@@ -163,7 +163,7 @@ def report_ct() -> None:
             spatial_dims=3,
             channels=1,
             labels=Labels(names={f"organ_{k}": (k,) for k in range(104)}),
-            preprocess=PreprocessConfig(normalise=Range(low=-1000, high=1000)),
+            preprocess=PreprocessConfig(normalize=Range(low=-1000, high=1000)),
             inference=InferenceConfig(roi_size=(128, 128, 32), overlap=0.25, batch_size=1),
             model=UNetConfig(channels=(4, 8)),
         )

@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medseg.config import RunConfig, load_config
+    from medseg.config.schema import RunConfig, load_config
     from medseg.errors import ConfigError, DataError, GeometryError, MedsegError, ModelFileError
     from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
-    from medseg.inference.cohort import infer_cases
-    from medseg.inference.predictor import Prediction, Predictor
+    from medseg.inference.batch.batch_inference import infer_cases
+    from medseg.inference.model.predictor import Prediction, Predictor
     from medseg.training.fit import RunResult, fit
     from medseg.training.progress import ConsoleProgress, QuietProgress
 
@@ -26,15 +26,15 @@ _HOME = {
     "GeometryError": "medseg.errors",
     "MedsegError": "medseg.errors",
     "ModelFileError": "medseg.errors",
-    "Prediction": "medseg.inference.predictor",
-    "Predictor": "medseg.inference.predictor",
+    "Prediction": "medseg.inference.model.predictor",
+    "Predictor": "medseg.inference.model.predictor",
     "QuietProgress": "medseg.training.progress",
-    "RunConfig": "medseg.config",
+    "RunConfig": "medseg.config.schema",
     "RunResult": "medseg.training.fit",
     "evaluate_cases": "medseg.evaluation",
     "fit": "medseg.training.fit",
-    "infer_cases": "medseg.inference.cohort",
-    "load_config": "medseg.config",
+    "infer_cases": "medseg.inference.batch.batch_inference",
+    "load_config": "medseg.config.schema",
 }
 
 __all__ = [

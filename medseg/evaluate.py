@@ -1,6 +1,6 @@
 """``python -m medseg.evaluate``: the same as ``medseg evaluate``."""
 
-from medseg.cli import main
+from medseg.cli.main import main
 
 if __name__ == "__main__":
     main(["evaluate"])

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from medseg.errors import DataError, DiskFullError
-from medseg.system import is_gone, process_mark, sync_file, sync_folder
+from medseg.system.platform import is_gone, process_mark, sync_file, sync_folder
 
 TEMPORARY = ".tmp-"
 """How the names of unfinished files and folders begin."""

@@ -34,7 +34,7 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Distance between neighbouring voxels along each array axis, mm."""
+        """Distance between neighboring voxels along each array axis, mm."""
         n = len(self.shape)
         return tuple(float(s) for s in np.sqrt((self.affine[:n, :n] ** 2).sum(axis=0)))
 

@@ -1,6 +1,6 @@
 """``python -m medseg.train``: the same as ``medseg train``."""
 
-from medseg.cli import main
+from medseg.cli.main import main
 
 if __name__ == "__main__":
     main(["train"])

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from medseg.config import RunConfig, load_config
-from medseg.system import usable_cores
+from medseg.config.schema import RunConfig, load_config
+from medseg.system.platform import usable_cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -58,8 +58,8 @@ def write_balls(root: Path, cases: int = 6, size: int = 20) -> Path:
     grid = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij"))
     for i in range(cases):
         rng = np.random.default_rng(i)
-        centre = rng.uniform(7, size - 7, 3).reshape(3, 1, 1, 1)
-        distance = np.sqrt(((grid - centre) ** 2).sum(axis=0))
+        center = rng.uniform(7, size - 7, 3).reshape(3, 1, 1, 1)
+        distance = np.sqrt(((grid - center) ** 2).sum(axis=0))
         label = ((distance < 6).astype(np.uint8) + (distance < 3)).astype(np.uint8)
         image = (100 * label + rng.normal(0, 10, label.shape)).astype(np.int16)
         write_volume(root / "images" / f"ball_{i}.nii.gz", image)
@@ -68,7 +68,7 @@ def write_balls(root: Path, cases: int = 6, size: int = 20) -> Path:
 
 
 def write_squares(root: Path, cases: int = 6, size: int = 32) -> Path:
-    """RGB pictures with one bright square, labelled 255."""
+    """RGB pictures with one bright square, labeled 255."""
     for i in range(cases):
         rng = np.random.default_rng(i)
         label = np.zeros((size, size + 4), np.uint8)

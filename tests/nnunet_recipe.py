@@ -14,8 +14,8 @@ import torch
 from medseg.interop.nnunet.architecture import read_architecture
 from medseg.interop.nnunet.network import NnunetUNet
 
-LABELS = {"background": 0, "organ": 1, "tumour": 2}
-REGIONS = {"background": 0, "whole": [1, 2], "tumour": 2}
+LABELS = {"background": 0, "organ": 1, "tumor": 2}
+REGIONS = {"background": 0, "whole": [1, 2], "tumor": 2}
 
 
 def architecture(dims: int = 3, kind: str = "plain", features: tuple[int, ...] = (4, 6)) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def test_resampling_keeps_the_field_of_view(affine, spacing):
 
 
 def test_resampled_grid_by_hand():
-    # 4 voxels of 1 mm become 2 of 2 mm: the first centre moves from 0 to (0 + 1) / 2 = 0.5
+    # 4 voxels of 1 mm become 2 of 2 mm: the first center moves from 0 to (0 + 1) / 2 = 0.5
     new = resampled_grid(Grid((4, 4, 4), np.eye(4)), (2, 1, 0.5))
     assert new.shape == (2, 4, 8)
     np.testing.assert_allclose(new.affine[:3, 3], [0.5, 0, -0.25])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from medseg.data.readers import is_image_file, stem_of
+from medseg.data.io.readers import is_image_file, stem_of
 from medseg.errors import ConfigError, DataError
 
 Part = Literal["train", "val", "test"]
@@ -26,13 +26,13 @@ class Case:
     Attributes:
         id: unique in a dataset; outputs are named after it, so it has no slashes and does not begin with a dot.
         image: the image's file (or folder of DICOM slices, or of pictures that make a stack).
-        label: the label map's file, if there is one: a label map, a colour-coded picture, a DICOM SEG, or
+        label: the label map's file, if there is one: a label map, a color-coded picture, a DICOM SEG, or
             ``FILE.json#IMAGE`` for one image of COCO annotations.
         part: the part of the split the files themselves put it in, if any.
         other_channels: files of the image's further channels, on the same grid.
         masks: label name → file, where each label has a file of its own (binary, or probabilities).
         patient: cases of one patient stay on one side of a split.
-        labelled: names of the labels that were annotated in this case; none means all.
+        labeled: names of the labels that were annotated in this case; none means all.
         foreground: a mask's file, on the image's grid: inference leaves out what lies far from it.
         metadata: whatever else a manifest says of it.
         channel_names: what the dataset calls the channels of the image, in order (``CT``; ``T1``, ``FLAIR``);
@@ -46,7 +46,7 @@ class Case:
     other_channels: tuple[Path, ...] = ()
     masks: Mapping[str, Path] = field(default_factory=dict)
     patient: str | None = None
-    labelled: tuple[str, ...] | None = None
+    labeled: tuple[str, ...] | None = None
     foreground: Path | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class Case:
 
     @property
     def label_files(self) -> tuple[Path, ...]:
-        """The files that the label map is made of; none for an unlabelled case."""
+        """The files that the label map is made of; none for an unlabeled case."""
         return (self.label,) if self.label is not None else tuple(self.masks.values())
 
 

@@ -97,8 +97,8 @@ def as_label_map(scan: Scan) -> Array:
         if not all(np.array_equal(array[0], channel) for channel in array[1:]):
             raise DataError(
                 f"{scan.path}: a label map has one channel, this file has {len(array)} different ones. "
-                "Save it as one channel of label values (PNG: grey or palette), or name its colours under "
-                "data.colours."
+                "Save it as one channel of label values (PNG: gray or palette), or name its colors under "
+                "data.colors."
             )
         array = array[:1]
     values = array[0]
@@ -112,7 +112,7 @@ def as_label_map(scan: Scan) -> Array:
     if broken.any():
         raise DataError(
             f"{scan.path}: label values must be whole numbers, found {values[broken].flat[0]:.6g}. "
-            "Was the label map interpolated? Resample it with nearest neighbour. Are they probabilities? Set "
+            "Was the label map interpolated? Resample it with nearest neighbor. Are they probabilities? Set "
             "data.soft=true."
         )
     if np.abs(rounded).max() > 2**53:

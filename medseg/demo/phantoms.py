@@ -76,7 +76,7 @@ def make_phantom(
     scene = _Scene.empty(size)
     cavity = _paint_trunk(scene, rng)
     _paint_bowel(scene, rng, cavity)
-    _paint_neighbours(scene, rng, cavity)
+    _paint_neighbors(scene, rng, cavity)
     _paint_organ(scene, rng, cavity)
     _paint_vessel(scene, rng)
     _paint_lesion(scene, rng)
@@ -85,7 +85,7 @@ def make_phantom(
 
 @dataclass
 class _Scene:
-    """What is painted on: units ``hu`` and ``label`` on the grid whose voxel centres are x, y, z in mm.
+    """What is painted on: units ``hu`` and ``label`` on the grid whose voxel centers are x, y, z in mm.
 
     x grows to the patient's left, y to the back, z to the head. ``taken`` holds the voxels that later,
     softer structures must leave alone.
@@ -107,12 +107,12 @@ class _Scene:
 
     @cached_property
     def points(self) -> Floats:
-        """Voxel centres (X, Y, Z, 3) in mm."""
+        """Voxel centers (X, Y, Z, 3) in mm."""
         return np.stack([self.x, self.y, self.z], axis=-1)
 
-    def radius(self, centre: Floats, half_axes: Floats) -> Floats:
-        """Distance to ``centre`` in units of the half axes (mm): 1 on the ellipsoid's surface."""
-        return np.sqrt((((self.points - centre) / half_axes) ** 2).sum(axis=-1))
+    def radius(self, center: Floats, half_axes: Floats) -> Floats:
+        """Distance to ``center`` in units of the half axes (mm): 1 on the ellipsoid's surface."""
+        return np.sqrt((((self.points - center) / half_axes) ** 2).sum(axis=-1))
 
     def tube(self, line: Floats, thickness: Floats) -> Mask:
         """Voxels within ``thickness`` (P,) mm of the nearest of the points ``line`` (P, 3)."""
@@ -125,8 +125,8 @@ class _Scene:
         return inside
 
 
-def _jitter(rng: np.random.Generator, centre: tuple[float, float, float], spread: float) -> Floats:
-    return np.array(centre) + rng.uniform(-spread, spread, 3)
+def _jitter(rng: np.random.Generator, center: tuple[float, float, float], spread: float) -> Floats:
+    return np.array(center) + rng.uniform(-spread, spread, 3)
 
 
 def _wobble(rng: np.random.Generator, strength: float) -> Callable[[Floats], Floats]:
@@ -136,9 +136,9 @@ def _wobble(rng: np.random.Generator, strength: float) -> Callable[[Floats], Flo
     return lambda directions: strength * np.sin(directions @ waves.T + phases).mean(axis=-1) * 1.8
 
 
-def _blob(scene: _Scene, rng: np.random.Generator, centre: Floats, half_axes: Floats, wobble: float) -> Mask:
+def _blob(scene: _Scene, rng: np.random.Generator, center: Floats, half_axes: Floats, wobble: float) -> Mask:
     """A wobbly ellipsoid."""
-    towards = (scene.points - centre) / half_axes
+    towards = (scene.points - center) / half_axes
     radius = np.linalg.norm(towards, axis=-1)
     directions = towards / np.maximum(radius, 1e-6)[..., None]
     return radius < 1 + _wobble(rng, wobble)(directions)
@@ -209,7 +209,7 @@ def _paint_bowel(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> None:
             scene.hu[contents & scene.tube(line + forward, 0.55 * thickness * ones)] = _GAS
 
 
-def _paint_neighbours(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> None:
+def _paint_neighbors(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> None:
     """Stomach, spleen, kidneys, aorta and vena cava: the organ's and the vessel's look-alikes."""
     free = cavity & ~scene.taken
     stomach = _blob(scene, rng, _jitter(rng, (8, -9, 16), 1.5), np.array([9.5, 6.5, 15]), 0.10) & free
@@ -220,10 +220,10 @@ def _paint_neighbours(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> 
     scene.hu[spleen] = rng.uniform(92, 120)
 
     for side in (-1, 1):
-        centre = _jitter(rng, (side * 12.5, 9, -14 + 3 * side), 1.0)
+        center = _jitter(rng, (side * 12.5, 9, -14 + 3 * side), 1.0)
         half = np.array([5.0, 5.5, 13.0]) * rng.uniform(0.9, 1.1)
-        kidney = _blob(scene, rng, centre, half, 0.06) & cavity & ~scene.taken
-        pelvis = scene.radius(centre - [side * 3.0, 0, 0], half * [0.6, 0.45, 0.5]) < 1
+        kidney = _blob(scene, rng, center, half, 0.06) & cavity & ~scene.taken
+        pelvis = scene.radius(center - [side * 3.0, 0, 0], half * [0.6, 0.45, 0.5]) < 1
         scene.hu[kidney] = rng.uniform(165, 215)
         scene.hu[kidney & pelvis] = rng.uniform(-20, 40)
         scene.taken |= kidney
@@ -275,9 +275,9 @@ def _paint_lesion(scene: _Scene, rng: np.random.Generator) -> None:
     radius = rng.uniform(5.2, 6.2)
     room = np.flatnonzero(depth >= min(radius * 0.9, depth.max() * 0.95))
     where = rng.choice(room)
-    centre = scene.points.reshape(-1, 3)[where]
+    center = scene.points.reshape(-1, 3)[where]
     half = np.array([radius, radius, radius * 1.15]) * rng.uniform(0.92, 1.08, 3)
-    lesion = _blob(scene, rng, centre, half, 0.06) & (scene.label == LABELS["organ"])
+    lesion = _blob(scene, rng, center, half, 0.06) & (scene.label == LABELS["organ"])
     scene.hu[lesion] = rng.uniform(24, 46)
     scene.label[lesion] = LABELS["lesion"]
 
@@ -306,8 +306,8 @@ def _affine(size: tuple[int, int, int], rng: np.random.Generator) -> Floats:
         )
         affine = turn @ affine
     affine[:3, :3] *= SPACING
-    centre = rng.uniform((-12, -170, 880), (12, -140, 1040))
-    affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(size) - 1) / 2)
+    center = rng.uniform((-12, -170, 880), (12, -140, 1040))
+    affine[:3, 3] = center - affine[:3, :3] @ ((np.array(size) - 1) / 2)
     return affine
 
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.config import load_config
+from medseg.config.schema import load_config
 from medseg.demo import phantoms, shapes
 from medseg.errors import ConfigError
 from medseg.evaluation import Evaluation, evaluate_cases
 from medseg.files import write_text
-from medseg.inference.cohort import infer_cases
-from medseg.inference.inputs import run_cases
-from medseg.inference.outputs import Extras
-from medseg.inference.predictor import Predictor
+from medseg.inference.batch.batch_inference import infer_cases
+from medseg.inference.batch.input_discovery import run_cases
+from medseg.inference.batch.output_files import Extras
+from medseg.inference.model.predictor import Predictor
 from medseg.training.fit import fit
 from medseg.training.progress import ConsoleProgress
 
@@ -40,7 +40,7 @@ DEMOS = {
         {
             "spatial_dims": 3,
             "data": {"labels": phantoms.LABELS, "split": {"name": "fraction", "val": 0.1, "test": 0.2}},
-            "preprocess": {"normalise": {"name": "ct"}},
+            "preprocess": {"normalize": {"name": "ct"}},
             "sampling": {"patch_size": [48, 48, 24]},
             "model": {
                 "name": "unet",
@@ -52,12 +52,12 @@ DEMOS = {
         },
     ),
     "shapes": Demo(
-        "coloured shapes, RGB pictures, 2D",
+        "colored shapes, RGB pictures, 2D",
         lambda folder: shapes.write_shapes(folder, cases=240, seed=0),
         {
             "spatial_dims": 2,
             "data": {"labels": shapes.LABELS, "split": {"name": "fraction", "val": 0.05, "test": 0.1}},
-            "preprocess": {"normalise": {"name": "range"}},
+            "preprocess": {"normalize": {"name": "range"}},
             "sampling": {"patch_size": [128, 128]},
             "augment": {"affine": {"scale": [0.9, 1.1]}},
             "model": {"name": "unet", "channels": [12, 24, 48, 96, 128]},

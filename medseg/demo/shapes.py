@@ -20,7 +20,7 @@ LABELS = {"background": 0, "circle": 1, "rectangle": 2, "triangle": 3}
 SIZE = 128  # pixels
 SMALLEST = 48  # pixels; below this a triangle and a circle look the same
 
-# The palette of the label files, so that a picture viewer shows them in colour.
+# The palette of the label files, so that a picture viewer shows them in color.
 _PALETTE = (0, 0, 0, 86, 180, 233, 213, 94, 0, 240, 228, 66)
 
 
@@ -28,7 +28,7 @@ def write_shapes(folder: Path, *, cases: int, seed: int, size: int = SIZE) -> No
     """Write ``cases`` pictures to ``folder/images`` and ``folder/labels`` as ``shape_000.png`` and so on.
 
     Images are RGB, labels 8-bit indices with a palette (see ``LABELS``), both ``size`` x ``size`` pixels.
-    Colour tells nothing about the class. A case follows from (seed, index, size) alone: asking for more
+    Color tells nothing about the class. A case follows from (seed, index, size) alone: asking for more
     cases leaves the first ones as they were.
 
     Args:
@@ -75,14 +75,14 @@ def make_shapes(seed: int, index: int, size: int = SIZE) -> tuple[NDArray[np.uin
 
 
 def _background(rng: np.random.Generator, row: Floats, column: Floats) -> Floats:
-    """A gradient between two muted colours, a soft cloud and faint stripes; (H, W, 3) in 0 to 255."""
+    """A gradient between two muted colors, a soft cloud and faint stripes; (H, W, 3) in 0 to 255."""
     size = len(row)
     angle = rng.uniform(0, 2 * np.pi)
     along = np.cos(angle) * (row - 0.5) + np.sin(angle) * (column - 0.5)
     cloud = ndimage.gaussian_filter(rng.normal(size=(size, size)), size / 16)
     cloud /= cloud.std()
     stripes = np.sin(2 * np.pi * (rng.uniform(5, 12) * (row * np.sin(angle) - column * np.cos(angle))))
-    start, end = rng.uniform(70, 190, (2, 1)) + rng.uniform(-22, 22, (2, 3))  # nearly grey
+    start, end = rng.uniform(70, 190, (2, 1)) + rng.uniform(-22, 22, (2, 3))  # nearly gray
     mix = np.clip(0.5 + along + 0.12 * cloud, 0, 1)[..., None]
     return start * (1 - mix) + end * mix + (9 * cloud + 7 * stripes)[..., None]
 
@@ -92,9 +92,9 @@ def _place(
 ) -> Mask | None:
     """A shape of class ``kind`` that hides at most a fifth of what lies there already, or None."""
     for _ in range(tries):
-        centre = rng.uniform(0.14, 0.86, 2)
+        center = rng.uniform(0.14, 0.86, 2)
         turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.14, 0.21)
-        down, right = row - centre[0], column - centre[1]
+        down, right = row - center[0], column - center[1]
         u = np.cos(turn) * down + np.sin(turn) * right
         v = np.cos(turn) * right - np.sin(turn) * down
         inside = _SHAPES[kind](rng, u, v, reach)
@@ -123,17 +123,17 @@ _SHAPES = {1: _circle, 2: _rectangle, 3: _triangle}
 
 
 def _contrasting(rng: np.random.Generator, behind: Floats) -> Floats:
-    """A random lively colour that differs from the one behind it by enough to be seen."""
+    """A random lively color that differs from the one behind it by enough to be seen."""
     while True:
-        colour = rng.uniform(20, 240, 3)
-        if np.ptp(colour) > 90 and np.linalg.norm(colour - behind) > 75:
-            return colour
+        color = rng.uniform(20, 240, 3)
+        if np.ptp(color) > 90 and np.linalg.norm(color - behind) > 75:
+            return color
 
 
-def _texture(rng: np.random.Generator, colour: Floats, inside: Mask) -> Floats:
-    """``colour`` with soft shading, one row (3,) for each pixel of ``inside``."""
+def _texture(rng: np.random.Generator, color: Floats, inside: Mask) -> Floats:
+    """``color`` with soft shading, one row (3,) for each pixel of ``inside``."""
     shade = ndimage.gaussian_filter(rng.normal(size=inside.shape), len(inside) / 24)
-    return colour + 12 * (shade / shade.std())[inside][:, None]
+    return color + 12 * (shade / shade.std())[inside][:, None]
 
 
 def _write_png(path: Path, image: Image.Image) -> None:

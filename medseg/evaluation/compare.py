@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.labels import Labels
-from medseg.data.readers import read_scan
+from medseg.data.io.readers import read_scan
+from medseg.data.labels.schema import Labels
 from medseg.data.scans import Scan, as_label_map, onto_grid
 from medseg.errors import DataError, GeometryError
 from medseg.evaluation.labels import encode_checked
 from medseg.evaluation.options import EvaluationOptions
 from medseg.geometry import Array
 from medseg.metrics import case_rows, confusion_matrix, worst_rows
-from medseg.metrics.cases import Unit
 from medseg.metrics.confusion import IntArray
+from medseg.metrics.tables.case_rows import Unit
 
 
 @dataclass(frozen=True)

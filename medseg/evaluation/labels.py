@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from medseg.data.facts import count_values
-from medseg.data.labels import Labels, guess_labels
-from medseg.data.readers import read_scan
+from medseg.data.curation.case_statistics import count_values
+from medseg.data.io.readers import read_scan
+from medseg.data.labels.schema import Labels, guess_labels
 from medseg.data.scans import as_label_map
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.options import EvaluationOptions

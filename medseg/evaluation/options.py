@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from medseg.data.labels import Labels
+from medseg.data.labels.schema import Labels
 from medseg.errors import ConfigError
 from medseg.metrics.surface import Surface
 

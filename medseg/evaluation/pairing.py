@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import join_problems, list_images, match
-from medseg.data.dicom_out import OBJECTS_FOLDER
-from medseg.data.readers import is_image_file, is_zarr, stem_of
-from medseg.data.requested import REQUESTED_FILE, read_requested
+from medseg.data.io.readers import is_image_file, is_zarr, stem_of
+from medseg.data.requested_cases import REQUESTED_FILE, read_requested
+from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import DataError
 
 FAILURES_FILE = "failures.csv"

@@ -18,10 +18,10 @@ from medseg.evaluation.compare import Compared, Comparer, check_columns
 from medseg.evaluation.labels import resolve_labels
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions, MissingPolicy
 from medseg.evaluation.pairing import MissingCase, Pairing, pair_cases
-from medseg.metrics import dataset_scores, summarise, write_csv, write_summary
-from medseg.metrics.cases import Unit
+from medseg.metrics import dataset_scores, summarize, write_csv, write_summary
 from medseg.metrics.confusion import IntArray
-from medseg.metrics.table import IDENTITY
+from medseg.metrics.tables.case_rows import Unit
+from medseg.metrics.tables.summary import IDENTITY
 
 CASES_FILE = "cases.csv"
 SUMMARY_FILE = "summary.json"
@@ -135,7 +135,7 @@ class _Scores:
         dataset = None
         if not labels.regions:
             dataset = dataset_scores(self.matrix, list(labels.names), unpredicted=self.unpredicted)
-        summary = summarise(
+        summary = summarize(
             scored, surface=options.surface, tolerance_mm=options.tolerance, dataset=dataset,
             unit=self.unit or "mm",
         )  # fmt: skip

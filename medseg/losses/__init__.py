@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
 
+from medseg.config.base import Spec
 from medseg.losses.common import SegmentationLoss
 from medseg.losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from medseg.losses.deep_supervision import DeepSupervisionLoss
 from medseg.losses.dice import DiceConfig, DiceLoss
 from medseg.losses.focal import FocalConfig, FocalLoss
 from medseg.losses.weighted_sum import WeightedSum
-from medseg.spec import Spec
 from medseg.task import Task
 
 PlainLossConfig = Annotated[

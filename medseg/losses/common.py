@@ -8,10 +8,10 @@ import torch
 from pydantic import field_validator
 from torch import nn
 
-from medseg.balance import BalanceScheme, class_weights_from_counts
+from medseg.class_weights import BalanceScheme, class_weights_from_counts
+from medseg.config.base import Spec
 from medseg.errors import ConfigError
 from medseg.losses.partial import ignore_unknown_channels, merge_unknown_logits, merge_unknown_target
-from medseg.spec import Spec
 from medseg.task import IGNORE_INDEX, Activation, Task
 
 ClassWeights = tuple[float, ...] | BalanceScheme | None
@@ -67,7 +67,7 @@ class BalancedSpec(Spec):
 
     Attributes:
         class_weights: one number a channel of the logits (background included); or the scheme that derives
-            them from the training set's voxel counts (``medseg.balance``), where a class without voxels
+            them from the training set's voxel counts (``medseg.class_weights``), where a class without voxels
             weighs 1; or None: all weigh the same.
     """
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from medseg.output import as_output
+from medseg.model_output import as_output
 
 
 class DeepSupervisionLoss(nn.Module):
     """One loss on the logits and on the deep and auxiliary ones of an ``Output``.
 
-    The logits and the N deep ones weigh 1, 1/2, 1/4, …, normalised to a sum of 1 (Isensee et al. 2021,
+    The logits and the N deep ones weigh 1, 1/2, 1/4, …, normalized to a sum of 1 (Isensee et al. 2021,
     doi:10.1038/s41592-020-01008-z); the auxiliary ones add ``aux_weight`` times their loss (Zhao et al.
     2017, arXiv:1612.01105, section 3.3). Coarser logits meet the target at the voxel nearest to each of
-    their centres. With a plain tensor of logits it is the loss itself.
+    their centers. With a plain tensor of logits it is the loss itself.
 
     Shapes: what ``as_output`` takes; target and ``known`` as in ``SegmentationLoss``, at the full resolution.
     Raises: TypeError as ``as_output``; ValueError as the loss.
@@ -50,9 +50,9 @@ def halving_weights(count: int) -> list[float]:
 
 
 def resize_nearest(target: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """``target`` (B, C, *S) of any type, picked at the voxels that hold the centres of a grid of ``size``.
+    """``target`` (B, C, *S) of any type, picked at the voxels that hold the centers of a grid of ``size``.
 
-    Where a centre lies between two voxels, the further one is taken (as ``nearest-exact`` in torch).
+    Where a center lies between two voxels, the further one is taken (as ``nearest-exact`` in torch).
     """
     for axis, new in enumerate(size, start=2):
         old = target.shape[axis]

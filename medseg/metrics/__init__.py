@@ -7,12 +7,12 @@ with their spacing (mm). Both masks empty is nan, one empty is the worst value, 
 from medseg.metrics.binary import binary_metrics
 from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.calibration import calibration_metrics
-from medseg.metrics.cases import case_rows, worst_rows
 from medseg.metrics.centerline import cldice
 from medseg.metrics.confusion import confusion_matrix, dataset_scores
 from medseg.metrics.instances import lesion_metrics, panoptic_quality
 from medseg.metrics.surface import SurfaceDistances, surface_distances
-from medseg.metrics.table import summarise, to_json, write_csv, write_summary
+from medseg.metrics.tables.case_rows import case_rows, worst_rows
+from medseg.metrics.tables.summary import summarize, to_json, write_csv, write_summary
 
 __all__ = [
     "SurfaceDistances",
@@ -25,7 +25,7 @@ __all__ = [
     "dataset_scores",
     "lesion_metrics",
     "panoptic_quality",
-    "summarise",
+    "summarize",
     "surface_distances",
     "to_json",
     "worst_rows",

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.boxes import crop_pair
 from medseg.metrics.checks import BoolArray, as_mask, check_shapes, check_spacing, check_tolerance
+from medseg.metrics.geometry.bounding_box import crop_pair
 from medseg.metrics.overlap import count_overlap, iou
-from medseg.metrics.untyped import distance_to
+from medseg.metrics.typed_wrappers import distance_to
 
 _SLACK_MM = 1e-6
 
@@ -21,7 +21,7 @@ def boundary_iou(
 ) -> float:
     """IoU of the two masks' rims: their voxels within ``distance_mm`` of the background.
 
-    Shapes: (*S), 2 or 3 axes; ``spacing`` in mm per array axis. Distances run from centre to centre of
+    Shapes: (*S), 2 or 3 axes; ``spacing`` in mm per array axis. Distances run from center to center of
     the voxels; outside the array is background. nan if both masks are empty, 0 if one is.
     Source: Cheng et al. 2021, arXiv:2103.16562.
     Raises: ValueError if the shapes differ, or if ``spacing`` or ``distance_mm`` is not usable.

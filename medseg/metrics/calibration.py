@@ -23,7 +23,7 @@ def calibration_metrics(
     ece, mce: mean (weighted by voxels) and largest gap between confidence and accuracy of the most
     probable class, over ``num_bins`` equal bins (lo, hi] (Guo et al. 2017, arXiv:1706.04599). brier:
     mean over voxels of the squared error summed over classes. nll: mean negative natural logarithm of
-    the reference class' probability (inf where that is 0). Probabilities are normalised to sum 1 in
+    the reference class' probability (inf where that is 0). Probabilities are normalized to sum 1 in
     double precision. Voxels whose reference is ``ignore_index`` count nowhere; without voxels all is nan.
     Raises: ValueError if the shapes disagree, a class index is out of range or num_bins is below 1.
     """

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.boxes import crop_pair
 from medseg.metrics.checks import as_mask, check_shapes
-from medseg.metrics.untyped import skeleton
+from medseg.metrics.geometry.bounding_box import crop_pair
+from medseg.metrics.typed_wrappers import skeleton
 
 
 def cldice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.boxes import crop_pair
 from medseg.metrics.checks import as_mask, check_shapes
-from medseg.metrics.untyped import best_pairs, components
+from medseg.metrics.geometry.bounding_box import crop_pair
+from medseg.metrics.typed_wrappers import best_pairs, components
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
@@ -20,7 +20,7 @@ IndexArray = NDArray[np.intp]
 def lesion_metrics(
     reference: NDArray[Any], prediction: NDArray[Any], *, min_iou: float = 0.1
 ) -> dict[str, float]:
-    """Detection scores over the connected components of two masks (8 neighbours in 2D, 26 in 3D).
+    """Detection scores over the connected components of two masks (8 neighbors in 2D, 26 in 3D).
 
     Shapes: (*S), 2 or 3 axes. Keys: n_reference, n_prediction (components); sensitivity_any,
     precision_any (fraction that touches any component of the other mask); tp, fp, fn, sensitivity,

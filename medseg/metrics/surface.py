@@ -14,10 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.boxes import crop_pair
 from medseg.metrics.checks import BoolArray, as_mask, check_shapes, check_spacing, check_tolerance
-from medseg.metrics.nearest import nearest_distances
-from medseg.metrics.surfels import surfel_elements, voxel_elements
+from medseg.metrics.geometry.bounding_box import crop_pair
+from medseg.metrics.geometry.nearest_distance import nearest_distances
+from medseg.metrics.geometry.surface_elements import surfel_elements, voxel_elements
 
 FloatArray = NDArray[np.float64]
 Surface = Literal["surfel", "voxel"]
@@ -92,7 +92,7 @@ def surface_distances(
     Shapes: reference and prediction (*S), 2 or 3 axes; ``spacing`` in mm per array axis, in array order.
     Outside the array is background. ``surface="surfel"``: area- or length-weighted surface elements on
     the half-voxel grid (Nikolov et al. 2021, doi:10.2196/26151). ``surface="voxel"``: the foreground
-    voxels with a face neighbour in the background, unweighted.
+    voxels with a face neighbor in the background, unweighted.
     Raises: ValueError if the shapes differ, or if ``spacing`` or ``surface`` is not usable.
     """
     check_shapes(reference, prediction)

@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
+from medseg.model_output import Output, as_output, logits_of
 from medseg.models.backbone_unet import BackboneUNet, BackboneUNetConfig
+from medseg.models.custom_model import InjectedConfig
 from medseg.models.deeplab import (
     DeepLabV1,
     DeepLabV1Config,
@@ -21,7 +23,6 @@ from medseg.models.deeplab import (
 from medseg.models.fcn import FCN, FCNVGG, FCNConfig, FCNVGGConfig
 from medseg.models.fpn import FPN, FPNConfig
 from medseg.models.hrnetv2 import HRNetV2, HRNetV2Config
-from medseg.models.injected import InjectedConfig
 from medseg.models.lraspp import LRASPP, LRASPPConfig
 from medseg.models.monai_nets import (
     DynUNetConfig,
@@ -35,7 +36,6 @@ from medseg.models.pspnet import PSPNet, PSPNetConfig
 from medseg.models.unet import UNet, UNetConfig
 from medseg.models.unet_valid import UNetValid, UNetValidConfig
 from medseg.models.unetpp import UNetPlusPlus, UNetPlusPlusConfig
-from medseg.output import Output, as_output, logits_of
 
 ModelConfig = Annotated[
     UNetConfig

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import nn
 
+from medseg.config.base import Spec
 from medseg.errors import ConfigError
+from medseg.model_output import Output
 from medseg.models.backbones import Backbone, BackboneConfig, ResNetConfig
-from medseg.models.network import BackboneNetwork
-from medseg.models.padding import linear_mode
-from medseg.models.parts import Parts
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.models.base import BackboneNetwork
+from medseg.models.layers.convolution import Parts
+from medseg.models.layers.padding import linear_mode
 from medseg.task import Task
 
 Upsampling = Literal["nearest", "linear"]

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from medseg.models.aspp import ASPP, SeparableStyle, SummedASPP
+from medseg.config.base import Spec
+from medseg.model_output import Output
 from medseg.models.backbones import BackboneConfig, ResNetConfig, VGGConfig
-from medseg.models.network import BackboneNetwork, fcn_head
-from medseg.models.padding import linear_mode
-from medseg.models.parts import initialise_scores, resize
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.models.base import BackboneNetwork, fcn_head
+from medseg.models.layers.aspp import ASPP, SeparableStyle, SummedASPP
+from medseg.models.layers.convolution import initialize_scores, resize
+from medseg.models.layers.padding import linear_mode
 from medseg.task import Task
 
 Rates = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -56,12 +56,12 @@ class DeepLabV1(BackboneNetwork):
             conv = self.parts.conv(inputs, config.channels, kernel, dilation=rate, bias=True)
             self.classifier.add_module(name, conv)
             if config.backbone.norm is not None:
-                self.classifier.add_module(f"norm{name[-1]}", self.parts.normalisation(config.channels))
+                self.classifier.add_module(f"norm{name[-1]}", self.parts.normalization(config.channels))
             self.classifier.add_module(f"relu{name[-1]}", nn.ReLU(inplace=True))
             self.classifier.add_module(f"drop{name[-1]}", nn.Dropout(config.dropout))
             inputs = config.channels
         score = self.parts.conv(inputs, task.num_classes, bias=True)
-        initialise_scores(score, 0.01)
+        initialize_scores(score, 0.01)
         self.classifier.add_module("fc8", score)
 
     def scores(self, image: torch.Tensor) -> Output:

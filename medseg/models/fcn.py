@@ -12,12 +12,12 @@ from monai.networks.layers.factories import Conv
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
+from medseg.config.base import Spec
+from medseg.model_output import Output
 from medseg.models.backbones import VGG, BackboneConfig, ResNetConfig, VGGConfig
-from medseg.models.network import BackboneNetwork, DenseNetwork, fcn_head
-from medseg.models.padding import padded_size
-from medseg.models.parts import Parts, Steps
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.models.base import BackboneNetwork, DenseNetwork, fcn_head
+from medseg.models.layers.convolution import Parts, Steps
+from medseg.models.layers.padding import padded_size
 from medseg.task import Task
 
 _BORDER = 99  # the original's first convolution is padded by 100, of which the convolution itself has 1
@@ -178,8 +178,8 @@ def triangle(kernel: Sequence[int]) -> torch.Tensor:
     weights = torch.ones(())
     for width in kernel:
         factor = (width + 1) // 2
-        centre = factor - 1 if width % 2 else factor - 0.5
-        side = 1 - (torch.arange(width, dtype=torch.float32) - centre).abs() / factor
+        center = factor - 1 if width % 2 else factor - 0.5
+        side = 1 - (torch.arange(width, dtype=torch.float32) - center).abs() / factor
         weights = weights[..., None] * side
     return weights
 
@@ -191,7 +191,7 @@ def _head(parts: Parts, config: FCNVGGConfig, inputs: int) -> nn.Sequential:
         conv = Conv["conv", parts.spatial_dims](inputs, config.channels, kernel, padding=padding)
         head.add_module(name, conv)
         if config.backbone.norm is not None:
-            head.add_module(f"norm{name[-1]}", parts.normalisation(config.channels))
+            head.add_module(f"norm{name[-1]}", parts.normalization(config.channels))
         head.add_module(f"relu{name[-1]}", nn.ReLU(inplace=True))
         head.add_module(f"drop{name[-1]}", parts.dropout(config.dropout))
         inputs = config.channels

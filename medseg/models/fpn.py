@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from medseg.config.base import Spec
+from medseg.model_output import Output
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.network import BackboneNetwork
-from medseg.models.norms import GroupNorm
-from medseg.models.parts import Parts, resize
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.models.base import BackboneNetwork
+from medseg.models.layers.convolution import Parts, resize
+from medseg.models.layers.norms import GroupNorm
 from medseg.task import Task
 
 

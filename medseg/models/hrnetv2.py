@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import nn
 
+from medseg.config.base import Spec
+from medseg.model_output import Output
 from medseg.models.backbones import HRNetConfig
-from medseg.models.network import BackboneNetwork
-from medseg.models.parts import initialise_scores, resize
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.models.base import BackboneNetwork
+from medseg.models.layers.convolution import initialize_scores, resize
 from medseg.task import Task
 
 
@@ -42,11 +42,11 @@ class HRNetV2(BackboneNetwork):
         score = self.parts.conv(channels, task.num_classes, config.final_kernel, bias=True)
         self.last_layer = nn.Sequential(
             self.parts.conv(channels, channels, bias=True),
-            self.parts.normalisation(channels),
+            self.parts.normalization(channels),
             nn.ReLU(inplace=True),
             score,
         )
-        initialise_scores(score, 0.001)
+        initialize_scores(score, 0.001)
 
     def scores(self, image: torch.Tensor) -> Output:
         features = self.backbone(image)

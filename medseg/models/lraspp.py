@@ -8,11 +8,11 @@ import torch
 from pydantic import PositiveInt
 from torch import nn
 
+from medseg.config.base import Spec
+from medseg.model_output import Output
 from medseg.models.backbones import BackboneConfig, MobileNetV3Config
-from medseg.models.network import BackboneNetwork
-from medseg.models.parts import Parts, resize
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.models.base import BackboneNetwork
+from medseg.models.layers.convolution import Parts, resize
 from medseg.task import Task
 
 

@@ -14,12 +14,12 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
+from medseg.config.base import Spec
 from medseg.errors import ConfigError
-from medseg.models.network import DenseNetwork
-from medseg.models.padding import padded_size
-from medseg.models.parts import PerAxis, Steps, per_axis, product
-from medseg.output import Output, as_output
-from medseg.spec import Spec
+from medseg.model_output import Output, as_output
+from medseg.models.base import DenseNetwork
+from medseg.models.layers.convolution import PerAxis, Steps, per_axis, product
+from medseg.models.layers.padding import padded_size
 from medseg.task import Task
 
 Probability = Annotated[float, Field(ge=0, lt=1)]

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from medseg.config.base import Spec
+from medseg.model_output import Output
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.network import BackboneNetwork, fcn_head
-from medseg.models.parts import Parts, resize
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.models.base import BackboneNetwork, fcn_head
+from medseg.models.layers.convolution import Parts, resize
 from medseg.task import Task
 
 

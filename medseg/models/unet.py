@@ -10,12 +10,12 @@ from monai.networks.layers.factories import Conv, Pool
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
+from medseg.config.base import Spec
 from medseg.errors import ConfigError
-from medseg.models.attention import AttentionGate
-from medseg.models.blocks import ActivationName, Layers, NormName, conv_stack, initialise, residual_stack
-from medseg.models.padding import crop_end, linear_mode, pad_end, padded_size, resize_linear
-from medseg.output import Output
-from medseg.spec import Spec
+from medseg.model_output import Output
+from medseg.models.layers.attention import AttentionGate
+from medseg.models.layers.blocks import ActivationName, Layers, NormName, conv_stack, initialize, residual_stack
+from medseg.models.layers.padding import crop_end, linear_mode, pad_end, padded_size, resize_linear
 from medseg.task import Task
 
 PerAxis = PositiveInt | tuple[PositiveInt, ...]  # one number for all axes, or one for each
@@ -170,7 +170,7 @@ class UNet(nn.Module):
             layers.pointwise(channels[level], task.num_classes)
             for level in range(1, config.deep_supervision + 1)
         )
-        initialise(self)
+        initialize(self)
         for module in self.modules():
             if isinstance(module, AttentionGate):
                 module.open()

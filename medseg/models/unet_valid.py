@@ -12,11 +12,11 @@ from monai.networks.layers.factories import Conv, Pool
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from medseg.models.network import check_image
-from medseg.models.norms import NormName
-from medseg.models.padding import crop_end
-from medseg.models.parts import Parts
-from medseg.spec import Spec
+from medseg.config.base import Spec
+from medseg.models.base import check_image
+from medseg.models.layers.convolution import Parts
+from medseg.models.layers.norms import NormName
+from medseg.models.layers.padding import crop_end
 from medseg.task import Task
 
 _LOST = 4  # voxels that two unpadded 3×3 convolutions take from an axis
@@ -93,7 +93,7 @@ class UNetValid(nn.Module):
             block = _block(parts, (risen + own, own, own), normed=config.norm is not None)
             self.decoder.append(block)
         self.head = Conv["conv", dims](channels[0], task.num_classes, kernel_size=1)
-        _initialise(self)
+        _initialize(self)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         check_image(image, self.in_channels, self.spatial_dims)
@@ -131,7 +131,7 @@ class UNetValid(nn.Module):
             features.append(x)
         for level in reversed(range(len(self.decoder))):
             x = self.up[level](x)
-            x = self.decoder[level](torch.cat((_centre(features[level], x.shape[2:]), x), dim=1))
+            x = self.decoder[level](torch.cat((_center(features[level], x.shape[2:]), x), dim=1))
         return self.head(x)
 
 
@@ -151,19 +151,19 @@ def _block(parts: Parts, channels: Sequence[int], *, normed: bool) -> nn.Sequent
     for inputs, outputs in pairwise(channels):
         block.append(Conv["conv", parts.spatial_dims](inputs, outputs, kernel_size=3))
         if normed:
-            block.append(parts.normalisation(outputs))
+            block.append(parts.normalization(outputs))
         block.append(nn.ReLU(inplace=True))
     return block
 
 
-def _centre(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+def _center(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """The middle of ``x`` (B, C, *S'), as a view."""
     for axis, length in enumerate(size, start=2):
         x = x.narrow(axis, (x.shape[axis] - length) // 2, length)
     return x
 
 
-def _initialise(network: nn.Module) -> None:
+def _initialize(network: nn.Module) -> None:
     """Normal weights of deviation √(2 / N), N being what goes into one value, and zero biases (section 3)."""
     for module in network.modules():
         if not isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from medseg.model_output import Output
 from medseg.models.backbone_unet import DecoderConfig, DecoderStep
-from medseg.models.network import BackboneNetwork
-from medseg.output import Output
+from medseg.models.base import BackboneNetwork
 from medseg.task import Task
 
 

@@ -1,4 +1,4 @@
-"""What labels are called and drawn in: a dataset's own colours, else medseg's."""
+"""What labels are called and drawn in: a dataset's own colors, else medseg's."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.labels import Colour, Labels
+from medseg.data.labels.schema import Color, Labels
 
 Bytes = NDArray[np.uint8]
 
-# Okabe and Ito's colours for every kind of colour vision, ordered so that neighbours differ most over grey.
-_FIRST_COLOURS = (
+# Okabe and Ito's colors for every kind of color vision, ordered so that neighbors differ most over gray.
+_FIRST_COLORS = (
     (0, 0, 0),
     (86, 180, 233),  # sky blue
     (230, 90, 10),  # vermilion
@@ -31,20 +31,20 @@ class Legend:
 
     Attributes:
         names: of each class; those beyond are shown by number.
-        colours: class → red, green, blue; the others have those of ``label_palette``, of which the first,
+        colors: class → red, green, blue; the others have those of ``label_palette``, of which the first,
             black, is the background's.
         background: whether class 0 is background, which is not drawn.
     """
 
     names: Sequence[str] = ()
-    colours: Mapping[int, Colour] = field(default_factory=dict)
+    colors: Mapping[int, Color] = field(default_factory=dict)
     background: bool = True
 
     @classmethod
     def of(cls, labels: Labels) -> Legend:
         """The legend of classes 0 to K - 1, in the order of ``labels.names``."""
-        colours = {i: labels.colours[name] for i, name in enumerate(labels.names) if name in labels.colours}
-        return cls(tuple(labels.names), colours, labels.background)
+        colors = {i: labels.colors[name] for i, name in enumerate(labels.names) if name in labels.colors}
+        return cls(tuple(labels.names), colors, labels.background)
 
     @property
     def first(self) -> int:
@@ -52,12 +52,12 @@ class Legend:
         return 1 if self.background else 0
 
     def palette(self, n: int) -> Bytes:
-        """Colours (n, 3) uint8 of classes 0 to n - 1."""
-        colours = label_palette(n + 1)[1 - self.first :][:n]
-        for index, colour in self.colours.items():
+        """Colors (n, 3) uint8 of classes 0 to n - 1."""
+        colors = label_palette(n + 1)[1 - self.first :][:n]
+        for index, color in self.colors.items():
             if index < n:
-                colours[index] = colour
-        return colours
+                colors[index] = color
+        return colors
 
     def name(self, index: int) -> str:
         """What a class is called."""
@@ -65,35 +65,35 @@ class Legend:
 
 
 PLAIN = Legend()
-"""No names, medseg's own colours."""
+"""No names, medseg's own colors."""
 
 
 def value_palette(labels: Labels) -> Bytes:
-    """Colours (256, 3) uint8 by value in a file, for palette pictures: a label's as it is drawn."""
-    colours = label_palette(256)
+    """Colors (256, 3) uint8 by value in a file, for palette pictures: a label's as it is drawn."""
+    colors = label_palette(256)
     own = Legend.of(labels).palette(len(labels.names))
-    for value, colour in zip(labels.output_values, own, strict=True):
+    for value, color in zip(labels.output_values, own, strict=True):
         if 0 <= value < 256:
-            colours[value] = colour
-    return colours
+            colors[value] = color
+    return colors
 
 
 def label_palette(n: int) -> Bytes:
-    """Colours (n, 3) uint8 for labels 0 to n - 1; black first, a label's colour does not depend on ``n``.
+    """Colors (n, 3) uint8 for labels 0 to n - 1; black first, a label's color does not depend on ``n``.
 
-    The first eight stay apart for every kind of colour vision; later ones step around the hues by the
-    golden angle, at three depths of colour.
+    The first eight stay apart for every kind of color vision; later ones step around the hues by the
+    golden angle, at three depths of color.
     """
-    colours = [*_FIRST_COLOURS[:n]]
-    for index in range(len(_FIRST_COLOURS), n):
+    colors = [*_FIRST_COLORS[:n]]
+    for index in range(len(_FIRST_COLORS), n):
         hue = (index * 0.6180339887) % 1.0
         saturation, value = ((0.95, 0.95), (0.55, 1.0), (0.85, 0.65))[index % 3]
-        colours.append(_rgb(hue, saturation, value))
-    return np.array(colours, np.uint8).reshape(n, 3)
+        colors.append(_rgb(hue, saturation, value))
+    return np.array(colors, np.uint8).reshape(n, 3)
 
 
 def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
-    """A colour in 0..255 from hue, saturation and value in 0..1."""
+    """A color in 0..255 from hue, saturation and value in 0..1."""
     ramp = np.clip(np.abs((hue * 6 + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
     red, green, blue = np.rint(255 * value * (1 - saturation * (1 - ramp)))
     return int(red), int(green), int(blue)

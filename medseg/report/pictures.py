@@ -1,4 +1,4 @@
-"""Pictures of cases: grey values, labels laid over them, and panels of reference beside prediction.
+"""Pictures of cases: gray values, labels laid over them, and panels of reference beside prediction.
 
 Volumes are (X, Y, Z) in RAS+ and are shown as radiologists see them: the patient's
 right on the picture's left; front or head up; seen from the side, the front on the left.
@@ -20,7 +20,7 @@ from medseg.report.palette import PLAIN, Bytes, Legend
 
 Array = NDArray[Any]
 
-_GREY = np.array((150, 150, 150), float)
+_GRAY = np.array((150, 150, 150), float)
 
 # Pictures are enlarged until the short side has _SHORT pixels, unless the long one then passes _LONG.
 _SHORT, _LONG = 256, 512
@@ -34,7 +34,7 @@ _PLANES = {2: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 0: ("sagittal", "APSI")
 
 
 def to_uint8(image: Array, low_percentile: float = 1, high_percentile: float = 99) -> Bytes:
-    """Grey values of any shape and type stretched to 0..255 uint8 between two percentiles of the finite ones.
+    """Gray values of any shape and type stretched to 0..255 uint8 between two percentiles of the finite ones.
 
     Values that are not finite become 0; so does an image of a single value. Where the percentiles
     coincide (a nearly empty image) the smallest and the largest value take their place.
@@ -47,9 +47,9 @@ def overlay(
 ) -> Bytes:
     """``image`` (H, W) or (H, W, 3) uint8 with ``label`` (H, W) int laid over it; returns (H, W, 3) uint8.
 
-    Labels take their colour of ``legend``; its background is left as it is; negative ones (not annotated)
-    are hatched in grey. ``alpha`` is the colour's share, 0 to 1; ``outline`` draws a label's own border
-    pixels in full colour.
+    Labels take their color of ``legend``; its background is left as it is; negative ones (not annotated)
+    are hatched in gray. ``alpha`` is the color's share, 0 to 1; ``outline`` draws a label's own border
+    pixels in full color.
 
     Raises:
         ValueError: if the two differ in height or width.
@@ -59,21 +59,21 @@ def overlay(
     if label.shape != picture.shape[:2]:
         raise ValueError(f"overlay: got an image of {picture.shape[:2]} and a label of {label.shape} pixels")
     label = label.astype(np.int64)
-    colours = legend.palette(max(int(label.max(initial=0)), 0) + 1).astype(np.float64)
+    colors = legend.palette(max(int(label.max(initial=0)), 0) + 1).astype(np.float64)
     drawn = label >= legend.first
     share = np.where(drawn, alpha, 0.0)
     if outline:
         share[_border(label) & drawn] = 1.0
-    ink = colours[np.maximum(label, 0)]
+    ink = colors[np.maximum(label, 0)]
     row, column = np.indices(label.shape)
     ignored = label < 0
-    ink[ignored] = _GREY
+    ink[ignored] = _GRAY
     share[ignored] = np.where((row + column) % 8 < 2, 0.9, 0.3)[ignored]
     return np.rint(picture * (1 - share[..., None]) + ink * share[..., None]).astype(np.uint8)
 
 
 def label_picture(label: Array, legend: Legend = PLAIN) -> Bytes:
-    """``label`` (H, W) int in the colours of ``legend``, its background's too; returns (H, W, 3) uint8."""
+    """``label`` (H, W) int in the colors of ``legend``, its background's too; returns (H, W, 3) uint8."""
     paper = np.full((*np.shape(label), 3), legend.palette(1)[0])
     return overlay(paper, label, legend, alpha=1, outline=False)
 
@@ -113,7 +113,7 @@ def slice_of(
     """The most telling slice of a RAS+ volume and of its label, turned for display, with square pixels.
 
     Args:
-        volume: (X, Y, Z) grey values.
+        volume: (X, Y, Z) gray values.
         label: (X, Y, Z) int; ``best_slice`` chooses by it.
         axis: the array axis to cut across: 2 axial, 1 coronal, 0 sagittal.
         spacing: mm along X, Y, Z; the finer of the plane's two becomes the pixel's edge.
@@ -140,8 +140,8 @@ def panel(
 ) -> Image.Image:
     """Image, reference and prediction side by side, with captions and a legend of the labels shown.
 
-    Both are laid over the image in grey; what is None is left out. A prediction without reference is shown
-    twice: by itself, in full colour, and laid over the image.
+    Both are laid over the image in gray; what is None is left out. A prediction without reference is shown
+    twice: by itself, in full color, and laid over the image.
     A picture is one row; a volume has three: axial, coronal and sagittal, each through the slice that the
     reference (or, without one, the prediction) fills best, all at one scale.
 
@@ -150,7 +150,7 @@ def panel(
             else is stretched as in ``to_uint8``, a volume's three planes as one.
         reference, prediction: label maps on the image's grid, negative where not annotated.
         spacing: two numbers for a picture, three for a volume, in the order of the array axes.
-        legend: names and colours of the labels, and whether 0 is background.
+        legend: names and colors of the labels, and whether 0 is background.
 
     Raises:
         ValueError: if the shapes disagree with each other or with ``spacing``.
@@ -205,14 +205,14 @@ def _cell(view: _View, column: _Column, legend: Legend) -> Bytes:
     label = view.labels[column.map]
     if column.alone:
         return label_picture(label, legend)
-    return overlay(_grey(view.image), label, legend)  # in grey, so that the only colours are the labels
+    return overlay(_gray(view.image), label, legend)  # in gray, so that the only colors are the labels
 
 
 def _views(image: Array, maps: list[Array], spacing: Sequence[float], legend: Legend) -> list[_View]:
     if len(spacing) == 2:
         extent = image.shape[0] * spacing[0], image.shape[1] * spacing[1]
-        grey = image if image.dtype == np.uint8 else to_uint8(image)
-        return [_view("", "", grey, maps, extent, _scale([extent], min(spacing)))]
+        gray = image if image.dtype == np.uint8 else to_uint8(image)
+        return [_view("", "", gray, maps, extent, _scale([extent], min(spacing)))]
     guide = maps[0].astype(np.int64) + 1 - legend.first if maps else None
     cuts = [(axis, best_slice(guide, image.shape, axis)) for axis in _PLANES]
     planes = [plane(image, *cut) for cut in cuts]
@@ -253,8 +253,8 @@ def _check_shapes(
     image: Array, reference: Array | None, prediction: Array | None, spacing: Sequence[float]
 ) -> None:
     dims = len(spacing)
-    coloured = dims == 2 and image.ndim == 3 and image.shape[2] == 3
-    if dims not in (2, 3) or not (image.ndim == dims or coloured):
+    colored = dims == 2 and image.ndim == 3 and image.shape[2] == 3
+    if dims not in (2, 3) or not (image.ndim == dims or colored):
         raise ValueError(
             f"panel: got an image of shape {image.shape} and {dims} spacings; "
             "expected (H, W) or (H, W, 3) with two, or (X, Y, Z) with three"
@@ -265,14 +265,14 @@ def _check_shapes(
 
 
 def _legend(shown: Sequence[int], legend: Legend) -> list[tuple[str, tuple[int, ...] | None]]:
-    """Text and colour of each label shown; the colour is None for what is not annotated and for the rest."""
+    """Text and color of each label shown; the color is None for what is not annotated and for the rest."""
     palette = legend.palette(max([0, *shown]) + 1)
     drawn = [one for one in shown if one >= legend.first]
     entries: list[tuple[str, tuple[int, ...] | None]] = [
         (legend.name(one), tuple(int(part) for part in palette[one])) for one in drawn[:_MOST_NAMES]
     ]
     if any(one < 0 for one in shown):
-        entries.append(("not annotated", tuple(int(part) for part in _GREY)))
+        entries.append(("not annotated", tuple(int(part) for part in _GRAY)))
     if len(drawn) > _MOST_NAMES:
         entries.append((f"and {len(drawn) - _MOST_NAMES} more", None))
     return entries
@@ -305,9 +305,9 @@ def _compose(
             page.paste(Image.fromarray(cell), (left, top))
             _letter_edges(draw, view.letters, (left, top), cell.shape, small)
         top += view.image.shape[0] + _GAP
-    for (x, y), (text, colour) in zip(places, legend, strict=True):
-        if colour is not None:
-            draw.rectangle((x, top + y + 2, x + 12, top + y + 14), fill=colour, outline=_FAINT)
+    for (x, y), (text, color) in zip(places, legend, strict=True):
+        if color is not None:
+            draw.rectangle((x, top + y + 2, x + 12, top + y + 14), fill=color, outline=_FAINT)
         draw.text((x + 18, top + y), text, _INK, small)
     return page
 
@@ -358,8 +358,8 @@ def _letter_edges(
 def _border(label: Array) -> NDArray[np.bool_]:
     """Pixels with another value above, below, left or right; the picture's edge is no border."""
     around = np.pad(label, 1, mode="edge")
-    neighbours = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
-    return np.any([label != one for one in neighbours], axis=0)
+    neighbors = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+    return np.any([label != one for one in neighbors], axis=0)
 
 
 def _as_rgb(image: Array) -> Array:
@@ -385,7 +385,7 @@ def _stretch(image: Array, window: tuple[float, float]) -> Bytes:
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-def _grey(image: Bytes) -> Bytes:
+def _gray(image: Bytes) -> Bytes:
     return image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
 
 

@@ -1,4 +1,4 @@
-"""From settings to a dataset ready to train on: found, checked, split, labelled."""
+"""From settings to a dataset ready to train on: found, checked, split, labeled."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.config import RunConfig
+from medseg.config.schema import RunConfig
 from medseg.data.cases import Case, Part, join_problems, with_patient
-from medseg.data.copies import (
+from medseg.data.curation.case_statistics import CaseFacts, gather_facts, total_counts
+from medseg.data.curation.duplicates import (
     bind_copies,
     check_copies,
     check_sides,
@@ -20,19 +21,18 @@ from medseg.data.copies import (
     surplus_copies,
     unrecorded_copies,
 )
-from medseg.data.facts import CaseFacts, gather_facts, total_counts
-from medseg.data.labelling import Labelling, plan_labelling
-from medseg.data.labels import Labels, describe_unnamed
+from medseg.data.curation.splits import FileSplit, Split, leaks
+from medseg.data.labels.reader import AS_STORED, TargetRules
+from medseg.data.labels.resolution import Labeling, plan_labeling
+from medseg.data.labels.schema import Labels, describe_unnamed
 from medseg.data.layouts import Found, find_dataset
-from medseg.data.normalise import CT
-from medseg.data.preprocess import PreprocessConfig
-from medseg.data.splits import FileSplit, Split, leaks
-from medseg.data.targets import AS_STORED, TargetRules
+from medseg.data.preprocessing.normalization import CT
+from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
-from medseg.inference.modelfile import task_for
+from medseg.inference.model.model_file import task_for
 from medseg.task import Task
 from medseg.training.progress import Count
-from medseg.training.record import CaseRecord, Fitted, stated_parts
+from medseg.training.run_folder.case_record import CaseRecord, Fitted, stated_parts
 
 _HARMLESS_PATCH, _PATCH_MULTIPLE, _MOST_PADDED = 64**3, 32, 8
 """A patch of this many voxels is never too large; networks need multiples of up to 32 voxels along an axis; a
@@ -119,12 +119,12 @@ def survey(
     Raises: ConfigError if settings and data contradict each other; DataError listing every faulty case, or
     what changed since the run began that is continued.
     """
-    found, labelling = find(config)
-    cases = labelling.cases
-    facts = gather_facts(cases, store, labelling.rules, Count(say, "checking the cases", len(cases)))
+    found, labeling = find(config)
+    cases = labeling.cases
+    facts = gather_facts(cases, store, labeling.rules, Count(say, "checking the cases", len(cases)))
     _check_dimensions(config, facts)
     _check_spacing(config.preprocess, facts)
-    labels, notes = _labels(config, facts, labelling)
+    labels, notes = _labels(config, facts, labeling)
     copies = find_copies(facts)
     split, changes = _split(config, cases, facts, labels, copies, continued)
     cases, facts = [c for c in cases if c.id in split], [f for f in facts if f.id in split]
@@ -140,7 +140,7 @@ def survey(
     else:
         preprocess = _fitted(config.preprocess, training, channels)
     layout = "\n".join([found.describe(), *notes])
-    rules = labelling.rules.reading
+    rules = labeling.rules.reading
     return Dataset(cases, facts, split, labels, channels, preprocess, rules, layout, tuple(changes))
 
 
@@ -172,7 +172,7 @@ def _split(
     return continued.record.split(cases, facts, stated), changes
 
 
-def find(config: RunConfig) -> tuple[Found, Labelling]:
+def find(config: RunConfig) -> tuple[Found, Labeling]:
     """The cases of ``config.data.path``, and how their labels are read.
 
     Raises: ConfigError if no path is set or the statements about labels contradict each other; DataError if
@@ -182,13 +182,13 @@ def find(config: RunConfig) -> tuple[Found, Labelling]:
         raise ConfigError("data.path is not set: name the folder of cases, e.g. data.path=FOLDER")
     choice = config.data.choice()
     found = find_dataset(config.data.path, choice)
-    found = (found.labelled() if config.data.unlabelled == "leave_out" else found).checked()
+    found = (found.labeled() if config.data.unlabeled == "leave_out" else found).checked()
     if not found.cases:
         raise DataError(f"{config.data.path}: no image there has a label map")
     cases = [with_patient(case, config.data.patient) for case in found.cases]
-    labelling = plan_labelling(cases, config.data.statement(), found.labels, folder=config.data.path)
-    rules = labelling.rules.measuring(labelling.labels, config.data.ignore_value)
-    return found, replace(labelling, rules=rules)
+    labeling = plan_labeling(cases, config.data.statement(), found.labels, folder=config.data.path)
+    rules = labeling.rules.measuring(labeling.labels, config.data.ignore_value)
+    return found, replace(labeling, rules=rules)
 
 
 def label_names(fact: CaseFacts, labels: Labels) -> frozenset[str]:
@@ -205,12 +205,12 @@ def _refuse_leaks(cases: list[Case], split: dict[str, Part]) -> None:
         raise DataError(join_problems(f"patients in more than one part of the split ({way_out})", lines))
 
 
-def quick_facts(labelling: Labelling, cache: Path | None = None) -> list[CaseFacts]:
+def quick_facts(labeling: Labeling, cache: Path | None = None) -> list[CaseFacts]:
     """Facts of cases, kept in a cache folder or nowhere."""
     if cache is not None:
-        return gather_facts(labelling.cases, cache / "facts", labelling.rules)
+        return gather_facts(labeling.cases, cache / "facts", labeling.rules)
     with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
-        return gather_facts(labelling.cases, Path(folder), labelling.rules)
+        return gather_facts(labeling.cases, Path(folder), labeling.rules)
 
 
 def _check_dimensions(config: RunConfig, facts: list[CaseFacts]) -> None:
@@ -269,9 +269,9 @@ def check_patch_size(patch: Sequence[int], shapes: Sequence[Sequence[int]]) -> N
         )
 
 
-def _labels(config: RunConfig, facts: list[CaseFacts], labelling: Labelling) -> tuple[Labels, list[str]]:
+def _labels(config: RunConfig, facts: list[CaseFacts], labeling: Labeling) -> tuple[Labels, list[str]]:
     """The labels, and what the user should know about their names."""
-    resolved = labelling.resolve(total_counts(facts))
+    resolved = labeling.resolve(total_counts(facts))
     labels = resolved.labels
     if config.activation == "sigmoid" and not labels.regions:
         alone = {name: (name,) for name in list(labels.names)[1:]}
@@ -290,11 +290,11 @@ def _check_label_values(cases: list[Case], facts: list[CaseFacts], labels: Label
 
 
 def _fitted(preprocess: PreprocessConfig, facts: list[CaseFacts], channels: int) -> PreprocessConfig:
-    if not isinstance(preprocess.normalise, CT):
+    if not isinstance(preprocess.normalize, CT):
         return preprocess
     if channels != 1:
-        raise ConfigError(f"ct normalisation is for one channel, the images have {channels}; use zscore")
+        raise ConfigError(f"ct normalization is for one channel, the images have {channels}; use zscore")
     foreground = np.array([v for fact in facts for v in fact.foreground])
     if foreground.size == 0:
-        raise ConfigError("ct normalisation: no labelled voxels to fit it on; give low, high, mean and std")
-    return preprocess.model_copy(update={"normalise": preprocess.normalise.fitted(foreground)})
+        raise ConfigError("ct normalization: no labeled voxels to fit it on; give low, high, mean and std")
+    return preprocess.model_copy(update={"normalize": preprocess.normalize.fitted(foreground)})

@@ -14,34 +14,34 @@ import numpy as np
 import torch
 from torch import nn
 
-from medseg.config import RunConfig
-from medseg.data.cache import CachedCase, CacheSettings, cache_cases
+from medseg.config.schema import RunConfig
 from medseg.data.cases import Part
-from medseg.data.labels import Labels
-from medseg.data.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
-from medseg.data.workers import deaths_told
-from medseg.device import channels_last, choose_device, mixed_precision
+from medseg.data.labels.schema import Labels
+from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
+from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
+from medseg.data.loading.workers import deaths_told
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
-from medseg.inference.modelfile import ModelHeader, save_model
-from medseg.inference.variants import SeenVariants, check_variants
-from medseg.locks import lock_folder
+from medseg.inference.model.model_file import ModelHeader, save_model
+from medseg.inference.sliding_window.tta import SeenVariants, check_variants
 from medseg.losses import DeepSupervisionLoss
-from medseg.memory import is_out_of_memory
 from medseg.models import InjectedConfig, parameter_count
-from medseg.models.pretrained import WeightsConfig, parameter_groups, place, read_state, refuse_missing
-from medseg.models.zoo import known
-from medseg.system import peak_memory
+from medseg.models.pretrained.loading import WeightsConfig, parameter_groups, place, read_state, refuse_missing
+from medseg.models.pretrained.weight_registry import known
+from medseg.system.allocator import is_out_of_memory
+from medseg.system.device import channels_last, choose_device, mixed_precision
+from medseg.system.locks import lock_folder
+from medseg.system.platform import peak_memory
 from medseg.task import Task
-from medseg.training.checkpoint import load_checkpoint, seed_everything
-from medseg.training.coverage import validated_of
 from medseg.training.dataset import Dataset, check_patch_size, survey
-from medseg.training.log import RunLog
 from medseg.training.loop import Trainer
 from medseg.training.progress import ConsoleProgress, Count, Progress, QuietProgress, log_to
-from medseg.training.resuming import begin, read_continued
-from medseg.training.runfolder import RunFolder
-from medseg.training.state import TrainState
+from medseg.training.run_folder.checkpoint import load_checkpoint, seed_everything
+from medseg.training.run_folder.layout import RunFolder
+from medseg.training.run_folder.log import RunLog
+from medseg.training.run_folder.resume import begin, read_continued
+from medseg.training.run_folder.state import TrainState
 from medseg.training.threads import use_threads
+from medseg.training.validation_schedule import validated_of
 
 Resume = Literal["never", "auto"]
 
@@ -99,9 +99,9 @@ def fit(
     """Train as ``config`` says, into the folder ``run``.
 
     ``model`` is a research network of your own in place of ``config.model``: it takes (B, C, *S) and
-    returns what :func:`medseg.output.as_output` adapts; pass it to :class:`Predictor` too. ``resume="auto"``
-    continues a run from its last checkpoint, exactly, or starts it; a run may be continued with more
-    ``train.epochs``, which stretches its schedule. If the dataset changed since, it is refused with what
+    returns what :func:`medseg.model_output.as_output` adapts; pass it to :class:`Predictor` too.
+    ``resume="auto"`` continues a run from its last checkpoint, exactly, or starts it; a run may be continued
+    with more ``train.epochs``, which stretches its schedule. If the dataset changed since, it is refused with what
     differs; ``accept_new_cases`` goes on: every case keeps its part of the split, new ones train.
     One process at a time trains in a run folder; another gets a ConfigError that names the first.
 
@@ -223,7 +223,7 @@ def _assemble(
     dtype = mixed_precision(config.train.amp, device)
     state = TrainState(
         network,
-        config.train.optimiser.build(parameter_groups(network, config.weights)),
+        config.train.optimizer.build(parameter_groups(network, config.weights)),
         torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         copy.deepcopy(network).requires_grad_(False) if config.train.ema else None,
     )
@@ -359,8 +359,8 @@ def _measure(trainer: Trainer, validation_cases: int) -> Estimate:
         batch = {key: torch.stack([s[key] for s in samples]) for key in ("image", "label")}
         found = float(trainer.gradient_step(batch))
         loss = loss or found
-        state.optimiser.step()
-        state.optimiser.zero_grad(set_to_none=True)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
         seconds.append(time.monotonic() - began)
     update = min(seconds[1:]) * settings.accumulate
     validated = validated_of(trainer.validation, trainer.config, validation_cases)

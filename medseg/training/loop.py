@@ -16,23 +16,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.config import RunConfig
-from medseg.data.cache import CachedCase
-from medseg.data.labels import Labels
-from medseg.data.sampling import PatchDataset, patch_batches
-from medseg.device import autocast, channels_last, tuned_convolutions
+from medseg.config.schema import RunConfig
+from medseg.data.labels.schema import Labels
+from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.sampling import PatchDataset, patch_batches
 from medseg.errors import TrainingError
-from medseg.optim import learning_rate
-from medseg.output import as_output
-from medseg.system import STOP_SIGNALS
-from medseg.training.checkpoint import save_checkpoint
-from medseg.training.cores import CoreWatch
-from medseg.training.drawn import Drawn
-from medseg.training.log import RunLog
+from medseg.model_output import as_output
+from medseg.optim.optimizers import learning_rate
+from medseg.system.device import autocast, channels_last, tuned_convolutions
+from medseg.system.platform import STOP_SIGNALS
+from medseg.training.core_usage import CoreWatch
 from medseg.training.progress import LOGGER, Progress, ValidationProgress
-from medseg.training.runfolder import RunFolder
-from medseg.training.state import TrainState
-from medseg.training.validate import Scores, better, dice_of_classes, validate
+from medseg.training.run_folder.checkpoint import save_checkpoint
+from medseg.training.run_folder.layout import RunFolder
+from medseg.training.run_folder.log import RunLog
+from medseg.training.run_folder.state import TrainState
+from medseg.training.sampling_stats import Drawn
+from medseg.training.validation import Scores, better, dice_of_classes, validate
 
 _READ_EVERY = 16
 """Updates between two readings of the losses of a GPU, which computes ahead of the processor otherwise."""
@@ -160,16 +160,16 @@ class Trainer:
         """One update of the weights."""
         settings, state = self.config.train, self.state
         began = time.monotonic()
-        rate = learning_rate(settings.optimiser.lr, settings.schedule, state.step, steps, state.scores)
-        for group in state.optimiser.param_groups:
+        rate = learning_rate(settings.optimizer.lr, settings.schedule, state.step, steps, state.scores)
+        for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         state.network.train()
-        state.optimiser.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=True)
         self.unread += [self._counted_step(next(batches)) for _ in range(settings.accumulate)]
         if settings.gradient_clip is not None:
-            state.scaler.unscale_(state.optimiser)
+            state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
-        state.scaler.step(state.optimiser)
+        state.scaler.step(state.optimizer)
         state.scaler.update()
         state.step += 1
         state.update_average(settings.ema)
@@ -190,7 +190,7 @@ class Trainer:
                 last = self.run.last
                 kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
                 raise TrainingError(
-                    f"the loss became {loss} at step {step}; {kept}. Lower train.optimiser.lr, check the "
+                    f"the loss became {loss} at step {step}; {kept}. Lower train.optimizer.lr, check the "
                     "intensities, or set train.amp=off."
                 )
             self.state.loss_sum += loss
@@ -212,7 +212,7 @@ class Trainer:
             "epoch": epoch,
             "step": state.step,
             "loss": state.loss_sum / settings.iterations,
-            "lr": max(group["lr"] for group in state.optimiser.param_groups),
+            "lr": max(group["lr"] for group in state.optimizer.param_groups),
             "seconds": round(state.seconds, 3),
             **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
             **({"val_cases": len(self.validation)} if scores else {}),

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from medseg.config import RunConfig, load_config
-from medseg.data.augment import Augmenter
-from medseg.data.facts import CaseFacts
-from medseg.data.modality import is_ct
-from medseg.data.sampling import one_thread
-from medseg.device import choose_device
+from medseg.config.schema import RunConfig, load_config
+from medseg.data.curation.case_statistics import CaseFacts
+from medseg.data.loading.augmentation import Augmenter
+from medseg.data.loading.sampling import one_thread
+from medseg.data.preprocessing.modality import is_ct
+from medseg.system.device import choose_device
 from medseg.training.dataset import find, quick_facts
 
 _MOST_LEVELS = 5
@@ -57,20 +57,20 @@ def _plan_pictures(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
     return {
         "spatial_dims": 2,
         "sampling": {"patch_size": patch},
-        "preprocess": {"normalise": {"name": "zscore"}},
+        "preprocess": {"normalize": {"name": "zscore"}},
         "model": {"name": "unet", "channels": [base * 2**i for i in range(5)]},
         "train": {"batch_size": 8, "ema": 0.99},
     }
 
 
 def _plan_slices(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
-    """Volumes by their slices across the coarsest axis, one neighbour on either side."""
+    """Volumes by their slices across the coarsest axis, one neighbor on either side."""
     axis = int(np.argmax(np.median([f.spacing for f in facts], axis=0)))
     planes = [f.model_copy(update={"shape": tuple(np.delete(f.shape, axis).tolist())}) for f in facts]
     plan = _plan_pictures(planes, on_gpu)
-    plan["preprocess"]["slices"] = {"axis": axis, "neighbours": 1}
+    plan["preprocess"]["slices"] = {"axis": axis, "neighbors": 1}
     if is_ct(facts):
-        plan["preprocess"]["normalise"] = {"name": "ct"}
+        plan["preprocess"]["normalize"] = {"name": "ct"}
     return plan
 
 
@@ -90,7 +90,7 @@ def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
         "sampling": {"patch_size": [_multiple(n, d) for n, d in zip(patch, divisors, strict=True)]},
         "preprocess": {
             "spacing": None if uniform else [float(f"{s:.5g}") for s in mm],
-            "normalise": {"name": "ct" if is_ct(facts) else "zscore"},
+            "normalize": {"name": "ct" if is_ct(facts) else "zscore"},
         },
         "model": {
             "name": "unet",

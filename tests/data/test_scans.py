@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.readers import read_scan
+from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan, as_label_map, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Grid

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from medseg.cli import run
+from medseg.cli.main import run
 from medseg.demo.run import run_demo
 from medseg.errors import ConfigError
 

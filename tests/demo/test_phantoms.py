@@ -11,14 +11,14 @@ FOREGROUND = [name for name in LABELS if name != "background"]
 
 
 def best_threshold_dice(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """The best Dice of a single threshold (above or below), and of any interval of grey values."""
+    """The best Dice of a single threshold (above or below), and of any interval of gray values."""
     lowest = int(image.min())
     bins = int(image.max()) - lowest + 1
     inside = np.bincount(image[mask].astype(int) - lowest, minlength=bins)
     everywhere = np.bincount(image.ravel().astype(int) - lowest, minlength=bins)
-    hit = np.concatenate([[0], np.cumsum(inside)])  # voxels of the mask below each grey value
+    hit = np.concatenate([[0], np.cumsum(inside)])  # voxels of the mask below each gray value
     taken = np.concatenate([[0], np.cumsum(everywhere)])
-    # entry (i, j): the interval that begins with the i-th grey value and ends before the j-th
+    # entry (i, j): the interval that begins with the i-th gray value and ends before the j-th
     dice = 2 * (hit[None] - hit[:, None]) / np.maximum(taken[None] - taken[:, None] + hit[-1], 1)
     dice = np.triu(dice)
     return float(max(dice[0].max(), dice[:, -1].max())), float(dice.max())
@@ -36,7 +36,7 @@ def read(path: Path) -> nib.Nifti1Image:
 
 
 def test_best_threshold_of_a_case_by_hand():
-    # grey values 0 1 2 3, the mask is {1, 2}: [1, 2] is perfect; "at least 1" hits 2 of 3: 2*2 / (3 + 2)
+    # gray values 0 1 2 3, the mask is {1, 2}: [1, 2] is perfect; "at least 1" hits 2 of 3: 2*2 / (3 + 2)
     image, mask = np.array([0, 1, 2, 3]), np.array([False, True, True, False])
     assert best_threshold_dice(image, mask) == (pytest.approx(0.8), 1.0)
 

@@ -41,8 +41,8 @@ def test_every_class_has_its_share(pictures):
     assert (counts[:, 1:] > 0).all(axis=1).mean() > 0.9
 
 
-def test_colour_does_not_tell_the_class(pictures):
-    # over many pictures the mean colour of each class comes out the same, within what 40 or so draws allow
+def test_color_does_not_tell_the_class(pictures):
+    # over many pictures the mean color of each class comes out the same, within what 40 or so draws allow
     means = [
         np.mean(
             [image[label == value].mean(axis=0) for image, label in pictures if (label == value).any()],

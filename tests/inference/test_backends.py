@@ -15,14 +15,14 @@ from conftest import write_volume
 from test_ensemble import model
 from torch import nn
 
-from medseg.cli import cli
+from medseg.cli.main import cli
 from medseg.errors import ConfigError, ConversionError
 from medseg.inference.backends import BACKENDS, Setup, make_backend
 from medseg.inference.backends import openvino as ov
 from medseg.inference.backends.base import Facts, difference, one_line
-from medseg.inference.cohort import infer_cases
-from medseg.inference.inputs import find_inputs
-from medseg.inference.predictor import Predictor
+from medseg.inference.batch.batch_inference import infer_cases
+from medseg.inference.batch.input_discovery import find_inputs
+from medseg.inference.model.predictor import Predictor
 
 CPU = torch.device("cpu")
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
@@ -271,9 +271,9 @@ sys.addaudithook(hook)
 import numpy as np
 import torch
 from test_ensemble import model
-from medseg.data.readers import read_scan
-from medseg.inference.export import export_model
-from medseg.inference.predictor import Predictor
+from medseg.data.io.readers import read_scan
+from medseg.interop.export import export_model
+from medseg.inference.model.predictor import Predictor
 from pathlib import Path
 
 folder = Path(sys.argv[1])
@@ -307,7 +307,7 @@ def test_nothing_leaves_the_machine(scan, tmp_path):
     assert result.stdout.splitlines() == ["LOADED []", "HOME []", "DONE openvino"]
 
 
-SIGNALLED = """
+SIGNALED = """
 import signal, torch
 from medseg.inference.backends.openvino import compile_model, convert
 
@@ -323,7 +323,7 @@ signal.raise_signal(signal.SIGUSR1)
 @needs_openvino
 def test_a_signal_after_networks_were_let_go_is_handled():
     result = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", SIGNALLED], capture_output=True, text=True, timeout=120
+        [sys.executable, "-X", "faulthandler", "-c", SIGNALED], capture_output=True, text=True, timeout=120
     )
     assert (result.returncode, result.stdout) == (0, "SIGNAL\n"), result.stderr
 

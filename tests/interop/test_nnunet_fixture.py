@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
-from medseg.data.readers import read_scan
+from medseg.data.io.readers import read_scan
 from medseg.geometry import grids_agree
 from medseg.interop.nnunet.predict import NnunetPredictor
 

@@ -19,14 +19,14 @@ from nnunet_recipe import (
 )
 from PIL import Image
 
-from medseg.cli import run
+from medseg.cli.main import run
 from medseg.errors import ConfigError, DataError, ModelFileError
-from medseg.inference.predictor import Predictor
+from medseg.inference.model.predictor import Predictor
+from medseg.interop.model_loading import SegmenterSpec
 from medseg.interop.nnunet.file import is_file, load, save
 from medseg.interop.nnunet.folder import is_folder, read_folder
 from medseg.interop.nnunet.plans import refuse_trainer
 from medseg.interop.nnunet.predict import NnunetPredictor, window_weights
-from medseg.interop.segmenters import SegmenterSpec
 
 
 def zscored(path: Path) -> torch.Tensor:
@@ -102,8 +102,8 @@ def test_regions_are_painted_one_over_another(tmp_path, cube):
     prediction = NnunetPredictor(folder, device="cpu").predict(cube, probabilities=True)
     network = random_network(plans(), data, "3d_fullres", 0)
     with torch.no_grad():
-        whole, tumour = (summed(network(zscored(cube))[0]) > 0).numpy().transpose(0, 3, 2, 1)
-    expected = np.where(tumour, 2, np.where(whole, 1, 0))
+        whole, tumor = (summed(network(zscored(cube))[0]) > 0).numpy().transpose(0, 3, 2, 1)
+    expected = np.where(tumor, 2, np.where(whole, 1, 0))
     assert (prediction.label_map == expected).mean() > 0.999
     assert set(np.unique(prediction.label_map)) == {0, 1, 2}
     assert prediction.probabilities is not None
@@ -275,8 +275,8 @@ def test_other_trainers_are_refused_by_name_unless_named(tmp_path, trainer):
     ("changes", "message"),
     [
         ({"preprocessor_name": "MyPreprocessor"}, "preprocessor_name: medseg knows DefaultPreprocessor"),
-        ({"normalization_schemes": ["MyNorm"]}, "normalisation MyNorm: medseg knows CTNormalization"),
-        ({"use_mask_for_norm": [False, False]}, "1 channels, 1 normalisations, 2 masks"),
+        ({"normalization_schemes": ["MyNorm"]}, "normalization MyNorm: medseg knows CTNormalization"),
+        ({"use_mask_for_norm": [False, False]}, "1 channels, 1 normalizations, 2 masks"),
         ({"resampling_fn_data": "no_resampling_hack"}, "resampling by no_resampling_hack: medseg knows"),
         ({"resampling_fn_seg_kwargs": {"what": 1}}, "with {'what': 1}, which medseg does not know"),
         ({"resampling_fn_data_kwargs": {"order_z": 1}}, "across slices of order 1"),

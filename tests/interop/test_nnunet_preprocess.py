@@ -9,15 +9,15 @@ import torch
 from nnunet_recipe import configuration, dataset, plans
 from skimage.transform import resize
 
-from medseg.data.readers import read_scan
+from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Grid
-from medseg.inference.regrid import Slab
-from medseg.interop.nnunet.header import Normalisation, Resampling, Stage
+from medseg.inference.sliding_window.streaming_resample import Slab
+from medseg.interop.nnunet.header import Normalization, Resampling, Stage
 from medseg.interop.nnunet.plans import Dataset, Plans, parse, read_stage
 from medseg.interop.nnunet.predict import window_weights
-from medseg.interop.nnunet.preprocess import crop, normalise, prepare, put_back
+from medseg.interop.nnunet.preprocess import crop, normalize, prepare, put_back
 from medseg.interop.nnunet.resample import (
     coarse_axis,
     nearest,
@@ -158,20 +158,20 @@ def test_the_file_is_turned_where_the_plans_reader_turns_it(tmp_path):
 def test_intensities_by_hand():
     values = np.array([[[0, 2, 4, 100]]], np.float32)
     everywhere = np.ones(values.shape, bool)
-    ct = Normalisation(scheme="ct", low=1, high=9, mean=5, std=2)
-    assert normalise(values, ct, everywhere).ravel().tolist() == [-2, -1.5, -0.5, 2]
+    ct = Normalization(scheme="ct", low=1, high=9, mean=5, std=2)
+    assert normalize(values, ct, everywhere).ravel().tolist() == [-2, -1.5, -0.5, 2]
     inside = values > 0
-    masked = normalise(values[..., :3], Normalisation(scheme="zscore", masked=True), inside[..., :3])
+    masked = normalize(values[..., :3], Normalization(scheme="zscore", masked=True), inside[..., :3])
     assert masked.ravel().tolist() == [0, -1, 1]  # mean 3, deviation 1 inside
     small = values[..., :3]
-    whole = normalise(small, Normalisation(scheme="zscore"), everywhere).ravel()
+    whole = normalize(small, Normalization(scheme="zscore"), everywhere).ravel()
     assert np.allclose(whole, [-(1.5**0.5), 0, 1.5**0.5])  # mean 2, variance 8 / 3
-    assert normalise(small, Normalisation(scheme="range"), everywhere).ravel().tolist() == [0, 0.5, 1]
-    assert normalise(values, Normalisation(scheme="none"), everywhere) is values
-    rgb = normalise(values, Normalisation(scheme="rgb"), everywhere)
+    assert normalize(small, Normalization(scheme="range"), everywhere).ravel().tolist() == [0, 0.5, 1]
+    assert normalize(values, Normalization(scheme="none"), everywhere) is values
+    rgb = normalize(values, Normalization(scheme="rgb"), everywhere)
     assert rgb.ravel()[-1] == pytest.approx(100 / 255)
     with pytest.raises(DataError, match="takes 0 to 255"):
-        normalise(-values, Normalisation(scheme="rgb"), everywhere)
+        normalize(-values, Normalization(scheme="rgb"), everywhere)
 
 
 def test_the_previous_stages_labels_become_channels():

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from medseg.losses import CrossEntropyLoss, DeepSupervisionLoss, default_loss
 from medseg.losses.deep_supervision import halving_weights, resize_nearest
-from medseg.output import Output
+from medseg.model_output import Output
 from medseg.task import Task
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -24,7 +24,7 @@ def test_a_tensor_gives_the_loss_itself():
 
 
 def test_every_resolution_meets_the_target_at_its_own_size():
-    # of 2 voxels the second holds the centre, of 4 the third
+    # of 2 voxels the second holds the center, of 4 the third
     loss = CrossEntropyLoss()
     parts = [loss(FULL, LABELS), loss(HALF, LABELS[..., 1::2, 1::2]), loss(QUARTER, LABELS[..., 2::4, 2::4])]
     expected = (4 * parts[0] + 2 * parts[1] + parts[2]) / 7
@@ -59,7 +59,7 @@ def test_a_target_ignored_everywhere_costs_nothing():
 
 
 @pytest.mark.parametrize("size", [(4, 3, 5), (8, 6, 10), (1, 1, 1), (7, 5, 9), (16, 12, 20)])
-def test_resizing_is_the_exact_nearest_neighbour(size):
+def test_resizing_is_the_exact_nearest_neighbor(size):
     target = torch.randint(-1, 9, (2, 1, 8, 6, 10), generator=GENERATOR)
     expected = F.interpolate(target.double(), size, mode="nearest-exact").long()
     assert torch.equal(resize_nearest(target, size), expected)

@@ -55,7 +55,7 @@ def test_unknown_classes_count_as_background():
 
 
 def test_unknown_classes_get_no_gradient_of_their_own_absence():
-    # a voxel labelled background where class 1 is unknown: raising class 1 must cost nothing
+    # a voxel labeled background where class 1 is unknown: raising class 1 must cost nothing
     logits = torch.tensor([0.0, 5.0, 0.0]).view(1, 3, 1, 1).requires_grad_()
     target = torch.zeros(1, 1, 1, 1, dtype=torch.long)
     loss = CrossEntropyLoss()(logits, target, torch.tensor([[True, False, True]]))

@@ -23,7 +23,7 @@ def test_detection_by_hand():
     assert lesion_metrics(reference, prediction, min_iou=0.5)["tp"] == 0
 
 
-def test_diagonal_neighbours_are_one_lesion():
+def test_diagonal_neighbors_are_one_lesion():
     for ndim in (2, 3):
         mask = np.zeros((4,) * ndim, bool)
         mask[(0,) * ndim] = mask[(1,) * ndim] = True

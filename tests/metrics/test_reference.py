@@ -18,7 +18,7 @@ from medseg.metrics import (
     dataset_scores,
     lesion_metrics,
     panoptic_quality,
-    summarise,
+    summarize,
 )
 
 FOLDER = Path(__file__).parents[3] / "shared" / "fixtures" / "metrics"
@@ -36,7 +36,7 @@ def suite():
         return expected, dict(arrays)
 
 
-def labelled():
+def labeled():
     expected, arrays = suite()
     for name, case in expected.items():
         for label, values in case.get("per_label", {}).items():
@@ -50,7 +50,7 @@ def number(value):
 
 @pytest.mark.parametrize("surface", ["surfel", "voxel"])
 def test_binary_metrics(surface):
-    for name, case, values, reference, prediction in labelled():
+    for name, case, values, reference, prediction in labeled():
         scores = binary_metrics(reference, prediction, case["spacing"], case["tau"], surface=surface)
         expected = values["overlap"] | values[surface]
         for key, score in scores.items():
@@ -60,7 +60,7 @@ def test_binary_metrics(surface):
 def test_surface_areas():
     from medseg.metrics.surface import surface_distances
 
-    for name, case, values, reference, prediction in labelled():
+    for name, case, values, reference, prediction in labeled():
         if "area_gt" not in values["surfel"]:
             continue
         distances = surface_distances(reference, prediction, case["spacing"])
@@ -70,14 +70,14 @@ def test_surface_areas():
 
 
 def test_boundary_iou():
-    for name, case, values, reference, prediction in labelled():
+    for name, case, values, reference, prediction in labeled():
         expected = values["boundary_iou"]
         score = boundary_iou(reference, prediction, case["spacing"], expected["d_mm"])
         np.testing.assert_allclose(score, number(expected["value"]), 1e-8, err_msg=name)
 
 
 def test_cldice():
-    for name, _, values, reference, prediction in labelled():
+    for name, _, values, reference, prediction in labeled():
         if "cldice" in values["cldice"]:
             score = cldice(reference, prediction)
             np.testing.assert_allclose(score, number(values["cldice"]["cldice"]), 1e-8, err_msg=name)
@@ -126,7 +126,7 @@ def test_mean_iou_of_the_data_set():
         matrix += confusion_matrix(*pair, len(names))
         labels = {name: [value] for value, name in enumerate(names) if value}
         rows += case_rows(case, *pair, labels, expected[case]["spacing"])
-    scores, overall = dataset_scores(matrix, names), summarise(rows)["overall"]
+    scores, overall = dataset_scores(matrix, names), summarize(rows)["overall"]
     expected_ious = [number(value) for value in miou["dataset_iou_per_class"]]
     np.testing.assert_allclose(list(scores["iou"].values()), expected_ious, 1e-8)
     assert scores["miou_without_background"] == pytest.approx(miou["dataset_miou_fg"])

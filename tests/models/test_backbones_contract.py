@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from medseg.errors import ConfigError
 from medseg.models.backbones import BackboneConfig, HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
-from medseg.models.parts import Parts
+from medseg.models.layers.convolution import Parts
 
 CONFIGS = [
     ResNetConfig(width=0.125),

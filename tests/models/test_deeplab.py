@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from medseg.model_output import Output
 from medseg.models import DeepLabV1Config, DeepLabV2Config, DeepLabV3Config, DeepLabV3PlusConfig
 from medseg.models import parameter_count as count
-from medseg.models.aspp import ASPP
 from medseg.models.backbones import ResNetConfig
-from medseg.output import Output
+from medseg.models.layers.aspp import ASPP
 from medseg.task import Task
 
 TASK = Task(2, 3, 21)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from medseg.model_output import Output
 from medseg.models import FCNConfig, FCNVGGConfig
 from medseg.models.backbones import ResNetConfig, VGGConfig
 from medseg.models.fcn import triangle, upsampling
-from medseg.output import Output
 from medseg.task import Task
 
 NARROW = VGGConfig(depth=11, width=0.05)

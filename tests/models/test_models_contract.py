@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter
 
 from medseg.losses import DeepSupervisionLoss, default_loss
+from medseg.model_output import as_output
 from medseg.models import (
     BackboneUNetConfig,
     DeepLabV1Config,
@@ -35,7 +36,6 @@ from medseg.models import (
     parameter_count,
 )
 from medseg.models.backbones import HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
-from medseg.output import as_output
 from medseg.task import Task
 
 SMALL: dict[str, Any] = {"width": 0.125, "stem_stride": 1, "pool_stride": 1}  # for small scans
@@ -148,13 +148,13 @@ def test_one_batch_is_learnt_by_heart(config, spatial_dims):
     target = torch.zeros(1, *size, dtype=torch.long)
     target[:, :8] = 1
     picture = target[:, None] + 0.1 * image(*size, channels=1)
-    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     losses = []
     while len(losses) < 40 and (not losses or losses[-1] > 0.3 * losses[0]):
         loss = torch.nn.functional.cross_entropy(logits_of(network(picture)), target)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] <= 0.3 * losses[0], losses
 

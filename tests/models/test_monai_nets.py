@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from medseg.errors import ConfigError
+from medseg.model_output import Output
 from medseg.models import (
     DynUNetConfig,
     MedNeXtConfig,
@@ -13,8 +14,7 @@ from medseg.models import (
     VNetConfig,
     monai_nets,
 )
-from medseg.models.keys import TABLES
-from medseg.output import Output
+from medseg.models.pretrained.key_mapping import TABLES
 from medseg.task import Task
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medseg.config.base import Spec
 from medseg.models import (
     BackboneUNetConfig,
     DeepLabV2Config,
@@ -28,10 +29,9 @@ from medseg.models import (
 )
 from medseg.models.backbones import HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
 from medseg.models.fcn import triangle
-from medseg.models.inflate import inflate
-from medseg.models.keys import TABLES
-from medseg.models.parts import resize
-from medseg.spec import Spec
+from medseg.models.layers.convolution import resize
+from medseg.models.pretrained.inflation import inflate
+from medseg.models.pretrained.key_mapping import TABLES
 from medseg.task import Task
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "models"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.report.features import FeatureMap, feature_grid
+from medseg.report.feature_grid import FeatureMap, feature_grid
 
 
 def darkest_and_lightest(page, box):

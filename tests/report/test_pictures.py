@@ -14,15 +14,15 @@ from medseg.report.pictures import (
     to_uint8,
 )
 
-# ---- grey values
+# ---- gray values
 
 
 def test_percentiles_become_black_and_white():
     # of 0..100 the 1st percentile is 1 and the 99th is 99; 50 lies halfway: 255 * 49 / 98 = 127.5
-    grey = to_uint8(np.arange(101))
-    assert grey.dtype == np.uint8
-    assert grey[[0, 1, 99, 100]].tolist() == [0, 0, 255, 255]
-    assert grey[50] in (127, 128)
+    gray = to_uint8(np.arange(101))
+    assert gray.dtype == np.uint8
+    assert gray[[0, 1, 99, 100]].tolist() == [0, 0, 255, 255]
+    assert gray[50] in (127, 128)
 
 
 def test_given_percentiles_are_used():
@@ -30,8 +30,8 @@ def test_given_percentiles_are_used():
 
 
 def test_values_that_are_not_finite_are_black_and_count_nowhere():
-    grey = to_uint8(np.array([np.nan, np.inf, -np.inf, 2.0, 4.0]), 0, 100)
-    assert grey.tolist() == [0, 0, 0, 0, 255]
+    gray = to_uint8(np.array([np.nan, np.inf, -np.inf, 2.0, 4.0]), 0, 100)
+    assert gray.tolist() == [0, 0, 0, 0, 255]
     assert to_uint8(np.full(3, np.nan)).tolist() == [0, 0, 0]
 
 
@@ -55,22 +55,22 @@ def test_background_is_left_as_it_is():
     np.testing.assert_array_equal(out, np.repeat(image[..., None], 3, axis=2))
 
 
-def test_alpha_is_the_colours_share():
-    # half of grey 100 and half of the colour of label 1
+def test_alpha_is_the_colors_share():
+    # half of gray 100 and half of the color of label 1
     out = overlay(np.full((3, 3), 100, np.uint8), np.ones((3, 3), int), alpha=0.5)
     expected = np.rint(50 + label_palette(2)[1] / 2)
     assert (out == expected).all()
 
 
-def test_outline_is_the_labels_own_border_in_full_colour():
+def test_outline_is_the_labels_own_border_in_full_color():
     label = np.zeros((5, 5), int)
     label[1:4, 1:4] = 2
     image = np.full((5, 5, 3), 100, np.uint8)
-    colour = label_palette(3)[2]
+    color = label_palette(3)[2]
     out = overlay(image, label)
     ring = (label == 2) & ~((np.indices((5, 5)) == 2).all(axis=0))
-    assert (out[ring] == colour).all()
-    assert out[2, 2].tolist() != colour.tolist()
+    assert (out[ring] == color).all()
+    assert out[2, 2].tolist() != color.tolist()
     assert (out[label == 0] == 100).all()
     flat = overlay(image, label, outline=False)
     assert (flat[label == 2] == out[2, 2]).all()
@@ -81,9 +81,9 @@ def test_a_label_at_the_pictures_edge_has_no_border_there():
     assert len(np.unique(out.reshape(-1, 3), axis=0)) == 1
 
 
-def test_ignored_pixels_are_hatched_in_grey():
+def test_ignored_pixels_are_hatched_in_gray():
     out = overlay(np.zeros((16, 16), np.uint8), np.full((16, 16), -1))
-    assert (out == out[..., :1]).all()  # grey
+    assert (out == out[..., :1]).all()  # gray
     # two of every eight diagonals at 0.9 of 150, the others at 0.3
     assert np.unique(out).tolist() == [45, 135]
     assert (out[..., 0] == 135).mean() == pytest.approx(0.25)
@@ -173,8 +173,8 @@ def test_slice_of_keeps_square_pixels_as_they_are():
 # ---- panels
 
 
-def colours_in(picture: Image.Image) -> set[tuple[int, ...]]:
-    return {tuple(colour) for colour in np.unique(np.array(picture).reshape(-1, 3), axis=0).tolist()}
+def colors_in(picture: Image.Image) -> set[tuple[int, ...]]:
+    return {tuple(color) for color in np.unique(np.array(picture).reshape(-1, 3), axis=0).tolist()}
 
 
 def test_panel_of_a_picture_is_one_row_and_of_a_volume_three():
@@ -223,18 +223,18 @@ def test_the_first_label_is_drawn_where_it_is_no_background():
     road, sky = (128, 64, 128), (70, 130, 180)
     image = np.zeros((32, 32), np.uint8)
     scene = Legend(["road", "sky"], {0: road, 1: sky}, background=False)
-    assert {road, sky} <= colours_in(panel(image, label, None, spacing=(1, 1), legend=scene))
-    assert road not in colours_in(
+    assert {road, sky} <= colors_in(panel(image, label, None, spacing=(1, 1), legend=scene))
+    assert road not in colors_in(
         panel(image, label, None, spacing=(1, 1), legend=Legend(["b", "s"], {0: road}))
     )
     assert overlay(image, label, scene, alpha=1)[0, 0].tolist() == [*road]
-    # without colours of its own it has the second of the palette: the first is the background's
+    # without colors of its own it has the second of the palette: the first is the background's
     plain = overlay(image, label, Legend(background=False), alpha=1)
     assert [plain[0, 0].tolist(), plain[16, 16].tolist()] == label_palette(3)[1:].tolist()
 
 
-def test_a_label_picture_has_the_legends_colours():
-    legend = Legend(colours={2: (1, 2, 3)})
+def test_a_label_picture_has_the_legends_colors():
+    legend = Legend(colors={2: (1, 2, 3)})
     shown = label_picture(np.array([[0, 1], [2, 0]]), legend)
     assert shown.tolist() == [[[0, 0, 0], label_palette(2)[1].tolist()], [[1, 2, 3], [0, 0, 0]]]
 
@@ -245,18 +245,18 @@ def test_panel_names_only_the_labels_shown():
     picture = panel(
         np.zeros((32, 32), np.uint8), label, None, spacing=(1, 1), legend=Legend(["b", "one", "two"])
     )
-    first, second = (tuple(colour) for colour in label_palette(3)[1:].tolist())
-    assert second in colours_in(picture)
-    assert first not in colours_in(picture)
+    first, second = (tuple(color) for color in label_palette(3)[1:].tolist())
+    assert second in colors_in(picture)
+    assert first not in colors_in(picture)
 
 
-def test_panel_shows_labels_over_grey_so_that_only_they_have_colour():
+def test_panel_shows_labels_over_gray_so_that_only_they_have_color():
     image = np.zeros((32, 32, 3), np.uint8)
     image[..., 0] = 200
     empty = np.zeros((32, 32), int)
     picture = np.array(panel(image, empty, None, spacing=(1, 1), legend=Legend(["background"])))
     middle = picture[picture.shape[0] // 2]
-    assert (middle == (200, 0, 0)).all(axis=1).sum() == 256  # the image itself keeps its colours
+    assert (middle == (200, 0, 0)).all(axis=1).sum() == 256  # the image itself keeps its colors
     assert (middle == 60).all(axis=1).sum() == 256  # 0.299 * 200
 
 

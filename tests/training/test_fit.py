@@ -13,18 +13,18 @@ import torch
 from conftest import ball_settings, write_balls, write_volume
 from torch import nn
 
-from medseg.cli import run as command
-from medseg.config import load_config, to_yaml
+from medseg.cli.main import run as command
+from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, DataError, DiskFullError, ModelFileError, TrainingError
-from medseg.inference.modelfile import load_model
-from medseg.inference.predictor import Predictor
-from medseg.locks import LOCK_NAME, lock_folder
-from medseg.training.checkpoint import load_checkpoint
+from medseg.inference.model.model_file import load_model
+from medseg.inference.model.predictor import Predictor
+from medseg.system.locks import LOCK_NAME, lock_folder
 from medseg.training.dataset import check_patch_size
 from medseg.training.fit import dry_run, fit
-from medseg.training.log import read_log
 from medseg.training.loop import Trainer
 from medseg.training.progress import QuietProgress
+from medseg.training.run_folder.checkpoint import load_checkpoint
+from medseg.training.run_folder.log import read_log
 
 
 def weights(run: Path) -> str:
@@ -44,7 +44,7 @@ def test_a_run_folder_holds_what_is_promised(ball_config, tmp_path):
 def test_it_learns(balls, tmp_path):
     config = load_config(
         ball_settings(balls, epochs=2, iterations=80, batch_size=4),
-        ["model.dropout=0", "train.optimiser.lr=0.01"],
+        ["model.dropout=0", "train.optimizer.lr=0.01"],
     )
     assert (fit(config, tmp_path / "run").best or 0) > 0.8
 
@@ -110,8 +110,8 @@ def test_an_existing_run_is_not_overwritten(ball_config, tmp_path):
 
 def test_resuming_with_other_settings_is_refused_by_name(balls, tmp_path):
     fit(load_config(ball_settings(balls)), tmp_path / "run")
-    other = load_config(ball_settings(balls), ["train.optimiser.lr=0.5"])
-    with pytest.raises(ConfigError, match=r"train\.optimiser\.lr: 0\.002 → 0\.5"):
+    other = load_config(ball_settings(balls), ["train.optimizer.lr=0.5"])
+    with pytest.raises(ConfigError, match=r"train\.optimizer\.lr: 0\.002 → 0\.5"):
         fit(other, tmp_path / "run", resume="auto")
 
 
@@ -212,7 +212,7 @@ def test_checkpoints_load_safely(ball_config, tmp_path):
 
 def test_early_stop_ends_the_training(balls, tmp_path):
     settings = ball_settings(
-        balls, epochs=20, iterations=1, early_stop=2, optimiser={"name": "sgd", "lr": 1e-12}
+        balls, epochs=20, iterations=1, early_stop=2, optimizer={"name": "sgd", "lr": 1e-12}
     )
     result = fit(load_config(settings), tmp_path / "run")
     assert result.epochs == 3  # the first is the best, then two without a better one
@@ -227,11 +227,11 @@ def test_a_loss_that_is_not_finite_ends_it_and_keeps_the_checkpoint(balls, tmp_p
 
 def test_a_diverging_training_is_not_reported_as_an_error_of_medseg(balls, tmp_path, capsys):
     path = tmp_path / "config.yaml"
-    settings = ball_settings(balls, optimiser={"name": "sgd", "lr": 1e30})
+    settings = ball_settings(balls, optimizer={"name": "sgd", "lr": 1e30})
     path.write_text(to_yaml(load_config(settings)))
     assert command(["train", str(path), "--run", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "no checkpoint was saved yet. Lower train.optimiser.lr" in error
+    assert "no checkpoint was saved yet. Lower train.optimizer.lr" in error
     assert "please report" not in error
 
 
@@ -285,7 +285,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(ball_config, tmp_path, monkeypatc
         raise error
 
     monkeypatch.setattr(torch, "save", full)
-    from medseg.training.checkpoint import save_checkpoint
+    from medseg.training.run_folder.checkpoint import save_checkpoint
 
     with pytest.raises(DiskFullError, match="disk is full"):
         save_checkpoint(last, {})
@@ -328,7 +328,7 @@ def test_a_research_network_trains_and_loads_from_python_only(ball_config, balls
 
 def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
     settings = ball_settings(
-        balls, epochs=1, iterations=120, batch_size=4, optimiser={"name": "adamw", "lr": 0.01}
+        balls, epochs=1, iterations=120, batch_size=4, optimizer={"name": "adamw", "lr": 0.01}
     )
     settings["data"]["regions"] = {"whole": ["ball", "core"], "core": ["core"]}
     settings["model"]["dropout"] = 0
@@ -346,7 +346,7 @@ def test_pictures_train_too(squares, tmp_path):
             "data": {"path": str(squares), "workers": 0},
             "sampling": {"patch_size": [32, 32]},
             "model": {"channels": [4, 8], "deep_supervision": 0},
-            "train": {"epochs": 1, "iterations": 60, "batch_size": 4, "optimiser": {"lr": 0.01}},
+            "train": {"epochs": 1, "iterations": 60, "batch_size": 4, "optimizer": {"lr": 0.01}},
         }
     )
     result = fit(config, tmp_path / "run")
@@ -463,7 +463,7 @@ def parts_of_file(path: Path) -> dict[str, str]:
 def test_a_run_goes_on_with_the_numbers_fitted_when_it_began(balls, tmp_path):
     root = copy_of(balls, tmp_path / "data")
     run = tmp_path / "run"
-    config = load_config(ball_settings(root, epochs=1, iterations=2), ["preprocess.normalise.name=ct"])
+    config = load_config(ball_settings(root, epochs=1, iterations=2), ["preprocess.normalize.name=ct"])
     fit(config, run)
     first = load_model(run / "model.safetensors")[0].preprocess
     write_volume(root / "images" / "extra.nii.gz", np.full((20, 20, 20), 3000, np.int16))

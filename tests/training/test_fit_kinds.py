@@ -8,15 +8,15 @@ import pytest
 from conftest import ball_settings, write_balls, write_picture, write_volume
 from nibabel.affines import apply_affine
 
-from medseg.cli import run as command
-from medseg.config import load_config
-from medseg.data.readers import read_scan
+from medseg.cli.main import run as command
+from medseg.config.schema import load_config
+from medseg.data.io.readers import read_scan
 from medseg.errors import ConfigError, DataError
-from medseg.inference.cohort import infer_cases
-from medseg.inference.inputs import find_inputs, run_cases
-from medseg.inference.predictor import Predictor
+from medseg.inference.batch.batch_inference import infer_cases
+from medseg.inference.batch.input_discovery import find_inputs, run_cases
+from medseg.inference.model.predictor import Predictor
 from medseg.training.fit import fit
-from medseg.training.log import read_log
+from medseg.training.run_folder.log import read_log
 
 
 def settings(root, *overrides, **train):
@@ -29,8 +29,8 @@ def sliced(root, *overrides, **train):
     return load_config(raw, ["spatial_dims=2", "model.dropout=0", *overrides])
 
 
-@pytest.mark.parametrize(("axis", "neighbours"), [(2, 0), (0, 2)])
-def test_a_flat_network_on_slices_writes_a_volume_on_its_grid(tmp_path, axis, neighbours):
+@pytest.mark.parametrize(("axis", "neighbors"), [(2, 0), (0, 2)])
+def test_a_flat_network_on_slices_writes_a_volume_on_its_grid(tmp_path, axis, neighbors):
     root = tmp_path / "data"
     oblique = np.array([[0, 0, 2.0, 5], [-1, 0, 0, 6], [0, 1.5, 0, 7], [0, 0, 0, 1]])
     rng = np.random.default_rng(0)
@@ -44,14 +44,14 @@ def test_a_flat_network_on_slices_writes_a_volume_on_its_grid(tmp_path, axis, ne
             oblique,
         )
         write_volume(root / "labels" / f"c{i}.nii.gz", label, oblique)
-    slices = f"preprocess.slices={{axis: {axis}, neighbours: {neighbours}}}"
+    slices = f"preprocess.slices={{axis: {axis}, neighbors: {neighbors}}}"
     config = sliced(
         root,
         slices,
-        "train.optimiser.lr=0.01",
+        "train.optimizer.lr=0.01",
         "augment=none",
         epochs=1,
-        iterations=80 * (neighbours + 1),
+        iterations=80 * (neighbors + 1),
         batch_size=8,
     )
     result = fit(config, tmp_path / "run")
@@ -97,12 +97,12 @@ def masks_of_balls(root, *, skip=()):
 def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     root = masks_of_balls(tmp_path / "data")
     config = settings(
-        root, "data.labels=null", "train.optimiser.lr=0.01", epochs=1, iterations=60, batch_size=4
+        root, "data.labels=null", "train.optimizer.lr=0.01", epochs=1, iterations=60, batch_size=4
     )
     with pytest.raises(DataError, match=r"Set data.overlapping=true"):
         fit(config, tmp_path / "refused")
     config = settings(
-        root, "data.labels=null", "data.overlapping=true", "train.optimiser.lr=0.01", epochs=1, iterations=60,
+        root, "data.labels=null", "data.overlapping=true", "train.optimizer.lr=0.01", epochs=1, iterations=60,
         batch_size=4,
     )  # fmt: skip
     result = fit(config, tmp_path / "run")
@@ -110,7 +110,7 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     scores = read_log(result.run / "log.jsonl")[-1]
     assert {"val_dice:ball", "val_dice:core"} <= set(scores)
     cases = run_cases(result.run, "test")
-    from medseg.inference.outputs import Extras
+    from medseg.inference.batch.output_files import Extras
 
     outcomes = infer_cases(Predictor(result.model), cases, tmp_path / "out", extras=Extras(overlays=True))
     assert [o.status for o in outcomes] == ["done"]
@@ -121,7 +121,7 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
 
 def test_cases_annotated_in_part_train_and_score_what_they_tell(tmp_path):
     root = masks_of_balls(tmp_path / "data", skip={(0, "core"), (1, "core")})
-    common = ["data.labels=null", "data.overlapping=true", "train.optimiser.lr=0.01"]
+    common = ["data.labels=null", "data.overlapping=true", "train.optimizer.lr=0.01"]
     with pytest.raises(DataError, match="case ball_0: no file of core"):
         fit(settings(root, *common), tmp_path / "refused")
     split = tmp_path / "split.json"
@@ -141,7 +141,7 @@ def test_cases_annotated_in_part_train_and_score_what_they_tell(tmp_path):
 def test_partial_labels_of_a_softmax(tmp_path):
     """Half of the cases know only the ball, half only the core's absence is drawn: both classes are learnt."""
     root = write_balls(tmp_path / "data", cases=5)
-    rows = ["image,label,labelled,split"]
+    rows = ["image,label,labeled,split"]
     for i in range(5):
         part = "val" if i == 4 else "train"
         known = "" if i >= 2 else "core"
@@ -152,7 +152,7 @@ def test_partial_labels_of_a_softmax(tmp_path):
         rows.append(f"images/ball_{i}.nii.gz,labels/ball_{i}.nii.gz,{known},{part}")
     (root / "manifest.csv").write_text("\n".join(rows))
     config = settings(
-        root, "train.optimiser.lr=0.01", "data.split.name=auto", epochs=1, iterations=80, batch_size=4
+        root, "train.optimizer.lr=0.01", "data.split.name=auto", epochs=1, iterations=80, batch_size=4
     )
     result = fit(config, tmp_path / "run")
     entry = read_log(result.run / "log.jsonl")[-1]
@@ -173,7 +173,7 @@ def test_soft_labels_teach_probabilities(tmp_path):
     (root / "manifest.csv").write_text("\n".join(rows))
     config = settings(
         root, "data.labels=null", "data.soft=true", "data.split.name=auto", "loss={name: ce}",
-        "train.optimiser.lr=0.02", epochs=1, iterations=80, batch_size=4,
+        "train.optimizer.lr=0.02", epochs=1, iterations=80, batch_size=4,
     )  # fmt: skip
     result = fit(config, tmp_path / "run")
     organ = Predictor(result.model).predict(root / "i3.nii.gz", probabilities=True).probabilities[1]
@@ -213,25 +213,25 @@ def test_patients_never_stand_on_both_sides(balls, tmp_path):
         settings(balls, "data.patient=ball")
 
 
-def test_colour_coded_scenes_without_background(tmp_path):
+def test_color_coded_scenes_without_background(tmp_path):
     root = tmp_path / "data"
     rng = np.random.default_rng(0)
     for i in range(5):
         left = np.arange(32)[None] < 10 + 2 * i
-        colours = np.where(left[..., None], (10, 20, 30), (200, 0, 0)).repeat(32, axis=0).astype(np.uint8)
-        image = (colours + rng.integers(0, 20, colours.shape)).astype(np.uint8)
+        colors = np.where(left[..., None], (10, 20, 30), (200, 0, 0)).repeat(32, axis=0).astype(np.uint8)
+        image = (colors + rng.integers(0, 20, colors.shape)).astype(np.uint8)
         write_picture(root / "images" / f"s{i}.png", image)
-        write_picture(root / "labels" / f"s{i}.png", colours)
+        write_picture(root / "labels" / f"s{i}.png", colors)
     config = load_config(
         {
             "spatial_dims": 2,
             "data": {
                 "path": str(root), "workers": 0, "background": False,
-                "colours": {"left": [10, 20, 30], "right": [200, 0, 0]},
+                "colors": {"left": [10, 20, 30], "right": [200, 0, 0]},
             },
             "sampling": {"patch_size": [32, 32]},
             "model": {"channels": [4, 8]},
-            "train": {"epochs": 1, "iterations": 30, "amp": "off", "optimiser": {"lr": 0.01}},
+            "train": {"epochs": 1, "iterations": 30, "amp": "off", "optimizer": {"lr": 0.01}},
         }
     )  # fmt: skip
     result = fit(config, tmp_path / "run")

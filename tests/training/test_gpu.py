@@ -2,8 +2,8 @@ import pytest
 import torch
 from conftest import ball_settings
 
-from medseg.config import load_config
-from medseg.inference.predictor import Predictor
+from medseg.config.schema import load_config
+from medseg.inference.model.predictor import Predictor
 from medseg.training.fit import fit
 
 pytestmark = [
@@ -14,7 +14,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16", "off"])
 def test_a_gpu_trains_and_predicts_as_the_cpu_does(balls, tmp_path, amp):
-    settings = ball_settings(balls, epochs=1, iterations=200, batch_size=4, optimiser={"lr": 0.02})
+    settings = ball_settings(balls, epochs=1, iterations=200, batch_size=4, optimizer={"lr": 0.02})
     settings["model"]["dropout"] = 0
     settings["train"]["amp"] = amp
     result = fit(load_config(settings), tmp_path / "run")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medseg.config import load_config
+from medseg.config.schema import load_config
 from medseg.training import planning
 
 

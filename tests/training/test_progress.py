@@ -3,8 +3,8 @@
 import os
 import time
 
-from medseg.system import CpuTimes, cpu_times
-from medseg.training.cores import CoreWatch, describe_contention
+from medseg.system.platform import CpuTimes, cpu_times
+from medseg.training.core_usage import CoreWatch, describe_contention
 from medseg.training.progress import LOGGER, ConsoleProgress, Pace, duration
 
 
@@ -66,7 +66,7 @@ def test_busy_cores_are_named_with_the_setting_that_helps(monkeypatch):
 
 def test_contention_is_reported_once(monkeypatch):
     readings = iter([CpuTimes(0, 0, 0), CpuTimes(40, 20, 0)])
-    monkeypatch.setattr("medseg.training.cores.cpu_times", lambda children: next(readings))
+    monkeypatch.setattr("medseg.training.core_usage.cpu_times", lambda children: next(readings))
     watch = CoreWatch(every=0)
     assert watch.check() is not None
     assert watch.check() is None

@@ -6,13 +6,13 @@ import pytest
 import torch
 from conftest import ball_settings
 
-from medseg.config import load_config
-from medseg.data import cache as cache_module
-from medseg.data import facts as facts_module
-from medseg.training.checkpoint import random_state, restore_random_state
+from medseg.config.schema import load_config
+from medseg.data.curation import case_statistics as facts_module
+from medseg.data.loading import cache as cache_module
 from medseg.training.fit import dry_run
 from medseg.training.progress import Count
-from medseg.training.runfolder import RunFolder
+from medseg.training.run_folder.checkpoint import random_state, restore_random_state
+from medseg.training.run_folder.layout import RunFolder
 
 
 def test_runs_with_one_cache_measure_and_prepare_each_case_once(balls, tmp_path, monkeypatch):

@@ -8,13 +8,13 @@ from medseg.data.cases import Case
 from medseg.data.layouts.bids import BidsLayout
 from medseg.data.layouts.brats import BratsLayout
 from medseg.data.layouts.coco import CocoLayout
+from medseg.data.layouts.discovery import NO_CHOICE, Choice, Found, Layout, Problem
+from medseg.data.layouts.folder_names import listed
 from medseg.data.layouts.folders import SETTINGS, FoldersLayout, LooseLayout, PairsLayout, channel_groups
-from medseg.data.layouts.found import NO_CHOICE, Choice, Found, Layout, Problem
 from medseg.data.layouts.manifest import ManifestLayout, describe_other_tables
 from medseg.data.layouts.msd import MsdLayout
-from medseg.data.layouts.names import listed
 from medseg.data.layouts.nnunet import NnunetLayout
-from medseg.data.layouts.street import Ade20kLayout, CityscapesLayout, VocLayout
+from medseg.data.layouts.photo_datasets import Ade20kLayout, CityscapesLayout, VocLayout
 from medseg.errors import DataError
 
 LAYOUTS: tuple[Layout, ...] = (

@@ -7,9 +7,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from medseg.data.cases import Case
-from medseg.data.labels import Labels
-from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities, kinds_of
-from medseg.data.readers import is_image_file, stem_of
+from medseg.data.io.readers import is_image_file, stem_of
+from medseg.data.labels.schema import Labels
+from medseg.data.layouts.discovery import Choice, Found, Problem, choose_modalities, kinds_of
 from medseg.errors import DataError
 
 _MAPS = ("dseg", "mask", "probseg")

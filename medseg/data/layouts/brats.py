@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from medseg.data.cases import Case
-from medseg.data.labels import Labels
-from medseg.data.layouts.found import Choice, Found, Problem, choose_modalities, kinds_of, refuse_doubles
+from medseg.data.labels.schema import Labels
+from medseg.data.layouts.discovery import Choice, Found, Problem, choose_modalities, kinds_of, refuse_doubles
 
 _FILE = re.compile(r"(.+?)[_-](t1ce|t1c|t1n|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?", re.IGNORECASE)
 _OLD, _NEW = ("t1", "t1ce", "t2", "flair"), ("t1n", "t1c", "t2w", "t2f")
@@ -15,7 +15,7 @@ _PATIENT = re.compile(r"(.*-\d{5})-\d{3}")
 
 
 class BratsLayout:
-    """``<case>/<case>_t1.nii.gz`` … ``_seg.nii.gz`` (2017–2021: enhancing tumour 4), or with ``-t1n`` …
+    """``<case>/<case>_t1.nii.gz`` … ``_seg.nii.gz`` (2017–2021: enhancing tumor 4), or with ``-t1n`` …
     ``-seg`` (from 2023 on: 3), at any depth below the root.
     """
 
@@ -62,7 +62,7 @@ class BratsLayout:
                 "background": (0,),
                 "necrotic_core": (1,),
                 "oedema": (2,),
-                "enhancing_tumour": (3 if new else 4,),
+                "enhancing_tumor": (3 if new else 4,),
             }
         )
         return Found(self.name, cases, problems, labels)

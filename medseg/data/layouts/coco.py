@@ -6,10 +6,10 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from medseg.data.annotations import coco_index
 from medseg.data.cases import Case, Part
-from medseg.data.labels import Labels
-from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
+from medseg.data.labels.coco_annotations import coco_index
+from medseg.data.labels.schema import Labels
+from medseg.data.layouts.discovery import Choice, Found, Problem, refuse_doubles
 from medseg.errors import DataError
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "test": "test"}

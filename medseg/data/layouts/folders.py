@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbered
-from medseg.data.dicom import holds_dicom
-from medseg.data.layouts.found import NO_CHOICE, Choice, Found, Problem, refuse_doubles
+from medseg.data.io.dicom.series import holds_dicom
+from medseg.data.io.readers import is_image_file, stem_of
+from medseg.data.layouts.discovery import NO_CHOICE, Choice, Found, Problem, refuse_doubles
+from medseg.data.layouts.folder_names import Place, find_places, has_images_folder, listed, parts_in
 from medseg.data.layouts.manifest import describe_other_tables
-from medseg.data.layouts.names import Place, find_places, has_images_folder, listed, parts_in
-from medseg.data.readers import is_image_file, stem_of
 from medseg.errors import DataError
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -33,20 +33,20 @@ class FoldersLayout:
 
     def find(self, root: Path, choice: Choice) -> Found:
         places = find_places(root, choice)
-        unlabelled = all(place.labels is None for place in places)
+        unlabeled = all(place.labels is None for place in places)
         cases: list[Case] = []
         problems: list[Problem] = []
         for place in places:
             if place.part is None and holds_dicom(place.images):
                 return _one_series(root, place, choice)
-            found, faults = _paired(place, choice, unlabelled=unlabelled)
+            found, faults = _paired(place, choice, unlabeled=unlabeled)
             cases += found
             problems += faults
         images = places[0].images
         if not cases and not problems:
             raise DataError(f"{images}: no image files")
         refuse_doubles(cases)
-        if unlabelled:
+        if unlabeled:
             problems.append(_no_label_folder(root, images))
         if images.parent != root and images in parts_in(images.parent).values():
             problems += _beside_parts(images.parent)
@@ -94,7 +94,7 @@ class LooseLayout:
         refuse_doubles(cases)
         found = f"expected the folders images/ and labels/ in it, found {len(cases)} images ({listed(root)})"
         return Found(
-            self.name, cases, [_unlabelled(root, f"{root}: {found}. {SETTINGS}{describe_other_tables(root)}")]
+            self.name, cases, [_unlabeled(root, f"{root}: {found}. {SETTINGS}{describe_other_tables(root)}")]
         )
 
 
@@ -123,10 +123,10 @@ def _split_pairs(folder: Path, choice: Choice) -> tuple[list[Path], list[Path]]:
     return [path for path in files if path not in chosen], labels
 
 
-def _paired(place: Place, choice: Choice, *, unlabelled: bool) -> tuple[list[Case], list[Problem]]:
+def _paired(place: Place, choice: Choice, *, unlabeled: bool) -> tuple[list[Case], list[Problem]]:
     labels = [] if place.labels is None else _entries(place.labels)
     found = channel_groups(_entries(place.images), labels)
-    if place.labels is None and (unlabelled or place.part == "test"):
+    if place.labels is None and (unlabeled or place.part == "test"):
         return [_case(name, files, [], place.part) for name, files in found.items()], []
     return pair(found, labels, choice.label_suffix, place.part)
 
@@ -152,14 +152,14 @@ def _one_series(root: Path, place: Place, choice: Choice) -> Found:
     chosen = [p for p in labels if stem_of(p).endswith(choice.label_suffix or ("",))]
     case = _case(root.resolve().name, (place.images,), chosen, None)
     if not labels:
-        return Found(FoldersLayout.name, [case], [_unlabelled(root, f"{root}: has no label maps")])
+        return Found(FoldersLayout.name, [case], [_unlabeled(root, f"{root}: has no label maps")])
     faults = [] if len(chosen) == 1 else list(_faults({root.resolve(): chosen}, []))
     return Found(FoldersLayout.name, [case], faults)
 
 
-def _unlabelled(root: Path, message: str) -> Problem:
+def _unlabeled(root: Path, message: str) -> Problem:
     return Problem(
-        root.name, message, "training needs label maps in labels/; medseg infer does not", unlabelled=True
+        root.name, message, "training needs label maps in labels/; medseg infer does not", unlabeled=True
     )
 
 

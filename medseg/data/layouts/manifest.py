@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from medseg.data.cases import PARTS, Case
-from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles
-from medseg.data.readers import split_mark, stem_of
+from medseg.data.io.readers import split_mark, stem_of
+from medseg.data.layouts.discovery import Choice, Found, Problem, refuse_doubles
 from medseg.errors import DataError
 
 _NAMES = ("manifest.csv", "manifest.json", "cases.csv")
@@ -21,7 +21,7 @@ class ManifestLayout:
 
     Columns: ``image``, or ``image:<kind>`` for each channel (``data.modalities`` chooses and orders them);
     ``label``, or ``label:<name>`` for labels with a file each; ``id`` (default: the image's name);
-    ``patient``; ``split`` (train, val, test); ``labelled``, the names annotated in a case, apart from
+    ``patient``; ``split`` (train, val, test); ``labeled``, the names annotated in a case, apart from
     semicolons, where not all are. Any other column is kept as metadata.
     """
 
@@ -125,9 +125,9 @@ def _case(row: dict[str, str], table: Path, where: str, choice: Choice) -> Case:
         raise DataError(
             f"{where}: has both a column label and columns {[f'label:{m}' for m in masks]}; keep one kind"
         )
-    known = {"id", "image", "label", "patient", "split", "labelled"}
+    known = {"id", "image", "label", "patient", "split", "labeled"}
     rest = {k: v for k, v in row.items() if k not in known and ":" not in k}
-    named = row.get("labelled")
+    named = row.get("labeled")
     return Case(
         row.get("id") or stem_of(files[0]),
         files[0],
@@ -136,7 +136,7 @@ def _case(row: dict[str, str], table: Path, where: str, choice: Choice) -> Case:
         tuple(files[1:]),
         masks,
         patient=row.get("patient") or None,
-        labelled=tuple(n.strip() for n in named.split(";") if n.strip()) if named else None,
+        labeled=tuple(n.strip() for n in named.split(";") if n.strip()) if named else None,
         metadata=rest,
         channel_names=kinds if any(kinds) else (),
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from medseg.data.cases import Case, Part
-from medseg.data.labels import Labels
-from medseg.data.layouts.found import Choice, Found, Problem, refuse_doubles, with_channel_names
+from medseg.data.io.readers import stem_of
+from medseg.data.labels.schema import Labels
+from medseg.data.layouts.discovery import Choice, Found, Problem, refuse_doubles, with_channel_names
 from medseg.data.layouts.nnunet import declared_channels, labels_of, read_json
-from medseg.data.readers import stem_of
 from medseg.errors import DataError
 
 

@@ -10,15 +10,15 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from medseg.data.cases import Case, list_images
-from medseg.data.labels import Labels
+from medseg.data.io.readers import stem_of
+from medseg.data.labels.schema import Labels
+from medseg.data.layouts.discovery import Choice, Found, Problem, with_channel_names
 from medseg.data.layouts.folders import group_channels, pair
-from medseg.data.layouts.found import Choice, Found, Problem, with_channel_names
-from medseg.data.readers import stem_of
 from medseg.errors import DataError
 
 
 class NnunetLayout:
-    """``imagesTr`` and ``labelsTr``; ``imagesTs`` is the test part, labelled if there is ``labelsTs``."""
+    """``imagesTr`` and ``labelsTr``; ``imagesTs`` is the test part, labeled if there is ``labelsTs``."""
 
     name = "nnU-Net raw"
 

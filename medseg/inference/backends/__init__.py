@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.inference.backends.automatic import AutomaticBackend
 from medseg.inference.backends.base import Backend, Facts, Setup
-from medseg.inference.backends.eager import TorchBackend
 from medseg.inference.backends.openvino import OpenVINOBackend
+from medseg.inference.backends.selection import AutomaticBackend
+from medseg.inference.backends.torch_backend import TorchBackend
 
 __all__ = ["BACKENDS", "Backend", "Facts", "Setup", "TorchBackend", "make_backend"]
 

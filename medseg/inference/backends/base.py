@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import nn
 
-from medseg.output import logits_of
+from medseg.model_output import logits_of
 
 _TELLING = [
     re.compile(pattern)

@@ -23,8 +23,8 @@ from torch import nn
 
 from medseg.errors import ConversionError
 from medseg.inference.backends.base import Facts, Logits, Setup, difference, one_line, precision_of
-from medseg.memory import is_out_of_memory
-from medseg.output import logits_of
+from medseg.model_output import logits_of
+from medseg.system.allocator import is_out_of_memory
 
 FLOAT32_TOLERANCE = 0.01
 """The largest difference from torch's scores in float32 that is taken for agreement, in their standard

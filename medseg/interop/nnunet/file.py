@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.inference.modelfile import parse_header, read_header, read_tensors, refuse_newer, write_tensors
+from medseg.inference.model.model_file import (
+    parse_header,
+    read_header,
+    read_tensors,
+    refuse_newer,
+    write_tensors,
+)
 from medseg.interop.nnunet.folder import LoadedNnunet
 from medseg.interop.nnunet.header import FORMAT_VERSION, NnunetHeader
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from medseg.data.labels import Labels
+from medseg.data.labels.schema import Labels
 from medseg.data.layouts.nnunet import read_json
 from medseg.errors import ModelFileError
-from medseg.inference.modelfile import digest_of
+from medseg.inference.model.model_file import digest_of
 from medseg.interop.nnunet.header import NnunetHeader, Stage
 from medseg.interop.nnunet.plans import (
     Configuration,

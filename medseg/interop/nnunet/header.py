@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from medseg.data.labels import Labels
-from medseg.spec import Spec
+from medseg.config.base import Spec
+from medseg.data.labels.schema import Labels
 
 FORMAT_VERSION = 1
 
@@ -50,12 +50,12 @@ class Architecture(Spec):
     stem: int | None = None
 
 
-class Normalisation(Spec):
+class Normalization(Spec):
     """How one channel's intensities are scaled.
 
     Attributes:
-        scheme: nnU-Net's: ``ct`` clips to ``low`` and ``high`` and standardises with ``mean`` and ``std``;
-            ``zscore`` standardises each scan; ``range`` brings it to 0…1; ``rgb`` divides by 255.
+        scheme: nnU-Net's: ``ct`` clips to ``low`` and ``high`` and standardizes with ``mean`` and ``std``;
+            ``zscore`` standardizes each scan; ``range`` brings it to 0…1; ``rgb`` divides by 255.
         masked: ``zscore`` looks at, and changes, the voxels within the non-zero mask alone.
     """
 
@@ -110,7 +110,7 @@ class Stage(Spec):
     transpose: tuple[int, int, int]
     spacing: tuple[float, ...] = Field(min_length=2, max_length=3)
     patch_size: tuple[int, ...] = Field(min_length=2, max_length=3)
-    normalise: tuple[Normalisation, ...]
+    normalize: tuple[Normalization, ...]
     resample_image: Resampling
     resample_labels: Resampling
     resample_logits: Resampling

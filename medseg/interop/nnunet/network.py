@@ -9,7 +9,7 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
 from medseg.interop.nnunet.header import Architecture, Widths
-from medseg.models.norms import BatchNorm, InstanceNorm
+from medseg.models.layers.norms import BatchNorm, InstanceNorm
 
 
 class NnunetUNet(nn.Module):

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from medseg.data.labels import Labels
+from medseg.data.labels.schema import Labels
 from medseg.data.layouts.nnunet import labels_of
 from medseg.errors import ModelFileError
 from medseg.interop.nnunet.architecture import read_architecture
-from medseg.interop.nnunet.header import Normalisation, Resampling, Stage
+from medseg.interop.nnunet.header import Normalization, Resampling, Stage
 
 _READERS: dict[str, Literal["native", "ras", "picture"]] = {
     "SimpleITKIO": "native",
@@ -178,7 +178,7 @@ def read_stage(
         transpose=plans.transpose_forward,
         spacing=entry.spacing,
         patch_size=entry.patch_size,
-        normalise=_normalisations(plans, entry, len(dataset.channel_names), where),
+        normalize=_normalizations(plans, entry, len(dataset.channel_names), where),
         resample_image=_resampling(entry.resampling_fn_data, entry.resampling_fn_data_kwargs, where),
         resample_labels=_resampling(entry.resampling_fn_seg, entry.resampling_fn_seg_kwargs, where),
         resample_logits=_linear(
@@ -205,22 +205,22 @@ def _all_values(labels: Labels) -> tuple[int, ...]:
     return tuple(sorted(labels.output_values))
 
 
-def _normalisations(
+def _normalizations(
     plans: Plans, entry: Configuration, channels: int, where: Path
-) -> tuple[Normalisation, ...]:
+) -> tuple[Normalization, ...]:
     schemes, masks = entry.normalization_schemes, entry.use_mask_for_norm
     if not len(schemes) == len(masks) == channels:
-        raise ModelFileError(f"{where}: {channels} channels, {len(schemes)} normalisations, {len(masks)} masks")
-    found: list[Normalisation] = []
+        raise ModelFileError(f"{where}: {channels} channels, {len(schemes)} normalizations, {len(masks)} masks")
+    found: list[Normalization] = []
     for channel, (scheme, masked) in enumerate(zip(schemes, masks, strict=True)):
         if scheme not in _SCHEMES:
-            raise ModelFileError(f"{where}: normalisation {scheme}: medseg knows {', '.join(_SCHEMES)}")
+            raise ModelFileError(f"{where}: normalization {scheme}: medseg knows {', '.join(_SCHEMES)}")
         numbers = plans.intensities.get(str(channel), Intensities())
         if _SCHEMES[scheme] != "ct":
-            found.append(Normalisation(scheme=_SCHEMES[scheme], masked=masked))
+            found.append(Normalization(scheme=_SCHEMES[scheme], masked=masked))
             continue
         found.append(
-            Normalisation(
+            Normalization(
                 scheme="ct",
                 low=numbers.percentile_00_5,
                 high=numbers.percentile_99_5,

@@ -13,26 +13,25 @@ from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
-from medseg.config import InferenceConfig
-from medseg.config_errors import explain
+from medseg.config.errors import explain
 from medseg.data.cases import Case
-from medseg.data.labels import Labels
+from medseg.data.labels.reader import AS_STORED, TargetRules
+from medseg.data.labels.schema import Labels
 from medseg.data.scans import Scan
-from medseg.data.targets import AS_STORED, TargetRules
-from medseg.device import Precision, choose_device, mixed_precision
 from medseg.errors import ConfigError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Facts, Setup, make_backend
-from medseg.inference.fallback import Load, retry_with_less
-from medseg.inference.finite import check_logits, check_weights
-from medseg.inference.predictor import Prediction, Ready, read_source
-from medseg.inference.regrid import Slab
-from medseg.inference.scratch import room
-from medseg.inference.stream import Predict, stream_windows
-from medseg.inference.sums import Planes
-from medseg.inference.variants import SeenVariants, Variants, check_variants
-from medseg.inference.window import gather, most_likely, on_device, place, probabilities_of
-from medseg.inference.windows import WindowPlan
+from medseg.inference.model.memory_fallback import Load, retry_with_less
+from medseg.inference.model.predictor import Prediction, Ready, read_source
+from medseg.inference.options import InferenceConfig
+from medseg.inference.sliding_window.array_allocation import room
+from medseg.inference.sliding_window.finite_checks import check_logits, check_weights
+from medseg.inference.sliding_window.prediction import gather, most_likely, on_device, place, probabilities_of
+from medseg.inference.sliding_window.ring_accumulator import Planes
+from medseg.inference.sliding_window.streaming import Predict, stream_windows
+from medseg.inference.sliding_window.streaming_resample import Slab
+from medseg.inference.sliding_window.tta import SeenVariants, Variants, check_variants
+from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.interop.nnunet.file import load
 from medseg.interop.nnunet.folder import LoadedNnunet, is_folder, read_folder, weights_of
 from medseg.interop.nnunet.header import Stage
@@ -47,6 +46,7 @@ from medseg.interop.nnunet.preprocess import (
     put_back,
 )
 from medseg.interop.nnunet.resample import regrid_logits
+from medseg.system.device import Precision, choose_device, mixed_precision
 
 _PEAK = 10.0
 """Weight of a window's middle: sums in half precision would lose small numbers."""

@@ -9,11 +9,11 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from scipy.ndimage import binary_fill_holes
 
-from medseg.data.pictures import as_channels
+from medseg.data.io.pictures import as_channels
 from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Array, from_ras, to_ras
-from medseg.interop.nnunet.header import Normalisation, Stage
+from medseg.interop.nnunet.header import Normalization, Stage
 from medseg.interop.nnunet.plans import backward
 from medseg.interop.nnunet.resample import new_shape, resample_image, resample_labels
 
@@ -76,7 +76,7 @@ def network_spacing(cropped: Cropped, stage: Stage) -> tuple[float, ...]:
 
 
 def prepare(cropped: Cropped, stage: Stage, previous: Array | None) -> Array:
-    """The network's input (C, *S) float32: normalised, then resampled.
+    """The network's input (C, *S) float32: normalized, then resampled.
 
     ``previous`` is the previous stage's label map on the scan's grid, axes in the order of the plans; each of
     its labels becomes a channel.
@@ -88,7 +88,7 @@ def prepare(cropped: Cropped, stage: Stage, previous: Array | None) -> Array:
         labels = previous[cropped.box].astype(np.int16)
         labels[(labels == 0) & ~mask] = -1
         mask = labels >= 0
-    image = np.stack([normalise(c, n, mask) for c, n in zip(cropped.image, stage.normalise, strict=True)])
+    image = np.stack([normalize(c, n, mask) for c, n in zip(cropped.image, stage.normalize, strict=True)])
     image = resample_image(image, shape, cropped.spacing, target, stage.resample_image)
     if labels is None:
         return image
@@ -96,7 +96,7 @@ def prepare(cropped: Cropped, stage: Stage, previous: Array | None) -> Array:
     return np.concatenate([image, *((labels == value)[None] for value in stage.previous_labels)])
 
 
-def normalise(channel: Array, how: Normalisation, mask: Array) -> Array:
+def normalize(channel: Array, how: Normalization, mask: Array) -> Array:
     """One channel (*S) float32, scaled; single precision throughout, as nnU-Net.
 
     Raises: DataError if a picture's values are not 0…255 where they have to be.

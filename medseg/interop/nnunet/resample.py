@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from skimage.transform import resize
 
 from medseg.geometry import Array
-from medseg.inference.regrid import Slab, regrid
+from medseg.inference.sliding_window.streaming_resample import Slab, regrid
 from medseg.interop.nnunet.header import Resampling
-from medseg.models.padding import linear_mode
+from medseg.models.layers.padding import linear_mode
 
 Spacing = Sequence[float]
 Shape = tuple[int, ...]

@@ -11,10 +11,10 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from medseg.config.base import Spec
 from medseg.errors import ConfigError
-from medseg.models.norms import BatchNorm, NormName
-from medseg.models.parts import Steps, product
-from medseg.spec import Spec
+from medseg.models.layers.convolution import Steps, product
+from medseg.models.layers.norms import BatchNorm, NormName
 
 
 class BackboneSpec(Spec):

@@ -10,7 +10,16 @@ from torch import nn
 
 from medseg.models.backbones.common import Backbone, BackboneSpec, repeated
 from medseg.models.backbones.resnet import BasicBlock, Bottleneck
-from medseg.models.parts import Parts, PerAxis, Steps, initialise_fan_out, per_axis, product, resize, scaled
+from medseg.models.layers.convolution import (
+    Parts,
+    PerAxis,
+    Steps,
+    initialize_fan_out,
+    per_axis,
+    product,
+    resize,
+    scaled,
+)
 
 
 class HRNetConfig(BackboneSpec):
@@ -57,8 +66,8 @@ class HRNet(Backbone):
         self.strides = _totals(product(*stems), steps)
 
         stem, planes = scaled(64, config.width), scaled(64, config.width)
-        self.conv1, self.bn1 = parts.conv(in_channels, stem, 3, stems[0]), parts.normalisation(stem)
-        self.conv2, self.bn2 = parts.conv(stem, stem, 3, stems[1]), parts.normalisation(stem)
+        self.conv1, self.bn1 = parts.conv(in_channels, stem, 3, stems[0]), parts.normalization(stem)
+        self.conv2, self.bn2 = parts.conv(stem, stem, 3, stems[1]), parts.normalization(stem)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = repeated(
             4, lambda index: Bottleneck(parts, 4 * planes if index else stem, planes, project=not index)
@@ -69,7 +78,7 @@ class HRNet(Backbone):
         self.stage3 = self._stage(config, parts, steps, 3, config.modules[1])
         self.transition3 = _transition(parts, self.channels, steps[2])
         self.stage4 = self._stage(config, parts, steps, 4, config.modules[2])
-        initialise_fan_out(self)
+        initialize_fan_out(self)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = self.relu(self.bn1(self.conv1(image)))
@@ -151,10 +160,10 @@ def _fusion(parts: Parts, channels: tuple[int, ...], steps: list[Steps], source:
         return nn.Identity()
     inputs, outputs = channels[source], channels[target]
     if source > target:
-        return nn.Sequential(parts.conv(inputs, outputs), parts.normalisation(outputs))
+        return nn.Sequential(parts.conv(inputs, outputs), parts.normalization(outputs))
     last = target - 1
     chain = [parts.unit(inputs, inputs, 3, steps[level]) for level in range(source, last)]
-    chain.append(nn.Sequential(parts.conv(inputs, outputs, 3, steps[last]), parts.normalisation(outputs)))
+    chain.append(nn.Sequential(parts.conv(inputs, outputs, 3, steps[last]), parts.normalization(outputs)))
     return nn.Sequential(*chain)
 
 

@@ -9,7 +9,7 @@ from monai.networks.layers.factories import Pool
 from torch import nn
 
 from medseg.models.backbones.common import Backbone, BackboneSpec, Stage, plan_stages
-from medseg.models.parts import Parts, PerAxis, Steps, initialise_fan_out, per_axis, set_steps
+from medseg.models.layers.convolution import Parts, PerAxis, Steps, initialize_fan_out, per_axis, set_steps
 
 _EPS, _MOMENTUM = 1e-3, 0.01  # of the batch norms, as in TensorFlow
 
@@ -92,7 +92,7 @@ class MobileNetV3(Backbone):
         counts.append(6 * inputs)
         self.channels = tuple(counts[tap] for tap in self.taps)
         self.set_output_stride(output_stride)
-        initialise_fan_out(self)
+        initialize_fan_out(self)
 
     def set_output_stride(self, output_stride: int | None) -> None:
         plan = [
@@ -175,7 +175,7 @@ def _unit(
     groups: int = 1,
 ) -> nn.Sequential:
     unit = nn.Sequential(
-        parts.conv(inputs, outputs, kernel, stride, groups=groups), parts.normalisation(outputs)
+        parts.conv(inputs, outputs, kernel, stride, groups=groups), parts.normalization(outputs)
     )
     if activation is not None:
         unit.append(activation(inplace=True))

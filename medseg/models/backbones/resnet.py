@@ -9,7 +9,16 @@ from pydantic import PositiveInt, model_validator
 from torch import nn
 
 from medseg.models.backbones.common import Backbone, BackboneSpec, Stage, plan_stages, repeated
-from medseg.models.parts import Parts, PerAxis, Steps, initialise_fan_out, per_axis, product, scaled, set_steps
+from medseg.models.layers.convolution import (
+    Parts,
+    PerAxis,
+    Steps,
+    initialize_fan_out,
+    per_axis,
+    product,
+    scaled,
+    set_steps,
+)
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -94,7 +103,7 @@ class ResNet(Backbone):
         self._strides = [(1,) * spatial_dims, *strides][: config.stages]
 
         self.conv1, channels = _stem(config, parts, in_channels, stem_stride)
-        self.bn1 = parts.normalisation(channels)
+        self.bn1 = parts.normalization(channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity()
         if max(pool_stride) > 1:
@@ -106,7 +115,7 @@ class ResNet(Backbone):
             kept.append(channels)
         self.channels = tuple(kept)
         self.set_output_stride(output_stride)
-        initialise_fan_out(self)
+        initialize_fan_out(self)
 
     def layers(self) -> list[nn.Sequential]:
         """The stages, in order."""
@@ -150,9 +159,9 @@ class BasicBlock(nn.Module):
     def __init__(self, parts: Parts, inputs: int, planes: int, *, project: bool) -> None:
         super().__init__()
         self.conv1 = parts.conv(inputs, planes, 3)
-        self.bn1 = parts.normalisation(planes)
+        self.bn1 = parts.normalization(planes)
         self.conv2 = parts.conv(planes, planes, 3)
-        self.bn2 = parts.normalisation(planes)
+        self.bn2 = parts.normalization(planes)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _projection(parts, inputs, planes) if project else None
 
@@ -188,11 +197,11 @@ class Bottleneck(nn.Module):
         super().__init__()
         inner = planes if inner is None else inner
         self.conv1 = parts.conv(inputs, inner)
-        self.bn1 = parts.normalisation(inner)
+        self.bn1 = parts.normalization(inner)
         self.conv2 = parts.conv(inner, inner, 3, groups=groups)
-        self.bn2 = parts.normalisation(inner)
+        self.bn2 = parts.normalization(inner)
         self.conv3 = parts.conv(inner, planes * 4)
-        self.bn3 = parts.normalisation(planes * 4)
+        self.bn3 = parts.normalization(planes * 4)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _projection(parts, inputs, planes * 4) if project else None
         self.stride_on = stride_on
@@ -258,4 +267,4 @@ def _stage(
 
 
 def _projection(parts: Parts, inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(parts.conv(inputs, outputs), parts.normalisation(outputs))
+    return nn.Sequential(parts.conv(inputs, outputs), parts.normalization(outputs))

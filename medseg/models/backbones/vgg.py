@@ -8,10 +8,18 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
+from medseg.config.base import Spec
 from medseg.models.backbones.common import Backbone, plan_stages
-from medseg.models.norms import NormName
-from medseg.models.parts import Parts, PerAxis, initialise_fan_out, per_axis, product, scaled, set_steps
-from medseg.spec import Spec
+from medseg.models.layers.convolution import (
+    Parts,
+    PerAxis,
+    initialize_fan_out,
+    per_axis,
+    product,
+    scaled,
+    set_steps,
+)
+from medseg.models.layers.norms import NormName
 
 _CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _CHANNELS = (64, 128, 256, 512, 512)
@@ -75,7 +83,7 @@ class VGG(Backbone):
             self._levels.append((first, len(self.features) - 1))
         self.channels = (*counts, counts[-1])
         self.set_output_stride(output_stride)
-        initialise_fan_out(self)
+        initialize_fan_out(self)
 
     def set_output_stride(self, output_stride: int | None) -> None:
         ones = (1,) * self._parts.spatial_dims
@@ -107,5 +115,5 @@ class VGG(Backbone):
 
     def _unit(self, inputs: int, outputs: int) -> list[nn.Module]:
         conv = self._parts.conv(inputs, outputs, 3, bias=True)
-        norm = [] if self.config.norm is None else [self._parts.normalisation(outputs)]
+        norm = [] if self.config.norm is None else [self._parts.normalization(outputs)]
         return [conv, *norm, nn.ReLU(inplace=True)]

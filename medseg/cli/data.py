@@ -1,0 +1,302 @@
+"""``medseg data``: look at datasets, repair and convert them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from medseg.data.curation.check import Finding, Report
+    from medseg.data.curation.duplicates import Duplicates
+    from medseg.data.labels.resolution import LabelStatement
+    from medseg.data.layouts import Choice
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SOURCE = click.argument("source", type=click.Path(path_type=Path))
+_OVERRIDES = click.argument("overrides", nargs=-1)
+
+
+def _options(command: Command) -> Command:
+    """What every command on datasets takes."""
+    for option in (
+        click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."),
+        click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON."),
+        click.option("--label-suffix", help="What a label file's name adds to its image's, e.g. _mask."),
+        click.option("--labels", help="NAME=VALUE[,…] or a medseg.json: values it does not name are findings."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def data() -> None:
+    """Look at datasets, repair and convert them.
+
+    SOURCE is a folder in any layout medseg knows, a manifest (CSV or JSON), or a YAML file of settings;
+    OVERRIDES are settings of its data, such as data.others=background.
+    """
+
+
+@data.command("check")
+@_SOURCE
+@_OVERRIDES
+@_options
+@click.option("--fix", type=click.Path(path_type=Path), help="Write repaired copies into this new folder.")
+@click.option("--map", "mapping", help="OLD=NEW[,…]: label values that --fix replaces.")
+@click.option("--all", "every", is_flag=True, help="List every case, not only those that have a finding.")
+def data_check(
+    source: Path,
+    overrides: tuple[str, ...],
+    labels: str | None,
+    label_suffix: str | None,
+    as_json: bool,
+    fix: Path | None,
+    mapping: str | None,
+    every: bool,
+) -> int:
+    """Find what is wrong with a dataset, case by case; nothing is changed.
+
+    Exits with 3 if anything was found that keeps the cases from being trained on; with --fix, if the repaired
+    copies still have such a problem.
+    """
+    from medseg.data.curation.repair import check_repaired, repair
+    from medseg.errors import DataError
+
+    if mapping and not fix:
+        raise click.UsageError("--map says what --fix replaces; give --fix DIR too")
+    dataset = _dataset(source, overrides, labels, label_suffix)
+    report = dataset.check()
+    repairs = repair(report, fix, mapping=_mapping(mapping)) if fix else None
+    left = report.problems
+    if repairs and fix and repairs.done:
+        left = check_repaired(report, fix, patient=dataset.patient)
+    if as_json:
+        content: dict[str, Any] = {
+            "layout": report.found.layout,
+            "cases": [_case_row(f, report) for f in report.facts],
+            "findings": [vars(f) for f in report.findings],
+        }
+        if repairs:
+            content |= {"repairs": vars(repairs), "problems_left": [vars(f) for f in left]}
+        click.echo(json.dumps(content, indent=2))
+    else:
+        _print_report(report, every)
+        if repairs and fix:
+            _print_repairs(repairs, fix)
+            _print_findings(left)
+            click.echo(f"{_plural(len(left), 'problem')} left in {fix}" if repairs.done else "nothing to write")
+    return DataError.exit_code if left else 0
+
+
+@data.command("summary")
+@_SOURCE
+@_OVERRIDES
+@_options
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of summary.json and summary.html.")
+@click.option("--pictures", default=12, show_default=True, help="Cases shown on the page.")
+def data_summary(
+    source: Path,
+    overrides: tuple[str, ...],
+    labels: str | None,
+    label_suffix: str | None,
+    as_json: bool,
+    output: Path | None,
+    pictures: int,
+) -> None:
+    """Show sizes, spacings, intensities, and how often and how large each label is."""
+    from medseg.data.curation.summary import summarize_dataset
+    from medseg.files import write_json
+
+    report = _dataset(source, overrides, labels, label_suffix).check()
+    summary = summarize_dataset(report)
+    if output is not None:
+        from medseg.report.dataset import write_dataset_page
+
+        write_json(output / "summary.json", summary)
+        write_dataset_page(output / "summary.html", report, summary, most=pictures)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    _print_summary(summary)
+    if output is not None:
+        click.echo(f"page: {output / 'summary.html'}")
+
+
+@data.command("convert")
+@_SOURCE
+@click.argument("output", type=click.Path(path_type=Path))
+@_OVERRIDES
+@_options
+@click.option(
+    "--to",
+    type=click.Choice(["folders", "nnunet", "msd", "bids", "manifest"]),
+    required=True,
+    help="The layout.",
+)
+def data_convert(
+    source: Path,
+    overrides: tuple[str, ...],
+    labels: str | None,
+    label_suffix: str | None,
+    as_json: bool,
+    output: Path,
+    to: str,
+) -> None:
+    """Write a dataset into the new folder OUTPUT in another layout; grids are kept."""
+    from medseg.data.curation.convert import convert_dataset
+
+    dataset = _dataset(source, overrides, labels, label_suffix)
+    ids = convert_dataset(dataset.path, output, to, choice=dataset.choice, stated=dataset.stated)
+    if as_json:
+        click.echo(json.dumps({"output": str(output), "layout": to, "cases": ids}))
+    else:
+        click.echo(f"{_plural(len(ids), 'case')}: {output}")
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """Where a dataset is and what is stated about it."""
+
+    path: Path
+    choice: Choice
+    stated: LabelStatement
+    patient: str | None
+    duplicates: Duplicates
+
+    def check(self) -> Report:
+        from medseg.data.curation.check import check_dataset
+
+        return check_dataset(
+            self.path, choice=self.choice, stated=self.stated, patient=self.patient, duplicates=self.duplicates
+        )
+
+
+def _dataset(source: Path, overrides: tuple[str, ...], labels: str | None, suffix: str | None) -> _Dataset:
+    from medseg.config.schema import load_config
+    from medseg.errors import ConfigError
+    from medseg.evaluation import parse_labels
+
+    settings: Any = source if source.suffix.lower() in (".yaml", ".yml") else {"data": {"path": str(source)}}
+    config = load_config(settings, overrides).data
+    if config.path is None:
+        raise ConfigError(f"{source}: data.path is not set")
+    stated = config.statement()
+    if labels:
+        stated = stated.with_labels(parse_labels(labels))
+    return _Dataset(config.path, config.choice(suffix), stated, config.patient, config.duplicates)
+
+
+def _mapping(text: str | None) -> dict[int, int]:
+    from medseg.errors import ConfigError
+
+    try:
+        return {
+            int(old): int(new) for old, new in (pair.split("=") for pair in (text or "").split(",") if pair)
+        }
+    except ValueError as error:
+        raise ConfigError(f"--map {text!r}: expected OLD=NEW[,OLD=NEW…], for example 9=1,7=0") from error
+
+
+def _case_row(fact: Any, report: Report) -> dict[str, Any]:
+    parts = {case.id: case for case in report.found.cases}
+    return {
+        "case": fact.id,
+        "part": parts[fact.id].part,
+        "patient": parts[fact.id].patient,
+        "kind": fact.kind,
+        "shape": fact.shape,
+        "spacing": fact.spacing,
+        "channels": fact.channels,
+        "dtype": fact.dtype,
+        "label_dtype": fact.label_dtype,
+        "intensities": fact.intensities,
+        "label_counts": fact.label_counts,
+    }
+
+
+def _print_report(report: Report, every: bool) -> None:
+    """The findings, then the cases that have any (or all of them)."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    click.echo(report.found.describe())
+    _print_findings(report.findings)
+    concerned = report.concerned
+    shown = [fact for fact in report.facts if every or fact.id in concerned]
+    table = Table("case", "size", "spacing", "channels", "type", "range", "label values", box=None)
+    for fact in shown:
+        values = [str(v) for v in fact.label_counts]
+        listed = " ".join(values[:12]) + (f" … ({len(values)})" if len(values) > 12 else "")
+        low, high = fact.intensities
+        table.add_row(
+            escape(fact.id), "×".join(map(str, fact.shape)), "×".join(f"{s:.3g}" for s in fact.spacing),
+            str(fact.channels), fact.dtype, f"{low:.4g} … {high:.4g}", listed or "–",
+        )  # fmt: skip
+    if shown:
+        Console(highlight=False, width=max(120, Console().width)).print(table)
+    rest = len(report.facts) - len(shown)
+    if rest:
+        click.echo(f"{_plural(rest, 'case')} without findings not listed (--all lists them)")
+    counts = (_plural(len(report.facts), "readable case"), _plural(len(report.problems), "problem"))
+    click.echo(", ".join(counts))
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    for f in findings:
+        click.echo(f"{f.severity:8} {f.case}: {f.message}\n         → {f.way_out}")
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _print_repairs(repairs: Any, output: Path) -> None:
+    for case, actions in repairs.done.items():
+        for action in actions:
+            click.echo(f"repaired {case}: {action}")
+    for case, reason in repairs.left_out.items():
+        click.echo(f"left out {case}: {reason}")
+    click.echo(f"{_plural(len(repairs.done), 'case')} written, {len(repairs.left_out)} left out: {output}")
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, width=max(120, Console().width))
+    counts = ", ".join(_plural(n, kind) for kind, n in summary["kinds"].items())
+    click.echo(
+        f"{_plural(summary['cases'], 'case')} ({counts}), layout {summary['layout']}, "
+        f"{_plural(summary['problems'], 'problem')}"
+    )
+    grid = Table("axis", "size min", "median", "max", "spacing min", "median", "max", box=None)
+    for axis, (size, spacing) in enumerate(zip(summary["size"], summary["spacing"], strict=False)):
+        cells = [f"{one[key]:.4g}" for one in (size, spacing) for key in ("min", "median", "max")]
+        grid.add_row(str(axis), *cells)
+    console.print(grid)
+    if summary["intensities"]:
+        table = Table("channel", "mean", "sd", "p0.5", "median", "p99.5", box=None)
+        for channel, row in enumerate(summary["intensities"]):
+            table.add_row(str(channel), *(f"{v:.4g}" for v in row.values()))
+        console.print(table)
+    if summary["labels"]:
+        table = Table(
+            "label", "values", "cases", "voxels", "share", "imbalance", "components", "size min", "median",
+            "max", box=None,
+        )  # fmt: skip
+        for row in summary["labels"]:
+            size = row["component_size"]
+            table.add_row(
+                row["label"], " ".join(map(str, row["values"][:6])), str(row["cases"]), f"{row['voxels']:,}",
+                f"{row['share']:.3%}", f"{row['imbalance']:.4g}" if row["imbalance"] else "–",
+                f"{row['components']:g}" if row["components"] else "–",
+                *(f"{size[key]:.4g}" if size else "–" for key in ("min", "median", "max")),
+            )  # fmt: skip
+        console.print(table)

@@ -1,0 +1,217 @@
+"""What is true of a dataset: each case checked and measured once, before anything is trained."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from nibabel.orientations import io_orientation
+
+from medseg.config.base import Spec
+from medseg.data.cases import Case, join_problems
+from medseg.data.chunked_statistics import count_values
+from medseg.data.io.content_digest import content_digest, content_files
+from medseg.data.io.multichannel import read_image
+from medseg.data.io.pictures import picture_channels
+from medseg.data.labels.reader import AS_STORED, TargetRules, read_target
+from medseg.data.parallel import Job, run_jobs
+from medseg.data.scans import Kind, check_finite
+from medseg.errors import DataError
+from medseg.files import name_write_errors, sha256_json, sweep_temporaries, write_atomic
+from medseg.geometry import Array
+
+_SAMPLE = 500
+
+CACHE_ADVICE = "set data.cache to a folder on another disk (what was measured and prepared so far stays)"
+"""What to do where a cache cannot be written."""
+
+_UNPACKED = 8
+"""Bytes of memory that a byte of a compressed file takes while it is measured, about."""
+_STORED_SECONDS, _CASE_SECONDS, _BYTE_SECONDS = 5e-4, 5e-3, 40e-9
+"""Time to read stored facts, to measure any case, and of each byte of its files, on one core."""
+
+
+class CaseFacts(Spec):
+    """What is known of one case.
+
+    Attributes:
+        id: the case.
+        image_sha256, label_sha256: of the files' bytes.
+        voxels_sha256: of the image's voxels, whatever file format holds them.
+        kind: volume or picture.
+        shape, spacing: along right, anterior, superior for volumes (mm), rows and columns for pictures.
+        channels: of the image.
+        dtype, label_dtype: of the voxels as stored; ``masks``, ``segments``, ``polygons`` for other labels.
+        intensities: the lowest and the highest of the image.
+        label_counts: value in the label file → voxels.
+        foreground: up to 500 intensities of voxels of the labels that count (``TargetRules.foreground``), all
+            channels.
+        channel_names: as the dataset or the files declare them; empty where they do not.
+    """
+
+    id: str
+    image_sha256: str
+    label_sha256: str | None
+    voxels_sha256: str
+    kind: Kind
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    channels: int
+    dtype: str
+    label_dtype: str | None
+    intensities: tuple[float, float]
+    label_counts: dict[int, int]
+    foreground: tuple[float, ...]
+    channel_names: tuple[str, ...] = ()
+
+
+def gather_facts(
+    cases: list[Case],
+    store: Path,
+    rules: TargetRules = AS_STORED,
+    progress: Callable[[str], None] = lambda case: None,
+) -> list[CaseFacts]:
+    """Check and measure every case; what was measured before is read from ``store``.
+
+    Raises: DataError that lists every faulty case: differing grids, non-finite voxels, unreadable files.
+    """
+    sweep_temporaries(store)
+    problems: list[str] = []
+    facts: list[CaseFacts] = []
+    function = partial(_facts_or_error, store=store, rules=rules)
+    results = run_jobs(function, [_job(case, store, rules) for case in cases], lambda case: progress(case.id))
+    for case, result in zip(cases, results, strict=True):
+        if isinstance(result, DataError):
+            problems.append(f"case {case.id}: {result}")
+        else:
+            facts.append(result)
+    if problems:
+        raise DataError(join_problems("cases that cannot be used", problems))
+    _refuse_mixtures(facts)
+    return facts
+
+
+def measure(case: Case, rules: TargetRules = AS_STORED) -> CaseFacts:
+    """Read, check and measure one case.
+
+    Raises: DataError or GeometryError saying what is wrong with it.
+    """
+    scan = read_image(case)
+    check_finite(scan)
+    target = read_target(case, scan, rules)
+    low, high = float(scan.array.min()), float(scan.array.max())
+    order = np.argsort(io_orientation(scan.grid.affine)[:, 0]) if scan.kind == "volume" else (0, 1)
+    return CaseFacts(
+        id=case.id,
+        image_sha256=image_digest(case),
+        label_sha256=label_digest(case),
+        voxels_sha256=_voxels_digest(scan.array),
+        kind=scan.kind,
+        shape=tuple(scan.grid.shape[i] for i in order),
+        spacing=tuple(scan.grid.spacing[i] for i in order),
+        channels=picture_channels(scan),
+        dtype=str(scan.array.dtype),
+        label_dtype=None if target is None else target.stored,
+        intensities=(low, high),
+        label_counts={} if target is None else count_values(target.values),
+        foreground=() if target is None else _foreground_sample(scan.array, rules.is_foreground(target.values)),
+        channel_names=case.channel_names or ((scan.modality,) if scan.modality else ()),
+    )
+
+
+def label_digest(case: Case) -> str | None:
+    """The SHA-256 of a case's label files (with their names, where each label has one)."""
+    if case.masks:
+        return sha256_json({name: content_digest(path) for name, path in case.masks.items()})
+    return None if case.label is None else content_digest(case.label)
+
+
+def image_digest(case: Case) -> str:
+    """The SHA-256 of a case's image files, and of its foreground's."""
+    digests = [content_digest(path) for path in (*case.images, case.foreground) if path is not None]
+    return digests[0] if len(digests) == 1 else sha256_json(digests)
+
+
+def _voxels_digest(array: Array) -> str:
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    for plane in np.moveaxis(array, -1, 0):  # NIfTI's order, in which planes are contiguous
+        digest.update(np.ascontiguousarray(plane.T).data)
+    return digest.hexdigest()
+
+
+def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
+    """Value → number of voxels over all cases."""
+    total: Counter[int] = Counter()
+    for case in facts:
+        total.update(case.label_counts)
+    return total
+
+
+def _facts_or_error(case: Case, store: Path, rules: TargetRules) -> CaseFacts | DataError:
+    stored = _stored(case, store, rules)
+    if stored.is_file():
+        with suppress(ValueError):  # written by another version, or cut off: measured again
+            return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
+    try:
+        facts = measure(case, rules)
+    except DataError as error:
+        return error
+    with name_write_errors(store, CACHE_ADVICE), write_atomic(stored, sync=False) as temporary:
+        temporary.write_text(facts.model_dump_json(), encoding="utf-8")
+    return facts
+
+
+def _job(case: Case, store: Path, rules: TargetRules) -> Job[Case]:
+    """What it costs to measure a case, or to read what was measured."""
+    return Job(case, 0, _STORED_SECONDS) if _stored(case, store, rules).is_file() else measuring(case)
+
+
+def measuring(case: Case) -> Job[Case]:
+    """What it costs to measure a case, by the size of its files."""
+    size = sum(status.st_size for _, status in _files(case) if status is not None)
+    return Job(case, size * _UNPACKED, _CASE_SECONDS + size * _BYTE_SECONDS)
+
+
+def _stored(case: Case, store: Path, rules: TargetRules) -> Path:
+    """The file of a case's facts, named by its files' places, sizes and times, and how labels are read."""
+    named = [str(path) for path in (*case.images, *case.label_files)]
+    rest = [list(case.masks), list(case.channel_names), named]
+    entries: list[object] = [case.id, rules.model_dump(mode="json"), *rest]
+    entries += [
+        [str(path), str(path.resolve()), status and status.st_size, status and status.st_mtime_ns]
+        for path, status in _files(case)
+    ]
+    return store / f"{sha256_json(entries)[:32]}.json"
+
+
+def _files(case: Case) -> list[tuple[Path, os.stat_result | None]]:
+    """The files of a case, with those that headers name and folders hold; size and time, None if missing."""
+    found: list[tuple[Path, os.stat_result | None]] = []
+    for path in (*case.images, *case.label_files):
+        for file in content_files(path):
+            found.append((file, file.stat() if file.exists() else None))
+    return found
+
+
+def _foreground_sample(array: Array, foreground: Array) -> tuple[float, ...]:
+    inside = np.flatnonzero(foreground.ravel())
+    if len(inside) > _SAMPLE:
+        inside = inside[np.linspace(0, len(inside) - 1, _SAMPLE).astype(int)]
+    return tuple(float(v) for channel in array for v in channel.ravel()[inside])
+
+
+def _refuse_mixtures(facts: list[CaseFacts]) -> None:
+    kinds = {f.kind for f in facts}
+    if len(kinds) > 1:
+        first = {kind: next(f.id for f in facts if f.kind == kind) for kind in kinds}
+        raise DataError(f"pictures and volumes are mixed in one dataset: {first}. Keep them in two folders.")
+    channels = {f.channels: f.id for f in facts}
+    if kinds == {"volume"} and len(channels) > 1:
+        shown = ", ".join(f"{case} has {n}" for n, case in sorted(channels.items()))
+        raise DataError(f"the cases differ in channels: {shown}. Every case needs the same channels.")

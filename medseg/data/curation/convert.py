@@ -1,0 +1,335 @@
+"""Datasets from one layout into another; geometry is kept, the original is never touched."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from medseg.data.cases import Case
+from medseg.data.curation.check import NOTHING_STATED, Report, check_dataset
+from medseg.data.curation.summary import summary_labels
+from medseg.data.io.dicom.series import projection_header
+from medseg.data.io.multichannel import read_image
+from medseg.data.io.nifti import save_nifti
+from medseg.data.io.readers import output_suffix, reader_for, stem_of
+from medseg.data.labels.output_values import Numbering, consecutive_numbering, stated_numbering
+from medseg.data.labels.reader import AS_STORED, read_target
+from medseg.data.labels.resolution import LabelStatement
+from medseg.data.labels.schema import Labels, smallest_integer
+from medseg.data.layouts import NO_CHOICE, Choice
+from medseg.data.preprocessing.modality import channel_names
+from medseg.data.scans import Scan
+from medseg.errors import ConfigError, DataError
+from medseg.files import write_folder_atomic, write_json, write_text
+from medseg.geometry import Array
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One case in memory: its image, and the label map's values, if it has one."""
+
+    case: Case
+    scan: Scan
+    values: Array | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A checked dataset, its labels, and how they are numbered; without a numbering values stay as they are."""
+
+    report: Report
+    labels: Labels
+    numbering: Numbering | None
+
+    @property
+    def cases(self) -> list[Case]:
+        return self.report.labeling.cases
+
+    @property
+    def names(self) -> dict[str, int]:
+        """The names that are written beside the label maps, and their values."""
+        if self.numbering is not None:
+            return self.numbering.names
+        return {name: values[0] for name, values in self.labels.names.items()}
+
+    def read(self, case: Case) -> Converted:
+        """A case with the labels applied."""
+        scan = read_image(case)
+        target = read_target(case, scan, self.report.labeling.rules)
+        if target is None or self.numbering is None:
+            return Converted(case, scan, None if target is None else target.values)
+        return Converted(case, scan, self.numbering.apply(target.values, case.id))
+
+    def write_names(self, output: Path) -> None:
+        """Write ``labels.json``, if anything is stated of the labels."""
+        if self.numbering is not None:
+            write_json(output / "labels.json", {"labels": self.numbering.table})
+
+
+def convert_dataset(
+    root: Path, output: Path, to: str, *, choice: Choice = NO_CHOICE, stated: LabelStatement = NOTHING_STATED
+) -> list[str]:
+    """Write a dataset in another layout; returns the ids of its cases.
+
+    ``folders``: ``images/`` and ``labels/``; ``nnunet``: raw data with consecutive label values and
+    ``dataset.json``; ``msd``: volumes with channels last and ``dataset.json``; ``bids``: with derivatives and
+    ``dseg.tsv``; ``manifest``: a CSV that points to the files where they are. What is stated of the labels is
+    applied to the label maps, and their names are written beside them (``labels.json`` for folders and a
+    manifest, which then gets the label maps that change); without it, values stay as they are.
+    Raises: DataError if the dataset has problems (``check``); ConfigError if ``output`` is there already, or
+    the layout is for volumes only.
+    """
+    report = check_dataset(root, choice=choice, stated=stated)
+    if report.problems:
+        worst = report.problems[0]
+        raise DataError(
+            f"{root}: has {len(report.problems)} problems, the first: {worst.case}: {worst.message}. Mend them "
+            "(medseg data check --fix DIR) and convert again."
+        )
+    if to not in _WRITERS:
+        raise ConfigError(f"--to {to!r}: expected one of {', '.join(_WRITERS)}")
+    output = Path(output)
+    if output.exists():
+        raise ConfigError(f"{output}: is there already; choose another folder")
+    labels = summary_labels(report)
+    if labels is None:
+        raise DataError(f"{root}: its label maps hold one value only, so there is nothing to convert")
+    if to in ("msd", "bids") and report.facts[0].kind == "picture":
+        raise ConfigError(f"--to {to} is a layout for volumes; {root} holds pictures. Use folders or nnunet.")
+    if output.resolve().is_relative_to(Path(root).resolve()) and Path(root).is_dir():
+        raise ConfigError(f"{output}: lies within the dataset {root}; choose a folder beside it")
+    if to != "manifest":
+        _refuse_what_is_lost(report, to)
+    numbering = consecutive_numbering(labels) if to == "nnunet" else stated_numbering(report.labeling, labels)
+    if to == "bids" and numbering is not None and numbering.ignore is not None:
+        raise DataError(
+            f"--to bids cannot say that voxels are ignored (here those of value {numbering.ignore}). Use "
+            "folders, nnunet, msd or manifest, or leave out data.ignore_value and data.others=ignore."
+        )
+    with write_folder_atomic(output) as temporary:
+        _WRITERS[to](_Source(report, labels, numbering), temporary)
+    return [case.id for case in report.labeling.cases]
+
+
+def _refuse_what_is_lost(report: Report, to: str) -> None:
+    """Raises: DataError where a layout of label maps cannot say what the dataset says."""
+    partial = [case.id for case in report.labeling.cases if case.labeled is not None]
+    if partial:
+        raise DataError(
+            f"{len(partial)} cases are annotated in part ({', '.join(partial[:5])}), which --to {to} cannot "
+            "say: what nobody drew would become background. --to manifest keeps it."
+        )
+    if report.labeling.rules.soft:
+        raise DataError(
+            f"soft labels cannot be kept by --to {to}, which has one value a voxel. Use --to manifest."
+        )
+
+
+def _folders(source: _Source, output: Path) -> None:
+    for case in source.cases:
+        part = case.part or ""
+        one = source.read(case)
+        names = _write_image(one, output / "images" / part, case.id)
+        if one.values is not None:
+            _write_label(one.values, one.scan, output / "labels" / part, case.id, names[0])
+    source.write_names(output)
+
+
+def _nnunet(source: _Source, output: Path) -> None:
+    endings: Counter[str] = Counter()
+    trained = 0
+    for case in source.cases:
+        one = source.read(case)
+        ending = "Ts" if case.part == "test" else "Tr"
+        names = _write_channels(one, output / f"images{ending}", case.id)
+        endings[names[0].name[len(stem_of(names[0])) :]] += 1
+        trained += ending == "Tr"
+        if one.values is not None:
+            _write_label(one.values, one.scan, output / f"labels{ending}", case.id, names[0])
+    labels, numbering = source.labels, source.numbering
+    assert numbering is not None
+    table = numbering.table if labels.background else {"background": 0} | numbering.table
+    content: dict[str, Any] = {
+        "channel_names": {str(i): name for i, name in enumerate(channel_names(source.report.facts))},
+        "labels": table,
+        "numTraining": trained,
+        "file_ending": endings.most_common(1)[0][0],
+    }
+    if labels.regions:
+        content["regions_class_order"] = [numbering.names[ms[0]] for ms in labels.regions.values()]
+    write_json(output / "dataset.json", content)
+
+
+def _msd(source: _Source, output: Path) -> None:
+    lists: dict[str, list[Any]] = {"training": [], "test": []}
+    for case in source.cases:
+        one = source.read(case)
+        test = case.part == "test"
+        folder = "imagesTs" if test else "imagesTr"
+        _write_nifti(one.scan, output / folder / f"{case.id}.nii.gz")
+        image = f"./{folder}/{case.id}.nii.gz"
+        if test or one.values is None:
+            lists["test"].append(image)
+            continue
+        _write_label(one.values, one.scan, output / "labelsTr", case.id, Path("x.nii.gz"))
+        lists["training"].append({"image": image, "label": f"./labelsTr/{case.id}.nii.gz"})
+    write_json(
+        output / "dataset.json",
+        {
+            "modality": {str(i): name for i, name in enumerate(channel_names(source.report.facts))},
+            "labels": {str(value): name for name, value in source.names.items()},
+            "numTraining": len(lists["training"]),
+            "numTest": len(lists["test"]),
+            **lists,
+        },
+    )
+
+
+def _bids(source: _Source, output: Path) -> None:
+    subjects = [re.sub(r"[^A-Za-z0-9]", "", case.id) for case in source.cases]
+    ids = {subject: [] for subject in subjects}
+    for case, subject in zip(source.cases, subjects, strict=True):
+        ids[subject].append(case.id)
+    doubles = [" and ".join(same) for same in ids.values() if len(same) > 1]
+    if doubles:
+        raise DataError(
+            f"BIDS allows letters and digits in names, without which these are one: {'; '.join(doubles)}. "
+            "Rename them, or give ids in a manifest (--to manifest) and convert that."
+        )
+    for case, subject in zip(source.cases, subjects, strict=True):
+        one = source.read(case)
+        stem = f"sub-{subject}"
+        scans = _split_channels(one.scan)
+        for i, scan in enumerate(scans):
+            suffix = "image" if len(scans) == 1 else f"channel{i}"
+            _write_nifti(scan, output / stem / "anat" / f"{stem}_{suffix}.nii.gz")
+        if one.values is not None:
+            folder = output / "derivatives" / "labels" / stem / "anat"
+            _write_label(one.values, one.scan, folder, f"{stem}_dseg", Path("x.nii.gz"))
+    rows = ["index\tname", *(f"{value}\t{name}" for name, value in source.names.items())]
+    write_text(output / "derivatives" / "labels" / "dseg.tsv", "\n".join(rows) + "\n")
+    write_json(output / "dataset_description.json", {"Name": "converted by medseg", "BIDSVersion": "1.9.0"})
+
+
+def _manifest(source: _Source, output: Path) -> None:
+    if source.numbering is None or source.report.labeling.rules.soft:
+        write_manifest(source.cases, output)
+        return
+    write_manifest([_with_applied_labels(case, source, output) for case in source.cases], output)
+    source.write_names(output)
+
+
+def _with_applied_labels(case: Case, source: _Source, output: Path) -> Case:
+    """The case with a label map in ``output``, where its own files do not hold the values that are written."""
+    one = source.read(case)
+    if one.values is None:
+        return case
+    if case.label is not None and source.report.labeling.rules.reading == AS_STORED:
+        stored = read_target(case, one.scan)
+        if stored is not None and np.array_equal(stored.values, one.values):
+            return case
+    image = Path("x.nii.gz") if _becomes_nifti(case) else case.image
+    folder = output / "labels" / (case.part or "")
+    _write_label(one.values, one.scan, folder, case.id, image)
+    return replace(case, label=folder / f"{case.id}{output_suffix(image)}", masks={})
+
+
+def write_manifest(cases: list[Case], output: Path) -> None:
+    """Write ``manifest.csv`` of cases into a folder; it points to their files where they are."""
+    channels = max(len(case.images) for case in cases)
+    images = ["image"] if channels == 1 else [f"image:{i}" for i in range(channels)]
+    masks = sorted({name for case in cases for name in case.masks})
+    labels_of = ["label"] if not masks else [f"label:{m}" for m in masks]
+    extra = sorted({key for case in cases for key in case.metadata})
+    columns = ["id", *images, *labels_of, "patient", "split", "labeled", *extra]
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        for case in cases:
+            row: dict[str, Any] = {"id": case.id, "patient": case.patient or "", "split": case.part or ""}
+            row |= {"labeled": ";".join(case.labeled or ()), **case.metadata}
+            row |= {column: _relative(path, output) for column, path in zip(images, case.images, strict=True)}
+            row |= {f"label:{name}": _relative(path, output) for name, path in case.masks.items()}
+            if not masks:
+                row["label"] = _relative(case.label, output) if case.label else ""
+            writer.writerow(row)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, so that both may be moved together."""
+    return os.path.relpath(path.resolve(), folder.resolve())
+
+
+def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:
+    """Copy the files of an image as they are; DICOM and stacks become NIfTI."""
+    case = one.case
+    if _becomes_nifti(case):
+        return [_write_nifti(one.scan, folder / f"{name}.nii.gz")]
+    written: list[Path] = []
+    for number, path in enumerate(case.images):
+        suffix = f"_{number:04d}" if case.other_channels else ""
+        target = folder / f"{name}{suffix}{path.name[len(stem_of(path)) :]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        written.append(target)
+    return written
+
+
+def _becomes_nifti(case: Case) -> bool:
+    return case.image.is_dir() or "#" in case.image.name or case.image.suffix.lower() in (".mhd", ".nhdr")
+
+
+def _write_channels(one: Converted, folder: Path, name: str) -> list[Path]:
+    """One file a channel, ``<name>_0000`` …; pictures keep their colors in one file."""
+    case, scan = one.case, one.scan
+    if scan.kind == "picture":
+        folder.mkdir(parents=True, exist_ok=True)
+        return [
+            _write_picture(path, folder / f"{name}_{i:04d}", scan.array[i : i + 1])
+            for i, path in enumerate(case.images)
+        ]
+    scans = _split_channels(scan)
+    return [_write_nifti(part, folder / f"{name}_{i:04d}.nii.gz") for i, part in enumerate(scans)]
+
+
+def _write_picture(path: Path, target: Path, channel: Array) -> Path:
+    """Copy a picture's file, or write the projection that a DICOM file holds as TIFF, which nnU-Net reads."""
+    if projection_header(path) is None:
+        copy = target.with_name(target.name + path.suffix.lower())
+        shutil.copyfile(path, copy)
+        return copy
+    written = target.with_name(f"{target.name}.tif")
+    tifffile.imwrite(written, channel[0], photometric="minisblack", compression="zlib")
+    return written
+
+
+def _split_channels(scan: Scan) -> list[Scan]:
+    return [replace(scan, array=channel[None]) for channel in scan.array]
+
+
+def _write_nifti(scan: Scan, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = scan.array
+    save_nifti(path, array[0] if len(array) == 1 else np.moveaxis(array, 0, -1), scan)
+    return path
+
+
+def _write_label(values: Array, scan: Scan, folder: Path, name: str, image: Path) -> None:
+    """Write a label map in the format that goes with its image's file."""
+    reader = reader_for(image)
+    folder.mkdir(parents=True, exist_ok=True)
+    small = values.astype(smallest_integer((int(values.min()), int(values.max()))))
+    reader.write_label_map(folder / f"{name}{output_suffix(image)}", small, scan, None)
+
+
+_WRITERS = {"folders": _folders, "nnunet": _nnunet, "msd": _msd, "bids": _bids, "manifest": _manifest}

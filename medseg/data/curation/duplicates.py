@@ -1,0 +1,117 @@
+"""Cases whose images are the same: found, kept on one side of a split, or dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from medseg.data.cases import Case, Part, join_problems
+from medseg.data.curation.case_statistics import CaseFacts
+from medseg.errors import DataError
+
+Duplicates = Literal["refuse", "group", "drop"]
+"""What is done with copies: they are an error, they stay on one side of a split, or one of each is kept."""
+
+_KEPT_FIRST: tuple[Part, ...] = ("test", "val", "train")
+
+
+def find_copies(facts: Iterable[CaseFacts], unmeasured: Mapping[str, str] = {}) -> list[list[str]]:
+    """The groups of cases whose images are the same, in bytes or in voxels.
+
+    Images of one value (blank slices) are alike without being copies; they are left out. ``unmeasured`` has the
+    digest of the image's bytes for cases without facts.
+    """
+    first: dict[str, str] = {}
+    leader: dict[str, str] = {}
+
+    def leader_of(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    digests = [(f.id, (f.image_sha256, f.voxels_sha256)) for f in facts if f.intensities[0] < f.intensities[1]]
+    for name, own in [*digests, *((name, (digest,)) for name, digest in unmeasured.items())]:
+        leader[name] = name
+        for digest in own:
+            leader[leader_of(name)] = leader_of(first.setdefault(digest, name))
+    groups: dict[str, list[str]] = {}
+    for name in leader:
+        groups.setdefault(leader_of(name), []).append(name)
+    return [sorted(ids) for ids in groups.values() if len(ids) > 1]
+
+
+def check_copies(copies: list[list[str]]) -> None:
+    """Raises: DataError listing the copies, if there are any."""
+    if copies:
+        raise DataError(
+            join_problems(
+                "cases whose images are the same (data.duplicates=group keeps them on one side of the split, "
+                "drop keeps one of each)",
+                [", ".join(ids) for ids in copies],
+            )
+        )
+
+
+def bind_copies(cases: list[Case], copies: list[list[str]]) -> list[Case]:
+    """Cases that a split keeps together: copies, and the patients that they connect, share a patient."""
+    copied = {name for ids in copies for name in ids}
+    patients: dict[str | None, set[str]] = {case.patient: set() for case in cases if case.id in copied}
+    patients.pop(None, None)
+    for case in cases:
+        if case.patient in patients:
+            patients[case.patient].add(case.id)
+    joined: list[set[str]] = []
+    for group in [*(set(ids) for ids in copies), *patients.values()]:
+        touching = [other for other in joined if other & group]
+        joined = [other for other in joined if not other & group] + [group.union(*touching)]
+    shared = {name: f"copies of {min(group)}" for group in joined for name in group}
+    return [replace(case, patient=shared.get(case.id, case.patient)) for case in cases]
+
+
+def check_sides(copies: list[list[str]], split: Mapping[str, Part]) -> None:
+    """Raises: DataError listing copies that the dataset itself, or a file, puts on several sides of a split.
+
+    Cases that the split leaves out do not count.
+    """
+    groups = [[name for name in ids if name in split] for ids in copies]
+    lines = [
+        ", ".join(f"{name} in {split[name]}" for name in ids)
+        for ids in groups
+        if len({split[name] for name in ids}) > 1
+    ]
+    if lines:
+        raise DataError(
+            join_problems(
+                "copies of an image are on several sides of the split, which makes scores too good (put them "
+                "into one part, or set data.duplicates=drop)",
+                lines,
+            )
+        )
+
+
+def surplus_copies(copies: list[list[str]], split: Mapping[str, Part]) -> set[str]:
+    """The cases to drop so that one of each group remains: of the test, else of validation, else the first."""
+    dropped: set[str] = set()
+    for ids in copies:
+        kept = min(
+            (name for name in ids if name in split),
+            key=lambda name: (_KEPT_FIRST.index(split[name]), name),
+            default=None,
+        )
+        dropped |= set(ids) - {kept}
+    return dropped
+
+
+def unrecorded_copies(copies: list[list[str]], recorded: Container[str]) -> set[str]:
+    """The cases to drop where a run is continued that has a copy of them on record."""
+    groups = [ids for ids in copies if any(name in recorded for name in ids)]
+    return {name for ids in groups for name in ids if name not in recorded}
+
+
+def describe_copies(copies: list[list[str]], duplicates: Duplicates) -> str:
+    """What was found and done, in one line for the log."""
+    shown = "; ".join(", ".join(ids) for ids in copies[:5])
+    more = f"; and {len(copies) - 5} more" if len(copies) > 5 else ""
+    done = "one of each is kept" if duplicates == "drop" else "they stay on one side of the split"
+    return f"warning: cases with the same image ({shown}{more}): {done}"

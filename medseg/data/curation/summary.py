@@ -1,0 +1,182 @@
+"""The numbers of a dataset: grids, intensities, and how often and how large each label is."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import cc3d
+import numpy as np
+
+from medseg.data.cases import Case
+from medseg.data.curation.case_statistics import CaseFacts, total_counts
+from medseg.data.curation.check import Report
+from medseg.data.io.multichannel import read_image
+from medseg.data.labels.reader import read_target
+from medseg.data.labels.resolution import Labeling
+from medseg.data.labels.schema import Labels
+from medseg.errors import ConfigError, DataError
+from medseg.geometry import Array
+from medseg.system.platform import usable_cores
+
+
+@dataclass(frozen=True)
+class Components:
+    """Connected components (8 or 26 neighbors) of a label in a case: voxels of each, and a voxel's size."""
+
+    label: str
+    voxels: tuple[int, ...]
+    voxel_size: float
+
+
+def summarize_dataset(report: Report) -> dict[str, Any]:
+    """A dataset's numbers, ready for JSON; cases with problems are left out.
+
+    ``labels`` has for each label: ``cases`` that hold it, ``voxels``, ``share`` of all labeled voxels,
+    ``imbalance`` (the most frequent label's voxels over its own), and of its connected components the number
+    in a case and the size (mm³, pixels for pictures). Sizes along right, anterior, superior for volumes.
+    Raises: DataError if no case can be read.
+    """
+    facts = report.facts
+    if not facts:
+        raise DataError("no case of the dataset can be read; medseg data check says why")
+    labels = summary_labels(report)
+    return {
+        "layout": report.found.layout,
+        "cases": len(facts),
+        "parts": dict(Counter(case.part or "all" for case in report.found.cases)),
+        "problems": len(report.problems),
+        "kinds": dict(Counter(f.kind for f in facts)),
+        "channels": dict(Counter(f.channels for f in facts)),
+        "types": dict(Counter(f.dtype for f in facts)),
+        "size": _per_axis([f.shape for f in facts]),
+        "spacing": _per_axis([f.spacing for f in facts]),
+        "intensities": _intensities(facts),
+        "labels": _label_table(facts, labels, _all_components(report.labeling, facts, labels)),
+    }
+
+
+def summary_labels(report: Report) -> Labels | None:
+    """The labels of a dataset: named, or guessed; as one foreground where values number instances."""
+    if report.labeling.labels is not None:
+        return report.labeling.labels
+    values = set(total_counts(report.facts))
+    if len(values) < 2:
+        return None
+    try:
+        return report.labeling.resolve(values).labels
+    except ConfigError:
+        return Labels(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
+
+
+def _per_axis(rows: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
+    """Lowest, median and highest along each axis; nothing where cases differ in axes."""
+    if len({len(row) for row in rows}) > 1:
+        return []
+    table = np.array(rows, dtype=float)
+    return [{"min": float(c.min()), "median": float(np.median(c)), "max": float(c.max())} for c in table.T]
+
+
+def _intensities(facts: Sequence[CaseFacts]) -> list[dict[str, float]]:
+    """Of labeled voxels, channel by channel: a sample of at most 500 a case."""
+    samples: dict[int, list[Array]] = defaultdict(list)
+    for fact in facts:
+        parts = np.array(fact.foreground).reshape(fact.channels, -1) if fact.foreground and _whole(fact) else ()
+        for channel, values in enumerate(parts):
+            samples[channel].append(values)
+    rows: list[dict[str, float]] = []
+    for _, arrays in sorted(samples.items()):
+        values = np.concatenate(arrays)
+        low, median, high = np.percentile(values, (0.5, 50, 99.5))
+        rows.append(
+            {
+                "mean": float(values.mean()),
+                "sd": float(values.std()),
+                "p0.5": float(low),
+                "median": float(median),
+                "p99.5": float(high),
+            }
+        )
+    return rows
+
+
+def _whole(fact: CaseFacts) -> bool:
+    """Alpha and palettes make the stored channels differ from those of the image."""
+    return len(fact.foreground) % fact.channels == 0
+
+
+def _all_components(labeling: Labeling, facts: Sequence[CaseFacts], labels: Labels | None) -> list[Components]:
+    readable = {fact.id for fact in facts if fact.label_counts}
+    cases = [case for case in labeling.cases if case.id in readable]
+    if labels is None:
+        return []
+    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
+        return [one for found in pool.map(lambda c: _components(c, labeling, labels), cases) for one in found]
+
+
+def _components(case: Case, labeling: Labeling, labels: Labels) -> list[Components]:
+    scan = read_image(case)
+    target = read_target(case, scan, labeling.rules)
+    assert target is not None
+    voxel = float(np.prod(scan.grid.spacing))
+    background = labels.output_values[0]
+    found: list[Components] = []
+    if labels.collapse_instances:  # each value is an instance of its own
+        counts = Counter(
+            dict(zip(*(a.tolist() for a in np.unique(target.values, return_counts=True)), strict=True))
+        )
+        sizes = tuple(int(n) for v, n in counts.items() if v != background and v != labels.ignore_value)
+        return [Components(list(labels.names)[1], sizes, voxel)]
+    for name, values in labels.evaluated.items():
+        mask = np.isin(target.values, values)
+        if mask.any():
+            marked = cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26)
+            found.append(Components(name, tuple(np.bincount(marked.ravel())[1:].tolist()), voxel))
+    return found
+
+
+def _label_table(
+    facts: Sequence[CaseFacts], labels: Labels | None, components: Sequence[Components]
+) -> list[dict[str, Any]]:
+    if labels is None:
+        return []
+    counts: Counter[str] = Counter()
+    holders: Counter[str] = Counter()
+    names = {**labels.names, **labels.evaluated}
+    for fact in facts:
+        for name, values in names.items():
+            known = {v for group in labels.names.values() for v in group}
+            own = [
+                v for v in fact.label_counts if v in values or (labels.collapse_instances and v not in known)
+            ]
+            own = [v for v in own if name != next(iter(labels.names)) or v in values]
+            counts[name] += sum(fact.label_counts[v] for v in own)
+            holders[name] += any(fact.label_counts[v] for v in own)
+    total = sum(counts[name] for name in labels.names) or 1
+    most = max(counts.values(), default=0)
+    rows: list[dict[str, Any]] = []
+    for name, values in names.items():
+        own = [c for c in components if c.label == name and c.voxels]
+        sizes = [n * c.voxel_size for c in own for n in c.voxels]
+        rows.append(
+            {
+                "label": name,
+                "values": list(values),
+                "cases": holders[name],
+                "voxels": counts[name],
+                "share": counts[name] / total,
+                "imbalance": most / counts[name] if counts[name] else None,
+                "components": float(np.median([len(c.voxels) for c in own])) if own else None,
+                "component_size": _spread(sizes),
+            }
+        )
+    return rows
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {"min": min(values), "median": float(np.median(values)), "max": max(values)}

@@ -1,0 +1,61 @@
+"""The image of a case: one file, or several of one channel each on one grid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from medseg.data.cases import Case
+from medseg.data.io.dicom.series import Uneven
+from medseg.data.io.pictures import palette_colors
+from medseg.data.io.readers import read_scan
+from medseg.data.scans import Scan, onto_grid
+from medseg.errors import GeometryError
+from medseg.geometry import Array
+
+
+def read_image(case: Case, uneven: Uneven = "refuse") -> Scan:
+    """Read a case's image; the channels of several files are stacked on the first one's grid.
+
+    ``uneven`` says what to do with DICOM series whose slices lie unevenly.
+
+    Raises: DataError as :func:`medseg.data.io.readers.read_scan`; GeometryError if the files' grids differ.
+    """
+    first = read_scan(case.image, uneven=uneven)
+    if not case.other_channels:
+        return first
+    arrays = [_channels(first)]
+    for path in case.other_channels:
+        try:
+            arrays.append(_channels(onto_grid(read_scan(path, uneven=uneven), first.grid)))
+        except GeometryError as error:
+            raise GeometryError(
+                f"its channels lie on different grids: {error} ({case.image.name}, {path.name}). Resample them "
+                "onto one grid."
+            ) from error
+    header = None if first.kind == "picture" else first.header  # a palette is one file's
+    return replace(first, array=np.concatenate(arrays), header=header)
+
+
+def describe_uniform(scan: Scan) -> str | None:
+    """That every voxel of a scan, or every voxel of each of its channels, has one value; None otherwise."""
+    values: list[float] = []
+    for channel in scan.array:
+        least = channel.min()
+        if least != channel.max():
+            return None
+        values.append(least.item())
+    what = "pixel" if scan.kind == "picture" else "voxel"
+    if len(set(values)) == 1:
+        return f"every {what} has the value {values[0]:g}"
+    return f"every {what} has the values {', '.join(f'{value:g}' for value in values)}"
+
+
+def _channels(scan: Scan) -> Array:
+    """The channels (C, *S) of one file among several: a palette of grays is one."""
+    if scan.kind != "picture":
+        return scan.array
+    array = palette_colors(scan)
+    gray = isinstance(scan.header, list) and np.array_equal(array[:1].repeat(3, axis=0), array)
+    return array[:1] if gray else array

@@ -1,0 +1,97 @@
+"""The values that a converted dataset's label maps hold, and the table of names that goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medseg.data.labels.resolution import Labeling
+from medseg.data.labels.schema import Labels
+from medseg.errors import DataError
+from medseg.geometry import Array
+
+_APPLIED = {"names", "ignore_value", "collapse_instances", "others", "regions", "background"}
+"""Stated fields of labels that say what the values of label maps mean."""
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """One value for each label: merged values, undeclared values and instances are gone.
+
+    Attributes:
+        labels: the labels that are applied.
+        values: the value written for each label, in the order of the names.
+        ignore: the value of what is ignored; none where nothing is.
+    """
+
+    labels: Labels
+    values: tuple[int, ...]
+    ignore: int | None
+
+    def apply(self, values: Array, case: str) -> Array:
+        """Values of a dataset (*S) as the values that are written (*S), int64.
+
+        Raises: DataError for values that are not declared, if ``others`` is ``refuse``.
+        """
+        codes = self.labels.encode(values, f"case {case}")
+        return np.array([0 if self.ignore is None else self.ignore, *self.values])[codes]
+
+    @property
+    def names(self) -> dict[str, int]:
+        """Name → value of each label, and ``ignore``. Raises: DataError if a label has that name."""
+        if self.ignore is None:
+            return dict(zip(self.labels.names, self.values, strict=True))
+        if "ignore" in self.labels.names:
+            raise DataError(
+                "a label is named 'ignore', which in tables of labels is the value that counts nowhere. "
+                "Rename it under data.labels."
+            )
+        return dict(zip(self.labels.names, self.values, strict=True)) | {"ignore": self.ignore}
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The same with regions, name → values, in place of labels, if there are any."""
+        names = self.names
+        if not self.labels.regions:
+            return names
+        background = next(iter(self.labels.names))
+        members = {region: [names[m] for m in ms] for region, ms in self.labels.regions.items()}
+        ignored = {} if self.ignore is None else {"ignore": self.ignore}
+        return {background: names[background]} | members | ignored
+
+
+def consecutive_numbering(labels: Labels) -> Numbering:
+    """0…K-1 in the order of the names, ignored voxels K; from 1 where nothing is background (nnU-Net's 0)."""
+    first = 0 if labels.background else 1
+    end = len(labels.names) + first
+    return Numbering(labels, tuple(range(first, end)), end if _ignores(labels) else None)
+
+
+def stated_numbering(labeling: Labeling, labels: Labels) -> Numbering | None:
+    """The first value of each label, the background 0; none where nothing is stated that changes values.
+
+    Raises: DataError if the background is not 0 and 0 is a label, or is ignored.
+    """
+    rules = labeling.rules
+    guessed = labeling.labels is None and labels.collapse_instances  # too many values, and nothing stated
+    stated = _APPLIED & set(labeling.fields) or rules.colors or rules.overlapping
+    if guessed or not stated:
+        return None
+    values = labels.output_values
+    if labels.background and values[0] != 0:
+        if 0 in values or labels.ignore_value == 0:
+            raise DataError(
+                f"the background {next(iter(labels.names))!r} has the value {values[0]}, and 0 is another "
+                "label or ignored; this layout's background is 0. Use --to nnunet, which numbers labels anew."
+            )
+        values = (0, *values[1:])
+    ignore = labels.ignore_value
+    if _ignores(labels) and not ignore:  # none, or 0, which is the background
+        ignore = max(values) + 1
+    return Numbering(labels, values, ignore)
+
+
+def _ignores(labels: Labels) -> bool:
+    return labels.ignore_value is not None or labels.others == "ignore"

@@ -1,0 +1,118 @@
+"""Coded terms of labels for DICOM objects: those given, else those the standard lists under a label's name."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from medseg.config.base import Spec
+
+Category = Literal[
+    "anatomical structure", "tissue", "abnormality", "physical object", "body substance", "substance",
+    "function", "concept",
+]  # fmt: skip
+Side = Literal["left", "right"]
+
+CATEGORIES: dict[Category, tuple[str, str]] = {
+    "anatomical structure": ("91723000", "Anatomical Structure"),
+    "tissue": ("85756007", "Tissue"),
+    "abnormality": ("49755003", "Morphologically Abnormal Structure"),
+    "physical object": ("260787004", "Physical object"),
+    "body substance": ("91720002", "Body Substance"),
+    "substance": ("105590001", "Substance"),
+    "function": ("246464006", "Function"),
+    "concept": ("309825002", "Spatial and Relational Concept"),
+}
+"""SNOMED CT codes of the categories (PS3.16, CID 7150)."""
+
+SIDES: dict[Side, tuple[str, str]] = {"left": ("7771000", "Left"), "right": ("24028007", "Right")}
+"""SNOMED CT codes of the sides (PS3.16, CID 244)."""
+
+_GROUPS: dict[str, Category] = {
+    "cid7192": "anatomical structure",
+    "cid7191": "tissue",
+    "cid7194": "abnormality",
+    "cid7193": "physical object",
+    "cid7197": "body substance",
+}
+"""The context groups whose terms are looked up, the first that has one wins, with their category."""
+
+_SYNONYMS = {
+    "adrenal": "adrenalgland",
+    "bleeding": "hemorrhage",
+    "bone": "bonetissue",
+    "caudate": "caudatenucleus",
+    "cerebralventricle": "brainventricle",
+    "csf": "cerebrospinalfluid",
+    "enhancingtumor": "enhancinglesion",
+    "fat": "adiposetissue",
+    "greymatter": "graymatter",
+    "haemorrhage": "hemorrhage",
+    "lymphnodes": "lymphnode",
+    "metastasis": "neoplasmsecondary",
+    "muscle": "muscletissue",
+    "oedema": "edema",
+    "oesophagus": "esophagus",
+    "pallidum": "globuspallidus",
+    "primarytumor": "neoplasmprimary",
+    "tumor": "neoplasm",
+    "urinarybladder": "bladder",
+    "vertebrae": "vertebra",
+    "vessel": "bloodvessel",
+}  # fmt: skip
+
+
+class SegmentCode(Spec):
+    """What a label is, as a coded term.
+
+    Attributes:
+        value, scheme, meaning: the code, the designator of its scheme (``SCT`` is SNOMED CT), and its text.
+        category: what kind of thing it is.
+        side: of the body.
+    """
+
+    value: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, int) else given)] = (
+        Field(min_length=1, max_length=16)
+    )
+    scheme: str = Field(default="SCT", min_length=1, max_length=16)
+    meaning: str = Field(min_length=1, max_length=64)
+    category: Category = "anatomical structure"
+    side: Side | None = None
+
+
+def code_for(name: str) -> SegmentCode:
+    """The term that DICOM's context groups (PS3.16) list under a label's name; "Tissue" where there is none.
+
+    Case, punctuation, a plural s, British spelling and the words left and right do not count; those say the
+    side. ``Liver``, ``left kidney``, ``kidney_right`` and ``tumours`` are found.
+    """
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower().replace("tumour", "tumor")) if word]
+    side: Side | None = "left" if "left" in words else "right" if "right" in words else None
+    whole, rest = "".join(words), "".join(word for word in words if word not in ("left", "right"))
+    for key, is_sided in ((whole, None), (rest, side)):  # "left ventricle" is a term of its own
+        for spelt in (key, key.removesuffix("s")):
+            found = _terms().get(_SYNONYMS.get(spelt, spelt))
+            if found is not None:
+                return found.model_copy(update={"side": is_sided})
+    value, meaning = CATEGORIES["tissue"]
+    return SegmentCode(value=value, meaning=meaning, category="tissue", side=side)
+
+
+@cache
+def _terms() -> dict[str, SegmentCode]:
+    """Keyword in lower case → term, of all groups; pydicom holds the standard's tables."""
+    from pydicom.sr.codedict import codes
+
+    terms: dict[str, SegmentCode] = {}
+    for group, category in _GROUPS.items():
+        concepts: Any = getattr(codes, group).concepts
+        for keyword, code in concepts.items():
+            if len(code.meaning) <= 64:
+                term = SegmentCode(
+                    value=code.value, scheme=code.scheme_designator, meaning=code.meaning, category=category
+                )
+                terms.setdefault(keyword.lower(), term)
+    return terms

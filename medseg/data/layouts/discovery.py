@@ -1,0 +1,157 @@
+"""What a layout finds in a folder: its cases, what it declares of their labels, and what has no partner."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from medseg.data.cases import Case, join_problems
+from medseg.data.labels.schema import Labels
+from medseg.errors import DataError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user may say where files alone leave it open.
+
+    Attributes:
+        label_suffix: what a label file's name adds to its image's; of several the first that is there.
+        modalities: which of the kinds of image are the channels, in order (``T1w``; ``t1c``; a column).
+        image_dir, label_dir: the folders of images and of label maps, relative to the dataset or to its parts.
+    """
+
+    label_suffix: str | tuple[str, ...] | None = None
+    modalities: tuple[str, ...] | None = None
+    image_dir: Path | None = None
+    label_dir: Path | None = None
+
+
+NO_CHOICE = Choice()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file without partner: the case (or file name), what is wrong, and the way out.
+
+    ``unlabeled`` says that there are no label maps at all: nothing is wrong, but there is nothing to learn.
+    """
+
+    case: str
+    message: str
+    way_out: str
+    unlabeled: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """The cases of a dataset.
+
+    Attributes:
+        layout: its name, as it is said aloud.
+        cases: sorted by id; those with problems stand in ``problems`` only, or lack their label.
+        problems: what keeps the dataset from being trained on.
+        labels: names and values, where the layout declares them.
+    """
+
+    layout: str
+    cases: list[Case]
+    problems: list[Problem] = field(default_factory=list)
+    labels: Labels | None = None
+
+    def describe(self) -> str:
+        """One line: layout, cases of each part, channels, labels."""
+        parts: dict[str, int] = defaultdict(int)
+        for case in self.cases:
+            parts[case.part or ""] += 1
+        counted = ", ".join(f"{n} {part}" for part, n in sorted(parts.items()) if part)
+        channels = max((len(case.images) for case in self.cases), default=1)
+        unlabeled = sum(not case.label_files for case in self.cases)
+        facts = [f"{len(self.cases)} cases" + (f" ({counted})" if counted else "")]
+        facts += [f"{channels} files of channels each"] if channels > 1 else []
+        facts += [f"{len(self.labels.names)} labels named"] if self.labels else []
+        facts += [f"{unlabeled} without label map"] if unlabeled else []
+        return f"layout: {self.layout}; " + ", ".join(facts)
+
+    def labeled(self) -> Found:
+        """Without the images that have no label map (those of a test part stay)."""
+        kept = [case for case in self.cases if case.label_files or case.part == "test"]
+        dropped = {case.id for case in self.cases} - {case.id for case in kept}
+        return replace(self, cases=kept, problems=[p for p in self.problems if p.case not in dropped])
+
+    def checked(self) -> Found:
+        """Itself, if every case can be used.
+
+        Raises: DataError listing the files without exactly one partner, the images that share a name, or
+        that there is no case.
+        """
+        if self.problems:
+            lines = [f"{p.message} ({p.way_out})" for p in self.problems]
+            if all(p.unlabeled for p in self.problems):
+                raise DataError(lines[0])
+            raise DataError(join_problems("files without exactly one partner", lines))
+        return self
+
+
+class Layout(Protocol):
+    """One way of laying out a dataset: a file in this folder and its place in ``LAYOUTS``."""
+
+    name: str
+
+    def holds(self, root: Path) -> bool:
+        """Whether a folder (or file) is laid out this way; looks at names only."""
+        ...
+
+    def find(self, root: Path, choice: Choice) -> Found:
+        """The cases in it."""
+        ...
+
+
+def with_channel_names(cases: list[Case], names: Sequence[str]) -> list[Case]:
+    """The cases, with what the dataset calls their channels."""
+    return [replace(case, channel_names=tuple(names)) for case in cases]
+
+
+def refuse_doubles(cases: Iterable[Case]) -> None:
+    """Raises: DataError listing the cases that share an id."""
+    by_id: dict[str, list[Path]] = defaultdict(list)
+    for case in cases:
+        by_id[case.id].append(case.image)
+    problems = [f"case {name}: {', '.join(map(str, same))}" for name, same in by_id.items() if len(same) > 1]
+    if problems:
+        raise DataError(join_problems("images that share a name", problems))
+
+
+def choose_modalities(
+    groups: dict[str, dict[str, Path]], choice: Choice, *, usual: tuple[str, ...] = ()
+) -> dict[str, tuple[Path, ...]]:
+    """The channels of each case, from its files by kind of image.
+
+    Without a choice these are the ``usual`` ones that every case has, or the only kind there is.
+    Raises: DataError listing the kinds found if the choice is open, or the cases that lack one chosen.
+    """
+    kinds = sorted({kind for files in groups.values() for kind in files})
+    wanted = choice.modalities
+    if wanted is None:
+        common = [k for k in kinds if all(k in files for files in groups.values())]
+        ordered = [k for k in usual if k in common]
+        if not ordered and len(kinds) > 1:
+            raise DataError(
+                f"the images are of several kinds: {', '.join(kinds)}. Say which are the channels, for "
+                f"example data.modalities=[{kinds[0]}]"
+            )
+        wanted = tuple(ordered or kinds)
+    lacking = [
+        f"case {case}: has no {kind}" for case, files in groups.items() for kind in wanted if kind not in files
+    ]
+    if lacking:
+        raise DataError(join_problems(f"images of kinds {list(wanted)} are missing", lacking))
+    return {case: tuple(files[kind] for kind in wanted) for case, files in groups.items()}
+
+
+def kinds_of(files: Sequence[Path], group: Mapping[str, Path]) -> tuple[str, ...]:
+    """The kinds of image that the files of a case are, in their order."""
+    kinds = {path: kind for kind, path in group.items()}
+    return tuple(kinds[path] for path in files)

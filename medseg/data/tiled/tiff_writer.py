@@ -1,0 +1,141 @@
+"""Tiled, compressed TIFF with a pyramid, written from the top down."""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import tifffile
+
+from medseg.geometry import Array
+
+TILE = 512
+_BIG = 2**32 - 2**26
+"""Bytes of pixels from which the file is a BigTIFF."""
+
+
+class TiledWriter:
+    """A picture (H, W) or (H, W, S) that comes row by row. Compressed tiles wait in unnamed files beside it,
+    as TIFF wants each level in one piece; ``finish`` puts them together.
+
+    The pyramid has levels of half the size, every second pixel of every second row, until one tile is
+    enough; they are sub-images (SubIFDs) of the first.
+
+    Args:
+        colors: (values, 3) uint8, for 8-bit label maps.
+        um: micrometres between rows and columns.
+        pyramid: whether there are smaller levels.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, ...],
+        dtype: Any,
+        *,
+        colors: Array | None = None,
+        um: tuple[float, float] | None = None,
+        pyramid: bool = True,
+    ) -> None:
+        self.path, self._um = path, um
+        dtype = np.dtype(dtype)
+        self._colors = colors if dtype == np.uint8 else None
+        self._levels = [_Level(path.parent, shape, dtype)]
+        while pyramid and max(self._levels[-1].shape[:2]) > TILE:
+            h, w, *samples = self._levels[-1].shape
+            self._levels.append(_Level(path.parent, ((h + 1) // 2, (w + 1) // 2, *samples), dtype))
+
+    def add(self, rows: Array) -> None:
+        """Write the next rows (n, W[, S])."""
+        self._add(0, rows)
+
+    def _add(self, level: int, rows: Array) -> None:
+        for band in self._levels[level].add(rows):
+            if level + 1 < len(self._levels):
+                self._add(level + 1, band[::2, ::2])
+
+    def finish(self) -> None:
+        """Write the file. Raises: ValueError if rows are missing."""
+        first = self._levels[0]
+        if first.rows != first.shape[0]:
+            raise ValueError(f"{self.path}: {first.rows} of {first.shape[0]} rows were written")
+        size = sum(n for level in self._levels for n in level.sizes)
+        with tifffile.TiffWriter(self.path, bigtiff=size > _BIG) as tiff:
+            for i, level in enumerate(self._levels):
+                tiff.write(
+                    level.tiles(),
+                    shape=level.shape,
+                    dtype=level.dtype,
+                    tile=(TILE, TILE),
+                    compression="zlib",
+                    planarconfig="contig" if len(level.shape) == 3 else None,
+                    subifds=len(self._levels) - 1 if i == 0 else None,
+                    subfiletype=1 if i else 0,
+                    metadata=None,
+                    software="medseg",
+                    **self._look(2**i),
+                )
+
+    def close(self) -> None:
+        """Remove what was waiting."""
+        for level in self._levels:
+            level.close()
+
+    def __enter__(self) -> TiledWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _look(self, step: int) -> dict[str, Any]:
+        look: dict[str, Any] = {"photometric": "minisblack"}
+        if self._colors is not None:
+            look = {"photometric": "palette", "colormap": self._colors.T.astype(np.uint16) * 257}
+        if self._um is not None:
+            y, x = self._um
+            look |= {"resolution": (1e4 / (step * x), 1e4 / (step * y)), "resolutionunit": "CENTIMETER"}
+        return look
+
+
+class _Level:
+    """One size of the picture: rows until they make a band of tiles, and the compressed tiles before."""
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self.rows = 0
+        self.sizes: list[int] = []
+        self._waiting: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
+        padded = -(-shape[1] // TILE) * TILE
+        self._band = np.zeros((TILE, padded, *shape[2:]), dtype)
+
+    def add(self, rows: Array) -> Iterator[Array]:
+        """Take rows; gives each band that is complete, until more rows come."""
+        while len(rows):
+            at = self.rows % TILE
+            part, rows = rows[: TILE - at], rows[TILE - at :]
+            self._band[at : at + len(part), : self.shape[1]] = part
+            self.rows += len(part)
+            if self.rows % TILE == 0 or self.rows == self.shape[0]:
+                height = at + len(part)
+                self._band[height:] = 0
+                self._flush()
+                yield self._band[:height, : self.shape[1]]
+
+    def _flush(self) -> None:
+        for left in range(0, self._band.shape[1], TILE):
+            data = zlib.compress(self._band[:, left : left + TILE].tobytes(), 6)
+            self._waiting.write(data)
+            self.sizes.append(len(data))
+
+    def tiles(self) -> Iterator[bytes]:
+        """The compressed tiles, row by row."""
+        self._waiting.seek(0)
+        for size in self.sizes:
+            yield self._waiting.read(size)
+
+    def close(self) -> None:
+        self._waiting.close()

@@ -1,0 +1,145 @@
+"""DICOM RTSTRUCT: closed planar contours of each label on each slice (PS3.3, A.19)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+
+from medseg.data.io.dicom.series import Slice
+from medseg.data.labels.terminology import SIDES
+from medseg.dicom.contours import count_parts, outlines
+from medseg.dicom.source_series import (
+    MEDSEG_VERSION,
+    RESEARCH_USE,
+    Maker,
+    Segment,
+    SourceSeries,
+    coded,
+    describe_object,
+)
+from medseg.errors import DataError
+from medseg.geometry import Array
+
+MOST_CONTOURS = 20_000
+"""Contours of an object at most; a dozen organs on 500 slices have some 5,000."""
+
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, retired: what references to a study use
+
+
+def structure_set(planes: Array, segments: Sequence[Segment], source: SourceSeries, maker: Maker) -> Dataset:
+    """The object of label values (slices, rows, columns); a label without a voxel is a ROI without contours.
+
+    Raises: DataError above ``MOST_CONTOURS``.
+    """
+    _refuse_crumbs(planes, segments)
+    made: Any = Dataset()
+    made.file_meta = FileMetaDataset()
+    # contours of more than 64 kB have no place in an explicit syntax
+    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+    now = datetime.now()
+    with disable_value_validation():
+        describe_object(made, source, "structures")
+    made.Modality, made.SeriesInstanceUID, made.InstanceNumber = "RTSTRUCT", generate_uid(prefix=None), 1
+    made.OperatorsName = None
+    made.Manufacturer = made.ManufacturerModelName = "medseg"
+    made.SoftwareVersions = MEDSEG_VERSION
+    made.InstanceCreationDate = made.StructureSetDate = now.strftime("%Y%m%d")
+    made.InstanceCreationTime = made.StructureSetTime = now.strftime("%H%M%S")
+    made.StructureSetLabel, made.StructureSetDescription = "medseg", RESEARCH_USE
+    made.ApprovalStatus = "UNAPPROVED"
+    made.FrameOfReferenceUID, made.PositionReferenceIndicator = source.first.FrameOfReferenceUID, None
+    made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(source)]
+    made.StructureSetROISequence = [_roi(i, s, source, maker) for i, s in enumerate(segments, start=1)]
+    made.ROIContourSequence = [_contours(i, s, planes, source) for i, s in enumerate(segments, start=1)]
+    made.RTROIObservationsSequence = [_observation(i, s) for i, s in enumerate(segments, start=1)]
+    return made
+
+
+def _refuse_crumbs(planes: Array, segments: Sequence[Segment]) -> None:
+    counts = {s.text: sum(count_parts(np.isin(plane, s.values)) for plane in planes) for s in segments}
+    if sum(counts.values()) > MOST_CONTOURS:
+        most = max(counts, key=counts.__getitem__)
+        raise DataError(
+            f"{sum(counts.values())} contours, {counts[most]} of them of {most}: more than {MOST_CONTOURS}, "
+            "which no planning system shows. Remove small components (inference.postprocess), or write a SEG."
+        )
+
+
+def _frame_of_reference(source: SourceSeries) -> Dataset:
+    series: Any = Dataset()
+    series.SeriesInstanceUID = source.first.SeriesInstanceUID
+    series.ContourImageSequence = [_reference(header) for header in source.headers]
+    study: Any = Dataset()
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_CLASS, source.first.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame: Any = Dataset()
+    frame.FrameOfReferenceUID = source.first.FrameOfReferenceUID
+    frame.RTReferencedStudySequence = [study]
+    return frame
+
+
+def _reference(header: Any) -> Dataset:
+    item: Any = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
+    return item
+
+
+def _roi(number: int, segment: Segment, source: SourceSeries, maker: Maker) -> Dataset:
+    item: Any = Dataset()
+    item.ROINumber, item.ROIName = number, segment.text
+    item.ReferencedFrameOfReferenceUID = source.first.FrameOfReferenceUID
+    item.ROIGenerationAlgorithm = maker.kind
+    if maker.kind != "MANUAL":
+        item.ROIGenerationDescription = f"{maker.algorithm} {maker.version} {(maker.model or '')[:16]}".strip()
+    return item
+
+
+def _observation(number: int, segment: Segment) -> Dataset:
+    item: Any = Dataset()
+    item.ObservationNumber = item.ReferencedROINumber = number
+    item.RTROIInterpretedType, item.ROIInterpreter = "", None
+    term = coded(segment.code.value, segment.code.scheme, segment.code.meaning)
+    if segment.code.side is not None:
+        value, meaning = SIDES[segment.code.side]
+        term.SegmentedPropertyTypeModifierCodeSequence = [coded(value, "SCT", meaning)]
+    item.RTROIIdentificationCodeSequence = [term]
+    return item
+
+
+def _contours(number: int, segment: Segment, planes: Array, source: SourceSeries) -> Dataset:
+    item: Any = Dataset()
+    item.ROIDisplayColor, item.ReferencedROINumber = list(segment.color), number
+    found: list[Dataset] = []
+    for one, header, polygon in _polygons(segment, planes, source):
+        contour: Any = Dataset()
+        contour.ContourImageSequence = [_reference(header)]
+        contour.ContourGeometricType = "CLOSED_PLANAR"
+        contour.NumberOfContourPoints = len(polygon)
+        contour.ContourNumber = len(found) + 1
+        contour.ContourData = [f"{value:.5f}" for value in in_space(polygon, one).ravel()]
+        found.append(contour)
+    if found:
+        item.ContourSequence = found
+    return item
+
+
+def _polygons(segment: Segment, planes: Array, source: SourceSeries) -> Iterator[tuple[Slice, Dataset, Array]]:
+    for plane, one, header in zip(planes, source.slices, source.headers, strict=True):
+        mask = np.isin(plane, segment.values)
+        if mask.any():
+            for polygon in outlines(mask):
+                yield one, header, polygon
+
+
+def in_space(polygon: Array, one: Slice) -> Array:
+    """Vertices (n, 2) in (row, column) of a slice as (n, 3) LPS mm."""
+    axes = np.stack([one.orientation[3:] * one.spacing[0], one.orientation[:3] * one.spacing[1]])
+    return one.position + polygon @ axes

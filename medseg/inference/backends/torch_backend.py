@@ -1,0 +1,43 @@
+"""torch itself, on CPUs and CUDA devices."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from medseg.inference.backends.base import Facts, Setup, precision_of
+from medseg.model_output import logits_of
+from medseg.system.device import autocast
+
+
+class TorchBackend:
+    """A network as it is, in autocast's mixed precision where ``setup.dtype`` says so."""
+
+    name: ClassVar[str] = "torch"
+
+    def __init__(self, network: nn.Module, setup: Setup, *, why: str = "") -> None:
+        self.network = network
+        self.setup = setup
+        self.why = why
+        if setup.compiled:
+            network.compile()
+
+    @staticmethod
+    def obstacle(setup: Setup) -> str | None:
+        """None: torch is always there."""
+        return None
+
+    @property
+    def facts(self) -> Facts:
+        name = "torch compiled" if self.setup.compiled else "torch"
+        return Facts(name, version("torch"), precision_of(self.setup.dtype), why=self.why)
+
+    def predict(self, windows: torch.Tensor) -> torch.Tensor:
+        windows = windows.to(self.setup.device)
+        if self.setup.dtype is None:
+            return logits_of(self.network(windows))
+        with autocast(self.setup.dtype, self.setup.device):
+            return logits_of(self.network(windows))

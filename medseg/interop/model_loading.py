@@ -1,0 +1,37 @@
+"""Models by their paths, whoever trained them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.errors import ConfigError
+from medseg.inference.batch.distributed import PredictorSpec
+from medseg.inference.model.protocols import Segmenter
+from medseg.interop.nnunet.file import is_file
+from medseg.interop.nnunet.folder import is_folder
+from medseg.interop.nnunet.predict import NnunetPredictor
+
+
+@dataclass(frozen=True)
+class SegmenterSpec(PredictorSpec):
+    """What a model is loaded from: medseg's own (several are averaged), or one nnU-Net, trained or imported."""
+
+    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter:
+        """The model on its device, which tells ``say`` what computes.
+
+        Raises: ModelFileError and ConfigError as ``Predictor`` and ``NnunetPredictor``; ConfigError if an
+        nnU-Net does not stand alone.
+        """
+        foreign = [model for model in map(Path, self.models) if is_folder(model) or is_file(model)]
+        if not foreign:
+            return super().build(say)
+        if len(self.models) > 1:
+            raise ConfigError(
+                f"{foreign[0]}: an nnU-Net averages its own folds and cannot be averaged with others"
+            )
+        return NnunetPredictor(
+            foreign[0], device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
+            compiled=self.compiled, force=self.force, say=say,
+        )  # fmt: skip

@@ -1,0 +1,76 @@
+"""What medseg uses of libraries that ship no types, each behind a function or protocol that has them.
+
+They are imported where they are used: importing ``medseg.metrics`` costs little more than numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.metrics.checks import BoolArray
+
+FloatArray = NDArray[np.float64]
+
+
+class PointTree(Protocol):
+    """A k-d tree of points, as scipy builds it."""
+
+    n: int
+
+    def query(self, x: FloatArray, *, workers: int = 1) -> tuple[FloatArray, NDArray[np.intp]]:
+        """Distances to the nearest points and their indices (N,), for the points x (N, d)."""
+        ...
+
+    def query_ball_point(
+        self, x: FloatArray, r: FloatArray, *, return_length: bool, workers: int = 1
+    ) -> NDArray[np.intp]:
+        """With ``return_length``: the number of points within r (N,) of the points x (N, d)."""
+        ...
+
+
+def point_tree(points: FloatArray, leaf_size: int) -> PointTree:
+    """A k-d tree of points (N, d) that is quick to build, for those who ask it only once."""
+    spatial: Any = import_module("scipy.spatial")
+    return spatial.cKDTree(points, leafsize=leaf_size, balanced_tree=False, compact_nodes=False)
+
+
+def distance_to(targets: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
+    """Distance in mm from each place of a grid to the nearest true place of ``targets``."""
+    ndimage: Any = import_module("scipy.ndimage")
+    return ndimage.distance_transform_edt(~targets, sampling=spacing)
+
+
+def value_boxes(labels: NDArray[Any], largest: int) -> Sequence[tuple[slice, ...] | None]:
+    """The bounding boxes of the values 1 … ``largest`` of an integer array; None for those not in it."""
+    ndimage: Any = import_module("scipy.ndimage")
+    return ndimage.find_objects(labels, largest)
+
+
+def triangles(cube: NDArray[np.float32]) -> FloatArray:
+    """The triangles (T, corner, axis) of the classic marching cubes at level 0.5 (Lorensen & Cline 1987)."""
+    measure: Any = import_module("skimage.measure")
+    vertices, faces, _, _ = measure.marching_cubes(cube, 0.5, method="lorensen")
+    return vertices[faces].astype(np.float64)
+
+
+def skeleton(mask: BoolArray) -> BoolArray:
+    """The skeleton of a mask of 2 or 3 axes, as scikit-image thins it."""
+    morphology: Any = import_module("skimage.morphology")
+    return morphology.skeletonize(mask) != 0
+
+
+def components(mask: BoolArray) -> NDArray[np.integer[Any]]:
+    """Connected components 1 … N of a mask (8 neighbors in 2D, 26 in 3D); 0 is background."""
+    cc3d: Any = import_module("cc3d")
+    return cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26)
+
+
+def best_pairs(gains: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the one-to-one assignment of a matrix (R, C) with the largest sum."""
+    optimize: Any = import_module("scipy.optimize")
+    return optimize.linear_sum_assignment(gains, maximize=True)

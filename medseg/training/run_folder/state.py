@@ -1,0 +1,107 @@
+"""What changes while a network trains, as one object that a checkpoint holds whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from medseg.training.run_folder.checkpoint import random_state, restore_random_state
+from medseg.training.sampling_stats import Drawn
+
+
+@dataclass
+class TrainState:
+    """Network, optimizer and counters.
+
+    Attributes:
+        step: updates done; the sampler's place follows from it.
+        epochs_closed: epochs validated and logged.
+        loss_sum: of the updates of the open epoch.
+        seconds: of the open epoch so far.
+        scores: the monitored score of each validation.
+        best: the best of them, and the step it was reached at.
+        averaged: the moving average of the weights, if one is kept.
+        drawn: what the patches of the open epoch held.
+        class_scores: Dice of each class at the last validation, which an adaptive balance follows.
+        validated: the cases that are validated, by id.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    averaged: nn.Module | None = None
+    step: int = 0
+    epochs_closed: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    scores: list[float] = field(default_factory=list)
+    best: float | None = None
+    best_step: int = 0
+    drawn: Drawn = field(default_factory=Drawn)
+    class_scores: dict[str, float] = field(default_factory=dict)
+    validated: list[str] = field(default_factory=list)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one, if there is one."""
+        return self.averaged or self.network
+
+    @property
+    def stale_validations(self) -> int:
+        """Validations since the best one."""
+        if not self.scores or self.best is None:
+            return 0
+        place = self.scores.index(self.best) if self.best in self.scores else 0
+        return len(self.scores) - 1 - place
+
+    def update_average(self, decay: float) -> None:
+        """Move the averaged weights towards the network's; early on the average is short.
+
+        Buffers (batch norm's running statistics) are copied.
+        """
+        if self.averaged is None:
+            return
+        decay = min(decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
+            for average, current in pairs:
+                average.lerp_(current, 1 - decay)
+            for average, current in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
+                average.copy_(current)
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Everything, as plain types and tensors."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "epochs_closed": self.epochs_closed,
+            "loss_sum": self.loss_sum,
+            "seconds": self.seconds,
+            "scores": list(self.scores),
+            "best": self.best,
+            "best_step": self.best_step,
+            "drawn": self.drawn.to_checkpoint(),
+            "class_scores": dict(self.class_scores),
+            "validated": list(self.validated),
+            "random": random_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take everything from a checkpoint, the global random sources included."""
+        self.network.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for key in ("step", "epochs_closed", "loss_sum", "seconds", "scores", "best", "best_step"):
+            setattr(self, key, state[key])
+        self.drawn = Drawn(**state.get("drawn", {}))
+        self.class_scores = dict(state.get("class_scores", {}))
+        self.validated = list(state.get("validated", []))
+        restore_random_state(state["random"])

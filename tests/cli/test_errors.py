@@ -1,0 +1,258 @@
+"""Every command, given what it cannot use: one message, no traceback, nothing written."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ball_settings, write_volume
+
+from medseg.cli.main import cli, run
+from medseg.config.schema import load_config
+from medseg.training.fit import fit
+
+OUT = "--output {out}"
+INFER = "infer --model {model} --output {out} {scan}"
+EVALUATE = "evaluate {labels} {labels} --output {out}"
+NNUNET = "import nnunet --output {out}.safetensors"
+DICOM = "dicom export --to seg --output {out}.dcm --labels ball=1 --made manual"
+FEATURES = "models features --model {model} --output {out}"
+LOST = '[{"id": "a", "part": "val", "image": "/nowhere/a.nii.gz", "label": "/nowhere/a_mask.nii.gz"}]'
+
+CASES = [
+    "train",
+    "train {missing}",
+    "train {missing}.yaml",
+    "train {text}",
+    "train {empty}",
+    "train {binary}.yaml",
+    "train {listing}.yaml",
+    "train {balls} frobnicate --run {out}",
+    "train {balls} train.epochs=abc --run {out}",
+    "train {balls} train.epochs=1 --run {blocked}",
+    "infer --model {missing} {scan} --output {out}",
+    "infer --model {text} {scan} --output {out}",
+    "infer --model {empty} {scan} --output {out}",
+    "infer --model {broken_model} {scan} --output {out}",
+    "infer --model {scan} {scan} --output {out}",
+    "infer --model {model} {missing} --output {out}",
+    "infer --model {model} {empty} --output {out}",
+    "infer --model {model} {binary}.csv --output {out}",
+    "infer --model {model} --cases test --output {out}",
+    "infer --model {model} --cases nothing --output {out}",
+    "infer --model {model} {scan} --output {blocked}",
+    "infer --model {model} {scan} --output {text}",
+    f"{INFER} --set frobnicate",
+    f"{INFER} --set overlap=abc",
+    f"{INFER} --set frobnicate=1",
+    f"{INFER} --foreground {{missing}}",
+    f"{INFER} --foreground {{text}}",
+    f"{INFER} --foreground {{empty}}",
+    f"{INFER} --device nonsense",
+    f"{INFER} --weights {{missing}}",
+    f"{INFER} --workers 0",
+    "tune {missing}",
+    "tune {text}",
+    "tune {empty}",
+    "tune {model}",
+    "tune {balls}",
+    "tune {broken_model}",
+    "tune {broken_run}",
+    "tune {run} --device nonsense",
+    "tune {lost_run}",
+    "tune {odd_run}",
+    f"evaluate {{missing}} {{labels}} {OUT}",
+    f"evaluate {{labels}} {{missing}} {OUT}",
+    f"evaluate {{empty}} {{labels}} {OUT}",
+    f"evaluate {{labels}} {{empty}} {OUT}",
+    f"evaluate {{text}} {{label}} {OUT}",
+    f"evaluate {{label}} {{text}} {OUT}",
+    f"evaluate {{broken_scan}} {{label}} {OUT}",
+    f"evaluate {{label}} {{broken_scan}} {OUT}",
+    f"evaluate {{labels}} {{label}} {OUT}",
+    f"evaluate {{scan}} {{label}} {OUT}",
+    "evaluate {labels} {labels} --output {text}",
+    "evaluate {labels} {labels} --output {blocked}",
+    f"{EVALUATE} --labels frobnicate",
+    f"{EVALUATE} --labels {{binary}}.json",
+    f"{EVALUATE} --labels {{listing}}.json",
+    f"{EVALUATE} --labels {{empty}}",
+    f"{EVALUATE} --labels ball=1,core=1",
+    f"{EVALUATE} --labels ball=1 --ignore 1",
+    f"{EVALUATE} --labels ball=1",
+    f"{EVALUATE} --label-suffix _nothing",
+    f"{EVALUATE} --tolerance -1",
+    f"{EVALUATE} --tolerance nan",
+    f"{EVALUATE} --missing perhaps",
+    f"{EVALUATE} --others perhaps",
+    "data check {missing}",
+    "data check {text}",
+    "data check {empty}",
+    "data check {binary}.yaml",
+    "data check {binary}.csv",
+    "data check {listing}.json",
+    "data check {balls} frobnicate",
+    "data check {balls} --labels frobnicate",
+    "data check {balls} --map 1",
+    "data check {balls} --map 1=x --fix {out}",
+    "data check {balls} --fix {balls}",
+    "data check {balls} --fix {blocked}",
+    "data summary {missing}",
+    "data summary {empty}",
+    "data summary {balls} --output {text}",
+    "data summary {balls} --output {blocked}",
+    "data convert {missing} {out} --to folders",
+    "data convert {empty} {out} --to folders",
+    "data convert {balls} {balls} --to folders",
+    "data convert {balls} {blocked} --to nnunet",
+    "data convert {balls} {text} --to manifest",
+    "data convert {balls} {out} --to nothing",
+    "export {missing} --to onnx --output {out}.onnx",
+    "export {text} --to onnx --output {out}.onnx",
+    "export {empty} --to onnx --output {out}.onnx",
+    "export {broken_model} --to torch --output {out}.pt2",
+    "export {model} --to torch --output {out}.onnx",
+    "export {model} --to torch --output {blocked}.pt2",
+    "export {model} --to torch --output {folder}.pt2",
+    f"{NNUNET} {{missing}}",
+    f"{NNUNET} {{text}}",
+    f"{NNUNET} {{empty}}",
+    f"{NNUNET} {{balls}}",
+    f"{NNUNET} {{plans}}",
+    f"{NNUNET} {{plans}} --fold 99",
+    f"{NNUNET} {{bare_plans}}",
+    f"{NNUNET} {{odd_plans}}",
+    f"{NNUNET} {{odd_plans}}/plans.json",
+    f"{NNUNET} {{plans}} --fold x",
+    f"{DICOM} {{missing}} {{empty}}",
+    f"{DICOM} {{label}} {{missing}}",
+    f"{DICOM} {{label}} {{empty}}",
+    f"{DICOM} {{label}} {{scan}}",
+    f"{DICOM} {{text}} {{empty}}",
+    f"{DICOM} {{empty}} {{empty}}",
+    "dicom export --to seg --output {out}.dcm {label} {empty}",
+    "models list --size 0",
+    "models list --size -5",
+    "models list --size abc",
+    "models show nothing",
+    "models show unet frobnicate",
+    "models show unet frobnicate=1",
+    "models show unet channels=abc",
+    "models show unet --size abc",
+    "models show unet --size 0x0",
+    "models show unet --size 10",
+    "models show unet --size 128x128x128x128",
+    "models show unet --channels 0",
+    "models show unet --classes 0",
+    "models show unet --depth 0",
+    "models show unet spatial_dims=3",
+    f"{FEATURES} {{missing}}",
+    f"{FEATURES} {{text}}",
+    f"{FEATURES} {{empty}}",
+    f"{FEATURES} {{broken_scan}}",
+    f"{FEATURES} {{scan}} --layer nothing",
+    f"{FEATURES} {{scan}} --slice 9999",
+    f"{FEATURES} {{scan}} --device nonsense",
+    "models features {scan} --model {missing} --output {out}",
+    "models features {scan} --model {text} --output {out}",
+    "models features {scan} --model {model} --output {blocked}",
+    "models features {scan} --model {model} --output {text}",
+    "weights get nothing",
+    "weights get fcn_resnet50_voc --url nonsense --cache {out}",
+    "weights get fcn_resnet50_voc --url file:///nothing --cache {out}",
+    "config show {missing}",
+    "config show {text}",
+    "config show {empty}",
+    "config show {binary}.yaml",
+    "config show {listing}.yaml",
+    "demo --output {balls}",
+    "demo --output {text}",
+    "demo --output {blocked}",
+]
+
+
+@pytest.fixture(scope="module")
+def places(balls, tmp_path_factory) -> dict[str, Path]:
+    """What the commands are given: things that are there, and things that are not what they should be."""
+    root = tmp_path_factory.mktemp("errors")
+    config = load_config(ball_settings(balls, epochs=1, iterations=1))
+    run_folder = fit(config, root / "run").run
+    (root / "model.safetensors").write_bytes((run_folder / "model.safetensors").read_bytes())
+    (root / "broken.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}      ")
+    (root / "broken_run").mkdir()
+    (root / "broken_run" / "model.safetensors").write_bytes((run_folder / "model.safetensors").read_bytes())
+    (root / "broken_run" / "cases.json").write_text("{")
+    for name, content in {"lost_run": LOST, "odd_run": '[{"part": "val"}]'}.items():
+        shutil.copytree(root / "broken_run", root / name)
+        (root / name / "cases.json").write_text(content)
+    (root / "text.txt").write_text("a thesis")
+    for folder in ("empty", "folder.pt2", "plans"):
+        (root / folder).mkdir()
+    (root / "plans" / "plans.json").write_text("[]")
+    (root / "plans" / "dataset.json").write_text("{")
+    for name, plans in {"bare_plans": "{}", "odd_plans": '{"configurations": {"3d_fullres": 1}}'}.items():
+        folder = root / name / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+        (folder / "fold_0").mkdir(parents=True)
+        (folder / "plans.json").write_text(plans)
+        (folder / "dataset.json").write_text('{"labels": {"background": 0, "ball": 1}, "channel_names": 3}')
+        (folder / "fold_0" / "checkpoint_final.pth").write_bytes(b"not weights")
+    for suffix in ("yaml", "csv", "json"):
+        (root / f"binary.{suffix}").write_bytes(bytes(range(256)))
+        (root / f"listing.{suffix}").write_text("[1, 2]")
+    (root / "broken.nii.gz").write_bytes(b"not a scan")
+    scan = write_volume(root / "odd" / "ball_0.nii.gz", np.full((20, 20, 20), 0.5, np.float32))
+    return {
+        "missing": root / "missing",
+        "text": root / "text.txt",
+        "empty": root / "empty",
+        "folder": root / "folder",
+        "binary": root / "binary",
+        "listing": root / "listing",
+        "plans": root / "plans",
+        "bare_plans": root / "bare_plans" / "nnUNetTrainer__nnUNetPlans__3d_fullres",
+        "odd_plans": root / "odd_plans" / "nnUNetTrainer__nnUNetPlans__3d_fullres",
+        "lost_run": root / "lost_run",
+        "odd_run": root / "odd_run",
+        "blocked": root / "text.txt" / "below",
+        "broken_model": root / "broken.safetensors",
+        "broken_run": root / "broken_run",
+        "broken_scan": root / "broken.nii.gz",
+        "model": root / "model.safetensors",
+        "run": run_folder,
+        "balls": balls,
+        "labels": balls / "labels",
+        "label": balls / "labels" / "ball_0.nii.gz",
+        "scan": scan,
+    }
+
+
+def listing(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_bad_values_are_one_message(command, places, balls, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = listing(balls) | listing(places["text"].parent)
+    code = run(command.format(**places, out=tmp_path / "out").split())
+    printed = capfd.readouterr()
+    assert code in (2, 3), printed.err
+    assert len(re.findall(r"^error: |^Error: ", printed.err, flags=re.M | re.I)) == 1, printed.err
+    assert "Traceback" not in printed.err + printed.out
+    assert not re.search(r"[a-z]Error: ", printed.err), printed.err  # no name of an exception
+    assert len(printed.err) < 4000
+    assert listing(balls) | listing(places["text"].parent) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_is_tried():
+    def commands(group, path=()):
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from commands(command, (*path, name))
+            elif any(p.name not in ("as_json", "markdown") for p in command.params if p.expose_value):
+                yield " ".join((*path, name))
+
+    untried = [name for name in commands(cli) if not any(case.startswith(name) for case in CASES)]
+    assert untried == []

@@ -1,0 +1,163 @@
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ball_settings, write_balls, write_volume
+
+import medseg
+from medseg.cli.main import run
+from medseg.config.schema import load_config, to_yaml
+
+
+@pytest.fixture(scope="module")
+def trained(balls, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    path = folder / "balls.yaml"
+    path.write_text(to_yaml(load_config(ball_settings(balls))))
+    assert run(["train", str(path), "--run", str(folder / "run")]) == 0
+    return folder
+
+
+def test_the_whole_way(trained, balls, tmp_path, capsys):
+    out, tables = tmp_path / "p", tmp_path / "e"
+    assert run(["infer", "--model", str(trained / "run"), "--cases", "test", "--output", str(out)]) == 0
+    assert run(["evaluate", str(out), str(balls / "labels"), "--output", str(tables)]) == 0
+    printed = capsys.readouterr().out
+    assert "mean Dice" in printed
+    assert (tables / "cases.csv").is_file()
+
+
+def test_json_alone_stands_on_standard_output(trained, balls, tmp_path, capsys):
+    run(["infer", "--model", str(trained / "run"), str(balls), "--output", str(tmp_path / "p"), "--json"])
+    assert json.loads(capsys.readouterr().out)["done"] == 6
+    run(["evaluate", str(tmp_path / "p"), str(balls / "labels"), "--output", str(tmp_path / "e"), "--json"])
+    assert "overall" in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train"], 2, "Missing argument"),
+        (["train", "nothing.yaml"], 2, "no such configuration file"),
+        (["frobnicate"], 2, "No such command"),
+        (["infer", "--model", "nothing", "--output", "o", "x.nii.gz"], 2, "no such model file"),
+        (["infer", "--model", "nothing", "--output", "o"], 2, "either INPUTS or --cases"),
+        (["evaluate", "nothing", "nothing", "--output", "o"], 3, "no such file or folder"),
+        (["config", "show", "nothing.yaml"], 2, "no such configuration file"),
+    ],
+)
+def test_errors_are_one_message_and_a_code(arguments, code, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == code
+    err = capsys.readouterr().err
+    assert words in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_some_failed_cases_give_4(trained, balls, tmp_path, capsys):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"not a scan")
+    good = balls / "images" / "ball_0.nii.gz"
+    code = run(["infer", "--model", str(trained / "run"), str(bad), str(good), "--output", str(tmp_path / "p")])
+    assert code == 4
+    assert "1 done, 0 skipped, 1 failed" in capsys.readouterr().out
+
+
+def test_faulty_data_gives_3(tmp_path, capsys):
+    root = write_balls(tmp_path / "data", cases=4)
+    (root / "labels" / "ball_0.nii.gz").unlink()
+    config = tmp_path / "c.yaml"
+    config.write_text(to_yaml(load_config(ball_settings(root))))
+    assert run(["train", str(config), "--run", str(tmp_path / "run")]) == 3
+    assert "ball_0.nii.gz has no label map" in capsys.readouterr().err
+
+
+def test_a_folder_trains_without_settings_and_prints_those_it_picks(tmp_path, capsys):
+    root = write_balls(tmp_path / "data", cases=5)
+    options = ["train.epochs=1", "train.iterations=2", "data.workers=0", "--run", str(tmp_path / "run")]
+    assert run(["train", str(root), *options]) == 0
+    printed = capsys.readouterr().err
+    assert "patch_size" in printed
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_dry_run_prints_an_estimate(balls, tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_text(to_yaml(load_config(ball_settings(balls))))
+    assert run(["train", str(path), "--dry-run", "--run", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"peak memory +\d+\.\d\d GB", printed)
+    assert "whole training" in printed
+
+
+def test_config_show_and_schema(tmp_path, capsys, monkeypatch):
+    (tmp_path / "c.yaml").write_text("data: {path: cases}\n")
+    assert run(["config", "show", str(tmp_path / "c.yaml"), "train.epochs=7"]) == 0
+    printed = capsys.readouterr().out
+    assert "epochs: 7" in printed
+    assert str(tmp_path / "cases") in printed
+    assert run(["config", "schema"]) == 0
+    assert "properties" in json.loads(capsys.readouterr().out)
+
+
+def test_doctor_answers(capsys):
+    assert run(["doctor", "--json"]) in (0, 1)
+    topics = {f["topic"] for f in json.loads(capsys.readouterr().out)}
+    assert {"system", "memory", "devices", "packages"} <= topics
+
+
+def test_debug_shows_the_traceback():
+    done = subprocess.run(
+        [sys.executable, "-m", "medseg.train", "nothing.yaml", "--debug"], capture_output=True, text=True
+    )
+    assert "Traceback" in done.stderr
+    assert done.returncode == 1
+
+
+def test_help_and_import_load_nothing_heavy():
+    code = (
+        "import sys, medseg, medseg.cli.main; medseg.cli.main.run(['--help']); "
+        "print(sorted({'torch', 'monai', 'numpy', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("module", ["train", "infer", "evaluate"])
+def test_modules_run_as_commands(module):
+    done = subprocess.run(
+        [sys.executable, "-m", f"medseg.{module}", "--help"], capture_output=True, text=True, check=True
+    )
+    assert f"medseg {module}" in done.stdout
+
+
+def test_the_public_names_are_sorted_and_there():
+    assert sorted(medseg.__all__) == medseg.__all__
+    assert all(getattr(medseg, name) is not None for name in medseg.__all__)
+    assert not {"train", "infer", "evaluate"} & set(medseg.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = medseg.nothing
+
+
+def test_unusual_volumes_do_not_end_in_a_traceback(trained, tmp_path, capsys):
+    write_volume(tmp_path / "in" / "one_voxel.nii.gz", np.ones((1, 1, 1), np.float32))
+    write_volume(tmp_path / "in" / "flat.nii.gz", np.ones((30, 1, 12), np.float64))
+    code = run(
+        ["infer", "--model", str(trained / "run"), str(tmp_path / "in"), "--output", str(tmp_path / "p")]
+    )
+    assert code == 0
+    assert "2 done" in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_to_is_named(trained, balls, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    scan = str(balls / "images" / "ball_0.nii.gz")
+    code = run(["infer", "--model", str(trained / "run"), scan, "--output", str(tmp_path / "file" / "p")])
+    assert code == 2
+    err = capsys.readouterr().err
+    assert "Not a directory" in err
+    assert "Traceback" not in err

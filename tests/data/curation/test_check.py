@@ -1,0 +1,183 @@
+import shutil
+
+import numpy as np
+import pytest
+from conftest import write_balls, write_volume
+
+from medseg.cli.main import run
+from medseg.data.curation.check import check_dataset
+from medseg.data.io.readers import read_scan
+from medseg.data.labels.resolution import LabelStatement
+from medseg.data.labels.schema import Labels
+
+LABELS = Labels(names={"background": (0,), "ball": (1,), "core": (2,)})
+
+
+def kinds(report):
+    return {(f.case, f.kind) for f in report.problems}
+
+
+def test_a_sound_dataset_has_no_findings(balls):
+    report = check_dataset(balls, stated=LabelStatement(LABELS))
+    assert report.findings == []
+    assert len(report.facts) == 6
+
+
+def test_every_planted_fault_is_found_and_named(tmp_path):
+    root = write_balls(tmp_path / "data", cases=10)
+    images, labels = root / "images", root / "labels"
+    blank = np.zeros((20, 20, 20), np.uint8)
+    moved = np.eye(4)
+    moved[0, 3] = 7
+    (labels / "ball_0.nii.gz").unlink()
+    write_volume(labels / "ball_1.nii.gz", blank, moved)
+    write_volume(labels / "ball_2.nii.gz", blank + 9)
+    whole = (images / "ball_3.nii.gz").read_bytes()
+    (images / "ball_3.nii.gz").write_bytes(whole[: len(whole) // 2])
+    write_volume(images / "ball_4.nii.gz", np.full((20, 20, 20), np.nan, np.float32))
+    (images / "ball_5.nii.gz").write_bytes(b"")
+    write_volume(labels / "ball_6.nii.gz", blank[:, :, :19])
+    shutil.copy(images / "ball_8.nii.gz", images / "ball_7.nii.gz")
+    report = check_dataset(root, stated=LabelStatement(LABELS))
+    assert kinds(report) == {
+        ("ball_0", "partner"),
+        ("ball_1", "grid"),
+        ("ball_2", "values"),
+        ("ball_3", "unreadable"),
+        ("ball_4", "unreadable"),
+        ("ball_5", "unreadable"),
+        ("ball_6", "grid"),
+    }
+    messages = {f.case: f.message for f in report.findings}
+    assert "7 mm" in messages["ball_1"]
+    assert messages["ball_2"] == "label value 9 is not declared: 8,000 voxels in 1 case (ball_2: 8,000)"
+    assert "NaN" in messages["ball_4"]
+    assert "ball_7, ball_8" in messages["ball_7"]
+    assert all(f.way_out for f in report.findings)
+
+
+def test_a_copy_in_another_part_is_a_leak(tmp_path):
+    source = write_balls(tmp_path / "balls", cases=2)
+    for part, name in (("train", "ball_0"), ("test", "again")):
+        for kind in ("images", "labels"):
+            (tmp_path / "data" / kind / part).mkdir(parents=True)
+            shutil.copy(source / kind / "ball_0.nii.gz", tmp_path / "data" / kind / part / f"{name}.nii.gz")
+    assert [f.kind for f in check_dataset(tmp_path / "data").problems] == ["leak"]
+
+
+def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
+    root = write_balls(tmp_path / "data", cases=6)
+    label = np.zeros((12, 12, 4), np.uint8)
+    label[3:9, 3:9, 1:3] = 1
+    write_volume(root / "images" / "x.nii.gz", label.astype(np.float32) * 1e6, np.diag([1, 1, 5, 1.0]))
+    write_volume(root / "labels" / "x.nii.gz", label, np.diag([1, 1, 5, 1.0]))
+    report = check_dataset(root, stated=LabelStatement(LABELS))
+    assert report.problems == []
+    assert [(f.case, f.kind) for f in report.findings] == [
+        ("x", "anisotropy"),
+        ("x", "dtype"),
+        ("x", "intensity"),
+    ]
+
+
+def test_labels_said_to_be_annotated_must_be_known(tmp_path):
+    root = write_balls(tmp_path / "data", cases=2)
+    (tmp_path / "m.csv").write_text(
+        "image,label,labeled\n"
+        "data/images/ball_0.nii.gz,data/labels/ball_0.nii.gz,ball\n"
+        "data/images/ball_1.nii.gz,data/labels/ball_1.nii.gz,ball;bal\n"
+    )
+    report = check_dataset(tmp_path / "m.csv", stated=LabelStatement(LABELS))
+    assert kinds(report) == {("ball_1", "labeled")}
+    assert "['bal'] are not known; known: background, ball, core" in report.problems[0].message
+    assert root.is_dir()
+
+
+def test_an_image_of_one_value_is_a_note(tmp_path):
+    root = write_balls(tmp_path / "data", cases=2)
+    write_volume(root / "images" / "ball_1.nii.gz", np.full((20, 20, 20), 4, np.int16))
+    report = check_dataset(root, stated=LabelStatement(LABELS))
+    assert report.problems == []
+    assert ("ball_1", "every voxel of its image is 4") in {(f.case, f.message) for f in report.findings}
+
+
+def test_the_command_exits_by_what_it_finds(balls, tmp_path, capsys):
+    assert run(["data", "check", str(balls)]) == 0
+    assert "6 readable cases, 0 problems" in capsys.readouterr().out
+    root = write_balls(tmp_path / "data", cases=3)
+    (root / "labels" / "ball_0.nii.gz").unlink()
+    assert run(["data", "check", str(root), "--json"]) == 3
+    assert '"partner"' in capsys.readouterr().out
+
+
+def planted(root, cases, value=9):
+    """Balls, some cases of which hold one voxel of a value that nobody declares."""
+    write_balls(root, cases=4)
+    for case in cases:
+        label = read_scan(root / "labels" / f"{case}.nii.gz").array[0].copy()
+        label[0, 0, 0] = value
+        write_volume(root / "labels" / f"{case}.nii.gz", label)
+    return root
+
+
+def test_a_value_that_several_cases_share_is_not_passed_over(tmp_path, capsys):
+    root = planted(tmp_path / "data", ["ball_1", "ball_3"])
+    found = [f for f in check_dataset(root, stated=LabelStatement(LABELS)).problems if f.kind == "values"]
+    assert [f.message for f in found] == [
+        "label value 9 is not declared: 2 voxels in 2 cases (ball_1: 1, ball_3: 1)"
+    ]
+    assert found[0].way_out.endswith("--fix DIR --map 9=NEW")
+    assert run(["data", "check", str(root)]) == 0  # without declared labels it is a note
+    out = capsys.readouterr().out
+    assert "9: 2 voxels in 2 cases" in out
+    assert "data.labels='{background: 0, label_1: 1, label_2: 2, label_9: 9}'" in out
+
+
+def test_findings_come_first_and_only_their_cases_are_listed(tmp_path, capsys):
+    root = planted(tmp_path / "data", ["ball_1"])
+    assert run(["data", "check", str(root), "--labels", "ball=1,core=2"]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("problem  ball_1: label value 9 is not declared")
+    assert [line.split()[0] for line in lines if "20×20×20" in line] == ["ball_1"]
+    assert lines[-2:] == [
+        "3 cases without findings not listed (--all lists them)",
+        "4 readable cases, 1 problem",
+    ]
+    run(["data", "check", str(root), "--labels", "ball=1,core=2", "--all"])
+    assert sum("20×20×20" in line for line in capsys.readouterr().out.splitlines()) == 4
+
+
+def test_others_is_heard_beside_named_labels(tmp_path, capsys):
+    root = planted(tmp_path / "data", ["ball_1"])
+    named = ["data", "check", str(root), "data.others=background", "--labels", "ball=1,core=2"]
+    assert run(named) == 0
+    assert "value 9 is not declared and counts as background" in capsys.readouterr().out
+    assert run([*named, "--fix", str(tmp_path / "fixed")]) == 0
+    out = capsys.readouterr().out
+    assert "repaired ball_1: label values that are not declared set by data.others=background: 9 to 0" in out
+    fixed = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]
+    assert sorted(np.unique(fixed)) == [0, 1, 2]
+
+
+def test_blank_slices_are_no_copies_of_each_other(tmp_path):
+    root = write_balls(tmp_path / "data", cases=3)
+    for case in ("ball_0", "ball_1"):
+        write_volume(root / "images" / f"{case}.nii.gz", np.zeros((20, 20, 20), np.int16))
+    assert check_dataset(root, stated=LabelStatement(LABELS), duplicates="refuse").problems == []
+
+
+def test_copies_are_found_by_their_voxels_and_judged_as_training_does(tmp_path):
+    root = write_balls(tmp_path / "data", cases=3)
+    copied = read_scan(root / "images" / "ball_0.nii.gz").array[0]
+    (root / "images" / "ball_1.nii.gz").unlink()
+    write_volume(root / "images" / "ball_1.nii", copied)  # other bytes, the same voxels
+    for duplicates, severity in (("group", "note"), ("drop", "note"), ("refuse", "problem")):
+        report = check_dataset(root, stated=LabelStatement(LABELS), duplicates=duplicates)
+        found = [(f.severity, f.message) for f in report.findings if f.kind == "duplicate"]
+        assert found == [(severity, "2 cases have the same image: ball_0, ball_1")]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["hippocampus", "nuclei", "retina_chase", "camvid", "membrane_isbi"])
+def test_no_false_alarm_on_real_data(data_root, name):
+    assert check_dataset(data_root / name).problems == []

@@ -1,0 +1,143 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import write_balls, write_volume
+
+from medseg.cli.main import run
+from medseg.data.curation.check import check_dataset
+from medseg.data.curation.repair import repair
+from medseg.data.io.readers import read_scan
+from medseg.data.labels.resolution import LabelStatement
+from medseg.data.labels.schema import Labels
+from medseg.errors import ConfigError
+
+STATED = LabelStatement(Labels(names={"background": (0,), "ball": (1,), "core": (2,)}))
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """Ten cases, seven of them with one fault each."""
+    root = write_balls(tmp_path / "data", cases=10)
+    images, labels = root / "images", root / "labels"
+
+    def label(i):
+        return read_scan(labels / f"ball_{i}.nii.gz").array[0]
+
+    moved = np.eye(4)
+    moved[0, 3] = 7
+    (labels / "ball_0.nii.gz").unlink()
+    write_volume(labels / "ball_1.nii.gz", label(1), moved)
+    extra = label(2).copy()
+    extra[0, 0, 0] = 9
+    write_volume(labels / "ball_2.nii.gz", extra)
+    whole = (images / "ball_3.nii.gz").read_bytes()
+    (images / "ball_3.nii.gz").write_bytes(whole[: len(whole) // 2])
+    holes = read_scan(images / "ball_4.nii.gz").array[0].astype(np.float32)
+    holes[1, 1, 1] = np.nan
+    write_volume(images / "ball_4.nii.gz", holes)
+    write_volume(labels / "ball_6.nii.gz", label(6)[:, :, :19])
+    shutil.copy(images / "ball_8.nii.gz", images / "ball_7.nii.gz")
+    write_volume(labels / "ball_9.nii.gz", label(9).astype(np.float64))
+    return root
+
+
+def test_copies_are_mended_and_the_original_is_not_touched(faulty, tmp_path):
+    before = {p: p.read_bytes() for p in faulty.rglob("*") if p.is_file()}
+    repairs = repair(check_dataset(faulty, stated=STATED), tmp_path / "fixed", mapping={9: 0})
+    assert {p: p.read_bytes() for p in faulty.rglob("*") if p.is_file()} == before
+    assert sorted(repairs.left_out) == ["ball_0", "ball_3", "ball_8"]
+    assert repairs.done["ball_2"] == ["label values mapped: 9 to 0"]
+    assert "7 mm apart" in repairs.done["ball_1"][0]
+    assert "400 voxels of the image lay outside" in repairs.done["ball_6"][0]
+    assert "1 voxels that were not finite set to" in repairs.done["ball_4"][0]
+    assert "float64 written as integers" in repairs.done["ball_9"][0]
+    assert check_dataset(tmp_path / "fixed", stated=STATED).problems == []
+    record = json.loads((tmp_path / "fixed" / "repairs.json").read_text())
+    assert record["left_out"]["ball_8"].endswith("as ball_7")
+
+
+def test_what_nothing_can_mend_is_left_out(tmp_path):
+    root = write_balls(tmp_path / "data", cases=3)
+    label = read_scan(root / "labels" / "ball_0.nii.gz").array[0]
+    far = np.eye(4)
+    far[:3, 3] = 500
+    write_volume(root / "labels" / "ball_0.nii.gz", label, far)
+    write_volume(root / "images" / "ball_1.nii.gz", np.full(label.shape, np.nan, np.float32))
+    repairs = repair(check_dataset(root, stated=STATED), tmp_path / "fixed")
+    assert sorted(repairs.left_out) == ["ball_0", "ball_1"]
+    assert "lies wholly off its image" in repairs.left_out["ball_0"]
+    assert "no voxel of its image is finite" in repairs.left_out["ball_1"]
+
+
+def test_resampling_keeps_labels_in_their_place(faulty, tmp_path):
+    before = read_scan(faulty / "labels" / "ball_1.nii.gz").array[0]
+    repair(check_dataset(faulty, stated=STATED), tmp_path / "fixed", mapping={9: 0})
+    after = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]
+    assert np.array_equal(after[7:], before[:-7])  # the label map lay 7 mm to the right
+    assert not after[:7].any()
+
+
+def test_the_command(faulty, tmp_path, capsys):
+    fixed = tmp_path / "fixed"
+    asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(fixed), "--map", "9=0"]
+    assert run(asked) == 0  # every problem is solved in the copies
+    out = capsys.readouterr().out
+    assert "0 problems left" in out
+    assert "left out ball_3: " in out
+    assert "7 cases written, 3 left out" in out
+    assert run(["data", "check", str(fixed), "--labels", "ball=1,core=2"]) == 0
+    assert run(asked) == 2
+    assert "is there and not empty" in capsys.readouterr().err
+    assert run(["data", "check", str(faulty), "--fix", str(tmp_path / "x"), "--map", "9-0"]) == 2
+    assert "expected OLD=NEW" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_full_folder_is_refused(faulty):
+    with pytest.raises(ConfigError, match="is there and not empty"):
+        repair(check_dataset(faulty), faulty)
+
+
+def test_a_fix_that_leaves_a_problem_says_so(faulty, tmp_path, capsys):
+    asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(tmp_path / "fixed")]
+    assert run(asked) == 3  # 9 is still not declared
+    assert "1 problem left" in capsys.readouterr().out
+
+
+def test_repaired_copies_keep_names_patients_and_what_was_annotated(tmp_path):
+    write_balls(tmp_path / "data", cases=2)
+    rows = ["id,image,label,patient,labeled"]
+    rows += [f"b{i},data/images/ball_{i}.nii.gz,data/labels/ball_{i}.nii.gz,p,{'ball' * i}" for i in (0, 1)]
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    repair(check_dataset(tmp_path / "m.csv", stated=STATED), tmp_path / "fixed")
+    after = check_dataset(tmp_path / "fixed")
+    assert [(c.id, c.patient, c.labeled) for c in after.found.cases] == [
+        ("b0", "p", None),
+        ("b1", "p", ("ball",)),
+    ]
+    assert after.labeling.labels.names == STATED.labels.names
+
+
+@pytest.mark.data
+def test_planted_faults_in_a_real_dataset(data_root, tmp_path):
+    root = tmp_path / "data"
+    names = sorted(p.name for p in (data_root / "hippocampus" / "images").iterdir())[:20]
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+        for name in names:
+            shutil.copyfile(data_root / "hippocampus" / kind / name, root / kind / name)
+    (root / "labels" / names[0]).unlink()
+    gzipped = (root / "images" / names[1]).read_bytes()
+    (root / "images" / names[1]).write_bytes(gzipped[: len(gzipped) * 2 // 3])
+    (root / "labels" / names[2]).write_bytes(b"")
+    shutil.copyfile(root / "images" / names[4], root / "images" / names[3])
+    report = check_dataset(root)
+    found = {(f"{f.case}.nii.gz", f.kind) for f in report.problems}
+    assert found >= {(names[0], "partner"), (names[1], "unreadable"), (names[2], "unreadable")}
+    assert found <= {(n, k) for n in names[:4] for k in ("partner", "unreadable", "grid")}
+    assert [f"{ids[0]}.nii.gz" for ids in report.copies] == [names[3]]
+    left = repair(report, tmp_path / "fixed").left_out
+    assert {f"{case}.nii.gz" for case in left} == {names[i] for i in range(4)}
+    assert len(check_dataset(tmp_path / "fixed").facts) == 16

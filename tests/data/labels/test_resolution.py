@@ -1,0 +1,154 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.data.cases import Case
+from medseg.data.labels.resolution import LabelStatement, plan_labeling
+from medseg.data.labels.schema import Labels, overlapping_labels
+from medseg.errors import ConfigError, DataError
+
+HERE = Path("x.png")
+
+
+def masked(**by_case):
+    return [Case(case, HERE, masks=dict.fromkeys(names.split(), HERE)) for case, names in by_case.items()]
+
+
+def test_masks_name_the_labels():
+    plan = plan_labeling(masked(a="spleen liver", b="liver spleen"), LabelStatement())
+    assert plan.labels.names == {"background": (0,), "liver": (1,), "spleen": (2,)}
+    assert plan.rules.values == {"liver": 1, "spleen": 2}
+
+
+def test_a_missing_mask_is_refused_empty_or_unknown():
+    cases = masked(a="liver spleen", b="liver")
+    with pytest.raises(
+        DataError, match=r"label files are missing \(set data.missing=empty [^$]*case b: no file of spleen"
+    ):
+        plan_labeling(cases, LabelStatement())
+    assert plan_labeling(cases, LabelStatement(missing="empty")).cases[1].labeled is None
+    assert plan_labeling(cases, LabelStatement(missing="unknown")).cases[1].labeled == ("liver",)
+
+
+def test_missing_rules_hold_for_probability_maps():
+    cases = masked(a="liver spleen", b="liver")
+    with pytest.raises(DataError, match="case b: no file of spleen"):
+        plan_labeling(cases, LabelStatement(soft=True))
+    assert plan_labeling(cases, LabelStatement(soft=True, missing="empty")).cases[1].labeled is None
+    unknown = plan_labeling(cases, LabelStatement(soft=True, missing="unknown"))
+    assert unknown.labels.known(unknown.cases[1].labeled) == (True, True, False)  # spleen has no loss there
+    foreign = LabelStatement(Labels(names={"background": (0,), "liver": (1,)}), soft=True)
+    with pytest.raises(DataError, match="label files nobody named: spleen"):
+        plan_labeling(cases[:1], foreign)
+    with pytest.raises(ConfigError, match=r"leave out data\.ignore_value"):
+        plan_labeling(cases[:1], LabelStatement(soft=True, fields={"ignore_value": 255}))
+
+
+@pytest.mark.parametrize("kind", [{}, {"overlapping": True}, {"soft": True}])
+def test_a_mask_that_is_left_out_is_not_one_that_was_annotated(kind):
+    cases = masked(a="liver spleen extra", b="liver extra")
+    labels = Labels(names={"background": (0,), "liver": (1,), "spleen": (2,)}, others="background")
+    plan = plan_labeling(cases, LabelStatement(labels, missing="unknown", **kind))
+    assert plan.cases[1].labeled == ("liver",)
+    assert plan.labels.known(plan.cases[1].labeled)[-1] is False
+
+
+def test_a_case_annotated_in_part_needs_the_files_of_its_labels_only():
+    cases = masked(a="liver spleen", b="liver")
+    cases[1] = replace(cases[1], labeled=("liver",))
+    assert plan_labeling(cases, LabelStatement()).cases[1].labeled == ("liver",)
+
+
+def test_pairs_of_overlapping_labels_exchange_their_combinations():
+    stated = LabelStatement(overlapping=True, fields={"pairs": (("left", "right"),)})
+    labels = plan_labeling(masked(a="left right mid"), stated).labels
+    assert labels.exchange == (2, 1, 0)  # the regions are left, mid, right
+    assert labels.names["left+mid"] == (3,)
+    place = {name: i for i, name in enumerate(labels.names)}
+    assert labels.exchanged_labels[place["left+mid"]] == place["mid+right"]
+    with pytest.raises(ConfigError, match=r"data\.pairs: .*known: \['left', 'mid', 'right'\]"):
+        plan_labeling(
+            masked(a="left right mid"), LabelStatement(overlapping=True, fields={"pairs": (("left", "r"),)})
+        )
+
+
+def test_masks_nobody_named():
+    labels = Labels(names={"background": (0,), "liver": (4,)})
+    with pytest.raises(DataError, match=r"label files nobody named: spleen\. Known: background, liver"):
+        plan_labeling(masked(a="liver spleen"), LabelStatement(labels))
+    others = labels.model_copy(update={"others": "background"})
+    assert plan_labeling(masked(a="liver spleen"), LabelStatement(others)).rules.values == {"liver": 4}
+
+
+def test_colors_need_labels_of_their_names():
+    colors = {"sky": (0, 0, 1), "road": (0, 0, 2)}
+    plan = plan_labeling([Case("a", HERE, HERE)], LabelStatement(colors=colors))
+    assert plan.labels.names == {"sky": (0,), "road": (1,)}
+    labels = Labels(names={"sky": (0,), "road": (7,)}, ignore_value=9)
+    stated = LabelStatement(labels, colors | {"ignore": (1, 1, 1)})
+    assert plan_labeling([Case("a", HERE, HERE)], stated).rules.values == {"sky": 0, "road": 7, "ignore": 9}
+    with pytest.raises(ConfigError, match=r"data.colors names \['tree'\], which data.labels does not"):
+        plan_labeling([], LabelStatement(labels, {"tree": (0, 0, 0)}))
+    with pytest.raises(ConfigError, match=r"share a color, by which they are told apart: \['sky', 'road'\]"):
+        plan_labeling([], LabelStatement(labels, dict.fromkeys(colors, (0, 0, 1))))
+
+
+def test_labels_are_drawn_in_the_colors_stated_else_in_those_declared():
+    stated = {"sky": (0, 0, 1), "ignore": (9, 9, 9)}
+    declared = Labels(
+        names={"sky": (0,), "road": (7,)}, ignore_value=9, colors={"sky": (1, 1, 1), "road": (2, 2, 2)}
+    )
+    plan = plan_labeling([Case("a", HERE, HERE)], LabelStatement(colors=stated), declared)
+    assert plan.labels.colors == {"sky": (0, 0, 1), "road": (2, 2, 2)}  # what is ignored is no label
+    assert plan_labeling([Case("a", HERE, HERE)], LabelStatement(), declared).labels == declared
+    soft = plan_labeling([Case("a", HERE, HERE)], LabelStatement(soft=True), declared)
+    assert soft.labels.colors == declared.colors
+
+
+def test_overlapping_labels_are_regions_of_their_combinations():
+    labels = overlapping_labels(("a", "b", "c"))
+    assert len(labels.names) == 8
+    assert labels.names["a+c"] == (5,)
+    assert labels.regions["b"] == ("b", "a+b", "b+c", "a+b+c")
+    # painting and reading back is the identity on all combinations
+    masks = np.array([[(value >> bit) & 1 for value in range(8)] for bit in range(3)], dtype=bool)
+    assert labels.paint(masks).tolist() == list(range(8))
+    with pytest.raises(ConfigError, match="9 labels overlap"):
+        overlapping_labels(tuple("abcdefghi"))
+
+
+def test_nested_regions_paint_the_label_of_just_their_regions():
+    # BraTS: whole = 1+2+4, core = 1+4, enhancing = 4
+    labels = Labels(
+        names={"background": (0,), "necrosis": (1,), "oedema": (2,), "enhancing": (4,)},
+        regions={
+            "whole": ("necrosis", "oedema", "enhancing"),
+            "core": ("necrosis", "enhancing"),
+            "et": ("enhancing",),
+        },
+    )
+    masks = np.array([[0, 1, 1, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 1, 0]], dtype=bool)
+    assert labels.paint(masks).tolist() == [0, 2, 1, 4, 1]  # core without whole, which no label has: core's
+
+
+def test_others_and_scenes_without_background():
+    values = np.array([0, 1, 5])
+    names = {"sky": (0,), "road": (1,)}
+    with pytest.raises(DataError, match="label values nobody named: 5"):
+        Labels(names=names).encode(values, "x")
+    assert Labels(names=names, others="background").encode(values, "x").tolist() == [1, 2, 1]
+    assert Labels(names=names, others="ignore").encode(values, "x").tolist() == [1, 2, 0]
+    assert list(Labels(names=names, background=False).evaluated) == ["sky", "road"]
+    assert list(Labels(names=names).evaluated) == ["road"]
+
+
+def test_what_a_case_annotated_in_part_tells():
+    labels = Labels(names={"background": (0,), "liver": (1,), "spleen": (2,)})
+    assert labels.known(None) == (True, True, True)
+    assert labels.known(("spleen",)) == (True, False, True)
+    regions = overlapping_labels(("a", "b"))
+    assert regions.known(("b",)) == (False, True)
+    with pytest.raises(DataError, match=r"annotated labels \['kidney'\] are not known"):
+        labels.known(("kidney",))

@@ -1,0 +1,60 @@
+"""Coded terms: looked up by a label's name, or as told."""
+
+import pytest
+from pydantic import ValidationError
+
+from medseg.config.schema import load_config
+from medseg.data.labels.schema import Labels
+from medseg.data.labels.terminology import _SYNONYMS, SegmentCode, _terms, code_for
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "category", "side"),
+    [
+        ("Liver", "10200004", "anatomical structure", None),
+        ("kidney_right", "64033007", "anatomical structure", "right"),
+        ("Left-Lung", "39607008", "anatomical structure", "left"),
+        ("spleen", "78961009", "anatomical structure", None),
+        ("heart", "80891009", "anatomical structure", None),
+        ("brain", "12738006", "anatomical structure", None),
+        ("hippocampus", "5366008", "anatomical structure", None),
+        ("spinal cord", "2748008", "anatomical structure", None),
+        ("prostate", "41216001", "anatomical structure", None),
+        ("vessels", "59820001", "anatomical structure", None),
+        ("left ventricle", "87878005", "anatomical structure", None),  # of the heart; a term of its own
+        ("tumours", "108369006", "abnormality", None),
+        ("lesion", "52988006", "abnormality", None),
+        ("oedema", "79654002", "abnormality", None),
+        ("fat", "55603005", "tissue", None),
+        ("whatever", "85756007", "tissue", None),
+    ],
+)
+def test_names_of_labels_are_looked_up(name, value, category, side):
+    code = code_for(name)
+    assert (code.value, code.scheme, code.category, code.side) == (value, "SCT", category, side)
+
+
+def test_every_synonym_leads_to_a_term():
+    assert set(_SYNONYMS.values()) <= set(_terms())
+
+
+def test_codes_may_be_told_and_stay_with_the_labels(tmp_path):
+    settings = {
+        "data": {
+            "labels": {"background": 0, "node": 1},
+            "codes": {"node": {"value": 59441001, "meaning": "Lymph Node", "category": "tissue"}},
+        }
+    }
+    labels = load_config(settings).data.declared_labels()
+    assert labels is not None
+    assert labels.codes == {"node": SegmentCode(value="59441001", meaning="Lymph Node", category="tissue")}
+    assert Labels.model_validate_json(labels.model_dump_json()) == labels
+    other = SegmentCode(value="1", scheme="99MINE", meaning="Mine")
+    assert labels.coded_as({"node": other, "unknown": other}).codes == {"node": other}
+
+
+def test_codes_of_no_label_and_overlong_ones_are_refused():
+    with pytest.raises(ValidationError, match=r"codes of \['liver'\], which are no labels"):
+        Labels(names={"a": (0,), "b": (1,)}, codes={"liver": code_for("liver")})
+    with pytest.raises(ValidationError, match="at most 16"):
+        SegmentCode(value="12345678901234567", meaning="long")

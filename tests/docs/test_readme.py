@@ -1,0 +1,62 @@
+"""The README's study runs as it stands, and its commands exist."""
+
+import re
+import shutil
+from pathlib import Path
+
+import click
+from conftest import ball_settings
+
+from medseg.cli.main import cli
+from medseg.config.schema import load_config, to_yaml
+from medseg.models.inspection.catalog import model_configs
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def blocks(language: str, page: Path = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+
+
+def test_the_study_runs(balls, tmp_path, monkeypatch, capsys):
+    shutil.copytree(balls, tmp_path / "data")
+    (tmp_path / "study.yaml").write_text(to_yaml(load_config(ball_settings(tmp_path / "data"))))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("python")[0], "README.md", "exec"), {"__name__": "study"})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["unet", "mine"]
+    assert (tmp_path / "metrics" / "mine" / "cases.csv").is_file()
+
+
+def test_the_settings_are_valid(tmp_path):
+    path = tmp_path / "liver.yaml"
+    path.write_text(blocks("yaml")[0])
+    assert load_config(path).train.epochs == 100
+
+
+def test_the_commands_and_options_exist():
+    pages = [README, *(README.parent / "docs").glob("*.md")]
+    for line in "\n".join(block for page in pages for block in blocks("sh", page)).splitlines():
+        words = line.split("#")[0].split()
+        if words[:1] == ["medseg"]:
+            command = cli.commands[words[1]]
+            command = command.commands[words[2]] if isinstance(command, click.Group) else command
+            known = {name for parameter in command.params for name in parameter.opts}
+            assert {word for word in words if word.startswith("--")} <= known, line
+
+
+def test_every_configuration_is_valid_and_says_what_it_reaches():
+    files = sorted((README.parent / "configs").glob("*.yaml"))
+    assert len(files) >= 2
+    for path in files:
+        load_config(path)
+        header = path.read_text(encoding="utf-8").split("\n\n")[0]
+        assert re.search(r"medseg train configs/" + path.name, header), path
+        assert re.search(r"minutes on 2 cores", header), path
+        assert re.search(r"Dice 0\.\d+", header), path
+
+
+def test_the_page_of_models_names_every_architecture():
+    page = (README.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    names = [str(config.model_fields["name"].default) for config in model_configs()]
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == names

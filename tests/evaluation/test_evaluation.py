@@ -1,0 +1,293 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import write_picture, write_volume
+
+from medseg.cli.main import run
+from medseg.data.requested_cases import write_requested
+from medseg.errors import ConfigError, DataError
+from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
+
+IGNORE_MISSING = EvaluationOptions(missing="ignore")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    reference = np.zeros((10, 10, 10), np.uint8)
+    reference[2:6, 2:6, 2:6] = 4
+    prediction = np.zeros((10, 10, 10), np.uint8)
+    prediction[2:6, 2:6, 3:7] = 4  # moved by one voxel: overlap 48 of 64
+    for case, guess in (("a", prediction), ("b", reference)):
+        write_volume(tmp_path / "labels" / f"{case}.nii.gz", reference)
+        write_volume(tmp_path / "predictions" / f"{case}.nii.gz", guess)
+    write_volume(tmp_path / "labels" / "never_predicted.nii.gz", reference)
+    (tmp_path / "predictions" / "medseg.json").write_text(
+        json.dumps({"labels": {"names": {"background": [0], "cube": [4]}}})
+    )
+    return tmp_path
+
+
+def test_tables_by_hand(folders):
+    write_requested(folders / "predictions", ["a", "b"])
+    result = evaluate_cases(folders / "predictions", folders / "labels", folders / "out")
+    assert [row["case"] for row in result.rows] == ["a", "b"]
+    assert result.rows[0]["dice"] == pytest.approx(2 * 48 / 128)
+    assert result.rows[0]["iou"] == pytest.approx(48 / 80)
+    assert result.rows[0]["label"] == "4"
+    assert result.rows[0]["reference_volume_mm3"] == 64
+    with (folders / "out" / "cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["name"], row["status"]) for row in rows] == [("cube", "scored")] * 2
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["overall"]["mean_dice"]["mean"] == pytest.approx((0.75 + 1) / 2)
+    # IoU over the dataset: (48 + 64) / (80 + 64)
+    assert summary["dataset"]["miou_without_background"] == pytest.approx(112 / 144)
+    # 32 of 2000 voxels are wrong
+    assert summary["dataset"]["pixel_accuracy"] == pytest.approx(1 - 32 / 2000)
+
+
+def test_a_missed_structure_is_counted_not_averaged_away(folders):
+    write_volume(folders / "predictions" / "a.nii.gz", np.zeros((10, 10, 10), np.uint8))
+    result = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING)
+    hd95 = result.summary["labels"]["cube"]["metrics"]["hd95"]
+    assert hd95["n_inf"] == 1
+    assert hd95["mean"] == np.inf
+    assert result.summary["overall"]["mean_dice"]["mean"] == pytest.approx(0.5)
+
+
+def test_references_with_a_suffix_and_ignored_pixels(tmp_path):
+    reference = np.zeros((8, 8), np.uint8)
+    reference[:, 4:] = 1
+    reference[0] = 9
+    prediction = np.zeros((8, 8), np.uint8)
+    prediction[0] = 1  # wrong only where the reference says nothing
+    prediction[1:, 4:] = 1
+    write_picture(tmp_path / "p" / "x.png", prediction)
+    write_picture(tmp_path / "r" / "x_1stHO.png", reference)
+    labels = {"names": {"background": [0], "half": [1]}, "ignore_value": 9}
+    (tmp_path / "p" / "medseg.json").write_text(json.dumps({"labels": labels}))
+    result = evaluate_cases(tmp_path / "p", tmp_path / "r")
+    assert result.rows[0]["dice"] == 1
+    assert result.summary["dataset"]["pixel_accuracy"] == 1
+
+
+def test_regions_are_unions(tmp_path):
+    reference = np.zeros((6, 6, 6), np.uint8)
+    reference[1:5, 1:5, 1:5] = 1
+    reference[2:4, 2:4, 2:4] = 2
+    prediction = np.where(reference == 2, 1, reference).astype(np.uint8)  # core missed, whole right
+    write_volume(tmp_path / "p" / "x.nii.gz", prediction)
+    write_volume(tmp_path / "r" / "x.nii.gz", reference)
+    labels = {
+        "names": {"background": [0], "rim": [1], "core": [2]},
+        "regions": {"whole": ["rim", "core"], "core": ["core"]},
+    }
+    (tmp_path / "p" / "medseg.json").write_text(json.dumps({"labels": labels}))
+    rows = {row["name"]: row for row in evaluate_cases(tmp_path / "p", tmp_path / "r").rows}
+    assert rows["whole"]["dice"] == 1
+    assert rows["whole"]["label"] == "1+2"
+    assert rows["core"]["dice"] == 0
+
+
+def test_a_prediction_without_reference_is_named(folders):
+    write_volume(folders / "predictions" / "stranger.nii.gz", np.zeros((10, 10, 10), np.uint8))
+    with pytest.raises(DataError, match="stranger"):
+        evaluate_cases(folders / "predictions", folders / "labels")
+
+
+def test_differing_grids_are_named(folders):
+    affine = np.diag([1, 1, 1.5, 1])
+    write_volume(folders / "predictions" / "a.nii.gz", np.zeros((10, 10, 10), np.uint8), affine)
+    result = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING)
+    assert "4.5 mm" in result.failed["a"]  # the far corner is 9 slices of 0.5 mm off
+    assert result.summary["n_cases"] == 1
+
+
+def test_labels_from_the_command_line():
+    labels = parse_labels("organ=1,vessels=2+3")
+    assert labels.names == {"background": (0,), "organ": (1,), "vessels": (2, 3)}
+    with pytest.raises(ConfigError, match="NAME=VALUE"):
+        parse_labels("organ")
+    with pytest.raises(ConfigError, match="more than one name"):
+        parse_labels("a=1,b=1")
+    with pytest.raises(ConfigError, match=r"--labels 'a=1,a=2': 'a' appears twice"):
+        parse_labels("a=1,a=2")
+
+
+def test_labels_are_guessed_from_the_references_where_nobody_names_them(folders):
+    (folders / "predictions" / "medseg.json").unlink()
+    rows = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING).rows
+    assert {row["name"] for row in rows} == {"foreground"}
+
+
+def test_a_case_that_was_never_predicted_does_not_vanish(folders):
+    with pytest.raises(DataError, match=r"1 of 3 references have no usable [^:]*\(1\):\s+never_predicted"):
+        evaluate_cases(folders / "predictions", folders / "labels", folders / "out")
+    assert not (folders / "out").exists()
+
+
+def test_a_case_that_failed_does_not_vanish(folders, capsys):
+    write_requested(folders / "predictions", ["a", "b", "never_predicted"])
+    (folders / "predictions" / "failures.csv").write_text("case,error\nnever_predicted,out of memory\n")
+    with pytest.raises(DataError, match=r"never_predicted: failures\.csv: out of memory"):
+        evaluate_cases(folders / "predictions", folders / "labels")
+    command = ["evaluate", str(folders / "predictions"), str(folders / "labels"), "--missing", "worst"]
+    assert run([*command, "--output", str(folders / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "2 of 3 references scored; 1 without a prediction, counted with the worst scores" in printed
+    assert "missing: never_predicted: failures.csv: out of memory" in printed
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert summary["coverage"]["missing"] == {"never_predicted": "failures.csv: out of memory"}
+    assert summary["overall"]["mean_dice"]["mean"] == pytest.approx((0.75 + 1 + 0) / 3)
+    assert summary["labels"]["cube"]["metrics"]["hd95"]["n_inf"] == 1
+    # the missing case's 64 and 936 voxels are wrong for their classes: 48 + 64 of 80 + 64 + 64
+    assert summary["dataset"]["miou_without_background"] == pytest.approx(112 / 208)
+    assert summary["dataset"]["pixel_accuracy"] == pytest.approx((2000 - 32) / 3000)
+
+
+def test_the_worst_counts_labels_that_a_missing_case_does_not_hold(folders):
+    write_volume(folders / "labels" / "never_predicted.nii.gz", np.zeros((10, 10, 10), np.uint8))
+    options = EvaluationOptions(missing="worst")
+    summary = evaluate_cases(folders / "predictions", folders / "labels", options=options).summary
+    assert summary["labels"]["cube"]["metrics"]["dice"]["mean"] == pytest.approx((0.75 + 1 + 0) / 3)
+
+
+def test_cases_left_out_are_counted_and_listed(folders, capsys):
+    command = ["evaluate", str(folders / "predictions"), str(folders / "labels"), "--missing", "ignore"]
+    assert run([*command, "--output", str(folders / "out")]) == 0
+    assert "2 of 3 references scored; 1 without a prediction, left out" in capsys.readouterr().out
+    with (folders / "out" / "cases.csv").open() as stream:
+        rows = {row["case"]: row for row in csv.DictReader(stream)}
+    assert (rows["never_predicted"]["status"], rows["never_predicted"]["dice"]) == ("missing", "nan")
+
+
+def test_references_that_were_not_asked_for_are_counted(folders, capsys):
+    write_requested(folders / "predictions", ["a"])
+    write_requested(folders / "predictions", ["b"])  # a second run into the same folder
+    command = ["evaluate", str(folders / "predictions"), str(folders / "labels")]
+    assert run([*command, "--output", str(folders / "out")]) == 0
+    assert "2 of 3 references scored; 1 was not asked for" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("missing", ["ignore", "worst"])
+def test_one_unreadable_prediction_does_not_end_the_evaluation(folders, missing, capsys):
+    (folders / "predictions" / "a.nii.gz").write_bytes(b"not a label map")
+    write_requested(folders / "predictions", ["a", "b"])
+    command = ["evaluate", str(folders / "predictions"), str(folders / "labels"), "--missing", missing]
+    assert run([*command, "--output", str(folders / "out")]) == 4
+    captured = capsys.readouterr()
+    assert "1 of 3 references scored; 1 failed" in captured.out
+    assert "failed: a: " in captured.err
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert list(summary["coverage"]["failed"]) == ["a"]
+    assert summary["overall"]["mean_dice"]["mean"] == (0.5 if missing == "worst" else 1)
+    with (folders / "out" / "cases.csv").open() as stream:
+        assert [row["status"] for row in csv.DictReader(stream)] == ["failed", "scored"]
+
+
+def test_an_unreadable_reference_is_listed(folders):
+    (folders / "labels" / "a.nii.gz").write_bytes(b"not a label map")
+    result = evaluate_cases(
+        folders / "predictions", folders / "labels", options=EvaluationOptions(missing="worst")
+    )
+    assert list(result.failed) == ["a"]
+    assert np.isnan(result.rows[0]["dice"])
+
+
+def test_nothing_is_written_where_no_case_can_be_scored(folders):
+    for case in "ab":
+        (folders / "predictions" / f"{case}.nii.gz").write_bytes(b"")
+    write_requested(folders / "predictions", ["a", "b"])
+    with pytest.raises(DataError, match=r"no case can be scored \(2\)"):
+        evaluate_cases(folders / "predictions", folders / "labels", folders / "out")
+    assert not (folders / "out").exists()
+
+
+def test_an_ignore_value_only_in_the_prediction_is_a_wrong_pixel(tmp_path):
+    reference = np.array([[0, 0, 1, 1]], np.uint8)
+    write_picture(tmp_path / "p" / "x.png", np.array([[9, 0, 1, 9]], np.uint8))
+    write_picture(tmp_path / "r" / "x.png", reference)
+    options = EvaluationOptions(parse_labels("half=1"), ignore_value=9)
+    result = evaluate_cases(tmp_path / "p", tmp_path / "r", options=options)
+    assert result.rows[0]["dice"] == pytest.approx(2 / 3)  # tp 1, fn 1
+    assert result.summary["dataset"]["pixel_accuracy"] == 0.5
+    assert result.summary["dataset"]["miou_with_background"] == 0.5
+
+
+def test_values_without_a_name_are_what_the_user_says(tmp_path, capsys):
+    write_picture(tmp_path / "p" / "x.png", np.array([[0, 0, 1, 1]], np.uint8))
+    write_picture(tmp_path / "r" / "x.png", np.array([[7, 0, 7, 1]], np.uint8))
+    command = ["evaluate", str(tmp_path / "p"), str(tmp_path / "r"), "--labels", "half=1"]
+    command += ["--output", str(tmp_path / "out")]
+    assert run(command) == 3
+    message = capsys.readouterr().err
+    assert "--others background" in message
+    assert "data." not in message.replace(str(tmp_path), "")
+    expected = {"background": 3 / 4, "ignore": 1.0}  # one false positive, or two pixels that do not count
+    for others, accuracy in expected.items():
+        assert run([*command, "--others", others]) == 0
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert summary["dataset"]["pixel_accuracy"] == accuracy
+    assert run([*command, "--ignore", "7"]) == 0
+    assert run([*command, "--ignore", "1"]) == 2
+    assert "--ignore 1: " in capsys.readouterr().err
+
+
+def test_two_files_are_compared(folders, capsys):
+    prediction, reference = folders / "predictions" / "a.nii.gz", folders / "labels" / "b.nii.gz"
+    assert run(["evaluate", str(prediction), str(reference), "--output", str(folders / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "mean Dice 0.7500, 95% interval 0.7500 to 0.7500" in printed
+    assert "1 of 1 references scored" in printed
+    run(["evaluate", str(prediction), str(folders / "labels"), "--output", str(folders / "out")])
+    assert "1 of 3 references scored; 2 were not asked for" in capsys.readouterr().out
+    assert run(["evaluate", str(folders / "labels"), str(prediction), "--output", str(folders / "out")]) == 3
+    assert "give two folders" in capsys.readouterr().err
+
+
+def test_pictures_without_a_spacing_have_no_millimeters(tmp_path, capsys):
+    for folder in "pr":
+        write_picture(tmp_path / folder / "001.png", np.eye(8, dtype=np.uint8))
+    assert run(["evaluate", str(tmp_path / "p"), str(tmp_path / "r"), "--output", str(tmp_path / "out")]) == 0
+    assert "HD95 px" in capsys.readouterr().out
+    header = (tmp_path / "out" / "cases.csv").read_text().splitlines()[0]
+    assert "reference_area_px" in header
+    assert "mm" not in header
+    definitions = json.loads((tmp_path / "out" / "summary.json").read_text())["definitions"]
+    assert definitions["tolerance_px"] == 1.0
+    assert not [key for key in definitions if key.endswith("mm")]
+
+
+def test_a_case_called_001_stays_text(tmp_path):
+    for folder in "pr":
+        write_picture(tmp_path / folder / "001.png", np.eye(8, dtype=np.uint8))
+    evaluate_cases(tmp_path / "p", tmp_path / "r", tmp_path / "out")
+    with (tmp_path / "out" / "cases.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream, quoting=csv.QUOTE_NONNUMERIC))
+    assert (rows[0]["case"], rows[0]["label"], rows[0]["dice"]) == ("001", "1", 1.0)
+
+
+def test_tables_of_others_are_not_replaced(folders):
+    table = folders / "labels" / "cases.csv"
+    table.write_text("id,image,label\na,a.nii.gz,b.nii.gz\n")
+    with pytest.raises(ConfigError, match=r"cases\.csv: exists and was not written by medseg evaluate"):
+        evaluate_cases(folders / "predictions", folders / "labels", folders / "labels", IGNORE_MISSING)
+    assert table.read_text().startswith("id,image")
+    for _ in range(2):  # its own are
+        evaluate_cases(folders / "predictions", folders / "labels", folders / "out", IGNORE_MISSING)
+
+
+def test_two_label_maps_of_one_case_are_named(folders):
+    write_volume(folders / "predictions" / "a.nii", np.zeros((10, 10, 10), np.uint8))
+    with pytest.raises(DataError, match="several label maps of one name: a"):
+        evaluate_cases(folders / "predictions", folders / "labels")
+
+
+def test_volumes_and_pictures_together_are_named(folders):
+    for folder in ("predictions", "labels"):
+        write_picture(folders / folder / "z.png", np.full((4, 4), 4, np.uint8))
+    result = evaluate_cases(folders / "predictions", folders / "labels", folders / "out", IGNORE_MISSING)
+    assert "reference_area_px" in result.failed["z"]
+    assert result.summary["n_cases"] == 2

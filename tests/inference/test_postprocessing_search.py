@@ -1,0 +1,45 @@
+"""Steps are chosen where they help on the validation cases, and recorded in the model."""
+
+import math
+
+from conftest import ball_settings
+
+from medseg.cli.main import run
+from medseg.config.schema import load_config
+from medseg.inference import postprocessing_search as tuning
+from medseg.inference.model.model_file import load_model
+from medseg.inference.model.predictor import Predictor
+from medseg.inference.postprocessing import PostprocessConfig
+from medseg.training.fit import fit
+
+
+def test_the_largest_component_is_chosen_where_false_ones_lie_about(balls, tmp_path, monkeypatch, capsys):
+    config = load_config(ball_settings(balls), ["train.epochs=1", "train.iterations=2"])
+    folder = fit(config, tmp_path / "run").run
+    real = Predictor.predict
+
+    def predict(self, source, **options):
+        """The reference itself, and specks far from it."""
+        prediction = real(self, source, **options)
+        values = tuning.read_target(source, prediction.scan, self.header.targets).values.copy()
+        values[0, 0, 0] = values[0, 0, 5] = 1
+        return type(prediction)(values, None, prediction.scan)
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    digest = load_model(folder / "model.safetensors")[2]
+    assert run(["tune", str(folder)]) == 0
+    header, _, changed = load_model(folder / "model.safetensors")
+    chosen = header.inference.postprocess
+    assert chosen.largest == ("ball",) or chosen.smallest.get("ball")
+    assert "core" not in chosen.names  # nothing to mend
+    assert changed != digest
+    assert "ball" in capsys.readouterr().out
+    assert Predictor(folder, settings={"postprocess": {}}).header.inference.postprocess == PostprocessConfig()
+
+
+def test_a_label_that_no_case_holds_is_not_tuned():
+    # cases that neither hold nor are predicted to hold a label have no Dice, as in evaluations
+    assert tuning._best({"none": math.nan, "largest": math.nan}) == "none"
+    assert tuning._best({"none": 0.0, "smallest 8": math.nan}) == "none"
+    assert tuning._best({"none": 0.5, "largest": 0.5005, "fill": math.nan}) == "none"
+    assert tuning._best({"none": 0.5, "largest": 0.6, "fill": 0.6}) == "largest"
