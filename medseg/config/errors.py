@@ -11,6 +11,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from medseg.config.renamed import RENAMED_KEYS
+
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """One line for each wrong setting of ``root``, with the nearest known name for an unknown one."""
@@ -93,6 +95,8 @@ def _unknown(
     owners = [model.model_fields["name"].default for model in others if key in model.model_fields]
     names = [model.model_fields["name"].default for model in models if "name" in model.model_fields]
     block = f" of {names[0]}" if names else ""
+    if RENAMED_KEYS.get(key) in known:
+        return f"was renamed; use {'.'.join((*keys[:-1], RENAMED_KEYS[key]))}"
     if owners and block:
         return f"unknown setting{block}; it is one of {', '.join(owners)}: set name"
     places = _places(key, keys[:-1], root)

@@ -88,10 +88,22 @@ def test_an_empty_block_is_the_default(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("override", "new"),
+    [
+        ("train.optimiser.lr=1", "train.optimizer"),
+        ("preprocess.normalise={name: zscore}", "preprocess.normalize"),
+        ("data.colours={a: [0, 0, 0]}", "data.colors"),
+        ("data.unlabelled=leave_out", "data.unlabeled"),
+    ],
+)
+def test_former_names_are_refused_with_the_new_one(override, new):
+    assert message(override).endswith(f"was renamed; use {new}")
+
+
+@pytest.mark.parametrize(
     ("override", "wrong", "near"),
     [
         ("model.chanels=[1, 2]", "model.chanels", "channels"),
-        ("train.optimizer.lr=1", "train.optimizer", "optimizer"),
         ("train.optimizer.weightdecay=1", "train.optimizer.weightdecay", "weight_decay"),
         ("sampling.patchsize=[1, 2, 3]", "sampling.patchsize", "patch_size"),
         ("augment.flip.prob=1", "augment.flip.prob", "probability"),

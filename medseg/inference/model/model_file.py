@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from medseg.config.base import Spec
+from medseg.config.renamed import rename_keys
 from medseg.data.labels.reader import AS_STORED, TargetRules
 from medseg.data.labels.schema import Labels
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -29,7 +30,7 @@ from medseg.task import Task
 
 Header = TypeVar("Header", bound=Spec)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER, _DIGEST = "medseg", "sha256"
 
 
@@ -159,8 +160,11 @@ def find_model_file(path: Path) -> Path:
 
 
 def _parse(path: Path, text: str) -> ModelHeader:
-    if (kind := json.loads(text).get("format")) != "medseg-model":
+    raw = json.loads(text)
+    if (kind := raw.get("format")) != "medseg-model":
         raise ModelFileError(f"{path}: holds a {kind}, imported from elsewhere; medseg infer runs it")
+    if raw.get("format_version") == 1:  # the same content under other names
+        text = json.dumps({**rename_keys(raw), "format_version": FORMAT_VERSION})
     header = parse_header(path, text, ModelHeader)
     refuse_newer(path, header.format_version, FORMAT_VERSION)
     return header

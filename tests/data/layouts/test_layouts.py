@@ -478,7 +478,10 @@ def test_thousands_of_cases_are_found_in_time_that_grows_as_they_do(write, tmp_p
     seconds: dict[int, float] = {}
     for n in (150, 1200):
         write(tmp_path / str(n), n)
-        start = time.perf_counter()
-        assert len(find_dataset(tmp_path / str(n)).checked().cases) == n
-        seconds[n] = time.perf_counter() - start
+        times: list[float] = []
+        for _ in range(3):
+            start = time.process_time()
+            assert len(find_dataset(tmp_path / str(n)).checked().cases) == n
+            times.append(time.process_time() - start)
+        seconds[n] = min(times)
     assert seconds[1200] < 25 * seconds[150] + 0.1  # 64 times as long where it is quadratic

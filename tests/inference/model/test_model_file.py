@@ -3,12 +3,13 @@ import struct
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from medseg.data.labels.schema import Labels
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ModelFileError
-from medseg.inference.model.model_file import ModelHeader, find_model_file, load_model, save_model
+from medseg.inference.model.model_file import ModelHeader, digest_of, find_model_file, load_model, save_model
 from medseg.inference.options import InferenceConfig
 from medseg.models import UNetConfig
 
@@ -91,6 +92,19 @@ def test_a_newer_format_is_refused(tmp_path):
     save_model(tmp_path / "m.safetensors", header(format_version=99), TENSORS)
     with pytest.raises(ModelFileError, match="Update medseg"):
         load_model(tmp_path / "m.safetensors")
+
+
+def test_files_of_version_1_are_read_under_the_new_names(tmp_path):
+    path = tmp_path / "m.safetensors"
+    now = header(labels=Labels(names={"background": (0,), "liver": (6,)}, colors={"liver": (255, 0, 0)}))
+    save_model(path, now, TENSORS)
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    text = metadata["medseg"].replace('"normalize":', '"normalise":').replace('"colors":', '"colours":')
+    text = text.replace('"format_version":2', '"format_version":1')
+    assert text.count("normalise") == text.count("colours") == text.count('"format_version":1') == 1
+    save_file(TENSORS, path, {"medseg": text, "sha256": digest_of(text, TENSORS)})
+    assert load_model(path)[0] == now
 
 
 def test_missing_files_and_unfinished_runs_are_told_apart(tmp_path):

@@ -1,0 +1,24 @@
+"""Keys that had another name in earlier versions: refused in YAML with the new name, read in model files."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+RENAMED_KEYS = {
+    "colours": "colors",
+    "neighbours": "neighbors",
+    "normalise": "normalize",
+    "optimiser": "optimizer",
+    "unlabelled": "unlabeled",
+}
+"""Old name → current name, wherever the key appears."""
+
+
+def rename_keys(value: Any) -> Any:
+    """Return a JSON value with all keys of :data:`RENAMED_KEYS` replaced, at any depth."""
+    if isinstance(value, dict):
+        items = cast(dict[str, Any], value).items()
+        return {RENAMED_KEYS.get(key, key): rename_keys(below) for key, below in items}
+    if isinstance(value, list):
+        return [rename_keys(below) for below in cast(list[Any], value)]
+    return value
