@@ -1,22 +1,24 @@
-"""The errors medseg raises on purpose, and the exit code each one ends a command with.
+"""Errors that medseg raises, and the exit code with which each ends a command.
 
     MedsegError (1)
     ├── ConfigError (2)       a setting is unknown, contradicts another, or has the wrong type
     ├── DataError (3)         a file, label or case is missing, broken or unusable
-    │   ├── ExistingFileError (3) a file that is there is not replaced
-    │   └── GeometryError (3) two grids that must agree do not
-    ├── ModelFileError (2)    a model file is foreign, damaged or needs a network of the user's own
+    │   ├── ExistingFileError (3) an existing file is not replaced
+    │   └── GeometryError (3) two grids that must agree differ
+    ├── ModelFileError (2)    a model file is foreign, damaged or needs a custom network
     ├── ConversionError (2)   a network cannot be converted for another runtime
-    ├── TrainingError (2)     a training cannot go on with these settings or this run folder (loss not finite,
-    │                         checkpoint damaged, a worker killed for want of memory)
-    ├── DiskFullError (1)     a disk has no room left for what is to be written
+    ├── TrainingError (2)     training cannot continue with these settings or this run folder (loss not finite,
+    │                         damaged checkpoint, a worker killed for lack of memory)
+    ├── DiskFullError (1)     no space is left on a disk
     ├── NumericalError (1)    a network's logits are NaN or infinite
     └── OutOfMemoryError (5)  the device or the machine has too little memory
 
-Every message says what happened, where, what was got, what was expected, and the way out.
+A message states what happened, where, what was found and what was expected; the hint states what to do next.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 4
@@ -24,9 +26,43 @@ EXIT_OUT_OF_MEMORY = 5
 
 
 class MedsegError(Exception):
-    """Base of all errors that medseg raises on purpose; ``exit_code`` is the command's exit status."""
+    """Base class of the errors that medseg raises.
+
+    Args:
+        message: what happened, where, what was found and what was expected.
+        hint: what to do next.
+        case: id of the case the error belongs to.
+        path: file or folder the error belongs to.
+
+    Attributes:
+        exit_code: exit status of a command that ends with this error.
+
+    Example:
+        >>> error = MedsegError("a.nii.gz: 2 axes, expected 3", hint="Set spatial_dims=2.")
+        >>> str(error)
+        'a.nii.gz: 2 axes, expected 3. Set spatial_dims=2.'
+    """
 
     exit_code = 1
+
+    def __init__(
+        self, message: str = "", *, hint: str | None = None, case: str | None = None, path: Path | None = None
+    ) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.case = case
+        self.path = path
+
+    @property
+    def message(self) -> str:
+        """The message without the hint."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        if not self.hint:
+            return self.message
+        end = "" if self.message.endswith((".", ":", "!", "?")) else "."
+        return f"{self.message}{end} {self.hint}"
 
 
 class ConfigError(MedsegError):
@@ -42,40 +78,40 @@ class DataError(MedsegError):
 
 
 class ExistingFileError(DataError):
-    """A file that is there is not replaced: another result, or not one of medseg's."""
+    """An existing file is not replaced: it is another result or was not written by medseg."""
 
 
 class GeometryError(DataError):
-    """Two grids that must agree do not."""
+    """Two grids that must agree differ."""
 
 
 class ModelFileError(MedsegError):
-    """A model file is foreign, damaged, or needs a network that it does not hold."""
+    """A model file is foreign, damaged, or needs a custom network."""
 
     exit_code = 2
 
 
 class ConversionError(MedsegError):
-    """A network cannot be converted for another runtime, or gives other scores there."""
+    """A network cannot be converted for another runtime, or computes other logits there."""
 
     exit_code = 2
 
 
 class TrainingError(MedsegError):
-    """A training cannot go on with its settings or its run folder; the last good checkpoint is kept."""
+    """Training cannot continue with its settings or its run folder; the last good checkpoint is kept."""
 
     exit_code = 2
 
 
 class DiskFullError(MedsegError):
-    """A disk has no room left for what is to be written."""
+    """No space is left on a disk."""
 
 
 class NumericalError(MedsegError):
-    """A network's logits are NaN or infinite, so that nothing can be decided by them."""
+    """A network's logits are NaN or infinite."""
 
 
 class OutOfMemoryError(MedsegError):
-    """The device or the machine has too little memory for what was asked."""
+    """The device or the machine has too little memory."""
 
     exit_code = EXIT_OUT_OF_MEMORY

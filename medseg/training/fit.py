@@ -101,8 +101,8 @@ def fit(
     ``model`` is a research network of your own in place of ``config.model``: it takes (B, C, *S) and
     returns what :func:`medseg.model_output.as_output` adapts; pass it to :class:`Predictor` too.
     ``resume="auto"`` continues a run from its last checkpoint, exactly, or starts it; a run may be continued
-    with more ``train.epochs``, which stretches its schedule. If the dataset changed since, it is refused with what
-    differs; ``accept_new_cases`` goes on: every case keeps its part of the split, new ones train.
+    with more ``train.epochs``, which stretches its schedule. If the dataset changed since, it is refused
+    with what differs; ``accept_new_cases`` goes on: every case keeps its part of the split, new ones train.
     One process at a time trains in a run folder; another gets a ConfigError that names the first.
 
     Where the training stands is printed on standard error: a bar on a terminal, else a line an epoch and one
