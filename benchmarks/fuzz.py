@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import ZScore
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import MedsegError
@@ -137,7 +137,7 @@ def make_model(path: Path, dims: int) -> Path:
     header = ModelHeader(
         spatial_dims=3 if dims == 3 else 2,
         channels=1 if dims == 3 else 3,
-        labels=Labels(names={"no": (0,), "yes": (1,)}),
+        labels=LabelSchema(names={"no": (0,), "yes": (1,)}),
         preprocess=PreprocessConfig(normalize=ZScore()),
         inference=InferenceConfig(roi_size=(16,) * dims if dims == 3 else (32, 32), overlap=0.25),
         model=UNetConfig(channels=(2, 4)),

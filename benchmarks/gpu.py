@@ -38,7 +38,7 @@ from torch import nn
 
 from medseg.cli.diagnostics import diagnose
 from medseg.config.schema import load_config
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.data.scans import Scan
@@ -259,7 +259,7 @@ def measure_memory(bench: Bench) -> dict[str, Any]:
     header = ModelHeader(
         spatial_dims=3,
         channels=1,
-        labels=Labels(names={f"class_{k}": (k,) for k in range(104)}),
+        labels=LabelSchema(names={f"class_{k}": (k,) for k in range(104)}),
         preprocess=PreprocessConfig(normalize=Range(low=-1, high=1)),
         inference=InferenceConfig(roi_size=(bench.size.window,) * 3, overlap=0.25, batch_size=4),
         model=UNetConfig(channels=bench.size.channels[:4]),

@@ -25,7 +25,7 @@ import numpy as np
 import tifffile
 import torch
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.options import InferenceConfig
@@ -92,7 +92,7 @@ def make_model(path: Path) -> None:
     header = ModelHeader(
         spatial_dims=2,
         channels=3,
-        labels=Labels(names={"glass": (0,), "tissue": (1,), "tumor": (2,)}),
+        labels=LabelSchema(names={"glass": (0,), "tissue": (1,), "tumor": (2,)}),
         preprocess=PreprocessConfig(),
         inference=InferenceConfig(roi_size=(512, 512), overlap=0.25),
         model=UNetConfig(channels=(4, 8)),

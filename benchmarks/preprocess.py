@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import gather_facts
-from medseg.data.labels.schema import Labels
+from medseg.data.curation.case_statistics import collect_statistics
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CacheSettings, cache_cases
 from medseg.data.preprocessing.normalization import CT, ZScore
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -68,7 +68,7 @@ def measure(root: Path, way: str) -> None:
     """Print one line: everything prepared once, then once more."""
     images = sorted((root / "images").iterdir())
     cases = [Case(path.name.split(".")[0], path, root / "labels" / path.name) for path in images]
-    labels = Labels(names={"background": (0,), "organ": (1,), "lesion": (2,)})
+    labels = LabelSchema(names={"background": (0,), "organ": (1,), "lesion": (2,)})
     settings = CacheSettings(labels, WAYS[way], 1)
     idle = peak_memory() or 0
     with tempfile.TemporaryDirectory(dir=root) as name:
@@ -76,7 +76,7 @@ def measure(root: Path, way: str) -> None:
         seconds: list[float] = []
         for _ in range(2):
             began = time.perf_counter()
-            facts = gather_facts(cases, folder / "facts")
+            facts = collect_statistics(cases, folder / "facts")
             middle = time.perf_counter()
             cache_cases(cases, facts, settings, folder)
             seconds += [middle - began, time.perf_counter() - middle]

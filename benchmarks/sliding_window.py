@@ -148,7 +148,7 @@ def report_ct() -> None:
     """A synthetic CT of 512×512×1024 with 104 classes through a tiny network, from file to file."""
     import nibabel as nib
 
-    from medseg.data.labels.schema import Labels
+    from medseg.data.labels.schema import LabelSchema
     from medseg.data.preprocessing.normalization import Range
     from medseg.data.preprocessing.pipeline import PreprocessConfig
     from medseg.inference.model.model_file import ModelHeader, save_model
@@ -162,7 +162,7 @@ def report_ct() -> None:
         header = ModelHeader(
             spatial_dims=3,
             channels=1,
-            labels=Labels(names={f"organ_{k}": (k,) for k in range(104)}),
+            labels=LabelSchema(names={f"organ_{k}": (k,) for k in range(104)}),
             preprocess=PreprocessConfig(normalize=Range(low=-1000, high=1000)),
             inference=InferenceConfig(roi_size=(128, 128, 32), overlap=0.25, batch_size=1),
             model=UNetConfig(channels=(4, 8)),

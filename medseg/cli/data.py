@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from medseg.data.curation.check import Finding, Report
     from medseg.data.curation.duplicates import Duplicates
     from medseg.data.labels.resolution import LabelStatement
-    from medseg.data.layouts import Choice
+    from medseg.data.layouts import LayoutOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -164,7 +164,7 @@ class _Dataset:
     """Where a dataset is and what is stated about it."""
 
     path: Path
-    choice: Choice
+    choice: LayoutOptions
     stated: LabelStatement
     patient: str | None
     duplicates: Duplicates

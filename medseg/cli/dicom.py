@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from medseg.data.labels.schema import Labels
+    from medseg.data.labels.schema import LabelSchema
     from medseg.dicom.source_series import Maker
 
 _MADE = ("automatic", "semiautomatic", "manual")
@@ -53,7 +53,7 @@ def dicom_export(
     click.echo(f"{output}" + "".join(f" ({note})" for note in notes))
 
 
-def _labels_and_maker(label_map: Path, labels: str | None, made: str | None) -> tuple[Labels, Maker]:
+def _labels_and_maker(label_map: Path, labels: str | None, made: str | None) -> tuple[LabelSchema, Maker]:
     """What the values mean, and how the map was made: as given, else as the folder of its result says."""
     from medseg.dicom.source_series import Maker
     from medseg.evaluation import parse_labels

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 RENAMED_KEYS = {
+    "codes": "terminology",
     "colours": "colors",
     "neighbours": "neighbors",
     "normalise": "normalize",

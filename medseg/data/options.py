@@ -12,9 +12,9 @@ from medseg.config.base import Spec
 from medseg.data.curation.duplicates import Duplicates
 from medseg.data.curation.splits import AutoSplit, SplitConfig
 from medseg.data.labels.resolution import LabelStatement, Missing, merge_labels
-from medseg.data.labels.schema import Color, Labels, Others, Values
-from medseg.data.labels.terminology import SegmentCode
-from medseg.data.layouts.discovery import Choice
+from medseg.data.labels.schema import Color, LabelSchema, Others, Values
+from medseg.data.labels.terminology import TerminologyCode
+from medseg.data.layouts.discovery import LayoutOptions
 from medseg.errors import ConfigError
 
 
@@ -68,7 +68,7 @@ class DataConfig(Spec):
     others: Others | None = None
     background: bool | None = None
     colors: dict[str, Color] | None = None
-    codes: dict[str, SegmentCode] | None = None
+    codes: dict[str, TerminologyCode] | None = None
     overlapping: bool = False
     soft: bool = False
     missing: Missing = "refuse"
@@ -102,9 +102,9 @@ class DataConfig(Spec):
             raise ValueError(f"patient: {self.patient!r} has no group in parentheses that is the patient")
         return self
 
-    def choice(self, label_suffix: str | None = None) -> Choice:
+    def choice(self, label_suffix: str | None = None) -> LayoutOptions:
         """What is said here of the files; ``label_suffix`` of a command counts before the setting."""
-        return Choice(label_suffix or self.label_suffix, self.modalities, self.image_dir, self.label_dir)
+        return LayoutOptions(label_suffix or self.label_suffix, self.modalities, self.image_dir, self.label_dir)
 
     def statement(self) -> LabelStatement:
         """What is said here of the labels."""
@@ -116,14 +116,14 @@ class DataConfig(Spec):
             fields=self._label_fields(),
         )
 
-    def declared_labels(self) -> Labels | None:
+    def declared_labels(self) -> LabelSchema | None:
         """The labels as named here, or none if the layout or the files name them."""
         fields = self._label_fields()
         named = "names" in fields or fields.get("collapse_instances")
         return merge_labels(None, fields) if named else None
 
     def _label_fields(self) -> dict[str, Any]:
-        """The fields of ``Labels`` that are set here; the others are as the layout declares them."""
+        """The fields of ``LabelSchema`` that are set here; the others are as the layout declares them."""
         names: Any = self.labels
         if names is None and self.instances == "keep" and self.colors is not None:
             names = {name: (i,) for i, name in enumerate(n for n in self.colors if n != "ignore")}
@@ -135,6 +135,6 @@ class DataConfig(Spec):
             "pairs": self.pairs,
             "others": self.others,
             "background": self.background,
-            "codes": self.codes,
+            "terminology": self.codes,
         }
         return {name: value for name, value in fields.items() if value is not None}

@@ -69,7 +69,7 @@ def check_finite(scan: Scan) -> None:
         )
 
 
-def onto_grid(label: Scan, grid: Grid) -> Scan:
+def align_to_grid(label: Scan, grid: Grid) -> Scan:
     """A label volume stored along other axes than its image, turned to run along them; others as they are.
 
     A picture that states no spacing (PNG has none) lies on the image's grid if it has its shape.

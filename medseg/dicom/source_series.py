@@ -22,7 +22,7 @@ from pydicom.uid import UID
 
 from medseg.data.io.dicom.series import Slice, Uneven, series_slices
 from medseg.data.labels.schema import Color
-from medseg.data.labels.terminology import SegmentCode
+from medseg.data.labels.terminology import TerminologyCode
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid
 
@@ -56,7 +56,7 @@ class Segment:
 
     name: str
     values: tuple[int, ...]
-    code: SegmentCode
+    code: TerminologyCode
     color: Color
 
     @property

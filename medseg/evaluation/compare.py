@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels
-from medseg.data.scans import Scan, as_label_map, onto_grid
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError, GeometryError
 from medseg.evaluation.labels import encode_checked
 from medseg.evaluation.options import EvaluationOptions
@@ -43,7 +43,7 @@ class Compared:
 class Comparer:
     """Compares cases under one set of labels and options."""
 
-    labels: Labels
+    labels: LabelSchema
     options: EvaluationOptions
 
     def compare(self, case: str, prediction: Path, reference: Path) -> Compared:
@@ -55,7 +55,7 @@ class Comparer:
         scan = read_scan(reference)
         truth = self._encode(scan)
         try:
-            turned = onto_grid(read_scan(prediction), scan.grid)
+            turned = align_to_grid(read_scan(prediction), scan.grid)
         except GeometryError as error:
             raise GeometryError(
                 f"prediction and reference lie on different grids: {error} ({reference}, {prediction})"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from medseg.data.curation.case_statistics import count_values
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels, guess_labels
+from medseg.data.labels.schema import LabelSchema, guess_labels
 from medseg.data.scans import as_label_map
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.options import EvaluationOptions
@@ -23,7 +23,7 @@ _MOST_GUESSED = 64
 _MOST_SHOWN = 10
 
 
-def parse_labels(text: str) -> Labels:
+def parse_labels(text: str) -> LabelSchema:
     """Labels from ``organ=1,vessel=2`` (the background is 0), or from a ``medseg.json``.
 
     Raises: ConfigError if the text is neither.
@@ -50,22 +50,22 @@ def parse_labels(text: str) -> Labels:
     if not any(0 in values for values in names.values()):
         names = {"background": (0,), **names}
     try:
-        return Labels(names=names)
+        return LabelSchema(names=names)
     except ValidationError as error:
         raise ConfigError(f"--labels {text!r}: {_reason(error)}") from error
 
 
-def read_labels(path: Path) -> Labels:
+def read_labels(path: Path) -> LabelSchema:
     """The labels in a ``medseg.json``. Raises: ConfigError if it holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Labels.model_validate(content.get("labels", content))
+        return LabelSchema.model_validate(content.get("labels", content))
     except (ValueError, AttributeError) as error:
         reason = _reason(error) if isinstance(error, ValidationError) else error
         raise ConfigError(f"{path}: holds no labels as medseg writes them ({reason})") from error
 
 
-def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterable[Path]) -> Labels:
+def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterable[Path]) -> LabelSchema:
     """The labels stated, those of ``medseg.json`` in ``folder``, or those guessed from the references' values.
 
     ``others`` and ``ignore_value`` of the options replace what the labels say.
@@ -81,12 +81,12 @@ def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterabl
     if options.ignore_value is not None:
         changes["ignore_value"] = options.ignore_value
     try:
-        return Labels.model_validate(labels.model_dump() | changes)
+        return LabelSchema.model_validate(labels.model_dump() | changes)
     except ValidationError as error:
         raise ConfigError(f"--ignore {options.ignore_value}: {_reason(error)}") from error
 
 
-def encode_checked(values: Array, labels: Labels, path: Path) -> Array:
+def encode_checked(values: Array, labels: LabelSchema, path: Path) -> Array:
     """A label map as codes (class + 1; 0 for the ignore value).
 
     Raises: DataError naming ``path`` and the values that have no name.
@@ -94,7 +94,7 @@ def encode_checked(values: Array, labels: Labels, path: Path) -> Array:
     try:
         return labels.encode(values, str(path))
     except DataError as error:
-        unnamed = [int(value) for value in np.unique(values) if labels.refuses(int(value))]
+        unnamed = [int(value) for value in np.unique(values) if labels.is_undeclared(int(value))]
         shown = ", ".join(map(str, unnamed[:_MOST_SHOWN]))
         shown += f" and {len(unnamed) - _MOST_SHOWN} more" if len(unnamed) > _MOST_SHOWN else ""
         known = ", ".join(f"{name}={'+'.join(map(str, group))}" for name, group in labels.names.items())
@@ -108,7 +108,7 @@ def _reason(error: ValidationError) -> str:
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
-def _guess(references: Iterable[Path], ignore_value: int | None) -> Labels:
+def _guess(references: Iterable[Path], ignore_value: int | None) -> LabelSchema:
     values: set[int] = set()
     for path in references:
         with suppress(DataError):  # listed as a failed case when it is compared

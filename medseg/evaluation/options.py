@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 from medseg.metrics.surface import Surface
 
@@ -33,7 +33,7 @@ class EvaluationOptions:
     Raises: ConfigError if the tolerance is negative or not finite.
     """
 
-    labels: Labels | None = None
+    labels: LabelSchema | None = None
     label_suffix: str | None = None
     missing: MissingPolicy = "error"
     others: OtherValues | None = None

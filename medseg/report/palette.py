@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.labels.schema import Color, Labels
+from medseg.data.labels.schema import Color, LabelSchema
 
 Bytes = NDArray[np.uint8]
 
@@ -41,7 +41,7 @@ class Legend:
     background: bool = True
 
     @classmethod
-    def of(cls, labels: Labels) -> Legend:
+    def of(cls, labels: LabelSchema) -> Legend:
         """The legend of classes 0 to K - 1, in the order of ``labels.names``."""
         colors = {i: labels.colors[name] for i, name in enumerate(labels.names) if name in labels.colors}
         return cls(tuple(labels.names), colors, labels.background)
@@ -68,7 +68,7 @@ PLAIN = Legend()
 """No names, medseg's own colors."""
 
 
-def value_palette(labels: Labels) -> Bytes:
+def value_palette(labels: LabelSchema) -> Bytes:
     """Colors (256, 3) uint8 by value in a file, for palette pictures: a label's as it is drawn."""
     colors = label_palette(256)
     own = Legend.of(labels).palette(len(labels.names))

@@ -11,7 +11,7 @@ import numpy as np
 
 from medseg.config.schema import RunConfig
 from medseg.data.cases import Case, Part, join_problems, with_patient
-from medseg.data.curation.case_statistics import CaseFacts, gather_facts, total_counts
+from medseg.data.curation.case_statistics import CaseStatistics, collect_statistics, total_counts
 from medseg.data.curation.duplicates import (
     bind_copies,
     check_copies,
@@ -22,10 +22,10 @@ from medseg.data.curation.duplicates import (
     unrecorded_copies,
 )
 from medseg.data.curation.splits import FileSplit, Split, leaks
-from medseg.data.labels.reader import AS_STORED, TargetRules
-from medseg.data.labels.resolution import Labeling, plan_labeling
-from medseg.data.labels.schema import Labels, describe_unnamed
-from medseg.data.layouts import Found, find_dataset
+from medseg.data.labels.reader import AS_STORED, LabelReader
+from medseg.data.labels.resolution import LabelPlan, plan_labels
+from medseg.data.labels.schema import LabelSchema, describe_undeclared
+from medseg.data.layouts import DatasetListing, find_dataset
 from medseg.data.preprocessing.normalization import CT
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
@@ -58,16 +58,16 @@ class Dataset:
     """
 
     cases: list[Case]
-    facts: list[CaseFacts]
+    facts: list[CaseStatistics]
     split: dict[str, Part]
-    labels: Labels
+    labels: LabelSchema
     channels: int
     preprocess: PreprocessConfig
-    rules: TargetRules = AS_STORED
+    rules: LabelReader = AS_STORED
     layout: str = ""
     changes: tuple[str, ...] = ()
 
-    def part(self, part: Part) -> tuple[list[Case], list[CaseFacts]]:
+    def part(self, part: Part) -> tuple[list[Case], list[CaseStatistics]]:
         """The cases and facts of one part."""
         kept = [i for i, case in enumerate(self.cases) if self.split[case.id] == part]
         return [self.cases[i] for i in kept], [self.facts[i] for i in kept]
@@ -121,7 +121,7 @@ def survey(
     """
     found, labeling = find(config)
     cases = labeling.cases
-    facts = gather_facts(cases, store, labeling.rules, Count(say, "checking the cases", len(cases)))
+    facts = collect_statistics(cases, store, labeling.rules, Count(say, "checking the cases", len(cases)))
     _check_dimensions(config, facts)
     _check_spacing(config.preprocess, facts)
     labels, notes = _labels(config, facts, labeling)
@@ -147,8 +147,8 @@ def survey(
 def _split(
     config: RunConfig,
     cases: list[Case],
-    facts: list[CaseFacts],
-    labels: Labels,
+    facts: list[CaseStatistics],
+    labels: LabelSchema,
     copies: list[list[str]],
     continued: Continued | None,
 ) -> tuple[Split, list[str]]:
@@ -172,7 +172,7 @@ def _split(
     return continued.record.split(cases, facts, stated), changes
 
 
-def find(config: RunConfig) -> tuple[Found, Labeling]:
+def find(config: RunConfig) -> tuple[DatasetListing, LabelPlan]:
     """The cases of ``config.data.path``, and how their labels are read.
 
     Raises: ConfigError if no path is set or the statements about labels contradict each other; DataError if
@@ -186,12 +186,12 @@ def find(config: RunConfig) -> tuple[Found, Labeling]:
     if not found.cases:
         raise DataError(f"{config.data.path}: no image there has a label map")
     cases = [with_patient(case, config.data.patient) for case in found.cases]
-    labeling = plan_labeling(cases, config.data.statement(), found.labels, folder=config.data.path)
+    labeling = plan_labels(cases, config.data.statement(), found.labels, folder=config.data.path)
     rules = labeling.rules.measuring(labeling.labels, config.data.ignore_value)
     return found, replace(labeling, rules=rules)
 
 
-def label_names(fact: CaseFacts, labels: Labels) -> frozenset[str]:
+def label_names(fact: CaseStatistics, labels: LabelSchema) -> frozenset[str]:
     """The labels that a case holds, by name, the background left out."""
     held = {n for n, values in labels.names.items() if any(v in fact.label_counts for v in values)}
     return frozenset(held - {next(iter(labels.names))})
@@ -205,15 +205,15 @@ def _refuse_leaks(cases: list[Case], split: dict[str, Part]) -> None:
         raise DataError(join_problems(f"patients in more than one part of the split ({way_out})", lines))
 
 
-def quick_facts(labeling: Labeling, cache: Path | None = None) -> list[CaseFacts]:
+def quick_facts(labeling: LabelPlan, cache: Path | None = None) -> list[CaseStatistics]:
     """Facts of cases, kept in a cache folder or nowhere."""
     if cache is not None:
-        return gather_facts(labeling.cases, cache / "facts", labeling.rules)
+        return collect_statistics(labeling.cases, cache / "facts", labeling.rules)
     with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
-        return gather_facts(labeling.cases, Path(folder), labeling.rules)
+        return collect_statistics(labeling.cases, Path(folder), labeling.rules)
 
 
-def _check_dimensions(config: RunConfig, facts: list[CaseFacts]) -> None:
+def _check_dimensions(config: RunConfig, facts: list[CaseStatistics]) -> None:
     dims = 2 if facts[0].kind == "picture" else 3
     sliced = config.preprocess.slices is not None
     if sliced and dims == 2:
@@ -232,7 +232,7 @@ def _check_dimensions(config: RunConfig, facts: list[CaseFacts]) -> None:
         )
 
 
-def _check_spacing(preprocess: PreprocessConfig, facts: list[CaseFacts]) -> None:
+def _check_spacing(preprocess: PreprocessConfig, facts: list[CaseStatistics]) -> None:
     """Raises: ConfigError for a spacing at which a case has less than a voxel, or a thousand times as many."""
     wanted = preprocess.spacing
     if wanted is None:
@@ -269,27 +269,29 @@ def check_patch_size(patch: Sequence[int], shapes: Sequence[Sequence[int]]) -> N
         )
 
 
-def _labels(config: RunConfig, facts: list[CaseFacts], labeling: Labeling) -> tuple[Labels, list[str]]:
+def _labels(
+    config: RunConfig, facts: list[CaseStatistics], labeling: LabelPlan
+) -> tuple[LabelSchema, list[str]]:
     """The labels, and what the user should know about their names."""
     resolved = labeling.resolve(total_counts(facts))
     labels = resolved.labels
     if config.activation == "sigmoid" and not labels.regions:
         alone = {name: (name,) for name in list(labels.names)[1:]}
-        labels = Labels.model_validate(labels.model_dump() | {"regions": alone})
+        labels = LabelSchema.model_validate(labels.model_dump() | {"regions": alone})
     return labels, [resolved.note] if resolved.note else []
 
 
-def _check_label_values(cases: list[Case], facts: list[CaseFacts], labels: Labels) -> None:
+def _check_label_values(cases: list[Case], facts: list[CaseStatistics], labels: LabelSchema) -> None:
     problems: list[str] = []
     for case, fact in zip(cases, facts, strict=True):
-        unnamed = sorted(v for v in fact.label_counts if labels.refuses(v))
+        unnamed = sorted(v for v in fact.label_counts if labels.is_undeclared(v))
         if unnamed:
-            problems.append(f"case {case.id}: {describe_unnamed(unnamed, labels)}")
+            problems.append(f"case {case.id}: {describe_undeclared(unnamed, labels)}")
     if problems:
         raise DataError(join_problems("cases with label values nobody named", problems))
 
 
-def _fitted(preprocess: PreprocessConfig, facts: list[CaseFacts], channels: int) -> PreprocessConfig:
+def _fitted(preprocess: PreprocessConfig, facts: list[CaseStatistics], channels: int) -> PreprocessConfig:
     if not isinstance(preprocess.normalize, CT):
         return preprocess
     if channels != 1:

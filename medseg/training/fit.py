@@ -16,7 +16,7 @@ from torch import nn
 
 from medseg.config.schema import RunConfig
 from medseg.data.cases import Part
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
 from medseg.data.loading.workers import deaths_told
@@ -254,8 +254,8 @@ def _check_variants(config: RunConfig) -> None:
     check_variants(config.inference, SeenVariants.of(config.augment), "the network", advice)
 
 
-def _sides(labels: Labels) -> Sides | None:
-    return Sides(labels.exchanged_labels, labels.exchange) if labels.pairs else None
+def _sides(labels: LabelSchema) -> Sides | None:
+    return Sides(labels.mirrored_labels, labels.mirrored_classes) if labels.pairs else None
 
 
 def _weights_file(weights: WeightsConfig) -> Path | None:
@@ -292,7 +292,7 @@ def _cached(
     return cache_cases(cases[:most], facts[:most], settings, run.cache(config), prepared)
 
 
-def _sampling(config: RunConfig, labels: Labels) -> SamplingConfig:
+def _sampling(config: RunConfig, labels: LabelSchema) -> SamplingConfig:
     """Where the first label is no background, it is drawn as any other."""
     whole = config.sampling.include_background or not labels.background
     return config.sampling.model_copy(update={"include_background": whole})

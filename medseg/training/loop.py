@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from medseg.config.schema import RunConfig
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.sampling import PatchDataset, patch_batches
 from medseg.errors import TrainingError
@@ -65,7 +65,7 @@ class Trainer:
     loss: nn.Module
     dataset: PatchDataset
     validation: list[CachedCase]
-    labels: Labels
+    labels: LabelSchema
     device: torch.device
     dtype: torch.dtype | None
     progress: Progress

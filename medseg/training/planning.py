@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from medseg.config.schema import RunConfig, load_config
-from medseg.data.curation.case_statistics import CaseFacts
+from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.loading.augmentation import Augmenter
 from medseg.data.loading.sampling import one_thread
 from medseg.data.preprocessing.modality import is_ct
@@ -49,7 +49,7 @@ def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return load_config(plan, overrides)
 
 
-def _plan_pictures(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
+def _plan_pictures(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
     median = np.median([f.shape for f in facts], axis=0)
     most = 512 if on_gpu else 256
     patch = [_multiple(min(n, most), 16) for n in median]
@@ -63,7 +63,7 @@ def _plan_pictures(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
     }
 
 
-def _plan_slices(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
+def _plan_slices(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
     """Volumes by their slices across the coarsest axis, one neighbor on either side."""
     axis = int(np.argmax(np.median([f.spacing for f in facts], axis=0)))
     planes = [f.model_copy(update={"shape": tuple(np.delete(f.shape, axis).tolist())}) for f in facts]
@@ -74,7 +74,7 @@ def _plan_slices(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
     return plan
 
 
-def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
+def _plan_volumes(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
     spacings = np.array([f.spacing for f in facts])
     shapes = np.array([f.shape for f in facts])
     target = target_spacing(spacings, shapes)
@@ -102,7 +102,7 @@ def _plan_volumes(facts: list[CaseFacts], on_gpu: bool) -> dict[str, Any]:
     }
 
 
-def _plan_workers(plan: dict[str, Any], fact: CaseFacts, on_gpu: bool) -> int:
+def _plan_workers(plan: dict[str, Any], fact: CaseStatistics, on_gpu: bool) -> int:
     """Processes that prepare patches: none on a single core; one where the updates need the cores; beside a
     GPU as many as keep up with updates of a tenth of a second.
     """

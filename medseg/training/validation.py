@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array
@@ -26,7 +26,7 @@ Scores = dict[str, float]
 def validate(
     network: nn.Module,
     cases: Iterable[CachedCase],
-    labels: Labels,
+    labels: LabelSchema,
     settings: InferenceConfig,
     *,
     device: torch.device,
@@ -51,7 +51,7 @@ def validate(
     return scores_of(counts, tuple(labels.evaluated))
 
 
-def overlap_counts(decided: Array, classes: Array, labels: Labels) -> list[Counts]:
+def overlap_counts(decided: Array, classes: Array, labels: LabelSchema) -> list[Counts]:
     """The voxel counts of each label or region that is evaluated, in one pass over the voxels.
 
     ``decided`` is (1, *S) classes or (R, *S) regions, ``classes`` (*S) with -1 for voxels that count nowhere.
@@ -77,7 +77,7 @@ def scores_of(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...])
     return scores
 
 
-def dice_of_classes(scores: Scores, labels: Labels) -> dict[str, float]:
+def dice_of_classes(scores: Scores, labels: LabelSchema) -> dict[str, float]:
     """The Dice of each label of a file; of one that lies in regions, the mean of the regions that hold it."""
     if not labels.regions:
         return {name: scores[f"dice:{name}"] for name in labels.evaluated}

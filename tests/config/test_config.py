@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from medseg.config.loading import PATH_KEYS, WHOLE_KEYS
 from medseg.config.schema import RunConfig, load_config, to_yaml
 from medseg.data.curation.splits import FoldSplit
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.augmentation import preset
 from medseg.data.preprocessing.normalization import CT
 from medseg.errors import ConfigError
@@ -417,7 +417,7 @@ def test_regions_need_a_sigmoid():
 def test_declared_labels():
     assert load_config().data.declared_labels() is None
     collapsed = load_config(overrides=["data.instances=foreground"]).data.declared_labels()
-    assert collapsed == Labels(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
+    assert collapsed == LabelSchema(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
     assert "collapsing instances leaves two labels" in message(*NAMED, "data.instances=foreground")
 
 

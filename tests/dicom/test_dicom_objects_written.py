@@ -15,8 +15,8 @@ from medseg.data.io.dicom.segmentation import read_segments
 from medseg.data.io.dicom.series import grid_of, series_slices
 from medseg.data.io.itk import scan_of
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.terminology import code_for
-from medseg.data.scans import onto_grid
+from medseg.data.labels.terminology import lookup_terminology
+from medseg.data.scans import align_to_grid
 from medseg.dicom.contours import outlines
 from medseg.dicom.rtstruct import structure_set
 from medseg.dicom.segmentation import require_highdicom, segmentation
@@ -28,9 +28,9 @@ SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 UPSIDE_DOWN = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
 ORIENTATIONS = [AXIAL, CORONAL, SAGITTAL, UPSIDE_DOWN, turned(25, 0), turned(-40, 15)]
 
-ORGAN = Segment("left kidney", (1, 3), code_for("left kidney"), (86, 180, 233))
-TUMOR = Segment("tumor", (3,), code_for("tumor"), (230, 90, 10))
-SEGMENTS = [Segment("kidney", (1,), code_for("kidney"), (86, 180, 233)), TUMOR]
+ORGAN = Segment("left kidney", (1, 3), lookup_terminology("left kidney"), (86, 180, 233))
+TUMOR = Segment("tumor", (3,), lookup_terminology("tumor"), (230, 90, 10))
+SEGMENTS = [Segment("kidney", (1,), lookup_terminology("kidney"), (86, 180, 233)), TUMOR]
 MAKER = Maker(model="ab" * 32)
 
 
@@ -110,12 +110,16 @@ def test_seg_comes_back_bit_by_bit(series, tmp_path):
 def test_simpleitk_reads_a_segment_where_the_series_lies(series, tmp_path):
     scan, source = read_scan(series), read_source(series)
     values = label_map(scan.grid.shape)
-    whole = Segment("all", (0, 1, 3), code_for("body"), (1, 2, 3))  # a voxel in each frame: none is left out
+    whole = Segment(
+        "all", (0, 1, 3), lookup_terminology("body"), (1, 2, 3)
+    )  # a voxel in each frame: none is left out
     values[0, 0] = 1
     planes = planes_of(values, scan.grid, source.slices)
     for segment in (whole, SEGMENTS[0]):
         path = write(segmentation(planes, [segment], source, MAKER), tmp_path / f"{segment.name}.dcm")
-        read = onto_grid(scan_of(sitk.ReadImage(str(path)), path), scan.grid)  # its slices run the other way
+        read = align_to_grid(
+            scan_of(sitk.ReadImage(str(path)), path), scan.grid
+        )  # its slices run the other way
         assert np.array_equal(read.array[0] > 0, np.isin(values, segment.values))
 
 
@@ -181,7 +185,7 @@ def test_what_a_seg_says(tmp_path):
     source = read_source(folder)
     planes = np.ones((3, 4, 5), np.uint8)
     made = segmentation(
-        planes, [ORGAN, Segment("my\\label" * 9, (2,), code_for("x"), (0, 0, 0))], source, MAKER
+        planes, [ORGAN, Segment("my\\label" * 9, (2,), lookup_terminology("x"), (0, 0, 0))], source, MAKER
     )
     ds = pydicom.dcmread(write(made, tmp_path / "a.dcm"))
     first = pydicom.dcmread(source.slices[0].path)

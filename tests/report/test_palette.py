@@ -1,6 +1,6 @@
 import numpy as np
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.report.palette import Legend, label_palette, value_palette
 
 
@@ -27,7 +27,7 @@ def test_first_colors_stay_apart_when_red_and_green_look_alike():
 
 
 def test_a_legend_takes_the_labels_colors_and_else_its_own():
-    labels = Labels(names={"none": (0,), "car": (7,), "bus": (9,)}, colors={"bus": (0, 60, 100)})
+    labels = LabelSchema(names={"none": (0,), "car": (7,), "bus": (9,)}, colors={"bus": (0, 60, 100)})
     legend = Legend.of(labels)
     assert legend.palette(3).tolist() == [*label_palette(2).tolist(), [0, 60, 100]]
     assert legend.palette(2).tolist() == label_palette(2).tolist()
@@ -38,10 +38,10 @@ def test_a_legend_takes_the_labels_colors_and_else_its_own():
 
 
 def test_values_are_drawn_as_their_labels_are():
-    labels = Labels(names={"none": (0,), "car": (7, 8), "bus": (300,)}, colors={"bus": (0, 60, 100)})
+    labels = LabelSchema(names={"none": (0,), "car": (7, 8), "bus": (300,)}, colors={"bus": (0, 60, 100)})
     palette = value_palette(labels)
     assert palette.shape == (256, 3)
     assert palette[7].tolist() == label_palette(2)[1].tolist()  # car is class 1
     assert [0, 60, 100] not in palette.tolist()  # no palette holds 300
-    plain = Labels(names={"none": (0,), "car": (1,)})
+    plain = LabelSchema(names={"none": (0,), "car": (1,)})
     np.testing.assert_array_equal(value_palette(plain), label_palette(256))

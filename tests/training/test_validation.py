@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.metrics import case_rows, summarize
 from medseg.metrics.overlap import Counts, count_overlap
 from medseg.training.validation import overlap_counts, scores_of
 
-PLAIN = Labels(names={"background": (0,), "a": (1,), "b": (2,), "c": (3,)})
-REGIONS = Labels(names=PLAIN.names, regions={"whole": ("a", "b"), "core": ("b",), "rest": ("c",)})
+PLAIN = LabelSchema(names={"background": (0,), "a": (1,), "b": (2,), "c": (3,)})
+REGIONS = LabelSchema(names=PLAIN.names, regions={"whole": ("a", "b"), "core": ("b",), "rest": ("c",)})
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from medseg.data.chunked_statistics import count_values
 from medseg.data.io.content_digest import content_digest, content_files
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.pictures import picture_channels
-from medseg.data.labels.reader import AS_STORED, TargetRules, read_target
+from medseg.data.labels.reader import AS_STORED, LabelReader, read_target
 from medseg.data.parallel import Job, run_jobs
 from medseg.data.scans import Kind, check_finite
 from medseg.errors import DataError
@@ -37,7 +37,7 @@ _STORED_SECONDS, _CASE_SECONDS, _BYTE_SECONDS = 5e-4, 5e-3, 40e-9
 """Time to read stored facts, to measure any case, and of each byte of its files, on one core."""
 
 
-class CaseFacts(Spec):
+class CaseStatistics(Spec):
     """What is known of one case.
 
     Attributes:
@@ -50,7 +50,7 @@ class CaseFacts(Spec):
         dtype, label_dtype: of the voxels as stored; ``masks``, ``segments``, ``polygons`` for other labels.
         intensities: the lowest and the highest of the image.
         label_counts: value in the label file → voxels.
-        foreground: up to 500 intensities of voxels of the labels that count (``TargetRules.foreground``), all
+        foreground: up to 500 intensities of voxels of the labels that count (``LabelReader.foreground``), all
             channels.
         channel_names: as the dataset or the files declare them; empty where they do not.
     """
@@ -71,19 +71,19 @@ class CaseFacts(Spec):
     channel_names: tuple[str, ...] = ()
 
 
-def gather_facts(
+def collect_statistics(
     cases: list[Case],
     store: Path,
-    rules: TargetRules = AS_STORED,
+    rules: LabelReader = AS_STORED,
     progress: Callable[[str], None] = lambda case: None,
-) -> list[CaseFacts]:
+) -> list[CaseStatistics]:
     """Check and measure every case; what was measured before is read from ``store``.
 
     Raises: DataError that lists every faulty case: differing grids, non-finite voxels, unreadable files.
     """
     sweep_temporaries(store)
     problems: list[str] = []
-    facts: list[CaseFacts] = []
+    facts: list[CaseStatistics] = []
     function = partial(_facts_or_error, store=store, rules=rules)
     results = run_jobs(function, [_job(case, store, rules) for case in cases], lambda case: progress(case.id))
     for case, result in zip(cases, results, strict=True):
@@ -97,7 +97,7 @@ def gather_facts(
     return facts
 
 
-def measure(case: Case, rules: TargetRules = AS_STORED) -> CaseFacts:
+def measure(case: Case, rules: LabelReader = AS_STORED) -> CaseStatistics:
     """Read, check and measure one case.
 
     Raises: DataError or GeometryError saying what is wrong with it.
@@ -107,7 +107,7 @@ def measure(case: Case, rules: TargetRules = AS_STORED) -> CaseFacts:
     target = read_target(case, scan, rules)
     low, high = float(scan.array.min()), float(scan.array.max())
     order = np.argsort(io_orientation(scan.grid.affine)[:, 0]) if scan.kind == "volume" else (0, 1)
-    return CaseFacts(
+    return CaseStatistics(
         id=case.id,
         image_sha256=image_digest(case),
         label_sha256=label_digest(case),
@@ -145,7 +145,7 @@ def _voxels_digest(array: Array) -> str:
     return digest.hexdigest()
 
 
-def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
+def total_counts(facts: Iterable[CaseStatistics]) -> Counter[int]:
     """Value → number of voxels over all cases."""
     total: Counter[int] = Counter()
     for case in facts:
@@ -153,11 +153,11 @@ def total_counts(facts: Iterable[CaseFacts]) -> Counter[int]:
     return total
 
 
-def _facts_or_error(case: Case, store: Path, rules: TargetRules) -> CaseFacts | DataError:
+def _facts_or_error(case: Case, store: Path, rules: LabelReader) -> CaseStatistics | DataError:
     stored = _stored(case, store, rules)
     if stored.is_file():
         with suppress(ValueError):  # written by another version, or cut off: measured again
-            return CaseFacts.model_validate_json(stored.read_text(encoding="utf-8"))
+            return CaseStatistics.model_validate_json(stored.read_text(encoding="utf-8"))
     try:
         facts = measure(case, rules)
     except DataError as error:
@@ -167,7 +167,7 @@ def _facts_or_error(case: Case, store: Path, rules: TargetRules) -> CaseFacts | 
     return facts
 
 
-def _job(case: Case, store: Path, rules: TargetRules) -> Job[Case]:
+def _job(case: Case, store: Path, rules: LabelReader) -> Job[Case]:
     """What it costs to measure a case, or to read what was measured."""
     return Job(case, 0, _STORED_SECONDS) if _stored(case, store, rules).is_file() else measuring(case)
 
@@ -178,7 +178,7 @@ def measuring(case: Case) -> Job[Case]:
     return Job(case, size * _UNPACKED, _CASE_SECONDS + size * _BYTE_SECONDS)
 
 
-def _stored(case: Case, store: Path, rules: TargetRules) -> Path:
+def _stored(case: Case, store: Path, rules: LabelReader) -> Path:
     """The file of a case's facts, named by its files' places, sizes and times, and how labels are read."""
     named = [str(path) for path in (*case.images, *case.label_files)]
     rest = [list(case.masks), list(case.channel_names), named]
@@ -206,7 +206,7 @@ def _foreground_sample(array: Array, foreground: Array) -> tuple[float, ...]:
     return tuple(float(v) for channel in array for v in channel.ravel()[inside])
 
 
-def _refuse_mixtures(facts: list[CaseFacts]) -> None:
+def _refuse_mixtures(facts: list[CaseStatistics]) -> None:
     kinds = {f.kind for f in facts}
     if len(kinds) > 1:
         first = {kind: next(f.id for f in facts if f.kind == kind) for kind in kinds}

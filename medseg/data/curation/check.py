@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 
 from medseg.data.cases import Case, with_patient
-from medseg.data.curation.case_statistics import CaseFacts, image_digest, measure, measuring, total_counts
+from medseg.data.curation.case_statistics import CaseStatistics, image_digest, measure, measuring, total_counts
 from medseg.data.curation.duplicates import Duplicates, find_copies
 from medseg.data.io.readers import split_mark
-from medseg.data.labels.reader import TargetRules
-from medseg.data.labels.resolution import Labeling, LabelStatement, ResolvedLabels, plan_labeling
-from medseg.data.labels.schema import Labels
-from medseg.data.layouts import NO_CHOICE, Choice, Found, Problem, find_dataset
+from medseg.data.labels.reader import LabelReader
+from medseg.data.labels.resolution import LabelPlan, LabelStatement, ResolvedLabels, plan_labels
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts import DEFAULT_LAYOUT, DatasetListing, LayoutOptions, Problem, find_dataset
 from medseg.data.parallel import run_jobs
 from medseg.errors import ConfigError, DataError, GeometryError
 
@@ -60,10 +60,10 @@ class Report:
     are the same, in bytes or in voxels.
     """
 
-    found: Found
-    labeling: Labeling
+    found: DatasetListing
+    labeling: LabelPlan
     findings: list[Finding]
-    facts: list[CaseFacts]
+    facts: list[CaseStatistics]
     copies: list[list[str]]
 
     @property
@@ -80,7 +80,7 @@ class Report:
 def check_dataset(
     root: Path,
     *,
-    choice: Choice = NO_CHOICE,
+    choice: LayoutOptions = DEFAULT_LAYOUT,
     stated: LabelStatement = NOTHING_STATED,
     patient: str | None = None,
     duplicates: Duplicates = "group",
@@ -98,7 +98,7 @@ def check_dataset(
     """
     found = find_dataset(root, choice)
     found = replace(found, cases=[with_patient(case, patient) for case in found.cases])
-    labeling = plan_labeling(found.cases, stated, found.labels, folder=Path(root))
+    labeling = plan_labels(found.cases, stated, found.labels, folder=Path(root))
     findings = [_partner(problem) for problem in found.problems]
     facts, faults = _measure_all(labeling)
     findings += faults
@@ -131,13 +131,13 @@ def _partner(problem: Problem) -> Finding:
     )
 
 
-def _measure_all(labeling: Labeling) -> tuple[list[CaseFacts], list[Finding]]:
+def _measure_all(labeling: LabelPlan) -> tuple[list[CaseStatistics], list[Finding]]:
     results = run_jobs(partial(_measure, rules=labeling.rules), [measuring(case) for case in labeling.cases])
-    facts = [result for result in results if isinstance(result, CaseFacts)]
+    facts = [result for result in results if isinstance(result, CaseStatistics)]
     return facts, [result for result in results if isinstance(result, Finding)]
 
 
-def _measure(case: Case, rules: TargetRules) -> CaseFacts | Finding:
+def _measure(case: Case, rules: LabelReader) -> CaseStatistics | Finding:
     try:
         return measure(case, rules)
     except GeometryError as error:
@@ -158,7 +158,7 @@ def _other_digests(cases: list[Case], faults: list[Finding]) -> dict[str, str]:
     return {c.id: image_digest(c) for c in cases if c.id in displaced and split_mark(c.image)[0].exists()}
 
 
-def _resolve(labeling: Labeling, values: set[int]) -> ResolvedLabels | Finding:
+def _resolve(labeling: LabelPlan, values: set[int]) -> ResolvedLabels | Finding:
     """The labels that values without names stand for; or that there are none to learn."""
     try:
         return labeling.resolve(values)
@@ -207,7 +207,7 @@ def _leaks(cases: list[Case]) -> Iterable[Finding]:
             )  # fmt: skip
 
 
-def _holders(facts: list[CaseFacts], values: Iterable[int]) -> dict[int, dict[str, int]]:
+def _holders(facts: list[CaseStatistics], values: Iterable[int]) -> dict[int, dict[str, int]]:
     """For each of some label values the cases that hold it, with its voxels."""
     wanted = set(values)
     found: dict[int, dict[str, int]] = defaultdict(dict)
@@ -232,7 +232,7 @@ def _amount(cases: dict[str, int]) -> str:
     return f"{_plural(sum(cases.values()), 'voxel')} in {_plural(len(cases), 'case')}"
 
 
-def _undeclared(facts: list[CaseFacts], labels: Labels) -> Iterable[Finding]:
+def _undeclared(facts: list[CaseStatistics], labels: LabelSchema) -> Iterable[Finding]:
     """Label values that are not declared: a problem unless ``others`` says what they are."""
     if labels.collapse_instances:
         return
@@ -276,7 +276,7 @@ def _many_undeclared(holders: dict[int, dict[str, int]], severity: Severity, mea
     )  # fmt: skip
 
 
-def _unnamed(facts: list[CaseFacts], resolved: ResolvedLabels) -> Iterable[Finding]:
+def _unnamed(facts: list[CaseStatistics], resolved: ResolvedLabels) -> Iterable[Finding]:
     """Without declared names: every value with its voxels and cases, and how to name it."""
     if not resolved.guessed:
         if resolved.note:
@@ -299,18 +299,18 @@ def _unnamed(facts: list[CaseFacts], resolved: ResolvedLabels) -> Iterable[Findi
     )  # fmt: skip
 
 
-def _partial(labeling: Labeling) -> Iterable[Finding]:
+def _partial(labeling: LabelPlan) -> Iterable[Finding]:
     """Cases that say they are annotated for labels which are none."""
     if labeling.labels is None:
         return
     for case in labeling.cases:
         try:
-            labeling.labels.known(case.labeled)
+            labeling.labels.annotated_classes(case.labeled)
         except DataError as error:
             yield Finding(case.id, "problem", "labeled", str(error), "use names of data.labels and regions")
 
 
-def _constant(facts: list[CaseFacts]) -> Iterable[Finding]:
+def _constant(facts: list[CaseStatistics]) -> Iterable[Finding]:
     for fact in facts:
         low, high = fact.intensities
         if low == high:
@@ -320,7 +320,7 @@ def _constant(facts: list[CaseFacts]) -> Iterable[Finding]:
             )  # fmt: skip
 
 
-def _types(facts: list[CaseFacts]) -> Iterable[Finding]:
+def _types(facts: list[CaseStatistics]) -> Iterable[Finding]:
     """Label maps stored as floats, and images of types that differ."""
     floats = [
         f for f in facts if f.label_dtype is not None and f.label_dtype.startswith("float") and f.label_counts
@@ -342,7 +342,7 @@ def _types(facts: list[CaseFacts]) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _channels(facts: list[CaseFacts]) -> Iterable[Finding]:
+def _channels(facts: list[CaseStatistics]) -> Iterable[Finding]:
     """Cases whose image has another number of channels, or is of another kind, than most."""
     kinds = Counter((f.kind, f.channels if f.kind == "volume" else 0) for f in facts)
     if len(kinds) < 2:
@@ -358,7 +358,7 @@ def _channels(facts: list[CaseFacts]) -> Iterable[Finding]:
             )  # fmt: skip
 
 
-def _intensities(facts: list[CaseFacts]) -> Iterable[Finding]:
+def _intensities(facts: list[CaseStatistics]) -> Iterable[Finding]:
     """Cases whose foreground is brighter or darker than the others' by a factor beyond 100."""
     levels = {f.id: float(np.median(np.abs(f.foreground))) for f in facts if f.foreground}
     positive = {case: level for case, level in levels.items() if level > 0}
@@ -376,7 +376,7 @@ def _intensities(facts: list[CaseFacts]) -> Iterable[Finding]:
         )  # fmt: skip
 
 
-def _anisotropy(facts: list[CaseFacts]) -> Iterable[Finding]:
+def _anisotropy(facts: list[CaseStatistics]) -> Iterable[Finding]:
     coarse = [f for f in facts if f.kind == "volume" and max(f.spacing) > 3 * min(f.spacing)]
     if coarse:
         worst = max(coarse, key=lambda f: max(f.spacing) / min(f.spacing))

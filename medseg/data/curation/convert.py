@@ -21,11 +21,11 @@ from medseg.data.io.dicom.series import projection_header
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.nifti import save_nifti
 from medseg.data.io.readers import output_suffix, reader_for, stem_of
-from medseg.data.labels.output_values import Numbering, consecutive_numbering, stated_numbering
+from medseg.data.labels.output_values import OutputValues, consecutive_output_values, declared_output_values
 from medseg.data.labels.reader import AS_STORED, read_target
 from medseg.data.labels.resolution import LabelStatement
-from medseg.data.labels.schema import Labels, smallest_integer
-from medseg.data.layouts import NO_CHOICE, Choice
+from medseg.data.labels.schema import LabelSchema, smallest_integer
+from medseg.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from medseg.data.preprocessing.modality import channel_names
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError, DataError
@@ -47,8 +47,8 @@ class _Source:
     """A checked dataset, its labels, and how they are numbered; without a numbering values stay as they are."""
 
     report: Report
-    labels: Labels
-    numbering: Numbering | None
+    labels: LabelSchema
+    numbering: OutputValues | None
 
     @property
     def cases(self) -> list[Case]:
@@ -76,7 +76,12 @@ class _Source:
 
 
 def convert_dataset(
-    root: Path, output: Path, to: str, *, choice: Choice = NO_CHOICE, stated: LabelStatement = NOTHING_STATED
+    root: Path,
+    output: Path,
+    to: str,
+    *,
+    choice: LayoutOptions = DEFAULT_LAYOUT,
+    stated: LabelStatement = NOTHING_STATED,
 ) -> list[str]:
     """Write a dataset in another layout; returns the ids of its cases.
 
@@ -109,7 +114,9 @@ def convert_dataset(
         raise ConfigError(f"{output}: lies within the dataset {root}; choose a folder beside it")
     if to != "manifest":
         _refuse_what_is_lost(report, to)
-    numbering = consecutive_numbering(labels) if to == "nnunet" else stated_numbering(report.labeling, labels)
+    numbering = (
+        consecutive_output_values(labels) if to == "nnunet" else declared_output_values(report.labeling, labels)
+    )
     if to == "bids" and numbering is not None and numbering.ignore is not None:
         raise DataError(
             f"--to bids cannot say that voxels are ignored (here those of value {numbering.ignore}). Use "

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from medseg.data.cases import Case, Part, join_problems
-from medseg.data.curation.case_statistics import CaseFacts
+from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.errors import DataError
 
 Duplicates = Literal["refuse", "group", "drop"]
@@ -16,7 +16,7 @@ Duplicates = Literal["refuse", "group", "drop"]
 _KEPT_FIRST: tuple[Part, ...] = ("test", "val", "train")
 
 
-def find_copies(facts: Iterable[CaseFacts], unmeasured: Mapping[str, str] = {}) -> list[list[str]]:
+def find_copies(facts: Iterable[CaseStatistics], unmeasured: Mapping[str, str] = {}) -> list[list[str]]:
     """The groups of cases whose images are the same, in bytes or in voxels.
 
     Images of one value (blank slices) are alike without being copies; they are left out. ``unmeasured`` has the

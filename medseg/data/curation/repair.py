@@ -18,10 +18,10 @@ from medseg.data.curation.convert import write_manifest
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.nifti import save_nifti
 from medseg.data.io.readers import output_suffix, read_scan, reader_for, stem_of
-from medseg.data.labels.reader import TargetRules, read_target
-from medseg.data.labels.resolution import Labeling, LabelStatement
-from medseg.data.labels.schema import Labels
-from medseg.data.scans import Scan, as_label_map, check_finite, onto_grid
+from medseg.data.labels.reader import LabelReader, read_target
+from medseg.data.labels.resolution import LabelPlan, LabelStatement
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.files import write_atomic, write_folder_atomic, write_json
 from medseg.geometry import Array, Grid
@@ -74,7 +74,7 @@ def check_repaired(report: Report, output: Path, *, patient: str | None = None) 
     return check_dataset(output, stated=stated, patient=patient).problems
 
 
-def _write_tables(labels: Labels | None, cases: list[Case], output: Path) -> None:
+def _write_tables(labels: LabelSchema | None, cases: list[Case], output: Path) -> None:
     """What ``images/`` and ``labels/`` cannot say: the names of values, patients, what was annotated."""
     if labels is not None and not labels.regions and all(len(values) == 1 for values in labels.names.values()):
         table = {name: values[0] for name, values in labels.names.items()}
@@ -111,7 +111,7 @@ def _copies(report: Report) -> dict[str, str]:
 
 
 def _repair_case(
-    case: Case, output: Path, labeling: Labeling, mapping: Mapping[int, int]
+    case: Case, output: Path, labeling: LabelPlan, mapping: Mapping[int, int]
 ) -> tuple[Case, list[str]]:
     """Write one case; returns it with its new files, and what was done to it."""
     if not case.label_files:
@@ -140,7 +140,7 @@ def _repair_case(
     return repaired, actions
 
 
-def _undeclared_as(values: Array, labels: Labels | None, mapping: Mapping[int, int]) -> dict[int, int]:
+def _undeclared_as(values: Array, labels: LabelSchema | None, mapping: Mapping[int, int]) -> dict[int, int]:
     """What ``data.others`` makes of values that are not declared: value → the background's or ignored one."""
     if labels is None or labels.others == "refuse" or labels.collapse_instances:
         return {}
@@ -171,7 +171,7 @@ def _copy_image(case: Case, scan: Scan, folder: Path) -> tuple[list[Path], list[
     return [_copy(p, folder, case.id, n) for p, n in zip(case.images, numbers, strict=True)], []
 
 
-def _target(case: Case, scan: Scan, rules: TargetRules) -> tuple[Array, list[str]]:
+def _target(case: Case, scan: Scan, rules: LabelReader) -> tuple[Array, list[str]]:
     """The values of a case's label map on its image's grid, and what had to be done for it."""
     try:
         target = read_target(case, scan, rules)
@@ -185,7 +185,7 @@ def _target(case: Case, scan: Scan, rules: TargetRules) -> tuple[Array, list[str
             raise
         label = read_scan(case.label)
         try:
-            onto_grid(label, scan.grid)
+            align_to_grid(label, scan.grid)
         except GeometryError as error:
             values, outside = onto(label, scan.grid)
             if not values.any() and as_label_map(label).any():

@@ -12,12 +12,12 @@ import cc3d
 import numpy as np
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import CaseFacts, total_counts
+from medseg.data.curation.case_statistics import CaseStatistics, total_counts
 from medseg.data.curation.check import Report
 from medseg.data.io.multichannel import read_image
 from medseg.data.labels.reader import read_target
-from medseg.data.labels.resolution import Labeling
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.resolution import LabelPlan
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.system.platform import usable_cores
@@ -59,7 +59,7 @@ def summarize_dataset(report: Report) -> dict[str, Any]:
     }
 
 
-def summary_labels(report: Report) -> Labels | None:
+def summary_labels(report: Report) -> LabelSchema | None:
     """The labels of a dataset: named, or guessed; as one foreground where values number instances."""
     if report.labeling.labels is not None:
         return report.labeling.labels
@@ -69,7 +69,7 @@ def summary_labels(report: Report) -> Labels | None:
     try:
         return report.labeling.resolve(values).labels
     except ConfigError:
-        return Labels(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
+        return LabelSchema(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
 
 
 def _per_axis(rows: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
@@ -80,7 +80,7 @@ def _per_axis(rows: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
     return [{"min": float(c.min()), "median": float(np.median(c)), "max": float(c.max())} for c in table.T]
 
 
-def _intensities(facts: Sequence[CaseFacts]) -> list[dict[str, float]]:
+def _intensities(facts: Sequence[CaseStatistics]) -> list[dict[str, float]]:
     """Of labeled voxels, channel by channel: a sample of at most 500 a case."""
     samples: dict[int, list[Array]] = defaultdict(list)
     for fact in facts:
@@ -103,12 +103,14 @@ def _intensities(facts: Sequence[CaseFacts]) -> list[dict[str, float]]:
     return rows
 
 
-def _whole(fact: CaseFacts) -> bool:
+def _whole(fact: CaseStatistics) -> bool:
     """Alpha and palettes make the stored channels differ from those of the image."""
     return len(fact.foreground) % fact.channels == 0
 
 
-def _all_components(labeling: Labeling, facts: Sequence[CaseFacts], labels: Labels | None) -> list[Components]:
+def _all_components(
+    labeling: LabelPlan, facts: Sequence[CaseStatistics], labels: LabelSchema | None
+) -> list[Components]:
     readable = {fact.id for fact in facts if fact.label_counts}
     cases = [case for case in labeling.cases if case.id in readable]
     if labels is None:
@@ -117,7 +119,7 @@ def _all_components(labeling: Labeling, facts: Sequence[CaseFacts], labels: Labe
         return [one for found in pool.map(lambda c: _components(c, labeling, labels), cases) for one in found]
 
 
-def _components(case: Case, labeling: Labeling, labels: Labels) -> list[Components]:
+def _components(case: Case, labeling: LabelPlan, labels: LabelSchema) -> list[Components]:
     scan = read_image(case)
     target = read_target(case, scan, labeling.rules)
     assert target is not None
@@ -139,7 +141,7 @@ def _components(case: Case, labeling: Labeling, labels: Labels) -> list[Componen
 
 
 def _label_table(
-    facts: Sequence[CaseFacts], labels: Labels | None, components: Sequence[Components]
+    facts: Sequence[CaseStatistics], labels: LabelSchema | None, components: Sequence[Components]
 ) -> list[dict[str, Any]]:
     if labels is None:
         return []

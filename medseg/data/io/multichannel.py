@@ -10,7 +10,7 @@ from medseg.data.cases import Case
 from medseg.data.io.dicom.series import Uneven
 from medseg.data.io.pictures import palette_colors
 from medseg.data.io.readers import read_scan
-from medseg.data.scans import Scan, onto_grid
+from medseg.data.scans import Scan, align_to_grid
 from medseg.errors import GeometryError
 from medseg.geometry import Array
 
@@ -28,7 +28,7 @@ def read_image(case: Case, uneven: Uneven = "refuse") -> Scan:
     arrays = [_channels(first)]
     for path in case.other_channels:
         try:
-            arrays.append(_channels(onto_grid(read_scan(path, uneven=uneven), first.grid)))
+            arrays.append(_channels(align_to_grid(read_scan(path, uneven=uneven), first.grid)))
         except GeometryError as error:
             raise GeometryError(
                 f"its channels lie on different grids: {error} ({case.image.name}, {path.name}). Resample them "

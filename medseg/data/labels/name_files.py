@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from medseg.data.labels.schema import Color, Labels
+from medseg.data.labels.schema import Color, LabelSchema
 from medseg.errors import DataError
 
 _FOLDERS = (".", "labels", "masks", "annotations")
@@ -34,7 +34,7 @@ Entry = tuple[int, str, Color | None]
 class NameTable:
     """Labels, and the file that names them."""
 
-    labels: Labels
+    labels: LabelSchema
     path: Path
 
 
@@ -66,12 +66,12 @@ def _candidates(root: Path) -> list[Path]:
     return [p for p in dict.fromkeys([*known, *tables]) if p.is_file() and p.stat().st_size <= _TEXT_LIMIT]
 
 
-def _values_of(labels: Labels) -> set[int]:
+def _values_of(labels: LabelSchema) -> set[int]:
     ignored = set() if labels.ignore_value is None else {labels.ignore_value}
     return ignored | {v for group in labels.names.values() for v in group}
 
 
-def _read(path: Path, found: set[int]) -> Labels | None:
+def _read(path: Path, found: set[int]) -> LabelSchema | None:
     """The labels that a file names; none if it is no table of labels."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -83,7 +83,7 @@ def _read(path: Path, found: set[int]) -> Labels | None:
         return None  # some other file of that name
 
 
-def _labels(entries: Iterable[Entry]) -> Labels:
+def _labels(entries: Iterable[Entry]) -> LabelSchema:
     """Labels of values, names and colors; the background is 0, whether it is named or not."""
     table = {value: (name, color) for value, name, color in entries}
     background = table.pop(0, ("background", None))[0]
@@ -91,7 +91,7 @@ def _labels(entries: Iterable[Entry]) -> Labels:
         raise ValueError("a name appears twice")
     names = {background: (0,)} | {name: (value,) for value, (name, _) in sorted(table.items())}
     colors = {name: color for name, color in table.values() if color is not None}
-    return Labels(names=names, colors=colors)
+    return LabelSchema(names=names, colors=colors)
 
 
 def _from_lines(text: str, plain: bool, found: set[int]) -> list[Entry]:
@@ -123,7 +123,7 @@ def _numbered(names: list[str], found: set[int]) -> list[Entry]:
     return [(i, name, None) for i, name in enumerate(names, start)]
 
 
-def _from_json(content: Any, path: Path, found: set[int]) -> Labels | None:
+def _from_json(content: Any, path: Path, found: set[int]) -> LabelSchema | None:
     from medseg.data.layouts.nnunet import labels_of
 
     if isinstance(content, dict) and "labels" in content:

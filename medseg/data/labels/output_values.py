@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.labels.resolution import Labeling
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.resolution import LabelPlan
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -17,7 +17,7 @@ _APPLIED = {"names", "ignore_value", "collapse_instances", "others", "regions", 
 
 
 @dataclass(frozen=True)
-class Numbering:
+class OutputValues:
     """One value for each label: merged values, undeclared values and instances are gone.
 
     Attributes:
@@ -26,7 +26,7 @@ class Numbering:
         ignore: the value of what is ignored; none where nothing is.
     """
 
-    labels: Labels
+    labels: LabelSchema
     values: tuple[int, ...]
     ignore: int | None
 
@@ -62,14 +62,14 @@ class Numbering:
         return {background: names[background]} | members | ignored
 
 
-def consecutive_numbering(labels: Labels) -> Numbering:
+def consecutive_output_values(labels: LabelSchema) -> OutputValues:
     """0…K-1 in the order of the names, ignored voxels K; from 1 where nothing is background (nnU-Net's 0)."""
     first = 0 if labels.background else 1
     end = len(labels.names) + first
-    return Numbering(labels, tuple(range(first, end)), end if _ignores(labels) else None)
+    return OutputValues(labels, tuple(range(first, end)), end if _ignores(labels) else None)
 
 
-def stated_numbering(labeling: Labeling, labels: Labels) -> Numbering | None:
+def declared_output_values(labeling: LabelPlan, labels: LabelSchema) -> OutputValues | None:
     """The first value of each label, the background 0; none where nothing is stated that changes values.
 
     Raises: DataError if the background is not 0 and 0 is a label, or is ignored.
@@ -90,8 +90,8 @@ def stated_numbering(labeling: Labeling, labels: Labels) -> Numbering | None:
     ignore = labels.ignore_value
     if _ignores(labels) and not ignore:  # none, or 0, which is the background
         ignore = max(values) + 1
-    return Numbering(labels, values, ignore)
+    return OutputValues(labels, values, ignore)
 
 
-def _ignores(labels: Labels) -> bool:
+def _ignores(labels: LabelSchema) -> bool:
     return labels.ignore_value is not None or labels.others == "ignore"

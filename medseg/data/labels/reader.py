@@ -18,13 +18,13 @@ from medseg.data.cases import Case
 from medseg.data.io.dicom.segmentation import is_seg, read_segments
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.coco_annotations import coco_masks
-from medseg.data.labels.schema import Color, Labels
-from medseg.data.scans import Scan, as_label_map, check_finite, onto_grid
+from medseg.data.labels.schema import Color, LabelSchema
+from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid
 
 
-class TargetRules(Spec):
+class LabelReader(Spec):
     """How label files become values.
 
     Attributes:
@@ -46,7 +46,7 @@ class TargetRules(Spec):
     foreground: tuple[int, ...] | None = None
     background: tuple[int, ...] = (0,)
 
-    def measuring(self, labels: Labels | None, ignore_value: int | None) -> TargetRules:
+    def measuring(self, labels: LabelSchema | None, ignore_value: int | None) -> LabelReader:
         """The same rules, with the values of ``labels`` as foreground: neither the background's, nor
         ``ignore_value``, nor values that are not declared. Without labels every other value counts.
         """
@@ -61,7 +61,7 @@ class TargetRules(Spec):
         return self.model_copy(update={"foreground": foreground, "background": tuple(background)})
 
     @property
-    def reading(self) -> TargetRules:
+    def reading(self) -> LabelReader:
         """The same rules without what only statistics need."""
         return self.model_copy(update={"foreground": None, "background": (0,)})
 
@@ -72,7 +72,7 @@ class TargetRules(Spec):
         return ~np.isin(values, self.background)
 
 
-AS_STORED = TargetRules()
+AS_STORED = LabelReader()
 """Label maps hold their values themselves."""
 
 
@@ -84,7 +84,7 @@ class Target:
     stored: str
 
 
-def read_target(case: Case, scan: Scan, rules: TargetRules = AS_STORED) -> Target | None:
+def read_target(case: Case, scan: Scan, rules: LabelReader = AS_STORED) -> Target | None:
     """The map of values of a case; none for an unlabeled case.
 
     Raises: GeometryError if the label's grid is another; DataError if it is no label map, or if labels
@@ -99,7 +99,7 @@ def read_target(case: Case, scan: Scan, rules: TargetRules = AS_STORED) -> Targe
     return target
 
 
-def _read_values(case: Case, scan: Scan, rules: TargetRules) -> Target:
+def _read_values(case: Case, scan: Scan, rules: LabelReader) -> Target:
     if rules.soft:
         likeliest = np.argmax(read_probabilities(case, scan, rules), axis=0)
         return Target(likeliest.astype(np.uint8), "float")
@@ -121,7 +121,7 @@ def _read_values(case: Case, scan: Scan, rules: TargetRules) -> Target:
     return Target(as_label_map(label), stored)
 
 
-def read_probabilities(case: Case, scan: Scan, rules: TargetRules) -> Array:
+def read_probabilities(case: Case, scan: Scan, rules: LabelReader) -> Array:
     """(K, *S) float32 probabilities of background and labels, from a file for each or one with channels.
 
     Where nothing is said of the background it is what the labels leave of 1.
@@ -147,7 +147,7 @@ def read_probabilities(case: Case, scan: Scan, rules: TargetRules) -> Array:
 
 def _label_scan(path: Path, grid: Grid) -> Scan:
     try:
-        return onto_grid(read_scan(path), grid)
+        return align_to_grid(read_scan(path), grid)
     except GeometryError as error:
         raise GeometryError(
             f"label grid differs from image: {error} (label {path.name}). Resample the label map onto its "
@@ -165,7 +165,7 @@ def _mask_of(path: Path, grid: Grid) -> Array:
     return as_label_map(_label_scan(path, grid)) != 0
 
 
-def _combined(pairs: Iterable[tuple[int, Array]], scan: Scan, rules: TargetRules, case: Case) -> Array:
+def _combined(pairs: Iterable[tuple[int, Array]], scan: Scan, rules: LabelReader, case: Case) -> Array:
     """Masks as one map: their values, or the sums of them where they overlap."""
     target = np.zeros(scan.grid.shape, dtype=np.int32)
     for value, mask in pairs:
@@ -183,7 +183,7 @@ def _combined(pairs: Iterable[tuple[int, Array]], scan: Scan, rules: TargetRules
     return target
 
 
-def _from_segments(case: Case, path: Path, scan: Scan, rules: TargetRules) -> Array:
+def _from_segments(case: Case, path: Path, scan: Scan, rules: LabelReader) -> Array:
     """A DICOM SEG: segment numbers, or the values of the labels its segments are named after."""
     segments = read_segments(path, scan.grid)
     numbers = segments.masks.items()
@@ -193,7 +193,7 @@ def _from_segments(case: Case, path: Path, scan: Scan, rules: TargetRules) -> Ar
     return _combined(numbers, scan, rules, case)
 
 
-def _from_coco(label: Path, grid: Grid, rules: TargetRules) -> Array:
+def _from_coco(label: Path, grid: Grid, rules: LabelReader) -> Array:
     file, _, number = str(label).rpartition("#")
     target = np.zeros(grid.shape, dtype=np.int32)
     for value, mask in coco_masks(Path(file), int(number)):
@@ -203,7 +203,7 @@ def _from_coco(label: Path, grid: Grid, rules: TargetRules) -> Array:
     return target
 
 
-def _from_colors(label: Scan, rules: TargetRules) -> Array:
+def _from_colors(label: Scan, rules: LabelReader) -> Array:
     """A color-coded picture as values.
 
     Raises: DataError listing the colors nobody named.

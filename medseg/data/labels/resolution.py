@@ -11,15 +11,15 @@ from pydantic import ValidationError
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.labels.name_files import read_label_names
-from medseg.data.labels.reader import TargetRules
-from medseg.data.labels.schema import Color, Labels, guess_labels, overlapping_labels
+from medseg.data.labels.reader import LabelReader
+from medseg.data.labels.schema import Color, LabelSchema, guess_labels, overlapping_labels
 from medseg.errors import ConfigError, DataError
 
 Missing = Literal["refuse", "empty", "unknown"]
 
 
 @dataclass(frozen=True)
-class Labeling:
+class LabelPlan:
     """How the label files of a dataset are read.
 
     Attributes:
@@ -30,8 +30,8 @@ class Labeling:
         folder: where files that name the labels may lie.
     """
 
-    rules: TargetRules
-    labels: Labels | None
+    rules: LabelReader
+    labels: LabelSchema | None
     cases: list[Case]
     fields: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
@@ -56,7 +56,7 @@ class Labeling:
 class ResolvedLabels:
     """Labels, what the user should know about their names, if anything, and whether these are guessed."""
 
-    labels: Labels
+    labels: LabelSchema
     note: str | None = None
     guessed: bool = False
 
@@ -67,10 +67,10 @@ class LabelStatement:
 
     Attributes:
         labels: whole labels, such as those of a ``medseg.json``; the fields set in them count.
-        fields: fields of :class:`Labels` by name, stated one by one; they win over those of ``labels``.
+        fields: fields of :class:`LabelSchema` by name, stated one by one; they win over those of ``labels``.
     """
 
-    labels: Labels | None = None
+    labels: LabelSchema | None = None
     colors: dict[str, Color] | None = None
     overlapping: bool = False
     soft: bool = False
@@ -79,17 +79,17 @@ class LabelStatement:
 
     @property
     def stated(self) -> dict[str, Any]:
-        """The fields of :class:`Labels` that the user set."""
+        """The fields of :class:`LabelSchema` that the user set."""
         own = {} if self.labels is None else _fields(self.labels, self.labels.model_fields_set)
         return {**own, **self.fields}
 
-    def with_labels(self, labels: Labels) -> LabelStatement:
+    def with_labels(self, labels: LabelSchema) -> LabelStatement:
         """The same statement about other labels: their names win, other fields win over theirs."""
         rest = {name: value for name, value in self.fields.items() if name != "names"}
         return replace(self, labels=labels, fields=rest)
 
 
-def merge_labels(declared: Labels | None, stated: Mapping[str, Any]) -> Labels | None:
+def merge_labels(declared: LabelSchema | None, stated: Mapping[str, Any]) -> LabelSchema | None:
     """Labels whose fields are those that the user set, and else those that are declared.
 
     What is declared about names (regions, pairs, colors, codes, whether the first is background) holds as
@@ -97,7 +97,7 @@ def merge_labels(declared: Labels | None, stated: Mapping[str, Any]) -> Labels |
 
     Args:
         declared: by the layout, or guessed.
-        stated: fields of :class:`Labels`, by name.
+        stated: fields of :class:`LabelSchema`, by name.
 
     Returns: none if nobody names the labels.
 
@@ -112,14 +112,14 @@ def merge_labels(declared: Labels | None, stated: Mapping[str, Any]) -> Labels |
     if "names" not in fields:
         return None
     try:
-        return Labels.model_validate(fields)
+        return LabelSchema.model_validate(fields)
     except ValidationError as error:
         whose = "" if "names" in stated else "what is stated does not fit the labels of the dataset: "
         faults = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
         raise ConfigError(f"{whose}{faults}") from error
 
 
-def naming_hint(labels: Labels) -> str | None:
+def naming_hint(labels: LabelSchema) -> str | None:
     """How to name labels that are named after their values; none where all have names."""
     if not any(name == f"label_{values[0]}" for name, values in labels.names.items()):
         return None
@@ -128,13 +128,13 @@ def naming_hint(labels: Labels) -> str | None:
     return f"label names are not declared; to name them set data.labels='{{{table}{rest}}}' with your names"
 
 
-def _fields(labels: Labels, names: Iterable[str]) -> dict[str, Any]:
+def _fields(labels: LabelSchema, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(labels, name) for name in names}
 
 
-def _declared_fields(declared: Labels, stated: Mapping[str, Any]) -> dict[str, Any]:
+def _declared_fields(declared: LabelSchema, stated: Mapping[str, Any]) -> dict[str, Any]:
     """The declared fields that still hold beside those that the user set."""
-    fields = _fields(declared, Labels.model_fields)
+    fields = _fields(declared, LabelSchema.model_fields)
     names: Mapping[str, Any] = stated.get("names", declared.names)
     values = {v for group in names.values() for v in (group if isinstance(group, tuple | list) else (group,))}
     if all(member in names for members in declared.regions.values() for member in members):
@@ -149,13 +149,17 @@ def _declared_fields(declared: Labels, stated: Mapping[str, Any]) -> dict[str, A
         "regions": regions,
         "pairs": tuple(pair for pair in declared.pairs if set(pair) <= set(names)),
         "colors": {name: color for name, color in declared.colors.items() if name in names},
-        "codes": {name: code for name, code in declared.codes.items() if name in known},
+        "terminology": {name: code for name, code in declared.terminology.items() if name in known},
     }
 
 
-def plan_labeling(
-    cases: list[Case], stated: LabelStatement, declared: Labels | None = None, *, folder: Path | None = None
-) -> Labeling:
+def plan_labels(
+    cases: list[Case],
+    stated: LabelStatement,
+    declared: LabelSchema | None = None,
+    *,
+    folder: Path | None = None,
+) -> LabelPlan:
     """Decide how label files are read.
 
     Args:
@@ -172,11 +176,11 @@ def plan_labeling(
     plan = _plan(cases, stated, labels)
     colors = (labels.colors if labels else {}) | (stated.colors or {})
     if plan.labels and colors:
-        plan = replace(plan, labels=plan.labels.drawn_in(colors))
+        plan = replace(plan, labels=plan.labels.with_colors(colors))
     return replace(plan, fields=fields, folder=folder)
 
 
-def _plan(cases: list[Case], stated: LabelStatement, labels: Labels | None) -> Labeling:
+def _plan(cases: list[Case], stated: LabelStatement, labels: LabelSchema | None) -> LabelPlan:
     masks = sorted({name for case in cases for name in case.masks})
     if stated.overlapping:
         return _overlapping(cases, masks, stated, labels)
@@ -186,26 +190,28 @@ def _plan(cases: list[Case], stated: LabelStatement, labels: Labels | None) -> L
         return _colored(cases, stated.colors, labels, stated.stated)
     if masks:
         return _masked(cases, masks, labels, stated)
-    return Labeling(TargetRules(), labels, cases)
+    return LabelPlan(LabelReader(), labels, cases)
 
 
 def _overlapping(
-    cases: list[Case], masks: list[str], stated: LabelStatement, labels: Labels | None
-) -> Labeling:
+    cases: list[Case], masks: list[str], stated: LabelStatement, labels: LabelSchema | None
+) -> LabelPlan:
     names = tuple(list(labels.names)[1:]) if labels else tuple(n for n in masks if n != "background")
     if not names:
         raise ConfigError("data.overlapping: name the labels that may overlap under data.labels")
     fields = stated.stated
     joined = overlapping_labels(names, pairs=fields.get("pairs", labels.pairs if labels else ()))
-    joined = merge_labels(joined, {k: fields[k] for k in ("others", "codes", "ignore_value") if k in fields})
+    joined = merge_labels(
+        joined, {k: fields[k] for k in ("others", "terminology", "ignore_value") if k in fields}
+    )
     assert joined is not None
     ignored = _ignored_masks(masks, names, joined)
     values = {name: 1 << i for i, name in enumerate(names)}
-    rules = TargetRules(values=values, overlapping=True, ignored=ignored)
-    return Labeling(rules, joined, _complete(cases, list(names), stated.missing))
+    rules = LabelReader(values=values, overlapping=True, ignored=ignored)
+    return LabelPlan(rules, joined, _complete(cases, list(names), stated.missing))
 
 
-def _soft(cases: list[Case], masks: list[str], stated: LabelStatement, labels: Labels | None) -> Labeling:
+def _soft(cases: list[Case], masks: list[str], stated: LabelStatement, labels: LabelSchema | None) -> LabelPlan:
     names = list(labels.names) if labels else ["background", *(n for n in masks if n != "background")]
     if len(names) < 2:
         raise ConfigError("data.soft: name the channels of the probability maps under data.labels")
@@ -213,19 +219,19 @@ def _soft(cases: list[Case], masks: list[str], stated: LabelStatement, labels: L
     if fields.pop("ignore_value", None) is not None:
         raise ConfigError("data.soft: probability maps hold no label values, so leave out data.ignore_value")
     table = {name: i for i, name in enumerate(names)}
-    soft = merge_labels(Labels(names={name: (value,) for name, value in table.items()}), fields)
+    soft = merge_labels(LabelSchema(names={name: (value,) for name, value in table.items()}), fields)
     assert soft is not None
-    rules = TargetRules(values=table, soft=True, ignored=_ignored_masks(masks, names, soft))
+    rules = LabelReader(values=table, soft=True, ignored=_ignored_masks(masks, names, soft))
     drawn = [name for name in names[1:] if name in masks]
-    return Labeling(rules, soft, _complete(cases, drawn, stated.missing))
+    return LabelPlan(rules, soft, _complete(cases, drawn, stated.missing))
 
 
 def _colored(
-    cases: list[Case], colors: dict[str, Color], labels: Labels | None, fields: Mapping[str, Any]
-) -> Labeling:
+    cases: list[Case], colors: dict[str, Color], labels: LabelSchema | None, fields: Mapping[str, Any]
+) -> LabelPlan:
     if labels is None:
         named = [name for name in colors if name != "ignore"]
-        labels = merge_labels(Labels(names={name: (value,) for value, name in enumerate(named)}), fields)
+        labels = merge_labels(LabelSchema(names={name: (value,) for value, name in enumerate(named)}), fields)
         assert labels is not None
     ignored = {"ignore": labels.ignore_value} if labels.ignore_value is not None else {}
     values = {name: group[0] for name, group in labels.names.items()} | ignored
@@ -238,24 +244,26 @@ def _colored(
     shared = [name for name, color in colors.items() if list(colors.values()).count(color) > 1]
     if shared:
         raise ConfigError(f"data.colors: labels share a color, by which they are told apart: {shared}")
-    return Labeling(TargetRules(values=values, colors=colors), labels, cases)
+    return LabelPlan(LabelReader(values=values, colors=colors), labels, cases)
 
 
-def _masked(cases: list[Case], masks: list[str], labels: Labels | None, stated: LabelStatement) -> Labeling:
+def _masked(
+    cases: list[Case], masks: list[str], labels: LabelSchema | None, stated: LabelStatement
+) -> LabelPlan:
     if labels is None:
         others = [name for name in masks if name != "background"]
         table = {"background": (0,)} | {name: (i,) for i, name in enumerate(others, start=1)}
-        labels = merge_labels(Labels(names=table), stated.stated)
+        labels = merge_labels(LabelSchema(names=table), stated.stated)
         assert labels is not None
     wanted = {name: group[0] for name, group in labels.names.items()}
     ignored = _ignored_masks(masks, wanted, labels)
     values = {name: value for name, value in wanted.items() if name != next(iter(wanted))}
     named = [name for name in values if name in masks]
-    rules = TargetRules(values=values, ignored=ignored)
-    return Labeling(rules, labels, _complete(cases, named, stated.missing))
+    rules = LabelReader(values=values, ignored=ignored)
+    return LabelPlan(rules, labels, _complete(cases, named, stated.missing))
 
 
-def _ignored_masks(masks: list[str], names: Iterable[str], labels: Labels) -> dict[str, int]:
+def _ignored_masks(masks: list[str], names: Iterable[str], labels: LabelSchema) -> dict[str, int]:
     """Files of labels that are not declared and whose voxels ``data.others`` ignores: label → value.
 
     Raises: DataError if such files are neither background nor ignored.

@@ -18,12 +18,12 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from medseg.config.base import Spec
 from medseg.data.chunked_statistics import count_values, look_up
-from medseg.data.labels.terminology import SegmentCode
+from medseg.data.labels.terminology import TerminologyCode
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.task import Activation
 
-IGNORED_CODE = 0
+IGNORED = 0
 MOST_OVERLAPPING = 8
 """Labels that may overlap at most: each of their combinations is a value of its own."""
 
@@ -41,7 +41,7 @@ Color = tuple[Channel, Channel, Channel]
 Values = Annotated[tuple[int, ...], BeforeValidator(_values), Field(min_length=1)]
 
 
-class Labels(Spec):
+class LabelSchema(Spec):
     r"""Names and values of a dataset's labels.
 
     Attributes:
@@ -58,7 +58,7 @@ class Labels(Spec):
         background: whether the first name is background: left out of metrics, of the Dice loss's mean and
             of drawing. Scenes in which every pixel is something have none.
         colors: name → red, green, blue that a label is drawn in; those not named have medseg's own.
-        codes: name of a label or region → its coded term in DICOM objects; those not named are looked up.
+        terminology: name of a label or region → its coded term in DICOM objects; those not named are looked up.
     """
 
     names: dict[str, Values] = Field(min_length=2)
@@ -69,10 +69,10 @@ class Labels(Spec):
     others: Others = "refuse"
     background: bool = True
     colors: dict[str, Color] = Field(default_factory=dict)
-    codes: dict[str, SegmentCode] = Field(default_factory=dict)
+    terminology: dict[str, TerminologyCode] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Labels:
+    def _consistent(self) -> LabelSchema:
         values = [v for group in self.names.values() for v in group]
         if len(set(values)) != len(values):
             twice = sorted({v for v in values if values.count(v) > 1})
@@ -89,47 +89,47 @@ class Labels(Spec):
         foreign = sorted(set(self.colors) - set(self.names))
         if foreign:
             raise ValueError(f"colors of {foreign}, which are no labels; known: {list(self.names)}")
-        foreign = sorted(set(self.codes) - {*self.names, *self.regions})
+        foreign = sorted(set(self.terminology) - {*self.names, *self.regions})
         if foreign:
-            raise ValueError(f"codes of {foreign}, which are no labels; known: {list(self.class_names)}")
+            raise ValueError(f"terminology of {foreign}, which are no labels; known: {list(self.class_names)}")
         _ = self.painted_values
         sided = [name for pair in self.pairs for name in pair]
         unknown = sorted(set(sided) - set(self.names))
         if unknown or len(set(sided)) != len(sided):
             wrong = unknown or sorted({n for n in sided if sided.count(n) > 1})
             raise ValueError(f"pairs: {wrong} are not known, or stand twice; known: {list(self.names)}")
-        _ = self.exchange
+        _ = self.mirrored_classes
         return self
 
     @cached_property
-    def exchanged_labels(self) -> tuple[int, ...]:
+    def mirrored_labels(self) -> tuple[int, ...]:
         """For each label the one that it becomes when left and right are exchanged; empty without pairs."""
         other = {a: b for pair in self.pairs for a, b in (pair, pair[::-1])}
         names = list(self.names)
         return tuple(names.index(other.get(name, name)) for name in names) if other else ()
 
     @cached_property
-    def exchange(self) -> tuple[int, ...]:
+    def mirrored_classes(self) -> tuple[int, ...]:
         """The same for each channel of the logits: a region becomes the one of the exchanged labels."""
         if not self.regions or not self.pairs:
-            return self.exchanged_labels
+            return self.mirrored_labels
         names = list(self.names)
-        other = dict(zip(names, (names[i] for i in self.exchanged_labels), strict=True))
+        other = dict(zip(names, (names[i] for i in self.mirrored_labels), strict=True))
         members = [frozenset(m) for m in self.regions.values()]
         mirrored = [frozenset(other[name] for name in m) for m in members]
         if any(m not in members for m in mirrored):
             raise ValueError("pairs: a region has no counterpart on the other side")
         return tuple(members.index(m) for m in mirrored)
 
-    def drawn_in(self, colors: Mapping[str, Color]) -> Labels:
+    def with_colors(self, colors: Mapping[str, Color]) -> LabelSchema:
         """The same labels in these colors; names that are no labels are passed over."""
         known = {name: color for name, color in colors.items() if name in self.names}
-        return Labels.model_validate(self.model_dump() | {"colors": {**self.colors, **known}})
+        return LabelSchema.model_validate(self.model_dump() | {"colors": {**self.colors, **known}})
 
-    def coded_as(self, codes: Mapping[str, SegmentCode]) -> Labels:
+    def with_terminology(self, terms: Mapping[str, TerminologyCode]) -> LabelSchema:
         """The same labels with these coded terms; names that are no labels are passed over."""
-        known = {name: code for name, code in codes.items() if name in self.names or name in self.regions}
-        return self.model_copy(update={"codes": {**self.codes, **known}}) if known else self
+        known = {name: term for name, term in terms.items() if name in self.names or name in self.regions}
+        return self.model_copy(update={"terminology": {**self.terminology, **known}}) if known else self
 
     @property
     def activation(self) -> Activation:
@@ -158,7 +158,7 @@ class Labels(Spec):
         """The first class that metrics are computed of: 1, or 0 where there is no background."""
         return 1 if self.background else 0
 
-    def known(self, labeled: tuple[str, ...] | None) -> tuple[bool, ...]:
+    def annotated_classes(self, labeled: tuple[str, ...] | None) -> tuple[bool, ...]:
         """Which channels of the logits a case's label map tells of, if these labels were annotated in it.
 
         A region is known if it is named itself, or all its labels are; the background always is.
@@ -173,7 +173,7 @@ class Labels(Spec):
             return tuple(r in labeled or set(m) <= set(labeled) for r, m in self.regions.items())
         return tuple(name in labeled or (self.background and i == 0) for i, name in enumerate(self.names))
 
-    def refuses(self, value: int) -> bool:
+    def is_undeclared(self, value: int) -> bool:
         """Whether a value in a file is one that nobody named."""
         named = any(value in group for group in self.names.values())
         return not (named or value == self.ignore_value or self.collapse_instances or self.others != "refuse")
@@ -213,13 +213,13 @@ class Labels(Spec):
         present = list(count_values(values))
         code_of = {v: i + 1 for i, group in enumerate(self.names.values()) for v in group}
         if self.ignore_value is not None:
-            code_of[self.ignore_value] = IGNORED_CODE
+            code_of[self.ignore_value] = IGNORED
         if self.collapse_instances:
             code_of |= {int(v): 2 for v in present if int(v) not in code_of}
-        unnamed = [int(v) for v in present if self.refuses(int(v))]
+        unnamed = [int(v) for v in present if self.is_undeclared(int(v))]
         if unnamed:
-            raise DataError(f"{where}: {describe_unnamed(unnamed, self)}")
-        rest = 1 if self.others == "background" else IGNORED_CODE
+            raise DataError(f"{where}: {describe_undeclared(unnamed, self)}")
+        rest = 1 if self.others == "background" else IGNORED
         return look_up(values, {v: code_of.get(v, rest) for v in present}, np.dtype(dtype))
 
     def decode(self, classes: Array) -> Array:
@@ -254,7 +254,7 @@ class Labels(Spec):
 
 def overlapping_labels(
     names: tuple[str, ...], *, background: str = "background", pairs: Sequence[tuple[str, str]] = ()
-) -> Labels:
+) -> LabelSchema:
     """Labels that may overlap: each is a region, each combination a value (the sum of powers of two).
 
     Args:
@@ -277,7 +277,7 @@ def overlapping_labels(
             table[joined] = (sum(1 << names.index(name) for name in members),)
             for name in members:
                 regions[name] += (joined,)
-    return Labels(names=table, regions=regions, pairs=_combined_pairs(names, pairs))
+    return LabelSchema(names=table, regions=regions, pairs=_combined_pairs(names, pairs))
 
 
 def _combined_pairs(names: tuple[str, ...], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -304,7 +304,7 @@ def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:
     return signed if high <= np.iinfo(signed).max else np.min_scalar_type(-high - 1)
 
 
-def describe_unnamed(unnamed: list[int], labels: Labels) -> str:
+def describe_undeclared(unnamed: list[int], labels: LabelSchema) -> str:
     """The message for label values without a name."""
     shown = ", ".join(map(str, unnamed[:10])) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else "")
     known = ", ".join(f"{name} = {'/'.join(map(str, vs))}" for name, vs in labels.names.items())
@@ -314,7 +314,7 @@ def describe_unnamed(unnamed: list[int], labels: Labels) -> str:
     return f"label values nobody named: {shown}. Known: {known}. Way out: {hint}."
 
 
-def guess_labels(values: set[int], *, most: int = 64) -> Labels:
+def guess_labels(values: set[int], *, most: int = 64) -> LabelSchema:
     """Names for values found in label files when the user gave none.
 
     One value beside the lowest is ``foreground``; more are ``label_<value>``.
@@ -332,5 +332,5 @@ def guess_labels(values: set[int], *, most: int = 64) -> Labels:
         )
     background, *others = sorted(values, key=lambda v: (v != 0, v))
     if len(others) == 1:
-        return Labels(names={"background": (background,), "foreground": (others[0],)})
-    return Labels(names={"background": (background,)} | {f"label_{v}": (v,) for v in others})
+        return LabelSchema(names={"background": (background,), "foreground": (others[0],)})
+    return LabelSchema(names={"background": (background,)} | {f"label_{v}": (v,) for v in others})

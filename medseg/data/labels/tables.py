@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-from medseg.data.labels.schema import Color, Labels, Others
+from medseg.data.labels.schema import Color, LabelSchema, Others
 
 TableName = Literal["voc", "cityscapes", "ade20k", "coco_stuff"]
 
@@ -26,9 +26,9 @@ class LabelTable:
         """Whether the first label is background; scenes in which every pixel is something have none."""
         return self.names[0] == "background"
 
-    def labels(self, *, ignore_value: int | None = None, others: Others = "refuse") -> Labels:
+    def labels(self, *, ignore_value: int | None = None, others: Others = "refuse") -> LabelSchema:
         """The labels as medseg trains and draws them."""
-        return Labels(
+        return LabelSchema(
             names={name: (value,) for name, value in zip(self.names, self.values, strict=True)},
             colors=dict(zip(self.names, self.colors, strict=True)),
             ignore_value=ignore_value,

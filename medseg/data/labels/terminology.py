@@ -65,7 +65,7 @@ _SYNONYMS = {
 }  # fmt: skip
 
 
-class SegmentCode(Spec):
+class TerminologyCode(Spec):
     """What a label is, as a coded term.
 
     Attributes:
@@ -83,7 +83,7 @@ class SegmentCode(Spec):
     side: Side | None = None
 
 
-def code_for(name: str) -> SegmentCode:
+def lookup_terminology(name: str) -> TerminologyCode:
     """The term that DICOM's context groups (PS3.16) list under a label's name; "Tissue" where there is none.
 
     Case, punctuation, a plural s, British spelling and the words left and right do not count; those say the
@@ -98,20 +98,20 @@ def code_for(name: str) -> SegmentCode:
             if found is not None:
                 return found.model_copy(update={"side": is_sided})
     value, meaning = CATEGORIES["tissue"]
-    return SegmentCode(value=value, meaning=meaning, category="tissue", side=side)
+    return TerminologyCode(value=value, meaning=meaning, category="tissue", side=side)
 
 
 @cache
-def _terms() -> dict[str, SegmentCode]:
+def _terms() -> dict[str, TerminologyCode]:
     """Keyword in lower case → term, of all groups; pydicom holds the standard's tables."""
     from pydicom.sr.codedict import codes
 
-    terms: dict[str, SegmentCode] = {}
+    terms: dict[str, TerminologyCode] = {}
     for group, category in _GROUPS.items():
         concepts: Any = getattr(codes, group).concepts
         for keyword, code in concepts.items():
             if len(code.meaning) <= 64:
-                term = SegmentCode(
+                term = TerminologyCode(
                     value=code.value, scheme=code.scheme_designator, meaning=code.meaning, category=category
                 )
                 terms.setdefault(keyword.lower(), term)

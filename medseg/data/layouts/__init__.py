@@ -8,7 +8,7 @@ from medseg.data.cases import Case
 from medseg.data.layouts.bids import BidsLayout
 from medseg.data.layouts.brats import BratsLayout
 from medseg.data.layouts.coco import CocoLayout
-from medseg.data.layouts.discovery import NO_CHOICE, Choice, Found, Layout, Problem
+from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, Layout, LayoutOptions, Problem
 from medseg.data.layouts.folder_names import listed
 from medseg.data.layouts.folders import SETTINGS, FoldersLayout, LooseLayout, PairsLayout, channel_groups
 from medseg.data.layouts.manifest import ManifestLayout, describe_other_tables
@@ -34,7 +34,7 @@ LAYOUTS: tuple[Layout, ...] = (
 """In the order they are tried: the most telling first."""
 
 
-def layout_of(root: Path, choice: Choice = NO_CHOICE) -> Layout | None:
+def layout_of(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> Layout | None:
     """The first layout that a folder or manifest has, or the one that the choice asks for."""
     root = Path(root)
     if root.is_dir() and (choice.image_dir is not None or choice.label_dir is not None):
@@ -43,7 +43,7 @@ def layout_of(root: Path, choice: Choice = NO_CHOICE) -> Layout | None:
     return PairsLayout() if isinstance(found, LooseLayout) and PairsLayout().holds(root, choice) else found
 
 
-def find_dataset(root: Path, choice: Choice = NO_CHOICE) -> Found:
+def find_dataset(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> DatasetListing:
     """The cases of a folder (or of a manifest), by the first layout that it has.
 
     Raises: DataError if it has none, with what was found and the settings that may help.
@@ -68,16 +68,16 @@ def find_cases(root: Path, *, label_suffix: str | tuple[str, ...] | None = None)
 
     Raises: DataError if the folder has no layout, or a file has no partner or more than one.
     """
-    return find_dataset(root, Choice(label_suffix)).checked().cases
+    return find_dataset(root, LayoutOptions(label_suffix)).checked().cases
 
 
 __all__ = [
+    "DEFAULT_LAYOUT",
     "LAYOUTS",
-    "NO_CHOICE",
-    "Choice",
+    "DatasetListing",
     "FoldersLayout",
-    "Found",
     "Layout",
+    "LayoutOptions",
     "LooseLayout",
     "PairsLayout",
     "Problem",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medseg.data.cases import Case
 from medseg.data.io.readers import is_image_file, stem_of
-from medseg.data.labels.schema import Labels
-from medseg.data.layouts.discovery import Choice, Found, Problem, choose_modalities, kinds_of
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, choose_modalities, kinds_of
 from medseg.errors import DataError
 
 _MAPS = ("dseg", "mask", "probseg")
@@ -29,7 +29,7 @@ class BidsLayout:
     def holds(self, root: Path) -> bool:
         return root.is_dir() and (root / "derivatives").is_dir() and any(root.glob("sub-*"))
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         groups: dict[str, dict[str, Path]] = {}
         for path in sorted(p for s in root.glob("sub-*") for p in s.rglob("*") if is_image_file(p)):
             entities, suffix = _entities(path)
@@ -61,7 +61,7 @@ class BidsLayout:
                 message = f"{files[0].name} has {len(found)} label maps in derivatives/: {names}"
                 way_out = "choose one with data.label_suffix, the end of its name (such as _label-lesion_dseg)"
                 problems.append(Problem(name, message, way_out))
-        return Found(self.name, cases, problems, _labels(root / "derivatives"))
+        return DatasetListing(self.name, cases, problems, _labels(root / "derivatives"))
 
 
 def _entities(path: Path) -> tuple[dict[str, str], str]:
@@ -90,7 +90,7 @@ def _belongs(label: dict[str, str], image: dict[str, str]) -> bool:
     return all(label.get(key, image.get(key)) == image.get(key) for key in _SAME)
 
 
-def _labels(derivatives: Path) -> Labels | None:
+def _labels(derivatives: Path) -> LabelSchema | None:
     """Names from a ``dseg.tsv`` with the columns index and name."""
     tables = sorted(derivatives.rglob("*dseg.tsv"))
     if not tables:
@@ -103,4 +103,4 @@ def _labels(derivatives: Path) -> Labels | None:
         raise DataError(f"{tables[0]}: expected the columns index and name ({error})") from error
     if (0,) not in names.values():
         names = {"background": (0,), **names}
-    return Labels(names=names) if len(names) > 1 else None
+    return LabelSchema(names=names) if len(names) > 1 else None

@@ -6,8 +6,15 @@ import re
 from pathlib import Path
 
 from medseg.data.cases import Case
-from medseg.data.labels.schema import Labels
-from medseg.data.layouts.discovery import Choice, Found, Problem, choose_modalities, kinds_of, refuse_doubles
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts.discovery import (
+    DatasetListing,
+    LayoutOptions,
+    Problem,
+    choose_modalities,
+    kinds_of,
+    refuse_doubles,
+)
 
 _FILE = re.compile(r"(.+?)[_-](t1ce|t1c|t1n|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?", re.IGNORECASE)
 _OLD, _NEW = ("t1", "t1ce", "t2", "flair"), ("t1n", "t1c", "t2w", "t2f")
@@ -30,7 +37,7 @@ class BratsLayout:
             _contrasts(folder).keys() & {*_OLD, *_NEW} and "seg" in _contrasts(folder) for folder in folders
         )
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         groups = {
             folder.name: files
             for folder in sorted(p for p in root.rglob("*") if p.is_dir())
@@ -57,7 +64,7 @@ class BratsLayout:
             if case.label is None
         ]
         new = any(kind in _NEW for files in groups.values() for kind in files)
-        labels = Labels(
+        labels = LabelSchema(
             names={
                 "background": (0,),
                 "necrotic_core": (1,),
@@ -65,7 +72,7 @@ class BratsLayout:
                 "enhancing_tumor": (3 if new else 4,),
             }
         )
-        return Found(self.name, cases, problems, labels)
+        return DatasetListing(self.name, cases, problems, labels)
 
 
 def _contrasts(folder: Path) -> dict[str, Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medseg.data.cases import Case, Part
 from medseg.data.labels.coco_annotations import coco_index
-from medseg.data.labels.schema import Labels
-from medseg.data.layouts.discovery import Choice, Found, Problem, refuse_doubles
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
 from medseg.errors import DataError
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -27,7 +27,7 @@ class CocoLayout:
     def holds(self, root: Path) -> bool:
         return bool(_files(root))
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
         problems: list[Problem] = []
         names: dict[int, str] = {}
@@ -47,7 +47,7 @@ class CocoLayout:
         if len({case.part for case in cases}) == 1:
             cases = [Case(c.id, c.image, c.label) for c in cases]
         table = {"background": (0,)} | {name: (value,) for value, name in sorted(names.items())}
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, Labels(names=table))
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, LabelSchema(names=table))
 
 
 def _files(root: Path) -> list[Path]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from medseg.data.cases import Case, join_problems
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayoutOptions:
     """What a user may say where files alone leave it open.
 
     Attributes:
@@ -29,7 +29,7 @@ class Choice:
     label_dir: Path | None = None
 
 
-NO_CHOICE = Choice()
+DEFAULT_LAYOUT = LayoutOptions()
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Found:
+class DatasetListing:
     """The cases of a dataset.
 
     Attributes:
@@ -59,7 +59,7 @@ class Found:
     layout: str
     cases: list[Case]
     problems: list[Problem] = field(default_factory=list)
-    labels: Labels | None = None
+    labels: LabelSchema | None = None
 
     def describe(self) -> str:
         """One line: layout, cases of each part, channels, labels."""
@@ -75,13 +75,13 @@ class Found:
         facts += [f"{unlabeled} without label map"] if unlabeled else []
         return f"layout: {self.layout}; " + ", ".join(facts)
 
-    def labeled(self) -> Found:
+    def labeled(self) -> DatasetListing:
         """Without the images that have no label map (those of a test part stay)."""
         kept = [case for case in self.cases if case.label_files or case.part == "test"]
         dropped = {case.id for case in self.cases} - {case.id for case in kept}
         return replace(self, cases=kept, problems=[p for p in self.problems if p.case not in dropped])
 
-    def checked(self) -> Found:
+    def checked(self) -> DatasetListing:
         """Itself, if every case can be used.
 
         Raises: DataError listing the files without exactly one partner, the images that share a name, or
@@ -104,7 +104,7 @@ class Layout(Protocol):
         """Whether a folder (or file) is laid out this way; looks at names only."""
         ...
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         """The cases in it."""
         ...
 
@@ -125,7 +125,7 @@ def refuse_doubles(cases: Iterable[Case]) -> None:
 
 
 def choose_modalities(
-    groups: dict[str, dict[str, Path]], choice: Choice, *, usual: tuple[str, ...] = ()
+    groups: dict[str, dict[str, Path]], choice: LayoutOptions, *, usual: tuple[str, ...] = ()
 ) -> dict[str, tuple[Path, ...]]:
     """The channels of each case, from its files by kind of image.
 

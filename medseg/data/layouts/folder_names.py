@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.data.cases import PARTS, Part
-from medseg.data.layouts.discovery import Choice
+from medseg.data.layouts.discovery import LayoutOptions
 from medseg.errors import DataError
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "scans", "scan", "imagesTr", "imagesTs")
@@ -38,7 +38,7 @@ class Place:
     part: Part | None = None
 
 
-def find_places(root: Path, choice: Choice) -> list[Place]:
+def find_places(root: Path, choice: LayoutOptions) -> list[Place]:
     """Where images and label maps are in a folder: side by side, with a part in each
     (``images/train``, ``labels/train``) or in each part (``train/images``, ``train/labels``). Empty if nowhere.
 

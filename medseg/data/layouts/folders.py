@@ -9,7 +9,7 @@ from pathlib import Path
 from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbered
 from medseg.data.io.dicom.series import holds_dicom
 from medseg.data.io.readers import is_image_file, stem_of
-from medseg.data.layouts.discovery import NO_CHOICE, Choice, Found, Problem, refuse_doubles
+from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, LayoutOptions, Problem, refuse_doubles
 from medseg.data.layouts.folder_names import Place, find_places, has_images_folder, listed, parts_in
 from medseg.data.layouts.manifest import describe_other_tables
 from medseg.errors import DataError
@@ -31,7 +31,7 @@ class FoldersLayout:
     def holds(self, root: Path) -> bool:
         return has_images_folder(root)
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         places = find_places(root, choice)
         unlabeled = all(place.labels is None for place in places)
         cases: list[Case] = []
@@ -50,7 +50,7 @@ class FoldersLayout:
             problems.append(_no_label_folder(root, images))
         if images.parent != root and images in parts_in(images.parent).values():
             problems += _beside_parts(images.parent)
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems)
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems)
 
 
 class PairsLayout:
@@ -62,11 +62,11 @@ class PairsLayout:
 
     name = "images with label maps beside them"
 
-    def holds(self, root: Path, choice: Choice = NO_CHOICE) -> bool:
+    def holds(self, root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> bool:
         folders = [root, *parts_in(root).values()] if root.is_dir() else []
         return any(_split_pairs(folder, choice)[1] for folder in folders)
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         here = bool(_split_pairs(root, choice)[1])
         parts: dict[Part | None, Path] = {None: root} if here else {**parts_in(root)}
         cases: list[Case] = []
@@ -77,7 +77,7 @@ class PairsLayout:
             cases += found
             problems += faults if labels or part != "test" else []
         refuse_doubles(cases)
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems)
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems)
 
 
 class LooseLayout:
@@ -88,12 +88,12 @@ class LooseLayout:
     def holds(self, root: Path) -> bool:
         return root.is_dir() and (holds_dicom(root) or bool(list_images(root)))
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         entries = [root] if holds_dicom(root) else list_images(root)
         cases = [Case(stem_of(image), image) for image in entries]
         refuse_doubles(cases)
         found = f"expected the folders images/ and labels/ in it, found {len(cases)} images ({listed(root)})"
-        return Found(
+        return DatasetListing(
             self.name, cases, [_unlabeled(root, f"{root}: {found}. {SETTINGS}{describe_other_tables(root)}")]
         )
 
@@ -106,7 +106,7 @@ SETTINGS = (
 )
 
 
-def _split_pairs(folder: Path, choice: Choice) -> tuple[list[Path], list[Path]]:
+def _split_pairs(folder: Path, choice: LayoutOptions) -> tuple[list[Path], list[Path]]:
     """The images, and the label maps beside them, of a folder."""
     files = list_images(folder)
     stated = choice.label_suffix
@@ -123,7 +123,7 @@ def _split_pairs(folder: Path, choice: Choice) -> tuple[list[Path], list[Path]]:
     return [path for path in files if path not in chosen], labels
 
 
-def _paired(place: Place, choice: Choice, *, unlabeled: bool) -> tuple[list[Case], list[Problem]]:
+def _paired(place: Place, choice: LayoutOptions, *, unlabeled: bool) -> tuple[list[Case], list[Problem]]:
     labels = [] if place.labels is None else _entries(place.labels)
     found = channel_groups(_entries(place.images), labels)
     if place.labels is None and (unlabeled or place.part == "test"):
@@ -146,15 +146,15 @@ def _beside_parts(images: Path) -> list[Problem]:
     return [Problem(images.name, message, "move them into one of the folders of the parts")]
 
 
-def _one_series(root: Path, place: Place, choice: Choice) -> Found:
+def _one_series(root: Path, place: Place, choice: LayoutOptions) -> DatasetListing:
     """A folder of images that is itself a DICOM series: it has no name, so any one label map is its own."""
     labels = [] if place.labels is None else _entries(place.labels)
     chosen = [p for p in labels if stem_of(p).endswith(choice.label_suffix or ("",))]
     case = _case(root.resolve().name, (place.images,), chosen, None)
     if not labels:
-        return Found(FoldersLayout.name, [case], [_unlabeled(root, f"{root}: has no label maps")])
+        return DatasetListing(FoldersLayout.name, [case], [_unlabeled(root, f"{root}: has no label maps")])
     faults = [] if len(chosen) == 1 else list(_faults({root.resolve(): chosen}, []))
-    return Found(FoldersLayout.name, [case], faults)
+    return DatasetListing(FoldersLayout.name, [case], faults)
 
 
 def _unlabeled(root: Path, message: str) -> Problem:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from medseg.data.cases import PARTS, Case
 from medseg.data.io.readers import split_mark, stem_of
-from medseg.data.layouts.discovery import Choice, Found, Problem, refuse_doubles
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
 from medseg.errors import DataError
 
 _NAMES = ("manifest.csv", "manifest.json", "cases.csv")
@@ -30,7 +30,7 @@ class ManifestLayout:
     def holds(self, root: Path) -> bool:
         return _table(root) is not None
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         table = _table(root)
         assert table is not None
         cases: list[Case] = []
@@ -44,7 +44,7 @@ class ManifestLayout:
             else:
                 cases.append(case)
         refuse_doubles(cases)
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems)
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems)
 
 
 def _table(root: Path) -> Path | None:
@@ -107,7 +107,7 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, str]:
     return row
 
 
-def _case(row: dict[str, str], table: Path, where: str, choice: Choice) -> Case:
+def _case(row: dict[str, str], table: Path, where: str, choice: LayoutOptions) -> Case:
     base = table.parent
     images = {k.partition(":")[2]: v for k, v in row.items() if (k == "image" or k.startswith("image:")) and v}
     kinds = choice.modalities or tuple(images)

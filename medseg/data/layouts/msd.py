@@ -7,8 +7,14 @@ from typing import Any, cast
 
 from medseg.data.cases import Case, Part
 from medseg.data.io.readers import stem_of
-from medseg.data.labels.schema import Labels
-from medseg.data.layouts.discovery import Choice, Found, Problem, refuse_doubles, with_channel_names
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts.discovery import (
+    DatasetListing,
+    LayoutOptions,
+    Problem,
+    refuse_doubles,
+    with_channel_names,
+)
 from medseg.data.layouts.nnunet import declared_channels, labels_of, read_json
 from medseg.errors import DataError
 
@@ -22,7 +28,7 @@ class MsdLayout:
         path = root / "dataset.json"
         return path.is_file() and isinstance(read_json(path).get("training"), list)
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         where = root / "dataset.json"
         content = read_json(where)
         cases: list[Case] = []
@@ -43,10 +49,10 @@ class MsdLayout:
         refuse_doubles(cases)
         labels = _labels(content.get("labels"), where)
         cases = with_channel_names(cases, declared_channels(content.get("modality")))
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 
-def _labels(declared: Any, where: Path) -> Labels | None:
+def _labels(declared: Any, where: Path) -> LabelSchema | None:
     """Labels from the Decathlon's table, value → name; none where it names one at most."""
     if isinstance(declared, dict):
         declared = {str(name): value for value, name in cast(dict[str, Any], declared).items()}

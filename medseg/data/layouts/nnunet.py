@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from medseg.data.cases import Case, list_images
 from medseg.data.io.readers import stem_of
-from medseg.data.labels.schema import Labels
-from medseg.data.layouts.discovery import Choice, Found, Problem, with_channel_names
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, with_channel_names
 from medseg.data.layouts.folders import group_channels, pair
 from medseg.errors import DataError
 
@@ -26,7 +26,7 @@ class NnunetLayout:
         images = list_images(root / "imagesTr")
         return bool(images) and all(re.search(r"_\d{4}$", stem_of(p)) for p in images)
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
         problems: list[Problem] = []
         test = list_images(root / "imagesTs")
@@ -44,7 +44,7 @@ class NnunetLayout:
         cases = with_channel_names(
             cases, declared_channels(table.get("channel_names") or table.get("modality"))
         )
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 
 def declared_channels(table: Any) -> list[str]:
@@ -67,7 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def labels_of(declared: Any, where: Path) -> Labels:
+def labels_of(declared: Any, where: Path) -> LabelSchema:
     """Labels from nnU-Net's table: name → value, ``ignore``, or name → values of a region.
 
     Raises: DataError if the table is none.
@@ -89,6 +89,6 @@ def labels_of(declared: Any, where: Path) -> Labels:
             regions = {
                 name: tuple(by_value[v] for v in group) for name, group in table.items() if group != (0,)
             }
-        return Labels(names=names, ignore_value=ignore[0] if ignore else None, regions=regions)
+        return LabelSchema(names=names, ignore_value=ignore[0] if ignore else None, regions=regions)
     except (ValidationError, ValueError, TypeError) as error:
         raise DataError(f"{where}: its table of labels cannot be used: {error}") from error

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from medseg.data.cases import Case, Part, list_images, match
 from medseg.data.io.readers import stem_of
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.labels.tables import label_table
-from medseg.data.layouts.discovery import Choice, Found, Problem, refuse_doubles
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
 from medseg.errors import DataError
 
 
@@ -24,7 +24,7 @@ class VocLayout:
     def holds(self, root: Path) -> bool:
         return _voc_root(root) is not None
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         base = _voc_root(root)
         assert base is not None
         lists = base / "ImageSets" / "Segmentation"
@@ -45,7 +45,7 @@ class VocLayout:
                     cases.append(Case(name, images[0], label if label.is_file() else None, part))
         refuse_doubles(cases)
         labels = label_table("voc").labels(ignore_value=255)
-        return Found(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 
 class CityscapesLayout:
@@ -58,7 +58,7 @@ class CityscapesLayout:
     def holds(self, root: Path) -> bool:
         return (root / "leftImg8bit").is_dir() and (root / "gtFine").is_dir()
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
         problems: list[Problem] = []
         parts: tuple[Part, ...] = ("train", "val", "test")
@@ -74,7 +74,7 @@ class CityscapesLayout:
                     cases.append(
                         Case(name, image, label if part != "test" else None, part, patient=image.parent.name)
                     )
-        return Found(self.name, cases, problems, label_table("cityscapes").labels(others="ignore"))
+        return DatasetListing(self.name, cases, problems, label_table("cityscapes").labels(others="ignore"))
 
 
 class Ade20kLayout:
@@ -87,7 +87,7 @@ class Ade20kLayout:
     def holds(self, root: Path) -> bool:
         return (root / "images" / "training").is_dir() and (root / "annotations" / "training").is_dir()
 
-    def find(self, root: Path, choice: Choice) -> Found:
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
         problems: list[Problem] = []
         parts: dict[str, Part] = {"training": "train", "validation": "val"}
@@ -102,7 +102,7 @@ class Ade20kLayout:
                     problems.append(
                         Problem(stem_of(image), f"{image} has {len(found)} annotations", "fetch it again")
                     )
-        return Found(self.name, cases, problems, _scene_labels(root / "objectInfo150.txt"))
+        return DatasetListing(self.name, cases, problems, _scene_labels(root / "objectInfo150.txt"))
 
 
 def _voc_root(root: Path) -> Path | None:
@@ -118,15 +118,15 @@ def _lines(path: Path) -> list[str]:
     return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _scene_labels(info: Path) -> Labels:
+def _scene_labels(info: Path) -> LabelSchema:
     """The 150 classes, by the names of ``info`` if it is there; 0 is ignored."""
     table = label_table("ade20k")
     if not info.is_file():
         return table.labels(ignore_value=0)
     names = _object_names(info)
-    labels = Labels(names={n: (value,) for value, n in names.items()}, ignore_value=0, background=False)
+    labels = LabelSchema(names={n: (value,) for value, n in names.items()}, ignore_value=0, background=False)
     colors = zip(table.values, table.colors, strict=True)
-    return labels.drawn_in({names[value]: color for value, color in colors if value in names})
+    return labels.with_colors({names[value]: color for value, color in colors if value in names})
 
 
 def _object_names(path: Path) -> dict[int, str]:

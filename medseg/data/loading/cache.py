@@ -17,10 +17,10 @@ import numpy as np
 
 from medseg.data.cases import Case
 from medseg.data.chunked_statistics import index_voxels, is_integral
-from medseg.data.curation.case_statistics import CACHE_ADVICE, CaseFacts
+from medseg.data.curation.case_statistics import CACHE_ADVICE, CaseStatistics
 from medseg.data.io.multichannel import read_image
-from medseg.data.labels.reader import AS_STORED, TargetRules, read_probabilities, read_target
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.reader import AS_STORED, LabelReader, read_probabilities, read_target
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.case_file import CaseFile, close_case_files, read_case_file, write_case_file
 from medseg.data.loading.compact_storage import Coded, StoredImage, code_gray_values, code_normalized
 from medseg.data.parallel import Job, run_jobs
@@ -114,10 +114,10 @@ class CacheSettings:
         rules: how label files are read.
     """
 
-    labels: Labels
+    labels: LabelSchema
     preprocess: PreprocessConfig
     channels: int
-    rules: TargetRules = AS_STORED
+    rules: LabelReader = AS_STORED
 
     @property
     def late(self) -> NormalizeConfig | None:
@@ -127,14 +127,14 @@ class CacheSettings:
         normalize = self.preprocess.normalize
         return normalize if normalize.voxelwise else None
 
-    def key(self, fact: CaseFacts) -> str:
+    def key(self, fact: CaseStatistics) -> str:
         """The name of a case's file."""
         preprocess = self.preprocess.model_dump(mode="json")
         ingredients = {
             "version": CACHE_VERSION,
             "image": fact.image_sha256,
             "label": fact.label_sha256,
-            "labels": self.labels.model_dump(mode="json", exclude={"colors", "codes"}),
+            "labels": self.labels.model_dump(mode="json", exclude={"colors", "terminology"}),
             "order": list(self.labels.names),
             "preprocess": preprocess if self.late is None else preprocess | {"normalize": "late"},
             "channels": self.channels,
@@ -142,14 +142,14 @@ class CacheSettings:
         }
         return sha256_json(ingredients)[:32]
 
-    def path(self, fact: CaseFacts, folder: Path) -> Path:
+    def path(self, fact: CaseStatistics, folder: Path) -> Path:
         """The file of a case in a cache folder."""
         return folder / f"{self.key(fact)}.safetensors"
 
 
 def cache_cases(
     cases: Sequence[Case],
-    facts: Sequence[CaseFacts],
+    facts: Sequence[CaseStatistics],
     settings: CacheSettings,
     folder: Path,
     progress: Callable[[str], None] = lambda case: None,
@@ -250,7 +250,7 @@ def _contents(
 
 def _opened(case: Case, file: CaseFile | None, settings: CacheSettings) -> CachedCase:
     assert file is not None
-    known = () if case.labeled is None else settings.labels.known(case.labeled)
+    known = () if case.labeled is None else settings.labels.annotated_classes(case.labeled)
     return _with_file(case.id, file, known, settings.late)
 
 
@@ -274,7 +274,7 @@ def write_cached_case(
     return _with_file(path.stem, file)
 
 
-def _job(item: tuple[Case, Path], fact: CaseFacts, settings: CacheSettings) -> Job[tuple[Case, Path]]:
+def _job(item: tuple[Case, Path], fact: CaseStatistics, settings: CacheSettings) -> Job[tuple[Case, Path]]:
     """What it costs to prepare a case."""
     read = int(np.prod(fact.shape)) * fact.channels
     prepared = _prepared_voxels(fact, settings) * settings.channels
@@ -286,7 +286,7 @@ def _job(item: tuple[Case, Path], fact: CaseFacts, settings: CacheSettings) -> J
     return Job(item, memory, seconds)
 
 
-def _stored_bytes(fact: CaseFacts, settings: CacheSettings) -> int:
+def _stored_bytes(fact: CaseStatistics, settings: CacheSettings) -> int:
     """Bytes that a case's file takes, about."""
     voxels = _prepared_voxels(fact, settings)
     small = fact.dtype in ("uint8", "int8") and settings.preprocess.spacing is None
@@ -295,7 +295,7 @@ def _stored_bytes(fact: CaseFacts, settings: CacheSettings) -> int:
     return voxels * (settings.channels * (1 if small else 2) + labels + soft)
 
 
-def _prepared_voxels(fact: CaseFacts, settings: CacheSettings) -> int:
+def _prepared_voxels(fact: CaseStatistics, settings: CacheSettings) -> int:
     """Voxels of one channel of a case on the network's grid, about."""
     voxels = float(np.prod(fact.shape))
     spacing = settings.preprocess.spacing

@@ -12,9 +12,9 @@ from medseg.data.cases import Case, join_problems
 from medseg.data.io.dicom.series import Uneven, grid_of, series_slices
 from medseg.data.io.path_selectors import split_mark
 from medseg.data.io.readers import is_dicom_series, read_scan
-from medseg.data.labels.schema import Labels
-from medseg.data.labels.terminology import code_for
-from medseg.data.scans import as_label_map, onto_grid
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.labels.terminology import lookup_terminology
+from medseg.data.scans import align_to_grid, as_label_map
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.dicom.rtstruct import structure_set
 from medseg.dicom.segmentation import require_highdicom, segmentation
@@ -46,7 +46,7 @@ def refuse_undicom(cases: Sequence[Case], kinds: Sequence[DicomKind]) -> None:
         raise ConfigError(join_problems("DICOM objects are written of DICOM series; these are none", others))
 
 
-def segments_of(labels: Labels) -> list[Segment]:
+def segments_of(labels: LabelSchema) -> list[Segment]:
     """What an object has segments of: the labels but the background; where there are regions, those."""
     if labels.regions:
         palette = label_palette(len(labels.regions) + 1)[1:]
@@ -56,7 +56,7 @@ def segments_of(labels: Labels) -> list[Segment]:
         Segment(
             name,
             values,
-            labels.codes.get(name) or code_for(name),
+            labels.terminology.get(name) or lookup_terminology(name),
             labels.colors.get(name) or (int(color[0]), int(color[1]), int(color[2])),
         )
         for (name, values), color in zip(labels.evaluated.items(), palette, strict=True)
@@ -68,7 +68,7 @@ def write_objects(
     series: Path,
     label_map: Array,
     grid: Grid,
-    labels: Labels,
+    labels: LabelSchema,
     maker: Maker,
     uneven: Uneven = "refuse",
 ) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def export_label_map(
     series: Path,
     output: Path,
     kind: DicomKind,
-    labels: Labels,
+    labels: LabelSchema,
     *,
     maker: Maker,
     uneven: Uneven = "refuse",
@@ -119,7 +119,7 @@ def export_label_map(
         raise ConfigError(f"{output}: is there already; choose another name")
     grid = grid_of(series_slices(series, uneven))
     try:
-        scan = onto_grid(read_scan(label_map), grid)
+        scan = align_to_grid(read_scan(label_map), grid)
     except GeometryError as error:
         raise GeometryError(f"{label_map}: does not lie on the grid of {series}: {error}") from error
     codes = labels.encode(as_label_map(scan), str(label_map))

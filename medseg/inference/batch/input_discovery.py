@@ -14,7 +14,7 @@ from medseg.data.io.dicom.series import holds_dicom
 from medseg.data.io.path_selectors import split_mark
 from medseg.data.io.readers import is_image_file, is_zarr, stem_of
 from medseg.data.layouts import (
-    NO_CHOICE,
+    DEFAULT_LAYOUT,
     FoldersLayout,
     LooseLayout,
     PairsLayout,
@@ -107,7 +107,7 @@ def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
         return Inputs([Case(stem_of(given), given)])
     layout = layout_of(given)
     if layout is not None and not isinstance(layout, FoldersLayout | PairsLayout | LooseLayout):
-        cases = _outside(layout.find(given, NO_CHOICE).cases, given, output)
+        cases = _outside(layout.find(given, DEFAULT_LAYOUT).cases, given, output)
         return _with_outside(Inputs(cases), given, output, everything)
     root = images_folder(given) or given
     if holds_dicom(root):

@@ -19,7 +19,7 @@ from typing import Any
 from medseg.data.cases import Case, join_problems
 from medseg.data.io.path_selectors import split_mark
 from medseg.data.io.readers import is_zarr, output_suffix
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.requested_cases import REQUESTED_FILE, write_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
@@ -155,7 +155,7 @@ def write_labels(
     medseg did not write.
     """
     path = output / "medseg.json"
-    labels: Labels = predictor.header.labels
+    labels: LabelSchema = predictor.header.labels
     there = _read_legend(path)
     content: dict[str, Any] = {
         "medseg_version": version("medseg"),
@@ -236,7 +236,7 @@ def _read_legend(path: Path) -> dict[str, Any] | None:
 
 def _meaning(labels: dict[str, Any]) -> dict[str, Any]:
     """Labels without how they are drawn and coded."""
-    return {**labels, "colors": {}, "codes": {}}
+    return {**labels, "colors": {}, "terminology": {}}
 
 
 def _check_failures_file(path: Path) -> None:

@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 
 Layout = Literal["flat", "nnunet", "bids"]
@@ -76,7 +76,7 @@ def check_clashes(output: Path, cases: list[str], layout: Layout) -> None:
         )
 
 
-def legend_texts(labels: Labels, suffix: str, layout: Layout) -> dict[str, str]:
+def legend_texts(labels: LabelSchema, suffix: str, layout: Layout) -> dict[str, str]:
     """What other tools read of the values, by file name: nnU-Net's ``dataset.json``; BIDS's description and
     ``dseg.tsv``.
     """

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from medseg.config.errors import explain
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, ModelFileError
 from medseg.inference.backends import Backend, Facts, Setup, make_backend
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
@@ -157,7 +157,7 @@ def refuse_difference(first: Member, other: Member) -> None:
     for name, one in kinds[0].items():
         two = kinds[1][name]
         if one != two:
-            if isinstance(one, Labels) and isinstance(two, Labels):
+            if isinstance(one, LabelSchema) and isinstance(two, LabelSchema):
                 one, two = (_other_settings(a, b) for a, b in ((one, two), (two, one)))
             raise ModelFileError(
                 f"{other.path}: its {name} are {two}, those of {first.path} {one}; an ensemble needs the same"
@@ -177,7 +177,7 @@ def _check_common_settings(first: Member, other: Member) -> None:
             )
 
 
-def _other_settings(labels: Labels, other: Labels) -> str:
+def _other_settings(labels: LabelSchema, other: LabelSchema) -> str:
     """The settings of labels that differ from another's."""
     there = other.model_dump()
     return ", ".join(f"{key}={value}" for key, value in labels.model_dump().items() if value != there[key])

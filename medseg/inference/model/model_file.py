@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from medseg.config.base import Spec
 from medseg.config.renamed import rename_keys
-from medseg.data.labels.reader import AS_STORED, TargetRules
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.reader import AS_STORED, LabelReader
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ModelFileError
 from medseg.files import write_atomic
@@ -53,11 +53,11 @@ class ModelHeader(Spec):
     medseg_version: str = Field(default_factory=lambda: version("medseg"))
     spatial_dims: Literal[2, 3]
     channels: int
-    labels: Labels
+    labels: LabelSchema
     preprocess: PreprocessConfig
     inference: InferenceConfig
     model: ModelConfig
-    targets: TargetRules = AS_STORED
+    targets: LabelReader = AS_STORED
     augmentation: SeenVariants | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -67,7 +67,7 @@ class ModelHeader(Spec):
         return task_for(self.spatial_dims, self.channels, self.labels, self.preprocess)
 
 
-def task_for(spatial_dims: int, channels: int, labels: Labels, preprocess: PreprocessConfig) -> Task:
+def task_for(spatial_dims: int, channels: int, labels: LabelSchema, preprocess: PreprocessConfig) -> Task:
     """What a network for such images and labels is built for; neighboring slices are channels."""
     thickness = preprocess.slices.thickness if preprocess.slices is not None else 1
     dims = 2 if spatial_dims == 2 else 3

@@ -269,7 +269,7 @@ class Predictor:
         planes = score_planes(
             member.backend.predict, image, settings, device=self.device,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
-            exchange=header.labels.exchange,
+            exchange=header.labels.mirrored_classes,
             inside=prepared.inside(settings.skip_below, settings.skip_above),
             reach=member.reach, strips=strips,
         )  # fmt: skip

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import torch
 
-from medseg.data.labels.reader import TargetRules
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.reader import LabelReader
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Scan
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Facts
@@ -21,9 +21,9 @@ class Described(Protocol):
     """What a model finds, how label files are read beside it, and how it goes through a scan."""
 
     @property
-    def labels(self) -> Labels: ...
+    def labels(self) -> LabelSchema: ...
     @property
-    def targets(self) -> TargetRules: ...
+    def targets(self) -> LabelReader: ...
     @property
     def inference(self) -> InferenceConfig: ...
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.nnunet import read_json
 from medseg.errors import ModelFileError
 from medseg.inference.model.model_file import digest_of
@@ -138,7 +138,7 @@ def _previous(folder: Path, plans: Plans, stage: Stage, trainer: str) -> Path:
     raise ModelFileError(f"{folder}: is the second stage of a cascade; the first is expected at {own}: {found}")
 
 
-def _refuse_difference(before: Path, header: NnunetHeader, stage: Stage, labels: Labels) -> None:
+def _refuse_difference(before: Path, header: NnunetHeader, stage: Stage, labels: LabelSchema) -> None:
     """Raises: ModelFileError if a stage's result cannot be the next one's input."""
     one = header.stages[-1]
     same = {

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from medseg.config.base import Spec
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 
 FORMAT_VERSION = 1
 
@@ -131,7 +131,7 @@ class NnunetHeader(Spec):
     format: Literal["medseg-nnunet"] = "medseg-nnunet"
     format_version: int = FORMAT_VERSION
     medseg_version: str = Field(default_factory=lambda: version("medseg"))
-    labels: Labels
+    labels: LabelSchema
     painted: tuple[int, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)
     trainer: str

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.nnunet import labels_of
 from medseg.errors import ModelFileError
 from medseg.interop.nnunet.architecture import read_architecture
@@ -104,7 +104,7 @@ class Dataset(_Read):
     channel_names: dict[str, Any] = Field(validation_alias=AliasChoices("channel_names", "modality"))
     regions_class_order: tuple[int, ...] | None = None
 
-    def label_table(self, where: Path) -> Labels:
+    def label_table(self, where: Path) -> LabelSchema:
         """The labels by name and value. Raises: ModelFileError if their values have gaps."""
         labels = labels_of(self.labels, where)
         if not labels.regions and labels.output_values != tuple(range(len(labels.names))):
@@ -113,7 +113,7 @@ class Dataset(_Read):
             )
         return labels
 
-    def painted(self, labels: Labels, where: Path) -> tuple[int, ...]:
+    def painted(self, labels: LabelSchema, where: Path) -> tuple[int, ...]:
         """What each region is painted with. Raises: ModelFileError if that is not one value a region."""
         if not labels.regions:
             return ()
@@ -201,7 +201,7 @@ def refuse_trainer(trainer: str, accepted: str | None, where: Path) -> None:
     )
 
 
-def _all_values(labels: Labels) -> tuple[int, ...]:
+def _all_values(labels: LabelSchema) -> tuple[int, ...]:
     return tuple(sorted(labels.output_values))
 
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from medseg.config.errors import explain
 from medseg.data.cases import Case
-from medseg.data.labels.reader import AS_STORED, TargetRules
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.reader import AS_STORED, LabelReader
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError, ModelFileError
 from medseg.geometry import Array
@@ -85,9 +85,9 @@ class Member:
 class Described:
     """What the model finds, and how it goes through a scan."""
 
-    labels: Labels
+    labels: LabelSchema
     inference: InferenceConfig
-    targets: TargetRules = AS_STORED
+    targets: LabelReader = AS_STORED
 
 
 class NnunetPredictor:

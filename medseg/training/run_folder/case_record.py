@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from medseg.config.base import Spec
 from medseg.data.cases import PARTS, Case, Part, join_problems
-from medseg.data.curation.case_statistics import CaseFacts
+from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.curation.splits import AutoSplit, FileSplit, FolderSplit, Split, SplitConfig
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import DataError, TrainingError
 
@@ -42,7 +42,7 @@ class CaseRecord:
     cases: Mapping[str, RecordedCase]
     accept_changes: bool = False
 
-    def split(self, cases: Sequence[Case], facts: Sequence[CaseFacts], stated: Split) -> Split:
+    def split(self, cases: Sequence[Case], facts: Sequence[CaseStatistics], stated: Split) -> Split:
         """Keep every case in its part; a new one goes where it is ``stated`` to be, to the part of its patient
         or of an identical image, else into the training.
         """
@@ -58,7 +58,7 @@ class CaseRecord:
                 parts[case.id] = place
         return parts
 
-    def changes(self, cases: Sequence[Case], facts: Sequence[CaseFacts], stated: Split) -> list[str]:
+    def changes(self, cases: Sequence[Case], facts: Sequence[CaseStatistics], stated: Split) -> list[str]:
         """What differs between the record and the cases there are now, one line each.
 
         Raises: DataError listing all of it, unless ``accept_changes`` is set.
@@ -88,11 +88,11 @@ class Fitted(Spec):
         preprocess: with every number fitted on the training cases.
     """
 
-    labels: Labels
+    labels: LabelSchema
     channels: int
     preprocess: PreprocessConfig
 
-    def check(self, labels: Labels, channels: int) -> None:
+    def check(self, labels: LabelSchema, channels: int) -> None:
         """Raises: DataError if a network of this run does not fit these labels or channels."""
         problems: list[str] = []
         if channels != self.channels:
@@ -155,7 +155,7 @@ def stated_parts(cases: Sequence[Case], split: SplitConfig) -> Split:
     return {}
 
 
-def _changed(case: Case, fact: CaseFacts, recorded: RecordedCase, stated: Split) -> list[str]:
+def _changed(case: Case, fact: CaseStatistics, recorded: RecordedCase, stated: Split) -> list[str]:
     lines: list[str] = []
     if fact.image_sha256 != recorded.image_sha256:
         lines.append(f"case {case.id}: another image")
@@ -175,9 +175,9 @@ def _part(value: str) -> Part:
     raise ValueError(f"{value!r} is no part")
 
 
-def _meaning(labels: Labels) -> dict[str, Any]:
+def _meaning(labels: LabelSchema) -> dict[str, Any]:
     """All that a network's classes depend on."""
     return {
         "order": list(labels.names),
-        **labels.model_dump(mode="json", exclude={"colors", "codes", "pairs"}),
+        **labels.model_dump(mode="json", exclude={"colors", "terminology", "pairs"}),
     }

@@ -7,7 +7,7 @@ from conftest import write_picture, write_volume
 
 from medseg.data.cases import Case
 from medseg.data.curation import case_statistics as facts_module
-from medseg.data.curation.case_statistics import count_values, gather_facts, measure, total_counts
+from medseg.data.curation.case_statistics import collect_statistics, count_values, measure, total_counts
 from medseg.errors import DataError, GeometryError
 from medseg.files import sha256_file
 
@@ -81,7 +81,7 @@ def test_counts_of_values(dtype):
 
 def test_counts_of_all_cases(tmp_path):
     cases = [volume_case(tmp_path, n, label=np.full((4, 5, 6), v, np.uint8)) for n, v in (("a", 1), ("b", 2))]
-    assert total_counts(gather_facts(cases, tmp_path / "store")) == {1: 120, 2: 120}
+    assert total_counts(collect_statistics(cases, tmp_path / "store")) == {1: 120, 2: 120}
 
 
 def test_differing_grids_are_named_with_their_distance(tmp_path):
@@ -107,7 +107,7 @@ def test_every_faulty_case_is_listed(tmp_path):
     ]
     cases[4].image.write_bytes(b"not a scan")
     with pytest.raises(DataError) as caught:
-        gather_facts(cases, tmp_path / "store")
+        collect_statistics(cases, tmp_path / "store")
     first, *lines = str(caught.value).splitlines()
     assert first == "cases that cannot be used (5):"
     for line, (name, expected) in zip(
@@ -128,37 +128,37 @@ def test_every_faulty_case_is_listed(tmp_path):
 def test_mixtures_are_refused(tmp_path):
     volume, picture = volume_case(tmp_path), picture_case(tmp_path)
     with pytest.raises(DataError, match="pictures and volumes are mixed in one dataset"):
-        gather_facts([volume, picture], tmp_path / "store")
+        collect_statistics([volume, picture], tmp_path / "store")
     two = volume_case(tmp_path, "two", image=np.zeros((4, 5, 6, 2), np.int16))
     with pytest.raises(DataError, match="the cases differ in channels: a has 1, two has 2"):
-        gather_facts([volume, two], tmp_path / "store")
+        collect_statistics([volume, two], tmp_path / "store")
     gray = picture_case(tmp_path, "gray", image=np.zeros((4, 5), np.uint8))
-    assert [f.channels for f in gather_facts([gray, picture], tmp_path / "store")] == [1, 3]
+    assert [f.channels for f in collect_statistics([gray, picture], tmp_path / "store")] == [1, 3]
 
 
 def test_what_was_measured_is_read_again(tmp_path, monkeypatch):
     cases = [volume_case(tmp_path, n) for n in ("a", "b")]
-    first = gather_facts(cases, tmp_path / "store")
+    first = collect_statistics(cases, tmp_path / "store")
     monkeypatch.setattr(facts_module, "measure", lambda case: pytest.fail(f"{case.id} was measured again"))
-    assert gather_facts(cases, tmp_path / "store") == first
+    assert collect_statistics(cases, tmp_path / "store") == first
 
 
 @pytest.mark.parametrize("which", ["image", "label"])
 def test_a_changed_file_is_measured_again(which, tmp_path):
     case = volume_case(tmp_path)
-    before = gather_facts([case], tmp_path / "store")[0]
+    before = collect_statistics([case], tmp_path / "store")[0]
     write_volume(getattr(case, which), np.full((4, 5, 6), 9, np.int16))
-    after = gather_facts([case], tmp_path / "store")[0]
+    after = collect_statistics([case], tmp_path / "store")[0]
     assert getattr(after, f"{which}_sha256") != getattr(before, f"{which}_sha256")
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"id": "a", "field_of_old": 1}'])
 def test_facts_of_another_version_are_measured_again(content, tmp_path):
     case = volume_case(tmp_path)
-    first = gather_facts([case], tmp_path / "store")
+    first = collect_statistics([case], tmp_path / "store")
     (stored,) = (tmp_path / "store").iterdir()
     stored.write_text(content)
-    assert gather_facts([case], tmp_path / "store") == first
+    assert collect_statistics([case], tmp_path / "store") == first
 
 
 @pytest.mark.data
@@ -166,7 +166,7 @@ def test_real_volumes(data_root: Path, tmp_path):
     names = [f"hippocampus_{n}" for n in ("001", "003")]
     root = data_root / "hippocampus"
     cases = [Case(n, root / "images" / f"{n}.nii.gz", root / "labels" / f"{n}.nii.gz") for n in names]
-    for case, facts in zip(cases, gather_facts(cases, tmp_path), strict=True):
+    for case, facts in zip(cases, collect_statistics(cases, tmp_path), strict=True):
         assert set(facts.label_counts) == {0, 1, 2}
         image = nib.load(case.image)
         assert sorted(facts.shape) == sorted(image.shape)

@@ -8,9 +8,9 @@ from medseg.cli.main import run
 from medseg.data.curation.check import check_dataset
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.resolution import LabelStatement
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 
-LABELS = Labels(names={"background": (0,), "ball": (1,), "core": (2,)})
+LABELS = LabelSchema(names={"background": (0,), "ball": (1,), "core": (2,)})
 
 
 def kinds(report):

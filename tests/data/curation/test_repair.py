@@ -10,10 +10,10 @@ from medseg.data.curation.check import check_dataset
 from medseg.data.curation.repair import repair
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.resolution import LabelStatement
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 
-STATED = LabelStatement(Labels(names={"background": (0,), "ball": (1,), "core": (2,)}))
+STATED = LabelStatement(LabelSchema(names={"background": (0,), "ball": (1,), "core": (2,)}))
 
 
 @pytest.fixture

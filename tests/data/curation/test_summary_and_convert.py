@@ -13,11 +13,11 @@ from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.reader import read_target
 from medseg.data.labels.resolution import LabelStatement
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.errors import ConfigError, DataError
 
-STATED = LabelStatement(Labels(names={"background": (0,), "ball": (10,), "core": (20,)}))
+STATED = LabelStatement(LabelSchema(names={"background": (0,), "ball": (10,), "core": (20,)}))
 
 
 def blocks(root):
@@ -58,7 +58,7 @@ def test_instances_are_components(tmp_path):
     write_picture(tmp_path / "images" / "a.png", np.zeros((8, 9), np.uint8))
     write_picture(tmp_path / "labels" / "a.png", label)
     assert run(["data", "summary", str(tmp_path), "data.instances=foreground", "--json"]) == 0
-    stated = LabelStatement(Labels(names={"background": (0,), "cell": (1,)}, collapse_instances=True))
+    stated = LabelStatement(LabelSchema(names={"background": (0,), "cell": (1,)}, collapse_instances=True))
     row = summarize_dataset(check_dataset(tmp_path, stated=stated))["labels"][1]
     assert (row["voxels"], row["components"], row["component_size"]["max"]) == (8, 2, 4)
 
@@ -171,7 +171,7 @@ def test_what_a_layout_cannot_say_is_refused(tmp_path):
 
 
 def test_without_a_background_zero_stays_free_for_nnunet(tmp_path):
-    labels = Labels(names={"ball": (10,), "core": (20,)}, background=False, ignore_value=0)
+    labels = LabelSchema(names={"ball": (10,), "core": (20,)}, background=False, ignore_value=0)
     convert_dataset(blocks(tmp_path / "data"), tmp_path / "n", "nnunet", stated=LabelStatement(labels))
     table = json.loads((tmp_path / "n" / "dataset.json").read_text())["labels"]
     assert table == {"background": 0, "ball": 1, "core": 2, "ignore": 3}

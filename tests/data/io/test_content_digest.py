@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from conftest import write_picture
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import gather_facts, image_digest, label_digest
+from medseg.data.curation.case_statistics import collect_statistics, image_digest, label_digest
 from medseg.data.io.content_digest import content_digest, content_files
 from medseg.data.io.readers import read_scan
 from medseg.files import sha256_file
@@ -28,10 +28,10 @@ def test_a_redrawn_label_beside_its_header_is_measured_again(suffix, tmp_path):
     path = write_itk(tmp_path / "labels" / f"a{suffix}", label)
     case = Case("a", image, path)
     header = path.read_bytes()
-    [before] = gather_facts([case], tmp_path / "store")
+    [before] = collect_statistics([case], tmp_path / "store")
     write_itk(path, 1 - label)
     assert path.read_bytes() == header  # only the data file differs
-    [after] = gather_facts([case], tmp_path / "store")
+    [after] = collect_statistics([case], tmp_path / "store")
     assert (before.label_counts, after.label_counts) == ({0: 119, 1: 1}, {0: 1, 1: 119})
     assert before.label_sha256 != after.label_sha256
 

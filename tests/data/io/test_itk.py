@@ -61,24 +61,24 @@ def test_damaged_and_flat_files_are_refused(tmp_path):
 
 @pytest.mark.data
 def test_a_label_stored_along_other_axes_than_its_image_fits(data_root):
-    from medseg.data.scans import onto_grid
+    from medseg.data.scans import align_to_grid
 
     image = read_scan(data_root / "dicom_ct_series" / "images")
     label = read_scan(data_root / "dicom_ct_series" / "labels" / "example_seg_dicom.nii.gz")
     assert not np.allclose(label.grid.affine, image.grid.affine)
-    fitted = onto_grid(label, image.grid)
+    fitted = align_to_grid(label, image.grid)
     assert np.array_equal(fitted.array[0][:, ::-1], label.array[0])
 
 
 def test_a_label_turned_by_whole_axes_is_turned_back(tmp_path):
-    from medseg.data.scans import onto_grid
+    from medseg.data.scans import align_to_grid
 
     voxels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     affine = np.array([[0, 0, 2.0, 1], [1.5, 0, 0, 2], [0, -1.0, 0, 3], [0, 0, 0, 1]])
     image = read_scan(write_volume(tmp_path / "image.nii.gz", voxels, affine))
     turned = nib.as_closest_canonical(nib.load(tmp_path / "image.nii.gz"))
     nib.save(turned, tmp_path / "label.nii.gz")
-    assert np.array_equal(onto_grid(read_scan(tmp_path / "label.nii.gz"), image.grid).array[0], voxels)
+    assert np.array_equal(align_to_grid(read_scan(tmp_path / "label.nii.gz"), image.grid).array[0], voxels)
 
 
 def test_voxels_of_a_twentieth_of_a_micrometre_are_read_and_written(tmp_path):

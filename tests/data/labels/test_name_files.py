@@ -8,7 +8,7 @@ from conftest import write_picture
 
 from medseg.cli.main import run
 from medseg.data.labels.name_files import read_label_names
-from medseg.data.labels.resolution import LabelStatement, plan_labeling
+from medseg.data.labels.resolution import LabelStatement, plan_labels
 
 ITK_SNAP = """################################################
 # ITK-SnAP Label Description File
@@ -46,7 +46,7 @@ SLICER = """# Color table file colors.ctbl
 def test_label_128_has_its_name_where_a_file_beside_the_data_has_it(tmp_path, name, text):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
-    resolved = plan_labeling([], LabelStatement(), folder=tmp_path).resolve({0, 128, 255})
+    resolved = plan_labels([], LabelStatement(), folder=tmp_path).resolve({0, 128, 255})
     names = {name: value for name, (value,) in resolved.labels.names.items()}
     assert list(names.values()) == [0, 128, 255]
     assert list(names)[1:] == ["cytoplasm", "nucleus"]
@@ -74,7 +74,7 @@ def test_a_file_that_does_not_name_the_values_is_left_aside(tmp_path, text):
     (tmp_path / "labels.txt").write_text(text)
     (tmp_path / "labels.json").write_text("{")
     (tmp_path / "notes.txt").write_text("128 patients\n255 scans\n0 faults\n")
-    resolved = plan_labeling([], LabelStatement(), folder=tmp_path).resolve({0, 128, 255})
+    resolved = plan_labels([], LabelStatement(), folder=tmp_path).resolve({0, 128, 255})
     assert list(resolved.labels.names) == ["background", "label_128", "label_255"]
     assert "data.labels='{background: 0, label_128: 128, label_255: 255}'" in resolved.note
 

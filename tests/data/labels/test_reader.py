@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 
 from medseg.data.cases import Case
 from medseg.data.io.multichannel import read_image
-from medseg.data.labels.reader import AS_STORED, TargetRules, read_probabilities, read_target
-from medseg.data.labels.resolution import LabelStatement, plan_labeling
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.reader import AS_STORED, LabelReader, read_probabilities, read_target
+from medseg.data.labels.resolution import LabelStatement, plan_labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError, GeometryError
 
 
@@ -38,7 +38,7 @@ def block(low, high, value=1, dtype=np.uint8):
     return voxels
 
 
-COLORS = TargetRules(values={"sky": 0, "road": 5}, colors={"sky": (0, 0, 255), "road": (128, 64, 128)})
+COLORS = LabelReader(values={"sky": 0, "road": 5}, colors={"sky": (0, 0, 255), "road": (128, 64, 128)})
 
 
 def test_colors_become_values(tmp_path):
@@ -58,28 +58,28 @@ def test_colors_become_values(tmp_path):
 
 def test_masks_of_single_labels_make_one_map(tmp_path):
     case = mask_case(tmp_path, liver=block(0, 2, 255), spleen=block(2, 3, 1, np.float32))
-    values = read(case, TargetRules(values={"liver": 3, "spleen": 7}))
+    values = read(case, LabelReader(values={"liver": 3, "spleen": 7}))
     assert values[0, 0].tolist() == [3, 3, 7, 0, 0]
-    only = read(case, TargetRules(values={"spleen": 7}))
+    only = read(case, LabelReader(values={"spleen": 7}))
     assert only[0, 0].tolist() == [0, 0, 7, 0, 0]
 
 
 def test_a_mask_that_is_to_be_ignored_is_no_background(tmp_path):
     case = mask_case(tmp_path, liver=block(0, 2), doubt=block(1, 3))
-    labels = Labels(names={"background": (0,), "liver": (1,)}, others="ignore")
+    labels = LabelSchema(names={"background": (0,), "liver": (1,)}, others="ignore")
     for kind in ({}, {"overlapping": True}, {"soft": True}):
-        plan = plan_labeling([case], LabelStatement(labels, **kind))
+        plan = plan_labels([case], LabelStatement(labels, **kind))
         codes = plan.labels.encode(read(case, plan.rules), "x")
         assert codes[0, 0].tolist() == [2, 0, 0, 1, 1]  # liver, ignored twice, background
-    out = plan_labeling([case], LabelStatement(labels.model_copy(update={"others": "background"})))
+    out = plan_labels([case], LabelStatement(labels.model_copy(update={"others": "background"})))
     assert out.labels.encode(read(case, out.rules), "x")[0, 0].tolist() == [2, 2, 1, 1, 1]
 
 
 def test_masks_that_overlap_are_refused_or_summed(tmp_path):
     case = mask_case(tmp_path, a=block(0, 3), b=block(2, 5))
     with pytest.raises(DataError, match=r"shares 12 voxels with another. Set data.overlapping=true"):
-        read(case, TargetRules(values={"a": 1, "b": 2}))
-    values = read(case, TargetRules(values={"a": 1, "b": 2}, overlapping=True))
+        read(case, LabelReader(values={"a": 1, "b": 2}))
+    values = read(case, LabelReader(values={"a": 1, "b": 2}, overlapping=True))
     assert values[0, 0].tolist() == [1, 1, 3, 2, 2]
 
 
@@ -87,14 +87,14 @@ def test_channels_of_one_file_may_overlap(tmp_path):
     image = write_volume(tmp_path / "i.nii.gz", np.zeros((3, 4, 5), np.int16))
     both = np.stack([block(0, 3), block(2, 5)], axis=-1)
     case = Case("i", image, write_volume(tmp_path / "l.nii.gz", both))
-    assert read(case, TargetRules(values={"a": 1, "b": 2}, overlapping=True))[0, 0].tolist() == [1, 1, 3, 2, 2]
+    assert read(case, LabelReader(values={"a": 1, "b": 2}, overlapping=True))[0, 0].tolist() == [1, 1, 3, 2, 2]
     with pytest.raises(DataError, match="a label map has one channel"):
         read(case)
 
 
 def test_probabilities_leave_the_rest_to_the_background(tmp_path):
     case = mask_case(tmp_path, gm=block(0, 2, 0.25, np.float32), wm=block(0, 1, 0.5, np.float32))
-    rules = TargetRules(values={"background": 0, "gm": 1, "wm": 2}, soft=True)
+    rules = LabelReader(values={"background": 0, "gm": 1, "wm": 2}, soft=True)
     soft = read_probabilities(case, read_image(case), rules)
     assert soft[:, 0, 0].T.tolist() == [[0.25, 0.25, 0.5], [0.75, 0.25, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
     assert read(case, rules)[0, 0].tolist() == [2, 0, 0, 0, 0]
@@ -202,5 +202,5 @@ def test_real_overlapping_segments(data_root):
     with pytest.raises(DataError, match=r"Set data\.overlapping=true"):
         read(case)
     names = ["GREEN", "ORANGE", "PURPLE", "LIGHT_BLUE", "DARK_BLUE"]
-    values = read(case, TargetRules(values={n: 1 << i for i, n in enumerate(names)}, overlapping=True))
+    values = read(case, LabelReader(values={n: 1 << i for i, n in enumerate(names)}, overlapping=True))
     assert len(np.unique(values)) > 5

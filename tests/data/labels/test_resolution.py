@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from medseg.data.cases import Case
-from medseg.data.labels.resolution import LabelStatement, plan_labeling
-from medseg.data.labels.schema import Labels, overlapping_labels
+from medseg.data.labels.resolution import LabelStatement, plan_labels
+from medseg.data.labels.schema import LabelSchema, overlapping_labels
 from medseg.errors import ConfigError, DataError
 
 HERE = Path("x.png")
@@ -17,7 +17,7 @@ def masked(**by_case):
 
 
 def test_masks_name_the_labels():
-    plan = plan_labeling(masked(a="spleen liver", b="liver spleen"), LabelStatement())
+    plan = plan_labels(masked(a="spleen liver", b="liver spleen"), LabelStatement())
     assert plan.labels.names == {"background": (0,), "liver": (1,), "spleen": (2,)}
     assert plan.rules.values == {"liver": 1, "spleen": 2}
 
@@ -27,83 +27,87 @@ def test_a_missing_mask_is_refused_empty_or_unknown():
     with pytest.raises(
         DataError, match=r"label files are missing \(set data.missing=empty [^$]*case b: no file of spleen"
     ):
-        plan_labeling(cases, LabelStatement())
-    assert plan_labeling(cases, LabelStatement(missing="empty")).cases[1].labeled is None
-    assert plan_labeling(cases, LabelStatement(missing="unknown")).cases[1].labeled == ("liver",)
+        plan_labels(cases, LabelStatement())
+    assert plan_labels(cases, LabelStatement(missing="empty")).cases[1].labeled is None
+    assert plan_labels(cases, LabelStatement(missing="unknown")).cases[1].labeled == ("liver",)
 
 
 def test_missing_rules_hold_for_probability_maps():
     cases = masked(a="liver spleen", b="liver")
     with pytest.raises(DataError, match="case b: no file of spleen"):
-        plan_labeling(cases, LabelStatement(soft=True))
-    assert plan_labeling(cases, LabelStatement(soft=True, missing="empty")).cases[1].labeled is None
-    unknown = plan_labeling(cases, LabelStatement(soft=True, missing="unknown"))
-    assert unknown.labels.known(unknown.cases[1].labeled) == (True, True, False)  # spleen has no loss there
-    foreign = LabelStatement(Labels(names={"background": (0,), "liver": (1,)}), soft=True)
+        plan_labels(cases, LabelStatement(soft=True))
+    assert plan_labels(cases, LabelStatement(soft=True, missing="empty")).cases[1].labeled is None
+    unknown = plan_labels(cases, LabelStatement(soft=True, missing="unknown"))
+    assert unknown.labels.annotated_classes(unknown.cases[1].labeled) == (
+        True,
+        True,
+        False,
+    )  # spleen has no loss there
+    foreign = LabelStatement(LabelSchema(names={"background": (0,), "liver": (1,)}), soft=True)
     with pytest.raises(DataError, match="label files nobody named: spleen"):
-        plan_labeling(cases[:1], foreign)
+        plan_labels(cases[:1], foreign)
     with pytest.raises(ConfigError, match=r"leave out data\.ignore_value"):
-        plan_labeling(cases[:1], LabelStatement(soft=True, fields={"ignore_value": 255}))
+        plan_labels(cases[:1], LabelStatement(soft=True, fields={"ignore_value": 255}))
 
 
 @pytest.mark.parametrize("kind", [{}, {"overlapping": True}, {"soft": True}])
 def test_a_mask_that_is_left_out_is_not_one_that_was_annotated(kind):
     cases = masked(a="liver spleen extra", b="liver extra")
-    labels = Labels(names={"background": (0,), "liver": (1,), "spleen": (2,)}, others="background")
-    plan = plan_labeling(cases, LabelStatement(labels, missing="unknown", **kind))
+    labels = LabelSchema(names={"background": (0,), "liver": (1,), "spleen": (2,)}, others="background")
+    plan = plan_labels(cases, LabelStatement(labels, missing="unknown", **kind))
     assert plan.cases[1].labeled == ("liver",)
-    assert plan.labels.known(plan.cases[1].labeled)[-1] is False
+    assert plan.labels.annotated_classes(plan.cases[1].labeled)[-1] is False
 
 
 def test_a_case_annotated_in_part_needs_the_files_of_its_labels_only():
     cases = masked(a="liver spleen", b="liver")
     cases[1] = replace(cases[1], labeled=("liver",))
-    assert plan_labeling(cases, LabelStatement()).cases[1].labeled == ("liver",)
+    assert plan_labels(cases, LabelStatement()).cases[1].labeled == ("liver",)
 
 
 def test_pairs_of_overlapping_labels_exchange_their_combinations():
     stated = LabelStatement(overlapping=True, fields={"pairs": (("left", "right"),)})
-    labels = plan_labeling(masked(a="left right mid"), stated).labels
-    assert labels.exchange == (2, 1, 0)  # the regions are left, mid, right
+    labels = plan_labels(masked(a="left right mid"), stated).labels
+    assert labels.mirrored_classes == (2, 1, 0)  # the regions are left, mid, right
     assert labels.names["left+mid"] == (3,)
     place = {name: i for i, name in enumerate(labels.names)}
-    assert labels.exchanged_labels[place["left+mid"]] == place["mid+right"]
+    assert labels.mirrored_labels[place["left+mid"]] == place["mid+right"]
     with pytest.raises(ConfigError, match=r"data\.pairs: .*known: \['left', 'mid', 'right'\]"):
-        plan_labeling(
+        plan_labels(
             masked(a="left right mid"), LabelStatement(overlapping=True, fields={"pairs": (("left", "r"),)})
         )
 
 
 def test_masks_nobody_named():
-    labels = Labels(names={"background": (0,), "liver": (4,)})
+    labels = LabelSchema(names={"background": (0,), "liver": (4,)})
     with pytest.raises(DataError, match=r"label files nobody named: spleen\. Known: background, liver"):
-        plan_labeling(masked(a="liver spleen"), LabelStatement(labels))
+        plan_labels(masked(a="liver spleen"), LabelStatement(labels))
     others = labels.model_copy(update={"others": "background"})
-    assert plan_labeling(masked(a="liver spleen"), LabelStatement(others)).rules.values == {"liver": 4}
+    assert plan_labels(masked(a="liver spleen"), LabelStatement(others)).rules.values == {"liver": 4}
 
 
 def test_colors_need_labels_of_their_names():
     colors = {"sky": (0, 0, 1), "road": (0, 0, 2)}
-    plan = plan_labeling([Case("a", HERE, HERE)], LabelStatement(colors=colors))
+    plan = plan_labels([Case("a", HERE, HERE)], LabelStatement(colors=colors))
     assert plan.labels.names == {"sky": (0,), "road": (1,)}
-    labels = Labels(names={"sky": (0,), "road": (7,)}, ignore_value=9)
+    labels = LabelSchema(names={"sky": (0,), "road": (7,)}, ignore_value=9)
     stated = LabelStatement(labels, colors | {"ignore": (1, 1, 1)})
-    assert plan_labeling([Case("a", HERE, HERE)], stated).rules.values == {"sky": 0, "road": 7, "ignore": 9}
+    assert plan_labels([Case("a", HERE, HERE)], stated).rules.values == {"sky": 0, "road": 7, "ignore": 9}
     with pytest.raises(ConfigError, match=r"data.colors names \['tree'\], which data.labels does not"):
-        plan_labeling([], LabelStatement(labels, {"tree": (0, 0, 0)}))
+        plan_labels([], LabelStatement(labels, {"tree": (0, 0, 0)}))
     with pytest.raises(ConfigError, match=r"share a color, by which they are told apart: \['sky', 'road'\]"):
-        plan_labeling([], LabelStatement(labels, dict.fromkeys(colors, (0, 0, 1))))
+        plan_labels([], LabelStatement(labels, dict.fromkeys(colors, (0, 0, 1))))
 
 
 def test_labels_are_drawn_in_the_colors_stated_else_in_those_declared():
     stated = {"sky": (0, 0, 1), "ignore": (9, 9, 9)}
-    declared = Labels(
+    declared = LabelSchema(
         names={"sky": (0,), "road": (7,)}, ignore_value=9, colors={"sky": (1, 1, 1), "road": (2, 2, 2)}
     )
-    plan = plan_labeling([Case("a", HERE, HERE)], LabelStatement(colors=stated), declared)
+    plan = plan_labels([Case("a", HERE, HERE)], LabelStatement(colors=stated), declared)
     assert plan.labels.colors == {"sky": (0, 0, 1), "road": (2, 2, 2)}  # what is ignored is no label
-    assert plan_labeling([Case("a", HERE, HERE)], LabelStatement(), declared).labels == declared
-    soft = plan_labeling([Case("a", HERE, HERE)], LabelStatement(soft=True), declared)
+    assert plan_labels([Case("a", HERE, HERE)], LabelStatement(), declared).labels == declared
+    soft = plan_labels([Case("a", HERE, HERE)], LabelStatement(soft=True), declared)
     assert soft.labels.colors == declared.colors
 
 
@@ -121,7 +125,7 @@ def test_overlapping_labels_are_regions_of_their_combinations():
 
 def test_nested_regions_paint_the_label_of_just_their_regions():
     # BraTS: whole = 1+2+4, core = 1+4, enhancing = 4
-    labels = Labels(
+    labels = LabelSchema(
         names={"background": (0,), "necrosis": (1,), "oedema": (2,), "enhancing": (4,)},
         regions={
             "whole": ("necrosis", "oedema", "enhancing"),
@@ -137,18 +141,18 @@ def test_others_and_scenes_without_background():
     values = np.array([0, 1, 5])
     names = {"sky": (0,), "road": (1,)}
     with pytest.raises(DataError, match="label values nobody named: 5"):
-        Labels(names=names).encode(values, "x")
-    assert Labels(names=names, others="background").encode(values, "x").tolist() == [1, 2, 1]
-    assert Labels(names=names, others="ignore").encode(values, "x").tolist() == [1, 2, 0]
-    assert list(Labels(names=names, background=False).evaluated) == ["sky", "road"]
-    assert list(Labels(names=names).evaluated) == ["road"]
+        LabelSchema(names=names).encode(values, "x")
+    assert LabelSchema(names=names, others="background").encode(values, "x").tolist() == [1, 2, 1]
+    assert LabelSchema(names=names, others="ignore").encode(values, "x").tolist() == [1, 2, 0]
+    assert list(LabelSchema(names=names, background=False).evaluated) == ["sky", "road"]
+    assert list(LabelSchema(names=names).evaluated) == ["road"]
 
 
 def test_what_a_case_annotated_in_part_tells():
-    labels = Labels(names={"background": (0,), "liver": (1,), "spleen": (2,)})
-    assert labels.known(None) == (True, True, True)
-    assert labels.known(("spleen",)) == (True, False, True)
+    labels = LabelSchema(names={"background": (0,), "liver": (1,), "spleen": (2,)})
+    assert labels.annotated_classes(None) == (True, True, True)
+    assert labels.annotated_classes(("spleen",)) == (True, False, True)
     regions = overlapping_labels(("a", "b"))
-    assert regions.known(("b",)) == (False, True)
+    assert regions.annotated_classes(("b",)) == (False, True)
     with pytest.raises(DataError, match=r"annotated labels \['kidney'\] are not known"):
-        labels.known(("kidney",))
+        labels.annotated_classes(("kidney",))

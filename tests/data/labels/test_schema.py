@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medseg.data.labels.schema import Labels, describe_unnamed, guess_labels, smallest_integer
+from medseg.data.labels.schema import LabelSchema, describe_undeclared, guess_labels, smallest_integer
 from medseg.errors import ConfigError, DataError
 
-MERGED = Labels(names={"background": (0,), "organ": (3, 5), "lesion": (-7,)}, ignore_value=255)
-REGIONS = Labels.model_validate(
+MERGED = LabelSchema(names={"background": (0,), "organ": (3, 5), "lesion": (-7,)}, ignore_value=255)
+REGIONS = LabelSchema.model_validate(
     {
         "names": {"background": 0, "oedema": 1, "core": 2, "enhancing": 4},
         "regions": {
@@ -31,7 +31,7 @@ def test_encode_and_decode_by_hand():
 @given(st.lists(st.integers(-300, 70_000), min_size=2, max_size=8, unique=True), st.data())
 @settings(max_examples=50, deadline=None)
 def test_encoding_and_decoding_is_the_identity(values, data):
-    labels = Labels(names={f"l{v}": (v,) for v in values})
+    labels = LabelSchema(names={f"l{v}": (v,) for v in values})
     label_map = np.array(data.draw(st.lists(st.sampled_from(values), min_size=6, max_size=6))).reshape(2, 3)
     decoded = labels.decode(labels.encode(label_map, "here").astype(int) - 1)
     assert np.array_equal(decoded, label_map)
@@ -56,7 +56,7 @@ def test_smallest_integer(values, dtype):
 
 @pytest.mark.parametrize(("number", "dtype"), [(254, np.uint8), (255, np.uint16), (300, np.uint16)])
 def test_many_classes(number, dtype):
-    labels = Labels(names={f"l{v}": (v,) for v in range(number)})
+    labels = LabelSchema(names={f"l{v}": (v,) for v in range(number)})
     values = np.arange(number).reshape(1, -1)
     codes = labels.encode(values, "here")
     assert codes.dtype == dtype
@@ -66,7 +66,7 @@ def test_many_classes(number, dtype):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.uint64])
 def test_any_integer_type_is_encoded(dtype):
-    labels = Labels(names={"a": (0,), "b": (200 if dtype != np.int16 else 1,)})
+    labels = LabelSchema(names={"a": (0,), "b": (200 if dtype != np.int16 else 1,)})
     assert labels.encode(np.array([0, labels.names["b"][0]], dtype), "here").tolist() == [1, 2]
 
 
@@ -77,13 +77,13 @@ def test_values_nobody_named_are_listed():
         "case_7.png: label values nobody named: -2, 9. Known: background = 0, organ = 3/5, lesion = -7. "
         "Way out: name them under data.labels, or set data.ignore_value."
     )
-    text = describe_unnamed(list(range(100, 115)), MERGED)
+    text = describe_undeclared(list(range(100, 115)), MERGED)
     assert "100, 101, 102, 103, 104, 105, 106, 107, 108, 109 and 5 more" in text
     assert "data.instances=foreground" in text
 
 
 def test_instances_are_collapsed():
-    labels = Labels(names={"background": (0,), "cell": (1,)}, collapse_instances=True, ignore_value=65535)
+    labels = LabelSchema(names={"background": (0,), "cell": (1,)}, collapse_instances=True, ignore_value=65535)
     values = np.array([0, 1, 2, 999, -3, 65535])
     assert labels.encode(values, "here").tolist() == [1, 2, 2, 2, 2, 0]
 
@@ -140,12 +140,12 @@ def test_without_regions_classes_are_the_labels():
 )
 def test_labels_that_contradict_themselves_are_refused(settings, expected):
     with pytest.raises(ValidationError, match=expected):
-        Labels.model_validate(settings)
+        LabelSchema.model_validate(settings)
 
 
 def test_labels_survive_json():
     for labels in (MERGED, REGIONS):
-        assert Labels.model_validate_json(labels.model_dump_json()) == labels
+        assert LabelSchema.model_validate_json(labels.model_dump_json()) == labels
 
 
 def test_guessed_labels():
@@ -159,15 +159,15 @@ def test_guessed_labels():
 
 
 def test_colors_are_of_known_names_and_of_8_bits():
-    labels = Labels.model_validate({"names": {"none": 0, "car": 1}, "colors": {"car": [0, 0, 142]}})
+    labels = LabelSchema.model_validate({"names": {"none": 0, "car": 1}, "colors": {"car": [0, 0, 142]}})
     assert labels.colors == {"car": (0, 0, 142)}
-    assert Labels.model_validate_json(labels.model_dump_json()) == labels
-    assert Labels.model_validate({"names": {"none": 0, "car": 1}}).colors == {}  # as models were before
+    assert LabelSchema.model_validate_json(labels.model_dump_json()) == labels
+    assert LabelSchema.model_validate({"names": {"none": 0, "car": 1}}).colors == {}  # as models were before
     with pytest.raises(ValidationError, match=r"colors of \['bus'\], which are no labels; known: .*'car'"):
-        Labels.model_validate({"names": {"none": 0, "car": 1}, "colors": {"bus": [0, 0, 0]}})
+        LabelSchema.model_validate({"names": {"none": 0, "car": 1}, "colors": {"bus": [0, 0, 0]}})
     with pytest.raises(ValidationError, match="less than or equal to 255"):
-        labels.drawn_in({"car": (0, 0, 256)})
-    assert labels.drawn_in({"none": (1, 2, 3), "bus": (4, 5, 6)}).colors == {
+        labels.with_colors({"car": (0, 0, 256)})
+    assert labels.with_colors({"none": (1, 2, 3), "bus": (4, 5, 6)}).colors == {
         "car": (0, 0, 142),
         "none": (1, 2, 3),
     }

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from medseg.config.schema import load_config
-from medseg.data.labels.schema import Labels
-from medseg.data.labels.terminology import _SYNONYMS, SegmentCode, _terms, code_for
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.labels.terminology import _SYNONYMS, TerminologyCode, _terms, lookup_terminology
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from medseg.data.labels.terminology import _SYNONYMS, SegmentCode, _terms, code_
     ],
 )
 def test_names_of_labels_are_looked_up(name, value, category, side):
-    code = code_for(name)
+    code = lookup_terminology(name)
     assert (code.value, code.scheme, code.category, code.side) == (value, "SCT", category, side)
 
 
@@ -47,14 +47,16 @@ def test_codes_may_be_told_and_stay_with_the_labels(tmp_path):
     }
     labels = load_config(settings).data.declared_labels()
     assert labels is not None
-    assert labels.codes == {"node": SegmentCode(value="59441001", meaning="Lymph Node", category="tissue")}
-    assert Labels.model_validate_json(labels.model_dump_json()) == labels
-    other = SegmentCode(value="1", scheme="99MINE", meaning="Mine")
-    assert labels.coded_as({"node": other, "unknown": other}).codes == {"node": other}
+    assert labels.terminology == {
+        "node": TerminologyCode(value="59441001", meaning="Lymph Node", category="tissue")
+    }
+    assert LabelSchema.model_validate_json(labels.model_dump_json()) == labels
+    other = TerminologyCode(value="1", scheme="99MINE", meaning="Mine")
+    assert labels.with_terminology({"node": other, "unknown": other}).terminology == {"node": other}
 
 
 def test_codes_of_no_label_and_overlong_ones_are_refused():
-    with pytest.raises(ValidationError, match=r"codes of \['liver'\], which are no labels"):
-        Labels(names={"a": (0,), "b": (1,)}, codes={"liver": code_for("liver")})
+    with pytest.raises(ValidationError, match=r"terminology of \['liver'\], which are no labels"):
+        LabelSchema(names={"a": (0,), "b": (1,)}, terminology={"liver": lookup_terminology("liver")})
     with pytest.raises(ValidationError, match="at most 16"):
-        SegmentCode(value="12345678901234567", meaning="long")
+        TerminologyCode(value="12345678901234567", meaning="long")

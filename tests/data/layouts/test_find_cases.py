@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from medseg.data.cases import Case, join_problems, list_images, match
-from medseg.data.layouts import Choice, find_cases, find_dataset
+from medseg.data.layouts import LayoutOptions, find_cases, find_dataset
 from medseg.errors import DataError
 
 
@@ -67,7 +67,7 @@ def test_the_suffix_chooses_among_several_labels(tmp_path):
 
 def test_of_several_suffixes_the_first_counts(tmp_path):
     root = folder(tmp_path, ["a.jpg", "b.jpg", "c.jpg"], ["a_1.png", "a_2.png", "b_2.png", "x_1.png"])
-    found = find_dataset(root, Choice(("_1", "_2"))).labeled().checked()
+    found = find_dataset(root, LayoutOptions(("_1", "_2"))).labeled().checked()
     assert names(found.cases) == {"a": "a_1.png", "b": "b_2.png"}
     assert "c.jpg has no label map" in problem(root, label_suffix=("_1", "_2"))
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medseg.config.schema import load_config
 from medseg.data.io.readers import read_scan
-from medseg.data.layouts import Choice, find_cases, find_dataset
+from medseg.data.layouts import LayoutOptions, find_cases, find_dataset
 from medseg.data.scans import as_label_map
 from medseg.errors import DataError
 from medseg.training.dataset import find
@@ -137,7 +137,7 @@ def test_folders_of_any_name_by_settings(tmp_path):
     found, _ = find(load_config({"spatial_dims": 2, "sampling": {"patch_size": [16, 16]}, "data": data}))
     assert labels_of(found.cases) == {"a": "final/a.png"}
     with pytest.raises(DataError, match=r"holds no folder nowhere.*found drawn/, photos/"):
-        find_dataset(tmp_path, Choice(image_dir="nowhere"))
+        find_dataset(tmp_path, LayoutOptions(image_dir="nowhere"))
 
 
 @pytest.mark.parametrize("folders", [(), ("images",), ("photos", "drawn")])
@@ -157,7 +157,7 @@ def test_several_folders_that_may_be_meant_are_not_chosen_from(tmp_path):
     pictures(tmp_path / "gt", "a.png")
     with pytest.raises(DataError, match=r"several folders may be meant: gt/, masks/.*data\.label_dir=gt"):
         find_cases(tmp_path)
-    [case] = find_dataset(tmp_path, Choice(label_dir="masks")).checked().cases
+    [case] = find_dataset(tmp_path, LayoutOptions(label_dir="masks")).checked().cases
     assert case.label == tmp_path / "masks" / "a.png"
 
 

@@ -8,8 +8,8 @@ import pytest
 from conftest import write_picture, write_volume
 
 from medseg.config.schema import load_config
-from medseg.data.labels.resolution import plan_labeling
-from medseg.data.layouts import Choice, find_dataset
+from medseg.data.labels.resolution import plan_labels
+from medseg.data.layouts import LayoutOptions, find_dataset
 from medseg.errors import ConfigError, DataError
 
 VOLUME = np.zeros((3, 4, 5), np.uint8)
@@ -99,7 +99,7 @@ def test_nnunet_regions(tmp_path):
     labels = find_dataset(tmp_path).labels
     assert labels.evaluated == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
     without = load_config(overrides=["data.regions={}"]).data.statement()
-    assert plan_labeling([], without, labels).labels.class_names == (*labels.names,)
+    assert plan_labels([], without, labels).labels.class_names == (*labels.names,)
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(DataError, match=r"dataset\.json: not valid JSON"):
         find_dataset(tmp_path)
@@ -149,7 +149,7 @@ def test_brats(tmp_path, mark, contrasts, enhancing):
     assert [c.patient for c in found.cases] == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
     assert [p.name.removesuffix(".nii.gz").split(mark)[-1] for p in found.cases[0].images] == list(contrasts)
     assert found.labels.names["enhancing_tumor"] == (enhancing,)
-    chosen = find_dataset(tmp_path, Choice(modalities=(contrasts[3],)))
+    chosen = find_dataset(tmp_path, LayoutOptions(modalities=(contrasts[3],)))
     assert all(len(c.images) == 1 and contrasts[3] in c.image.name for c in chosen.cases)
 
 
@@ -180,10 +180,10 @@ def test_bids_images_of_several_kinds_must_be_chosen(tmp_path):
     bids(tmp_path, kinds=("T1w", "FLAIR"))
     with pytest.raises(DataError, match=r"several kinds: FLAIR, T1w. Say which .* data\.modalities=\[FLAIR\]"):
         find_dataset(tmp_path)
-    case = find_dataset(tmp_path, Choice(modalities=("T1w", "FLAIR"))).cases[0]
+    case = find_dataset(tmp_path, LayoutOptions(modalities=("T1w", "FLAIR"))).cases[0]
     assert [p.name for p in case.images] == ["sub-01_ses-1_T1w.nii.gz", "sub-01_ses-1_FLAIR.nii.gz"]
     with pytest.raises(DataError, match="case sub-01_ses-1: has no T2w"):
-        find_dataset(tmp_path, Choice(modalities=("T2w",)))
+        find_dataset(tmp_path, LayoutOptions(modalities=("T2w",)))
 
 
 def test_bids_with_two_maps_asks_for_one(tmp_path):
@@ -192,7 +192,7 @@ def test_bids_with_two_maps_asks_for_one(tmp_path):
     problems = find_dataset(tmp_path).problems
     assert [p.case for p in problems] == ["sub-01_ses-1"]
     assert "has 2 label maps" in problems[0].message
-    assert not find_dataset(tmp_path, Choice(label_suffix="_dseg")).problems
+    assert not find_dataset(tmp_path, LayoutOptions(label_suffix="_dseg")).problems
 
 
 def test_voc(tmp_path):
@@ -262,7 +262,7 @@ def test_manifest_csv(tmp_path):
     a = found.cases[0]
     assert (a.id, a.patient, a.part, dict(a.metadata)) == ("a", "p1", "train", {"age": "40"})
     assert [p.name for p in a.images] == ["a1.nii.gz", "a2.nii.gz"]
-    only = find_dataset(tmp_path / "manifest.csv", Choice(modalities=("t2",))).cases[0]
+    only = find_dataset(tmp_path / "manifest.csv", LayoutOptions(modalities=("t2",))).cases[0]
     assert [p.name for p in only.images] == ["a2.nii.gz"]
 
 
@@ -390,15 +390,15 @@ def test_what_the_user_states_is_kept_in_every_layout(tmp_path, make, pair):
 
     def resolved(*settings):
         stated = load_config(overrides=settings).data.statement()
-        plan = plan_labeling(found.cases, stated, found.labels, folder=tmp_path)
+        plan = plan_labels(found.cases, stated, found.labels, folder=tmp_path)
         return plan.resolve({0, 1, 2}).labels
 
     before = resolved()
     labels = resolved(f"data.pairs=[[{pair[0]}, {pair[1]}]]", "data.ignore_value=254", "data.others=background")
     assert labels.pairs == (pair,)  # else left and right are mirrored unexchanged
-    assert labels.exchange[list(labels.names).index(pair[0])] == list(labels.names).index(pair[1])
+    assert labels.mirrored_classes[list(labels.names).index(pair[0])] == list(labels.names).index(pair[1])
     assert (labels.ignore_value, labels.others) == (254, "background")
-    kept = {"names", "background", "colors", "regions", "codes"}
+    kept = {"names", "background", "colors", "regions", "terminology"}
     assert labels.model_dump(include=kept) == before.model_dump(include=kept)
     assert resolved(f"data.background={str(not before.background).lower()}").background != before.background
     with pytest.raises(ConfigError, match=rf"\['nowhere'\].*known: \[.*'{pair[0]}'"):
@@ -408,7 +408,7 @@ def test_what_the_user_states_is_kept_in_every_layout(tmp_path, make, pair):
 def test_names_stated_keep_what_the_layout_declares_of_them(tmp_path):
     voc_folder(tmp_path)
     found = find_dataset(tmp_path)
-    labels = plan_labeling(
+    labels = plan_labels(
         found.cases,
         load_config(
             overrides=["data.labels={background: 0, cat: 8}", "data.others=background"]
@@ -418,7 +418,7 @@ def test_names_stated_keep_what_the_layout_declares_of_them(tmp_path):
     assert (labels.names, labels.ignore_value) == ({"background": (0,), "cat": (8,)}, 255)
     assert labels.colors == {"background": (0, 0, 0), "cat": (64, 0, 0)}
     named = load_config(overrides=["data.labels={background: 0, border: 255}"]).data.statement()
-    assert plan_labeling(found.cases, named, found.labels).labels.ignore_value is None
+    assert plan_labels(found.cases, named, found.labels).labels.ignore_value is None
 
 
 @pytest.mark.data

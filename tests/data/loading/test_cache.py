@@ -10,16 +10,16 @@ import pytest
 from conftest import write_balls, write_volume
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import gather_facts, measure
+from medseg.data.curation.case_statistics import collect_statistics, measure
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading import cache as cache_module
 from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
 from medseg.data.preprocessing.normalization import CT, Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig, prepare_image
 from medseg.errors import DataError, DiskFullError
 
-LABELS = Labels(names={"background": (0,), "organ": (1, 3), "lesion": (2,)}, ignore_value=9)
+LABELS = LabelSchema(names={"background": (0,), "organ": (1, 3), "lesion": (2,)}, ignore_value=9)
 PLAIN = PreprocessConfig(normalize=Range(low=0, high=100))
 
 
@@ -92,10 +92,10 @@ def key_of(case, tmp_path, **changes):
         {"preprocess": PreprocessConfig()},
         {"preprocess": PLAIN.model_copy(update={"orientation": "native"})},
         {"preprocess": PLAIN.model_copy(update={"spacing": (2, 2, 2)})},
-        {"labels": Labels(names={"background": (0,), "organ": (1,), "lesion": (2, 3)}, ignore_value=9)},
-        {"labels": Labels(names={"background": (0,), "lesion": (2,), "organ": (1, 3)}, ignore_value=9)},
-        {"labels": Labels(names={"background": (0,), "organ": (1, 3), "lesion": (2, 9)})},
-        {"labels": Labels(names={"background": (0,), "organ": (1,)}, collapse_instances=True)},
+        {"labels": LabelSchema(names={"background": (0,), "organ": (1,), "lesion": (2, 3)}, ignore_value=9)},
+        {"labels": LabelSchema(names={"background": (0,), "lesion": (2,), "organ": (1, 3)}, ignore_value=9)},
+        {"labels": LabelSchema(names={"background": (0,), "organ": (1, 3), "lesion": (2, 9)})},
+        {"labels": LabelSchema(names={"background": (0,), "organ": (1,)}, collapse_instances=True)},
     ],
 )
 def test_other_settings_or_labels_have_another_place(case, tmp_path, changes):
@@ -195,7 +195,7 @@ def test_a_cache_that_cannot_be_written_is_named(case, tmp_path, monkeypatch, nu
     with pytest.raises(kind, match=message):
         cache_cases([case], facts, CacheSettings(LABELS, PLAIN, 1), tmp_path / "cache")
     with pytest.raises(kind, match=message.replace("cache:", "facts:")):
-        gather_facts([case], tmp_path / "cache" / "facts")
+        collect_statistics([case], tmp_path / "cache" / "facts")
     assert [path.name for path in (tmp_path / "cache").rglob("*")] == ["facts"]
 
 
@@ -212,16 +212,16 @@ from pathlib import Path
 import numpy as np
 from medseg.data.loading.cache import CacheSettings, cache_cases
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import gather_facts
-from medseg.data.labels.schema import Labels
+from medseg.data.curation.case_statistics import collect_statistics
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig, prepare_image
 root = Path(sys.argv[1])
 cases = [Case(p.name[:-7], p, root / "labels" / p.name) for p in sorted((root / "images").iterdir())]
-settings = CacheSettings(Labels(names={"bg": (0,), "ball": (1,), "core": (2,)}), PreprocessConfig(), 1)
+settings = CacheSettings(LabelSchema(names={"bg": (0,), "ball": (1,), "core": (2,)}), PreprocessConfig(), 1)
 print("ready", flush=True)
 for number in sys.stdin:
     folder = root / f"cache{number.strip()}"
-    opened = cache_cases(cases, gather_facts(cases, folder / "facts"), settings, folder)
+    opened = cache_cases(cases, collect_statistics(cases, folder / "facts"), settings, folder)
     print(sum(float(np.asarray(case.image).std()) for case in opened), flush=True)
 """
 
@@ -284,7 +284,7 @@ def test_thousands_of_cases_train_where_few_files_may_be_open(tmp_path, number):
 
 
 def test_errors_name_the_case(case, tmp_path):
-    few = Labels(names={"background": (0,), "organ": (1,)})
+    few = LabelSchema(names={"background": (0,), "organ": (1,)})
     with pytest.raises(DataError, match=r"case a: .*a_label\.nii\.gz: label values nobody named: 2, 3, 9"):
         cached(case, tmp_path / "cache", labels=few)
     with pytest.raises(DataError, match=r"case a: .*has 1 channels, expected 3"):

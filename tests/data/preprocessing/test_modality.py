@@ -7,10 +7,10 @@ import pytest
 from conftest import write_volume
 
 from medseg.config.schema import load_config
-from medseg.data.curation.case_statistics import CaseFacts
+from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.curation.convert import convert_dataset
 from medseg.data.labels.reader import AS_STORED
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.data.preprocessing.modality import channel_names, is_ct
 from medseg.training.dataset import survey
@@ -18,7 +18,7 @@ from medseg.training.planning import plan_config
 
 
 def fact(low=0.0, names=(), channels=1, kind="volume"):
-    return CaseFacts.model_construct(
+    return CaseStatistics.model_construct(
         kind=kind, channels=channels, intensities=(low, 100.0), channel_names=names
     )
 
@@ -47,11 +47,11 @@ def test_channels_are_named_as_declared():
 def test_intensities_are_measured_where_labels_that_count_are():
     values = np.array([0, 1, 2, 3, 255])
     rules = AS_STORED.measuring(
-        Labels(names={"air": (0,), "liver": (2,)}, ignore_value=255, others="ignore"), None
+        LabelSchema(names={"air": (0,), "liver": (2,)}, ignore_value=255, others="ignore"), None
     )
     assert rules.is_foreground(values).tolist() == [False, False, True, False, False]
     assert AS_STORED.measuring(None, 255).is_foreground(values).tolist() == [False, True, True, True, False]
-    collapsed = Labels(names={"background": (0,), "cell": (1,)}, ignore_value=255, collapse_instances=True)
+    collapsed = LabelSchema(names={"background": (0,), "cell": (1,)}, ignore_value=255, collapse_instances=True)
     assert AS_STORED.measuring(collapsed, None).is_foreground(values).tolist() == [
         False,
         True,

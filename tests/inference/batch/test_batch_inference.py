@@ -13,7 +13,7 @@ from medseg.cli.main import run as main_run
 from medseg.config.schema import load_config
 from medseg.data.cases import Case
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import evaluate_cases
@@ -162,7 +162,7 @@ def test_a_picture_given_to_a_3d_model_is_refused(predictor, squares, tmp_path):
 
 
 ROAD, SKY = (128, 64, 128), (70, 130, 180)
-SCENE = Labels(
+SCENE = LabelSchema(
     names={"road": (7,), "sky": (23,), "car": (26,)}, colors={"road": ROAD, "sky": SKY}, background=False
 )
 

@@ -16,8 +16,8 @@ from series import DOCTOR, NAME, NUMBER, turned, write_dicom
 from medseg.cli.main import run
 from medseg.data.io.dicom.segmentation import read_segments
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels
-from medseg.data.labels.terminology import SegmentCode
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.labels.terminology import TerminologyCode
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
 from medseg.evaluation import evaluate_cases
@@ -31,10 +31,10 @@ from medseg.inference.options import InferenceConfig
 from medseg.models import UNetConfig
 from medseg.report.palette import label_palette
 
-NODE = SegmentCode(value="59441001", meaning="Lymph Node", category="tissue")
-LABELS = Labels(
+NODE = TerminologyCode(value="59441001", meaning="Lymph Node", category="tissue")
+LABELS = LabelSchema(
     names={"background": (0,), "liver": (1,), "node": (4,)},
-    codes={"node": NODE},
+    terminology={"node": NODE},
     colors={"liver": (10, 20, 30)},
 )
 BOTH = Extras(dicom=("seg", "rtstruct"))
@@ -96,7 +96,7 @@ def test_objects_lie_beside_the_label_map_and_agree_with_it(model, tmp_path):
 
 
 def test_overlapping_regions_are_overlapping_segments(tmp_path):
-    labels = Labels(
+    labels = LabelSchema(
         names={"background": (0,), "liver": (1,), "tumor": (2,)},
         regions={"whole": ("liver", "tumor"), "tumor": ("tumor",)},
     )
@@ -114,7 +114,7 @@ def test_overlapping_regions_are_overlapping_segments(tmp_path):
 
 
 def test_scenes_without_background_have_a_segment_of_each_label():
-    labels = Labels(names={"a": (7,), "b": (3,)}, background=False)
+    labels = LabelSchema(names={"a": (7,), "b": (3,)}, background=False)
     assert [s.values for s in segments_of(labels)] == [(7,), (3,)]
 
 

@@ -12,7 +12,7 @@ from conftest import write_volume
 
 from medseg.cli.main import run
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import ZScore
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.inference.batch.batch_inference import infer_cases
@@ -37,7 +37,7 @@ def cohort(tmp_path_factory):
     header = ModelHeader(
         spatial_dims=3,
         channels=1,
-        labels=Labels(names={"no": (0,), "a": (1,), "b": (7,)}),
+        labels=LabelSchema(names={"no": (0,), "a": (1,), "b": (7,)}),
         preprocess=PreprocessConfig(normalize=ZScore()),
         inference=InferenceConfig(roi_size=(24, 24, 24)),
         model=UNetConfig(channels=(8, 16)),

@@ -19,7 +19,7 @@ from conftest import write_picture, write_volume
 from medseg.cli.main import run
 from medseg.data.cases import Case
 from medseg.data.io.readers import is_image_file, read_scan
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.label_map_detection import find_label_maps
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DiskFullError
@@ -35,7 +35,7 @@ from medseg.inference.sliding_window.tta import SeenVariants
 from medseg.models import UNetConfig
 from medseg.system.locks import LOCK_NAME, lock_folder
 
-LABELS = Labels(names={"no": (0,), "a": (1,), "b": (2,)})
+LABELS = LabelSchema(names={"no": (0,), "a": (1,), "b": (2,)})
 
 
 def save_tiny(path, dims=3, seed=0, labels=LABELS):
@@ -254,7 +254,7 @@ def test_a_setting_that_only_one_version_knows_counts_as_its_default():
 def test_label_maps_with_other_labels_stay_readable(predictor, scans, tmp_path):
     out = tmp_path / "out"
     infer_cases(predictor, find_inputs([scans / "s0.nii.gz"]), out)
-    other = save_tiny(tmp_path / "other.safetensors", labels=Labels(names={"no": (0,), "liver": (1,)}))
+    other = save_tiny(tmp_path / "other.safetensors", labels=LabelSchema(names={"no": (0,), "liver": (1,)}))
     second = Predictor(other, device="cpu", backend="torch", amp="off")
     with pytest.raises(ConfigError, match="other labels"):  # s0 would be read with liver's names
         infer_cases(second, find_inputs([scans / "s1.nii.gz"]), out, overwrite=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import write_volume
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 from medseg.inference.batch.output_layout import check_clashes, label_path, legend_texts
 
@@ -37,7 +37,7 @@ def test_names_that_become_one_are_refused():
 
 
 def test_legends():
-    labels = Labels(names={"no": (0,), "liver": (5,)}, colors={"liver": (255, 0, 16)})
+    labels = LabelSchema(names={"no": (0,), "liver": (5,)}, colors={"liver": (255, 0, 16)})
     assert legend_texts(labels, ".nii.gz", "flat") == {}
     nnunet = legend_texts(labels, ".nii.gz", "nnunet")
     assert json.loads(nnunet["dataset.json"])["labels"] == {"no": 0, "liver": 5}
@@ -56,8 +56,8 @@ def test_the_command_writes_bids(tmp_path):
     from medseg.models import UNetConfig
 
     header = ModelHeader(
-        spatial_dims=3, channels=1, labels=Labels(names={"no": (0,), "a": (1,)}), preprocess=PreprocessConfig(),
-        inference=InferenceConfig(roi_size=(8, 8, 8)), model=UNetConfig(channels=(2, 4)),
+        spatial_dims=3, channels=1, labels=LabelSchema(names={"no": (0,), "a": (1,)}),
+        preprocess=PreprocessConfig(), inference=InferenceConfig(roi_size=(8, 8, 8)), model=UNetConfig(channels=(2, 4)),
     )  # fmt: skip
     model = tmp_path / "m.safetensors"
     save_model(model, header, dict(header.model.build(header.task).state_dict()))

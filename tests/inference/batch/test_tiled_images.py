@@ -11,7 +11,7 @@ from conftest import write_picture
 from PIL import Image
 
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import CT, ImageNet, Percentile, Range, ZScore, ZScoreNonzero
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.inference.batch.batch_inference import infer_cases
@@ -23,7 +23,7 @@ from medseg.inference.options import InferenceConfig
 from medseg.models import UNetConfig
 
 GREEN = (10, 200, 30)
-LABELS = Labels(names={"glass": (0,), "tumor": (3,), "stroma": (200,)}, colors={"tumor": GREEN})
+LABELS = LabelSchema(names={"glass": (0,), "tumor": (3,), "stroma": (200,)}, colors={"tumor": GREEN})
 
 
 def model(folder, *, channels=3, normalize=None, labels=LABELS, seed=0, **inference):
@@ -116,7 +116,7 @@ def test_twelve_million_pixels(tmp_path):
 
 def test_regions_ensembles_flips_and_probabilities(tmp_path):
     pixels = picture(130, 190)
-    labels = Labels(names={"none": (0,), "a": (1,), "b": (2,)}, regions={"both": ("a", "b"), "b": ("b",)})
+    labels = LabelSchema(names={"none": (0,), "a": (1,), "b": (2,)}, regions={"both": ("a", "b"), "b": ("b",)})
     files = [model(tmp_path, labels=labels, seed=i, flips=(1,)) for i in range(2)]
     source = tiled(tmp_path / "a.tif", pixels)
     found, _ = large(source, *files, out=tmp_path / "out")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import write_volume
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, ModelFileError
@@ -20,7 +20,7 @@ from medseg.inference.sliding_window.streaming_resample import Slab
 from medseg.inference.sliding_window.tta import SeenVariants
 from medseg.models import UNetConfig
 
-LABELS = Labels(names={"no": (0,), "a": (1,), "b": (5,)})
+LABELS = LabelSchema(names={"no": (0,), "a": (1,), "b": (5,)})
 
 
 def model(seed, *, labels=LABELS, spacing=None, dims=3, **inference):
@@ -68,8 +68,8 @@ def test_the_mean_of_the_members_probabilities(scan):
 
 def test_models_that_find_something_else_are_refused():
     with pytest.raises(ModelFileError, match="its names of labels are no, c, b, those of the model no, a, b"):
-        Predictor([model(1), model(2, labels=Labels(names={"no": (0,), "c": (1,), "b": (5,)}))])
-    merged = Labels(names={"no": (0, 7), "a": (1,), "b": (5,)})
+        Predictor([model(1), model(2, labels=LabelSchema(names={"no": (0,), "c": (1,), "b": (5,)}))])
+    merged = LabelSchema(names={"no": (0, 7), "a": (1,), "b": (5,)})
     with pytest.raises(ModelFileError, match=r"its labels are names=\{'no': \(0, 7\)[^=]*, those of the model"):
         Predictor([model(1), model(2, labels=merged)])
     with pytest.raises(ModelFileError, match="its dimensions are 2"):

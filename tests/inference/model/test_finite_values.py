@@ -11,7 +11,7 @@ from torch import nn
 from medseg.cli.main import run
 from medseg.config.schema import load_config
 from medseg.data.cases import Case
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.augmentation import preset
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -25,8 +25,8 @@ from medseg.inference.sliding_window.tta import SeenVariants
 from medseg.models import InjectedConfig, UNetConfig
 from medseg.training.fit import fit
 
-LABELS = Labels(names={"none": (0,), "a": (1,), "b": (5,)})
-REGIONS = Labels(names={"none": (0,), "a": (1,), "b": (5,)}, regions={"whole": ("a", "b"), "core": ("b",)})
+LABELS = LabelSchema(names={"none": (0,), "a": (1,), "b": (5,)})
+REGIONS = LabelSchema(names={"none": (0,), "a": (1,), "b": (5,)}, regions={"whole": ("a", "b"), "core": ("b",)})
 NONE = SeenVariants()
 
 

@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ModelFileError
 from medseg.inference.model.model_file import ModelHeader, digest_of, find_model_file, load_model, save_model
@@ -18,7 +18,7 @@ def header(**changes):
     facts = {
         "spatial_dims": 3,
         "channels": 1,
-        "labels": Labels(names={"background": (0,), "liver": (6,)}),
+        "labels": LabelSchema(names={"background": (0,), "liver": (6,)}),
         "preprocess": PreprocessConfig(spacing=(1.0, 1.0, 2.5)),
         "inference": InferenceConfig(roi_size=(32, 32, 32)),
         "model": UNetConfig(channels=(4, 8)),
@@ -96,7 +96,7 @@ def test_a_newer_format_is_refused(tmp_path):
 
 def test_files_of_version_1_are_read_under_the_new_names(tmp_path):
     path = tmp_path / "m.safetensors"
-    now = header(labels=Labels(names={"background": (0,), "liver": (6,)}, colors={"liver": (255, 0, 0)}))
+    now = header(labels=LabelSchema(names={"background": (0,), "liver": (6,)}, colors={"liver": (255, 0, 0)}))
     save_model(path, now, TENSORS)
     with safe_open(path, "pt") as file:
         metadata = file.metadata()

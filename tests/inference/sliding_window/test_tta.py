@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.data.labels.schema import Labels
+from medseg.data.labels.schema import LabelSchema
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.overlap_tile import Reach
 from medseg.inference.sliding_window.prediction import score_planes
@@ -41,8 +41,8 @@ def test_mirrors_are_brought_back_and_averaged(batch_size):
 
 @pytest.mark.parametrize("flips", [(1,), (0,), (0, 1)])
 def test_left_and_right_are_exchanged_in_mirror_images_but_not_in_rotations_by_180_degrees(flips):
-    labels = Labels(names={"none": (0,), "left": (1,), "right": (2,)}, pairs=(("left", "right"),))
-    assert labels.exchange == (0, 2, 1)
+    labels = LabelSchema(names={"none": (0,), "left": (1,), "right": (2,)}, pairs=(("left", "right"),))
+    assert labels.mirrored_classes == (0, 2, 1)
 
     # a network that sees where the head is: above, left is the first column; below, the body is turned by 180°
     def predict(windows):
@@ -55,7 +55,7 @@ def test_left_and_right_are_exchanged_in_mirror_images_but_not_in_rotations_by_1
 
     window = torch.zeros(1, 1, 2, 4)
     window[..., 0, :] = 1
-    found = Variants(flips=flips, exchange=labels.exchange).of(predict, 1)(window)
+    found = Variants(flips=flips, exchange=labels.mirrored_classes).of(predict, 1)(window)
     torch.testing.assert_close(found, predict(window))  # every view says the same
     if flips == (1,):
         wrong = Variants(flips=flips).of(predict, 1)(window)
@@ -70,11 +70,11 @@ def test_regions_become_their_counterparts():
         "right": ("r", "mid"),
         "middle": ("mid",),
     }
-    assert Labels(names=names, regions=regions, pairs=(("l", "r"),)).exchange == (0, 2, 1, 3)
+    assert LabelSchema(names=names, regions=regions, pairs=(("l", "r"),)).mirrored_classes == (0, 2, 1, 3)
     with pytest.raises(ValueError, match="no counterpart"):
-        Labels(names=names, regions={"all": ("l", "r"), "left": ("l",)}, pairs=(("l", "r"),))
+        LabelSchema(names=names, regions={"all": ("l", "r"), "left": ("l",)}, pairs=(("l", "r"),))
     with pytest.raises(ValueError, match=r"pairs: \['x'\]"):
-        Labels(names=names, pairs=(("l", "x"),))
+        LabelSchema(names=names, pairs=(("l", "x"),))
 
 
 def test_scales_go_up_and_come_back():
