@@ -57,7 +57,8 @@ def test_the_command_writes_bids(tmp_path):
 
     header = ModelHeader(
         spatial_dims=3, channels=1, labels=LabelSchema(names={"no": (0,), "a": (1,)}),
-        preprocess=PreprocessConfig(), inference=InferenceConfig(roi_size=(8, 8, 8)), model=UNetConfig(channels=(2, 4)),
+        preprocess=PreprocessConfig(),
+        inference=InferenceConfig(roi_size=(8, 8, 8)), model=UNetConfig(channels=(2, 4)),
     )  # fmt: skip
     model = tmp_path / "m.safetensors"
     save_model(model, header, dict(header.model.build(header.task).state_dict()))
