@@ -101,7 +101,7 @@ def infer(
     from medseg.inference.batch.batch_inference import infer_cases
     from medseg.inference.batch.distributed import connected, infer_distributed, local_workers
     from medseg.inference.batch.input_discovery import run_cases, with_foregrounds
-    from medseg.inference.batch.output_files import Extras
+    from medseg.inference.batch.options import BatchOptions
     from medseg.interop.model_loading import SegmenterSpec
 
     if scheduler and workers:
@@ -120,17 +120,18 @@ def infer(
     cases = run_cases(model[0], part) if part else _search(inputs, output, everything)
     if foreground is not None:
         cases = with_foregrounds(cases, foreground)
-    options: dict[str, Any] = {
-        "extras": Extras(probabilities, overlays, tuple(dict.fromkeys(objects)), layout),
-        "overwrite": overwrite,
-        "uneven": uneven,
-        "report": lambda outcome: click.echo(_outcome_line(outcome), err=True),
-    }
+    options = BatchOptions(
+        probabilities, overlays, tuple(dict.fromkeys(objects)), layout, overwrite, dicom_geometry=uneven
+    )
+
+    def report(outcome: CaseOutcome) -> None:
+        click.echo(_outcome_line(outcome), err=True)
+
     if predictor is not None:
-        outcomes = infer_cases(predictor, cases, output, **options)
+        outcomes = infer_cases(predictor, cases, output, options, report=report)
     else:
         with connected(scheduler) if scheduler else local_workers(workers or 1, device) as client:
-            outcomes = infer_distributed(spec, cases, output, client, **options)
+            outcomes = infer_distributed(spec, cases, output, client, options, report=report)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
     if as_json:
         click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))

@@ -16,7 +16,7 @@ from medseg.evaluation import Evaluation, evaluate_cases
 from medseg.files import write_text
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
-from medseg.inference.batch.output_files import Extras
+from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.predictor import Predictor
 from medseg.training.fit import fit
 from medseg.training.progress import ConsoleProgress
@@ -90,7 +90,7 @@ def _run_one(folder: Path, demo: Demo) -> Evaluation:
         result = fit(load_config(settings), folder / "run", progress=progress)
     predictions = folder / "predictions"
     outcomes = infer_cases(
-        Predictor(result.run), run_cases(result.run, "test"), predictions, extras=Extras(overlays=True)
+        Predictor(result.run), run_cases(result.run, "test"), predictions, BatchOptions(overlays=True)
     )
     failed = [f"{o.case}: {o.error}" for o in outcomes if o.status == "failed"]
     if failed:

@@ -110,9 +110,9 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     scores = read_log(result.run / "log.jsonl")[-1]
     assert {"val_dice:ball", "val_dice:core"} <= set(scores)
     cases = run_cases(result.run, "test")
-    from medseg.inference.batch.output_files import Extras
+    from medseg.inference.batch.options import BatchOptions
 
-    outcomes = infer_cases(Predictor(result.model), cases, tmp_path / "out", extras=Extras(overlays=True))
+    outcomes = infer_cases(Predictor(result.model), cases, tmp_path / "out", options=BatchOptions(overlays=True))
     assert [o.status for o in outcomes] == ["done"]
     values = read_scan(tmp_path / "out" / f"{cases[0].id}.nii.gz").array
     assert set(np.unique(values)) <= {0, 1, 2, 3}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medseg.data.cases import Case
-from medseg.data.io.dicom.series import Uneven
 from medseg.data.io.multichannel import describe_uniform, read_image
 from medseg.data.io.path_selectors import split_mark
 from medseg.data.io.readers import output_suffix, reader_for
@@ -31,14 +30,13 @@ from medseg.errors import (
 from medseg.files import is_disk_full, write_atomic, write_json
 from medseg.inference.batch.dicom_objects import object_path, refuse_undicom, write_objects
 from medseg.inference.batch.output_files import (
-    NO_EXTRAS,
     CaseOutcome,
-    Extras,
     complete,
     provenance,
     write_overlay,
     write_probabilities,
 )
+from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_folder import check_own, open_output, result_files
 from medseg.inference.batch.output_layout import label_path
 from medseg.inference.batch.provenance import check_current, made_of, read_record, record_path
@@ -53,11 +51,8 @@ def infer_cases(
     predictor: Segmenter,
     cases: list[Case],
     output: Path,
+    options: BatchOptions = BatchOptions(),
     *,
-    extras: Extras = NO_EXTRAS,
-    overwrite: bool = False,
-    alone: bool = True,
-    uneven: Uneven = "refuse",
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:
     """Segment each case into ``output``; a case that fails is listed and the rest goes on.
@@ -69,10 +64,6 @@ def infer_cases(
     A case whose result is there, made of the same input by the same models with the same settings, is skipped;
     another result is an error, unless ``overwrite`` replaces it. Files that medseg did not write, and files
     that are read, are never replaced.
-    ``uneven`` says what to do with DICOM series whose slices lie unevenly: their objects are of their own
-    slices, their label maps on the even grid they are read onto.
-    One that is not ``alone`` at work on ``output`` leaves all but the cases to whoever holds the folder
-    (``open_output``).
     While the network works on a case, the next one is read and the last one written.
     Raises: ConfigError as ``open_output``, or if DICOM objects are asked for that cannot be written (of cases
     that are no DICOM series, without highdicom);
@@ -80,18 +71,24 @@ def infer_cases(
     backend that was asked for.
     """
     output = Path(output)
-    refuse_undicom(cases, extras.dicom)
+    refuse_undicom(cases, options.dicom)
     outcomes: list[CaseOutcome] = []
 
     def done(outcome: CaseOutcome) -> None:
         outcomes.append(outcome)
         report(outcome)
 
-    jobs = [_Job(case, output, extras, overwrite, uneven) for case in cases]
-    with open_output(predictor, cases, output, extras, overwrite, outcomes) if alone else nullcontext():
-        _overlapped(predictor, jobs, done)
+    with open_output(predictor, cases, output, options, outcomes):
+        _overlapped(predictor, [_Job(case, output, options) for case in cases], done)
     order = {case.id: i for i, case in enumerate(cases)}
     return sorted(outcomes, key=lambda outcome: order[outcome.case])
+
+
+def infer_case(predictor: Segmenter, case: Case, output: Path, options: BatchOptions) -> CaseOutcome:
+    """Segment one case into an output folder that another process has opened and holds (``open_output``)."""
+    outcomes: list[CaseOutcome] = []
+    _overlapped(predictor, [_Job(case, output, options)], outcomes.append)
+    return outcomes[0]
 
 
 def _overlapped(predictor: Segmenter, jobs: list[_Job], done: Callable[[CaseOutcome], None]) -> None:
@@ -150,9 +147,7 @@ class _Job:
 
     case: Case
     output: Path
-    extras: Extras
-    overwrite: bool
-    uneven: Uneven
+    options: BatchOptions
     seconds: float = 0.0
     made_of: dict[str, Any] = field(default_factory=dict)
     large: bool = False
@@ -167,12 +162,12 @@ class _Job:
 
     @property
     def target(self) -> Path:
-        return label_path(self.output, self.case.id, self.suffix, self.extras.layout)
+        return label_path(self.output, self.case.id, self.suffix, self.options.layout)
 
     @property
     def files(self) -> list[Path]:
         """Every file that may be written of the case."""
-        return result_files(self.output, self.case.id, [self.suffix], self.extras)
+        return result_files(self.output, self.case.id, [self.suffix], self.options)
 
     def read(self, predictor: Segmenter) -> Ready | LargeReady | CaseOutcome:
         """The scan as the networks take it, or a large picture opened; or that nothing needs to be done."""
@@ -187,7 +182,7 @@ class _Job:
             done = self._skipped(predictor)
             if done is not None:
                 return done
-            scan = read_image(self.case, self.uneven)
+            scan = read_image(self.case, self.options.dicom_geometry)
             uniform = describe_uniform(scan)
             scan = replace(scan, notes=(*scan.notes, uniform)) if uniform else scan
             return predictor.prepare(scan, read_foreground(self.case, scan))
@@ -211,13 +206,13 @@ class _Job:
 
         Raises: ExistingFileError if another one is there, or a file that medseg did not write.
         """
-        self.made_of = made_of(predictor, self.case, self.uneven, windowed=self.large)
+        self.made_of = made_of(predictor, self.case, self.options.dicom_geometry, windowed=self.large)
         record = read_record(self.output, self.case.id)
         check_own(record, self.target, self.files)
-        if record is None or not record.finished or self.overwrite:
+        if record is None or not record.finished or self.options.overwrite:
             return None
         check_current(record, self.made_of)
-        return CaseOutcome(self.case.id, "skipped", str(self.target)) if complete(record, self.extras) else None
+        return CaseOutcome(self.case.id, "skipped", str(self.target)) if complete(record, self.options) else None
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
         """What a step gives, or that its case failed. Raises: what every case would end with."""
@@ -255,13 +250,13 @@ class _Job:
         """What the network says of a scan."""
         with self._timed():
             scratch = self.output / "probabilities"
-            return predictor.run(ready, probabilities=self.extras.probabilities, scratch=scratch)
+            return predictor.run(ready, probabilities=self.options.probabilities, scratch=scratch)
 
     def stream(self, predictor: Predictor, ready: LargeReady) -> CaseOutcome:
         """Segment a large picture, from file to file."""
-        extras = self.extras
+        options = self.options
         outputs = LargeOutputs.of(
-            self.case.id, self.target, self.output, probabilities=extras.probabilities, overlays=extras.overlays
+            self.case.id, self.target, self.output, probabilities=options.probabilities, overlays=options.overlays
         )
         with self._timed():
             try:
@@ -278,24 +273,24 @@ class _Job:
         return self.attempt(lambda: self._write(predictor, result))
 
     def _write(self, predictor: Segmenter, prediction: Prediction) -> CaseOutcome:
-        case, extras, target = self.case, self.extras, self.target
+        case, options, target = self.case, self.options, self.target
         read = prediction.scan.notes
         colors = value_palette(predictor.header.labels)
         with self._timed(), self._claimed(), write_atomic(target) as temporary:  # before what else is asked for
             reader_for(case.image).write_label_map(temporary, prediction.label_map, prediction.scan, colors)
-        if extras == replace(NO_EXTRAS, layout=extras.layout):
+        if options.only_label_maps:
             return self._recorded(predictor, prediction.notes, read)
         self._record(predictor, read, self.files)
         with self._timed():
-            if extras.probabilities:
+            if options.probabilities:
                 write_probabilities(self.output / "probabilities", case.id, prediction)
-            if extras.overlays:
+            if options.overlays:
                 write_overlay(self.output / "overlays", case, prediction, predictor.header)
-            if extras.dicom:
+            if options.dicom:
                 read += write_objects(
-                    {kind: object_path(self.output, case.id, kind) for kind in extras.dicom},
+                    {kind: object_path(self.output, case.id, kind) for kind in options.dicom},
                     case.image, prediction.label_map, prediction.scan.grid, predictor.header.labels,
-                    Maker(model=predictor.digest), self.uneven,
+                    Maker(model=predictor.digest), self.options.dicom_geometry,
                 )  # fmt: skip
         return self._recorded(predictor, prediction.notes, read)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -22,10 +21,9 @@ from medseg.dicom.source_series import Maker, Segment, planes_of, read_source
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.files import write_atomic
 from medseg.geometry import Array, Grid
+from medseg.inference.batch.options import DicomKind
 from medseg.inference.batch.provenance import Record
 from medseg.report.palette import Legend, label_palette
-
-DicomKind = Literal["seg", "rtstruct"]
 
 
 def object_path(output: Path, case: str, kind: DicomKind) -> Path:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.data.cases import Case
-from medseg.data.io.dicom.series import Uneven
 from medseg.errors import ConfigError, MedsegError
-from medseg.inference.batch.batch_inference import infer_cases
+from medseg.inference.batch.batch_inference import infer_case
 from medseg.inference.batch.dicom_objects import refuse_undicom
-from medseg.inference.batch.output_files import NO_EXTRAS, CaseOutcome, Extras
+from medseg.inference.batch.output_files import CaseOutcome
+from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_folder import open_output
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import Segmenter
@@ -83,10 +83,8 @@ def infer_distributed(
     cases: list[Case],
     output: Path,
     client: Client,
+    options: BatchOptions = BatchOptions(),
     *,
-    extras: Extras = NO_EXTRAS,
-    overwrite: bool = False,
-    uneven: Uneven = "refuse",
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:
     """As ``infer_cases``, each case a task of ``client``'s scheduler; outcomes are in the order of ``cases``.
@@ -96,14 +94,12 @@ def infer_distributed(
     from distributed import as_completed
 
     output = Path(output).resolve()
-    refuse_undicom(cases, extras.dicom)
+    refuse_undicom(cases, options.dicom)
     absolute = replace(spec, models=tuple(_absolute(model) for model in spec.models))
     outcomes: list[CaseOutcome] = []
-    with open_output(spec.build(), cases, output, extras, overwrite, outcomes):
+    with open_output(spec.build(), cases, output, options, outcomes):
         tasks = {
-            client.submit(
-                _infer_one, absolute, _resolved(case), output, extras, overwrite, uneven, pure=False
-            ): case
+            client.submit(_infer_one, absolute, _resolved(case), output, options, pure=False): case
             for case in cases
         }
         try:
@@ -194,9 +190,7 @@ def _gpus(device: str) -> list[str]:
     return visible or [str(i) for i in range(torch.cuda.device_count())]
 
 
-def _infer_one(
-    spec: PredictorSpec, case: Case, output: Path, extras: Extras, overwrite: bool, uneven: Uneven
-) -> CaseOutcome:
+def _infer_one(spec: PredictorSpec, case: Case, output: Path, options: BatchOptions) -> CaseOutcome:
     """One case, in a worker."""
     key = repr(spec)
     if key not in _LOADED:
@@ -207,8 +201,7 @@ def _infer_one(
             torch.set_num_threads(spec.threads)
         _LOADED.clear()  # one at a time: they may be large
         _LOADED[key] = spec.build()
-    options: dict[str, Any] = {"extras": extras, "overwrite": overwrite, "uneven": uneven}
-    return infer_cases(_LOADED[key], [case], output, alone=False, **options)[0]
+    return infer_case(_LOADED[key], case, output, options)
 
 
 def _failed(case: Case, error: BaseException | None) -> CaseOutcome:

@@ -17,8 +17,8 @@ from medseg.data.labels.reader import read_target
 from medseg.data.scans import Scan
 from medseg.files import sha256_file, sha256_json, write_atomic
 from medseg.geometry import Array, Grid, to_ras
-from medseg.inference.batch.dicom_objects import DicomKind, object_path
-from medseg.inference.batch.output_layout import Layout
+from medseg.inference.batch.dicom_objects import object_path
+from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.provenance import Record
 from medseg.inference.model.predictor import Prediction
 from medseg.inference.model.protocols import Described, Segmenter
@@ -26,16 +26,6 @@ from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 
 Status = Literal["done", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What is written beside the label maps (``dicom``: objects of cases that are DICOM series), and where."""
-
-    probabilities: bool = False
-    overlays: bool = False
-    dicom: tuple[DicomKind, ...] = ()
-    layout: Layout = "flat"
 
 
 @dataclass(frozen=True)
@@ -59,15 +49,12 @@ class CaseOutcome:
     refused: bool = False
 
 
-NO_EXTRAS = Extras()
-
-
-def complete(record: Record, extras: Extras) -> bool:
+def complete(record: Record, options: BatchOptions) -> bool:
     """Whether a result has everything that is asked for."""
-    folders = {"probabilities": extras.probabilities, "overlays": extras.overlays}
+    folders = {"probabilities": options.probabilities, "overlays": options.overlays}
     if not all(record.holds(name) for name, wanted in folders.items() if wanted):
         return False
-    wanted = (object_path(record.output, record.case, kind) for kind in extras.dicom)
+    wanted = (object_path(record.output, record.case, kind) for kind in options.dicom)
     return all(record.names(path) and path.is_file() for path in wanted)
 
 

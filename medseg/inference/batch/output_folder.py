@@ -25,7 +25,8 @@ from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.files import sweep_temporaries, write_json, write_text
 from medseg.inference.batch.dicom_objects import object_path
-from medseg.inference.batch.output_files import CaseOutcome, Extras
+from medseg.inference.batch.output_files import CaseOutcome
+from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_layout import check_clashes, label_path, legend_texts
 from medseg.inference.batch.provenance import RECORDS, Record, read_record, read_records, record_path
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
@@ -44,8 +45,7 @@ def open_output(
     predictor: Segmenter,
     cases: Sequence[Case],
     output: Path,
-    extras: Extras,
-    overwrite: bool,
+    options: BatchOptions,
     outcomes: list[CaseOutcome],
 ) -> Iterator[None]:
     """Hold an output folder while a cohort is written to it.
@@ -57,17 +57,17 @@ def open_output(
     labels or files that are not medseg's in their place, or an output would lie over an input, a label or a
     model.
     """
-    check_clashes(output, [case.id for case in cases], extras.layout)
-    check_targets(predictor, cases, output, extras)
+    check_clashes(output, [case.id for case in cases], options.layout)
+    check_targets(predictor, cases, output, options)
     with lock_folder(output, _LOCK_ADVICE):
         for name in ("", RECORDS, "probabilities", "overlays", OBJECTS_FOLDER):
             sweep_temporaries(output / name)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
-        legend = legend_texts(predictor.header.labels, suffix, extras.layout) if cases else {}
+        legend = legend_texts(predictor.header.labels, suffix, options.layout) if cases else {}
         _check_failures_file(output / FAILURES)
         written = [output / name for name in ("medseg.json", REQUESTED_FILE, *legend)]
         added = [] if is_medsegs(output) else [path for path in written if not os.path.lexists(path)]
-        write_labels(predictor, cases, output, overwrite=overwrite, legend=legend)
+        write_labels(predictor, cases, output, overwrite=options.overwrite, legend=legend)
         write_requested(output, (case.id for case in cases))
         try:
             yield
@@ -87,17 +87,17 @@ def is_medsegs(output: Path) -> bool:
     return any((output / name).exists() for name in ("medseg.json", RECORDS, FAILURES))
 
 
-def result_files(output: Path, case: str, suffixes: Iterable[str], extras: Extras) -> list[Path]:
-    """Every file that may be written of a case: its label map with each suffix, and what ``extras`` ask for."""
-    files = [label_path(output, case, suffix, extras.layout) for suffix in dict.fromkeys(suffixes)]
-    if extras.probabilities:
+def result_files(output: Path, case: str, suffixes: Iterable[str], options: BatchOptions) -> list[Path]:
+    """Every file that may be written of a case: its label map with each suffix, and what ``options`` ask for."""
+    files = [label_path(output, case, suffix, options.layout) for suffix in dict.fromkeys(suffixes)]
+    if options.probabilities:
         files += [output / "probabilities" / f"{case}{suffix}" for suffix in (".nii.gz", ".npz", OUTPUT_SUFFIX)]
-    if extras.overlays:
+    if options.overlays:
         files += [output / "overlays" / folder / f"{case}.png" for folder in ("", "full_size", "reduced")]
-    return files + [object_path(output, case, kind) for kind in extras.dicom]
+    return files + [object_path(output, case, kind) for kind in options.dicom]
 
 
-def check_targets(predictor: Segmenter, cases: Sequence[Case], output: Path, extras: Extras) -> None:
+def check_targets(predictor: Segmenter, cases: Sequence[Case], output: Path, options: BatchOptions) -> None:
     """Raises: ConfigError listing the outputs that would lie over a file that is read, also through links."""
     read = [path for case in cases for path in _files_read(case)]
     read += [path for part in predictor.members for path in part.files]
@@ -109,7 +109,7 @@ def check_targets(predictor: Segmenter, cases: Sequence[Case], output: Path, ext
             raise ConfigError(f"{output}: is an input, a folder of one scan; choose another --output")
     problems: list[str] = []
     for case in cases:
-        for target in _targets(output, case, extras):
+        for target in _targets(output, case, options):
             if not os.path.lexists(target):
                 continue
             status = _status(target)
@@ -207,12 +207,12 @@ def _files_read(case: Case) -> list[Path]:
     return [split_mark(path)[0] for path in marked if path is not None]
 
 
-def _targets(output: Path, case: Case, extras: Extras) -> list[Path]:
+def _targets(output: Path, case: Case, options: BatchOptions) -> list[Path]:
     try:
         suffixes = (output_suffix(case.image), OUTPUT_SUFFIX)
     except DataError:
         return []  # it fails when it is read
-    return [record_path(output, case.id), *result_files(output, case.id, suffixes, extras)]
+    return [record_path(output, case.id), *result_files(output, case.id, suffixes, options)]
 
 
 def _status(path: Path) -> os.stat_result | None:

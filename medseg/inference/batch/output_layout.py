@@ -9,12 +9,11 @@ from collections import defaultdict
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
-
-Layout = Literal["flat", "nnunet", "bids"]
+from medseg.inference.batch.options import Layout
 
 
 def label_path(output: Path, case: str, suffix: str, layout: Layout) -> Path:

@@ -22,7 +22,7 @@ from medseg.inference.backends import TorchBackend
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.distributed import PredictorSpec, _infer_one
 from medseg.inference.batch.input_discovery import find_inputs
-from medseg.inference.batch.output_files import NO_EXTRAS
+from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.memory_fallback import Load
 from medseg.inference.model.model_file import save_model
 from medseg.inference.model.predictor import Predictor
@@ -137,7 +137,7 @@ def test_a_worker_goes_on_after_a_scan_that_is_too_large(scans, tmp_path, monkey
     save_model(tmp_path / "model.safetensors", one.header, one.tensors)
     spec = PredictorSpec((str(tmp_path / "model.safetensors"),), device="cpu", backend="torch")
     monkeypatch.setattr(TorchBackend, "predict", lambda self, windows: fails_above(0, None)(windows))
-    outcome = _infer_one(spec, scans[0], tmp_path / "out", NO_EXTRAS, False, "refuse")
+    outcome = _infer_one(spec, scans[0], tmp_path / "out", BatchOptions())
     assert (outcome.status, outcome.out_of_memory) == ("failed", True)
     assert "roi_size" in (outcome.error or "")
 
