@@ -112,7 +112,7 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     cases = run_cases(result.run, "test")
     from medseg.inference.batch.options import BatchOptions
 
-    outcomes = infer_cases(Predictor(result.model), cases, tmp_path / "out", options=BatchOptions(overlays=True))
+    outcomes = infer_cases(Predictor(result.model), cases, tmp_path / "out", BatchOptions(overlays=True))
     assert [o.status for o in outcomes] == ["done"]
     values = read_scan(tmp_path / "out" / f"{cases[0].id}.nii.gz").array
     assert set(np.unique(values)) <= {0, 1, 2, 3}

@@ -29,6 +29,7 @@ from medseg.errors import (
 )
 from medseg.files import is_disk_full, write_atomic, write_json
 from medseg.inference.batch.dicom_objects import object_path, refuse_undicom, write_objects
+from medseg.inference.batch.options import DEFAULTS, BatchOptions
 from medseg.inference.batch.output_files import (
     CaseOutcome,
     complete,
@@ -36,7 +37,6 @@ from medseg.inference.batch.output_files import (
     write_overlay,
     write_probabilities,
 )
-from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_folder import check_own, open_output, result_files
 from medseg.inference.batch.output_layout import label_path
 from medseg.inference.batch.provenance import check_current, made_of, read_record, record_path
@@ -51,7 +51,7 @@ def infer_cases(
     predictor: Segmenter,
     cases: list[Case],
     output: Path,
-    options: BatchOptions = BatchOptions(),
+    options: BatchOptions = DEFAULTS,
     *,
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:
@@ -212,7 +212,9 @@ class _Job:
         if record is None or not record.finished or self.options.overwrite:
             return None
         check_current(record, self.made_of)
-        return CaseOutcome(self.case.id, "skipped", str(self.target)) if complete(record, self.options) else None
+        return (
+            CaseOutcome(self.case.id, "skipped", str(self.target)) if complete(record, self.options) else None
+        )
 
     def attempt(self, step: Callable[[], Step]) -> Step | CaseOutcome:
         """What a step gives, or that its case failed. Raises: what every case would end with."""
@@ -256,7 +258,11 @@ class _Job:
         """Segment a large picture, from file to file."""
         options = self.options
         outputs = LargeOutputs.of(
-            self.case.id, self.target, self.output, probabilities=options.probabilities, overlays=options.overlays
+            self.case.id,
+            self.target,
+            self.output,
+            probabilities=options.probabilities,
+            overlays=options.overlays,
         )
         with self._timed():
             try:

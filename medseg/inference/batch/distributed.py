@@ -19,8 +19,8 @@ from medseg.data.cases import Case
 from medseg.errors import ConfigError, MedsegError
 from medseg.inference.batch.batch_inference import infer_case
 from medseg.inference.batch.dicom_objects import refuse_undicom
+from medseg.inference.batch.options import DEFAULTS, BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
-from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_folder import open_output
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import Segmenter
@@ -83,7 +83,7 @@ def infer_distributed(
     cases: list[Case],
     output: Path,
     client: Client,
-    options: BatchOptions = BatchOptions(),
+    options: BatchOptions = DEFAULTS,
     *,
     report: Callable[[CaseOutcome], None] = lambda outcome: None,
 ) -> list[CaseOutcome]:

@@ -42,3 +42,6 @@ class BatchOptions:
     def only_label_maps(self) -> bool:
         """Whether no files besides the label maps are written."""
         return not (self.probabilities or self.overlays or self.dicom)
+
+
+DEFAULTS = BatchOptions()

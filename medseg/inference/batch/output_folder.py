@@ -25,8 +25,8 @@ from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.files import sweep_temporaries, write_json, write_text
 from medseg.inference.batch.dicom_objects import object_path
-from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.batch.options import BatchOptions
+from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.batch.output_layout import check_clashes, label_path, legend_texts
 from medseg.inference.batch.provenance import RECORDS, Record, read_record, read_records, record_path
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
@@ -88,7 +88,7 @@ def is_medsegs(output: Path) -> bool:
 
 
 def result_files(output: Path, case: str, suffixes: Iterable[str], options: BatchOptions) -> list[Path]:
-    """Every file that may be written of a case: its label map with each suffix, and what ``options`` ask for."""
+    """Every file that may be written for a case: its label map with each suffix, and the optional outputs."""
     files = [label_path(output, case, suffix, options.layout) for suffix in dict.fromkeys(suffixes)]
     if options.probabilities:
         files += [output / "probabilities" / f"{case}{suffix}" for suffix in (".nii.gz", ".npz", OUTPUT_SUFFIX)]

@@ -92,7 +92,7 @@ def test_a_singleton_axis_is_kept(predictor, tmp_path):
 
 def test_everything_asked_for_is_written(predictor, balls, tmp_path):
     cases = find_inputs([balls])
-    outcomes = infer_cases(predictor, cases, tmp_path, options=BatchOptions(probabilities=True, overlays=True))
+    outcomes = infer_cases(predictor, cases, tmp_path, BatchOptions(probabilities=True, overlays=True))
     assert [o.status for o in outcomes] == ["done"] * 6
     soft = nib.load(tmp_path / "probabilities" / "ball_0.nii.gz")
     assert soft.shape == (20, 20, 20, 3)
@@ -153,7 +153,10 @@ def test_an_output_of_another_input_is_not_taken_for_this_one(predictor, tmp_pat
     outcome = infer_cases(predictor, find_inputs([source]), tmp_path / "out")[0]
     assert outcome.status == "failed"
     assert "--overwrite" in (outcome.error or "")
-    assert infer_cases(predictor, find_inputs([source]), tmp_path / "out", options=BatchOptions(overwrite=True))[0].status == "done"
+    assert (
+        infer_cases(predictor, find_inputs([source]), tmp_path / "out", BatchOptions(overwrite=True))[0].status
+        == "done"
+    )
 
 
 def test_a_picture_given_to_a_3d_model_is_refused(predictor, squares, tmp_path):
@@ -189,7 +192,7 @@ def test_label_maps_of_pictures_have_the_labels_colors(scene, tmp_path):
     predictor, photo = scene
     assert predictor.header.labels == SCENE  # the model file keeps the colors
     out, references = tmp_path / "out", tmp_path / "labels"
-    infer_cases(predictor, find_inputs([photo]), out, options=BatchOptions(overlays=True))
+    infer_cases(predictor, find_inputs([photo]), out, BatchOptions(overlays=True))
     expected = predictor.predict(photo).label_map
     assert set(np.unique(expected)) > {7}
     with Image.open(out / "photo.png") as picture:
@@ -251,7 +254,7 @@ def test_a_file_where_the_output_should_be(run, balls, tmp_path, capsys):
 def test_label_maps_laid_out_as_bids_are_evaluated(run, predictor, balls, tmp_path):
     cases = find_inputs([balls])
     infer_cases(predictor, cases, tmp_path / "flat")
-    infer_cases(predictor, cases, tmp_path / "bids", options=BatchOptions(layout="bids"))
+    infer_cases(predictor, cases, tmp_path / "bids", BatchOptions(layout="bids"))
     flat, bids = (evaluate_cases(tmp_path / name, balls / "labels").rows for name in ("flat", "bids"))
     assert bids == flat
     assert len({row["case"] for row in bids}) == 6

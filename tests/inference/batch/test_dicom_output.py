@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -69,7 +70,7 @@ def series_in(folder, **options):
 def test_objects_lie_beside_the_label_map_and_agree_with_it(model, tmp_path):
     folder, out = series_in(tmp_path / "scan7"), tmp_path / "out"
     predictor = Predictor(model)
-    outcome = infer_cases(predictor, find_inputs([folder]), out, options=BOTH)[0]
+    outcome = infer_cases(predictor, find_inputs([folder]), out, BOTH)[0]
     assert (outcome.status, outcome.notes) == ("done", ())
     values = np.asanyarray(nib.load(out / "scan7.nii.gz").dataobj)
     assert set(np.unique(values)) == {0, 1, 4}
@@ -85,10 +86,10 @@ def test_objects_lie_beside_the_label_map_and_agree_with_it(model, tmp_path):
     )
     rois = pydicom.dcmread(out / "dicom" / "scan7.rtstruct.dcm").ROIContourSequence
     assert rois[0].ROIDisplayColor == [10, 20, 30]
-    again = infer_cases(predictor, find_inputs([folder]), out, options=BOTH)[0]
+    again = infer_cases(predictor, find_inputs([folder]), out, BOTH)[0]
     assert again.status == "skipped"
     (out / "dicom" / "scan7.rtstruct.dcm").unlink()
-    assert infer_cases(predictor, find_inputs([folder]), out, options=BOTH)[0].status == "done"
+    assert infer_cases(predictor, find_inputs([folder]), out, BOTH)[0].status == "done"
     references = tmp_path / "references"
     write_volume(references / "scan7.nii.gz", values, nib.load(out / "scan7.nii.gz").affine)
     rows = evaluate_cases(out, references).rows  # the folder of objects is no prediction
@@ -105,7 +106,7 @@ def test_overlapping_regions_are_overlapping_segments(tmp_path):
         ("tumor", (2,), tuple(label_palette(3)[2].tolist())),
     ]
     folder, out = series_in(tmp_path / "scan"), tmp_path / "out"
-    infer_cases(Predictor(model_of(tmp_path, labels)), find_inputs([folder]), out, options=BOTH)
+    infer_cases(Predictor(model_of(tmp_path, labels)), find_inputs([folder]), out, BOTH)
     values = np.asanyarray(nib.load(out / "scan.nii.gz").dataobj)
     masks = read_segments(out / "dicom" / "scan.seg.dcm", read_scan(folder).grid).masks
     assert np.array_equal(masks[1], values > 0)
@@ -121,10 +122,10 @@ def test_scenes_without_background_have_a_segment_of_each_label():
 def test_a_series_with_gaps_goes_on_if_asked(model, tmp_path):
     folder, out = series_in(tmp_path / "scan", left_out=(3, 4)), tmp_path / "out"
     cases, predictor = find_inputs([folder]), Predictor(model)
-    refused = infer_cases(predictor, cases, out, options=BOTH)[0]
+    refused = infer_cases(predictor, cases, out, BOTH)[0]
     assert "2 slices are missing" in (refused.error or "")
     assert not (out / "dicom").exists()
-    outcome = infer_cases(predictor, cases, out, options=replace(BOTH, dicom_geometry="resample"))[0]
+    outcome = infer_cases(predictor, cases, out, replace(BOTH, dicom_geometry="resample"))[0]
     assert outcome.status == "done"
     assert "even grid of 9 slices" in outcome.notes[0]
     record = json.loads((out / "provenance" / "scan.json").read_text())
@@ -151,7 +152,7 @@ def test_a_single_slice_and_one_of_several_series(model, tmp_path):
     (alone / "0_0.dcm").rename(tmp_path / "slice.dcm")
     for given, name in ((f"{folder}#8", "scan"), (str(tmp_path / "slice.dcm"), "slice")):
         out = tmp_path / "out" / name
-        found = infer_cases(Predictor(model), find_inputs([Path(given)]), out, options=BOTH)[0]
+        found = infer_cases(Predictor(model), find_inputs([Path(given)]), out, BOTH)[0]
         assert (found.case, found.status) == (name, "done")
         values = np.asanyarray(nib.load(out / f"{name}.nii.gz").dataobj)
         seg = out / "dicom" / f"{name}.seg.dcm"
@@ -164,7 +165,7 @@ def test_what_is_no_series_is_refused_before_anything_is_done(model, tmp_path):
     source = write_volume(tmp_path / "scan.nii.gz", np.zeros((12, 12, 12), np.int16))
     cases = find_inputs([source, series_in(tmp_path / "good")])
     with pytest.raises(ConfigError, match=r"DICOM series; these are none \(1\):\s+scan: scan\.nii\.gz"):
-        infer_cases(Predictor(model), cases, tmp_path / "out", options=BOTH)
+        infer_cases(Predictor(model), cases, tmp_path / "out", BOTH)
     assert not (tmp_path / "out").exists()
 
 
@@ -172,8 +173,8 @@ def test_without_highdicom_seg_is_refused_and_rtstruct_written(model, tmp_path, 
     monkeypatch.setitem(sys.modules, "highdicom", None)
     cases, predictor = find_inputs([series_in(tmp_path / "scan")]), Predictor(model)
     with pytest.raises(ConfigError, match="pip install"):
-        infer_cases(predictor, cases, tmp_path / "out", options=BatchOptions(dicom=("seg",)))
-    infer_cases(predictor, cases, tmp_path / "out", options=BatchOptions(dicom=("rtstruct",)))
+        infer_cases(predictor, cases, tmp_path / "out", BatchOptions(dicom=("seg",)))
+    infer_cases(predictor, cases, tmp_path / "out", BatchOptions(dicom=("rtstruct",)))
     assert [p.name for p in (tmp_path / "out" / "dicom").iterdir()] == ["scan.rtstruct.dcm"]
 
 

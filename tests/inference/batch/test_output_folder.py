@@ -36,6 +36,7 @@ from medseg.models import UNetConfig
 from medseg.system.locks import LOCK_NAME, lock_folder
 
 LABELS = LabelSchema(names={"no": (0,), "a": (1,), "b": (2,)})
+OVERWRITE = BatchOptions(overwrite=True)
 
 
 def save_tiny(path, dims=3, seed=0, labels=LABELS):
@@ -100,9 +101,14 @@ def test_labels_and_masks_that_are_read_are_never_replaced(predictor, scans, tmp
     label = write_volume(tmp_path / "out" / "s0.nii.gz", np.ones((10, 9, 8), np.uint8))
     case = Case("s0", scans / "s0.nii.gz", label)
     with pytest.raises(ConfigError, match="files that are read"):
-        infer_cases(predictor, [case], tmp_path / "out", options=BatchOptions(overlays=True, overwrite=True))
+        infer_cases(predictor, [case], tmp_path / "out", BatchOptions(overlays=True, overwrite=True))
     with pytest.raises(ConfigError, match="files that are read"):
-        infer_cases(predictor, [replace(case, label=None, foreground=label)], tmp_path / "out", options=BatchOptions(overwrite=True))
+        infer_cases(
+            predictor,
+            [replace(case, label=None, foreground=label)],
+            tmp_path / "out",
+            OVERWRITE,
+        )
     assert np.asarray(read_scan(label).array).all()
 
 
@@ -111,7 +117,7 @@ def test_an_earlier_output_used_as_an_input_is_not_replaced(predictor, scans, tm
     infer_cases(predictor, find_inputs([scans]), out)  # now records name out/s0.nii.gz
     before = (out / "s0.nii.gz").read_bytes()
     with pytest.raises(ConfigError, match="files that are read"):
-        infer_cases(predictor, [Case("s0", out / "s0.nii.gz")], out, options=BatchOptions(overwrite=True))
+        infer_cases(predictor, [Case("s0", out / "s0.nii.gz")], out, OVERWRITE)
     assert (out / "s0.nii.gz").read_bytes() == before
 
 
@@ -121,7 +127,7 @@ def test_a_file_that_medseg_did_not_write_is_kept(predictor, scans, tmp_path, na
     foreign.parent.mkdir(parents=True)
     foreign.write_text("drawn in three hours")
     options = BatchOptions(probabilities=True, overlays=True)
-    outcomes = infer_cases(predictor, find_inputs([scans]), tmp_path / "out", options=replace(options, overwrite=True))
+    outcomes = infer_cases(predictor, find_inputs([scans]), tmp_path / "out", replace(options, overwrite=True))
     assert [o.status for o in outcomes] == ["failed", "done", "done"]
     assert "medseg wrote it" in (outcomes[0].error or "")
     assert foreign.read_text() == "drawn in three hours"
@@ -136,7 +142,10 @@ def test_a_datasets_own_description_is_kept(predictor, scans, tmp_path, layout, 
     (tmp_path / "out" / name).write_text('{"channel_names": {"0": "CT"}}\n')
     with pytest.raises(ConfigError, match="medseg did not write it"):
         infer_cases(
-            predictor, find_inputs([scans]), tmp_path / "out", options=BatchOptions(layout=layout, overwrite=True)
+            predictor,
+            find_inputs([scans]),
+            tmp_path / "out",
+            BatchOptions(layout=layout, overwrite=True),
         )
     assert "CT" in (tmp_path / "out" / name).read_text()
 
@@ -158,13 +167,13 @@ def test_own_results_are_replaced_if_asked_and_after_an_interruption(predictor, 
 
     monkeypatch.setattr(cohort, "write_probabilities", killed)  # after the label map
     with pytest.raises(KeyboardInterrupt):
-        infer_cases(predictor, cases, out, options=options)
+        infer_cases(predictor, cases, out, options)
     monkeypatch.undo()
-    assert [o.status for o in infer_cases(predictor, cases, out, options=options)] == ["done"] * 3
-    assert [o.status for o in infer_cases(predictor, cases, out, options=options)] == ["skipped"] * 3
+    assert [o.status for o in infer_cases(predictor, cases, out, options)] == ["done"] * 3
+    assert [o.status for o in infer_cases(predictor, cases, out, options)] == ["skipped"] * 3
     assert [o.status for o in infer_cases(predictor, cases, out)] == ["skipped"] * 3
-    assert [o.status for o in infer_cases(predictor, cases, out, options=BatchOptions(overwrite=True))] == ["done"] * 3
-    assert [o.status for o in infer_cases(predictor, cases, out, options=options)] == ["skipped"] * 3
+    assert [o.status for o in infer_cases(predictor, cases, out, OVERWRITE)] == ["done"] * 3
+    assert [o.status for o in infer_cases(predictor, cases, out, options)] == ["skipped"] * 3
 
 
 # --- other settings -----------------------------------------------------------------------------------------
@@ -193,7 +202,7 @@ def test_a_rerun_with_other_settings_does_not_pass_for_the_same(
     assert outcome.status == "failed"
     assert re.search(named + ".*--overwrite", outcome.error or "")
     assert (out / "s0.nii.gz").read_bytes() == before
-    assert infer_cases(other, cases, out, options=BatchOptions(overwrite=True))[0].status == "done"
+    assert infer_cases(other, cases, out, OVERWRITE)[0].status == "done"
     assert infer_cases(other, cases, out)[0].status == "skipped"
 
 
@@ -210,15 +219,15 @@ def test_a_rerun_with_another_model_or_foreground_says_so(predictor, scans, tmp_
 
 def test_probabilities_of_a_replaced_result_do_not_pass_for_the_new_ones(model, predictor, scans, tmp_path):
     cases, out, options = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out", BatchOptions(probabilities=True)
-    infer_cases(predictor, cases, out, options=options)
+    infer_cases(predictor, cases, out, options)
     mirrored = Predictor(model, device="cpu", backend="torch", amp="off", settings={"flips": [0]})
-    (outcome,) = infer_cases(mirrored, cases, out, options=BatchOptions(overwrite=True))
+    (outcome,) = infer_cases(mirrored, cases, out, OVERWRITE)
     assert outcome.notes == ("left from the result that was replaced: probabilities/s0.nii.gz",)
     old = (out / "probabilities" / "s0.nii.gz").read_bytes()
-    (outcome,) = infer_cases(mirrored, cases, out, options=options)
+    (outcome,) = infer_cases(mirrored, cases, out, options)
     assert (outcome.status, outcome.notes) == ("done", ())
     assert (out / "probabilities" / "s0.nii.gz").read_bytes() != old
-    assert infer_cases(mirrored, cases, out, options=options)[0].status == "skipped"
+    assert infer_cases(mirrored, cases, out, options)[0].status == "skipped"
 
 
 def test_settings_that_only_save_memory_change_nothing(model, predictor, scans, tmp_path):
@@ -231,7 +240,7 @@ def test_settings_that_only_save_memory_change_nothing(model, predictor, scans, 
 
 def test_results_of_before_settings_were_recorded_are_not_taken_for_these(predictor, scans, tmp_path):
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
-    infer_cases(predictor, cases, out, options=BatchOptions(overlays=True))
+    infer_cases(predictor, cases, out, BatchOptions(overlays=True))
     path = out / "provenance" / "s0.json"
     record = json.loads(path.read_text())
     for key in ("made_of", "made_of_sha256", "files"):
@@ -239,7 +248,7 @@ def test_results_of_before_settings_were_recorded_are_not_taken_for_these(predic
     path.write_text(json.dumps(record))
     (outcome,) = infer_cases(predictor, cases, out)
     assert "did not record its settings" in (outcome.error or "")
-    again = infer_cases(predictor, cases, out, options=BatchOptions(overlays=True, overwrite=True))
+    again = infer_cases(predictor, cases, out, BatchOptions(overlays=True, overwrite=True))
     assert again[0].status == "done"
 
 
@@ -257,14 +266,14 @@ def test_label_maps_with_other_labels_stay_readable(predictor, scans, tmp_path):
     other = save_tiny(tmp_path / "other.safetensors", labels=LabelSchema(names={"no": (0,), "liver": (1,)}))
     second = Predictor(other, device="cpu", backend="torch", amp="off")
     with pytest.raises(ConfigError, match="other labels"):  # s0 would be read with liver's names
-        infer_cases(second, find_inputs([scans / "s1.nii.gz"]), out, options=BatchOptions(overwrite=True))
-    assert infer_cases(second, find_inputs([scans / "s0.nii.gz"]), out, options=BatchOptions(overwrite=True))[0].status == "done"
+        infer_cases(second, find_inputs([scans / "s1.nii.gz"]), out, OVERWRITE)
+    assert infer_cases(second, find_inputs([scans / "s0.nii.gz"]), out, OVERWRITE)[0].status == "done"
 
 
 def test_another_layout_in_the_same_folder_does_not_leave_two_maps_of_a_case(predictor, scans, tmp_path):
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
     infer_cases(predictor, cases, out)
-    (outcome,) = infer_cases(predictor, cases, out, options=BatchOptions(layout="bids", overwrite=True))
+    (outcome,) = infer_cases(predictor, cases, out, BatchOptions(layout="bids", overwrite=True))
     assert "another --layout" in (outcome.error or "")
     assert not list(out.rglob("*_dseg*"))
 
@@ -456,7 +465,7 @@ def test_seconds_are_a_cases_own_steps(predictor, scans, tmp_path, monkeypatch):
 
 
 def test_a_record_is_found_by_its_label_map(predictor, scans, tmp_path):
-    infer_cases(predictor, find_inputs([scans]), tmp_path / "bids", options=BatchOptions(layout="bids"))
+    infer_cases(predictor, find_inputs([scans]), tmp_path / "bids", BatchOptions(layout="bids"))
     record = record_of(tmp_path / "bids" / "sub-s1" / "anat" / "sub-s1_dseg.nii.gz")
     assert record is not None
     assert (record.case, record.finished, record.edited()) == ("s1", True, False)

@@ -123,7 +123,10 @@ def test_regions_ensembles_flips_and_probabilities(tmp_path):
     assert np.array_equal(found, in_memory(pixels, *files))
     predictor = Predictor(files, device="cpu", amp="off", settings={"large_above": 0})
     (outcome,) = infer_cases(
-        predictor, find_inputs([source]), tmp_path / "more", options=BatchOptions(probabilities=True, overlays=True)
+        predictor,
+        find_inputs([source]),
+        tmp_path / "more",
+        BatchOptions(probabilities=True, overlays=True),
     )
     assert outcome.status == "done", outcome.error
     whole = predictor.predict(tmp_path / "whole.png", probabilities=True).probabilities
@@ -210,7 +213,7 @@ def test_slides_and_stores_go_through_with_their_level(tmp_path):
     for level in (0, 1):
         out, expected = tmp_path / f"out{level}", in_memory(pixels[:: 1 + level, :: 1 + level], file)
         predictor = Predictor(file, device="cpu", amp="off", settings={"level": level})
-        outcomes = infer_cases(predictor, find_inputs([folder]), out, options=BatchOptions(overlays=True))
+        outcomes = infer_cases(predictor, find_inputs([folder]), out, BatchOptions(overlays=True))
         assert [(o.case, o.status, o.error) for o in outcomes] == [
             ("slide", "done", None), ("store", "done", None)
         ]  # fmt: skip
@@ -237,7 +240,7 @@ def test_overlays_of_a_picture_that_must_be_reduced(tmp_path, monkeypatch):
     monkeypatch.setattr("medseg.inference.batch.tiled_images.OVERVIEW", 100)
     source = tiled(tmp_path / "a.tif", picture(300, 450))
     predictor = Predictor(model(tmp_path), device="cpu", settings={"large_above": 0})
-    infer_cases(predictor, find_inputs([source]), tmp_path / "out", options=BatchOptions(overlays=True))
+    infer_cases(predictor, find_inputs([source]), tmp_path / "out", BatchOptions(overlays=True))
     with Image.open(tmp_path / "out" / "overlays" / "reduced" / "a.png") as reduced:
         assert reduced.size == (90, 60)  # every 5th pixel
 
