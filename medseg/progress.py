@@ -1,0 +1,261 @@
+"""Progress of long operations: one protocol, a silent implementation and one for the console.
+
+A long operation receives a :class:`Progress` and reports its stages to it: measuring the cases, preparing them,
+training, validating, predicting. Messages (what was detected, what changed, what slows the operation down) do not
+go through it: every module sends them to its logger, ``logging.getLogger(__name__)``, below the logger ``medseg``.
+:class:`ConsoleProgress` shows both.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+LOGGER = logging.getLogger("medseg")
+"""The parent of all loggers of medseg."""
+
+
+class Progress(Protocol):
+    """Receives the progress of a long operation.
+
+    An operation has stages that follow one another. A stage may begin inside another one, as a validation does
+    inside a training: ``finish`` always ends the stage that began last. All methods are called in the thread that
+    runs the operation. An exception that a method raises ends the operation.
+
+    Example:
+        >>> class Printed(QuietProgress):
+        ...     def start(self, total, description, *, unit="cases", completed=0):
+        ...         print(f"{description}: {total} {unit}")
+        >>> with stage(Printed(), 2, "measuring"):
+        ...     pass
+        measuring: 2 cases
+    """
+
+    def start(self, total: int, description: str, *, unit: str = "cases", completed: int = 0) -> None:
+        """Begin a stage.
+
+        Args:
+            total: number of items of the stage.
+            description: what the stage does, such as ``"measuring cases"``.
+            unit: what is counted, in the plural.
+            completed: items that are done already, such as the updates of a run that is resumed.
+        """
+        ...
+
+    def advance(self, detail: str = "") -> None:
+        """Count one item of the current stage.
+
+        Args:
+            detail: the latest result, such as ``"loss 0.1234"``.
+        """
+        ...
+
+    def finish(self) -> None:
+        """End the current stage, complete or not."""
+        ...
+
+
+@contextmanager
+def stage(
+    progress: Progress, total: int, description: str, *, unit: str = "cases", completed: int = 0
+) -> Iterator[Progress]:
+    """Report a stage to a progress; it is finished on every way out of the block.
+
+    Args:
+        progress: receives the stage; the block calls its ``advance``.
+        total: number of items of the stage.
+        description: what the stage does.
+        unit: what is counted, in the plural.
+        completed: items that are done already.
+    """
+    progress.start(total, description, unit=unit, completed=completed)
+    try:
+        yield progress
+    finally:
+        progress.finish()
+
+
+class QuietProgress:
+    """A progress that shows nothing; the base class for your own that overrides one or two methods.
+
+    Example:
+        >>> quiet = QuietProgress()
+        >>> with stage(quiet, 3, "measuring cases"):
+        ...     quiet.advance()
+    """
+
+    def start(self, total: int, description: str, *, unit: str = "cases", completed: int = 0) -> None:
+        """Ignore the stage."""
+
+    def advance(self, detail: str = "") -> None:
+        """Ignore the item."""
+
+    def finish(self) -> None:
+        """Ignore the end."""
+
+
+@dataclass
+class _Stage:
+    """A stage and its pace since it began in this process, nested stages included."""
+
+    total: int
+    description: str
+    unit: str = "cases"
+    completed: int = 0
+    task: TaskID | None = None
+    detail: str = ""
+    began: float = field(default_factory=time.monotonic)
+    counted: int = 0
+    seconds: float = 0.0
+    """Seconds per item, a moving average."""
+
+    def __post_init__(self) -> None:
+        self.latest = self.began
+
+    def advance(self, detail: str) -> None:
+        now = time.monotonic()
+        recent, self.latest = now - self.latest, now
+        self.seconds = 0.9 * self.seconds + 0.1 * recent if self.counted else recent
+        self.completed, self.counted, self.detail = self.completed + 1, self.counted + 1, detail
+
+    def describe(self) -> str:
+        """One line: items done, the latest detail, seconds per item and time left."""
+        parts = [f"{self.description}: {self.completed} of {self.total} {self.unit}"]
+        if self.detail:
+            parts.append(self.detail)
+        if self.counted:
+            left = (self.latest - self.began) / self.counted * max(self.total - self.completed, 0)
+            parts.append(f"{self.seconds:.2f} s each")
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+
+class ConsoleProgress:
+    """Progress and messages on standard error.
+
+    On a terminal it is a live bar. Elsewhere a line is printed whenever nothing was printed for ``every``
+    seconds; a thread prints it, so it appears even while a single item takes long. Inside the ``with`` block the
+    messages of the logger ``medseg`` from level INFO upwards are printed as well.
+
+    Args:
+        every: seconds between two lines where standard error is not a terminal.
+
+    Example:
+        >>> with ConsoleProgress() as progress:  # doctest: +SKIP
+        ...     fit(load_config("config.yaml"), "runs/liver", progress=progress)
+    """
+
+    def __init__(self, *, every: float = 30.0) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.every = every
+        self._console = Console(file=sys.stderr, highlight=False)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._stages: list[_Stage] = []
+        self._printed = time.monotonic()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._handler = _ConsoleHandler(self)
+        self._level = logging.NOTSET
+
+    def __enter__(self) -> ConsoleProgress:
+        """Show the bar, or start to print lines."""
+        self._bar.start()
+        self._level = LOGGER.level
+        if LOGGER.getEffectiveLevel() > logging.INFO:
+            LOGGER.setLevel(logging.INFO)
+        LOGGER.addHandler(self._handler)
+        if not self._console.is_terminal:
+            self._thread = threading.Thread(target=self._print_status, name="medseg-progress", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the bar and stop printing messages."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+        LOGGER.removeHandler(self._handler)
+        LOGGER.setLevel(self._level)
+        self._bar.stop()
+
+    def start(self, total: int, description: str, *, unit: str = "cases", completed: int = 0) -> None:
+        """Show a new bar in place of the current one."""
+        if self._stages and self._stages[-1].task is not None:
+            self._bar.update(self._stages[-1].task, visible=False)
+        task = self._bar.add_task(description, total=total, completed=completed)
+        self._stages.append(_Stage(total, description, unit, completed, task))
+
+    def advance(self, detail: str = "") -> None:
+        """Move the bar."""
+        current = self._stages[-1]
+        current.advance(detail)
+        if current.task is not None:
+            text = f"{current.description}, {detail}" if detail else current.description
+            self._bar.update(current.task, completed=current.completed, description=text)
+
+    def finish(self) -> None:
+        """Show the bar of the enclosing stage again."""
+        ended = self._stages.pop()
+        if ended.task is not None:
+            self._bar.remove_task(ended.task)
+        if self._stages and self._stages[-1].task is not None:
+            self._bar.update(self._stages[-1].task, visible=True)
+
+    def print(self, text: str) -> None:
+        """Print one line above the bar."""
+        self._console.print(text, soft_wrap=True, markup=False)
+        self._printed = time.monotonic()
+
+    def _print_status(self) -> None:
+        """Print the state of the current stage whenever nothing was printed for a while."""
+        while not self._closed.wait(max(self._printed + self.every - time.monotonic(), 0.01)):
+            stages = list(self._stages)
+            if stages and time.monotonic() - self._printed >= self.every:
+                self.print(stages[-1].describe())
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log messages among the lines of a progress."""
+
+    def __init__(self, progress: ConsoleProgress) -> None:
+        super().__init__(logging.INFO)
+        self.progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        self.progress.print(prefix + record.getMessage())
+
+
+def duration(seconds: float) -> str:
+    """Format a time as seconds, minutes or hours, whichever is readable.
+
+    Example:
+        >>> duration(600)
+        '10 min'
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
