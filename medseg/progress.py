@@ -1,9 +1,9 @@
 """Progress of long operations: one protocol, a silent implementation and one for the console.
 
-A long operation receives a :class:`Progress` and reports its stages to it: measuring the cases, preparing them,
-training, validating, predicting. Messages (what was detected, what changed, what slows the operation down) do not
-go through it: every module sends them to its logger, ``logging.getLogger(__name__)``, below the logger ``medseg``.
-:class:`ConsoleProgress` shows both.
+A long operation receives a :class:`Progress` and reports its stages to it: measuring the cases, preparing
+them, training, validating, predicting. Messages (what was detected, what changed, what slows the operation
+down) do not go through it: every module sends them to its logger, ``logging.getLogger(__name__)``, below the
+logger ``medseg``. :class:`ConsoleProgress` shows both.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ LOGGER = logging.getLogger("medseg")
 class Progress(Protocol):
     """Receives the progress of a long operation.
 
-    An operation has stages that follow one another. A stage may begin inside another one, as a validation does
-    inside a training: ``finish`` always ends the stage that began last. All methods are called in the thread that
-    runs the operation. An exception that a method raises ends the operation.
+    An operation has stages that follow one another. A stage may begin inside another one, as a validation
+    does inside a training: ``finish`` always ends the stage that began last. All methods are called in the
+    thread that runs the operation. An exception that a method raises ends the operation.
 
     Example:
         >>> class Printed(QuietProgress):
@@ -144,8 +144,8 @@ class ConsoleProgress:
     """Progress and messages on standard error.
 
     On a terminal it is a live bar. Elsewhere a line is printed whenever nothing was printed for ``every``
-    seconds; a thread prints it, so it appears even while a single item takes long. Inside the ``with`` block the
-    messages of the logger ``medseg`` from level INFO upwards are printed as well.
+    seconds; a thread prints it, so it appears even while a single item takes long. Inside the ``with`` block
+    the messages of the logger ``medseg`` from level INFO upwards are printed as well.
 
     Args:
         every: seconds between two lines where standard error is not a terminal.

@@ -172,7 +172,7 @@ def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
 
     settings: dict[str, Any] = {}
     for change in changes:
-        apply_override(settings, change.removeprefix("inference."), lambda place: None)
+        apply_override(settings, change.removeprefix("inference."))
     return settings
 
 

@@ -1,18 +1,39 @@
-"""``Spec``: the base of every typed block of settings."""
+"""``Spec``, the base class of every typed block of settings, and the metadata of its fields."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 
-class Spec(BaseModel):
-    """A frozen block of settings that refuses unknown keys.
+@dataclass(frozen=True)
+class FieldTraits:
+    """Metadata of a field: ``Annotated[int, FieldTraits(resume_safe=True)]``.
 
-    A component owns its ``Spec`` and builds itself from it; members of a union carry a literal
-    ``name`` that tells them apart in YAML. A block that leaves its ``name`` out means the default's; an
-    empty one (``train:`` and nothing below it) is the default.
+    Attributes:
+        resume_safe: whether a resumed run may change the setting; its result does not depend on it.
+        resolve_path: whether a path is resolved against the file it is written in, or against the working
+            directory in an override. If False, it is kept as written.
+    """
+
+    resume_safe: bool = False
+    resolve_path: bool = True
+
+
+class Spec(BaseModel):
+    """A frozen block of settings that rejects unknown keys.
+
+    A component owns its ``Spec`` and is built from it. The members of a union have a literal ``name`` that
+    distinguishes them in YAML. A block without ``name`` has the name of the default; an empty block (``train:``
+    with nothing below it) is the default.
+
+    Example:
+        >>> class NoiseConfig(Spec):
+        ...     std: float = 0.1
+        >>> NoiseConfig(std=0.2)
+        NoiseConfig(std=0.2)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)

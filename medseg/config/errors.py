@@ -1,28 +1,28 @@
-"""What is wrong with a configuration, in words: one line for each setting."""
+"""Explanations of invalid settings: one line for each."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from medseg.config.fields import alternatives, walk_fields
 from medseg.config.renamed import RENAMED_KEYS
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """One line for each wrong setting of ``root``, with the nearest known name for an unknown one."""
+    """Return one line for each invalid setting of ``root``; an unknown key gets the nearest known key."""
     problems = [_problem(e, root) for e in error.errors()]
     places = {p.keys for p in problems}
     by_place: dict[tuple[str, ...], _Problem] = {}
     for problem in problems:
         n = len(problem.keys)
         if any(len(keys) > n and keys[:n] == problem.keys for keys in places):
-            continue  # a consequence, or another form the setting could have, of what is wrong deeper down
+            continue  # a consequence of an error deeper down, or another form of the same setting
         other = by_place.get(problem.keys)
         if other is not None:  # the alternatives of a union
             alternatives = f"{other.message} or {problem.message.removeprefix('expected ')}"
@@ -33,7 +33,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Problem:
-    """One pydantic error: the dotted place, what is wrong, and what was got."""
+    """One pydantic error: the keys, what is wrong, and the value."""
 
     keys: tuple[str, ...]
     message: str
@@ -89,7 +89,7 @@ def _problem(error: ErrorDetails, root: type[BaseModel]) -> _Problem:
 def _unknown(
     keys: tuple[str, ...], models: list[type[BaseModel]], others: list[type[BaseModel]], root: type[BaseModel]
 ) -> str:
-    """What to say of an unknown key in a block that is one of ``models``, with ``others`` in its union."""
+    """Explain an unknown key in a block that is one of ``models``; ``others`` are the members of its union."""
     key = keys[-1]
     known = [field for model in models for field in model.model_fields]
     owners = [model.model_fields["name"].default for model in others if key in model.model_fields]
@@ -108,22 +108,13 @@ _MOST_PLACES = 2
 
 
 def _places(key: str, block: tuple[str, ...], root: type[BaseModel]) -> list[str]:
-    """The dotted settings of the name ``key``, those below ``block`` alone if there are any; none if they are
-    too many to say which is meant.
+    """Return the dotted settings called ``key``, preferably below ``block``; empty if they are too many to
+    guess which one is meant.
     """
-    places = [place for place in dict.fromkeys(_settings(root)) if place[-1] == key]
+    places = [place for place in dict.fromkeys(field.keys for field in walk_fields(root)) if place[-1] == key]
     below = [place for place in places if place[: len(block)] == block]
     chosen = [".".join(place) for place in below or places]
     return chosen if len(chosen) <= _MOST_PLACES else []
-
-
-def _settings(block: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The dotted place of each setting of a block, and of the blocks in it."""
-    for name, field in block.model_fields.items():
-        yield (*above, name)
-        for option in _alternatives(field.annotation):
-            if isinstance(option, type) and issubclass(option, BaseModel):
-                yield from _settings(option, (*above, name))
 
 
 def _near(word: str, known: Sequence[str]) -> str:
@@ -134,7 +125,7 @@ def _near(word: str, known: Sequence[str]) -> str:
 def _locate(
     location: Sequence[int | str], root: type[BaseModel]
 ) -> tuple[tuple[str, ...], list[type[BaseModel]], list[type[BaseModel]]]:
-    """A pydantic location without the tags and labels of unions; the blocks at its last step; the other
+    """Split a pydantic location into the keys without the tags of unions, the blocks at its last step, and the
     members of their union.
     """
     here: Any = root
@@ -142,7 +133,7 @@ def _locate(
     models: list[type[BaseModel]] = []
     others: list[type[BaseModel]] = []
     for step in location:
-        options = _alternatives(here)
+        options = alternatives(here)
         models = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
         tagged = [m for m in models if "name" in m.model_fields and m.model_fields["name"].default == step]
         if tagged:
@@ -159,17 +150,8 @@ def _locate(
     return tuple(keys), models, others
 
 
-def _alternatives(annotation: Any) -> list[Any]:
-    """The types of an annotation that is one or a union of them, None left out."""
-    if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return [a for arg in get_args(annotation) for a in _alternatives(arg)]
-    return [] if annotation in (None, type(None)) else [annotation]
-
-
 def _below(annotation: Any, step: int | str) -> Any:
-    """The annotation of a field, an entry or a value; None if there is no such thing."""
+    """Return the annotation of a field, an entry or a value; None if it does not exist."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation.model_fields[str(step)].annotation if step in annotation.model_fields else None
     arguments = get_args(annotation)

@@ -1,74 +1,104 @@
-"""Settings as they are written: YAML files that stand on others, and dotted overrides."""
+"""Reading of settings: YAML files with a ``base``, and dotted overrides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from medseg.config.base import Spec
+from medseg.config.fields import walk_fields
 from medseg.errors import ConfigError
 
-PATH_KEYS = ("data.path", "data.cache", "data.split.file", "weights.file")
-"""Settings that are paths: relative to the YAML they stand in, or to the working folder as overrides."""
 
-WHOLE_KEYS = (
-    "data.labels",
-    "data.colors",
-    "data.codes",
-    "data.regions",
-    "sampling.balance",
-    "weights.rates",
-    "inference.postprocess.smallest",
-)
-"""Settings that are tables of a user's own names: a file's takes the place of all of its base's."""
+def _no_name(keys: Sequence[str]) -> str | None:
+    return None
 
-DefaultName = Callable[[Sequence[str]], str | None]
-"""The ``name`` that the block at a place has where none is given."""
+
+@dataclass(frozen=True)
+class MergeRules:
+    """How files and overrides of one schema are merged.
+
+    Attributes:
+        paths: dotted keys of paths, which are resolved.
+        tables: dotted keys of mappings of the user's own names; a file replaces the whole mapping of its base.
+        default_name: returns the ``name`` of the block at a sequence of keys where none is written.
+    """
+
+    paths: frozenset[str] = frozenset()
+    tables: frozenset[str] = frozenset()
+    default_name: Callable[[Sequence[str]], str | None] = _no_name
+
+    @classmethod
+    def of(cls, schema: type[BaseModel], defaults: BaseModel) -> MergeRules:
+        """Derive the rules from a schema and its default settings."""
+        fields = list(walk_fields(schema))
+
+        def default_name(keys: Sequence[str]) -> str | None:
+            block: Any = defaults
+            for key in keys:
+                block = getattr(block, key, None)
+            return getattr(block, "name", None)
+
+        return cls(
+            paths=frozenset(field.dotted for field in fields if field.is_path),
+            tables=frozenset(field.dotted for field in fields if field.is_table),
+            default_name=default_name,
+        )
 
 
 def plain(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping of mappings as dicts of their own, so that overrides do not reach the caller's."""
+    """Copy nested mappings into new dicts, so that overrides do not change the caller's."""
     return {
         key: plain(cast(Mapping[str, Any], value)) if isinstance(value, Mapping) else value
         for key, value in source.items()
     }
 
 
-def read_settings(path: Path, default_name: DefaultName, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings of a file over those of the file it names as its ``base``, paths made absolute.
+def read_settings(path: Path, rules: MergeRules, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a file merged over its ``base``, with absolute paths.
 
-    Raises: ConfigError if a file is missing, or is no YAML mapping, or stands on itself.
+    Args:
+        path: the YAML file.
+        rules: of the schema.
+        derived: the files that name this one as their base, directly or not.
+
+    Raises:
+        ConfigError: if a file is missing, is no YAML mapping, or is its own base.
     """
-    if path.resolve() in above:
-        raise ConfigError(f"{path}: stands on itself; its base, or that one's base, names it again")
+    if path.resolve() in derived:
+        raise ConfigError(
+            f"{path}: circular base reference", hint="Remove base: from one of the files.", path=path
+        )
     raw = _read_yaml(path)
-    _resolve_paths(raw, path.resolve().parent)
+    _resolve_paths(raw, path.resolve().parent, rules.paths)
     base = raw.pop("base", None)
     if base is None:
         return raw
     if not isinstance(base, str):
-        raise ConfigError(f"{path}: base is {base!r}, expected the name of a file of settings")
+        raise ConfigError(f"{path}: base is {base!r}, expected the path of a configuration file", path=path)
     below = path.parent / Path(base).expanduser()
-    return _over(read_settings(below, default_name, (*above, path.resolve())), raw, default_name)
+    return _merge_blocks(read_settings(below, rules, (*derived, path.resolve())), raw, rules)
 
 
-def _over(
-    base: dict[str, Any], own: dict[str, Any], default_name: DefaultName, place: tuple[str, ...] = ()
+def _merge_blocks(
+    base: dict[str, Any], own: dict[str, Any], rules: MergeRules, above: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Settings over others; a block of another ``name`` takes the place of the whole block."""
+    """Merge settings over others; a block with another ``name`` replaces the whole block."""
     merged = dict(base)
     for key, value in own.items():
         below = base.get(key)
-        where = (*place, key)
-        if isinstance(below, dict) and isinstance(value, dict) and ".".join(where) not in WHOLE_KEYS:
-            block, over = cast(dict[str, Any], below), cast(dict[str, Any], value)
-            name = block.get("name", default_name(where))
-            same = over.get("name", name) == name
-            merged[key] = _over(block, over, default_name, where) if same else over
+        keys = (*above, key)
+        if isinstance(below, dict) and isinstance(value, dict) and ".".join(keys) not in rules.tables:
+            old, new = cast(dict[str, Any], below), cast(dict[str, Any], value)
+            name = old.get("name", rules.default_name(keys))
+            same = new.get("name", name) == name
+            merged[key] = _merge_blocks(old, new, rules, keys) if same else new
         else:
             merged[key] = value
     return merged
@@ -76,21 +106,21 @@ def _over(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file, and no folder of cases")
+        raise ConfigError(f"{path}: no such configuration file, and no folder of cases", path=path)
     try:
         text = path.read_text(encoding="utf-8")
         raw: Any = YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}", path=path) from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, got a {type(raw).__name__}")
+        raise ConfigError(f"{path}: expected a mapping of settings, got a {type(raw).__name__}", path=path)
     return cast(dict[str, Any], raw)
 
 
-def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
-    for dotted in PATH_KEYS:
+def _resolve_paths(raw: dict[str, Any], folder: Path, keys: frozenset[str]) -> None:
+    for dotted in keys:
         *parents, last = dotted.split(".")
         node: Any = raw
         for key in parents:
@@ -99,11 +129,11 @@ def _resolve_paths(raw: dict[str, Any], base: Path) -> None:
             continue
         block = cast(dict[str, Any], node)
         if isinstance(block.get(last), str):
-            block[last] = str(base / Path(block[last]).expanduser())
+            block[last] = str(folder / Path(block[last]).expanduser())
 
 
-def in_order(overrides: Sequence[str]) -> list[str]:
-    """Blocks before their settings, and a block's ``name`` first: the order of writing does not matter."""
+def sort_overrides(overrides: Sequence[str]) -> list[str]:
+    """Sort overrides so that their order does not matter: blocks before their settings, ``name`` first."""
 
     def rank(override: str) -> tuple[int, bool]:
         dotted = override.partition("=")[0].strip()
@@ -112,11 +142,24 @@ def in_order(overrides: Sequence[str]) -> list[str]:
     return sorted(overrides, key=rank)
 
 
-def apply_override(raw: dict[str, Any], override: str, default_name: DefaultName) -> None:
-    """Set ``key.sub=value`` in place; blanks around the key do not count.
+def apply_override(raw: dict[str, Any], override: str, rules: MergeRules | None = None) -> None:
+    """Apply an override to settings, in place.
 
-    Raises: ConfigError if it has no such form.
+    Args:
+        raw: nested settings.
+        override: ``key.sub=value``; spaces around the key are ignored.
+        rules: of the schema; by default, no key is a path and no block has a default name.
+
+    Raises:
+        ConfigError: if the override is not of this form.
+
+    Example:
+        >>> settings = {"train": {"epochs": 10}}
+        >>> apply_override(settings, "train.epochs=50")
+        >>> settings
+        {'train': {'epochs': 50}}
     """
+    rules = rules or MergeRules()
     key_text, equals, text = override.partition("=")
     dotted = key_text.strip()
     if key_text != key_text.rstrip():  # "key = value"
@@ -135,14 +178,14 @@ def apply_override(raw: dict[str, Any], override: str, default_name: DefaultName
             raise ConfigError(f"override {override!r}: {key} is {below!r}, not a block of settings")
         node[key] = below or {}
         node = cast(dict[str, Any], node[key])
-    value = _override_value(override, dotted, text)
-    if last == "name" and node.get("name", default_name(parents)) != value:
+    value = _override_value(override, dotted, text, rules.paths)
+    if last == "name" and node.get("name", rules.default_name(parents)) != value:
         node.clear()
     node[last] = value
 
 
-def _override_value(override: str, dotted: str, text: str) -> Any:
-    if dotted in PATH_KEYS:
+def _override_value(override: str, dotted: str, text: str, paths: frozenset[str]) -> Any:
+    if dotted in paths:
         return None if text in ("", "null", "~") else str(Path(text).expanduser().resolve())
     try:
         return YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]

@@ -1,8 +1,9 @@
-"""``RunConfig``: everything a run depends on, from YAML and dotted overrides, in one validation."""
+"""``RunConfig``: all settings of a run, loaded from YAML and dotted overrides and validated once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,7 +13,7 @@ from ruamel.yaml import YAML
 
 from medseg.config.base import Spec
 from medseg.config.errors import explain
-from medseg.config.loading import apply_override, in_order, plain, read_settings
+from medseg.config.loading import MergeRules, apply_override, plain, read_settings, sort_overrides
 from medseg.data.loading.augmentation import AugmentConfig, preset
 from medseg.data.loading.sampling import SamplingConfig
 from medseg.data.options import DataConfig
@@ -27,7 +28,28 @@ from medseg.training.options import TrainConfig
 
 
 class RunConfig(Spec):
-    """Everything a run depends on. What YAML can say, Python can say with the same names."""
+    """All settings of a run, with the same names in YAML and in Python.
+
+    Attributes:
+        seed: of the initial weights, the split, the patches and the augmentation.
+        spatial_dims: 2 for pictures and slices, 3 for volumes.
+        data: the cases and what their labels mean.
+        preprocess: how a scan becomes the input of the network.
+        sampling: how patches are drawn.
+        augment: how patches are augmented; the name of a preset, or settings over one.
+        model: the network.
+        weights: pretrained weights to start from.
+        activation: ``softmax`` for classes that exclude each other, ``sigmoid`` for regions that may overlap;
+            by default it follows from the labels.
+        loss: the loss function.
+        train: the training loop.
+        inference: the sliding window, used for validation and stored in the model file.
+
+    Example:
+        >>> config = RunConfig.model_validate({"spatial_dims": 2, "train": {"epochs": 3}})
+        >>> config.train.epochs, config.sampling.patch_size
+        (3, (256, 256))
+    """
 
     seed: int = Field(default=0, ge=0)
     spatial_dims: Literal[2, 3] = 3
@@ -45,7 +67,7 @@ class RunConfig(Spec):
     @model_validator(mode="before")
     @classmethod
     def _fill_by_dims(cls, data: Any) -> Any:
-        """Defaults that depend on the dimension: patch size and augmentation preset."""
+        """Fill in the defaults that depend on ``spatial_dims``: patch size and augmentation preset."""
         if not isinstance(data, dict):
             return data
         filled: dict[str, Any] = dict(cast(dict[str, Any], data))
@@ -67,9 +89,7 @@ class RunConfig(Spec):
         }
         slices = self.preprocess.slices
         if slices is not None and self.spatial_dims != 2:
-            raise ValueError(
-                "preprocess.slices cuts volumes for networks of two dimensions: set spatial_dims=2"
-            )
+            raise ValueError("preprocess.slices cuts volumes into slices for 2D networks; set spatial_dims=2")
         for key, value in sizes.items():
             axes = 3 if key == "preprocess.spacing" and slices is not None else self.spatial_dims
             if value is not None and len(value) != axes:
@@ -79,42 +99,55 @@ class RunConfig(Spec):
         for key, axes in flips.items():
             bad_axes = [axis for axis in axes if not 0 <= axis < self.spatial_dims]
             if bad_axes:
-                raise ValueError(f"{key}: {bad_axes} are no axes of a {self.spatial_dims}D patch")
+                raise ValueError(f"{key}: a {self.spatial_dims}D patch has no axes {bad_axes}")
         if self.inference.scales and self.spatial_dims != 2:
-            raise ValueError("inference.scales is for networks of two dimensions")
+            raise ValueError("inference.scales is for 2D networks; leave it out, or set spatial_dims=2")
         if self.data.pairs and self.preprocess.orientation == "native":
-            raise ValueError("data.pairs needs preprocess.orientation=RAS: else nobody knows left from right")
+            raise ValueError("data.pairs needs preprocess.orientation=RAS: without it the left side is unknown")
         if self.data.regions and self.activation == "softmax":
-            raise ValueError("regions may overlap, so data.regions needs activation: sigmoid (or leave it out)")
+            raise ValueError(
+                "data.regions may overlap, so they need activation=sigmoid; set it or leave it out"
+            )
         if self.train.monitor.split(":")[0] not in ("dice", "iou"):
-            raise ValueError(f"train.monitor: {self.train.monitor!r} is not dice, iou, dice:LABEL or iou:LABEL")
+            expected = "dice, iou, dice:LABEL or iou:LABEL"
+            raise ValueError(f"train.monitor: expected {expected}, got {self.train.monitor!r}")
         return self
 
     @property
     def roi_size(self) -> tuple[int, ...]:
-        """The sliding window's size."""
+        """The size of the sliding window in voxels: ``inference.roi_size``, by default the patch size."""
         return self.inference.roi_size or self.sampling.patch_size
 
 
 def load_config(
     source: Path | str | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
 ) -> RunConfig:
-    """Read a YAML file (or take a mapping), apply ``key.sub=value`` overrides, validate once.
+    """Load settings from a YAML file or a mapping, apply overrides, and validate the result.
 
-    A file may stand on another, ``base: FILE``: its own settings go over that one's. Overriding a union's
-    ``name`` replaces its block, here as there. Values of overrides are YAML; an override of a block
-    comes before those of its settings, whatever the order they are given in.
-    Raises: ConfigError naming each wrong setting, what was expected and, for an unknown key, the nearest.
+    A file may extend another one with ``base: FILE``: its settings are merged over those of the base. A block
+    with another ``name`` replaces the whole block, in a file as in an override.
+
+    Args:
+        source: a YAML file or nested mappings; if None, the defaults.
+        overrides: ``key.sub=value`` with a YAML value, in any order.
+
+    Raises:
+        ConfigError: names every wrong setting, what was expected and, for an unknown key, the nearest key.
+
+    Example:
+        >>> config = load_config({"train": {"epochs": 10}}, ["train.batch_size=4"])
+        >>> config.train.epochs, config.train.batch_size
+        (10, 4)
     """
     where = "the configuration"
     raw: dict[str, Any] = {}
     if isinstance(source, str | Path):
         where = str(source)
-        raw = read_settings(Path(source), _default_name)
+        raw = read_settings(Path(source), _merge_rules())
     elif source is not None:
         raw = plain(source)
-    for override in in_order(overrides):
-        apply_override(raw, override, _default_name)
+    for override in sort_overrides(overrides):
+        apply_override(raw, override, _merge_rules())
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
@@ -124,7 +157,7 @@ def load_config(
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The resolved configuration as YAML, every default spelled out."""
+    """Format settings as YAML, with all defaults."""
     yaml = YAML()
     yaml.default_flow_style = None  # short lists on one line
     yaml.width = 110
@@ -134,7 +167,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def _augment(block: object, by_dims: str) -> object:
-    """Merge an ``augment`` block over the preset it names, or over the one of its dimension."""
+    """Merge an ``augment`` block over the preset that it names, or over the preset for its dimension."""
     if block is None or isinstance(block, str):
         block = {"preset": block or by_dims}
     if not isinstance(block, dict):
@@ -142,7 +175,7 @@ def _augment(block: object, by_dims: str) -> object:
     own = dict(cast(dict[str, Any], block))
     name = own.pop("preset", by_dims)
     if name not in ("2d", "3d", "none"):
-        raise ValueError(f"augment: {name!r} is no preset; known: 2d, 3d, none")
+        raise ValueError(f"augment: {name!r} is not a preset; expected 2d, 3d or none")
     return _merge(preset(name).model_dump(), own)
 
 
@@ -155,9 +188,6 @@ def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _default_name(parents: Sequence[str]) -> str | None:
-    """The ``name`` that the block at a place has where none is given."""
-    block: Any = RunConfig()
-    for key in parents:
-        block = getattr(block, key, None)
-    return getattr(block, "name", None)
+@cache
+def _merge_rules() -> MergeRules:
+    return MergeRules.of(RunConfig, RunConfig())

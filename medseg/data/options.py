@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from medseg.config.base import Spec
+from medseg.config.base import FieldTraits, Spec
 from medseg.data.curation.duplicates import Duplicates
 from medseg.data.curation.splits import AutoSplit, SplitConfig
 from medseg.data.labels.resolution import LabelStatement, Missing, merge_labels
@@ -16,6 +16,8 @@ from medseg.data.labels.schema import Color, LabelSchema, Others, Values
 from medseg.data.labels.terminology import TerminologyCode
 from medseg.data.layouts.discovery import LayoutOptions
 from medseg.errors import ConfigError
+
+_RESUME_SAFE, _WITHIN_DATASET = FieldTraits(resume_safe=True), FieldTraits(resolve_path=False)
 
 
 class DataConfig(Spec):
@@ -58,10 +60,10 @@ class DataConfig(Spec):
         worker_timeout: seconds after which a worker that gives no batch is taken for stuck.
     """
 
-    path: Path | None = None
+    path: Annotated[Path | None, _RESUME_SAFE] = None
     label_suffix: str | tuple[str, ...] | None = None
-    image_dir: Path | None = None
-    label_dir: Path | None = None
+    image_dir: Annotated[Path | None, _WITHIN_DATASET] = None
+    label_dir: Annotated[Path | None, _WITHIN_DATASET] = None
     unlabeled: Literal["refuse", "leave_out"] = "refuse"
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     labels: Annotated[dict[str, Values], Field(min_length=2)] | None = None
@@ -80,8 +82,8 @@ class DataConfig(Spec):
     channels: Literal[1, 3] | None = None
     split: SplitConfig = AutoSplit()
     duplicates: Duplicates = "group"
-    cache: Path | None = None
-    workers: int = Field(default=1, ge=0)
+    cache: Annotated[Path | None, _RESUME_SAFE] = None
+    workers: Annotated[int, _RESUME_SAFE] = Field(default=1, ge=0)
     worker_timeout: float = Field(default=600.0, gt=0)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Options of training."""
+"""Options of the training loop."""
 
 from __future__ import annotations
 
@@ -6,35 +6,44 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from medseg.config.base import Spec
+from medseg.config.base import FieldTraits, Spec
 from medseg.optim.optimizers import AdamWConfig, OptimizerConfig, PolynomialSchedule, ScheduleConfig
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+_RESUME_SAFE = FieldTraits(resume_safe=True)
 
 
 class TrainConfig(Spec):
-    """The training.
+    """The training loop.
 
     Attributes:
-        epochs, iterations: an epoch is ``iterations`` updates of the weights.
-        batch_size, accumulate: an update uses ``accumulate`` batches of ``batch_size`` patches.
-        amp: ``bf16`` or ``fp16`` mixed precision; ``auto`` is bf16 where the device computes it natively.
-        aux_weight: of the loss of an auxiliary head, where the network has one.
-        gradient_clip: largest gradient norm; none leaves it alone.
-        ema: decay of an exponential moving average of the weights, which is then validated and kept;
-            0 keeps the weights themselves.
-        validate_every: epochs between validations (the last epoch always validates).
-        validate_cases: the most cases that a validation goes through; none leaves it to ``validate_share``.
-        validate_share: the share of the updates' time that a validation may take, at least one case of each
-            class apart; it is estimated from the voxels computed, so that every machine validates the same
-            cases. None validates all cases.
-        monitor: ``dice`` or ``iou``, of all classes or of one (``dice:lesion``): the best is kept.
-        early_stop: validations without a better score after which the training ends.
-        save_every_steps, save_every_minutes: when a checkpoint is written within an epoch; one is also
-            written at each epoch's end.
-        device: ``auto`` is the first CUDA device if there is one, else the CPU.
-        threads: that compute on the CPU; none: one for each core this process may use. Beside other processes
-            fewer can be faster. Another number changes the last digits of results.
+        epochs: number of epochs.
+        iterations: updates of the weights in an epoch.
+        batch_size: patches in a batch.
+        accumulate: batches in an update.
+        optimizer: the optimizer and its learning rate.
+        schedule: how the learning rate changes over the training.
+        amp: mixed precision: ``bf16`` or ``fp16``; ``auto`` is bf16 where the device supports it natively.
+        aux_weight: weight of the loss of an auxiliary head, if the network has one.
+        gradient_clip: largest gradient norm; if None, gradients are not clipped.
+        ema: decay of an exponential moving average of the weights. With an average, it is the average that is
+            validated and saved in the model file; 0 disables it.
+        channels_last: store batches and weights in the channels-last memory format.
+        validate_every: epochs between validations; the last epoch is always validated.
+        validate_cases: largest number of validation cases; if None, only ``validate_share`` limits it.
+        validate_share: share of the time of the updates that a validation may take; one case of each class is
+            always validated. It is estimated from the number of voxels computed, so that every machine
+            validates the same cases. If None, all cases are validated.
+        monitor: score that selects the best checkpoint: ``dice`` or ``iou``, the mean or that of one label
+            (``dice:lesion``).
+        early_stop: number of validations without a better score after which the training ends; if None, it
+            never ends early.
+        save_every_steps: updates between checkpoints within an epoch; if None, only the time counts. A
+            checkpoint is also written after every epoch.
+        save_every_minutes: minutes between checkpoints within an epoch; if None, only the updates count.
+        device: ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: number of CPU threads; if None, one for each core that this process may use. Fewer can be
+            faster while other processes use the cores. The number affects the last digits of results.
     """
 
     epochs: int = Field(default=50, ge=1)
@@ -53,7 +62,7 @@ class TrainConfig(Spec):
     validate_share: Annotated[float, Field(gt=0)] | None = 0.2
     monitor: str = "dice"
     early_stop: Annotated[int, Field(ge=1)] | None = None
-    save_every_steps: Annotated[int, Field(ge=1)] | None = None
-    save_every_minutes: Annotated[float, Field(gt=0)] | None = 5.0
-    device: str = "auto"
-    threads: Annotated[int, Field(ge=1)] | None = None
+    save_every_steps: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None
+    save_every_minutes: Annotated[Annotated[float, Field(gt=0)] | None, _RESUME_SAFE] = 5.0
+    device: Annotated[str, _RESUME_SAFE] = "auto"
+    threads: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None

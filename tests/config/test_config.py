@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from medseg.config.loading import PATH_KEYS, WHOLE_KEYS
+from medseg.config.fields import walk_fields
+from medseg.config.loading import MergeRules
 from medseg.config.schema import RunConfig, load_config, to_yaml
 from medseg.data.curation.splits import FoldSplit
 from medseg.data.labels.schema import LabelSchema
@@ -177,12 +178,12 @@ def test_a_setting_of_another_member_of_the_union_says_so():
         ("data.labels={a: 0, b: 0}", "data: the values [0] stand under more than one name"),
         ("data.labels={0: 0, b: 1}", "data.labels.0: expected text; put it in quotes (got 0)"),
         ("data.channels=2", "data.channels: expected 1 or 3 (got 2)"),
-        ("augment=4d", "augment: '4d' is no preset; known: 2d, 3d, none"),
+        ("augment=4d", "augment: '4d' is not a preset; expected 2d, 3d or none"),
         ("augment.affine.scale=[2, 1]", "augment.affine: scale: 2.0 is above 1.0"),
         ("augment.affine.scale=[0, 1]", "augment.affine.scale.0: expected more than 0 (got 0)"),
         ("augment.gamma.low=0", "augment: gamma.low is 0.0; it must be above 0"),
         ("augment.noise={std: -1}", "augment.noise.std: expected at least 0 (got -1)"),
-        ("train.monitor=loss", "train.monitor: 'loss' is not dice, iou, dice:LABEL or iou:LABEL"),
+        ("train.monitor=loss", "train.monitor: expected dice, iou, dice:LABEL or iou:LABEL, got 'loss'"),
         (
             "preprocess.normalize={name: ct, low: 3, high: 2}",
             "preprocess.normalize: low (3.0) must not be",
@@ -257,7 +258,7 @@ def test_a_path_override_is_text_whatever_yaml_makes_of_it(name, tmp_path, monke
 
 
 def path_fields(annotation, prefix=""):
-    """The dotted names of all fields that hold a path, in every member of every union."""
+    """Yield the dotted names of all fields that hold a path, in every member of every union."""
     if annotation is Path:
         yield prefix
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -268,13 +269,23 @@ def path_fields(annotation, prefix=""):
             yield from path_fields(argument, prefix)
 
 
-def test_every_path_is_listed_as_one():
-    within_the_dataset = ("data.image_dir", "data.label_dir")  # not relative to the file
-    assert sorted(set(path_fields(RunConfig))) == sorted((*PATH_KEYS, *within_the_dataset))
+def test_every_path_is_resolved_except_those_within_the_dataset():
+    within_the_dataset = {"data.image_dir", "data.label_dir"}
+    rules = MergeRules.of(RunConfig, RunConfig())
+    assert rules.paths == set(path_fields(RunConfig)) - within_the_dataset
+    assert {"data.path", "data.cache", "data.split.file", "weights.file"} <= rules.paths
+
+
+def test_settings_that_a_resumed_run_may_change():
+    safe = {field.dotted for field in walk_fields(RunConfig) if field.traits.resume_safe}
+    assert safe == {
+        "data.path", "data.cache", "data.workers", "train.device", "train.threads", "train.save_every_steps",
+        "train.save_every_minutes",
+    }  # fmt: skip
 
 
 def table_fields(annotation, prefix=""):
-    """The dotted names of all fields that are tables of free names, in every member of every union."""
+    """Yield the dotted names of all fields that map free names, in every member of every union."""
     if get_origin(annotation) is dict:
         yield prefix
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -285,8 +296,10 @@ def table_fields(annotation, prefix=""):
             yield from table_fields(argument, prefix)
 
 
-def test_every_table_of_names_is_listed_as_one():
-    assert sorted(set(table_fields(RunConfig))) == sorted(WHOLE_KEYS)
+def test_every_table_of_names_is_replaced_as_a_whole():
+    rules = MergeRules.of(RunConfig, RunConfig())
+    assert rules.tables == set(table_fields(RunConfig))
+    assert {"sampling.balance", "weights.rates", "inference.postprocess.smallest"} <= rules.tables
 
 
 def test_a_file_stands_on_another(tmp_path):
@@ -317,9 +330,9 @@ def test_a_file_stands_on_another(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("base: run.yaml", "stands on itself"),
+        ("base: run.yaml", "circular base reference"),
         ("base: gone.yaml", r"gone\.yaml: no such configuration file"),
-        ("base: [a, b]", "base is .*, expected the name of a file"),
+        ("base: [a, b]", "base is .*, expected the path of a configuration file"),
     ],
 )
 def test_a_base_that_cannot_be_used_is_refused(text, expected, tmp_path):
@@ -399,14 +412,14 @@ def test_lengths_must_suit_the_dimension(override):
 
 
 def test_flips_must_be_along_axes_of_the_patch():
-    assert "augment.flip.axes: [2] are no axes of a 2D patch" in message(
+    assert "augment.flip.axes: a 2D patch has no axes [2]" in message(
         "spatial_dims=2", "augment.flip.axes=[1, 2]"
     )
 
 
 def test_regions_need_a_sigmoid():
     region = "data.regions={lesion: [lesion]}"
-    assert "needs activation: sigmoid" in message(*NAMED, region, "activation=softmax")
+    assert "need activation=sigmoid" in message(*NAMED, region, "activation=softmax")
     assert "region 'r' names ['x']" in message(*NAMED, "data.regions={r: [x]}")
     for activation in ("sigmoid", "null"):
         labels = load_config(overrides=[*NAMED, region, f"activation={activation}"]).data.declared_labels()

@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 
+from medseg.config.fields import walk_fields
 from medseg.config.schema import RunConfig, load_config, to_yaml
 from medseg.errors import ConfigError
 from medseg.files import TEMPORARY, sweep_temporaries, write_json, write_text
 from medseg.system.locks import LOCK_NAME
 from medseg.system.platform import usable_cores
 
-_FREE_TO_CHANGE = ("data.path", "data.cache", "data.workers", "train.device", "train.threads",
-                   "train.save_every_steps", "train.save_every_minutes")  # fmt: skip
 _NOT_OF_THE_RUN = ("cache", LOCK_NAME)
 """What may lie in the folder of a run that never began."""
 _PACKAGES = ("medseg", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pillow", "tifffile", "pydantic")
@@ -178,7 +177,7 @@ def _version(package: str) -> str | None:
 
 def _differences(old: RunConfig, new: RunConfig, *, free: tuple[str, ...] = ()) -> list[str]:
     """The settings that differ and matter, as ``key: old → new``."""
-    free = (*_FREE_TO_CHANGE, *free)
+    free = (*free, *(field.dotted for field in walk_fields(RunConfig) if field.traits.resume_safe))
     a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in free]
     return [f"{k}: {a.get(k)} → {b.get(k)}" for k in keys]
