@@ -54,7 +54,7 @@ from medseg.inference.sliding_window.prediction import decide, gather, score_pla
 from medseg.model_output import as_output, logits_of
 from medseg.models import DeepLabV3Config, UNetConfig
 from medseg.system.allocator import is_out_of_memory
-from medseg.system.device import autocast, channels_last, mixed_precision, tuned_convolutions
+from medseg.system.device import autocast, channels_last, cudnn_benchmark, resolve_autocast_dtype
 from medseg.system.platform import usable_cores
 from medseg.task import Task
 from medseg.training.fit import fit
@@ -101,7 +101,7 @@ class Bench:
     def __init__(self, size: Size) -> None:
         self.size = size
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = mixed_precision("auto", self.device)
+        self.dtype = resolve_autocast_dtype("auto", self.device)
         self.began = time.monotonic()
 
     @property
@@ -194,7 +194,7 @@ def steps_per_second(bench: Bench, network: nn.Module, task: Task, compiled: boo
         loss.backward()
         optimizer.step()
 
-    with tuned_convolutions(device):
+    with cudnn_benchmark(device):
         for _ in range(3 if device.type == "cuda" else 1):
             step()
         bench.wait()

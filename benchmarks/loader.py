@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.loading.augmentation import preset
+from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.loading.cache import CachedCase, write_cached_case
-from medseg.data.loading.compact_storage import code_normalized
+from medseg.data.loading.compact_storage import quantize_normalized
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
 
 SHAPE, PATCH, BATCH = (160, 160, 160), (64, 64, 64), 2
@@ -30,7 +30,7 @@ def make_case(path: Path, seed: int) -> CachedCase:
     image = np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32)
     codes = np.ones(SHAPE, np.uint8)
     codes[40:90, 40:90, 40:90] = 2
-    return write_cached_case(path, code_normalized(image, None) or image, codes, 2, (1.0, 1.0, 1.0))
+    return write_cached_case(path, quantize_normalized(image, None) or image, codes, 2, (1.0, 1.0, 1.0))
 
 
 def measure(dataset: PatchDataset, workers: int, batches: int) -> tuple[float, float, float]:
@@ -78,7 +78,7 @@ def main() -> None:
         print("workers  patches/s  all processes GB  of it private GB")
         for workers in (0, 1, 2):
             rate, total, private = measure(
-                PatchDataset(cases, plan, preset("3d"), 10_000), workers, arguments.batches
+                PatchDataset(cases, plan, augmentation_preset("3d"), 10_000), workers, arguments.batches
             )
             print(f"{workers:7}  {rate:9.1f}  {total:16.2f}  {private:16.2f}")
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from medseg.data.loading.augmentation import preset
+from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.loading.cache import CachedCase, write_cached_case
-from medseg.data.loading.compact_storage import code_normalized
+from medseg.data.loading.compact_storage import quantize_normalized
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
 
 SHAPE, PATCH, CLASSES = (256, 256, 128), (96, 96, 96), 4
@@ -37,14 +37,14 @@ def make_case(folder: Path) -> CachedCase:
     codes[60:90, 60:90, 40:70] = 3
     codes[150:158, 150:158, 60:68] = 4
     return write_cached_case(
-        folder / "case", code_normalized(image, None) or image, codes, CLASSES, (1.0, 1.0, 1.0)
+        folder / "case", quantize_normalized(image, None) or image, codes, CLASSES, (1.0, 1.0, 1.0)
     )
 
 
 def dataset(case: CachedCase, share: float) -> PatchDataset:
     """Patches, not augmented; ``share`` of them forced to hold a class."""
     config = SamplingConfig(patch_size=PATCH, forced_share=share)
-    return PatchDataset([case], PatchPlan([case], NAMES, config, seed=0), preset("none"), 10_000)
+    return PatchDataset([case], PatchPlan([case], NAMES, config, seed=0), augmentation_preset("none"), 10_000)
 
 
 def monai_crop(case: CachedCase) -> Callable[[int], Any]:

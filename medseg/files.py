@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from medseg.errors import DataError, DiskFullError
-from medseg.system.platform import is_gone, process_mark, sync_file, sync_folder
+from medseg.system.platform import has_ended, process_token, sync_file, sync_folder
 
 TEMPORARY = ".tmp-"
 """How the names of unfinished files and folders begin."""
@@ -80,7 +80,7 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sweep_temporaries(folder: Path) -> list[Path]:
+def remove_stale_temporaries(folder: Path) -> list[Path]:
     """Remove what processes that have ended left unfinished in ``folder``; returns what was removed.
 
     Files of running processes stay, those of other machines for a day, and those that this user may not remove.
@@ -95,7 +95,7 @@ def sweep_temporaries(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def name_write_errors(folder: Path, advice: str) -> Iterator[None]:
+def explain_write_errors(folder: Path, advice: str) -> Iterator[None]:
     """Turn the system's errors about what is written below ``folder`` into errors that say what to do.
 
     Raises: DiskFullError if the disk is full; DataError if it refuses for another reason.
@@ -114,11 +114,11 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{TEMPORARY}{process_mark()}-{uuid4().hex[:8]}-{path.name}")
+    return path.with_name(f"{TEMPORARY}{process_token()}-{uuid4().hex[:8]}-{path.name}")
 
 
 def _is_abandoned(path: Path) -> bool:
-    gone = is_gone(path.name.removeprefix(TEMPORARY).partition("-")[0])
+    gone = has_ended(path.name.removeprefix(TEMPORARY).partition("-")[0])
     if gone is not None:
         return gone
     try:

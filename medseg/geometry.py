@@ -1,7 +1,7 @@
-"""Grids: where the voxels of an array lie in space, and how an array moves from one grid to another.
+"""Voxel grids: where the voxels of an array lie in space, and how an array moves from one grid to another.
 
-Arrays are (C, *S). A volume's affine is 4×4 and maps voxel indices to RAS millimetres (nibabel's frame).
-A picture's affine is 3×3 and maps (row, column) to pixels, spacing 1 unless told otherwise.
+Arrays are ``(C, *S)``. The affine of a volume is 4×4 and maps voxel indices to RAS millimeters (the frame of
+nibabel). The affine of a picture is 3×3 and maps (row, column) to pixels; its spacing is 1 by default.
 """
 
 from __future__ import annotations
@@ -16,17 +16,30 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Maps homogeneous LPS coordinates (left, posterior, superior: DICOM and ITK) to RAS coordinates, and back."""
+
 SPACING_TOLERANCE = 1e-3
-"""Relative difference of spacings below which two spacings count as the same."""
+"""Relative difference up to which two spacings count as equal."""
+
+_GRID_TOLERANCE = 0.1
+"""Distance between corner voxels up to which two grids count as equal, as a share of the smallest spacing."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The shape of an array's spatial axes and the affine that places them.
+    """The shape of an array's spatial axes and the affine that locates them in space.
 
     Attributes:
-        shape: spatial shape, *S.
-        affine: (n+1, n+1) float64, voxel index to mm (volumes: RAS).
+        shape: spatial shape ``*S``.
+        affine: (n + 1, n + 1) float64, voxel index to mm (volumes: RAS).
+
+    Example:
+        >>> grid = Grid((4, 4, 2), np.diag([0.5, 0.5, 2.0, 1.0]))
+        >>> grid.spacing
+        (0.5, 0.5, 2.0)
+        >>> Grid.picture(480, 640).shape
+        (480, 640)
     """
 
     shape: tuple[int, ...]
@@ -40,19 +53,19 @@ class Grid:
 
     @classmethod
     def picture(cls, height: int, width: int, spacing: tuple[float, ...] = (1.0, 1.0)) -> Grid:
-        """The grid of a picture of (height, width) pixels."""
+        """Create the grid of a picture of ``height`` × ``width`` pixels."""
         return cls((height, width), np.diag([*spacing, 1.0]))
 
 
-def invertible(affine: Array) -> bool:
-    """Whether an affine is finite and its axes span space, whatever their unit."""
+def is_invertible(affine: Array) -> bool:
+    """Whether an affine is finite and its axes span space, independent of their unit."""
     axes = affine[:-1, :-1]
     lengths = np.sqrt((axes**2).sum(axis=0))
     return bool(np.isfinite(affine).all() and (lengths > 0).all() and abs(np.linalg.det(axes / lengths)) > 1e-6)
 
 
-def grid_distance_mm(a: Grid, b: Grid) -> float:
-    """The largest distance in mm between the same corner voxel of two grids of equal shape."""
+def max_corner_distance_mm(a: Grid, b: Grid) -> float:
+    """The largest distance between corresponding corner voxels of two grids of equal shape, in mm."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in a.shape], indexing="ij")).reshape(len(a.shape), -1)
     homogeneous = np.vstack([corners, np.ones(corners.shape[1])])
     difference = (a.affine - b.affine) @ homogeneous
@@ -60,61 +73,91 @@ def grid_distance_mm(a: Grid, b: Grid) -> float:
 
 
 def grids_agree(a: Grid, b: Grid) -> bool:
-    """Whether two grids have one shape and no corner further apart than a tenth of the finest spacing."""
-    return a.shape == b.shape and grid_distance_mm(a, b) <= 0.1 * min(a.spacing)
+    """Whether two grids have equal shapes and corner voxels at most a tenth of the smallest spacing apart.
+
+    Example:
+        >>> grid = Grid((4, 4, 2), np.eye(4))
+        >>> moved = np.eye(4)
+        >>> moved[0, 3] = 0.5  # mm
+        >>> grids_agree(grid, Grid((4, 4, 2), moved))
+        False
+    """
+    return a.shape == b.shape and max_corner_distance_mm(a, b) <= _GRID_TOLERANCE * min(a.spacing)
 
 
-def describe_difference(a: Grid, b: Grid) -> str:
-    """How grid ``b`` differs from grid ``a``, for an error message."""
+def describe_grid_difference(a: Grid, b: Grid) -> str:
+    """Describe how grid ``b`` differs from grid ``a``, for an error message."""
     if a.shape != b.shape:
-        return f"shapes differ: {_by(a.shape)} and {_by(b.shape)}"
-    return f"the grids are {grid_distance_mm(a, b):.3g} mm apart at the farthest corner"
+        return f"shapes differ: {_format_shape(a.shape)} and {_format_shape(b.shape)}"
+    return f"the grids are {max_corner_distance_mm(a, b):.3g} mm apart at the farthest corner"
 
 
 def to_ras(array: Array, affine: Array) -> tuple[Array, Array]:
     """Permute and flip a (C, X, Y, Z) array so that its axes run closest to right, anterior, superior.
 
-    No voxel is interpolated. Returns the array (a view) and its new affine.
+    Voxels are not interpolated.
+
+    Args:
+        array: (C, X, Y, Z).
+        affine: (4, 4), voxel index to RAS mm.
+
+    Returns:
+        The reoriented array (a view) and its affine.
+
+    Example:
+        >>> array = np.arange(4).reshape(1, 4, 1, 1)
+        >>> reoriented, affine = to_ras(array, np.diag([-1.0, 1.0, 1.0, 1.0]))  # the X axis runs to the left
+        >>> reoriented.ravel().tolist()
+        [3, 2, 1, 0]
     """
-    ornt = io_orientation(affine)
-    return _reorient(array, affine, ornt)
+    return _reorient(array, affine, io_orientation(affine))
 
 
 def from_ras(array: Array, grid: Grid) -> Array:
     """Undo :func:`to_ras`: bring a (C, X, Y, Z) RAS+ array back to the axis order of ``grid``."""
-    ornt = ornt_transform(axcodes2ornt(("R", "A", "S")), io_orientation(grid.affine))
-    return _reorient(array, np.eye(4), ornt)[0]
+    orientation = ornt_transform(axcodes2ornt(("R", "A", "S")), io_orientation(grid.affine))
+    return _reorient(array, np.eye(4), orientation)[0]
 
 
-def _reorient(array: Array, affine: Array, ornt: Array) -> tuple[Array, Array]:
-    """A view of a (C, X, Y, Z) array, its channels where they were."""
-    with_channels = np.concatenate([[[0, 1]], ornt + np.array([1, 0])])
-    return apply_orientation(array, with_channels), affine @ inv_ornt_aff(ornt, array.shape[1:])
+def _reorient(array: Array, affine: Array, orientation: Array) -> tuple[Array, Array]:
+    """Reorient the spatial axes of a (C, X, Y, Z) array; returns a view and its affine."""
+    with_channels = np.concatenate([[[0, 1]], orientation + np.array([1, 0])])
+    return apply_orientation(array, with_channels), affine @ inv_ornt_aff(orientation, array.shape[1:])
 
 
-def turned_onto(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
-    """Permute and flip a (C, X, Y, Z) array so that its axes run as those of ``like``; nothing is interpolated.
+def reorient_like(array: Array, grid: Grid, like: Grid) -> tuple[Array, Grid]:
+    """Permute and flip a (C, X, Y, Z) array on ``grid`` so that its axes run as those of ``like``.
 
-    Returns the array (a view) and its new grid.
+    Voxels are not interpolated. Returns the array (a view) and its grid.
     """
-    ornt = ornt_transform(io_orientation(grid.affine), io_orientation(like.affine))
-    turned, affine = _reorient(array, grid.affine, ornt)
-    return turned, Grid(turned.shape[1:], affine)
+    orientation = ornt_transform(io_orientation(grid.affine), io_orientation(like.affine))
+    reoriented, affine = _reorient(array, grid.affine, orientation)
+    return reoriented, Grid(reoriented.shape[1:], affine)
 
 
 def same_spacing(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    """Whether two spacings are equal to a relative ``SPACING_TOLERANCE``."""
+    """Whether two spacings are equal up to a relative ``SPACING_TOLERANCE``."""
     return len(a) == len(b) and bool(np.allclose(a, b, rtol=SPACING_TOLERANCE, atol=0))
 
 
 def resampled_grid(grid: Grid, spacing: tuple[float, ...]) -> Grid:
-    """The grid that covers the same field of view as ``grid`` at another spacing, axes kept.
+    """Compute the grid that covers the field of view of ``grid`` at another spacing, along the same axes.
 
-    The outer faces of the first voxels stay in place; the shape is rounded, at least one voxel an axis.
+    The outer faces of the first voxels stay in place. The shape is rounded, with at least one voxel per axis,
+    so that the resulting spacing may differ slightly from the requested one.
+
+    Args:
+        grid: the original grid.
+        spacing: requested spacing along each axis, mm.
+
+    Example:
+        >>> resampled = resampled_grid(Grid((10, 10, 4), np.diag([1.0, 1.0, 5.0, 1.0])), (2.0, 2.0, 2.0))
+        >>> resampled.shape, resampled.spacing
+        ((5, 5, 10), (2.0, 2.0, 2.0))
     """
     old = np.array(grid.spacing)
     shape = np.maximum(1, np.round(np.array(grid.shape) * old / np.array(spacing))).astype(int)
-    zoom = np.array(grid.shape) / shape  # old voxels per new voxel; the field of view is kept exactly
+    zoom = np.array(grid.shape) / shape  # old voxels per new voxel; preserves the field of view exactly
     n = len(grid.shape)
     affine = grid.affine.copy()
     affine[:n, :n] = grid.affine[:n, :n] * zoom
@@ -122,19 +165,24 @@ def resampled_grid(grid: Grid, spacing: tuple[float, ...]) -> Grid:
     return Grid(tuple(int(s) for s in shape), affine)
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return "×".join(str(n) for n in shape)
 
 
 def is_mirror_image(flips: Sequence[int], matrix: Array | None = None) -> bool:
-    """Whether a change of an image turns it into a mirror image, in which left and right are exchanged.
+    """Whether a spatial transform yields a mirror image, in which left and right are exchanged.
 
-    Mirroring one axis, whichever it is, is mirroring the body along its left-right axis followed by a rotation;
-    mirroring two axes is a rotation by 180°, which leaves left and right as they are. The determinant decides.
+    Flipping one axis, whichever it is, equals mirroring the body along its left-right axis followed by a
+    rotation. Flipping two axes is a rotation by 180°, which preserves left and right. The sign of the
+    determinant decides.
 
     Args:
-        flips: the axes that are mirrored.
-        matrix: (N, N), a linear change besides; none is the identity.
+        flips: the flipped axes.
+        matrix: (n, n) linear part of the transform; the identity if None.
+
+    Example:
+        >>> is_mirror_image([0]), is_mirror_image([0, 1])
+        (True, False)
     """
     mirrored = len(flips) % 2 == 1
     return mirrored if matrix is None else mirrored != bool(np.linalg.det(matrix) < 0)

@@ -7,9 +7,9 @@ import time
 import pytest
 
 from medseg.files import (
+    remove_stale_temporaries,
     sha256_file,
     sha256_json,
-    sweep_temporaries,
     write_atomic,
     write_folder_atomic,
     write_json,
@@ -98,6 +98,6 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     os.utime(old, (time.time() - 90_000,) * 2)
     with write_atomic(tmp_path / "mine") as mine:
         mine.write_text("mine")
-        assert len(sweep_temporaries(tmp_path)) == 3
+        assert len(remove_stale_temporaries(tmp_path)) == 3
         assert mine.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "mine", "whole"]

@@ -8,12 +8,12 @@ from nibabel.orientations import inv_ornt_aff
 
 from medseg.geometry import (
     Grid,
-    describe_difference,
+    describe_grid_difference,
     from_ras,
-    grid_distance_mm,
     grids_agree,
-    invertible,
+    is_invertible,
     is_mirror_image,
+    max_corner_distance_mm,
     resampled_grid,
     same_spacing,
     to_ras,
@@ -27,7 +27,7 @@ ORIENTATIONS = [
 
 
 def at(affine, index):
-    """Where a voxel index lies, mm."""
+    """The position of a voxel index, mm."""
     return affine[:-1, :-1] @ index + affine[:-1, -1]
 
 
@@ -42,32 +42,32 @@ def affines(draw):
     return affine @ inv_ornt_aff(draw(st.sampled_from(ORIENTATIONS)), (3, 4, 5))
 
 
-def assert_turns_and_returns(affine, array):
-    turned, turned_affine = to_ras(array, affine)
-    assert np.array_equal(from_ras(turned, Grid(array.shape[1:], affine)), array)
-    assert np.array_equal(turned_affine[:3, :3].round(9), to_ras(turned, turned_affine)[1][:3, :3].round(9))
+def assert_reorients_and_restores(affine, array):
+    reoriented, ras_affine = to_ras(array, affine)
+    assert np.array_equal(from_ras(reoriented, Grid(array.shape[1:], affine)), array)
+    assert np.array_equal(ras_affine[:3, :3].round(9), to_ras(reoriented, ras_affine)[1][:3, :3].round(9))
     values = {int(v): np.array(i[1:]) for i, v in np.ndenumerate(array[:1])}
-    for index in np.ndindex(turned.shape[1:]):
-        old = values[int(turned[(0, *index)])]
-        np.testing.assert_allclose(at(turned_affine, np.array(index)), at(affine, old), atol=1e-6)
+    for index in np.ndindex(reoriented.shape[1:]):
+        old = values[int(reoriented[(0, *index)])]
+        np.testing.assert_allclose(at(ras_affine, np.array(index)), at(affine, old), atol=1e-6)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS, ids=lambda o: str(o[:, 0] * o[:, 1]))
 @pytest.mark.parametrize("channels", [1, 2])
-def test_turning_to_ras_and_back_is_the_identity(orientation, channels):
+def test_reorienting_to_ras_and_back_is_the_identity(orientation, channels):
     affine = np.diag([0.5, 2, 3, 1]) @ inv_ornt_aff(orientation, (3, 4, 5))
     array = np.arange(channels * 60, dtype=np.int16).reshape(channels, 3, 4, 5)
-    assert_turns_and_returns(affine, array)
-    turned, turned_affine = to_ras(array, affine)
+    assert_reorients_and_restores(affine, array)
+    reoriented, ras_affine = to_ras(array, affine)
     # axes run to the right, anterior and superior: a diagonal of positive spacings
-    np.testing.assert_allclose(turned_affine[:3, :3], np.diag([0.5, 2, 3]), atol=1e-12)
-    assert turned.dtype == array.dtype
+    np.testing.assert_allclose(ras_affine[:3, :3], np.diag([0.5, 2, 3]), atol=1e-12)
+    assert reoriented.dtype == array.dtype
 
 
 @given(affines())
 @settings(max_examples=40, deadline=None)
-def test_each_voxel_stays_where_it_is_in_mm(affine):
-    assert_turns_and_returns(affine, np.arange(60).reshape(1, 3, 4, 5))
+def test_reorienting_preserves_voxel_positions(affine):
+    assert_reorients_and_restores(affine, np.arange(60).reshape(1, 3, 4, 5))
 
 
 def test_spacing_of_an_oblique_grid():
@@ -78,19 +78,19 @@ def test_spacing_of_an_oblique_grid():
     assert Grid.picture(2, 3, (0.5, 0.25)).spacing == (0.5, 0.25)
 
 
-def test_distance_of_grids_by_hand():
+def test_corner_distance_by_hand():
     shape = (11, 5, 3)
     a = Grid(shape, np.eye(4))
     shifted = np.eye(4)
     shifted[:3, 3] = (3, 0, 4)
-    assert grid_distance_mm(a, Grid(shape, shifted)) == 5  # √(3² + 4²)
+    assert max_corner_distance_mm(a, Grid(shape, shifted)) == 5  # √(3² + 4²)
     # spacing 1.1 along x: the last of 11 voxels is 10 · 0.1 = 1 mm off
-    assert grid_distance_mm(a, Grid(shape, np.diag([1.1, 1, 1, 1]))) == pytest.approx(1)
+    assert max_corner_distance_mm(a, Grid(shape, np.diag([1.1, 1, 1, 1]))) == pytest.approx(1)
     # pictures: one row of 3 pixels, spacing 2 along columns: 2 · 1 = 2 off
-    assert grid_distance_mm(Grid.picture(1, 3), Grid.picture(1, 3, (1, 2))) == 2
+    assert max_corner_distance_mm(Grid.picture(1, 3), Grid.picture(1, 3, (1, 2))) == 2
 
 
-def test_grids_agree_to_a_tenth_of_the_finest_spacing():
+def test_grids_agree_up_to_a_tenth_of_the_smallest_spacing():
     a = Grid((5, 5, 5), np.diag([1, 1, 0.5, 1]))
     for shift, agrees in ((0.049, True), (0.051, False)):
         affine = a.affine.copy()
@@ -99,8 +99,8 @@ def test_grids_agree_to_a_tenth_of_the_finest_spacing():
         assert grids_agree(a, b) is agrees
     assert not grids_agree(a, Grid((5, 5, 6), a.affine))
     assert not grids_agree(a, Grid.picture(5, 5))
-    assert describe_difference(a, Grid((5, 5, 6), a.affine)) == "shapes differ: 5×5×5 and 5×5×6"
-    assert "0.051 mm apart" in describe_difference(a, b)
+    assert describe_grid_difference(a, Grid((5, 5, 6), a.affine)) == "shapes differ: 5×5×5 and 5×5×6"
+    assert "0.051 mm apart" in describe_grid_difference(a, b)
 
 
 def test_same_spacing():
@@ -132,17 +132,17 @@ def test_resampled_grid_by_hand():
     assert (new.shape, new.spacing) == ((2, 1), (2.5, 5))
 
 
-def test_invertible():
-    assert invertible(np.diag([1e-5, 1e-5, 1e-5, 1]))  # microscopy in mm
-    assert not invertible(np.diag([1.0, 0, 1, 1]))
-    assert not invertible(np.diag([np.nan, 1, 1, 1]))
+def test_is_invertible():
+    assert is_invertible(np.diag([1e-5, 1e-5, 1e-5, 1]))  # microscopy in mm
+    assert not is_invertible(np.diag([1.0, 0, 1, 1]))
+    assert not is_invertible(np.diag([np.nan, 1, 1, 1]))
     flat = np.eye(4)
     flat[:3, 2] = flat[:3, 0] + flat[:3, 1]
-    assert not invertible(flat)
+    assert not is_invertible(flat)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_the_determinant_decides_what_is_a_mirror_image(dims):
+def test_the_determinant_decides_whether_it_is_a_mirror_image(dims):
     for n in range(dims + 1):
         for axes in itertools.combinations(range(dims), n):
             change = np.diag([-1.0 if axis in axes else 1.0 for axis in range(dims)])

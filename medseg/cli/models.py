@@ -170,10 +170,10 @@ def weights_list() -> None:
 def weights_get(name: str, cache: Path | None, url: str | None) -> None:
     """Fetch published weights from their public address; verified by the hash in their name."""
     from medseg.models.pretrained.weight_registry import known
-    from medseg.system.download import fetch
+    from medseg.system.download import download_file
 
     entry = known(name)
-    path = fetch(url or entry.url, entry.path(cache), progress=_say)
+    path = download_file(url or entry.url, entry.path(cache), progress=_say)
     click.echo(path)
 
 

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from medseg.config.base import Spec
 from medseg.config.errors import explain
 from medseg.config.loading import MergeRules, apply_override, plain, read_settings, sort_overrides
-from medseg.data.loading.augmentation import AugmentConfig, preset
+from medseg.data.loading.augmentation import AugmentConfig, augmentation_preset
 from medseg.data.loading.sampling import SamplingConfig
 from medseg.data.options import DataConfig
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -56,7 +56,7 @@ class RunConfig(Spec):
     data: DataConfig = DataConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     sampling: SamplingConfig = SamplingConfig(patch_size=(64, 64, 64))
-    augment: AugmentConfig = preset("3d")
+    augment: AugmentConfig = augmentation_preset("3d")
     model: ModelConfig = UNetConfig()
     weights: WeightsConfig = WeightsConfig()
     activation: Activation | None = None
@@ -176,7 +176,7 @@ def _augment(block: object, by_dims: str) -> object:
     name = own.pop("preset", by_dims)
     if name not in ("2d", "3d", "none"):
         raise ValueError(f"augment: {name!r} is not a preset; expected 2d, 3d or none")
-    return _merge(preset(name).model_dump(), own)
+    return _merge(augmentation_preset(name).model_dump(), own)
 
 
 def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

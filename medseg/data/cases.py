@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from medseg.data.io.readers import is_image_file, stem_of
+from medseg.data.io.readers import image_stem, is_image_file
 from medseg.errors import ConfigError, DataError
 
 Part = Literal["train", "val", "test"]
@@ -113,13 +113,13 @@ def match(
     ``label_suffix`` fixes the suffix, and what does not end with it belongs to another task; of several, the
     first that an image has counts.
     """
-    by_stem = {name: image for image in images for name in _names_of(stem_of(image))}
-    by_stem |= {stem_of(image): image for image in images}
+    by_stem = {name: image for image in images for name in _names_of(image_stem(image))}
+    by_stem |= {image_stem(image): image for image in images}
     matches: dict[Path, list[Path]] = {image: [] for image in images}
     orphans: list[Path] = []
     if label_suffix is not None:
         for suffix in (label_suffix,) if isinstance(label_suffix, str) else label_suffix:
-            found = [(_base(stem_of(label), suffix), label) for label in labels]
+            found = [(_base(image_stem(label), suffix), label) for label in labels]
             wanted = [(by_stem[base], label) for base, label in found if base is not None and base in by_stem]
             open_images = {image for image, label in wanted if not matches[image]}
             for image, label in wanted:
@@ -127,7 +127,7 @@ def match(
                     matches[image].append(label)
         return matches, []
     for label in labels:
-        stem = _image_stem(stem_of(label), by_stem)
+        stem = _image_stem(image_stem(label), by_stem)
         if stem is not None:
             matches[by_stem[stem]].append(label)
         else:
@@ -139,7 +139,7 @@ def match_numbered(images: list[Path], labels: list[Path]) -> tuple[dict[Path, l
     """The label maps that go with each image by the part of the names that varies (``21_training`` and
     ``21_manual1``; ``img001`` and ``mask001``), as :func:`match`; None if names do not pair off so.
     """
-    own, theirs = _varying([stem_of(p) for p in images]), _varying([stem_of(p) for p in labels])
+    own, theirs = _varying([image_stem(p) for p in images]), _varying([image_stem(p) for p in labels])
     if len(set(own)) < len(images) or len(set(theirs)) < len(labels) or not set(theirs) <= set(own):
         return None
     by_key = dict(zip(own, images, strict=True))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array, Grid, describe_difference, grids_agree, turned_onto
+from medseg.geometry import Array, Grid, describe_grid_difference, grids_agree, reorient_like
 
 Kind = Literal["volume", "picture"]
 
@@ -45,7 +45,7 @@ class Scan:
         return len(self.grid.shape)
 
 
-class OneFile:
+class SingleFileReader:
     """A reader whose images are one file each."""
 
     def files(self, path: Path) -> list[Path]:
@@ -79,11 +79,11 @@ def align_to_grid(label: Scan, grid: Grid) -> Scan:
     if label.kind == "picture" and label.grid.shape == grid.shape and set(label.grid.spacing) == {1.0}:
         return replace(label, grid=grid)
     if label.kind == "volume" and len(grid.shape) == 3 and not grids_agree(label.grid, grid):
-        array, turned = turned_onto(label.array, label.grid, grid)
+        array, turned = reorient_like(label.array, label.grid, grid)
         if grids_agree(turned, grid):
             return Scan(array, grid, label.kind, label.path, label.header)
     if not grids_agree(label.grid, grid):
-        raise GeometryError(describe_difference(grid, label.grid))
+        raise GeometryError(describe_grid_difference(grid, label.grid))
     return label
 
 

@@ -11,7 +11,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-from medseg.data.io.dicom.series import Slice
+from medseg.data.io.dicom.series import DicomSlice
 from medseg.data.labels.terminology import SIDES
 from medseg.dicom.contours import count_parts, outlines
 from medseg.dicom.source_series import (
@@ -131,7 +131,9 @@ def _contours(number: int, segment: Segment, planes: Array, source: SourceSeries
     return item
 
 
-def _polygons(segment: Segment, planes: Array, source: SourceSeries) -> Iterator[tuple[Slice, Dataset, Array]]:
+def _polygons(
+    segment: Segment, planes: Array, source: SourceSeries
+) -> Iterator[tuple[DicomSlice, Dataset, Array]]:
     for plane, one, header in zip(planes, source.slices, source.headers, strict=True):
         mask = np.isin(plane, segment.values)
         if mask.any():
@@ -139,7 +141,7 @@ def _polygons(segment: Segment, planes: Array, source: SourceSeries) -> Iterator
                 yield one, header, polygon
 
 
-def in_space(polygon: Array, one: Slice) -> Array:
+def in_space(polygon: Array, one: DicomSlice) -> Array:
     """Vertices (n, 2) in (row, column) of a slice as (n, 3) LPS mm."""
     axes = np.stack([one.orientation[3:] * one.spacing[0], one.orientation[:3] * one.spacing[1]])
     return one.position + polygon @ axes

@@ -20,11 +20,11 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from medseg.data.io.dicom.series import Slice, Uneven, series_slices
+from medseg.data.io.dicom.series import DicomSlice, UnevenSlices, series_slices
 from medseg.data.labels.schema import Color
 from medseg.data.labels.terminology import TerminologyCode
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array, Grid
+from medseg.geometry import LPS_TO_RAS, Array, Grid
 
 _UIDS = {
     "StudyInstanceUID": "study",
@@ -33,7 +33,6 @@ _UIDS = {
 }
 MEDSEG_VERSION = version("medseg")
 RESEARCH_USE = "Research use only, not for diagnosis"
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 # PS3.3: Patient, Clinical Trial Subject, General Study and Patient Study. Those that must be there come first.
 _REQUIRED = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
@@ -92,7 +91,7 @@ class SourceSeries:
         notes: what the series lacked, without a value of it.
     """
 
-    slices: list[Slice]
+    slices: list[DicomSlice]
     headers: list[Dataset]
     owner: Dataset
     notes: tuple[str, ...] = ()
@@ -103,7 +102,7 @@ class SourceSeries:
         return self.headers[0]
 
 
-def read_source(path: Path, uneven: Uneven = "refuse") -> SourceSeries:
+def read_source(path: Path, uneven: UnevenSlices = "refuse") -> SourceSeries:
     """Read the headers of the series at ``path``.
 
     UIDs of study, series and frame of reference that the files lack (some de-identified series do) are made
@@ -137,7 +136,7 @@ def read_source(path: Path, uneven: Uneven = "refuse") -> SourceSeries:
     return SourceSeries(slices, headers, owner, notes)
 
 
-def planes_of(label_map: Array, grid: Grid, slices: Sequence[Slice]) -> Array:
+def planes_of(label_map: Array, grid: Grid, slices: Sequence[DicomSlice]) -> Array:
     """The label map's planes under the slices: (slices, rows, columns).
 
     The map (columns, rows, n) lies on the series' grid, or on the even one it was read onto; then a slice has
@@ -151,7 +150,7 @@ def planes_of(label_map: Array, grid: Grid, slices: Sequence[Slice]) -> Array:
         lps = corners @ np.stack(
             [right, down, one.position]
         )  # the first pixel, its neighbors along columns and rows
-        placed = np.linalg.inv(grid.affine) @ _LPS_TO_RAS @ np.vstack([lps.T, np.ones(3)])
+        placed = np.linalg.inv(grid.affine) @ LPS_TO_RAS @ np.vstack([lps.T, np.ones(3)])
         depth = round(float(placed[2, 0]))
         off = np.abs(placed[:2] - [[0, 1, 0], [0, 0, 1]]).max()
         if off > 0.1 or not 0 <= depth < grid.shape[2] or grid.shape[:2] != one.size[::-1]:
@@ -183,7 +182,7 @@ def coded(value: str, scheme: str, meaning: str) -> Dataset:
     return item
 
 
-def _header(file: Any, one: Slice, slices: Sequence[Slice], path: Path) -> Dataset:
+def _header(file: Any, one: DicomSlice, slices: Sequence[DicomSlice], path: Path) -> Dataset:
     header: Any = Dataset()
     for keyword in _IMAGE:
         if keyword in file:
@@ -204,7 +203,7 @@ def _header(file: Any, one: Slice, slices: Sequence[Slice], path: Path) -> Datas
     return header
 
 
-def _thickness(slices: Sequence[Slice]) -> float:
+def _thickness(slices: Sequence[DicomSlice]) -> float:
     if len(slices) == 1:
         return 1.0
     return float(f"{np.linalg.norm(slices[1].position - slices[0].position):.8g}")

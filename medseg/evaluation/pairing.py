@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import join_problems, list_images, match
-from medseg.data.io.readers import is_image_file, is_zarr, stem_of
+from medseg.data.io.readers import image_stem, is_image_file, is_zarr
 from medseg.data.requested_cases import REQUESTED_FILE, read_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import DataError
@@ -64,7 +64,7 @@ def pair_cases(predictions: Path, references: Path, suffix: str | None) -> Pairi
                 "prediction's file and a folder of references"
             )
         return _pair_folders(predictions, references, suffix)
-    case = stem_of(predictions)
+    case = image_stem(predictions)
     if _is_one_file(references):
         return Pairing({case: (predictions, references)})
     known = _list_references(references, suffix)
@@ -77,10 +77,10 @@ def _pair_folders(predictions: Path, references: Path, suffix: str | None) -> Pa
     predicted, requested = _list_predictions(predictions), read_requested(predictions)
     if not predicted and not requested:
         raise DataError(f"{predictions}: no label maps in this folder")
-    made = {stem_of(name): path for name, path in predicted.items()}
+    made = {image_stem(name): path for name, path in predicted.items()}
     absent = [predictions / f"{case}.nii.gz" for case in requested or () if case not in made]
     known = _list_references(references, suffix)
-    matches = {stem_of(p): r for p, r in _match([*predicted, *absent], known, references, suffix).items()}
+    matches = {image_stem(p): r for p, r in _match([*predicted, *absent], known, references, suffix).items()}
     failures = _read_failures(predictions)
     pairs: dict[str, tuple[Path, Path]] = {}
     missing: dict[str, MissingCase] = {}
@@ -112,7 +112,7 @@ def _list_references(folder: Path, suffix: str | None) -> list[Path]:
         )
     if suffix is None:
         return known
-    ending = [path for path in known if stem_of(path).endswith(suffix)]
+    ending = [path for path in known if image_stem(path).endswith(suffix)]
     if not ending:
         raise DataError(
             f"--label-suffix {suffix}: no name in {folder} ends in it; there is, for example, {known[0].name}"
@@ -140,7 +140,7 @@ def _match(
 
 def _names(paths: list[Path], root: Path, suffix: str | None) -> dict[str, Path]:
     """References by the name their prediction would have; by their place in the folder where two share one."""
-    stems = {path: stem_of(path).removesuffix(suffix or "") for path in paths}
+    stems = {path: image_stem(path).removesuffix(suffix or "") for path in paths}
     counts = Counter(stems.values())
     return {
         stem if counts[stem] == 1 else path.relative_to(root).as_posix(): path for path, stem in stems.items()
@@ -153,7 +153,7 @@ def _list_predictions(folder: Path) -> dict[Path, Path]:
     """
     files = [path for path in list_images(folder) if path.name != OBJECTS_FOLDER]
     if files:
-        doubles = [stem for stem, count in Counter(map(stem_of, files)).items() if count > 1]
+        doubles = [stem for stem, count in Counter(map(image_stem, files)).items() if count > 1]
         if doubles:
             raise DataError(
                 f"{folder}: several label maps of one name: {', '.join(doubles)}. Leave one file of each case."
@@ -178,7 +178,7 @@ def _read_provenance(path: Path) -> tuple[str, str]:
 
 
 def _ending(path: Path) -> str:
-    return path.name.removeprefix(stem_of(path))
+    return path.name.removeprefix(image_stem(path))
 
 
 def _read_failures(folder: Path) -> dict[str, str]:

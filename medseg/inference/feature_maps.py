@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from medseg.data.cases import Case
-from medseg.data.preprocessing.pipeline import Prepared
+from medseg.data.preprocessing.pipeline import PreparedImage
 from medseg.errors import ConfigError
 from medseg.geometry import Array
 from medseg.inference.model.predictor import Predictor
@@ -92,7 +92,7 @@ def feature_maps(
 
 
 def _input(
-    prepared: Prepared, view: View, roi_size: tuple[int, ...] | None
+    prepared: PreparedImage, view: View, roi_size: tuple[int, ...] | None
 ) -> tuple[Array, int | None, tuple[float, float]]:
     """The network's input (C, *S), the index of the slice along its last axis (none in 2D), and the mm of a
     pixel's edges.

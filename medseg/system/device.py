@@ -13,7 +13,7 @@ from medseg.errors import ConfigError
 Precision = Literal["auto", "bf16", "fp16", "off"]
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def resolve_device(name: str = "auto") -> torch.device:
     """The device of a name such as ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` prefers CUDA.
 
     Raises: ConfigError if the device is not there.
@@ -31,7 +31,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def mixed_precision(setting: Precision, device: torch.device) -> torch.dtype | None:
+def resolve_autocast_dtype(setting: Precision, device: torch.device) -> torch.dtype | None:
     """The type autocast computes in, or None for full precision.
 
     ``auto`` is bfloat16 where the device has instructions for it (NVIDIA from Ampere on; CPUs with
@@ -68,7 +68,7 @@ def to_device(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def tuned_convolutions(device: torch.device) -> Iterator[None]:
+def cudnn_benchmark(device: torch.device) -> Iterator[None]:
     """Let cuDNN measure which algorithm is the fastest for each new size of batches, on CUDA; for loops whose
     batches have one size.
     """

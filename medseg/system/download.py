@@ -44,7 +44,7 @@ def check_hash(path: Path) -> None:
         )
 
 
-def fetch(
+def download_file(
     url: str,
     target: Path,
     *,

@@ -210,13 +210,13 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def process_mark() -> str:
-    """A name of this process for :func:`is_gone`: machine, number and start, letters and digits with dots."""
+def process_token() -> str:
+    """A name of this process for :func:`has_ended`: machine, number and start, letters and digits with dots."""
     return f"{_machine()}.{os.getpid()}.{_process_start(os.getpid()) or 0}"
 
 
-def is_gone(mark: str) -> bool | None:
-    """Whether the process that :func:`process_mark` named has ended; None if it ran on another machine."""
+def has_ended(mark: str) -> bool | None:
+    """Whether the process that :func:`process_token` named has ended; None if it ran on another machine."""
     machine, _, rest = mark.partition(".")
     number, _, start = rest.partition(".")
     if machine != _machine() or not number.isdigit() or not start.isdigit():

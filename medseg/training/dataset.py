@@ -299,4 +299,4 @@ def _fitted(preprocess: PreprocessConfig, facts: list[CaseStatistics], channels:
     foreground = np.array([v for fact in facts for v in fact.foreground])
     if foreground.size == 0:
         raise ConfigError("ct normalization: no labeled voxels to fit it on; give low, high, mean and std")
-    return preprocess.model_copy(update={"normalize": preprocess.normalize.fitted(foreground)})
+    return preprocess.model_copy(update={"normalize": preprocess.normalize.fit(foreground)})

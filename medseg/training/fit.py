@@ -18,8 +18,8 @@ from medseg.config.schema import RunConfig
 from medseg.data.cases import Part
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, Sides
-from medseg.data.loading.workers import deaths_told
+from medseg.data.loading.sampling import LateralPairs, PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.sliding_window.tta import SeenVariants, check_variants
@@ -28,7 +28,7 @@ from medseg.models import InjectedConfig, parameter_count
 from medseg.models.pretrained.loading import WeightsConfig, parameter_groups, place, read_state, refuse_missing
 from medseg.models.pretrained.weight_registry import known
 from medseg.system.allocator import is_out_of_memory
-from medseg.system.device import channels_last, choose_device, mixed_precision
+from medseg.system.device import channels_last, resolve_autocast_dtype, resolve_device
 from medseg.system.locks import lock_folder
 from medseg.system.platform import peak_memory
 from medseg.task import Task
@@ -161,7 +161,7 @@ def _train(trainer: Trainer, dataset: Dataset) -> RunResult:
     run, config = trainer.run, trainer.config
     trainer.log = RunLog(run.log, run.tensorboard, trainer.state.epochs_closed * config.train.iterations)
     try:
-        with _memory_errors(config), deaths_told():
+        with _memory_errors(config), report_worker_crash():
             trainer.train()
     finally:
         trainer.log.close()
@@ -208,7 +208,7 @@ def _assemble(
     most: int | None = None,
 ) -> Trainer:
     """Everything a training needs, built and seeded."""
-    device = choose_device(config.train.device)
+    device = resolve_device(config.train.device)
     labels = dataset.labels
     training, validation = (_cached(config, run, dataset, part, progress, most) for part in ("train", "val"))
     _check_monitor(config, tuple(labels.evaluated))
@@ -220,7 +220,7 @@ def _assemble(
         _start_from(config.weights, network, progress)
     if config.train.channels_last:
         network = network.to(memory_format=channels_last(config.spatial_dims))  # pyright: ignore[reportCallIssue]
-    dtype = mixed_precision(config.train.amp, device)
+    dtype = resolve_autocast_dtype(config.train.amp, device)
     state = TrainState(
         network,
         config.train.optimizer.build(parameter_groups(network, config.weights)),
@@ -254,8 +254,8 @@ def _check_variants(config: RunConfig) -> None:
     check_variants(config.inference, SeenVariants.of(config.augment), "the network", advice)
 
 
-def _sides(labels: LabelSchema) -> Sides | None:
-    return Sides(labels.mirrored_labels, labels.mirrored_classes) if labels.pairs else None
+def _sides(labels: LabelSchema) -> LateralPairs | None:
+    return LateralPairs(labels.mirrored_labels, labels.mirrored_classes) if labels.pairs else None
 
 
 def _weights_file(weights: WeightsConfig) -> Path | None:

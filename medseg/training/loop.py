@@ -23,7 +23,7 @@ from medseg.data.loading.sampling import PatchDataset, patch_batches
 from medseg.errors import TrainingError
 from medseg.model_output import as_output
 from medseg.optim.optimizers import learning_rate
-from medseg.system.device import autocast, channels_last, tuned_convolutions
+from medseg.system.device import autocast, channels_last, cudnn_benchmark
 from medseg.system.platform import STOP_SIGNALS
 from medseg.training.core_usage import CoreWatch
 from medseg.training.progress import LOGGER, Progress, ValidationProgress
@@ -84,7 +84,7 @@ class Trainer:
         """
         settings = self.config.train
         steps = settings.epochs * settings.iterations
-        with _signals() as signals, tuned_convolutions(self.device):
+        with _signals() as signals, cudnn_benchmark(self.device):
             self.saved_at = time.monotonic()
             self.cores = CoreWatch() if self.device.type == "cpu" else None
             batches = self._batches(steps)

@@ -18,9 +18,9 @@ import torch
 from medseg.config.schema import RunConfig, load_config
 from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.loading.augmentation import Augmenter
-from medseg.data.loading.sampling import one_thread
+from medseg.data.loading.sampling import single_threaded
 from medseg.data.preprocessing.modality import is_ct
-from medseg.system.device import choose_device
+from medseg.system.device import resolve_device
 from medseg.training.dataset import find, quick_facts
 
 _MOST_LEVELS = 5
@@ -37,7 +37,7 @@ def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
         {"data": {"path": str(data)}}, [o for o in overrides if o.lstrip().startswith("data.")]
     )
     facts = quick_facts(find(stated)[1], stated.data.cache)
-    on_gpu = choose_device().type == "cuda"
+    on_gpu = resolve_device().type == "cuda"
     if facts[0].kind == "picture":
         plan = _plan_pictures(facts, on_gpu)
     elif any(o.replace(" ", "") == "spatial_dims=2" for o in overrides):
@@ -119,9 +119,9 @@ def seconds_of_patch(config: RunConfig, channels: int) -> float:
     size, rng = config.sampling.patch_size, np.random.default_rng(0)
     augmenter = Augmenter(config.augment, len(size))
     began = time.monotonic()
-    with one_thread():
+    with single_threaded():
         for _ in range(_PATCHES_TIMED):
-            motion = augmenter.draw_motion(rng, (1.0,) * len(size))
+            motion = augmenter.draw_transform(rng, (1.0,) * len(size))
             reach = motion.reach(size)
             image = torch.zeros(channels, *reach)
             codes = torch.zeros(1, *reach, dtype=torch.int16)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from medseg.data.loading.sampling import DRAWN
+from medseg.data.loading.sampling import CLASS_COUNTS
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Drawn:
 
     def add(self, batch: dict[str, torch.Tensor]) -> None:
         """Add the voxels (B, K + 1) of each class that the samples of a batch were counted to hold."""
-        counts = batch[DRAWN]
+        counts = batch[CLASS_COUNTS]
         size = counts.shape[1]
         holding, voxels = (counts > 0).sum(dim=0).tolist(), counts.sum(dim=0).tolist()
         self.patches += len(counts)

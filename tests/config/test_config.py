@@ -13,7 +13,7 @@ from medseg.config.loading import MergeRules
 from medseg.config.schema import RunConfig, load_config, to_yaml
 from medseg.data.curation.splits import FoldSplit
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.augmentation import preset
+from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.preprocessing.normalization import CT
 from medseg.errors import ConfigError
 from medseg.optim.optimizers import AdamWConfig, SGDConfig
@@ -51,7 +51,7 @@ def test_a_mapping_given_is_left_as_it_was():
 def test_defaults_follow_the_dimension(dims):
     config = load_config({"spatial_dims": dims, "sampling": {"forced_share": 0.5}})
     assert config.sampling.patch_size == ((256, 256) if dims == 2 else (64, 64, 64))
-    assert config.augment == preset(f"{dims}d")
+    assert config.augment == augmentation_preset(f"{dims}d")
     assert config == RunConfig.model_validate({"spatial_dims": dims, "sampling": {"forced_share": 0.5}})
 
 
@@ -218,7 +218,12 @@ def test_an_override_below_a_value_is_refused():
 
 @pytest.mark.parametrize(
     ("block", "expected"),
-    [("none", preset("none")), ("2d", preset("2d")), ("3d", preset("3d")), (None, preset("3d"))],
+    [
+        ("none", augmentation_preset("none")),
+        ("2d", augmentation_preset("2d")),
+        ("3d", augmentation_preset("3d")),
+        (None, augmentation_preset("3d")),
+    ],
 )
 def test_augment_takes_a_preset_by_name(block, expected):
     assert load_config({"augment": block}).augment == expected
@@ -232,8 +237,8 @@ def test_augment_settings_change_the_preset_alone(source):
     name = "2d" if source else "3d"
     augment = load_config(source, ["augment.flip.probability=0.25"]).augment
     assert augment.flip.probability == 0.25
-    assert augment.flip.axes == preset(name).flip.axes
-    assert augment.model_copy(update={"flip": preset(name).flip}) == preset(name)
+    assert augment.flip.axes == augmentation_preset(name).flip.axes
+    assert augment.model_copy(update={"flip": augmentation_preset(name).flip}) == augmentation_preset(name)
 
 
 def test_paths_in_yaml_are_relative_to_it_and_overrides_to_the_working_folder(tmp_path, monkeypatch):

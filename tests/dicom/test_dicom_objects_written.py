@@ -12,8 +12,8 @@ from series import AXIAL, DOCTOR, NAME, NUMBER, turned, write_dicom
 from skimage.draw import polygon2mask
 
 from medseg.data.io.dicom.segmentation import read_segments
-from medseg.data.io.dicom.series import grid_of, series_slices
-from medseg.data.io.itk import scan_of
+from medseg.data.io.dicom.series import series_grid, series_slices
+from medseg.data.io.itk import scan_from_sitk
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.terminology import lookup_terminology
 from medseg.data.scans import align_to_grid
@@ -82,7 +82,7 @@ def rasterized(path, folder, grid):
 
 
 def test_the_grid_is_known_without_the_pixels(series):
-    scan, grid = read_scan(series), grid_of(series_slices(series))
+    scan, grid = read_scan(series), series_grid(series_slices(series))
     assert grid.shape == scan.grid.shape
     assert np.allclose(grid.affine, scan.grid.affine, atol=1e-6)
 
@@ -117,9 +117,7 @@ def test_simpleitk_reads_a_segment_where_the_series_lies(series, tmp_path):
     planes = planes_of(values, scan.grid, source.slices)
     for segment in (whole, SEGMENTS[0]):
         path = write(segmentation(planes, [segment], source, MAKER), tmp_path / f"{segment.name}.dcm")
-        read = align_to_grid(
-            scan_of(sitk.ReadImage(str(path)), path), scan.grid
-        )  # its slices run the other way
+        read = align_to_grid(scan_from_sitk(sitk.ReadImage(str(path)), path), scan.grid)
         assert np.array_equal(read.array[0] > 0, np.isin(values, segment.values))
 
 
@@ -328,7 +326,7 @@ def test_uneven_slices_lie_between_even_ones(tmp_path):
     scan = read_scan(folder, uneven="resample")
     assert scan.array[0, 0, 0].tolist() == [0, 300, 600, 900, 1200]
     assert scan.grid.spacing == pytest.approx((0.75, 0.5, 3.0))
-    assert np.allclose(scan.grid.affine, grid_of(series_slices(folder, "resample")).affine)
+    assert np.allclose(scan.grid.affine, series_grid(series_slices(folder, "resample")).affine)
     even = write_dicom(tmp_path / "even", voxels)
     assert read_scan(even, uneven="resample").notes == ()
 

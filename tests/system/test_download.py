@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from medseg.errors import DataError
-from medseg.system.download import check_hash, fetch
+from medseg.system.download import check_hash, download_file
 
 CONTENT = bytes(range(256)) * 4096
 NAME = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
@@ -67,16 +67,16 @@ def url(server):
 
 
 def test_a_whole_file_comes_once(server, tmp_path):
-    path = fetch(url(server), tmp_path / "cache" / NAME)
+    path = download_file(url(server), tmp_path / "cache" / NAME)
     assert path.read_bytes() == CONTENT
-    assert fetch(url(server), path) == path
+    assert download_file(url(server), path) == path
     assert len(server.requests) == 1
     assert [p.name for p in path.parent.iterdir()] == [NAME]
 
 
 def test_what_broke_off_is_continued(server, tmp_path):
     server.behavior = "truncate once"
-    assert fetch(url(server), tmp_path / NAME).read_bytes() == CONTENT
+    assert download_file(url(server), tmp_path / NAME).read_bytes() == CONTENT
     assert server.requests == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
@@ -85,23 +85,23 @@ def test_the_next_call_continues_too(server, tmp_path):
     with pytest.raises(
         DataError, match=r"cannot be fetched \(the connection ended early|cannot be fetched \(IncompleteRead"
     ):
-        fetch(url(server), tmp_path / NAME, attempts=1)
+        download_file(url(server), tmp_path / NAME, attempts=1)
     assert not (tmp_path / NAME).exists()
     server.behavior = "whole"
-    assert fetch(url(server), tmp_path / NAME).read_bytes() == CONTENT
+    assert download_file(url(server), tmp_path / NAME).read_bytes() == CONTENT
     assert server.requests[1] is not None
 
 
 def test_a_server_without_ranges_begins_anew(server, tmp_path):
     (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:100])
     server.behavior = "no ranges"
-    assert fetch(url(server), tmp_path / NAME).read_bytes() == CONTENT
+    assert download_file(url(server), tmp_path / NAME).read_bytes() == CONTENT
 
 
 def test_a_corrupt_file_is_thrown_away(server, tmp_path):
     server.behavior = "corrupt"
     with pytest.raises(DataError, match=r"has the SHA-256 \w{8}…, its name says"):
-        fetch(url(server), tmp_path / NAME)
+        download_file(url(server), tmp_path / NAME)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +109,7 @@ def test_a_server_that_stalls_is_given_up(server, tmp_path):
     server.behavior = "stall"
     began = time.monotonic()
     with pytest.raises(DataError, match="timed out"):
-        fetch(url(server), tmp_path / NAME, timeout=0.3, attempts=2)
+        download_file(url(server), tmp_path / NAME, timeout=0.3, attempts=2)
     assert time.monotonic() - began < 5
     assert not (tmp_path / NAME).exists()
 
@@ -117,13 +117,13 @@ def test_a_server_that_stalls_is_given_up(server, tmp_path):
 def test_an_address_without_the_file_is_said_at_once(server, tmp_path):
     server.behavior = "missing"
     with pytest.raises(DataError, match="404"):
-        fetch(url(server), tmp_path / NAME)
+        download_file(url(server), tmp_path / NAME)
     assert len(server.requests) == 1
 
 
 def test_no_network(tmp_path):
     with pytest.raises(DataError, match="Without a network, fetch it elsewhere and put it at"):
-        fetch("http://127.0.0.1:9/x.pth", tmp_path / "x.pth", attempts=1)
+        download_file("http://127.0.0.1:9/x.pth", tmp_path / "x.pth", attempts=1)
 
 
 def test_a_damaged_file_at_hand_is_named(server, tmp_path):

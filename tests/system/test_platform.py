@@ -128,14 +128,14 @@ def test_free_space_of_a_folder_that_is_not_there_yet(tmp_path):
 
 
 def test_a_mark_names_a_process_while_it_runs():
-    code = "from medseg.system.platform import process_mark; print(process_mark())"
+    code = "from medseg.system.platform import process_token; print(process_token())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert system.is_gone(system.process_mark()) is False
-    assert system.is_gone(ended.stdout.strip()) is True
-    machine, number, start = system.process_mark().split(".")
-    assert system.is_gone(f"{machine}.{number}.{int(start) + 1}") is True  # the number was given again
-    assert system.is_gone(f"000000.{number}.{start}") is None
-    assert system.is_gone("0a1b2c3d") is None
+    assert system.has_ended(system.process_token()) is False
+    assert system.has_ended(ended.stdout.strip()) is True
+    machine, number, start = system.process_token().split(".")
+    assert system.has_ended(f"{machine}.{number}.{int(start) + 1}") is True  # the number was given again
+    assert system.has_ended(f"000000.{number}.{start}") is None
+    assert system.has_ended("0a1b2c3d") is None
 
 
 HOLD = """

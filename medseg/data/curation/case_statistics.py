@@ -18,12 +18,12 @@ from medseg.data.cases import Case, join_problems
 from medseg.data.chunked_statistics import count_values
 from medseg.data.io.content_digest import content_digest, content_files
 from medseg.data.io.multichannel import read_image
-from medseg.data.io.pictures import picture_channels
+from medseg.data.io.pictures import count_channels
 from medseg.data.labels.reader import AS_STORED, LabelReader, read_target
 from medseg.data.parallel import Job, run_jobs
 from medseg.data.scans import Kind, check_finite
 from medseg.errors import DataError
-from medseg.files import name_write_errors, sha256_json, sweep_temporaries, write_atomic
+from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_json, write_atomic
 from medseg.geometry import Array
 
 _SAMPLE = 500
@@ -81,7 +81,7 @@ def collect_statistics(
 
     Raises: DataError that lists every faulty case: differing grids, non-finite voxels, unreadable files.
     """
-    sweep_temporaries(store)
+    remove_stale_temporaries(store)
     problems: list[str] = []
     facts: list[CaseStatistics] = []
     function = partial(_facts_or_error, store=store, rules=rules)
@@ -115,7 +115,7 @@ def measure(case: Case, rules: LabelReader = AS_STORED) -> CaseStatistics:
         kind=scan.kind,
         shape=tuple(scan.grid.shape[i] for i in order),
         spacing=tuple(scan.grid.spacing[i] for i in order),
-        channels=picture_channels(scan),
+        channels=count_channels(scan),
         dtype=str(scan.array.dtype),
         label_dtype=None if target is None else target.stored,
         intensities=(low, high),
@@ -162,7 +162,7 @@ def _facts_or_error(case: Case, store: Path, rules: LabelReader) -> CaseStatisti
         facts = measure(case, rules)
     except DataError as error:
         return error
-    with name_write_errors(store, CACHE_ADVICE), write_atomic(stored, sync=False) as temporary:
+    with explain_write_errors(store, CACHE_ADVICE), write_atomic(stored, sync=False) as temporary:
         temporary.write_text(facts.model_dump_json(), encoding="utf-8")
     return facts
 

@@ -15,7 +15,7 @@ import numpy as np
 from medseg.data.cases import Case, with_patient
 from medseg.data.curation.case_statistics import CaseStatistics, image_digest, measure, measuring, total_counts
 from medseg.data.curation.duplicates import Duplicates, find_copies
-from medseg.data.io.readers import split_mark
+from medseg.data.io.readers import split_selector
 from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.resolution import LabelPlan, LabelStatement, ResolvedLabels, plan_labels
 from medseg.data.labels.schema import LabelSchema
@@ -155,7 +155,7 @@ def _measure(case: Case, rules: LabelReader) -> CaseStatistics | Finding:
 def _other_digests(cases: list[Case], faults: list[Finding]) -> dict[str, str]:
     """Digests of images that can be read though their case cannot be used as it is."""
     displaced = {f.case for f in faults if f.kind == "grid"}
-    return {c.id: image_digest(c) for c in cases if c.id in displaced and split_mark(c.image)[0].exists()}
+    return {c.id: image_digest(c) for c in cases if c.id in displaced and split_selector(c.image)[0].exists()}
 
 
 def _resolve(labeling: LabelPlan, values: set[int]) -> ResolvedLabels | Finding:

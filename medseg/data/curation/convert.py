@@ -17,10 +17,10 @@ import tifffile
 from medseg.data.cases import Case
 from medseg.data.curation.check import NOTHING_STATED, Report, check_dataset
 from medseg.data.curation.summary import summary_labels
-from medseg.data.io.dicom.series import projection_header
+from medseg.data.io.dicom.series import read_projection_header
 from medseg.data.io.multichannel import read_image
-from medseg.data.io.nifti import save_nifti
-from medseg.data.io.readers import output_suffix, reader_for, stem_of
+from medseg.data.io.nifti import write_nifti
+from medseg.data.io.readers import image_stem, output_suffix, reader_for
 from medseg.data.labels.output_values import OutputValues, consecutive_output_values, declared_output_values
 from medseg.data.labels.reader import AS_STORED, read_target
 from medseg.data.labels.resolution import LabelStatement
@@ -158,7 +158,7 @@ def _nnunet(source: _Source, output: Path) -> None:
         one = source.read(case)
         ending = "Ts" if case.part == "test" else "Tr"
         names = _write_channels(one, output / f"images{ending}", case.id)
-        endings[names[0].name[len(stem_of(names[0])) :]] += 1
+        endings[names[0].name[len(image_stem(names[0])) :]] += 1
         trained += ending == "Tr"
         if one.values is not None:
             _write_label(one.values, one.scan, output / f"labels{ending}", case.id, names[0])
@@ -285,7 +285,7 @@ def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:
     written: list[Path] = []
     for number, path in enumerate(case.images):
         suffix = f"_{number:04d}" if case.other_channels else ""
-        target = folder / f"{name}{suffix}{path.name[len(stem_of(path)) :]}"
+        target = folder / f"{name}{suffix}{path.name[len(image_stem(path)) :]}"
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
         written.append(target)
@@ -311,7 +311,7 @@ def _write_channels(one: Converted, folder: Path, name: str) -> list[Path]:
 
 def _write_picture(path: Path, target: Path, channel: Array) -> Path:
     """Copy a picture's file, or write the projection that a DICOM file holds as TIFF, which nnU-Net reads."""
-    if projection_header(path) is None:
+    if read_projection_header(path) is None:
         copy = target.with_name(target.name + path.suffix.lower())
         shutil.copyfile(path, copy)
         return copy
@@ -327,7 +327,7 @@ def _split_channels(scan: Scan) -> list[Scan]:
 def _write_nifti(scan: Scan, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     array = scan.array
-    save_nifti(path, array[0] if len(array) == 1 else np.moveaxis(array, 0, -1), scan)
+    write_nifti(path, array[0] if len(array) == 1 else np.moveaxis(array, 0, -1), scan)
     return path
 
 

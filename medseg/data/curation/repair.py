@@ -16,8 +16,8 @@ from medseg.data.cases import Case
 from medseg.data.curation.check import Finding, Report, check_dataset
 from medseg.data.curation.convert import write_manifest
 from medseg.data.io.multichannel import read_image
-from medseg.data.io.nifti import save_nifti
-from medseg.data.io.readers import output_suffix, read_scan, reader_for, stem_of
+from medseg.data.io.nifti import write_nifti
+from medseg.data.io.readers import image_stem, output_suffix, read_scan, reader_for
 from medseg.data.labels.reader import LabelReader, read_target
 from medseg.data.labels.resolution import LabelPlan, LabelStatement
 from medseg.data.labels.schema import LabelSchema
@@ -198,7 +198,7 @@ def _target(case: Case, scan: Scan, rules: LabelReader) -> tuple[Array, list[str
 def _copy(path: Path, folder: Path, case_id: str, channel: int | None) -> Path:
     """Copy one image, named by its case; returns the copy."""
     folder.mkdir(parents=True, exist_ok=True)
-    ending = path.name[len(stem_of(path)) :] if not path.is_dir() else ""
+    ending = path.name[len(image_stem(path)) :] if not path.is_dir() else ""
     target = folder / (case_id + ("" if channel is None else f"_{channel:04d}") + ending)
     if path.is_dir():
         shutil.copytree(path, target)
@@ -222,5 +222,5 @@ def _write_finite(scan: Scan, path: Path) -> str:
     mended = replace(scan, array=np.where(bad, lowest, scan.array))
     voxels = mended.array[0] if len(mended.array) == 1 else np.moveaxis(mended.array, 0, -1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_nifti(path, voxels, mended)
+    write_nifti(path, voxels, mended)
     return f"{int(bad.sum())} voxels that were not finite set to {lowest:g}"

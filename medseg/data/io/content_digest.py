@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.data.io.path_selectors import split_mark
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import is_dicom_series, is_image_file, reader_for
 from medseg.data.labels.coco_annotations import coco_digest
 from medseg.files import sha256_file, sha256_json
@@ -17,7 +17,7 @@ def content_files(path: Path) -> list[Path]:
 
     A file that a header names is listed whether it exists or not.
     """
-    base = split_mark(path)[0]
+    base = split_selector(path)[0]
     return reader_for(path).files(base) if base.is_dir() or is_image_file(base) else [base]
 
 
@@ -30,7 +30,7 @@ def content_digest(path: Path) -> str:
 
     Raises: DataError for annotations that are no COCO JSON.
     """
-    base, mark = split_mark(path)
+    base, mark = split_selector(path)
     if base.suffix.lower() == ".json" and mark is not None:
         return coco_digest(base, int(mark))
     files = content_files(path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from medseg.data.io.pictures import PictureReader, TiffReader, has_alpha
+from medseg.data.io.pictures import PictureReader, SinglePageTiffReader, has_alpha
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
@@ -17,7 +17,7 @@ from medseg.geometry import Array, Grid
 _TO_MM = {"um": 1e-3, "µm": 1e-3, "micron": 1e-3, "\\u00b5m": 1e-3, "nm": 1e-6, "mm": 1.0, "cm": 10.0}
 
 
-class AnyTiffReader(TiffReader):
+class TiffReader(SinglePageTiffReader):
     """TIFF: a single page is a picture, several gray pages are a volume (X, Y, Z), the pages along Z.
 
     ImageJ's slice distance and resolution are read, in mm; without them the spacing is 1.
@@ -55,9 +55,9 @@ class AnyTiffReader(TiffReader):
             write_stack(path, label_map)
 
 
-def has_pages(path: Path) -> bool:
+def is_multipage_tiff(path: Path) -> bool:
     """Whether a file is a TIFF with several pages; a damaged one has none."""
-    if not path.name.lower().endswith(TiffReader.suffixes):
+    if not path.name.lower().endswith(SinglePageTiffReader.suffixes):
         return False
     try:
         with tifffile.TiffFile(path) as tiff:
@@ -66,7 +66,7 @@ def has_pages(path: Path) -> bool:
         return False
 
 
-class StackReader:
+class ImageStackReader:
     """A folder of pictures of one size, the slices of a volume in the natural order of their names."""
 
     suffixes: tuple[str, ...] = ()
@@ -77,7 +77,10 @@ class StackReader:
         """Read (C, X, Y, Z), spacing 1. Raises: DataError if the pictures differ in size or channels."""
         files = self.files(path)
         readers = (
-            TiffReader() if p.name.lower().endswith(TiffReader.suffixes) else PictureReader() for p in files
+            SinglePageTiffReader()
+            if p.name.lower().endswith(SinglePageTiffReader.suffixes)
+            else PictureReader()
+            for p in files
         )
         scans = [reader.read(file) for reader, file in zip(readers, files, strict=True)]
         if not scans:
@@ -97,7 +100,7 @@ class StackReader:
             (
                 p
                 for p in path.iterdir()
-                if p.name.lower().endswith((*PictureReader.suffixes, *TiffReader.suffixes))
+                if p.name.lower().endswith((*PictureReader.suffixes, *SinglePageTiffReader.suffixes))
             ),
             key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)],
         )

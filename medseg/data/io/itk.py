@@ -11,9 +11,7 @@ import SimpleITK as sitk
 
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array, Grid, invertible
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from medseg.geometry import LPS_TO_RAS, Array, Grid, is_invertible
 
 
 class ItkReader:
@@ -25,7 +23,7 @@ class ItkReader:
 
     def read(self, path: Path) -> Scan:
         """Read voxels as (C, X, Y, Z) and the affine in RAS mm."""
-        return scan_of(sitk.ReadImage(str(path)), path)
+        return scan_from_sitk(sitk.ReadImage(str(path)), path)
 
     def files(self, path: Path) -> list[Path]:
         """The file, with the data files that its header names."""
@@ -41,7 +39,7 @@ class ItkReader:
         sitk.WriteImage(image, str(path), useCompression=True)
 
 
-def scan_of(image: Any, path: Path) -> Scan:
+def scan_from_sitk(image: Any, path: Path) -> Scan:
     """A scan of a SimpleITK image; its header is (spacing, origin, direction) in ITK's LPS frame.
 
     Raises: DataError if it has not three axes (or four, the last being channels) or is complex;
@@ -63,10 +61,10 @@ def scan_of(image: Any, path: Path) -> Scan:
     affine = np.eye(4)
     affine[:3, :3] = direction * spacing
     affine[:3, 3] = origin
-    if not invertible(affine):
+    if not is_invertible(affine):
         raise GeometryError(f"{path}: its directions or spacing do not span space: {affine.tolist()}")
     header = (tuple(spacing.tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist()))
-    return Scan(array, Grid(array.shape[1:], _LPS_TO_RAS @ affine), "volume", path, header)
+    return Scan(array, Grid(array.shape[1:], LPS_TO_RAS @ affine), "volume", path, header)
 
 
 def _data_files(path: Path) -> list[Path]:

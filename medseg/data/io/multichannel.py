@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from medseg.data.cases import Case
-from medseg.data.io.dicom.series import Uneven
-from medseg.data.io.pictures import palette_colors
+from medseg.data.io.dicom.series import UnevenSlices
+from medseg.data.io.pictures import apply_palette
 from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan, align_to_grid
 from medseg.errors import GeometryError
 from medseg.geometry import Array
 
 
-def read_image(case: Case, uneven: Uneven = "refuse") -> Scan:
+def read_image(case: Case, uneven: UnevenSlices = "refuse") -> Scan:
     """Read a case's image; the channels of several files are stacked on the first one's grid.
 
     ``uneven`` says what to do with DICOM series whose slices lie unevenly.
@@ -38,7 +38,7 @@ def read_image(case: Case, uneven: Uneven = "refuse") -> Scan:
     return replace(first, array=np.concatenate(arrays), header=header)
 
 
-def describe_uniform(scan: Scan) -> str | None:
+def describe_constant_image(scan: Scan) -> str | None:
     """That every voxel of a scan, or every voxel of each of its channels, has one value; None otherwise."""
     values: list[float] = []
     for channel in scan.array:
@@ -56,6 +56,6 @@ def _channels(scan: Scan) -> Array:
     """The channels (C, *S) of one file among several: a palette of grays is one."""
     if scan.kind != "picture":
         return scan.array
-    array = palette_colors(scan)
+    array = apply_palette(scan)
     gray = isinstance(scan.header, list) and np.array_equal(array[:1].repeat(3, axis=0), array)
     return array[:1] if gray else array

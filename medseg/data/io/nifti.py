@@ -10,15 +10,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from medseg.data.scans import Kind, OneFile, Scan
+from medseg.data.scans import Kind, Scan, SingleFileReader
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array, Grid, invertible
+from medseg.geometry import Array, Grid, is_invertible
 
 _MOST_GZIPPED = 1100
 """Bytes that one byte of a gzip file can stand for, at most (deflate's limit is 1032)."""
 
 
-class NiftiReader(OneFile):
+class NiftiReader(SingleFileReader):
     """NIfTI-1 and -2 volumes, plain or gzipped: 3D, or 4D with channels last."""
 
     suffixes: tuple[str, ...] = (".nii.gz", ".nii")
@@ -47,7 +47,7 @@ class NiftiReader(OneFile):
                     "file can hold. Copy it again from its source."
                 )
             affine = np.asarray(image.affine, dtype=np.float64)
-            if not invertible(affine):
+            if not is_invertible(affine):
                 raise GeometryError(
                     f"{path}: the affine is not invertible: {affine.tolist()}. Repair the header."
                 )
@@ -59,14 +59,14 @@ class NiftiReader(OneFile):
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
         """Write with the input's header: affine, qform and sform codes and units stay as they are."""
-        save_nifti(path, label_map, like)
+        write_nifti(path, label_map, like)
 
 
 def _both_orders(four_bytes: bytes) -> tuple[int, int]:
     return int.from_bytes(four_bytes, "little"), int.from_bytes(four_bytes, "big")
 
 
-def save_nifti(path: Path, volume: Array, like: Scan) -> None:
+def write_nifti(path: Path, volume: Array, like: Scan) -> None:
     """Write (X, Y, Z) or (X, Y, Z, C) voxels on exactly the grid of ``like``.
 
     A NIfTI scan's header is kept: affine, qform and sform codes and units; another scan's affine becomes both.

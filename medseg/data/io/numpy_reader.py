@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.io.nifti import save_nifti
-from medseg.data.io.path_selectors import split_mark
-from medseg.data.scans import Kind, OneFile, Scan
+from medseg.data.io.nifti import write_nifti
+from medseg.data.io.path_selectors import split_selector
+from medseg.data.scans import Kind, Scan, SingleFileReader
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
 
 
-class NumpyReader(OneFile):
+class NumpyReader(SingleFileReader):
     """``.npy``, and ``.npz`` with one array (or ``FILE.npz#KEY``): (X, Y, Z), or (X, Y, Z, C) channels last.
 
     The axes are taken for RAS; a file says nothing of them. Pickled objects are refused.
@@ -25,7 +25,7 @@ class NumpyReader(OneFile):
 
     def read(self, path: Path) -> Scan:
         """Read voxels as (C, X, Y, Z)."""
-        array = _load(*split_mark(path))
+        array = _load(*split_selector(path))
         if array.ndim not in (3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
             raise DataError(
                 f"{path}: expected numbers (X, Y, Z), or (X, Y, Z, C); got {array.dtype} of shape {array.shape}"
@@ -35,7 +35,7 @@ class NumpyReader(OneFile):
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
         """Write NIfTI with spacing 1."""
-        save_nifti(path, label_map, like)
+        write_nifti(path, label_map, like)
 
 
 def _load(path: Path, key: str | None) -> Array:

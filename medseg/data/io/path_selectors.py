@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def split_mark(path: Path) -> tuple[Path, str | None]:
+def split_selector(path: Path) -> tuple[Path, str | None]:
     """``FOLDER#SERIES`` or ``FILE#ARRAY`` in its two parts; (path, None) where nothing is marked.
 
     A ``#`` in the name of a file or folder that exists, or of a folder above it, is part of the name.

@@ -10,14 +10,14 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
-from medseg.data.scans import Kind, OneFile, Scan
+from medseg.data.scans import Kind, Scan, SingleFileReader
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
 
 _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
-class PictureReader(OneFile):
+class PictureReader(SingleFileReader):
     """PNG, JPG, BMP and GIF pictures: gray or color, 8 or 16 bit; palette pictures by their index.
 
     An alpha channel is left out: it is no part of the image.
@@ -45,7 +45,7 @@ class PictureReader(OneFile):
                 pixels = pixels // (255 // (2**depth - 1))
             palette = picture.getpalette("RGB") if picture.mode == "P" else None
             alpha = picture.mode in _ALPHA_MODES or (depth == 16 and color_type == 6)
-        return picture_scan(pixels, path, palette, alpha=alpha)
+        return scan_from_pixels(pixels, path, palette, alpha=alpha)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
         """Write a palette PNG of label values, or 16-bit gray where a value exceeds 255.
@@ -63,7 +63,7 @@ class PictureReader(OneFile):
         picture.save(path, format="PNG")
 
 
-class TiffReader(PictureReader):
+class SinglePageTiffReader(PictureReader):
     """Single-page TIFF pictures of any number of samples, or with a palette; any usual compression.
 
     A further sample that the file declares to be alpha is left out; one that it leaves open is a channel.
@@ -81,7 +81,7 @@ class TiffReader(PictureReader):
             pixels = _tiff_pixels(page, path)
             alpha = has_alpha(page)
         palette = None if colors is None else (colors.T >> 8).ravel().tolist()
-        return picture_scan(pixels, path, palette, alpha=alpha)
+        return scan_from_pixels(pixels, path, palette, alpha=alpha)
 
 
 def has_alpha(page: Any) -> bool:
@@ -112,7 +112,7 @@ def _pixels(picture: Image.Image) -> Array:
     return np.asarray(picture)
 
 
-def picture_scan(pixels: Array, path: Path, palette: list[int] | None, *, alpha: bool = False) -> Scan:
+def scan_from_pixels(pixels: Array, path: Path, palette: list[int] | None, *, alpha: bool = False) -> Scan:
     """A picture of pixels (H, W) or (H, W, S); the last sample is left out where it is ``alpha``.
 
     Raises: DataError for arrays of another shape or type.
@@ -138,7 +138,7 @@ def _png_format(path: Path) -> tuple[int, int]:
     return (head[24], head[25]) if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 else (8, 0)
 
 
-def as_channels(scan: Scan, channels: int) -> Array:
+def convert_channels(scan: Scan, channels: int) -> Array:
     """The scan's voxels (C, *S) with the number of channels asked for.
 
     Pictures are converted: palette and gray to RGB by repetition, RGB to gray by its luminance (Rec. 601).
@@ -147,7 +147,7 @@ def as_channels(scan: Scan, channels: int) -> Array:
     """
     array = scan.array
     if scan.kind == "picture":
-        array = palette_colors(scan)
+        array = apply_palette(scan)
         if len(array) == 1 and channels == 3:
             array = np.repeat(array, 3, axis=0)
         elif len(array) == 3 and channels == 1:
@@ -158,7 +158,7 @@ def as_channels(scan: Scan, channels: int) -> Array:
     return array
 
 
-def palette_colors(scan: Scan) -> Array:
+def apply_palette(scan: Scan) -> Array:
     """A picture's channels (C, H, W): the colors of a palette picture, else the voxels themselves."""
     if not isinstance(scan.header, list):
         return scan.array
@@ -168,12 +168,12 @@ def palette_colors(scan: Scan) -> Array:
     return np.moveaxis(table[scan.array[0]], -1, 0)
 
 
-def picture_channels(scan: Scan) -> int:
+def count_channels(scan: Scan) -> int:
     """How many channels a scan has as an image: a palette is color."""
     return 3 if scan.kind == "picture" and isinstance(scan.header, list) else len(scan.array)
 
 
 def display_channels(scan: Scan) -> Array:
     """What is shown of a picture: (3, H, W) colors, or its first channel as (1, H, W)."""
-    array = palette_colors(scan)
+    array = apply_palette(scan)
     return array if len(array) == 3 else array[:1]

@@ -7,16 +7,16 @@ from typing import Protocol
 
 from PIL import Image
 
-from medseg.data.io.dicom.series import DicomReader, Uneven, holds_dicom, projection_header
-from medseg.data.io.image_stacks import AnyTiffReader, StackReader, has_pages
+from medseg.data.io.dicom.series import DicomReader, UnevenSlices, is_dicom_folder, read_projection_header
+from medseg.data.io.image_stacks import ImageStackReader, TiffReader, is_multipage_tiff
 from medseg.data.io.itk import ItkReader
 from medseg.data.io.nifti import NiftiReader
 from medseg.data.io.numpy_reader import NumpyReader
-from medseg.data.io.path_selectors import split_mark
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
 from medseg.data.tiled.ome_zarr import ZARR_SUFFIXES
-from medseg.data.tiled.readers import LargeReader
+from medseg.data.tiled.readers import TiledReader
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -41,13 +41,13 @@ class Reader(Protocol):
         ...
 
 
-_DICOM, _STACK, _LARGE = DicomReader(), StackReader(), LargeReader()
+_DICOM, _STACK, _LARGE = DicomReader(), ImageStackReader(), TiledReader()
 READERS: tuple[Reader, ...] = (
     NiftiReader(),
     ItkReader(),
     _DICOM,
     PictureReader(),
-    AnyTiffReader(),
+    TiffReader(),
     NumpyReader(),
     _LARGE,
 )
@@ -58,11 +58,11 @@ def reader_for(path: Path) -> Reader:
 
     Raises: DataError if no reader knows the suffix.
     """
-    base, mark = split_mark(path)
+    base, mark = split_selector(path)
     if is_zarr(base):
         return _LARGE
     if base.is_dir():
-        return _DICOM if mark is not None or holds_dicom(base) or not _holds_pictures(base) else _STACK
+        return _DICOM if mark is not None or is_dicom_folder(base) or not _holds_pictures(base) else _STACK
     for reader in READERS:
         if reader.suffixes and base.name.lower().endswith(reader.suffixes):
             return reader
@@ -72,10 +72,10 @@ def reader_for(path: Path) -> Reader:
 
 def output_suffix(path: Path) -> str:
     """What label maps of an image file end in. Raises: DataError as ``reader_for``."""
-    if has_pages(path):
-        return StackReader.output_suffix
+    if is_multipage_tiff(path):
+        return ImageStackReader.output_suffix
     reader = reader_for(path)
-    if isinstance(reader, DicomReader) and projection_header(path) is not None:
+    if isinstance(reader, DicomReader) and read_projection_header(path) is not None:
         return PictureReader.output_suffix
     return reader.output_suffix
 
@@ -92,16 +92,16 @@ def is_zarr(path: Path) -> bool:
 def is_image_file(path: Path) -> bool:
     """Whether a file's name has a suffix medseg reads, or a folder is Zarr or holds DICOM; hidden ones not."""
     if path.is_dir():
-        return not path.name.startswith(".") and (is_zarr(path) or holds_dicom(path))
+        return not path.name.startswith(".") and (is_zarr(path) or is_dicom_folder(path))
     suffixes = tuple(suffix for reader in READERS for suffix in reader.suffixes)
     return not path.name.startswith(".") and path.name.lower().endswith(suffixes)
 
 
-def stem_of(path: Path) -> str:
+def image_stem(path: Path) -> str:
     """A file's name without the suffix of its format (``a.b.nii.gz`` → ``a.b``); a folder's name."""
     if path.is_dir() and not is_zarr(path):
         return path.name
-    path = split_mark(path)[0]
+    path = split_selector(path)[0]
     for reader in READERS:
         for suffix in reader.suffixes:
             if path.name.lower().endswith(suffix):
@@ -111,10 +111,10 @@ def stem_of(path: Path) -> str:
 
 def is_dicom_series(path: Path) -> bool:
     """Whether a path is read as a DICOM series, and not as a single projection."""
-    return isinstance(reader_for(path), DicomReader) and projection_header(path) is None
+    return isinstance(reader_for(path), DicomReader) and read_projection_header(path) is None
 
 
-def read_scan(path: Path, *, uneven: Uneven = "refuse") -> Scan:
+def read_scan(path: Path, *, uneven: UnevenSlices = "refuse") -> Scan:
     """Read an image file, or a folder of one DICOM series (``FOLDER#NUMBER`` chooses one of several).
 
     ``uneven`` says what to do with a series whose slices lie unevenly.
@@ -124,7 +124,7 @@ def read_scan(path: Path, *, uneven: Uneven = "refuse") -> Scan:
     """
     path = Path(path)
     reader = reader_for(path)
-    if not split_mark(path)[0].exists():
+    if not split_selector(path)[0].exists():
         raise DataError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes). Copy it again from its source.")

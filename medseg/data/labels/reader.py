@@ -15,7 +15,7 @@ from pydantic import Field
 
 from medseg.config.base import Spec
 from medseg.data.cases import Case
-from medseg.data.io.dicom.segmentation import is_seg, read_segments
+from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.coco_annotations import coco_masks
 from medseg.data.labels.schema import Color, LabelSchema
@@ -109,7 +109,7 @@ def _read_values(case: Case, scan: Scan, rules: LabelReader) -> Target:
         return Target(_combined(values, scan, rules, case), "masks")
     if ".json#" in case.label.name:
         return Target(_from_coco(case.label, scan.grid, rules), "polygons")
-    if is_seg(case.label):
+    if is_dicom_seg(case.label):
         return Target(_from_segments(case, case.label, scan, rules), "segments")
     label = _label_scan(case.label, scan.grid)
     stored = str(label.array.dtype)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from medseg.data.cases import Case
-from medseg.data.io.readers import is_image_file, stem_of
+from medseg.data.io.readers import image_stem, is_image_file
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, choose_modalities, kinds_of
 from medseg.errors import DataError
@@ -66,7 +66,7 @@ class BidsLayout:
 
 def _entities(path: Path) -> tuple[dict[str, str], str]:
     """``sub-01_ses-2_T1w`` → ({sub: 01, ses: 2}, T1w)."""
-    *pairs, suffix = stem_of(path).split("_")
+    *pairs, suffix = image_stem(path).split("_")
     return dict(pair.split("-", 1) for pair in pairs if "-" in pair), suffix
 
 
@@ -81,7 +81,7 @@ def _subject(name: str) -> str:
 def _label_maps(derivatives: Path, suffix: str | tuple[str, ...] | None) -> list[Path]:
     found = [p for p in derivatives.rglob("*") if p.is_file() and is_image_file(p)]
     if suffix is not None:
-        return sorted(p for p in found if stem_of(p).endswith(suffix))
+        return sorted(p for p in found if image_stem(p).endswith(suffix))
     return sorted(p for p in found if _entities(p)[1] in _MAPS[:2])
 
 

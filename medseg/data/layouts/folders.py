@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbered
-from medseg.data.io.dicom.series import holds_dicom
-from medseg.data.io.readers import is_image_file, stem_of
+from medseg.data.io.dicom.series import is_dicom_folder
+from medseg.data.io.readers import image_stem, is_image_file
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, LayoutOptions, Problem, refuse_doubles
 from medseg.data.layouts.folder_names import Place, find_places, has_images_folder, listed, parts_in
 from medseg.data.layouts.manifest import describe_other_tables
@@ -37,7 +37,7 @@ class FoldersLayout:
         cases: list[Case] = []
         problems: list[Problem] = []
         for place in places:
-            if place.part is None and holds_dicom(place.images):
+            if place.part is None and is_dicom_folder(place.images):
                 return _one_series(root, place, choice)
             found, faults = _paired(place, choice, unlabeled=unlabeled)
             cases += found
@@ -86,11 +86,11 @@ class LooseLayout:
     name = "images without labels"
 
     def holds(self, root: Path) -> bool:
-        return root.is_dir() and (holds_dicom(root) or bool(list_images(root)))
+        return root.is_dir() and (is_dicom_folder(root) or bool(list_images(root)))
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
-        entries = [root] if holds_dicom(root) else list_images(root)
-        cases = [Case(stem_of(image), image) for image in entries]
+        entries = [root] if is_dicom_folder(root) else list_images(root)
+        cases = [Case(image_stem(image), image) for image in entries]
         refuse_doubles(cases)
         found = f"expected the folders images/ and labels/ in it, found {len(cases)} images ({listed(root)})"
         return DatasetListing(
@@ -112,10 +112,10 @@ def _split_pairs(folder: Path, choice: LayoutOptions) -> tuple[list[Path], list[
     stated = choice.label_suffix
     suffixes = _PAIR_SUFFIXES if stated is None else (stated,) if isinstance(stated, str) else stated
     suffixes = tuple(suffix for suffix in suffixes if suffix)
-    stems = {stem_of(path).lower() for path in files}
+    stems = {image_stem(path).lower() for path in files}
     labels: list[Path] = []
     for path in files:
-        stem = stem_of(path).lower()
+        stem = image_stem(path).lower()
         bases = [stem.removesuffix(s.lower()) for s in suffixes if stem.endswith(s.lower())]
         if any(base in stems or f"{base}_image" in stems for base in bases):
             labels.append(path)
@@ -149,7 +149,7 @@ def _beside_parts(images: Path) -> list[Problem]:
 def _one_series(root: Path, place: Place, choice: LayoutOptions) -> DatasetListing:
     """A folder of images that is itself a DICOM series: it has no name, so any one label map is its own."""
     labels = [] if place.labels is None else _entries(place.labels)
-    chosen = [p for p in labels if stem_of(p).endswith(choice.label_suffix or ("",))]
+    chosen = [p for p in labels if image_stem(p).endswith(choice.label_suffix or ("",))]
     case = _case(root.resolve().name, (place.images,), chosen, None)
     if not labels:
         return DatasetListing(FoldersLayout.name, [case], [_unlabeled(root, f"{root}: has no label maps")])
@@ -181,14 +181,19 @@ def pair(
 
 def _named(path: Path, name: str) -> Path:
     """A path as it would be called by a case's name: without its channel."""
-    stem = stem_of(path)
+    stem = image_stem(path)
     return path if stem == name else path.with_name(name + path.name[len(stem) :])
 
 
 def _case(name: str, files: tuple[Path, ...], labels: list[Path], part: Part | None) -> Case:
     label = labels[0] if len(labels) == 1 else None
-    if label is not None and label.is_dir() and not holds_dicom(label) and not _is_stack_like(label, files[0]):
-        masks = {stem_of(mask): mask for mask in list_images(label)}
+    if (
+        label is not None
+        and label.is_dir()
+        and not is_dicom_folder(label)
+        and not _is_stack_like(label, files[0])
+    ):
+        masks = {image_stem(mask): mask for mask in list_images(label)}
         return Case(name, files[0], None, part, files[1:], masks)
     return Case(name, files[0], label, part, files[1:])
 
@@ -197,18 +202,18 @@ def _faults(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Pr
     for image, found in matches.items():
         if not found:
             yield Problem(
-                stem_of(image), f"image {image.name} has no label map",
+                image_stem(image), f"image {image.name} has no label map",
                 "add one of the same name to labels/ (a suffix such as _mask is fine), or take the image away",
             )  # fmt: skip
         elif len(found) > 1:
             names = ", ".join(p.name for p in found)
             yield Problem(
-                stem_of(image), f"image {image.name} has {len(found)} label maps: {names}",
+                image_stem(image), f"image {image.name} has {len(found)} label maps: {names}",
                 "choose one with data.label_suffix",
             )  # fmt: skip
     for orphan in orphans:
         yield Problem(
-            stem_of(orphan), f"label map {orphan.name} has no image",
+            image_stem(orphan), f"label map {orphan.name} has no image",
             "add the image of the same name, or take the label map away",
         )  # fmt: skip
 
@@ -226,7 +231,7 @@ def _holds_pictures(path: Path) -> bool:
 
 def _is_stack_like(label: Path, image: Path) -> bool:
     """Whether a folder of label pictures goes slice by slice with a folder of image pictures."""
-    return image.is_dir() and not holds_dicom(image) and len(list_images(label)) == len(list_images(image))
+    return image.is_dir() and not is_dicom_folder(image) and len(list_images(label)) == len(list_images(image))
 
 
 def channel_groups(images: list[Path], labels: list[Path]) -> dict[str, tuple[Path, ...]]:
@@ -234,9 +239,9 @@ def channel_groups(images: list[Path], labels: list[Path]) -> dict[str, tuple[Pa
 
     Raises: DataError naming the cases that lack a channel.
     """
-    stems = [stem_of(image) for image in images]
+    stems = [image_stem(image) for image in images]
     found = [_CHANNEL.fullmatch(stem) for stem in stems]
-    taken = {stem_of(label) for label in labels}
+    taken = {image_stem(label) for label in labels}
     named = [m for m in found if m is not None]
     if not images or len(named) < len(images) or taken & set(stems) or all(m[2] != "0000" for m in named):
         cases = [Case(stem, image) for stem, image in zip(stems, images, strict=True)]
@@ -252,7 +257,7 @@ def group_channels(images: list[Path]) -> dict[str, tuple[Path, ...]]:
     """
     groups: dict[str, dict[str, Path]] = {}
     for image in images:
-        found = _CHANNEL.fullmatch(stem_of(image))
+        found = _CHANNEL.fullmatch(image_stem(image))
         if found is None:
             raise DataError(f"{image}: expected a name that ends with the channel, such as CASE_0000")
         groups.setdefault(found[1], {})[found[2]] = image

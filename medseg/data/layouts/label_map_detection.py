@@ -11,10 +11,10 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from medseg.data.io.dicom.segmentation import is_seg
+from medseg.data.io.dicom.segmentation import is_dicom_seg
 from medseg.data.io.nifti import NiftiReader
 from medseg.data.io.pictures import PictureReader
-from medseg.data.io.readers import read_scan, stem_of
+from medseg.data.io.readers import image_stem, read_scan
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -41,19 +41,19 @@ def find_label_maps(files: Sequence[Path], root: Path) -> list[Path]:
     with an end, another file has its name, or it is stored as labels are (8 bits, a palette). It is a label map
     if it has few values, all whole, in patches. Of files with one name that are all like that, words decide.
     """
-    stems = Counter(stem_of(path) for path in files)
+    stems = Counter(image_stem(path) for path in files)
     modes = {path: _mode(path) for path in files}
     colored = any(mode in ("RGB", "RGBA") for mode in modes.values())
     typed = {"P", "1", "8 bits"} | ({"L"} if colored else set[str]())
     found: list[Path] = []
     for path in files:
-        stem = stem_of(path)
+        stem = image_stem(path)
         named = _speaks(path, root) or stems[stem] > 1 or _extends(stem, stems) or _is_dicom_seg(path)
         if (named or modes[path] in typed) and _is_label_map(path, *(_NAMED if named else _UNNAMED)):
             found.append(path)
-    alike = Counter(stem_of(path) for path in found)
+    alike = Counter(image_stem(path) for path in found)
     doubtful = {stem for stem, count in alike.items() if 1 < count == stems[stem]}
-    return [path for path in found if stem_of(path) not in doubtful or _speaks(path, root)]
+    return [path for path in found if image_stem(path) not in doubtful or _speaks(path, root)]
 
 
 def _speaks(path: Path, root: Path) -> bool:
@@ -62,7 +62,7 @@ def _speaks(path: Path, root: Path) -> bool:
         parts = path.parent.relative_to(root).parts
     except ValueError:
         parts = ()
-    words = re.split(r"[^a-z0-9]+", "/".join((*parts, stem_of(path))).lower())
+    words = re.split(r"[^a-z0-9]+", "/".join((*parts, image_stem(path))).lower())
     return not _WORDS.isdisjoint(words)
 
 
@@ -87,7 +87,7 @@ def _mode(path: Path) -> str:
 
 
 def _is_dicom_seg(path: Path) -> bool:
-    return path.name.lower().endswith((".dcm", ".dicom")) and is_seg(path)
+    return path.name.lower().endswith((".dcm", ".dicom")) and is_dicom_seg(path)
 
 
 def _is_label_map(path: Path, most_values: int, least_share: float) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from medseg.data.cases import PARTS, Case
-from medseg.data.io.readers import split_mark, stem_of
+from medseg.data.io.readers import image_stem, split_selector
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
 from medseg.errors import DataError
 
@@ -129,7 +129,7 @@ def _case(row: dict[str, str], table: Path, where: str, choice: LayoutOptions) -
     rest = {k: v for k, v in row.items() if k not in known and ":" not in k}
     named = row.get("labeled")
     return Case(
-        row.get("id") or stem_of(files[0]),
+        row.get("id") or image_stem(files[0]),
         files[0],
         base / label if label else None,
         part,
@@ -143,4 +143,4 @@ def _case(row: dict[str, str], table: Path, where: str, choice: LayoutOptions) -
 
 
 def _there(path: Path) -> bool:
-    return split_mark(path)[0].exists()
+    return split_selector(path)[0].exists()

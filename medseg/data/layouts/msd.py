@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from medseg.data.cases import Case, Part
-from medseg.data.io.readers import stem_of
+from medseg.data.io.readers import image_stem
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import (
     DatasetListing,
@@ -42,10 +42,10 @@ class MsdLayout:
                 continue  # the test images are often left out of a download
             if missing:
                 names = ", ".join(map(str, missing))
-                problems.append(Problem(stem_of(image), f"{where} lists files that are not there: {names}",
+                problems.append(Problem(image_stem(image), f"{where} lists files that are not there: {names}",
                                         "fetch them again, or take them out of the list"))  # fmt: skip
             else:
-                cases.append(Case(stem_of(image), image, label, part))
+                cases.append(Case(image_stem(image), image, label, part))
         refuse_doubles(cases)
         labels = _labels(content.get("labels"), where)
         cases = with_channel_names(cases, declared_channels(content.get("modality")))

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from medseg.data.cases import Case, list_images
-from medseg.data.io.readers import stem_of
+from medseg.data.io.readers import image_stem
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, with_channel_names
 from medseg.data.layouts.folders import group_channels, pair
@@ -24,7 +24,7 @@ class NnunetLayout:
 
     def holds(self, root: Path) -> bool:
         images = list_images(root / "imagesTr")
-        return bool(images) and all(re.search(r"_\d{4}$", stem_of(p)) for p in images)
+        return bool(images) and all(re.search(r"_\d{4}$", image_stem(p)) for p in images)
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []

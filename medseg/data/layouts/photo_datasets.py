@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from medseg.data.cases import Case, Part, list_images, match
-from medseg.data.io.readers import stem_of
+from medseg.data.io.readers import image_stem
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.labels.tables import label_table
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
@@ -97,10 +97,10 @@ class Ade20kLayout:
             )
             for image, found in matches.items():
                 if len(found) == 1:
-                    cases.append(Case(stem_of(image), image, found[0], part))
+                    cases.append(Case(image_stem(image), image, found[0], part))
                 else:
                     problems.append(
-                        Problem(stem_of(image), f"{image} has {len(found)} annotations", "fetch it again")
+                        Problem(image_stem(image), f"{image} has {len(found)} annotations", "fetch it again")
                     )
         return DatasetListing(self.name, cases, problems, _scene_labels(root / "objectInfo150.txt"))
 

@@ -98,7 +98,7 @@ def _check_order(name: str, low: float, high: float) -> None:
 
 
 class AugmentConfig(Spec):
-    """Every number of the augmentation; see :func:`preset` for sensible ones.
+    """Every number of the augmentation; see :func:`augmentation_preset` for sensible ones.
 
     Attributes:
         brightness: the image is multiplied by 1 + draw.
@@ -130,7 +130,7 @@ class AugmentConfig(Spec):
 PresetName = Literal["2d", "3d", "none"]
 
 
-def preset(name: PresetName) -> AugmentConfig:
+def augmentation_preset(name: PresetName) -> AugmentConfig:
     """The stock settings for pictures (``2d``), volumes (``3d``), or none at all.
 
     The volumes' intensity settings follow nnU-Net's published ranges (Isensee et al. 2021), its mirroring
@@ -157,7 +157,7 @@ def preset(name: PresetName) -> AugmentConfig:
 
 
 @dataclass(frozen=True)
-class Motion:
+class SpatialTransform:
     """One drawn geometric change: output voxel (from the patch's center) → input voxel, and mirrored axes."""
 
     matrix: Array | None
@@ -183,12 +183,12 @@ class Augmenter:
         self.config = config
         self.spatial_dims = spatial_dims
 
-    def draw_motion(self, rng: np.random.Generator, spacing: tuple[float, ...]) -> Motion:
+    def draw_transform(self, rng: np.random.Generator, spacing: tuple[float, ...]) -> SpatialTransform:
         """Draw the geometric change of one sample; it is a rotation in mm, not in voxels of ``spacing``."""
         flip, affine = self.config.flip, self.config.affine
         flips = tuple(axis for axis in flip.axes if rng.random() < flip.probability)
         if rng.random() >= affine.probability:
-            return Motion(None, flips)
+            return SpatialTransform(None, flips)
         n = self.spatial_dims
         angles = np.deg2rad(rng.uniform(-affine.rotate, affine.rotate, size=1 if n == 2 else 3))
         magnification = np.exp(rng.uniform(*np.log(affine.scale)))
@@ -196,10 +196,10 @@ class Augmenter:
         matrix = create_rotate(n, tuple(angles)) @ create_shear(n, tuple(shears))
         turned = np.asarray(matrix @ create_scale(n, (1 / magnification,) * n))[:n, :n]
         mm = np.array(spacing)
-        return Motion(turned * mm[None, :] / mm[:, None], flips)
+        return SpatialTransform(turned * mm[None, :] / mm[:, None], flips)
 
     def move(
-        self, image: torch.Tensor, label: torch.Tensor, motion: Motion, patch_size: tuple[int, ...]
+        self, image: torch.Tensor, label: torch.Tensor, motion: SpatialTransform, patch_size: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Apply a motion to (C, *R) image and (1, *R) codes, giving (C, *P) and (1, *P).
 

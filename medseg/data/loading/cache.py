@@ -22,19 +22,24 @@ from medseg.data.io.multichannel import read_image
 from medseg.data.labels.reader import AS_STORED, LabelReader, read_probabilities, read_target
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.case_file import CaseFile, close_case_files, read_case_file, write_case_file
-from medseg.data.loading.compact_storage import Coded, StoredImage, code_gray_values, code_normalized
+from medseg.data.loading.compact_storage import (
+    CompactImage,
+    QuantizedImage,
+    quantize_intensities,
+    quantize_normalized,
+)
 from medseg.data.parallel import Job, run_jobs
 from medseg.data.preprocessing.normalization import NormalizeConfig
 from medseg.data.preprocessing.pipeline import (
     PreprocessConfig,
     prepare_image,
-    prepare_label,
+    prepare_label_map,
     prepare_probabilities,
     resample_image,
 )
 from medseg.data.scans import Scan
 from medseg.errors import DataError, DiskFullError
-from medseg.files import name_write_errors, sha256_json, sweep_temporaries
+from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_json
 from medseg.geometry import Array
 from medseg.system.platform import free_space
 
@@ -72,14 +77,14 @@ class CachedCase:
     normalize: NormalizeConfig | None = None
 
     @property
-    def image(self) -> StoredImage | Array:
+    def image(self) -> CompactImage | Array:
         """(C, *S) float32, on disk: ``np.asarray`` reads it, or a part of it."""
         stored, scale = self.file["image"], self.file.facts.get("scale")
         if scale is None and self.normalize is None:
             return stored
         ones, zeros = (1.0,) * len(stored), (0.0,) * len(stored)
-        coded = Coded(stored, tuple(scale or ones), tuple(self.file.facts.get("offset") or zeros))
-        return StoredImage(coded, self.normalize)
+        coded = QuantizedImage(stored, tuple(scale or ones), tuple(self.file.facts.get("offset") or zeros))
+        return CompactImage(coded, self.normalize)
 
     @property
     def label(self) -> Array:
@@ -159,7 +164,7 @@ def cache_cases(
     Several cases at a time: as many as there are cores and as half of the memory holds.
     Raises: DataError naming the case that cannot be prepared; DiskFullError if the disk has no room.
     """
-    sweep_temporaries(folder)
+    remove_stale_temporaries(folder)
     close_case_files()
     paths = [settings.path(fact, folder) for fact in facts]
     files = {path: read_case_file(path) for path in paths}
@@ -186,7 +191,7 @@ def _prepare_into(item: tuple[Case, Path], settings: CacheSettings) -> CaseFile:
     if there is not None:
         return there
     arrays, facts = _prepare(case, settings)
-    with name_write_errors(path.parent, CACHE_ADVICE):
+    with explain_write_errors(path.parent, CACHE_ADVICE):
         try:
             write_case_file(path, arrays, facts)
         except PermissionError:  # Windows replaces no file that another process has open
@@ -213,9 +218,9 @@ def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dic
     except (DataError, ValueError) as error:
         raise DataError(f"case {case.id}: {error}") from error
     if settings.late is not None:
-        coded = code_gray_values(prepared.array, integral=is_integral(scan.array))
+        coded = quantize_intensities(prepared.array, integral=is_integral(scan.array))
     else:
-        coded = code_normalized(prepared.array, None if prepared.resampled else prepared.raw)
+        coded = quantize_normalized(prepared.array, None if prepared.resampled else prepared.raw)
     image = coded or prepared.array.astype(np.float32, copy=False)
     return _contents(image, codes, len(settings.labels.names), prepared.spacing, soft)
 
@@ -226,7 +231,7 @@ def _targets(case: Case, scan: Scan, settings: CacheSettings) -> tuple[Array, Ar
     target = read_target(case, scan, rules)
     assert target is not None
     codes = settings.labels.encode(target.values, str(case.label_files[0]))
-    codes = prepare_label(codes, scan, preprocess)
+    codes = prepare_label_map(codes, scan, preprocess)
     if not rules.soft:
         return codes, None
     soft = prepare_probabilities(read_probabilities(case, scan, rules), scan, preprocess)
@@ -234,12 +239,16 @@ def _targets(case: Case, scan: Scan, settings: CacheSettings) -> tuple[Array, Ar
 
 
 def _contents(
-    image: Array | Coded, codes: Array, classes: int, spacing: tuple[float, ...], soft: Array | None = None
+    image: Array | QuantizedImage,
+    codes: Array,
+    classes: int,
+    spacing: tuple[float, ...],
+    soft: Array | None = None,
 ) -> tuple[dict[str, Array], dict[str, object]]:
     """The arrays of a case's file, and its facts."""
     voxels, counts, offsets = index_voxels(codes, classes + 1, INDEX_CAP)
     facts: dict[str, object] = {"shape": codes.shape, "spacing": spacing, "counts": counts, "offsets": offsets}
-    if isinstance(image, Coded):
+    if isinstance(image, QuantizedImage):
         facts |= {"scale": image.scale, "offset": image.offset}
         image = image.codes
     arrays = {"image": image, "label": codes, "voxels": voxels}
@@ -262,7 +271,7 @@ def _with_file(
 
 
 def write_cached_case(
-    path: Path, image: Array | Coded, codes: Array, classes: int, spacing: tuple[float, ...]
+    path: Path, image: Array | QuantizedImage, codes: Array, classes: int, spacing: tuple[float, ...]
 ) -> CachedCase:
     """A cached case from arrays: ``image`` (C, *S), normalized, and ``codes`` (*S) of ``classes`` classes.
 

@@ -21,7 +21,7 @@ _LINEAR = 1e-6
 
 
 @dataclass(frozen=True)
-class Coded:
+class QuantizedImage:
     """An image (C, *S) as codes: channel c is ``codes[c] * scale[c] + offset[c]``."""
 
     codes: Array
@@ -29,7 +29,7 @@ class Coded:
     offset: tuple[float, ...]
 
 
-class StoredImage:
+class CompactImage:
     """A (C, *S) float32 image that is decoded when it becomes an array; indexing it reads nothing.
 
     Indices keep the channels: ``np.asarray(image[:, 3:5])``.
@@ -37,7 +37,7 @@ class StoredImage:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, coded: Coded, normalize: NormalizeConfig | None = None) -> None:
+    def __init__(self, coded: QuantizedImage, normalize: NormalizeConfig | None = None) -> None:
         self._coded = coded
         self._normalize = normalize
 
@@ -55,10 +55,10 @@ class StoredImage:
         """Channels."""
         return self.shape[0]
 
-    def __getitem__(self, index: tuple[slice | int, ...]) -> StoredImage:
+    def __getitem__(self, index: tuple[slice | int, ...]) -> CompactImage:
         """A part with all channels."""
         coded = self._coded
-        return StoredImage(Coded(coded.codes[index], coded.scale, coded.offset), self._normalize)
+        return CompactImage(QuantizedImage(coded.codes[index], coded.scale, coded.offset), self._normalize)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """Decode."""
@@ -75,7 +75,7 @@ class StoredImage:
         return found if dtype is None else found.astype(dtype, copy=False)
 
 
-def code_gray_values(array: Array, *, integral: bool) -> Coded | None:
+def quantize_intensities(array: Array, *, integral: bool) -> QuantizedImage | None:
     """Codes of an image (C, *S) that is not normalized; none if 16 bits are too few.
 
     Exact for whole numbers. Where they were resampled (``integral`` says that they were whole numbers), a gray
@@ -91,7 +91,7 @@ def code_gray_values(array: Array, *, integral: bool) -> Coded | None:
     return _coded(array, [1 / steps] * len(array), [float(low) for low in lows], max(spans))
 
 
-def code_normalized(array: Array, raw: Array | None) -> Coded | None:
+def quantize_normalized(array: Array, raw: Array | None) -> QuantizedImage | None:
     """Codes of a normalized image (C, *S); none if 16 bits are too few.
 
     Where it is linear in the whole numbers of ``raw`` the codes are those: exact but for float32's rounding.
@@ -114,7 +114,7 @@ def code_normalized(array: Array, raw: Array | None) -> Coded | None:
     return _coded(array, scales, offsets, max(spans)) if max(spans) <= _MOST else None
 
 
-def _lattice(array: Array, raw: Array) -> Coded | None:
+def _lattice(array: Array, raw: Array) -> QuantizedImage | None:
     scales, offsets, lows, spans = [], [], [], []
     for channel, gray in zip(array, raw, strict=True):
         low, high = float(gray.min()), float(gray.max())
@@ -126,13 +126,13 @@ def _lattice(array: Array, raw: Array) -> Coded | None:
         lows.append(low)
         spans.append(high - low)
     found = _coded(raw, [1.0] * len(raw), lows, max(spans))
-    coded = Coded(found.codes, tuple(scales), tuple(offsets))
-    stored, limit = StoredImage(coded), _LINEAR * max(1.0, float(np.abs(array).max()))
+    coded = QuantizedImage(found.codes, tuple(scales), tuple(offsets))
+    stored, limit = CompactImage(coded), _LINEAR * max(1.0, float(np.abs(array).max()))
     exact = all(np.abs(np.asarray(stored[part]) - array[part]).max() <= limit for part in slabs(array, 1))
     return coded if exact else None
 
 
-def _coded(array: Array, scales: list[float], offsets: list[float], span: float) -> Coded:
+def _coded(array: Array, scales: list[float], offsets: list[float], span: float) -> QuantizedImage:
     """Codes of ``array``, rounded to the nearest."""
     codes = np.empty(array.shape, np.uint8 if span <= 255 else np.uint16)
     for part in slabs(array, 1):
@@ -143,4 +143,4 @@ def _coded(array: Array, scales: list[float], offsets: list[float], span: float)
                 piece /= scale
                 np.rint(piece, out=piece)
             into[...] = piece
-    return Coded(codes, tuple(scales), tuple(offsets))
+    return QuantizedImage(codes, tuple(scales), tuple(offsets))

@@ -18,16 +18,16 @@ from medseg.class_weights import class_weights_from_counts
 from medseg.config.base import Spec
 from medseg.data.loading.augmentation import AugmentConfig, Augmenter
 from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.compact_storage import StoredImage
-from medseg.data.loading.workers import Watch, watched
+from medseg.data.loading.compact_storage import CompactImage
+from medseg.data.loading.workers import CaseTracker, supervise_batches
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 
-Voxels = Array | StoredImage
+Voxels = Array | CompactImage
 Balance = Literal["uniform", "inverse", "sqrt", "effective", "adaptive"]
 
-DRAWN = "drawn"
+CLASS_COUNTS = "drawn"
 """Of a sample: (K + 1) int64 voxels of each class in its label patch; entry 0 is what is ignored."""
 
 ADAPTIVE_FLOOR = 0.1
@@ -140,7 +140,7 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
 
 
 @dataclass(frozen=True)
-class Sides:
+class LateralPairs:
     """Labels that are exchanged in a patch that has become a mirror image.
 
     Attributes:
@@ -178,11 +178,11 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         augment: AugmentConfig,
         length: int,
         slices: SliceConfig | None = None,
-        sides: Sides | None = None,
+        sides: LateralPairs | None = None,
     ) -> None:
         self.slices = slices
         self.sides = sides
-        self.watch: Watch | None = None
+        self.watch: CaseTracker | None = None
         self.partial = any(case.known for case in cases)
         self.soft = any(case.soft for case in cases)
         self.cases = cases
@@ -196,7 +196,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         draw = self.plan.draw(*divmod(index, self.length))
         if self.watch is not None:
             self.watch.begin(draw.case)
-        with one_thread():
+        with single_threaded():
             sample = self._prepare(draw)
         if self.watch is not None:
             self.watch.end()
@@ -213,7 +213,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
     def _sample(self, draw: Draw) -> dict[str, torch.Tensor]:
         case = self.cases[draw.case]
-        motion = self.augmenter.draw_motion(draw.rng, case.spacing[-len(self.patch_size) :])
+        motion = self.augmenter.draw_transform(draw.rng, case.spacing[-len(self.patch_size) :])
         origin = self._origin(case, draw)
         reach = motion.reach(self.patch_size)
         neighbors = self.slices.neighbors if self.slices is not None else 0
@@ -232,7 +232,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
             sample["known"] = torch.tensor(case.known or (True,) * self.channels_known)
         if self.sides is not None and motion.mirrors:
             sample = self.sides.exchanged(sample)
-        sample[DRAWN] = torch.bincount(sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1)
+        sample[CLASS_COUNTS] = torch.bincount(sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1)
         return {"image": self.augmenter.change(image, draw.rng), **sample}
 
     @property
@@ -271,7 +271,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def single_threaded() -> Iterator[None]:
     """Compute as a worker process does: sums over several threads round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -301,7 +301,7 @@ def crop(array: Voxels, origin: tuple[int, ...], patch: tuple[int, ...], reach: 
     return out
 
 
-class Addresses(Sampler[list[int]]):
+class AddressSampler(Sampler[list[int]]):
     """Batches of sample addresses from global batch ``start`` up to ``stop``."""
 
     def __init__(self, batch_size: int, start: int, stop: int) -> None:
@@ -329,14 +329,14 @@ def patch_batches(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """The batches of :func:`patch_loader`; a worker that fails is reported with the case it held.
 
-    Raises: DataError and TrainingError as :func:`medseg.data.loading.workers.watched`.
+    Raises: DataError and TrainingError as :func:`medseg.data.loading.workers.supervise_batches`.
     """
-    dataset.watch = Watch(workers)
+    dataset.watch = CaseTracker(workers)
     loader = patch_loader(
         dataset, batch_size=batch_size, start=start, stop=stop, workers=workers, timeout=timeout,
         pin_memory=pin_memory,
     )  # fmt: skip
-    return watched(iter(loader), dataset.watch, [case.id for case in dataset.cases], timeout=timeout)
+    return supervise_batches(iter(loader), dataset.watch, [case.id for case in dataset.cases], timeout=timeout)
 
 
 def patch_loader(
@@ -356,7 +356,7 @@ def patch_loader(
     options: dict[str, Any] = {"prefetch_factor": 4, "timeout": timeout} if workers else {}
     return DataLoader(
         dataset,
-        batch_sampler=Addresses(batch_size, start, stop),
+        batch_sampler=AddressSampler(batch_size, start, stop),
         num_workers=workers,
         pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(0),

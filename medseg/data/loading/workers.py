@@ -16,7 +16,7 @@ from medseg.errors import DataError, TrainingError
 _NOBODY = -1.0
 
 
-class Watch:
+class CaseTracker:
     """Notes shared by all processes: for each worker the case it prepares and since when."""
 
     def __init__(self, workers: int) -> None:
@@ -41,8 +41,8 @@ class Watch:
         return sorted(rows, key=lambda row: -row[1])
 
 
-def watched(
-    batches: Iterator[dict[str, torch.Tensor]], watch: Watch, names: Sequence[str], *, timeout: float
+def supervise_batches(
+    batches: Iterator[dict[str, torch.Tensor]], watch: CaseTracker, names: Sequence[str], *, timeout: float
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Go through a loader's batches; a worker that fails is reported with the case it held.
 
@@ -74,7 +74,9 @@ def _own_words(error: DataError) -> str:
     return str(error).rpartition("DataError: ")[2].strip()
 
 
-def _explained(error: RuntimeError, watch: Watch, names: Sequence[str], timeout: float) -> TrainingError | None:
+def _explained(
+    error: RuntimeError, watch: CaseTracker, names: Sequence[str], timeout: float
+) -> TrainingError | None:
     text = f"{error} {error.__cause__}"
     held = [f"case {names[case]}" for case, _ in watch.held()] or ["no case"]
     if "timed out" in text:
@@ -100,7 +102,7 @@ def _death(text: str, doing: str) -> TrainingError | None:
 
 
 @contextmanager
-def deaths_told() -> Iterator[None]:
+def report_worker_crash() -> Iterator[None]:
     """Tell of a worker's death that torch notices in the middle of something else.
 
     It does so by a signal, and its error comes out of whatever the main process is computing just then.

@@ -1,4 +1,4 @@
-"""What the channels of a dataset's images are: declared by the dataset or its files, else by their values."""
+"""Names of the channels of a dataset's images, as declared by the dataset or its files, or by their values."""
 
 from __future__ import annotations
 
@@ -10,44 +10,48 @@ import numpy as np
 
 from medseg.data.curation.case_statistics import CaseStatistics
 
-_UNNAMED = re.compile(r"((channel|image|img|input|modality|unknown)?[ _-]?\d*)", re.IGNORECASE)
-"""Names that say nothing of a channel: ``channel_0``, ``image``, ``0``."""
+_GENERIC = re.compile(r"((channel|image|img|input|modality|unknown)?[ _-]?\d*)", re.IGNORECASE)
+"""Names without information: ``channel_0``, ``image``, ``0``."""
 _CT = re.compile(r"ct|ct[ _-]?(scan|image)|computed[ _-]tomography|hounsfield.*|hu", re.IGNORECASE)
 _LOWEST_HU = -500.0
-"""A volume that is darker somewhere holds air in Hounsfield units: other scanners' values begin about 0."""
+"""A volume with lower values contains air in Hounsfield units; other modalities start at about 0."""
 
 
-def channel_names(facts: Sequence[CaseStatistics]) -> list[str]:
-    """What the channels are called: as declared, ``CT`` where it is CT, else ``channel_0``, ``channel_1``…"""
-    channels = facts[0].channels
-    declared = _declared(facts)
+def channel_names(cases: Sequence[CaseStatistics]) -> list[str]:
+    """Determine the names of the channels.
+
+    The declared names if the cases agree on them (``CT`` for any name of CT), ``CT`` if the values are
+    Hounsfield units, otherwise ``channel_0``, ``channel_1``, ….
+    """
+    channels = cases[0].channels
+    declared = _declared(cases)
     if declared is not None and len(declared) == channels:
         plain = {name: "CT" for name in declared if _CT.fullmatch(name)}
         return [plain.get(name, name) or f"channel_{i}" for i, name in enumerate(declared)]
-    if is_ct(facts):
+    if is_ct(cases):
         return ["CT"]
     return [f"channel_{i}" for i in range(channels)]
 
 
-def is_ct(facts: Sequence[CaseStatistics]) -> bool:
-    """Whether the images are computed tomography, in Hounsfield units.
+def is_ct(cases: Sequence[CaseStatistics]) -> bool:
+    """Whether the images are computed tomography in Hounsfield units.
 
-    Every case that declares its channel declares CT; where none does, the lowest value of the median volume is
-    below -500, as that of air is.
+    True if all cases that declare the name of their channel declare CT. If no case does, true if the median
+    over the cases of the lowest value is below -500, as in air.
     """
-    if any(fact.kind != "volume" or fact.channels != 1 for fact in facts):
+    if any(case.kind != "volume" or case.channels != 1 for case in cases):
         return False
-    names = [fact.channel_names[0] for fact in facts if _named(fact)]
+    names = [case.channel_names[0] for case in cases if _has_names(case)]
     if names:
         return all(_CT.fullmatch(name) for name in names)
-    return float(np.median([fact.intensities[0] for fact in facts])) < _LOWEST_HU
+    return float(np.median([case.intensities[0] for case in cases])) < _LOWEST_HU
 
 
-def _declared(facts: Sequence[CaseStatistics]) -> tuple[str, ...] | None:
-    """The names that the cases share; none where they have none, or several."""
-    names = Counter(fact.channel_names for fact in facts if _named(fact))
+def _declared(cases: Sequence[CaseStatistics]) -> tuple[str, ...] | None:
+    """The channel names that all cases with names share; None if there are none or they differ."""
+    names = Counter(case.channel_names for case in cases if _has_names(case))
     return next(iter(names)) if len(names) == 1 else None
 
 
-def _named(fact: CaseStatistics) -> bool:
-    return any(not _UNNAMED.fullmatch(name) for name in fact.channel_names)
+def _has_names(case: CaseStatistics) -> bool:
+    return any(not _GENERIC.fullmatch(name) for name in case.channel_names)

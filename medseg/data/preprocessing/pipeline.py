@@ -1,4 +1,4 @@
-"""From a scan's own grid to the grid a network works on, and back."""
+"""Preprocessing: from a scan's grid to the grid and intensities that a network works on, and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field
 from torch.nn.functional import interpolate
 
 from medseg.config.base import Spec
-from medseg.data.io.pictures import as_channels
+from medseg.data.io.pictures import convert_channels
 from medseg.data.preprocessing.normalization import NormalizeConfig, ZScore
 from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
@@ -22,11 +22,12 @@ Spacing = Annotated[float, Field(ge=1e-6, le=1000)]
 
 
 class SliceConfig(Spec):
-    """A volume as a pile of pictures, for networks of two dimensions.
+    """Treat a volume as a stack of 2D slices, for 2D networks.
 
     Attributes:
-        axis: of the volume after orientation, across which it is cut: 2 gives axial slices in RAS.
-        neighbors: slices on either side that are channels too (the first and last are repeated).
+        axis: axis of the oriented volume that is perpendicular to the slices; 2 gives axial slices in RAS.
+        neighbors: number of adjacent slices on either side that are added as channels (the first and last
+            slices are repeated at the ends).
     """
 
     axis: Literal[0, 1, 2] = 2
@@ -34,20 +35,26 @@ class SliceConfig(Spec):
 
     @property
     def thickness(self) -> int:
-        """Slices a sample holds."""
+        """Number of slices in a sample."""
         return 2 * self.neighbors + 1
 
 
 class PreprocessConfig(Spec):
-    """How a scan becomes a network's input.
+    """How a scan becomes the input of a network.
 
     Attributes:
-        orientation: ``RAS`` turns volumes so that their axes run to the right, anterior and superior;
-            ``native`` keeps the file's own axis order.
-        spacing: mm along each axis after orientation, from a nanometer to a meter; none keeps each scan's own.
-        normalize: the intensity scheme.
-        slices: how volumes are cut for a network of two dimensions; the prepared array then has the
-            slices along its first axis.
+        orientation: ``RAS`` reorients volumes so that their axes run to the right, anterior and superior;
+            ``native`` keeps the axis order of the file.
+        spacing: spacing along each axis after orientation, in mm (1e-6 to 1000). If None, each scan keeps its
+            own spacing.
+        normalize: intensity normalization.
+        slices: how volumes are cut for 2D networks; the prepared array then has the slices along its first
+            spatial axis.
+
+    Example:
+        >>> config = PreprocessConfig(spacing=(1.0, 1.0, 3.0))
+        >>> config.normalize.name
+        'zscore'
     """
 
     orientation: Literal["RAS", "native"] = "RAS"
@@ -57,42 +64,45 @@ class PreprocessConfig(Spec):
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A network's input (C, *S) float32, and the two grids it stands between.
+class PreparedImage:
+    """The input of a network, with the grids needed to bring results back to the scan.
 
     Attributes:
-        array: the voxels; with ``slices`` the slicing axis comes first.
-        grid: the grid of the voxels, axes in the scan's order after orientation.
-        turned: the scan's grid after orientation, before resampling.
+        array: (C, *S) float32 voxels; if ``slices`` is set, the slicing axis is the first spatial axis.
+        grid: grid of the voxels, with the axis order of ``reoriented``.
+        reoriented: the scan's grid after orientation, before resampling.
         slices: how the volume is cut, if it is.
-        raw: the voxels before they were normalized, along the same axes.
-        foreground: (*S) bool along the same axes: what lies outside is background; none: nothing is known to.
+        raw: (C, *S) voxels before normalization, with the axis order of ``array``.
+        foreground: (*S) bool with the axis order of ``array``; voxels outside are background. None if no mask
+            is given.
     """
 
     array: Array
     grid: Grid
-    turned: Grid
+    reoriented: Grid
     slices: SliceConfig | None = None
     raw: Array | None = field(default=None, repr=False)
     foreground: Array | None = field(default=None, repr=False)
 
-    def inside(self, above: float | None, below: float | None = None) -> Array | None:
-        """(*S) bool: the foreground where the scan is no background (:func:`inside_limits`); none without
-        either.
+    def foreground_mask(self, above: float | None, below: float | None = None) -> Array | None:
+        """Combine the given foreground with intensity limits (see :func:`intensity_mask`).
+
+        Returns:
+            (*S) bool, or None if there is neither a foreground nor a limit.
         """
         if self.raw is None or (above is None and below is None):
             return self.foreground
-        inside = inside_limits(self.raw, above, below)
+        inside = intensity_mask(self.raw, above, below)
         return inside if self.foreground is None else inside & self.foreground
 
     @property
     def resampled(self) -> bool:
         """Whether the voxels lie on another grid than the scan's."""
-        return self.grid is not self.turned
+        return self.grid is not self.reoriented
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """mm along each axis of ``array``."""
+        """Spacing along each spatial axis of ``array``, mm."""
         spacing = list(self.grid.spacing)
         if self.slices is not None:
             spacing.insert(0, spacing.pop(self.slices.axis))
@@ -100,15 +110,24 @@ class Prepared:
 
     @property
     def target_shape(self) -> tuple[int, ...]:
-        """Voxels of the scan's own grid, along the axes of ``array``."""
-        shape = list(self.turned.shape)
+        """Shape of the scan's grid before resampling, in the axis order of ``array``."""
+        shape = list(self.reoriented.shape)
         if self.slices is not None:
             shape.insert(0, shape.pop(self.slices.axis))
         return tuple(shape)
 
 
-def inside_limits(raw: Array, above: float | None, below: float | None) -> Array:
-    """(*S) bool of voxels (C, *S): where any channel is above the one value and any not above the other."""
+def intensity_mask(raw: Array, above: float | None, below: float | None) -> Array:
+    """Mask voxels by their intensities.
+
+    Args:
+        raw: (C, *S) voxels before normalization.
+        above: at least one channel must exceed this value; no lower limit if None.
+        below: at least one channel must not exceed this value; no upper limit if None.
+
+    Returns:
+        (*S) bool.
+    """
     inside = np.ones(raw.shape[1:], bool)
     if above is not None:
         inside &= np.any(raw > above, axis=0)
@@ -117,60 +136,81 @@ def inside_limits(raw: Array, above: float | None, below: float | None) -> Array
     return inside
 
 
-def prepare_image(scan: Scan, config: PreprocessConfig, channels: int, *, keep_raw: bool = False) -> Prepared:
-    """Check, orient, resample (linear) and normalize a scan.
+def prepare_image(
+    scan: Scan, config: PreprocessConfig, channels: int, *, keep_raw: bool = False
+) -> PreparedImage:
+    """Check, reorient, resample (linear) and normalize a scan.
 
-    Raises: DataError if it has non-finite voxels or the wrong number of channels or axes.
+    Args:
+        scan: the scan as read from its file.
+        config: grid and intensities that the network works on.
+        channels: input channels of the network.
+        keep_raw: also return the voxels before normalization.
+
+    Raises:
+        DataError: if the scan has non-finite voxels or the wrong number of channels or axes.
     """
     prepared = resample_image(scan, config, channels)
     normalized = np.ascontiguousarray(config.normalize(prepared.array))
     return replace(prepared, array=normalized, raw=prepared.array if keep_raw else None)
 
 
-def resample_image(scan: Scan, config: PreprocessConfig, channels: int) -> Prepared:
-    """The same without normalizing: gray values, of the scan's own type where they are not resampled.
+def resample_image(scan: Scan, config: PreprocessConfig, channels: int) -> PreparedImage:
+    """Check, reorient and resample a scan without normalizing it.
 
-    The array is a view where nothing is resampled. Raises: as :func:`prepare_image`.
+    If the scan is not resampled, the array keeps the scan's data type and is a view of its voxels.
+
+    Raises:
+        DataError: as :func:`prepare_image`.
     """
     check_finite(scan)
-    array, turned = _turn(as_channels(scan, channels), scan, config)
-    grid = _target(turned, config, scan)
-    if grid is not turned:
-        array = resample(array.astype(np.float32), turned, grid, "bilinear")
-    return Prepared(_slices_first(array, config), grid, turned, config.slices)
+    array, reoriented = _reorient(convert_channels(scan, channels), scan, config)
+    grid = _target_grid(reoriented, config, scan)
+    if grid is not reoriented:
+        array = resample(array.astype(np.float32), reoriented, grid, "bilinear")
+    return PreparedImage(_move_slices_first(array, config), grid, reoriented, config.slices)
 
 
-def prepare_label(label_map: Array, scan: Scan, config: PreprocessConfig) -> Array:
-    """Bring a map of codes (*S) on ``scan``'s grid to the network's grid, by nearest neighbor."""
-    array, turned = _turn(label_map[None], scan, config)
-    grid = _target(turned, config, scan)
-    if grid is not turned:
-        array = resample(array, turned, grid, "nearest")
-    return np.ascontiguousarray(_slices_first(array, config)[0])
+def prepare_label_map(label_map: Array, scan: Scan, config: PreprocessConfig) -> Array:
+    """Bring an encoded label map (*S) on the grid of ``scan`` to the network's grid (nearest neighbor)."""
+    array, reoriented = _reorient(label_map[None], scan, config)
+    grid = _target_grid(reoriented, config, scan)
+    if grid is not reoriented:
+        array = resample(array, reoriented, grid, "nearest")
+    return np.ascontiguousarray(_move_slices_first(array, config)[0])
 
 
-def with_foreground(prepared: Prepared, foreground: Array, scan: Scan, config: PreprocessConfig) -> Prepared:
-    """The same with what is not 0 in a mask (*S) on the scan's grid as its foreground.
+def prepare_probabilities(probabilities: Array, scan: Scan, config: PreprocessConfig) -> Array:
+    """Bring probabilities (K, *S) on the grid of ``scan`` to the network's grid (linear)."""
+    array, reoriented = _reorient(probabilities, scan, config)
+    grid = _target_grid(reoriented, config, scan)
+    if grid is not reoriented:
+        array = resample(array, reoriented, grid, "bilinear")
+    return np.ascontiguousarray(_move_slices_first(array, config))
 
-    Raises: ValueError if the mask has another shape.
+
+def with_foreground(
+    prepared: PreparedImage, foreground: Array, scan: Scan, config: PreprocessConfig
+) -> PreparedImage:
+    """Add a foreground mask to a prepared image.
+
+    Args:
+        prepared: the image that was prepared from ``scan`` with ``config``.
+        foreground: (*S) on the grid of ``scan``; nonzero voxels are foreground.
+        scan: the scan.
+        config: the preprocessing.
+
+    Raises:
+        ValueError: if the mask and the scan have different shapes.
     """
     if foreground.shape != scan.grid.shape:
-        raise ValueError(f"a foreground of {foreground.shape} voxels for a scan of {scan.grid.shape}")
-    inside = prepare_label((foreground != 0).astype(np.uint8), scan, config) > 0
+        raise ValueError(f"foreground mask of shape {foreground.shape} for a scan of shape {scan.grid.shape}")
+    inside = prepare_label_map((foreground != 0).astype(np.uint8), scan, config) > 0
     return replace(prepared, foreground=inside)
 
 
-def prepare_probabilities(soft: Array, scan: Scan, config: PreprocessConfig) -> Array:
-    """Bring probabilities (K, *S) on ``scan``'s grid to the network's grid (linear)."""
-    array, turned = _turn(soft, scan, config)
-    grid = _target(turned, config, scan)
-    if grid is not turned:
-        array = resample(array, turned, grid, "bilinear")
-    return np.ascontiguousarray(_slices_first(array, config))
-
-
-def turn_back(array: Array, prepared: Prepared, scan: Scan, config: PreprocessConfig) -> Array:
-    """Bring (N, *S) voxels of ``target_shape`` to the scan's own axes."""
+def restore_orientation(array: Array, prepared: PreparedImage, scan: Scan, config: PreprocessConfig) -> Array:
+    """Bring an (N, *S) array with ``*S = prepared.target_shape`` back to the axis order of the scan."""
     if prepared.slices is not None:
         array = np.moveaxis(array, 1, 1 + prepared.slices.axis)
     if scan.kind == "picture" or config.orientation == "native":
@@ -179,39 +219,44 @@ def turn_back(array: Array, prepared: Prepared, scan: Scan, config: PreprocessCo
 
 
 def resample(array: Array, source: Grid, target: Grid, mode: Literal["bilinear", "nearest"]) -> Array:
-    """Resample (C, *S) voxels between two grids of one field of view (:func:`resampled_grid`), edges extended.
+    """Resample a (C, *S) array between two grids with the same field of view (:func:`resampled_grid`).
 
-    The type of ``array`` is kept.
+    Edge values are extended; the data type of ``array`` is kept.
+
+    Raises:
+        ValueError: if the array does not have the shape of ``source``.
     """
     if array.shape[1:] != source.shape:
-        raise ValueError(f"the array is {array.shape[1:]}, its grid {source.shape}")
+        raise ValueError(f"array of shape {array.shape[1:]} on a grid of shape {source.shape}")
     linear = "bilinear" if len(source.shape) == 2 else "trilinear"
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
     if mode == "nearest":
-        moved = interpolate(tensor, size=target.shape, mode="nearest-exact")
-    else:  # without aligned corners it is the outer faces of the voxels that stay in place
-        moved = interpolate(tensor, size=target.shape, mode=linear, align_corners=False)
-    return moved[0].numpy().astype(array.dtype)
+        resampled = interpolate(tensor, size=target.shape, mode="nearest-exact")
+    else:  # align_corners=False keeps the outer faces of the voxels in place
+        resampled = interpolate(tensor, size=target.shape, mode=linear, align_corners=False)
+    return resampled[0].numpy().astype(array.dtype)
 
 
-def _slices_first(array: Array, config: PreprocessConfig) -> Array:
+def _move_slices_first(array: Array, config: PreprocessConfig) -> Array:
     return array if config.slices is None else np.moveaxis(array, 1 + config.slices.axis, 1)
 
 
-def _turn(array: Array, scan: Scan, config: PreprocessConfig) -> tuple[Array, Grid]:
+def _reorient(array: Array, scan: Scan, config: PreprocessConfig) -> tuple[Array, Grid]:
     if scan.kind == "picture" or config.orientation == "native":
         return array, scan.grid
-    turned, affine = to_ras(array, scan.grid.affine)
-    return turned, Grid(turned.shape[1:], affine)
+    reoriented, affine = to_ras(array, scan.grid.affine)
+    return reoriented, Grid(reoriented.shape[1:], affine)
 
 
-def _target(turned: Grid, config: PreprocessConfig, scan: Scan) -> Grid:
+def _target_grid(reoriented: Grid, config: PreprocessConfig, scan: Scan) -> Grid:
+    """The network's grid; ``reoriented`` itself (the same object) if the scan is not resampled."""
     if config.spacing is None:
-        return turned
-    if len(config.spacing) != len(turned.shape):
+        return reoriented
+    if len(config.spacing) != len(reoriented.shape):
         raise DataError(
-            f"{scan.path}: has {len(turned.shape)} axes, preprocess.spacing has {len(config.spacing)} numbers"
+            f"{scan.path}: image with {len(reoriented.shape)} axes, but preprocess.spacing has "
+            f"{len(config.spacing)} values"
         )
-    if same_spacing(turned.spacing, config.spacing):
-        return turned
-    return resampled_grid(turned, config.spacing)
+    if same_spacing(reoriented.spacing, config.spacing):
+        return reoriented
+    return resampled_grid(reoriented, config.spacing)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.tiled.tiled_image import PIECE_BYTES, Opened
+from medseg.data.tiled.tiled_image import PIECE_BYTES, TiledFile
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -18,7 +18,7 @@ _EDGE = 512
 """Chunks are read in groups of about this many pixels a side."""
 
 
-def open_zarr(path: Path) -> Opened:
+def open_zarr(path: Path) -> TiledFile:
     """The multiscale picture of a store, or of its first series (bioformats2raw).
 
     Raises: DataError if zarr is not installed, or the store is damaged or no picture.
@@ -45,10 +45,10 @@ def open_zarr(path: Path) -> Opened:
     for array in arrays:
         _check(path, array, axes)
     levels = tuple((array.shape[axes.index("y")], array.shape[axes.index("x")]) for array in arrays)
-    return Opened(levels, lambda i: ZarrTiles(arrays[i], axes), lambda: None, um, only_windows=True)
+    return TiledFile(levels, lambda i: ZarrLevel(arrays[i], axes), lambda: None, um, tiled_only=True)
 
 
-class ZarrTiles:
+class ZarrLevel:
     """One level: an array with axes y, x and perhaps c, and others of length 1."""
 
     palette: list[int] | None = None

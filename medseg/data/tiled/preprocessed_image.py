@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from medseg.data.preprocessing.pipeline import PreprocessConfig, inside_limits
+from medseg.data.preprocessing.pipeline import PreprocessConfig, intensity_mask
 from medseg.data.tiled.normalization_statistics import normalizer
-from medseg.data.tiled.tiled_image import Box, LargeImage
+from medseg.data.tiled.tiled_image import Box, TiledImage
 from medseg.errors import DataError
 from medseg.geometry import Array, same_spacing
 
 
-class WindowedImage:
+class PreprocessedTiledImage:
     """A network's input (C, H, W), of which windows are read, normalized as the whole picture would be.
 
     ``zscore`` and ``percentile`` read the picture through first.
@@ -22,7 +22,7 @@ class WindowedImage:
 
     resampled = False
 
-    def __init__(self, image: LargeImage, config: PreprocessConfig, channels: int) -> None:
+    def __init__(self, image: TiledImage, config: PreprocessConfig, channels: int) -> None:
         if config.spacing is not None and not same_spacing((1.0, 1.0), config.spacing):
             raise DataError(
                 f"{image.path}: the model resamples pictures to a spacing of {config.spacing} pixels, which is "
@@ -43,11 +43,11 @@ class WindowedImage:
         """The voxels (C, *box) float32 of a box."""
         return self._normalize(self._raw(box))
 
-    def inside(self, above: float | None, below: float | None = None) -> Callable[[Box], bool] | None:
-        """Whether a box holds anything but background; none without limits (:func:`inside_limits`)."""
+    def foreground_mask(self, above: float | None, below: float | None = None) -> Callable[[Box], bool] | None:
+        """Whether a box holds anything but background; none without limits (:func:`intensity_mask`)."""
         if above is None and below is None:
             return None
-        return lambda box: bool(inside_limits(self._raw(box), above, below).any())
+        return lambda box: bool(intensity_mask(self._raw(box), above, below).any())
 
     def _raw(self, box: Box) -> Array:
         if self._last is None or self._last[0] != box:

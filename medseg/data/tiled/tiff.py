@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 
 from medseg.data.io.pictures import has_alpha
-from medseg.data.tiled.tiled_image import PIECE_BYTES, Opened, Tiles
+from medseg.data.tiled.tiled_image import PIECE_BYTES, PyramidLevel, TiledFile
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -24,26 +24,26 @@ _UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
 _RAW_ROWS = 64
 
 
-class Unsuitable(Exception):  # noqa: N818 - not an error yet: another reader may take the file
+class NotTileable(Exception):  # noqa: N818 - not an error yet: another reader may take the file
     """Why a picture cannot be read in pieces.
 
     Attributes:
         pixels: how many it has.
         colors: whether they are 8-bit colors, as openslide gives them.
-        only_windows: whether no other reader takes it.
+        tiled_only: whether no other reader takes it.
     """
 
-    def __init__(self, reason: str, page: Any, only_windows: bool) -> None:
+    def __init__(self, reason: str, page: Any, tiled_only: bool) -> None:
         super().__init__(reason)
         self.pixels = int(page.imagelength) * int(page.imagewidth)
         self.colors = page.dtype == np.uint8 and page.samplesperpixel in (3, 4)
-        self.only_windows = only_windows
+        self.tiled_only = tiled_only
 
 
-def open_tiff(path: Path) -> Opened | None:
+def open_tiff(path: Path) -> TiledFile | None:
     """A TIFF that is a picture; None for volumes, and for files another reader is to find fault with.
 
-    Its levels raise DataError if the file is truncated or damaged, Unsuitable if it is not read in pieces.
+    Its levels raise DataError if the file is truncated or damaged, NotTileable if it is not read in pieces.
     Raises: DataError if the file is damaged, and larger than other readers should try.
     """
     try:
@@ -70,7 +70,7 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"{path}: cannot be read, truncated or damaged ({reason}). Copy it again from its source.")
 
 
-def _opened(path: Path, tiff: tifffile.TiffFile) -> Opened | None:
+def _opened(path: Path, tiff: tifffile.TiffFile) -> TiledFile | None:
     series: Any = tiff.series[0] if tiff.series else None
     if series is None or series.axes not in _PICTURES or not all(series.shape):
         return None
@@ -78,31 +78,31 @@ def _opened(path: Path, tiff: tifffile.TiffFile) -> Opened | None:
     levels = tuple((int(p[0].imagelength), int(p[0].imagewidth)) for p in pages)
     lock = Lock()
 
-    def tiles(level: int) -> Tiles:
+    def tiles(level: int) -> PyramidLevel:
         try:
             return _tiles(path, tiff, pages[level], lock)
-        except (DataError, Unsuitable):
+        except (DataError, NotTileable):
             raise
         except Exception as error:
             raise _damaged(path, error) from error
 
-    return Opened(levels, tiles, tiff.close, _um(pages[0][0]), only_windows=len(tiff.pages) > 1)
+    return TiledFile(levels, tiles, tiff.close, _um(pages[0][0]), tiled_only=len(tiff.pages) > 1)
 
 
-def _tiles(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> Tiles:
+def _tiles(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> PyramidLevel:
     page = pages[0]
     _check(path, tiff, pages)
     raw = len(pages) == 1 and not page.is_tiled and page.is_contiguous and page.planarconfig == 1
     if raw and page.bitspersample in (8, 16, 32, 64):
-        return RawRows(tiff, page, lock)
-    return TiffTiles(tiff, pages, lock)
+        return UncompressedTiffLevel(tiff, page, lock)
+    return TiffLevel(tiff, pages, lock)
 
 
 def _page(page: Any) -> Any:
     return page.aspage() if isinstance(page, tifffile.TiffFrame) else page
 
 
-class TiffTiles:
+class TiffLevel:
     """The tiles or strips of a level; its channels lie in the pixels, in planes, or in pages."""
 
     def __init__(self, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> None:
@@ -132,7 +132,7 @@ class TiffTiles:
         return page.decode(data, index)[0][0]
 
 
-class RawRows:
+class UncompressedTiffLevel:
     """A level stored as it is, row after row."""
 
     def __init__(self, tiff: tifffile.TiffFile, page: Any, lock: Lock) -> None:
@@ -168,7 +168,7 @@ def _piece(page: Any) -> tuple[int, int]:
 
 
 def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
-    """Raises: DataError if the file ends before its pieces; Unsuitable if they cannot be decoded."""
+    """Raises: DataError if the file ends before its pieces; NotTileable if they cannot be decoded."""
     page, size, several = pages[0], tiff.filehandle.size, len(tiff.pages) > 1
     if min(_piece(page)) < 1:
         raise ValueError(f"pieces of {_piece(page)} pixels")
@@ -181,14 +181,14 @@ def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
     raw = not page.is_tiled and page.is_contiguous
     bytes_of_piece = math.prod(_piece(page)) * page.samplesperpixel * page.dtype.itemsize
     if bytes_of_piece > PIECE_BYTES and not raw:
-        raise Unsuitable(f"stored in pieces of {_piece(page)[0]}×{_piece(page)[1]} pixels", page, several)
+        raise NotTileable(f"stored in pieces of {_piece(page)[0]}×{_piece(page)[1]} pixels", page, several)
     first = next((i for i, n in enumerate(page.databytecounts) if n), None)
     if first is not None and not raw:
         try:
             page.decode(_bytes(tiff, page.dataoffsets[first], page.databytecounts[first]), first)
         except (ValueError, ImportError) as error:
             if "imagecodecs" in str(error) or isinstance(error, ImportError):
-                raise Unsuitable(f"compressed by {page.compression.name}", page, several) from error
+                raise NotTileable(f"compressed by {page.compression.name}", page, several) from error
         except Exception:  # damage is told with its place, when the piece is read
             return
 

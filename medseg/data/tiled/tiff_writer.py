@@ -18,7 +18,7 @@ _BIG = 2**32 - 2**26
 """Bytes of pixels from which the file is a BigTIFF."""
 
 
-class TiledWriter:
+class TiledTiffWriter:
     """A picture (H, W) or (H, W, S) that comes row by row. Compressed tiles wait in unnamed files beside it,
     as TIFF wants each level in one piece; ``finish`` puts them together.
 
@@ -85,7 +85,7 @@ class TiledWriter:
         for level in self._levels:
             level.close()
 
-    def __enter__(self) -> TiledWriter:
+    def __enter__(self) -> TiledTiffWriter:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""``LargeImage``: a picture that stays in its file, of which boxes are read."""
+"""``TiledImage``: a picture that stays in its file, of which boxes are read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from medseg.data.io.pictures import as_channels, picture_channels, picture_scan
+from medseg.data.io.pictures import convert_channels, count_channels, scan_from_pixels
 from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Array
@@ -26,7 +26,7 @@ Box = tuple[slice, ...]
 """Rows and columns."""
 
 
-class Tiles(Protocol):
+class PyramidLevel(Protocol):
     """One level of a picture, stored in pieces of one size: tiles, strips or chunks.
 
     Attributes:
@@ -50,7 +50,7 @@ class Tiles(Protocol):
 
 
 @dataclass(frozen=True)
-class Opened:
+class TiledFile:
     """What a format's module finds in a file.
 
     Attributes:
@@ -58,24 +58,24 @@ class Opened:
         tiles: gives a level.
         close: closes the file.
         um: micrometres between rows and columns of the finest level, where the file tells.
-        only_windows: no other reader of medseg's takes the file.
+        tiled_only: no other reader of medseg's takes the file.
     """
 
     levels: tuple[tuple[int, int], ...]
-    tiles: Callable[[int], Tiles]
+    tiles: Callable[[int], PyramidLevel]
     close: Callable[[], None]
     um: tuple[float, float] | None = None
-    only_windows: bool = False
+    tiled_only: bool = False
 
 
-class LargeImage:
+class TiledImage:
     """One level of a picture in a file, read box by box. Decoded pieces are kept as long as they fit into
     ``cache_bytes``, so that windows going by in rows decode each piece about once.
 
     Raises: DataError if the file has no such level.
     """
 
-    def __init__(self, path: Path, file: Opened, level: int = 0, *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, path: Path, file: TiledFile, level: int = 0, *, cache_bytes: int = CACHE_BYTES) -> None:
         if level >= len(file.levels):
             raise DataError(
                 f"{path}: has no level {level}; its levels are {describe_levels(file.levels)}. Choose one with "
@@ -104,16 +104,16 @@ class LargeImage:
     def samples(self) -> int:
         """Channels as a picture: 3 for color, 1 for gray; alpha does not count."""
         first = self.read((slice(0, 1), slice(0, 1)))
-        return picture_channels(self._scan(first))
+        return count_channels(self._scan(first))
 
     @property
-    def only_windows(self) -> bool:
+    def tiled_only(self) -> bool:
         """Whether no other reader of medseg's takes the file."""
-        return self._file.only_windows
+        return self._file.tiled_only
 
-    def at(self, level: int) -> LargeImage:
+    def at(self, level: int) -> TiledImage:
         """Another level of the same file, which is closed with this one."""
-        return LargeImage(self.path, self._file, level, cache_bytes=self._cache_bytes)
+        return TiledImage(self.path, self._file, level, cache_bytes=self._cache_bytes)
 
     def read(self, box: Box) -> Array:
         """Pixels (h, w, S) as they are stored.
@@ -140,10 +140,10 @@ class LargeImage:
 
         Raises: DataError as :meth:`read`, and if they cannot be converted.
         """
-        return as_channels(self._scan(self.read(box)), channels)
+        return convert_channels(self._scan(self.read(box)), channels)
 
     def _scan(self, pixels: Array) -> Scan:
-        return picture_scan(pixels, self.path, self._tiles.palette, alpha=self._tiles.alpha)
+        return scan_from_pixels(pixels, self.path, self._tiles.palette, alpha=self._tiles.alpha)
 
     def boxes(self) -> Iterator[Box]:
         """The boxes of all pieces, row by row."""
@@ -162,7 +162,7 @@ class LargeImage:
             ]
             if pixels.size == 0:
                 continue
-            part = as_channels(self._scan(pixels), channels)
+            part = convert_channels(self._scan(pixels), channels)
             if whole is None:
                 whole = np.empty((channels, *size), part.dtype)
             y, x = math.ceil(rows.start / stride), math.ceil(columns.start / stride)
@@ -176,7 +176,7 @@ class LargeImage:
         self._cached = 0
         self._file.close()
 
-    def __enter__(self) -> LargeImage:
+    def __enter__(self) -> TiledImage:
         return self
 
     def __exit__(self, *_: object) -> None:

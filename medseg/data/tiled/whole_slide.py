@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medseg.data.tiled.tiled_image import Opened
+from medseg.data.tiled.tiled_image import TiledFile
 from medseg.errors import DataError
 from medseg.geometry import Array
 
@@ -17,7 +17,7 @@ _EDGE = 1024
 """Pixels of a square that is read at once."""
 
 
-def open_slide(path: Path) -> Opened:
+def open_slide(path: Path) -> TiledFile:
     """A slide of any format openslide knows: RGB, 8 bit; where nothing was scanned, its background's color.
 
     Raises: DataError if openslide is not installed or cannot read the file.
@@ -31,10 +31,10 @@ def open_slide(path: Path) -> Opened:
             "source, with all its files."
         ) from error
     levels = tuple((h, w) for w, h in slide.level_dimensions)
-    return Opened(levels, lambda level: SlideTiles(slide, level), slide.close, _um(slide), only_windows=True)
+    return TiledFile(levels, lambda level: SlideLevel(slide, level), slide.close, _um(slide), tiled_only=True)
 
 
-def known_slide(path: Path) -> bool:
+def is_slide(path: Path) -> bool:
     """Whether openslide is there and knows the file's format."""
     try:
         import openslide
@@ -43,7 +43,7 @@ def known_slide(path: Path) -> bool:
     return openslide.OpenSlide.detect_format(path) is not None
 
 
-class SlideTiles:
+class SlideLevel:
     """One level of a slide."""
 
     palette: list[int] | None = None

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medseg.data.cases import Case
-from medseg.data.io.multichannel import describe_uniform, read_image
-from medseg.data.io.path_selectors import split_mark
+from medseg.data.io.multichannel import describe_constant_image, read_image
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import output_suffix, reader_for
 from medseg.data.labels.reader import read_foreground
-from medseg.data.tiled.tiled_image import LargeImage
+from medseg.data.tiled.tiled_image import TiledImage
 from medseg.dicom.source_series import Maker
 from medseg.errors import (
     ConfigError,
@@ -173,7 +173,7 @@ class _Job:
         """The scan as the networks take it, or a large picture opened; or that nothing needs to be done."""
         with self._timed():
             for path in self.case.images:
-                if not split_mark(path)[0].exists():
+                if not split_selector(path)[0].exists():
                     raise DataError(f"{path}: no such file")
             if isinstance(predictor, Predictor):
                 image = open_if_large(predictor, self.case)
@@ -183,11 +183,11 @@ class _Job:
             if done is not None:
                 return done
             scan = read_image(self.case, self.options.dicom_geometry)
-            uniform = describe_uniform(scan)
+            uniform = describe_constant_image(scan)
             scan = replace(scan, notes=(*scan.notes, uniform)) if uniform else scan
             return predictor.prepare(scan, read_foreground(self.case, scan))
 
-    def _read_large(self, predictor: Predictor, image: LargeImage) -> LargeReady | CaseOutcome:
+    def _read_large(self, predictor: Predictor, image: TiledImage) -> LargeReady | CaseOutcome:
         """The picture stays open if it is to be segmented."""
         self.large = True
         ready: LargeReady | None = None

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.cases import Case, join_problems
-from medseg.data.io.dicom.series import Uneven, grid_of, series_slices
-from medseg.data.io.path_selectors import split_mark
+from medseg.data.io.dicom.series import UnevenSlices, series_grid, series_slices
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import is_dicom_series, read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.labels.terminology import lookup_terminology
@@ -68,7 +68,7 @@ def write_objects(
     grid: Grid,
     labels: LabelSchema,
     maker: Maker,
-    uneven: Uneven = "refuse",
+    uneven: UnevenSlices = "refuse",
 ) -> tuple[str, ...]:
     """Write a label map (*S) on the grid of the series at ``series`` as objects of each kind asked for.
 
@@ -103,19 +103,19 @@ def export_label_map(
     labels: LabelSchema,
     *,
     maker: Maker,
-    uneven: Uneven = "refuse",
+    uneven: UnevenSlices = "refuse",
 ) -> tuple[str, ...]:
     """Write a label map's file as a DICOM object of the series it lies on; returns notes.
 
     Raises: ConfigError if ``series`` is no DICOM series, or ``output`` is there; DataError for values nobody
     named; GeometryError if the label map lies on another grid.
     """
-    if not split_mark(series)[0].exists():
+    if not split_selector(series)[0].exists():
         raise DataError(f"{series}: no such file or folder")
     refuse_undicom([Case(series.name, series)], [kind])
     if output.exists():
         raise ConfigError(f"{output}: is there already; choose another name")
-    grid = grid_of(series_slices(series, uneven))
+    grid = series_grid(series_slices(series, uneven))
     try:
         scan = align_to_grid(read_scan(label_map), grid)
     except GeometryError as error:

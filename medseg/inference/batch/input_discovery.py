@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case, join_problems
-from medseg.data.io.dicom.series import holds_dicom
-from medseg.data.io.path_selectors import split_mark
-from medseg.data.io.readers import is_image_file, is_zarr, stem_of
+from medseg.data.io.dicom.series import is_dicom_folder
+from medseg.data.io.path_selectors import split_selector
+from medseg.data.io.readers import image_stem, is_image_file, is_zarr
 from medseg.data.layouts import (
     DEFAULT_LAYOUT,
     FoldersLayout,
@@ -100,17 +100,17 @@ def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
     if given.suffix.lower() in (".csv", ".json"):
         return Inputs(find_dataset(given).cases)
     if is_zarr(given):
-        return Inputs([Case(stem_of(given), given)])
+        return Inputs([Case(image_stem(given), given)])
     if not given.is_dir():
-        if not split_mark(given)[0].exists():
+        if not split_selector(given)[0].exists():
             raise DataError(f"{given}: no such file or folder")
-        return Inputs([Case(stem_of(given), given)])
+        return Inputs([Case(image_stem(given), given)])
     layout = layout_of(given)
     if layout is not None and not isinstance(layout, FoldersLayout | PairsLayout | LooseLayout):
         cases = _outside(layout.find(given, DEFAULT_LAYOUT).cases, given, output)
         return _with_outside(Inputs(cases), given, output, everything)
     root = images_folder(given) or given
-    if holds_dicom(root):
+    if is_dicom_folder(root):
         return _with_outside(Inputs([Case(given.resolve().name, root)]), given, output, everything)
     found = _search_below(root, output, everything)
     return found if root == given else _with_outside(found, given, output, everything)
@@ -119,7 +119,7 @@ def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
 def _with_outside(found: Inputs, given: Path, output: Path | None, everything: bool) -> Inputs:
     """What was found in a folder, with what else it holds: image files, series and folders of results."""
     files = [path for case in found.cases for path in (*case.images, *case.label_files, *case.masks.values())]
-    covered = {split_mark(path)[0].resolve() for path in (*files, *found.label_maps)}
+    covered = {split_selector(path)[0].resolve() for path in (*files, *found.label_maps)}
     series, loose, results = _image_files(given, output, everything)
     outside = [
         path
@@ -200,7 +200,7 @@ def with_foregrounds(cases: list[Case], folder: Path) -> list[Case]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of foreground masks")
-    files = {stem_of(path): path for path in sorted(folder.iterdir()) if is_image_file(path)}
+    files = {image_stem(path): path for path in sorted(folder.iterdir()) if is_image_file(path)}
     missing = [f"{case.id}: no {case.id}.nii.gz or the like" for case in cases if case.id not in files]
     if missing:
         raise DataError(join_problems(f"{folder}: cases without a foreground mask", missing))

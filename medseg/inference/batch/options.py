@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from medseg.data.io.dicom.series import Uneven
+from medseg.data.io.dicom.series import UnevenSlices
 
 DicomKind = Literal["seg", "rtstruct"]
 Layout = Literal["flat", "nnunet", "bids"]
@@ -36,7 +36,7 @@ class BatchOptions:
     dicom: tuple[DicomKind, ...] = ()
     layout: Layout = "flat"
     overwrite: bool = False
-    dicom_geometry: Uneven = "refuse"
+    dicom_geometry: UnevenSlices = "refuse"
 
     @property
     def only_label_maps(self) -> bool:

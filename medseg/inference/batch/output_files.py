@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medseg.data.cases import Case
-from medseg.data.io.nifti import save_nifti
+from medseg.data.io.nifti import write_nifti
 from medseg.data.io.pictures import display_channels
 from medseg.data.labels.reader import read_target
 from medseg.data.scans import Scan
@@ -63,7 +63,7 @@ def write_probabilities(folder: Path, case: str, prediction: Prediction) -> None
     assert prediction.probabilities is not None
     if prediction.scan.kind == "volume":
         with write_atomic(folder / f"{case}.nii.gz") as temporary:
-            save_nifti(temporary, np.moveaxis(prediction.probabilities, 0, -1), prediction.scan)
+            write_nifti(temporary, np.moveaxis(prediction.probabilities, 0, -1), prediction.scan)
         return
     with write_atomic(folder / f"{case}.npz") as temporary:
         np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float16))

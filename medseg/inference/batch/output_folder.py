@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case, join_problems
-from medseg.data.io.path_selectors import split_mark
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import is_zarr, output_suffix
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.requested_cases import REQUESTED_FILE, write_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
-from medseg.files import sweep_temporaries, write_json, write_text
+from medseg.files import remove_stale_temporaries, write_json, write_text
 from medseg.inference.batch.dicom_objects import object_path
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
@@ -61,7 +61,7 @@ def open_output(
     check_targets(predictor, cases, output, options)
     with lock_folder(output, _LOCK_ADVICE):
         for name in ("", RECORDS, "probabilities", "overlays", OBJECTS_FOLDER):
-            sweep_temporaries(output / name)
+            remove_stale_temporaries(output / name)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
         legend = legend_texts(predictor.header.labels, suffix, options.layout) if cases else {}
         _check_failures_file(output / FAILURES)
@@ -204,7 +204,7 @@ def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
 
 def _files_read(case: Case) -> list[Path]:
     marked = (*case.images, *case.label_files, *case.masks.values(), case.foreground)
-    return [split_mark(path)[0] for path in marked if path is not None]
+    return [split_selector(path)[0] for path in marked if path is not None]
 
 
 def _targets(output: Path, case: Case, options: BatchOptions) -> list[Path]:

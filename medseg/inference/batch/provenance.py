@@ -10,7 +10,7 @@ from typing import Any
 
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import image_digest
-from medseg.data.io.dicom.series import Uneven, series_slices
+from medseg.data.io.dicom.series import UnevenSlices, series_slices
 from medseg.data.io.readers import is_dicom_series
 from medseg.errors import DataError, ExistingFileError, GeometryError
 from medseg.files import sha256_file, sha256_json
@@ -133,7 +133,7 @@ def is_output_folder(folder: Path) -> bool:
     return (folder / "medseg.json").is_file() and (folder / RECORDS).is_dir()
 
 
-def made_of(predictor: Segmenter, case: Case, uneven: Uneven, *, windowed: bool) -> dict[str, Any]:
+def made_of(predictor: Segmenter, case: Case, uneven: UnevenSlices, *, windowed: bool) -> dict[str, Any]:
     """Everything that determines a result, as JSON has it.
 
     Left out is what changes no more than rounding: batch size, device, number of threads, versions. The backend

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.cases import Case
-from medseg.data.io.readers import split_mark
+from medseg.data.io.readers import split_selector
 from medseg.data.labels.schema import smallest_integer
-from medseg.data.tiled.detection import find_large
-from medseg.data.tiled.tiff_writer import TiledWriter
-from medseg.data.tiled.tiled_image import LargeImage
+from medseg.data.tiled.formats import open_tiled
+from medseg.data.tiled.tiff_writer import TiledTiffWriter
+from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array
@@ -30,17 +30,17 @@ OVERVIEW = 2048
 """Pixels of an overlay's longer side at most."""
 
 
-def open_if_large(predictor: Predictor, case: Case) -> LargeImage | None:
-    """The case's picture, if it is one for windows (:func:`find_large`) and the model takes pictures.
+def open_if_large(predictor: Predictor, case: Case) -> TiledImage | None:
+    """The case's picture, if it is one for windows (:func:`open_tiled`) and the model takes pictures.
 
     Raises: DataError as there, and if the model's settings need the whole picture.
     """
     header, settings = predictor.header, predictor.header.inference
     if header.spatial_dims != 2 or header.preprocess.slices is not None or case.other_channels:
         return None
-    if split_mark(case.image)[1] is not None:
+    if split_selector(case.image)[1] is not None:
         return None
-    image = find_large(case.image, above=settings.large_above * 1e6, level=settings.level)
+    image = open_tiled(case.image, above=settings.large_above * 1e6, level=settings.level)
     if image is None:
         return None
     reason, way_out = "", ""
@@ -95,7 +95,7 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
 
     def attempt(load: Load) -> tuple[Array, tuple[str, ...]]:
         with ExitStack() as stack:
-            hard = TiledWriter(
+            hard = TiledTiffWriter(
                 stack.enter_context(write_atomic(outputs.label_map)), image.shape, dtype,
                 colors=colors, um=image.um,
             )  # fmt: skip
@@ -104,7 +104,9 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
             if outputs.probabilities is not None:
                 place = stack.enter_context(write_atomic(outputs.probabilities))
                 shape = (*image.shape, labels.num_classes)
-                soft = stack.enter_context(TiledWriter(place, shape, np.float16, um=image.um, pyramid=False))
+                soft = stack.enter_context(
+                    TiledTiffWriter(place, shape, np.float16, um=image.um, pyramid=False)
+                )
             reduced: list[Array] = []
             for start, rows, scores in _rows(predictor, ready, soft is not None, load):
                 hard.add(rows)
@@ -123,7 +125,7 @@ def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs
     return (describe(image), *notes)
 
 
-def describe(image: LargeImage) -> str:
+def describe(image: TiledImage) -> str:
     """How a picture was read."""
     h, w = image.shape
     level = f", level {image.level} of {len(image.levels)}" if len(image.levels) > 1 else ""
@@ -148,7 +150,7 @@ def _scores(one: Decided) -> Array | None:
 
 
 def _write_overlays(
-    folder: Path, case: str, image: LargeImage, stride: int, reduced: Array, header: ModelHeader
+    folder: Path, case: str, image: TiledImage, stride: int, reduced: Array, header: ModelHeader
 ) -> None:
     """A panel, and the prediction laid over the picture, both of every ``stride``-th pixel."""
     picture = _reduced_picture(image, stride, reduced.shape)
@@ -159,7 +161,7 @@ def _write_overlays(
     save_png(folder / "reduced" / f"{case}.png", overlay(picture, classes, legend))
 
 
-def _reduced_picture(image: LargeImage, stride: int, shape: tuple[int, ...]) -> Array:
+def _reduced_picture(image: TiledImage, stride: int, shape: tuple[int, ...]) -> Array:
     """Pixels (H, W) or (H, W, 3) of about every ``stride``-th row, from the coarsest level that has them."""
     fitting = [i for i, level in enumerate(image.levels) if i >= image.level and min(
         n / m for n, m in zip(level, shape, strict=True)) >= 1]  # fmt: skip

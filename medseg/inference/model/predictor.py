@@ -15,10 +15,15 @@ from torch import nn
 from medseg.data.cases import Case
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import read_scan
-from medseg.data.preprocessing.pipeline import Prepared, prepare_image, turn_back, with_foreground
+from medseg.data.preprocessing.pipeline import (
+    PreparedImage,
+    prepare_image,
+    restore_orientation,
+    with_foreground,
+)
 from medseg.data.scans import Scan
-from medseg.data.tiled.preprocessed_image import WindowedImage
-from medseg.data.tiled.tiled_image import LargeImage
+from medseg.data.tiled.preprocessed_image import PreprocessedTiledImage
+from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.inference.backends import Setup
@@ -40,7 +45,7 @@ from medseg.inference.sliding_window.prediction import (
 from medseg.inference.sliding_window.ring_accumulator import Planes, or_unseen
 from medseg.inference.sliding_window.streaming_resample import Slab, regrid
 from medseg.inference.sliding_window.window_plan import WindowPlan
-from medseg.system.device import Precision, choose_device, mixed_precision
+from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Ready:
     """A scan, and what each model's network takes of it."""
 
     scan: Scan
-    prepared: tuple[Prepared, ...]
+    prepared: tuple[PreparedImage, ...]
 
     @property
     def path(self) -> Path:
@@ -77,8 +82,8 @@ class Ready:
 class LargeReady:
     """A picture that stays in its file, and how each model's network takes its windows."""
 
-    image: LargeImage
-    prepared: tuple[WindowedImage, ...]
+    image: TiledImage
+    prepared: tuple[PreprocessedTiledImage, ...]
 
     @property
     def path(self) -> Path:
@@ -120,8 +125,8 @@ class Predictor:
         force: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.device = choose_device(device)
-        self.dtype = mixed_precision(amp, self.device)
+        self.device = resolve_device(device)
+        self.dtype = resolve_autocast_dtype(amp, self.device)
         several = isinstance(file, Sequence) and not isinstance(file, str | LoadedModel)
         files: Sequence[ModelSource] = file if several else [file]  # pyright: ignore[reportAssignmentType]
         opening = Opening(Setup(self.device, self.dtype, compiled), backend, settings or {}, model, force)
@@ -171,10 +176,12 @@ class Predictor:
             ]
         return Ready(scan, tuple(prepared))
 
-    def prepare_large(self, image: LargeImage) -> LargeReady:
-        """What the networks take of a picture that stays in its file; errors as :class:`WindowedImage`."""
+    def prepare_large(self, image: TiledImage) -> LargeReady:
+        """What the networks take of a picture that stays in its file (:class:`PreprocessedTiledImage`)."""
         headers = [member.header for member in self.members]
-        return LargeReady(image, tuple(WindowedImage(image, h.preprocess, h.channels) for h in headers))
+        return LargeReady(
+            image, tuple(PreprocessedTiledImage(image, h.preprocess, h.channels) for h in headers)
+        )
 
     def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
         """Segment a scan that was prepared, with less memory where there is not enough (``Load.lighter``).
@@ -221,9 +228,9 @@ class Predictor:
             pieces = _kept(pieces, native)
         hard = gather(pieces, prepared.target_shape, lambda one: one.hard)
         label_map = self._values(hard, prepared)
-        label_map = turn_back(label_map[None], prepared, scan, header.preprocess)[0]
+        label_map = restore_orientation(label_map[None], prepared, scan, header.preprocess)[0]
         if native is not None:
-            native = turn_back(native, prepared, scan, header.preprocess)
+            native = restore_orientation(native, prepared, scan, header.preprocess)
         return Prediction(np.ascontiguousarray(label_map), native, scan, notes)
 
     def decided(
@@ -244,10 +251,10 @@ class Predictor:
             hard = decide(one.scores, activation, 0.5)
             yield Decided(one.start, one.axis, hard, one.scores if probabilities else None)
 
-    def _values(self, hard: Array, prepared: Prepared) -> Array:
+    def _values(self, hard: Array, prepared: PreparedImage) -> Array:
         """Decisions (1 or R, *S) after the steps on components, as one map of file values."""
         labels, steps = self.header.labels, self.header.inference.postprocess
-        voxel = float(np.prod(prepared.turned.spacing))
+        voxel = float(np.prod(prepared.reoriented.spacing))
         if labels.regions:
             return labels.paint(steps.of_regions(hard, labels.class_names, voxel) if steps.names else hard)
         return labels.decode(steps.of_classes(hard[0], labels.class_names, voxel))
@@ -265,12 +272,12 @@ class Predictor:
         member, prepared = self.members[index], ready.prepared[index]
         header = member.header
         settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
-        image = prepared if isinstance(prepared, WindowedImage) else prepared.array
+        image = prepared if isinstance(prepared, PreprocessedTiledImage) else prepared.array
         planes = score_planes(
             member.backend.predict, image, settings, device=self.device,
             slices=header.preprocess.slices, sums_on=sums_on, along=along,
             exchange=header.labels.mirrored_classes,
-            inside=prepared.inside(settings.skip_below, settings.skip_above),
+            inside=prepared.foreground_mask(settings.skip_below, settings.skip_above),
             reach=member.reach, strips=strips,
         )  # fmt: skip
         planes = finite_planes(planes, ready.path, member.backend)
@@ -279,12 +286,12 @@ class Predictor:
     def _probabilities(
         self, index: int, ready: Ready | LargeReady, batch: int, sums_on: torch.device, along: int
     ) -> Iterator[Slab]:
-        """One model's probabilities on the scan's grid, its axes still those of ``Prepared``."""
+        """One model's probabilities on the scan's grid, its axes still those of ``PreparedImage``."""
         prepared = ready.prepared[index]
         planes = self._planes(index, ready, batch, sums_on, along)
         activation = self.header.labels.activation
         slabs = (Slab(one.start, one.axis, plane_probabilities(one, activation)) for one in planes)
-        if isinstance(prepared, WindowedImage) or not prepared.resampled:
+        if isinstance(prepared, PreprocessedTiledImage) or not prepared.resampled:
             return slabs
         return regrid(slabs, prepared.array.shape[1:], prepared.target_shape)
 

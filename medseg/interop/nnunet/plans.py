@@ -232,7 +232,7 @@ def _normalizations(
 
 
 def _resampling(function: str, options: Mapping[str, Any], where: Path) -> Resampling:
-    used = {k: v for k, v in options.items() if k not in ("is_seg", "num_threads", "device")}
+    used = {k: v for k, v in options.items() if k not in ("is_dicom_seg", "num_threads", "device")}
     separate = used.pop("force_separate_z", False if function == "resample_data_or_seg_to_shape" else None)
     threshold, order_z = used.pop("separate_z_anisotropy_threshold", 3.0), 0
     if function == "resample_data_or_seg_to_shape":

@@ -46,7 +46,7 @@ from medseg.interop.nnunet.preprocess import (
     put_back,
 )
 from medseg.interop.nnunet.resample import regrid_logits
-from medseg.system.device import Precision, choose_device, mixed_precision
+from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
 
 _PEAK = 10.0
 """Weight of a window's middle: sums in half precision would lose small numbers."""
@@ -117,9 +117,9 @@ class NnunetPredictor:
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         model = source if isinstance(source, LoadedNnunet) else open_model(Path(source))
-        self.device = choose_device(device)
+        self.device = resolve_device(device)
         usual: Precision = "fp16" if self.device.type == "cuda" else "off"
-        self.dtype = mixed_precision(usual if amp == "auto" else amp, self.device)
+        self.dtype = resolve_autocast_dtype(usual if amp == "auto" else amp, self.device)
         self.digest = model.digest
         self.plans = model.header
         self.settings = [_settings(stage, settings or {}, force) for stage in self.plans.stages]

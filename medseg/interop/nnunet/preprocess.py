@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from scipy.ndimage import binary_fill_holes
 
-from medseg.data.io.pictures import as_channels
+from medseg.data.io.pictures import convert_channels
 from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Array, from_ras, to_ras
@@ -55,7 +55,7 @@ def crop(scan: Scan, stage: Stage) -> Cropped:
         wanted = "pictures" if stage.reader == "picture" else "volumes"
         raise DataError(f"{scan.path}: a {scan.kind}; this model takes {wanted}")
     check_finite(scan)
-    array = _as_read(as_channels(scan, stage.channels), scan, stage)
+    array = _as_read(convert_channels(scan, stage.channels), scan, stage)
     order = stage.transpose
     array = array.transpose(0, *(1 + axis for axis in order)).astype(np.float32)
     spacing = _spacing(scan, stage)

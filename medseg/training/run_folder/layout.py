@@ -15,7 +15,7 @@ import torch
 from medseg.config.fields import walk_fields
 from medseg.config.schema import RunConfig, load_config, to_yaml
 from medseg.errors import ConfigError
-from medseg.files import TEMPORARY, sweep_temporaries, write_json, write_text
+from medseg.files import TEMPORARY, remove_stale_temporaries, write_json, write_text
 from medseg.system.locks import LOCK_NAME
 from medseg.system.platform import usable_cores
 
@@ -117,7 +117,7 @@ class RunFolder:
         """
         self.check(config, resume=resume)
         for folder in (self.root, self.last.parent):
-            sweep_temporaries(folder)
+            remove_stale_temporaries(folder)
         earlier = self.planned_epochs()
         if earlier is None or config.train.epochs > earlier:
             write_text(self.config, to_yaml(config))

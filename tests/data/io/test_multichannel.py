@@ -10,7 +10,7 @@ from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import measure
 from medseg.data.curation.convert import convert_dataset
 from medseg.data.io.multichannel import read_image
-from medseg.data.io.pictures import as_channels, display_channels
+from medseg.data.io.pictures import convert_channels, display_channels
 from medseg.data.io.readers import read_scan
 from medseg.data.layouts import find_dataset
 
@@ -33,7 +33,7 @@ def test_no_channel_file_of_a_picture_is_lost(count, tmp_path):
     write_picture(tmp_path / "labels" / "cell.png", np.zeros((5, 6), np.uint8))
     [case] = find_dataset(tmp_path).checked().cases
     assert measure(case).channels == count
-    array = as_channels(read_image(case), count)
+    array = convert_channels(read_image(case), count)
     assert array[:, 0, 0].tolist() == [10, 20, 30, 40][:count]
 
 

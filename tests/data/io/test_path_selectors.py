@@ -5,7 +5,7 @@ import pytest
 from series import write_dicom
 
 from medseg.data.cases import Case
-from medseg.data.io.path_selectors import split_mark
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import read_scan
 from medseg.errors import DataError
 from medseg.inference.batch.input_discovery import find_inputs
@@ -28,10 +28,10 @@ def test_folders_with_a_number_sign_in_their_name_are_read(tmp_path):
 def test_marks_choose_a_part(tmp_path):
     (tmp_path / "scan").mkdir()
     np.savez(tmp_path / "both.npz", **{"a/b": np.ones((2, 3, 4)), "c": np.ones((3, 3, 3))})
-    assert split_mark(tmp_path / "scan#8") == (tmp_path / "scan", "8")
+    assert split_selector(tmp_path / "scan#8") == (tmp_path / "scan", "8")
     assert read_scan(tmp_path / "both.npz#a/b").array.shape == (1, 2, 3, 4)
     missing = tmp_path / "scan#1" / "missing.nii.gz"
-    assert split_mark(missing) == (missing, None)
+    assert split_selector(missing) == (missing, None)
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "a/b", "/etc/x", "a\\b", "..", ".hidden", "", " ", "a\nb"])

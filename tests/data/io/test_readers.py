@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medseg.data.io.nifti import save_nifti
-from medseg.data.io.pictures import as_channels, picture_channels
-from medseg.data.io.readers import is_image_file, read_scan, reader_for, stem_of
+from medseg.data.io.nifti import write_nifti
+from medseg.data.io.pictures import convert_channels, count_channels
+from medseg.data.io.readers import image_stem, is_image_file, read_scan, reader_for
 from medseg.data.scans import as_label_map
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import grids_agree
@@ -213,13 +213,13 @@ class TestWritingNifti:
     def test_a_singleton_axis_is_kept(self, tmp_path):
         nib.save(self.header(1, 1, shape=(2, 3, 4, 1)), tmp_path / "image.nii.gz")
         scan = read_scan(tmp_path / "image.nii.gz")
-        save_nifti(tmp_path / "label.nii.gz", np.ones((2, 3, 4), np.uint8), scan)
+        write_nifti(tmp_path / "label.nii.gz", np.ones((2, 3, 4), np.uint8), scan)
         assert nib.load(tmp_path / "label.nii.gz").shape == (2, 3, 4, 1)
 
     def test_a_volume_of_an_image_of_channels_has_three_axes(self, tmp_path):
         nib.save(self.header(1, 1, shape=(2, 3, 4, 5)), tmp_path / "image.nii.gz")
         scan = read_scan(tmp_path / "image.nii.gz")
-        save_nifti(tmp_path / "label.nii.gz", np.ones((2, 3, 4), np.uint8), scan)
+        write_nifti(tmp_path / "label.nii.gz", np.ones((2, 3, 4), np.uint8), scan)
         label = nib.load(tmp_path / "label.nii.gz")
         assert label.shape == (2, 3, 4)
         assert np.array_equal(label.affine, scan.grid.affine)
@@ -231,7 +231,7 @@ class TestWritingNifti:
         scan = read_scan(tmp_path / "image.nii.gz")
         for dtype in (np.uint8, np.int16, np.uint16, np.int64, np.float32):
             values = VOXELS.astype(dtype)
-            save_nifti(tmp_path / "label.nii.gz", values, scan)
+            write_nifti(tmp_path / "label.nii.gz", values, scan)
             assert np.array_equal(read_scan(tmp_path / "label.nii.gz").array[0], values)
             assert nib.load(tmp_path / "label.nii.gz").get_data_dtype() == dtype
 
@@ -264,27 +264,27 @@ class TestPictures:
     def test_a_palette_is_an_index_as_label_and_a_color_as_image(self, tmp_path):
         scan = read_scan(png(tmp_path / "a.png", GRAY, 8, 3, palette=PALETTE))
         assert np.array_equal(as_label_map(scan), GRAY)
-        assert picture_channels(scan) == 3
-        assert np.array_equal(np.moveaxis(as_channels(scan, 3), 0, -1), PALETTE[GRAY])
+        assert count_channels(scan) == 3
+        assert np.array_equal(np.moveaxis(convert_channels(scan, 3), 0, -1), PALETTE[GRAY])
         # luminance by Rec. 601
         gray = PALETTE[GRAY] @ np.array([0.299, 0.587, 0.114])
-        np.testing.assert_allclose(as_channels(scan, 1)[0], gray, rtol=1e-5)
+        np.testing.assert_allclose(convert_channels(scan, 1)[0], gray, rtol=1e-5)
 
     def test_channels_are_converted(self, tmp_path):
         gray = read_scan(png(tmp_path / "g.png", GRAY, 8, 0))
-        assert picture_channels(gray) == 1
-        assert np.array_equal(as_channels(gray, 3), np.stack([GRAY] * 3))
+        assert count_channels(gray) == 1
+        assert np.array_equal(convert_channels(gray, 3), np.stack([GRAY] * 3))
         rgba = read_scan(png(tmp_path / "a.png", RGBA, 8, 6))
-        assert picture_channels(rgba) == 3
-        assert np.array_equal(np.moveaxis(as_channels(rgba, 3), 0, -1), RGBA[..., :3])
+        assert count_channels(rgba) == 3
+        assert np.array_equal(np.moveaxis(convert_channels(rgba, 3), 0, -1), RGBA[..., :3])
         with pytest.raises(DataError, match="has 3 channels, expected 4"):
-            as_channels(rgba, 4)
+            convert_channels(rgba, 4)
 
     def test_channels_of_volumes_are_not_converted(self, tmp_path):
         scan = read_scan(nifti(tmp_path / "a.nii", VOXELS.astype("i2")))
-        assert as_channels(scan, 1) is scan.array
+        assert convert_channels(scan, 1) is scan.array
         with pytest.raises(DataError, match=r"a\.nii: has 1 channels, expected 3"):
-            as_channels(scan, 3)
+            convert_channels(scan, 3)
 
     @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG"])
     @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("CMYK", 3)])
@@ -358,7 +358,7 @@ class TestTiff:
         picture.save(tmp_path / "a.tif", compression=compression)
         scan = read_scan(tmp_path / "a.tif")
         assert np.array_equal(as_label_map(scan), GRAY)
-        assert np.array_equal(np.moveaxis(as_channels(scan, 3), 0, -1), PALETTE[GRAY])
+        assert np.array_equal(np.moveaxis(convert_channels(scan, 3), 0, -1), PALETTE[GRAY])
 
     def test_planes_and_tiles(self, tmp_path):
         tifffile.imwrite(
@@ -474,6 +474,6 @@ def test_files_that_are_not_there_or_of_no_known_kind(tmp_path):
     [("a.b.nii.gz", "a.b"), ("A.NII.GZ", "A"), ("c.d.png", "c.d"), ("e.tiff", "e"), ("f.txt", "f")],
 )
 def test_names(name, stem, tmp_path):
-    assert stem_of(tmp_path / name) == stem
+    assert image_stem(tmp_path / name) == stem
     assert is_image_file(tmp_path / name) is (stem != "f")
     assert not is_image_file(tmp_path / f".{name}")

@@ -12,8 +12,8 @@ from medseg.data.loading.augmentation import (
     Augmenter,
     FlipConfig,
     IntensityConfig,
-    Motion,
-    preset,
+    SpatialTransform,
+    augmentation_preset,
 )
 
 STRONG = AffineConfig(probability=1, rotate=40, scale=(0.7, 1.4), shear=0.2)
@@ -48,7 +48,7 @@ def test_geometry_moves_image_and_label_alike(patch, seed):
     engine = augmenter(
         len(patch), affine=STRONG, flip=FlipConfig(probability=0.5, axes=tuple(range(len(patch))))
     )
-    motion = engine.draw_motion(rng(seed), (1.0,) * len(patch))
+    motion = engine.draw_transform(rng(seed), (1.0,) * len(patch))
     source = smooth(motion.reach(patch), seed)
     image, label = engine.move(source.float(), source.to(torch.int16), motion, patch)
     assert image.shape == label.shape == (1, *patch)
@@ -65,7 +65,7 @@ def test_geometry_moves_image_and_label_alike(patch, seed):
 @settings(max_examples=15, deadline=None)
 def test_the_reach_is_large_enough(dims, spacing, seed):
     patch = (9, 12, 10)[:dims]
-    motion = augmenter(dims, affine=STRONG).draw_motion(rng(seed), spacing)
+    motion = augmenter(dims, affine=STRONG).draw_transform(rng(seed), spacing)
     ones = torch.ones(1, *motion.reach(patch))
     image, label = moved(motion, patch, ones)
     torch.testing.assert_close(image, torch.ones(1, *patch))  # no zero from outside has been mixed in
@@ -77,7 +77,7 @@ def test_a_rotation_is_one_in_mm(spacing):
     mm = np.diag(spacing)
     for seed in range(10):
         config = AffineConfig(probability=1, rotate=90)
-        motion = augmenter(3, affine=config).draw_motion(rng(seed), spacing)
+        motion = augmenter(3, affine=config).draw_transform(rng(seed), spacing)
         assert motion.matrix is not None
         in_mm = mm @ motion.matrix @ np.linalg.inv(mm)
         np.testing.assert_allclose(in_mm @ in_mm.T, np.eye(3), atol=1e-12)
@@ -92,7 +92,7 @@ def test_a_quarter_turn_on_an_anisotropic_grid_by_hand():
             return np.full(size, high) if size else high
 
     engine = augmenter(2, affine=AffineConfig(probability=1, rotate=90))
-    motion = engine.draw_motion(Quarter(np.random.PCG64(0)), (1.0, 2.0))
+    motion = engine.draw_transform(Quarter(np.random.PCG64(0)), (1.0, 2.0))
     assert motion.matrix is not None
     np.testing.assert_allclose(np.abs(motion.matrix), [[0, 2], [0.5, 0]], atol=1e-12)
 
@@ -100,16 +100,16 @@ def test_a_quarter_turn_on_an_anisotropic_grid_by_hand():
 def test_magnification_by_hand():
     # magnified by 2, the patch shows a region half as large
     engine = augmenter(2, affine=AffineConfig(probability=1, scale=(2, 2)))
-    motion = engine.draw_motion(rng(), (1.0, 1.0))
+    motion = engine.draw_transform(rng(), (1.0, 1.0))
     np.testing.assert_allclose(motion.matrix, np.eye(2) / 2)
     assert motion.reach((20, 10)) == (12, 7)  # 10 + 2 and 5 + 2
-    assert Motion(None, (0,)).reach((20, 10)) == (20, 10)
+    assert SpatialTransform(None, (0,)).reach((20, 10)) == (20, 10)
 
 
 def test_scales_are_drawn_between_their_bounds_and_evenly_about_1():
     engine = augmenter(2, affine=AffineConfig(probability=1, scale=(0.5, 2)))
     generator = rng()
-    scales = [1 / np.linalg.det(engine.draw_motion(generator, (1.0, 1.0)).matrix) ** 0.5 for _ in range(400)]
+    scales = [1 / np.linalg.det(engine.draw_transform(generator, (1.0, 1.0)).matrix) ** 0.5 for _ in range(400)]
     assert min(scales) >= 0.5
     assert max(scales) <= 2
     assert abs(np.mean(np.log(scales))) < 3 * np.log(2) / np.sqrt(
@@ -124,7 +124,7 @@ def test_landmarks_move_with_the_matrix():
     for offset in ((6, -4), (-5, 7), (0, 9)):
         image = torch.zeros(1, *source)
         image[0, 30 + offset[0], 30 + offset[1]] = 100
-        seen, _ = moved(Motion(matrix, ()), patch, image)
+        seen, _ = moved(SpatialTransform(matrix, ()), patch, image)
         weights = seen[0] / seen.sum()
         center = [(weights.sum(1 - a) * torch.arange(33)).sum().item() - 16 for a in (0, 1)]
         np.testing.assert_allclose(center, np.linalg.solve(matrix, offset), atol=0.3)
@@ -132,13 +132,13 @@ def test_landmarks_move_with_the_matrix():
 
 def test_the_identity_keeps_every_voxel():
     source = torch.from_numpy(rng().normal(size=(2, 10, 12))).float()
-    image, label = moved(Motion(np.eye(2), ()), (8, 10), source, torch.arange(120).reshape(1, 10, 12))
+    image, label = moved(SpatialTransform(np.eye(2), ()), (8, 10), source, torch.arange(120).reshape(1, 10, 12))
     torch.testing.assert_close(image, source[:, 1:-1, 1:-1], atol=1e-5, rtol=0)
     assert torch.equal(label, torch.arange(120, dtype=torch.int16).reshape(1, 10, 12)[:, 1:-1, 1:-1])
 
 
 def test_outside_the_source_lies_zero():
-    image, label = moved(Motion(np.eye(2), ()), (8, 8), torch.ones(1, 4, 4))
+    image, label = moved(SpatialTransform(np.eye(2), ()), (8, 8), torch.ones(1, 4, 4))
     assert image.sum() == 16
     assert label.sum() == 16
 
@@ -146,18 +146,18 @@ def test_outside_the_source_lies_zero():
 @pytest.mark.parametrize("axes", [(), (0,), (1,), (0, 1)])
 def test_flips(axes):
     source = torch.arange(12).reshape(1, 3, 4)
-    image, label = moved(Motion(None, axes), (3, 4), source)
+    image, label = moved(SpatialTransform(None, axes), (3, 4), source)
     expected = np.flip(source.numpy(), [a + 1 for a in axes]) if axes else source.numpy()
     assert np.array_equal(image, expected)
     assert np.array_equal(label, expected)
-    again, _ = moved(Motion(None, axes), (3, 4), image)
+    again, _ = moved(SpatialTransform(None, axes), (3, 4), image)
     assert torch.equal(again, source.float())  # twice is the identity
 
 
 def test_each_axis_is_flipped_by_its_own_draw():
     engine = augmenter(2, flip=FlipConfig(probability=0.5, axes=(0, 1)))
     generator = rng()
-    drawn = [engine.draw_motion(generator, (1.0, 1.0)).flips for _ in range(4000)]
+    drawn = [engine.draw_transform(generator, (1.0, 1.0)).flips for _ in range(4000)]
     for combination in ((), (0,), (1,), (0, 1)):
         # 1000 expected, standard deviation √(4000 · 1/4 · 3/4) = 27.4
         assert abs(drawn.count(combination) - 1000) < 3 * 27.4
@@ -201,7 +201,7 @@ def test_gamma_keeps_mean_and_deviation():
 
 @pytest.mark.parametrize("name", ["2d", "3d"])
 def test_presets_survive_constant_images_and_pickling(name):
-    engine = Augmenter(preset(name), int(name[0]))
+    engine = Augmenter(augmentation_preset(name), int(name[0]))
     image = torch.zeros(1, *(12,) * int(name[0]))
     copy = pickle.loads(pickle.dumps(engine))
     for seed in range(20):
@@ -211,25 +211,25 @@ def test_presets_survive_constant_images_and_pickling(name):
 
 
 def test_none_changes_nothing():
-    engine = Augmenter(preset("none"), 3)
+    engine = Augmenter(augmentation_preset("none"), 3)
     image = torch.from_numpy(rng().normal(size=(1, 4, 4, 4))).float()
     assert torch.equal(engine.change(image, rng()), image)
-    assert engine.draw_motion(rng(), (1.0, 1.0, 1.0)) == Motion(None, ())
+    assert engine.draw_transform(rng(), (1.0, 1.0, 1.0)) == SpatialTransform(None, ())
 
 
 def test_volumes_are_not_mirrored_unless_asked():
-    assert preset("3d").flip.probability == 0
-    assert preset("2d").flip.axes == (0, 1)
+    assert augmentation_preset("3d").flip.probability == 0
+    assert augmentation_preset("2d").flip.axes == (0, 1)
 
 
 def test_nothing_is_drawn_from_the_global_state():
-    engine = Augmenter(preset("3d"), 3)
+    engine = Augmenter(augmentation_preset("3d"), 3)
     image = torch.zeros(1, 8, 8, 8)
     np.random.seed(3)
     torch.manual_seed(3)
     states = np.random.get_state()[1].copy(), torch.get_rng_state()
     for seed in range(5):
         engine.change(image, rng(seed))
-        engine.draw_motion(rng(seed), (1.0, 1.0, 1.0))
+        engine.draw_transform(rng(seed), (1.0, 1.0, 1.0))
     assert np.array_equal(np.random.get_state()[1], states[0])
     assert torch.equal(torch.get_rng_state(), states[1])

@@ -254,7 +254,7 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 import numpy as np
-from medseg.data.loading.augmentation import preset
+from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.loading.cache import write_cached_case
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
 root, number = Path(sys.argv[1]), int(sys.argv[2])
@@ -264,7 +264,7 @@ for i in range(number):
     codes = rng.integers(1, 3, (8, 8)).astype(np.uint8)
     cases.append(write_cached_case(root / str(i), np.full((1, 8, 8), i, np.float32), codes, 2, (1, 1)))
 config = SamplingConfig(patch_size=(8, 8), forced_share=0.0)
-dataset = PatchDataset(cases, PatchPlan(cases, ("a", "b"), config, 0), preset("none"), number)
+dataset = PatchDataset(cases, PatchPlan(cases, ("a", "b"), config, 0), augmentation_preset("none"), number)
 for workers in (0, 1):
     batches = patch_batches(dataset, batch_size=50, start=0, stop=number // 50, workers=workers)
     seen = {int(value) for batch in batches for value in batch["image"][:, 0, 0, 0]}

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.data.loading.augmentation import AffineConfig, AugmentConfig, FlipConfig, preset
+from medseg.data.loading.augmentation import AffineConfig, AugmentConfig, FlipConfig, augmentation_preset
 from medseg.data.loading.cache import write_cached_case
 from medseg.data.loading.sampling import (
-    Addresses,
+    AddressSampler,
+    LateralPairs,
     PatchDataset,
     PatchPlan,
     SamplingConfig,
-    Sides,
     class_probabilities,
     crop,
     patch_loader,
@@ -22,11 +22,11 @@ from medseg.data.loading.sampling import (
 from medseg.errors import ConfigError, DataError
 
 NAMES = ("background", "organ", "lesion")
-NONE = preset("none")
+NONE = augmentation_preset("none")
 MOVING = AugmentConfig(
     flip=FlipConfig(probability=0.5, axes=(0, 1, 2)),
     affine=AffineConfig(probability=0.5, rotate=30, scale=(0.8, 1.2)),
-).model_copy(update={"noise": preset("3d").noise, "gamma": preset("3d").gamma})
+).model_copy(update={"noise": augmentation_preset("3d").noise, "gamma": augmentation_preset("3d").gamma})
 
 
 def make_case(folder, codes, image=None, spacing=None):
@@ -126,7 +126,7 @@ class TestLoader:
         assert torch.get_num_threads() == before
 
     def test_addresses(self):
-        addresses = Addresses(3, 2, 4)
+        addresses = AddressSampler(3, 2, 4)
         assert list(addresses) == [[6, 7, 8], [9, 10, 11]]
         assert len(addresses) == 2
 
@@ -237,12 +237,12 @@ class TestPatches:
         augment = AugmentConfig(flip=FlipConfig(probability=0.5, axes=(0, 1, 2)))
         plain = dataset_of(cases, augment, length=200)
         sided = dataset_of(cases, augment, length=200)
-        sided.sides = Sides(labels=(0, 2, 1), channels=(0, 2, 1))  # organ and lesion are left and right here
+        sided.sides = LateralPairs(labels=(0, 2, 1), channels=(0, 2, 1))  # organ: left, lesion: right
         table = torch.tensor([0, 2, 1, -1])
         seen = set()
         for position in range(60):
             draw = plain.plan.draw(0, position)
-            motion = plain.augmenter.draw_motion(draw.rng, (1.0, 1.0, 1.0))
+            motion = plain.augmenter.draw_transform(draw.rng, (1.0, 1.0, 1.0))
             before, after = plain[position]["label"].long(), sided[position]["label"].long()
             assert torch.equal(after, table[before] if len(motion.flips) % 2 else before)
             seen.add(motion.flips)
@@ -266,7 +266,7 @@ class TestPatches:
         image = np.stack([np.arange(1200, dtype=np.float32).reshape(30, 40)] * 3)
         config = SamplingConfig(patch_size=(16, 12), forced_share=1)
         plan = PatchPlan([make_case(tmp_path / "a", codes, image)], NAMES, config, 0)
-        dataset = PatchDataset([make_case(tmp_path / "b", codes, image)], plan, preset("2d"), 10)
+        dataset = PatchDataset([make_case(tmp_path / "b", codes, image)], plan, augmentation_preset("2d"), 10)
         for position in range(10):
             sample = dataset[position]
             assert sample["image"].shape == (3, 16, 12)

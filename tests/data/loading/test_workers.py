@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from medseg.data.loading.augmentation import preset
+from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.loading.cache import write_cached_case
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
-from medseg.data.loading.workers import deaths_told
+from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import DataError, TrainingError
 
 
@@ -31,7 +31,7 @@ class Faulty(PatchDataset):
 
     def __init__(self, cases, deed):
         plan = PatchPlan(cases, ("background", "organ"), SamplingConfig(patch_size=(8, 8, 8)), seed=0)
-        super().__init__(cases, plan, preset("none"), 100)
+        super().__init__(cases, plan, augmentation_preset("none"), 100)
         self.deed = deed
 
     def _sample(self, draw):
@@ -41,9 +41,12 @@ class Faulty(PatchDataset):
 
 
 def test_a_death_that_is_noticed_elsewhere_is_told():
-    with pytest.raises(TrainingError, match=r"was killed \(Terminated\)\. Was memory short"), deaths_told():
+    with (
+        pytest.raises(TrainingError, match=r"was killed \(Terminated\)\. Was memory short"),
+        report_worker_crash(),
+    ):
         raise RuntimeError("DataLoader worker (pid 9803) is killed by signal: Terminated. ")
-    with pytest.raises(RuntimeError, match="sizes differ"), deaths_told():
+    with pytest.raises(RuntimeError, match="sizes differ"), report_worker_crash():
         raise RuntimeError("sizes differ")
 
 

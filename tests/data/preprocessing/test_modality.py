@@ -1,4 +1,4 @@
-"""What the channels are: declared by the dataset or its files, else by the lowest value."""
+"""Channel names: declared by the dataset or its files, otherwise derived from the lowest value."""
 
 import json
 
@@ -17,34 +17,34 @@ from medseg.training.dataset import survey
 from medseg.training.planning import plan_config
 
 
-def fact(low=0.0, names=(), channels=1, kind="volume"):
+def statistics(low=0.0, names=(), channels=1, kind="volume"):
     return CaseStatistics.model_construct(
         kind=kind, channels=channels, intensities=(low, 100.0), channel_names=names
     )
 
 
-def test_a_declared_modality_counts_before_any_value():
-    assert is_ct([fact(0, ("CT",))])  # a CT whose air was cut off
-    assert not is_ct([fact(-1024, ("MRI",))])  # an MR that was standardized and scaled
-    assert not is_ct([fact(-1024, ("CT",)), fact(-1024, ("MR",))])
+def test_a_declared_modality_takes_precedence_over_values():
+    assert is_ct([statistics(0, ("CT",))])  # a CT whose air was cut off
+    assert not is_ct([statistics(-1024, ("MRI",))])  # an MR that was standardized and scaled
+    assert not is_ct([statistics(-1024, ("CT",)), statistics(-1024, ("MR",))])
 
 
-def test_undeclared_volumes_are_told_by_their_air():
-    assert is_ct([fact(-1024), fact(-1000, ("channel_0",)), fact(0)])
-    assert not is_ct([fact(-200)])
-    assert not is_ct([fact(-1024, kind="picture")])
-    assert not is_ct([fact(-1024, channels=2)])
+def test_undeclared_ct_is_detected_by_its_air():
+    assert is_ct([statistics(-1024), statistics(-1000, ("channel_0",)), statistics(0)])
+    assert not is_ct([statistics(-200)])
+    assert not is_ct([statistics(-1024, kind="picture")])
+    assert not is_ct([statistics(-1024, channels=2)])
 
 
-def test_channels_are_named_as_declared():
-    assert channel_names([fact(0, ("T1", "FLAIR"), 2)]) == ["T1", "FLAIR"]
-    assert channel_names([fact(0, ("ct",))]) == ["CT"]
-    assert channel_names([fact(-1024)]) == ["CT"]
-    assert channel_names([fact(0, ("T1",)), fact(0, ("T2",))]) == ["channel_0"]
-    assert channel_names([fact(0, (), 2)]) == ["channel_0", "channel_1"]
+def test_declared_channel_names_are_used():
+    assert channel_names([statistics(0, ("T1", "FLAIR"), 2)]) == ["T1", "FLAIR"]
+    assert channel_names([statistics(0, ("ct",))]) == ["CT"]
+    assert channel_names([statistics(-1024)]) == ["CT"]
+    assert channel_names([statistics(0, ("T1",)), statistics(0, ("T2",))]) == ["channel_0"]
+    assert channel_names([statistics(0, (), 2)]) == ["channel_0", "channel_1"]
 
 
-def test_intensities_are_measured_where_labels_that_count_are():
+def test_intensities_are_measured_in_the_labels_that_count():
     values = np.array([0, 1, 2, 3, 255])
     rules = AS_STORED.measuring(
         LabelSchema(names={"air": (0,), "liver": (2,)}, ignore_value=255, others="ignore"), None
@@ -74,7 +74,7 @@ def write_ct(root, cases=4):
     return root
 
 
-def test_a_ct_window_is_that_of_the_labels_not_of_what_is_ignored(tmp_path):
+def test_the_ct_window_excludes_ignored_and_undeclared_regions(tmp_path):
     write_ct(tmp_path)
     names = {"background": 0, "liver": 1}
     data = {"path": str(tmp_path), "labels": names, "ignore_value": 255, "others": "background"}
@@ -84,7 +84,7 @@ def test_a_ct_window_is_that_of_the_labels_not_of_what_is_ignored(tmp_path):
 
 
 @pytest.mark.parametrize(("declared", "scheme"), [("CT", "ct"), ("MRI", "zscore"), (None, "ct")])
-def test_planning_and_conversion_go_by_the_declared_modality(declared, scheme, tmp_path):
+def test_planning_and_conversion_use_the_declared_modality(declared, scheme, tmp_path):
     write_ct(tmp_path / "d")
     table = {"labels": {"background": 0, "liver": 1, "bone": 7, "ignore": 255}}
     table |= {"channel_names": {"0": declared}} if declared else {}

@@ -17,34 +17,34 @@ def row(*values):
 
 
 def test_zscore_by_hand():
-    # mean 2, deviations (-2, 0, 2), variance 8 / 3; each channel by itself
+    # per channel: mean 2, deviations (-2, 0, 2), variance 8 / 3
     array = np.concatenate([row(0, 2, 4), row(10, 20, 30)])
     expected = np.array([-1, 0, 1]) * 2 / np.sqrt(8 / 3)
     np.testing.assert_allclose(ZScore()(array), [[expected], [expected]], rtol=1e-6)
 
 
 def test_zscore_of_nonzero_voxels_by_hand():
-    # of 1 and 3: mean 2, standard deviation 1; zeros stay
+    # 1 and 3: mean 2, standard deviation 1; zeros stay 0
     assert ZScoreNonzero()(row(0, 1, 3, 0)).tolist() == [[[0, -1, 1, 0]]]
     assert ZScoreNonzero()(row(0, 0)).tolist() == [[[0, 0]]]
     assert ZScoreNonzero()(row(0, 5, 5)).tolist() == [[[0, 0, 0]]]
 
 
 def test_ct_by_hand():
-    # clipped to [0, 10], then (x - 4) / 2
+    # clip to [0, 10], then (x - 4) / 2
     assert CT(low=0, high=10, mean=4, std=2)(row(-50, 0, 6, 99)).tolist() == [[[-2, -2, 1, 3]]]
 
 
-def test_ct_is_fitted_where_numbers_are_missing():
+def test_ct_computes_missing_values_from_the_foreground():
     foreground = np.arange(1001.0)  # percentiles 0.5 and 99.5: 5 and 995
-    fitted = CT().fitted(foreground)
+    fitted = CT().fit(foreground)
     clipped = np.clip(foreground, 5, 995)
     assert (fitted.low, fitted.high) == (5, 995)
     assert (fitted.mean, fitted.std) == (pytest.approx(500), pytest.approx(clipped.std()))
-    assert CT(low=-1, high=2000, mean=3, std=4).fitted(foreground) == CT(low=-1, high=2000, mean=3, std=4)
-    with pytest.raises(ValueError, match="fit it on the training cases"):
+    assert CT(low=-1, high=2000, mean=3, std=4).fit(foreground) == CT(low=-1, high=2000, mean=3, std=4)
+    with pytest.raises(ValueError, match=r"call fit\(\)"):
         CT(low=3)(row(1))
-    assert np.isfinite(CT().fitted(np.full(9, 7.0))(row(7, 8))).all()
+    assert np.isfinite(CT().fit(np.full(9, 7.0))(row(7, 8))).all()
 
 
 def test_percentile_by_hand():
@@ -86,7 +86,7 @@ def test_huge_intensities(dtype):
     assert huge.std() == pytest.approx(1, abs=1e-6)
 
 
-def test_tiny_intensities_are_standardized_too():
+def test_tiny_intensities_are_standardized():
     assert ZScore()(RNG.normal(1e-9, 1e-10, (1, 20, 20))).std() == pytest.approx(1, abs=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_tiny_intensities_are_standardized_too():
 @pytest.mark.parametrize(
     "dtype", [np.uint8, np.int16, np.uint16, np.int64, ">i2", np.float32, np.float64, ">f4"]
 )
-def test_every_type_gives_finite_float32(scheme, dtype):
+def test_every_data_type_yields_finite_float32(scheme, dtype):
     array = RNG.integers(0, 120, (3, 4, 5)).astype(dtype)
     before = array.copy()
     scaled = scheme(array)
@@ -118,6 +118,6 @@ def test_low_must_be_below_high(scheme, high):
         scheme(low=50, high=high)
 
 
-def test_a_ct_window_that_the_foreground_contradicts_is_refused():
-    with pytest.raises(ConfigError, match=r"low 100 is above high .*give both"):
-        CT(low=100).fitted(np.arange(10.0))
+def test_ct_raises_if_the_foreground_contradicts_the_given_limit():
+    with pytest.raises(ConfigError, match=r"low \(100\) is above high .*Set both"):
+        CT(low=100).fit(np.arange(10.0))

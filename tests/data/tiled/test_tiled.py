@@ -15,14 +15,14 @@ from PIL import Image
 
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import image_digest
-from medseg.data.io.pictures import as_channels
-from medseg.data.io.readers import read_scan, stem_of
+from medseg.data.io.pictures import convert_channels
+from medseg.data.io.readers import image_stem, read_scan
 from medseg.data.preprocessing.normalization import Percentile, ZScore, ZScoreNonzero
-from medseg.data.tiled.detection import find_large
+from medseg.data.tiled.formats import open_tiled
 from medseg.data.tiled.normalization_statistics import moments, normalizer, percentiles
-from medseg.data.tiled.tiff import TiffTiles
-from medseg.data.tiled.tiff_writer import TiledWriter
-from medseg.data.tiled.tiled_image import LargeImage
+from medseg.data.tiled.tiff import TiffLevel
+from medseg.data.tiled.tiff_writer import TiledTiffWriter
+from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (150, 210, 3)).astype(np.uint8)
@@ -63,10 +63,10 @@ def test_tiffs(tmp_path, options, dtype):
     pixels = PIXELS.astype(dtype) * dtype(1 if dtype == np.uint8 else 200)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, photometric="rgb", metadata=None, **options)
-    with find_large(path, above=0) as image:
+    with open_tiled(path, above=0) as image:
         for box in ((slice(*rows), slice(*columns)) for rows, columns in BOXES):
             assert np.array_equal(image.read(box), pixels[box])
-        assert np.array_equal(image.channels(EVERYTHING, 1), as_channels(read_scan(path), 1))
+        assert np.array_equal(image.channels(EVERYTHING, 1), convert_channels(read_scan(path), 1))
         assert np.array_equal(image.sampled(7, 3), np.moveaxis(pixels[::7, ::7], -1, 0))
 
 
@@ -88,32 +88,32 @@ def test_kinds_of_pictures_are_converted_as_in_memory(tmp_path, kind, channels):
     pixels, options = KINDS[kind]
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, tile=(32, 48), metadata=None, **options)
-    with find_large(path, above=0) as image:
-        assert np.array_equal(image.channels(EVERYTHING, channels), as_channels(read_scan(path), channels))
+    with open_tiled(path, above=0) as image:
+        assert np.array_equal(image.channels(EVERYTHING, channels), convert_channels(read_scan(path), channels))
 
 
 def test_pages_that_are_channels_and_pages_that_are_slices(tmp_path):
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, PLANES, tile=(32, 48), photometric="minisblack", metadata={"axes": "CYX"})
-    with find_large(path, above=1e9) as image:  # no other reader takes them
+    with open_tiled(path, above=1e9) as image:  # no other reader takes them
         assert np.array_equal(image.read(EVERYTHING), PIXELS)
-        assert (stem_of(path), image.samples) == ("a", 3)
+        assert (image_stem(path), image.samples) == ("a", 3)
     stack = tmp_path / "stack.tif"
     tifffile.imwrite(stack, PIXELS[..., 0].reshape(5, 30, 210), metadata=None)
-    assert find_large(stack, above=0) is None
+    assert open_tiled(stack, above=0) is None
 
 
 @pytest.mark.parametrize("subifds", [True, False], ids=["sub-images", "pages"])
 def test_levels_of_a_pyramid(tmp_path, subifds):
     path = write_levels(tmp_path / "a.tif", subifds=subifds)
-    with find_large(path, above=1e9) or nullcontext() as found:
+    with open_tiled(path, above=1e9) or nullcontext() as found:
         assert (found is None) is subifds  # pages: no other reader takes them
-    with find_large(path, above=1e9, level=1) as image:
+    with open_tiled(path, above=1e9, level=1) as image:
         assert image.levels == ((150, 210), (75, 105), (38, 53))
         assert np.array_equal(image.read((slice(5, 60), slice(9, 105))), PIXELS[10:120:2, 18:210:2])
         assert np.array_equal(image.at(2).sampled(1, 3), np.moveaxis(PIXELS[::4, ::4], -1, 0))
     with pytest.raises(DataError, match=r"no level 3; its levels are 0 \(150×210\), 1 \(75×105\), 2"):
-        find_large(path, above=0, level=3)
+        open_tiled(path, above=0, level=3)
 
 
 def write_store(path, axes, version):
@@ -140,14 +140,14 @@ def write_store(path, axes, version):
 def test_ome_zarr(tmp_path, axes, version):
     path = write_store(tmp_path / "a.ome.zarr", axes, version)
     expected = PIXELS[..., :1] if axes == "yx" else PIXELS
-    image = find_large(path, above=1e9)
+    image = open_tiled(path, above=1e9)
     assert (image.shape, image.um) == ((150, 210), (0.5, 0.25))
     assert np.array_equal(image.read((slice(3, 140), slice(50, 210))), expected[3:140, 50:210])
-    level = find_large(path, above=0, level=1)
+    level = open_tiled(path, above=0, level=1)
     assert (level.shape, level.um) == ((75, 105), (1.0, 0.5))
     assert np.array_equal(level.read((slice(0, 75), slice(3, 105))), expected[::2, 6::2])
     assert np.array_equal(np.moveaxis(read_scan(path).array, 0, -1), expected)
-    assert stem_of(path) == "a"
+    assert image_stem(path) == "a"
     case = Case("a", path)
     digest = image_digest(case)
     chunk = sorted(p for p in path.rglob("*") if p.is_file())[-1]
@@ -158,26 +158,26 @@ def test_ome_zarr(tmp_path, axes, version):
 def test_stores_that_are_no_picture_or_damaged(tmp_path):
     zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
     with pytest.raises(DataError, match="without OME's multiscales"):
-        find_large(tmp_path / "a.zarr", above=0)
+        open_tiled(tmp_path / "a.zarr", above=0)
     (tmp_path / "b.zarr").mkdir()
     with pytest.raises(DataError, match=r"b\.zarr: cannot be read as OME-Zarr"):
-        find_large(tmp_path / "b.zarr", above=0)
+        open_tiled(tmp_path / "b.zarr", above=0)
     path = write_store(tmp_path / "c.zarr", "cyx", "0.5")
     (path / "0" / "c" / "1" / "1" / "1").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"c\.zarr: cannot be read at row 0, column 0, truncated"):
-        find_large(path, above=0).read(EVERYTHING)
+        open_tiled(path, above=0).read(EVERYTHING)
 
 
 def test_a_slide_by_openslide(tmp_path):
     path = write_levels(tmp_path / "a.tif", subifds=False).rename(tmp_path / "a.svs")
-    with find_large(path, above=1e9) as image:
+    with open_tiled(path, above=1e9) as image:
         assert image.levels == ((150, 210), (75, 105), (38, 53))
         assert np.array_equal(image.read((slice(3, 150), slice(50, 210))), PIXELS[3:, 50:])
     assert np.array_equal(read_scan(path).array, PLANES)
     bad = tmp_path / "bad.svs"
     bad.write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match=r"bad\.svs: cannot be read as a whole slide"):
-        find_large(bad, above=0)
+        open_tiled(bad, above=0)
 
 
 @pytest.mark.data
@@ -187,7 +187,7 @@ def test_a_slide_in_dicom(data_root):
     slide = openslide.OpenSlide(file)
     expected = np.asarray(slide.read_region((300, 200), 0, (500, 400)).convert("RGB"))
     for path in (file, folder):
-        with find_large(path, above=1e9) as image:
+        with open_tiled(path, above=1e9) as image:
             assert image.shape == (1547, 1680)
             assert np.array_equal(image.read((slice(200, 600), slice(300, 800))), expected)
     with pytest.raises(DataError, match="whole-slide picture"):
@@ -216,27 +216,27 @@ def jpeg(path):
 
 def test_codecs_that_tifffile_misses_are_openslides(tmp_path, monkeypatch):
     path = jpeg(tmp_path / "a.tif")
-    with find_large(path, above=0) as image:
+    with open_tiled(path, above=0) as image:
         assert image.shape == (128, 192)
         found = image.read((slice(0, 128), slice(0, 192))).astype(int)
         assert np.abs(found - PIXELS[:128, :192]).mean() < 20
-    monkeypatch.setattr("medseg.data.tiled.detection.known_slide", lambda path: False)
-    assert find_large(path, above=0) is None  # small: Pillow reads it
-    monkeypatch.setattr("medseg.data.tiled.detection.MOST_PIXELS", 100)
+    monkeypatch.setattr("medseg.data.tiled.formats.is_slide", lambda path: False)
+    assert open_tiled(path, above=0) is None  # small: Pillow reads it
+    monkeypatch.setattr("medseg.data.tiled.formats.MOST_PIXELS", 100)
     with pytest.raises(DataError, match=r"compressed by JPEG\. Install medseg\[wsi\]"):
-        find_large(path, above=0)
+        open_tiled(path, above=0)
 
 
 def test_tiles_are_decoded_once_while_windows_go_by_in_rows(tmp_path, monkeypatch):
-    path, seen, decode = tmp_path / "a.tif", [], TiffTiles.decode
+    path, seen, decode = tmp_path / "a.tif", [], TiffLevel.decode
     tifffile.imwrite(path, PIXELS, tile=(32, 48), compression="zlib", photometric="rgb")
-    monkeypatch.setattr(TiffTiles, "decode", lambda self, *at: seen.append(at) or decode(self, *at))
-    with find_large(path, above=0) as image:
+    monkeypatch.setattr(TiffLevel, "decode", lambda self, *at: seen.append(at) or decode(self, *at))
+    with open_tiled(path, above=0) as image:
         for top in range(0, 150 - 40, 20):
             for left in range(0, 210 - 40, 20):
                 image.read((slice(top, top + 40), slice(left, left + 40)))
         assert len(seen) == len(set(seen)) == 25
-        small = LargeImage(path, image._file, cache_bytes=2 * 32 * 48 * 3)
+        small = TiledImage(path, image._file, cache_bytes=2 * 32 * 48 * 3)
         small.read(EVERYTHING)
         small.read((slice(140, 150), slice(192, 210)))  # the last piece is kept
         assert len(seen) == 50
@@ -271,7 +271,7 @@ def test_damage_anywhere_is_one_error_that_names_the_file(tmp_path, subifds):
             damaged[at] = rng.integers(256)
         path.write_bytes(damaged if i % 3 else damaged[: rng.integers(len(whole))])
         try:
-            with find_large(path, above=0) or nullcontext() as image:
+            with open_tiled(path, above=0) or nullcontext() as image:
                 for box in image.boxes() if image is not None else ():
                     image.channels(box, 3)
         except DataError as error:
@@ -284,7 +284,7 @@ def test_files_beyond_4_gb_are_big_tiffs(tmp_path, monkeypatch):
     monkeypatch.setattr("medseg.data.tiled.tiff_writer._BIG", 1000)
     for size, big in ((20, False), (600, True)):
         label_map = np.random.default_rng(0).integers(0, 9, (size, size)).astype(np.uint8)
-        with TiledWriter(tmp_path / "a.tif", label_map.shape, np.uint8) as writer:
+        with TiledTiffWriter(tmp_path / "a.tif", label_map.shape, np.uint8) as writer:
             writer.add(label_map)
             writer.finish()
         with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
@@ -295,7 +295,7 @@ def test_files_beyond_4_gb_are_big_tiffs(tmp_path, monkeypatch):
 def test_the_writer_wants_every_row(tmp_path):
     path = tmp_path / "a.tif"
     label_map = np.arange(700 * 600).reshape(700, 600).astype(np.int16)
-    with TiledWriter(path, label_map.shape, np.int16) as writer:
+    with TiledTiffWriter(path, label_map.shape, np.int16) as writer:
         writer.add(label_map[:3])
         with pytest.raises(ValueError, match="3 of 700 rows"):
             writer.finish()

@@ -9,7 +9,7 @@ from series import write_dicom
 from test_output_folder import contents, save_tiny
 
 from medseg.cli.main import run
-from medseg.data.io.multichannel import describe_uniform
+from medseg.data.io.multichannel import describe_constant_image
 from medseg.data.io.readers import read_scan
 from medseg.inference.batch.input_discovery import search_inputs
 from medseg.inference.batch.provenance import read_record
@@ -126,4 +126,4 @@ def test_a_scan_of_one_value_is_noted(model, tmp_path, capsys):
     assert error.count("every voxel has the value 0") == 1
     notes = {case: read_record(tmp_path / "out", case).content.get("notes") for case in ("empty", "full")}
     assert notes == {"empty": ["every voxel has the value 0"], "full": None}
-    assert describe_uniform(read_scan(tmp_path / "full.nii.gz")) is None
+    assert describe_constant_image(read_scan(tmp_path / "full.nii.gz")) is None

@@ -12,7 +12,7 @@ from medseg.cli.main import run
 from medseg.config.schema import load_config
 from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.augmentation import preset
+from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, ModelFileError, NumericalError
@@ -198,9 +198,9 @@ def test_mirrors_that_the_training_never_saw_are_refused(scan):
 
 
 def test_what_an_augmentation_shows_a_network():
-    assert SeenVariants.of(preset("3d")) == SeenVariants(rotate=20, scale=(0.8, 1.25))
-    assert SeenVariants.of(preset("2d")).mirror_axes == (0, 1)
-    assert SeenVariants.of(preset("none")) == SeenVariants()
+    assert SeenVariants.of(augmentation_preset("3d")) == SeenVariants(rotate=20, scale=(0.8, 1.25))
+    assert SeenVariants.of(augmentation_preset("2d")).mirror_axes == (0, 1)
+    assert SeenVariants.of(augmentation_preset("none")) == SeenVariants()
     never = load_config({"augment": {"flip": {"axes": [0], "probability": 0}}}).augment
     assert SeenVariants.of(never).mirror_axes == ()
 

@@ -11,18 +11,17 @@ import numpy as np
 
 from medseg.data.scans import Scan
 from medseg.errors import GeometryError
-from medseg.geometry import Array, Grid
+from medseg.geometry import LPS_TO_RAS, Array, Grid
 
-Uneven = Literal["refuse", "resample"]
+UnevenSlices = Literal["refuse", "resample"]
 """What to do with a series whose slices lie unevenly, or of which some are missing."""
 
 _SAME_PLACE = 0.01
 """Share of the slice distance within which two slices lie at one place."""
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Slice:
+class DicomSlice:
     """One slice of a series: a file, or a frame of one, and where it lies (DICOM's LPS mm).
 
     Attributes:
@@ -51,7 +50,7 @@ class Slice:
     modality: str | None = None
 
 
-def grid_of(slices: Sequence[Slice]) -> Grid:
+def series_grid(slices: Sequence[DicomSlice]) -> Grid:
     """The grid (columns, rows, slices) that a series is read onto, without its pixels; an even one."""
     first = slices[0]
     count, gap = _even_slices(slices)
@@ -60,10 +59,10 @@ def grid_of(slices: Sequence[Slice]) -> Grid:
     affine[:3, 1] = first.orientation[3:] * first.spacing[0]
     affine[:3, 2] = _normal(first) * gap
     affine[:3, 3] = first.position
-    return Grid((first.size[1], first.size[0], count), _LPS_TO_RAS @ affine)
+    return Grid((first.size[1], first.size[0], count), LPS_TO_RAS @ affine)
 
 
-def sort_slices(slices: list[Slice], where: Path, uneven: Uneven = "refuse") -> list[Slice]:
+def sort_slices(slices: list[DicomSlice], where: Path, uneven: UnevenSlices = "refuse") -> list[DicomSlice]:
     """Sort slices along their normal and refuse a series that is no regular volume.
 
     Slices that lie unevenly are let pass where they are to be resampled.
@@ -85,7 +84,7 @@ def sort_slices(slices: list[Slice], where: Path, uneven: Uneven = "refuse") -> 
             f"{_name(slices[i])} and {_name(slices[i + 1])}. Remove the double."
         )
     _refuse_shifts(slices, heights, normal, where)
-    fault = unevenness(slices)
+    fault = describe_uneven_spacing(slices)
     if fault and uneven == "refuse":
         raise GeometryError(
             f"{where}: {fault}. Fetch the series again in full, or let it be read onto an even grid: medseg "
@@ -94,7 +93,7 @@ def sort_slices(slices: list[Slice], where: Path, uneven: Uneven = "refuse") -> 
     return slices
 
 
-def unevenness(slices: Sequence[Slice]) -> str | None:
+def describe_uneven_spacing(slices: Sequence[DicomSlice]) -> str | None:
     """Where sorted slices are not evenly apart, the worst place; none if they are."""
     if len(slices) < 3:
         return None
@@ -115,20 +114,20 @@ def unevenness(slices: Sequence[Slice]) -> str | None:
     )
 
 
-def _even_slices(slices: Sequence[Slice]) -> tuple[int, float]:
+def _even_slices(slices: Sequence[DicomSlice]) -> tuple[int, float]:
     """How many slices an even grid has, and their distance, mm; the thickness of a single slice."""
     if len(slices) == 1:
         return 1, slices[0].thickness
-    if not unevenness(slices):
+    if not describe_uneven_spacing(slices):
         return len(slices), _mean_gap(slices)
     heights = _heights(slices)
     steps = max(1, round(float((heights[-1] - heights[0]) / np.median(np.diff(heights)))))
     return steps + 1, float(heights[-1] - heights[0]) / steps
 
 
-def onto_even_grid(scan: Scan, slices: Sequence[Slice], fault: str) -> Scan:
-    """A scan (C, X, Y, slices) interpolated along its slices onto ``grid_of(slices)``."""
-    grid = grid_of(slices)
+def resample_to_even_grid(scan: Scan, slices: Sequence[DicomSlice], fault: str) -> Scan:
+    """A scan (C, X, Y, slices) interpolated along its slices onto ``series_grid(slices)``."""
+    grid = series_grid(slices)
     heights = _heights(slices)
     wanted = np.linspace(heights[0], heights[-1], grid.shape[2])
     below = np.clip(np.searchsorted(heights, wanted, side="right") - 1, 0, len(slices) - 2)
@@ -141,20 +140,20 @@ def onto_even_grid(scan: Scan, slices: Sequence[Slice], fault: str) -> Scan:
     return replace(scan, array=array, grid=grid, header=None, notes=(note,))
 
 
-def _normal(one: Slice) -> Array:
+def _normal(one: DicomSlice) -> Array:
     return np.cross(one.orientation[:3], one.orientation[3:])
 
 
-def _heights(slices: Sequence[Slice]) -> Array:
+def _heights(slices: Sequence[DicomSlice]) -> Array:
     """mm along the first slice's normal."""
     return np.array([s.position @ _normal(slices[0]) for s in slices])
 
 
-def _mean_gap(slices: Sequence[Slice]) -> float:
+def _mean_gap(slices: Sequence[DicomSlice]) -> float:
     return float(np.linalg.norm(slices[-1].position - slices[0].position)) / (len(slices) - 1)
 
 
-def _refuse_mixtures(slices: list[Slice], where: Path) -> None:
+def _refuse_mixtures(slices: list[DicomSlice], where: Path) -> None:
     first = slices[0]
     for other in slices[1:]:
         if other.size != first.size or not np.allclose(other.spacing, first.spacing, rtol=1e-3):
@@ -169,7 +168,7 @@ def _refuse_mixtures(slices: list[Slice], where: Path) -> None:
             )
 
 
-def _refuse_shifts(slices: list[Slice], heights: Array, normal: Array, where: Path) -> None:
+def _refuse_shifts(slices: list[DicomSlice], heights: Array, normal: Array, where: Path) -> None:
     """Slices must lie above each other: neither all sheared (a tilted gantry) nor one out of line."""
     drift = np.array([s.position - slices[0].position - (h - heights[0]) * normal
                       for s, h in zip(slices, heights, strict=True)])  # fmt: skip
@@ -192,7 +191,7 @@ def _refuse_shifts(slices: list[Slice], heights: Array, normal: Array, where: Pa
     )
 
 
-def _name(one: Slice) -> str:
+def _name(one: DicomSlice) -> str:
     if one.frame is not None:
         return f"frame {one.frame + 1}"
     return f"slice {one.number}" if one.number else one.path.name

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.io.dicom.geometry import Slice
+from medseg.data.io.dicom.geometry import DicomSlice
 from medseg.errors import DataError
 
 FRAME_TAGS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"]
@@ -44,7 +44,7 @@ def frame_groups(header: Any) -> list[FrameGroups]:
     ]
 
 
-def frame_slices(header: Any, path: Path) -> list[Slice]:
+def frame_slices(header: Any, path: Path) -> list[DicomSlice]:
     """The frames of an enhanced object as slices, in the order of the file.
 
     Raises: DataError if the frames are not one volume (several stacks, echoes, time points or the like, which
@@ -56,7 +56,7 @@ def frame_slices(header: Any, path: Path) -> list[Slice]:
     return slices
 
 
-def _slice(index: int, frame: FrameGroups, header: Any, path: Path) -> Slice:
+def _slice(index: int, frame: FrameGroups, header: Any, path: Path) -> DicomSlice:
     position = frame.value("PlanePositionSequence", "ImagePositionPatient")
     orientation = frame.value("PlaneOrientationSequence", "ImageOrientationPatient")
     spacing = frame.value("PixelMeasuresSequence", "PixelSpacing")
@@ -67,7 +67,7 @@ def _slice(index: int, frame: FrameGroups, header: Any, path: Path) -> Slice:
         )
     slope = frame.value("PixelValueTransformationSequence", "RescaleSlope")
     intercept = frame.value("PixelValueTransformationSequence", "RescaleIntercept")
-    return Slice(
+    return DicomSlice(
         path,
         index + 1,
         (int(header.Rows), int(header.Columns)),
@@ -104,7 +104,7 @@ def _direction(item: Any) -> str | None:
     return str(gradient[0].get("DiffusionGradientOrientation")) if gradient else None
 
 
-def _check_one_volume(frames: list[FrameGroups], slices: list[Slice], path: Path) -> None:
+def _check_one_volume(frames: list[FrameGroups], slices: list[DicomSlice], path: Path) -> None:
     places = {tuple(np.round(np.concatenate([s.position, s.orientation]), 3).tolist()) for s in slices}
     stacks = {str(_KINDS["stacks"](frame)) for frame in frames}
     if len(places) == len(slices) and len(stacks) == 1:

@@ -20,7 +20,7 @@ from pydicom.uid import (
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
 )
 
-from medseg.data.io.dicom.geometry import Slice
+from medseg.data.io.dicom.geometry import DicomSlice
 from medseg.geometry import Array
 
 _FRAME_RULES = (
@@ -29,7 +29,7 @@ _FRAME_RULES = (
 )  # fmt: skip
 
 
-def read_volume(slices: Sequence[Slice]) -> Array:
+def read_volume(slices: Sequence[DicomSlice]) -> Array:
     """The values (columns, rows, slices) of slices of one size, in their order.
 
     Whole numbers keep an integer type that holds those of all slices; where a slice has fractions, all are
@@ -43,14 +43,14 @@ def read_volume(slices: Sequence[Slice]) -> Array:
     return volume.astype(dtype, copy=False).transpose(2, 1, 0)
 
 
-def _kind(one: Slice) -> tuple[object, ...]:
+def _kind(one: DicomSlice) -> tuple[object, ...]:
     """What slices share that can be read at once; GDCM gives all of them the type that the first one's rescale
     needs.
     """
     return (one.path if one.frame is not None else None, one.rescale, one.stored)
 
 
-def _read_alike(slices: Sequence[Slice], decoded: Mapping[Path, Array]) -> Array:
+def _read_alike(slices: Sequence[DicomSlice], decoded: Mapping[Path, Array]) -> Array:
     """The values (slices, rows, columns) of slices with one rescale: files, or frames of ``decoded`` ones."""
     first = slices[0]
     if first.frame is not None:

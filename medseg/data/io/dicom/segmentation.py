@@ -11,9 +11,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array, Grid
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from medseg.geometry import LPS_TO_RAS, Array, Grid
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Segments:
     masks: dict[int, Array]
 
 
-def is_seg(path: Path) -> bool:
+def is_dicom_seg(path: Path) -> bool:
     """Whether a file is a DICOM segmentation object."""
     if not path.is_file():
         return False
@@ -84,7 +82,7 @@ def _frame_affine(data: Any, groups: Any) -> Array:
     affine[:3, 1] = orientation[3:] * between_rows
     affine[:3, 2] = np.cross(orientation[:3], orientation[3:])
     affine[:3, 3] = position
-    return _LPS_TO_RAS @ affine
+    return LPS_TO_RAS @ affine
 
 
 def _voxels(inside: Array, placed: Array, grid: Grid, path: Path) -> tuple[Array, ...]:

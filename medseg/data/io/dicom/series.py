@@ -17,11 +17,18 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from medseg.data.io.dicom.geometry import Slice, Uneven, grid_of, onto_even_grid, sort_slices, unevenness
+from medseg.data.io.dicom.geometry import (
+    DicomSlice,
+    UnevenSlices,
+    describe_uneven_spacing,
+    resample_to_even_grid,
+    series_grid,
+    sort_slices,
+)
 from medseg.data.io.dicom.multiframe import FRAME_TAGS, frame_slices
 from medseg.data.io.dicom.pixels import read_projection, read_volume
-from medseg.data.io.nifti import save_nifti
-from medseg.data.io.path_selectors import split_mark
+from medseg.data.io.nifti import write_nifti
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
 from medseg.errors import DataError
@@ -59,8 +66,8 @@ class DicomReader:
     kind: Kind = "volume"
     output_suffix = ".nii.gz"
 
-    def __init__(self, uneven: Uneven = "refuse") -> None:
-        self.uneven: Uneven = uneven
+    def __init__(self, uneven: UnevenSlices = "refuse") -> None:
+        self.uneven: UnevenSlices = uneven
 
     def read(self, path: Path) -> Scan:
         """Read a series, its slices sorted along their normal, as a volume; a projection as a picture.
@@ -70,15 +77,15 @@ class DicomReader:
         Raises: DataError for other objects than images; GeometryError naming the place where a slice is
         missing, doubled, shifted, tilted or turned.
         """
-        projection = projection_header(path)
+        projection = read_projection_header(path)
         if projection is not None:
             grid = Grid.picture(int(projection.Rows), int(projection.Columns), _pixel_spacing(projection))
             return Scan(read_projection(path)[None], grid, "picture", path, modality=str(projection.Modality))
         slices = series_slices(path, self.uneven)
         volume = read_volume(slices)[None]
-        scan = Scan(volume, grid_of(slices), "volume", path, modality=slices[0].modality)
-        fault = unevenness(slices)
-        return onto_even_grid(scan, slices, fault) if fault else scan
+        scan = Scan(volume, series_grid(slices), "volume", path, modality=slices[0].modality)
+        fault = describe_uneven_spacing(slices)
+        return resample_to_even_grid(scan, slices, fault) if fault else scan
 
     def files(self, path: Path) -> list[Path]:
         """The files of a folder, or the file itself."""
@@ -89,16 +96,16 @@ class DicomReader:
         if like.kind == "picture":
             PictureReader().write_label_map(path, label_map, like, colors)
         else:
-            save_nifti(path, label_map, like)
+            write_nifti(path, label_map, like)
 
 
-def holds_dicom(folder: Path) -> bool:
+def is_dicom_folder(folder: Path) -> bool:
     """Whether one of the first files of a folder begins as DICOM files do, and is no projection: those are
     pictures, an image each.
     """
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     first = next((path for path in files[:5] if _is_dicom(path)), None)
-    return first is not None and projection_header(first) is None
+    return first is not None and read_projection_header(first) is None
 
 
 def _is_dicom(path: Path) -> bool:
@@ -106,7 +113,7 @@ def _is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def projection_header(path: Path) -> Any:
+def read_projection_header(path: Path) -> Any:
     """The header of a file that is a single projection in gray (CR, DX, MG and the like); None for all else."""
     if not path.is_file():
         return None
@@ -128,18 +135,18 @@ def _pixel_spacing(header: Any) -> tuple[float, float]:
     return 1.0, 1.0
 
 
-def series_slices(path: Path, uneven: Uneven = "refuse") -> list[Slice]:
+def series_slices(path: Path, uneven: UnevenSlices = "refuse") -> list[DicomSlice]:
     """The slices of the series at ``path``, sorted along their normal; errors as :meth:`DicomReader.read`."""
     files, wanted = _files(path)
     return sort_slices(choose_series(find_series(files, path), wanted, path), path, uneven)
 
 
-def find_series(files: Sequence[Path], where: Path) -> dict[str, list[Slice]]:
+def find_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice]]:
     """The image series among files: series number (or the end of its UID) → slices.
 
     Raises: DataError if there is none, naming the kinds of object found.
     """
-    series: dict[str, list[Slice]] = defaultdict(list)
+    series: dict[str, list[DicomSlice]] = defaultdict(list)
     names: dict[str, str] = {}
     others: set[str] = set()
     for file in files:
@@ -176,7 +183,7 @@ def _reason(kind: str, several: bool) -> str:
     )
 
 
-def choose_series(series: dict[str, list[Slice]], wanted: str | None, where: Path) -> list[Slice]:
+def choose_series(series: dict[str, list[DicomSlice]], wanted: str | None, where: Path) -> list[DicomSlice]:
     """The series asked for by its number, or the only one.
 
     Raises: DataError listing the series if the choice is open or wrong.
@@ -189,9 +196,9 @@ def choose_series(series: dict[str, list[Slice]], wanted: str | None, where: Pat
     return series[wanted] if wanted is not None else next(iter(series.values()))
 
 
-def _slice(header: Any, path: Path) -> Slice:
+def _slice(header: Any, path: Path) -> DicomSlice:
     rows, columns = header.get("PixelSpacing") or (1.0, 1.0)
-    return Slice(
+    return DicomSlice(
         path,
         int(header.get("InstanceNumber") or 0),
         (int(header.Rows), int(header.Columns)),
@@ -207,5 +214,5 @@ def _slice(header: Any, path: Path) -> Slice:
 
 def _files(path: Path) -> tuple[list[Path], str | None]:
     """The files of a folder, a folder with ``#SERIES``, or one file."""
-    base, wanted = split_mark(path)
+    base, wanted = split_selector(path)
     return (sorted(p for p in base.iterdir() if p.is_file()), wanted) if base.is_dir() else ([base], wanted)
