@@ -1,4 +1,4 @@
-"""Errors that medseg raises, and the exit code with which each ends a command.
+"""Errors that medseg raises, with the exit code of each, and findings, which are reported and not raised.
 
     MedsegError (1)
     ├── ConfigError (2)       a setting is unknown, contradicts another, or has the wrong type
@@ -9,6 +9,7 @@
     ├── ConversionError (2)   a network cannot be converted for another runtime
     ├── TrainingError (2)     training cannot continue with these settings or this run folder (loss not finite,
     │                         damaged checkpoint, a worker killed for lack of memory)
+    ├── TrainingStopped (128 + signal) a signal stopped a training after its state was saved
     ├── DiskFullError (1)     no space is left on a disk
     ├── NumericalError (1)    a network's logits are NaN or infinite
     └── OutOfMemoryError (5)  the device or the machine has too little memory
@@ -18,7 +19,11 @@ A message states what happened, where, what was found and what was expected; the
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["ok", "note", "problem"]
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 4
@@ -103,6 +108,22 @@ class TrainingError(MedsegError):
     exit_code = 2
 
 
+class TrainingStopped(MedsegError):  # noqa: N818 (a request, not a failure)
+    """A signal stopped a training after its state was saved.
+
+    Args:
+        signal_number: the signal received, such as 15 for SIGTERM.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(
+            f"training stopped by signal {signal_number}; its state is saved",
+            hint="Continue with --resume auto.",
+        )
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+
+
 class DiskFullError(MedsegError):
     """No space is left on a disk."""
 
@@ -115,3 +136,47 @@ class OutOfMemoryError(MedsegError):
     """The device or the machine has too little memory."""
 
     exit_code = EXIT_OUT_OF_MEMORY
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One result of checking a dataset, a folder layout or an installation.
+
+    Attributes:
+        status: ``problem`` if something fails because of it, ``note`` for information, ``ok`` otherwise.
+        topic: group the check belongs to, such as ``memory`` or ``duplicate``.
+        subject: what was checked: a case, file, package or device. If several cases are affected, the first.
+        message: what was found.
+        hint: what to do about it; empty if nothing needs to be done.
+        cases: ids of all affected cases, if there are several.
+
+    Example:
+        >>> finding = Finding("note", "memory", "RAM", "1.5 GiB", hint="Use smaller patches.")
+        >>> finding.is_problem
+        False
+    """
+
+    status: Status
+    topic: str
+    subject: str
+    message: str
+    hint: str = ""
+    cases: tuple[str, ...] = ()
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether something fails because of this finding."""
+        return self.status == "problem"
+
+    @property
+    def affected(self) -> tuple[str, ...]:
+        """Ids of the affected cases: ``cases``, or the subject alone."""
+        return self.cases or (self.subject,)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values; ``cases`` only if there are several."""
+        content = asdict(self)
+        if self.cases:
+            return content | {"cases": list(self.cases)}
+        del content["cases"]
+        return content

@@ -51,9 +51,44 @@ def count_overlap(reference: NDArray[Any], prediction: NDArray[Any]) -> Counts:
     return Counts(tp=tp, fp=fp, fn=fn, tn=reference.size - tp - fp - fn)
 
 
-def dice(counts: Counts) -> float:
-    """2·TP / (2·TP + FP + FN) (Dice 1945; Sørensen 1948)."""
-    return _ratio(2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn)
+def dice(counts: Counts, *, empty: float = math.nan) -> float:
+    """Dice coefficient 2·TP / (2·TP + FP + FN) (Dice 1945; Sørensen 1948).
+
+    This is the only definition of Dice in medseg: evaluation, validation and the search for postprocessing
+    steps use it.
+
+    Args:
+        counts: voxel counts, see ``count_overlap``.
+        empty: value if both masks are empty, for which Dice is undefined. The default, nan, is left out of
+            means by ``mean_defined``; challenges that count an empty pair as a match use 1.
+
+    Example:
+        >>> dice(Counts(tp=2, fp=1, fn=1, tn=0))
+        0.6666666666666666
+        >>> dice(Counts(tp=0, fp=0, fn=0, tn=4)), dice(Counts(tp=0, fp=0, fn=0, tn=4), empty=1.0)
+        (nan, 1.0)
+    """
+    total = 2 * counts.tp + counts.fp + counts.fn
+    return 2 * counts.tp / total if total else empty
+
+
+def dice_score(reference: NDArray[Any], prediction: NDArray[Any], *, empty: float = math.nan) -> float:
+    """Dice coefficient of two masks; nonzero values are foreground.
+
+    Args:
+        reference: mask (*S).
+        prediction: mask (*S).
+        empty: value if both masks are empty, see ``dice``.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> dice_score(np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0]))
+        0.6666666666666666
+    """
+    return dice(count_overlap(reference, prediction), empty=empty)
 
 
 def iou(counts: Counts) -> float:

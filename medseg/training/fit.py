@@ -108,7 +108,7 @@ def fit(
     Where the training stands is printed on standard error: a bar on a terminal, else a line an epoch and one
     every 30 seconds. ``progress=QuietProgress()`` prints nothing.
 
-    Raises: ConfigError, DataError, TrainingError, OutOfMemoryError; ``training.loop.Stopped`` on a signal.
+    Raises: ConfigError, DataError, TrainingError, OutOfMemoryError; TrainingStopped on a signal.
 
     Example:
         >>> fit(load_config("config.yaml"), "runs/quiet", progress=QuietProgress())  # doctest: +SKIP

@@ -20,7 +20,7 @@ from medseg.config.schema import RunConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.sampling import PatchDataset, patch_batches
-from medseg.errors import TrainingError
+from medseg.errors import TrainingError, TrainingStopped
 from medseg.model_output import as_output
 from medseg.optim.optimizers import learning_rate
 from medseg.system.device import autocast, channels_last, cudnn_benchmark
@@ -36,14 +36,6 @@ from medseg.training.validation import Scores, better, dice_of_classes, validate
 
 _READ_EVERY = 16
 """Updates between two readings of the losses of a GPU, which computes ahead of the processor otherwise."""
-
-
-class Stopped(Exception):  # noqa: N818 (not an error)
-    """A signal asked the training to end; everything is saved."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"stopped by signal {signal_number}")
-        self.signal_number = signal_number
 
 
 @dataclass
@@ -80,7 +72,7 @@ class Trainer:
     def train(self) -> None:
         """Train to the end, or to the early stop.
 
-        Raises: Stopped on SIGTERM or SIGINT, after saving; TrainingError if the loss is not finite.
+        Raises: TrainingStopped on SIGTERM or SIGINT, after saving; TrainingError if the loss is not finite.
         """
         settings = self.config.train
         steps = settings.epochs * settings.iterations
@@ -282,7 +274,7 @@ class Trainer:
     def _stop_if_asked(self, signals: list[int]) -> None:
         if signals:
             self.save()
-            raise Stopped(signals[0])
+            raise TrainingStopped(signals[0])
 
 
 @contextmanager
