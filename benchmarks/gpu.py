@@ -352,7 +352,7 @@ def machine(bench: Bench) -> dict[str, Any]:
     """The hardware and the versions of packages, CUDA and cuDNN."""
     facts: dict[str, dict[str, str]] = {}
     for finding in diagnose():
-        facts.setdefault(finding.topic, {})[finding.name] = finding.detail
+        facts.setdefault(finding.topic, {})[finding.subject] = finding.message
     torchvision = version("torchvision") if find_spec("torchvision") is not None else None
     cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "torchvision": torchvision}
     if bench.device.type == "cuda":

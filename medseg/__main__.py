@@ -1,4 +1,4 @@
-"""``python -m medseg``: the same as ``medseg``."""
+"""``python -m medseg`` runs ``medseg``."""
 
 from medseg.cli.main import main
 

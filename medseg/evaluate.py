@@ -1,4 +1,4 @@
-"""``python -m medseg.evaluate``: the same as ``medseg evaluate``."""
+"""``python -m medseg.evaluate`` runs ``medseg evaluate``."""
 
 from medseg.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``python -m medseg.infer``: the same as ``medseg infer``."""
+"""``python -m medseg.infer`` runs ``medseg infer``."""
 
 from medseg.cli.main import main
 

@@ -1,4 +1,4 @@
-"""``python -m medseg.train``: the same as ``medseg train``."""
+"""``python -m medseg.train`` runs ``medseg train``."""
 
 from medseg.cli.main import main
 

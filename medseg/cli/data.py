@@ -1,14 +1,15 @@
-"""``medseg data``: look at datasets, repair and convert them."""
+"""``medseg data``: check, summarize, repair and convert datasets."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from medseg.cli.options import PATH, Command, all_options, debug_option, json_option, label_suffix_option
 
 if TYPE_CHECKING:
     from medseg.data.curation.check import Finding, Report
@@ -16,30 +17,24 @@ if TYPE_CHECKING:
     from medseg.data.labels.resolution import LabelStatement
     from medseg.data.layouts import LayoutOptions
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_SOURCE = click.argument("source", type=click.Path(path_type=Path))
+_SOURCE = click.argument("source", type=PATH)
 _OVERRIDES = click.argument("overrides", nargs=-1)
 
 
 def _options(command: Command) -> Command:
-    """What every command on datasets takes."""
-    for option in (
-        click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error."),
-        click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON."),
-        click.option("--label-suffix", help="What a label file's name adds to its image's, e.g. _mask."),
-        click.option("--labels", help="NAME=VALUE[,…] or a medseg.json: values it does not name are findings."),
-    ):
-        command = option(command)
-    return command
+    """Add the options that all commands of this group share."""
+    labels = click.option(
+        "--labels", help="Names of the labels: NAME=VALUE[,…], or a medseg.json. Other values are reported."
+    )
+    return all_options(labels, label_suffix_option, json_option, debug_option)(command)
 
 
 @click.group()
 def data() -> None:
-    """Look at datasets, repair and convert them.
+    """Check, summarize, repair and convert datasets.
 
-    SOURCE is a folder in any layout medseg knows, a manifest (CSV or JSON), or a YAML file of settings;
-    OVERRIDES are settings of its data, such as data.others=background.
+    SOURCE is a folder in a supported layout, a manifest (CSV or JSON) or a configuration file. OVERRIDES are
+    settings of the data, such as data.others=background.
     """
 
 
@@ -47,9 +42,9 @@ def data() -> None:
 @_SOURCE
 @_OVERRIDES
 @_options
-@click.option("--fix", type=click.Path(path_type=Path), help="Write repaired copies into this new folder.")
-@click.option("--map", "mapping", help="OLD=NEW[,…]: label values that --fix replaces.")
-@click.option("--all", "every", is_flag=True, help="List every case, not only those that have a finding.")
+@click.option("--fix", type=PATH, help="Write repaired copies to this new folder.")
+@click.option("--map", "mapping", help="Label values to replace with --fix: OLD=NEW[,…].")
+@click.option("--all", "every", is_flag=True, help="List all cases, not only those with findings.")
 def data_check(
     source: Path,
     overrides: tuple[str, ...],
@@ -60,16 +55,16 @@ def data_check(
     mapping: str | None,
     every: bool,
 ) -> int:
-    """Find what is wrong with a dataset, case by case; nothing is changed.
+    """Check every case of a dataset; no file is changed.
 
-    Exits with 3 if anything was found that keeps the cases from being trained on; with --fix, if the repaired
-    copies still have such a problem.
+    Exits with 3 if there are problems that prevent training; with --fix, if the repaired copies still have such
+    problems.
     """
     from medseg.data.curation.repair import check_repaired, repair
     from medseg.errors import DataError
 
     if mapping and not fix:
-        raise click.UsageError("--map says what --fix replaces; give --fix DIR too")
+        raise click.UsageError("--map needs --fix DIR")
     dataset = _dataset(source, overrides, labels, label_suffix)
     report = dataset.check()
     repairs = repair(report, fix, mapping=_mapping(mapping)) if fix else None
@@ -98,8 +93,8 @@ def data_check(
 @_SOURCE
 @_OVERRIDES
 @_options
-@click.option("--output", type=click.Path(path_type=Path), help="Folder of summary.json and summary.html.")
-@click.option("--pictures", default=12, show_default=True, help="Cases shown on the page.")
+@click.option("--output", type=PATH, help="Folder for summary.json and summary.html.")
+@click.option("--pictures", default=12, show_default=True, help="Number of cases shown on the page.")
 def data_summary(
     source: Path,
     overrides: tuple[str, ...],
@@ -109,7 +104,7 @@ def data_summary(
     output: Path | None,
     pictures: int,
 ) -> None:
-    """Show sizes, spacings, intensities, and how often and how large each label is."""
+    """Summarize sizes, spacings, intensities and labels of a dataset."""
     from medseg.data.curation.summary import summarize_dataset
     from medseg.files import write_json
 
@@ -130,14 +125,14 @@ def data_summary(
 
 @data.command("convert")
 @_SOURCE
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=PATH)
 @_OVERRIDES
 @_options
 @click.option(
     "--to",
     type=click.Choice(["folders", "nnunet", "msd", "bids", "manifest"]),
     required=True,
-    help="The layout.",
+    help="Layout to write.",
 )
 def data_convert(
     source: Path,
@@ -148,7 +143,7 @@ def data_convert(
     output: Path,
     to: str,
 ) -> None:
-    """Write a dataset into the new folder OUTPUT in another layout; grids are kept."""
+    """Write a dataset to the new folder OUTPUT in another layout; grids are kept."""
     from medseg.data.curation.convert import convert_dataset
 
     dataset = _dataset(source, overrides, labels, label_suffix)
@@ -161,7 +156,7 @@ def data_convert(
 
 @dataclass(frozen=True)
 class _Dataset:
-    """Where a dataset is and what is stated about it."""
+    """A dataset and the settings that describe it."""
 
     path: Path
     choice: LayoutOptions
@@ -200,7 +195,9 @@ def _mapping(text: str | None) -> dict[int, int]:
             int(old): int(new) for old, new in (pair.split("=") for pair in (text or "").split(",") if pair)
         }
     except ValueError as error:
-        raise ConfigError(f"--map {text!r}: expected OLD=NEW[,OLD=NEW…], for example 9=1,7=0") from error
+        raise ConfigError(
+            f"--map {text!r}: expected OLD=NEW[,OLD=NEW…]", hint="For example --map 9=1,7=0."
+        ) from error
 
 
 def _case_row(fact: Any, report: Report) -> dict[str, Any]:
@@ -221,7 +218,7 @@ def _case_row(fact: Any, report: Report) -> dict[str, Any]:
 
 
 def _print_report(report: Report, every: bool) -> None:
-    """The findings, then the cases that have any (or all of them)."""
+    """Print the findings, then the affected cases, or all cases if ``every``."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -1,7 +1,7 @@
-"""What this machine and this installation have to offer, and what stands in the way: facts, not prose.
+"""Checks of the machine and the installation, for ``medseg doctor`` and bug reports.
 
-``diagnose`` only looks: it changes nothing (but for a file of a few bytes that it writes and removes to
-see whether a folder takes one) and reads no environment variable.
+``diagnose`` changes nothing, except that it writes and removes a small file to test whether a folder is
+writable. It reads no environment variable.
 """
 
 from __future__ import annotations
@@ -17,43 +17,45 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from medseg.errors import Finding
 from medseg.system.platform import cgroup_cores, cgroup_memory, physical_memory, usable_cores
-
-Status = Literal["ok", "note", "problem"]
 
 GIB = 1024**3
 
-# Distributions that are not required, and what each one would add.
-OPTIONAL_PARTS = {
-    "openvino": "faster inference on Intel CPUs",
-    "highdicom": "writing DICOM SEG objects",
-    "openslide-python": "segmenting whole-slide pictures",
-    "zarr": "segmenting OME-Zarr pictures",
-    "dask": "reading arrays larger than memory, chunk by chunk",
-}
-
 
 @dataclass(frozen=True)
-class Finding:
-    """One fact. ``problem``: something will fail; ``note``: good to know; ``ok``: as it should be.
+class OptionalFeature:
+    """Packages that are not required, and what they add.
 
     Attributes:
-        topic: what it belongs to: system, memory, devices, packages, optional or storage.
-        name: what was looked at.
-        status: ok, note or problem.
-        detail: what was found and, where it is not ok, what to do.
+        packages: names of the distributions, as in the extra of ``pyproject.toml``.
+        purpose: what they are used for.
     """
 
-    topic: str
-    name: str
-    status: Status
-    detail: str
+    packages: tuple[str, ...]
+    purpose: str
+
+
+OPTIONAL_FEATURES = {
+    "dask": OptionalFeature(
+        ("distributed",), "inference by several processes or machines (medseg infer --workers, --scheduler)"
+    ),
+    "dicom": OptionalFeature(("highdicom",), "writing DICOM SEG objects"),
+    "onnx": OptionalFeature(("onnx", "onnxruntime", "onnxscript"), "export to ONNX (medseg export --to onnx)"),
+    "openvino": OptionalFeature(("openvino",), "faster inference on Intel CPUs, export to OpenVINO"),
+    "wsi": OptionalFeature(("openslide-bin", "openslide-python"), "whole-slide images"),
+    "zarr": OptionalFeature(("zarr",), "OME-Zarr images"),
+}
+"""Optional features by the name of their extra."""
 
 
 def diagnose(folder: Path | None = None) -> list[Finding]:
-    """Look at the system, memory, devices, packages and storage; ``folder`` is the working folder if None."""
+    """Check the system, memory, devices, packages and storage.
+
+    Args:
+        folder: folder to check for free space and write permission. If None, the working folder.
+    """
     return [
         *_system(),
         *_memory(),
@@ -67,19 +69,20 @@ def diagnose(folder: Path | None = None) -> list[Finding]:
 def _system() -> Iterator[Finding]:
     version = platform.python_version()
     old = sys.version_info < (3, 11)
-    yield Finding("system", "Python", "problem" if old else "ok", version + ("; needs 3.11" if old else ""))
-    yield Finding("system", "operating system", "ok", f"{platform.platform()}, {platform.machine()}")
+    hint = "Install Python 3.11 or later." if old else ""
+    yield Finding("problem" if old else "ok", "system", "Python", version, hint)
+    yield Finding("ok", "system", "operating system", f"{platform.platform()}, {platform.machine()}")
     total, allowed, quota = os.cpu_count() or 1, usable_cores(), cgroup_cores()
     limit = f", limited to {quota:g} by the container" if quota is not None and quota < allowed else ""
     few = min(allowed, quota or allowed) < total
-    yield Finding("system", "CPU cores", "note" if few else "ok", f"{allowed} usable of {total}{limit}")
+    yield Finding("note" if few else "ok", "system", "CPU cores", f"{allowed} usable of {total}{limit}")
 
 
 def _memory() -> Iterator[Finding]:
     total, available = physical_memory()
     limit = cgroup_memory()
     if total is None:
-        yield Finding("memory", "memory", "note", "its size cannot be read on this system")
+        yield Finding("note", "memory", "memory", "its size cannot be read on this system")
         return
     text = f"{total / GIB:.1f} GiB"
     if available is not None:
@@ -88,108 +91,128 @@ def _memory() -> Iterator[Finding]:
         text += f", limited to {limit / GIB:.1f} GiB by the container"
     usable = min(size for size in (total, available, limit) if size is not None)
     if usable < 2 * GIB:
-        yield Finding("memory", "memory", "note", f"{text}; training in 3D wants 4 GiB: take smaller patches")
+        yield Finding(
+            "note", "memory", "memory", text, "Training in 3D needs about 4 GiB; use smaller patches."
+        )
     else:
-        yield Finding("memory", "memory", "ok", text)
+        yield Finding("ok", "memory", "memory", text)
 
 
 def _devices() -> Iterator[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield Finding("devices", "torch", "problem", f"cannot be imported: {error}")
+        hint = "Reinstall torch for this system."
+        yield Finding("problem", "devices", "torch", f"cannot be imported: {error}", hint)
         return
     threads = torch.get_num_threads()
     cores = min(usable_cores(), cgroup_cores() or float("inf"))
-    crowded = threads > cores
-    advice = f"; more than the {cores:g} usable cores, which slows it down" if crowded else ""
-    yield Finding("devices", "torch threads", "note" if crowded else "ok", f"{threads}{advice}")
-    with warnings.catch_warnings(record=True) as told:  # a driver that is too old is told of as a warning
+    if threads > cores:
+        message = f"{threads}, more than the {cores:g} usable cores"
+        yield Finding(
+            "note", "devices", "torch threads", message, "Set OMP_NUM_THREADS to the number of cores."
+        )
+    else:
+        yield Finding("ok", "devices", "torch threads", f"{threads}")
+    with warnings.catch_warnings(record=True) as caught:  # torch warns of a driver that is too old
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     if not available:
         built = torch.version.cuda
-        why = f"torch is built for CUDA {built}, finds no device" if built else "torch is built without CUDA"
-        why = str(told[0].message).splitlines()[0] if told else why
-        yield Finding("devices", "CUDA", "note", f"none: {why}; everything runs on the CPU")
+        reason = (
+            f"torch is built for CUDA {built}, but finds no device" if built else "torch is built without CUDA"
+        )
+        reason = str(caught[0].message).splitlines()[0] if caught else reason
+        yield Finding("note", "devices", "CUDA", f"not available ({reason}); medseg uses the CPU")
         return
     for index in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_name(index)
         try:
             free, total = torch.cuda.mem_get_info(index)
         except RuntimeError as error:
-            yield Finding("devices", f"cuda:{index}", "problem", f"{name} does not answer: {error}")
+            yield Finding("problem", "devices", f"cuda:{index}", f"{name} does not respond: {error}")
             continue
         scarce = free < 4 * GIB
         text = f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
-        yield Finding("devices", f"cuda:{index}", "note" if scarce else "ok", text)
+        yield Finding("note" if scarce else "ok", "devices", f"cuda:{index}", text)
 
 
 def _packages() -> Iterator[Finding]:
     version = installed_version("medseg")
     if version is None:
-        yield Finding("packages", "medseg", "problem", "not installed: pip install . in the project's folder")
+        hint = "Run pip install . in the project's folder."
+        yield Finding("problem", "packages", "medseg", "not installed", hint)
         return
-    yield Finding("packages", "medseg", "ok", version)
+    yield Finding("ok", "packages", "medseg", version)
     for line in importlib.metadata.requires("medseg") or []:
         requirement = parse_requirement(line)
         if requirement is None:
             continue
-        name, least = requirement
-        found = installed_version(name)
-        if found is None:
-            yield Finding("packages", name, "problem", f'missing: pip install "{name}>={least}"')
-        elif version_numbers(found) < version_numbers(least):
-            detail = f'{found} is too old, needs {least}: pip install "{name}>={least}"'
-            yield Finding("packages", name, "problem", detail)
+        name, minimum = requirement
+        installed = installed_version(name)
+        hint = f'Run pip install "{name}>={minimum}".'
+        if installed is None:
+            yield Finding("problem", "packages", name, "not installed", hint)
+        elif version_numbers(installed) < version_numbers(minimum):
+            message = f"{installed} is too old, expected {minimum} or later"
+            yield Finding("problem", "packages", name, message, hint)
         else:
-            yield Finding("packages", name, "ok", f"{found} (needs {least})" if least != "0" else found)
+            required = f" (required: {minimum})" if minimum != "0" else ""
+            yield Finding("ok", "packages", name, f"{installed}{required}")
 
 
 def _optional() -> Iterator[Finding]:
-    for name, use in OPTIONAL_PARTS.items():
-        found = installed_version(name)
-        if found is None:
-            yield Finding("optional", name, "note", f"not installed; adds {use}: pip install {name}")
+    for name, feature in OPTIONAL_FEATURES.items():
+        versions = {package: installed_version(package) for package in feature.packages}
+        missing = [package for package, version in versions.items() if version is None]
+        if missing:
+            hint = f"Run pip install {' '.join(missing)} if you need it."
+            message = f"{', '.join(missing)} not installed; needed for {feature.purpose}"
+            yield Finding("note", "optional", name, message, hint)
         else:
-            yield Finding("optional", name, "ok", f"{found}: {use}")
+            listed = ", ".join(f"{package} {version}" for package, version in versions.items())
+            yield Finding("ok", "optional", name, f"{listed}: {feature.purpose}")
 
 
 def _storage(folder: Path) -> Iterator[Finding]:
-    yield _place("working folder", folder)
+    yield _check_folder("working folder", folder)
     try:
-        yield _place("temporary folder", Path(tempfile.gettempdir()))
+        yield _check_folder("temporary folder", Path(tempfile.gettempdir()))
     except FileNotFoundError as error:
-        yield Finding("storage", "temporary folder", "problem", f"none can be written to: {error}")
+        hint = "Set TMPDIR to a folder that you can write to."
+        yield Finding("problem", "storage", "temporary folder", f"no writable folder: {error}", hint)
     shared = Path("/dev/shm")
     if not shared.is_dir():
-        yield Finding("storage", "shared memory", "note", "no /dev/shm; workers must share another way")
+        yield Finding("note", "storage", "shared memory", "no /dev/shm; workers use files instead")
         return
     usage = shutil.disk_usage(shared)
     text = f"{usage.free / GIB:.2f} of {usage.total / GIB:.2f} GiB free"
     if usage.free < GIB:
-        text += "; loaders pass batches through it: give the container more (--shm-size) or use no workers"
-        yield Finding("storage", "shared memory", "note", text)
+        hint = "Data loading workers need it: enlarge it (docker run --shm-size) or set data.workers=0."
+        yield Finding("note", "storage", "shared memory", text, hint)
     else:
-        yield Finding("storage", "shared memory", "ok", text)
+        yield Finding("ok", "storage", "shared memory", text)
 
 
-def _place(name: str, folder: Path) -> Finding:
-    """Whether ``folder`` takes a file, and how much room it has."""
+def _check_folder(subject: str, folder: Path) -> Finding:
+    """Check that a folder is writable and report its free space."""
     try:
         with tempfile.TemporaryFile(dir=folder) as stream:
             stream.write(b"medseg")
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Finding("storage", name, "problem", f"{folder} takes no file: {error.strerror or error}")
+        message = f"{folder} is not writable: {error.strerror or error}"
+        return Finding(
+            "problem", "storage", subject, message, "Choose another folder, or change its permissions."
+        )
     text = f"{folder}, {free / GIB:.1f} GiB free"
     if free < GIB:
-        return Finding("storage", name, "note", f"{text}; caches and checkpoints want more")
-    return Finding("storage", name, "ok", text)
+        return Finding("note", "storage", subject, text, "Free some space for caches and checkpoints.")
+    return Finding("ok", "storage", subject, text)
 
 
 def installed_version(name: str) -> str | None:
-    """The version of an installed distribution, None if it is not there."""
+    """Return the version of an installed distribution, or None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -197,17 +220,30 @@ def installed_version(name: str) -> str | None:
 
 
 def parse_requirement(line: str) -> tuple[str, str] | None:
-    """Name and least version ("0" if any will do) of a ``Requires-Dist`` line; None if it is for an extra."""
+    """Parse a ``Requires-Dist`` line.
+
+    Returns:
+        Name and minimum version ("0" if there is none), or None if the line belongs to an extra.
+
+    Example:
+        >>> parse_requirement("numpy>=1.26")
+        ('numpy', '1.26')
+    """
     head, _, marker = line.partition(";")
     if re.search(r"\bextra\b", marker):
         return None
     name = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", head)
-    least = re.search(r">=\s*([0-9][0-9A-Za-z.]*)", head)
-    return (name[1], least[1] if least else "0") if name else None
+    minimum = re.search(r">=\s*([0-9][0-9A-Za-z.]*)", head)
+    return (name[1], minimum[1] if minimum else "0") if name else None
 
 
 def version_numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, without trailing zeros, to compare: "2.13.0+cpu" gives (2, 13)."""
+    """Return the leading numbers of a version without trailing zeros, for comparison.
+
+    Example:
+        >>> version_numbers("2.13.0+cpu")
+        (2, 13)
+    """
     release = re.match(r"\d+(?:\.\d+)*", version)
     numbers = [int(part) for part in release[0].split(".")] if release else []
     while numbers and numbers[-1] == 0:

@@ -1,4 +1,4 @@
-"""``medseg evaluate``: label maps against references."""
+"""``medseg evaluate``: compare label maps with references."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.options import PATH, debug_option, json_option, label_suffix_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
 
 if TYPE_CHECKING:
@@ -15,34 +16,40 @@ if TYPE_CHECKING:
     from medseg.metrics.surface import Surface
 
 _MOST_LISTED = 20
-_MEANINGS = {"ignore": "left out of every mean", "worst": "counted with the worst scores"}
+_POLICIES = {"ignore": "left out of the means", "worst": "counted with the worst scores"}
 
 
 @click.command()
-@click.argument("predictions", type=click.Path(path_type=Path))
-@click.argument("references", type=click.Path(path_type=Path))
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the tables.")
-@click.option("--labels", help="NAME=VALUE[,…] or a medseg.json, where PREDICTIONS has none.")
-@click.option("--label-suffix", help="What a reference's name adds to its prediction's, e.g. _mask.")
+@click.argument("predictions", type=PATH)
+@click.argument("references", type=PATH)
+@click.option("--output", required=True, type=PATH, help="Folder for the tables.")
+@click.option(
+    "--labels",
+    help="Names of the labels: NAME=VALUE[,…], or a medseg.json.  [default: medseg.json in PREDICTIONS]",
+)
+@label_suffix_option
 @click.option(
     "--missing", type=click.Choice(["error", "ignore", "worst"]), default="error", show_default=True,
-    help="Cases without a prediction: stop and list them, leave them out, or count the worst scores.",
+    help="Cases without a prediction. error: stop and list them; ignore: leave them out of the means; "
+    "worst: count them with the worst scores.",
 )  # fmt: skip
 @click.option(
     "--others", type=click.Choice(["background", "ignore", "error"]),
-    help="What values without a name are.  [default: as medseg.json says, else error]",
+    help="Meaning of label values without a name.  [default: as in medseg.json, else error]",
 )  # fmt: skip
-@click.option("--ignore", "ignore_value", type=int, metavar="VALUE", help="Value that counts nowhere.")
+@click.option(
+    "--ignore", "ignore_value", type=int, metavar="VALUE", help="Reference value of voxels to leave out."
+)
 @click.option(
     "--tolerance", default=1.0, show_default=True, type=click.FloatRange(min=0),
-    help="Of the surface Dice, mm; pixels for pictures without a spacing.",
+    help="Tolerance of the surface Dice in mm, or in pixels for pictures without spacing.",
 )  # fmt: skip
 @click.option(
     "--surface", type=click.Choice(["surfel", "voxel"]), default="surfel", show_default=True,
-    help="Area-weighted surface elements, or border voxels.",
+    help="Surface elements of the distances. surfel: weighted by area; voxel: border voxels.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+@json_option
+@debug_option
 def evaluate(
     predictions: Path,
     references: Path,
@@ -56,21 +63,21 @@ def evaluate(
     surface: Surface,
     as_json: bool,
 ) -> int:
-    """Compare label maps with references: a table of metrics per case, and their summary.
+    """Compare label maps with references; write metrics per case and a summary.
 
-    PREDICTIONS and REFERENCES are two folders whose files go together by name, or two files. Exits with 4 if a
+    PREDICTIONS and REFERENCES are two folders whose files are matched by name, or two files. Exits with 4 if a
     case could not be compared, with 3 if none could.
     """
     from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
 
     options = EvaluationOptions(
-        parse_labels(labels) if labels else None,
-        label_suffix,
-        missing,
-        others,
-        ignore_value,
-        tolerance,
-        surface,
+        labels=parse_labels(labels) if labels else None,
+        label_suffix=label_suffix,
+        missing=missing,
+        others=others,
+        ignore_value=ignore_value,
+        tolerance=tolerance,
+        surface=surface,
     )
     evaluation = evaluate_cases(predictions, references, output, options)
     if as_json:
@@ -81,13 +88,13 @@ def evaluate(
     for case, reason in evaluation.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
     if not evaluation.summary["coverage"]["scored"]:
-        click.echo("no prediction was compared: every score above is the worst one", err=True)
+        click.echo("no prediction was compared: all scores above are the worst possible", err=True)
         return DataError.exit_code
     return EXIT_SOME_FAILED if evaluation.failed else EXIT_OK
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print a table of the labels, lines for the dataset, and what became of the cases."""
+    """Print a table with one row per label, the scores of the dataset, and which cases were scored."""
     from rich.console import Console
     from rich.table import Table
 
@@ -131,14 +138,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 
 def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
-    """How many references were scored, and which were not."""
+    """Describe how many references were scored, and which were not."""
     missing, failed = coverage["missing"], coverage["failed"]
     parts = [f"{coverage['scored']} of {coverage['references']} references scored"]
     parts += [f"{len(failed)} failed"] if failed else []
-    meaning = _MEANINGS.get(coverage["missing_policy"], "")
-    parts += [f"{len(missing)} without a prediction, {meaning}"] if missing else []
+    policy = _POLICIES.get(coverage["missing_policy"], "")
+    parts += [f"{len(missing)} without a prediction, {policy}"] if missing else []
     count = coverage["not_requested"]
-    parts += [f"{count} {'was' if count == 1 else 'were'} not asked for"] if count else []
+    parts += [f"{count} {'was' if count == 1 else 'were'} not requested"] if count else []
     lines = ["; ".join(parts)]
     lines += [f"  missing: {case}: {reason}" for case, reason in list(missing.items())[:_MOST_LISTED]]
     if len(missing) > _MOST_LISTED:

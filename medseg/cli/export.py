@@ -1,4 +1,4 @@
-"""``medseg export``: a model in another runtime's file."""
+"""``medseg export``: convert a model for another runtime."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from typing import TYPE_CHECKING
 
 import click
 
+from medseg.cli.options import PATH, debug_option, json_option
+
 if TYPE_CHECKING:
     from medseg.interop.export import Target
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.option(
     "--to", "target", required=True, type=click.Choice(["onnx", "torch", "openvino"]),
-    help="ONNX (.onnx), torch.export (.pt2), OpenVINO (.xml and .bin).",
+    help="Format. onnx: .onnx; torch: torch.export, .pt2; openvino: .xml and .bin.",
 )  # fmt: skip
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+@click.option("-o", "--output", required=True, type=PATH, help="File to write.")
+@json_option
+@debug_option
 def export(model: Path, target: Target, output: Path, as_json: bool) -> None:
-    """Write the network of MODEL, a run folder or model file, for another runtime; checked against torch.
+    """Convert the network of MODEL, a run folder or model file, for another runtime.
 
-    It takes preprocessed images; the file's metadata ("medseg") say how they are made and what logits mean.
+    The result is compared with torch. Its input is a preprocessed image; the metadata entry "medseg" describes
+    the preprocessing and the classes of the logits.
     """
     from medseg.interop.export import describe, export_model
 

@@ -1,4 +1,4 @@
-"""``medseg import``: other people's models, as one safe file each."""
+"""``medseg import``: convert models of other projects."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ from pathlib import Path
 
 import click
 
-_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+from medseg.cli.options import PATH, debug_option
 
 
 @click.group("import")
 def import_group() -> None:
-    """Turn other people's models into files of medseg's."""
+    """Convert models of other projects into one safe file each."""
 
 
 @import_group.command("nnunet")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
+@click.option("-o", "--output", required=True, type=PATH, help="File to write (.safetensors).")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write, .safetensors."
+    "--fold", "folds", multiple=True, help="Fold to import: 0, 1, … or all.  [default: all numbered folds]"
 )
-@click.option("--fold", "folds", multiple=True, help="Fold to take: 0, 1, … or all. [default: every numbered]")
 @click.option(
-    "--checkpoint", default="checkpoint_final.pth", show_default=True, help="File to take from each fold."
+    "--checkpoint", default="checkpoint_final.pth", show_default=True, help="Checkpoint file in each fold."
 )
-@click.option("--trainer", help="Name of a trainer of your own that kept to the plans' network and images.")
-@_DEBUG
+@click.option(
+    "--trainer", help="Name of a custom trainer that uses the network and preprocessing of the plans."
+)
+@debug_option
 def import_nnunet(
     folder: Path, output: Path, folds: tuple[str, ...], checkpoint: str, trainer: str | None
 ) -> None:
-    """Write a trained nnU-Net v2 FOLDER (…/nnUNetTrainer__nnUNetPlans__3d_fullres) to one safe file.
+    """Convert a trained nnU-Net v2 FOLDER (…/nnUNetTrainer__nnUNetPlans__3d_fullres) into one safe file.
 
-    It holds the folds' weights and all that the plans say, of a cascade both stages'. Nothing of what is in the
-    checkpoints is run. medseg infer takes the file, or the folder itself.
+    The file contains the weights of the folds and the plans, for a cascade those of both stages. No code from
+    the checkpoints is run. medseg infer accepts the file, or the folder itself.
     """
     from medseg.errors import ConfigError
     from medseg.interop.nnunet.file import save
     from medseg.interop.nnunet.folder import read_folder
     from medseg.interop.nnunet.predict import NnunetPredictor
 
-    if output.exists():  # it may be one of the folder's own files
-        raise ConfigError(f"{output}: is there already; choose another name")
+    if output.exists():  # it may be a file of the nnU-Net folder
+        raise ConfigError(f"{output}: already exists", hint="Choose another name.", path=output)
     model = read_folder(folder, folds=folds, checkpoint=checkpoint, trainer=trainer)
-    NnunetPredictor(model, device="cpu")  # the weights fit
+    NnunetPredictor(model, device="cpu")  # raises if the weights do not fit the network
     save(output, model)
     for stage in model.header.stages:
         mirrored = f"mirrored along {len(stage.mirror_axes)} axes" if stage.mirror_axes else "not mirrored"
         click.echo(f"{stage.configuration}: folds {', '.join(stage.folds)}; {mirrored}")
-    click.echo(f"finds: {', '.join(model.header.labels.class_names)}")
+    click.echo(f"classes: {', '.join(model.header.labels.class_names)}")
     click.echo(f"model: {output}")

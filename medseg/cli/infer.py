@@ -1,170 +1,201 @@
-"""``medseg infer`` and ``medseg tune``: models on scans."""
+"""``medseg infer`` and ``medseg tune``: apply models to scans."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.options import (
+    PATH,
+    POSITIVE,
+    amp_option,
+    debug_option,
+    device_option,
+    geometry_option,
+    json_option,
+    weights_option,
+)
 from medseg.errors import EXIT_OK, EXIT_OUT_OF_MEMORY, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from medseg.data.cases import Case
     from medseg.inference.batch.output_files import CaseOutcome
+    from medseg.interop.model_loading import SegmenterSpec
     from medseg.system.device import Precision
 
-_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+
+@dataclass(frozen=True)
+class InferArguments:
+    """Arguments of ``medseg infer``, named as its parameters."""
+
+    inputs: tuple[Path, ...]
+    model: tuple[Path, ...]
+    weights: Path | None
+    output: Path
+    part: str | None
+    changes: tuple[str, ...]
+    foreground: Path | None
+    probabilities: bool
+    overlays: bool
+    objects: tuple[Any, ...]
+    uneven: Any
+    layout: Any
+    overwrite: bool
+    everything: bool
+    device: str
+    backend: str
+    amp: Precision
+    force: bool
+    compiled: bool
+    scheduler: str | None
+    workers: int | None
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        if self.scheduler and self.workers:
+            raise click.UsageError("give either --scheduler or --workers")
+        if bool(self.inputs) == bool(self.part):
+            raise click.UsageError("give either INPUTS or --cases")
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, type=PATH)
 @click.option(
-    "--model", required=True, multiple=True, type=click.Path(path_type=Path),
-    help="Run folder, model file, nnU-Net's trained folder, or a published network's name (medseg weights "
-    "list). Several: their mean.",
+    "--model", required=True, multiple=True, type=PATH,
+    help="Run folder, model file, trained nnU-Net folder, or name of a published network (medseg weights "
+    "list). Repeat it to average several models.",
 )  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the label maps.")
+@weights_option
+@click.option("--output", required=True, type=PATH, help="Folder for the label maps.")
 @click.option(
-    "--cases", "part", type=click.Choice(["train", "val", "test"]), help="Cases of the run, for INPUTS."
-)
+    "--cases", "part", type=click.Choice(["train", "val", "test"]),
+    help="Segment this part of the run's cases instead of INPUTS.",
+)  # fmt: skip
 @click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE",
-    help="Another setting of the inference than the model's, such as overlap=0.25 or flips=[0].",
+    help="Change an inference setting of the model, for example overlap=0.25 or flips=[0].",
 )  # fmt: skip
 @click.option(
-    "--foreground", type=click.Path(path_type=Path),
-    help="Folder of masks named after the cases; windows that hold none of it are background, unseen.",
+    "--foreground", type=PATH,
+    help="Folder of masks named after the cases. Windows outside the mask are skipped and labeled background.",
 )  # fmt: skip
-@click.option("--probabilities", is_flag=True, help="Write probabilities/ too.")
-@click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/ too.")
+@click.option("--probabilities", is_flag=True, help="Write probabilities to probabilities/.")
+@click.option("--overlays", is_flag=True, help="Write pictures of image and prediction to overlays/.")
 @click.option(
     "--dicom", "objects", multiple=True, type=click.Choice(["seg", "rtstruct"]),
-    help="Write DICOM objects of series to dicom/ too.",
+    help="Write DICOM objects to dicom/; the inputs must be DICOM series.",
 )  # fmt: skip
-@click.option(
-    "--dicom-geometry", "uneven", type=click.Choice(["refuse", "resample"]), default="refuse",
-    show_default=True, help="Of series with uneven or missing slices; resample: onto an even grid.",
-)  # fmt: skip
+@geometry_option
 @click.option(
     "--layout", type=click.Choice(["flat", "nnunet", "bids"]), default="flat", show_default=True,
-    help="Of the output: CASE.nii.gz; the same with nnU-Net's dataset.json; sub-CASE/anat/…_dseg.nii.gz.",
+    help="Output layout. flat: CASE.nii.gz; nnunet: the same with dataset.json; bids: "
+    "sub-CASE/anat/…_dseg.nii.gz.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace results of medseg that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results of medseg.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Of folders, take what looks like label maps as scans, too."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+    "--all", "everything", is_flag=True,
+    help="Segment all images of a folder, also those that look like label maps.",
+)  # fmt: skip
+@device_option
 @click.option(
     "--backend", type=click.Choice(["auto", "torch", "openvino"]), default="auto", show_default=True,
-    help="What computes; auto: OpenVINO on CPUs, if it is installed and agrees with torch, else torch.",
+    help="Runtime. auto: OpenVINO on CPUs if it is installed and its logits agree with torch, else torch.",
 )  # fmt: skip
+@amp_option
+@click.option("--force", is_flag=True, help="Allow flips and scales that were not used in training.")
+@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile (CUDA).")
 @click.option(
-    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), default="auto", show_default=True,
-    help="Precision; auto: bf16 where the device has it, else float32 (off).",
-)  # fmt: skip
-@click.option("--force", is_flag=True, help="Allow flips and scales that the training did not use.")
-@click.option("--compile", "compiled", is_flag=True, help="Through torch.compile, on CUDA.")
-@click.option("--scheduler", help="Address of a Dask scheduler whose workers do the cases: tcp://HOST:8786.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes on this machine that share cases, cores and GPUs."
+    "--scheduler", help="Address of a Dask scheduler whose workers process the cases: tcp://HOST:8786."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on standard output.")
-@_DEBUG
-def infer(
-    inputs: tuple[Path, ...],
-    model: tuple[Path, ...],
-    weights: Path | None,
-    output: Path,
-    part: str | None,
-    changes: tuple[str, ...],
-    foreground: Path | None,
-    probabilities: bool,
-    overlays: bool,
-    objects: tuple[Any, ...],
-    uneven: Any,
-    layout: Any,
-    overwrite: bool,
-    everything: bool,
-    device: str,
-    backend: str,
-    amp: Precision,
-    force: bool,
-    compiled: bool,
-    scheduler: str | None,
-    workers: int | None,
-    as_json: bool,
-) -> int:
-    """Segment scans: files, folders of files, or a run's own held-out cases."""
-    from medseg.inference.batch.batch_inference import infer_cases
-    from medseg.inference.batch.distributed import connected, infer_distributed, local_workers
-    from medseg.inference.batch.input_discovery import run_cases, with_foregrounds
-    from medseg.inference.batch.options import BatchOptions
-    from medseg.interop.model_loading import SegmenterSpec
+@click.option("--workers", type=POSITIVE, help="Processes on this machine that share cases, cores and GPUs.")
+@json_option
+@debug_option
+def infer(**arguments: Any) -> int:
+    """Segment scans.
 
-    if scheduler and workers:
-        raise click.UsageError("give either --scheduler or --workers")
-    if bool(inputs) == bool(part):
-        raise click.UsageError("give either INPUTS or --cases")
-
-    def say(line: str) -> None:
-        click.echo(f"backend: {line}", err=True)
-
-    spec = SegmenterSpec(
-        tuple(map(str, model)), str(weights) if weights else None, device, _inference_settings(changes),
-        amp=amp, backend=backend, compiled=compiled, force=force,
-    )  # fmt: skip
-    predictor = None if scheduler or workers else spec.build(say)
-    cases = run_cases(model[0], part) if part else _search(inputs, output, everything)
-    if foreground is not None:
-        cases = with_foregrounds(cases, foreground)
-    options = BatchOptions(
-        probabilities, overlays, tuple(dict.fromkeys(objects)), layout, overwrite, dicom_geometry=uneven
-    )
-
-    def report(outcome: CaseOutcome) -> None:
-        click.echo(_outcome_line(outcome), err=True)
-
-    if predictor is not None:
-        outcomes = infer_cases(predictor, cases, output, options, report=report)
-    else:
-        with connected(scheduler) if scheduler else local_workers(workers or 1, device) as client:
-            outcomes = infer_distributed(spec, cases, output, client, options, report=report)
+    INPUTS are files, or folders of files; --cases segments cases of the run instead. Exits with 4 if a case
+    failed, with 5 if memory was the only reason.
+    """
+    given = InferArguments(**arguments)
+    outcomes = _infer(given)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
-    if as_json:
-        click.echo(json.dumps({"output": str(output), **counts, "cases": [vars(o) for o in outcomes]}))
+    if given.as_json:
+        click.echo(json.dumps({"output": str(given.output), **counts, "cases": [vars(o) for o in outcomes]}))
     else:
-        click.echo(f"{counts['done']} done, {counts['skipped']} skipped, {counts['failed']} failed: {output}")
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        click.echo(f"{listed}: {given.output}")
     return _exit_code(outcomes)
 
 
 @click.command()
-@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@_DEBUG
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@device_option
+@debug_option
 def tune(run_folder: Path, device: str) -> None:
-    """Choose what is done to the components of each label by the run's validation cases; kept in its model."""
+    """Choose postprocessing steps on the validation cases.
+
+    RUN is a run folder. For each label, the step that improves the mean Dice most is stored in the model file.
+    """
     from medseg.inference.postprocessing_search import tune as choose
 
     _, rows = choose(run_folder, device=device, report=lambda case: click.echo(case, err=True))
     for row in rows:
         click.echo(f"{row.label:24} {row.step:20} Dice {row.before:.4f} -> {row.after:.4f}")
-    kept = [row.label for row in rows if row.step != "none"]
-    line = f"kept in the model file: steps for {', '.join(kept)}" if kept else "no step helps: none is kept"
-    click.echo(line)
+    chosen = [row.label for row in rows if row.step != "none"]
+    click.echo(
+        f"stored in the model file: steps for {', '.join(chosen)}"
+        if chosen
+        else "no step improves the mean Dice"
+    )
 
 
-def _search(inputs: tuple[Path, ...], output: Path, everything: bool) -> list[Case]:
-    """The scans among files and folders; what folders hold beside them is printed."""
+def _infer(given: InferArguments) -> list[CaseOutcome]:
+    """Segment the cases in this process, or distribute them."""
+    from medseg.inference.batch.batch_inference import infer_cases
+    from medseg.inference.batch.distributed import connected, infer_distributed, local_workers
+    from medseg.inference.batch.input_discovery import run_cases, with_foregrounds
+    from medseg.inference.batch.options import BatchOptions
+
+    spec = _segmenter_spec(given)
+    distributed = given.scheduler or given.workers
+    predictor = None if distributed else spec.build(lambda line: click.echo(f"backend: {line}", err=True))
+    cases = run_cases(given.model[0], given.part) if given.part else _find_cases(given)
+    if given.foreground is not None:
+        cases = with_foregrounds(cases, given.foreground)
+    options = BatchOptions(
+        given.probabilities, given.overlays, tuple(dict.fromkeys(given.objects)), given.layout, given.overwrite,
+        dicom_geometry=given.uneven,
+    )  # fmt: skip
+    if predictor is not None:
+        return infer_cases(predictor, cases, given.output, options, report=_print_outcome)
+    context = connected(given.scheduler) if given.scheduler else local_workers(given.workers or 1, given.device)
+    with context as client:
+        return infer_distributed(spec, cases, given.output, client, options, report=_print_outcome)
+
+
+def _segmenter_spec(given: InferArguments) -> SegmenterSpec:
+    from medseg.interop.model_loading import SegmenterSpec
+
+    return SegmenterSpec(
+        tuple(map(str, given.model)), str(given.weights) if given.weights else None, given.device,
+        _inference_settings(given.changes), amp=given.amp, backend=given.backend, compiled=given.compiled,
+        force=given.force,
+    )  # fmt: skip
+
+
+def _find_cases(given: InferArguments) -> list[Case]:
+    """Find the scans among files and folders; print which files were left out."""
     from medseg.inference.batch.input_discovery import search_inputs
 
-    found = search_inputs(list(inputs), output=output, everything=everything)
-    left_out = found.describe_left_out()
+    inputs = search_inputs(list(given.inputs), output=given.output, everything=given.everything)
+    left_out = inputs.describe_left_out()
     if left_out is not None:
         click.echo(left_out, err=True)
-    return found.cases
+    return inputs.cases
 
 
 def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
@@ -177,11 +208,15 @@ def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _exit_code(outcomes: list[CaseOutcome]) -> int:
-    """5 if memory is all that cases failed for, 4 if any failed for another reason."""
+    """5 if all failures are for lack of memory, 4 if a case failed for another reason."""
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if not failed:
         return EXIT_OK
     return EXIT_OUT_OF_MEMORY if all(outcome.out_of_memory for outcome in failed) else EXIT_SOME_FAILED
+
+
+def _print_outcome(outcome: CaseOutcome) -> None:
+    click.echo(_outcome_line(outcome), err=True)
 
 
 def _outcome_line(outcome: CaseOutcome) -> str:

@@ -1,4 +1,4 @@
-"""``medseg models`` and ``medseg weights``: architectures, and published weights for them."""
+"""``medseg models`` and ``medseg weights``: architectures and published weights."""
 
 from __future__ import annotations
 
@@ -8,28 +8,27 @@ from pathlib import Path
 
 import click
 
-_DEBUG = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
-_COUNT = click.IntRange(min=1)
+from medseg.cli.options import PATH, POSITIVE, debug_option, device_option, json_option, weights_option
 
 
 @click.group()
 def models() -> None:
-    """Look at the architectures, and into trained networks."""
+    """Inspect architectures and trained networks."""
 
 
 @models.command("list")
 @click.option(
-    "--size", default=128, show_default=True, type=_COUNT,
-    help="Edge of the image that the operations are counted on.",
+    "--size", default=128, show_default=True, type=POSITIVE,
+    help="Edge length of the image for which operations are counted.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.option("--markdown", is_flag=True, help="Print as the table of docs/models.md.")
-@_DEBUG
+@json_option
+@click.option("--markdown", is_flag=True, help="Print a Markdown table.")
+@debug_option
 def models_list(size: int, as_json: bool, markdown: bool) -> None:
-    """List every architecture: what its defaults cost and see, in 2D (3 channels, 21 classes).
+    """List the architectures with parameters, operations and receptive field (2D, 3 channels, 21 classes).
 
-    field: voxels along one axis that an output voxel sees (the least and the most, by its place on the coarser
-    grids); stride: of the coarsest feature map.
+    field: receptive field of an output voxel along one axis, minimum and maximum over its position on the
+    coarser grids. stride: stride of the coarsest feature map.
     """
     from medseg.models.inspection.catalog import as_table, catalog
 
@@ -60,17 +59,18 @@ def _row(cells: Sequence[object]) -> str:
 @models.command("show")
 @click.argument("name")
 @click.argument("options", nargs=-1)
-@click.option(
-    "--size", default="128x128", show_default=True, help="Of the image: HxW, or XxYxZ for the 3D form."
-)
-@click.option("--channels", default=1, show_default=True, type=_COUNT, help="Of the image.")
-@click.option("--classes", default=2, show_default=True, type=_COUNT, help="Channels of the logits.")
-@click.option("--depth", default=2, show_default=True, type=_COUNT, help="How deep to look into nested parts.")
-@_DEBUG
+@click.option("--size", default="128x128", show_default=True, help="Image size: HxW, or XxYxZ in 3D.")
+@click.option("--channels", default=1, show_default=True, type=POSITIVE, help="Channels of the image.")
+@click.option("--classes", default=2, show_default=True, type=POSITIVE, help="Channels of the logits.")
+@click.option("--depth", default=2, show_default=True, type=POSITIVE, help="Levels of nested modules to show.")
+@debug_option
 def models_show(
     name: str, options: tuple[str, ...], size: str, channels: int, classes: int, depth: int
 ) -> None:
-    """Show the shapes within a network, part by part. OPTIONS are its settings, such as output_stride=8."""
+    """Show the output shape of each module of a network.
+
+    NAME is an architecture (medseg models list), OPTIONS are its settings, such as output_stride=8.
+    """
     from medseg.config.schema import load_config
     from medseg.errors import ConfigError
     from medseg.models.inspection.catalog import describe_reach, levels
@@ -81,7 +81,7 @@ def models_show(
     except ValueError:
         shape = ()
     if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ConfigError(f"--size {size!r}: expected HxW or XxYxZ, for example 128x128")
+        raise ConfigError(f"--size {size!r}: expected HxW or XxYxZ", hint="For example --size 128x128.")
     try:
         rows = levels(config, shape, channels=channels, classes=classes, depth=depth)
     except (ValueError, RuntimeError) as error:
@@ -93,27 +93,28 @@ def models_show(
 
 
 @models.command("features")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 @click.option(
-    "--model", required=True, type=click.Path(path_type=Path),
-    help="Run folder, model file, or the name of a published network (medseg weights list).",
+    "--model", required=True, type=PATH,
+    help="Run folder, model file, or name of a published network (medseg weights list).",
 )  # fmt: skip
-@click.option("--weights", type=click.Path(path_type=Path), help="File of a published network's weights.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the pictures.")
+@weights_option
+@click.option("--output", required=True, type=PATH, help="Folder for the pictures.")
 @click.option(
-    "--layer", "layers", multiple=True, help="A part's name (medseg models show); none: the network's stages."
+    "--layer",
+    "layers",
+    multiple=True,
+    help="Name of a module (medseg models show); can be repeated.  [default: the stages of the network]",
 )
 @click.option(
-    "--channels",
-    default=16,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="How many are shown of a layer.",
+    "--channels", default=16, show_default=True, type=POSITIVE, help="Number of channels to show of each layer."
+)  # fmt: skip
+@click.option(
+    "--slice", "index", type=int, help="Slice of a volume after preprocessing.  [default: the middle slice]"
 )
-@click.option("--slice", "index", type=int, help="Of a volume, after preprocessing; none: the middle one.")
-@click.option("--window", is_flag=True, help="Only the middle window of the inference's size, for large scans.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@_DEBUG
+@click.option("--window", is_flag=True, help="Use only the middle window, for large scans.")
+@device_option
+@debug_option
 def models_features(
     image: Path,
     model: Path,
@@ -125,7 +126,7 @@ def models_features(
     window: bool,
     device: str,
 ) -> None:
-    """Write pictures of what a trained network makes of IMAGE on its way, layer by layer."""
+    """Write pictures of the feature maps of a trained network for IMAGE, layer by layer."""
     from medseg.errors import ConfigError, DataError
     from medseg.inference.batch.input_discovery import find_inputs
     from medseg.inference.feature_maps import View, write_features
@@ -135,48 +136,50 @@ def models_features(
     predictor = Predictor(model_source(model, weights), device=device)
     cases = find_inputs([image])
     if len(cases) != 1:
-        raise DataError(f"{image}: holds {len(cases)} scans; name one of them")
+        raise DataError(
+            f"{image}: contains {len(cases)} scans, expected one", hint="Give the path of one scan."
+        )
     view = View(index, window)
     try:
         paths = write_features(predictor, cases[0], output, layers=layers, channels=channels, view=view)
     except ValueError as error:
-        raise ConfigError(f"{image}: {error}. A part of the scan may do: --window") from error
+        raise ConfigError(f"{image}: {error}", hint="Try --window, which uses a part of the scan.") from error
     for path in paths:
         click.echo(path)
 
 
 @click.group("weights")
 def weights_group() -> None:
-    """Published weights: list them, fetch them when asked."""
+    """List and download published weights."""
 
 
 @weights_group.command("list")
-@_DEBUG
+@debug_option
 def weights_list() -> None:
-    """List the weights that are known by name, and whether they are at hand."""
+    """List the published weights, and whether they are downloaded."""
     from medseg.models.pretrained.weight_registry import KNOWN
 
     for name, entry in KNOWN.items():
         kind = "network" if entry.network is not None else "backbone"
-        here = "at hand" if entry.path().is_file() else "not fetched"
-        click.echo(f"{name:28} {kind:9} {here:12} {entry.about}: {entry.url}")
+        state = "downloaded" if entry.path().is_file() else "remote"
+        click.echo(f"{name:28} {kind:9} {state:12} {entry.about}: {entry.url}")
 
 
 @weights_group.command("get")
 @click.argument("name")
-@click.option("--cache", type=click.Path(path_type=Path), help="Folder to keep them in.")
-@click.option("--url", help="Another address of the same file, such as a mirror.")
-@_DEBUG
+@click.option("--cache", type=PATH, help="Folder for the file.")
+@click.option("--url", help="Other URL of the same file, for example a mirror.")
+@debug_option
 def weights_get(name: str, cache: Path | None, url: str | None) -> None:
-    """Fetch published weights from their public address; verified by the hash in their name."""
+    """Download the published weights NAME and verify their hash."""
     from medseg.models.pretrained.weight_registry import known
     from medseg.system.download import download_file
 
     entry = known(name)
-    path = download_file(url or entry.url, entry.path(cache), progress=_say)
+    path = download_file(url or entry.url, entry.path(cache), progress=_print_progress)
     click.echo(path)
 
 
-def _say(done: int, total: int | None) -> None:
+def _print_progress(done: int, total: int | None) -> None:
     of = f" of {total / 2**20:.0f}" if total else ""
     click.echo(f"\r{done / 2**20:.0f}{of} MB", err=True, nl=total is not None and done >= total)

@@ -1,9 +1,8 @@
-"""``medseg demo``: the whole way, from files to tables and pictures, on data made here."""
+"""Demonstrations on synthetic data: training, prediction, evaluation."""
 
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from medseg.config.schema import load_config
 from medseg.demo import phantoms, shapes
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation import Evaluation, evaluate_cases
 from medseg.files import write_text
 from medseg.inference.batch.batch_inference import infer_cases
@@ -26,7 +25,13 @@ _MARKER = "made-by-medseg-demo.txt"
 
 @dataclass(frozen=True)
 class Demo:
-    """One demonstration: its data and its settings."""
+    """Data and settings of one demonstration.
+
+    Attributes:
+        title: one line that describes the data.
+        write: writes the dataset into a folder.
+        settings: configuration for ``load_config``, without ``data.path``.
+    """
 
     title: str
     write: Callable[[Path], None]
@@ -67,23 +72,16 @@ DEMOS = {
 }
 
 
-def run_demo(output: Path, *, say: Callable[[str], None], show: Callable[[Evaluation], None]) -> None:
-    """Make the data, train, predict the test cases, evaluate them; all of it below ``output``.
+def run_demo(demo: Demo, folder: Path) -> Evaluation:
+    """Write the data of a demonstration, train, predict the test cases and evaluate them.
 
-    Raises: ConfigError if ``output`` holds anything the demonstration did not make.
+    Args:
+        demo: one of ``DEMOS``.
+        folder: receives ``data``, ``run``, ``predictions`` and ``metrics``.
+
+    Raises:
+        DataError: if a test case cannot be predicted.
     """
-    _take_folder(output)
-    began = time.monotonic()
-    for name, demo in DEMOS.items():
-        say(f"\n{demo.title}")
-        show(_run_one(output / name, demo))
-        say(f"pictures: {output / name / 'predictions' / 'overlays'}")
-        say(f"tables:   {output / name / 'metrics' / 'cases.csv'}")
-        say(f"model:    {output / name / 'run' / 'model.safetensors'}")
-    say(f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; delete {output} when you like")
-
-
-def _run_one(folder: Path, demo: Demo) -> Evaluation:
     demo.write(folder / "data")
     settings = demo.settings | {"data": demo.settings["data"] | {"path": str(folder / "data")}}
     with ConsoleProgress() as progress:
@@ -94,13 +92,22 @@ def _run_one(folder: Path, demo: Demo) -> Evaluation:
     )
     failed = [f"{o.case}: {o.error}" for o in outcomes if o.status == "failed"]
     if failed:
-        raise ConfigError(f"the demonstration failed on {failed}")
+        raise DataError(f"{folder}: cases of the demonstration failed: {'; '.join(failed)}")
     return evaluate_cases(predictions, folder / "data" / "labels", folder / "metrics")
 
 
-def _take_folder(output: Path) -> None:
+def prepare_folder(output: Path) -> None:
+    """Make an empty folder for demonstrations; an earlier demonstration there is removed.
+
+    Raises:
+        ConfigError: if the folder exists and was not written by ``medseg demo``.
+    """
     if output.exists():
         if not (output / _MARKER).is_file():
-            raise ConfigError(f"{output}: exists and was not made by medseg demo; choose another --output")
+            raise ConfigError(
+                f"{output}: exists and was not written by medseg demo",
+                hint="Choose another --output.",
+                path=output,
+            )
         shutil.rmtree(output)
-    write_text(output / _MARKER, "This folder was made by `medseg demo`, which makes it anew each time.\n")
+    write_text(output / _MARKER, "`medseg demo` wrote this folder and replaces it when it runs again.\n")

@@ -1,23 +1,25 @@
 import importlib.metadata
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from medseg.cli import diagnostics as doctor
+from medseg.cli import diagnostics
 from medseg.cli.diagnostics import (
-    Finding,
+    OPTIONAL_FEATURES,
     diagnose,
     parse_requirement,
     version_numbers,
 )
+from medseg.errors import Finding
 
 NOWHERE = Path("/nonexistent")
 
 
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
-    return {finding.name: finding for finding in findings}
+def by_subject(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.subject: finding for finding in findings}
 
 
 @pytest.fixture(scope="module")
@@ -25,66 +27,79 @@ def findings() -> list[Finding]:
     return diagnose()
 
 
-def test_every_topic_is_covered_and_every_finding_says_something(findings):
+def test_every_topic_has_findings_with_a_message(findings):
     assert {one.topic for one in findings} == {
         *("system", "memory", "devices", "packages", "optional", "storage")
     }
-    assert all(one.status in ("ok", "note", "problem") and one.name and one.detail for one in findings)
+    assert all(one.status in ("ok", "note", "problem") and one.subject and one.message for one in findings)
 
 
-def test_findings_are_named_once(findings):
-    assert len(by_name(findings)) == len(findings)
+def test_subjects_are_unique(findings):
+    assert len(by_subject(findings)) == len(findings)
 
 
 def test_core_dependencies_are_those_of_the_installed_distribution(findings):
-    packages = by_name([one for one in findings if one.topic == "packages"])
+    packages = by_subject([one for one in findings if one.topic == "packages"])
     assert {"medseg", "numpy", "torch", "SimpleITK", "ruamel.yaml"} <= set(packages)
-    assert "ruff" not in packages  # only an extra asks for it
-    assert importlib.metadata.version("numpy") in packages["numpy"].detail
+    assert "ruff" not in packages  # required by an extra only
+    assert importlib.metadata.version("numpy") in packages["numpy"].message
 
 
-def test_a_missing_package_is_a_problem_with_its_remedy(monkeypatch):
-    found = {"numpy": None, "scipy": "1.12.9"}
-    real = doctor.installed_version
-    monkeypatch.setattr(doctor, "installed_version", lambda name: found.get(name, real(name)))
-    packages = by_name(list(doctor._packages()))
+def test_a_missing_package_is_a_problem_with_a_hint(monkeypatch):
+    versions = {"numpy": None, "scipy": "1.12.9"}
+    real = diagnostics.installed_version
+    monkeypatch.setattr(diagnostics, "installed_version", lambda name: versions.get(name, real(name)))
+    packages = by_subject(list(diagnostics._packages()))
     assert packages["numpy"].status == "problem"
-    assert 'pip install "numpy>=' in packages["numpy"].detail
+    assert 'pip install "numpy>=' in packages["numpy"].hint
     assert packages["scipy"].status == "problem"
-    assert "too old" in packages["scipy"].detail
+    assert "too old" in packages["scipy"].message
     assert packages["click"].status == "ok"
 
 
-def test_optional_parts_are_a_note_when_absent(monkeypatch):
-    monkeypatch.setattr(doctor, "installed_version", lambda name: "2.0" if name == "dask" else None)
-    optional = by_name(list(doctor._optional()))
+def test_optional_features_are_a_note_if_a_package_is_missing(monkeypatch):
+    present = ("distributed", "onnx")
+    monkeypatch.setattr(diagnostics, "installed_version", lambda name: "2.0" if name in present else None)
+    optional = by_subject(list(diagnostics._optional()))
     assert optional["dask"].status == "ok"
-    assert optional["openvino"].status == optional["highdicom"].status == "note"
-    assert "DICOM SEG" in optional["highdicom"].detail
+    assert "inference by several processes" in optional["dask"].message
+    assert optional["openvino"].status == optional["dicom"].status == optional["onnx"].status == "note"
+    assert "DICOM SEG" in optional["dicom"].message
+    assert "pip install onnxruntime onnxscript" in optional["onnx"].hint  # onnx itself is there
 
 
-def test_a_folder_that_takes_no_file_is_a_problem(tmp_path):
-    missing = by_name(diagnose(tmp_path / "missing"))["working folder"]
+def test_optional_features_are_the_extras_of_the_distribution():
+    extras: dict[str, set[str]] = {}
+    for line in importlib.metadata.requires("medseg") or []:
+        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
+        if extra:
+            extras.setdefault(extra[1], set()).add(re.match(r"[\w.-]+", line)[0])
+    expected = {name: packages for name, packages in extras.items() if name not in ("all", "dev")}
+    assert {name: set(feature.packages) for name, feature in OPTIONAL_FEATURES.items()} == expected
+
+
+def test_a_folder_that_is_not_writable_is_a_problem(tmp_path):
+    missing = by_subject(diagnose(tmp_path / "missing"))["working folder"]
     assert missing.status == "problem"
-    assert "missing" in missing.detail
+    assert "missing" in missing.message
 
 
-def test_looking_leaves_the_folder_as_it_was(tmp_path):
-    assert by_name(diagnose(tmp_path))["working folder"].status in ("ok", "note")
+def test_the_check_leaves_no_file(tmp_path):
+    assert by_subject(diagnose(tmp_path))["working folder"].status in ("ok", "note")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_torch_is_imported_only_when_asked():
+def test_importing_the_module_does_not_import_torch():
     code = "import sys, medseg.cli.diagnostics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_little_memory_is_a_note(monkeypatch):
-    monkeypatch.setattr(doctor, "physical_memory", lambda: (8 << 30, 6 << 30))
-    monkeypatch.setattr(doctor, "cgroup_memory", lambda: 1 << 30)
-    (finding,) = doctor._memory()
+    monkeypatch.setattr(diagnostics, "physical_memory", lambda: (8 << 30, 6 << 30))
+    monkeypatch.setattr(diagnostics, "cgroup_memory", lambda: 1 << 30)
+    (finding,) = diagnostics._memory()
     assert finding.status == "note"
-    assert "limited to 1.0 GiB" in finding.detail
+    assert "limited to 1.0 GiB" in finding.message
 
 
 @pytest.mark.parametrize(

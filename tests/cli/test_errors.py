@@ -1,4 +1,4 @@
-"""Every command, given what it cannot use: one message, no traceback, nothing written."""
+"""Every command with unusable arguments: one message, no traceback, no file written."""
 
 import re
 import shutil
@@ -174,7 +174,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def places(balls, tmp_path_factory) -> dict[str, Path]:
-    """What the commands are given: things that are there, and things that are not what they should be."""
+    """Paths that the commands receive: usable, missing and damaged ones."""
     root = tmp_path_factory.mktemp("errors")
     config = load_config(ball_settings(balls, epochs=1, iterations=1))
     run_folder = fit(config, root / "run").run
@@ -232,7 +232,7 @@ def listing(folder: Path) -> dict[Path, int]:
 
 
 @pytest.mark.parametrize("command", CASES)
-def test_bad_values_are_one_message(command, places, balls, tmp_path, capfd, monkeypatch):
+def test_unusable_arguments_give_one_message(command, places, balls, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = listing(balls) | listing(places["text"].parent)
     code = run(command.format(**places, out=tmp_path / "out").split())
@@ -246,7 +246,7 @@ def test_bad_values_are_one_message(command, places, balls, tmp_path, capfd, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_command_is_tried():
+def test_every_command_is_covered():
     def commands(group, path=()):
         for name, command in group.commands.items():
             if hasattr(command, "commands"):

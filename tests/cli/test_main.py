@@ -2,12 +2,15 @@ import json
 import re
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ball_settings, write_balls, write_volume
 
 import medseg
+from medseg.cli import config
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
 
@@ -21,7 +24,7 @@ def trained(balls, tmp_path_factory):
     return folder
 
 
-def test_the_whole_way(trained, balls, tmp_path, capsys):
+def test_train_infer_evaluate(trained, balls, tmp_path, capsys):
     out, tables = tmp_path / "p", tmp_path / "e"
     assert run(["infer", "--model", str(trained / "run"), "--cases", "test", "--output", str(out)]) == 0
     assert run(["evaluate", str(out), str(balls / "labels"), "--output", str(tables)]) == 0
@@ -30,7 +33,7 @@ def test_the_whole_way(trained, balls, tmp_path, capsys):
     assert (tables / "cases.csv").is_file()
 
 
-def test_json_alone_stands_on_standard_output(trained, balls, tmp_path, capsys):
+def test_standard_output_is_pure_json(trained, balls, tmp_path, capsys):
     run(["infer", "--model", str(trained / "run"), str(balls), "--output", str(tmp_path / "p"), "--json"])
     assert json.loads(capsys.readouterr().out)["done"] == 6
     run(["evaluate", str(tmp_path / "p"), str(balls / "labels"), "--output", str(tmp_path / "e"), "--json"])
@@ -58,6 +61,44 @@ def test_errors_are_one_message_and_a_code(arguments, code, words, capsys, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_included_config_is_found_by_its_name(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("hippocampus_unet3d", "hippocampus_unet3d.yaml"):
+        assert run(["config", "show", name]) == 0
+        printed = capsys.readouterr()
+        assert "spatial_dims: 3" in printed.out
+        assert re.search(r"^using .*configs/hippocampus_unet3d\.yaml$", printed.err, flags=re.M)
+    (tmp_path / "hippocampus_unet3d.yaml").write_text("spatial_dims: 2\n")  # a file of the user has priority
+    assert run(["config", "show", "hippocampus_unet3d.yaml"]) == 0
+    assert "spatial_dims: 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["train"], ["config", "show"]])
+def test_a_missing_config_is_an_error_that_names_the_included_one(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run([*command, "configs/hippocampus_unet3d.yaml"]) == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: configs/hippocampus_unet3d.yaml: no such configuration file")
+    path = re.fullmatch(r"hint: medseg includes (.*); medseg accepts its name, hippocampus_unet3d, too\.", hint)
+    assert path is not None
+    assert Path(path[1]).is_file()
+
+
+def test_included_configs_of_an_installation_are_those_it_recorded(tmp_path, monkeypatch):
+    # as `pip install --user` does: modules in one folder, data files in another, both in the record
+    package = tmp_path / "lib" / "python3.11" / "site-packages"
+    share = tmp_path / "share" / "medseg" / "configs"
+    share.mkdir(parents=True)
+    (share / "a.yaml").write_text("")
+    info = package / "medseg-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medseg\nVersion: 1.0\n")
+    (info / "RECORD").write_text("medseg/cli/config.py,,\n../../../share/medseg/configs/a.yaml,,\n")
+    monkeypatch.setattr(config, "__file__", str(package / "medseg" / "cli" / "config.py"))
+    monkeypatch.setattr(metadata, "files", lambda name: metadata.PathDistribution(info).files)
+    assert config.included_configs() == [share / "a.yaml"]
+
+
 def test_some_failed_cases_give_4(trained, balls, tmp_path, capsys):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"not a scan")
@@ -70,13 +111,13 @@ def test_some_failed_cases_give_4(trained, balls, tmp_path, capsys):
 def test_faulty_data_gives_3(tmp_path, capsys):
     root = write_balls(tmp_path / "data", cases=4)
     (root / "labels" / "ball_0.nii.gz").unlink()
-    config = tmp_path / "c.yaml"
-    config.write_text(to_yaml(load_config(ball_settings(root))))
-    assert run(["train", str(config), "--run", str(tmp_path / "run")]) == 3
+    path = tmp_path / "c.yaml"
+    path.write_text(to_yaml(load_config(ball_settings(root))))
+    assert run(["train", str(path), "--run", str(tmp_path / "run")]) == 3
     assert "ball_0.nii.gz has no label map" in capsys.readouterr().err
 
 
-def test_a_folder_trains_without_settings_and_prints_those_it_picks(tmp_path, capsys):
+def test_training_on_a_folder_prints_the_chosen_settings(tmp_path, capsys):
     root = write_balls(tmp_path / "data", cases=5)
     options = ["train.epochs=1", "train.iterations=2", "data.workers=0", "--run", str(tmp_path / "run")]
     assert run(["train", str(root), *options]) == 0
@@ -104,7 +145,7 @@ def test_config_show_and_schema(tmp_path, capsys, monkeypatch):
     assert "properties" in json.loads(capsys.readouterr().out)
 
 
-def test_doctor_answers(capsys):
+def test_doctor_prints_findings_of_every_topic(capsys):
     assert run(["doctor", "--json"]) in (0, 1)
     topics = {f["topic"] for f in json.loads(capsys.readouterr().out)}
     assert {"system", "memory", "devices", "packages"} <= topics
@@ -118,7 +159,7 @@ def test_debug_shows_the_traceback():
     assert done.returncode == 1
 
 
-def test_help_and_import_load_nothing_heavy():
+def test_help_imports_no_heavy_package():
     code = (
         "import sys, medseg, medseg.cli.main; medseg.cli.main.run(['--help']); "
         "print(sorted({'torch', 'monai', 'numpy', 'pydantic', 'rich'} & set(sys.modules)))"
@@ -135,7 +176,7 @@ def test_modules_run_as_commands(module):
     assert f"medseg {module}" in done.stdout
 
 
-def test_the_public_names_are_sorted_and_there():
+def test_public_names_are_sorted_and_importable():
     assert sorted(medseg.__all__) == medseg.__all__
     assert all(getattr(medseg, name) is not None for name in medseg.__all__)
     assert not {"train", "infer", "evaluate"} & set(medseg.__all__)
@@ -143,7 +184,7 @@ def test_the_public_names_are_sorted_and_there():
         _ = medseg.nothing
 
 
-def test_unusual_volumes_do_not_end_in_a_traceback(trained, tmp_path, capsys):
+def test_volumes_with_axes_of_length_one_are_segmented(trained, tmp_path, capsys):
     write_volume(tmp_path / "in" / "one_voxel.nii.gz", np.ones((1, 1, 1), np.float32))
     write_volume(tmp_path / "in" / "flat.nii.gz", np.ones((30, 1, 12), np.float64))
     code = run(
@@ -153,11 +194,12 @@ def test_unusual_volumes_do_not_end_in_a_traceback(trained, tmp_path, capsys):
     assert "2 done" in capsys.readouterr().out
 
 
-def test_a_place_that_cannot_be_written_to_is_named(trained, balls, tmp_path, capsys):
+def test_an_output_below_a_file_is_an_error_with_a_hint(trained, balls, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     scan = str(balls / "images" / "ball_0.nii.gz")
     code = run(["infer", "--model", str(trained / "run"), scan, "--output", str(tmp_path / "file" / "p")])
     assert code == 2
     err = capsys.readouterr().err
     assert "Not a directory" in err
+    assert "\nhint: A folder is expected there" in err
     assert "Traceback" not in err

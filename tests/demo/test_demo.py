@@ -1,16 +1,16 @@
-"""The demonstration, whole."""
+"""The demonstrations, from data to scores."""
 
 import json
 
 import pytest
 
 from medseg.cli.main import run
-from medseg.demo.run import run_demo
+from medseg.demo.run import prepare_folder
 from medseg.errors import ConfigError
 
 
 @pytest.mark.slow
-def test_the_demonstration_reaches_what_it_promises(tmp_path, capsys):
+def test_the_demonstrations_reach_their_scores(tmp_path, capsys):
     assert run(["demo", "--output", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr().out
     assert "lesion" in printed
@@ -23,8 +23,8 @@ def test_the_demonstration_reaches_what_it_promises(tmp_path, capsys):
     assert shapes["overall"]["mean_dice"]["mean"] >= 0.80
 
 
-def test_it_takes_no_folder_it_did_not_make(tmp_path):
+def test_a_folder_that_it_did_not_write_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(ConfigError, match="not made by medseg demo"):
-        run_demo(tmp_path, say=print, show=print)
+    with pytest.raises(ConfigError, match="not written by medseg demo"):
+        prepare_folder(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"

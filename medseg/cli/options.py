@@ -1,0 +1,46 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+"""Type of arguments and options that are paths."""
+
+POSITIVE = click.IntRange(min=1)
+"""Type of counts."""
+
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N."
+)
+amp_option = click.option(
+    "--amp", type=click.Choice(["auto", "bf16", "fp16", "off"]), default="auto", show_default=True,
+    help="Precision. auto: bf16 if the device supports it, else float32; off: float32.",
+)  # fmt: skip
+weights_option = click.option("--weights", type=PATH, help="File with the weights of a published network.")
+label_suffix_option = click.option(
+    "--label-suffix", help="Suffix that label file names add to image names, for example _mask."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+geometry_option = click.option(
+    "--dicom-geometry", "uneven", type=click.Choice(["refuse", "resample"]), default="refuse",
+    show_default=True, help="DICOM series with uneven or missing slices: refuse, or resample to an even grid.",
+)  # fmt: skip
+
+
+def all_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Combine options into one decorator; ``--help`` lists them in the given order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
