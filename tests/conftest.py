@@ -10,12 +10,27 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from golden_files import Golden
 from PIL import Image
 
 from medseg.config.schema import RunConfig, load_config
 from medseg.system.platform import usable_cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--update-golden``, which updates the files in ``tests/golden``."""
+    parser.addoption("--update-golden", action="store_true", help="update the files in tests/golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compare results with the golden files beside the test, or update them."""
+    update = request.config.getoption("--update-golden")
+    if update and hasattr(request.config, "workerinput"):
+        pytest.fail("--update-golden needs a single process; omit -n or use -n 0", pytrace=False)
+    return Golden(request.path.parent, update)
 
 
 def pytest_configure(config: pytest.Config) -> None:
