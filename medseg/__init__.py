@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from medseg.errors import ConfigError, DataError, GeometryError, MedsegError, ModelFileError
     from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
     from medseg.inference.batch.batch_inference import infer_cases
-    from medseg.inference.model.predictor import Prediction, Predictor
+    from medseg.inference.model.prediction import Prediction
+    from medseg.inference.model.predictor import Predictor
     from medseg.training.fit import RunResult, fit
     from medseg.training.progress import ConsoleProgress, QuietProgress
 
@@ -26,7 +27,7 @@ _HOME = {
     "GeometryError": "medseg.errors",
     "MedsegError": "medseg.errors",
     "ModelFileError": "medseg.errors",
-    "Prediction": "medseg.inference.model.predictor",
+    "Prediction": "medseg.inference.model.prediction",
     "Predictor": "medseg.inference.model.predictor",
     "QuietProgress": "medseg.training.progress",
     "RunConfig": "medseg.config.schema",

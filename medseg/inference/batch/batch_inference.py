@@ -41,7 +41,8 @@ from medseg.inference.batch.output_folder import check_own, open_output, result_
 from medseg.inference.batch.output_layout import label_path
 from medseg.inference.batch.provenance import check_current, made_of, read_record, record_path
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX, LargeOutputs, open_if_large, segment_large
-from medseg.inference.model.predictor import LargeReady, Prediction, Predictor, Ready
+from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage
+from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import Segmenter
 from medseg.report.palette import value_palette
 from medseg.system.allocator import is_out_of_memory
@@ -169,7 +170,7 @@ class _Job:
         """Every file that may be written of the case."""
         return result_files(self.output, self.case.id, [self.suffix], self.options)
 
-    def read(self, predictor: Segmenter) -> Ready | LargeReady | CaseOutcome:
+    def read(self, predictor: Segmenter) -> PreparedScan | PreparedTiledImage | CaseOutcome:
         """The scan as the networks take it, or a large picture opened; or that nothing needs to be done."""
         with self._timed():
             for path in self.case.images:
@@ -187,15 +188,15 @@ class _Job:
             scan = replace(scan, notes=(*scan.notes, uniform)) if uniform else scan
             return predictor.prepare(scan, read_foreground(self.case, scan))
 
-    def _read_large(self, predictor: Predictor, image: TiledImage) -> LargeReady | CaseOutcome:
+    def _read_large(self, predictor: Predictor, image: TiledImage) -> PreparedTiledImage | CaseOutcome:
         """The picture stays open if it is to be segmented."""
         self.large = True
-        ready: LargeReady | None = None
+        ready: PreparedTiledImage | None = None
         try:
             done = self._skipped(predictor)
             if done is not None:
                 return done
-            ready = predictor.prepare_large(image)
+            ready = predictor.prepare_tiled(image)
             return ready
         finally:
             if ready is None:
@@ -234,12 +235,12 @@ class _Job:
             )
 
     def compute(
-        self, predictor: Segmenter, ready: Ready | LargeReady | CaseOutcome
+        self, predictor: Segmenter, ready: PreparedScan | PreparedTiledImage | CaseOutcome
     ) -> Prediction | CaseOutcome:
         """Run the network on what was read, if the case came so far."""
         if isinstance(ready, CaseOutcome):
             return ready
-        if isinstance(ready, LargeReady):
+        if isinstance(ready, PreparedTiledImage):
             assert isinstance(predictor, Predictor)
             return self.attempt(partial(self.stream, predictor, ready))
         return self.attempt(partial(self.segment, predictor, ready))
@@ -248,13 +249,13 @@ class _Job:
         """The whole way of the case, step by step."""
         return self.finish(predictor, self.compute(predictor, self.attempt(partial(self.read, predictor))))
 
-    def segment(self, predictor: Segmenter, ready: Ready) -> Prediction:
+    def segment(self, predictor: Segmenter, ready: PreparedScan) -> Prediction:
         """What the network says of a scan."""
         with self._timed():
             scratch = self.output / "probabilities"
             return predictor.run(ready, probabilities=self.options.probabilities, scratch=scratch)
 
-    def stream(self, predictor: Predictor, ready: LargeReady) -> CaseOutcome:
+    def stream(self, predictor: Predictor, ready: PreparedTiledImage) -> CaseOutcome:
         """Segment a large picture, from file to file."""
         options = self.options
         outputs = LargeOutputs.of(

@@ -20,8 +20,8 @@ from medseg.geometry import Array, Grid, to_ras
 from medseg.inference.batch.dicom_objects import object_path
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.provenance import Record
-from medseg.inference.model.predictor import Prediction
-from medseg.inference.model.protocols import Described, Segmenter
+from medseg.inference.model.prediction import Prediction
+from medseg.inference.model.protocols import ModelDescription, Segmenter
 from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 
@@ -69,7 +69,7 @@ def write_probabilities(folder: Path, case: str, prediction: Prediction) -> None
         np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float16))
 
 
-def write_overlay(folder: Path, case: Case, prediction: Prediction, header: Described) -> None:
+def write_overlay(folder: Path, case: Case, prediction: Prediction, header: ModelDescription) -> None:
     """A panel of image, reference (where there is one) and prediction; for a picture also the prediction laid
     over it at its own size, in ``full_size/``.
     """

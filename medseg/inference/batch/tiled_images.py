@@ -20,7 +20,8 @@ from medseg.files import write_atomic
 from medseg.geometry import Array
 from medseg.inference.model.memory_fallback import Load
 from medseg.inference.model.model_file import ModelHeader
-from medseg.inference.model.predictor import LargeReady, Predictor
+from medseg.inference.model.prediction import PreparedTiledImage
+from medseg.inference.model.predictor import Predictor
 from medseg.inference.sliding_window.prediction import Decided
 from medseg.report.palette import Legend, value_palette
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
@@ -82,7 +83,7 @@ class LargeOutputs:
         )
 
 
-def segment_large(predictor: Predictor, ready: LargeReady, outputs: LargeOutputs) -> tuple[str, ...]:
+def segment_large(predictor: Predictor, ready: PreparedTiledImage, outputs: LargeOutputs) -> tuple[str, ...]:
     """Segment a picture into files: a tiled label map with a pyramid, probabilities (H, W, K) float16; and the
     panel and overlay of a reduced picture. Returns what is to be said of it.
 
@@ -133,7 +134,7 @@ def describe(image: TiledImage) -> str:
 
 
 def _rows(
-    predictor: Predictor, ready: LargeReady, probabilities: bool, load: Load
+    predictor: Predictor, ready: PreparedTiledImage, probabilities: bool, load: Load
 ) -> Iterator[tuple[int, Array, Array | None]]:
     """The first row, label values (n, W) and probabilities (n, W, K) of each band, from the top down."""
     for one in predictor.decided(ready, probabilities, load.batch_size, load.sums_on):

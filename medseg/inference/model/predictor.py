@@ -31,6 +31,7 @@ from medseg.inference.model.ensemble import mean_slabs
 from medseg.inference.model.ensemble_member import ModelSource, Opening, open_member, refuse_difference
 from medseg.inference.model.memory_fallback import Load, Result, retry_with_less
 from medseg.inference.model.model_file import LoadedModel
+from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.array_allocation import room
 from medseg.inference.sliding_window.finite_checks import finite_planes
@@ -46,49 +47,6 @@ from medseg.inference.sliding_window.ring_accumulator import Planes, or_unseen
 from medseg.inference.sliding_window.streaming_resample import Slab, regrid
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says of one scan, on exactly the scan's grid.
-
-    Attributes:
-        label_map: (*S) label values as in the training's files, smallest integer type.
-        probabilities: (K, *S) float32 of each class (or region), if asked for.
-        scan: the input.
-        notes: what had to be done to fit into memory.
-    """
-
-    label_map: Array
-    probabilities: Array | None
-    scan: Scan
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A scan, and what each model's network takes of it."""
-
-    scan: Scan
-    prepared: tuple[PreparedImage, ...]
-
-    @property
-    def path(self) -> Path:
-        """The file it was read from."""
-        return self.scan.path
-
-
-@dataclass(frozen=True)
-class LargeReady:
-    """A picture that stays in its file, and how each model's network takes its windows."""
-
-    image: TiledImage
-    prepared: tuple[PreprocessedTiledImage, ...]
-
-    @property
-    def path(self) -> Path:
-        """The picture's file."""
-        return self.image.path
 
 
 _ADVICE = (
@@ -140,6 +98,12 @@ class Predictor:
         digests = "".join(member.digest for member in self.members)
         self.digest = first.digest if len(self.members) == 1 else sha256(digests.encode()).hexdigest()
 
+    @property
+    def tiled(self) -> Predictor | None:
+        """The predictor itself, which segments pictures larger than memory; None if it takes volumes."""
+        header = self.header
+        return self if header.spatial_dims == 2 and header.preprocess.slices is None else None
+
     def predict(
         self,
         source: Scan | Case | Path | str,
@@ -155,9 +119,9 @@ class Predictor:
         """
         return self.run(self.prepare(source, foreground), probabilities=probabilities)
 
-    def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> Ready:
+    def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> PreparedScan:
         """Read a scan and bring it to the networks' grids; arguments and errors as ``predict``."""
-        scan = read_source(source)
+        scan = load_scan(source)
         header = self.header
         slices = header.preprocess.slices
         if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
@@ -174,16 +138,14 @@ class Predictor:
                 with_foreground(one, foreground, scan, member.header.preprocess)
                 for one, member in zip(prepared, self.members, strict=True)
             ]
-        return Ready(scan, tuple(prepared))
+        return PreparedScan(scan, tuple(prepared))
 
-    def prepare_large(self, image: TiledImage) -> LargeReady:
-        """What the networks take of a picture that stays in its file (:class:`PreprocessedTiledImage`)."""
+    def prepare_tiled(self, image: TiledImage) -> PreparedTiledImage:
+        """What the networks take of a picture that stays in its file; errors as :class:`PreprocessedTiledImage`."""
         headers = [member.header for member in self.members]
-        return LargeReady(
-            image, tuple(PreprocessedTiledImage(image, h.preprocess, h.channels) for h in headers)
-        )
+        return PreparedTiledImage(image, tuple(PreprocessedTiledImage(image, h.preprocess, h.channels) for h in headers))
 
-    def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+    def run(self, ready: PreparedScan, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
         """Segment a scan that was prepared, with less memory where there is not enough (``Load.lighter``).
 
         Probabilities that are too large for the memory lie in a file without a name in the folder ``scratch``
@@ -219,7 +181,7 @@ class Predictor:
                 self._say(line)
 
     def _run(
-        self, ready: Ready, native: Array | None, batch: int, sums_on: torch.device, notes: tuple[str, ...]
+        self, ready: PreparedScan, native: Array | None, batch: int, sums_on: torch.device, notes: tuple[str, ...]
     ) -> Prediction:
         """``native`` (K, *S) is where the probabilities go, if they are asked for."""
         scan, prepared, header = ready.scan, ready.prepared[0], self.header
@@ -234,7 +196,7 @@ class Predictor:
         return Prediction(np.ascontiguousarray(label_map), native, scan, notes)
 
     def decided(
-        self, ready: Ready | LargeReady, probabilities: bool, batch: int, sums_on: torch.device
+        self, ready: PreparedScan | PreparedTiledImage, probabilities: bool, batch: int, sums_on: torch.device
     ) -> Iterator[Decided]:
         """What is found, piece by piece in order, pictures from the top down; together the whole image.
 
@@ -242,7 +204,7 @@ class Predictor:
         """
         activation, along = self.header.labels.activation, self._axis(ready)
         if len(self.members) == 1 and not ready.prepared[0].resampled and not probabilities:
-            strips = isinstance(ready, Ready)  # no mean of models, no other grid: each can be decided at once
+            strips = isinstance(ready, PreparedScan)  # no mean of models, no other grid: each can be decided at once
             for one in self._planes(0, ready, batch, sums_on, along, strips):
                 yield Decided(one.start, one.axis, decide(one.sums, activation), lines=one.lines)
             return
@@ -262,7 +224,7 @@ class Predictor:
     def _planes(
         self,
         index: int,
-        ready: Ready | LargeReady,
+        ready: PreparedScan | PreparedTiledImage,
         batch: int,
         sums_on: torch.device,
         along: int,
@@ -284,7 +246,7 @@ class Predictor:
         return or_unseen(planes, header.labels.num_classes, image.shape[1:], along)
 
     def _probabilities(
-        self, index: int, ready: Ready | LargeReady, batch: int, sums_on: torch.device, along: int
+        self, index: int, ready: PreparedScan | PreparedTiledImage, batch: int, sums_on: torch.device, along: int
     ) -> Iterator[Slab]:
         """One model's probabilities on the scan's grid, its axes still those of ``PreparedImage``."""
         prepared = ready.prepared[index]
@@ -295,11 +257,11 @@ class Predictor:
             return slabs
         return regrid(slabs, prepared.array.shape[1:], prepared.target_shape)
 
-    def _axis(self, ready: Ready | LargeReady) -> int:
+    def _axis(self, ready: PreparedScan | PreparedTiledImage) -> int:
         """The axis that all models' planes are streamed along: of pictures the rows, as large ones are written,
         the first one where a model's tiles are exact, else the first model's best.
         """
-        if isinstance(ready, LargeReady) or ready.scan.kind == "picture":
+        if isinstance(ready, PreparedTiledImage) or ready.scan.kind == "picture":
             return 0
         if any(member.reach is not None for member in self.members):
             return 0
@@ -321,9 +283,3 @@ def _kept(pieces: Iterator[Decided], whole: Array) -> Iterator[Decided]:
 def _skips(settings: InferenceConfig) -> bool:
     return settings.skip_below is not None or settings.skip_above is not None
 
-
-def read_source(source: Scan | Case | Path | str) -> Scan:
-    """A scan in memory, of a case's files or of one file. Raises: DataError if it cannot be read."""
-    if isinstance(source, Scan):
-        return source
-    return read_image(source) if isinstance(source, Case) else read_scan(Path(source))

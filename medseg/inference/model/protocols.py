@@ -1,24 +1,34 @@
-"""``Segmenter``: what the machinery of many cases needs of a model, whoever trained it."""
+"""Protocols for models used in batch inference.
+
+Batch inference needs two steps of a model, ``prepare`` (read and preprocess, on a reading thread) and ``run``
+(the network). What passes between them is the model's own business: each model has its own prepared type.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 
 from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Scan
+from medseg.data.tiled.tiled_image import TiledImage
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Facts
-from medseg.inference.model.predictor import Prediction, Ready
+from medseg.inference.model.memory_fallback import Load
+from medseg.inference.model.model_file import ModelHeader
+from medseg.inference.model.prediction import Prediction, PreparedTiledImage
 from medseg.inference.options import InferenceConfig
+from medseg.inference.sliding_window.prediction import Decided
+
+Result = TypeVar("Result")
 
 
-class Described(Protocol):
-    """What a model finds, how label files are read beside it, and how it goes through a scan."""
+class ModelDescription(Protocol):
+    """A model's labels, how label files are read beside it, and its inference settings."""
 
     @property
     def labels(self) -> LabelSchema: ...
@@ -28,10 +38,15 @@ class Described(Protocol):
     def inference(self) -> InferenceConfig: ...
 
 
-class Part(Protocol):
-    """A part of a model: its digest and files, its settings (one of each stage), and what computes its scores.
+class MemberDescription(Protocol):
+    """One ensemble member, for the record.
 
-    ``planned`` is what was to compute before any window did; it is the same for every result.
+    Attributes:
+        digest: SHA-256 of header and weights.
+        backend: the backend that computes its logits.
+        planned: the backend as chosen before the first window; the same for every result.
+        settings: inference settings of each stage.
+        files: the files it was read from.
     """
 
     @property
@@ -46,24 +61,69 @@ class Part(Protocol):
     def files(self) -> tuple[Path, ...]: ...
 
 
-class Segmenter(Protocol):
-    """A model on its device; ``prepare`` and ``run`` may go on in two threads, with different scans."""
+class PreparedCase(Protocol):
+    """A case that is ready for the network; further content is the model's own."""
 
     @property
-    def header(self) -> Described: ...
+    def scan(self) -> Scan: ...
+
+
+PreparedT = TypeVar("PreparedT", bound=PreparedCase)
+
+
+class TiledSegmenter(Protocol):
+    """A model that segments pictures larger than memory, window by window."""
+
     @property
-    def members(self) -> Sequence[Part]: ...
+    def header(self) -> ModelHeader: ...
+    @property
+    def members(self) -> Sequence[MemberDescription]: ...
+
+    def prepare_tiled(self, image: TiledImage) -> PreparedTiledImage:
+        """Prepare a picture that stays in its file."""
+        ...
+
+    def decided(
+        self, ready: PreparedTiledImage, probabilities: bool, batch: int, sums_on: torch.device
+    ) -> Iterator[Decided]:
+        """Yield the segmentation in chunks of rows, from the top down."""
+        ...
+
+    def with_less_memory(self, attempt: Callable[[Load], Result]) -> Result:
+        """Call ``attempt``, again with lower limits where memory runs out."""
+        ...
+
+
+class Segmenter(Protocol[PreparedT]):
+    """A model on its device, generic in what ``prepare`` passes to ``run``.
+
+    ``prepare`` and ``run`` may be called from two threads at once, with different cases.
+
+    Attributes:
+        header: labels and settings.
+        members: the ensemble's members; at least one.
+        digest: identifies the model: SHA-256 of all members.
+        device, dtype: where and in which precision it computes; None is float32.
+        tiled: segments pictures larger than memory; None if the model cannot.
+    """
+
+    @property
+    def header(self) -> ModelDescription: ...
+    @property
+    def members(self) -> Sequence[MemberDescription]: ...
     @property
     def digest(self) -> str: ...
     @property
     def device(self) -> torch.device: ...
     @property
     def dtype(self) -> torch.dtype | None: ...
+    @property
+    def tiled(self) -> TiledSegmenter | None: ...
 
-    def prepare(self, source: Scan, foreground: Array | None = None) -> Ready:
-        """Bring a scan to the network's grid; windows without ``foreground`` (*S) are to be left out."""
+    def prepare(self, source: Scan, foreground: Array | None = None) -> PreparedT:
+        """Bring a scan to the network's grid; windows outside ``foreground`` (*S) are skipped."""
         ...
 
-    def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
-        """Segment what was prepared; probabilities that are too large for the memory lie in ``scratch``."""
+    def run(self, ready: PreparedT, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+        """Segment a prepared case; probabilities larger than memory are kept in a file in ``scratch``."""
         ...

@@ -22,7 +22,7 @@ from medseg.errors import ConfigError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, Facts, Setup, make_backend
 from medseg.inference.model.memory_fallback import Load, retry_with_less
-from medseg.inference.model.predictor import Prediction, Ready, read_source
+from medseg.inference.model.prediction import Prediction, load_scan
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.array_allocation import room
 from medseg.inference.sliding_window.finite_checks import check_logits, check_weights
@@ -63,9 +63,10 @@ _BEYOND_HALF = (
 
 
 @dataclass(frozen=True)
-class NnunetReady(Ready):
+class PreparedNnunetScan:
     """A scan, the part of it that is not zero, and the first stage's input (C, *S)."""
 
+    scan: Scan
     cropped: Cropped
     image: Array
 
@@ -139,21 +140,27 @@ class NnunetPredictor:
         backend = self.backends[-1][0]
         return (Member(self.digest, backend, self._planned, tuple(self.settings), self.files),)
 
+    @property
+    def tiled(self) -> None:
+        """None: scans are held in memory."""
+        return None
+
     def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
         """Segment one scan; errors as ``Predictor.predict``."""
         return self.run(self.prepare(source), probabilities=probabilities)
 
-    def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> NnunetReady:
+    def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> PreparedNnunetScan:
         """Read a scan and bring it to the first network's grid. Raises: ConfigError for a foreground."""
         if foreground is not None:
             raise ConfigError("nnU-Net's models go through the whole scan; they take no foreground")
-        scan, first = read_source(source), self.plans.stages[0]
+        scan, first = load_scan(source), self.plans.stages[0]
         cropped = crop(scan, first)
-        return NnunetReady(scan, (), cropped, prepare(cropped, first, None))
+        return PreparedNnunetScan(scan, cropped, prepare(cropped, first, None))
 
-    def run(self, ready: Ready, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+    def run(
+        self, ready: PreparedNnunetScan, *, probabilities: bool = False, scratch: Path | None = None
+    ) -> Prediction:
         """Segment a scan that was prepared; arguments and errors as of ``Predictor.run``."""
-        assert isinstance(ready, NnunetReady)
         first = Load(max(settings.batch_size for settings in self.settings), self.device)
         prediction = retry_with_less(
             lambda load: self._run(ready, probabilities, scratch, load), first, _ADVICE
@@ -163,7 +170,7 @@ class NnunetPredictor:
             self._say(computed)
         return prediction
 
-    def _run(self, ready: NnunetReady, probabilities: bool, scratch: Path | None, load: Load) -> Prediction:
+    def _run(self, ready: PreparedNnunetScan, probabilities: bool, scratch: Path | None, load: Load) -> Prediction:
         scan, cropped, image = ready.scan, ready.cropped, ready.image
         *earlier, last = self.plans.stages
         for index, stage in enumerate(earlier):

@@ -1,0 +1,69 @@
+"""Inputs and results of a predictor: prepared scans, prepared tiled images, predictions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.data.cases import Case
+from medseg.data.io.multichannel import read_image
+from medseg.data.io.readers import read_scan
+from medseg.data.preprocessing.pipeline import PreparedImage
+from medseg.data.scans import Scan
+from medseg.data.tiled.preprocessed_image import PreprocessedTiledImage
+from medseg.data.tiled.tiled_image import TiledImage
+from medseg.geometry import Array
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Result of segmenting one scan, on the scan's own grid.
+
+    Attributes:
+        label_map: (*S) label values as in the training's label files, in the smallest integer type.
+        probabilities: (K, *S) float32 of each class (or region); None if not requested.
+        scan: the input.
+        notes: what was reduced to fit into memory.
+    """
+
+    label_map: Array
+    probabilities: Array | None
+    scan: Scan
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan with the preprocessed image of each ensemble member."""
+
+    scan: Scan
+    prepared: tuple[PreparedImage, ...]
+
+    @property
+    def path(self) -> Path:
+        """The file that was read."""
+        return self.scan.path
+
+
+@dataclass(frozen=True)
+class PreparedTiledImage:
+    """A picture that stays in its file, with each ensemble member's view of its windows."""
+
+    image: TiledImage
+    prepared: tuple[PreprocessedTiledImage, ...]
+
+    @property
+    def path(self) -> Path:
+        """The picture's file."""
+        return self.image.path
+
+
+def load_scan(source: Scan | Case | Path | str) -> Scan:
+    """Return a scan in memory; read it if ``source`` is a case or a file.
+
+    Raises:
+        DataError: the scan cannot be read.
+    """
+    if isinstance(source, Scan):
+        return source
+    return read_image(source) if isinstance(source, Case) else read_scan(Path(source))
