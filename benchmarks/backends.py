@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from medseg.inference.backends import Setup, make_backend
+from medseg.inference.backends import BackendSetup, make_backend
 from medseg.inference.backends.base import difference, precision_of
 from medseg.models import UNetConfig
 from medseg.system.allocator import keep_freed_memory
@@ -33,7 +33,7 @@ def compare(size: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
     network = UNetConfig(channels=(8, 16, 32, 64)).build(Task(3 if len(size) == 3 else 2, 1, 3)).eval()
     window = torch.randn(1, 1, *size)
     backends = {
-        f"{name} {precision_of(dtype)}": make_backend(name, network, Setup(CPU, dtype))
+        f"{name} {precision_of(dtype)}": make_backend(name, network, BackendSetup(CPU, dtype))
         for name in ("torch", "openvino")
         for dtype in (None, torch.bfloat16)
     }

@@ -46,7 +46,7 @@ from medseg.demo.phantoms import write_phantoms
 from medseg.errors import OutOfMemoryError
 from medseg.files import write_json
 from medseg.geometry import Grid
-from medseg.inference.backends import Setup, TorchBackend
+from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
@@ -231,7 +231,7 @@ def measure_window(bench: Bench) -> dict[str, Any]:
 def medsegs_window(bench: Bench, network: nn.Module, image: np.ndarray) -> np.ndarray:
     """The label map, planes decided as they are finished."""
     settings = InferenceConfig(roi_size=(bench.size.window,) * 3, overlap=0.25, batch_size=1)
-    predict = TorchBackend(network, Setup(bench.device, bench.dtype)).predict
+    predict = TorchBackend(network, BackendSetup(bench.device, bench.dtype)).predict
     planes = score_planes(predict, image, settings, device=bench.device, strips=True)
     return gather(planes, image.shape[1:], lambda one: decide(one.sums, "softmax"))[0]
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from monai.inferers.utils import sliding_window_inference
 
-from medseg.inference.backends.base import Facts
+from medseg.inference.backends.base import BackendInfo
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.finite_checks import check_logits
 from medseg.inference.sliding_window.prediction import decide, gather, score_planes
@@ -36,7 +36,7 @@ from medseg.system.allocator import keep_freed_memory
 from medseg.task import Task
 
 CPU = torch.device("cpu")
-EAGER = Facts("torch", torch.__version__, "float32")
+EAGER = BackendInfo("torch", torch.__version__, "float32")
 
 
 class Copies(torch.nn.Module):

@@ -66,7 +66,7 @@ def feature_maps(
     Raises: ConfigError for an unknown layer, one without a feature map, or a slice that is not there; DataError
     as ``Predictor.predict``; ValueError if the network does not take an image of that size.
     """
-    member, prepared = predictor.members[0], predictor.prepare(source).prepared[0]
+    member, prepared = predictor.members[0], predictor.prepare(source).inputs[0]
     image, index, spacing = _input(prepared, view, member.header.inference.roi_size)
     volume = member.header.spatial_dims == 3 or prepared.slices is not None
     tensor = torch.from_numpy(np.ascontiguousarray(image))[None].to(predictor.device)

@@ -19,7 +19,7 @@ from torch.export import Dim
 
 from medseg.errors import ConfigError, ConversionError
 from medseg.files import write_atomic
-from medseg.inference.backends import Setup
+from medseg.inference.backends import BackendSetup
 from medseg.inference.backends.base import Logits, difference
 from medseg.inference.backends.openvino import (
     compile_model,
@@ -99,7 +99,7 @@ def export_model(
     if find_spec(kind.package) is None:
         extra = "" if target == "torch" else f"; pip install medseg[{target}]"
         raise ConfigError(f"{kind.package} is not installed, which --to {target} needs{extra}")
-    opening = Opening(Setup(torch.device("cpu")), "torch", model=model)
+    opening = Opening(BackendSetup(torch.device("cpu")), "torch", model=model)
     member = open_member(source, opening)
     header, network = member.header, member.network
     size = header.inference.roi_size or (64,) * header.spatial_dims

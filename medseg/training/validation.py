@@ -13,7 +13,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array
-from medseg.inference.backends import Setup, TorchBackend
+from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.prediction import decide, gather, score_planes
 from medseg.metrics.confusion import class_counts, confusion_matrix, region_counts
@@ -38,7 +38,7 @@ def validate(
 
     ``check`` is called before each case, with its number from 1, and may raise to end the validation.
     """
-    predict = TorchBackend(network.eval(), Setup(device, dtype)).predict
+    predict = TorchBackend(network.eval(), BackendSetup(device, dtype)).predict
     counts: list[list[Counts | None]] = []
     for number, case in enumerate(cases, start=1):
         check(number)

@@ -17,9 +17,9 @@ from torch import nn
 
 from medseg.cli.main import cli
 from medseg.errors import ConfigError, ConversionError
-from medseg.inference.backends import BACKENDS, Setup, make_backend
+from medseg.inference.backends import BACKENDS, BackendSetup, make_backend
 from medseg.inference.backends import openvino as ov
-from medseg.inference.backends.base import Facts, difference, one_line
+from medseg.inference.backends.base import BackendInfo, difference, one_line
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.model.predictor import Predictor
@@ -73,9 +73,16 @@ def test_the_difference_by_hand():
 
 
 def test_what_is_said():
-    assert str(Facts("torch", "2", "float32", why="openvino is away")) == "torch 2, float32 (openvino is away)"
-    assert Facts("openvino", "1", "bfloat16", 0.25).record["difference"] == 0.25
-    assert Facts("torch", "2", "float32").record == {"backend": "torch", "version": "2", "precision": "float32"}
+    assert (
+        str(BackendInfo("torch", "2", "float32", why="openvino is away"))
+        == "torch 2, float32 (openvino is away)"
+    )
+    assert BackendInfo("openvino", "1", "bfloat16", 0.25).record["difference"] == 0.25
+    assert BackendInfo("torch", "2", "float32").record == {
+        "backend": "torch",
+        "version": "2",
+        "precision": "float32",
+    }
 
 
 def test_the_command_line_knows_all_backends():
@@ -87,19 +94,19 @@ def test_the_command_line_knows_all_backends():
 @pytest.mark.parametrize("kind", [Tiny, Several])
 def test_openvino_gives_torchs_scores_of_any_batch(kind):
     network = kind().eval()
-    backend = make_backend("openvino", network, Setup(CPU))
+    backend = make_backend("openvino", network, BackendSetup(CPU))
     for batch in (3, 1, 2):
         with torch.inference_mode():
             scores, expected = backend.predict(windows(batch)), network.layer(windows(batch))
         torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-5)
     assert len(backend._compiled) == 1
-    assert backend.facts.precision == "float32"
-    assert backend.facts.difference < 1e-5
+    assert backend.info.precision == "float32"
+    assert backend.info.difference < 1e-5
 
 
 @needs_openvino
 def test_a_size_of_windows_is_converted_once_and_the_oldest_let_go():
-    backend = make_backend("openvino", Tiny().eval(), Setup(CPU))
+    backend = make_backend("openvino", Tiny().eval(), BackendSetup(CPU))
     with torch.inference_mode():
         for width in (8, 9, 10, 11, 12, 12):
             assert backend.predict(torch.zeros(1, 1, 8, width)).shape == (1, 3, 8, width)
@@ -109,10 +116,10 @@ def test_a_size_of_windows_is_converted_once_and_the_oldest_let_go():
 @needs_openvino
 def test_the_precision_is_what_is_asked_for_and_the_processor_has():
     network = Tiny().eval()
-    backend = make_backend("openvino", network, Setup(CPU, torch.bfloat16))
+    backend = make_backend("openvino", network, BackendSetup(CPU, torch.bfloat16))
     with torch.inference_mode():
         scores = backend.predict(windows())
-    assert backend.facts.precision in ("bfloat16", "float32")
+    assert backend.info.precision in ("bfloat16", "float32")
     assert (scores - network(windows())).abs().max() < 0.05
     compiled = ov.compile_model(ov.convert(network, windows(1)), None)
     assert ov.effective_precision(compiled) == "float32"
@@ -143,16 +150,16 @@ def test_openvino_and_torch_segment_alike(scan):
 
 def test_what_cannot_be_converted_is_torchs_and_said(monkeypatch):
     network = Undecided().eval()
-    backend = make_backend("auto", network, Setup(CPU))
+    backend = make_backend("auto", network, BackendSetup(CPU))
     with torch.inference_mode():
         torch.testing.assert_close(backend.predict(windows()), network(windows()))
-    assert backend.facts.backend == "torch"
+    assert backend.info.backend == "torch"
     if find_spec("openvino") is not None:
-        assert backend.facts.why.startswith("Undecided cannot be converted for OpenVINO: ")
-        assert "\n" not in backend.facts.why
-        assert len(backend.facts.why) < 250
+        assert backend.info.why.startswith("Undecided cannot be converted for OpenVINO: ")
+        assert "\n" not in backend.info.why
+        assert len(backend.info.why) < 250
         with pytest.raises(ConversionError, match="Undecided cannot be converted"):
-            make_backend("openvino", network, Setup(CPU)).predict(windows())
+            make_backend("openvino", network, BackendSetup(CPU)).predict(windows())
 
 
 @needs_openvino
@@ -168,12 +175,12 @@ def test_other_scores_than_torchs_are_not_taken(monkeypatch, dtype, precision):
         pytest.skip("this processor has no bfloat16")
     monkeypatch.setattr(ov, "_scores", wrong)
     network = Tiny().eval()
-    backend = make_backend("auto", network, Setup(CPU, dtype))
+    backend = make_backend("auto", network, BackendSetup(CPU, dtype))
     with torch.inference_mode():
         scores = backend.predict(windows())
     assert (scores.float() - network(windows())).abs().max() < 0.1
-    assert backend.facts.backend == "torch"
-    assert re.search(rf"OpenVINO's scores in {precision} are .* standard deviations", backend.facts.why)
+    assert backend.info.backend == "torch"
+    assert re.search(rf"OpenVINO's scores in {precision} are .* standard deviations", backend.info.why)
 
 
 @needs_openvino
@@ -181,7 +188,7 @@ def test_a_first_window_of_one_value_is_not_what_they_are_compared_on(monkeypatc
     seen = []
     real = ov._scores
     monkeypatch.setattr(ov, "_scores", lambda compiled, window: seen.append(window) or real(compiled, window))
-    backend = make_backend("openvino", Tiny().eval(), Setup(CPU))
+    backend = make_backend("openvino", Tiny().eval(), BackendSetup(CPU))
     empty = torch.full((1, 1, 8, 8), -0.7)
     with torch.inference_mode():
         torch.testing.assert_close(backend.predict(empty), backend.network(empty))
@@ -195,11 +202,11 @@ def test_a_first_window_of_one_value_is_not_what_they_are_compared_on(monkeypatc
 
 @needs_openvino
 def test_float16_is_float16_or_torchs():
-    backend = make_backend("auto", Tiny().eval(), Setup(CPU, torch.float16))
+    backend = make_backend("auto", Tiny().eval(), BackendSetup(CPU, torch.float16))
     backend.predict(windows())
     if make_precision(torch.float16) == "bfloat16":
-        assert "OpenVINO computes in bfloat16 on this processor, not in float16" in backend.facts.why
-    assert backend.facts.precision in ("float16", "float32")
+        assert "OpenVINO computes in bfloat16 on this processor, not in float16" in backend.info.why
+    assert backend.info.precision in ("float16", "float32")
 
 
 def make_precision(dtype):
@@ -207,22 +214,25 @@ def make_precision(dtype):
 
 
 def test_automatic_is_torch_for_whole_images_and_without_openvino(monkeypatch):
-    assert make_backend("auto", Tiny(), Setup(CPU, one_size=False)).facts.why == "whole images have many sizes"
-    assert make_backend("auto", Tiny(), Setup(torch.device("cuda"))).facts.why == ""
+    assert (
+        make_backend("auto", Tiny(), BackendSetup(CPU, one_size=False)).info.why
+        == "whole images have many sizes"
+    )
+    assert make_backend("auto", Tiny(), BackendSetup(torch.device("cuda"))).info.why == ""
     monkeypatch.setattr(ov, "find_spec", lambda name: None)
-    assert "pip install medseg[openvino]" in make_backend("auto", Tiny(), Setup(CPU)).facts.why
+    assert "pip install medseg[openvino]" in make_backend("auto", Tiny(), BackendSetup(CPU)).info.why
     with pytest.raises(ConfigError, match="backend openvino: openvino is not installed"):
-        make_backend("openvino", Tiny(), Setup(CPU))
+        make_backend("openvino", Tiny(), BackendSetup(CPU))
 
 
 def test_what_cannot_be_had_is_refused():
     with pytest.raises(ConfigError, match="expected one of auto, torch, openvino"):
-        make_backend("abacus", Tiny(), Setup(CPU))
+        make_backend("abacus", Tiny(), BackendSetup(CPU))
     with pytest.raises(ConfigError, match="openvino is for CPUs"):
-        make_backend("openvino", Tiny(), Setup(torch.device("cuda")))
+        make_backend("openvino", Tiny(), BackendSetup(torch.device("cuda")))
     for name in BACKENDS:
         with pytest.raises(ConfigError, match=r"torch.compile is for CUDA"):
-            make_backend(name, Tiny(), Setup(CPU, compiled=True))
+            make_backend(name, Tiny(), BackendSetup(CPU, compiled=True))
 
 
 def test_the_provenance_says_what_computed(scan, tmp_path):
@@ -256,7 +266,7 @@ def test_a_gpu_agrees_with_the_processor(scan, amp, compiled):
     predictor = Predictor(model(1), device="cuda", amp=amp, compiled=compiled)
     found = predictor.predict(scan, probabilities=True)
     np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-4 if amp == "off" else 0.05)
-    assert predictor.members[0].backend.facts.backend == ("torch compiled" if compiled else "torch")
+    assert predictor.members[0].backend.info.backend == ("torch compiled" if compiled else "torch")
 
 
 SEALED = """
@@ -284,7 +294,7 @@ for target, name in (("openvino", "m.xml"), ("torch", "m.pt2"), ("onnx", "m.onnx
 names = [name for name, module in sys.modules.items() if "telemetry" in name and module is not None]
 print("LOADED", [n for n in names if n.startswith("openvino_telemetry")])
 print("HOME", [str(p) for p in Path.home().glob("intel/*")])
-print("DONE", predictor.members[0].backend.facts.backend)
+print("DONE", predictor.members[0].backend.info.backend)
 """
 
 

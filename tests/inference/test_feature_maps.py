@@ -35,13 +35,13 @@ def test_a_picture_for_each_stage(trained, balls, tmp_path, capsys):
 def test_chosen_layers_channels_and_slices(trained, balls, tmp_path):
     scan = balls / "images" / "ball_0.nii.gz"
     predictor = Predictor(trained)
-    array = predictor.prepare(scan).prepared[0].array
+    array = predictor.prepare(scan).inputs[0].array
     maps, extent = feature_maps(predictor, scan, ["encoder.1", "encoder.0"], View(slice_index=3))
     assert [one.name for one in maps] == ["input", "encoder.0", "encoder.1"]
     np.testing.assert_array_equal(maps[0].channels, array[..., 3][:, ::-1, ::-1].swapaxes(1, 2))
     assert maps[0].shape == array.shape
     assert maps[0].place == f"slice 3 of {array.shape[-1]}"
-    spacing = predictor.prepare(scan).prepared[0].spacing
+    spacing = predictor.prepare(scan).inputs[0].spacing
     assert extent == pytest.approx((array.shape[2] * spacing[1], array.shape[1] * spacing[0]))
     windowed, _ = feature_maps(predictor, scan, ["encoder.0"], View(slice_index=0, window=True))
     roi = predictor.header.inference.roi_size
@@ -85,7 +85,7 @@ def test_slices_of_volumes_for_networks_of_two_dimensions(balls, tmp_path):
     (tmp_path / "c.yaml").write_text(to_yaml(load_config(settings)))
     assert run(["train", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run")]) == 0
     scan, predictor = balls / "images" / "ball_0.nii.gz", Predictor(tmp_path / "run")
-    array = predictor.prepare(scan).prepared[0].array
+    array = predictor.prepare(scan).inputs[0].array
     maps, _ = feature_maps(predictor, scan, view=View(slice_index=0))
     assert maps[0].shape == (3 * len(array), *array.shape[2:])
     np.testing.assert_array_equal(maps[0].channels[0], maps[0].channels[1])  # the first slice, repeated

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.inference.backends.base import Backend, Facts, Setup
+from medseg.inference.backends.base import Backend, BackendInfo, BackendSetup
 from medseg.inference.backends.openvino import OpenVINOBackend
 from medseg.inference.backends.selection import AutomaticBackend
 from medseg.inference.backends.torch_backend import TorchBackend
 
-__all__ = ["BACKENDS", "Backend", "Facts", "Setup", "TorchBackend", "make_backend"]
+__all__ = ["BACKENDS", "Backend", "BackendInfo", "BackendSetup", "TorchBackend", "make_backend"]
 
 BACKENDS: dict[str, type[Backend]] = {
     kind.name: kind
@@ -22,7 +22,7 @@ BACKENDS: dict[str, type[Backend]] = {
 }
 
 
-def make_backend(name: str, network: nn.Module, setup: Setup) -> Backend:
+def make_backend(name: str, network: nn.Module, setup: BackendSetup) -> Backend:
     """The backend of a name for a network in evaluation mode, on ``setup.device``.
 
     Raises: ConfigError if there is none of that name, or it cannot be used here.
@@ -32,6 +32,6 @@ def make_backend(name: str, network: nn.Module, setup: Setup) -> Backend:
     kind = BACKENDS[name]
     if setup.compiled and setup.device.type != "cuda":
         raise ConfigError(f"torch.compile is for CUDA devices here, not for {setup.device.type}")
-    if (obstacle := kind.obstacle(setup)) is not None:
-        raise ConfigError(f"backend {name}: {obstacle}")
+    if (unavailable_reason := kind.unavailable_reason(setup)) is not None:
+        raise ConfigError(f"backend {name}: {unavailable_reason}")
     return kind(network, setup)

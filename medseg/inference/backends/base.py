@@ -22,7 +22,7 @@ _TELLING = [
 
 
 @dataclass(frozen=True)
-class Setup:
+class BackendSetup:
     """Where and how a network is to compute.
 
     Attributes:
@@ -39,7 +39,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Facts:
+class BackendInfo:
     """What computes, for the record.
 
     Attributes:
@@ -76,15 +76,15 @@ class Backend(Protocol):
 
     name: ClassVar[str]
 
-    def __init__(self, network: nn.Module, setup: Setup) -> None: ...
+    def __init__(self, network: nn.Module, setup: BackendSetup) -> None: ...
 
     @staticmethod
-    def obstacle(setup: Setup) -> str | None:
+    def unavailable_reason(setup: BackendSetup) -> str | None:
         """Why it cannot be used here at all, such as a package that is missing; None if it can."""
         ...
 
     @property
-    def facts(self) -> Facts:
+    def info(self) -> BackendInfo:
         """What computes; for one that decides by the first windows, as far as it is decided."""
         ...
 

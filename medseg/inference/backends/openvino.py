@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from medseg.errors import ConversionError
-from medseg.inference.backends.base import Facts, Logits, Setup, difference, one_line, precision_of
+from medseg.inference.backends.base import BackendInfo, BackendSetup, Logits, difference, one_line, precision_of
 from medseg.model_output import logits_of
 from medseg.system.allocator import is_out_of_memory
 
@@ -48,7 +48,7 @@ class OpenVINOBackend:
 
     name: ClassVar[str] = "openvino"
 
-    def __init__(self, network: nn.Module, setup: Setup) -> None:
+    def __init__(self, network: nn.Module, setup: BackendSetup) -> None:
         self.network = network
         self.setup = setup
         self._lock = Lock()
@@ -57,7 +57,7 @@ class OpenVINOBackend:
         self._difference: float | None = None
 
     @staticmethod
-    def obstacle(setup: Setup) -> str | None:
+    def unavailable_reason(setup: BackendSetup) -> str | None:
         if setup.device.type != "cpu":
             return f"openvino is for CPUs here, not for {setup.device.type}"
         if find_spec("openvino") is None:
@@ -65,8 +65,8 @@ class OpenVINOBackend:
         return None
 
     @property
-    def facts(self) -> Facts:
-        return Facts(self.name, version("openvino"), self._precision, self._difference)
+    def info(self) -> BackendInfo:
+        return BackendInfo(self.name, version("openvino"), self._precision, self._difference)
 
     def predict(self, windows: torch.Tensor) -> torch.Tensor:
         size = tuple(windows.shape[1:])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from medseg.errors import ConversionError
-from medseg.inference.backends.base import Backend, Facts, Setup
+from medseg.inference.backends.base import Backend, BackendInfo, BackendSetup
 from medseg.inference.backends.openvino import OpenVINOBackend
 from medseg.inference.backends.torch_backend import TorchBackend
 
@@ -24,7 +24,7 @@ class AutomaticBackend:
 
     name: ClassVar[str] = "auto"
 
-    def __init__(self, network: nn.Module, setup: Setup) -> None:
+    def __init__(self, network: nn.Module, setup: BackendSetup) -> None:
         self.network = network
         self.setup = setup
         why = _why_torch(setup)
@@ -33,13 +33,13 @@ class AutomaticBackend:
         )
 
     @staticmethod
-    def obstacle(setup: Setup) -> str | None:
+    def unavailable_reason(setup: BackendSetup) -> str | None:
         """None: torch is always there."""
         return None
 
     @property
-    def facts(self) -> Facts:
-        return self._backend.facts
+    def info(self) -> BackendInfo:
+        return self._backend.info
 
     def predict(self, windows: torch.Tensor) -> torch.Tensor:
         try:
@@ -49,10 +49,10 @@ class AutomaticBackend:
             return self._backend.predict(windows)
 
 
-def _why_torch(setup: Setup) -> str | None:
+def _why_torch(setup: BackendSetup) -> str | None:
     """Why it is torch without a trial, empty where nothing else is expected; None if OpenVINO may try."""
     if setup.device.type != "cpu":
         return ""
     if not setup.one_size:
         return "whole images have many sizes"
-    return OpenVINOBackend.obstacle(setup)
+    return OpenVINOBackend.unavailable_reason(setup)

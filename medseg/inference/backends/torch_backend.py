@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from medseg.inference.backends.base import Facts, Setup, precision_of
+from medseg.inference.backends.base import BackendInfo, BackendSetup, precision_of
 from medseg.model_output import logits_of
 from medseg.system.device import autocast
 
@@ -18,7 +18,7 @@ class TorchBackend:
 
     name: ClassVar[str] = "torch"
 
-    def __init__(self, network: nn.Module, setup: Setup, *, why: str = "") -> None:
+    def __init__(self, network: nn.Module, setup: BackendSetup, *, why: str = "") -> None:
         self.network = network
         self.setup = setup
         self.why = why
@@ -26,14 +26,14 @@ class TorchBackend:
             network.compile()
 
     @staticmethod
-    def obstacle(setup: Setup) -> str | None:
+    def unavailable_reason(setup: BackendSetup) -> str | None:
         """None: torch is always there."""
         return None
 
     @property
-    def facts(self) -> Facts:
+    def info(self) -> BackendInfo:
         name = "torch compiled" if self.setup.compiled else "torch"
-        return Facts(name, version("torch"), precision_of(self.setup.dtype), why=self.why)
+        return BackendInfo(name, version("torch"), precision_of(self.setup.dtype), why=self.why)
 
     def predict(self, windows: torch.Tensor) -> torch.Tensor:
         windows = windows.to(self.setup.device)

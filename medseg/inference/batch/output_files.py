@@ -115,7 +115,7 @@ def provenance(
         "torch_version": version("torch"),
         "device": str(predictor.device),
         "precision": str(predictor.dtype).removeprefix("torch.") if predictor.dtype else "float32",
-        "backends": [member.backend.facts.record for member in predictor.members],
+        "backends": [member.backend.info.record for member in predictor.members],
         "inference": predictor.header.inference.model_dump(mode="json"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),

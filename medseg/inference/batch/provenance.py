@@ -143,8 +143,8 @@ def made_of(predictor: Segmenter, case: Case, uneven: UnevenSlices, *, windowed:
     parts = [
         {
             "model": part.digest,
-            "backend": part.planned.backend,
-            "precision": part.planned.precision,
+            "backend": part.planned_backend.backend,
+            "precision": part.planned_backend.precision,
             "inference": [_effective(settings) for settings in part.settings],
         }
         for part in predictor.members

@@ -18,10 +18,10 @@ from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array
-from medseg.inference.model.memory_fallback import Load
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import PreparedTiledImage
 from medseg.inference.model.predictor import Predictor
+from medseg.inference.sliding_window.options import Execution
 from medseg.inference.sliding_window.prediction import Decided
 from medseg.report.palette import Legend, value_palette
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
@@ -94,7 +94,7 @@ def segment_large(predictor: Predictor, ready: PreparedTiledImage, outputs: Larg
     dtype = smallest_integer((*labels.output_values, *(labels.painted_values if labels.regions else ())))
     colors = value_palette(labels)
 
-    def attempt(load: Load) -> tuple[Array, tuple[str, ...]]:
+    def attempt(execution: Execution) -> tuple[Array, tuple[str, ...]]:
         with ExitStack() as stack:
             hard = TiledTiffWriter(
                 stack.enter_context(write_atomic(outputs.label_map)), image.shape, dtype,
@@ -109,7 +109,7 @@ def segment_large(predictor: Predictor, ready: PreparedTiledImage, outputs: Larg
                     TiledTiffWriter(place, shape, np.float16, um=image.um, pyramid=False)
                 )
             reduced: list[Array] = []
-            for start, rows, scores in _rows(predictor, ready, soft is not None, load):
+            for start, rows, scores in _rows(predictor, ready, soft is not None, execution):
                 hard.add(rows)
                 reduced.append(rows[-start % stride :: stride, ::stride].copy())
                 if soft is not None:
@@ -118,7 +118,7 @@ def segment_large(predictor: Predictor, ready: PreparedTiledImage, outputs: Larg
             for writer in (hard, soft):
                 if writer is not None:
                     writer.finish()
-            return np.concatenate(reduced), load.notes
+            return np.concatenate(reduced), execution.notes
 
     reduced, notes = predictor.with_less_memory(attempt)
     if outputs.overlays is not None:
@@ -134,10 +134,10 @@ def describe(image: TiledImage) -> str:
 
 
 def _rows(
-    predictor: Predictor, ready: PreparedTiledImage, probabilities: bool, load: Load
+    predictor: Predictor, ready: PreparedTiledImage, probabilities: bool, execution: Execution
 ) -> Iterator[tuple[int, Array, Array | None]]:
     """The first row, label values (n, W) and probabilities (n, W, K) of each band, from the top down."""
-    for one in predictor.decided(ready, probabilities, load.batch_size, load.sums_on):
+    for one in predictor.segment_chunks(ready, execution, probabilities=probabilities):
         yield one.start, _values(predictor, one), _scores(one)
 
 

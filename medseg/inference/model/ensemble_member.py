@@ -14,7 +14,7 @@ from torch import nn
 from medseg.config.errors import explain
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, ModelFileError
-from medseg.inference.backends import Backend, Facts, Setup, make_backend
+from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.finite_checks import check_weights
@@ -38,11 +38,11 @@ class Member:
     digest: str
     backend: Backend
     reach: Reach | None = None
-    planned: Facts = field(init=False)
+    planned_backend: BackendInfo = field(init=False)
     """What was to compute before the first window decided, the same each time."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "planned", self.backend.facts)
+        object.__setattr__(self, "planned_backend", self.backend.info)
 
     @property
     def settings(self) -> tuple[InferenceConfig, ...]:
@@ -67,7 +67,7 @@ class Opening:
         force: whether flips and scales that the training did not use are allowed.
     """
 
-    setup: Setup
+    setup: BackendSetup
     backend: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict)
     model: nn.Module | None = None

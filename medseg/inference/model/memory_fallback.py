@@ -1,67 +1,44 @@
-"""What a predictor does when memory runs out: once more with fewer windows, then with sums elsewhere."""
+"""Retrying with smaller batches, then with sums in the computer's memory, when memory runs out."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
 
 from medseg.errors import OutOfMemoryError
+from medseg.inference.sliding_window.options import Execution
 from medseg.system.allocator import is_out_of_memory
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Load:
-    """What an attempt takes memory for.
+def retry_with_less(attempt: Callable[[Execution], Result], execution: Execution, hint: str) -> Result:
+    """Call ``attempt``, again with a reduced execution each time memory runs out.
 
-    Attributes:
-        batch_size: windows that go through the network at once.
-        sums_on: where scores are summed.
-        notes: what earlier attempts, which ran out of memory, lead to.
-    """
+    Args:
+        attempt: what to run.
+        execution: the first one to try.
+        hint: what to do if nothing smaller is left.
 
-    batch_size: int
-    sums_on: torch.device
-    notes: tuple[str, ...] = ()
+    Returns:
+        What the first successful attempt returned.
 
-    def lighter(self) -> Load | None:
-        """A load that takes less memory; None if there is none.
-
-        On a GPU batches are halved, then scores are summed in the computer's memory. On a CPU, where large
-        batches gain little, windows go one by one.
-        """
-        on_cpu = self.sums_on.type == "cpu"
-        if self.batch_size > 1 and not (on_cpu and self.notes):
-            size = 1 if on_cpu else self.batch_size // 2
-            return replace(self, batch_size=size)._noted(f"windows in batches of {size}")
-        if not on_cpu:
-            return replace(self, sums_on=torch.device("cpu"))._noted("scores summed on the CPU")
-        return None
-
-    def _noted(self, what: str) -> Load:
-        return replace(self, notes=(*self.notes, f"out of memory: {what}"))
-
-
-def retry_with_less(attempt: Callable[[Load], Result], load: Load, advice: str) -> Result:
-    """What ``attempt`` returns for a load, or for the first lighter one that fits into memory.
-
-    Raises: OutOfMemoryError with ``advice`` if none does.
+    Raises:
+        OutOfMemoryError: even the smallest execution ran out of memory.
     """
     while True:
         try:
-            return attempt(load)
+            return attempt(execution)
         except (RuntimeError, MemoryError, OSError) as error:
             if not is_out_of_memory(error):
                 raise
-            lighter = load.lighter()
-            if lighter is None:
-                raise OutOfMemoryError(f"out of memory. {advice}") from error
-        load = lighter
-        gc.collect()  # what the failed attempt left behind in cycles
+            reduced = execution.reduced()
+            if reduced is None:
+                raise OutOfMemoryError("out of memory", hint=hint) from error
+        execution = reduced
+        gc.collect()  # reference cycles of the failed attempt
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

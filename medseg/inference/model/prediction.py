@@ -37,7 +37,7 @@ class PreparedScan:
     """A scan with the preprocessed image of each ensemble member."""
 
     scan: Scan
-    prepared: tuple[PreparedImage, ...]
+    inputs: tuple[PreparedImage, ...]
 
     @property
     def path(self) -> Path:
@@ -50,7 +50,7 @@ class PreparedTiledImage:
     """A picture that stays in its file, with each ensemble member's view of its windows."""
 
     image: TiledImage
-    prepared: tuple[PreprocessedTiledImage, ...]
+    inputs: tuple[PreprocessedTiledImage, ...]
 
     @property
     def path(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ import torch
 from torch import nn
 
 from medseg.data.cases import Case
-from medseg.data.io.multichannel import read_image
-from medseg.data.io.readers import read_scan
 from medseg.data.preprocessing.pipeline import (
     PreparedImage,
     prepare_image,
@@ -26,15 +23,16 @@ from medseg.data.tiled.preprocessed_image import PreprocessedTiledImage
 from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
-from medseg.inference.backends import Setup
+from medseg.inference.backends import BackendSetup
 from medseg.inference.model.ensemble import mean_slabs
 from medseg.inference.model.ensemble_member import ModelSource, Opening, open_member, refuse_difference
-from medseg.inference.model.memory_fallback import Load, Result, retry_with_less
+from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.model_file import LoadedModel
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.array_allocation import room
 from medseg.inference.sliding_window.finite_checks import finite_planes
+from medseg.inference.sliding_window.options import Execution
 from medseg.inference.sliding_window.prediction import (
     Decided,
     decide,
@@ -48,6 +46,7 @@ from medseg.inference.sliding_window.streaming_resample import Slab, regrid
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
 
+_AnyPrepared = PreparedScan | PreparedTiledImage
 
 _ADVICE = (
     "Windows went through the network one at a time. Make them smaller (--set roi_size=[…]), leave out "
@@ -87,7 +86,9 @@ class Predictor:
         self.dtype = resolve_autocast_dtype(amp, self.device)
         several = isinstance(file, Sequence) and not isinstance(file, str | LoadedModel)
         files: Sequence[ModelSource] = file if several else [file]  # pyright: ignore[reportAssignmentType]
-        opening = Opening(Setup(self.device, self.dtype, compiled), backend, settings or {}, model, force)
+        opening = Opening(
+            BackendSetup(self.device, self.dtype, compiled), backend, settings or {}, model, force
+        )
         self.members = [open_member(one, opening) for one in files]
         self._say = say
         self._said: set[str] = set()
@@ -143,10 +144,14 @@ class Predictor:
     def prepare_tiled(self, image: TiledImage) -> PreparedTiledImage:
         """What the networks take of a picture that stays in its file; errors as :class:`PreprocessedTiledImage`."""
         headers = [member.header for member in self.members]
-        return PreparedTiledImage(image, tuple(PreprocessedTiledImage(image, h.preprocess, h.channels) for h in headers))
+        return PreparedTiledImage(
+            image, tuple(PreprocessedTiledImage(image, h.preprocess, h.channels) for h in headers)
+        )
 
-    def run(self, ready: PreparedScan, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
-        """Segment a scan that was prepared, with less memory where there is not enough (``Load.lighter``).
+    def run(
+        self, ready: PreparedScan, *, probabilities: bool = False, scratch: Path | None = None
+    ) -> Prediction:
+        """Segment a prepared scan; where memory runs out, again with less (:meth:`Execution.reduced`).
 
         Probabilities that are too large for the memory lie in a file without a name in the folder ``scratch``
         (none: the system's for such files) for as long as they are used.
@@ -154,20 +159,20 @@ class Predictor:
         disk.
         """
 
-        def attempt(load: Load) -> Prediction:
-            whole = (self.header.labels.num_classes, *ready.prepared[0].target_shape)
+        def attempt(execution: Execution) -> Prediction:
+            whole = (self.header.labels.num_classes, *ready.inputs[0].target_shape)
             native = room(whole, scratch) if probabilities else None
-            return self._run(ready, native, load.batch_size, load.sums_on, load.notes)
+            return self._run(ready, native, execution)
 
         return self.with_less_memory(attempt)
 
-    def with_less_memory(self, attempt: Callable[[Load], Result]) -> Result:
+    def with_less_memory(self, attempt: Callable[[Execution], Result]) -> Result:
         """What ``attempt`` returns, tried again with less where memory runs out.
 
         Raises: OutOfMemoryError if there is not enough memory all the same.
         """
         batch_size = max(member.header.inference.batch_size for member in self.members)
-        result = retry_with_less(attempt, Load(batch_size, self.device), _ADVICE)
+        result = retry_with_less(attempt, Execution(self.device, batch_size), _ADVICE)
         self._tell()
         return result
 
@@ -175,17 +180,15 @@ class Predictor:
         """Say what computes, where that has not been said."""
         for number, member in enumerate(self.members, start=1):
             of = f"model {number}: " if len(self.members) > 1 else ""
-            line = f"{of}{member.backend.facts}"
+            line = f"{of}{member.backend.info}"
             if line not in self._said:
                 self._said.add(line)
                 self._say(line)
 
-    def _run(
-        self, ready: PreparedScan, native: Array | None, batch: int, sums_on: torch.device, notes: tuple[str, ...]
-    ) -> Prediction:
+    def _run(self, ready: PreparedScan, native: Array | None, execution: Execution) -> Prediction:
         """``native`` (K, *S) is where the probabilities go, if they are asked for."""
-        scan, prepared, header = ready.scan, ready.prepared[0], self.header
-        pieces = self.decided(ready, native is not None, batch, sums_on)
+        scan, prepared, header = ready.scan, ready.inputs[0], self.header
+        pieces = self.segment_chunks(ready, execution, probabilities=native is not None)
         if native is not None:
             pieces = _kept(pieces, native)
         hard = gather(pieces, prepared.target_shape, lambda one: one.hard)
@@ -193,23 +196,24 @@ class Predictor:
         label_map = restore_orientation(label_map[None], prepared, scan, header.preprocess)[0]
         if native is not None:
             native = restore_orientation(native, prepared, scan, header.preprocess)
-        return Prediction(np.ascontiguousarray(label_map), native, scan, notes)
+        return Prediction(np.ascontiguousarray(label_map), native, scan, execution.notes)
 
-    def decided(
-        self, ready: PreparedScan | PreparedTiledImage, probabilities: bool, batch: int, sums_on: torch.device
+    def segment_chunks(
+        self, ready: _AnyPrepared, execution: Execution, *, probabilities: bool
     ) -> Iterator[Decided]:
         """What is found, piece by piece in order, pictures from the top down; together the whole image.
 
         Raises: NumericalError if a network's logits are NaN or infinite.
         """
         activation, along = self.header.labels.activation, self._axis(ready)
-        if len(self.members) == 1 and not ready.prepared[0].resampled and not probabilities:
-            strips = isinstance(ready, PreparedScan)  # no mean of models, no other grid: each can be decided at once
-            for one in self._planes(0, ready, batch, sums_on, along, strips):
+        batch, accumulate_on = execution.batch_size, execution.accumulator_device
+        if len(self.members) == 1 and not ready.inputs[0].resampled and not probabilities:
+            strips = isinstance(ready, PreparedScan)  # one model on the scan's grid
+            for one in self._planes(0, ready, batch, accumulate_on, along, strips):
                 yield Decided(one.start, one.axis, decide(one.sums, activation), lines=one.lines)
             return
         members = range(len(self.members))
-        for one in mean_slabs([self._probabilities(i, ready, batch, sums_on, along) for i in members]):
+        for one in mean_slabs([self._probabilities(i, ready, batch, accumulate_on, along) for i in members]):
             hard = decide(one.scores, activation, 0.5)
             yield Decided(one.start, one.axis, hard, one.scores if probabilities else None)
 
@@ -224,20 +228,20 @@ class Predictor:
     def _planes(
         self,
         index: int,
-        ready: PreparedScan | PreparedTiledImage,
+        ready: _AnyPrepared,
         batch: int,
-        sums_on: torch.device,
+        accumulate_on: torch.device,
         along: int,
         strips: bool = False,
     ) -> Iterator[Planes]:
         """One model's scores on its own grid; in strips, where they may be and that takes less memory."""
-        member, prepared = self.members[index], ready.prepared[index]
+        member, prepared = self.members[index], ready.inputs[index]
         header = member.header
         settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
         image = prepared if isinstance(prepared, PreprocessedTiledImage) else prepared.array
         planes = score_planes(
             member.backend.predict, image, settings, device=self.device,
-            slices=header.preprocess.slices, sums_on=sums_on, along=along,
+            slices=header.preprocess.slices, sums_on=accumulate_on, along=along,
             exchange=header.labels.mirrored_classes,
             inside=prepared.foreground_mask(settings.skip_below, settings.skip_above),
             reach=member.reach, strips=strips,
@@ -246,18 +250,23 @@ class Predictor:
         return or_unseen(planes, header.labels.num_classes, image.shape[1:], along)
 
     def _probabilities(
-        self, index: int, ready: PreparedScan | PreparedTiledImage, batch: int, sums_on: torch.device, along: int
+        self,
+        index: int,
+        ready: _AnyPrepared,
+        batch: int,
+        accumulate_on: torch.device,
+        along: int,
     ) -> Iterator[Slab]:
         """One model's probabilities on the scan's grid, its axes still those of ``PreparedImage``."""
-        prepared = ready.prepared[index]
-        planes = self._planes(index, ready, batch, sums_on, along)
+        prepared = ready.inputs[index]
+        planes = self._planes(index, ready, batch, accumulate_on, along)
         activation = self.header.labels.activation
         slabs = (Slab(one.start, one.axis, plane_probabilities(one, activation)) for one in planes)
         if isinstance(prepared, PreprocessedTiledImage) or not prepared.resampled:
             return slabs
         return regrid(slabs, prepared.array.shape[1:], prepared.target_shape)
 
-    def _axis(self, ready: PreparedScan | PreparedTiledImage) -> int:
+    def _axis(self, ready: _AnyPrepared) -> int:
         """The axis that all models' planes are streamed along: of pictures the rows, as large ones are written,
         the first one where a model's tiles are exact, else the first model's best.
         """
@@ -265,7 +274,7 @@ class Predictor:
             return 0
         if any(member.reach is not None for member in self.members):
             return 0
-        shape, settings = ready.prepared[0].array.shape[1:], self.header.inference
+        shape, settings = ready.inputs[0].array.shape[1:], self.header.inference
         size = settings.roi_size or shape
         if len(size) < len(shape):
             return 0  # slice by slice
@@ -282,4 +291,3 @@ def _kept(pieces: Iterator[Decided], whole: Array) -> Iterator[Decided]:
 
 def _skips(settings: InferenceConfig) -> bool:
     return settings.skip_below is not None or settings.skip_above is not None
-

@@ -17,11 +17,11 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Scan
 from medseg.data.tiled.tiled_image import TiledImage
 from medseg.geometry import Array
-from medseg.inference.backends import Backend, Facts
-from medseg.inference.model.memory_fallback import Load
+from medseg.inference.backends import Backend, BackendInfo
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import Prediction, PreparedTiledImage
 from medseg.inference.options import InferenceConfig
+from medseg.inference.sliding_window.options import Execution
 from medseg.inference.sliding_window.prediction import Decided
 
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ class MemberDescription(Protocol):
     Attributes:
         digest: SHA-256 of header and weights.
         backend: the backend that computes its logits.
-        planned: the backend as chosen before the first window; the same for every result.
+        planned_backend: the backend as chosen before the first window; the same for every result.
         settings: inference settings of each stage.
         files: the files it was read from.
     """
@@ -54,7 +54,7 @@ class MemberDescription(Protocol):
     @property
     def backend(self) -> Backend: ...
     @property
-    def planned(self) -> Facts: ...
+    def planned_backend(self) -> BackendInfo: ...
     @property
     def settings(self) -> tuple[InferenceConfig, ...]: ...
     @property
@@ -79,18 +79,18 @@ class TiledSegmenter(Protocol):
     @property
     def members(self) -> Sequence[MemberDescription]: ...
 
-    def prepare_tiled(self, image: TiledImage) -> PreparedTiledImage:
+    def prepare_tiled(self, image: TiledImage, /) -> PreparedTiledImage:
         """Prepare a picture that stays in its file."""
         ...
 
-    def decided(
-        self, ready: PreparedTiledImage, probabilities: bool, batch: int, sums_on: torch.device
+    def segment_chunks(
+        self, prepared: PreparedTiledImage, /, execution: Execution, *, probabilities: bool
     ) -> Iterator[Decided]:
         """Yield the segmentation in chunks of rows, from the top down."""
         ...
 
-    def with_less_memory(self, attempt: Callable[[Load], Result]) -> Result:
-        """Call ``attempt``, again with lower limits where memory runs out."""
+    def with_less_memory(self, attempt: Callable[[Execution], Result]) -> Result:
+        """Call ``attempt``, again with a reduced execution where memory runs out."""
         ...
 
 
@@ -120,10 +120,12 @@ class Segmenter(Protocol[PreparedT]):
     @property
     def tiled(self) -> TiledSegmenter | None: ...
 
-    def prepare(self, source: Scan, foreground: Array | None = None) -> PreparedT:
+    def prepare(self, source: Scan, /, foreground: Array | None = None) -> PreparedT:
         """Bring a scan to the network's grid; windows outside ``foreground`` (*S) are skipped."""
         ...
 
-    def run(self, ready: PreparedT, *, probabilities: bool = False, scratch: Path | None = None) -> Prediction:
+    def run(
+        self, prepared: PreparedT, /, *, probabilities: bool = False, scratch: Path | None = None
+    ) -> Prediction:
         """Segment a prepared case; probabilities larger than memory are kept in a file in ``scratch``."""
         ...

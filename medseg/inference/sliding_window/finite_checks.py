@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medseg.errors import ModelFileError, NumericalError
-from medseg.inference.backends import Backend, Facts
+from medseg.inference.backends import Backend, BackendInfo
 from medseg.inference.sliding_window.ring_accumulator import Planes
 
 _STATISTICS = ("running_mean", "running_var")
@@ -39,11 +39,11 @@ def check_weights(network: nn.Module, where: str) -> None:
 def finite_planes(planes: Iterator[Planes], case: Path | str, backend: Backend) -> Iterator[Planes]:
     """The same planes, checked one by one; errors as :func:`check_logits`."""
     for one in planes:
-        check_logits(one.sums, case, backend.facts)
+        check_logits(one.sums, case, backend.info)
         yield one
 
 
-def check_logits(logits: torch.Tensor, case: Path | str, facts: Facts, advice: str = "") -> None:
+def check_logits(logits: torch.Tensor, case: Path | str, info: BackendInfo, advice: str = "") -> None:
     """Raises: NumericalError naming the case, what computed, and what to change, if logits are NaN or infinite.
 
     ``advice`` replaces what is suggested where torch computed them in float32.
@@ -52,8 +52,8 @@ def check_logits(logits: torch.Tensor, case: Path | str, facts: Facts, advice: s
         return
     bad = int((~logits.isfinite()).sum())
     raise NumericalError(
-        f"{case}: {bad} of {logits.numel()} logits are NaN or infinite, computed by {facts.backend} in "
-        f"{facts.precision}. {_advice(facts, advice)}"
+        f"{case}: {bad} of {logits.numel()} logits are NaN or infinite, computed by {info.backend} in "
+        f"{info.precision}. {_advice(info, advice)}"
     )
 
 
@@ -63,10 +63,10 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(total.isfinite()) or bool(tensor.isfinite().all())  # a sum of large numbers may overflow
 
 
-def _advice(facts: Facts, otherwise: str) -> str:
-    if facts.precision != "float32":
+def _advice(info: BackendInfo, otherwise: str) -> str:
+    if info.precision != "float32":
         return "Compute in float32: --amp off."
-    if facts.backend == "openvino":
+    if info.backend == "openvino":
         return "Compute by torch: --backend torch."
     return otherwise or (
         "float32 by torch has the widest range: the model is damaged, or the scan's intensities are far from "

@@ -20,12 +20,13 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError, ModelFileError
 from medseg.geometry import Array
-from medseg.inference.backends import Backend, Facts, Setup, make_backend
-from medseg.inference.model.memory_fallback import Load, retry_with_less
+from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
+from medseg.inference.model.memory_fallback import retry_with_less
 from medseg.inference.model.prediction import Prediction, load_scan
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.array_allocation import room
 from medseg.inference.sliding_window.finite_checks import check_logits, check_weights
+from medseg.inference.sliding_window.options import Execution
 from medseg.inference.sliding_window.prediction import gather, most_likely, on_device, place, probabilities_of
 from medseg.inference.sliding_window.ring_accumulator import Planes
 from medseg.inference.sliding_window.streaming import Predict, stream_windows
@@ -77,7 +78,7 @@ class Member:
 
     digest: str
     backend: Backend
-    planned: Facts
+    planned_backend: BackendInfo
     settings: tuple[InferenceConfig, ...]
     files: tuple[Path, ...]
 
@@ -125,20 +126,20 @@ class NnunetPredictor:
         self.plans = model.header
         self.settings = [_settings(stage, settings or {}, force) for stage in self.plans.stages]
         self.header = Described(self.plans.labels, self.settings[-1])
-        setup, kind = Setup(self.device, self.dtype, compiled), "torch" if backend == "auto" else backend
+        setup, kind = BackendSetup(self.device, self.dtype, compiled), "torch" if backend == "auto" else backend
         self.backends = [
             [make_backend(kind, _network(model, i, j).to(self.device), setup) for j in range(len(stage.folds))]
             for i, stage in enumerate(self.plans.stages)
         ]
         self.files = _files(source)
-        self._planned = self.backends[-1][0].facts
+        self._planned_backend = self.backends[-1][0].info
         self._say, self._said = say, ""
 
     @property
     def members(self) -> tuple[Member]:
         """One: the folds are parts of one model."""
         backend = self.backends[-1][0]
-        return (Member(self.digest, backend, self._planned, tuple(self.settings), self.files),)
+        return (Member(self.digest, backend, self._planned_backend, tuple(self.settings), self.files),)
 
     @property
     def tiled(self) -> None:
@@ -161,24 +162,26 @@ class NnunetPredictor:
         self, ready: PreparedNnunetScan, *, probabilities: bool = False, scratch: Path | None = None
     ) -> Prediction:
         """Segment a scan that was prepared; arguments and errors as of ``Predictor.run``."""
-        first = Load(max(settings.batch_size for settings in self.settings), self.device)
+        first = Execution(self.device, max(settings.batch_size for settings in self.settings))
         prediction = retry_with_less(
-            lambda load: self._run(ready, probabilities, scratch, load), first, _ADVICE
+            lambda execution: self._run(ready, probabilities, scratch, execution), first, _ADVICE
         )
-        if (computed := str(self.members[0].backend.facts)) != self._said:
+        if (computed := str(self.members[0].backend.info)) != self._said:
             self._said = computed
             self._say(computed)
         return prediction
 
-    def _run(self, ready: PreparedNnunetScan, probabilities: bool, scratch: Path | None, load: Load) -> Prediction:
+    def _run(
+        self, ready: PreparedNnunetScan, probabilities: bool, scratch: Path | None, execution: Execution
+    ) -> Prediction:
         scan, cropped, image = ready.scan, ready.cropped, ready.image
         *earlier, last = self.plans.stages
         for index, stage in enumerate(earlier):
-            found = self._decided(self._logits(index, image, cropped, load, scan.path), cropped)
+            found = self._decided(self._logits(index, image, cropped, execution, scan.path), cropped)
             label_map = put_back(found, cropped, stage, scan)[0]
             following = self.plans.stages[index + 1]
             image = prepare(cropped, following, in_plans_order(label_map, scan, following))
-        slabs = self._logits(len(earlier), image, cropped, load, scan.path)
+        slabs = self._logits(len(earlier), image, cropped, execution, scan.path)
         labels, soft = self.plans.labels, None
         if probabilities:
             soft = room((labels.num_classes, *cropped.whole), scratch)
@@ -187,14 +190,20 @@ class NnunetPredictor:
         label_map = put_back(self._decided(slabs, cropped), cropped, last, scan)[0]
         if soft is not None:
             soft = in_scan_order(soft, last, scan)
-        return Prediction(label_map, soft, scan, load.notes)
+        return Prediction(label_map, soft, scan, execution.notes)
 
-    def _logits(self, index: int, image: Array, cropped: Cropped, load: Load, case: Path) -> Iterator[Slab]:
+    def _logits(
+        self, index: int, image: Array, cropped: Cropped, execution: Execution, case: Path
+    ) -> Iterator[Slab]:
         """One stage's mean logits of all folds on the cropped scan's grid."""
         stage, settings = self.plans.stages[index], self.settings[index]
-        folds, size, batch_size = len(stage.folds), stage.patch_size, min(load.batch_size, settings.batch_size)
+        folds, size, batch_size = (
+            len(stage.folds),
+            stage.patch_size,
+            min(execution.batch_size, settings.batch_size),
+        )
         predict = self._predict(index, batch_size)
-        weight = window_weights(size).to(load.sums_on)
+        weight = window_weights(size).to(execution.accumulator_device)
         if stage.spatial_dims == 2:
             size, weight, predict = (1, *size), weight[None], _flat(predict)
         planes = stream_windows(
@@ -205,8 +214,8 @@ class NnunetPredictor:
             batch_size=batch_size,
             sums=torch.float16,
         )
-        facts = self.backends[index][0].facts
-        slabs = (Slab(one.start, one.axis, _mean(one, folds, case, facts).float()) for one in planes)
+        info = self.backends[index][0].info
+        slabs = (Slab(one.start, one.axis, _mean(one, folds, case, info).float()) for one in planes)
         how, source = stage.resample_logits, network_spacing(cropped, stage)
         for slab in regrid_logits(slabs, image.shape[1:], cropped.shape, source, cropped.spacing, how):
             rounded = slab.scores.half().float() if how.method == "spline" else slab.scores
@@ -279,13 +288,13 @@ def window_weights(size: tuple[int, ...]) -> torch.Tensor:
     return weight.float()
 
 
-def _mean(planes: Planes, folds: int, case: Path, facts: Facts) -> torch.Tensor:
+def _mean(planes: Planes, folds: int, case: Path, info: BackendInfo) -> torch.Tensor:
     """Mean logits (K, *S) of the folds, each rounded to half precision.
 
     Raises: NumericalError if they are beyond it; nnU-Net stops there, too.
     """
     scores = planes.sums / planes.weights
-    check_logits(scores, case, facts, _BEYOND_HALF)
+    check_logits(scores, case, info, _BEYOND_HALF)
     first, *others = scores.chunk(folds)
     for other in others:
         first += other

@@ -1,5 +1,6 @@
 """Several models at once: their slabs averaged, on the scan's grid, whatever their own grids are."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -160,18 +161,19 @@ def test_out_of_memory_is_met_with_smaller_batches_then_with_the_cpu(scan, monke
     tried = []
     real = predictor._run
 
-    def run(ready, probabilities, batch, sums_on, notes):
-        tried.append((batch, sums_on.type))
+    def run(ready, probabilities, execution):
+        tried.append((execution.batch_size, execution.accumulator_device.type))
         if len(tried) < 4:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        execution = replace(execution, device=torch.device("cpu"))
         predictor.device = torch.device("cpu")
-        return real(ready, probabilities, batch, sums_on, notes)
+        return real(ready, probabilities, execution)
 
     monkeypatch.setattr(predictor, "_run", run)
     predictor.device = torch.device("cuda")
     prediction = predictor.run(predictor.prepare(scan))
     assert tried == [(4, "cuda"), (2, "cuda"), (1, "cuda"), (1, "cpu")]
-    assert prediction.notes[-1] == "out of memory: scores summed on the CPU"
+    assert prediction.notes[-1] == "out of memory: logits summed on the CPU"
 
 
 def test_exact_tiles_say_what_the_whole_says(tmp_path):

@@ -96,15 +96,15 @@ def test_logits_beyond_float16_fail_the_case_and_the_cohort_goes_on(scan, tmp_pa
 
 
 def test_advice_follows_what_computed():
-    class Facts:
+    class BackendInfo:
         backend, precision = "openvino", "float32"
 
     with pytest.raises(NumericalError, match="--backend torch"):
-        check_logits(torch.tensor([1.0, torch.inf]), "case", Facts())
-    Facts.backend = "torch"
+        check_logits(torch.tensor([1.0, torch.inf]), "case", BackendInfo())
+    BackendInfo.backend = "torch"
     with pytest.raises(NumericalError, match="damaged"):
-        check_logits(torch.tensor([1.0, torch.nan]), "case", Facts())
-    check_logits(torch.full((10,), 3e38), "case", Facts())  # its sum is infinite, its elements are not
+        check_logits(torch.tensor([1.0, torch.nan]), "case", BackendInfo())
+    check_logits(torch.full((10,), 3e38), "case", BackendInfo())  # its sum is infinite, its elements are not
 
 
 def test_skipped_windows_paint_no_lesion(scan, tmp_path):

@@ -23,9 +23,9 @@ from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.distributed import PredictorSpec, _infer_one
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.batch.options import BatchOptions
-from medseg.inference.model.memory_fallback import Load
 from medseg.inference.model.model_file import save_model
 from medseg.inference.model.predictor import Predictor
+from medseg.inference.sliding_window.options import Execution
 from medseg.interop.nnunet.predict import NnunetPredictor
 
 NO_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes. Error code 12"
@@ -68,18 +68,18 @@ def scans(tmp_path):
 
 
 def test_a_gpu_halves_batches_then_sums_in_the_computers_memory():
-    load, steps = Load(4, torch.device("cuda")), []
-    while (load := load.lighter()) is not None:
-        steps.append((load.batch_size, load.sums_on.type))
+    execution, steps = Execution(torch.device("cuda"), 4), []
+    while (execution := execution.reduced()) is not None:
+        steps.append((execution.batch_size, execution.accumulator_device.type))
     assert steps == [(2, "cuda"), (1, "cuda"), (1, "cpu")]
 
 
-def test_a_cpu_tries_once_more_window_by_window():
-    load = Load(4, torch.device("cpu")).lighter()
-    assert load is not None
-    assert (load.batch_size, load.notes) == (1, ("out of memory: windows in batches of 1",))
-    assert load.lighter() is None
-    assert Load(1, torch.device("cpu")).lighter() is None
+def test_a_cpu_retries_once_with_single_windows():
+    execution = Execution(torch.device("cpu"), 4).reduced()
+    assert execution is not None
+    assert (execution.batch_size, execution.notes) == (1, ("out of memory: windows in batches of 1",))
+    assert execution.reduced() is None
+    assert Execution(torch.device("cpu"), 1).reduced() is None
 
 
 def test_a_scan_with_memory_for_one_window_at_a_time_is_segmented(scans):
