@@ -142,7 +142,7 @@ class Predictor:
         return PreparedScan(scan, tuple(prepared))
 
     def prepare_tiled(self, image: TiledImage) -> PreparedTiledImage:
-        """What the networks take of a picture that stays in its file; errors as :class:`PreprocessedTiledImage`."""
+        """Prepare a picture that stays in its file; errors as :class:`PreprocessedTiledImage`."""
         headers = [member.header for member in self.members]
         return PreparedTiledImage(
             image, tuple(PreprocessedTiledImage(image, h.preprocess, h.channels) for h in headers)
