@@ -10,7 +10,7 @@ import inspect
 import re
 from importlib import import_module
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -24,7 +24,7 @@ class ConfigReference(SphinxDirective):
     """Document one Spec and, unless ``:flat:`` is given, every Spec that its fields refer to."""
 
     required_arguments = 1
-    option_spec = {"flat": lambda _: True}
+    option_spec: ClassVar = {"flat": lambda _: True}
     has_content = False
 
     def run(self) -> list[nodes.Node]:
