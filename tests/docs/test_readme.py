@@ -35,7 +35,7 @@ def test_the_settings_are_valid(tmp_path):
 
 
 def test_the_commands_and_options_exist():
-    pages = [README, *(README.parent / "docs").glob("*.md")]
+    pages = [README, *sorted((README.parent / "docs").rglob("*.md"))]
     for line in "\n".join(block for page in pages for block in blocks("sh", page)).splitlines():
         words = line.split("#")[0].split()
         if words[:1] == ["medseg"]:
@@ -57,6 +57,6 @@ def test_every_configuration_is_valid_and_says_what_it_reaches():
 
 
 def test_the_page_of_models_names_every_architecture():
-    page = (README.parent / "docs" / "models.md").read_text(encoding="utf-8")
+    page = (README.parent / "docs" / "reference" / "architectures.md").read_text(encoding="utf-8")
     names = [str(config.model_fields["name"].default) for config in model_configs()]
     assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == names

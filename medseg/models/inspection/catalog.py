@@ -107,7 +107,7 @@ def describe_reach(config: Any, size: tuple[int, ...], *, channels: int = 1) -> 
 
 
 def as_table(entries: list[Entry]) -> str:
-    """The architectures as a table in Markdown, that of ``docs/models.md``."""
+    """The architectures as a table in Markdown, that of ``docs/reference/architectures.md``."""
     lines = [
         "| `model.name` | dims | parameters | GFLOPs | field | stride | source |",
         "|---|---|---:|---:|---:|---:|---|",
