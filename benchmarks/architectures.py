@@ -1,8 +1,8 @@
 """Train every architecture of ``configs/architectures`` on the same pictures; tables of size, cost and Dice.
 
-    .venv/bin/python benchmarks/architectures.py ../shared/data/nuclei            # all, 2 to 5 minutes each
-    .venv/bin/python benchmarks/architectures.py ../shared/data/nuclei --only unet pspnet
-    .venv/bin/python benchmarks/architectures.py --page                           # the tables of docs/reference/architectures.md
+    .venv/bin/python benchmarks/architectures.py NUCLEI            # all, 2 to 5 minutes each
+    .venv/bin/python benchmarks/architectures.py NUCLEI --only unet pspnet
+    .venv/bin/python benchmarks/architectures.py --page                           # the tables of the page on architectures
 
 Each row is written to ``benchmarks/architectures.csv`` when it is measured, so that a run that was cut off is
 gone on with by naming the rest.
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="architectures, as their files are called")
     parser.add_argument("--dataset", default="nuclei", help="first word of the files' names")
     parser.add_argument("--output", type=Path, default=Path("runs/architectures"))
-    parser.add_argument("--page", action="store_true", help="write the tables into docs/reference/architectures.md")
+    parser.add_argument("--page", action="store_true", help="write the tables into the page on architectures")
     given = parser.parse_args()
     if given.page:
         tables = {"catalog": as_table(catalog()), "measured": results_table(read_results())}
