@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/architectures.py NUCLEI            # all, 2 to 5 minutes each
     .venv/bin/python benchmarks/architectures.py NUCLEI --only unet pspnet
-    .venv/bin/python benchmarks/architectures.py --page                           # the tables of the page on architectures
+    .venv/bin/python benchmarks/architectures.py --page     # write the tables into the documentation
 
 Each row is written to ``benchmarks/architectures.csv`` when it is measured, so that a run that was cut off is
 gone on with by naming the rest.
