@@ -4,7 +4,9 @@
     ├── ConfigError (2)       a setting is unknown, contradicts another, or has the wrong type
     ├── DataError (3)         a file, label or case is missing, broken or unusable
     │   ├── ExistingFileError (3) an existing file is not replaced
+    │   ├── NonFiniteError (3) an image has NaN or infinite voxels
     │   └── GeometryError (3) two grids that must agree differ
+    │       └── LabelGridError (3) a label map lies on another grid than its image
     ├── ModelFileError (2)    a model file is foreign, damaged or needs a custom network
     ├── ConversionError (2)   a network cannot be converted for another runtime
     ├── TrainingError (2)     training cannot continue with these settings or this run folder (loss not finite,
@@ -88,6 +90,14 @@ class ExistingFileError(DataError):
 
 class GeometryError(DataError):
     """Two grids that must agree differ."""
+
+
+class LabelGridError(GeometryError):
+    """A label map lies on another grid than its image."""
+
+
+class NonFiniteError(DataError):
+    """An image has NaN or infinite voxels."""
 
 
 class ModelFileError(MedsegError):

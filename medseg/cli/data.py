@@ -12,10 +12,9 @@ import click
 from medseg.cli.options import PATH, Command, all_options, debug_option, json_option, label_suffix_option
 
 if TYPE_CHECKING:
-    from medseg.data.curation.check import Finding, Report
-    from medseg.data.curation.duplicates import Duplicates
-    from medseg.data.labels.resolution import LabelStatement
-    from medseg.data.layouts import LayoutOptions
+    from medseg.data.curation.check import DatasetReport, Finding
+    from medseg.data.labels.schema import LabelSchema
+    from medseg.data.options import DataConfig
 
 _SOURCE = click.argument("source", type=PATH)
 _OVERRIDES = click.argument("overrides", nargs=-1)
@@ -34,7 +33,7 @@ def data() -> None:
     """Check, summarize, repair and convert datasets.
 
     SOURCE is a folder in a supported layout, a manifest (CSV or JSON) or a configuration file. OVERRIDES are
-    settings of the data, such as data.others=background.
+    settings of the data, such as data.labels.others=background.
     """
 
 
@@ -70,11 +69,11 @@ def data_check(
     repairs = repair(report, fix, mapping=_mapping(mapping)) if fix else None
     left = report.problems
     if repairs and fix and repairs.done:
-        left = check_repaired(report, fix, patient=dataset.patient)
+        left = check_repaired(report, fix, patient=dataset.config.patient)
     if as_json:
         content: dict[str, Any] = {
-            "layout": report.found.layout,
-            "cases": [_case_row(f, report) for f in report.facts],
+            "layout": report.listing.layout,
+            "cases": [_case_row(f, report) for f in report.statistics],
             "findings": [vars(f) for f in report.findings],
         }
         if repairs:
@@ -147,7 +146,7 @@ def data_convert(
     from medseg.data.curation.convert import convert_dataset
 
     dataset = _dataset(source, overrides, labels, label_suffix)
-    ids = convert_dataset(dataset.path, output, to, choice=dataset.choice, stated=dataset.stated)
+    ids = convert_dataset(dataset.path, output, to, dataset.config, schema=dataset.schema)
     if as_json:
         click.echo(json.dumps({"output": str(output), "layout": to, "cases": ids}))
     else:
@@ -159,17 +158,13 @@ class _Dataset:
     """A dataset and the settings that describe it."""
 
     path: Path
-    choice: LayoutOptions
-    stated: LabelStatement
-    patient: str | None
-    duplicates: Duplicates
+    config: DataConfig
+    schema: LabelSchema | None
 
-    def check(self) -> Report:
+    def check(self) -> DatasetReport:
         from medseg.data.curation.check import check_dataset
 
-        return check_dataset(
-            self.path, choice=self.choice, stated=self.stated, patient=self.patient, duplicates=self.duplicates
-        )
+        return check_dataset(self.path, self.config, schema=self.schema)
 
 
 def _dataset(source: Path, overrides: tuple[str, ...], labels: str | None, suffix: str | None) -> _Dataset:
@@ -181,10 +176,10 @@ def _dataset(source: Path, overrides: tuple[str, ...], labels: str | None, suffi
     config = load_config(settings, overrides).data
     if config.path is None:
         raise ConfigError(f"{source}: data.path is not set")
-    stated = config.statement()
-    if labels:
-        stated = stated.with_labels(parse_labels(labels))
-    return _Dataset(config.path, config.choice(suffix), stated, config.patient, config.duplicates)
+    if suffix is not None:
+        config = config.model_copy(update={"label_suffix": suffix})
+    assert config.path is not None
+    return _Dataset(config.path, config, parse_labels(labels) if labels else None)
 
 
 def _mapping(text: str | None) -> dict[int, int]:
@@ -200,8 +195,8 @@ def _mapping(text: str | None) -> dict[int, int]:
         ) from error
 
 
-def _case_row(fact: Any, report: Report) -> dict[str, Any]:
-    parts = {case.id: case for case in report.found.cases}
+def _case_row(fact: Any, report: DatasetReport) -> dict[str, Any]:
+    parts = {case.id: case for case in report.listing.cases}
     return {
         "case": fact.id,
         "part": parts[fact.id].part,
@@ -217,16 +212,16 @@ def _case_row(fact: Any, report: Report) -> dict[str, Any]:
     }
 
 
-def _print_report(report: Report, every: bool) -> None:
+def _print_report(report: DatasetReport, every: bool) -> None:
     """Print the findings, then the affected cases, or all cases if ``every``."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    click.echo(report.found.describe())
+    click.echo(report.listing.describe())
     _print_findings(report.findings)
     concerned = report.concerned
-    shown = [fact for fact in report.facts if every or fact.id in concerned]
+    shown = [fact for fact in report.statistics if every or fact.id in concerned]
     table = Table("case", "size", "spacing", "channels", "type", "range", "label values", box=None)
     for fact in shown:
         values = [str(v) for v in fact.label_counts]
@@ -238,10 +233,10 @@ def _print_report(report: Report, every: bool) -> None:
         )  # fmt: skip
     if shown:
         Console(highlight=False, width=max(120, Console().width)).print(table)
-    rest = len(report.facts) - len(shown)
+    rest = len(report.statistics) - len(shown)
     if rest:
         click.echo(f"{_plural(rest, 'case')} without findings not listed (--all lists them)")
-    counts = (_plural(len(report.facts), "readable case"), _plural(len(report.problems), "problem"))
+    counts = (_plural(len(report.statistics), "readable case"), _plural(len(report.problems), "problem"))
     click.echo(", ".join(counts))
 
 

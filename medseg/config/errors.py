@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from medseg.config.fields import alternatives, walk_fields
-from medseg.config.renamed import RENAMED_KEYS
+from medseg.config.renamed import MOVED_KEYS, RENAMED_KEYS
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
@@ -95,6 +95,9 @@ def _unknown(
     owners = [model.model_fields["name"].default for model in others if key in model.model_fields]
     names = [model.model_fields["name"].default for model in models if "name" in model.model_fields]
     block = f" of {names[0]}" if names else ""
+    moved = MOVED_KEYS.get(".".join(keys))
+    if moved is not None:
+        return f"was moved; use {moved}"
     if RENAMED_KEYS.get(key) in known:
         return f"was renamed; use {'.'.join((*keys[:-1], RENAMED_KEYS[key]))}"
     if owners and block:

@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from medseg.config.base import Spec
 from medseg.config.fields import walk_fields
+from medseg.data.labels.config import expand_short_form
 from medseg.errors import ConfigError
 
 
@@ -77,6 +78,7 @@ def read_settings(path: Path, rules: MergeRules, derived: tuple[Path, ...] = ())
         )
     raw = _read_yaml(path)
     _resolve_paths(raw, path.resolve().parent, rules.paths)
+    _expand_short_forms(raw)
     base = raw.pop("base", None)
     if base is None:
         return raw
@@ -132,6 +134,13 @@ def _resolve_paths(raw: dict[str, Any], folder: Path, keys: frozenset[str]) -> N
             block[last] = str(folder / Path(block[last]).expanduser())
 
 
+def _expand_short_forms(raw: dict[str, Any]) -> None:
+    """Write ``data.labels`` in full, in place, so that settings can be merged with it."""
+    data: Any = raw.get("data")
+    if isinstance(data, dict) and "labels" in data:
+        data["labels"] = expand_short_form(data["labels"])
+
+
 def sort_overrides(overrides: Sequence[str]) -> list[str]:
     """Sort overrides so that their order does not matter: blocks before their settings, ``name`` first."""
 
@@ -166,6 +175,7 @@ def apply_override(raw: dict[str, Any], override: str, rules: MergeRules | None 
         text = text.strip()
     if not equals or not all(dotted.split(".")):
         raise ConfigError(f"override {override!r}: expected key=value, for example train.epochs=50")
+    _expand_short_forms(raw)
     *parents, last = dotted.split(".")
     node = raw
     for key in parents:

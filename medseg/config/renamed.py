@@ -14,6 +14,22 @@ RENAMED_KEYS = {
 }
 """Old name → current name, wherever the key appears."""
 
+MOVED_KEYS = {
+    "data.background": "data.labels.background",
+    "data.codes": "data.labels.terminology",
+    "data.colors": "data.labels.colors",
+    "data.colours": "data.labels.colors",
+    "data.ignore_value": "data.labels.ignore_value",
+    "data.instances": "data.labels.instances",
+    "data.missing": "data.labels.missing",
+    "data.others": "data.labels.others",
+    "data.overlapping": "data.labels.overlapping",
+    "data.pairs": "data.labels.pairs",
+    "data.regions": "data.labels.regions",
+    "data.soft": "data.labels.soft",
+}
+"""Old place → current place of settings that moved to another block."""
+
 
 def rename_keys(value: Any) -> Any:
     """Return a JSON value with all keys of :data:`RENAMED_KEYS` replaced, at any depth."""

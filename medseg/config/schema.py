@@ -102,11 +102,13 @@ class RunConfig(Spec):
                 raise ValueError(f"{key}: a {self.spatial_dims}D patch has no axes {bad_axes}")
         if self.inference.scales and self.spatial_dims != 2:
             raise ValueError("inference.scales is for 2D networks; leave it out, or set spatial_dims=2")
-        if self.data.pairs and self.preprocess.orientation == "native":
-            raise ValueError("data.pairs needs preprocess.orientation=RAS: without it the left side is unknown")
-        if self.data.regions and self.activation == "softmax":
+        if self.data.labels.pairs and self.preprocess.orientation == "native":
             raise ValueError(
-                "data.regions may overlap, so they need activation=sigmoid; set it or leave it out"
+                "data.labels.pairs needs preprocess.orientation=RAS: without it the left side is unknown"
+            )
+        if self.data.labels.regions and self.activation == "softmax":
+            raise ValueError(
+                "data.labels.regions may overlap, so they need activation=sigmoid; set it or leave it out"
             )
         if self.train.monitor.split(":")[0] not in ("dice", "iou"):
             expected = "dice, iou, dice:LABEL or iou:LABEL"

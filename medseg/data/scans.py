@@ -98,7 +98,7 @@ def as_label_map(scan: Scan) -> Array:
             raise DataError(
                 f"{scan.path}: a label map has one channel, this file has {len(array)} different ones. "
                 "Save it as one channel of label values (PNG: gray or palette), or name its colors under "
-                "data.colors."
+                "data.labels.colors."
             )
         array = array[:1]
     values = array[0]
@@ -113,7 +113,7 @@ def as_label_map(scan: Scan) -> Array:
         raise DataError(
             f"{scan.path}: label values must be whole numbers, found {values[broken].flat[0]:.6g}. "
             "Was the label map interpolated? Resample it with nearest neighbor. Are they probabilities? Set "
-            "data.soft=true."
+            "data.labels.soft=true."
         )
     if np.abs(rounded).max() > 2**53:
         raise DataError(f"{scan.path}: label values up to {rounded.max():.3g} are too large to be labels")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from medseg.data.curation.case_statistics import count_values
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import LabelSchema, guess_labels
+from medseg.data.labels.schema import LabelSchema, guess_schema
 from medseg.data.scans import as_label_map
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.options import EvaluationOptions
@@ -121,4 +121,4 @@ def _guess(references: Iterable[Path], ignore_value: int | None) -> LabelSchema:
             f"guessed (2 to {_MOST_GUESSED} values are expected). Name them: --labels NAME=VALUE[,…], or a "
             "medseg.json."
         )
-    return guess_labels(values, most=_MOST_GUESSED)
+    return guess_schema(values, most=_MOST_GUESSED)

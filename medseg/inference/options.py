@@ -23,7 +23,7 @@ class InferenceConfig(Spec):
             nothing but takes from each what its border did not change (overlap-tile).
         batch_size: windows at once.
         flips: axes of the window that are mirrored too, in all combinations, scores averaged; labels that
-            ``data.pairs`` names are exchanged where the number of mirrored axes is odd.
+            ``data.labels.pairs`` names are exchanged where the number of mirrored axes is odd.
         scales: for networks of two dimensions: sizes of the window, besides 1, that are averaged too.
         postprocess: what is done to the components of labels; ``medseg tune`` chooses it on validation cases.
         skip_below: windows in which no voxel of the scan is above this value are background, unseen.

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.cases import Case
-from medseg.data.labels.reader import read_target
 from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Array
@@ -78,7 +77,7 @@ def _names(header: ModelHeader) -> list[str]:
 
 def _masks(case: Case, scan: Scan, label_map: Array, header: ModelHeader) -> dict[str, tuple[Array, Array]]:
     """Prediction and reference of every label or region, without the voxels nobody labeled."""
-    target = read_target(case, scan, header.targets)
+    target = header.label_reader.read(case, scan)
     if target is None:
         raise DataError(f"case {case.id}: has no label map to compare with")
     labels = header.labels

@@ -11,21 +11,20 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medseg.data.cases import Case
-from medseg.data.curation.check import Report
+from medseg.data.curation.check import DatasetReport
 from medseg.data.curation.summary import summary_labels
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.pictures import display_channels
-from medseg.data.labels.reader import read_target
 from medseg.files import write_text
 from medseg.geometry import Grid, to_ras
 from medseg.report.palette import PLAIN, Legend
 from medseg.report.pictures import panel
 
 
-def write_dataset_page(path: Path, report: Report, summary: dict[str, Any], *, most: int = 12) -> None:
+def write_dataset_page(path: Path, report: DatasetReport, summary: dict[str, Any], *, most: int = 12) -> None:
     """Write the page: tables of ``summary``, findings, and ``most`` cases spread evenly over the dataset."""
-    readable = {fact.id for fact in report.facts}
-    cases = [case for case in report.labeling.cases if case.id in readable]
+    readable = {fact.id for fact in report.statistics}
+    cases = [case for case in report.label_plan.cases if case.id in readable]
     chosen = [cases[i] for i in np.unique(np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int))]
     pictures = [{"case": case.id, "source": _picture(case, report)} for case in chosen]
     environment = Environment(
@@ -35,11 +34,11 @@ def write_dataset_page(path: Path, report: Report, summary: dict[str, Any], *, m
     write_text(path, template.render(summary=summary, findings=report.findings, pictures=pictures))
 
 
-def _picture(case: Case, report: Report) -> str:
+def _picture(case: Case, report: DatasetReport) -> str:
     """A panel of image and label map, as a data URI."""
     scan = read_image(case)
     labels = summary_labels(report)
-    target = read_target(case, scan, report.labeling.rules)
+    target = report.label_plan.reader.read(case, scan)
     classes = None
     if target is not None and labels is not None:
         classes = labels.encode(target.values, case.id).astype(np.int64) - 1

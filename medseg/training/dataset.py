@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,8 @@ from medseg.data.curation.duplicates import (
     unrecorded_copies,
 )
 from medseg.data.curation.splits import FileSplit, Split, leaks
+from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, plan_labels
 from medseg.data.labels.reader import AS_STORED, LabelReader
-from medseg.data.labels.resolution import LabelPlan, plan_labels
 from medseg.data.labels.schema import LabelSchema, describe_undeclared
 from medseg.data.layouts import DatasetListing, find_dataset
 from medseg.data.preprocessing.normalization import CT
@@ -52,7 +52,7 @@ class Dataset:
         labels: with every name, and regions where a sigmoid is trained.
         channels: of the network's input.
         preprocess: with every number fitted on the training cases.
-        rules: how label files are read.
+        label_reader: how label files are read.
         layout: the layout found, in one line, and a line for each thing to know about the dataset.
         changes: what changed since the run began that is continued, one line each.
     """
@@ -63,7 +63,7 @@ class Dataset:
     labels: LabelSchema
     channels: int
     preprocess: PreprocessConfig
-    rules: LabelReader = AS_STORED
+    label_reader: LabelReader = AS_STORED
     layout: str = ""
     changes: tuple[str, ...] = ()
 
@@ -119,12 +119,14 @@ def survey(
     Raises: ConfigError if settings and data contradict each other; DataError listing every faulty case, or
     what changed since the run began that is continued.
     """
-    found, labeling = find(config)
-    cases = labeling.cases
-    facts = collect_statistics(cases, store, labeling.rules, Count(say, "checking the cases", len(cases)))
+    found, plan = find(config)
+    cases = plan.cases
+    facts = collect_statistics(
+        cases, store, plan.reader, plan.foreground, progress=Count(say, "checking the cases", len(cases))
+    )
     _check_dimensions(config, facts)
     _check_spacing(config.preprocess, facts)
-    labels, notes = _labels(config, facts, labeling)
+    labels, notes = _labels(config, facts, plan)
     copies = find_copies(facts)
     split, changes = _split(config, cases, facts, labels, copies, continued)
     cases, facts = [c for c in cases if c.id in split], [f for f in facts if f.id in split]
@@ -140,8 +142,7 @@ def survey(
     else:
         preprocess = _fitted(config.preprocess, training, channels)
     layout = "\n".join([found.describe(), *notes])
-    rules = labeling.rules.reading
-    return Dataset(cases, facts, split, labels, channels, preprocess, rules, layout, tuple(changes))
+    return Dataset(cases, facts, split, labels, channels, preprocess, plan.reader, layout, tuple(changes))
 
 
 def _split(
@@ -180,15 +181,14 @@ def find(config: RunConfig) -> tuple[DatasetListing, LabelPlan]:
     """
     if config.data.path is None:
         raise ConfigError("data.path is not set: name the folder of cases, e.g. data.path=FOLDER")
-    choice = config.data.choice()
-    found = find_dataset(config.data.path, choice)
+    options = config.data.layout
+    found = find_dataset(config.data.path, options)
     found = (found.labeled() if config.data.unlabeled == "leave_out" else found).checked()
     if not found.cases:
         raise DataError(f"{config.data.path}: no image there has a label map")
     cases = [with_patient(case, config.data.patient) for case in found.cases]
-    labeling = plan_labels(cases, config.data.statement(), found.labels, folder=config.data.path)
-    rules = labeling.rules.measuring(labeling.labels, config.data.ignore_value)
-    return found, replace(labeling, rules=rules)
+    declarations = LabelDeclarations(config.data.labels, layout=found.labels)
+    return found, plan_labels(cases, declarations, folder=config.data.path)
 
 
 def label_names(fact: CaseStatistics, labels: LabelSchema) -> frozenset[str]:
@@ -205,12 +205,12 @@ def _refuse_leaks(cases: list[Case], split: dict[str, Part]) -> None:
         raise DataError(join_problems(f"patients in more than one part of the split ({way_out})", lines))
 
 
-def quick_facts(labeling: LabelPlan, cache: Path | None = None) -> list[CaseStatistics]:
+def quick_facts(plan: LabelPlan, cache: Path | None = None) -> list[CaseStatistics]:
     """Facts of cases, kept in a cache folder or nowhere."""
     if cache is not None:
-        return collect_statistics(labeling.cases, cache / "facts", labeling.rules)
+        return collect_statistics(plan.cases, cache / "facts", plan.reader, plan.foreground)
     with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
-        return collect_statistics(labeling.cases, Path(folder), labeling.rules)
+        return collect_statistics(plan.cases, Path(folder), plan.reader, plan.foreground)
 
 
 def _check_dimensions(config: RunConfig, facts: list[CaseStatistics]) -> None:
@@ -269,12 +269,10 @@ def check_patch_size(patch: Sequence[int], shapes: Sequence[Sequence[int]]) -> N
         )
 
 
-def _labels(
-    config: RunConfig, facts: list[CaseStatistics], labeling: LabelPlan
-) -> tuple[LabelSchema, list[str]]:
+def _labels(config: RunConfig, facts: list[CaseStatistics], plan: LabelPlan) -> tuple[LabelSchema, list[str]]:
     """The labels, and what the user should know about their names."""
-    resolved = labeling.resolve(total_counts(facts))
-    labels = resolved.labels
+    resolved = plan.resolve(total_counts(facts))
+    labels = resolved.schema
     if config.activation == "sigmoid" and not labels.regions:
         alone = {name: (name,) for name in list(labels.names)[1:]}
         labels = LabelSchema.model_validate(labels.model_dump() | {"regions": alone})
@@ -286,9 +284,10 @@ def _check_label_values(cases: list[Case], facts: list[CaseStatistics], labels: 
     for case, fact in zip(cases, facts, strict=True):
         unnamed = sorted(v for v in fact.label_counts if labels.is_undeclared(v))
         if unnamed:
-            problems.append(f"case {case.id}: {describe_undeclared(unnamed, labels)}")
+            message, hint = describe_undeclared(unnamed, labels)
+            problems.append(f"case {case.id}: {message}. {hint}")
     if problems:
-        raise DataError(join_problems("cases with label values nobody named", problems))
+        raise DataError(join_problems("cases with undeclared label values", problems))
 
 
 def _fitted(preprocess: PreprocessConfig, facts: list[CaseStatistics], channels: int) -> PreprocessConfig:

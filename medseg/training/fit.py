@@ -282,7 +282,7 @@ def _cached(
     cases, facts = dataset.part(part)
     if part == "train" and not cases:
         raise DataError("the split leaves no case to train on")
-    settings = CacheSettings(dataset.labels, dataset.preprocess, dataset.channels, dataset.rules)
+    settings = CacheSettings(dataset.labels, dataset.preprocess, dataset.channels, dataset.label_reader)
     count = Count(progress.found, f"preparing the cases of {part}", len(cases[:most]))
 
     def prepared(case: str) -> None:
@@ -326,7 +326,7 @@ def _finish(trainer: Trainer, dataset: Dataset) -> RunResult:
         preprocess=dataset.preprocess,
         inference=config.inference.model_copy(update={"roi_size": config.roi_size}),
         model=config.model,
-        targets=dataset.rules,
+        label_reader=dataset.label_reader,
         augmentation=SeenVariants.of(config.augment),
         training=_summary(trainer, dataset),
     )

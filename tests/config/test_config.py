@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from medseg.config.fields import walk_fields
 from medseg.config.loading import MergeRules
+from medseg.config.renamed import MOVED_KEYS
 from medseg.config.schema import RunConfig, load_config, to_yaml
 from medseg.data.curation.splits import FoldSplit
 from medseg.data.labels.schema import LabelSchema
@@ -23,6 +24,7 @@ NAMED = ["data.labels={background: 0, organ: 1, lesion: 2}"]
 
 
 def written(tmp_path, text):
+    tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -93,12 +95,41 @@ def test_an_empty_block_is_the_default(tmp_path):
     [
         ("train.optimiser.lr=1", "train.optimizer"),
         ("preprocess.normalise={name: zscore}", "preprocess.normalize"),
-        ("data.colours={a: [0, 0, 0]}", "data.colors"),
         ("data.unlabelled=leave_out", "data.unlabeled"),
     ],
 )
 def test_former_names_are_refused_with_the_new_one(override, new):
     assert message(override).endswith(f"was renamed; use {new}")
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED_KEYS.items())
+def test_former_places_are_refused_with_the_new_one(old, new):
+    assert message(f"{old}=1") == f"the configuration: {old}: was moved; use {new}"
+
+
+def test_names_of_labels_alone_are_a_short_form(tmp_path):
+    full = load_config({"data": {"labels": {"names": {"background": 0, "liver": [1, 2]}}}})
+    assert load_config({"data": {"labels": {"background": 0, "liver": [1, 2]}}}) == full
+    assert load_config(overrides=["data.labels={background: 0, liver: [1, 2]}"]) == full
+    path = written(tmp_path, "data: {labels: {background: 0, liver: [1, 2]}}\n")
+    labels = load_config(path, ["data.labels.ignore_value=9", "data.labels.background=false"]).data.labels
+    assert (labels.names, labels.ignore_value, labels.background) == (full.data.labels.names, 9, False)
+    above = written(tmp_path / "sub", "base: ../run.yaml\ndata: {labels: {others: ignore}}\n")
+    assert load_config(above).data.labels.names == full.data.labels.names
+
+
+def test_names_beside_settings_of_labels_are_refused():
+    mixed = "data.labels={background: 0, liver: 1, ignore_value: 255}"
+    assert (
+        "data.labels: labels are listed under names if other settings are given: move ['background', 'liver']"
+        in (message(mixed))
+    )
+    assert "data.labels.background: expected true or false" in message(
+        "data.labels={names: {a: 0, b: 1}, background: 0}"
+    )
+    assert "data.labels.overlaping: unknown setting; did you mean overlapping" in message(
+        "data.labels={overlaping: true}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,10 +204,10 @@ def test_a_setting_of_another_member_of_the_union_says_so():
         ("sampling.patch_size=5", "sampling.patch_size: expected a list, such as [1, 2] (got 5)"),
         ("loss.terms=[{loss: {name: dic}}]", "loss.terms.0.loss.name: 'dic' is not known; did you mean dice?"),
         ("loss.terms=[{loss: {}}]", "loss.terms.0.loss: name is missing"),
-        ("data.labels={a: 0}", "data.labels: expected 2 or more entries, got 1"),
-        ("data.labels={a: 0, b: x}", "data.labels.b.0: expected an integer (got 'x')"),
-        ("data.labels={a: 0, b: 0}", "data: the values [0] stand under more than one name"),
-        ("data.labels={0: 0, b: 1}", "data.labels.0: expected text; put it in quotes (got 0)"),
+        ("data.labels={a: 0}", "data.labels.names: expected 2 or more entries, got 1"),
+        ("data.labels={a: 0, b: x}", "data.labels.names.b.0: expected an integer (got 'x')"),
+        ("data.labels={a: 0, b: 0}", "data.labels: the values [0] are assigned to several labels"),
+        ("data.labels={0: 0, b: 1}", "data.labels.names.0: expected text; put it in quotes (got 0)"),
         ("data.channels=2", "data.channels: expected 1 or 3 (got 2)"),
         ("augment=4d", "augment: '4d' is not a preset; expected 2d, 3d or none"),
         ("augment.affine.scale=[2, 1]", "augment.affine: scale: 2.0 is above 1.0"),
@@ -311,7 +342,7 @@ def test_a_file_stands_on_another(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(
         "spatial_dims: 2\n"
-        "data: {path: cases, labels: {no: 0, yes: 1}, ignore_value: 9}\n"
+        "data: {path: cases, labels: {names: {no: 0, yes: 1}, ignore_value: 9}}\n"
         "model: {channels: [4, 8, 16], residual: true}\n"
         "train: {epochs: 3, optimizer: {name: adamw, lr: 0.1}, schedule: {name: cosine}}\n"
     )
@@ -324,8 +355,8 @@ def test_a_file_stands_on_another(tmp_path):
     )
     one = load_config(tmp_path / "sub" / "one.yaml", ["train.epochs=5"])
     assert one.data.path.resolve() == tmp_path / "cases"
-    assert one.data.labels == {"none": (0,), "a": (1,), "b": (2,)}  # a table of names is one thing
-    assert one.data.ignore_value == 9
+    assert one.data.labels.names == {"none": (0,), "a": (1,), "b": (2,)}  # a table of names is one thing
+    assert one.data.labels.ignore_value == 9
     assert (one.model.channels, one.model.residual, one.train.epochs) == ((4, 8), True, 5)
     assert (one.train.optimizer.name, one.train.optimizer.lr) == ("adamw", 0.2)
     two = load_config(tmp_path / "two.yaml")
@@ -352,7 +383,12 @@ def test_a_base_that_cannot_be_used_is_refused(text, expected, tmp_path):
     [
         {},
         {
-            "data": {"labels": {"no": 0, "1e3": [1, 3], "null": 2, "2024-01-01": -4}, "ignore_value": 255},
+            "data": {
+                "labels": {
+                    "names": {"no": 0, "1e3": [1, 3], "null": 2, "2024-01-01": -4},
+                    "ignore_value": 255,
+                }
+            },
             "preprocess": {"normalize": {"name": "ct", "std": 1e-8}},
             "train": {"optimizer": {"lr": 1e-5}, "gradient_clip": None, "early_stop": 3},
             "sampling": {"balance": {"1e3": 1, "null": 1e-9}},
@@ -360,7 +396,12 @@ def test_a_base_that_cannot_be_used_is_refused(text, expected, tmp_path):
             "loss": {"name": "focal"},
         },
         {
-            "data": {"labels": {"a": 0, "b": 1, "c": 2}, "regions": {"all": ["b", "c"], "part": ["c"]}},
+            "data": {
+                "labels": {
+                    "names": {"a": 0, "b": 1, "c": 2},
+                    "regions": {"all": ["b", "c"], "part": ["c"]},
+                }
+            },
             "activation": "sigmoid",
             "augment": "none",
         },
@@ -382,7 +423,7 @@ def test_yaml_traps(tmp_path):
     path = written(tmp_path, "train: {optimizer: {lr: 1e-3}}\ndata: {labels: {no: 0, yes: 1, off: 0o12}}\n")
     config = load_config(path)
     assert config.train.optimizer.lr == 0.001
-    assert config.data.labels == {"no": (0,), "yes": (1,), "off": (10,)}
+    assert config.data.labels.names == {"no": (0,), "yes": (1,), "off": (10,)}
     assert load_config(overrides=["train.amp=off"]).train.amp == "off"
     assert "train.amp: expected 'auto', 'bf16', 'fp16' or 'off' (got 'no')" in message("train.amp=no")
 
@@ -423,20 +464,22 @@ def test_flips_must_be_along_axes_of_the_patch():
 
 
 def test_regions_need_a_sigmoid():
-    region = "data.regions={lesion: [lesion]}"
+    region = "data.labels.regions={lesion: [lesion]}"
     assert "need activation=sigmoid" in message(*NAMED, region, "activation=softmax")
-    assert "region 'r' names ['x']" in message(*NAMED, "data.regions={r: [x]}")
+    assert "region 'r' names ['x']" in message(*NAMED, "data.labels.regions={r: [x]}")
     for activation in ("sigmoid", "null"):
-        labels = load_config(overrides=[*NAMED, region, f"activation={activation}"]).data.declared_labels()
+        labels = load_config(
+            overrides=[*NAMED, region, f"activation={activation}"]
+        ).data.labels.declared_schema()
         assert labels is not None
         assert labels.activation == "sigmoid"
 
 
 def test_declared_labels():
-    assert load_config().data.declared_labels() is None
-    collapsed = load_config(overrides=["data.instances=foreground"]).data.declared_labels()
+    assert load_config().data.labels.declared_schema() is None
+    collapsed = load_config(overrides=["data.labels.instances=foreground"]).data.labels.declared_schema()
     assert collapsed == LabelSchema(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
-    assert "collapsing instances leaves two labels" in message(*NAMED, "data.instances=foreground")
+    assert "collapsing instances leaves two labels" in message(*NAMED, "data.labels.instances=foreground")
 
 
 @pytest.mark.parametrize("spacing", ["[0, 1, 1]", "[1, -1, 1]", "[1, 1, 5000]", "[1, 1, 1e-9]"])
@@ -446,8 +489,8 @@ def test_a_spacing_that_no_scan_has_is_refused(spacing):
 
 
 def test_a_written_configuration_states_no_more_than_the_original():
-    written = load_config(YAML(typ="safe").load(to_yaml(load_config(overrides=["data.ignore_value=9"]))))
-    assert written.data.statement().stated == {"ignore_value": 9}
+    written = load_config(YAML(typ="safe").load(to_yaml(load_config(overrides=["data.labels.ignore_value=9"]))))
+    assert written.data.labels.schema_fields() == {"ignore_value": 9}
 
 
 def test_the_window_is_the_patch_unless_told():

@@ -21,7 +21,7 @@ def test_the_largest_component_is_chosen_where_false_ones_lie_about(balls, tmp_p
     def predict(self, source, **options):
         """The reference itself, and specks far from it."""
         prediction = real(self, source, **options)
-        values = tuning.read_target(source, prediction.scan, self.header.targets).values.copy()
+        values = self.header.label_reader.read(source, prediction.scan).values.copy()
         values[0, 0, 0] = values[0, 0, 5] = 1
         return type(prediction)(values, None, prediction.scan)
 

@@ -74,7 +74,7 @@ def test_a_flat_network_on_slices_writes_a_volume_on_its_grid(tmp_path, axis, ne
 def test_volumes_need_slices_for_a_flat_network_and_pictures_none(balls, squares, tmp_path):
     with pytest.raises(ConfigError, match=r"Set preprocess\.slices\.axis"):
         fit(sliced(balls), tmp_path / "a")
-    raw = {"data": {"path": str(squares), "instances": "foreground"}, "spatial_dims": 2}
+    raw = {"data": {"path": str(squares), "labels": {"instances": "foreground"}}, "spatial_dims": 2}
     with pytest.raises(ConfigError, match="holds pictures; leave it out"):
         fit(load_config(raw, ["preprocess.slices.axis=2"]), tmp_path / "b")
     with pytest.raises(ConfigError, match="set spatial_dims=2"):
@@ -99,10 +99,11 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     config = settings(
         root, "data.labels=null", "train.optimizer.lr=0.01", epochs=1, iterations=60, batch_size=4
     )
-    with pytest.raises(DataError, match=r"Set data.overlapping=true"):
+    with pytest.raises(DataError, match=r"Set data.labels.overlapping=true"):
         fit(config, tmp_path / "refused")
     config = settings(
-        root, "data.labels=null", "data.overlapping=true", "train.optimizer.lr=0.01", epochs=1, iterations=60,
+        root, "data.labels=null", "data.labels.overlapping=true", "train.optimizer.lr=0.01",
+        epochs=1, iterations=60,
         batch_size=4,
     )  # fmt: skip
     result = fit(config, tmp_path / "run")
@@ -121,7 +122,7 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
 
 def test_cases_annotated_in_part_train_and_score_what_they_tell(tmp_path):
     root = masks_of_balls(tmp_path / "data", skip={(0, "core"), (1, "core")})
-    common = ["data.labels=null", "data.overlapping=true", "train.optimizer.lr=0.01"]
+    common = ["data.labels=null", "data.labels.overlapping=true", "train.optimizer.lr=0.01"]
     with pytest.raises(DataError, match="case ball_0: no file of core"):
         fit(settings(root, *common), tmp_path / "refused")
     split = tmp_path / "split.json"
@@ -129,7 +130,7 @@ def test_cases_annotated_in_part_train_and_score_what_they_tell(tmp_path):
         json.dumps({"train": ["ball_1", "ball_2", "ball_3"], "val": ["ball_0"], "test": ["ball_4"]})
     )
     config = settings(
-        root, *common, "data.missing=unknown", f"data.split={{name: file, file: {split}}}",
+        root, *common, "data.labels.missing=unknown", f"data.split={{name: file, file: {split}}}",
         epochs=1, iterations=60, batch_size=4,
     )  # fmt: skip
     result = fit(config, tmp_path / "run")
@@ -172,7 +173,7 @@ def test_soft_labels_teach_probabilities(tmp_path):
         rows.append(f"i{i}.nii.gz,p{i}.nii.gz,{'val' if i == 3 else 'train'}")
     (root / "manifest.csv").write_text("\n".join(rows))
     config = settings(
-        root, "data.labels=null", "data.soft=true", "data.split.name=auto", "loss={name: ce}",
+        root, "data.labels=null", "data.labels.soft=true", "data.split.name=auto", "loss={name: ce}",
         "train.optimizer.lr=0.02", epochs=1, iterations=80, batch_size=4,
     )  # fmt: skip
     result = fit(config, tmp_path / "run")
@@ -226,8 +227,9 @@ def test_color_coded_scenes_without_background(tmp_path):
         {
             "spatial_dims": 2,
             "data": {
-                "path": str(root), "workers": 0, "background": False,
-                "colors": {"left": [10, 20, 30], "right": [200, 0, 0]},
+                "path": str(root),
+                "workers": 0,
+                "labels": {"background": False, "colors": {"left": [10, 20, 30], "right": [200, 0, 0]}},
             },
             "sampling": {"patch_size": [32, 32]},
             "model": {"channels": [4, 8]},

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from medseg.data.chunked_statistics import count_values
 from medseg.data.io.content_digest import content_digest, content_files
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.pictures import count_channels
-from medseg.data.labels.reader import AS_STORED, LabelReader, read_target
+from medseg.data.labels.foreground_values import ForegroundValues
+from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.parallel import Job, run_jobs
 from medseg.data.scans import Kind, check_finite
 from medseg.errors import DataError
@@ -27,6 +29,8 @@ from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_
 from medseg.geometry import Array
 
 _SAMPLE = 500
+NONZERO = ForegroundValues()
+"""Every label value but 0 is foreground."""
 
 CACHE_ADVICE = "set data.cache to a folder on another disk (what was measured and prepared so far stays)"
 """What to do where a cache cannot be written."""
@@ -50,7 +54,7 @@ class CaseStatistics(Spec):
         dtype, label_dtype: of the voxels as stored; ``masks``, ``segments``, ``polygons`` for other labels.
         intensities: the lowest and the highest of the image.
         label_counts: value in the label file → voxels.
-        foreground: up to 500 intensities of voxels of the labels that count (``LabelReader.foreground``), all
+        foreground: up to 500 intensities of voxels of the labels that count (``ForegroundValues``), all
             channels.
         channel_names: as the dataset or the files declare them; empty where they do not.
     """
@@ -74,39 +78,70 @@ class CaseStatistics(Spec):
 def collect_statistics(
     cases: list[Case],
     store: Path,
-    rules: LabelReader = AS_STORED,
+    reader: LabelReader = AS_STORED,
+    foreground: ForegroundValues = NONZERO,
+    *,
     progress: Callable[[str], None] = lambda case: None,
 ) -> list[CaseStatistics]:
-    """Check and measure every case; what was measured before is read from ``store``.
+    """Check and measure every case; cases measured before are read from ``store``.
 
-    Raises: DataError that lists every faulty case: differing grids, non-finite voxels, unreadable files.
+    Args:
+        cases: the cases.
+        store: folder of measured cases, one JSON file each.
+        reader: how label files are read.
+        foreground: label values whose voxels count in statistics of intensities.
+        progress: called with the id of each case that is done.
+
+    Raises:
+        DataError: cases have differing grids, non-finite voxels or unreadable files; all are listed.
     """
     remove_stale_temporaries(store)
     problems: list[str] = []
-    facts: list[CaseStatistics] = []
-    function = partial(_facts_or_error, store=store, rules=rules)
-    results = run_jobs(function, [_job(case, store, rules) for case in cases], lambda case: progress(case.id))
+    statistics: list[CaseStatistics] = []
+    measuring = Measuring(reader, foreground)
+    function = partial(_measured_or_error, store=store, measuring=measuring)
+    jobs = [_job(case, store, measuring) for case in cases]
+    results = run_jobs(function, jobs, lambda case: progress(case.id))
     for case, result in zip(cases, results, strict=True):
         if isinstance(result, DataError):
             problems.append(f"case {case.id}: {result}")
         else:
-            facts.append(result)
+            statistics.append(result)
     if problems:
         raise DataError(join_problems("cases that cannot be used", problems))
-    _refuse_mixtures(facts)
-    return facts
+    _check_same_kind(statistics)
+    return statistics
 
 
-def measure(case: Case, rules: LabelReader = AS_STORED) -> CaseStatistics:
+@dataclass(frozen=True)
+class Measuring:
+    """How cases are measured.
+
+    Attributes:
+        reader: how label files are read.
+        foreground: label values whose voxels count in statistics of intensities.
+    """
+
+    reader: LabelReader = AS_STORED
+    foreground: ForegroundValues = NONZERO
+
+
+DEFAULT_MEASURING = Measuring()
+
+
+def measure_case(case: Case, measuring: Measuring = DEFAULT_MEASURING) -> CaseStatistics:
     """Read, check and measure one case.
 
-    Raises: DataError or GeometryError saying what is wrong with it.
+    Raises: DataError or GeometryError if the case cannot be used.
     """
     scan = read_image(case)
     check_finite(scan)
-    target = read_target(case, scan, rules)
+    label_map = measuring.reader.read(case, scan)
     low, high = float(scan.array.min()), float(scan.array.max())
     order = np.argsort(io_orientation(scan.grid.affine)[:, 0]) if scan.kind == "volume" else (0, 1)
+    sample: tuple[float, ...] = ()
+    if label_map is not None:
+        sample = _foreground_sample(scan.array, measuring.foreground.mask(label_map.values))
     return CaseStatistics(
         id=case.id,
         image_sha256=image_digest(case),
@@ -117,10 +152,10 @@ def measure(case: Case, rules: LabelReader = AS_STORED) -> CaseStatistics:
         spacing=tuple(scan.grid.spacing[i] for i in order),
         channels=count_channels(scan),
         dtype=str(scan.array.dtype),
-        label_dtype=None if target is None else target.stored,
+        label_dtype=None if label_map is None else label_map.dtype,
         intensities=(low, high),
-        label_counts={} if target is None else count_values(target.values),
-        foreground=() if target is None else _foreground_sample(scan.array, rules.is_foreground(target.values)),
+        label_counts={} if label_map is None else count_values(label_map.values),
+        foreground=sample,
         channel_names=case.channel_names or ((scan.modality,) if scan.modality else ()),
     )
 
@@ -153,36 +188,39 @@ def total_counts(facts: Iterable[CaseStatistics]) -> Counter[int]:
     return total
 
 
-def _facts_or_error(case: Case, store: Path, rules: LabelReader) -> CaseStatistics | DataError:
-    stored = _stored(case, store, rules)
+def _measured_or_error(case: Case, store: Path, measuring: Measuring) -> CaseStatistics | DataError:
+    stored = _stored(case, store, measuring)
     if stored.is_file():
-        with suppress(ValueError):  # written by another version, or cut off: measured again
+        with suppress(ValueError):  # written by another version, or truncated: measured again
             return CaseStatistics.model_validate_json(stored.read_text(encoding="utf-8"))
     try:
-        facts = measure(case, rules)
+        statistics = measure_case(case, measuring)
     except DataError as error:
         return error
     with explain_write_errors(store, CACHE_ADVICE), write_atomic(stored, sync=False) as temporary:
-        temporary.write_text(facts.model_dump_json(), encoding="utf-8")
-    return facts
+        temporary.write_text(statistics.model_dump_json(), encoding="utf-8")
+    return statistics
 
 
-def _job(case: Case, store: Path, rules: LabelReader) -> Job[Case]:
-    """What it costs to measure a case, or to read what was measured."""
-    return Job(case, 0, _STORED_SECONDS) if _stored(case, store, rules).is_file() else measuring(case)
+def _job(case: Case, store: Path, measuring: Measuring) -> Job[Case]:
+    """Return the cost of measuring a case, or of reading what was measured."""
+    return Job(case, 0, _STORED_SECONDS) if _stored(case, store, measuring).is_file() else measuring_job(case)
 
 
-def measuring(case: Case) -> Job[Case]:
-    """What it costs to measure a case, by the size of its files."""
+def measuring_job(case: Case) -> Job[Case]:
+    """Return the cost of measuring a case, estimated from the size of its files."""
     size = sum(status.st_size for _, status in _files(case) if status is not None)
     return Job(case, size * _UNPACKED, _CASE_SECONDS + size * _BYTE_SECONDS)
 
 
-def _stored(case: Case, store: Path, rules: LabelReader) -> Path:
-    """The file of a case's facts, named by its files' places, sizes and times, and how labels are read."""
+def _stored(case: Case, store: Path, measuring: Measuring) -> Path:
+    """Return the file of a case's statistics, named by its files' paths, sizes and times, and by how it is
+    measured.
+    """
     named = [str(path) for path in (*case.images, *case.label_files)]
     rest = [list(case.masks), list(case.channel_names), named]
-    entries: list[object] = [case.id, rules.model_dump(mode="json"), *rest]
+    settings = [part.model_dump(mode="json") for part in (measuring.reader, measuring.foreground)]
+    entries: list[object] = [case.id, *settings, *rest]
     entries += [
         [str(path), str(path.resolve()), status and status.st_size, status and status.st_mtime_ns]
         for path, status in _files(case)
@@ -206,7 +244,7 @@ def _foreground_sample(array: Array, foreground: Array) -> tuple[float, ...]:
     return tuple(float(v) for channel in array for v in channel.ravel()[inside])
 
 
-def _refuse_mixtures(facts: list[CaseStatistics]) -> None:
+def _check_same_kind(facts: list[CaseStatistics]) -> None:
     kinds = {f.kind for f in facts}
     if len(kinds) > 1:
         first = {kind: next(f.id for f in facts if f.kind == kind) for kind in kinds}

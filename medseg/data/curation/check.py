@@ -13,18 +13,25 @@ from typing import Literal
 import numpy as np
 
 from medseg.data.cases import Case, with_patient
-from medseg.data.curation.case_statistics import CaseStatistics, image_digest, measure, measuring, total_counts
+from medseg.data.curation.case_statistics import (
+    CaseStatistics,
+    Measuring,
+    image_digest,
+    measure_case,
+    measuring_job,
+    total_counts,
+)
 from medseg.data.curation.duplicates import Duplicates, find_copies
 from medseg.data.io.readers import split_selector
-from medseg.data.labels.reader import LabelReader
-from medseg.data.labels.resolution import LabelPlan, LabelStatement, ResolvedLabels, plan_labels
+from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, ResolvedSchema, plan_labels
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.layouts import DEFAULT_LAYOUT, DatasetListing, LayoutOptions, Problem, find_dataset
+from medseg.data.layouts import DatasetListing, Problem, find_dataset
+from medseg.data.options import DataConfig
 from medseg.data.parallel import run_jobs
 from medseg.errors import ConfigError, DataError, GeometryError
 
 Severity = Literal["problem", "note"]
-NOTHING_STATED = LabelStatement()
+DEFAULT_DATA = DataConfig()
 MOST_VALUES = 20
 """Undeclared label values that have a finding each; more of them are one finding."""
 
@@ -55,15 +62,15 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class DatasetReport:
     """All findings of a dataset, the facts of the cases that can be read, and the groups of cases whose images
     are the same, in bytes or in voxels.
     """
 
-    found: DatasetListing
-    labeling: LabelPlan
+    listing: DatasetListing
+    label_plan: LabelPlan
     findings: list[Finding]
-    facts: list[CaseStatistics]
+    statistics: list[CaseStatistics]
     copies: list[list[str]]
 
     @property
@@ -78,42 +85,38 @@ class Report:
 
 
 def check_dataset(
-    root: Path,
-    *,
-    choice: LayoutOptions = DEFAULT_LAYOUT,
-    stated: LabelStatement = NOTHING_STATED,
-    patient: str | None = None,
-    duplicates: Duplicates = "group",
-) -> Report:
-    """Look at every case of a dataset in any layout; nothing is written or changed.
+    root: Path, config: DataConfig = DEFAULT_DATA, *, schema: LabelSchema | None = None
+) -> DatasetReport:
+    """Check every case of a dataset in any layout; nothing is written or changed.
 
     Args:
-        root: the dataset's folder, or its manifest.
-        choice: what is to be read, where files leave it open.
-        stated: what the user says of the labels.
-        patient: a regular expression whose first group is the patient in a case's id.
-        duplicates: what a training does with copies of an image; they are a problem where it stops.
+        root: folder of the dataset, or its manifest.
+        config: how its files and labels are read; its ``path`` does not count.
+        schema: labels that the user names beside the settings, such as those of a ``medseg.json``.
 
-    Raises: DataError if the folder has no layout; ConfigError if the statements contradict each other.
+    Raises:
+        DataError: the folder has no known layout.
+        ConfigError: the declarations about labels contradict each other.
     """
-    found = find_dataset(root, choice)
-    found = replace(found, cases=[with_patient(case, patient) for case in found.cases])
-    labeling = plan_labels(found.cases, stated, found.labels, folder=Path(root))
-    findings = [_partner(problem) for problem in found.problems]
-    facts, faults = _measure_all(labeling)
+    listing = find_dataset(root, config.layout)
+    listing = replace(listing, cases=[with_patient(case, config.patient) for case in listing.cases])
+    declarations = LabelDeclarations(config.labels, schema, listing.labels)
+    plan = plan_labels(listing.cases, declarations, folder=Path(root))
+    findings = [_partner(problem) for problem in listing.problems]
+    facts, faults = _measure_all(plan)
     findings += faults
-    copies = find_copies(facts, _other_digests(found.cases, faults))
+    copies = find_copies(facts, _other_digests(listing.cases, faults))
     values = set(total_counts(facts))
-    resolved = _resolve(labeling, values) if labeling.labels is None and values else None
-    if isinstance(resolved, ResolvedLabels) and not resolved.guessed:
-        labeling = replace(labeling, labels=resolved.labels)
+    resolved = _resolve(plan, values) if plan.schema is None and values else None
+    if isinstance(resolved, ResolvedSchema) and not resolved.guessed:
+        plan = replace(plan, schema=resolved.schema)
     elif isinstance(resolved, Finding):
         findings.append(resolved)
-    findings += _duplicates(copies, {case.id: case.part or "" for case in found.cases}, duplicates)
-    findings += _leaks(found.cases)
-    findings += _undeclared(facts, labeling.labels) if labeling.labels else []
-    findings += _unnamed(facts, resolved) if isinstance(resolved, ResolvedLabels) else []
-    findings += _partial(labeling)
+    findings += _duplicates(copies, {case.id: case.part or "" for case in listing.cases}, config.duplicates)
+    findings += _leaks(listing.cases)
+    findings += _undeclared(facts, plan.schema) if plan.schema else []
+    findings += _unnamed(facts, resolved) if isinstance(resolved, ResolvedSchema) else []
+    findings += _partial(plan)
     findings += _constant(facts)
     findings += _types(facts)
     findings += _channels(facts)
@@ -121,7 +124,7 @@ def check_dataset(
     findings += _anisotropy(facts)
     order = {"problem": 0, "note": 1}
     findings.sort(key=lambda f: (order[f.severity], f.case, f.kind))
-    return Report(found, labeling, findings, facts, copies)
+    return DatasetReport(listing, plan, findings, facts, copies)
 
 
 def _partner(problem: Problem) -> Finding:
@@ -131,15 +134,16 @@ def _partner(problem: Problem) -> Finding:
     )
 
 
-def _measure_all(labeling: LabelPlan) -> tuple[list[CaseStatistics], list[Finding]]:
-    results = run_jobs(partial(_measure, rules=labeling.rules), [measuring(case) for case in labeling.cases])
-    facts = [result for result in results if isinstance(result, CaseStatistics)]
-    return facts, [result for result in results if isinstance(result, Finding)]
+def _measure_all(plan: LabelPlan) -> tuple[list[CaseStatistics], list[Finding]]:
+    measuring = Measuring(plan.reader, plan.foreground)
+    results = run_jobs(partial(_measure, measuring=measuring), [measuring_job(case) for case in plan.cases])
+    statistics = [result for result in results if isinstance(result, CaseStatistics)]
+    return statistics, [result for result in results if isinstance(result, Finding)]
 
 
-def _measure(case: Case, rules: LabelReader) -> CaseStatistics | Finding:
+def _measure(case: Case, measuring: Measuring) -> CaseStatistics | Finding:
     try:
-        return measure(case, rules)
+        return measure_case(case, measuring)
     except GeometryError as error:
         way_out = "resample the label map onto its image: --fix DIR writes such a copy"
         if case.image.is_dir() and "label grid" not in str(error):
@@ -158,14 +162,14 @@ def _other_digests(cases: list[Case], faults: list[Finding]) -> dict[str, str]:
     return {c.id: image_digest(c) for c in cases if c.id in displaced and split_selector(c.image)[0].exists()}
 
 
-def _resolve(labeling: LabelPlan, values: set[int]) -> ResolvedLabels | Finding:
+def _resolve(plan: LabelPlan, values: set[int]) -> ResolvedSchema | Finding:
     """The labels that values without names stand for; or that there are none to learn."""
     try:
-        return labeling.resolve(values)
+        return plan.resolve(values)
     except ConfigError as error:
         return Finding(
             "labels", "note", "values", str(error),
-            "set data.labels, or data.instances=foreground where values number objects",
+            "set data.labels, or data.labels.instances=foreground where values number objects",
         )  # fmt: skip
 
 
@@ -241,11 +245,11 @@ def _undeclared(facts: list[CaseStatistics], labels: LabelSchema) -> Iterable[Fi
     severity: Severity = "problem" if labels.others == "refuse" else "note"
     meaning = {
         "refuse": "",
-        "background": " and counts as background (data.others=background)",
-        "ignore": " and is ignored (data.others=ignore)",
+        "background": " and counts as background (data.labels.others=background)",
+        "ignore": " and is ignored (data.labels.others=ignore)",
     }[labels.others]
     way_out = (
-        "name it under data.labels, set data.others=background or data.ignore_value, or map it: "
+        "name it under data.labels, set data.labels.others=background or data.labels.ignore_value, or map it: "
         "--fix DIR --map {}=NEW"
         if severity == "problem"
         else "nothing need be done; --fix DIR --map {}=NEW maps it"
@@ -270,13 +274,13 @@ def _many_undeclared(holders: dict[int, dict[str, int]], severity: Severity, mea
         next(iter(cases)), severity, "values",
         f"{len(values)} label values from {values[0]} to {values[-1]} are not declared{meaning}: "
         f"{_places(dict(cases))}",
-        "if they number objects, set data.instances=foreground; else name them under data.labels, or set "
-        "data.others=background",
+        "if they number objects, set data.labels.instances=foreground; else name them under "
+        "data.labels.names, or set data.labels.others=background",
         tuple(cases),
     )  # fmt: skip
 
 
-def _unnamed(facts: list[CaseStatistics], resolved: ResolvedLabels) -> Iterable[Finding]:
+def _unnamed(facts: list[CaseStatistics], resolved: ResolvedSchema) -> Iterable[Finding]:
     """Without declared names: every value with its voxels and cases, and how to name it."""
     if not resolved.guessed:
         if resolved.note:
@@ -299,13 +303,13 @@ def _unnamed(facts: list[CaseStatistics], resolved: ResolvedLabels) -> Iterable[
     )  # fmt: skip
 
 
-def _partial(labeling: LabelPlan) -> Iterable[Finding]:
+def _partial(plan: LabelPlan) -> Iterable[Finding]:
     """Cases that say they are annotated for labels which are none."""
-    if labeling.labels is None:
+    if plan.schema is None:
         return
-    for case in labeling.cases:
+    for case in plan.cases:
         try:
-            labeling.labels.annotated_classes(case.labeled)
+            plan.schema.annotated_classes(case.labeled)
         except DataError as error:
             yield Finding(case.id, "problem", "labeled", str(error), "use names of data.labels and regions")
 

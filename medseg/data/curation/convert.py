@@ -15,17 +15,16 @@ import numpy as np
 import tifffile
 
 from medseg.data.cases import Case
-from medseg.data.curation.check import NOTHING_STATED, Report, check_dataset
+from medseg.data.curation.check import DEFAULT_DATA, DatasetReport, check_dataset
 from medseg.data.curation.summary import summary_labels
 from medseg.data.io.dicom.series import read_projection_header
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.nifti import write_nifti
 from medseg.data.io.readers import image_stem, output_suffix, reader_for
 from medseg.data.labels.output_values import OutputValues, consecutive_output_values, declared_output_values
-from medseg.data.labels.reader import AS_STORED, read_target
-from medseg.data.labels.resolution import LabelStatement
+from medseg.data.labels.reader import AS_STORED
 from medseg.data.labels.schema import LabelSchema, smallest_integer
-from medseg.data.layouts import DEFAULT_LAYOUT, LayoutOptions
+from medseg.data.options import DataConfig
 from medseg.data.preprocessing.modality import channel_names
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError, DataError
@@ -46,13 +45,13 @@ class Converted:
 class _Source:
     """A checked dataset, its labels, and how they are numbered; without a numbering values stay as they are."""
 
-    report: Report
+    report: DatasetReport
     labels: LabelSchema
     numbering: OutputValues | None
 
     @property
     def cases(self) -> list[Case]:
-        return self.report.labeling.cases
+        return self.report.label_plan.cases
 
     @property
     def names(self) -> dict[str, int]:
@@ -64,7 +63,7 @@ class _Source:
     def read(self, case: Case) -> Converted:
         """A case with the labels applied."""
         scan = read_image(case)
-        target = read_target(case, scan, self.report.labeling.rules)
+        target = self.report.label_plan.reader.read(case, scan)
         if target is None or self.numbering is None:
             return Converted(case, scan, None if target is None else target.values)
         return Converted(case, scan, self.numbering.apply(target.values, case.id))
@@ -79,9 +78,9 @@ def convert_dataset(
     root: Path,
     output: Path,
     to: str,
+    config: DataConfig = DEFAULT_DATA,
     *,
-    choice: LayoutOptions = DEFAULT_LAYOUT,
-    stated: LabelStatement = NOTHING_STATED,
+    schema: LabelSchema | None = None,
 ) -> list[str]:
     """Write a dataset in another layout; returns the ids of its cases.
 
@@ -93,7 +92,7 @@ def convert_dataset(
     Raises: DataError if the dataset has problems (``check``); ConfigError if ``output`` is there already, or
     the layout is for volumes only.
     """
-    report = check_dataset(root, choice=choice, stated=stated)
+    report = check_dataset(root, config, schema=schema)
     if report.problems:
         worst = report.problems[0]
         raise DataError(
@@ -108,34 +107,37 @@ def convert_dataset(
     labels = summary_labels(report)
     if labels is None:
         raise DataError(f"{root}: its label maps hold one value only, so there is nothing to convert")
-    if to in ("msd", "bids") and report.facts[0].kind == "picture":
+    if to in ("msd", "bids") and report.statistics[0].kind == "picture":
         raise ConfigError(f"--to {to} is a layout for volumes; {root} holds pictures. Use folders or nnunet.")
     if output.resolve().is_relative_to(Path(root).resolve()) and Path(root).is_dir():
         raise ConfigError(f"{output}: lies within the dataset {root}; choose a folder beside it")
     if to != "manifest":
         _refuse_what_is_lost(report, to)
     numbering = (
-        consecutive_output_values(labels) if to == "nnunet" else declared_output_values(report.labeling, labels)
+        consecutive_output_values(labels)
+        if to == "nnunet"
+        else declared_output_values(report.label_plan, labels)
     )
     if to == "bids" and numbering is not None and numbering.ignore is not None:
         raise DataError(
             f"--to bids cannot say that voxels are ignored (here those of value {numbering.ignore}). Use "
-            "folders, nnunet, msd or manifest, or leave out data.ignore_value and data.others=ignore."
+            "folders, nnunet, msd or manifest, or leave out data.labels.ignore_value and "
+            "data.labels.others=ignore."
         )
     with write_folder_atomic(output) as temporary:
         _WRITERS[to](_Source(report, labels, numbering), temporary)
-    return [case.id for case in report.labeling.cases]
+    return [case.id for case in report.label_plan.cases]
 
 
-def _refuse_what_is_lost(report: Report, to: str) -> None:
+def _refuse_what_is_lost(report: DatasetReport, to: str) -> None:
     """Raises: DataError where a layout of label maps cannot say what the dataset says."""
-    partial = [case.id for case in report.labeling.cases if case.labeled is not None]
+    partial = [case.id for case in report.label_plan.cases if case.labeled is not None]
     if partial:
         raise DataError(
             f"{len(partial)} cases are annotated in part ({', '.join(partial[:5])}), which --to {to} cannot "
             "say: what nobody drew would become background. --to manifest keeps it."
         )
-    if report.labeling.rules.soft:
+    if report.label_plan.reader.soft:
         raise DataError(
             f"soft labels cannot be kept by --to {to}, which has one value a voxel. Use --to manifest."
         )
@@ -166,7 +168,7 @@ def _nnunet(source: _Source, output: Path) -> None:
     assert numbering is not None
     table = numbering.table if labels.background else {"background": 0} | numbering.table
     content: dict[str, Any] = {
-        "channel_names": {str(i): name for i, name in enumerate(channel_names(source.report.facts))},
+        "channel_names": {str(i): name for i, name in enumerate(channel_names(source.report.statistics))},
         "labels": table,
         "numTraining": trained,
         "file_ending": endings.most_common(1)[0][0],
@@ -192,7 +194,7 @@ def _msd(source: _Source, output: Path) -> None:
     write_json(
         output / "dataset.json",
         {
-            "modality": {str(i): name for i, name in enumerate(channel_names(source.report.facts))},
+            "modality": {str(i): name for i, name in enumerate(channel_names(source.report.statistics))},
             "labels": {str(value): name for name, value in source.names.items()},
             "numTraining": len(lists["training"]),
             "numTest": len(lists["test"]),
@@ -228,7 +230,7 @@ def _bids(source: _Source, output: Path) -> None:
 
 
 def _manifest(source: _Source, output: Path) -> None:
-    if source.numbering is None or source.report.labeling.rules.soft:
+    if source.numbering is None or source.report.label_plan.reader.soft:
         write_manifest(source.cases, output)
         return
     write_manifest([_with_applied_labels(case, source, output) for case in source.cases], output)
@@ -240,8 +242,8 @@ def _with_applied_labels(case: Case, source: _Source, output: Path) -> Case:
     one = source.read(case)
     if one.values is None:
         return case
-    if case.label is not None and source.report.labeling.rules.reading == AS_STORED:
-        stored = read_target(case, one.scan)
+    if case.label is not None and source.report.label_plan.reader == AS_STORED:
+        stored = AS_STORED.read(case, one.scan)
         if stored is not None and np.array_equal(stored.values, one.values):
             return case
     image = Path("x.nii.gz") if _becomes_nifti(case) else case.image

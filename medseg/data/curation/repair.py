@@ -13,14 +13,15 @@ import SimpleITK as sitk
 from scipy.ndimage import affine_transform
 
 from medseg.data.cases import Case
-from medseg.data.curation.check import Finding, Report, check_dataset
+from medseg.data.curation.check import DatasetReport, Finding, check_dataset
 from medseg.data.curation.convert import write_manifest
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.nifti import write_nifti
 from medseg.data.io.readers import image_stem, output_suffix, read_scan, reader_for
-from medseg.data.labels.reader import LabelReader, read_target
-from medseg.data.labels.resolution import LabelPlan, LabelStatement
+from medseg.data.labels.label_plan import LabelPlan
+from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
+from medseg.data.options import DataConfig
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.files import write_atomic, write_folder_atomic, write_json
@@ -35,11 +36,11 @@ class Repairs:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def repair(report: Report, output: Path, *, mapping: Mapping[int, int] = {}) -> Repairs:
+def repair(report: DatasetReport, output: Path, *, mapping: Mapping[int, int] = {}) -> Repairs:
     """Write every usable case into ``output`` as ``images/`` and ``labels/``, repaired where it was faulty.
 
     Label maps on another grid are resampled onto their image (nearest neighbor; outside of them is 0);
-    values are mapped by ``mapping``, and what is not declared as ``data.others`` says; floats become integers;
+    values are mapped by ``mapping``, undeclared ones as ``data.labels.others`` says; floats become integers;
     voxels that are not finite take the scan's lowest value. Of copies of an image one is kept. Cases that lack
     a file, or whose file cannot be read, are left out and named. ``repairs.json`` lists it all, ``labels.json``
     names the values, and ``manifest.csv`` keeps patients and what was annotated, where the dataset says so.
@@ -52,26 +53,25 @@ def repair(report: Report, output: Path, *, mapping: Mapping[int, int] = {}) -> 
     copies = _copies(report)
     written: list[Case] = []
     with write_folder_atomic(output) as temporary:
-        for case in report.labeling.cases:
+        for case in report.label_plan.cases:
             if case.id in copies:
                 repairs.left_out[case.id] = f"the same image as {copies[case.id]}"
                 continue
             try:
-                repaired, actions = _repair_case(case, temporary, report.labeling, mapping)
+                repaired, actions = _repair_case(case, temporary, report.label_plan, mapping)
             except (DataError, OSError) as error:
                 repairs.left_out[case.id] = str(error)
             else:
                 repairs.done[case.id] = actions
                 written.append(repaired)
-        _write_tables(report.labeling.labels, written, temporary)
+        _write_tables(report.label_plan.schema, written, temporary)
         write_json(temporary / "repairs.json", {"repaired": repairs.done, "left_out": repairs.left_out})
     return repairs
 
 
-def check_repaired(report: Report, output: Path, *, patient: str | None = None) -> list[Finding]:
+def check_repaired(report: DatasetReport, output: Path, *, patient: str | None = None) -> list[Finding]:
     """The problems that are left in the repaired copy of a dataset."""
-    stated = LabelStatement(labels=report.labeling.labels)
-    return check_dataset(output, stated=stated, patient=patient).problems
+    return check_dataset(output, DataConfig(patient=patient), schema=report.label_plan.schema).problems
 
 
 def _write_tables(labels: LabelSchema | None, cases: list[Case], output: Path) -> None:
@@ -100,7 +100,7 @@ def onto(label: Scan, grid: Grid) -> tuple[Array, int]:
     return moved, int((inside == 0).sum())
 
 
-def _copies(report: Report) -> dict[str, str]:
+def _copies(report: DatasetReport) -> dict[str, str]:
     """Cases whose image is another's: case → the one kept, which is one without problems."""
     faulty = {case for f in report.problems if f.kind not in ("duplicate", "leak") for case in f.concerned}
     copies: dict[str, str] = {}
@@ -111,24 +111,24 @@ def _copies(report: Report) -> dict[str, str]:
 
 
 def _repair_case(
-    case: Case, output: Path, labeling: LabelPlan, mapping: Mapping[int, int]
+    case: Case, output: Path, plan: LabelPlan, mapping: Mapping[int, int]
 ) -> tuple[Case, list[str]]:
     """Write one case; returns it with its new files, and what was done to it."""
     if not case.label_files:
         raise DataError("it has no label map")
     scan = read_image(case)
     part = case.part or ""
-    values, actions = _target(case, scan, labeling.rules)  # before anything is written
+    values, actions = _target(case, scan, plan.reader)  # before anything is written
     images, done = _copy_image(case, scan, output / "images" / part)
     actions += done
     changes = {old: new for old, new in mapping.items() if (values == old).any()}
     if changes:
         actions.append("label values mapped: " + ", ".join(f"{old} to {new}" for old, new in changes.items()))
-    others = _undeclared_as(np.unique(values), labeling.labels, mapping)
+    others = _undeclared_as(np.unique(values), plan.schema, mapping)
     if others:
-        meaning = labeling.labels.others if labeling.labels else ""
+        meaning = plan.schema.others if plan.schema else ""
         listed = ", ".join(f"{old} to {new}" for old, new in others.items())
-        actions.append(f"label values that are not declared set by data.others={meaning}: {listed}")
+        actions.append(f"label values that are not declared set by data.labels.others={meaning}: {listed}")
     values = _mapped(values, changes | others)
     target = output / "labels" / part / f"{case.id}{output_suffix(case.image)}"
     smallest = np.result_type(np.min_scalar_type(int(values.min())), np.min_scalar_type(int(values.max())))
@@ -141,7 +141,7 @@ def _repair_case(
 
 
 def _undeclared_as(values: Array, labels: LabelSchema | None, mapping: Mapping[int, int]) -> dict[int, int]:
-    """What ``data.others`` makes of values that are not declared: value → the background's or ignored one."""
+    """Return what ``data.labels.others`` maps undeclared values to: the background or the ignored value."""
     if labels is None or labels.others == "refuse" or labels.collapse_instances:
         return {}
     new = labels.output_values[0] if labels.others == "background" else labels.ignore_value
@@ -171,13 +171,13 @@ def _copy_image(case: Case, scan: Scan, folder: Path) -> tuple[list[Path], list[
     return [_copy(p, folder, case.id, n) for p, n in zip(case.images, numbers, strict=True)], []
 
 
-def _target(case: Case, scan: Scan, rules: LabelReader) -> tuple[Array, list[str]]:
+def _target(case: Case, scan: Scan, reader: LabelReader) -> tuple[Array, list[str]]:
     """The values of a case's label map on its image's grid, and what had to be done for it."""
     try:
-        target = read_target(case, scan, rules)
+        target = reader.read(case, scan)
         assert target is not None
         stored = (
-            [f"label map stored as {target.stored} written as integers"] if target.stored[:5] == "float" else []
+            [f"label map stored as {target.dtype} written as integers"] if target.dtype[:5] == "float" else []
         )
         return target.values, stored
     except GeometryError:

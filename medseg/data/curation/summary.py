@@ -13,10 +13,9 @@ import numpy as np
 
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import CaseStatistics, total_counts
-from medseg.data.curation.check import Report
+from medseg.data.curation.check import DatasetReport
 from medseg.data.io.multichannel import read_image
-from medseg.data.labels.reader import read_target
-from medseg.data.labels.resolution import LabelPlan
+from medseg.data.labels.label_plan import LabelPlan
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
@@ -32,7 +31,7 @@ class Components:
     voxel_size: float
 
 
-def summarize_dataset(report: Report) -> dict[str, Any]:
+def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
     """A dataset's numbers, ready for JSON; cases with problems are left out.
 
     ``labels`` has for each label: ``cases`` that hold it, ``voxels``, ``share`` of all labeled voxels,
@@ -40,14 +39,14 @@ def summarize_dataset(report: Report) -> dict[str, Any]:
     in a case and the size (mm³, pixels for pictures). Sizes along right, anterior, superior for volumes.
     Raises: DataError if no case can be read.
     """
-    facts = report.facts
+    facts = report.statistics
     if not facts:
         raise DataError("no case of the dataset can be read; medseg data check says why")
     labels = summary_labels(report)
     return {
-        "layout": report.found.layout,
+        "layout": report.listing.layout,
         "cases": len(facts),
-        "parts": dict(Counter(case.part or "all" for case in report.found.cases)),
+        "parts": dict(Counter(case.part or "all" for case in report.listing.cases)),
         "problems": len(report.problems),
         "kinds": dict(Counter(f.kind for f in facts)),
         "channels": dict(Counter(f.channels for f in facts)),
@@ -55,19 +54,19 @@ def summarize_dataset(report: Report) -> dict[str, Any]:
         "size": _per_axis([f.shape for f in facts]),
         "spacing": _per_axis([f.spacing for f in facts]),
         "intensities": _intensities(facts),
-        "labels": _label_table(facts, labels, _all_components(report.labeling, facts, labels)),
+        "labels": _label_table(facts, labels, _all_components(report.label_plan, facts, labels)),
     }
 
 
-def summary_labels(report: Report) -> LabelSchema | None:
+def summary_labels(report: DatasetReport) -> LabelSchema | None:
     """The labels of a dataset: named, or guessed; as one foreground where values number instances."""
-    if report.labeling.labels is not None:
-        return report.labeling.labels
-    values = set(total_counts(report.facts))
+    if report.label_plan.schema is not None:
+        return report.label_plan.schema
+    values = set(total_counts(report.statistics))
     if len(values) < 2:
         return None
     try:
-        return report.labeling.resolve(values).labels
+        return report.label_plan.resolve(values).schema
     except ConfigError:
         return LabelSchema(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
 
@@ -109,19 +108,19 @@ def _whole(fact: CaseStatistics) -> bool:
 
 
 def _all_components(
-    labeling: LabelPlan, facts: Sequence[CaseStatistics], labels: LabelSchema | None
+    plan: LabelPlan, facts: Sequence[CaseStatistics], labels: LabelSchema | None
 ) -> list[Components]:
     readable = {fact.id for fact in facts if fact.label_counts}
-    cases = [case for case in labeling.cases if case.id in readable]
+    cases = [case for case in plan.cases if case.id in readable]
     if labels is None:
         return []
     with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
-        return [one for found in pool.map(lambda c: _components(c, labeling, labels), cases) for one in found]
+        return [one for found in pool.map(lambda c: _components(c, plan, labels), cases) for one in found]
 
 
-def _components(case: Case, labeling: LabelPlan, labels: LabelSchema) -> list[Components]:
+def _components(case: Case, plan: LabelPlan, labels: LabelSchema) -> list[Components]:
     scan = read_image(case)
-    target = read_target(case, scan, labeling.rules)
+    target = plan.reader.read(case, scan)
     assert target is not None
     voxel = float(np.prod(scan.grid.spacing))
     background = labels.output_values[0]

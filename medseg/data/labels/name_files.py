@@ -34,7 +34,7 @@ Entry = tuple[int, str, Color | None]
 class NameTable:
     """Labels, and the file that names them."""
 
-    labels: LabelSchema
+    schema: LabelSchema
     path: Path
 
 

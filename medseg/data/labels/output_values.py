@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.labels.resolution import LabelPlan
+from medseg.data.labels.label_plan import LabelPlan
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
 from medseg.geometry import Array
@@ -69,14 +69,14 @@ def consecutive_output_values(labels: LabelSchema) -> OutputValues:
     return OutputValues(labels, tuple(range(first, end)), end if _ignores(labels) else None)
 
 
-def declared_output_values(labeling: LabelPlan, labels: LabelSchema) -> OutputValues | None:
+def declared_output_values(plan: LabelPlan, labels: LabelSchema) -> OutputValues | None:
     """The first value of each label, the background 0; none where nothing is stated that changes values.
 
     Raises: DataError if the background is not 0 and 0 is a label, or is ignored.
     """
-    rules = labeling.rules
-    guessed = labeling.labels is None and labels.collapse_instances  # too many values, and nothing stated
-    stated = _APPLIED & set(labeling.fields) or rules.colors or rules.overlapping
+    reader = plan.reader
+    guessed = plan.schema is None and labels.collapse_instances  # too many values, and nothing stated
+    stated = _APPLIED & set(plan.user_fields) or reader.colors or reader.overlapping
     if guessed or not stated:
         return None
     values = labels.output_values

@@ -1,6 +1,6 @@
-"""From a case's label files to one map of values on the image's grid, whatever form they have.
+"""Read the label files of a case into one map of values on the image's grid.
 
-A label map; a picture coded by colors; one file for each label, binary or with probabilities; a DICOM SEG;
+A case has a label map, a picture coded by colors, a binary or probability file for each label, a DICOM SEG, or
 COCO annotations.
 """
 
@@ -18,24 +18,42 @@ from medseg.data.cases import Case
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.coco_annotations import coco_masks
-from medseg.data.labels.schema import Color, LabelSchema
+from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
-from medseg.errors import DataError, GeometryError
+from medseg.errors import DataError, GeometryError, LabelGridError
 from medseg.geometry import Array, Grid
 
 
+@dataclass(frozen=True)
+class LabelMap:
+    """Label values of a case.
+
+    Attributes:
+        values: (*S) integers, on the image's grid.
+        dtype: type of the first file's voxels; ``masks``, ``segments``, ``polygons`` for other kinds of file,
+            ``float`` for probabilities.
+    """
+
+    values: Array
+    dtype: str
+
+
 class LabelReader(Spec):
-    """How label files become values.
+    """Reader of a dataset's label files. The default reads label maps that hold their values.
 
     Attributes:
         values: label → value, for labels with a file each.
-        colors: label → RGB, for label maps coded by colors; every one is in ``values``.
+        colors: label → RGB, for label maps coded by colors; each label is in ``values``.
         overlapping: labels may overlap; a voxel's value is then the sum of its labels' values, which are
             powers of two.
         soft: files hold probabilities from 0 to 1.
         ignored: label → value, for labels with a file each whose voxels count nowhere.
-        foreground: values whose voxels count in statistics of intensities; none: all but ``background``.
-        background: values that never count in them.
+
+    Example:
+        >>> from medseg.data.cases import Case
+        >>> from medseg.data.io.multichannel import read_image
+        >>> case = Case("a", Path("a.nii.gz"), Path("a_label.nii.gz"))
+        >>> label_map = LabelReader().read(case, read_image(case))  # doctest: +SKIP
     """
 
     values: dict[str, int] = Field(default_factory=dict)
@@ -43,191 +61,181 @@ class LabelReader(Spec):
     overlapping: bool = False
     soft: bool = False
     ignored: dict[str, int] = Field(default_factory=dict)
-    foreground: tuple[int, ...] | None = None
-    background: tuple[int, ...] = (0,)
 
-    def measuring(self, labels: LabelSchema | None, ignore_value: int | None) -> LabelReader:
-        """The same rules, with the values of ``labels`` as foreground: neither the background's, nor
-        ``ignore_value``, nor values that are not declared. Without labels every other value counts.
+    def read(self, case: Case, scan: Scan) -> LabelMap | None:
+        """Read the label map of a case.
+
+        Args:
+            case: the case.
+            scan: its image.
+
+        Returns:
+            The values in the files; None for a case without label files.
+
+        Raises:
+            GeometryError: the label's grid is not the image's.
+            DataError: a file is no label map, or labels overlap that must not.
         """
-        if labels is None:
-            background = (0,) if ignore_value is None else (0, ignore_value)
-            return self.model_copy(update={"background": background})
-        groups = list(labels.names.values())
-        background = [*(groups[0] if labels.background else ())]
-        background += [labels.ignore_value] if labels.ignore_value is not None else []
-        values = {v for group in groups for v in group} - set(background)
-        foreground = None if labels.collapse_instances else tuple(sorted(values))
-        return self.model_copy(update={"foreground": foreground, "background": tuple(background)})
+        if not case.label_files:
+            return None
+        label_map = self._read_values(case, scan)
+        for name, value in self.ignored.items():
+            if name in case.masks:
+                label_map.values[_read_mask(case.masks[name], scan.grid)] = value
+        return label_map
 
-    @property
-    def reading(self) -> LabelReader:
-        """The same rules without what only statistics need."""
-        return self.model_copy(update={"foreground": None, "background": (0,)})
+    def read_probabilities(self, case: Case, scan: Scan) -> Array:
+        """Read soft labels, from a file for each label or from one file with channels.
 
-    def is_foreground(self, values: Array) -> Array:
-        """(*S) bool: where a map of values (*S) holds foreground."""
-        if self.foreground is not None:
-            return np.isin(values, self.foreground)
-        return ~np.isin(values, self.background)
+        The background is what the labels leave of 1 where no file or channel holds it.
+
+        Returns:
+            (K, *S) float32, background and labels, with sum 1.
+
+        Raises:
+            DataError: values are outside 0 to 1, or the channels do not correspond to the labels.
+        """
+        names = list(self.values)
+        if case.masks:
+            scans = {name: _read_on_grid(path, scan.grid) for name, path in case.masks.items() if name in names}
+            maps = {name: _probability(one, one.array[0]) for name, one in scans.items()}
+        else:
+            assert case.label is not None
+            label = _read_on_grid(case.label, scan.grid)
+            wanted = names if len(label.array) == len(names) else names[1:]
+            if len(label.array) != len(wanted):
+                raise DataError(
+                    f"{label.path}: has {len(label.array)} channels, expected one for each of {names}",
+                    path=label.path,
+                )
+            maps = {name: _probability(label, one) for name, one in zip(wanted, label.array, strict=True)}
+        zero = np.zeros(scan.grid.shape, dtype=np.float32)
+        rest = np.stack([maps.get(name, zero) for name in names[1:]])
+        background = maps[names[0]] if names[0] in maps else np.clip(1 - rest.sum(axis=0), 0, 1)
+        soft = np.concatenate([background[None], rest])
+        return soft / np.maximum(soft.sum(axis=0), 1e-6)
+
+    def _read_values(self, case: Case, scan: Scan) -> LabelMap:
+        if self.soft:
+            likeliest = np.argmax(self.read_probabilities(case, scan), axis=0)
+            return LabelMap(likeliest.astype(np.uint8), "float")
+        if case.label is None:
+            masks = ((name, _read_mask(path, scan.grid)) for name, path in case.masks.items())
+            values = ((self.values[name], mask) for name, mask in masks if name in self.values)
+            return LabelMap(self._combine(values, scan, case), "masks")
+        if ".json#" in case.label.name:
+            return LabelMap(self._from_coco(case.label, scan.grid), "polygons")
+        if is_dicom_seg(case.label):
+            return LabelMap(self._from_segments(case, case.label, scan), "segments")
+        label = _read_on_grid(case.label, scan.grid)
+        dtype = str(label.array.dtype)
+        if self.colors:
+            return LabelMap(self._from_colors(label), dtype)
+        if self.overlapping and len(label.array) == len(self.values) > 1:
+            channels = zip(self.values.values(), label.array > 0, strict=True)
+            return LabelMap(self._combine(channels, scan, case), dtype)
+        return LabelMap(as_label_map(label), dtype)
+
+    def _combine(self, masks: Iterable[tuple[int, Array]], scan: Scan, case: Case) -> Array:
+        """Combine masks into one map: of their values, or of the sums of values where labels overlap."""
+        combined = np.zeros(scan.grid.shape, dtype=np.int32)
+        for value, mask in masks:
+            if self.overlapping:
+                combined[mask] |= value
+                continue
+            shared = mask & (combined != 0)
+            if shared.any():
+                where = case.label or case.label_files[0].parent
+                raise DataError(
+                    f"{where}: the label of value {value} shares {int(shared.sum())} voxels with another label",
+                    hint="Set data.labels.overlapping=true to train labels that overlap.",
+                    case=case.id,
+                    path=where,
+                )
+            combined[mask] = value
+        return combined
+
+    def _from_segments(self, case: Case, path: Path, scan: Scan) -> Array:
+        """Read a DICOM SEG: segment numbers, or the values of the labels with the segments' names."""
+        segments = read_segments(path, scan.grid)
+        numbers = segments.masks.items()
+        if self.values:
+            named = {n: self.values[name] for n, name in segments.names.items() if name in self.values}
+            numbers = ((named[n], mask) for n, mask in numbers if n in named)
+        return self._combine(numbers, scan, case)
+
+    def _from_coco(self, label: Path, grid: Grid) -> Array:
+        file, _, number = str(label).rpartition("#")
+        values = np.zeros(grid.shape, dtype=np.int32)
+        for value, mask in coco_masks(Path(file), int(number)):
+            if mask.shape != grid.shape:
+                raise GeometryError(
+                    f"{label}: declares an image of {mask.shape} pixels, the image has {grid.shape}", path=label
+                )
+            values[mask] = values[mask] | value if self.overlapping else value
+        return values
+
+    def _from_colors(self, label: Scan) -> Array:
+        """Turn a color-coded picture into values.
+
+        Raises: DataError listing the colors that are not declared.
+        """
+        array = label.array
+        if isinstance(label.header, list):  # a palette picture: its colors count, not its indices
+            table = np.zeros((256, 3), dtype=np.int64)
+            colors = np.array(label.header).reshape(-1, 3)
+            table[: len(colors)] = colors
+            array = np.moveaxis(table[array[0]], -1, 0)
+        if len(array) not in (3, 4):
+            raise DataError(
+                f"{label.path}: expected a color picture for data.labels.colors, got {len(array)} channels",
+                path=label.path,
+            )
+        packed = (
+            (array[0].astype(np.int64) << 16) | (array[1].astype(np.int64) << 8) | array[2].astype(np.int64)
+        )
+        declared = {(r << 16) | (g << 8) | b: self.values[name] for name, (r, g, b) in self.colors.items()}
+        present, counts = np.unique(packed, return_counts=True)
+        undeclared = [(int(c), int(n)) for c, n in zip(present, counts, strict=True) if int(c) not in declared]
+        if undeclared:
+            shown = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255}): {n} pixels" for c, n in undeclared[:8])
+            more = f" and {len(undeclared) - 8} more" if len(undeclared) > 8 else ""
+            raise DataError(
+                f"{label.path}: undeclared colors: {shown}{more}",
+                hint="Declare them under data.labels.colors.",
+                path=label.path,
+            )
+        values = np.array([declared[int(c)] for c in present])
+        return values[np.searchsorted(present, packed)]
 
 
 AS_STORED = LabelReader()
 """Label maps hold their values themselves."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """A map of values (*S) on the image's grid, and the type it is stored in (of the first file)."""
+def read_foreground(case: Case, scan: Scan) -> Array | None:
+    """Read the mask of a case's foreground, (*S) bool: where it is not 0; None if the case has no such mask.
 
-    values: Array
-    stored: str
-
-
-def read_target(case: Case, scan: Scan, rules: LabelReader = AS_STORED) -> Target | None:
-    """The map of values of a case; none for an unlabeled case.
-
-    Raises: GeometryError if the label's grid is another; DataError if it is no label map, or if labels
-    overlap that must not.
+    Raises: GeometryError, DataError as :meth:`LabelReader.read`.
     """
-    if not case.label_files:
-        return None
-    target = _read_values(case, scan, rules)
-    for name, value in rules.ignored.items():
-        if name in case.masks:
-            target.values[_mask_of(case.masks[name], scan.grid)] = value
-    return target
+    return None if case.foreground is None else _read_mask(case.foreground, scan.grid)
 
 
-def _read_values(case: Case, scan: Scan, rules: LabelReader) -> Target:
-    if rules.soft:
-        likeliest = np.argmax(read_probabilities(case, scan, rules), axis=0)
-        return Target(likeliest.astype(np.uint8), "float")
-    if case.label is None:
-        masks = ((name, _mask_of(path, scan.grid)) for name, path in case.masks.items())
-        values = ((rules.values[name], mask) for name, mask in masks if name in rules.values)
-        return Target(_combined(values, scan, rules, case), "masks")
-    if ".json#" in case.label.name:
-        return Target(_from_coco(case.label, scan.grid, rules), "polygons")
-    if is_dicom_seg(case.label):
-        return Target(_from_segments(case, case.label, scan, rules), "segments")
-    label = _label_scan(case.label, scan.grid)
-    stored = str(label.array.dtype)
-    if rules.colors:
-        return Target(_from_colors(label, rules), stored)
-    if rules.overlapping and len(label.array) == len(rules.values) > 1:
-        channels = zip(rules.values.values(), label.array > 0, strict=True)
-        return Target(_combined(channels, scan, rules, case), stored)
-    return Target(as_label_map(label), stored)
-
-
-def read_probabilities(case: Case, scan: Scan, rules: LabelReader) -> Array:
-    """(K, *S) float32 probabilities of background and labels, from a file for each or one with channels.
-
-    Where nothing is said of the background it is what the labels leave of 1.
-    Raises: DataError for values outside 0 to 1, or channels that are not one for each label.
-    """
-    names = list(rules.values)
-    if case.masks:
-        known = {name: _label_scan(path, scan.grid) for name, path in case.masks.items() if name in names}
-        maps = {name: _probability(one, one.array[0]) for name, one in known.items()}
-    else:
-        assert case.label is not None
-        label = _label_scan(case.label, scan.grid)
-        wanted = names if len(label.array) == len(names) else names[1:]
-        if len(label.array) != len(wanted):
-            raise DataError(f"{label.path}: has {len(label.array)} channels, expected one for each of {names}")
-        maps = {name: _probability(label, one) for name, one in zip(wanted, label.array, strict=True)}
-    zero = np.zeros(scan.grid.shape, dtype=np.float32)
-    rest = np.stack([maps.get(name, zero) for name in names[1:]])
-    background = maps[names[0]] if names[0] in maps else np.clip(1 - rest.sum(axis=0), 0, 1)
-    soft = np.concatenate([background[None], rest])
-    return soft / np.maximum(soft.sum(axis=0), 1e-6)
-
-
-def _label_scan(path: Path, grid: Grid) -> Scan:
+def _read_on_grid(path: Path, grid: Grid) -> Scan:
     try:
         return align_to_grid(read_scan(path), grid)
     except GeometryError as error:
-        raise GeometryError(
-            f"label grid differs from image: {error} (label {path.name}). Resample the label map onto its "
-            "image with nearest neighbor (medseg data check DATA --fix DIR does)."
+        raise LabelGridError(
+            f"label grid differs from image: {error} (label {path.name})",
+            hint="Resample the label map onto its image with nearest neighbor "
+            "(medseg data check DATA --fix DIR writes such a copy).",
+            path=path,
         ) from error
 
 
-def read_foreground(case: Case, scan: Scan) -> Array | None:
-    """(*S) bool: what is not 0 in the mask of a case's foreground, if any; errors as ``read_target``."""
-    return None if case.foreground is None else _mask_of(case.foreground, scan.grid)
-
-
-def _mask_of(path: Path, grid: Grid) -> Array:
-    """A binary file of one label: what is not 0 is inside."""
-    return as_label_map(_label_scan(path, grid)) != 0
-
-
-def _combined(pairs: Iterable[tuple[int, Array]], scan: Scan, rules: LabelReader, case: Case) -> Array:
-    """Masks as one map: their values, or the sums of them where they overlap."""
-    target = np.zeros(scan.grid.shape, dtype=np.int32)
-    for value, mask in pairs:
-        if rules.overlapping:
-            target[mask] |= value
-            continue
-        shared = mask & (target != 0)
-        if shared.any():
-            where = case.label or case.label_files[0].parent
-            raise DataError(
-                f"{where}: the label of value {value} shares {int(shared.sum())} voxels with another. Set "
-                "data.overlapping=true to train labels that overlap."
-            )
-        target[mask] = value
-    return target
-
-
-def _from_segments(case: Case, path: Path, scan: Scan, rules: LabelReader) -> Array:
-    """A DICOM SEG: segment numbers, or the values of the labels its segments are named after."""
-    segments = read_segments(path, scan.grid)
-    numbers = segments.masks.items()
-    if rules.values:
-        named = {n: rules.values[name] for n, name in segments.names.items() if name in rules.values}
-        numbers = ((named[n], mask) for n, mask in numbers if n in named)
-    return _combined(numbers, scan, rules, case)
-
-
-def _from_coco(label: Path, grid: Grid, rules: LabelReader) -> Array:
-    file, _, number = str(label).rpartition("#")
-    target = np.zeros(grid.shape, dtype=np.int32)
-    for value, mask in coco_masks(Path(file), int(number)):
-        if mask.shape != grid.shape:
-            raise GeometryError(f"{label}: says the image is {mask.shape} pixels, it is {grid.shape}")
-        target[mask] = target[mask] | value if rules.overlapping else value
-    return target
-
-
-def _from_colors(label: Scan, rules: LabelReader) -> Array:
-    """A color-coded picture as values.
-
-    Raises: DataError listing the colors nobody named.
-    """
-    array = label.array
-    if isinstance(label.header, list):  # a palette picture: its colors count, not its indices
-        table = np.zeros((256, 3), dtype=np.int64)
-        colors = np.array(label.header).reshape(-1, 3)
-        table[: len(colors)] = colors
-        array = np.moveaxis(table[array[0]], -1, 0)
-    if len(array) not in (3, 4):
-        raise DataError(
-            f"{label.path}: expected a color picture (data.colors is set), got {len(array)} channels"
-        )
-    packed = (array[0].astype(np.int64) << 16) | (array[1].astype(np.int64) << 8) | array[2].astype(np.int64)
-    known = {(r << 16) | (g << 8) | b: rules.values[name] for name, (r, g, b) in rules.colors.items()}
-    found, counts = np.unique(packed, return_counts=True)
-    foreign = [(int(c), int(n)) for c, n in zip(found, counts, strict=True) if int(c) not in known]
-    if foreign:
-        shown = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255}): {n} pixels" for c, n in foreign[:8])
-        more = f" and {len(foreign) - 8} more" if len(foreign) > 8 else ""
-        raise DataError(f"{label.path}: colors nobody named: {shown}{more}. Name them under data.colors.")
-    values = np.array([known[int(c)] for c in found])
-    return values[np.searchsorted(found, packed)]
+def _read_mask(path: Path, grid: Grid) -> Array:
+    """Read a binary file of one label: what is not 0 is inside."""
+    return as_label_map(_read_on_grid(path, grid)) != 0
 
 
 def _probability(label: Scan, channel: Array) -> Array:
@@ -235,7 +243,8 @@ def _probability(label: Scan, channel: Array) -> Array:
     low, high = float(channel.min()), float(channel.max())
     if low < -1e-3 or high > 1 + 1e-3:
         raise DataError(
-            f"{label.path}: expected probabilities from 0 to 1, found {low:.4g} to {high:.4g}. Divide them by "
-            "what stands for certain."
+            f"{label.path}: expected probabilities from 0 to 1, got {low:.4g} to {high:.4g}",
+            hint="Divide them by the value that stands for 1.",
+            path=label.path,
         )
     return np.clip(channel, 0, 1).astype(np.float32)

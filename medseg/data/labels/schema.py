@@ -1,15 +1,14 @@
-"""Label maps: the values in files, their names, and the classes a network learns.
+"""``LabelSchema``: names, values and meaning of the labels of a dataset.
 
-Three numberings meet here. A **value** is what a file holds (0, 255, 17…). A **class** is a network's
-output, 0…K-1, in the order the names are listed. A **code** is what the cache holds: class + 1, so that 0
-is "ignored" and padding or rotating zeros in never invents a class.
+Three numberings occur. A **value** is what a file holds (0, 255, 17…). A **class index** is a channel of a
+network's softmax output, 0…K-1, in the order of the names. An **encoded** label map, as the cache holds it, has
+class index + 1, so that 0 means "ignored" and padding with zeros never adds a class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
-from itertools import combinations
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,19 +17,19 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from medseg.config.base import Spec
 from medseg.data.chunked_statistics import count_values, look_up
+from medseg.data.labels.lateral_pairs import LateralPairs
 from medseg.data.labels.terminology import TerminologyCode
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.task import Activation
 
 IGNORED = 0
-MOST_OVERLAPPING = 8
-"""Labels that may overlap at most: each of their combinations is a value of its own."""
+"""Encoded value of ignored voxels."""
 
 Others = Literal["refuse", "background", "ignore"]
 
 
-def _values(value: object) -> object:
+def _as_tuple(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
 
 
@@ -38,27 +37,33 @@ Channel = Annotated[int, Field(ge=0, le=255)]
 Color = tuple[Channel, Channel, Channel]
 """Red, green and blue, 0 to 255."""
 
-Values = Annotated[tuple[int, ...], BeforeValidator(_values), Field(min_length=1)]
+Values = Annotated[tuple[int, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+"""Values of one label in files; a single number is a tuple of one."""
 
 
 class LabelSchema(Spec):
-    r"""Names and values of a dataset's labels.
+    r"""Names, values and meaning of the labels of a dataset.
 
     Attributes:
-        names: name → value, or values that are merged into one class; the first is written on output.
-            The first name is class 0, the background.
-        ignore_value: the value of voxels nobody labeled; they count in no loss and no metric.
-        collapse_instances: every value other than the background's (and ``ignore_value``) is foreground;
-            ``names`` then has two entries.
-        regions: name → names of labels it unites; regions may overlap and are trained with ``sigmoid``. On
-            output a voxel gets the value of the first label that lies in just its regions; where there is
-            none, regions are painted in this order, each with the value of a label no later region holds.
-        others: what values nobody named are: a mistake to ``refuse``, ``background``, or ``ignore``\ d.
-        pairs: labels of the left and of the right, which are exchanged in mirror images.
-        background: whether the first name is background: left out of metrics, of the Dice loss's mean and
-            of drawing. Scenes in which every pixel is something have none.
-        colors: name → red, green, blue that a label is drawn in; those not named have medseg's own.
-        terminology: name of a label or region → its coded term in DICOM objects; those not named are looked up.
+        names: name → values in files, which are merged into one class; the first is written on output. The
+            first name is class 0, the background.
+        ignore_value: value of voxels that count in no loss and no metric.
+        collapse_instances: every value other than the background's and ``ignore_value`` is foreground; there
+            are then two names.
+        regions: name → names of the labels it unites. Regions may overlap and are trained with a sigmoid. On
+            output a voxel gets the value of the first label that lies in exactly its regions; if there is
+            none, regions are painted in this order, each with the value of a label in no later region.
+        others: treatment of undeclared values: an error (``refuse``), ``background``, or ``ignore``\ d.
+        pairs: labels of the left and the right side, which swap in mirror images.
+        background: whether the first name is background: left out of metrics, of the mean Dice loss and of
+            drawing. Scenes in which every pixel belongs to a class have none.
+        colors: name → red, green, blue that a label is drawn in; other labels get medseg's colors.
+        terminology: name of a label or region → its coded term in DICOM objects; others are looked up by name.
+
+    Example:
+        >>> schema = LabelSchema.model_validate({"names": {"background": 0, "liver": [1, 2]}})
+        >>> schema.encode(np.array([0, 1, 2]), "liver.nii.gz").tolist()
+        [1, 2, 2]
     """
 
     names: dict[str, Values] = Field(min_length=2)
@@ -76,7 +81,7 @@ class LabelSchema(Spec):
         values = [v for group in self.names.values() for v in group]
         if len(set(values)) != len(values):
             twice = sorted({v for v in values if values.count(v) > 1})
-            raise ValueError(f"the values {twice} stand under more than one name")
+            raise ValueError(f"the values {twice} are assigned to several labels")
         if self.ignore_value in values:
             same = next(name for name, group in self.names.items() if self.ignore_value in group)
             raise ValueError(f"the ignore value {self.ignore_value} is also the value of a label, {same!r}")
@@ -93,47 +98,37 @@ class LabelSchema(Spec):
         if foreign:
             raise ValueError(f"terminology of {foreign}, which are no labels; known: {list(self.class_names)}")
         _ = self.painted_values
-        sided = [name for pair in self.pairs for name in pair]
-        unknown = sorted(set(sided) - set(self.names))
-        if unknown or len(set(sided)) != len(sided):
-            wrong = unknown or sorted({n for n in sided if sided.count(n) > 1})
-            raise ValueError(f"pairs: {wrong} are not known, or stand twice; known: {list(self.names)}")
+        invalid = LateralPairs(self.pairs).invalid_names(self.names)
+        if invalid:
+            raise ValueError(f"pairs: {invalid} are unknown or appear twice; known: {list(self.names)}")
         _ = self.mirrored_classes
         return self
 
     @cached_property
     def mirrored_labels(self) -> tuple[int, ...]:
-        """For each label the one that it becomes when left and right are exchanged; empty without pairs."""
-        other = {a: b for pair in self.pairs for a, b in (pair, pair[::-1])}
-        names = list(self.names)
-        return tuple(names.index(other.get(name, name)) for name in names) if other else ()
+        """For each label the index of its counterpart on the other side; empty without pairs."""
+        return LateralPairs(self.pairs).permutation(list(self.names))
 
     @cached_property
     def mirrored_classes(self) -> tuple[int, ...]:
-        """The same for each channel of the logits: a region becomes the one of the exchanged labels."""
+        """For each channel of the logits the index of its counterpart; empty without pairs."""
         if not self.regions or not self.pairs:
             return self.mirrored_labels
-        names = list(self.names)
-        other = dict(zip(names, (names[i] for i in self.mirrored_labels), strict=True))
-        members = [frozenset(m) for m in self.regions.values()]
-        mirrored = [frozenset(other[name] for name in m) for m in members]
-        if any(m not in members for m in mirrored):
-            raise ValueError("pairs: a region has no counterpart on the other side")
-        return tuple(members.index(m) for m in mirrored)
+        return LateralPairs(self.pairs).region_permutation(self.regions)
 
     def with_colors(self, colors: Mapping[str, Color]) -> LabelSchema:
-        """The same labels in these colors; names that are no labels are passed over."""
+        """Return the schema with these colors; names that are no labels are skipped."""
         known = {name: color for name, color in colors.items() if name in self.names}
         return LabelSchema.model_validate(self.model_dump() | {"colors": {**self.colors, **known}})
 
     def with_terminology(self, terms: Mapping[str, TerminologyCode]) -> LabelSchema:
-        """The same labels with these coded terms; names that are no labels are passed over."""
+        """Return the schema with these coded terms; names that are no labels or regions are skipped."""
         known = {name: term for name, term in terms.items() if name in self.names or name in self.regions}
         return self.model_copy(update={"terminology": {**self.terminology, **known}}) if known else self
 
     @property
     def activation(self) -> Activation:
-        """``sigmoid`` where regions are learnt, else ``softmax``."""
+        """``sigmoid`` if there are regions, else ``softmax``."""
         return "sigmoid" if self.regions else "softmax"
 
     @property
@@ -148,35 +143,47 @@ class LabelSchema(Spec):
 
     @property
     def evaluated(self) -> dict[str, tuple[int, ...]]:
-        """What metrics are computed of: name → values, without the background; regions if there are any."""
+        """Name → values of what metrics are computed of: regions if there are any, else labels without the
+        background.
+        """
         if self.regions:
             return {r: tuple(v for m in ms for v in self.names[m]) for r, ms in self.regions.items()}
         return dict(list(self.names.items())[1 if self.background else 0 :])
 
     @property
     def first_evaluated(self) -> int:
-        """The first class that metrics are computed of: 1, or 0 where there is no background."""
+        """Index of the first class that metrics are computed of: 1, or 0 without a background."""
         return 1 if self.background else 0
 
     def annotated_classes(self, labeled: tuple[str, ...] | None) -> tuple[bool, ...]:
-        """Which channels of the logits a case's label map tells of, if these labels were annotated in it.
+        """Return which classes are annotated in a case.
 
-        A region is known if it is named itself, or all its labels are; the background always is.
-        Raises: DataError for names that are neither labels nor regions.
+        A region is annotated if it is named itself or all its labels are; the background always is.
+
+        Args:
+            labeled: names of the annotated labels and regions; if None, all are annotated.
+
+        Returns:
+            One boolean for each channel of the logits.
+
+        Raises:
+            DataError: a name is neither a label nor a region.
         """
         if labeled is None:
             return (True,) * self.num_classes
         unknown = sorted(set(labeled) - set(self.names) - set(self.regions))
         if unknown:
-            raise DataError(f"annotated labels {unknown} are not known; known: {', '.join(self.class_names)}")
+            raise DataError(f"unknown annotated labels {unknown}; known: {', '.join(self.class_names)}")
         if self.regions:
             return tuple(r in labeled or set(m) <= set(labeled) for r, m in self.regions.items())
         return tuple(name in labeled or (self.background and i == 0) for i, name in enumerate(self.names))
 
     def is_undeclared(self, value: int) -> bool:
-        """Whether a value in a file is one that nobody named."""
-        named = any(value in group for group in self.names.values())
-        return not (named or value == self.ignore_value or self.collapse_instances or self.others != "refuse")
+        """Return whether a value in a file is not declared and ``others`` makes that an error."""
+        declared = any(value in group for group in self.names.values())
+        return not (
+            declared or value == self.ignore_value or self.collapse_instances or self.others != "refuse"
+        )
 
     @cached_property
     def output_values(self) -> tuple[int, ...]:
@@ -205,40 +212,49 @@ class LabelSchema(Spec):
         return np.array([[n in members for n in self.names] for members in self.regions.values()], dtype=bool)
 
     def encode(self, values: Array, where: str) -> Array:
-        """Turn a label map of file values into codes (class + 1, 0 ignored), uint8 or uint16.
+        """Encode a map of file values as class index + 1, and 0 for ignored voxels.
 
-        Raises: DataError naming ``where`` and the values nobody named.
+        Args:
+            values: (*S) integers.
+            where: what an error names, such as the file.
+
+        Returns:
+            (*S) uint8, or uint16 for 255 or more labels.
+
+        Raises:
+            DataError: undeclared values, if ``others`` is ``refuse``.
         """
         dtype = np.uint8 if len(self.names) < 255 else np.uint16
         present = list(count_values(values))
-        code_of = {v: i + 1 for i, group in enumerate(self.names.values()) for v in group}
+        encoded = {v: i + 1 for i, group in enumerate(self.names.values()) for v in group}
         if self.ignore_value is not None:
-            code_of[self.ignore_value] = IGNORED
+            encoded[self.ignore_value] = IGNORED
         if self.collapse_instances:
-            code_of |= {int(v): 2 for v in present if int(v) not in code_of}
-        unnamed = [int(v) for v in present if self.is_undeclared(int(v))]
-        if unnamed:
-            raise DataError(f"{where}: {describe_undeclared(unnamed, self)}")
+            encoded |= {int(v): 2 for v in present if int(v) not in encoded}
+        undeclared = [int(v) for v in present if self.is_undeclared(int(v))]
+        if undeclared:
+            message, hint = describe_undeclared(undeclared, self)
+            raise DataError(f"{where}: {message}", hint=hint)
         rest = 1 if self.others == "background" else IGNORED
-        return look_up(values, {v: code_of.get(v, rest) for v in present}, np.dtype(dtype))
+        return look_up(values, {v: encoded.get(v, rest) for v in present}, np.dtype(dtype))
 
     def decode(self, classes: Array) -> Array:
-        """Turn a map of classes (*S), integers, into file values, in the smallest integer type that holds them.
+        """Turn a map of class indices (*S) into file values, in the smallest integer type that holds them.
 
-        Raises: TypeError for a mask.
+        Raises: TypeError if ``classes`` are not integers.
         """
         if classes.dtype.kind not in "iu":
-            raise TypeError(f"a map of classes is of integers, this one of {classes.dtype}")
+            raise TypeError(f"expected integer class indices, got {classes.dtype}")
         table = np.array(self.output_values)
         return table.astype(smallest_integer(self.output_values))[classes]
 
     def paint(self, regions: Array) -> Array:
-        """Turn (regions, *S) masks, bool, into one label map of file values; see ``regions``.
+        """Turn masks of regions, (regions, *S) bool, into one label map of file values; see ``regions``.
 
-        Raises: TypeError for numbers, which would be taken for indices.
+        Raises: TypeError if the masks are not bool.
         """
         if regions.dtype != np.bool_:
-            raise TypeError(f"masks of regions are bool, these are {regions.dtype}")
+            raise TypeError(f"expected bool masks of regions, got {regions.dtype}")
         background = self.output_values[0]
         values = (background, *self.painted_values, *self.output_values)
         painted = np.full(regions.shape[1:], background, smallest_integer(values))
@@ -252,49 +268,6 @@ class LabelSchema(Spec):
         return painted
 
 
-def overlapping_labels(
-    names: tuple[str, ...], *, background: str = "background", pairs: Sequence[tuple[str, str]] = ()
-) -> LabelSchema:
-    """Labels that may overlap: each is a region, each combination a value (the sum of powers of two).
-
-    Args:
-        names: of the labels.
-        background: the name of what lies in none of them.
-        pairs: labels of the left and of the right; combinations of them are exchanged, too.
-
-    Raises: ConfigError if there are more than ``MOST_OVERLAPPING``, or if a pair names another.
-    """
-    if not 1 <= len(names) <= MOST_OVERLAPPING:
-        raise ConfigError(
-            f"{len(names)} labels overlap ({', '.join(names)}); at most {MOST_OVERLAPPING} can. Leave out "
-            "data.overlapping, or name fewer under data.labels."
-        )
-    table: dict[str, Values] = {background: (0,)}
-    regions: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
-    for size in range(1, len(names) + 1):
-        for members in combinations(names, size):
-            joined = "+".join(members)
-            table[joined] = (sum(1 << names.index(name) for name in members),)
-            for name in members:
-                regions[name] += (joined,)
-    return LabelSchema(names=table, regions=regions, pairs=_combined_pairs(names, pairs))
-
-
-def _combined_pairs(names: tuple[str, ...], pairs: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """The combinations of labels that are exchanged where the labels of ``pairs`` are."""
-    sided = [name for pair in pairs for name in pair]
-    if set(sided) - set(names) or len(set(sided)) < len(sided):
-        raise ConfigError(f"data.pairs: {sided} are not all known, or appear twice; known: {list(names)}")
-    other = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
-    found: list[tuple[str, str]] = []
-    for size in range(1, len(names) + 1):
-        for members in combinations(range(len(names)), size):
-            mirrored = sorted(names.index(other.get(names[i], names[i])) for i in members)
-            if list(members) < mirrored:
-                found.append(("+".join(names[i] for i in members), "+".join(names[i] for i in mirrored)))
-    return tuple(found)
-
-
 def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:
     """The smallest integer type that holds all ``values``."""
     low, high = min(values), max(values)
@@ -304,31 +277,38 @@ def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:
     return signed if high <= np.iinfo(signed).max else np.min_scalar_type(-high - 1)
 
 
-def describe_undeclared(unnamed: list[int], labels: LabelSchema) -> str:
-    """The message for label values without a name."""
-    shown = ", ".join(map(str, unnamed[:10])) + (f" and {len(unnamed) - 10} more" if len(unnamed) > 10 else "")
-    known = ", ".join(f"{name} = {'/'.join(map(str, vs))}" for name, vs in labels.names.items())
-    hint = "name them under data.labels, or set data.ignore_value"
-    if len(unnamed) > 10:
-        hint += "; if they number instances, set data.instances=foreground"
-    return f"label values nobody named: {shown}. Known: {known}. Way out: {hint}."
+def describe_undeclared(values: list[int], schema: LabelSchema) -> tuple[str, str]:
+    """Return the message and the hint of an error about undeclared label values."""
+    shown = ", ".join(map(str, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
+    declared = ", ".join(f"{name} = {'/'.join(map(str, vs))}" for name, vs in schema.names.items())
+    hint = "Name them under data.labels.names, or set data.labels.ignore_value"
+    if len(values) > 10:
+        hint += "; if they number instances, set data.labels.instances=foreground"
+    return f"undeclared label values: {shown}; declared: {declared}", f"{hint}."
 
 
-def guess_labels(values: set[int], *, most: int = 64) -> LabelSchema:
-    """Names for values found in label files when the user gave none.
+def guess_schema(values: set[int], *, most: int = 64) -> LabelSchema:
+    """Name the values found in label files for which no names are declared.
 
-    One value beside the lowest is ``foreground``; more are ``label_<value>``.
-    Raises: ConfigError if there are more than ``most`` (they probably number instances).
+    One value beside the lowest is ``foreground``; several are ``label_<value>``.
+
+    Raises:
+        ConfigError: there is one value only, or there are more than ``most`` (they probably number instances).
+
+    Example:
+        >>> guess_schema({0, 255}).names
+        {'background': (0,), 'foreground': (255,)}
     """
     if len(values) < 2:
         raise ConfigError(
-            f"the label files hold only the value {sorted(values)}: nothing to learn. "
-            "Are they the right files? Otherwise name the labels under data.labels."
+            f"the label files hold only the value {sorted(values)}: there is nothing to learn",
+            hint="Check that they are the right files; otherwise name the labels under data.labels.names.",
         )
     if len(values) > most:
         raise ConfigError(
-            f"the label files hold {len(values)} different values; if they number instances, set "
-            "data.instances=foreground, else name them under data.labels."
+            f"the label files hold {len(values)} different values and no names are declared",
+            hint="If they number instances, set data.labels.instances=foreground; otherwise name them under "
+            "data.labels.names.",
         )
     background, *others = sorted(values, key=lambda v: (v != 0, v))
     if len(others) == 1:

@@ -26,8 +26,8 @@ class LabelTable:
         """Whether the first label is background; scenes in which every pixel is something have none."""
         return self.names[0] == "background"
 
-    def labels(self, *, ignore_value: int | None = None, others: Others = "refuse") -> LabelSchema:
-        """The labels as medseg trains and draws them."""
+    def schema(self, *, ignore_value: int | None = None, others: Others = "refuse") -> LabelSchema:
+        """Return the schema of the table."""
         return LabelSchema(
             names={name: (value,) for name, value in zip(self.names, self.values, strict=True)},
             colors=dict(zip(self.names, self.colors, strict=True)),

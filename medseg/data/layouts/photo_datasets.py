@@ -44,7 +44,7 @@ class VocLayout:
                 else:
                     cases.append(Case(name, images[0], label if label.is_file() else None, part))
         refuse_doubles(cases)
-        labels = label_table("voc").labels(ignore_value=255)
+        labels = label_table("voc").schema(ignore_value=255)
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 
@@ -74,7 +74,7 @@ class CityscapesLayout:
                     cases.append(
                         Case(name, image, label if part != "test" else None, part, patient=image.parent.name)
                     )
-        return DatasetListing(self.name, cases, problems, label_table("cityscapes").labels(others="ignore"))
+        return DatasetListing(self.name, cases, problems, label_table("cityscapes").schema(others="ignore"))
 
 
 class Ade20kLayout:
@@ -122,7 +122,7 @@ def _scene_labels(info: Path) -> LabelSchema:
     """The 150 classes, by the names of ``info`` if it is there; 0 is ignored."""
     table = label_table("ade20k")
     if not info.is_file():
-        return table.labels(ignore_value=0)
+        return table.schema(ignore_value=0)
     names = _object_names(info)
     labels = LabelSchema(names={n: (value,) for value, n in names.items()}, ignore_value=0, background=False)
     colors = zip(table.values, table.colors, strict=True)

@@ -19,7 +19,7 @@ from medseg.data.cases import Case
 from medseg.data.chunked_statistics import index_voxels, is_integral
 from medseg.data.curation.case_statistics import CACHE_ADVICE, CaseStatistics
 from medseg.data.io.multichannel import read_image
-from medseg.data.labels.reader import AS_STORED, LabelReader, read_probabilities, read_target
+from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.case_file import CaseFile, close_case_files, read_case_file, write_case_file
 from medseg.data.loading.compact_storage import (
@@ -116,13 +116,13 @@ class CacheSettings:
         labels: what the values of label files mean.
         preprocess: the grid and the intensities.
         channels: of the network's input.
-        rules: how label files are read.
+        label_reader: how label files are read.
     """
 
     labels: LabelSchema
     preprocess: PreprocessConfig
     channels: int
-    rules: LabelReader = AS_STORED
+    label_reader: LabelReader = AS_STORED
 
     @property
     def late(self) -> NormalizeConfig | None:
@@ -143,7 +143,7 @@ class CacheSettings:
             "order": list(self.labels.names),
             "preprocess": preprocess if self.late is None else preprocess | {"normalize": "late"},
             "channels": self.channels,
-            "rules": self.rules.model_dump(mode="json"),
+            "label_reader": self.label_reader.model_dump(mode="json"),
         }
         return sha256_json(ingredients)[:32]
 
@@ -227,14 +227,14 @@ def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dic
 
 def _targets(case: Case, scan: Scan, settings: CacheSettings) -> tuple[Array, Array | None]:
     """A case's codes on the network's grid, and its probabilities if there are any."""
-    rules, preprocess = settings.rules, settings.preprocess
-    target = read_target(case, scan, rules)
+    reader, preprocess = settings.label_reader, settings.preprocess
+    target = reader.read(case, scan)
     assert target is not None
     codes = settings.labels.encode(target.values, str(case.label_files[0]))
     codes = prepare_label_map(codes, scan, preprocess)
-    if not rules.soft:
+    if not reader.soft:
         return codes, None
-    soft = prepare_probabilities(read_probabilities(case, scan, rules), scan, preprocess)
+    soft = prepare_probabilities(reader.read_probabilities(case, scan), scan, preprocess)
     return (soft.argmax(axis=0) + 1).astype(codes.dtype), soft
 
 
@@ -289,7 +289,7 @@ def _job(item: tuple[Case, Path], fact: CaseStatistics, settings: CacheSettings)
     prepared = _prepared_voxels(fact, settings) * settings.channels
     changed = prepared != read  # resampled: float32 before and after
     memory = read * (np.dtype(fact.dtype).itemsize + (8 if changed else 0)) + prepared * _PREPARED_BYTES
-    if settings.rules.soft:
+    if settings.label_reader.soft:
         memory += 12 * len(settings.labels.names) * max(read, prepared)
     seconds = _CASE_SECONDS + read * _READ_SECONDS + prepared * _PREPARED_SECONDS
     return Job(item, memory, seconds)
@@ -300,7 +300,7 @@ def _stored_bytes(fact: CaseStatistics, settings: CacheSettings) -> int:
     voxels = _prepared_voxels(fact, settings)
     small = fact.dtype in ("uint8", "int8") and settings.preprocess.spacing is None
     labels = 1 if len(settings.labels.names) < 255 else 2
-    soft = 2 * len(settings.labels.names) if settings.rules.soft else 0
+    soft = 2 * len(settings.labels.names) if settings.label_reader.soft else 0
     return voxels * (settings.channels * (1 if small else 2) + labels + soft)
 
 

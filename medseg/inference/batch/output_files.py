@@ -13,7 +13,6 @@ import numpy as np
 from medseg.data.cases import Case
 from medseg.data.io.nifti import write_nifti
 from medseg.data.io.pictures import display_channels
-from medseg.data.labels.reader import read_target
 from medseg.data.scans import Scan
 from medseg.files import sha256_file, sha256_json, write_atomic
 from medseg.geometry import Array, Grid, to_ras
@@ -75,7 +74,7 @@ def write_overlay(folder: Path, case: Case, prediction: Prediction, header: Mode
     """
     labels = header.labels
     scan = prediction.scan
-    reference = read_target(case, scan, header.targets)
+    reference = header.label_reader.read(case, scan)
     maps = [None if reference is None else reference.values, prediction.label_map]
     classes = [None if m is None else labels.encode(m, case.id).astype(np.int64) - 1 for m in maps]
     image, spacing = _display(scan), scan.grid.spacing

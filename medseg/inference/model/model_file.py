@@ -43,7 +43,7 @@ class ModelHeader(Spec):
         preprocess: with every number fitted.
         inference: the window, its size given.
         model: the network.
-        targets: how the training's label files were read.
+        label_reader: how the training's label files were read.
         augmentation: which mirrors, rotations and scales the training used; none in files of earlier versions.
         training: a summary: version, split sizes, score, seed; free of paths and identities.
     """
@@ -57,7 +57,7 @@ class ModelHeader(Spec):
     preprocess: PreprocessConfig
     inference: InferenceConfig
     model: ModelConfig
-    targets: LabelReader = AS_STORED
+    label_reader: LabelReader = AS_STORED
     augmentation: SeenVariants | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -164,10 +164,17 @@ def _parse(path: Path, text: str) -> ModelHeader:
     if (kind := raw.get("format")) != "medseg-model":
         raise ModelFileError(f"{path}: holds a {kind}, imported from elsewhere; medseg infer runs it")
     if raw.get("format_version") == 1:  # the same content under other names
-        text = json.dumps({**rename_keys(raw), "format_version": FORMAT_VERSION})
+        text = json.dumps({**_upgrade(rename_keys(raw)), "format_version": FORMAT_VERSION})
     header = parse_header(path, text, ModelHeader)
     refuse_newer(path, header.format_version, FORMAT_VERSION)
     return header
+
+
+def _upgrade(header: dict[str, Any]) -> dict[str, Any]:
+    """Return a header of version 1 whose ``targets``, the former name, are the label reader's fields."""
+    targets: dict[str, Any] = header.pop("targets", {})
+    reader = {name: value for name, value in targets.items() if name in LabelReader.model_fields}
+    return {**header, "label_reader": reader}
 
 
 def parse_header(path: Path, text: str, kind: type[Header]) -> Header:

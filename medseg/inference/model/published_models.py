@@ -40,7 +40,7 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
     header = ModelHeader(
         spatial_dims=2,
         channels=3,
-        labels=label_table("voc").labels(ignore_value=255),
+        labels=label_table("voc").schema(ignore_value=255),
         preprocess=PreprocessConfig(normalize=ImageNet()),
         inference=InferenceConfig(),
         model=entry.network,

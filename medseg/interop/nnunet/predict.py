@@ -89,7 +89,7 @@ class Described:
 
     labels: LabelSchema
     inference: InferenceConfig
-    targets: LabelReader = AS_STORED
+    label_reader: LabelReader = AS_STORED
 
 
 class NnunetPredictor:

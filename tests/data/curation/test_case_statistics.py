@@ -7,7 +7,7 @@ from conftest import write_picture, write_volume
 
 from medseg.data.cases import Case
 from medseg.data.curation import case_statistics as facts_module
-from medseg.data.curation.case_statistics import collect_statistics, count_values, measure, total_counts
+from medseg.data.curation.case_statistics import collect_statistics, count_values, measure_case, total_counts
 from medseg.errors import DataError, GeometryError
 from medseg.files import sha256_file
 
@@ -37,7 +37,7 @@ def test_a_volume_by_hand(tmp_path):
     image = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
     affine = np.array([[0.0, -2, 0, 0], [0, 0, 3, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     case = volume_case(tmp_path, image=image, label=label, affine=affine)
-    facts = measure(case)
+    facts = measure_case(case)
     # right runs along the second array axis (5 voxels, 2 mm), anterior along the third, superior the first
     assert (facts.shape, facts.spacing) == ((5, 6, 4), (2, 3, 1))
     assert (facts.kind, facts.channels) == ("volume", 1)
@@ -52,7 +52,7 @@ def test_a_picture_by_hand(tmp_path):
     image = np.stack([np.full((4, 5), v, np.uint8) for v in (1, 2, 3)], axis=-1)
     label = np.zeros((4, 5), np.uint8)
     label[0, :2] = 255
-    facts = measure(picture_case(tmp_path, image=image, label=label))
+    facts = measure_case(picture_case(tmp_path, image=image, label=label))
     assert (facts.kind, facts.shape, facts.spacing, facts.channels) == ("picture", (4, 5), (1, 1), 3)
     assert facts.label_counts == {0: 18, 255: 2}
     assert facts.foreground == (1, 1, 2, 2, 3, 3)
@@ -60,7 +60,7 @@ def test_a_picture_by_hand(tmp_path):
 
 def test_the_foreground_sample_is_bounded_and_spread(tmp_path):
     image = np.arange(4000, dtype=np.int16).reshape(10, 20, 20)
-    facts = measure(volume_case(tmp_path, image=image, label=np.ones(image.shape, np.uint8)))
+    facts = measure_case(volume_case(tmp_path, image=image, label=np.ones(image.shape, np.uint8)))
     assert len(facts.foreground) == 500
     assert (facts.foreground[0], facts.foreground[-1]) == (0, 3999)
     assert np.diff(facts.foreground).max() <= 9  # 3999 / 499 = 8.01
@@ -68,7 +68,7 @@ def test_the_foreground_sample_is_bounded_and_spread(tmp_path):
 
 def test_a_case_without_label(tmp_path):
     case = volume_case(tmp_path)
-    facts = measure(Case("a", case.image))
+    facts = measure_case(Case("a", case.image))
     assert (facts.label_sha256, facts.label_counts, facts.foreground) == (None, {}, ())
 
 
@@ -88,9 +88,9 @@ def test_differing_grids_are_named_with_their_distance(tmp_path):
     shifted = np.eye(4)
     shifted[2, 3] = 1.25
     with pytest.raises(GeometryError, match=r"label grid differs from image: the grids are 1\.25 mm apart"):
-        measure(volume_case(tmp_path, label_affine=shifted))
+        measure_case(volume_case(tmp_path, label_affine=shifted))
     with pytest.raises(GeometryError, match=r"shapes differ: 4×5×6 and 4×5×7 \(label b\.nii\.gz\)"):
-        measure(volume_case(tmp_path, "b", label=np.zeros((4, 5, 7), np.uint8)))
+        measure_case(volume_case(tmp_path, "b", label=np.zeros((4, 5, 7), np.uint8)))
 
 
 def test_every_faulty_case_is_listed(tmp_path):
@@ -139,7 +139,9 @@ def test_mixtures_are_refused(tmp_path):
 def test_what_was_measured_is_read_again(tmp_path, monkeypatch):
     cases = [volume_case(tmp_path, n) for n in ("a", "b")]
     first = collect_statistics(cases, tmp_path / "store")
-    monkeypatch.setattr(facts_module, "measure", lambda case: pytest.fail(f"{case.id} was measured again"))
+    monkeypatch.setattr(
+        facts_module, "measure_case", lambda case, _: pytest.fail(f"{case.id} was measured again")
+    )
     assert collect_statistics(cases, tmp_path / "store") == first
 
 

@@ -7,8 +7,8 @@ from conftest import write_balls, write_volume
 from medseg.cli.main import run
 from medseg.data.curation.check import check_dataset
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.resolution import LabelStatement
 from medseg.data.labels.schema import LabelSchema
+from medseg.data.options import DataConfig
 
 LABELS = LabelSchema(names={"background": (0,), "ball": (1,), "core": (2,)})
 
@@ -18,9 +18,9 @@ def kinds(report):
 
 
 def test_a_sound_dataset_has_no_findings(balls):
-    report = check_dataset(balls, stated=LabelStatement(LABELS))
+    report = check_dataset(balls, schema=LABELS)
     assert report.findings == []
-    assert len(report.facts) == 6
+    assert len(report.statistics) == 6
 
 
 def test_every_planted_fault_is_found_and_named(tmp_path):
@@ -38,7 +38,7 @@ def test_every_planted_fault_is_found_and_named(tmp_path):
     (images / "ball_5.nii.gz").write_bytes(b"")
     write_volume(labels / "ball_6.nii.gz", blank[:, :, :19])
     shutil.copy(images / "ball_8.nii.gz", images / "ball_7.nii.gz")
-    report = check_dataset(root, stated=LabelStatement(LABELS))
+    report = check_dataset(root, schema=LABELS)
     assert kinds(report) == {
         ("ball_0", "partner"),
         ("ball_1", "grid"),
@@ -71,7 +71,7 @@ def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
     label[3:9, 3:9, 1:3] = 1
     write_volume(root / "images" / "x.nii.gz", label.astype(np.float32) * 1e6, np.diag([1, 1, 5, 1.0]))
     write_volume(root / "labels" / "x.nii.gz", label, np.diag([1, 1, 5, 1.0]))
-    report = check_dataset(root, stated=LabelStatement(LABELS))
+    report = check_dataset(root, schema=LABELS)
     assert report.problems == []
     assert [(f.case, f.kind) for f in report.findings] == [
         ("x", "anisotropy"),
@@ -87,16 +87,16 @@ def test_labels_said_to_be_annotated_must_be_known(tmp_path):
         "data/images/ball_0.nii.gz,data/labels/ball_0.nii.gz,ball\n"
         "data/images/ball_1.nii.gz,data/labels/ball_1.nii.gz,ball;bal\n"
     )
-    report = check_dataset(tmp_path / "m.csv", stated=LabelStatement(LABELS))
+    report = check_dataset(tmp_path / "m.csv", schema=LABELS)
     assert kinds(report) == {("ball_1", "labeled")}
-    assert "['bal'] are not known; known: background, ball, core" in report.problems[0].message
+    assert "unknown annotated labels ['bal']; known: background, ball, core" in report.problems[0].message
     assert root.is_dir()
 
 
 def test_an_image_of_one_value_is_a_note(tmp_path):
     root = write_balls(tmp_path / "data", cases=2)
     write_volume(root / "images" / "ball_1.nii.gz", np.full((20, 20, 20), 4, np.int16))
-    report = check_dataset(root, stated=LabelStatement(LABELS))
+    report = check_dataset(root, schema=LABELS)
     assert report.problems == []
     assert ("ball_1", "every voxel of its image is 4") in {(f.case, f.message) for f in report.findings}
 
@@ -122,7 +122,7 @@ def planted(root, cases, value=9):
 
 def test_a_value_that_several_cases_share_is_not_passed_over(tmp_path, capsys):
     root = planted(tmp_path / "data", ["ball_1", "ball_3"])
-    found = [f for f in check_dataset(root, stated=LabelStatement(LABELS)).problems if f.kind == "values"]
+    found = [f for f in check_dataset(root, schema=LABELS).problems if f.kind == "values"]
     assert [f.message for f in found] == [
         "label value 9 is not declared: 2 voxels in 2 cases (ball_1: 1, ball_3: 1)"
     ]
@@ -149,12 +149,15 @@ def test_findings_come_first_and_only_their_cases_are_listed(tmp_path, capsys):
 
 def test_others_is_heard_beside_named_labels(tmp_path, capsys):
     root = planted(tmp_path / "data", ["ball_1"])
-    named = ["data", "check", str(root), "data.others=background", "--labels", "ball=1,core=2"]
+    named = ["data", "check", str(root), "data.labels.others=background", "--labels", "ball=1,core=2"]
     assert run(named) == 0
     assert "value 9 is not declared and counts as background" in capsys.readouterr().out
     assert run([*named, "--fix", str(tmp_path / "fixed")]) == 0
     out = capsys.readouterr().out
-    assert "repaired ball_1: label values that are not declared set by data.others=background: 9 to 0" in out
+    assert (
+        "repaired ball_1: label values that are not declared set by data.labels.others=background: 9 to 0"
+        in out
+    )
     fixed = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]
     assert sorted(np.unique(fixed)) == [0, 1, 2]
 
@@ -163,7 +166,7 @@ def test_blank_slices_are_no_copies_of_each_other(tmp_path):
     root = write_balls(tmp_path / "data", cases=3)
     for case in ("ball_0", "ball_1"):
         write_volume(root / "images" / f"{case}.nii.gz", np.zeros((20, 20, 20), np.int16))
-    assert check_dataset(root, stated=LabelStatement(LABELS), duplicates="refuse").problems == []
+    assert check_dataset(root, config=DataConfig(duplicates="refuse"), schema=LABELS).problems == []
 
 
 def test_copies_are_found_by_their_voxels_and_judged_as_training_does(tmp_path):
@@ -172,7 +175,7 @@ def test_copies_are_found_by_their_voxels_and_judged_as_training_does(tmp_path):
     (root / "images" / "ball_1.nii.gz").unlink()
     write_volume(root / "images" / "ball_1.nii", copied)  # other bytes, the same voxels
     for duplicates, severity in (("group", "note"), ("drop", "note"), ("refuse", "problem")):
-        report = check_dataset(root, stated=LabelStatement(LABELS), duplicates=duplicates)
+        report = check_dataset(root, config=DataConfig(duplicates=duplicates), schema=LABELS)
         found = [(f.severity, f.message) for f in report.findings if f.kind == "duplicate"]
         assert found == [(severity, "2 cases have the same image: ball_0, ball_1")]
 

@@ -8,7 +8,7 @@ from conftest import ball_settings, write_balls, write_volume
 
 from medseg.config.schema import load_config
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import measure
+from medseg.data.curation.case_statistics import measure_case
 from medseg.data.curation.duplicates import bind_copies, find_copies, surplus_copies
 from medseg.data.curation.splits import FractionSplit
 from medseg.errors import DataError
@@ -91,5 +91,5 @@ def test_blank_slices_and_other_voxels_are_no_copies(tmp_path):
     facts = []
     for name, voxels in images.items():
         path = write_volume(tmp_path / f"{name}.nii{'.gz' if name == 'x' else ''}", voxels.astype(np.int16))
-        facts.append(measure(Case(name, path)))
+        facts.append(measure_case(Case(name, path)))
     assert find_copies(facts) == [["same", "x"]]

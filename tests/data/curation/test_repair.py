@@ -9,11 +9,10 @@ from medseg.cli.main import run
 from medseg.data.curation.check import check_dataset
 from medseg.data.curation.repair import repair
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.resolution import LabelStatement
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 
-STATED = LabelStatement(LabelSchema(names={"background": (0,), "ball": (1,), "core": (2,)}))
+SCHEMA = LabelSchema(names={"background": (0,), "ball": (1,), "core": (2,)})
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def faulty(tmp_path):
 
 def test_copies_are_mended_and_the_original_is_not_touched(faulty, tmp_path):
     before = {p: p.read_bytes() for p in faulty.rglob("*") if p.is_file()}
-    repairs = repair(check_dataset(faulty, stated=STATED), tmp_path / "fixed", mapping={9: 0})
+    repairs = repair(check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", mapping={9: 0})
     assert {p: p.read_bytes() for p in faulty.rglob("*") if p.is_file()} == before
     assert sorted(repairs.left_out) == ["ball_0", "ball_3", "ball_8"]
     assert repairs.done["ball_2"] == ["label values mapped: 9 to 0"]
@@ -53,7 +52,7 @@ def test_copies_are_mended_and_the_original_is_not_touched(faulty, tmp_path):
     assert "400 voxels of the image lay outside" in repairs.done["ball_6"][0]
     assert "1 voxels that were not finite set to" in repairs.done["ball_4"][0]
     assert "float64 written as integers" in repairs.done["ball_9"][0]
-    assert check_dataset(tmp_path / "fixed", stated=STATED).problems == []
+    assert check_dataset(tmp_path / "fixed", schema=SCHEMA).problems == []
     record = json.loads((tmp_path / "fixed" / "repairs.json").read_text())
     assert record["left_out"]["ball_8"].endswith("as ball_7")
 
@@ -65,7 +64,7 @@ def test_what_nothing_can_mend_is_left_out(tmp_path):
     far[:3, 3] = 500
     write_volume(root / "labels" / "ball_0.nii.gz", label, far)
     write_volume(root / "images" / "ball_1.nii.gz", np.full(label.shape, np.nan, np.float32))
-    repairs = repair(check_dataset(root, stated=STATED), tmp_path / "fixed")
+    repairs = repair(check_dataset(root, schema=SCHEMA), tmp_path / "fixed")
     assert sorted(repairs.left_out) == ["ball_0", "ball_1"]
     assert "lies wholly off its image" in repairs.left_out["ball_0"]
     assert "no voxel of its image is finite" in repairs.left_out["ball_1"]
@@ -73,7 +72,7 @@ def test_what_nothing_can_mend_is_left_out(tmp_path):
 
 def test_resampling_keeps_labels_in_their_place(faulty, tmp_path):
     before = read_scan(faulty / "labels" / "ball_1.nii.gz").array[0]
-    repair(check_dataset(faulty, stated=STATED), tmp_path / "fixed", mapping={9: 0})
+    repair(check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", mapping={9: 0})
     after = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]
     assert np.array_equal(after[7:], before[:-7])  # the label map lay 7 mm to the right
     assert not after[:7].any()
@@ -111,13 +110,13 @@ def test_repaired_copies_keep_names_patients_and_what_was_annotated(tmp_path):
     rows = ["id,image,label,patient,labeled"]
     rows += [f"b{i},data/images/ball_{i}.nii.gz,data/labels/ball_{i}.nii.gz,p,{'ball' * i}" for i in (0, 1)]
     (tmp_path / "m.csv").write_text("\n".join(rows))
-    repair(check_dataset(tmp_path / "m.csv", stated=STATED), tmp_path / "fixed")
+    repair(check_dataset(tmp_path / "m.csv", schema=SCHEMA), tmp_path / "fixed")
     after = check_dataset(tmp_path / "fixed")
-    assert [(c.id, c.patient, c.labeled) for c in after.found.cases] == [
+    assert [(c.id, c.patient, c.labeled) for c in after.listing.cases] == [
         ("b0", "p", None),
         ("b1", "p", ("ball",)),
     ]
-    assert after.labeling.labels.names == STATED.labels.names
+    assert after.label_plan.schema.names == SCHEMA.names
 
 
 @pytest.mark.data

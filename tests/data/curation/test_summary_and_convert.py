@@ -11,13 +11,11 @@ from medseg.data.curation.convert import convert_dataset
 from medseg.data.curation.summary import summarize_dataset
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.reader import read_target
-from medseg.data.labels.resolution import LabelStatement
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.errors import ConfigError, DataError
 
-STATED = LabelStatement(LabelSchema(names={"background": (0,), "ball": (10,), "core": (20,)}))
+SCHEMA = LabelSchema(names={"background": (0,), "ball": (10,), "core": (20,)})
 
 
 def blocks(root):
@@ -36,7 +34,7 @@ def blocks(root):
 
 
 def test_the_numbers_by_hand(tmp_path):
-    summary = summarize_dataset(check_dataset(blocks(tmp_path), stated=STATED))
+    summary = summarize_dataset(check_dataset(blocks(tmp_path), schema=SCHEMA))
     assert summary["cases"] == 2
     assert [a["median"] for a in summary["size"]] == [5, 6, 7]
     assert [a["median"] for a in summary["spacing"]] == [1, 2, 3]
@@ -57,9 +55,9 @@ def test_instances_are_components(tmp_path):
     label[2:4, 0:2] = 6  # touches the other: one component, two instances
     write_picture(tmp_path / "images" / "a.png", np.zeros((8, 9), np.uint8))
     write_picture(tmp_path / "labels" / "a.png", label)
-    assert run(["data", "summary", str(tmp_path), "data.instances=foreground", "--json"]) == 0
-    stated = LabelStatement(LabelSchema(names={"background": (0,), "cell": (1,)}, collapse_instances=True))
-    row = summarize_dataset(check_dataset(tmp_path, stated=stated))["labels"][1]
+    assert run(["data", "summary", str(tmp_path), "data.labels.instances=foreground", "--json"]) == 0
+    schema = LabelSchema(names={"background": (0,), "cell": (1,)}, collapse_instances=True)
+    row = summarize_dataset(check_dataset(tmp_path, schema=schema))["labels"][1]
     assert (row["voxels"], row["components"], row["component_size"]["max"]) == (8, 2, 4)
 
 
@@ -85,7 +83,7 @@ def test_a_summary_of_nothing(tmp_path):
 @pytest.mark.parametrize("to", ["folders", "nnunet", "msd", "bids", "manifest"])
 def test_layouts_hold_the_same_voxels_on_the_same_grids(tmp_path, to):
     root = blocks(tmp_path / "data")
-    ids = convert_dataset(root, tmp_path / "out", to, stated=STATED)
+    ids = convert_dataset(root, tmp_path / "out", to, schema=SCHEMA)
     assert ids == ["c0", "c1"]
     found = find_dataset(tmp_path / "out").checked()
     assert len(found.cases) == 2
@@ -144,7 +142,7 @@ def test_a_manifest_keeps_what_the_dataset_says(tmp_path):
         for i, n in enumerate(["ball", ""])
     ]
     source = manifest_of(tmp_path, rows)
-    convert_dataset(source, tmp_path / "sub" / "out", "manifest", stated=STATED)
+    convert_dataset(source, tmp_path / "sub" / "out", "manifest", schema=SCHEMA)
     shutil.move(
         tmp_path, tmp_path.parent / f"{tmp_path.name}_moved"
     )  # folders that are moved together stay together
@@ -159,20 +157,20 @@ def test_what_a_layout_cannot_say_is_refused(tmp_path):
     partial = manifest_of(tmp_path, ["k,data/images/c0.nii.gz,data/labels/c0.nii.gz,p,ball,x"])
     for to in ("folders", "nnunet", "msd", "bids"):
         with pytest.raises(DataError, match="annotated in part"):
-            convert_dataset(partial, tmp_path / "out", to, stated=STATED)
+            convert_dataset(partial, tmp_path / "out", to, schema=SCHEMA)
     with pytest.raises(ConfigError, match="lies within the dataset"):
-        convert_dataset(root, root / "out", "folders", stated=STATED)
+        convert_dataset(root, root / "out", "folders", schema=SCHEMA)
     twins = [
         f"{name},data/images/c{i}.nii.gz,data/labels/c{i}.nii.gz,,," for i, name in enumerate(("a-1", "a_1"))
     ]
     with pytest.raises(DataError, match="these are one: a-1 and a_1"):
-        convert_dataset(manifest_of(tmp_path, twins), tmp_path / "out", "bids", stated=STATED)
+        convert_dataset(manifest_of(tmp_path, twins), tmp_path / "out", "bids", schema=SCHEMA)
     assert not (tmp_path / "out").exists()
 
 
 def test_without_a_background_zero_stays_free_for_nnunet(tmp_path):
     labels = LabelSchema(names={"ball": (10,), "core": (20,)}, background=False, ignore_value=0)
-    convert_dataset(blocks(tmp_path / "data"), tmp_path / "n", "nnunet", stated=LabelStatement(labels))
+    convert_dataset(blocks(tmp_path / "data"), tmp_path / "n", "nnunet", schema=labels)
     table = json.loads((tmp_path / "n" / "dataset.json").read_text())["labels"]
     assert table == {"background": 0, "ball": 1, "core": 2, "ignore": 3}
     values = read_scan(tmp_path / "n" / "labelsTr" / "c0.nii.gz").array
@@ -182,7 +180,7 @@ def test_without_a_background_zero_stays_free_for_nnunet(tmp_path):
 def test_settings_go_after_both_folders(tmp_path):
     root = blocks(tmp_path / "data")
     command = ["data", "convert", str(root), str(tmp_path / "out"), "--to", "nnunet"]
-    labels = ["data.labels={ball: 0, core: 20}", "data.others=background"]
+    labels = ["data.labels={ball: 0, core: 20}", "data.labels.others=background"]
     assert run([*command, *labels]) == 0
     assert np.unique(read_scan(tmp_path / "out" / "labelsTr" / "c0.nii.gz").array).tolist() == [0, 1]
 
@@ -200,15 +198,15 @@ def test_the_command_converts(tmp_path, capsys):
 
 SETTINGS = {
     "merged": ["data.labels={background: 0, ball: [10, 20]}"],
-    "others ignored": ["data.labels={background: 0, ball: 10}", "data.others=ignore"],
+    "others ignored": ["data.labels={background: 0, ball: 10}", "data.labels.others=ignore"],
     "others ignored by value": [
         "data.labels={background: 0, ball: 10}",
-        "data.others=ignore",
-        "data.ignore_value=255",
+        "data.labels.others=ignore",
+        "data.labels.ignore_value=255",
     ],
-    "others are background": ["data.labels={background: 0, ball: 10}", "data.others=background"],
-    "instances": ["data.instances=foreground"],
-    "ignore value": ["data.labels={background: 0, core: 20}", "data.ignore_value=10"],
+    "others are background": ["data.labels={background: 0, ball: 10}", "data.labels.others=background"],
+    "instances": ["data.labels.instances=foreground"],
+    "ignore value": ["data.labels={background: 0, core: 20}", "data.labels.ignore_value=10"],
     "named": ["data.labels={background: 0, ball: 10, core: 20}"],
 }
 
@@ -219,12 +217,12 @@ def named_classes(root, settings=()):
 
     report = _dataset(root, tuple(settings), None, None).check()
     assert not report.problems
-    values = {value for fact in report.facts for value in fact.label_counts}
-    labels = report.labeling.resolve(values).labels
+    values = {value for fact in report.statistics for value in fact.label_counts}
+    labels = report.label_plan.resolve(values).schema
     names = np.array(["", *labels.names])
     maps = []
-    for case in report.labeling.cases:
-        target = read_target(case, read_image(case), report.labeling.rules)
+    for case in report.label_plan.cases:
+        target = report.label_plan.reader.read(case, read_image(case))
         maps.append(names[labels.encode(target.values, case.id)])
     return maps
 

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 from series import AXIAL, turned, write_dicom
 
-from medseg.data.curation.case_statistics import measure
+from medseg.data.curation.case_statistics import measure_case
 from medseg.data.curation.convert import convert_dataset
 from medseg.data.io.readers import is_dicom_series, output_suffix, read_scan, reader_for
 from medseg.data.layouts import find_dataset
@@ -229,7 +229,7 @@ def test_a_folder_of_projections_is_a_picture_each(tmp_path):
         write_picture(tmp_path / "labels" / f"{name}.png", (PIXELS > 500).astype(np.uint8))
     cases = find_dataset(tmp_path).checked().cases
     assert [case.id for case in cases] == ["a", "b"]
-    facts = measure(cases[0])
+    facts = measure_case(cases[0])
     assert (facts.kind, facts.channels, facts.label_counts) == ("picture", 1, {0: 6, 1: 18})
     assert not is_ct([facts])
     convert_dataset(tmp_path, tmp_path.parent / f"{tmp_path.name}-out", "nnunet")

@@ -7,7 +7,7 @@ from conftest import write_picture
 from PIL import Image
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import measure
+from medseg.data.curation.case_statistics import measure_case
 from medseg.data.curation.convert import convert_dataset
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.pictures import convert_channels, display_channels
@@ -32,7 +32,7 @@ def test_no_channel_file_of_a_picture_is_lost(count, tmp_path):
         write_picture(tmp_path / "images" / f"cell_{i:04d}.png", PLANES[i])
     write_picture(tmp_path / "labels" / "cell.png", np.zeros((5, 6), np.uint8))
     [case] = find_dataset(tmp_path).checked().cases
-    assert measure(case).channels == count
+    assert measure_case(case).channels == count
     array = convert_channels(read_image(case), count)
     assert array[:, 0, 0].tolist() == [10, 20, 30, 40][:count]
 

@@ -7,8 +7,8 @@ import pytest
 from conftest import write_picture
 
 from medseg.cli.main import run
+from medseg.data.labels.label_plan import plan_labels
 from medseg.data.labels.name_files import read_label_names
-from medseg.data.labels.resolution import LabelStatement, plan_labels
 
 ITK_SNAP = """################################################
 # ITK-SnAP Label Description File
@@ -46,13 +46,13 @@ SLICER = """# Color table file colors.ctbl
 def test_label_128_has_its_name_where_a_file_beside_the_data_has_it(tmp_path, name, text):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
-    resolved = plan_labels([], LabelStatement(), folder=tmp_path).resolve({0, 128, 255})
-    names = {name: value for name, (value,) in resolved.labels.names.items()}
+    resolved = plan_labels([], folder=tmp_path).resolve({0, 128, 255})
+    names = {name: value for name, (value,) in resolved.schema.names.items()}
     assert list(names.values()) == [0, 128, 255]
     assert list(names)[1:] == ["cytoplasm", "nucleus"]
     assert resolved.note == f"label names: from {tmp_path / name}"
     if text in (ITK_SNAP, SLICER):
-        assert resolved.labels.colors["nucleus"] == (0, 255, 0)
+        assert resolved.schema.colors["nucleus"] == (0, 255, 0)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_label_128_has_its_name_where_a_file_beside_the_data_has_it(tmp_path, na
 def test_a_list_of_names_counts_from_the_background(tmp_path, lines, values, expected):
     (tmp_path / "labels.txt").write_text(lines)
     table = read_label_names(tmp_path, values)
-    assert {name: group[0] for name, group in table.labels.names.items()} == expected
+    assert {name: group[0] for name, group in table.schema.names.items()} == expected
 
 
 @pytest.mark.parametrize("text", ["cytoplasm\nnucleus\n", "a 1\nb 2\n", "a 128\na 255\n", "\x00"])
@@ -74,8 +74,8 @@ def test_a_file_that_does_not_name_the_values_is_left_aside(tmp_path, text):
     (tmp_path / "labels.txt").write_text(text)
     (tmp_path / "labels.json").write_text("{")
     (tmp_path / "notes.txt").write_text("128 patients\n255 scans\n0 faults\n")
-    resolved = plan_labels([], LabelStatement(), folder=tmp_path).resolve({0, 128, 255})
-    assert list(resolved.labels.names) == ["background", "label_128", "label_255"]
+    resolved = plan_labels([], folder=tmp_path).resolve({0, 128, 255})
+    assert list(resolved.schema.names) == ["background", "label_128", "label_255"]
     assert "data.labels='{background: 0, label_128: 128, label_255: 255}'" in resolved.note
 
 

@@ -11,14 +11,15 @@ from pycocotools import mask as coco_mask
 
 from medseg.data.cases import Case
 from medseg.data.io.multichannel import read_image
-from medseg.data.labels.reader import AS_STORED, LabelReader, read_probabilities, read_target
-from medseg.data.labels.resolution import LabelStatement, plan_labels
+from medseg.data.labels.config import LabelConfig
+from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
+from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError, GeometryError
 
 
-def read(case, rules=AS_STORED):
-    return read_target(case, read_image(case), rules).values
+def read(case, reader=AS_STORED):
+    return reader.read(case, read_image(case)).values
 
 
 def picture_case(root, pixels, shape=(4, 5)):
@@ -49,7 +50,7 @@ def test_colors_become_values(tmp_path):
     assert values.tolist() == [[0] * 5] * 2 + [[5] * 5] * 2
     pixels[3, 3] = (1, 2, 3)
     with pytest.raises(
-        DataError, match=r"colors nobody named: \(1, 2, 3\): 1 pixels. Name them under data.colors"
+        DataError, match=r"undeclared colors: \(1, 2, 3\): 1 pixels. Declare them under data\.labels\.colors"
     ):
         read(picture_case(tmp_path, pixels), COLORS)
     with pytest.raises(DataError, match="expected a color picture"):
@@ -68,16 +69,16 @@ def test_a_mask_that_is_to_be_ignored_is_no_background(tmp_path):
     case = mask_case(tmp_path, liver=block(0, 2), doubt=block(1, 3))
     labels = LabelSchema(names={"background": (0,), "liver": (1,)}, others="ignore")
     for kind in ({}, {"overlapping": True}, {"soft": True}):
-        plan = plan_labels([case], LabelStatement(labels, **kind))
-        codes = plan.labels.encode(read(case, plan.rules), "x")
-        assert codes[0, 0].tolist() == [2, 0, 0, 1, 1]  # liver, ignored twice, background
-    out = plan_labels([case], LabelStatement(labels.model_copy(update={"others": "background"})))
-    assert out.labels.encode(read(case, out.rules), "x")[0, 0].tolist() == [2, 2, 1, 1, 1]
+        plan = plan_labels([case], LabelDeclarations(LabelConfig(**kind), labels))
+        encoded = plan.schema.encode(read(case, plan.reader), "x")
+        assert encoded[0, 0].tolist() == [2, 0, 0, 1, 1]  # liver, ignored twice, background
+    out = plan_labels([case], LabelDeclarations(schema=labels.model_copy(update={"others": "background"})))
+    assert out.schema.encode(read(case, out.reader), "x")[0, 0].tolist() == [2, 2, 1, 1, 1]
 
 
 def test_masks_that_overlap_are_refused_or_summed(tmp_path):
     case = mask_case(tmp_path, a=block(0, 3), b=block(2, 5))
-    with pytest.raises(DataError, match=r"shares 12 voxels with another. Set data.overlapping=true"):
+    with pytest.raises(DataError, match=r"shares 12 voxels .* Set data.labels.overlapping=true"):
         read(case, LabelReader(values={"a": 1, "b": 2}))
     values = read(case, LabelReader(values={"a": 1, "b": 2}, overlapping=True))
     assert values[0, 0].tolist() == [1, 1, 3, 2, 2]
@@ -94,13 +95,13 @@ def test_channels_of_one_file_may_overlap(tmp_path):
 
 def test_probabilities_leave_the_rest_to_the_background(tmp_path):
     case = mask_case(tmp_path, gm=block(0, 2, 0.25, np.float32), wm=block(0, 1, 0.5, np.float32))
-    rules = LabelReader(values={"background": 0, "gm": 1, "wm": 2}, soft=True)
-    soft = read_probabilities(case, read_image(case), rules)
+    reader = LabelReader(values={"background": 0, "gm": 1, "wm": 2}, soft=True)
+    soft = reader.read_probabilities(case, read_image(case))
     assert soft[:, 0, 0].T.tolist() == [[0.25, 0.25, 0.5], [0.75, 0.25, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
-    assert read(case, rules)[0, 0].tolist() == [2, 0, 0, 0, 0]
+    assert read(case, reader)[0, 0].tolist() == [2, 0, 0, 0, 0]
     loud = mask_case(tmp_path, gm=block(0, 2, 2, np.float32))
-    with pytest.raises(DataError, match="expected probabilities from 0 to 1, found 0 to 2"):
-        read_probabilities(loud, read_image(loud), rules)
+    with pytest.raises(DataError, match="expected probabilities from 0 to 1, got 0 to 2"):
+        reader.read_probabilities(loud, read_image(loud))
 
 
 def test_channels_of_an_image_are_stacked_on_one_grid(tmp_path):
@@ -168,7 +169,7 @@ def test_damaged_coco_annotations_are_named(tmp_path, annotation, message):
 
 
 def test_coco_of_another_size_is_refused(tmp_path):
-    with pytest.raises(GeometryError, match=r"says the image is \(9, 9\) pixels, it is \(8, 8\)"):
+    with pytest.raises(GeometryError, match=r"declares an image of \(9, 9\) pixels, the image has \(8, 8\)"):
         read(coco_case(tmp_path, [square(1, 1, 3, 1)], size=(9, 9)))
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from medseg.data.labels.schema import LabelSchema, describe_undeclared, guess_labels, smallest_integer
+from medseg.data.labels.schema import LabelSchema, describe_undeclared, guess_schema, smallest_integer
 from medseg.errors import ConfigError, DataError
 
 MERGED = LabelSchema(names={"background": (0,), "organ": (3, 5), "lesion": (-7,)}, ignore_value=255)
@@ -74,12 +74,12 @@ def test_values_nobody_named_are_listed():
     with pytest.raises(DataError) as caught:
         MERGED.encode(np.array([[0, 9, -2]]), "case_7.png")
     assert str(caught.value) == (
-        "case_7.png: label values nobody named: -2, 9. Known: background = 0, organ = 3/5, lesion = -7. "
-        "Way out: name them under data.labels, or set data.ignore_value."
+        "case_7.png: undeclared label values: -2, 9; declared: background = 0, organ = 3/5, lesion = -7. "
+        "Name them under data.labels.names, or set data.labels.ignore_value."
     )
-    text = describe_undeclared(list(range(100, 115)), MERGED)
+    text, hint = describe_undeclared(list(range(100, 115)), MERGED)
     assert "100, 101, 102, 103, 104, 105, 106, 107, 108, 109 and 5 more" in text
-    assert "data.instances=foreground" in text
+    assert "data.labels.instances=foreground" in hint
 
 
 def test_instances_are_collapsed():
@@ -127,7 +127,7 @@ def test_without_regions_classes_are_the_labels():
     [
         ({"names": {"a": 0}}, "at least 2 items"),
         ({"names": {"a": 0, "b": []}}, "at least 1 item"),
-        ({"names": {"a": 0, "b": [1, 0]}}, r"the values \[0\] stand under more than one name"),
+        ({"names": {"a": 0, "b": [1, 0]}}, r"the values \[0\] are assigned to several labels"),
         ({"names": {"a": 0, "b": 1}, "ignore_value": 1}, "the ignore value 1 is also the value of a label"),
         ({"names": {"a": 0, "b": 1, "c": 2}, "collapse_instances": True}, "leaves two labels"),
         ({"names": {"a": 0, "b": 1}, "regions": {"r": ["c"]}}, r"region 'r' names \['c'\]"),
@@ -149,13 +149,13 @@ def test_labels_survive_json():
 
 
 def test_guessed_labels():
-    assert guess_labels({0, 255}).names == {"background": (0,), "foreground": (255,)}
-    assert guess_labels({1, 2}).names == {"background": (1,), "foreground": (2,)}
-    assert guess_labels({3, 0, -1}).names == {"background": (0,), "label_-1": (-1,), "label_3": (3,)}
+    assert guess_schema({0, 255}).names == {"background": (0,), "foreground": (255,)}
+    assert guess_schema({1, 2}).names == {"background": (1,), "foreground": (2,)}
+    assert guess_schema({3, 0, -1}).names == {"background": (0,), "label_-1": (-1,), "label_3": (3,)}
     with pytest.raises(ConfigError, match=r"hold only the value \[0\]"):
-        guess_labels({0})
-    with pytest.raises(ConfigError, match=r"65 different values.*data\.instances=foreground"):
-        guess_labels(set(range(65)))
+        guess_schema({0})
+    with pytest.raises(ConfigError, match=r"65 different values.*data\.labels\.instances=foreground"):
+        guess_schema(set(range(65)))
 
 
 def test_colors_are_of_known_names_and_of_8_bits():

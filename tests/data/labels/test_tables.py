@@ -58,7 +58,7 @@ def test_voc_colors_are_the_values_bits():
     ],
 )
 def test_entries_of_the_published_tables(name, label, value, color):
-    labels = label_table(name).labels()
+    labels = label_table(name).schema()
     assert (labels.names[label], labels.colors[label]) == ((value,), color)
 
 

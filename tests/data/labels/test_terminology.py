@@ -41,11 +41,13 @@ def test_every_synonym_leads_to_a_term():
 def test_codes_may_be_told_and_stay_with_the_labels(tmp_path):
     settings = {
         "data": {
-            "labels": {"background": 0, "node": 1},
-            "codes": {"node": {"value": 59441001, "meaning": "Lymph Node", "category": "tissue"}},
+            "labels": {
+                "names": {"background": 0, "node": 1},
+                "terminology": {"node": {"value": 59441001, "meaning": "Lymph Node", "category": "tissue"}},
+            }
         }
     }
-    labels = load_config(settings).data.declared_labels()
+    labels = load_config(settings).data.labels.declared_schema()
     assert labels is not None
     assert labels.terminology == {
         "node": TerminologyCode(value="59441001", meaning="Lymph Node", category="tissue")

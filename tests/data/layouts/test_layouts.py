@@ -8,7 +8,7 @@ import pytest
 from conftest import write_picture, write_volume
 
 from medseg.config.schema import load_config
-from medseg.data.labels.resolution import plan_labels
+from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
 from medseg.data.layouts import LayoutOptions, find_dataset
 from medseg.errors import ConfigError, DataError
 
@@ -98,8 +98,8 @@ def test_nnunet_regions(tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": table}))
     labels = find_dataset(tmp_path).labels
     assert labels.evaluated == {"whole": (1, 2, 3), "core": (2, 3), "enhancing": (3,)}
-    without = load_config(overrides=["data.regions={}"]).data.statement()
-    assert plan_labels([], without, labels).labels.class_names == (*labels.names,)
+    without = load_config(overrides=["data.labels.regions={}"]).data.labels
+    assert plan_labels([], LabelDeclarations(without, layout=labels)).schema.class_names == (*labels.names,)
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(DataError, match=r"dataset\.json: not valid JSON"):
         find_dataset(tmp_path)
@@ -389,36 +389,37 @@ def test_what_the_user_states_is_kept_in_every_layout(tmp_path, make, pair):
     found = find_dataset(tmp_path)
 
     def resolved(*settings):
-        stated = load_config(overrides=settings).data.statement()
-        plan = plan_labels(found.cases, stated, found.labels, folder=tmp_path)
-        return plan.resolve({0, 1, 2}).labels
+        config = load_config(overrides=settings).data.labels
+        plan = plan_labels(found.cases, LabelDeclarations(config, layout=found.labels), folder=tmp_path)
+        return plan.resolve({0, 1, 2}).schema
 
     before = resolved()
-    labels = resolved(f"data.pairs=[[{pair[0]}, {pair[1]}]]", "data.ignore_value=254", "data.others=background")
+    labels = resolved(
+        f"data.labels.pairs=[[{pair[0]}, {pair[1]}]]",
+        "data.labels.ignore_value=254",
+        "data.labels.others=background",
+    )
     assert labels.pairs == (pair,)  # else left and right are mirrored unexchanged
     assert labels.mirrored_classes[list(labels.names).index(pair[0])] == list(labels.names).index(pair[1])
     assert (labels.ignore_value, labels.others) == (254, "background")
     kept = {"names", "background", "colors", "regions", "terminology"}
     assert labels.model_dump(include=kept) == before.model_dump(include=kept)
-    assert resolved(f"data.background={str(not before.background).lower()}").background != before.background
+    other = str(not before.background).lower()
+    assert resolved(f"data.labels.background={other}").background != before.background
     with pytest.raises(ConfigError, match=rf"\['nowhere'\].*known: \[.*'{pair[0]}'"):
-        resolved(f"data.pairs=[[nowhere, {pair[0]}]]")
+        resolved(f"data.labels.pairs=[[nowhere, {pair[0]}]]")
 
 
 def test_names_stated_keep_what_the_layout_declares_of_them(tmp_path):
     voc_folder(tmp_path)
     found = find_dataset(tmp_path)
-    labels = plan_labels(
-        found.cases,
-        load_config(
-            overrides=["data.labels={background: 0, cat: 8}", "data.others=background"]
-        ).data.statement(),
-        found.labels,
-    ).labels
+    settings = ["data.labels={background: 0, cat: 8}", "data.labels.others=background"]
+    config = load_config(overrides=settings).data.labels
+    labels = plan_labels(found.cases, LabelDeclarations(config, layout=found.labels)).schema
     assert (labels.names, labels.ignore_value) == ({"background": (0,), "cat": (8,)}, 255)
     assert labels.colors == {"background": (0, 0, 0), "cat": (64, 0, 0)}
-    named = load_config(overrides=["data.labels={background: 0, border: 255}"]).data.statement()
-    assert plan_labels(found.cases, named, found.labels).labels.ignore_value is None
+    named = load_config(overrides=["data.labels={background: 0, border: 255}"]).data.labels
+    assert plan_labels(found.cases, LabelDeclarations(named, layout=found.labels)).schema.ignore_value is None
 
 
 @pytest.mark.data

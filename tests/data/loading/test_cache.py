@@ -10,7 +10,7 @@ import pytest
 from conftest import write_balls, write_volume
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import collect_statistics, measure
+from medseg.data.curation.case_statistics import collect_statistics, measure_case
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading import cache as cache_module
@@ -34,7 +34,7 @@ def case(tmp_path):
 
 
 def cached(case, folder, labels=LABELS, preprocess=PLAIN, channels=1):
-    return cache_cases([case], [measure(case)], CacheSettings(labels, preprocess, channels), folder)[0]
+    return cache_cases([case], [measure_case(case)], CacheSettings(labels, preprocess, channels), folder)[0]
 
 
 def test_a_cached_case_holds_image_and_codes(case, tmp_path):
@@ -190,7 +190,7 @@ def test_a_cache_that_cannot_be_written_is_named(case, tmp_path, monkeypatch, nu
     def fail(path, target):
         raise OSError(number, os.strerror(number))
 
-    facts = [measure(case)]
+    facts = [measure_case(case)]
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(kind, match=message):
         cache_cases([case], facts, CacheSettings(LABELS, PLAIN, 1), tmp_path / "cache")
@@ -298,7 +298,7 @@ def test_cases_come_in_the_order_given(case, tmp_path):
     done = []
     pairs = [twin, case, twin]
     opened = cache_cases(
-        pairs, [measure(c) for c in pairs], CacheSettings(LABELS, PLAIN, 1), tmp_path / "c", done.append
+        pairs, [measure_case(c) for c in pairs], CacheSettings(LABELS, PLAIN, 1), tmp_path / "c", done.append
     )
     assert [c.id for c in opened] == ["z", "a", "z"]
     assert len(done) == 1  # the others are the same file

@@ -9,7 +9,7 @@ from conftest import write_volume
 from medseg.config.schema import load_config
 from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.curation.convert import convert_dataset
-from medseg.data.labels.reader import AS_STORED
+from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.data.preprocessing.modality import channel_names, is_ct
@@ -46,19 +46,11 @@ def test_declared_channel_names_are_used():
 
 def test_intensities_are_measured_in_the_labels_that_count():
     values = np.array([0, 1, 2, 3, 255])
-    rules = AS_STORED.measuring(
-        LabelSchema(names={"air": (0,), "liver": (2,)}, ignore_value=255, others="ignore"), None
-    )
-    assert rules.is_foreground(values).tolist() == [False, False, True, False, False]
-    assert AS_STORED.measuring(None, 255).is_foreground(values).tolist() == [False, True, True, True, False]
+    schema = LabelSchema(names={"air": (0,), "liver": (2,)}, ignore_value=255, others="ignore")
+    assert ForegroundValues.of(schema).mask(values).tolist() == [False, False, True, False, False]
+    assert ForegroundValues.of(None, 255).mask(values).tolist() == [False, True, True, True, False]
     collapsed = LabelSchema(names={"background": (0,), "cell": (1,)}, ignore_value=255, collapse_instances=True)
-    assert AS_STORED.measuring(collapsed, None).is_foreground(values).tolist() == [
-        False,
-        True,
-        True,
-        True,
-        False,
-    ]
+    assert ForegroundValues.of(collapsed).mask(values).tolist() == [False, True, True, True, False]
 
 
 def write_ct(root, cases=4):
@@ -76,8 +68,8 @@ def write_ct(root, cases=4):
 
 def test_the_ct_window_excludes_ignored_and_undeclared_regions(tmp_path):
     write_ct(tmp_path)
-    names = {"background": 0, "liver": 1}
-    data = {"path": str(tmp_path), "labels": names, "ignore_value": 255, "others": "background"}
+    labels = {"names": {"background": 0, "liver": 1}, "ignore_value": 255, "others": "background"}
+    data = {"path": str(tmp_path), "labels": labels}
     config = load_config({"data": data, "preprocess": {"normalize": {"name": "ct"}}})
     window = survey(config, tmp_path / "store").preprocess.normalize
     assert 59 < window.low <= window.mean <= window.high < 64  # with the others the mean is about 690

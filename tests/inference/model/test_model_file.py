@@ -101,7 +101,8 @@ def test_files_of_version_1_are_read_under_the_new_names(tmp_path):
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     text = metadata["medseg"].replace('"normalize":', '"normalise":').replace('"colors":', '"colours":')
-    text = text.replace('"format_version":2', '"format_version":1')
+    text = text.replace('"format_version":2', '"format_version":1').replace('"terminology":', '"codes":')
+    text = text.replace('"label_reader":{', '"targets":{"foreground":null,"background":[0],')
     assert (text.count("normalise"), text.count("colours"), text.count('"format_version":1')) == (1, 2, 1)
     save_file(TENSORS, path, {"medseg": text, "sha256": digest_of(text, TENSORS)})
     assert load_model(path)[0] == now
