@@ -285,7 +285,7 @@ def test_thousands_of_cases_train_where_few_files_may_be_open(tmp_path, number):
 
 def test_errors_name_the_case(case, tmp_path):
     few = LabelSchema(names={"background": (0,), "organ": (1,)})
-    with pytest.raises(DataError, match=r"case a: .*a_label\.nii\.gz: label values nobody named: 2, 3, 9"):
+    with pytest.raises(DataError, match=r"case a: .*a_label\.nii\.gz: undeclared label values: 2, 3, 9"):
         cached(case, tmp_path / "cache", labels=few)
     with pytest.raises(DataError, match=r"case a: .*has 1 channels, expected 3"):
         cached(case, tmp_path / "cache", channels=3)

@@ -117,7 +117,7 @@ def test_skipped_windows_paint_no_lesion(scan, tmp_path):
     assert not Predictor(flat, settings={"skip_below": 200}).predict(picture).label_map.any()
     with pytest.raises(TypeError, match="bool"):
         REGIONS.paint(np.zeros((2, 3, 3), np.uint8))
-    with pytest.raises(TypeError, match="integers"):
+    with pytest.raises(TypeError, match="integer class indices"):
         LABELS.decode(np.zeros((3, 3), bool))
 
 
