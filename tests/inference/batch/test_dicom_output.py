@@ -270,7 +270,7 @@ def test_a_label_map_of_any_origin_is_exported(tmp_path, capsys):
     assert export(tmp_path, "--to", "seg", "--labels", "liver=1,vessel=2") == 2
     assert "--made" in capsys.readouterr().err
     assert export(tmp_path, "--to", "seg", "--labels", "liver=1", "--made", "manual") == 3
-    assert "nobody named: 2" in capsys.readouterr().err
+    assert "undeclared label values: 2" in capsys.readouterr().err
     assert export(tmp_path, "--to", "seg", "--labels", "liver=1,vessel=2", "--made", "manual") == 0
     back = read_segments(tmp_path / "a.dcm", scan.grid)
     assert back.names == {1: "liver", 2: "vessel"}
