@@ -1,4 +1,4 @@
-"""Label maps against references: files in, tables out."""
+"""Comparison of label maps with references: files in, tables out."""
 
 from medseg.evaluation.labels import parse_labels
 from medseg.evaluation.options import EvaluationOptions

@@ -1,4 +1,4 @@
-"""One case: a prediction and its reference as rows of scores and counts of pixels."""
+"""Comparison of one prediction with its reference: rows of scores, and counts of pixels by class."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError, GeometryError
-from medseg.evaluation.labels import encode_checked
+from medseg.evaluation.labels import encode_label_map
 from medseg.evaluation.options import EvaluationOptions
 from medseg.geometry import Array
-from medseg.metrics import case_rows, confusion_matrix, worst_rows
-from medseg.metrics.confusion import IntArray
-from medseg.metrics.tables.case_rows import Unit
+from medseg.metrics import IntArray, Unit, case_rows, confusion_matrix, worst_rows
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The scores of one case.
+class CaseComparison:
+    """Scores of one case.
 
     Attributes:
-        rows: one dict a label, as ``case_rows`` gives them.
-        unit: of distances: mm, or px for pictures without a spacing.
+        rows: one dict per label, see ``case_rows``.
+        unit: unit of distances: mm, or px for pictures without spacing.
         matrix: (K, K) pixels by class in the reference (row) and in the prediction (column).
-        unpredicted: (K) pixels by class in the reference that the prediction gives no class.
+        unpredicted: (K,) pixels by class in the reference for which the prediction has no class.
     """
 
     rows: list[dict[str, Any]]
@@ -40,76 +38,84 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparer:
-    """Compares cases under one set of labels and options."""
+class CaseComparer:
+    """Compares cases with the same labels and options."""
 
     labels: LabelSchema
     options: EvaluationOptions
 
-    def compare(self, case: str, prediction: Path, reference: Path) -> Compared:
+    def compare(self, case: str, prediction: Path, reference: Path) -> CaseComparison:
         """Score a prediction.
 
-        Raises: DataError if a file cannot be read or holds values without a name; GeometryError if the two
-        lie on different grids.
+        Raises:
+            DataError: if a file cannot be read or contains values without a name.
+            GeometryError: if the two files have different grids.
         """
         scan = read_scan(reference)
-        truth = self._encode(scan)
+        expected = self._encode(scan)
         try:
-            turned = align_to_grid(read_scan(prediction), scan.grid)
+            aligned = align_to_grid(read_scan(prediction), scan.grid)
         except GeometryError as error:
             raise GeometryError(
-                f"prediction and reference lie on different grids: {error} ({reference}, {prediction})"
+                f"prediction and reference have different grids: {error} ({reference}, {prediction})", case=case
             ) from error
-        found = self._encode(turned)
+        predicted = self._encode(aligned)
         rows = case_rows(
-            case, truth, found, self._wanted, _known_spacing(scan), tolerance_mm=self.options.tolerance,
-            surface=self.options.surface, ignore_value=0,
-        )  # fmt: skip
-        codes = confusion_matrix(truth, found, num_classes=len(self.labels.names) + 1)
-        return Compared(self._named(rows), _unit(scan), codes[1:, 1:], codes[1:, 0])
+            case, expected, predicted, self._encoded_labels, _known_spacing(scan), self.options.scores
+        )
+        matrix = confusion_matrix(expected, predicted, num_classes=len(self.labels.names) + 1)
+        return CaseComparison(self._with_values(rows), _unit(scan), matrix[1:, 1:], matrix[1:, 0])
 
-    def score_worst(self, case: str, reference: Path) -> Compared:
-        """The worst value of every score. Raises: DataError if the reference cannot be read."""
+    def score_worst(self, case: str, reference: Path) -> CaseComparison:
+        """Give a case the worst value of every score.
+
+        Raises:
+            DataError: if the reference cannot be read.
+        """
         scan = read_scan(reference)
-        truth = self._encode(scan)
-        rows = worst_rows(case, truth, self._wanted, _known_spacing(scan))
+        expected = self._encode(scan)
+        rows = worst_rows(case, expected, self._encoded_labels, _known_spacing(scan))
         size = len(self.labels.names)
-        unpredicted = np.bincount(truth.ravel(), minlength=size + 1)[1:].astype(np.int64)
-        return Compared(self._named(rows), _unit(scan), np.zeros((size, size), np.int64), unpredicted)
+        unpredicted = np.bincount(expected.ravel(), minlength=size + 1)[1:].astype(np.int64)
+        matrix = np.zeros((size, size), np.int64)
+        return CaseComparison(self._with_values(rows), _unit(scan), matrix, unpredicted)
 
     def blank_rows(self, case: str, keys: list[str]) -> list[dict[str, Any]]:
-        """Rows of a case without scores: nan under every one of ``keys``."""
+        """Return rows of a case without scores, with nan for each of ``keys``."""
         rows: list[dict[str, Any]] = [
-            dict.fromkeys(keys, np.nan) | {"case": case, "name": name} for name in self._wanted
+            dict.fromkeys(keys, np.nan) | {"case": case, "name": name} for name in self._encoded_labels
         ]
-        return self._named(rows)
+        return self._with_values(rows)
 
     @cached_property
-    def _wanted(self) -> dict[str, list[int]]:
-        """Codes of what is scored, by name."""
+    def _encoded_labels(self) -> dict[str, list[int]]:
+        """Encoded values of the evaluated labels or regions, by name."""
         order = list(self.labels.names)
         groups = self.labels.regions or {name: (name,) for name in self.labels.evaluated}
         return {name: [order.index(member) + 1 for member in members] for name, members in groups.items()}
 
     def _encode(self, scan: Scan) -> Array:
-        return encode_checked(as_label_map(scan), self.labels, scan.path)
+        return encode_label_map(as_label_map(scan), self.labels, scan.path)
 
-    def _named(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _with_values(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Set the column ``label`` to the values in the files, which the encoded ones replaced."""
         for row in rows:
             row["label"] = "+".join(map(str, self.labels.evaluated[row["name"]]))
         return rows
 
 
 def check_columns(columns: Sequence[str], expected: Sequence[str]) -> None:
-    """Check that the rows of a case have the columns of those before it.
+    """Check that the rows of a case have the columns of the cases before it.
 
-    Raises: DataError if they do not: one is a volume, a picture with a spacing or one without, the other not.
+    Raises:
+        DataError: if they differ, because the case is a volume or a picture, or has a spacing, and the others
+            are not or do not.
     """
-    foreign = [name for name in columns if name not in expected]
-    if foreign:
+    unexpected = [name for name in columns if name not in expected]
+    if unexpected:
         raise DataError(
-            f"its table has {', '.join(foreign)}, which the cases before it do not have; evaluate volumes, "
-            "pictures with a spacing and pictures without one in folders of their own"
+            f"its table has the columns {', '.join(unexpected)}, which those of earlier cases do not have",
+            hint="Evaluate volumes, pictures with spacing and pictures without spacing in separate folders.",
         )
 
 
@@ -118,5 +124,5 @@ def _known_spacing(scan: Scan) -> tuple[float, ...] | None:
 
 
 def _unit(scan: Scan) -> Unit:
-    """Pictures count pixels, unless their file gives a spacing."""
+    """Return px for pictures whose file has no spacing, else mm."""
     return "px" if scan.kind == "picture" and set(scan.grid.spacing) == {1.0} else "mm"

@@ -1,4 +1,4 @@
-"""The labels of an evaluation: stated, recorded beside the predictions, or guessed from the references."""
+"""Labels of an evaluation: given, recorded with the predictions, or guessed from the references."""
 
 from __future__ import annotations
 
@@ -24,23 +24,34 @@ _MOST_SHOWN = 10
 
 
 def parse_labels(text: str) -> LabelSchema:
-    """Labels from ``organ=1,vessel=2`` (the background is 0), or from a ``medseg.json``.
+    """Parse label names and values.
 
-    Raises: ConfigError if the text is neither.
+    Args:
+        text: ``NAME=VALUE[,NAME=VALUE…]``, where ``NAME=1+2`` merges values and the background is 0 unless it
+            is named; or the path of a ``medseg.json``.
+
+    Raises:
+        ConfigError: if the text is neither, or a name or value appears twice.
+
+    Example:
+        >>> parse_labels("organ=1,vessels=2+3").names
+        {'background': (0,), 'organ': (1,), 'vessels': (2, 3)}
     """
     if Path(text).is_file():
         return read_labels(Path(text))
     if "=" not in text:
         raise ConfigError(
-            f"--labels {text!r}: no such file, and not of the form NAME=VALUE[,NAME=VALUE…], for example "
-            "organ=1,vessel=2"
+            f"--labels {text!r}: no such file, and not of the form NAME=VALUE[,NAME=VALUE…]",
+            hint="For example --labels organ=1,vessel=2.",
         )
     names: dict[str, Any] = {}
     for entry in text.split(","):
         name, _, value = entry.partition("=")
         name = name.strip()
         if name in names:
-            raise ConfigError(f"--labels {text!r}: {name!r} appears twice; merged values are {name}=1+2")
+            raise ConfigError(
+                f"--labels {text!r}: {name!r} appears twice", hint=f"Merge values with +, such as {name}=1+2."
+            )
         try:
             names[name] = tuple(int(v) for v in value.split("+"))
         except ValueError as error:
@@ -56,25 +67,36 @@ def parse_labels(text: str) -> LabelSchema:
 
 
 def read_labels(path: Path) -> LabelSchema:
-    """The labels in a ``medseg.json``. Raises: ConfigError if it holds none."""
+    """Read the labels from a ``medseg.json``.
+
+    Raises:
+        ConfigError: if the file contains no labels.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return LabelSchema.model_validate(content.get("labels", content))
     except (ValueError, AttributeError) as error:
         reason = _reason(error) if isinstance(error, ValidationError) else error
-        raise ConfigError(f"{path}: holds no labels as medseg writes them ({reason})") from error
+        raise ConfigError(f"{path}: not a medseg.json with labels ({reason})", path=path) from error
 
 
 def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterable[Path]) -> LabelSchema:
-    """The labels stated, those of ``medseg.json`` in ``folder``, or those guessed from the references' values.
+    """Return the labels of the options, else of ``medseg.json``, else guessed from the references.
 
-    ``others`` and ``ignore_value`` of the options replace what the labels say.
-    Raises: ConfigError if labels cannot be guessed, or the ignore value is a label's.
+    ``others`` and ``ignore_value`` of the options override those of the labels.
+
+    Args:
+        options: options of the evaluation.
+        folder: folder of the predictions, which may contain ``medseg.json``.
+        references: label maps to guess from.
+
+    Raises:
+        ConfigError: if labels cannot be guessed, or the ignore value belongs to a label.
     """
     recorded = folder / "medseg.json"
     labels = options.labels or (read_labels(recorded) if recorded.is_file() else None)
     if labels is None:
-        labels = _guess(references, options.ignore_value)
+        labels = _guess_from(references, options.ignore_value)
     changes: dict[str, Any] = {}
     if options.others is not None:
         changes["others"] = "refuse" if options.others == "error" else options.others
@@ -86,10 +108,11 @@ def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterabl
         raise ConfigError(f"--ignore {options.ignore_value}: {_reason(error)}") from error
 
 
-def encode_checked(values: Array, labels: LabelSchema, path: Path) -> Array:
-    """A label map as codes (class + 1; 0 for the ignore value).
+def encode_label_map(values: Array, labels: LabelSchema, path: Path) -> Array:
+    """Encode a label map: class index + 1, and 0 for ignored voxels.
 
-    Raises: DataError naming ``path`` and the values that have no name.
+    Raises:
+        DataError: if there are values without a name; the message lists them with ``path``.
     """
     try:
         return labels.encode(values, str(path))
@@ -97,10 +120,11 @@ def encode_checked(values: Array, labels: LabelSchema, path: Path) -> Array:
         unnamed = [int(value) for value in np.unique(values) if labels.is_undeclared(int(value))]
         shown = ", ".join(map(str, unnamed[:_MOST_SHOWN]))
         shown += f" and {len(unnamed) - _MOST_SHOWN} more" if len(unnamed) > _MOST_SHOWN else ""
-        known = ", ".join(f"{name}={'+'.join(map(str, group))}" for name, group in labels.names.items())
+        expected = ", ".join(f"{name}={'+'.join(map(str, group))}" for name, group in labels.names.items())
         raise DataError(
-            f"{path}: label values without a name: {shown}; expected {known}. Name them with --labels, or say "
-            "what they are: --others background, --others ignore, or --ignore VALUE for one of them."
+            f"{path}: label values without a name: {shown}; expected {expected}",
+            hint="Name them with --labels, or choose --others background, --others ignore, or --ignore VALUE.",
+            path=path,
         ) from error
 
 
@@ -108,17 +132,17 @@ def _reason(error: ValidationError) -> str:
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
-def _guess(references: Iterable[Path], ignore_value: int | None) -> LabelSchema:
+def _guess_from(references: Iterable[Path], ignore_value: int | None) -> LabelSchema:
     values: set[int] = set()
     for path in references:
-        with suppress(DataError):  # listed as a failed case when it is compared
+        with suppress(DataError):  # the comparison lists it as a failed case
             values |= count_values(as_label_map(read_scan(path))).keys()
     values.discard(ignore_value)  # type: ignore[arg-type]
     if not 2 <= len(values) <= _MOST_GUESSED:
-        found = f"{len(values)} different values" if len(values) > 1 else f"only the value {sorted(values)}"
+        got = f"{len(values)} different values" if len(values) > 1 else f"only the value {sorted(values)}"
         raise ConfigError(
-            f"the references hold {found if values else 'no readable values'}, from which no labels can be "
-            f"guessed (2 to {_MOST_GUESSED} values are expected). Name them: --labels NAME=VALUE[,…], or a "
-            "medseg.json."
+            f"labels cannot be guessed: the references contain {got if values else 'no readable values'}, "
+            f"expected 2 to {_MOST_GUESSED} values",
+            hint="Name them: --labels NAME=VALUE[,…], or a medseg.json.",
         )
     return guess_schema(values, most=_MOST_GUESSED)

@@ -1,4 +1,4 @@
-"""What a user chooses of an evaluation."""
+"""Options of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
-from medseg.metrics.surface import Surface
+from medseg.metrics import ScoreOptions, Surface
 
 MissingPolicy = Literal["error", "ignore", "worst"]
 OtherValues = Literal["error", "background", "ignore"]
@@ -19,18 +19,22 @@ class EvaluationOptions:
     """How predictions are compared with references.
 
     Attributes:
-        labels: names and values; none takes those of ``medseg.json`` beside the predictions, else guesses them
-            from the values in the references.
-        label_suffix: what a reference's name adds to its prediction's, such as ``_mask``.
-        missing: what cases without a prediction mean: an ``error``, cases to ``ignore`` in every mean, or the
-            ``worst`` value of every score.
-        others: what values without a name mean in either file; none takes what the labels say.
-        ignore_value: the value of voxels that count nowhere where a reference has it; none takes what the
-            labels say.
-        tolerance: of the normalized surface Dice, in mm, or in pixels where pictures have no spacing.
-        surface: ``surfel`` (area-weighted) or ``voxel`` (border voxels).
+        labels: names and values. If None, those of ``medseg.json`` in the folder of the predictions; without
+            that file they are guessed from the values in the references.
+        label_suffix: suffix that names of references add to names of predictions, such as ``_mask``.
+        missing: cases without a prediction are an ``error``, are left out of the means (``ignore``) or get
+            the ``worst`` value of every score.
+        others: meaning of values without a name, in both files. If None, as the labels define it.
+        ignore_value: reference value of voxels to leave out. If None, as the labels define it.
+        tolerance: tolerance of the normalized surface Dice in mm, or in pixels for pictures without spacing.
+        surface: ``surfel`` (elements weighted by area) or ``voxel`` (border voxels).
 
-    Raises: ConfigError if the tolerance is negative or not finite.
+    Raises:
+        ConfigError: if the tolerance is negative or not finite.
+
+    Example:
+        >>> EvaluationOptions(missing="worst", tolerance=2.0).tolerance
+        2.0
     """
 
     labels: LabelSchema | None = None
@@ -44,6 +48,11 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ConfigError(f"--tolerance {self.tolerance}: expected a finite number, 0 or more")
+
+    @property
+    def scores(self) -> ScoreOptions:
+        """Options of the scores of one case, whose maps encode ignored voxels as 0."""
+        return ScoreOptions(tolerance_mm=self.tolerance, surface=self.surface, ignore_value=0)
 
 
 DEFAULT_OPTIONS = EvaluationOptions()

@@ -1,4 +1,4 @@
-"""Which prediction is compared with which reference, and which cases have none."""
+"""Pairs of predictions and references, and the cases without a prediction."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from medseg.errors import DataError
 
 FAILURES_FILE = "failures.csv"
 
+_CONVERT_HINT = "Convert references in another layout: medseg data convert DATA OUT --to folders."
+
 
 @dataclass(frozen=True)
 class MissingCase:
-    """A case with a reference and without a prediction, and why."""
+    """A case with a reference and without a prediction.
+
+    Attributes:
+        reference: file of the reference.
+        reason: why there is no prediction.
+    """
 
     reference: Path
     reason: str
@@ -32,70 +39,85 @@ class Pairing:
     """The cases of an evaluation.
 
     Attributes:
-        pairs: case → its prediction and its reference.
-        missing: case → its reference; it was to be predicted and is not.
-        not_requested: references of cases that the predictions were never to hold.
+        pairs: case → prediction and reference.
+        missing: case → reference of a case that was requested but not predicted.
+        not_requested: references of cases that were not requested.
     """
 
     pairs: dict[str, tuple[Path, Path]]
-    missing: dict[str, MissingCase] = field(default_factory=dict)
+    missing: dict[str, MissingCase] = field(default_factory=dict[str, MissingCase])
     not_requested: tuple[Path, ...] = ()
 
     @property
     def references(self) -> int:
-        """How many references there are."""
+        """Number of references."""
         return len(self.pairs) + len(self.missing) + len(self.not_requested)
 
 
 def pair_cases(predictions: Path, references: Path, suffix: str | None) -> Pairing:
-    """Pair two folders by name, one file with a reference of its name in a folder, or two files.
+    """Pair two folders by name, one file with the reference of the same name in a folder, or two files.
 
-    ``requested.json`` beside the predictions says which cases they were to hold; without it every reference
-    without a prediction is missing. Cases that ``failures.csv`` lists are missing, whatever file is there.
-    Raises: DataError if a path is not there, a case has no reference or several, or nothing is predicted.
+    ``requested.json`` in the folder of the predictions lists the cases that were to be predicted; without it,
+    every reference without a prediction is missing. Cases in ``failures.csv`` are missing even if there is a
+    file.
+
+    Args:
+        predictions: folder of label maps, or one file.
+        references: folder of label maps, searched recursively, or one file.
+        suffix: suffix that names of references add to names of predictions.
+
+    Raises:
+        DataError: if a path does not exist, a case has no reference or several, or there is no prediction.
     """
-    for path in (predictions, references):
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder")
+    check_exists(predictions, references)
     if not _is_one_file(predictions):
         if _is_one_file(references):
             raise DataError(
-                f"{references} is a file and {predictions} a folder: give two folders, two files, or a "
-                "prediction's file and a folder of references"
+                f"{predictions} is a folder, but {references} is a file",
+                hint="To compare, give two folders, two files, or a prediction and a folder of references.",
             )
         return _pair_folders(predictions, references, suffix)
     case = image_stem(predictions)
     if _is_one_file(references):
         return Pairing({case: (predictions, references)})
-    known = _list_references(references, suffix)
-    found = _match([predictions], known, references, suffix)[predictions]
-    others = tuple(path for path in known if path != found)
-    return Pairing({case: (predictions, found)}, not_requested=others)
+    candidates = _list_references(references, suffix)
+    reference = _match([predictions], candidates, references, suffix)[predictions]
+    others = tuple(path for path in candidates if path != reference)
+    return Pairing({case: (predictions, reference)}, not_requested=others)
+
+
+def check_exists(*paths: Path) -> None:
+    """Raise DataError if a path does not exist."""
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder", path=path)
 
 
 def _pair_folders(predictions: Path, references: Path, suffix: str | None) -> Pairing:
     predicted, requested = _list_predictions(predictions), read_requested(predictions)
     if not predicted and not requested:
         raise DataError(f"{predictions}: no label maps in this folder")
-    made = {image_stem(name): path for name, path in predicted.items()}
-    absent = [predictions / f"{case}.nii.gz" for case in requested or () if case not in made]
-    known = _list_references(references, suffix)
-    matches = {image_stem(p): r for p, r in _match([*predicted, *absent], known, references, suffix).items()}
+    label_maps = {image_stem(name): path for name, path in predicted.items()}
+    absent = [predictions / f"{case}.nii.gz" for case in requested or () if case not in label_maps]
+    candidates = _list_references(references, suffix)
+    matches = {
+        image_stem(p): r for p, r in _match([*predicted, *absent], candidates, references, suffix).items()
+    }
     failures = _read_failures(predictions)
     pairs: dict[str, tuple[Path, Path]] = {}
     missing: dict[str, MissingCase] = {}
     for case, reference in sorted(matches.items()):
         if case in failures:
             missing[case] = MissingCase(reference, f"{FAILURES_FILE}: {failures[case]}")
-        elif case in made:
-            pairs[case] = (made[case], reference)
+        elif case in label_maps:
+            pairs[case] = (label_maps[case], reference)
         else:
-            missing[case] = MissingCase(reference, f"in {REQUESTED_FILE}, but no label map is there")
-    rest = sorted(set(known) - set(matches.values()))
+            missing[case] = MissingCase(reference, f"listed in {REQUESTED_FILE}, but there is no label map")
+    rest = sorted(set(candidates) - set(matches.values()))
     if requested is not None:
         return Pairing(pairs, missing, tuple(rest))
     names = _names(rest, references, suffix)
-    missing |= {name: MissingCase(path, "no label map is there") for name, path in names.items()}
+    missing |= {name: MissingCase(path, "there is no label map") for name, path in names.items()}
     return Pairing(pairs, missing)
 
 
@@ -104,42 +126,46 @@ def _is_one_file(path: Path) -> bool:
 
 
 def _list_references(folder: Path, suffix: str | None) -> list[Path]:
-    known = sorted(p for p in folder.rglob("*") if is_image_file(p))
-    if not known:
-        raise DataError(
-            f"{folder}: no label maps in this folder or below it. References in another layout become label "
-            "maps by: medseg data convert DATA OUT --to folders"
-        )
+    candidates = sorted(p for p in folder.rglob("*") if is_image_file(p))
+    if not candidates:
+        raise DataError(f"{folder}: no label maps in this folder or below it", hint=_CONVERT_HINT, path=folder)
     if suffix is None:
-        return known
-    ending = [path for path in known if image_stem(path).endswith(suffix)]
-    if not ending:
+        return candidates
+    selected = [path for path in candidates if image_stem(path).endswith(suffix)]
+    if not selected:
         raise DataError(
-            f"--label-suffix {suffix}: no name in {folder} ends in it; there is, for example, {known[0].name}"
+            f"--label-suffix {suffix}: no file name in {folder} ends with it",
+            hint=f"A name in this folder is, for example, {candidates[0].name}.",
         )
-    return ending
+    return selected
 
 
 def _match(
-    predicted: Iterable[Path], known: list[Path], references: Path, suffix: str | None
+    predicted: Iterable[Path], candidates: list[Path], references: Path, suffix: str | None
 ) -> dict[Path, Path]:
-    """Prediction → its reference. Raises: DataError if one has none or several."""
+    """Return the reference of each prediction.
+
+    Raises:
+        DataError: if a prediction has no reference or several.
+    """
     paths = list(predicted)
-    matches, _ = match(paths, known, label_suffix=suffix)
-    problems = [f"{p.name} has no reference in {references}" for p, found in matches.items() if not found]
+    matches, _ = match(paths, candidates, label_suffix=suffix)
+    problems = [f"{p.name} has no reference in {references}" for p, matching in matches.items() if not matching]
     problems += [
-        f"{p.name} has {len(found)} references: {', '.join(str(f) for f in found)} (see --label-suffix)"
-        for p, found in matches.items()
-        if len(found) > 1
+        f"{p.name} has {len(matching)} references: {', '.join(map(str, matching))}"
+        for p, matching in matches.items()
+        if len(matching) > 1
     ]
     if problems:
-        other = "references in another layout become label maps by: medseg data convert DATA OUT --to folders"
-        raise DataError(join_problems(f"predictions without exactly one reference ({other})", problems))
-    return {path: found[0] for path, found in matches.items()}
+        raise DataError(
+            join_problems("predictions without exactly one reference", problems),
+            hint=f"Names of references may have a --label-suffix. {_CONVERT_HINT}",
+        )
+    return {path: matching[0] for path, matching in matches.items()}
 
 
 def _names(paths: list[Path], root: Path, suffix: str | None) -> dict[str, Path]:
-    """References by the name their prediction would have; by their place in the folder where two share one."""
+    """Return references by the name of their prediction, or by relative path if two share a name."""
     stems = {path: image_stem(path).removesuffix(suffix or "") for path in paths}
     counts = Counter(stems.values())
     return {
@@ -148,33 +174,42 @@ def _names(paths: list[Path], root: Path, suffix: str | None) -> dict[str, Path]
 
 
 def _list_predictions(folder: Path) -> dict[Path, Path]:
-    """Label maps of a folder, each by a path whose stem is its case: its own, or, in folders below as BIDS has
-    them, one made of what its provenance says. Raises: DataError if two are of one case.
+    """Return the label maps of a folder by a path whose stem is the case.
+
+    The key is the path itself. In layouts with subfolders, such as BIDS, it is built from the provenance
+    record.
+
+    Raises:
+        DataError: if two label maps belong to the same case.
     """
     files = [path for path in list_images(folder) if path.name != OBJECTS_FOLDER]
     if files:
-        doubles = [stem for stem, count in Counter(map(image_stem, files)).items() if count > 1]
-        if doubles:
+        duplicates = [stem for stem, count in Counter(map(image_stem, files)).items() if count > 1]
+        if duplicates:
             raise DataError(
-                f"{folder}: several label maps of one name: {', '.join(doubles)}. Leave one file of each case."
+                f"{folder}: several label maps of one name: {', '.join(duplicates)}",
+                hint="Keep one file per case.",
+                path=folder,
             )
         return {path: path for path in files}
     outputs = (_read_provenance(path) for path in sorted(folder.glob("provenance/*.json")))
-    placed = {case: folder / output for case, output in outputs if output}
+    by_case = {case: folder / output for case, output in outputs if output}
     return {
         folder / f"{case}{_ending(path)}": path
-        for case, path in placed.items()
+        for case, path in by_case.items()
         if path.is_file() and path.resolve().is_relative_to(folder.resolve())
     }
 
 
 def _read_provenance(path: Path) -> tuple[str, str]:
-    """The case and the file within the folder that a record of a prediction names."""
+    """Return the case and the file in the folder that a provenance record names."""
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return str(record["case"]), str(record.get("output", ""))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: damaged; predict the case again, with --overwrite") from error
+        raise DataError(
+            f"{path}: not a provenance record", hint="Predict the case again with --overwrite.", path=path
+        ) from error
 
 
 def _ending(path: Path) -> str:
@@ -182,7 +217,7 @@ def _ending(path: Path) -> str:
 
 
 def _read_failures(folder: Path) -> dict[str, str]:
-    """Case → why it failed, as ``failures.csv`` lists them."""
+    """Return the reasons of failed cases, by case, from ``failures.csv``."""
     path = folder / FAILURES_FILE
     if not path.is_file():
         return {}
@@ -190,4 +225,4 @@ def _read_failures(folder: Path) -> dict[str, str]:
         with path.open(encoding="utf-8", newline="") as stream:
             return {row["case"]: row["error"] or "failed" for row in csv.DictReader(stream)}
     except (ValueError, KeyError, csv.Error) as error:
-        raise DataError(f"{path}: damaged, expected the columns case and error ({error})") from error
+        raise DataError(f"{path}: not a table of cases and errors ({error})", path=path) from error

@@ -1,4 +1,4 @@
-"""Folders of label maps against references: scores of every case, and what became of each."""
+"""Comparison of folders of label maps with references: scores and status of every case."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ import numpy as np
 
 from medseg.data.cases import join_problems
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.compare import Compared, Comparer, check_columns
+from medseg.evaluation.compare import CaseComparer, CaseComparison, check_columns
 from medseg.evaluation.labels import resolve_labels
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions, MissingPolicy
-from medseg.evaluation.pairing import MissingCase, Pairing, pair_cases
-from medseg.metrics import dataset_scores, summarize, write_csv, write_summary
-from medseg.metrics.confusion import IntArray
-from medseg.metrics.tables.case_rows import Unit
+from medseg.evaluation.pairing import MissingCase, Pairing, check_exists, pair_cases
+from medseg.metrics import IntArray, Unit, dataset_scores, summarize, write_csv, write_summary
 from medseg.metrics.tables.summary import IDENTITY
 
 CASES_FILE = "cases.csv"
@@ -32,8 +30,8 @@ class Evaluation:
     """The metrics of a set of predictions.
 
     Attributes:
-        rows: one dict a case and label, as in ``cases.csv``; scores of cases left out are nan.
-        summary: as in ``summary.json``.
+        rows: one dict per case and label, as in ``cases.csv``; scores of cases left out are nan.
+        summary: content of ``summary.json``.
     """
 
     rows: list[dict[str, Any]]
@@ -41,12 +39,12 @@ class Evaluation:
 
     @property
     def missing(self) -> dict[str, str]:
-        """Cases with a reference and without a prediction, and why."""
+        """Cases with a reference and without a prediction, with the reason."""
         return self.summary["coverage"]["missing"]
 
     @property
     def failed(self) -> dict[str, str]:
-        """Cases that could not be compared, and why."""
+        """Cases that could not be compared, with the reason."""
         return self.summary["coverage"]["failed"]
 
 
@@ -56,31 +54,44 @@ def evaluate_cases(
     output: Path | str | None = None,
     options: EvaluationOptions = DEFAULT_OPTIONS,
 ) -> Evaluation:
-    """Compare every label map in ``predictions`` with its reference, found by name.
+    """Compare label maps with references that have the same name.
 
-    A case that cannot be compared (an unreadable file, another grid, values without a name) is listed as
-    failed, and the others go on. What cases without a prediction mean is ``options.missing``.
+    A case that cannot be compared (unreadable file, other grid, values without a name) is listed as failed, and
+    the evaluation continues. ``options.missing`` decides about cases without a prediction.
 
     Args:
-        predictions: folder of label maps, or one file; ``medseg.json`` beside them names the labels, and
-            ``requested.json`` the cases they were to hold.
-        references: folder of reference label maps, searched below too, or one file.
-        output: folder for ``cases.csv`` and ``summary.json``; none writes nothing.
+        predictions: folder of label maps, or one file. ``medseg.json`` in the folder names the labels,
+            ``requested.json`` lists the cases that were to be predicted.
+        references: folder of reference label maps, searched recursively, or one file.
+        output: folder for ``cases.csv`` and ``summary.json``. If None, no file is written. Tables of an earlier
+            evaluation are removed first, so that a failed evaluation does not leave them behind.
         options: labels, missing cases, tolerance.
 
-    Raises: DataError if a path is not there, a prediction has no reference, cases are missing (with
-    ``missing="error"``) or none can be scored; ConfigError if the labels cannot be guessed, or ``output``
-    holds other tables.
+    Raises:
+        DataError: if a path does not exist, a prediction has no reference, cases are missing (with
+            ``missing="error"``), or no case can be scored.
+        ConfigError: if the labels cannot be guessed, or ``output`` contains other tables.
+
+    Example:
+        >>> evaluation = evaluate_cases("predictions", "labels", "metrics")  # doctest: +SKIP
+        >>> evaluation.summary["overall"]["mean_dice"]["mean"]  # doctest: +SKIP
+        0.91
     """
     predictions, references = Path(predictions), Path(references)
     if output is not None:
         _check_output(Path(output))
+        check_exists(predictions, references)
+        _remove_tables(Path(output))
     pairing = pair_cases(predictions, references, options.label_suffix)
     if options.missing == "error" and pairing.missing:
-        raise DataError(_missing_message(pairing))
+        raise DataError(
+            _missing_message(pairing),
+            hint="Predict these cases, count them with --missing worst (Dice 0, infinite distances), leave "
+            "them out with --missing ignore, or give a folder that contains only the references you need.",
+        )
     folder = predictions if predictions.is_dir() else predictions.parent
     labels = resolve_labels(options, folder, _references(pairing))
-    scores = _Scores(Comparer(labels, options))
+    scores = _ScoreCollector(CaseComparer(labels, options))
     for case in sorted({*pairing.pairs, *pairing.missing}):
         if case in pairing.missing:
             scores.add_missing(case, pairing.missing[case])
@@ -94,14 +105,14 @@ def evaluate_cases(
 
 
 @dataclass
-class _Scores:
-    """The scores of the cases so far."""
+class _ScoreCollector:
+    """Collects the scores of the cases."""
 
-    comparer: Comparer
-    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    status: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
+    comparer: CaseComparer
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    status: dict[str, str] = field(default_factory=dict[str, str])
+    missing: dict[str, str] = field(default_factory=dict[str, str])
+    failed: dict[str, str] = field(default_factory=dict[str, str])
     matrix: IntArray = field(init=False)
     unpredicted: IntArray = field(init=False)
     unit: Unit | None = None
@@ -111,22 +122,26 @@ class _Scores:
         self.matrix, self.unpredicted = np.zeros((size, size), np.int64), np.zeros(size, np.int64)
 
     def add(self, case: str, prediction: Path, reference: Path) -> None:
-        """Compare a prediction; what is wrong with it is listed."""
+        """Compare a prediction; if that fails, list the case as failed."""
         try:
-            self._take(case, self.comparer.compare(case, prediction, reference), "scored")
+            self._record(case, self.comparer.compare(case, prediction, reference), "scored")
         except DataError as error:
             self.failed[case] = str(error)
             if self.comparer.options.missing == "worst":
-                self._take_worst(case, reference, "failed")
+                self._record_worst(case, reference, "failed")
 
     def add_missing(self, case: str, missing: MissingCase) -> None:
-        """List a case without a prediction, and score it as the policy says."""
+        """List a case without a prediction and score it according to the policy."""
         self.missing[case] = missing.reason
         if self.comparer.options.missing == "worst":
-            self._take_worst(case, missing.reference, "missing")
+            self._record_worst(case, missing.reference, "missing")
 
     def result(self, pairing: Pairing) -> Evaluation:
-        """The rows of all cases and their summary. Raises: DataError if no case has scores."""
+        """Return the rows and the summary of all cases.
+
+        Raises:
+            DataError: if no case has scores.
+        """
         if not self.rows:
             problems = [f"case {case}: {reason}" for case, reason in (self.failed | self.missing).items()]
             raise DataError(join_problems("no case can be scored", problems))
@@ -135,14 +150,11 @@ class _Scores:
         dataset = None
         if not labels.regions:
             dataset = dataset_scores(self.matrix, list(labels.names), unpredicted=self.unpredicted)
-        summary = summarize(
-            scored, surface=options.surface, tolerance_mm=options.tolerance, dataset=dataset,
-            unit=self.unit or "mm",
-        )  # fmt: skip
+        summary = summarize(scored, options.scores, dataset=dataset, unit=self.unit or "mm")
         return Evaluation(self._all_rows(), {"coverage": self._coverage(pairing), **summary})
 
     def _all_rows(self) -> list[dict[str, Any]]:
-        """The rows of every case, those without scores too, each with its status."""
+        """Return the rows of all cases, including those without scores, with their status."""
         keys = list(next(iter(self.rows.values()))[0])
         cases = sorted({*self.rows, *self.failed, *self.missing})
         all_rows: list[dict[str, Any]] = []
@@ -164,18 +176,18 @@ class _Scores:
             "failed": self.failed,
         }
 
-    def _take(self, case: str, compared: Compared, status: str) -> None:
+    def _record(self, case: str, comparison: CaseComparison, status: str) -> None:
         if self.rows:
-            check_columns(list(compared.rows[0]), list(next(iter(self.rows.values()))[0]))
-        self.unit = compared.unit
-        self.rows[case], self.status[case] = compared.rows, status
-        self.matrix += compared.matrix
-        self.unpredicted += compared.unpredicted
+            check_columns(list(comparison.rows[0]), list(next(iter(self.rows.values()))[0]))
+        self.unit = comparison.unit
+        self.rows[case], self.status[case] = comparison.rows, status
+        self.matrix += comparison.matrix
+        self.unpredicted += comparison.unpredicted
 
-    def _take_worst(self, case: str, reference: Path, status: str) -> None:
+    def _record_worst(self, case: str, reference: Path, status: str) -> None:
         try:
-            self._take(case, self.comparer.score_worst(case, reference), status)
-        except DataError as error:  # the reference itself cannot be read
+            self._record(case, self.comparer.score_worst(case, reference), status)
+        except DataError as error:  # the reference cannot be read
             self.failed.setdefault(case, str(error))
 
 
@@ -188,31 +200,38 @@ def _references(pairing: Pairing) -> list[Path]:
 def _missing_message(pairing: Pairing) -> str:
     problems = [f"{case}: {missing.reason}" for case, missing in pairing.missing.items()]
     return join_problems(
-        f"{len(problems)} of {pairing.references} references have no usable prediction; a mean without them "
-        "looks too good. Predict these cases, count them with --missing worst (Dice 0, infinite distances), "
-        "leave them out with --missing ignore, or name a folder of the references you want",
+        f"{len(problems)} of {pairing.references} references have no usable prediction; a mean "
+        "over the other cases is too optimistic",
         problems,
     )
 
 
 def _check_output(output: Path) -> None:
-    """Raises: ConfigError if the tables cannot be written there, or would replace files of another kind."""
+    """Raise ConfigError if the folder is not writable or contains tables of another origin."""
     above = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not above.is_dir():
-        raise ConfigError(f"{above}: is a file; --output names a folder for the tables")
+        raise ConfigError(f"{above}: is a file, expected a folder", hint="Choose another --output.", path=above)
     if not os.access(above, os.W_OK):
-        raise ConfigError(f"{above}: you may not write there; choose another --output")
-    for path, ours in ((output / CASES_FILE, _is_our_table), (output / SUMMARY_FILE, _is_our_summary)):
-        if path.exists() and not ours(path):
+        raise ConfigError(f"{above}: not writable", hint="Choose another --output.", path=above)
+    for path, is_ours in ((output / CASES_FILE, _is_our_table), (output / SUMMARY_FILE, _is_our_summary)):
+        if path.exists() and not is_ours(path):
             raise ConfigError(
-                f"{path}: exists and was not written by medseg evaluate; choose another --output, or move it"
+                f"{path}: exists and was not written by medseg evaluate",
+                hint="Choose another --output, or move the file.",
+                path=path,
             )
+
+
+def _remove_tables(output: Path) -> None:
+    for name in (CASES_FILE, SUMMARY_FILE):
+        (output / name).unlink(missing_ok=True)
 
 
 def _is_our_table(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
-            return next(csv.reader(stream), [])[:3] == list(IDENTITY[:3])
+            header = next(csv.reader(stream), list[str]())
+            return header[:3] == list(IDENTITY[:3])
     except (OSError, ValueError, csv.Error):
         return False
 

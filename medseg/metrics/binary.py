@@ -1,4 +1,4 @@
-"""All scores of one mask against its reference, in one call."""
+"""All scores of one mask in one call."""
 
 from __future__ import annotations
 
@@ -19,13 +19,30 @@ def binary_metrics(
     *,
     surface: surfaces.Surface = "surfel",
 ) -> dict[str, float]:
-    """Overlap, volume and surface scores of one mask (not zero is foreground).
+    """Compute overlap, volume and surface scores of one mask; nonzero values are foreground.
 
-    Shapes: reference and prediction (*S), 2 or 3 axes; ``spacing`` in mm per array axis, in array order.
-    Keys: dice, iou, accuracy, precision, recall, specificity, vs, rvd (unitless), hd, hd95, assd, masd
-    (mm), nsd (fraction of the surfaces within ``tolerance_mm``). Both masks empty: nan; one empty:
-    distances inf, nsd, dice and iou 0.
-    Raises: ValueError if the shapes differ, or if ``spacing`` or ``tolerance_mm`` is not usable.
+    Args:
+        reference: mask (*S), 2 or 3 axes.
+        prediction: mask (*S).
+        spacing: mm per array axis.
+        tolerance_mm: tolerance of nsd.
+        surface: ``surfel`` (elements weighted by area) or ``voxel`` (border voxels).
+
+    Returns:
+        Keys: dice, iou, accuracy, precision, recall, specificity, vs, rvd (unitless), hd, hd95, assd, masd
+        (mm), nsd (fraction of the surfaces within the tolerance). If both masks are empty: nan. If one is
+        empty: distances inf; nsd, dice and iou 0.
+
+    Raises:
+        ValueError: if the shapes differ, or the spacing or tolerance is invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> reference, prediction = np.zeros((8, 8)), np.zeros((8, 8))
+        >>> reference[2:6, 2:6], prediction[2:6, 3:7] = 1, 1  # shifted by one voxel
+        >>> scores = binary_metrics(reference, prediction, spacing=(1.0, 1.0), tolerance_mm=1.0)
+        >>> scores["dice"], scores["hd"], scores["nsd"]
+        (0.75, 1.0, 1.0)
     """
     counts = overlap.count_overlap(reference, prediction)
     distances = surfaces.surface_distances(reference, prediction, spacing, surface=surface)
@@ -43,7 +60,7 @@ def binary_metrics(
 
 
 def surface_scores(distances: surfaces.SurfaceDistances, tolerance_mm: float) -> dict[str, float]:
-    """hd, hd95, assd, masd (mm) and nsd (fraction within ``tolerance_mm``) of surface distances."""
+    """Compute hd, hd95, assd, masd (mm) and nsd (fraction within ``tolerance_mm``) from surface distances."""
     return {
         "hd": surfaces.hausdorff(distances),
         "hd95": surfaces.hausdorff_percentile(distances, 95),

@@ -1,4 +1,4 @@
-"""Boundary IoU: overlap of the rims of two masks, which large structures cannot hide behind their bulk."""
+"""Boundary IoU: overlap of the rims of two masks, sensitive to boundary errors of large structures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,29 @@ _SLACK_MM = 1e-6
 def boundary_iou(
     reference: NDArray[Any], prediction: NDArray[Any], spacing: Sequence[float], distance_mm: float
 ) -> float:
-    """IoU of the two masks' rims: their voxels within ``distance_mm`` of the background.
+    """Compute the IoU of the rims of two masks (Cheng et al. 2021, arXiv:2103.16562).
 
-    Shapes: (*S), 2 or 3 axes; ``spacing`` in mm per array axis. Distances run from center to center of
-    the voxels; outside the array is background. nan if both masks are empty, 0 if one is.
-    Source: Cheng et al. 2021, arXiv:2103.16562.
-    Raises: ValueError if the shapes differ, or if ``spacing`` or ``distance_mm`` is not usable.
+    The rim of a mask are its voxels within ``distance_mm`` of the background, measured between voxel centers.
+    Outside the array is background.
+
+    Args:
+        reference: mask (*S), 2 or 3 axes.
+        prediction: mask (*S).
+        spacing: mm per array axis.
+        distance_mm: width of the rim.
+
+    Returns:
+        The IoU; nan if both masks are empty, 0 if one is.
+
+    Raises:
+        ValueError: if the shapes differ, or the spacing or distance is invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> mask = np.zeros((6, 6)); mask[1:5, 1:5] = 1
+        >>> hole = mask.copy(); hole[2:4, 2:4] = 0
+        >>> boundary_iou(mask, hole, (1.0, 1.0), 1.0)  # the rim is 1 voxel wide, the hole is inside
+        1.0
     """
     check_shapes(reference, prediction)
     voxel_mm = check_spacing(spacing, reference.ndim)

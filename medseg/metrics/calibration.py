@@ -1,4 +1,4 @@
-"""Are probabilities what they say? Calibration error, Brier score and log-likelihood over voxels."""
+"""Calibration of probabilities: calibration error, Brier score and log-likelihood over voxels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,28 @@ def calibration_metrics(
     num_bins: int = 15,
     ignore_index: int | None = None,
 ) -> dict[str, float]:
-    """Calibration of class probabilities (K, *S) against class indices (*S), over all voxels alike.
+    """Compute how well class probabilities match the reference, over all voxels.
 
-    ece, mce: mean (weighted by voxels) and largest gap between confidence and accuracy of the most
-    probable class, over ``num_bins`` equal bins (lo, hi] (Guo et al. 2017, arXiv:1706.04599). brier:
-    mean over voxels of the squared error summed over classes. nll: mean negative natural logarithm of
-    the reference class' probability (inf where that is 0). Probabilities are normalized to sum 1 in
-    double precision. Voxels whose reference is ``ignore_index`` count nowhere; without voxels all is nan.
-    Raises: ValueError if the shapes disagree, a class index is out of range or num_bins is below 1.
+    Args:
+        probabilities: (K, *S); normalized to a sum of 1 in double precision.
+        reference_index: class indices (*S).
+        num_bins: number of equal bins (lo, hi] of the confidence.
+        ignore_index: reference value of voxels to leave out.
+
+    Returns:
+        Keys: ece and mce, the mean (weighted by voxels) and largest gap between confidence and accuracy of the
+        most probable class over the bins (Guo et al. 2017, arXiv:1706.04599); brier, the mean over voxels of
+        the squared error summed over classes; nll, the mean negative natural logarithm of the probability of
+        the reference class (inf if that is 0). Without voxels all are nan.
+
+    Raises:
+        ValueError: if the shapes do not match, a class index is out of range or num_bins is below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> probabilities = np.array([[0.75, 0.25], [0.25, 0.75]])  # 2 classes, 2 voxels
+        >>> calibration_metrics(probabilities, np.array([0, 1]))["brier"]
+        0.125
     """
     if probabilities.shape[1:] != reference_index.shape:
         raise ValueError(
@@ -42,7 +56,7 @@ def calibration_metrics(
         return dict.fromkeys(("ece", "mce", "brier", "nll"), math.nan)
     if not (int(reference.min()) >= 0 and int(reference.max()) < len(scores)):
         raise ValueError(
-            f"the reference holds class indices from {reference.min()} to {reference.max()}, "
+            f"the reference contains class indices from {reference.min()} to {reference.max()}, "
             f"expected 0 to {len(scores) - 1}"
         )
     scores /= scores.sum(axis=0)
@@ -57,14 +71,17 @@ def calibration_metrics(
 def calibration_error(
     confidence: FloatArray, correct: NDArray[np.bool_], num_bins: int = 15
 ) -> tuple[float, float]:
-    """Mean (weighted by size) and largest gap between confidence (N,) and correctness (N,) over the bins.
+    """Compute the mean (weighted by size) and largest gap between confidence and correctness over bins.
 
-    The bins (lo, hi] split (0, 1] evenly; a confidence of 0 falls into the first.
+    Args:
+        confidence: (N,), from 0 to 1.
+        correct: (N,).
+        num_bins: bins (lo, hi] split (0, 1] evenly; a confidence of 0 belongs to the first.
     """
     edges = np.linspace(0, 1, num_bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
-    sizes = np.bincount(place, minlength=num_bins)
-    surplus = np.bincount(place, confidence - correct, minlength=num_bins)
+    positions = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
+    sizes = np.bincount(positions, minlength=num_bins)
+    surplus = np.bincount(positions, confidence - correct, minlength=num_bins)
     filled = sizes > 0
     gaps = np.abs(surplus[filled]) / sizes[filled]
     return float((gaps * sizes[filled]).sum() / sizes.sum()), float(gaps.max())

@@ -1,4 +1,4 @@
-"""Centerline Dice: do two tubular masks follow each other's skeletons?"""
+"""Centerline Dice: agreement of two tubular masks along their skeletons."""
 
 from __future__ import annotations
 
@@ -15,12 +15,27 @@ from medseg.metrics.typed_wrappers import skeleton
 
 
 def cldice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
-    """Harmonic mean of the skeletons' fractions that lie in the other mask (Shit et al. 2021).
+    """Compute the centerline Dice (Shit et al. 2021, arXiv:2003.07311).
 
-    Shapes: (*S), 2 or 3 axes. nan if both masks are empty, 0 if one is or if neither skeleton meets the
-    other mask. A skeleton of a mask that is not empty can vanish: then nan, and a RuntimeWarning.
-    Source: arXiv:2003.07311; skeletons by scikit-image's ``skeletonize``, of the mask padded by 1.
-    Raises: ValueError if the shapes differ or are not of 2 or 3 axes.
+    It is the harmonic mean of the fractions of each skeleton that lie in the other mask. Skeletons are computed
+    by scikit-image's ``skeletonize`` from the mask padded by 1.
+
+    Args:
+        reference: mask (*S), 2 or 3 axes.
+        prediction: mask (*S).
+
+    Returns:
+        The score; nan if both masks are empty, 0 if one is or if neither skeleton meets the other mask. The
+        skeleton of a nonempty mask can be empty: the score is then nan, with a RuntimeWarning.
+
+    Raises:
+        ValueError: if the shapes differ or do not have 2 or 3 axes.
+
+    Example:
+        >>> import numpy as np
+        >>> line = np.zeros((5, 9)); line[2, 1:8] = 1
+        >>> cldice(line, line)
+        1.0
     """
     check_shapes(reference, prediction)
     if reference.ndim not in (2, 3):
@@ -31,7 +46,7 @@ def cldice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
     line_one, line_two = skeleton(one), skeleton(two)
     if not (line_one.any() and line_two.any()):
         which = "prediction's" if line_one.any() else "reference's"
-        warnings.warn(f"the {which} skeleton vanished, so clDice is nan", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"the {which} skeleton is empty, so clDice is nan", RuntimeWarning, stacklevel=2)
         return math.nan
     sensitivity, precision = float(two[line_one].mean()), float(one[line_two].mean())
     total = sensitivity + precision

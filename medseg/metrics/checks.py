@@ -1,4 +1,4 @@
-"""The checks every metric makes of its arrays before it counts anything."""
+"""Checks of the arguments of metrics."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ BoolArray = NDArray[np.bool_]
 
 
 def as_mask(array: NDArray[Any]) -> BoolArray:
-    """``array`` as booleans: what is not zero is foreground. A boolean array is passed through."""
+    """Convert an array to booleans: nonzero is foreground. A boolean array is returned as is."""
     array = np.asarray(array)
     return array if array.dtype == np.bool_ else array != 0
 
 
 def check_shapes(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
-    """Raise ValueError unless both arrays have one shape (nothing is ever broadcast)."""
+    """Raise ValueError if the shapes differ; arrays are never broadcast."""
     if reference.shape != prediction.shape:
         raise ValueError(
             f"prediction has shape {prediction.shape}, expected the reference's {reference.shape}: "
@@ -28,7 +28,7 @@ def check_shapes(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
 
 
 def check_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
-    """``spacing`` as floats in array axis order; ValueError unless it fits ``ndim`` (2 or 3) axes."""
+    """Return the spacing as floats; raise ValueError if it does not fit ``ndim`` (2 or 3) axes."""
     if ndim not in (2, 3):
         raise ValueError(f"got an array of {ndim} axes, expected 2 or 3")
     values = tuple(float(value) for value in spacing)
@@ -40,7 +40,7 @@ def check_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
 
 
 def check_tolerance(tolerance_mm: float) -> float:
-    """``tolerance_mm`` as a float; ValueError unless it is finite and not negative."""
+    """Return the tolerance as a float; raise ValueError if it is negative or not finite."""
     value = float(tolerance_mm)
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"tolerance_mm is {value}, expected a finite value of 0 or more")

@@ -1,4 +1,4 @@
-"""Scores of a whole data set from its confusion matrix, as semantic segmentation of pictures reports them."""
+"""Scores of a whole dataset from its confusion matrix, as common in semantic segmentation of pictures."""
 
 from __future__ import annotations
 
@@ -23,11 +23,24 @@ def confusion_matrix(
     num_classes: int,
     ignore_index: int | None = None,
 ) -> IntArray:
-    """Pixels (K, K) by their class in the reference (row) and in the prediction (column).
+    """Count pixels by class in the reference (row) and in the prediction (column).
 
-    Shapes: both (*S) integer class indices from 0 to K - 1. Pixels whose reference is ``ignore_index``
-    count nowhere. Matrices of several cases add up.
-    Raises: ValueError if the shapes differ, an array is not of integers or an index is out of range.
+    Args:
+        reference_index: integer class indices (*S) from 0 to K - 1.
+        prediction_index: integer class indices (*S) from 0 to K - 1.
+        num_classes: K.
+        ignore_index: reference value of pixels to leave out.
+
+    Returns:
+        Matrix (K, K). The matrix of several cases is the sum of their matrices.
+
+    Raises:
+        ValueError: if the shapes differ, an array is not of integers or an index is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> confusion_matrix(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), num_classes=2).tolist()
+        [[1, 1], [0, 2]]
     """
     check_shapes(reference_index, prediction_index)
     reference, prediction = reference_index.ravel(), prediction_index.ravel()
@@ -47,15 +60,27 @@ def confusion_matrix(
 def dataset_scores(
     matrix: IntArray, names: Sequence[str], *, unpredicted: IntArray | None = None
 ) -> dict[str, Any]:
-    """Pixel accuracy, IoU per class and mean IoU of a confusion matrix (K, K) over a whole data set.
+    """Compute pixel accuracy and IoU over a whole dataset (Long et al. 2015, arXiv:1411.4038, section 5).
 
-    ``names`` (K) starts with the background. The IoU of a class that neither reference nor prediction
-    has is nan, and no mean includes it. Source: Long et al. 2015, arXiv:1411.4038, section 5.
-    ``unpredicted`` (K) counts pixels of each class in the reference that were predicted as no class at all
-    (cases without a prediction): they are wrong for their class, and nobody's false positives.
-    Keys: pixel_accuracy, miou_with_background, miou_without_background, iou (name → value),
-    classes_present, pixels.
-    Raises: ValueError if the matrix is not square or ``names`` does not fit it.
+    Args:
+        matrix: confusion matrix (K, K).
+        names: names of the K classes, the background first.
+        unpredicted: (K,) pixels by class in the reference that have no predicted class, as in cases without a
+            prediction. They are false negatives of their class and false positives of none.
+
+    Returns:
+        Keys: pixel_accuracy, miou_with_background, miou_without_background, iou (name → value),
+        classes_present, pixels. The IoU of a class that occurs neither in the reference nor in the prediction
+        is nan, and means leave it out.
+
+    Raises:
+        ValueError: if the matrix is not square or ``names`` does not fit it.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = dataset_scores(np.array([[2, 0], [1, 1]]), ["background", "organ"])
+        >>> scores["pixel_accuracy"], scores["iou"]["organ"]
+        (0.75, 0.5)
     """
     if matrix.shape != (len(names), len(names)):
         raise ValueError(f"matrix has shape {matrix.shape}, expected {(len(names),) * 2} for names {names}")
@@ -75,7 +100,7 @@ def dataset_scores(
 
 
 def class_counts(matrix: IntArray) -> list[Counts]:
-    """The voxel counts of each class of a confusion matrix (K, K), as ``count_overlap`` of its two masks."""
+    """Return the voxel counts of each class of a confusion matrix (K, K)."""
     tp = matrix.diagonal()
     fp, fn = matrix.sum(axis=0) - tp, matrix.sum(axis=1) - tp
     rows = np.stack([tp, fp, fn, matrix.sum() - tp - fp - fn], axis=1)
@@ -85,11 +110,16 @@ def class_counts(matrix: IntArray) -> list[Counts]:
 def region_counts(
     reference_index: NDArray[Any], prediction: BoolArray, members: BoolArray, ignore_index: int | None = None
 ) -> list[Counts]:
-    """The voxel counts of each region, of which a reference of classes and a prediction of masks are compared.
+    """Count the overlap of predicted regions with a reference of classes.
 
-    Shapes: reference_index (*S) integer class indices from 0 to K - 1, prediction (R, *S) bool, members
-    (R, K) bool: the classes of each region. Voxels whose reference is ``ignore_index`` count nowhere.
-    Raises: ValueError if the shapes differ.
+    Args:
+        reference_index: integer class indices (*S) from 0 to K - 1.
+        prediction: one mask per region (R, *S).
+        members: (R, K), the classes of each region.
+        ignore_index: reference value of voxels to leave out.
+
+    Raises:
+        ValueError: if the shapes do not match.
     """
     reference = reference_index.ravel()
     masks = prediction.reshape(len(prediction), -1)
@@ -116,6 +146,6 @@ def _check_classes(role: str, indices: NDArray[Any], num_classes: int) -> None:
         raise ValueError(f"the {role} has dtype {indices.dtype}, expected integer class indices")
     if indices.size and not (int(indices.min()) >= 0 and int(indices.max()) < num_classes):
         raise ValueError(
-            f"the {role} holds class indices from {indices.min()} to {indices.max()}, "
+            f"the {role} contains class indices from {indices.min()} to {indices.max()}, "
             f"expected 0 to {num_classes - 1}"
         )

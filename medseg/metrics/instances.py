@@ -1,4 +1,4 @@
-"""Instances against instances: lesions found, missed and made up, and panoptic quality."""
+"""Detection scores of instances: lesion detection and panoptic quality."""
 
 from __future__ import annotations
 
@@ -20,13 +20,26 @@ IndexArray = NDArray[np.intp]
 def lesion_metrics(
     reference: NDArray[Any], prediction: NDArray[Any], *, min_iou: float = 0.1
 ) -> dict[str, float]:
-    """Detection scores over the connected components of two masks (8 neighbors in 2D, 26 in 3D).
+    """Compute detection scores over the connected components of two masks (8 neighbors in 2D, 26 in 3D).
 
-    Shapes: (*S), 2 or 3 axes. Keys: n_reference, n_prediction (components); sensitivity_any,
-    precision_any (fraction that touches any component of the other mask); tp, fp, fn, sensitivity,
-    precision, f1 of the one-to-one matching with the largest summed IoU, pairs below ``min_iou`` left
-    out; mean_iou of the matched pairs. 0 / 0 is nan.
-    Raises: ValueError if the shapes differ, are not of 2 or 3 axes, or min_iou is not in (0, 1].
+    Args:
+        reference: mask (*S), 2 or 3 axes.
+        prediction: mask (*S).
+        min_iou: smallest IoU of a matched pair.
+
+    Returns:
+        Keys: n_reference, n_prediction (numbers of components); sensitivity_any, precision_any (fraction that
+        overlaps any component of the other mask); tp, fp, fn, sensitivity, precision, f1 of the one-to-one
+        matching with the largest summed IoU; mean_iou of the matched pairs. 0 / 0 is nan.
+
+    Raises:
+        ValueError: if the shapes differ or do not have 2 or 3 axes, or min_iou is not in (0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> scores = lesion_metrics(np.array([[1, 1, 0, 1]]), np.array([[1, 1, 0, 0]]))
+        >>> scores["tp"], scores["fn"], scores["sensitivity"]
+        (1, 1, 0.5)
     """
     check_shapes(reference, prediction)
     if reference.ndim not in (2, 3):
@@ -53,13 +66,25 @@ def lesion_metrics(
 
 
 def panoptic_quality(reference: NDArray[Any], prediction: NDArray[Any]) -> dict[str, float]:
-    """Panoptic quality of one class: instances match where their IoU is above 0.5, so at most once.
+    """Compute the panoptic quality of one class (Kirillov et al. 2019, arXiv:1801.00868, equation 1).
 
-    Shapes: (*S) integer instance ids, 0 is background; the ids' order and gaps mean nothing.
-    Keys: tp, fp, fn; sq (mean IoU of the matches), rq (F1 of the detection), pq = sq · rq, 0 without a
-    match. With no instance in either array rq and pq are nan.
-    Source: Kirillov et al. 2019, arXiv:1801.00868, equation 1.
-    Raises: ValueError if the shapes differ.
+    Instances match if their IoU is above 0.5, which is possible for one pair only.
+
+    Args:
+        reference: integer instance ids (*S); 0 is background, the order of the ids is arbitrary.
+        prediction: integer instance ids (*S).
+
+    Returns:
+        Keys: tp, fp, fn; sq (mean IoU of the matches), rq (F1 of the detection), pq = sq · rq, which is 0
+        without a match. If there is no instance in either array, rq and pq are nan.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> panoptic_quality(np.array([1, 1, 0, 2]), np.array([5, 5, 0, 0]))["rq"]  # 1 of 2 instances
+        0.6666666666666666
     """
     check_shapes(reference, prediction)
     overlaps = _overlaps(_numbered(reference), _numbered(prediction))
@@ -77,7 +102,7 @@ def panoptic_quality(reference: NDArray[Any], prediction: NDArray[Any]) -> dict[
 
 @dataclass(frozen=True, slots=True)
 class _Overlaps:
-    """The pairs (N,) of instances that share voxels, and their IoU; instances count from 1."""
+    """Pairs (N,) of instances that share voxels, and their IoU; instances are numbered from 1."""
 
     n_reference: int
     n_prediction: int
@@ -86,7 +111,7 @@ class _Overlaps:
     ious: FloatArray
 
     def matched(self, allowed: NDArray[np.bool_]) -> FloatArray:
-        """The IoUs of the one-to-one matching of the ``allowed`` pairs (N,) with the largest sum."""
+        """Return the IoUs of the one-to-one matching of the ``allowed`` pairs (N,) with the largest sum."""
         rows, columns, ious = self.rows[allowed], self.columns[allowed], self.ious[allowed]
         row_ids, row = np.unique(rows, return_inverse=True)
         column_ids, column = np.unique(columns, return_inverse=True)
@@ -97,7 +122,7 @@ class _Overlaps:
 
 
 def _overlaps(one: NDArray[np.integer[Any]], two: NDArray[np.integer[Any]]) -> _Overlaps:
-    """The overlaps of two maps of instances numbered 1 … N without gaps."""
+    """Return the overlaps of two maps of instances numbered 1 … N without gaps."""
     sizes, other_sizes = (np.bincount(labels.ravel(), minlength=1) for labels in (one, two))
     both = (one > 0) & (two > 0)
     cells = one[both].astype(np.int64) * len(other_sizes) + two[both]
@@ -108,11 +133,11 @@ def _overlaps(one: NDArray[np.integer[Any]], two: NDArray[np.integer[Any]]) -> _
 
 
 def _numbered(instances: NDArray[Any]) -> NDArray[np.integer[Any]]:
-    """Instance ids replaced by 1 … N in the order of the ids; 0 stays 0."""
+    """Replace instance ids by 1 … N in the order of the ids; 0 remains 0."""
     ids, numbers = np.unique(instances, return_inverse=True)
-    places = np.cumsum(ids != 0)
-    places[ids == 0] = 0
-    return places[numbers].reshape(instances.shape)
+    ranks = np.cumsum(ids != 0)
+    ranks[ids == 0] = 0
+    return ranks[numbers].reshape(instances.shape)
 
 
 def _ratio(numerator: float, denominator: int) -> float:

@@ -1,8 +1,7 @@
-"""Voxel counts of two masks, and the scores read from them.
+"""Voxel counts of two masks, and the scores computed from them.
 
-Every score is a function of four Python integers, so nothing can wrap around. ``0 / 0`` is nan: a score
-that has no voxels to speak of is undefined, never 0 or 1. So with both masks empty Dice and IoU are nan,
-with one empty they are 0.
+Every score is a function of four Python integers, which cannot overflow. ``0 / 0`` is nan: a score without
+voxels is undefined. If both masks are empty, Dice and IoU are nan; if one is empty, they are 0.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from medseg.metrics.checks import as_mask, check_shapes
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Voxels where reference and prediction agree and differ: true and false positives and negatives."""
+    """Numbers of true and false positives and negatives, in voxels."""
 
     tp: int
     fp: int
@@ -29,19 +28,29 @@ class Counts:
 
     @property
     def reference(self) -> int:
-        """Voxels of the reference's foreground."""
+        """Foreground voxels of the reference."""
         return self.tp + self.fn
 
     @property
     def prediction(self) -> int:
-        """Voxels of the prediction's foreground."""
+        """Foreground voxels of the prediction."""
         return self.tp + self.fp
 
 
 def count_overlap(reference: NDArray[Any], prediction: NDArray[Any]) -> Counts:
-    """Count the agreement of two masks of one shape (any number of axes; not zero is foreground).
+    """Count the overlap of two masks; nonzero values are foreground.
 
-    Raises: ValueError if the shapes differ.
+    Args:
+        reference: mask (*S), any number of axes.
+        prediction: mask (*S).
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> import numpy as np
+        >>> count_overlap(np.array([1, 1, 0, 0]), np.array([1, 0, 1, 0]))
+        Counts(tp=1, fp=1, fn=1, tn=1)
     """
     check_shapes(reference, prediction)
     reference, prediction = as_mask(reference), as_mask(prediction)
@@ -92,42 +101,47 @@ def dice_score(reference: NDArray[Any], prediction: NDArray[Any], *, empty: floa
 
 
 def iou(counts: Counts) -> float:
-    """TP / (TP + FP + FN) (Jaccard 1901)."""
+    """Intersection over union, TP / (TP + FP + FN) (Jaccard 1901)."""
     return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
 def precision(counts: Counts) -> float:
-    """TP / (TP + FP), the positive predictive value; nan if nothing is predicted."""
+    """Positive predictive value, TP / (TP + FP); nan if the prediction is empty."""
     return _ratio(counts.tp, counts.prediction)
 
 
 def recall(counts: Counts) -> float:
-    """TP / (TP + FN), the sensitivity; nan if the reference is empty."""
+    """Sensitivity, TP / (TP + FN); nan if the reference is empty."""
     return _ratio(counts.tp, counts.reference)
 
 
 def specificity(counts: Counts) -> float:
-    """TN / (TN + FP); nan if the reference fills the array."""
+    """True negative rate, TN / (TN + FP); nan if the reference fills the array."""
     return _ratio(counts.tn, counts.tn + counts.fp)
 
 
 def accuracy(counts: Counts) -> float:
-    """(TP + TN) / all voxels."""
+    """Fraction of correct voxels, (TP + TN) / all voxels."""
     return _ratio(counts.tp + counts.tn, counts.tp + counts.fp + counts.fn + counts.tn)
 
 
 def volume_similarity(counts: Counts) -> float:
-    """1 − |Vp − Vr| / (Vp + Vr), from 0 to 1 (Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x)."""
+    """Volume similarity, 1 − |Vp − Vr| / (Vp + Vr) (Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x)."""
     return _ratio(2 * min(counts.reference, counts.prediction), counts.reference + counts.prediction)
 
 
 def relative_volume_difference(counts: Counts) -> float:
-    """(Vp − Vr) / Vr, signed: above 0 the prediction is too large; nan if the reference is empty."""
+    """Signed volume error, (Vp − Vr) / Vr, positive if Vp is too large; nan if the reference is empty."""
     return _ratio(counts.prediction - counts.reference, counts.reference)
 
 
 def mean_defined(values: Iterable[float]) -> float:
-    """The mean of the values that are defined; nan if none is."""
+    """Return the mean of the values that are not nan; nan if there are none.
+
+    Example:
+        >>> mean_defined([1.0, math.nan, 0.5])
+        0.75
+    """
     defined = [value for value in values if not math.isnan(value)]
     return sum(defined) / len(defined) if defined else math.nan
 

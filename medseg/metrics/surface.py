@@ -1,7 +1,8 @@
-"""Distances between the surfaces of two masks: one costly function, and small readers of its result.
+"""Distances between the surfaces of two masks, and the scores computed from them.
 
-With both masks empty every reader gives nan, with one empty the distances are inf and the surface Dice
-is 0: a missed structure is never better than a poor one.
+``surface_distances`` is the costly function; the other functions read a score from its result. If both masks
+are empty, every score is nan. If one is empty, distances are inf and the surface Dice is 0, so that a missed
+structure never scores better than a poor one.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ TOLERANCE_SLACK_MM = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Directed:
-    """Distances (N,) in mm from the elements of one surface to the other surface, and their weights (N,).
+class DirectedDistances:
+    """Distances from the elements of one surface to the other surface.
 
-    ``weights`` is None where all elements count the same. With an empty mask N is 0.
+    Attributes:
+        distances: (N,) in mm. N is 0 if the mask is empty.
+        weights: (N,), or None if all elements have the same weight.
     """
 
     distances: FloatArray
@@ -37,7 +40,7 @@ class Directed:
 
     @property
     def total_weight(self) -> float:
-        """The surface's size: mm² (3D) or mm (2D) of surfels, or a number of voxels."""
+        """Size of the surface: mm² (3D) or mm (2D) for surfels, else the number of voxels."""
         return float(len(self.distances) if self.weights is None else self.weights.sum())
 
     @property
@@ -47,12 +50,12 @@ class Directed:
         return float(weighted.sum())
 
     def weight_within(self, distance_mm: float) -> float:
-        """The weight of the elements no farther than ``distance_mm``."""
+        """Return the weight of the elements within ``distance_mm``."""
         near = self.distances <= distance_mm
         return float(np.count_nonzero(near) if self.weights is None else self.weights[near].sum())
 
     def percentile(self, percent: float) -> float:
-        """The distance that ``percent`` of the surface does not exceed.
+        """Return the distance that ``percent`` of the surface does not exceed.
 
         Unweighted: linear interpolation between order statistics. Weighted: the smallest distance whose
         cumulated weight reaches ``percent`` of the whole (Nikolov et al. 2021, doi:10.2196/26151).
@@ -67,15 +70,21 @@ class Directed:
 
 @dataclass(frozen=True, slots=True)
 class SurfaceDistances:
-    """Both directions of the distances between two surfaces, and the kind of element they run over."""
+    """Distances between two surfaces in both directions.
 
-    from_reference: Directed
-    from_prediction: Directed
+    Attributes:
+        from_reference: distances from the reference to the prediction.
+        from_prediction: distances from the prediction to the reference.
+        surface: kind of surface elements.
+    """
+
+    from_reference: DirectedDistances
+    from_prediction: DirectedDistances
     surface: Surface
 
     @property
     def empty_value(self) -> float | None:
-        """nan if both surfaces are empty, inf if one is, None if neither is."""
+        """Value of a distance if a surface is empty: nan if both are, inf if one is, None if neither is."""
         missing = (not len(self.from_reference.distances)) + (not len(self.from_prediction.distances))
         return (None, math.inf, math.nan)[missing]
 
@@ -87,48 +96,61 @@ def surface_distances(
     *,
     surface: Surface = "surfel",
 ) -> SurfaceDistances:
-    """Distances in mm between the surfaces of two masks (not zero is foreground), in both directions.
+    """Compute the distances between the surfaces of two masks; nonzero values are foreground.
 
-    Shapes: reference and prediction (*S), 2 or 3 axes; ``spacing`` in mm per array axis, in array order.
-    Outside the array is background. ``surface="surfel"``: area- or length-weighted surface elements on
-    the half-voxel grid (Nikolov et al. 2021, doi:10.2196/26151). ``surface="voxel"``: the foreground
-    voxels with a face neighbor in the background, unweighted.
-    Raises: ValueError if the shapes differ, or if ``spacing`` or ``surface`` is not usable.
+    Args:
+        reference: mask (*S), 2 or 3 axes. Outside the array is background.
+        prediction: mask (*S).
+        spacing: mm per array axis.
+        surface: ``surfel``: surface elements on the half-voxel grid, weighted by area or length (Nikolov et al.
+            2021, doi:10.2196/26151). ``voxel``: foreground voxels with a face neighbor in the background,
+            unweighted.
+
+    Raises:
+        ValueError: if the shapes differ, or the spacing or surface is invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> reference, prediction = np.zeros((6, 6)), np.zeros((6, 6))
+        >>> reference[1:4, 1:4], prediction[1:4, 1:5] = 1, 1  # one column more
+        >>> distances = surface_distances(reference, prediction, spacing=(1.0, 0.5))
+        >>> hausdorff(distances)
+        0.5
     """
     check_shapes(reference, prediction)
     voxel_mm = check_spacing(spacing, reference.ndim)
     if surface not in ("surfel", "voxel"):
         raise ValueError(f"surface is {surface!r}, expected 'surfel' or 'voxel'")
     masks = crop_pair(as_mask(reference), as_mask(prediction))
-    (from_places, from_weights), (to_places, to_weights) = (
+    (from_mask, from_weights), (to_mask, to_weights) = (
         surfel_elements(mask, voxel_mm) if surface == "surfel" else (voxel_elements(mask), None)
         for mask in masks
     )
-    if not (from_places.any() and to_places.any()):
+    if not (from_mask.any() and to_mask.any()):
         return SurfaceDistances(
-            _unreachable(from_places, from_weights), _unreachable(to_places, to_weights), surface
+            _unreachable(from_mask, from_weights), _unreachable(to_mask, to_weights), surface
         )
     return SurfaceDistances(
-        Directed(nearest_distances(from_places, to_places, voxel_mm), from_weights),
-        Directed(nearest_distances(to_places, from_places, voxel_mm), to_weights),
+        DirectedDistances(nearest_distances(from_mask, to_mask, voxel_mm), from_weights),
+        DirectedDistances(nearest_distances(to_mask, from_mask, voxel_mm), to_weights),
         surface,
     )
 
 
 def hausdorff(distances: SurfaceDistances) -> float:
-    """HD in mm: the largest distance of either direction (Huttenlocher et al. 1993)."""
+    """Hausdorff distance in mm: the largest distance in both directions (Huttenlocher et al. 1993)."""
     return hausdorff_percentile(distances, 100)
 
 
 def hausdorff_percentile(distances: SurfaceDistances, percent: float = 95) -> float:
-    """HD95 in mm: the larger of the two directed percentiles (not the percentile of both pooled)."""
+    """Percentile Hausdorff distance in mm: the larger percentile of the two directions, not of both pooled."""
     if distances.empty_value is not None:
         return distances.empty_value
     return max(distances.from_reference.percentile(percent), distances.from_prediction.percentile(percent))
 
 
 def average_distance(distances: SurfaceDistances) -> float:
-    """ASSD in mm: Σ(w·d) / Σw over the elements of both surfaces."""
+    """Average symmetric surface distance (ASSD) in mm: Σ(w·d) / Σw over the elements of both surfaces."""
     if distances.empty_value is not None:
         return distances.empty_value
     one, two = distances.from_reference, distances.from_prediction
@@ -136,7 +158,7 @@ def average_distance(distances: SurfaceDistances) -> float:
 
 
 def mean_average_distance(distances: SurfaceDistances) -> float:
-    """MASD in mm: the mean of the two directed mean distances."""
+    """Mean average surface distance (MASD) in mm: the mean of the mean distances of both directions."""
     if distances.empty_value is not None:
         return distances.empty_value
     one, two = distances.from_reference, distances.from_prediction
@@ -144,9 +166,16 @@ def mean_average_distance(distances: SurfaceDistances) -> float:
 
 
 def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
-    """NSD: the fraction of both surfaces within ``tolerance_mm`` (+ 1e-6 mm for rounding) of the other.
+    """Normalized surface Dice (NSD): the fraction of both surfaces within a tolerance of the other.
 
-    Source: Nikolov et al. 2021, doi:10.2196/26151. Raises: ValueError if the tolerance is negative.
+    Source: Nikolov et al. 2021, doi:10.2196/26151.
+
+    Args:
+        distances: result of ``surface_distances``.
+        tolerance_mm: tolerance; 1e-6 mm are added for rounding.
+
+    Raises:
+        ValueError: if the tolerance is negative or not finite.
     """
     limit = check_tolerance(tolerance_mm) + TOLERANCE_SLACK_MM
     if distances.empty_value is not None:
@@ -156,5 +185,5 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
     return near / (one.total_weight + two.total_weight)
 
 
-def _unreachable(places: BoolArray, weights: FloatArray | None) -> Directed:
-    return Directed(np.full(np.count_nonzero(places), math.inf), weights)
+def _unreachable(elements: BoolArray, weights: FloatArray | None) -> DirectedDistances:
+    return DirectedDistances(np.full(np.count_nonzero(elements), math.inf), weights)

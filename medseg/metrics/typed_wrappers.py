@@ -1,6 +1,7 @@
-"""What medseg uses of libraries that ship no types, each behind a function or protocol that has them.
+"""Typed functions and protocols around libraries without type information.
 
-They are imported where they are used: importing ``medseg.metrics`` costs little more than numpy.
+The libraries are imported on first use, so importing ``medseg.metrics`` takes little longer than importing
+NumPy.
 """
 
 from __future__ import annotations
@@ -18,59 +19,59 @@ FloatArray = NDArray[np.float64]
 
 
 class PointTree(Protocol):
-    """A k-d tree of points, as scipy builds it."""
+    """A k-d tree of points, as built by SciPy."""
 
     n: int
 
     def query(self, x: FloatArray, *, workers: int = 1) -> tuple[FloatArray, NDArray[np.intp]]:
-        """Distances to the nearest points and their indices (N,), for the points x (N, d)."""
+        """Return distances to the nearest points and their indices (N,) for the points x (N, d)."""
         ...
 
     def query_ball_point(
         self, x: FloatArray, r: FloatArray, *, return_length: bool, workers: int = 1
     ) -> NDArray[np.intp]:
-        """With ``return_length``: the number of points within r (N,) of the points x (N, d)."""
+        """With ``return_length``, return the number of points within r (N,) of the points x (N, d)."""
         ...
 
 
 def point_tree(points: FloatArray, leaf_size: int) -> PointTree:
-    """A k-d tree of points (N, d) that is quick to build, for those who ask it only once."""
+    """Build a k-d tree of points (N, d), optimized for a single query."""
     spatial: Any = import_module("scipy.spatial")
     return spatial.cKDTree(points, leafsize=leaf_size, balanced_tree=False, compact_nodes=False)
 
 
 def distance_to(targets: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
-    """Distance in mm from each place of a grid to the nearest true place of ``targets``."""
+    """Return the distance in mm from each voxel of a grid to the nearest true voxel of ``targets``."""
     ndimage: Any = import_module("scipy.ndimage")
     return ndimage.distance_transform_edt(~targets, sampling=spacing)
 
 
 def value_boxes(labels: NDArray[Any], largest: int) -> Sequence[tuple[slice, ...] | None]:
-    """The bounding boxes of the values 1 … ``largest`` of an integer array; None for those not in it."""
+    """Return the bounding boxes of the values 1 … ``largest`` of an array; None if a value is absent."""
     ndimage: Any = import_module("scipy.ndimage")
     return ndimage.find_objects(labels, largest)
 
 
 def triangles(cube: NDArray[np.float32]) -> FloatArray:
-    """The triangles (T, corner, axis) of the classic marching cubes at level 0.5 (Lorensen & Cline 1987)."""
+    """Return the triangles (T, corner, axis) of marching cubes at level 0.5 (Lorensen & Cline 1987)."""
     measure: Any = import_module("skimage.measure")
     vertices, faces, _, _ = measure.marching_cubes(cube, 0.5, method="lorensen")
     return vertices[faces].astype(np.float64)
 
 
 def skeleton(mask: BoolArray) -> BoolArray:
-    """The skeleton of a mask of 2 or 3 axes, as scikit-image thins it."""
+    """Return the skeleton of a mask with 2 or 3 axes, computed by scikit-image."""
     morphology: Any = import_module("skimage.morphology")
     return morphology.skeletonize(mask) != 0
 
 
 def components(mask: BoolArray) -> NDArray[np.integer[Any]]:
-    """Connected components 1 … N of a mask (8 neighbors in 2D, 26 in 3D); 0 is background."""
+    """Number the connected components of a mask 1 … N (8 neighbors in 2D, 26 in 3D); 0 is background."""
     cc3d: Any = import_module("cc3d")
     return cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26)
 
 
 def best_pairs(gains: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the one-to-one assignment of a matrix (R, C) with the largest sum."""
+    """Return rows and columns of the one-to-one assignment of a matrix (R, C) with the largest sum."""
     optimize: Any = import_module("scipy.optimize")
     return optimize.linear_sum_assignment(gains, maximize=True)

@@ -62,7 +62,7 @@ def test_references_with_a_suffix_and_ignored_pixels(tmp_path):
     reference[:, 4:] = 1
     reference[0] = 9
     prediction = np.zeros((8, 8), np.uint8)
-    prediction[0] = 1  # wrong only where the reference says nothing
+    prediction[0] = 1  # wrong only for ignored pixels
     prediction[1:, 4:] = 1
     write_picture(tmp_path / "p" / "x.png", prediction)
     write_picture(tmp_path / "r" / "x_1stHO.png", reference)
@@ -91,13 +91,13 @@ def test_regions_are_unions(tmp_path):
     assert rows["core"]["dice"] == 0
 
 
-def test_a_prediction_without_reference_is_named(folders):
-    write_volume(folders / "predictions" / "stranger.nii.gz", np.zeros((10, 10, 10), np.uint8))
-    with pytest.raises(DataError, match="stranger"):
+def test_a_prediction_without_reference_is_an_error(folders):
+    write_volume(folders / "predictions" / "extra.nii.gz", np.zeros((10, 10, 10), np.uint8))
+    with pytest.raises(DataError, match="extra"):
         evaluate_cases(folders / "predictions", folders / "labels")
 
 
-def test_differing_grids_are_named(folders):
+def test_differing_grids_fail_with_the_distance(folders):
     affine = np.diag([1, 1, 1.5, 1])
     write_volume(folders / "predictions" / "a.nii.gz", np.zeros((10, 10, 10), np.uint8), affine)
     result = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING)
@@ -116,19 +116,19 @@ def test_labels_from_the_command_line():
         parse_labels("a=1,a=2")
 
 
-def test_labels_are_guessed_from_the_references_where_nobody_names_them(folders):
+def test_labels_are_guessed_from_the_references_without_names(folders):
     (folders / "predictions" / "medseg.json").unlink()
     rows = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING).rows
     assert {row["name"] for row in rows} == {"foreground"}
 
 
-def test_a_case_that_was_never_predicted_does_not_vanish(folders):
+def test_a_case_without_prediction_is_an_error(folders):
     with pytest.raises(DataError, match=r"1 of 3 references have no usable [^:]*\(1\):\s+never_predicted"):
         evaluate_cases(folders / "predictions", folders / "labels", folders / "out")
     assert not (folders / "out").exists()
 
 
-def test_a_case_that_failed_does_not_vanish(folders, capsys):
+def test_a_failed_case_counts_as_missing(folders, capsys):
     write_requested(folders / "predictions", ["a", "b", "never_predicted"])
     (folders / "predictions" / "failures.csv").write_text("case,error\nnever_predicted,out of memory\n")
     with pytest.raises(DataError, match=r"never_predicted: failures\.csv: out of memory"):
@@ -147,7 +147,7 @@ def test_a_case_that_failed_does_not_vanish(folders, capsys):
     assert summary["dataset"]["pixel_accuracy"] == pytest.approx((2000 - 32) / 3000)
 
 
-def test_the_worst_counts_labels_that_a_missing_case_does_not_hold(folders):
+def test_worst_scores_include_labels_absent_from_a_missing_case(folders):
     write_volume(folders / "labels" / "never_predicted.nii.gz", np.zeros((10, 10, 10), np.uint8))
     options = EvaluationOptions(missing="worst")
     summary = evaluate_cases(folders / "predictions", folders / "labels", options=options).summary
@@ -163,12 +163,12 @@ def test_cases_left_out_are_counted_and_listed(folders, capsys):
     assert (rows["never_predicted"]["status"], rows["never_predicted"]["dice"]) == ("missing", "nan")
 
 
-def test_references_that_were_not_asked_for_are_counted(folders, capsys):
+def test_references_that_were_not_requested_are_counted(folders, capsys):
     write_requested(folders / "predictions", ["a"])
     write_requested(folders / "predictions", ["b"])  # a second run into the same folder
     command = ["evaluate", str(folders / "predictions"), str(folders / "labels")]
     assert run([*command, "--output", str(folders / "out")]) == 0
-    assert "2 of 3 references scored; 1 was not asked for" in capsys.readouterr().out
+    assert "2 of 3 references scored; 1 was not requested" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("missing", ["ignore", "worst"])
@@ -196,7 +196,7 @@ def test_an_unreadable_reference_is_listed(folders):
     assert np.isnan(result.rows[0]["dice"])
 
 
-def test_nothing_is_written_where_no_case_can_be_scored(folders):
+def test_nothing_is_written_if_no_case_can_be_scored(folders):
     for case in "ab":
         (folders / "predictions" / f"{case}.nii.gz").write_bytes(b"")
     write_requested(folders / "predictions", ["a", "b"])
@@ -216,7 +216,7 @@ def test_an_ignore_value_only_in_the_prediction_is_a_wrong_pixel(tmp_path):
     assert result.summary["dataset"]["miou_with_background"] == 0.5
 
 
-def test_values_without_a_name_are_what_the_user_says(tmp_path, capsys):
+def test_values_without_a_name_follow_the_options(tmp_path, capsys):
     write_picture(tmp_path / "p" / "x.png", np.array([[0, 0, 1, 1]], np.uint8))
     write_picture(tmp_path / "r" / "x.png", np.array([[7, 0, 7, 1]], np.uint8))
     command = ["evaluate", str(tmp_path / "p"), str(tmp_path / "r"), "--labels", "half=1"]
@@ -242,7 +242,7 @@ def test_two_files_are_compared(folders, capsys):
     assert "mean Dice 0.7500, 95% interval 0.7500 to 0.7500" in printed
     assert "1 of 1 references scored" in printed
     run(["evaluate", str(prediction), str(folders / "labels"), "--output", str(folders / "out")])
-    assert "1 of 3 references scored; 2 were not asked for" in capsys.readouterr().out
+    assert "1 of 3 references scored; 2 were not requested" in capsys.readouterr().out
     assert run(["evaluate", str(folders / "labels"), str(prediction), "--output", str(folders / "out")]) == 3
     assert "give two folders" in capsys.readouterr().err
 
@@ -269,23 +269,34 @@ def test_a_case_called_001_stays_text(tmp_path):
     assert (rows[0]["case"], rows[0]["label"], rows[0]["dice"]) == ("001", "1", 1.0)
 
 
-def test_tables_of_others_are_not_replaced(folders):
+def test_foreign_tables_are_not_replaced(folders):
     table = folders / "labels" / "cases.csv"
     table.write_text("id,image,label\na,a.nii.gz,b.nii.gz\n")
     with pytest.raises(ConfigError, match=r"cases\.csv: exists and was not written by medseg evaluate"):
         evaluate_cases(folders / "predictions", folders / "labels", folders / "labels", IGNORE_MISSING)
     assert table.read_text().startswith("id,image")
-    for _ in range(2):  # its own are
+    for _ in range(2):  # tables of an evaluation are
         evaluate_cases(folders / "predictions", folders / "labels", folders / "out", IGNORE_MISSING)
 
 
-def test_two_label_maps_of_one_case_are_named(folders):
+def test_a_failed_evaluation_leaves_no_tables_of_an_earlier_one(folders):
+    out = folders / "out"
+    evaluate_cases(folders / "predictions", folders / "labels", out, IGNORE_MISSING)
+    with pytest.raises(DataError, match="no such file"):  # a wrong path does not remove them
+        evaluate_cases(folders / "nothing", folders / "labels", out, IGNORE_MISSING)
+    assert (out / "cases.csv").is_file()
+    with pytest.raises(DataError, match="no usable prediction"):
+        evaluate_cases(folders / "predictions", folders / "labels", out)
+    assert list(out.iterdir()) == []
+
+
+def test_two_label_maps_of_one_case_are_an_error(folders):
     write_volume(folders / "predictions" / "a.nii", np.zeros((10, 10, 10), np.uint8))
     with pytest.raises(DataError, match="several label maps of one name: a"):
         evaluate_cases(folders / "predictions", folders / "labels")
 
 
-def test_volumes_and_pictures_together_are_named(folders):
+def test_volumes_and_pictures_together_fail(folders):
     for folder in ("predictions", "labels"):
         write_picture(folders / folder / "z.png", np.full((4, 4), 4, np.uint8))
     result = evaluate_cases(folders / "predictions", folders / "labels", folders / "out", IGNORE_MISSING)

@@ -46,7 +46,7 @@ def test_nothing_to_score():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="reference holds class indices from 0 to 2, expected 0 to 1"):
+    with pytest.raises(ValueError, match="reference contains class indices from 0 to 2, expected 0 to 1"):
         confusion_matrix(REFERENCE, PREDICTION, 2)
     with pytest.raises(ValueError, match="float64, expected integer"):
         confusion_matrix(REFERENCE, PREDICTION.astype(float), 3)

@@ -79,3 +79,11 @@ def test_dice_and_iou_say_the_same(tp, fp, fn):
     counts = Counts(tp, fp, fn, 0)
     jaccard = overlap.iou(counts)
     assert overlap.dice(counts) == pytest.approx(2 * jaccard / (1 + jaccard))
+
+
+def test_the_dice_of_empty_masks_is_the_given_value():
+    empty, full = np.zeros((2, 2)), np.ones((2, 2))
+    assert math.isnan(overlap.dice_score(empty, empty))
+    assert overlap.dice_score(empty, empty, empty=1.0) == 1.0
+    assert overlap.dice_score(empty, full, empty=1.0) == overlap.dice_score(full, empty, empty=1.0) == 0.0
+    assert overlap.dice_score(full, full, empty=0.0) == 1.0

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medseg.metrics import surface as surfaces
-from medseg.metrics.surface import Directed, surface_distances
+from medseg.metrics.surface import DirectedDistances, surface_distances
 
 FAMILIES = ["surfel", "voxel"]
 READERS = [
@@ -56,7 +56,7 @@ def test_directions_of_unequal_size():
 
 def test_percentile_of_weighted_elements():
     # weights 6 3 1 of 10 at 1 2 5 mm: 60 % within 1, 90 % within 2
-    directed = Directed(np.array([5.0, 1.0, 2.0]), np.array([1.0, 6.0, 3.0]))
+    directed = DirectedDistances(np.array([5.0, 1.0, 2.0]), np.array([1.0, 6.0, 3.0]))
     assert [directed.percentile(percent) for percent in (50, 60, 61, 90, 95, 100)] == [1, 1, 2, 2, 5, 5]
 
 

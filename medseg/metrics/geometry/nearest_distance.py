@@ -1,7 +1,7 @@
-"""Exact nearest distances from some places of a grid to others, whatever their number and distance.
+"""Exact distances from voxels of a grid to the nearest voxels of another set.
 
-Three ways, each exact, tried from the cheapest on: looking at the neighboring places in order of their
-distance, a k-d tree, and (where the tree would be slow) a distance transform of the whole grid.
+Three exact methods are tried, the cheapest first: a scan of neighboring voxels in order of their distance, a
+k-d tree, and, if the tree would be slow, a distance transform of the whole grid.
 """
 
 from __future__ import annotations
@@ -22,70 +22,78 @@ _SAMPLE = 64
 _LEAF = 32
 _TREE_SECONDS_PER_POINT = 8e-9
 _TREE_SECONDS_PER_QUERY = 2e-6
-_TRANSFORM_SECONDS_PER_PLACE = 1.2e-7
+_TRANSFORM_SECONDS_PER_VOXEL = 1.2e-7
 
 
 def nearest_distances(queries: BoolArray, targets: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
-    """Distance in mm from each place of ``queries`` (C order) to the nearest place of ``targets``.
+    """Return the distance in mm from each voxel of ``queries`` to the nearest voxel of ``targets``.
 
-    Both are masks of one grid (2 or 3 axes) with ``spacing`` in mm per axis; ``targets`` holds a place.
+    Args:
+        queries: mask (*S), 2 or 3 axes.
+        targets: mask (*S) with at least one voxel.
+        spacing: mm per axis.
+
+    Returns:
+        Distances (N,) of the query voxels in C order.
     """
-    places = grid_places(queries)
-    distances, left = scan_neighbors(places, targets, spacing)
-    if not left.size:
+    indices = grid_indices(queries)
+    distances, remaining = scan_neighbors(indices, targets, spacing)
+    if not remaining.size:
         return distances
-    places = places[:, left]
-    points = place_points(places, spacing)
-    tree = point_tree(place_points(grid_places(targets), spacing), _LEAF)
+    indices = indices[:, remaining]
+    points = index_points(indices, spacing)
+    tree = point_tree(index_points(grid_indices(targets), spacing), _LEAF)
     if tree_is_slow(tree, points, targets.size, max(spacing)):
-        distances[left] = distance_to(targets, spacing)[tuple(places)]
+        distances[remaining] = distance_to(targets, spacing)[tuple(indices)]
     else:
-        distances[left] = tree.query(points, workers=-1)[0]
+        distances[remaining] = tree.query(points, workers=-1)[0]
     return distances
 
 
-def grid_places(mask: BoolArray) -> IndexArray:
-    """Indices (d, N) of the true places of ``mask``, in C order."""
+def grid_indices(mask: BoolArray) -> IndexArray:
+    """Return the indices (d, N) of the true voxels of a mask, in C order."""
     return np.stack(np.unravel_index(np.flatnonzero(mask), mask.shape))
 
 
-def place_points(places: IndexArray, spacing: tuple[float, ...]) -> FloatArray:
-    """Points (N, d) in mm of the grid indices ``places`` (d, N)."""
-    return places.T * np.array(spacing, np.float64)
+def index_points(indices: IndexArray, spacing: tuple[float, ...]) -> FloatArray:
+    """Convert grid indices (d, N) to points (N, d) in mm."""
+    return indices.T * np.array(spacing, np.float64)
 
 
 def scan_neighbors(
-    places: IndexArray, targets: BoolArray, spacing: tuple[float, ...]
+    indices: IndexArray, targets: BoolArray, spacing: tuple[float, ...]
 ) -> tuple[FloatArray, IndexArray]:
-    """Distances (N,) of ``places`` (d, N), and which of them have no target among the nearest offsets.
+    """Search the targets among the nearest offsets of each index.
 
-    Offsets come in order of their distance, so the first that hits a target gives the exact distance;
-    where none does it is nan.
+    Offsets are visited in order of their distance, so the first that hits a target gives the exact distance.
+
+    Returns:
+        Distances (N,) of the indices (d, N), nan without a target, and the positions of those without one.
     """
     offsets, lengths = nearest_offsets(spacing)
     reach = np.abs(offsets).max(axis=0)
     padded = np.pad(targets, [(int(width), int(width)) for width in reach])
     strides = np.array(padded.strides)  # in elements too: booleans are bytes
-    positions: IndexArray = strides @ (places + reach[:, None])
+    positions: IndexArray = strides @ (indices + reach[:, None])
     flat: BoolArray = padded.ravel()
-    left: IndexArray = np.arange(positions.size)
+    remaining: IndexArray = np.arange(positions.size)
     distances = np.full(positions.size, np.nan)
     for step, length in zip((offsets @ strides).tolist(), lengths.tolist(), strict=True):
         hit = flat[positions + step]
         if not hit.any():
             continue
-        distances[left[hit]] = length
+        distances[remaining[hit]] = length
         miss = ~hit
-        left, positions = left[miss], positions[miss]
-        if not left.size:
+        remaining, positions = remaining[miss], positions[miss]
+        if not remaining.size:
             break
-    return distances, left
+    return distances, remaining
 
 
 def nearest_offsets(spacing: tuple[float, ...]) -> tuple[IndexArray, FloatArray]:
-    """The grid offsets (N, d) nearest to the origin, ascending, and their lengths (N,) in mm.
+    """Return the grid offsets (N, d) nearest to the origin, ascending, and their lengths (N,) in mm.
 
-    N is at most 256, and no offset that was left out is shorter than one that was taken.
+    N is at most 256. No offset that is left out is shorter than an included one.
     """
     scale, ndim = np.array(spacing), len(spacing)
     unit_ball = pi if ndim == 2 else 4 / 3 * pi
@@ -99,11 +107,11 @@ def nearest_offsets(spacing: tuple[float, ...]) -> tuple[IndexArray, FloatArray]
 
 
 def tree_is_slow(tree: PointTree, points: FloatArray, grid_size: int, coarsest: float) -> bool:
-    """Whether a transform of the grid beats the tree, judged from a sample of the points (N, d), in mm.
+    """Estimate from a sample of the points (N, d) in mm whether a grid transform is faster than the tree.
 
-    A query visits about the targets that lie no farther than its nearest one plus a leaf's width.
+    A query visits about the targets within the distance of its nearest one plus the width of a leaf.
     """
-    transform = grid_size * _TRANSFORM_SECONDS_PER_PLACE
+    transform = grid_size * _TRANSFORM_SECONDS_PER_VOXEL
     if len(points) * (_TREE_SECONDS_PER_QUERY + tree.n * _TREE_SECONDS_PER_POINT) <= transform:
         return False
     sample = points[:: ceil(len(points) / _SAMPLE)]

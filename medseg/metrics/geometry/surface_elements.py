@@ -1,9 +1,9 @@
-"""Surface elements of a mask: where its surface runs, and how much of it runs there.
+"""Surface elements of a mask: positions and weights.
 
-``surfel`` elements sit on the grid shifted by half a voxel: every 2×2(×2) neighborhood that holds both
+``surfel`` elements are on the grid shifted by half a voxel: every 2×2(×2) neighborhood that contains both
 foreground and background is one, weighted by the length (mm) or area (mm²) of the marching-squares or
 marching-cubes surface in it (Nikolov et al. 2021, doi:10.2196/26151). ``voxel`` elements are the
-foreground voxels with a face neighbor in the background, all of the same weight.
+foreground voxels with a face neighbor in the background, all with the same weight.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ CodeArray = NDArray[np.uint8]
 
 
 def surfel_elements(mask: BoolArray, spacing: tuple[float, ...]) -> tuple[BoolArray, FloatArray]:
-    """The surfels of ``mask`` (2 or 3 axes, S): a mask (S + 1) of their places, and their weights in C order.
+    """Return the surfels of a mask (S), 2 or 3 axes.
 
-    Element ``i`` lies between the voxels ``i - 1`` and ``i``. Outside the array is background.
+    Element ``i`` is between the voxels ``i - 1`` and ``i``. Outside the array is background.
+
+    Returns:
+        A mask (S + 1) of the positions, and the weights in C order.
     """
     codes = neighbor_codes(mask)
-    places = (codes != 0) & (codes != 2 ** (2**mask.ndim) - 1)
-    return places, surfel_weights(spacing)[codes[places]]
+    positions = (codes != 0) & (codes != 2 ** (2**mask.ndim) - 1)
+    return positions, surfel_weights(spacing)[codes[positions]]
 
 
 def voxel_elements(mask: BoolArray) -> BoolArray:
-    """The foreground voxels of ``mask`` (S) with a face neighbor in the background, as a mask (S)."""
+    """Return a mask (S) of the foreground voxels with a face neighbor in the background."""
     inner = mask.copy()
     for axis in range(mask.ndim):
         along, inside = np.moveaxis(mask, axis, 0), np.moveaxis(inner, axis, 0)
@@ -45,7 +48,7 @@ def voxel_elements(mask: BoolArray) -> BoolArray:
 
 
 def neighbor_codes(mask: BoolArray) -> CodeArray:
-    """Codes (S + 1) of the 2×2(×2) neighborhoods of ``mask`` (S) padded by background.
+    """Return the codes (S + 1) of the 2×2(×2) neighborhoods of a mask (S) padded by background.
 
     The neighbor at offset (i, j) or (i, j, k) sets bit ``2i + j`` or ``4i + 2j + k``.
     """
@@ -58,26 +61,26 @@ def neighbor_codes(mask: BoolArray) -> CodeArray:
 
 @lru_cache(maxsize=64)
 def surfel_weights(spacing: tuple[float, ...]) -> FloatArray:
-    """Weight of each neighbor code: length in mm (16 codes, 2D) or area in mm² (256 codes, 3D)."""
+    """Return the weight of each neighbor code: length in mm (16 codes, 2D) or area in mm² (256 codes, 3D)."""
     weights = _contour_lengths(spacing) if len(spacing) == 2 else _surface_areas(spacing)
     weights.flags.writeable = False
     return weights
 
 
 def _contour_lengths(spacing: tuple[float, ...]) -> FloatArray:
-    """Marching squares: one straight line, one cut corner, or (at a saddle) two cut corners."""
+    """Return lengths by marching squares: one straight line, one cut corner, or two cut corners at a saddle."""
     rows, columns = spacing
     corner = hypot(rows, columns) / 2
     lengths = np.full(16, corner)
     lengths[[0b0000, 0b1111]] = 0.0
-    lengths[[0b0011, 0b1100]] = columns  # one row in, the other out: the line runs along the columns
+    lengths[[0b0011, 0b1100]] = columns  # one row is foreground: the line is parallel to it
     lengths[[0b0101, 0b1010]] = rows
     lengths[[0b0110, 0b1001]] = 2 * corner
     return lengths
 
 
 def _surface_areas(spacing: tuple[float, ...]) -> FloatArray:
-    """Marching cubes: a triangle's area vector stretches with the two other axes' spacing."""
+    """Return areas by marching cubes: area vectors scale with the spacing of the other axes."""
     x, y, z = spacing
     stretch = np.array([y * z, x * z, x * y])
     return np.array([np.linalg.norm(vectors * stretch, axis=1).sum() for vectors in _area_vectors()])
@@ -85,10 +88,10 @@ def _surface_areas(spacing: tuple[float, ...]) -> FloatArray:
 
 @lru_cache(maxsize=1)
 def _area_vectors() -> tuple[FloatArray, ...]:
-    """Per code the area vectors (T, 3) of its triangles, in a cube of side 1.
+    """Return the area vectors (T, 3) of the triangles of each code, in a unit cube.
 
-    At ambiguous faces the minority of the eight corners is cut off, each corner on its own, so a code
-    and its complement have the same surface: a mask and its background meet in one surface.
+    At ambiguous faces, each corner of the minority is cut off separately, so that a code and its complement
+    have the same surface: a mask and its background share one surface.
     """
     empty = np.zeros((0, 3))
     vectors = [empty] * 256

@@ -1,4 +1,4 @@
-"""One row of scores per case and label: what ends up in ``metrics/cases.csv``."""
+"""One row of scores per case and label, as written to ``cases.csv``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,29 @@ from medseg.metrics.geometry.bounding_box import Box, joint_box, label_box, valu
 from medseg.metrics.surface import Surface, surface_distances
 
 Tolerance = float | Mapping[str, float]
+"""One tolerance, or one per label name."""
 
 Unit = Literal["mm", "px"]
-"""Of distances: mm, or pixels where the spacing is not known."""
+"""Unit of distances: mm, or pixels if the spacing is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """How the scores of a label are computed.
+
+    Attributes:
+        tolerance_mm: tolerance of the surface Dice in mm (in pixels without spacing): one value, or one per
+            name.
+        surface: ``surfel`` (elements weighted by area) or ``voxel`` (border voxels).
+        ignore_value: reference value of voxels to leave out; for surfaces they are background of both masks.
+    """
+
+    tolerance_mm: Tolerance = 1.0
+    surface: Surface = "surfel"
+    ignore_value: int | None = None
+
+
+DEFAULT_SCORES = ScoreOptions()
 
 
 def case_rows(
@@ -28,29 +48,40 @@ def case_rows(
     prediction: NDArray[Any],
     labels: Mapping[str, Sequence[int]],
     spacing: Sequence[float] | None,
-    *,
-    tolerance_mm: Tolerance = 1.0,
-    surface: Surface = "surfel",
-    ignore_value: int | None = None,
+    options: ScoreOptions = DEFAULT_SCORES,
 ) -> list[dict[str, Any]]:
-    """Scores of every label of one case, one row each, in the order of ``labels``.
+    """Compute the scores of every label of one case.
 
-    Shapes: reference and prediction (*S) integer label maps, 2 or 3 axes; ``spacing`` in mm per array
-    axis, or None where it is not known: distances and ``tolerance_mm`` are in pixels then. ``labels`` maps
-    a name to its values: several make a region, scored as their union. ``tolerance_mm`` is one value or one
-    per name. Voxels whose reference is ``ignore_value`` count nowhere, and are background of both masks
-    where surfaces are concerned.
-    Keys: case, label (the values joined by "+"), name, dice, iou, precision, recall, specificity,
-    volume_similarity, hd, hd95, assd, masd (mm or pixels), nsd, the sizes of both masks (see
-    ``size_columns``), tp, fp, fn, tn (voxels).
-    Raises: ValueError if shapes differ, arrays are not of integers, or a setting is not usable.
+    Args:
+        case: id of the case.
+        reference: integer label map (*S), 2 or 3 axes.
+        prediction: integer label map (*S).
+        labels: name → values; a name with several values is a region, scored as their union.
+        spacing: mm per array axis. If None, distances and tolerances are in pixels.
+        options: tolerance, surface elements, ignored value.
+
+    Returns:
+        One row per label, in the order of ``labels``. Keys: case, label (the values joined by "+"), name, dice,
+        iou, precision, recall, specificity, volume_similarity, hd, hd95, assd, masd (mm or pixels), nsd, the
+        sizes of both masks (see ``size_columns``), tp, fp, fn, tn (voxels).
+
+    Raises:
+        ValueError: if the shapes differ, an array is not of integers, or an option is invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> reference, prediction = np.array([[0, 1], [0, 2]]), np.array([[1, 1], [0, 2]])
+        >>> rows = case_rows("a", reference, prediction, {"organ": [1], "lesion": [2]}, (1.0, 1.0))
+        >>> [(row["name"], round(row["dice"], 3)) for row in rows]
+        [('organ', 0.667), ('lesion', 1.0)]
     """
+    ignore_value = options.ignore_value
     check_shapes(reference, prediction)
     unit: Unit = "px" if spacing is None else "mm"
     spacing = check_spacing((1.0,) * reference.ndim if spacing is None else spacing, reference.ndim)
     pair = _Pair(_as_labels(reference), _as_labels(prediction), spacing)
     columns = size_columns(reference.ndim, unit)
-    tolerances = {name: _tolerance_of(name, tolerance_mm) for name in labels}
+    tolerances = {name: _tolerance_of(name, options.tolerance_mm) for name in labels}
     for name, values in labels.items():
         _check_values(name, values, ignore_value)
     wanted = [value for values in labels.values() for value in values]
@@ -64,7 +95,7 @@ def case_rows(
         box = joint_box(label_box(reference_boxes, values), label_box(prediction_boxes, values))
         masks = pair.masks(values, box, valid)
         counts = _count(*masks, total)
-        distances = surface_distances(*masks, pair.spacing, surface=surface)
+        distances = surface_distances(*masks, pair.spacing, surface=options.surface)
         identity = {"case": case, "label": "+".join(str(value) for value in values), "name": name}
         sizes = (counts.reference * pair.voxel_size, counts.prediction * pair.voxel_size)
         scores = _scores(counts, surface_scores(distances, tolerances[name]))
@@ -78,11 +109,19 @@ def worst_rows(
     labels: Mapping[str, Sequence[int]],
     spacing: Sequence[float] | None,
 ) -> list[dict[str, Any]]:
-    """Rows as of ``case_rows`` for a case without a prediction: the worst value of every score.
+    """Return the rows of a case without a prediction: the worst value of every score.
 
-    Overlap scores and nsd are 0 and distances inf, also of labels that the reference does not hold. Nothing
-    is credited: tp, fp and tn are 0, fn counts the reference's voxels.
-    Raises: ValueError as ``case_rows``.
+    Overlap scores and nsd are 0 and distances are inf, even for labels that the reference does not contain.
+    tp, fp and tn are 0; fn is the number of voxels in the reference.
+
+    Args:
+        case: id of the case.
+        reference: integer label map (*S), 2 or 3 axes.
+        labels: name → values.
+        spacing: mm per array axis. If None, sizes are in pixels.
+
+    Raises:
+        ValueError: as ``case_rows``.
     """
     unit: Unit = "px" if spacing is None else "mm"
     voxel = math.prod(check_spacing((1.0,) * reference.ndim if spacing is None else spacing, reference.ndim))
@@ -99,7 +138,12 @@ def worst_rows(
 
 
 def size_columns(axes: int, unit: Unit) -> tuple[str, str]:
-    """The columns of the reference's and the prediction's size: volumes in mm³, areas in mm² or pixels."""
+    """Return the column names of both sizes: volumes in mm³, areas in mm² or pixels.
+
+    Example:
+        >>> size_columns(3, "mm")
+        ('reference_volume_mm3', 'predicted_volume_mm3')
+    """
     kind = "volume" if axes == 3 else "area"
     measure = f"mm{axes}" if unit == "mm" else "px"
     return f"reference_{kind}_{measure}", f"predicted_{kind}_{measure}"
@@ -135,7 +179,7 @@ def _scores(counts: overlap.Counts, surface: dict[str, float]) -> dict[str, Any]
 
 
 def _count(reference: BoolArray, prediction: BoolArray, total: int) -> overlap.Counts:
-    """Counts of cropped masks, with everything else of the ``total`` voxels as background of both."""
+    """Count the overlap of cropped masks; the rest of the ``total`` voxels is background of both."""
     counts = overlap.count_overlap(reference, prediction)
     return overlap.Counts(counts.tp, counts.fp, counts.fn, total - counts.tp - counts.fp - counts.fn)
 
@@ -156,7 +200,7 @@ def _check_values(name: str, values: Sequence[int], ignore_value: int | None) ->
     if not values:
         raise ValueError(f"label {name!r} has no values, expected at least one")
     if ignore_value in values:
-        raise ValueError(f"label {name!r} has values {list(values)}, among them the ignored {ignore_value}")
+        raise ValueError(f"label {name!r} has values {list(values)}, including the ignored {ignore_value}")
 
 
 def _tolerance_of(name: str, tolerance_mm: Tolerance) -> float:

@@ -1,4 +1,4 @@
-"""Statistics of scores that may be nan (undefined) or inf (a missed structure's distance)."""
+"""Statistics of scores that may be nan (undefined) or inf (distance of a missed structure)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ _BLOCK = 2**21
 
 
 def describe(values: Sequence[float], seed: int = 0) -> dict[str, float | int]:
-    """Mean, spread, order statistics and a bootstrap interval of the mean of one score over cases.
+    """Compute mean, spread, order statistics and a bootstrap interval of the mean of one score over cases.
 
-    nan is left out and counted (n_nan); inf is counted (n_inf) and stays: ``mean`` is then inf, and so
-    is every order statistic that it reaches. ``mean_finite`` and ``sd`` (divided by n - 1) are of the
-    finite values only. ``n`` counts what is not nan. ``ci_low`` and ``ci_high``: percentile bootstrap
-    of ``mean`` over cases, 95 %. Whatever has no values is nan.
+    nan is left out and counted (n_nan). inf is counted (n_inf) and included: ``mean`` is then inf, and so are
+    the order statistics that it reaches. ``mean_finite`` and ``sd`` (divided by n - 1) use the finite values
+    only. ``n`` counts the values that are not nan. ``ci_low`` and ``ci_high`` are the 95 % percentile bootstrap
+    interval of ``mean`` over cases. Statistics without values are nan.
+
+    Example:
+        >>> statistics = describe([0.5, 1.0, math.nan])
+        >>> statistics["mean"], statistics["n"], statistics["n_nan"]
+        (0.75, 2, 1)
     """
     scores = np.asarray(values, np.float64)
     defined = np.sort(scores[~np.isnan(scores)])
@@ -46,10 +51,18 @@ def describe(values: Sequence[float], seed: int = 0) -> dict[str, float | int]:
 
 
 def bootstrap_means(scores: FloatArray, seed: int = 0, resamples: int = RESAMPLES) -> FloatArray:
-    """Means (R, L) of the columns of ``scores`` (C cases, L) over R resamples of the cases.
+    """Compute the means of each column of scores over bootstrap resamples of the cases.
 
-    All columns share the resamples. nan is left out; a column with nothing else in a resample is nan.
-    The result depends on the scores and ``seed`` alone.
+    All columns share the resamples. nan is left out; a column with only nan in a resample is nan. The result
+    depends only on the scores and the seed.
+
+    Args:
+        scores: (C cases, L labels).
+        seed: seed of the resamples.
+        resamples: R.
+
+    Returns:
+        Means (R, L).
     """
     cases, columns = scores.shape
     means = np.full((resamples, columns), math.nan)
@@ -61,21 +74,21 @@ def bootstrap_means(scores: FloatArray, seed: int = 0, resamples: int = RESAMPLE
     block = max(1, _BLOCK // scores.size)
     for start in range(0, resamples, block):
         part = means[start : start + block]
-        drawn = rng.integers(cases, size=(len(part), cases))
-        counts = defined[drawn].sum(axis=1)
-        np.divide(filled[drawn].sum(axis=1), counts, out=part, where=counts > 0)
+        chosen = rng.integers(cases, size=(len(part), cases))
+        counts = defined[chosen].sum(axis=1)
+        np.divide(filled[chosen].sum(axis=1), counts, out=part, where=counts > 0)
     return means
 
 
 def interval(means: FloatArray, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The central interval of resampled means (R,); nan among them is left out."""
+    """Return the central interval of resampled means (R,); nan is left out."""
     defined = np.sort(means[~np.isnan(means)])
     tail = (1 - confidence) / 2
     return quantile(defined, tail), quantile(defined, 1 - tail)
 
 
 def quantile(ascending: FloatArray, fraction: float) -> float:
-    """The quantile of ascending values (N,) by linear interpolation; inf where it leans on an inf."""
+    """Return the quantile of ascending values (N,) by linear interpolation; inf if an inf takes part."""
     if not ascending.size:
         return math.nan
     position = fraction * (ascending.size - 1)

@@ -1,4 +1,4 @@
-"""The rows of all cases, summarized and written: ``metrics/cases.csv`` and ``metrics/summary.json``."""
+"""Summary of the rows of all cases, and the files ``cases.csv`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from medseg.files import write_atomic, write_json
 from medseg.metrics.overlap import Counts, dice, iou
-from medseg.metrics.surface import TOLERANCE_SLACK_MM, Surface
+from medseg.metrics.surface import TOLERANCE_SLACK_MM
 from medseg.metrics.tables import statistics
-from medseg.metrics.tables.case_rows import Tolerance, Unit
+from medseg.metrics.tables.case_rows import DEFAULT_SCORES, ScoreOptions, Unit
 from medseg.metrics.tables.statistics import FloatArray
 
 DISTANCES = ("hd", "hd95", "assd", "masd")
 COUNTS = ("tp", "fp", "fn", "tn")
 IDENTITY = ("case", "label", "name", "status")
-"""What a row says of itself beside its scores; ``status`` only where an evaluation adds it."""
+"""Columns of a row that are not scores; ``status`` is added by an evaluation."""
 
 Row = Mapping[str, Any]
 Diagonal = float | Mapping[str, float]
@@ -28,33 +28,41 @@ Diagonal = float | Mapping[str, float]
 
 def summarize(
     rows: Sequence[Row],
+    options: ScoreOptions = DEFAULT_SCORES,
     *,
-    surface: Surface = "surfel",
-    tolerance_mm: Tolerance = 1.0,
+    unit: Unit = "mm",
     seed: int = 0,
     diagonal_mm: Diagonal | None = None,
     dataset: Mapping[str, Any] | None = None,
-    unit: Unit = "mm",
 ) -> dict[str, Any]:
-    """Summarize the rows of ``case_rows`` per label and over all labels, with the definitions used.
+    """Summarize the rows of ``case_rows`` per label and over all labels.
 
-    ``surface``, ``tolerance_mm`` and ``unit`` (of distances) are those the rows were made with. A missed
-    structure never improves a mean: its distances are inf, counted in n_inf, and make ``mean`` inf
-    (``mean_finite`` leaves them out). With ``diagonal_mm`` (the images' diagonal: one value, or one per
-    case) distances also have ``mean_penalized``, where inf counts as the diagonal. ``dataset`` takes
-    ``dataset_scores``' result.
+    A missed structure never improves a mean: its distances are inf, are counted in n_inf, and make ``mean``
+    inf; ``mean_finite`` leaves them out.
 
-    Keys: definitions, n_cases, labels (name → label, metrics: name → ``statistics.describe``, dataset:
-    Dice and IoU of the summed counts), overall (mean_dice: of the labels' means over cases, with its
-    bootstrap interval; miou_dataset: IoU of summed counts, averaged over the labels present;
-    miou_per_case: mean over cases of each case's mean IoU), dataset. Values may be nan or inf:
-    ``to_json`` or ``write_summary`` write them.
-    Raises: ValueError if a case has two rows for one name, or ``diagonal_mm`` lacks a case.
+    Args:
+        rows: rows of all cases.
+        options: options that the rows were computed with; they become part of the definitions.
+        unit: unit of distances.
+        seed: seed of the bootstrap.
+        diagonal_mm: diagonal of the images, one value or one per case. If given, distances also have
+            ``mean_penalized``, in which inf counts as the diagonal.
+        dataset: result of ``dataset_scores``.
+
+    Returns:
+        Keys: definitions; n_cases; labels (name → label, metrics: name → ``statistics.describe``, dataset: Dice
+        and IoU of the summed counts); overall (mean_dice: mean of the labels' means over cases, with its
+        bootstrap interval; miou_dataset: IoU of summed counts, averaged over the labels present; miou_per_case:
+        mean over cases of the mean IoU of a case); dataset. Values may be nan or inf, see ``to_json`` and
+        ``write_summary``.
+
+    Raises:
+        ValueError: if a case has two rows with the same name, or ``diagonal_mm`` lacks a case.
     """
     by_name = _group(rows)
     cases = list(dict.fromkeys(str(row["case"]) for row in rows))
     summary: dict[str, Any] = {
-        "definitions": definitions(surface, tolerance_mm, seed, unit),
+        "definitions": definitions(options, seed, unit),
         "n_cases": len(cases),
         "labels": {name: _label(group, seed, diagonal_mm) for name, group in by_name.items()},
         "overall": _overall(by_name, cases, seed),
@@ -62,8 +70,9 @@ def summarize(
     return summary if dataset is None else summary | {"dataset": dict(dataset)}
 
 
-def definitions(surface: Surface, tolerance_mm: Tolerance, seed: int, unit: Unit = "mm") -> dict[str, Any]:
-    """What the numbers of a summary mean, in words and values that travel with them."""
+def definitions(options: ScoreOptions, seed: int, unit: Unit = "mm") -> dict[str, Any]:
+    """Return the definitions of the scores, which are stored with a summary."""
+    surface, tolerance_mm = options.surface, options.tolerance_mm
     tolerance = dict(tolerance_mm) if isinstance(tolerance_mm, Mapping) else float(tolerance_mm)
     sizes = "volumes in mm³ (areas in mm² where the array is 2D)" if unit == "mm" else "areas in pixels"
     weighted = "smallest distance whose cumulated surfel weight reaches 95 %"
@@ -91,7 +100,12 @@ def definitions(surface: Surface, tolerance_mm: Tolerance, seed: int, unit: Unit
 
 
 def to_json(value: Any) -> Any:
-    """``value`` (mappings, sequences, numbers, text) as strict JSON: "nan", "inf", "-inf" become text."""
+    """Convert mappings, sequences, numbers and text to strict JSON values; nan and inf become text.
+
+    Example:
+        >>> to_json({"hd95": float("inf"), "n": (1, 2)})
+        {'hd95': 'inf', 'n': [1, 2]}
+    """
     if isinstance(value, Mapping):
         return {str(key): to_json(item) for key, item in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, (list, tuple)):
@@ -104,14 +118,15 @@ def to_json(value: Any) -> Any:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows of one set of keys to ``path`` atomically, nan and inf as nan and inf.
+    """Write rows with the same keys to a CSV file atomically; nan and inf are written as such.
 
-    Text stands in quotes and numbers do not, so that a case named 001 can be told from the number 1.
+    Text is quoted and numbers are not, which distinguishes a case named 001 from the number 1.
 
-    Raises: ValueError if the rows' keys differ, or there are no rows.
+    Raises:
+        ValueError: if the keys differ, or there are no rows.
     """
     if not rows:
-        raise ValueError(f"{path}: there are no rows to write, expected at least one")
+        raise ValueError(f"{path}: no rows to write, expected at least one")
     header = list(rows[0])
     for number, row in enumerate(rows):
         if list(row) != header:
@@ -123,7 +138,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
-    """Write ``summarize``'s result to ``path`` atomically, as strict JSON."""
+    """Write the result of ``summarize`` to a file atomically, as strict JSON."""
     write_json(path, to_json(summary))
 
 
@@ -191,17 +206,17 @@ def _overall(by_name: Mapping[str, Sequence[Row]], cases: Sequence[str], seed: i
 
 
 def _matrix(metric: str, by_name: Mapping[str, Sequence[Row]], cases: Sequence[str]) -> FloatArray:
-    """The scores (C, L) of all cases and labels; nan where a case has no row."""
-    place = {case: index for index, case in enumerate(cases)}
+    """Return the scores (C, L) of all cases and labels; nan if a case has no row."""
+    positions = {case: index for index, case in enumerate(cases)}
     matrix = np.full((len(cases), len(by_name)), math.nan)
     for column, rows in enumerate(by_name.values()):
         for row in rows:
-            matrix[place[str(row["case"])], column] = row[metric]
+            matrix[positions[str(row["case"])], column] = row[metric]
     return matrix
 
 
 def _column_means(matrix: FloatArray) -> FloatArray:
-    """The mean of each column's defined values; nan for a column without any."""
+    """Return the mean of the defined values of each column; nan if there are none."""
     defined = ~np.isnan(matrix)
     counts = defined.sum(axis=0)
     means = np.full(counts.shape, math.nan)

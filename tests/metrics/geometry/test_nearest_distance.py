@@ -5,7 +5,7 @@ import pytest
 
 from medseg.metrics.geometry import nearest_distance as nearest
 from medseg.metrics.geometry.nearest_distance import (
-    grid_places,
+    grid_indices,
     nearest_distances,
     nearest_offsets,
     scan_neighbors,
@@ -44,7 +44,7 @@ def test_what_the_scan_cannot_reach_is_found_all_the_same(slow, monkeypatch):
 def test_the_scan_says_what_is_left():
     queries, targets = np.zeros((3, 90), bool), np.zeros((3, 90), bool)
     queries[1, [0, 5, 80]] = targets[1, [5, 6]] = True
-    distances, left = scan_neighbors(grid_places(queries), targets, (1.0, 1.0))
+    distances, left = scan_neighbors(grid_indices(queries), targets, (1.0, 1.0))
     assert distances[:2].tolist() == [5.0, 0.0]
     assert np.isnan(distances[2])
     assert left.tolist() == [2]

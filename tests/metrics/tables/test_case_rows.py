@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics import binary_metrics, case_rows, worst_rows
+from medseg.metrics import ScoreOptions, binary_metrics, case_rows, worst_rows
 
 KEYS = ["case", "label", "name", "dice", "iou", "precision", "recall", "specificity", "volume_similarity"]
 KEYS += ["hd", "hd95", "assd", "masd", "nsd", "reference_volume_mm3", "predicted_volume_mm3"]
@@ -26,7 +26,7 @@ def assert_same_scores(row, expected):
 def test_rows_agree_with_whole_masks(surface, dtype):
     reference, prediction = random_pair(dtype=dtype)
     labels = {"liver": [1], "kidneys": (2, 3), "absent": [9]}
-    rows = case_rows("c1", reference, prediction, labels, (1, 2, 3), tolerance_mm=1.5, surface=surface)
+    rows = case_rows("c1", reference, prediction, labels, (1, 2, 3), ScoreOptions(1.5, surface))
     assert [list(row) for row in rows] == [KEYS] * 3
     assert [(row["case"], row["label"], row["name"]) for row in rows] == [
         ("c1", "1", "liver"),
@@ -52,7 +52,9 @@ def test_ignored_voxels_count_nowhere():
     # 1 1 ? ? 0 0 against 1 0 1 0 1 0 : without the two ignored, tp 1, fn 1, fp 1, tn 1
     reference = np.array([[1, 1, 255, 255, 0, 0]], np.uint8)
     prediction = np.array([[1, 0, 1, 0, 1, 0]], np.uint8)
-    (row,) = case_rows("c", reference, prediction, {"x": [1]}, (1, 1), surface="voxel", ignore_value=255)
+    (row,) = case_rows(
+        "c", reference, prediction, {"x": [1]}, (1, 1), ScoreOptions(surface="voxel", ignore_value=255)
+    )
     assert (row["tp"], row["fp"], row["fn"], row["tn"]) == (1, 1, 1, 1)
     # surfaces run over {0, 1} and {0, 4}: the false positive is 3 away, the miss 1
     assert row["hd"] == 3.0
@@ -82,7 +84,7 @@ def test_ignoring_equals_erasing():
     reference, prediction = random_pair()
     erased_reference, erased = (np.where(reference == 4, 0, array) for array in (reference, prediction))
     labels = {"a": [1], "b": [2, 3]}
-    ignored = case_rows("c", reference, prediction, labels, (1, 1, 2), ignore_value=4)
+    ignored = case_rows("c", reference, prediction, labels, (1, 1, 2), ScoreOptions(ignore_value=4))
     plain = case_rows("c", erased_reference, erased, labels, (1, 1, 2))
     count = int((reference == 4).sum())
     for one, two in zip(ignored, plain, strict=True):
@@ -106,10 +108,10 @@ def test_a_tolerance_per_label():
     reference[0, [0, 8]], prediction[0, [2, 6]] = (1, 2), (1, 2)
     tolerances = {"near": 1.0, "far": 2.0}
     labels = {"near": [1], "far": [2]}
-    rows = case_rows("c", reference, prediction, labels, (1, 1), tolerance_mm=tolerances, surface="voxel")
+    rows = case_rows("c", reference, prediction, labels, (1, 1), ScoreOptions(tolerances, "voxel"))
     assert [row["nsd"] for row in rows] == [0.0, 1.0]
     with pytest.raises(ValueError, match="no value for label 'other'"):
-        case_rows("c", reference, prediction, {"other": [1]}, (1, 1), tolerance_mm=tolerances)
+        case_rows("c", reference, prediction, {"other": [1]}, (1, 1), ScoreOptions(tolerances))
 
 
 def test_errors():
@@ -118,8 +120,8 @@ def test_errors():
         case_rows("c", array.astype(float), array, {"x": [1]}, (1, 1))
     with pytest.raises(ValueError, match="'x' has no values"):
         case_rows("c", array, array, {"x": []}, (1, 1))
-    with pytest.raises(ValueError, match="the ignored 1"):
-        case_rows("c", array, array, {"x": [1]}, (1, 1), ignore_value=1)
+    with pytest.raises(ValueError, match="including the ignored 1"):
+        case_rows("c", array, array, {"x": [1]}, (1, 1), ScoreOptions(ignore_value=1))
     with pytest.raises(ValueError, match="shape"):
         case_rows("c", array, array[:2], {"x": [1]}, (1, 1))
     assert case_rows("c", array, array, {}, (1, 1)) == []

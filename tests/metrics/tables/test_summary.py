@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics import case_rows, dataset_scores, summarize, to_json, write_csv, write_summary
+from medseg.metrics import (
+    ScoreOptions,
+    case_rows,
+    dataset_scores,
+    summarize,
+    to_json,
+    write_csv,
+    write_summary,
+)
 from medseg.metrics.tables.summary import DISTANCES
 
 
@@ -79,7 +87,7 @@ def test_the_interval_of_the_mean_dice():
 
 
 def test_a_summary_says_what_its_numbers_mean():
-    definitions = summarize(ROWS, surface="voxel", tolerance_mm={"liver": 2.0}, seed=7)["definitions"]
+    definitions = summarize(ROWS, ScoreOptions({"liver": 2.0}, "voxel"), seed=7)["definitions"]
     assert definitions["surface"] == "voxel"
     assert definitions["tolerance_mm"] == {"liver": 2.0}
     assert "linear interpolation" in definitions["hd95"]
