@@ -11,7 +11,7 @@ from medseg.cli.options import PATH, debug_option, geometry_option
 
 if TYPE_CHECKING:
     from medseg.data.labels.schema import LabelSchema
-    from medseg.dicom.source_series import Maker
+    from medseg.dicom.source_series import SegmentAlgorithm
 
 _METHODS = ("automatic", "semiautomatic", "manual")
 
@@ -40,43 +40,43 @@ def dicom_export(
     label_map: Path, series: Path, kind: str, output: Path, labels: str | None, made: str | None, uneven: str
 ) -> None:
     """Write LABEL_MAP as a DICOM object that refers to SERIES; both must be on the same grid."""
-    from medseg.inference.batch.dicom_objects import export_label_map
+    from medseg.inference.batch.dicom_objects import DicomExport, export_label_map
 
-    names, maker = _labels_and_maker(label_map, labels, made)
-    notes = export_label_map(
-        label_map,
-        series,
-        output,
+    names, algorithm = _labels_and_algorithm(label_map, labels, made)
+    export = DicomExport(
         "seg" if kind == "seg" else "rtstruct",
         names,
-        maker=maker,
-        uneven="resample" if uneven == "resample" else "refuse",
+        algorithm,
+        "resample" if uneven == "resample" else "refuse",
     )
+    notes = export_label_map(label_map, series, output, export)
     click.echo(f"{output}" + "".join(f" ({note})" for note in notes))
 
 
-def _labels_and_maker(label_map: Path, labels: str | None, made: str | None) -> tuple[LabelSchema, Maker]:
+def _labels_and_algorithm(
+    label_map: Path, labels: str | None, made: str | None
+) -> tuple[LabelSchema, SegmentAlgorithm]:
     """Return the labels and how the map was made, as given, or as recorded with the result."""
-    from medseg.dicom.source_series import Maker
+    from medseg.dicom.source_series import SegmentAlgorithm
     from medseg.evaluation import parse_labels
-    from medseg.inference.batch.dicom_objects import maker_of
-    from medseg.inference.batch.provenance import record_of
+    from medseg.inference.batch.dicom_objects import describe_algorithm
+    from medseg.inference.batch.provenance import find_record
 
-    record = record_of(label_map)
+    record = find_record(label_map)
     legend = (label_map.parent if record is None else record.output) / "medseg.json"
     if labels is None and not legend.is_file():
         raise click.UsageError(f"name the label values with --labels NAME=VALUE[,…] (no such file: {legend})")
     names = parse_labels(labels or str(legend))
     if made == "manual":
-        return names, Maker("MANUAL")
+        return names, SegmentAlgorithm("MANUAL")
     if made is not None:
         kind = "AUTOMATIC" if made == "automatic" else "SEMIAUTOMATIC"
-        return names, Maker(kind, algorithm="not stated", version="not stated")
+        return names, SegmentAlgorithm(kind, name="not stated", version="not stated")
     if record is None or not record.finished:
         raise click.UsageError(
             f"give --made {'|'.join(_METHODS)}: no record in provenance/ describes how the label map was made"
         )
-    maker = maker_of(record)
-    if maker.kind != "AUTOMATIC":
-        click.echo(f"{label_map}: was changed after the model wrote it; written as {maker.kind}", err=True)
-    return names, maker
+    algorithm = describe_algorithm(record)
+    if algorithm.kind != "AUTOMATIC":
+        click.echo(f"{label_map}: was changed after the model wrote it; written as {algorithm.kind}", err=True)
+    return names, algorithm

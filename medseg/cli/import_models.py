@@ -36,7 +36,7 @@ def import_nnunet(
     the checkpoints is run. medseg infer accepts the file, or the folder itself.
     """
     from medseg.errors import ConfigError
-    from medseg.interop.nnunet.file import save
+    from medseg.interop.nnunet.file import write_nnunet_file
     from medseg.interop.nnunet.folder import read_folder
     from medseg.interop.nnunet.predict import NnunetPredictor
 
@@ -44,7 +44,7 @@ def import_nnunet(
         raise ConfigError(f"{output}: already exists", hint="Choose another name.", path=output)
     model = read_folder(folder, folds=folds, checkpoint=checkpoint, trainer=trainer)
     NnunetPredictor(model, device="cpu")  # raises if the weights do not fit the network
-    save(output, model)
+    write_nnunet_file(output, model)
     for stage in model.header.stages:
         mirrored = f"mirrored along {len(stage.mirror_axes)} axes" if stage.mirror_axes else "not mirrored"
         click.echo(f"{stage.configuration}: folds {', '.join(stage.folds)}; {mirrored}")

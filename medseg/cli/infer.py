@@ -159,6 +159,7 @@ def _infer(given: InferArguments) -> list[CaseOutcome]:
     from medseg.inference.batch.distributed import connected, infer_distributed, local_workers
     from medseg.inference.batch.input_discovery import run_cases, with_foregrounds
     from medseg.inference.batch.options import BatchOptions
+    from medseg.progress import ConsoleProgress
 
     spec = _segmenter_spec(given)
     distributed = given.scheduler or given.workers
@@ -171,10 +172,11 @@ def _infer(given: InferArguments) -> list[CaseOutcome]:
         dicom_geometry=given.uneven,
     )  # fmt: skip
     if predictor is not None:
-        return infer_cases(predictor, cases, given.output, options, report=_print_outcome)
+        with ConsoleProgress() as progress:
+            return infer_cases(predictor, cases, given.output, options, progress=progress)
     context = connected(given.scheduler) if given.scheduler else local_workers(given.workers or 1, given.device)
-    with context as client:
-        return infer_distributed(spec, cases, given.output, client, options, report=_print_outcome)
+    with context as client, ConsoleProgress() as progress:
+        return infer_distributed(spec, cases, given.output, client, options, progress=progress)
 
 
 def _segmenter_spec(given: InferArguments) -> SegmenterSpec:
@@ -213,14 +215,3 @@ def _exit_code(outcomes: list[CaseOutcome]) -> int:
     if not failed:
         return EXIT_OK
     return EXIT_OUT_OF_MEMORY if all(outcome.out_of_memory for outcome in failed) else EXIT_SOME_FAILED
-
-
-def _print_outcome(outcome: CaseOutcome) -> None:
-    click.echo(_outcome_line(outcome), err=True)
-
-
-def _outcome_line(outcome: CaseOutcome) -> str:
-    if outcome.status == "failed":
-        return f"{outcome.case}: failed: {outcome.error}"
-    seconds = f", {outcome.seconds:.1f} s" if outcome.seconds else ""
-    return f"{outcome.case}: {outcome.status}{seconds}" + "".join(f" ({note})" for note in outcome.notes)

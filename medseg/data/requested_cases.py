@@ -1,4 +1,4 @@
-"""``requested.json`` in a folder of predictions: the cases that it was to hold, whatever became of them."""
+"""``requested.json`` in a folder of predictions: all cases that were requested, whether they failed or not."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ REQUESTED_FILE = "requested.json"
 
 
 def write_requested(folder: Path, cases: Iterable[str]) -> None:
-    """Add case ids to the record of a folder; those recorded before stay.
+    """Add case ids to the record of a folder; existing ids are kept.
 
-    Raises: DataError if the record that is there is damaged.
+    Raises: DataError if the existing record is damaged.
     """
-    before = read_requested(folder)
-    after = sorted({*(before or ()), *cases})
-    if after and after != before:
-        write_json(folder / REQUESTED_FILE, {"cases": after})
+    recorded = read_requested(folder)
+    merged = sorted({*(recorded or ()), *cases})
+    if merged and merged != recorded:
+        write_json(folder / REQUESTED_FILE, {"cases": merged})
 
 
 def read_requested(folder: Path) -> list[str] | None:
-    """The case ids recorded in a folder, or None where there is no record.
+    """Read the case ids recorded in a folder; None if there is no record.
 
-    Raises: DataError if it is damaged.
+    Raises: DataError if the record is damaged.
     """
     path = folder / REQUESTED_FILE
     if not path.is_file():
@@ -44,6 +44,7 @@ def read_requested(folder: Path) -> list[str] | None:
 
 def _damaged(path: Path) -> DataError:
     return DataError(
-        f'{path}: damaged, expected {{"cases": [names]}}. Delete it: then every reference without a prediction '
-        "counts as missing."
+        f'{path}: damaged, expected {{"cases": [ids]}}',
+        hint="Delete it; every reference without a prediction then counts as missing.",
+        path=path,
     )

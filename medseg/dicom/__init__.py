@@ -1,4 +1,4 @@
-"""Label maps as DICOM objects that refer to the series they were made of: SEG and RTSTRUCT."""
+"""Label maps as DICOM objects (SEG and RTSTRUCT) that refer to the series they were made from."""
 
 OBJECTS_FOLDER = "dicom"
-"""Where the objects lie among predictions."""
+"""Subfolder of an output folder that holds DICOM objects."""

@@ -1,4 +1,4 @@
-"""The outlines of masks, and holes joined to them."""
+"""Outlines of masks as polygons, with holes joined to them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,25 @@ from medseg.geometry import Array
 
 
 def outlines(mask: Array) -> list[Array]:
-    """Closed polygons (n, 2) of (row, column) around the parts of a mask (rows, columns), in pixels.
+    """Compute the closed polygons around the connected parts of a mask.
 
-    They run halfway between the centers of pixels inside and outside (marching squares, Lorensen and Cline
-    1987), so that the centers a polygon encloses are the mask's. Pixels that touch by a corner only are parts
-    of their own. A part's holes are joined to it by keyholes: a channel of no width (PS3.3, C.8.8.6.3). The
-    last vertex is not the first again.
+    The polygons run halfway between the centers of pixels inside and outside (marching squares, Lorensen and
+    Cline 1987), so that a polygon encloses exactly the pixel centers of its part. Pixels that touch only at a
+    corner belong to different parts. The holes of a part are joined to its outline by keyholes, channels of
+    zero width (DICOM PS3.3, C.8.8.6.3).
+
+    Args:
+        mask: (rows, columns) bool.
+
+    Returns:
+        One polygon (n, 2) per part, (row, column) in pixels; the first vertex is not repeated at the end.
+
+    Example:
+        >>> mask = np.zeros((3, 3), bool)
+        >>> mask[1, 1] = True
+        >>> (polygon,) = outlines(mask)
+        >>> sorted(polygon.tolist())
+        [[0.5, 1.0], [1.0, 0.5], [1.0, 1.5], [1.5, 1.0]]
     """
     parts, _ = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
     polygons: list[Array] = []
@@ -36,21 +49,22 @@ def _area(ring: Array) -> float:
 
 
 def _corners(ring: Array) -> Array:
-    """A polygon without the vertices that lie on a straight line between their neighbors."""
+    """Remove the vertices of a polygon that lie on a straight line between their neighbors."""
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     return ring[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
 
 
 def count_parts(mask: Array) -> int:
-    """How many outlines a mask (rows, columns) has."""
+    """Count the outlines of a mask (rows, columns)."""
     _, count = ndimage.label(mask)  # pyright: ignore[reportGeneralTypeIssues]
     return int(count)
 
 
 def _with_keyholes(outer: Array, holes: list[Array]) -> Array:
-    """One polygon: from the outer vertex that is nearest to a hole, to the hole, around it, and back.
+    """Join an outline and its holes into one polygon.
 
-    Channels that cross another hole enclose nothing there, either: they are gone through both ways.
+    From the outer vertex nearest to a hole, the polygon runs to the hole, around it and back. A channel may
+    cross another hole: it is traversed in both directions and encloses no area.
     """
     if not holes:
         return outer
@@ -58,13 +72,13 @@ def _with_keyholes(outer: Array, holes: list[Array]) -> Array:
     detours: dict[int, list[Array]] = {}
     for hole in holes:
         distances, nearest = tree.query(hole)
-        there = int(np.argmin(distances))
-        here = int(np.asarray(nearest)[there])
-        around = np.roll(hole, -there, axis=0)
-        detours.setdefault(here, []).extend((around, around[:1], outer[here : here + 1]))
+        hole_vertex = int(np.argmin(distances))
+        outer_vertex = int(np.asarray(nearest)[hole_vertex])
+        ring = np.roll(hole, -hole_vertex, axis=0)
+        detours.setdefault(outer_vertex, []).extend((ring, ring[:1], outer[outer_vertex : outer_vertex + 1]))
     pieces: list[Array] = []
-    done = 0
-    for here in sorted(detours):
-        pieces += [outer[done : here + 1], *detours[here]]
-        done = here + 1
-    return np.concatenate([*pieces, outer[done:]])
+    start = 0
+    for vertex in sorted(detours):
+        pieces += [outer[start : vertex + 1], *detours[vertex]]
+        start = vertex + 1
+    return np.concatenate([*pieces, outer[start:]])

@@ -1,4 +1,4 @@
-"""DICOM RTSTRUCT: closed planar contours of each label on each slice (PS3.3, A.19)."""
+"""DICOM RTSTRUCT objects: closed planar contours of each label on each slice (PS3.3, A.19)."""
 
 from __future__ import annotations
 
@@ -17,30 +17,40 @@ from medseg.dicom.contours import count_parts, outlines
 from medseg.dicom.source_series import (
     MEDSEG_VERSION,
     RESEARCH_USE,
-    Maker,
     Segment,
+    SegmentAlgorithm,
     SourceSeries,
-    coded,
+    code_item,
     describe_object,
 )
 from medseg.errors import DataError
 from medseg.geometry import Array
 
-MOST_CONTOURS = 20_000
-"""Contours of an object at most; a dozen organs on 500 slices have some 5,000."""
+MAX_CONTOURS = 20_000
+"""Maximum number of contours per object; a dozen organs on 500 slices have about 5,000."""
 
-_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, retired: what references to a study use
+_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
+"""Detached Study Management: retired, but required in references to a study."""
 
 
-def structure_set(planes: Array, segments: Sequence[Segment], source: SourceSeries, maker: Maker) -> Dataset:
-    """The object of label values (slices, rows, columns); a label without a voxel is a ROI without contours.
+def build_rtstruct(
+    planes: Array, segments: Sequence[Segment], source: SourceSeries, algorithm: SegmentAlgorithm
+) -> Dataset:
+    """Build a structure set; a label without voxels becomes an ROI without contours.
 
-    Raises: DataError above ``MOST_CONTOURS``.
+    Args:
+        planes: (slices, rows, columns) label values.
+        segments: labels of the object.
+        source: the series that the object refers to.
+        algorithm: how the label map was made.
+
+    Raises:
+        DataError: there are more than ``MAX_CONTOURS`` contours.
     """
-    _refuse_crumbs(planes, segments)
+    _check_contour_count(planes, segments)
     made: Any = Dataset()
     made.file_meta = FileMetaDataset()
-    # contours of more than 64 kB have no place in an explicit syntax
+    # explicit VR cannot hold contours of more than 64 kB
     made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
@@ -57,19 +67,20 @@ def structure_set(planes: Array, segments: Sequence[Segment], source: SourceSeri
     made.ApprovalStatus = "UNAPPROVED"
     made.FrameOfReferenceUID, made.PositionReferenceIndicator = source.first.FrameOfReferenceUID, None
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(source)]
-    made.StructureSetROISequence = [_roi(i, s, source, maker) for i, s in enumerate(segments, start=1)]
+    made.StructureSetROISequence = [_roi(i, s, source, algorithm) for i, s in enumerate(segments, start=1)]
     made.ROIContourSequence = [_contours(i, s, planes, source) for i, s in enumerate(segments, start=1)]
     made.RTROIObservationsSequence = [_observation(i, s) for i, s in enumerate(segments, start=1)]
     return made
 
 
-def _refuse_crumbs(planes: Array, segments: Sequence[Segment]) -> None:
+def _check_contour_count(planes: Array, segments: Sequence[Segment]) -> None:
     counts = {s.text: sum(count_parts(np.isin(plane, s.values)) for plane in planes) for s in segments}
-    if sum(counts.values()) > MOST_CONTOURS:
+    if sum(counts.values()) > MAX_CONTOURS:
         most = max(counts, key=counts.__getitem__)
         raise DataError(
-            f"{sum(counts.values())} contours, {counts[most]} of them of {most}: more than {MOST_CONTOURS}, "
-            "which no planning system shows. Remove small components (inference.postprocess), or write a SEG."
+            f"RTSTRUCT with {sum(counts.values())} contours, {counts[most]} of them of {most}: more than "
+            f"{MAX_CONTOURS}, which planning systems cannot display",
+            hint="Remove small components (inference.postprocess), or write a SEG.",
         )
 
 
@@ -92,13 +103,14 @@ def _reference(header: Any) -> Dataset:
     return item
 
 
-def _roi(number: int, segment: Segment, source: SourceSeries, maker: Maker) -> Dataset:
+def _roi(number: int, segment: Segment, source: SourceSeries, algorithm: SegmentAlgorithm) -> Dataset:
     item: Any = Dataset()
     item.ROINumber, item.ROIName = number, segment.text
     item.ReferencedFrameOfReferenceUID = source.first.FrameOfReferenceUID
-    item.ROIGenerationAlgorithm = maker.kind
-    if maker.kind != "MANUAL":
-        item.ROIGenerationDescription = f"{maker.algorithm} {maker.version} {(maker.model or '')[:16]}".strip()
+    item.ROIGenerationAlgorithm = algorithm.kind
+    if algorithm.kind != "MANUAL":
+        model = (algorithm.model or "")[:16]
+        item.ROIGenerationDescription = f"{algorithm.name} {algorithm.version} {model}".strip()
     return item
 
 
@@ -106,10 +118,10 @@ def _observation(number: int, segment: Segment) -> Dataset:
     item: Any = Dataset()
     item.ObservationNumber = item.ReferencedROINumber = number
     item.RTROIInterpretedType, item.ROIInterpreter = "", None
-    term = coded(segment.code.value, segment.code.scheme, segment.code.meaning)
+    term = code_item(segment.code.value, segment.code.scheme, segment.code.meaning)
     if segment.code.side is not None:
         value, meaning = SIDES[segment.code.side]
-        term.SegmentedPropertyTypeModifierCodeSequence = [coded(value, "SCT", meaning)]
+        term.SegmentedPropertyTypeModifierCodeSequence = [code_item(value, "SCT", meaning)]
     item.RTROIIdentificationCodeSequence = [term]
     return item
 
@@ -117,31 +129,32 @@ def _observation(number: int, segment: Segment) -> Dataset:
 def _contours(number: int, segment: Segment, planes: Array, source: SourceSeries) -> Dataset:
     item: Any = Dataset()
     item.ROIDisplayColor, item.ReferencedROINumber = list(segment.color), number
-    found: list[Dataset] = []
-    for one, header, polygon in _polygons(segment, planes, source):
+    contours: list[Dataset] = []
+    for dicom_slice, header, polygon in _polygons(segment, planes, source):
         contour: Any = Dataset()
         contour.ContourImageSequence = [_reference(header)]
         contour.ContourGeometricType = "CLOSED_PLANAR"
         contour.NumberOfContourPoints = len(polygon)
-        contour.ContourNumber = len(found) + 1
-        contour.ContourData = [f"{value:.5f}" for value in in_space(polygon, one).ravel()]
-        found.append(contour)
-    if found:
-        item.ContourSequence = found
+        contour.ContourNumber = len(contours) + 1
+        contour.ContourData = [f"{value:.5f}" for value in pixel_to_patient(polygon, dicom_slice).ravel()]
+        contours.append(contour)
+    if contours:
+        item.ContourSequence = contours
     return item
 
 
 def _polygons(
     segment: Segment, planes: Array, source: SourceSeries
 ) -> Iterator[tuple[DicomSlice, Dataset, Array]]:
-    for plane, one, header in zip(planes, source.slices, source.headers, strict=True):
+    for plane, dicom_slice, header in zip(planes, source.slices, source.headers, strict=True):
         mask = np.isin(plane, segment.values)
         if mask.any():
             for polygon in outlines(mask):
-                yield one, header, polygon
+                yield dicom_slice, header, polygon
 
 
-def in_space(polygon: Array, one: DicomSlice) -> Array:
-    """Vertices (n, 2) in (row, column) of a slice as (n, 3) LPS mm."""
-    axes = np.stack([one.orientation[3:] * one.spacing[0], one.orientation[:3] * one.spacing[1]])
-    return one.position + polygon @ axes
+def pixel_to_patient(polygon: Array, dicom_slice: DicomSlice) -> Array:
+    """Map vertices (n, 2), (row, column) of a slice, to patient coordinates (n, 3), LPS mm."""
+    orientation, spacing = dicom_slice.orientation, dicom_slice.spacing
+    axes = np.stack([orientation[3:] * spacing[0], orientation[:3] * spacing[1]])
+    return dicom_slice.position + polygon @ axes

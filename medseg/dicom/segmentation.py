@@ -1,4 +1,4 @@
-"""DICOM SEG, BINARY: one bit a voxel and segment, on the slices of the series."""
+"""DICOM SEG objects of type BINARY: one bit per voxel and segment, on the slices of the series."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from medseg.data.labels.terminology import CATEGORIES, SIDES
 from medseg.dicom.source_series import (
     MEDSEG_VERSION,
     RESEARCH_USE,
-    Maker,
     Segment,
+    SegmentAlgorithm,
     SourceSeries,
-    coded,
+    code_item,
     describe_object,
     series_number,
 )
@@ -26,21 +26,33 @@ from medseg.geometry import Array
 
 
 def require_highdicom() -> Any:
-    """The library that writes SEG. Raises: ConfigError if it is not installed."""
+    """Import highdicom, which writes SEG. Raises: ConfigError if it is not installed."""
     try:
         import highdicom
     except ImportError as error:
         raise ConfigError(
-            'DICOM SEG is written with highdicom, which is not installed: pip install "medseg[dicom]"'
+            "writing DICOM SEG needs highdicom, which is not installed",
+            hint="Install it: pip install highdicom (the extra [dicom] of medseg).",
         ) from error
     return highdicom
 
 
-def segmentation(planes: Array, segments: Sequence[Segment], source: SourceSeries, maker: Maker) -> Dataset:
-    """The object of label values (slices, rows, columns); segments number from 1 and may share values.
+def build_segmentation(
+    planes: Array, segments: Sequence[Segment], source: SourceSeries, algorithm: SegmentAlgorithm
+) -> Dataset:
+    """Build a segmentation object; segments are numbered from 1 and may overlap.
 
-    Frames without a voxel are left out (all are kept where no segment has any).
-    Raises: ConfigError without highdicom; DataError if it refuses the series.
+    Empty frames are omitted, unless all are empty.
+
+    Args:
+        planes: (slices, rows, columns) label values.
+        segments: labels of the object.
+        source: the series that the object refers to.
+        algorithm: how the label map was made.
+
+    Raises:
+        ConfigError: highdicom is not installed.
+        DataError: highdicom rejects the series.
     """
     hd = require_highdicom()
     try:
@@ -49,22 +61,26 @@ def segmentation(planes: Array, segments: Sequence[Segment], source: SourceSerie
                 source_images=source.headers,
                 pixel_array=_pixels(planes, segments),
                 segmentation_type="BINARY",
-                segment_descriptions=[_description(hd, i, s, maker) for i, s in enumerate(segments, start=1)],
-                series_instance_uid=_fresh_uid(),
+                segment_descriptions=[
+                    _description(hd, i, s, algorithm) for i, s in enumerate(segments, start=1)
+                ],
+                series_instance_uid=_new_uid(),
                 series_number=series_number(source),
-                sop_instance_uid=_fresh_uid(),
+                sop_instance_uid=_new_uid(),
                 instance_number=1,
                 manufacturer="medseg",
                 manufacturer_model_name="medseg",
                 software_versions=MEDSEG_VERSION,
-                device_serial_number=(maker.model or "none")[:64],
+                device_serial_number=(algorithm.model or "none")[:64],
                 content_label="SEGMENTATION",
                 content_description=RESEARCH_USE,
                 specific_character_set="ISO_IR 192",
             )
             describe_object(made, source, "segmentation")
-    except (ValueError, TypeError, AttributeError) as error:  # its message may hold a value of the series
-        raise DataError(f"the series does not fit a DICOM SEG ({type(error).__name__} in highdicom)") from error
+    except (ValueError, TypeError, AttributeError) as error:  # the message may contain values of the series
+        raise DataError(
+            f"{source.path}: highdicom cannot write a DICOM SEG of this series ({type(error).__name__})"
+        ) from error
     return made
 
 
@@ -79,16 +95,16 @@ def _pixels(planes: Array, segments: Sequence[Segment]) -> Array:
     return table[np.searchsorted(present, planes)]
 
 
-def _description(hd: Any, number: int, segment: Segment, maker: Maker) -> Any:
+def _description(hd: Any, number: int, segment: Segment, algorithm: SegmentAlgorithm) -> Any:
     from pydicom.sr.codedict import codes
 
-    algorithm = None
-    if maker.kind != "MANUAL":
-        algorithm = hd.AlgorithmIdentificationSequence(
-            name=maker.algorithm,
+    identification = None
+    if algorithm.kind != "MANUAL":
+        identification = hd.AlgorithmIdentificationSequence(
+            name=algorithm.name,
             family=codes.cid7162.ArtificialIntelligence,
-            version=maker.version,
-            parameters={"model sha256": maker.model} if maker.model else None,
+            version=algorithm.version,
+            parameters={"model sha256": algorithm.model} if algorithm.model else None,
         )
     category, term = CATEGORIES[segment.code.category], segment.code
     item = hd.seg.SegmentDescription(
@@ -96,18 +112,18 @@ def _description(hd: Any, number: int, segment: Segment, maker: Maker) -> Any:
         segment_label=segment.text,
         segmented_property_category=hd.sr.CodedConcept(category[0], "SCT", category[1]),
         segmented_property_type=hd.sr.CodedConcept(term.value, term.scheme, term.meaning),
-        algorithm_type=maker.kind,
-        algorithm_identification=algorithm,
+        algorithm_type=algorithm.kind,
+        algorithm_identification=identification,
         display_color=hd.color.CIELabColor.from_rgb(*segment.color),
     )
     if term.side is not None:
         value, meaning = SIDES[term.side]
         kind = item.SegmentedPropertyTypeCodeSequence[0]
-        kind.SegmentedPropertyTypeModifierCodeSequence = [coded(value, "SCT", meaning)]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [code_item(value, "SCT", meaning)]
     return item
 
 
-def _fresh_uid() -> str:
+def _new_uid() -> str:
     from pydicom.uid import generate_uid
 
     return generate_uid(prefix=None)

@@ -1,7 +1,7 @@
-"""The series that a DICOM object refers to, and what every object made here says of itself.
+"""The series that a DICOM object refers to, and attributes common to all objects that medseg writes.
 
-Patient and study are copied from the series into the object and nowhere else: they stand apart from the
-headers that other libraries are given, whose warnings show values.
+Patient and study attributes are copied from the series to the object and nowhere else. They are kept apart from
+the headers that are passed to other libraries, whose warnings show values.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _UIDS = {
 MEDSEG_VERSION = version("medseg")
 RESEARCH_USE = "Research use only, not for diagnosis"
 
-# PS3.3: Patient, Clinical Trial Subject, General Study and Patient Study. Those that must be there come first.
+# PS3.3: Patient, Clinical Trial Subject, General Study and Patient Study modules; required attributes first.
 _REQUIRED = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
              "AccessionNumber", "ReferringPhysicianName")  # fmt: skip
 _OPTIONAL = ("IssuerOfPatientID", "PatientBirthTime", "EthnicGroup", "PatientIdentityRemoved",
@@ -51,7 +51,14 @@ _IMAGE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUI
 
 @dataclass(frozen=True)
 class Segment:
-    """One label of an object: its name, its values in the label map, its coded term and color."""
+    """One label of an object.
+
+    Attributes:
+        name: name of the label.
+        values: its values in the label map.
+        code: coded term.
+        color: RGB.
+    """
 
     name: str
     values: tuple[int, ...]
@@ -60,40 +67,43 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """The name as DICOM's short texts take it."""
+        """The name as a DICOM long string (64 characters, no backslash)."""
         return self.name.replace("\\", " ")[:64]
 
 
 @dataclass(frozen=True)
-class Maker:
+class SegmentAlgorithm:
     """How a label map was made.
 
     Attributes:
-        kind: as in PS3.3 (0062,0008).
-        algorithm, version: what made it; of no interest where it was drawn by hand.
-        model: the SHA-256 of the model.
+        kind: Segment Algorithm Type, PS3.3 (0062,0008).
+        name: name of the algorithm; not written if ``kind`` is ``MANUAL``.
+        version: its version; not written if ``kind`` is ``MANUAL``.
+        model: SHA-256 of the model.
     """
 
     kind: Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"] = "AUTOMATIC"
-    algorithm: str = "medseg"
+    name: str = "medseg"
     version: str = MEDSEG_VERSION
     model: str | None = None
 
 
 @dataclass(frozen=True)
 class SourceSeries:
-    """A series as objects refer to it.
+    """A series that DICOM objects refer to.
 
     Attributes:
-        slices: sorted along their normal.
-        headers: of each slice: UIDs and geometry, nothing of the patient.
-        owner: patient and study, for the object alone.
-        notes: what the series lacked, without a value of it.
+        path: folder or file of the series.
+        slices: slices, sorted along their normal.
+        headers: UIDs and geometry of each slice, without patient attributes.
+        patient_study: patient and study attributes, copied to the object only.
+        notes: what the series lacks; contains no attribute values.
     """
 
+    path: Path
     slices: list[DicomSlice]
     headers: list[Dataset]
-    owner: Dataset
+    patient_study: Dataset
     notes: tuple[str, ...] = ()
 
     @property
@@ -102,66 +112,86 @@ class SourceSeries:
         return self.headers[0]
 
 
-def read_source(path: Path, uneven: UnevenSlices = "refuse") -> SourceSeries:
-    """Read the headers of the series at ``path``.
+def read_source_series(path: Path, uneven: UnevenSlices = "refuse") -> SourceSeries:
+    """Read the headers of a series.
 
-    UIDs of study, series and frame of reference that the files lack (some de-identified series do) are made
-    of those of the instances, so that all objects of one series agree.
-    Raises: DataError or GeometryError as reading the series does; DataError if its instances have no UIDs.
+    If the files have no UIDs of study, series or frame of reference, as in some de-identified series, UIDs are
+    derived from those of the instances, so that all objects of a series agree.
+
+    Args:
+        path: folder or file of the series.
+        uneven: handling of uneven or missing slices.
+
+    Raises:
+        DataError: the series cannot be read, is a multi-frame image, or its instances have no UIDs.
+        GeometryError: the slices do not form one grid.
     """
     slices = series_slices(path, uneven)
     if any(one.frame is not None for one in slices):
         raise DataError(
-            f"{path}: an enhanced multi-frame image; DICOM objects are written for series of single-frame "
-            "slices only. Convert it, or leave out --dicom."
+            f"{path}: an enhanced multi-frame image; DICOM objects can be written for single-frame series only",
+            hint="Convert the image, or omit --dicom.",
+            path=path,
         )
     tags = [*_REQUIRED, *_OPTIONAL, *_IMAGE, "SpecificCharacterSet"]
-    with disable_value_validation():  # a value against the rules is copied as it is, and not shown in a warning
+    with disable_value_validation():  # invalid values are copied unchanged and not shown in a warning
         files = [pydicom.dcmread(s.path, stop_before_pixels=True, specific_tags=tags) for s in slices]
         headers = [_header(file, one, slices, path) for file, one in zip(files, slices, strict=True)]
-        owner = _owner(files[0])
+        patient_study = _patient_study(files[0])
     instances = "|".join(header.SOPInstanceUID for header in headers)
     lacking: list[str] = []
     for keyword, name in _UIDS.items():
-        found = {str(file.get(keyword) or "") for file in files}
-        if len(found) > 1:
-            raise DataError(f"{path}: its slices name several {name}s; an object can refer to one only")
-        uid = UID(found.pop())
+        uids = {str(file.get(keyword) or "") for file in files}
+        if len(uids) > 1:
+            raise DataError(
+                f"{path}: slices with {len(uids)} different UIDs of the {name}; an object refers to one",
+                path=path,
+            )
+        uid = UID(uids.pop())
         if not uid:
             uid = UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, keyword + instances).int}")
             lacking.append(name)
-        for dataset in (*headers, owner) if keyword == "StudyInstanceUID" else headers:
+        for dataset in (*headers, patient_study) if keyword == "StudyInstanceUID" else headers:
             setattr(dataset, keyword, uid)
-    notes = (f"the series names no {', '.join(lacking)}: made new ones",) if lacking else ()
-    return SourceSeries(slices, headers, owner, notes)
+    notes = (f"the series has no UIDs of {', '.join(lacking)}; new ones were created",) if lacking else ()
+    return SourceSeries(path, slices, headers, patient_study, notes)
 
 
-def planes_of(label_map: Array, grid: Grid, slices: Sequence[DicomSlice]) -> Array:
-    """The label map's planes under the slices: (slices, rows, columns).
+def planes_on_slices(label_map: Array, grid: Grid, source: SourceSeries) -> Array:
+    """Select the plane of a label map that belongs to each slice of a series.
 
-    The map (columns, rows, n) lies on the series' grid, or on the even one it was read onto; then a slice has
-    the nearest plane.
-    Raises: GeometryError if the slices lie elsewhere.
+    Args:
+        label_map: (columns, rows, n) label values.
+        grid: grid of the label map: that of the series, or the even grid to which the series was resampled.
+        source: the series.
+
+    Returns:
+        (slices, rows, columns), the plane nearest to each slice.
+
+    Raises:
+        GeometryError: the slices are not on the grid.
     """
     corners = np.array([[0, 0, 1], [1, 0, 1], [0, 1, 1]], float)
     index: list[int] = []
-    for one in slices:
+    for one in source.slices:
         right, down = one.orientation[:3] * one.spacing[1], one.orientation[3:] * one.spacing[0]
-        lps = corners @ np.stack(
-            [right, down, one.position]
-        )  # the first pixel, its neighbors along columns and rows
+        # the first pixel, and its neighbors along columns and rows
+        lps = corners @ np.stack([right, down, one.position])
         placed = np.linalg.inv(grid.affine) @ LPS_TO_RAS @ np.vstack([lps.T, np.ones(3)])
         depth = round(float(placed[2, 0]))
         off = np.abs(placed[:2] - [[0, 1, 0], [0, 0, 1]]).max()
         if off > 0.1 or not 0 <= depth < grid.shape[2] or grid.shape[:2] != one.size[::-1]:
-            raise GeometryError("the label map does not lie on the slices of the series")
+            raise GeometryError(
+                f"{source.path}: the grid of the label map does not contain the slices of the series",
+                path=source.path,
+            )
         index.append(depth)
     return label_map[:, :, index].transpose(2, 1, 0)
 
 
 def describe_object(dataset: Any, source: SourceSeries, what: str) -> None:
-    """Patient and study of the series, and what is the same in every object made here."""
-    for element in source.owner:
+    """Set patient and study of the series, and the attributes common to all objects that medseg writes."""
+    for element in source.patient_study:
         dataset.add(element)
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SeriesDescription = f"medseg {what} ({RESEARCH_USE.split(',')[0].lower()})"
@@ -171,12 +201,12 @@ def describe_object(dataset: Any, source: SourceSeries, what: str) -> None:
 
 
 def series_number(source: SourceSeries) -> int:
-    """A number for a series of objects, beyond those of the study's own ones as far as can be told."""
+    """Series number for objects, chosen beyond the numbers that series of a study usually have."""
     return 1000 + max(0, int(source.first.get("SeriesNumber") or 0)) % 1_000_000
 
 
-def coded(value: str, scheme: str, meaning: str) -> Dataset:
-    """An item of a code sequence."""
+def code_item(value: str, scheme: str, meaning: str) -> Dataset:
+    """Create an item of a code sequence."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
@@ -190,9 +220,9 @@ def _header(file: Any, one: DicomSlice, slices: Sequence[DicomSlice], path: Path
     for keyword in ("SOPClassUID", "SOPInstanceUID"):
         uid = str(file.get(keyword) or file.file_meta.get(f"MediaStorage{keyword}") or "")
         if not uid:
-            raise DataError(f"{path}: a slice has no {keyword}, by which an object could refer to it")
+            raise DataError(f"{path}: a slice has no {keyword}; DICOM objects cannot refer to it", path=path)
         setattr(header, keyword, UID(uid))
-    # of all slices exactly the same, where the files round them differently
+    # identical for all slices, even if the files round them differently
     header.ImageOrientationPatient = [float(f"{v:.10g}") for v in slices[0].orientation]
     header.PixelSpacing = [float(f"{v:.10g}") for v in slices[0].spacing]
     header.Modality = file.get("Modality") or "OT"
@@ -209,11 +239,11 @@ def _thickness(slices: Sequence[DicomSlice]) -> float:
     return float(f"{np.linalg.norm(slices[1].position - slices[0].position):.8g}")
 
 
-def _owner(file: Any) -> Dataset:
-    owner = Dataset()
+def _patient_study(file: Any) -> Dataset:
+    attributes = Dataset()
     for keyword in _REQUIRED:
-        setattr(owner, keyword, None)
+        setattr(attributes, keyword, None)
     for keyword in (*_REQUIRED, *_OPTIONAL):
         if keyword in file:
-            owner.add(file[keyword])
-    return owner
+            attributes.add(file[keyword])
+    return attributes

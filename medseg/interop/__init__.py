@@ -1,1 +1,1 @@
-"""Other people's models, read as they are."""
+"""Exchange with other software: nnU-Net models, ONNX, torch.export and OpenVINO."""

@@ -1,4 +1,4 @@
-"""A model in other runtimes' files, ONNX, ``torch.export``, OpenVINO; each compared with torch once written."""
+"""Export a model to ONNX, ``torch.export`` or OpenVINO, and compare the written file with torch."""
 
 from __future__ import annotations
 
@@ -38,26 +38,28 @@ Free = Literal["batch and size", "batch", "nothing"]
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 OPSET = 18
-"""ONNX's operator set: what torch's exporter writes without converting, and every runtime since 2023 reads."""
+"""ONNX operator set: written by torch's exporter without conversion, supported by all runtimes since 2023."""
 
 TOLERANCES: dict[Target, float] = {"onnx": 1e-3, "torch": 1e-3, "openvino": 1e-2}
-"""The largest difference from torch's scores in float32 that is taken for agreement, in standard deviations."""
+"""Largest allowed difference from torch's float32 logits, in standard deviations of the logits."""
 
 METADATA = "medseg"
-"""Under this name a file holds the model's header as JSON: labels, preprocessing, window."""
+"""Metadata key of the model's header (labels, preprocessing, window size) as JSON."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written.
+    """A written file.
 
     Attributes:
-        free: which of the image's axes may have any length; the others have the window's.
-        size: the window (*S).
-        opset: of ONNX.
-        difference: the largest from torch's scores, in their standard deviations; None if the runtime that
-            reads the file is not installed.
-        why: why not more axes are free.
+        path: the file.
+        target: its format.
+        free: axes of the image that may have any length; the others have the length of the window.
+        size: window size (*S).
+        opset: ONNX operator set; None for other formats.
+        difference: largest difference from torch's logits, in their standard deviations; None if the runtime
+            that reads the file is not installed.
+        why: reason why no more axes are free.
     """
 
     path: Path
@@ -71,7 +73,15 @@ class Exported:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file: its suffix, how it is written of an exported network, and how it is run again."""
+    """A file format.
+
+    Attributes:
+        suffix: file name suffix.
+        package: package needed to write files.
+        runner: package needed to run files.
+        write: writes an exported network and the header.
+        load: loads a file as a function.
+    """
 
     suffix: str
     package: str
@@ -83,22 +93,28 @@ class Format:
 def export_model(
     source: ModelSource, path: Path, target: Target, *, model: nn.Module | None = None
 ) -> Exported:
-    """Write a run's or model file's network to ``path`` in another runtime's form.
+    """Export the network of a run folder or model file.
 
-    The file takes ``image`` (B, C, *S) float32, preprocessed, and gives ``logits`` (B, K, *S). Any batch, and
-    any size that the strides dividing the window divide, where the network allows it; else any batch of the
-    window; else one window.
-    ``model`` is as in ``Predictor``.
+    The exported network maps ``image`` (B, C, *S) float32, preprocessed, to ``logits`` (B, K, *S). If the
+    network allows it, the batch size is free, and so is S as long as the strides that divide the window divide
+    it. Otherwise only the batch size is free, or nothing.
 
-    Raises: ConfigError for another suffix, or if a package is missing; ConversionError if the network cannot be
-    converted, or gives other logits than in torch.
+    Args:
+        source: run folder or model file.
+        path: file to write.
+        target: format.
+        model: the network, for model files trained with a custom network; as in ``Predictor``.
+
+    Raises:
+        ConfigError: the suffix does not match the format, or a package is not installed.
+        ConversionError: the network cannot be converted, or the file computes other logits than torch.
     """
     path, kind = Path(path), FORMATS[target]
     if path.suffix != kind.suffix:
-        raise ConfigError(f"{path}: files for {target} end in {kind.suffix}")
+        raise ConfigError(f"{path}: expected the suffix {kind.suffix} for {target}", path=path)
     if find_spec(kind.package) is None:
-        extra = "" if target == "torch" else f"; pip install medseg[{target}]"
-        raise ConfigError(f"{kind.package} is not installed, which --to {target} needs{extra}")
+        hint = None if target == "torch" else f"Install it: pip install {kind.package} (the extra [{target}])."
+        raise ConfigError(f"--to {target} needs {kind.package}, which is not installed", hint=hint)
     opening = Opening(BackendSetup(torch.device("cpu")), "torch", model=model)
     member = open_member(source, opening)
     header, network = member.header, member.network
@@ -123,28 +139,28 @@ def _attempt(
     size: tuple[int, ...],
     why: str,
 ) -> Exported:
-    """Export, write, read again, compare. Raises: ConversionError; then nothing is written."""
+    """Export, write, load and compare. Raises: ConversionError; no file is written in that case."""
     kind, channels = FORMATS[target], header.task.in_channels
-    with _whole(path, target) as temporary:
+    with _write_whole(path, target) as temporary:
         with _quiet(), conversion(network, target), torch.no_grad():
             kind.write(_program(network, channels, size, free), temporary, header.model_dump_json())
-        away = None
+        deviation = None
         if find_spec(kind.runner) is not None:
             with conversion(network, target), torch.no_grad():
                 run = kind.load(temporary)
-                away = max(_difference(run, network, image) for image in _images(channels, size, free))
-            if not away <= TOLERANCES[target]:
+                deviation = max(_difference(run, network, image) for image in _images(channels, size, free))
+            if not deviation <= TOLERANCES[target]:
                 raise ConversionError(
-                    f"{network_name(network)} with {free} free: the logits of its {target} file are {away:.2g} "
-                    f"standard deviations from torch's, {TOLERANCES[target]:g} is allowed"
+                    f"{network_name(network)} with {free} free: the logits of the {target} file differ from "
+                    f"torch by {deviation:.2g} standard deviations, allowed are {TOLERANCES[target]:g}"
                 )
-    return Exported(path, target, free, size, OPSET if target == "onnx" else None, away, why)
+    return Exported(path, target, free, size, OPSET if target == "onnx" else None, deviation, why)
 
 
 def _program(
     network: nn.Module, channels: int, size: tuple[int, ...], free: Free
 ) -> torch.export.ExportedProgram:
-    """The network as one graph; two samples stand for any number."""
+    """Export the network as one graph; a batch of two samples represents any batch size."""
     axes: dict[int, Any] = {} if free == "nothing" else {0: Dim("batch")}
     if free == "batch and size":
         axes |= {2 + axis: Dim.DYNAMIC for axis in range(len(size))}
@@ -153,7 +169,7 @@ def _program(
 
 
 def _images(channels: int, size: tuple[int, ...], free: Free) -> Iterator[torch.Tensor]:
-    """What the file is tried on: a window; two; longer ones, axis by axis, that the same strides divide."""
+    """Images to test the file: one window, two windows, and longer windows that the same strides divide."""
     yield _image(1, channels, size)
     if free != "nothing":
         yield _image(2, channels, size)
@@ -168,15 +184,15 @@ def _image(batch: int, channels: int, size: tuple[int, ...]) -> torch.Tensor:
 
 def _difference(run: Run, network: nn.Module, image: torch.Tensor) -> float:
     reference = logits_of(network(image))
-    scores = run(image)
-    if scores.shape != reference.shape:
-        raise ValueError(f"its logits are {tuple(scores.shape)}, torch's {tuple(reference.shape)}")
-    return difference(scores, reference)[0]
+    logits = run(image)
+    if logits.shape != reference.shape:
+        raise ValueError(f"logits of shape {tuple(logits.shape)}, in torch {tuple(reference.shape)}")
+    return difference(logits, reference)[0]
 
 
 @contextmanager
-def _whole(path: Path, target: Target) -> Iterator[Path]:
-    """A temporary path; what lies there in the end is moved to ``path``, OpenVINO's weights beside it first."""
+def _write_whole(path: Path, target: Target) -> Iterator[Path]:
+    """Yield a temporary path; its file is moved to ``path`` at the end, after the weights of OpenVINO."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
@@ -189,7 +205,7 @@ def _whole(path: Path, target: Target) -> Iterator[Path]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch's exporter warns of packages that are not needed and of its own habits."""
+    """Silence warnings of torch's exporter that do not concern users."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -213,10 +229,10 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, header: str) 
 def _load_onnx(path: Path) -> Run:
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # some builds for Windows report to the system's collector
+    onnxruntime.disable_telemetry_events()  # some Windows builds send telemetry
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what fails is raised
+    options.log_severity_level = 4  # errors are raised
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(image: torch.Tensor) -> torch.Tensor:
@@ -254,18 +270,18 @@ FORMATS: dict[Target, Format] = {
 
 
 def describe(exported: Exported) -> str:
-    """What was written, in a line or two."""
+    """Describe a written file in one or two lines."""
     window = "×".join(map(str, exported.size))
     opset = f", opset {exported.opset}" if exported.opset else ""
-    taken = {
-        "batch and size": f"any batch, the window {window} and other sizes that its strides divide",
-        "batch": f"any batch of {window}",
+    accepted = {
+        "batch and size": f"any batch size, the window {window} and other sizes that its strides divide",
+        "batch": f"any batch size of {window}",
         "nothing": f"one image of {window}",
     }[exported.free]
     checked = (
-        "not compared with torch: its runtime is not installed"
+        "not compared with torch, because its runtime is not installed"
         if exported.difference is None
-        else f"at most {exported.difference:.1g} standard deviations from torch's logits"
+        else f"logits differ from torch by at most {exported.difference:.1g} standard deviations"
     )
-    why = f"\nfixed because: {exported.why}" if exported.why else ""
-    return f"{exported.path}: {exported.target}{opset}; takes {taken}; {checked}{why}"
+    why = f"\nother axes are fixed because: {exported.why}" if exported.why else ""
+    return f"{exported.path}: {exported.target}{opset}; accepts {accepted}; {checked}{why}"

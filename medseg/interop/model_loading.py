@@ -1,4 +1,4 @@
-"""Models by their paths, whoever trained them."""
+"""Load models by path: model files of medseg and models of nnU-Net."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from medseg.errors import ConfigError
 from medseg.inference.batch.distributed import PredictorSpec
 from medseg.inference.model.protocols import Segmenter
-from medseg.interop.nnunet.file import is_file
-from medseg.interop.nnunet.folder import is_folder
+from medseg.interop.nnunet.file import is_nnunet_file
+from medseg.interop.nnunet.folder import is_nnunet_folder
 from medseg.interop.nnunet.predict import NnunetPredictor
 
 
 @dataclass(frozen=True)
 class SegmenterSpec(PredictorSpec):
-    """What a model is loaded from: medseg's own (several are averaged), or one nnU-Net, trained or imported."""
+    """Arguments to load models of medseg, which are averaged, or one nnU-Net model, trained or imported."""
 
     def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter:
         """The model on its device, which tells ``say`` what computes.
@@ -24,12 +24,15 @@ class SegmenterSpec(PredictorSpec):
         Raises: ModelFileError and ConfigError as ``Predictor`` and ``NnunetPredictor``; ConfigError if an
         nnU-Net does not stand alone.
         """
-        foreign = [model for model in map(Path, self.models) if is_folder(model) or is_file(model)]
+        foreign = [
+            model for model in map(Path, self.models) if is_nnunet_folder(model) or is_nnunet_file(model)
+        ]
         if not foreign:
             return super().build(say)
         if len(self.models) > 1:
             raise ConfigError(
-                f"{foreign[0]}: an nnU-Net averages its own folds and cannot be averaged with others"
+                f"{foreign[0]}: an nnU-Net model cannot be averaged with other models",
+                hint="Give one --model; an nnU-Net model averages its own folds.",
             )
         return NnunetPredictor(
             foreign[0], device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,

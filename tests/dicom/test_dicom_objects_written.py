@@ -18,9 +18,9 @@ from medseg.data.io.readers import read_scan
 from medseg.data.labels.terminology import lookup_terminology
 from medseg.data.scans import align_to_grid
 from medseg.dicom.contours import outlines
-from medseg.dicom.rtstruct import structure_set
-from medseg.dicom.segmentation import require_highdicom, segmentation
-from medseg.dicom.source_series import Maker, Segment, planes_of, read_source
+from medseg.dicom.rtstruct import build_rtstruct
+from medseg.dicom.segmentation import build_segmentation, require_highdicom
+from medseg.dicom.source_series import Segment, SegmentAlgorithm, planes_on_slices, read_source_series
 from medseg.errors import ConfigError, DataError, GeometryError
 
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -31,7 +31,7 @@ ORIENTATIONS = [AXIAL, CORONAL, SAGITTAL, UPSIDE_DOWN, turned(25, 0), turned(-40
 ORGAN = Segment("left kidney", (1, 3), lookup_terminology("left kidney"), (86, 180, 233))
 TUMOR = Segment("tumor", (3,), lookup_terminology("tumor"), (230, 90, 10))
 SEGMENTS = [Segment("kidney", (1,), lookup_terminology("kidney"), (86, 180, 233)), TUMOR]
-MAKER = Maker(model="ab" * 32)
+ALGORITHM = SegmentAlgorithm(model="ab" * 32)
 
 
 def label_map(shape):
@@ -58,7 +58,7 @@ def write(made, path):
 def rasterized(path, folder, grid):
     """ROI name → mask on the grid: each contour's pixels by the even-odd rule, in the slice it names."""
     ds = pydicom.dcmread(path)
-    headers = read_source(folder, "resample").headers
+    headers = read_source_series(folder, "resample").headers
     place = {header.SOPInstanceUID: k for k, header in enumerate(headers)}
     to_image = np.linalg.inv(grid.affine) @ np.diag([-1, -1, 1, 1])
     masks = {}
@@ -88,9 +88,9 @@ def test_the_grid_is_known_without_the_pixels(series):
 
 
 def test_seg_comes_back_bit_by_bit(series, tmp_path):
-    scan, source = read_scan(series), read_source(series)
+    scan, source = read_scan(series), read_source_series(series)
     values = label_map(scan.grid.shape)
-    made = segmentation(planes_of(values, scan.grid, source.slices), SEGMENTS, source, MAKER)
+    made = build_segmentation(planes_on_slices(values, scan.grid, source), SEGMENTS, source, ALGORITHM)
     path = write(made, tmp_path / "a.seg.dcm")
     back = read_segments(path, scan.grid)
     assert back.names == {1: "kidney", 2: "tumor"}
@@ -108,23 +108,23 @@ def test_seg_comes_back_bit_by_bit(series, tmp_path):
 
 
 def test_simpleitk_reads_a_segment_where_the_series_lies(series, tmp_path):
-    scan, source = read_scan(series), read_source(series)
+    scan, source = read_scan(series), read_source_series(series)
     values = label_map(scan.grid.shape)
     whole = Segment(
         "all", (0, 1, 3), lookup_terminology("body"), (1, 2, 3)
     )  # a voxel in each frame: none is left out
     values[0, 0] = 1
-    planes = planes_of(values, scan.grid, source.slices)
+    planes = planes_on_slices(values, scan.grid, source)
     for segment in (whole, SEGMENTS[0]):
-        path = write(segmentation(planes, [segment], source, MAKER), tmp_path / f"{segment.name}.dcm")
+        path = write(build_segmentation(planes, [segment], source, ALGORITHM), tmp_path / f"{segment.name}.dcm")
         read = align_to_grid(scan_from_sitk(sitk.ReadImage(str(path)), path), scan.grid)
         assert np.array_equal(read.array[0] > 0, np.isin(values, segment.values))
 
 
 def test_segments_that_share_voxels_overlap(series, tmp_path):
-    scan, source = read_scan(series), read_source(series)
+    scan, source = read_scan(series), read_source_series(series)
     values = label_map(scan.grid.shape)
-    made = segmentation(planes_of(values, scan.grid, source.slices), [ORGAN, TUMOR], source, MAKER)
+    made = build_segmentation(planes_on_slices(values, scan.grid, source), [ORGAN, TUMOR], source, ALGORITHM)
     assert made.SegmentsOverlap == "YES"
     back = read_segments(write(made, tmp_path / "a.seg.dcm"), scan.grid)
     assert np.array_equal(back.masks[1], values > 0)
@@ -132,9 +132,9 @@ def test_segments_that_share_voxels_overlap(series, tmp_path):
 
 
 def test_contours_come_back_voxel_by_voxel(series, tmp_path):
-    scan, source = read_scan(series), read_source(series)
+    scan, source = read_scan(series), read_source_series(series)
     values = label_map(scan.grid.shape)
-    made = structure_set(planes_of(values, scan.grid, source.slices), SEGMENTS, source, MAKER)
+    made = build_rtstruct(planes_on_slices(values, scan.grid, source), SEGMENTS, source, ALGORITHM)
     masks = rasterized(write(made, tmp_path / "a.rtstruct.dcm"), series, scan.grid)
     assert np.array_equal(masks["kidney"], values == 1)
     assert np.array_equal(masks["tumor"], values == 3)
@@ -170,20 +170,20 @@ def test_many_holes_and_many_parts(tmp_path, monkeypatch):
     holes = (rows % 3 != 1) | (columns % 3 != 1)  # 2,500 of them, all in one part
     (polygon,) = outlines(holes)
     assert np.array_equal(polygon2mask(holes.shape, polygon), holes)
-    source = read_source(write_dicom(tmp_path / "s", np.zeros((3, 4, 5))))
+    source = read_source_series(write_dicom(tmp_path / "s", np.zeros((3, 4, 5))))
     planes = np.zeros((3, 4, 5), np.uint8)
     planes[:, ::2, ::2] = 1
-    monkeypatch.setattr("medseg.dicom.rtstruct.MOST_CONTOURS", 10)
+    monkeypatch.setattr("medseg.dicom.rtstruct.MAX_CONTOURS", 10)
     with pytest.raises(DataError, match=r"18 contours, 18 of them of kidney.*write a SEG"):
-        structure_set(planes, SEGMENTS, source, MAKER)
+        build_rtstruct(planes, SEGMENTS, source, ALGORITHM)
 
 
 def test_what_a_seg_says(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
-    source = read_source(folder)
+    source = read_source_series(folder)
     planes = np.ones((3, 4, 5), np.uint8)
-    made = segmentation(
-        planes, [ORGAN, Segment("my\\label" * 9, (2,), lookup_terminology("x"), (0, 0, 0))], source, MAKER
+    made = build_segmentation(
+        planes, [ORGAN, Segment("my\\label" * 9, (2,), lookup_terminology("x"), (0, 0, 0))], source, ALGORITHM
     )
     ds = pydicom.dcmread(write(made, tmp_path / "a.dcm"))
     first = pydicom.dcmread(source.slices[0].path)
@@ -208,15 +208,15 @@ def test_what_a_seg_says(tmp_path):
     assert "ab" * 32 in algorithm.AlgorithmParameters
     assert len(kidney.RecommendedDisplayCIELabValue) == 3
     assert other.SegmentLabel == ("my label" * 9)[:64]
-    again = segmentation(planes, [ORGAN], source, Maker("MANUAL"))
+    again = build_segmentation(planes, [ORGAN], source, SegmentAlgorithm("MANUAL"))
     assert again.SOPInstanceUID != ds.SOPInstanceUID
     assert again.SegmentSequence[0].SegmentAlgorithmType == "MANUAL"
 
 
 def test_what_a_structure_set_says(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
-    source = read_source(folder)
-    made = structure_set(np.ones((3, 4, 5), np.uint8), [ORGAN, TUMOR], source, MAKER)
+    source = read_source_series(folder)
+    made = build_rtstruct(np.ones((3, 4, 5), np.uint8), [ORGAN, TUMOR], source, ALGORITHM)
     ds = pydicom.dcmread(write(made, tmp_path / "a.dcm"))
     first = pydicom.dcmread(source.slices[0].path)
     assert (ds.Modality, ds.ApprovalStatus, str(ds.PatientName)) == ("RTSTRUCT", "UNAPPROVED", NAME)
@@ -240,22 +240,22 @@ def test_what_a_structure_set_says(tmp_path):
 
 def test_nothing_found_makes_valid_objects(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
-    source, planes = read_source(folder), np.zeros((3, 4, 5), np.uint8)
-    made = segmentation(planes, SEGMENTS, source, MAKER)
+    source, planes = read_source_series(folder), np.zeros((3, 4, 5), np.uint8)
+    made = build_segmentation(planes, SEGMENTS, source, ALGORITHM)
     masks = read_segments(write(made, tmp_path / "a.dcm"), read_scan(folder).grid).masks
     assert not any(mask.any() for mask in masks.values())
-    assert len(structure_set(planes, SEGMENTS, source, MAKER).ROIContourSequence) == 2
+    assert len(build_rtstruct(planes, SEGMENTS, source, ALGORITHM).ROIContourSequence) == 2
 
 
 def test_uids_that_a_series_lacks_are_made_the_same_each_time(tmp_path):
     folder = write_dicom(
         tmp_path / "s", np.zeros((3, 4, 5)), FrameOfReferenceUID=None, StudyInstanceUID="", SOPInstanceUID=None
     )
-    source, again = read_source(folder), read_source(folder)
-    assert source.notes == ("the series names no study, frame of reference: made new ones",)
+    source, again = read_source_series(folder), read_source_series(folder)
+    assert source.notes == ("the series has no UIDs of study, frame of reference; new ones were created",)
     assert source.first.FrameOfReferenceUID == again.first.FrameOfReferenceUID
-    assert source.first.FrameOfReferenceUID != source.first.StudyInstanceUID == source.owner.StudyInstanceUID
-    made = segmentation(np.ones((3, 4, 5), np.uint8), [ORGAN], source, MAKER)
+    assert source.first.FrameOfReferenceUID != source.first.StudyInstanceUID == source.patient_study.StudyInstanceUID
+    made = build_segmentation(np.ones((3, 4, 5), np.uint8), [ORGAN], source, ALGORITHM)
     assert made.FrameOfReferenceUID == source.first.FrameOfReferenceUID
 
 
@@ -265,35 +265,35 @@ def test_slices_of_two_frames_of_reference_are_refused(tmp_path):
     ds = pydicom.dcmread(file)
     ds.FrameOfReferenceUID = "1.2.3.4"
     ds.save_as(file)
-    with pytest.raises(DataError, match="several frame of references"):
-        read_source(folder)
+    with pytest.raises(DataError, match="2 different UIDs of the frame of reference"):
+        read_source_series(folder)
 
 
 def test_a_label_map_elsewhere_is_refused(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     other = write_dicom(tmp_path / "t", np.zeros((3, 4, 5)), orientation=CORONAL)
     grid = read_scan(folder).grid
-    with pytest.raises(GeometryError, match="does not lie on the slices"):
-        planes_of(np.zeros(grid.shape), grid, series_slices(other))
+    with pytest.raises(GeometryError, match="does not contain the slices"):
+        planes_on_slices(np.zeros(grid.shape), grid, read_source_series(other))
 
 
 def test_without_highdicom_there_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(ConfigError, match=r'pip install "medseg\[dicom\]"'):
+    with pytest.raises(ConfigError, match=r"pip install highdicom"):
         require_highdicom()
 
 
 def test_the_patient_is_in_no_log_and_no_message(tmp_path, caplog, recwarn):
     caplog.set_level(logging.DEBUG)
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
-    source = read_source(folder)
+    source = read_source_series(folder)
     planes = np.ones((3, 4, 5), np.uint8)
-    for make in (segmentation, structure_set):
-        path = write(make(planes, [ORGAN], source, MAKER), tmp_path / "a.dcm")
+    for make in (build_segmentation, build_rtstruct):
+        path = write(make(planes, [ORGAN], source, ALGORITHM), tmp_path / "a.dcm")
         assert b"Planted day" in path.read_bytes()
     source.headers[1].Rows = 99  # what highdicom refuses
-    with pytest.raises(DataError, match="does not fit a DICOM SEG") as caught:
-        segmentation(planes, [ORGAN], source, MAKER)
+    with pytest.raises(DataError, match="highdicom cannot write a DICOM SEG") as caught:
+        build_segmentation(planes, [ORGAN], source, ALGORITHM)
     said = caplog.text + str(caught.value) + "".join(str(w.message) for w in recwarn)
     assert not any(word in said for word in ("Planted", "PLANTED", NAME, NUMBER))
 
@@ -309,13 +309,13 @@ def test_missing_slices_are_filled_and_the_objects_are_of_the_slices_there(tmp_p
     assert np.allclose(scan.grid.affine, read_scan(whole).grid.affine, atol=1e-6)
     assert scan.array[0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]  # interpolated where they are missing
     assert "6 slices, 3.00 mm apart" in scan.notes[0]
-    values, source = label_map(scan.grid.shape), read_source(part, "resample")
-    planes = planes_of(values, scan.grid, source.slices)
+    values, source = label_map(scan.grid.shape), read_source_series(part, "resample")
+    planes = planes_on_slices(values, scan.grid, source)
     assert np.array_equal(planes, values[:, :, [0, 1, 4, 5]].transpose(2, 1, 0))
-    made = write(segmentation(planes, SEGMENTS, source, MAKER), tmp_path / "a.dcm")
+    made = write(build_segmentation(planes, SEGMENTS, source, ALGORITHM), tmp_path / "a.dcm")
     expected = np.isin(np.arange(6), (0, 1, 4, 5)) & (values == 1)
     assert np.array_equal(read_segments(made, scan.grid).masks[1], expected)
-    made = write(structure_set(planes, SEGMENTS, source, MAKER), tmp_path / "b.dcm")
+    made = write(build_rtstruct(planes, SEGMENTS, source, ALGORITHM), tmp_path / "b.dcm")
     assert np.array_equal(rasterized(made, part, scan.grid)["kidney"], planes.transpose(2, 1, 0) == 1)
 
 
@@ -342,20 +342,20 @@ def test_doubled_and_tilted_slices_are_refused_all_the_same(tmp_path):
 @pytest.mark.parametrize("name", ["dicom_ct_series", "dicom_mr_series", "dicom_seg"])
 def test_objects_of_real_series(data_root, name, tmp_path):
     folder = data_root / name / "images"
-    scan, source = read_scan(folder), read_source(folder)
+    scan, source = read_scan(folder), read_source_series(folder)
     values = np.zeros(scan.grid.shape, np.uint8)
     smooth = gaussian_filter(scan.array[0].astype(np.float32), 2)
     low, high = np.percentile(smooth, (50, 90))
     values[smooth > low] = 1
     values[smooth > high] = 3
-    planes = planes_of(values, scan.grid, source.slices)
-    path = write(segmentation(planes, SEGMENTS, source, MAKER), tmp_path / "a.seg.dcm")
+    planes = planes_on_slices(values, scan.grid, source)
+    path = write(build_segmentation(planes, SEGMENTS, source, ALGORITHM), tmp_path / "a.seg.dcm")
     back = read_segments(path, scan.grid)
     assert np.array_equal(back.masks[1], values == 1)
     assert np.array_equal(back.masks[2], values == 3)
     part = values.copy()
     part[:, :, 3:] = 0
-    contours = structure_set(planes_of(part, scan.grid, source.slices), SEGMENTS, source, MAKER)
+    contours = build_rtstruct(planes_on_slices(part, scan.grid, source), SEGMENTS, source, ALGORITHM)
     masks = rasterized(write(contours, tmp_path / "a.rtstruct.dcm"), folder, scan.grid)
     assert np.array_equal(masks["tumor"], part == 3)
     assert np.array_equal(masks["kidney"], part == 1)

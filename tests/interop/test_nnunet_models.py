@@ -23,9 +23,9 @@ from medseg.cli.main import run
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.inference.model.predictor import Predictor
 from medseg.interop.model_loading import SegmenterSpec
-from medseg.interop.nnunet.file import is_file, load, save
-from medseg.interop.nnunet.folder import is_folder, read_folder
-from medseg.interop.nnunet.plans import refuse_trainer
+from medseg.interop.nnunet.file import is_nnunet_file, load_nnunet_file, write_nnunet_file
+from medseg.interop.nnunet.folder import is_nnunet_folder, read_folder
+from medseg.interop.nnunet.plans import check_trainer
 from medseg.interop.nnunet.predict import NnunetPredictor, window_weights
 
 
@@ -184,7 +184,7 @@ def test_a_cascade_runs_its_first_stage_first(tmp_path):
     scan = write_volume(tmp_path / "scan.nii.gz", (14, 12, 16))
     found = NnunetPredictor(second, device="cpu").predict(scan).label_map
     assert len(np.unique(found)) == 3
-    save(tmp_path / "both.safetensors", read_folder(second))
+    write_nnunet_file(tmp_path / "both.safetensors", read_folder(second))
     imported = NnunetPredictor(tmp_path / "both.safetensors", device="cpu")
     assert [stage.configuration for stage in imported.plans.stages] == ["3d_lowres", "3d_cascade_fullres"]
     assert np.array_equal(imported.predict(scan).label_map, found)
@@ -204,7 +204,7 @@ def test_numbered_folds_come_before_all_of_them(tmp_path):
     assert read_folder(folder).header.stages[0].folds == ("0", "1")
     assert read_folder(folder, folds=("all",)).header.stages[0].folds == ("all",)
     assert read_folder(folder / "fold_1").header.stages[0].folds == ("1",)
-    assert is_folder(folder / "fold_1")
+    assert is_nnunet_folder(folder / "fold_1")
     with pytest.raises(ModelFileError, match=r"fold_3/checkpoint_final.pth: no such checkpoint"):
         read_folder(folder, folds=("3",))
 
@@ -258,7 +258,7 @@ def test_checkpoints_run_nothing(tmp_path, capsys):
      "nnUNetTrainer_probabilisticOversampling_033", "nnUNetTrainerVanillaAdam1en3"],
 )  # fmt: skip
 def test_trainers_that_keep_to_the_plans(trainer):
-    refuse_trainer(trainer, None, Path("model"))
+    check_trainer(trainer, None, Path("model"))
 
 
 @pytest.mark.parametrize("trainer", ["nnUNetTrainerMine", "nnUNet_Primus_S_Trainer", "MedNeXtTrainer"])
@@ -328,12 +328,12 @@ def test_the_imported_file(tmp_path, cube, capsys):
     folder, path = write_model(tmp_path, folds=("0", "1")), tmp_path / "model.safetensors"
     assert run(["import", "nnunet", str(folder), "-o", str(path)]) == 0
     assert "3d_fullres: folds 0, 1; not mirrored" in capsys.readouterr().out
-    assert is_file(path)
+    assert is_nnunet_file(path)
     checkpoint = folder / "fold_0" / "checkpoint_final.pth"
     before = checkpoint.read_bytes()
     assert run(["import", "nnunet", str(folder), "-o", str(checkpoint)]) == 2  # nor is any other file replaced
     assert checkpoint.read_bytes() == before
-    assert load(path).digest == read_folder(folder).digest
+    assert load_nnunet_file(path).digest == read_folder(folder).digest
     command = [
         "infer",
         str(cube.parent),
@@ -346,7 +346,7 @@ def test_the_imported_file(tmp_path, cube, capsys):
     ]
     assert run([*command, "--probabilities", "--overlays"]) == 0
     record = json.loads((tmp_path / "out" / "provenance" / "cube.json").read_text())
-    assert record["model_sha256"] == load(path).digest
+    assert record["model_sha256"] == load_nnunet_file(path).digest
     assert record["inference"]["roi_size"] == [8, 8, 8]
     assert [(one["backend"], one["precision"]) for one in record["backends"]] == [("torch", "float32")]
     found = nib.load(tmp_path / "out" / "cube.nii.gz").get_fdata()
@@ -357,7 +357,7 @@ def test_the_imported_file(tmp_path, cube, capsys):
 
 def test_the_file_is_verified_and_stands_alone(tmp_path):
     path = tmp_path / "model.safetensors"
-    save(path, read_folder(write_model(tmp_path)))
+    write_nnunet_file(path, read_folder(write_model(tmp_path)))
     with pytest.raises(ModelFileError, match="holds a medseg-nnunet, imported from elsewhere"):
         Predictor(path)
     with pytest.raises(ConfigError, match="averages its own folds"):
@@ -370,4 +370,4 @@ def test_the_file_is_verified_and_stands_alone(tmp_path):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(ModelFileError, match="SHA-256 does not match"):
-        load(path)
+        load_nnunet_file(path)

@@ -17,14 +17,14 @@ from medseg.inference.sliding_window.streaming_resample import Slab
 from medseg.interop.nnunet.header import Normalization, Resampling, Stage
 from medseg.interop.nnunet.plans import Dataset, Plans, parse, read_stage
 from medseg.interop.nnunet.predict import window_weights
-from medseg.interop.nnunet.preprocess import crop, normalize, prepare, put_back
+from medseg.interop.nnunet.preprocess import crop, normalize, prepare, restore_crop
 from medseg.interop.nnunet.resample import (
     coarse_axis,
     nearest,
-    new_shape,
     regrid_logits,
     resample_image,
     resample_labels,
+    resampled_shape,
 )
 
 LINEAR = Resampling(order=1)
@@ -47,7 +47,7 @@ def scan(array, affine=None) -> Scan:
 
 def test_shapes_are_rounded_as_python_rounds():
     # 10 · 1 / 4 = 2.5 → 2, 7 · 0.5 / 1 = 3.5 → 4
-    assert new_shape((10, 7, 3), (1.0, 0.5, 1.0), (4.0, 1.0, 1.0)) == (2, 4, 3)
+    assert resampled_shape((10, 7, 3), (1.0, 0.5, 1.0), (4.0, 1.0, 1.0)) == (2, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_part_that_is_not_zero_with_its_holes():
     assert found.shape == (3, 3, 5)  # Z, Y, X
     assert found.inside.all()
     assert found.box == (slice(1, 4), slice(1, 4), slice(1, 6))
-    back = put_back(np.ones((1, *found.shape), np.uint8), found, stage(), scan(array))
+    back = restore_crop(np.ones((1, *found.shape), np.uint8), found, stage(), scan(array))
     assert back[0].sum() == 45
     assert back[0, 1:6, 1:4, 1:4].all()
 
@@ -139,7 +139,7 @@ def test_axes_are_transposed_and_back():
     found = crop(scan(array, np.diag([1.0, 2, 3, 1])), turned)
     assert found.shape == (3, 5, 4)  # X, Z, Y
     assert found.spacing == (1.0, 3.0, 2.0)
-    back = put_back(found.image.astype(np.int16), found, turned, scan(array))
+    back = restore_crop(found.image.astype(np.int16), found, turned, scan(array))
     assert np.array_equal(back, array)
 
 
@@ -152,7 +152,7 @@ def test_the_file_is_turned_where_the_plans_reader_turns_it(tmp_path):
     found = crop(given, ras)
     assert found.spacing == (3.0, 2.0, 1.0)  # Z, Y, X
     assert np.array_equal(found.image[0], array[::-1].transpose(2, 1, 0))  # X runs from left to right
-    assert np.array_equal(put_back(found.image, found, ras, given), given.array)
+    assert np.array_equal(restore_crop(found.image, found, ras, given), given.array)
 
 
 def test_intensities_by_hand():

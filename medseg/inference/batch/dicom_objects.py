@@ -1,11 +1,13 @@
-"""Predictions, and label maps of any origin, as DICOM objects beside the series they belong to."""
+"""DICOM objects of predictions, and of label maps of any origin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.io.dicom.series import UnevenSlices, series_grid, series_slices
@@ -15,25 +17,32 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.labels.terminology import lookup_terminology
 from medseg.data.scans import align_to_grid, as_label_map
 from medseg.dicom import OBJECTS_FOLDER
-from medseg.dicom.rtstruct import structure_set
-from medseg.dicom.segmentation import require_highdicom, segmentation
-from medseg.dicom.source_series import Maker, Segment, planes_of, read_source
+from medseg.dicom.rtstruct import build_rtstruct
+from medseg.dicom.segmentation import build_segmentation, require_highdicom
+from medseg.dicom.source_series import (
+    Segment,
+    SegmentAlgorithm,
+    SourceSeries,
+    planes_on_slices,
+    read_source_series,
+)
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.files import write_atomic
-from medseg.geometry import Array, Grid
+from medseg.geometry import Array
 from medseg.inference.batch.options import DicomKind
 from medseg.inference.batch.provenance import Record
 from medseg.report.palette import Legend, label_palette
 
 
 def object_path(output: Path, case: str, kind: DicomKind) -> Path:
-    """Where a case's object lies in an output folder."""
+    """Path of a case's DICOM object in an output folder."""
     return output / OBJECTS_FOLDER / f"{case}.{kind}.dcm"
 
 
-def refuse_undicom(cases: Sequence[Case], kinds: Sequence[DicomKind]) -> None:
-    """Raises: ConfigError if objects are asked for that cannot be written: of cases that are no DICOM series,
-    or without highdicom.
+def check_dicom_sources(cases: Sequence[Case], kinds: Sequence[DicomKind]) -> None:
+    """Check that DICOM objects can be written for all cases.
+
+    Raises: ConfigError if a case is not a DICOM series, or if highdicom is not installed and needed.
     """
     if not kinds:
         return
@@ -41,11 +50,13 @@ def refuse_undicom(cases: Sequence[Case], kinds: Sequence[DicomKind]) -> None:
         require_highdicom()
     others = [f"{case.id}: {case.image.name}" for case in cases if not is_dicom_series(case.image)]
     if others:
-        raise ConfigError(join_problems("DICOM objects are written of DICOM series; these are none", others))
+        raise ConfigError(
+            join_problems("DICOM objects need DICOM series as inputs; these cases are not DICOM series", others)
+        )
 
 
-def segments_of(labels: LabelSchema) -> list[Segment]:
-    """What an object has segments of: the labels but the background; where there are regions, those."""
+def label_segments(labels: LabelSchema) -> list[Segment]:
+    """The segments of an object: the labels without the background, or the regions if there are any."""
     if labels.regions:
         palette = label_palette(len(labels.regions) + 1)[1:]
     else:
@@ -61,67 +72,93 @@ def segments_of(labels: LabelSchema) -> list[Segment]:
     ]
 
 
-def write_objects(
-    files: dict[DicomKind, Path],
-    series: Path,
-    label_map: Array,
-    grid: Grid,
+def build_objects(
+    kinds: Sequence[DicomKind],
+    planes: Array,
     labels: LabelSchema,
-    maker: Maker,
-    uneven: UnevenSlices = "refuse",
-) -> tuple[str, ...]:
-    """Write a label map (*S) on the grid of the series at ``series`` as objects of each kind asked for.
+    source: SourceSeries,
+    algorithm: SegmentAlgorithm,
+) -> dict[DicomKind, Dataset]:
+    """Build one DICOM object of each kind; nothing is written.
 
-    Returns notes on what the series lacked.
-    Raises: ConfigError, DataError or GeometryError if an object cannot be made of them.
+    Args:
+        kinds: kinds of objects.
+        planes: (slices, rows, columns) label values, from :func:`~medseg.dicom.source_series.planes_on_slices`.
+        labels: names, values, colors and codes of the labels.
+        source: the series that the objects refer to.
+        algorithm: how the label map was made.
+
+    Raises:
+        ConfigError: highdicom is not installed and needed.
+        DataError: the series or the label map cannot be represented.
     """
-    source = read_source(series, uneven)
-    try:
-        planes = planes_of(label_map, grid, source.slices)
-    except GeometryError as error:
-        raise GeometryError(f"{series}: {error}") from error
-    segments = segments_of(labels)
-    for kind, path in files.items():
-        make = segmentation if kind == "seg" else structure_set
-        made = make(planes, segments, source, maker)
-        with write_atomic(path) as temporary:
-            made.save_as(temporary, enforce_file_format=True)
-    return source.notes
+    segments = label_segments(labels)
+    builders = {"seg": build_segmentation, "rtstruct": build_rtstruct}
+    return {kind: builders[kind](planes, segments, source, algorithm) for kind in kinds}
 
 
-def maker_of(record: Record) -> Maker:
-    """How a result's label map was made: by its model alone, or changed by somebody afterwards."""
-    version, model = str(record.content["medseg_version"]), str(record.content["model_sha256"])
-    return Maker("SEMIAUTOMATIC" if record.edited() else "AUTOMATIC", version=version, model=model)
+def describe_algorithm(record: Record) -> SegmentAlgorithm:
+    """How a label map of medseg was made: by its model alone, or edited afterwards."""
+    return SegmentAlgorithm(
+        "SEMIAUTOMATIC" if record.is_edited() else "AUTOMATIC",
+        version=str(record.content["medseg_version"]),
+        model=str(record.content["model_sha256"]),
+    )
 
 
-def export_label_map(
-    label_map: Path,
-    series: Path,
-    output: Path,
-    kind: DicomKind,
-    labels: LabelSchema,
-    *,
-    maker: Maker,
-    uneven: UnevenSlices = "refuse",
-) -> tuple[str, ...]:
-    """Write a label map's file as a DICOM object of the series it lies on; returns notes.
+@dataclass(frozen=True)
+class DicomExport:
+    """What :func:`export_label_map` writes.
 
-    Raises: ConfigError if ``series`` is no DICOM series, or ``output`` is there; DataError for values nobody
-    named; GeometryError if the label map lies on another grid.
+    Attributes:
+        kind: kind of the object.
+        labels: names, values, colors and codes of the labels.
+        algorithm: how the label map was made.
+        dicom_geometry: handling of series with uneven or missing slices.
+    """
+
+    kind: DicomKind
+    labels: LabelSchema
+    algorithm: SegmentAlgorithm
+    dicom_geometry: UnevenSlices = "refuse"
+
+
+def export_label_map(label_map: Path, series: Path, output: Path, export: DicomExport) -> tuple[str, ...]:
+    """Write a label map as a DICOM object of the series on whose grid it lies.
+
+    Args:
+        label_map: file of the label map.
+        series: folder or file of the DICOM series.
+        output: file to write.
+        export: kind, labels and origin of the object.
+
+    Returns:
+        Notes on what the series lacks.
+
+    Raises:
+        ConfigError: ``series`` is not a DICOM series, or ``output`` exists.
+        DataError: the label map has undeclared values.
+        GeometryError: the label map has another grid than the series.
     """
     if not split_selector(series)[0].exists():
-        raise DataError(f"{series}: no such file or folder")
-    refuse_undicom([Case(series.name, series)], [kind])
+        raise DataError(f"{series}: no such file or folder", path=series)
+    check_dicom_sources([Case(series.name, series)], [export.kind])
     if output.exists():
-        raise ConfigError(f"{output}: is there already; choose another name")
-    grid = series_grid(series_slices(series, uneven))
+        raise ConfigError(f"{output}: file exists", hint="Choose another name.", path=output)
+    grid = series_grid(series_slices(series, export.dicom_geometry))
     try:
         scan = align_to_grid(read_scan(label_map), grid)
     except GeometryError as error:
-        raise GeometryError(f"{label_map}: does not lie on the grid of {series}: {error}") from error
-    codes = labels.encode(as_label_map(scan), str(label_map))
-    values = np.array([max(labels.output_values) + 1, *labels.output_values])[
-        codes
-    ]  # what is ignored is nothing
-    return write_objects({kind: output}, series, values, grid, labels, maker, uneven)
+        raise GeometryError(f"{label_map}: is not on the grid of {series}: {error}", path=label_map) from error
+    values = _without_ignored(export.labels.encode(as_label_map(scan), str(label_map)), export.labels)
+    source = read_source_series(series, export.dicom_geometry)
+    planes = planes_on_slices(values, grid, source)
+    (dataset,) = build_objects([export.kind], planes, export.labels, source, export.algorithm).values()
+    with write_atomic(output) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+    return source.notes
+
+
+def _without_ignored(encoded: Array, labels: LabelSchema) -> Array:
+    """Label values of encoded voxels; ignored voxels get a value that no label has."""
+    return np.array([max(labels.output_values) + 1, *labels.output_values])[encoded]

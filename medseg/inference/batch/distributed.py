@@ -1,7 +1,7 @@
-"""A cohort on several machines, or several processes of one: a case is a task of a Dask scheduler.
+"""Batch inference on several machines or processes: each case is a task of a Dask scheduler.
 
-Workers see the same files under the same paths. Each keeps the models it has loaded; a worker that dies costs
-its case another try, and what it had written is whole or not there.
+All workers see the same files at the same paths. A worker keeps the models that it has loaded. If a worker
+dies, its case is tried again; files that it wrote are complete or do not exist.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.data.cases import Case
 from medseg.errors import ConfigError, MedsegError
-from medseg.inference.batch.batch_inference import infer_case
-from medseg.inference.batch.dicom_objects import refuse_undicom
+from medseg.inference.batch.batch_inference import QUIET, infer_case, report_outcome, sort_outcomes
+from medseg.inference.batch.dicom_objects import check_dicom_sources
 from medseg.inference.batch.options import DEFAULTS, BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.batch.output_folder import open_output
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import Segmenter
 from medseg.inference.model.published_models import model_source
+from medseg.progress import Progress, stage
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
 from medseg.system.device import Precision
 from medseg.system.platform import granted_cores
@@ -39,19 +40,23 @@ _THREADS = (
     "OPENBLAS_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
-_TRIES = 4
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
 class PredictorSpec:
-    """What a worker builds its ``Predictor`` from.
+    """Picklable arguments from which each worker builds its ``Predictor``.
 
     Attributes:
         models: run folders, model files or names of published networks.
-        weights: file of a published network's weights.
-        settings: of the inference, other than the models'.
-        threads: of a worker; none leaves it to torch.
-        amp, backend, compiled, force: as in ``Predictor``.
+        weights: weights file of a published network.
+        device: as in ``Predictor``.
+        settings: inference settings that differ from those of the models.
+        threads: number of threads of a worker; chosen by torch if None.
+        amp: as in ``Predictor``.
+        backend: as in ``Predictor``.
+        compiled: as in ``Predictor``.
+        force: as in ``Predictor``.
     """
 
     models: tuple[str, ...]
@@ -75,29 +80,45 @@ class PredictorSpec:
 
 
 _LOADED: dict[str, Segmenter] = {}
-"""The predictor of this process, by its specification: a worker's models are loaded once."""
+"""The predictor of this process by its specification, so that a worker loads its models once."""
 
 
 def infer_distributed(
     spec: PredictorSpec,
-    cases: list[Case],
-    output: Path,
+    cases: Sequence[Case],
+    output: Path | str,
     client: Client,
     options: BatchOptions = DEFAULTS,
     *,
-    report: Callable[[CaseOutcome], None] = lambda outcome: None,
+    progress: Progress = QUIET,
 ) -> list[CaseOutcome]:
-    """As ``infer_cases``, each case a task of ``client``'s scheduler; outcomes are in the order of ``cases``.
+    """Segment cases on the workers of a Dask scheduler.
 
-    Raises: ConfigError as ``infer_cases``, or if the workers are none of medseg's.
+    Args:
+        spec: the models.
+        cases: the cases; their ids name the files.
+        output: output folder.
+        client: client of the scheduler, such as from :func:`connected` or :func:`local_workers`.
+        options: outputs, their layout, and the handling of existing results.
+        progress: receives each case.
+
+    Returns:
+        One outcome per case, in the order of ``cases``.
+
+    Raises:
+        ConfigError: as :func:`~medseg.inference.batch.batch_inference.infer_cases`, or medseg is not installed
+            on the workers.
     """
     from distributed import as_completed
 
     output = Path(output).resolve()
-    refuse_undicom(cases, options.dicom)
+    check_dicom_sources(cases, options.dicom)
     absolute = replace(spec, models=tuple(_absolute(model) for model in spec.models))
     outcomes: list[CaseOutcome] = []
-    with open_output(spec.build(), cases, output, options, outcomes):
+    with (
+        open_output(spec.build(), cases, output, options, outcomes),
+        stage(progress, len(cases), "segmenting cases"),
+    ):
         tasks = {
             client.submit(_infer_one, absolute, _resolved(case), output, options, pure=False): case
             for case in cases
@@ -107,23 +128,22 @@ def infer_distributed(
                 case = tasks[task]
                 outcome = task.result() if task.status == "finished" else _failed(case, task.exception())
                 outcomes.append(outcome)
-                report(outcome)
+                report_outcome(outcome, progress)
         finally:
             client.cancel(list(tasks))
-    order = {case.id: place for place, case in enumerate(cases)}
-    return sorted(outcomes, key=lambda outcome: order[outcome.case])
+    return sort_outcomes(outcomes, cases)
 
 
 @contextmanager
 def connected(scheduler: str) -> Iterator[Client]:
-    """A client of a scheduler that runs. Raises: ConfigError if it cannot be reached."""
+    """Connect to a running scheduler. Raises: ConfigError if it cannot be reached."""
     distributed = _distributed()
     try:
         client = distributed.Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(
-            f"--scheduler {scheduler}: cannot be reached ({error}). Start it with: dask scheduler, and workers "
-            "with: dask worker ADDRESS"
+            f"--scheduler {scheduler}: cannot be reached ({error})",
+            hint="Start it with: dask scheduler, and workers with: dask worker ADDRESS",
         ) from error
     with client:
         yield client
@@ -131,11 +151,17 @@ def connected(scheduler: str) -> Iterator[Client]:
 
 @contextmanager
 def local_workers(count: int, device: str = "auto") -> Iterator[Client]:
-    """A client of a scheduler of its own with ``count`` worker processes on this machine, ended with it.
+    """Start a scheduler with worker processes on this machine; they end with the block.
 
-    The processor's cores are divided among them, and the GPUs where ``device`` leaves open which one (``auto``,
-    ``cuda``). They listen on the loopback device alone. Workers that die are started anew.
-    Raises: ConfigError if they do not start.
+    The workers share the processor's cores, and the GPUs if ``device`` does not name one (``auto``, ``cuda``).
+    They listen on the loopback interface only. Workers that die are restarted.
+
+    Args:
+        count: number of worker processes.
+        device: device of the workers.
+
+    Raises:
+        ConfigError: the workers do not start.
     """
     distributed = _distributed()
     cluster = distributed.LocalCluster(
@@ -172,16 +198,21 @@ def local_workers(count: int, device: str = "auto") -> Iterator[Client]:
 
 
 def worker_environments(count: int, cores: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """The environment variables by which workers share a machine: cores // count threads each, GPUs in turn."""
+    """Environment variables by which workers share a machine: cores // count threads each, GPUs in turn.
+
+    Example:
+        >>> [environment["OMP_NUM_THREADS"] for environment in worker_environments(2, 8, [])]
+        ['4', '4']
+    """
     threads = str(max(1, cores // count))
-    nanny = "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON__"  # else Dask sets these to 1
+    nanny = "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON__"  # otherwise Dask sets these to 1
     shared = {name: threads for variable in _THREADS for name in (variable, nanny + variable)}
     devices = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)]
     return [shared | device for device in devices]
 
 
 def _gpus(device: str) -> list[str]:
-    """The GPUs to deal out, as ``CUDA_VISIBLE_DEVICES`` names them; empty if one is chosen or there is none."""
+    """GPUs to distribute, as named in ``CUDA_VISIBLE_DEVICES``; empty if one is chosen or there are none."""
     import torch
 
     if device not in ("auto", "cuda"):
@@ -191,7 +222,7 @@ def _gpus(device: str) -> list[str]:
 
 
 def _infer_one(spec: PredictorSpec, case: Case, output: Path, options: BatchOptions) -> CaseOutcome:
-    """One case, in a worker."""
+    """Segment one case in a worker."""
     key = repr(spec)
     if key not in _LOADED:
         import torch
@@ -199,26 +230,31 @@ def _infer_one(spec: PredictorSpec, case: Case, output: Path, options: BatchOpti
         keep_freed_memory()
         if spec.threads:
             torch.set_num_threads(spec.threads)
-        _LOADED.clear()  # one at a time: they may be large
+        _LOADED.clear()  # models may be large: keep one
         _LOADED[key] = spec.build()
     return infer_case(_LOADED[key], case, output, options)
 
 
 def _failed(case: Case, error: BaseException | None) -> CaseOutcome:
-    """The outcome of a task that did not end: its worker died too often, or it has no medseg."""
+    """The outcome of a task that did not finish: its workers died, or cannot import medseg."""
     if isinstance(error, MedsegError):
         raise error
     if isinstance(error, ImportError):
-        raise ConfigError(f"the workers cannot run medseg ({error}); install the same version there") from error
+        raise ConfigError(
+            f"the workers cannot import medseg ({error})", hint="Install the same version on the workers."
+        ) from error
     name = type(error).__name__
-    why = f"{name}: {error}"
+    reason = f"{name}: {error}"
     if name == "KilledWorker":
-        why = f"its worker died {_TRIES} times; if the system ended it for want of memory, take fewer --workers"
-    return CaseOutcome(case.id, "failed", error=why, out_of_memory=is_out_of_memory(error))
+        reason = (
+            f"its worker died {_ATTEMPTS} times. If the system killed it for lack of memory, use fewer "
+            "--workers."
+        )
+    return CaseOutcome(case.id, "failed", error=reason, out_of_memory=is_out_of_memory(error))
 
 
 def _absolute(model: str) -> str:
-    """A model's path as other processes find it; a published network's name as it is."""
+    """The absolute path of a model; the name of a published network unchanged."""
     return str(Path(model).resolve()) if Path(model).exists() else model
 
 
@@ -237,5 +273,8 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        raise ConfigError("--scheduler and --workers need Dask: pip install 'medseg[dask]'") from error
+        raise ConfigError(
+            "--scheduler and --workers need Dask, which is not installed",
+            hint="Install it: pip install distributed (the extra [dask] of medseg).",
+        ) from error
     return distributed

@@ -1,7 +1,8 @@
-"""What is written of a prediction, whole or not at all."""
+"""Files written for a prediction besides the label map, and the outcome of a case."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from medseg.inference.batch.dicom_objects import object_path
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.provenance import Record
 from medseg.inference.model.prediction import Prediction
-from medseg.inference.model.protocols import ModelDescription, Segmenter
+from medseg.inference.model.protocols import AnySegmenter, ModelDescription
 from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 
@@ -29,13 +30,17 @@ Status = Literal["done", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class CaseOutcome:
-    """What became of one case.
+    """The outcome of one case of a batch.
 
     Attributes:
+        case: id of the case.
+        status: ``done``, ``skipped`` (its result exists) or ``failed``.
+        output: the label map's file, unless the case failed.
+        seconds: time spent on the case; waiting for other cases does not count.
         error: why it failed.
-        notes: what had to be done to fit into memory.
-        out_of_memory: whether it failed for want of memory.
-        refused: whether it failed as a file in the output folder is not replaced.
+        notes: what is worth knowing about the input, or about how the result was computed.
+        out_of_memory: whether it failed for lack of memory.
+        existing_file: whether it failed because an existing file is not replaced.
     """
 
     case: str
@@ -45,77 +50,105 @@ class CaseOutcome:
     error: str | None = None
     notes: tuple[str, ...] = ()
     out_of_memory: bool = False
-    refused: bool = False
+    existing_file: bool = False
+
+    def describe(self) -> str:
+        """One line: the status, with the seconds and notes, or with the error.
+
+        Example:
+            >>> CaseOutcome("liver_1", "done", "out/liver_1.nii.gz", 2.34).describe()
+            'liver_1: done, 2.3 s'
+        """
+        if self.status == "failed":
+            return f"{self.case}: failed: {self.error}"
+        seconds = f", {self.seconds:.1f} s" if self.seconds else ""
+        return f"{self.case}: {self.status}{seconds}" + "".join(f" ({note})" for note in self.notes)
 
 
-def complete(record: Record, options: BatchOptions) -> bool:
-    """Whether a result has everything that is asked for."""
+def has_all_outputs(record: Record, options: BatchOptions) -> bool:
+    """Whether a result has every file that the options request."""
     folders = {"probabilities": options.probabilities, "overlays": options.overlays}
-    if not all(record.holds(name) for name, wanted in folders.items() if wanted):
+    if not all(record.has_file_in(name) for name, requested in folders.items() if requested):
         return False
-    wanted = (object_path(record.output, record.case, kind) for kind in options.dicom)
-    return all(record.names(path) and path.is_file() for path in wanted)
+    objects = (object_path(record.output, record.case, kind) for kind in options.dicom)
+    return all(record.includes(path) and path.is_file() for path in objects)
 
 
-def write_probabilities(folder: Path, case: str, prediction: Prediction) -> None:
-    """4D NIfTI (classes last) for volumes; a compressed NumPy file, float16 (K, H, W), for pictures."""
+def write_probabilities(output: Path, case: str, prediction: Prediction, staged: ExitStack) -> None:
+    """Write ``probabilities/``: 4D NIfTI (classes last) for volumes, a compressed NumPy file with an array
+    (K, H, W) float16 for pictures.
+
+    Args:
+        output: output folder.
+        case: id of the case.
+        prediction: with probabilities.
+        staged: receives the temporary file; it gets its final name when the stack is closed.
+    """
     assert prediction.probabilities is not None
+    suffix = ".nii.gz" if prediction.scan.kind == "volume" else ".npz"
+    temporary = staged.enter_context(write_atomic(output / "probabilities" / f"{case}{suffix}"))
     if prediction.scan.kind == "volume":
-        with write_atomic(folder / f"{case}.nii.gz") as temporary:
-            write_nifti(temporary, np.moveaxis(prediction.probabilities, 0, -1), prediction.scan)
-        return
-    with write_atomic(folder / f"{case}.npz") as temporary:
+        write_nifti(temporary, np.moveaxis(prediction.probabilities, 0, -1), prediction.scan)
+    else:
         np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float16))
 
 
-def write_overlay(folder: Path, case: Case, prediction: Prediction, header: ModelDescription) -> None:
-    """A panel of image, reference (where there is one) and prediction; for a picture also the prediction laid
-    over it at its own size, in ``full_size/``.
+def write_overlays(
+    output: Path, case: Case, prediction: Prediction, header: ModelDescription, staged: ExitStack
+) -> None:
+    """Write ``overlays/``: a panel of image, reference (if the case has one) and prediction; for pictures also
+    an overlay of the original size in ``full_size/``.
+
+    Args:
+        output: output folder.
+        case: the case.
+        prediction: its prediction.
+        header: labels of the model, and how it reads label files.
+        staged: receives the temporary files; they get their final names when the stack is closed.
     """
-    labels = header.labels
-    scan = prediction.scan
+    folder, labels, scan = output / "overlays", header.labels, prediction.scan
     reference = header.label_reader.read(case, scan)
     maps = [None if reference is None else reference.values, prediction.label_map]
     classes = [None if m is None else labels.encode(m, case.id).astype(np.int64) - 1 for m in maps]
-    image, spacing = _display(scan), scan.grid.spacing
+    image, spacing = _display_image(scan), scan.grid.spacing
     if scan.kind == "volume":
         classes = [None if c is None else to_ras(c[None], scan.grid.affine)[0][0] for c in classes]
-        turned, affine = to_ras(scan.array[:1], scan.grid.affine)
-        image, spacing = turned[0], Grid(turned.shape[1:], affine).spacing
+        oriented, affine = to_ras(scan.array[:1], scan.grid.affine)
+        image, spacing = oriented[0], Grid(oriented.shape[1:], affine).spacing
     legend = Legend.of(labels)
-    save_png(folder / f"{case.id}.png", panel(image, classes[0], classes[1], spacing=spacing, legend=legend))
+    path = staged.enter_context(write_atomic(folder / f"{case.id}.png"))
+    save_png(path, panel(image, classes[0], classes[1], spacing=spacing, legend=legend))
     if scan.kind == "picture" and classes[1] is not None:
         picture = image if image.dtype == np.uint8 else to_uint8(image)
-        save_png(folder / "full_size" / f"{case.id}.png", overlay(picture, classes[1], legend))
+        path = staged.enter_context(write_atomic(folder / "full_size" / f"{case.id}.png"))
+        save_png(path, overlay(picture, classes[1], legend))
 
 
-def _display(scan: Scan) -> Array:
-    """A picture as (H, W) or (H, W, 3) pixels; a volume's first channel."""
+def _display_image(scan: Scan) -> Array:
+    """The pixels of a picture, (H, W) or (H, W, 3), or the first channel of a volume."""
     if scan.kind == "volume":
         return scan.array[0]
     pixels = display_channels(scan)
     return np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
 
 
-def provenance(
-    predictor: Segmenter, case: Case, made_of: dict[str, Any], output: Path, target: Path, seconds: float
+def describe_result(
+    segmenter: AnySegmenter, case: Case, recipe: dict[str, Any], label_map: Path
 ) -> dict[str, Any]:
-    """What a prediction was made of and by; no names of patients, no folders but those in ``output``."""
+    """Describe how a result was made; contains no patient names and no folders."""
     return {
         "case": case.id,
-        "output": target.relative_to(output).as_posix(),
-        "input_sha256": made_of["input"],
-        "output_sha256": sha256_file(target),
-        "made_of_sha256": sha256_json(made_of),
-        "made_of": made_of,
-        "model_sha256": predictor.digest,
-        "members": [member.digest for member in predictor.members],
+        "input_sha256": recipe["input"],
+        "output_sha256": sha256_file(label_map),
+        "made_of_sha256": sha256_json(recipe),
+        "made_of": recipe,
+        "model_sha256": segmenter.digest,
+        "members": [member.digest for member in segmenter.members],
         "medseg_version": version("medseg"),
         "torch_version": version("torch"),
-        "device": str(predictor.device),
-        "precision": str(predictor.dtype).removeprefix("torch.") if predictor.dtype else "float32",
-        "backends": [member.backend.info.record for member in predictor.members],
-        "inference": predictor.header.inference.model_dump(mode="json"),
+        "device": str(segmenter.device),
+        "precision": str(segmenter.dtype).removeprefix("torch.") if segmenter.dtype else "float32",
+        "backends": [member.backend.info.record for member in segmenter.members],
+        "inference": segmenter.header.inference.model_dump(mode="json"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
     }

@@ -1,7 +1,7 @@
-"""The output folder of a cohort: what may be written there, and what lies beside the cases.
+"""The output folder of a batch: which files may be written, and the files that describe all cases.
 
-No file that an inference reads is ever written over. Of the files that are there, only those that a record of
-provenance or ``medseg.json`` names as medseg's own are replaced.
+Input files are never overwritten. Existing files are replaced only if a provenance record or ``medseg.json``
+lists them as written by medseg.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from io import StringIO
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case, join_problems
+from medseg.data.io.content_digest import content_files
 from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import is_zarr, output_suffix
-from medseg.data.labels.schema import LabelSchema
 from medseg.data.requested_cases import REQUESTED_FILE, write_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
@@ -30,65 +30,75 @@ from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.batch.output_layout import check_clashes, label_path, legend_texts
 from medseg.inference.batch.provenance import RECORDS, Record, read_record, read_records, record_path
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
-from medseg.inference.model.protocols import Segmenter
+from medseg.inference.model.protocols import AnySegmenter
 from medseg.system.locks import lock_folder
 
 FAILURES = "failures.csv"
 _FAILURE_COLUMNS = ["case", "error"]
-_LOCK_ADVICE = (
-    "Wait for it, give each process its own --output, or share the cases with --workers or --scheduler."
+_OTHER_OUTPUT = "Choose another --output."
+_LOCK_HINT = (
+    "Wait for it, use another --output for each process, or distribute the cases with --workers or --scheduler."
 )
 
 
 @contextmanager
 def open_output(
-    predictor: Segmenter,
+    segmenter: AnySegmenter,
     cases: Sequence[Case],
     output: Path,
     options: BatchOptions,
     outcomes: list[CaseOutcome],
 ) -> Iterator[None]:
-    """Hold an output folder while a cohort is written to it.
+    """Lock an output folder while a batch is written to it.
 
-    Before any case is read, ``medseg.json``, ``requested.json`` and what other tools need are written.
-    ``outcomes`` are filled while the block runs; those that failed are in ``failures.csv`` afterwards. If no
-    case was written as others' files are in the way, in a folder that was not medseg's, none of this stays.
-    Raises: ConfigError if the folder cannot take these cases: another process writes to it, it holds other
-    labels or files that are not medseg's in their place, or an output would lie over an input, a label or a
-    model.
+    ``medseg.json``, ``requested.json`` and the files of the layout are written before any case is read, and
+    ``failures.csv`` at the end. They are removed again if the folder was not an output folder of medseg before
+    and no case could be written because other files are in the way.
+
+    Args:
+        segmenter: the model.
+        cases: all cases of the batch.
+        output: output folder; created if it does not exist.
+        options: outputs and the handling of existing results.
+        outcomes: filled by the caller while the block runs.
+
+    Raises:
+        ConfigError: the folder cannot take these cases: another process writes to it, it holds predictions with
+            other labels or files that medseg did not write, or an output would replace an input, a label file
+            or a model.
     """
     check_clashes(output, [case.id for case in cases], options.layout)
-    check_targets(predictor, cases, output, options)
-    with lock_folder(output, _LOCK_ADVICE):
+    check_targets(segmenter, cases, output, options)
+    with lock_folder(output, _LOCK_HINT):
         for name in ("", RECORDS, "probabilities", "overlays", OBJECTS_FOLDER):
             remove_stale_temporaries(output / name)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
-        legend = legend_texts(predictor.header.labels, suffix, options.layout) if cases else {}
+        legend = legend_texts(segmenter.header.labels, suffix, options.layout) if cases else {}
         _check_failures_file(output / FAILURES)
-        written = [output / name for name in ("medseg.json", REQUESTED_FILE, *legend)]
-        added = [] if is_medsegs(output) else [path for path in written if not os.path.lexists(path)]
-        write_labels(predictor, cases, output, overwrite=options.overwrite, legend=legend)
+        common = [output / name for name in ("medseg.json", REQUESTED_FILE, *legend)]
+        added = [] if has_results(output) else [path for path in common if not os.path.lexists(path)]
+        write_labels(segmenter, cases, output, options, legend)
         write_requested(output, (case.id for case in cases))
         try:
             yield
         except BaseException:
-            with suppress(OSError):  # what ended the cohort says more
+            with suppress(OSError):  # the first error is more important
                 write_failures(output, outcomes)
             raise
-        if added and any(o.refused for o in outcomes) and all(o.status == "failed" for o in outcomes):
+        if added and any(o.existing_file for o in outcomes) and all(o.status == "failed" for o in outcomes):
             for path in added:
                 path.unlink(missing_ok=True)
         else:
             write_failures(output, outcomes)
 
 
-def is_medsegs(output: Path) -> bool:
-    """Whether medseg wrote to a folder before."""
+def has_results(output: Path) -> bool:
+    """Whether medseg has written results to a folder."""
     return any((output / name).exists() for name in ("medseg.json", RECORDS, FAILURES))
 
 
 def result_files(output: Path, case: str, suffixes: Iterable[str], options: BatchOptions) -> list[Path]:
-    """Every file that may be written for a case: its label map with each suffix, and the optional outputs."""
+    """List every file that may be written for a case: the label map with each suffix, and the other outputs."""
     files = [label_path(output, case, suffix, options.layout) for suffix in dict.fromkeys(suffixes)]
     if options.probabilities:
         files += [output / "probabilities" / f"{case}{suffix}" for suffix in (".nii.gz", ".npz", OUTPUT_SUFFIX)]
@@ -97,16 +107,23 @@ def result_files(output: Path, case: str, suffixes: Iterable[str], options: Batc
     return files + [object_path(output, case, kind) for kind in options.dicom]
 
 
-def check_targets(predictor: Segmenter, cases: Sequence[Case], output: Path, options: BatchOptions) -> None:
-    """Raises: ConfigError listing the outputs that would lie over a file that is read, also through links."""
-    read = [path for case in cases for path in _files_read(case)]
-    read += [path for part in predictor.members for path in part.files]
-    paths = {path.resolve() for path in read}
+def check_targets(segmenter: AnySegmenter, cases: Sequence[Case], output: Path, options: BatchOptions) -> None:
+    """Check that no output would replace an input file, also through links.
+
+    Raises: ConfigError listing the outputs that would.
+    """
+    inputs = [path for case in cases for path in _input_files(case)]
+    inputs += [path for member in segmenter.members for path in member.files]
+    paths = {path.resolve() for path in inputs}
     identities = {(status.st_dev, status.st_ino) for path in paths if (status := _status(path))}
     folder = output.resolve()
     for path in paths:
         if path.is_dir() and (folder == path or (is_zarr(path) and folder.is_relative_to(path))):
-            raise ConfigError(f"{output}: is an input, a folder of one scan; choose another --output")
+            raise ConfigError(
+                f"{output}: the folder is itself an input, a folder of one scan",
+                hint=_OTHER_OUTPUT,
+                path=output,
+            )
     problems: list[str] = []
     for case in cases:
         for target in _targets(output, case, options):
@@ -119,59 +136,87 @@ def check_targets(predictor: Segmenter, cases: Sequence[Case], output: Path, opt
     if problems:
         raise ConfigError(
             join_problems(
-                f"{output}: outputs would replace files that are read (inputs, labels or models), also where "
-                "--overwrite is given; choose another --output",
+                f"{output}: outputs would replace input files (images, labels or models), which is not allowed "
+                "even with --overwrite",
                 problems,
-            )
+            ),
+            hint=_OTHER_OUTPUT,
+            path=output,
         )
 
 
-def check_own(record: Record | None, target: Path, files: Iterable[Path]) -> None:
-    """Check that the files of a case which are there are the ones its record names.
+def check_written_by_medseg(record: Record | None, target: Path, files: Iterable[Path]) -> None:
+    """Check that the existing files of a case are those that its record lists.
 
-    Raises: ExistingFileError naming a file that medseg did not write, or a label map of this case under another
-    name.
+    Args:
+        record: record of the case; None if there is none.
+        target: the label map to be written.
+        files: all files that may be written.
+
+    Raises:
+        ExistingFileError: medseg did not write one of the files, or the case has a label map of another name.
     """
     if record is not None and record.finished and record.label_map != target:
         raise ExistingFileError(
-            f"{record.label_map}: is this case's label map, which would lie at {target.name} now (another "
-            "--layout, or another kind of input). Remove it, or choose another --output."
+            f"{record.label_map}: existing label map of this case; with this --layout or kind of input its "
+            f"name would be {target.name}",
+            hint="Remove it, or choose another --output.",
+            case=record.case,
+            path=record.label_map,
         )
     own = frozenset() if record is None else record.files
     for path in files:
         if os.path.lexists(path) and path not in own:
             raise ExistingFileError(
-                f"{path}: exists, and no record in {RECORDS}/ says that medseg wrote it, so it is never "
-                "replaced. Move it away, or choose another --output."
+                f"{path}: file exists and is never replaced, because no record in {RECORDS}/ lists it as a "
+                "file that medseg wrote",
+                hint="Move it, or choose another --output.",
+                path=path,
             )
 
 
 def write_labels(
-    predictor: Segmenter, cases: Sequence[Case], output: Path, *, overwrite: bool, legend: dict[str, str]
+    segmenter: AnySegmenter,
+    cases: Sequence[Case],
+    output: Path,
+    options: BatchOptions,
+    legend: Mapping[str, str],
 ) -> None:
-    """Write ``medseg.json``, what the values in the label maps mean, and ``legend``, the same for other tools.
+    """Write ``medseg.json``, the meaning of the label values, and the same in the formats of other tools.
 
-    Raises: ConfigError if the folder holds label maps with other labels, or a file of the legend's name that
-    medseg did not write.
+    Args:
+        segmenter: the model.
+        cases: all cases of the batch.
+        output: output folder.
+        options: whether existing results are replaced.
+        legend: file name → content of the files for other tools.
+
+    Raises:
+        ConfigError: the folder holds predictions with other labels, or a file of ``legend`` exists that medseg
+            did not write.
     """
     path = output / "medseg.json"
-    labels: LabelSchema = predictor.header.labels
-    there = _read_legend(path)
+    labels = segmenter.header.labels
+    existing = _read_legend(path)
     content: dict[str, Any] = {
         "medseg_version": version("medseg"),
-        "model_sha256": predictor.digest,
+        "model_sha256": segmenter.digest,
         "labels": labels.model_dump(mode="json"),
     }
-    if there is not None and _meaning(there["labels"]) != _meaning(content["labels"]):
-        redone = {case.id for case in cases} if overwrite else set[str]()
-        others = [record.case for record in read_records(output) if record.case not in redone]
-        if not overwrite or others:
-            raise ConfigError(f"{output}: holds predictions with other labels; choose another --output")
-    own = set[str]() if there is None else set(there.get("files", []))
+    if existing is not None and _meaning(existing["labels"]) != _meaning(content["labels"]):
+        replaced = {case.id for case in cases} if options.overwrite else set[str]()
+        others = [record.case for record in read_records(output) if record.case not in replaced]
+        if not options.overwrite or others:
+            raise ConfigError(
+                f"{output}: the folder holds predictions with other labels", hint=_OTHER_OUTPUT, path=output
+            )
+    own = set[str]() if existing is None else set(existing.get("files", []))
     for name, text in legend.items():
         file = output / name
         if os.path.lexists(file) and name not in own and file.read_text(encoding="utf-8") != text:
-            raise ConfigError(f"{file}: exists, and medseg did not write it; choose another --output")
+            raise ConfigError(
+                f"{file}: file exists, and medseg did not write it", hint=_OTHER_OUTPUT, path=file
+            )
     if own | legend.keys():
         content["files"] = sorted(own | legend.keys())
     write_json(path, content)
@@ -180,9 +225,9 @@ def write_labels(
 
 
 def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
-    """``failures.csv``: the cases that failed now, and those that failed before and still have no result.
+    """Write ``failures.csv``: the cases that failed now, or failed earlier and still have no result.
 
-    A case whose finished result is there and was not to be replaced keeps it: it is not listed.
+    A case is not listed if it failed only because its finished result is not replaced.
     """
     now = {outcome.case for outcome in outcomes}
     path = output / FAILURES
@@ -190,7 +235,7 @@ def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
         row for row in _read_failures(path) if row["case"] not in now and not _is_finished(output, row["case"])
     ]
     failed = [o for o in outcomes if o.status == "failed"]
-    failed = [o for o in failed if not (o.refused and _is_finished(output, o.case))]
+    failed = [o for o in failed if not (o.existing_file and _is_finished(output, o.case))]
     rows += [{"case": o.case, "error": o.error or ""} for o in failed]
     if not rows:
         path.unlink(missing_ok=True)
@@ -202,16 +247,26 @@ def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
     write_text(path, stream.getvalue())
 
 
-def _files_read(case: Case) -> list[Path]:
-    marked = (*case.images, *case.label_files, *case.masks.values(), case.foreground)
-    return [split_selector(path)[0] for path in marked if path is not None]
+def _input_files(case: Case) -> list[Path]:
+    """The files and folders that are read for a case, with the data files that headers refer to."""
+    paths = (*case.images, *case.label_files, *case.masks.values(), case.foreground)
+    bases = [split_selector(path)[0] for path in paths if path is not None]
+    files = [file for base in bases if base.is_file() for file in _content_files(base)]
+    return [*bases, *files]
+
+
+def _content_files(path: Path) -> list[Path]:
+    try:
+        return content_files(path)
+    except DataError:
+        return []  # reading the case reports the error
 
 
 def _targets(output: Path, case: Case, options: BatchOptions) -> list[Path]:
     try:
         suffixes = (output_suffix(case.image), OUTPUT_SUFFIX)
     except DataError:
-        return []  # it fails when it is read
+        return []  # reading the case reports the error
     return [record_path(output, case.id), *result_files(output, case.id, suffixes, options)]
 
 
@@ -222,30 +277,34 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _read_legend(path: Path) -> dict[str, Any] | None:
-    """``medseg.json``, if it is there. Raises: ConfigError if it is something else."""
+    """Read ``medseg.json``; None if it does not exist. Raises: ConfigError if it is not as medseg writes it."""
     if not path.is_file():
         return None
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); remove it, or choose another --output") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({error})", hint="Remove it, or choose another --output.", path=path
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
-        raise ConfigError(f"{path}: holds no labels as medseg writes them; choose another --output")
+        raise ConfigError(f"{path}: no labels in the format of medseg", hint=_OTHER_OUTPUT, path=path)
     return content
 
 
 def _meaning(labels: dict[str, Any]) -> dict[str, Any]:
-    """Labels without how they are drawn and coded."""
+    """Labels without colors and terminology codes."""
     return {**labels, "colors": {}, "terminology": {}}
 
 
 def _check_failures_file(path: Path) -> None:
-    """Raises: ConfigError if it is not a list of failures as medseg writes it."""
+    """Raises: ConfigError if the file is not a list of failures in the format of medseg."""
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as stream:
             header = stream.readline().strip()
         if header != ",".join(_FAILURE_COLUMNS):
-            raise ConfigError(f"{path}: exists, and medseg did not write it; choose another --output")
+            raise ConfigError(
+                f"{path}: file exists, and medseg did not write it", hint=_OTHER_OUTPUT, path=path
+            )
 
 
 def _read_failures(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Where label maps go in the output folder, and what is written beside them for other tools."""
+"""File names of label maps in the output folder, and the files that describe them for other tools."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from medseg.inference.batch.options import Layout
 
 
 def label_path(output: Path, case: str, suffix: str, layout: Layout) -> Path:
-    """The label map's file: ``CASE.nii.gz``, or ``sub-CASE/anat/sub-CASE_dseg.nii.gz`` as BIDS derivatives.
+    """Path of the label map of a case: ``CASE.nii.gz``, or ``sub-CASE/anat/sub-CASE_dseg.nii.gz`` for BIDS.
 
-    Raises: ConfigError if the case's name holds nothing that BIDS allows in one.
+    Raises: ConfigError if the case id has no characters that BIDS allows.
+
+    Example:
+        >>> label_path(Path("out"), "sub-01_T1w", ".nii.gz", "bids").as_posix()
+        'out/sub-01/anat/sub-01_dseg.nii.gz'
     """
     if layout != "bids":
         return output / f"{case}{suffix}"
@@ -31,9 +35,10 @@ def label_path(output: Path, case: str, suffix: str, layout: Layout) -> Path:
 
 
 def _entities(case: str) -> dict[str, str]:
-    """BIDS entities of a case's name. An image's suffix (``_T1w``) is left out, as a name has one only.
+    """The BIDS entities of a case id.
 
-    What is neither becomes part of ``desc``; a name that is none of BIDS's becomes the subject.
+    The suffix of an image (``_T1w``) is dropped, because a name has only one suffix. Other parts are joined to
+    ``desc``. An id that does not follow BIDS becomes the subject.
     """
     first, *others = case.split("_")
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", first):
@@ -54,30 +59,35 @@ def _entities(case: str) -> dict[str, str]:
 
 
 def _plain(text: str, case: str) -> str:
-    """Letters and digits only. Raises: ConfigError if there are none."""
+    """Keep letters and digits only. Raises: ConfigError if there are none."""
     kept = re.sub(r"[^A-Za-z0-9]", "", text)
     if not kept:
-        raise ConfigError(f"--layout bids: the case {case!r} has no letters or digits; use --layout flat")
+        raise ConfigError(
+            f"--layout bids: the case id {case!r} has no letters or digits",
+            hint="Use --layout flat.",
+            case=case,
+        )
     return kept
 
 
 def check_clashes(output: Path, cases: list[str], layout: Layout) -> None:
-    """Raises: ConfigError if two cases would have one file."""
-    places: dict[Path, list[str]] = defaultdict(list)
+    """Check that no two cases have the same label map file. Raises: ConfigError if two have."""
+    by_path: dict[Path, list[str]] = defaultdict(list)
     for case in cases:
-        places[label_path(output, case, "", layout)].append(case)
-    same = [" and ".join(ids) for ids in places.values() if len(ids) > 1]
+        by_path[label_path(output, case, "", layout)].append(case)
+    same = [" and ".join(ids) for ids in by_path.values() if len(ids) > 1]
     if same:
         raise ConfigError(
-            f"--layout {layout}: label maps of these cases would share a name, as BIDS keeps letters and "
-            f"digits and no suffix of an image such as _T1w: {'; '.join(same)}. "
-            "Rename them, or use --layout flat."
+            f"--layout {layout}: these cases would have the same label map file, because BIDS names keep only "
+            f"letters and digits, and no image suffix such as _T1w: {'; '.join(same)}",
+            hint="Rename the cases, or use --layout flat.",
         )
 
 
 def legend_texts(labels: LabelSchema, suffix: str, layout: Layout) -> dict[str, str]:
-    """What other tools read of the values, by file name: nnU-Net's ``dataset.json``; BIDS's description and
-    ``dseg.tsv``.
+    """Content of the files that describe the label values for other tools, by file name.
+
+    For nnU-Net ``dataset.json``; for BIDS ``dataset_description.json`` and ``dseg.tsv``.
     """
     values = {name: group[0] for name, group in labels.names.items()}
     if layout == "nnunet":
@@ -90,12 +100,12 @@ def legend_texts(labels: LabelSchema, suffix: str, layout: Layout) -> dict[str, 
     for name, value in values.items():
         color = labels.colors.get(name)
         writer.writerow((value, name, "#{:02x}{:02x}{:02x}".format(*color) if color else "n/a"))
-    made: dict[str, Any] = {"Name": "medseg", "Version": version("medseg")}
+    generated_by: dict[str, Any] = {"Name": "medseg", "Version": version("medseg")}
     description = {
         "Name": "Segmentations",
         "BIDSVersion": "1.9.0",
         "DatasetType": "derivative",
-        "GeneratedBy": [made],
+        "GeneratedBy": [generated_by],
     }
     return {"dataset_description.json": _json(description), "dseg.tsv": stream.getvalue()}
 

@@ -1,4 +1,4 @@
-"""Provenance records: what a result is made of, which files it consists of, and whether it is still current."""
+"""Provenance records: how a result was made, which files belong to it, and whether it is up to date."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from medseg.data.io.dicom.series import UnevenSlices, series_slices
 from medseg.data.io.readers import is_dicom_series
 from medseg.errors import DataError, ExistingFileError, GeometryError
 from medseg.files import sha256_file, sha256_json
-from medseg.inference.model.protocols import Segmenter
+from medseg.inference.model.protocols import AnySegmenter
 from medseg.inference.options import InferenceConfig
 
 RECORDS = "provenance"
 
 _WITHOUT_EFFECT = frozenset({"batch_size", "large_above"})
-"""Settings of the inference that change how a result is computed, not what it is."""
+"""Inference settings that change how a result is computed, but not the result."""
 
 _NAMES = {
     "input": "the input",
@@ -33,9 +33,12 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Record:
-    """What ``provenance/<case>.json`` in an output folder says.
+    """Content of ``provenance/<case>.json`` in an output folder.
 
-    ``content`` of a case that is being written, or whose writing was interrupted, has ``"unfinished": true``.
+    Attributes:
+        output: the output folder.
+        content: the JSON object; contains ``"unfinished": true`` while the files of the case are written, or if
+            writing was interrupted.
     """
 
     output: Path
@@ -43,23 +46,24 @@ class Record:
 
     @property
     def case(self) -> str:
+        """Id of the case."""
         return str(self.content["case"])
 
     @property
     def label_map(self) -> Path:
-        """The label map's file, whether it is there or not."""
+        """Path of the label map, which may not exist."""
         return self.output / str(self.content["output"])
 
     @property
     def finished(self) -> bool:
-        """Whether everything was written, and the label map is still there."""
+        """Whether all files were written and the label map exists."""
         return not self.content.get("unfinished") and self.label_map.is_file()
 
     @property
     def files(self) -> frozenset[Path]:
-        """Every file of the case that medseg wrote: of the result, and what is left of earlier ones.
+        """Every file of the case that medseg wrote, including those left by earlier results.
 
-        Records without a list mean all that a case had then.
+        For records of versions without a list of files: every file that a case could have.
         """
         listed = self.content.get("files")
         if listed is not None:
@@ -72,41 +76,41 @@ class Record:
         return frozenset(self.output / name for name in (str(self.content["output"]), *extras))
 
     def current_files(self, current: Mapping[str, Any]) -> frozenset[Path]:
-        """The files of the result, if it is finished and what ``made_of`` would be now; else none."""
+        """The files of the result if it is finished and has the recipe ``current``; empty otherwise."""
         if self.content.get("unfinished") or self.content.get("made_of_sha256") != sha256_json(current):
             return frozenset()
         return frozenset(self._result)
 
-    def holds(self, folder: str) -> bool:
-        """Whether a file of the result lies in a folder of the output, such as ``overlays``."""
+    def has_file_in(self, folder: str) -> bool:
+        """Whether the result has a file in a subfolder of the output folder, such as ``overlays``."""
         return any(path.parent == self.output / folder and path.is_file() for path in self._result)
 
-    def names(self, path: Path) -> bool:
-        """Whether a file is one of the result."""
+    def includes(self, path: Path) -> bool:
+        """Whether a file belongs to the result."""
         return path in self._result
 
     @property
     def _result(self) -> list[Path]:
         return [self.output / name for name in self.content.get("files", [])]
 
-    def edited(self) -> bool:
-        """Whether the label map was changed after it was written."""
+    def is_edited(self) -> bool:
+        """Whether the label map was changed after medseg wrote it."""
         return sha256_file(self.label_map) != self.content.get("output_sha256")
 
 
 def record_path(output: Path, case: str) -> Path:
-    """Where the record of a case lies in an output folder."""
+    """Path of the record of a case in an output folder."""
     return output / RECORDS / f"{case}.json"
 
 
 def read_record(output: Path, case: str) -> Record | None:
-    """The record of a case, if there is one. Raises: DataError if the file is no such record."""
+    """Read the record of a case; None if there is none. Raises: DataError if the file is not a record."""
     path = record_path(output, case)
     return _parse(output, path, case) if path.is_file() else None
 
 
 def read_records(output: Path) -> list[Record]:
-    """The records of an output folder, sorted by case; other files there are left aside."""
+    """Read all records of an output folder, sorted by case; other files are ignored."""
     records: list[Record] = []
     for path in sorted((output / RECORDS).glob("*.json")):
         try:
@@ -116,8 +120,8 @@ def read_records(output: Path) -> list[Record]:
     return records
 
 
-def record_of(label_map: Path) -> Record | None:
-    """The record that names a label map, in its folder or one of the three above (BIDS has folders in it)."""
+def find_record(label_map: Path) -> Record | None:
+    """Find the record of a label map, in its folder or up to three folders above it (for the BIDS layout)."""
     path = label_map.resolve()
     for folder in (label_map.parent, *label_map.absolute().parent.parents[:3]):
         if not (folder / RECORDS).is_dir():
@@ -129,16 +133,23 @@ def record_of(label_map: Path) -> Record | None:
 
 
 def is_output_folder(folder: Path) -> bool:
-    """Whether an inference wrote its results to a folder."""
+    """Whether a folder is the output folder of an inference."""
     return (folder / "medseg.json").is_file() and (folder / RECORDS).is_dir()
 
 
-def made_of(predictor: Segmenter, case: Case, uneven: UnevenSlices, *, windowed: bool) -> dict[str, Any]:
-    """Everything that determines a result, as JSON has it.
+def result_recipe(
+    segmenter: AnySegmenter, case: Case, dicom_geometry: UnevenSlices, *, windowed: bool
+) -> dict[str, Any]:
+    """Collect everything that determines a result, as JSON values.
 
-    Left out is what changes no more than rounding: batch size, device, number of threads, versions. The backend
-    is the one that was to be used; where it cannot convert a network, another takes its place each time.
-    ``windowed`` pictures are read window by window.
+    What changes only rounding is not included: batch size, device, number of threads, versions. The backend is
+    the planned one; if it cannot convert a network, it is replaced by the same other backend each time.
+
+    Args:
+        segmenter: the model.
+        case: the case.
+        dicom_geometry: handling of uneven DICOM series.
+        windowed: whether the picture is read window by window.
     """
     parts = [
         {
@@ -147,43 +158,48 @@ def made_of(predictor: Segmenter, case: Case, uneven: UnevenSlices, *, windowed:
             "precision": part.planned_backend.precision,
             "inference": [_effective(settings) for settings in part.settings],
         }
-        for part in predictor.members
+        for part in segmenter.members
     ]
-    found: dict[str, Any] = {"input": image_digest(replace(case, foreground=None)), "models": parts}
+    recipe: dict[str, Any] = {"input": image_digest(replace(case, foreground=None)), "models": parts}
     if case.foreground is not None:
-        found["foreground"] = image_digest(Case(case.id, case.foreground))
-    if uneven == "resample" and _is_uneven(case):
-        found["dicom_geometry"] = "resample"
+        recipe["foreground"] = image_digest(Case(case.id, case.foreground))
+    if dicom_geometry == "resample" and _is_uneven(case):
+        recipe["dicom_geometry"] = "resample"
     if windowed:
-        found["windowed"] = True
-    return json.loads(json.dumps(found))
+        recipe["windowed"] = True
+    return json.loads(json.dumps(recipe))
 
 
-def check_current(record: Record, current: Mapping[str, Any]) -> None:
-    """Raises: ExistingFileError that names what differs between a finished result and one made now."""
-    then = record.content.get("made_of")
+def check_same_recipe(record: Record, current: Mapping[str, Any]) -> None:
+    """Check that a finished result has the recipe ``current``.
+
+    Raises: ExistingFileError that lists the differences.
+    """
+    recorded = record.content.get("made_of")
     if record.content.get("made_of_sha256") == sha256_json(current):
         return
-    if then is None:
-        reason = "an earlier version of medseg made it and did not record its settings"
+    if recorded is None:
+        reason = "was made by an earlier version of medseg, which did not record its settings"
     else:
-        changed = differences(then, current)
+        changed = describe_changes(recorded, current)
         if not changed:
             return
-        reason = "it was made otherwise: " + "; ".join(changed)
-    edited = " The file was edited since." if record.edited() else ""
+        reason = "was made with other inputs or settings: " + "; ".join(changed)
+    edited = "; the file was edited afterwards" if record.is_edited() else ""
     raise ExistingFileError(
-        f"{record.label_map}: exists, and {reason}.{edited} Replace it with --overwrite, or choose another "
-        "--output."
+        f"{record.label_map}: existing result {reason}{edited}",
+        hint="Replace it with --overwrite, or choose another --output.",
+        case=record.case,
+        path=record.label_map,
     )
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two results of ``made_of``, one line each.
+def describe_changes(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Describe the differences between two recipes, one line each.
 
-    A setting that only one version of medseg has counts as its default.
+    A setting that one recipe lacks, because its version of medseg does not have it, counts as the default.
     """
-    old, new = _flat(then), _flat(now)
+    old, new = _flatten(recorded), _flatten(current)
     lines: list[str] = []
     for name in sorted(old.keys() | new.keys()):
         default = _default(name)
@@ -192,7 +208,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             continue
         hashed = name.split(": ")[-1] in ("model", *_NAMES) and name != "dicom_geometry"
         shown = _NAMES.get(name, name)
-        lines.append(f"{shown} is another" if hashed else f"{shown} was {_shown(one)}, is {_shown(two)} now")
+        lines.append(f"{shown} differs" if hashed else f"{shown} was {_format(one)}, is now {_format(two)}")
     return lines
 
 
@@ -201,22 +217,22 @@ def _effective(settings: InferenceConfig) -> dict[str, Any]:
 
 
 def _is_uneven(case: Case) -> bool:
-    """Whether a DICOM series of the case is read onto an even grid, if that is allowed."""
+    """Whether the case has a DICOM series with uneven or missing slices."""
     for path in case.images:
         if is_dicom_series(path):
             try:
                 series_slices(path, "refuse")
             except GeometryError:
                 return True
-            except DataError:  # reading says more
+            except DataError:  # reading the case reports the error
                 continue
     return False
 
 
-def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Names, as a user knows them, with their values."""
-    flat = {name: value for name, value in found.items() if name != "models"}
-    models = found.get("models", [])
+def _flatten(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten a recipe to the names of settings, as users know them."""
+    flat = {name: value for name, value in recipe.items() if name != "models"}
+    models = recipe.get("models", [])
     for number, part in enumerate(models, start=1):
         which = f"model {number}: " if len(models) > 1 else ""
         flat |= {f"{which}{name}": value for name, value in part.items() if name != "inference"}
@@ -227,13 +243,13 @@ def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _default(name: str) -> Any:
-    """A setting's default; of anything else, that it is absent."""
+    """The default of an inference setting; ``_ABSENT`` for anything else."""
     setting = name.partition("inference.")[2]
     defaults = InferenceConfig().model_dump(mode="json")
     return defaults.get(setting, _ABSENT) if setting else _ABSENT
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return "not used" if value is _ABSENT else str(value)
 
 
@@ -241,7 +257,11 @@ def _parse(output: Path, path: Path, case: str) -> Record:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a record of provenance ({error}). Remove it.") from error
+        raise DataError(
+            f"{path}: cannot be read as a provenance record ({error})", hint="Remove it.", path=path
+        ) from error
     if not isinstance(content, dict) or content.get("case") != case or "output" not in content:
-        raise DataError(f"{path}: is no record of provenance. Move it away, or choose another --output.")
+        raise DataError(
+            f"{path}: not a provenance record", hint="Move it, or choose another --output.", path=path
+        )
     return Record(output, content)

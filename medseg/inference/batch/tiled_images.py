@@ -1,4 +1,4 @@
-"""Pictures too large for the memory: read window by window, label maps written row by row."""
+"""Pictures larger than memory: read window by window, label maps written row by row."""
 
 from __future__ import annotations
 
@@ -18,152 +18,193 @@ from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array
-from medseg.inference.model.model_file import ModelHeader
+from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.prediction import PreparedTiledImage
-from medseg.inference.model.predictor import Predictor
+from medseg.inference.model.protocols import TiledSegmenter
 from medseg.inference.sliding_window.options import Execution
 from medseg.inference.sliding_window.prediction import Decided
 from medseg.report.palette import Legend, value_palette
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 
 OUTPUT_SUFFIX = ".tif"
-OVERVIEW = 2048
-"""Pixels of an overlay's longer side at most."""
+OVERLAY_SIZE = 2048
+"""Maximum number of pixels of the longer side of an overlay."""
 
 
-def open_if_large(predictor: Predictor, case: Case) -> TiledImage | None:
-    """The case's picture, if it is one for windows (:func:`open_tiled`) and the model takes pictures.
+@dataclass(frozen=True)
+class TiledOutputs:
+    """Outputs of a tiled picture.
 
-    Raises: DataError as there, and if the model's settings need the whole picture.
+    Attributes:
+        case: id of the case.
+        label_map: file of the label map.
+        folder: output folder.
+        options: which other outputs are written.
     """
-    header, settings = predictor.header, predictor.header.inference
-    if header.spatial_dims != 2 or header.preprocess.slices is not None or case.other_channels:
-        return None
-    if split_selector(case.image)[1] is not None:
+
+    case: str
+    label_map: Path
+    folder: Path
+    options: BatchOptions
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Consecutive rows of a segmented picture.
+
+    Attributes:
+        start: index of the first row.
+        values: (n, W) label values.
+        probabilities: (n, W, K) float16; None if not requested.
+    """
+
+    start: int
+    values: Array
+    probabilities: Array | None
+
+
+def open_tiled_image(segmenter: TiledSegmenter, case: Case) -> TiledImage | None:
+    """Open the picture of a case if it is to be read window by window (:func:`open_tiled`); None otherwise.
+
+    Raises: DataError as ``open_tiled``, or if the settings of the model need the whole picture in memory.
+    """
+    settings = segmenter.header.inference
+    if case.other_channels or split_selector(case.image)[1] is not None:
         return None
     image = open_tiled(case.image, above=settings.large_above * 1e6, level=settings.level)
     if image is None:
         return None
-    reason, way_out = "", ""
+    reason, hint = "", ""
     if case.foreground is not None:
-        reason, way_out = (
-            "a foreground needs it in memory",
-            "--set large_above=1e6, or skip_above and skip_below",
-        )
-    elif any(member.header.inference.roi_size is None for member in predictor.members):
-        reason, way_out = "the model has no window", "--set roi_size=[512,512]"
+        reason = "a foreground mask needs the whole picture in memory"
+        hint = "Use --set large_above=1e6, or skip_above and skip_below instead of the mask."
+    elif any(size.roi_size is None for member in segmenter.members for size in member.settings):
+        reason, hint = "the model has no window size", "Use --set roi_size=[512,512]."
     elif settings.postprocess.names:
         reason = "inference.postprocess needs whole components"
-        way_out = "--set 'postprocess={}'"
+        hint = "Use --set 'postprocess={}'."
     if reason:
         image.close()
-        raise DataError(f"{case.image}: is read window by window, but {reason}. Give {way_out}.")
+        raise DataError(
+            f"{case.image}: is read window by window, but {reason}", hint=hint, case=case.id, path=case.image
+        )
     return image
 
 
-@dataclass(frozen=True)
-class LargeOutputs:
-    """Where a large picture's label map goes, its probabilities and its overlays, if they are wanted."""
+def segment_tiled(
+    segmenter: TiledSegmenter, prepared: PreparedTiledImage, outputs: TiledOutputs, staged: ExitStack
+) -> tuple[str, ...]:
+    """Segment a picture into files: a tiled label map with a pyramid and, if requested, probabilities
+    (H, W, K) float16 and the panel and overlay of a reduced picture.
 
-    case: str
-    label_map: Path
-    probabilities: Path | None = None
-    overlays: Path | None = None
+    Args:
+        segmenter: the model.
+        prepared: the picture.
+        outputs: the files to write.
+        staged: receives the temporary files; they get their final names when the stack is closed.
 
-    @classmethod
-    def of(
-        cls, case: str, label_map: Path, output: Path, *, probabilities: bool, overlays: bool
-    ) -> LargeOutputs:
-        """Within a folder of outputs."""
-        return cls(
-            case,
-            label_map,
-            output / "probabilities" / f"{case}{OUTPUT_SUFFIX}" if probabilities else None,
-            output / "overlays" if overlays else None,
-        )
+    Returns:
+        Notes on what was reduced to fit into memory.
 
-
-def segment_large(predictor: Predictor, ready: PreparedTiledImage, outputs: LargeOutputs) -> tuple[str, ...]:
-    """Segment a picture into files: a tiled label map with a pyramid, probabilities (H, W, K) float16; and the
-    panel and overlay of a reduced picture. Returns what is to be said of it.
-
-    The files are whole or not there. Raises: DataError if the picture is damaged.
+    Raises:
+        DataError: the picture is damaged.
     """
-    image, labels = ready.image, predictor.header.labels
-    stride = max(1, -(-max(image.shape) // OVERVIEW))
-    dtype = smallest_integer((*labels.output_values, *(labels.painted_values if labels.regions else ())))
-    colors = value_palette(labels)
 
     def attempt(execution: Execution) -> tuple[Array, tuple[str, ...]]:
-        with ExitStack() as stack:
-            hard = TiledTiffWriter(
-                stack.enter_context(write_atomic(outputs.label_map)), image.shape, dtype,
-                colors=colors, um=image.um,
-            )  # fmt: skip
-            stack.enter_context(hard)
-            soft = None
-            if outputs.probabilities is not None:
-                place = stack.enter_context(write_atomic(outputs.probabilities))
-                shape = (*image.shape, labels.num_classes)
-                soft = stack.enter_context(
-                    TiledTiffWriter(place, shape, np.float16, um=image.um, pyramid=False)
-                )
-            reduced: list[Array] = []
-            for start, rows, scores in _rows(predictor, ready, soft is not None, execution):
-                hard.add(rows)
-                reduced.append(rows[-start % stride :: stride, ::stride].copy())
-                if soft is not None:
-                    assert scores is not None
-                    soft.add(scores)
-            for writer in (hard, soft):
-                if writer is not None:
-                    writer.finish()
-            return np.concatenate(reduced), execution.notes
+        with ExitStack() as files:
+            reduced = _write_rows(segmenter, prepared, outputs, execution, files)
+            staged.push(files.pop_all())
+        return reduced, execution.notes
 
-    reduced, notes = predictor.with_less_memory(attempt)
-    if outputs.overlays is not None:
-        _write_overlays(outputs.overlays, outputs.case, image, stride, reduced, predictor.header)
-    return (describe(image), *notes)
+    reduced, notes = segmenter.with_less_memory(attempt)
+    if outputs.options.overlays:
+        _write_overlays(segmenter, prepared.image, outputs, reduced, staged)
+    return notes
 
 
-def describe(image: TiledImage) -> str:
-    """How a picture was read."""
+def _write_rows(
+    segmenter: TiledSegmenter,
+    prepared: PreparedTiledImage,
+    outputs: TiledOutputs,
+    execution: Execution,
+    files: ExitStack,
+) -> Array:
+    """Write label map and probabilities from the top down; returns a reduced label map for the overlay."""
+    image, labels = prepared.image, segmenter.header.labels
+    dtype = smallest_integer((*labels.output_values, *(labels.painted_values if labels.regions else ())))
+    label_map = TiledTiffWriter(
+        files.enter_context(write_atomic(outputs.label_map)), image.shape, dtype,
+        colors=value_palette(labels), um=image.um,
+    )  # fmt: skip
+    writers = [files.enter_context(label_map)]
+    if outputs.options.probabilities:
+        path = outputs.folder / "probabilities" / f"{outputs.case}{OUTPUT_SUFFIX}"
+        shape = (*image.shape, labels.num_classes)
+        temporary = files.enter_context(write_atomic(path))
+        writers.append(
+            files.enter_context(TiledTiffWriter(temporary, shape, np.float16, um=image.um, pyramid=False))
+        )
+    stride = _overlay_stride(image)
+    reduced: list[Array] = []
+    for rows in _segment_rows(segmenter, prepared, execution, probabilities=len(writers) > 1):
+        label_map.add(rows.values)
+        reduced.append(rows.values[-rows.start % stride :: stride, ::stride].copy())
+        if rows.probabilities is not None:
+            writers[1].add(rows.probabilities)
+    for writer in writers:
+        writer.finish()
+    return np.concatenate(reduced)
+
+
+def describe_tiled_image(image: TiledImage) -> str:
+    """Describe the size of a picture, and the level that is read."""
     h, w = image.shape
     level = f", level {image.level} of {len(image.levels)}" if len(image.levels) > 1 else ""
     return f"{h}×{w} pixels{level}, read window by window"
 
 
-def _rows(
-    predictor: Predictor, ready: PreparedTiledImage, probabilities: bool, execution: Execution
-) -> Iterator[tuple[int, Array, Array | None]]:
-    """The first row, label values (n, W) and probabilities (n, W, K) of each band, from the top down."""
-    for one in predictor.segment_chunks(ready, execution, probabilities=probabilities):
-        yield one.start, _values(predictor, one), _scores(one)
+def _segment_rows(
+    segmenter: TiledSegmenter, prepared: PreparedTiledImage, execution: Execution, *, probabilities: bool
+) -> Iterator[_Rows]:
+    """Segment a picture in bands of rows, from the top down."""
+    for chunk in segmenter.segment_chunks(prepared, execution, probabilities=probabilities):
+        yield _Rows(chunk.start, _label_values(segmenter, chunk), _probabilities(chunk))
 
 
-def _values(predictor: Predictor, one: Decided) -> Array:
-    labels, hard = predictor.header.labels, one.hard.cpu().numpy()
-    return labels.paint(hard) if labels.regions else labels.decode(hard[0])
+def _label_values(segmenter: TiledSegmenter, chunk: Decided) -> Array:
+    labels, decisions = segmenter.header.labels, chunk.hard.cpu().numpy()
+    return labels.paint(decisions) if labels.regions else labels.decode(decisions[0])
 
 
-def _scores(one: Decided) -> Array | None:
-    return None if one.scores is None else one.scores.half().movedim(0, -1).cpu().numpy()
+def _probabilities(chunk: Decided) -> Array | None:
+    return None if chunk.scores is None else chunk.scores.half().movedim(0, -1).cpu().numpy()
+
+
+def _overlay_stride(image: TiledImage) -> int:
+    """Every how many pixels an overlay has one."""
+    return max(1, -(-max(image.shape) // OVERLAY_SIZE))
 
 
 def _write_overlays(
-    folder: Path, case: str, image: TiledImage, stride: int, reduced: Array, header: ModelHeader
+    segmenter: TiledSegmenter, image: TiledImage, outputs: TiledOutputs, reduced: Array, staged: ExitStack
 ) -> None:
-    """A panel, and the prediction laid over the picture, both of every ``stride``-th pixel."""
-    picture = _reduced_picture(image, stride, reduced.shape)
+    """Write a panel and an overlay of the reduced picture."""
+    picture = _reduced_picture(image, reduced.shape)
     picture = picture if picture.dtype == np.uint8 else to_uint8(picture)
-    legend = Legend.of(header.labels)
-    classes = header.labels.encode(reduced, case).astype(np.int64) - 1
-    save_png(folder / f"{case}.png", panel(picture, None, classes, spacing=(1.0, 1.0), legend=legend))
-    save_png(folder / "reduced" / f"{case}.png", overlay(picture, classes, legend))
+    labels, folder = segmenter.header.labels, outputs.folder / "overlays"
+    legend = Legend.of(labels)
+    classes = labels.encode(reduced, outputs.case).astype(np.int64) - 1
+    pictures = {
+        folder / f"{outputs.case}.png": panel(picture, None, classes, spacing=(1.0, 1.0), legend=legend),
+        folder / "reduced" / f"{outputs.case}.png": overlay(picture, classes, legend),
+    }
+    for path, content in pictures.items():
+        save_png(staged.enter_context(write_atomic(path)), content)
 
 
-def _reduced_picture(image: TiledImage, stride: int, shape: tuple[int, ...]) -> Array:
-    """Pixels (H, W) or (H, W, 3) of about every ``stride``-th row, from the coarsest level that has them."""
+def _reduced_picture(image: TiledImage, shape: tuple[int, ...]) -> Array:
+    """Read about every ``stride``-th pixel, (H, W) or (H, W, 3), from the coarsest level that has enough."""
+    stride = _overlay_stride(image)
     fitting = [i for i, level in enumerate(image.levels) if i >= image.level and min(
         n / m for n, m in zip(level, shape, strict=True)) >= 1]  # fmt: skip
     source = image.at(fitting[-1]) if fitting else image

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -129,3 +129,7 @@ class Segmenter(Protocol[PreparedT]):
     ) -> Prediction:
         """Segment a prepared case; probabilities larger than memory are kept in a file in ``scratch``."""
         ...
+
+
+AnySegmenter = Segmenter[Any]
+"""A model of which only the description is used, not its prepared cases."""

@@ -1,5 +1,5 @@
-"""nnU-Net v2's trained models (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), giving its own label maps.
+"""Run trained models of nnU-Net v2 (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
-A trained folder becomes a header and tensors (``folder``), which one safe file may hold (``file``);
-``predict`` runs either. Arrays here are (C, Z, Y, X), nnU-Net's order; spacings likewise.
+``folder`` reads a trained folder into a header and tensors, ``file`` stores them in one file, and ``predict``
+runs either. Arrays in this package are (C, Z, Y, X), the axis order of nnU-Net; so are spacings.
 """

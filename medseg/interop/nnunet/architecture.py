@@ -1,4 +1,4 @@
-"""The network that an nnU-Net configuration plans, in the form of releases up to 2.2 or since."""
+"""Read the network architecture of an nnU-Net configuration, in the format of releases up to 2.2 or later."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PerStage = int | tuple[PerAxis, ...]
 
 
 class _Arguments(BaseModel):
-    """What the network's class is called with; classes by their dotted names."""
+    """Arguments of the network class; classes are given by their dotted names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,20 +56,29 @@ class _Arguments(BaseModel):
 def read_architecture(
     configuration: Mapping[str, Any], dims: int, *, batch_norm: bool, where: Path
 ) -> Architecture:
-    """The planned network; ``batch_norm`` where the trainer exchanged its norm for that.
+    """Read the planned network.
 
-    Raises: ModelFileError naming a class or argument that medseg does not know.
+    Args:
+        configuration: entry of ``configurations`` in the plans.
+        dims: number of spatial dimensions.
+        batch_norm: whether the trainer replaced the planned normalization by batch normalization.
+        where: file of the plans, for messages.
+
+    Raises:
+        ModelFileError: a class or argument is not supported.
     """
     try:
         block = configuration.get("architecture")
         name = str(block["network_class_name"] if block else configuration["UNet_class_name"]).split(".")[-1]
         if name not in _KINDS:
-            raise ModelFileError(f"{where}: the network is a {name}; medseg knows {', '.join(_KINDS)}")
+            raise ModelFileError(
+                f"{where}: network class {name} is not supported, only {', '.join(_KINDS)}", path=where
+            )
         arguments = _Arguments.model_validate(
-            block["arch_kwargs"] if block else _arguments_of_old(configuration, name, dims)
+            block["arch_kwargs"] if block else _legacy_arguments(configuration, name, dims)
         )
     except KeyError as error:
-        raise ModelFileError(f"{where}: the plans say nothing of the network's {error}") from error
+        raise ModelFileError(f"{where}: the plans lack {error} of the network", path=where) from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
@@ -86,7 +95,7 @@ def _architecture(
     kind: Literal["plain", "residual"], arguments: _Arguments, dims: int, batch_norm: bool
 ) -> Architecture:
     stages = arguments.n_stages
-    kind_of_norm = "batch" if batch_norm else _known(arguments.norm_op, _NORMS)
+    kind_of_norm = "batch" if batch_norm else _lookup(arguments.norm_op, _NORMS)
     norm = {"affine": kind_of_norm == "batch", **(arguments.norm_op_kwargs or {})}
     if batch_norm:
         norm = {"affine": True}
@@ -95,7 +104,7 @@ def _architecture(
     blocks = arguments.n_conv_per_stage if kind == "plain" else arguments.n_blocks_per_stage
     if blocks is None:
         raise ValueError("the number of convolutions or blocks of each stage is missing")
-    found = Architecture(
+    architecture = Architecture(
         kind=kind,
         features=_each(arguments.features_per_stage, stages),
         kernels=_widths(arguments.kernel_sizes, stages, dims),
@@ -106,23 +115,23 @@ def _architecture(
         norm=kind_of_norm or "none",
         epsilon=norm.pop("eps", 1e-5),
         affine=norm.pop("affine"),
-        activation=_known(arguments.nonlin, _ACTIVATIONS) or "none",
+        activation=_lookup(arguments.nonlin, _ACTIVATIONS) or "none",
         slope=activation.pop("negative_slope", 0.01),
         activation_first=arguments.nonlin_first,
         stem=arguments.stem_channels,
     )
-    left = {**{k: v for k, v in norm.items() if k != "momentum"}, **activation}
-    if left:
-        raise ValueError(f"medseg does not know the options {left} of its norm or activation")
-    return found
+    unsupported = {**{k: v for k, v in norm.items() if k != "momentum"}, **activation}
+    if unsupported:
+        raise ValueError(f"options {unsupported} of the normalization or activation are not supported")
+    return architecture
 
 
-def _known(dotted: str | None, table: Mapping[str, Name]) -> Name | None:
+def _lookup(dotted: str | None, table: Mapping[str, Name]) -> Name | None:
     if dotted is None:
         return None
     name = dotted.split(".")[-1]
     if name not in table:
-        raise ValueError(f"{dotted}: medseg knows {', '.join(table)}")
+        raise ValueError(f"{dotted} is not supported, only {', '.join(table)}")
     return table[name]
 
 
@@ -141,8 +150,8 @@ def _widths(value: PerStage, stages: int, dims: int) -> tuple[Widths, ...]:
     return widths
 
 
-def _arguments_of_old(configuration: Mapping[str, Any], name: str, dims: int) -> dict[str, Any]:
-    """The arguments that releases up to 2.2 made of a configuration's own entries."""
+def _legacy_arguments(configuration: Mapping[str, Any], name: str, dims: int) -> dict[str, Any]:
+    """The arguments that releases up to 2.2 derived from the entries of a configuration."""
     convs = configuration["n_conv_per_stage_encoder"]
     base, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
     return {

@@ -1,4 +1,4 @@
-"""An nnU-Net model as one file that runs nothing when it is read."""
+"""Store an imported nnU-Net model in one file; loading it runs no code."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from medseg.interop.nnunet.folder import LoadedNnunet
 from medseg.interop.nnunet.header import FORMAT_VERSION, NnunetHeader
 
 
-def save(path: Path, model: LoadedNnunet) -> None:
-    """Write an imported model atomically; its digest is the folder's."""
+def write_nnunet_file(path: Path, model: LoadedNnunet) -> None:
+    """Write an imported model atomically; its digest equals that of the trained folder."""
     write_tensors(path, model.header.model_dump_json(), model.tensors)
 
 
-def is_file(path: Path) -> bool:
-    """Whether a file is one that ``save`` wrote; looks at its header only."""
+def is_nnunet_file(path: Path) -> bool:
+    """Whether a file contains an imported nnU-Net model; reads only its header."""
     return Path(path).is_file() and '"format":"medseg-nnunet"' in (read_header(path) or "")[:60]
 
 
-def load(path: Path) -> LoadedNnunet:
-    """Read and verify a file that ``save`` wrote. Raises: ModelFileError as ``modelfile.load_model``."""
+def load_nnunet_file(path: Path) -> LoadedNnunet:
+    """Read and verify a file written by :func:`write_nnunet_file`.
+
+    Raises: ModelFileError if it is damaged or of a newer version.
+    """
     text, tensors, digest = read_tensors(path)
     header = parse_header(path, text, NnunetHeader)
     refuse_newer(path, header.format_version, FORMAT_VERSION)

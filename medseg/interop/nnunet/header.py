@@ -1,4 +1,4 @@
-"""What is known of an nnU-Net model beside its weights."""
+"""Header of an imported nnU-Net model: everything but the weights."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from medseg.data.labels.schema import LabelSchema
 FORMAT_VERSION = 1
 
 Widths = tuple[int, ...]
-"""One number an axis."""
+"""One number per axis."""
 
 
 class Architecture(Spec):
-    """A plain U-Net, or one with a residual encoder.
+    """A U-Net with a plain or a residual encoder.
 
     Attributes:
-        kind: ``plain``; ``residual``: a stem, then blocks as of ResNet-D (He et al. 2019, arXiv:1812.01187).
-        features: channels of each stage, the finest first.
-        kernels, strides: of each stage; the first stage's stride is usually 1.
-        blocks: convolutions (or residual blocks) of each encoder stage.
-        decoder_convs: convolutions of each decoder stage, the coarsest first.
-        bias: whether convolutions have one.
-        norm: after each convolution.
-        epsilon: of the norm.
-        affine: whether the norm scales and shifts.
-        activation, slope: ``slope`` is that of a leaky rectifier.
-        activation_first: before the norm.
-        stem: channels of a residual encoder's stem.
+        kind: ``plain``, or ``residual``: a stem and blocks of ResNet-D (He et al. 2019, arXiv:1812.01187).
+        features: number of channels of each stage, finest first.
+        kernels: kernel size of each stage.
+        strides: stride of each stage; usually 1 in the first stage.
+        blocks: number of convolutions (or residual blocks) of each encoder stage.
+        decoder_convs: number of convolutions of each decoder stage, coarsest first.
+        bias: whether convolutions have a bias.
+        norm: normalization after each convolution.
+        epsilon: epsilon of the normalization.
+        affine: whether the normalization has scale and shift.
+        activation: activation function.
+        slope: negative slope of a leaky ReLU.
+        activation_first: whether the activation precedes the normalization.
+        stem: number of channels of the stem of a residual encoder.
     """
 
     kind: Literal["plain", "residual"]
@@ -51,12 +53,16 @@ class Architecture(Spec):
 
 
 class Normalization(Spec):
-    """How one channel's intensities are scaled.
+    """Intensity normalization of one channel.
 
     Attributes:
-        scheme: nnU-Net's: ``ct`` clips to ``low`` and ``high`` and standardizes with ``mean`` and ``std``;
-            ``zscore`` standardizes each scan; ``range`` brings it to 0…1; ``rgb`` divides by 255.
-        masked: ``zscore`` looks at, and changes, the voxels within the non-zero mask alone.
+        scheme: scheme of nnU-Net: ``ct`` clips to ``low`` and ``high`` and standardizes with ``mean`` and
+            ``std``; ``zscore`` standardizes each scan; ``range`` scales to 0…1; ``rgb`` divides by 255.
+        masked: whether ``zscore`` uses and changes only the voxels within the non-zero mask.
+        low: lower bound of ``ct``.
+        high: upper bound of ``ct``.
+        mean: mean of ``ct``.
+        std: standard deviation of ``ct``.
     """
 
     scheme: Literal["ct", "zscore", "range", "rgb", "none"]
@@ -68,13 +74,14 @@ class Normalization(Spec):
 
 
 class Resampling(Spec):
-    """How voxels are interpolated between two grids.
+    """Interpolation between two grids.
 
     Attributes:
-        method: ``spline``: scikit-image's, per channel, in double precision; ``torch``: linear.
-        order: of the spline; across slices that are resampled by themselves it is 0.
-        separate: slices by themselves always, never, or (none) where one axis is more than ``threshold``
+        method: ``spline``: splines of scikit-image, per channel, in double precision; ``torch``: linear.
+        order: order of the spline; 0 across slices that are resampled separately.
+        separate: whether slices are resampled separately; if None, where one axis is more than ``threshold``
             times as coarse as the finest.
+        threshold: see ``separate``.
     """
 
     method: Literal["spline", "torch"] = "spline"
@@ -84,20 +91,25 @@ class Resampling(Spec):
 
 
 class Stage(Spec):
-    """One configuration: a network, and how images come to it. Axes are those after ``transpose``.
+    """One configuration: a network and its preprocessing. Axes are those after ``transpose``.
 
     Attributes:
-        configuration: its name in the plans, such as ``3d_fullres``.
+        configuration: name in the plans, such as ``3d_fullres``.
         folds: names of the trained networks, whose logits are averaged.
-        spatial_dims: 2: each slice along the first axis by itself.
-        channels: of the image.
-        previous_labels: values of the previous stage's label map that are channels too, one each.
-        classes: channels of the logits.
-        reader: ``native``: the file's own axes; ``ras``: turned to right, anterior, superior; ``picture``.
-        transpose: which of the axes Z, Y, X comes first, second, third.
-        spacing: of the network's grid, mm; two numbers leave the first axis as it is.
-        patch_size: the window.
-        mirror_axes: axes of the window it was trained mirrored along.
+        spatial_dims: with 2, each slice along the first axis is processed separately.
+        channels: number of channels of the image.
+        previous_labels: label values of the previous stage that are additional channels, one each.
+        classes: number of channels of the logits.
+        reader: ``native``: axes of the file; ``ras``: reoriented to right, anterior, superior; ``picture``.
+        transpose: which of the axes Z, Y, X comes first, second and third.
+        spacing: spacing of the network's grid, mm; with two numbers the first axis is not resampled.
+        patch_size: window size.
+        normalize: normalization of each channel.
+        resample_image: interpolation of images.
+        resample_labels: interpolation of the previous stage's labels.
+        resample_logits: interpolation of logits.
+        mirror_axes: axes of the window along which the training mirrored.
+        architecture: the network.
     """
 
     configuration: str
@@ -119,13 +131,18 @@ class Stage(Spec):
 
 
 class NnunetHeader(Spec):
-    """What a file of an imported nnU-Net model says about its weights.
+    """Header of the file of an imported nnU-Net model.
 
     Attributes:
-        labels: what it finds.
-        painted: for regions: the value each is painted with, one after another.
-        stages: of a cascade the previous one first; else just one.
-        trainer, plans, dataset: names, as nnU-Net has them.
+        format: identifies the file format.
+        format_version: version of the file format.
+        medseg_version: version of medseg that wrote the file.
+        labels: labels of the model.
+        painted: label value of each region; later regions overwrite earlier ones. Empty without regions.
+        stages: one stage; for a cascade two, the previous one first.
+        trainer: name of the trainer.
+        plans: name of the plans.
+        dataset: name of the dataset.
     """
 
     format: Literal["medseg-nnunet"] = "medseg-nnunet"

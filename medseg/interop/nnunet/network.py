@@ -1,4 +1,4 @@
-"""nnU-Net's U-Nets, with parameters under the names its checkpoints give them."""
+"""The U-Nets of nnU-Net, with the parameter names of its checkpoints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from medseg.models.layers.norms import BatchNorm, InstanceNorm
 
 
 class NnunetUNet(nn.Module):
-    """The network of an ``Architecture``.
+    """U-Net of an ``Architecture``: maps images (B, C, *S) to logits (B, K, *S).
 
-    Shapes: image (B, C, *S) float to logits (B, K, *S), S a multiple of the total stride. The heads of the
-    coarser decoder stages, which training alone uses, are kept for their weights.
+    ``S`` must be a multiple of the total stride. The heads of the coarser decoder stages are used in training
+    only; they exist so that checkpoints load completely.
+
+    Args:
+        config: the architecture.
+        channels: number of input channels C.
+        classes: number of output channels K.
     """
 
     def __init__(self, config: Architecture, channels: int, classes: int) -> None:
@@ -60,7 +65,7 @@ class _Unit(nn.Module):
 
 
 class _Stack(nn.Module):
-    """Units in a row; the first one changes the channels and has the stride."""
+    """A sequence of units; the first one changes the number of channels and has the stride."""
 
     def __init__(
         self, config: Architecture, channels: tuple[int, int], kernel: Widths, stride: Widths, count: int
@@ -97,7 +102,7 @@ class _Block(nn.Module):
 
 
 class _Blocks(nn.Module):
-    """Residual blocks in a row."""
+    """A sequence of residual blocks."""
 
     def __init__(
         self, config: Architecture, channels: tuple[int, int], kernel: Widths, stride: Widths, count: int
@@ -123,13 +128,15 @@ class _Encoder(nn.Module):
             self.stem = _Stack(config, (channels, inputs), config.kernels[0], ones, 1)
         self.stages = nn.Sequential()
         for i, outputs in enumerate(config.features):
-            place = ((inputs, outputs), config.kernels[i], config.strides[i], config.blocks[i])
+            arguments = ((inputs, outputs), config.kernels[i], config.strides[i], config.blocks[i])
             residual = config.kind == "residual"
-            self.stages.append(_Blocks(config, *place) if residual else nn.Sequential(_Stack(config, *place)))
+            self.stages.append(
+                _Blocks(config, *arguments) if residual else nn.Sequential(_Stack(config, *arguments))
+            )
             inputs = outputs
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Features of each stage, the finest first."""
+        """Compute the features of each stage, finest first."""
         if hasattr(self, "stem"):
             x = self.stem(x)
         features: list[torch.Tensor] = []

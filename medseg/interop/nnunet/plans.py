@@ -1,13 +1,14 @@
-"""nnU-Net's ``plans.json`` and ``dataset.json``, and what they come to for one configuration."""
+"""Read ``plans.json`` and ``dataset.json`` of nnU-Net, and resolve one configuration to a ``Stage``."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from medseg.data.labels.schema import LabelSchema
@@ -36,17 +37,17 @@ _STOCK_TRAINER = re.compile(
     r"CELoss|DiceLoss|DiceCELoss_noSmooth|Topk10Loss|LS01|DiceTopK10Loss|CosAnneal|warmup|(Vanilla)?Adam|Adan|"
     r"\den\d|probabilisticOversampling|0\d\d|NoDeepSupervision|Benchmark|noDataLoading|BS8|BN))*"
 )
-"""Names of nnU-Net's own trainers that leave the planned network as it is, or only exchange its norm (BN)."""
+"""Names of trainers of nnU-Net that use the planned network, or replace only its normalization (BN)."""
 
 
 class _Read(BaseModel):
-    """A block of another program's settings; what medseg does not use is passed over."""
+    """A block of settings of nnU-Net; keys that medseg does not use are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class Intensities(_Read):
-    """A channel's foreground intensities in the training cases."""
+    """Statistics of the foreground intensities of one channel in the training cases."""
 
     mean: float = 0.0
     std: float = 0.0
@@ -55,7 +56,7 @@ class Intensities(_Read):
 
 
 class Configuration(_Read):
-    """One entry of ``configurations``, what it inherits filled in."""
+    """One entry of ``configurations``, with inherited values filled in."""
 
     preprocessor_name: str = "DefaultPreprocessor"
     patch_size: tuple[int, ...]
@@ -72,7 +73,7 @@ class Configuration(_Read):
 
 
 class Plans(_Read):
-    """``plans.json``."""
+    """Content of ``plans.json``."""
 
     dataset_name: str = ""
     plans_name: str
@@ -87,34 +88,54 @@ class Plans(_Read):
     )
 
     def resolved(self, name: str, where: Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
-        """A configuration with what it inherits. Raises: ModelFileError if there is none."""
+        """Resolve a configuration with its inherited values. Raises: ModelFileError if it does not exist."""
         if name not in self.configurations or name in above:
-            known = ", ".join(self.configurations)
-            fault = "inherits from itself" if name in above else f"is not in the plans, which have {known}"
+            available = ", ".join(self.configurations)
+            fault = (
+                "inherits from itself" if name in above else f"is not in the plans, which contain {available}"
+            )
             raise ModelFileError(f"{where}: the configuration {name!r} {fault}")
         own = self.configurations[name]
         parent = own.get("inherits_from")
         return {**(self.resolved(parent, where, (*above, name)) if parent else {}), **own}
 
 
+class TrainingRecord(NamedTuple):
+    """Content of the checkpoints of one configuration.
+
+    Attributes:
+        trainer: name of the trainer.
+        configuration: name of the configuration in the plans.
+        mirror_axes: axes of the window along which the training mirrored.
+        folds: names of the folds.
+        weights: weights of each fold.
+    """
+
+    trainer: str
+    configuration: str
+    mirror_axes: tuple[int, ...]
+    folds: tuple[str, ...]
+    weights: tuple[dict[str, torch.Tensor], ...]
+
+
 class Dataset(_Read):
-    """``dataset.json``."""
+    """Content of ``dataset.json``."""
 
     labels: dict[str, Any]
     channel_names: dict[str, Any] = Field(validation_alias=AliasChoices("channel_names", "modality"))
     regions_class_order: tuple[int, ...] | None = None
 
     def label_table(self, where: Path) -> LabelSchema:
-        """The labels by name and value. Raises: ModelFileError if their values have gaps."""
+        """The label schema. Raises: ModelFileError if the label values are not consecutive."""
         labels = labels_of(self.labels, where)
         if not labels.regions and labels.output_values != tuple(range(len(labels.names))):
             raise ModelFileError(
-                f"{where}: nnU-Net's label values are 0, 1, 2, …; these are {labels.output_values}"
+                f"{where}: label values {labels.output_values}, expected 0, 1, 2, …", path=where
             )
         return labels
 
     def painted(self, labels: LabelSchema, where: Path) -> tuple[int, ...]:
-        """What each region is painted with. Raises: ModelFileError if that is not one value a region."""
+        """Label value of each region. Raises: ModelFileError if there is not one value per region."""
         if not labels.regions:
             return ()
         order = self.regions_class_order or ()
@@ -126,34 +147,39 @@ class Dataset(_Read):
 
 
 def parse(kind: type[Plans] | type[Dataset], content: Mapping[str, Any], where: Path) -> Any:
-    """Validate a file's content. Raises: ModelFileError naming what is missing or of another type."""
+    """Validate the content of a file. Raises: ModelFileError naming a missing or invalid key."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise ModelFileError(f"{where}: not as nnU-Net v2 writes it: {_first(error)}") from error
+        raise ModelFileError(
+            f"{where}: not in the format of nnU-Net v2: {_first(error)}", path=where
+        ) from error
 
 
 def read_stage(
     plans: Plans,
     dataset: Dataset,
-    configuration: str,
-    *,
-    trainer: str,
-    folds: tuple[str, ...],
-    mirror_axes: tuple[int, ...],
+    training: TrainingRecord,
     where: Path,
 ) -> Stage:
-    """One configuration of the plans, all that it says understood.
+    """Resolve one configuration of the plans.
 
-    Raises: ModelFileError naming what medseg does not know to do as nnU-Net does.
+    Args:
+        plans: the plans.
+        dataset: the dataset description.
+        training: what the checkpoints say about the training.
+        where: file of the plans, for messages.
+
+    Raises:
+        ModelFileError: a setting is not supported.
     """
-    raw = plans.resolved(configuration, where)
+    raw = plans.resolved(training.configuration, where)
     try:
         entry = Configuration.model_validate(raw)
     except ValidationError as error:
-        raise ModelFileError(f"{where}: configuration {configuration}: {_first(error)}") from error
+        raise ModelFileError(f"{where}: configuration {training.configuration}: {_first(error)}") from error
     dims = len(entry.patch_size)
-    known = {
+    supported = {
         "preprocessor_name": (entry.preprocessor_name, ["DefaultPreprocessor"]),
         "label_manager": (plans.label_manager, ["LabelManager"]),
         "image_reader_writer": (plans.image_reader_writer, list(_READERS)),
@@ -161,15 +187,15 @@ def read_stage(
         "spacing": (len(entry.spacing), [dims]),
         "transpose_forward": (sorted(plans.transpose_forward), [[0, 1, 2]]),
     }
-    for key, (value, allowed) in known.items():
+    for key, (value, allowed) in supported.items():
         if value not in allowed:
             shown = ", ".join(map(str, allowed))
-            raise ModelFileError(f"{where}: {key}: medseg knows {shown}; the plans have {value}")
+            raise ModelFileError(f"{where}: {key}: {value} is not supported, only {shown}", path=where)
     labels = dataset.label_table(where.with_name("dataset.json"))
     foreground = tuple(v for v in _all_values(labels) if v != 0)
     return Stage(
-        configuration=configuration,
-        folds=folds,
+        configuration=training.configuration,
+        folds=training.folds,
         spatial_dims=2 if dims == 2 else 3,
         channels=len(dataset.channel_names),
         previous_labels=foreground if entry.previous_stage else (),
@@ -185,19 +211,29 @@ def read_stage(
             _resampling(entry.resampling_fn_probabilities, entry.resampling_fn_probabilities_kwargs, where),
             where,
         ),
-        mirror_axes=mirror_axes,
-        architecture=read_architecture(raw, dims, batch_norm=trainer.endswith("BN"), where=where),
+        mirror_axes=training.mirror_axes,
+        architecture=read_architecture(raw, dims, batch_norm=training.trainer.endswith("BN"), where=where),
     )
 
 
-def refuse_trainer(trainer: str, accepted: str | None, where: Path) -> None:
-    """Raises: ModelFileError if a trainer is none of nnU-Net's own that keep to the plans."""
+def check_trainer(trainer: str, accepted: str | None, where: Path) -> None:
+    """Check that a trainer uses the planned network.
+
+    Args:
+        trainer: name of the trainer in the checkpoints.
+        accepted: another name that the user accepts.
+        where: trained folder, for messages.
+
+    Raises:
+        ModelFileError: the trainer may have changed network or preprocessing.
+    """
     if trainer == accepted or _STOCK_TRAINER.fullmatch(trainer):
         return
     raise ModelFileError(
-        f"{where}: was trained by {trainer}, which is none of the trainers of nnU-Net that keep to the plans' "
-        "network: it may have changed the network or the preprocessing. If it did not, say so: medseg import "
-        f"nnunet {where} --trainer {trainer} -o FILE.safetensors"
+        f"{where}: trained by {trainer}, which is not one of the trainers of nnU-Net that use the planned "
+        "network; it may have changed the network or the preprocessing",
+        hint=f"If it did not: medseg import nnunet {where} --trainer {trainer} -o FILE.safetensors",
+        path=where,
     )
 
 
@@ -211,15 +247,17 @@ def _normalizations(
     schemes, masks = entry.normalization_schemes, entry.use_mask_for_norm
     if not len(schemes) == len(masks) == channels:
         raise ModelFileError(f"{where}: {channels} channels, {len(schemes)} normalizations, {len(masks)} masks")
-    found: list[Normalization] = []
+    normalizations: list[Normalization] = []
     for channel, (scheme, masked) in enumerate(zip(schemes, masks, strict=True)):
         if scheme not in _SCHEMES:
-            raise ModelFileError(f"{where}: normalization {scheme}: medseg knows {', '.join(_SCHEMES)}")
+            raise ModelFileError(
+                f"{where}: normalization {scheme} is not supported, only {', '.join(_SCHEMES)}"
+            )
         numbers = plans.intensities.get(str(channel), Intensities())
         if _SCHEMES[scheme] != "ct":
-            found.append(Normalization(scheme=_SCHEMES[scheme], masked=masked))
+            normalizations.append(Normalization(scheme=_SCHEMES[scheme], masked=masked))
             continue
-        found.append(
+        normalizations.append(
             Normalization(
                 scheme="ct",
                 low=numbers.percentile_00_5,
@@ -228,40 +266,40 @@ def _normalizations(
                 std=numbers.std,
             )
         )
-    return tuple(found)
+    return tuple(normalizations)
 
 
 def _resampling(function: str, options: Mapping[str, Any], where: Path) -> Resampling:
-    used = {k: v for k, v in options.items() if k not in ("is_dicom_seg", "num_threads", "device")}
+    used = {k: v for k, v in options.items() if k not in ("is_seg", "num_threads", "device")}
     separate = used.pop("force_separate_z", False if function == "resample_data_or_seg_to_shape" else None)
     threshold, order_z = used.pop("separate_z_anisotropy_threshold", 3.0), 0
     if function == "resample_data_or_seg_to_shape":
         order_z = used.pop("order_z", 0)
-        found = Resampling(order=used.pop("order", 3), separate=separate, threshold=threshold)
+        resampling = Resampling(order=used.pop("order", 3), separate=separate, threshold=threshold)
     elif function == "resample_torch_fornnunet":
         used.pop("memefficient_seg_resampling", None)
         modes = used.pop("mode", "linear"), used.pop("aniso_axis_mode", "nearest-exact")
         if modes != ("linear", "nearest-exact"):
             used["mode"], used["aniso_axis_mode"] = modes
-        found = Resampling(method="torch", order=1, separate=separate, threshold=threshold)
+        resampling = Resampling(method="torch", order=1, separate=separate, threshold=threshold)
     else:
         raise ModelFileError(
-            f"{where}: resampling by {function}: medseg knows resample_data_or_seg_to_shape and "
+            f"{where}: resampling by {function} is not supported, only resample_data_or_seg_to_shape and "
             "resample_torch_fornnunet"
         )
     if used:
-        raise ModelFileError(f"{where}: resampling by {function} with {used}, which medseg does not know")
+        raise ModelFileError(f"{where}: resampling by {function} with {used} is not supported")
     if order_z != 0:
         raise ModelFileError(
-            f"{where}: resampling across slices of order {order_z}; medseg knows 0, nnU-Net's own"
+            f"{where}: resampling across slices of order {order_z} is not supported, only 0 (nnU-Net's default)"
         )
-    return found
+    return resampling
 
 
 def _linear(resampling: Resampling, where: Path) -> Resampling:
     if resampling.order != 1:
         raise ModelFileError(
-            f"{where}: logits are resampled with order {resampling.order}; medseg knows 1, nnU-Net's own"
+            f"{where}: resampling of logits with order {resampling.order} is not supported, only 1"
         )
     return resampling
 
@@ -271,6 +309,11 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
-def backward(transpose: tuple[int, ...]) -> tuple[int, ...]:
-    """The transposition that undoes another."""
+def invert_permutation(transpose: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes another.
+
+    Example:
+        >>> invert_permutation((2, 0, 1))
+        (1, 2, 0)
+    """
     return tuple(int(i) for i in np.argsort(transpose))

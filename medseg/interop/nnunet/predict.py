@@ -33,18 +33,18 @@ from medseg.inference.sliding_window.streaming import Predict, stream_windows
 from medseg.inference.sliding_window.streaming_resample import Slab
 from medseg.inference.sliding_window.tta import SeenVariants, Variants, check_variants
 from medseg.inference.sliding_window.window_plan import WindowPlan
-from medseg.interop.nnunet.file import load
-from medseg.interop.nnunet.folder import LoadedNnunet, is_folder, read_folder, weights_of
+from medseg.interop.nnunet.file import load_nnunet_file
+from medseg.interop.nnunet.folder import LoadedNnunet, is_nnunet_folder, network_weights, read_folder
 from medseg.interop.nnunet.header import Stage
 from medseg.interop.nnunet.network import NnunetUNet
 from medseg.interop.nnunet.preprocess import (
     Cropped,
     crop,
-    in_plans_order,
-    in_scan_order,
     network_spacing,
     prepare,
-    put_back,
+    restore_crop,
+    to_plans_order,
+    to_scan_order,
 )
 from medseg.interop.nnunet.resample import regrid_logits
 from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
@@ -178,18 +178,18 @@ class NnunetPredictor:
         *earlier, last = self.plans.stages
         for index, stage in enumerate(earlier):
             found = self._decided(self._logits(index, image, cropped, execution, scan.path), cropped)
-            label_map = put_back(found, cropped, stage, scan)[0]
+            label_map = restore_crop(found, cropped, stage, scan)[0]
             following = self.plans.stages[index + 1]
-            image = prepare(cropped, following, in_plans_order(label_map, scan, following))
+            image = prepare(cropped, following, to_plans_order(label_map, scan, following))
         slabs = self._logits(len(earlier), image, cropped, execution, scan.path)
         labels, soft = self.plans.labels, None
         if probabilities:
             soft = room((labels.num_classes, *cropped.whole), scratch)
             soft[0] = 0.0 if labels.regions else 1.0  # around the part that is not zero is background
             slabs = self._kept(slabs, soft[(slice(None), *cropped.box)])
-        label_map = put_back(self._decided(slabs, cropped), cropped, last, scan)[0]
+        label_map = restore_crop(self._decided(slabs, cropped), cropped, last, scan)[0]
         if soft is not None:
-            soft = in_scan_order(soft, last, scan)
+            soft = to_scan_order(soft, last, scan)
         return Prediction(label_map, soft, scan, execution.notes)
 
     def _logits(
@@ -261,7 +261,7 @@ class NnunetPredictor:
 
 def open_model(path: Path) -> LoadedNnunet:
     """Read a trained folder or an imported file. Raises: ModelFileError."""
-    return read_folder(path) if is_folder(path) else load(path)
+    return read_folder(path) if is_nnunet_folder(path) else load_nnunet_file(path)
 
 
 def _files(source: Path | str | LoadedNnunet) -> tuple[Path, ...]:
@@ -310,7 +310,7 @@ def _network(model: LoadedNnunet, stage: int, fold: int) -> nn.Module:
     what = model.header.stages[stage]
     network = NnunetUNet(what.architecture, what.channels + len(what.previous_labels), what.classes)
     try:
-        network.load_state_dict(weights_of(model, stage, fold))
+        network.load_state_dict(network_weights(model, stage, fold))
     except RuntimeError as error:
         raise ModelFileError(
             f"{what.configuration}, fold {what.folds[fold]}, trained by {model.header.trainer}: the weights do "

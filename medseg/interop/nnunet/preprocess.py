@@ -1,4 +1,4 @@
-"""From a scan to what an nnU-Net network takes, and from its labels back to the scan's axes."""
+"""Preprocess scans for nnU-Net networks, and map label maps back to the axes of the scan."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Array, from_ras, to_ras
 from medseg.interop.nnunet.header import Normalization, Stage
-from medseg.interop.nnunet.plans import backward
-from medseg.interop.nnunet.resample import new_shape, resample_image, resample_labels
+from medseg.interop.nnunet.plans import invert_permutation
+from medseg.interop.nnunet.resample import resample_image, resample_labels, resampled_shape
 
 _EPSILON = 1e-8
 _SLICE_OF_PICTURE = 999.0
-"""Distance between slices of a picture, which has one."""
+"""Slice distance that nnU-Net assigns to pictures, which have one slice."""
 
 
 @dataclass(frozen=True)
 class Cropped:
-    """A scan's part in which something is not zero, its axes in the order of the plans.
+    """The bounding box of the non-zero part of a scan, with the axes in the order of the plans.
 
     Attributes:
         image: (C, *S) float32.
-        inside: (*S) bool: not zero in some channel, or enclosed by such voxels.
-        box: where it lies in the whole.
-        whole: shape before it was cut out.
-        spacing: mm, along these axes.
+        inside: (*S) bool: voxels that are not zero in some channel, or enclosed by such voxels.
+        box: position in the whole scan.
+        whole: shape of the whole scan.
+        spacing: spacing along these axes, mm.
     """
 
     image: Array
@@ -42,18 +42,18 @@ class Cropped:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Voxels along each axis."""
+        """Number of voxels along each axis."""
         return self.inside.shape
 
 
 def crop(scan: Scan, stage: Stage) -> Cropped:
-    """Cut out the part of a scan that is not zero.
+    """Crop a scan to its non-zero part.
 
-    Raises: DataError if it has other channels, voxels that are no numbers, or is no scan for this model.
+    Raises: DataError if the number of channels or the kind of scan does not match, or if voxels are NaN.
     """
     if (scan.kind == "picture") != (stage.reader == "picture"):
-        wanted = "pictures" if stage.reader == "picture" else "volumes"
-        raise DataError(f"{scan.path}: a {scan.kind}; this model takes {wanted}")
+        expected = "pictures" if stage.reader == "picture" else "volumes"
+        raise DataError(f"{scan.path}: a {scan.kind}; this model takes {expected}", path=scan.path)
     check_finite(scan)
     array = _as_read(convert_channels(scan, stage.channels), scan, stage)
     order = stage.transpose
@@ -71,18 +71,21 @@ def crop(scan: Scan, stage: Stage) -> Cropped:
 
 
 def network_spacing(cropped: Cropped, stage: Stage) -> tuple[float, ...]:
-    """mm along each axis of the network's grid; slices stay where they are in a network of two dimensions."""
+    """Spacing of the network's grid, mm; 2D networks keep the distance between slices."""
     return stage.spacing if len(stage.spacing) == 3 else (cropped.spacing[0], *stage.spacing)
 
 
 def prepare(cropped: Cropped, stage: Stage, previous: Array | None) -> Array:
-    """The network's input (C, *S) float32: normalized, then resampled.
+    """Compute the network's input (C, *S) float32: normalize, then resample.
 
-    ``previous`` is the previous stage's label map on the scan's grid, axes in the order of the plans; each of
-    its labels becomes a channel.
+    Args:
+        cropped: the scan.
+        stage: the configuration.
+        previous: label map of the previous stage on the scan's grid, with the axes in the order of the plans;
+            each of its labels becomes a channel. None without a previous stage.
     """
     target = network_spacing(cropped, stage)
-    shape = new_shape(cropped.shape, cropped.spacing, target)
+    shape = resampled_shape(cropped.shape, cropped.spacing, target)
     labels, mask = None, cropped.inside
     if previous is not None:
         labels = previous[cropped.box].astype(np.int16)
@@ -97,9 +100,9 @@ def prepare(cropped: Cropped, stage: Stage, previous: Array | None) -> Array:
 
 
 def normalize(channel: Array, how: Normalization, mask: Array) -> Array:
-    """One channel (*S) float32, scaled; single precision throughout, as nnU-Net.
+    """Normalize one channel (*S) float32, in single precision as nnU-Net does.
 
-    Raises: DataError if a picture's values are not 0…255 where they have to be.
+    Raises: DataError if the ``rgb`` scheme gets values outside 0…255.
     """
     least = np.float32(_EPSILON)
     if how.scheme == "ct":
@@ -121,29 +124,29 @@ def normalize(channel: Array, how: Normalization, mask: Array) -> Array:
     return channel
 
 
-def put_back(part: Array, cropped: Cropped, stage: Stage, scan: Scan) -> Array:
-    """Voxels (N, *S) of the cropped part on the scan's own grid; around it 0."""
+def restore_crop(part: Array, cropped: Cropped, stage: Stage, scan: Scan) -> Array:
+    """Insert voxels (N, *S) of the cropped part into the scan's grid; zero elsewhere."""
     whole = np.zeros((len(part), *cropped.whole), part.dtype)
     whole[(slice(None), *cropped.box)] = part
-    return np.ascontiguousarray(in_scan_order(whole, stage, scan))
+    return np.ascontiguousarray(to_scan_order(whole, stage, scan))
 
 
-def in_scan_order(whole: Array, stage: Stage, scan: Scan) -> Array:
-    """Voxels (N, *S) of the whole scan, their axes turned from the plans' order to the scan's: a view."""
-    whole = whole.transpose(0, *(1 + axis for axis in backward(stage.transpose)))
+def to_scan_order(whole: Array, stage: Stage, scan: Scan) -> Array:
+    """Permute voxels (N, *S) of the whole scan from the axis order of the plans to that of the scan; a view."""
+    whole = whole.transpose(0, *(1 + axis for axis in invert_permutation(stage.transpose)))
     if stage.reader == "picture":
         return whole[:, 0]
     whole = whole.transpose(0, 3, 2, 1)
     return from_ras(whole, scan.grid) if stage.reader == "ras" else whole
 
 
-def in_plans_order(label_map: Array, scan: Scan, stage: Stage) -> Array:
-    """A label map on the scan's own grid, its axes in the order of the plans."""
+def to_plans_order(label_map: Array, scan: Scan, stage: Stage) -> Array:
+    """Permute a label map on the scan's grid to the axis order of the plans."""
     return _as_read(label_map[None], scan, stage)[0].transpose(stage.transpose)
 
 
 def _as_read(array: Array, scan: Scan, stage: Stage) -> Array:
-    """(C, Z, Y, X), as nnU-Net's reader gives it."""
+    """Permute to (C, Z, Y, X), the order of nnU-Net's readers."""
     if stage.reader == "picture":
         return array[:, None]
     if stage.reader == "ras":
@@ -152,7 +155,7 @@ def _as_read(array: Array, scan: Scan, stage: Stage) -> Array:
 
 
 def _spacing(scan: Scan, stage: Stage) -> tuple[float, ...]:
-    """mm along Z, Y, X; of NIfTI and ITK files as their headers say, where ties of spacings count."""
+    """Spacing along Z, Y, X, mm; from the headers of NIfTI and ITK files, because equal spacings matter."""
     if stage.reader == "picture":
         return (_SLICE_OF_PICTURE, 1.0, 1.0)
     if isinstance(scan.header, nib.Nifti1Header):
@@ -162,16 +165,17 @@ def _spacing(scan: Scan, stage: Stage) -> tuple[float, ...]:
     else:
         spacing = list(scan.grid.spacing)
     if stage.reader == "ras":
-        becomes = io_orientation(scan.grid.affine)[:, 0]
-        spacing = [spacing[int(np.flatnonzero(becomes == axis)[0])] for axis in range(3)]
+        ras_axes = io_orientation(scan.grid.affine)[:, 0]
+        spacing = [spacing[int(np.flatnonzero(ras_axes == axis)[0])] for axis in range(3)]
     return tuple(reversed(spacing))
 
 
 def _box(inside: Array) -> tuple[slice, ...]:
-    """The smallest box around all that is true; everything if nothing is."""
+    """The bounding box of a mask; the whole array if the mask is empty."""
     box: list[slice] = []
     for axis in range(inside.ndim):
         others = tuple(a for a in range(inside.ndim) if a != axis)
-        found = np.flatnonzero(inside.any(axis=others))
-        box.append(slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, inside.shape[axis]))
+        indices = np.flatnonzero(inside.any(axis=others))
+        whole = slice(0, inside.shape[axis])
+        box.append(slice(int(indices[0]), int(indices[-1]) + 1) if len(indices) else whole)
     return tuple(box)

@@ -1,7 +1,7 @@
-"""nnU-Net's interpolation between a scan's grid and its network's.
+"""Interpolation of nnU-Net between the grid of a scan and that of a network.
 
-Both grids have one field of view. Where an axis is much coarser than the others, slices across it are
-interpolated by themselves, and the nearest slice is taken.
+Both grids have the same field of view. If one axis is much coarser than the others, each slice is interpolated
+separately, and along the coarse axis the nearest slice is used.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ Spacing = Sequence[float]
 Shape = tuple[int, ...]
 
 
-def new_shape(shape: Shape, current: Spacing, target: Spacing) -> Shape:
-    """Voxels of a grid of ``shape`` at another spacing, mm, rounded."""
+def resampled_shape(shape: Shape, current: Spacing, target: Spacing) -> Shape:
+    """Shape of a grid at another spacing, mm, rounded.
+
+    Example:
+        >>> resampled_shape((10, 10, 4), (1.0, 1.0, 5.0), (2.0, 2.0, 2.0))
+        (5, 5, 10)
+    """
     return tuple(round(a / b * n) for a, b, n in zip(current, target, shape, strict=True))
 
 
 def coarse_axis(current: Spacing, target: Spacing, how: Resampling) -> int | None:
-    """The axis across which slices are interpolated by themselves, if there is just one such axis."""
+    """The axis along which slices are interpolated separately; None unless there is exactly one."""
     if how.separate is None:
         candidates = [s for s in (current, target) if max(s) / min(s) > how.threshold]
     else:
@@ -41,7 +46,7 @@ def coarse_axis(current: Spacing, target: Spacing, how: Resampling) -> int | Non
 
 
 def resample_image(image: Array, shape: Shape, current: Spacing, target: Spacing, how: Resampling) -> Array:
-    """An image (C, *S) float32 on a grid of ``shape``."""
+    """Resample an image (C, *S) float32 to a grid of ``shape``."""
     if image.shape[1:] == shape:
         return image
     axis = coarse_axis(current, target, how)
@@ -52,7 +57,7 @@ def resample_image(image: Array, shape: Shape, current: Spacing, target: Spacing
 
 
 def resample_labels(labels: Array, shape: Shape, current: Spacing, target: Spacing, how: Resampling) -> Array:
-    """A label map (*S) on a grid of ``shape``: the label whose mask has the highest interpolated value."""
+    """Resample a label map (*S) to a grid of ``shape``: the label whose interpolated mask is highest."""
     if labels.shape == shape:
         return labels
     axis = coarse_axis(current, target, how)
@@ -62,7 +67,7 @@ def resample_labels(labels: Array, shape: Shape, current: Spacing, target: Spaci
 def regrid_logits(
     slabs: Iterable[Slab], source: Shape, shape: Shape, current: Spacing, target: Spacing, how: Resampling
 ) -> Iterator[Slab]:
-    """Logits (K, *S) on a grid of ``shape``, a few planes at a time, linear (nearest across slices)."""
+    """Resample logits (K, *S) to a grid of ``shape``, a few planes at a time."""
     if source == shape:
         yield from slabs
         return
@@ -71,19 +76,24 @@ def regrid_logits(
         yield from regrid(slabs, source, shape)
         return
     within = (*shape[:axis], source[axis], *shape[axis + 1 :])
-    picked = nearest(source[axis], shape[axis])
+    nearest_planes = nearest(source[axis], shape[axis])
     for slab in regrid(slabs, source, within):
         if slab.axis != axis:
-            yield Slab(slab.start, slab.axis, _take(slab.scores, picked, axis))
+            yield Slab(slab.start, slab.axis, _take(slab.scores, nearest_planes, axis))
             continue
-        here = [i for i, plane in enumerate(picked) if slab.start <= plane < slab.stop]
+        here = [i for i, plane in enumerate(nearest_planes) if slab.start <= plane < slab.stop]
         if here:
-            own = [picked[i] - slab.start for i in here]
+            own = [nearest_planes[i] - slab.start for i in here]
             yield Slab(here[0], axis, _take(slab.scores, own, axis))
 
 
 def nearest(source: int, target: int) -> list[int]:
-    """For each of ``target`` planes the nearest of ``source`` planes over the same length."""
+    """Index of the nearest of ``source`` planes for each of ``target`` planes over the same length.
+
+    Example:
+        >>> nearest(2, 4)
+        [0, 0, 1, 1]
+    """
     return [min(source - 1, math.floor(source / target * (i + 0.5) - 0.5 + 0.5)) for i in range(target)]
 
 
@@ -94,7 +104,7 @@ def _take(scores: torch.Tensor, planes: list[int], axis: int) -> torch.Tensor:
 def _by_slices(
     volume: Array, shape: Shape, axis: int | None, interpolate: Callable[[Array, Shape], Array]
 ) -> Array:
-    """A volume (*S) interpolated as a whole, or slice by slice across ``axis``."""
+    """Interpolate a volume (*S) as a whole, or slice by slice along ``axis``."""
     if axis is None:
         return interpolate(volume, shape)
     size = (*shape[:axis], *shape[axis + 1 :])
@@ -114,22 +124,24 @@ def _spline(voxels: Array, shape: Shape, order: int) -> Array:
 
 
 def _most_covering(labels: Array, shape: Shape, how: Resampling) -> Array:
-    """Ties go to the label that is nearest, if it is among the best (torch: to the lowest label)."""
+    """Choose the label with the highest interpolated mask; the nearest label wins ties (torch: the lowest)."""
     values = np.unique(labels)
     if len(values) == 1:
         return np.full(shape, values[0], labels.dtype)
     spline = how.method == "spline"
     near = _spline(labels, shape, 0)
-    best, found = np.full(shape, -np.inf), np.empty(shape, labels.dtype)
+    best, result = np.full(shape, -np.inf), np.empty(shape, labels.dtype)
     of_near = np.full(shape, -np.inf)
     for value in values:
         score = _interpolated((labels == value).astype(np.float32), shape, how)
-        score = score if spline else (1000 * score).astype(np.float16)  # where nnU-Net compares them
+        score = (
+            score if spline else (1000 * score).astype(np.float16)
+        )  # the precision in which nnU-Net compares
         better = score > best
-        best[better], found[better] = score[better], value
+        best[better], result[better] = score[better], value
         own = near == value
         of_near[own] = score[own]
     if spline:
         tied = of_near == best
-        found[tied] = near[tied].astype(labels.dtype)
-    return found
+        result[tied] = near[tied].astype(labels.dtype)
+    return result

@@ -23,7 +23,7 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
 from medseg.evaluation import evaluate_cases
 from medseg.inference.batch.batch_inference import infer_cases
-from medseg.inference.batch.dicom_objects import segments_of
+from medseg.inference.batch.dicom_objects import label_segments
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.model_file import ModelHeader, save_model
@@ -101,7 +101,7 @@ def test_overlapping_regions_are_overlapping_segments(tmp_path):
         names={"background": (0,), "liver": (1,), "tumor": (2,)},
         regions={"whole": ("liver", "tumor"), "tumor": ("tumor",)},
     )
-    assert [(s.name, s.values, s.color) for s in segments_of(labels)] == [
+    assert [(s.name, s.values, s.color) for s in label_segments(labels)] == [
         ("whole", (1, 2), tuple(label_palette(3)[1].tolist())),
         ("tumor", (2,), tuple(label_palette(3)[2].tolist())),
     ]
@@ -116,7 +116,7 @@ def test_overlapping_regions_are_overlapping_segments(tmp_path):
 
 def test_scenes_without_background_have_a_segment_of_each_label():
     labels = LabelSchema(names={"a": (7,), "b": (3,)}, background=False)
-    assert [s.values for s in segments_of(labels)] == [(7,), (3,)]
+    assert [s.values for s in label_segments(labels)] == [(7,), (3,)]
 
 
 def test_a_series_with_gaps_goes_on_if_asked(model, tmp_path):
@@ -164,7 +164,7 @@ def test_a_single_slice_and_one_of_several_series(model, tmp_path):
 def test_what_is_no_series_is_refused_before_anything_is_done(model, tmp_path):
     source = write_volume(tmp_path / "scan.nii.gz", np.zeros((12, 12, 12), np.int16))
     cases = find_inputs([source, series_in(tmp_path / "good")])
-    with pytest.raises(ConfigError, match=r"DICOM series; these are none \(1\):\s+scan: scan\.nii\.gz"):
+    with pytest.raises(ConfigError, match=r"these cases are not DICOM series \(1\):\s+scan: scan\.nii\.gz"):
         infer_cases(Predictor(model), cases, tmp_path / "out", BOTH)
     assert not (tmp_path / "out").exists()
 
@@ -250,7 +250,7 @@ def test_a_rerun_with_another_dicom_geometry_keeps_what_it_does_not_change(model
     assert [o.status for o in again] == ["skipped", "done"]
     refused = infer_cases(predictor, cases, out)
     assert [o.status for o in refused] == ["skipped", "failed"]
-    assert "--dicom-geometry was resample, is not used now" in (refused[1].error or "")
+    assert "--dicom-geometry was resample, is now not used" in (refused[1].error or "")
 
 
 def export(tmp_path, *more):
@@ -278,7 +278,7 @@ def test_a_label_map_of_any_origin_is_exported(tmp_path, capsys):
     assert np.array_equal(back.masks[2], values == 2)
     assert pydicom.dcmread(tmp_path / "a.dcm").SegmentSequence[0].SegmentAlgorithmType == "MANUAL"
     assert export(tmp_path, "--to", "rtstruct", "--labels", "liver=1,vessel=2", "--made", "semiautomatic") == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "file exists" in capsys.readouterr().err
     (tmp_path / "a.dcm").unlink()
     assert export(tmp_path, "--to", "rtstruct", "--labels", "liver=1,vessel=2", "--made", "semiautomatic") == 0
     ds = pydicom.dcmread(tmp_path / "a.dcm")
@@ -290,7 +290,7 @@ def test_an_export_onto_what_does_not_fit_is_refused(tmp_path, capsys):
     write_volume(tmp_path / "map.nii.gz", np.zeros((24, 20, 9), np.uint8))
     told = ("--to", "seg", "--labels", "liver=1", "--made", "manual")
     assert export(tmp_path, *told) == 3
-    assert "does not lie on the grid" in capsys.readouterr().err
+    assert "is not on the grid" in capsys.readouterr().err
     (tmp_path / "scan").rename(tmp_path / "elsewhere")
     assert export(tmp_path, *told) == 3
     assert "no such" in capsys.readouterr().err

@@ -26,6 +26,7 @@ from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.options import InferenceConfig
 from medseg.models import UNetConfig
+from medseg.progress import QuietProgress
 
 CASES = 20
 
@@ -57,6 +58,10 @@ def test_a_worker_killed_on_the_way_loses_nothing(cohort, tmp_path):
     infer_cases(spec.build(), cases, tmp_path / "serial")
     done, killed = [], []
 
+    class Counter(QuietProgress):
+        def advance(self, detail=""):
+            done.append(detail)
+
     def kill(client):
         while len(done) < 3:
             time.sleep(0.05)
@@ -68,7 +73,7 @@ def test_a_worker_killed_on_the_way_loses_nothing(cohort, tmp_path):
     with local_workers(2) as client:
         murderer = threading.Thread(target=kill, args=(client,))
         murderer.start()
-        outcomes = infer_distributed(spec, cases, tmp_path / "two", client, report=done.append)
+        outcomes = infer_distributed(spec, cases, tmp_path / "two", client, progress=Counter())
         murderer.join()
     assert len(killed) == 1
     assert [o.case for o in outcomes] == [c.id for c in cases]
@@ -111,7 +116,7 @@ def test_workers_do_not_replace_scans_either(cohort, tmp_path, capsys):
     before = scan.read_bytes()
     command = ["infer", str(scan), "--model", str(cohort / "model.safetensors"), "--output", str(tmp_path)]
     assert run([*command, "--workers", "1", "--overwrite"]) == 2
-    assert "files that are read" in capsys.readouterr().err
+    assert "would replace input files" in capsys.readouterr().err
     assert scan.read_bytes() == before
 
 

@@ -37,7 +37,7 @@ def test_scans_beside_an_images_folder_are_listed_by_name(model, tmp_path, capsy
     assert "001: done" in error
     listed = [line.strip() for line in error.splitlines() if line.startswith("  ")]
     assert listed == [str(folder / f"{name}.nii.gz") for name in ("006", "more/003", "sub1/004")]
-    assert "to segment them, name these files" in error
+    assert "To segment them, give these files" in error
     found = search_inputs([folder, folder / "more"], output=folder / "out")  # named, so taken
     assert [case.id for case in found.cases] == ["001", "003"]
     assert [path.name for path in found.outside] == ["006.nii.gz", "004.nii.gz"]
@@ -82,7 +82,7 @@ def test_a_result_that_is_not_replaced_is_no_missing_case(model, tmp_path, capsy
     assert infer(model, scan, "--output", out) == 0
     before = contents(out)
     assert infer(model, scan, "--output", out, "--set", "overlap=0.75") == 4
-    assert "made otherwise" in capsys.readouterr().err
+    assert "made with other inputs or settings" in capsys.readouterr().err
     assert contents(out) == before
     command = ["evaluate", str(out), str(tmp_path / "ref"), "--output", str(tmp_path / "metrics")]
     assert run([*command, "--missing", "worst"]) == 0
@@ -112,7 +112,7 @@ def test_a_folder_of_labels_named_as_output_is_left_as_it_was(model, tmp_path, c
     before = contents(tmp_path)
     code = infer(model, tmp_path / "images", "--output", tmp_path / "labels", "--layout", layout)
     assert code == 4
-    assert capsys.readouterr().err.count("so it is never replaced") == 2
+    assert capsys.readouterr().err.count("is never replaced") == 2
     assert contents(tmp_path) == before
     write_scan(tmp_path / "images" / "s2.nii.gz", seed=2)
     assert infer(model, tmp_path / "images", "--output", tmp_path / "labels") == 4  # s2 is done there

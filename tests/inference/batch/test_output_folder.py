@@ -23,11 +23,10 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.label_map_detection import find_label_maps
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DiskFullError
-from medseg.inference.batch import batch_inference as cohort
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import find_inputs, run_cases, with_foregrounds
 from medseg.inference.batch.options import BatchOptions
-from medseg.inference.batch.provenance import differences, read_record, record_of
+from medseg.inference.batch.provenance import describe_changes, find_record, read_record
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
@@ -93,16 +92,16 @@ def test_a_scan_is_never_replaced_by_its_label_map(model, scans, tmp_path, capsy
     before = contents(scans)
     command = ["infer", str(scans / "s0.nii.gz"), "--model", str(model), "--output", str(output), "--overwrite"]
     assert run(command) == 2
-    assert "outputs would replace files that are read" in capsys.readouterr().err
+    assert "outputs would replace input files" in capsys.readouterr().err
     assert contents(scans) == before
 
 
 def test_labels_and_masks_that_are_read_are_never_replaced(predictor, scans, tmp_path):
     label = write_volume(tmp_path / "out" / "s0.nii.gz", np.ones((10, 9, 8), np.uint8))
     case = Case("s0", scans / "s0.nii.gz", label)
-    with pytest.raises(ConfigError, match="files that are read"):
+    with pytest.raises(ConfigError, match="would replace input files"):
         infer_cases(predictor, [case], tmp_path / "out", BatchOptions(overlays=True, overwrite=True))
-    with pytest.raises(ConfigError, match="files that are read"):
+    with pytest.raises(ConfigError, match="would replace input files"):
         infer_cases(
             predictor,
             [replace(case, label=None, foreground=label)],
@@ -116,7 +115,7 @@ def test_an_earlier_output_used_as_an_input_is_not_replaced(predictor, scans, tm
     out = tmp_path / "out"
     infer_cases(predictor, find_inputs([scans]), out)  # now records name out/s0.nii.gz
     before = (out / "s0.nii.gz").read_bytes()
-    with pytest.raises(ConfigError, match="files that are read"):
+    with pytest.raises(ConfigError, match="would replace input files"):
         infer_cases(predictor, [Case("s0", out / "s0.nii.gz")], out, OVERWRITE)
     assert (out / "s0.nii.gz").read_bytes() == before
 
@@ -129,7 +128,7 @@ def test_a_file_that_medseg_did_not_write_is_kept(predictor, scans, tmp_path, na
     options = BatchOptions(probabilities=True, overlays=True)
     outcomes = infer_cases(predictor, find_inputs([scans]), tmp_path / "out", replace(options, overwrite=True))
     assert [o.status for o in outcomes] == ["failed", "done", "done"]
-    assert "medseg wrote it" in (outcomes[0].error or "")
+    assert "never replaced" in (outcomes[0].error or "")
     assert foreign.read_text() == "drawn in three hours"
 
 
@@ -159,15 +158,26 @@ def test_the_folder_of_a_series_or_stack_takes_no_outputs(tmp_path):
     assert len(list((tmp_path / "stack").iterdir())) == 4
 
 
-def test_own_results_are_replaced_if_asked_and_after_an_interruption(predictor, scans, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("where", "left"),
+    [
+        ("medseg.inference.batch.case_job.write_probabilities", False),
+        ("medseg.inference.batch.case_files.CaseFiles.record", True),
+    ],
+)
+def test_own_results_are_replaced_on_request_and_after_an_interruption(
+    predictor, scans, tmp_path, monkeypatch, where, left
+):
     out, cases, options = tmp_path / "out", find_inputs([scans]), BatchOptions(probabilities=True)
 
     def killed(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cohort, "write_probabilities", killed)  # after the label map
+    monkeypatch.setattr(where, killed)  # before any file has its final name, or after all have
     with pytest.raises(KeyboardInterrupt):
         infer_cases(predictor, cases, out, options)
+    assert (out / "s0.nii.gz").exists() == left
+    assert not list(out.rglob(".tmp-*"))
     monkeypatch.undo()
     assert [o.status for o in infer_cases(predictor, cases, out, options)] == ["done"] * 3
     assert [o.status for o in infer_cases(predictor, cases, out, options)] == ["skipped"] * 3
@@ -182,11 +192,11 @@ def test_own_results_are_replaced_if_asked_and_after_an_interruption(predictor, 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"settings": {"flips": [0, 1]}}, r"inference\.flips was \[\], is \[0, 1\] now"),
-        ({"settings": {"overlap": 0.25}}, r"inference\.overlap was 0\.5, is 0\.25 now"),
+        ({"settings": {"flips": [0, 1]}}, r"inference\.flips was \[\], is now \[0, 1\]"),
+        ({"settings": {"overlap": 0.25}}, r"inference\.overlap was 0\.5, is now 0\.25"),
         ({"settings": {"postprocess": {"largest": ["a"]}}}, r"inference\.postprocess was"),
-        ({"amp": "bf16"}, "precision was float32, is bfloat16 now"),
-        ({"backend": "openvino"}, "backend was torch, is openvino now"),
+        ({"amp": "bf16"}, "precision was float32, is now bfloat16"),
+        ({"backend": "openvino"}, "backend was torch, is now openvino"),
     ],
 )
 def test_a_rerun_with_other_settings_does_not_pass_for_the_same(
@@ -211,10 +221,10 @@ def test_a_rerun_with_another_model_or_foreground_says_so(predictor, scans, tmp_
     infer_cases(predictor, cases, out)
     write_volume(tmp_path / "masks" / "s0.nii.gz", np.ones((10, 9, 8), np.uint8))
     (outcome,) = infer_cases(predictor, with_foregrounds(cases, tmp_path / "masks"), out)
-    assert "the foreground mask is another" in (outcome.error or "")
+    assert "the foreground mask differs" in (outcome.error or "")
     second = save_tiny(tmp_path / "second.safetensors", seed=1)
     (outcome,) = infer_cases(Predictor(second, device="cpu", backend="torch", amp="off"), cases, out)
-    assert "model is another" in (outcome.error or "")
+    assert "model differs" in (outcome.error or "")
 
 
 def test_probabilities_of_a_replaced_result_do_not_pass_for_the_new_ones(model, predictor, scans, tmp_path):
@@ -222,7 +232,7 @@ def test_probabilities_of_a_replaced_result_do_not_pass_for_the_new_ones(model, 
     infer_cases(predictor, cases, out, options)
     mirrored = Predictor(model, device="cpu", backend="torch", amp="off", settings={"flips": [0]})
     (outcome,) = infer_cases(mirrored, cases, out, OVERWRITE)
-    assert outcome.notes == ("left from the result that was replaced: probabilities/s0.nii.gz",)
+    assert outcome.notes == ("files of the replaced result remain: probabilities/s0.nii.gz",)
     old = (out / "probabilities" / "s0.nii.gz").read_bytes()
     (outcome,) = infer_cases(mirrored, cases, out, options)
     assert (outcome.status, outcome.notes) == ("done", ())
@@ -255,9 +265,9 @@ def test_results_of_before_settings_were_recorded_are_not_taken_for_these(predic
 def test_a_setting_that_only_one_version_knows_counts_as_its_default():
     then = {"input": "x", "models": [{"model": "m", "inference": [{"overlap": 0.5}]}]}
     now = {"input": "x", "models": [{"model": "m", "inference": [{"overlap": 0.5, "blend": "gaussian"}]}]}
-    assert differences(then, now) == []
+    assert describe_changes(then, now) == []
     now["models"][0]["inference"][0]["blend"] = "exact"
-    assert differences(then, now) == ["inference.blend was gaussian, is exact now"]
+    assert describe_changes(then, now) == ["inference.blend was gaussian, is now exact"]
 
 
 def test_label_maps_with_other_labels_stay_readable(predictor, scans, tmp_path):
@@ -274,7 +284,7 @@ def test_another_layout_in_the_same_folder_does_not_leave_two_maps_of_a_case(pre
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
     infer_cases(predictor, cases, out)
     (outcome,) = infer_cases(predictor, cases, out, BatchOptions(layout="bids", overwrite=True))
-    assert "another --layout" in (outcome.error or "")
+    assert "with this --layout" in (outcome.error or "")
     assert not list(out.rglob("*_dseg*"))
 
 
@@ -393,7 +403,7 @@ def test_masks_among_the_scans_are_named_and_left_out(model, scans, tmp_path, ca
     command = ["infer", str(scans), "--model", str(model)]
     assert run([*command, "--output", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
-    assert "left out, as they look like label maps (2)" in captured.err
+    assert "ignored, because they look like label maps (2)" in captured.err
     assert "s0_mask.nii.gz" in captured.err
     assert sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz")) == [
         "s0.nii.gz", "s1.nii.gz", "s2.nii.gz", "t.nii.gz"
@@ -466,7 +476,7 @@ def test_seconds_are_a_cases_own_steps(predictor, scans, tmp_path, monkeypatch):
 
 def test_a_record_is_found_by_its_label_map(predictor, scans, tmp_path):
     infer_cases(predictor, find_inputs([scans]), tmp_path / "bids", BatchOptions(layout="bids"))
-    record = record_of(tmp_path / "bids" / "sub-s1" / "anat" / "sub-s1_dseg.nii.gz")
+    record = find_record(tmp_path / "bids" / "sub-s1" / "anat" / "sub-s1_dseg.nii.gz")
     assert record is not None
-    assert (record.case, record.finished, record.edited()) == ("s1", True, False)
-    assert record_of(scans / "s0.nii.gz") is None
+    assert (record.case, record.finished, record.is_edited()) == ("s1", True, False)
+    assert find_record(scans / "s0.nii.gz") is None

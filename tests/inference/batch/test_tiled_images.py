@@ -237,7 +237,7 @@ def write_store(path, pixels):
 
 
 def test_overlays_of_a_picture_that_must_be_reduced(tmp_path, monkeypatch):
-    monkeypatch.setattr("medseg.inference.batch.tiled_images.OVERVIEW", 100)
+    monkeypatch.setattr("medseg.inference.batch.tiled_images.OVERLAY_SIZE", 100)
     source = tiled(tmp_path / "a.tif", picture(300, 450))
     predictor = Predictor(model(tmp_path), device="cpu", settings={"large_above": 0})
     infer_cases(predictor, find_inputs([source]), tmp_path / "out", BatchOptions(overlays=True))
