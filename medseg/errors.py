@@ -13,7 +13,7 @@
     │                         damaged checkpoint, a worker killed for lack of memory)
     ├── TrainingStopped (128 + signal) a signal stopped a training after its state was saved
     ├── DiskFullError (1)     no space is left on a disk
-    ├── NumericalError (1)    a network's logits are NaN or infinite
+    ├── NumericalError (2)    a network's logits are NaN or infinite: model, precision and input do not match
     └── OutOfMemoryError (5)  the device or the machine has too little memory
 
 A message states what happened, where, what was found and what was expected; the hint states what to do next.
@@ -139,7 +139,9 @@ class DiskFullError(MedsegError):
 
 
 class NumericalError(MedsegError):
-    """A network's logits are NaN or infinite."""
+    """A network's logits are NaN or infinite: model, precision and input do not match."""
+
+    exit_code = 2
 
 
 class OutOfMemoryError(MedsegError):

@@ -254,7 +254,11 @@ def test_uids_that_a_series_lacks_are_made_the_same_each_time(tmp_path):
     source, again = read_source_series(folder), read_source_series(folder)
     assert source.notes == ("the series has no UIDs of study, frame of reference; new ones were created",)
     assert source.first.FrameOfReferenceUID == again.first.FrameOfReferenceUID
-    assert source.first.FrameOfReferenceUID != source.first.StudyInstanceUID == source.patient_study.StudyInstanceUID
+    assert (
+        source.first.FrameOfReferenceUID
+        != source.first.StudyInstanceUID
+        == source.patient_study.StudyInstanceUID
+    )
     made = build_segmentation(np.ones((3, 4, 5), np.uint8), [ORGAN], source, ALGORITHM)
     assert made.FrameOfReferenceUID == source.first.FrameOfReferenceUID
 

@@ -6,6 +6,7 @@ COCO annotations.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import DataError, GeometryError, LabelGridError
 from medseg.geometry import Array, Grid
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,9 @@ class LabelReader(Spec):
         numbers = segments.masks.items()
         if self.values:
             named = {n: self.values[name] for n, name in segments.names.items() if name in self.values}
+            undeclared = sorted(set(segments.names.values()) - set(self.values))
+            if undeclared:
+                _LOGGER.warning("%s: segments of undeclared labels are ignored: %s", path, ", ".join(undeclared))
             numbers = ((named[n], mask) for n, mask in numbers if n in named)
         return self._combine(numbers, scan, case)
 

@@ -15,12 +15,14 @@ from conftest import write_volume
 from series import DOCTOR, NAME, NUMBER, turned, write_dicom
 
 from medseg.cli.main import run
+from medseg.data.cases import Case
 from medseg.data.io.dicom.segmentation import read_segments
 from medseg.data.io.readers import read_scan
+from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.labels.terminology import TerminologyCode
 from medseg.data.preprocessing.pipeline import PreprocessConfig
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation import evaluate_cases
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.dicom_objects import label_segments
@@ -94,6 +96,25 @@ def test_objects_lie_beside_the_label_map_and_agree_with_it(model, tmp_path):
     write_volume(references / "scan7.nii.gz", values, nib.load(out / "scan7.nii.gz").affine)
     rows = evaluate_cases(out, references).rows  # the folder of objects is no prediction
     assert [row["dice"] for row in rows] == [1.0, 1.0]
+
+
+def test_a_failed_object_leaves_no_output_and_no_change(model, tmp_path, monkeypatch):
+    cases, out = find_inputs([series_in(tmp_path / "scan7")]), tmp_path / "out"
+    predictor = Predictor(model)
+    with monkeypatch.context() as patch:
+        patch.setattr("medseg.dicom.rtstruct.MAX_CONTOURS", 0)
+        assert infer_cases(predictor, cases, out, BOTH)[0].status == "failed"
+    left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert left == {"medseg.json", "requested.json", "failures.csv"}
+    assert infer_cases(predictor, cases, out, BOTH)[0].status == "done"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr("medseg.dicom.rtstruct.MAX_CONTOURS", 0)
+        (failed,) = infer_cases(predictor, cases, out, replace(BOTH, overwrite=True))
+    assert (failed.status, "contours" in (failed.error or "")) == ("failed", True)
+    (out / "failures.csv").unlink()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert infer_cases(predictor, cases, out, BOTH)[0].status == "skipped"
 
 
 def test_overlapping_regions_are_overlapping_segments(tmp_path):
@@ -309,3 +330,21 @@ def test_a_real_series_through_the_command(data_root, name, model, tmp_path, cap
     masks = read_segments(seg, read_scan(folder).grid).masks
     assert np.array_equal(masks[1], values == 1)
     assert np.array_equal(masks[2], values == 4)
+
+
+def test_a_dicom_file_without_suffix_names_the_folder_to_give(tmp_path):
+    first = sorted(series_in(tmp_path / "scan").iterdir())[0]
+    file = first.rename(tmp_path / "IM0001")
+    with pytest.raises(DataError, match="DICOM file without the suffix") as caught:
+        find_inputs([file])
+    assert str(tmp_path) in (caught.value.hint or "")
+
+
+def test_undeclared_segments_are_reported(model, tmp_path, caplog):
+    folder, out = series_in(tmp_path / "scan7"), tmp_path / "out"
+    infer_cases(Predictor(model), find_inputs([folder]), out, BOTH)
+    case = Case("scan7", folder, out / "dicom" / "scan7.seg.dcm")
+    target = LabelReader(values={"node": 2}).read(case, read_scan(folder))
+    assert target is not None
+    assert set(np.unique(target.values)) == {0, 2}
+    assert "undeclared labels are ignored: liver" in caplog.text

@@ -18,7 +18,7 @@ from conftest import write_picture, write_volume
 
 from medseg.cli.main import run
 from medseg.data.cases import Case
-from medseg.data.io.readers import is_image_file, read_scan
+from medseg.data.io.readers import is_image_file, output_suffix, read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.label_map_detection import find_label_maps
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -109,6 +109,22 @@ def test_labels_and_masks_that_are_read_are_never_replaced(predictor, scans, tmp
             OVERWRITE,
         )
     assert np.asarray(read_scan(label).array).all()
+
+
+def test_the_data_file_of_a_header_is_never_replaced(predictor, tmp_path):
+    # MetaImage with its voxels in a separate file, which has the name of the output
+    (tmp_path / "out").mkdir()
+    suffix = output_suffix(tmp_path / "scan.mhd")
+    data = tmp_path / "out" / f"scan{suffix}"
+    data.write_bytes(bytes(8 * 8 * 8))
+    header = tmp_path / "scan.mhd"
+    header.write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 8 8 8\nElementType = MET_UCHAR\n"
+        f"ElementDataFile = out/{data.name}\n"
+    )
+    with pytest.raises(ConfigError, match="would replace input files"):
+        infer_cases(predictor, [Case("scan", header)], tmp_path / "out", OVERWRITE)
+    assert data.read_bytes() == bytes(8 * 8 * 8)
 
 
 def test_an_earlier_output_used_as_an_input_is_not_replaced(predictor, scans, tmp_path):

@@ -104,6 +104,7 @@ def test_advice_follows_what_computed():
     BackendInfo.backend = "torch"
     with pytest.raises(NumericalError, match="damaged"):
         check_logits(torch.tensor([1.0, torch.nan]), "case", BackendInfo())
+    assert NumericalError.exit_code == 2
     check_logits(torch.full((10,), 3e38), "case", BackendInfo())  # its sum is infinite, its elements are not
 
 
