@@ -1,9 +1,10 @@
-"""A trained nnU-Net's folder, file to file: medseg beside nnU-Net's own predictor; time and agreement.
+"""Compare medseg and nnU-Net on a trained nnU-Net folder, from file to file: time and agreement.
 
     .venv/bin/python benchmarks/nnunet.py FOLDER SCAN [SCAN …] --nnunet /path/to/python/with/nnunetv2
 
-A scan is a file, or channels joined by commas. Both take the same model, windows and threads, without mirroring
-unless asked; runs take turns, medians are printed. Without ``--nnunet`` only medseg is timed.
+A scan is one file, or the files of its channels joined by commas. Both programs use the same model, windows
+and number of threads, and no mirroring unless ``--mirror`` is given. Runs alternate; medians are printed. Without
+``--nnunet`` only medseg is timed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 
 from medseg.data.io.readers import read_scan
 
-PEER = """
+NNUNET_SCRIPT = """
 import sys, torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 folder, source, target, mirror, threads = sys.argv[1:6]
@@ -36,18 +37,29 @@ predictor.predict_from_files_sequential(source, target, save_probabilities=False
 """
 
 
-def run_peer(python: Path, folder: Path, source: Path, target: Path, mirror: bool, threads: int) -> float:
-    """Seconds of nnU-Net's predictor, its start included."""
+def run_nnunet(python: Path, folder: Path, source: Path, target: Path, mirror: bool, threads: int) -> float:
+    """Run nnU-Net's predictor; returns seconds, including its start."""
     target.mkdir(exist_ok=True)
     began = time.perf_counter()
-    command = [str(python), "-c", PEER, str(folder), str(source), str(target), str(int(mirror)), str(threads)]
+    command = [
+        str(python),
+        "-c",
+        NNUNET_SCRIPT,
+        str(folder),
+        str(source),
+        str(target),
+        str(int(mirror)),
+        str(threads),
+    ]
     env = {**os.environ, "nnUNet_raw": "/tmp", "nnUNet_preprocessed": "/tmp", "nnUNet_results": "/tmp"}
     subprocess.run(command, check=True, env=env, capture_output=True)
     return time.perf_counter() - began
 
 
-def run_ours(folder: Path, source: Path, target: Path, mirror: bool, threads: int, backend: list[str]) -> float:
-    """Seconds of ``medseg infer``, its start included."""
+def run_medseg(
+    folder: Path, source: Path, target: Path, mirror: bool, threads: int, backend: list[str]
+) -> float:
+    """Run ``medseg infer``; returns seconds, including its start."""
     began = time.perf_counter()
     command = [
         sys.executable,
@@ -69,37 +81,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("scans", nargs="+")
-    parser.add_argument("--nnunet", type=Path, help="a Python that has nnunetv2")
+    parser.add_argument("--nnunet", type=Path, help="Python executable with nnunetv2 installed")
     parser.add_argument("--mirror", action="store_true")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--backend", default="torch", help="medseg's: torch or openvino")
-    given = parser.parse_args()
-    backend = ["--backend", given.backend]
+    parser.add_argument("--backend", default="torch", help="backend of medseg: torch or openvino")
+    arguments = parser.parse_args()
+    backend = ["--backend", arguments.backend]
     with tempfile.TemporaryDirectory(prefix="medseg-") as name:
         root = Path(name)
         (root / "in").mkdir()
-        for number, scan in enumerate(given.scans):
+        for number, scan in enumerate(arguments.scans):
             for channel, path in enumerate(map(Path, scan.split(","))):
                 shutil.copy(path, root / "in" / f"case{number}_{channel:04}.nii.gz")
         times: dict[str, list[float]] = {"medseg": [], "nnU-Net": []}
-        for _ in range(given.runs):
+        for _ in range(arguments.runs):
             times["medseg"].append(
-                run_ours(given.folder, root / "in", root / "ours", given.mirror, given.threads, backend)
+                run_medseg(
+                    arguments.folder, root / "in", root / "medseg", arguments.mirror, arguments.threads, backend
+                )
             )
-            if given.nnunet:
+            if arguments.nnunet:
                 times["nnU-Net"].append(
-                    run_peer(
-                        given.nnunet, given.folder, root / "in", root / "theirs", given.mirror, given.threads
+                    run_nnunet(
+                        arguments.nnunet,
+                        arguments.folder,
+                        root / "in",
+                        root / "nnunet",
+                        arguments.mirror,
+                        arguments.threads,
                     )
                 )
-        medians = {who: statistics.median(seconds) for who, seconds in times.items() if seconds}
-        for who, seconds in medians.items():
-            print(f"{who:8} {seconds:8.1f} s")
-        if given.nnunet:
+        medians = {program: statistics.median(seconds) for program, seconds in times.items() if seconds}
+        for program, seconds in medians.items():
+            print(f"{program:8} {seconds:8.1f} s")
+        if arguments.nnunet:
             print(f"nnU-Net / medseg {medians['nnU-Net'] / medians['medseg']:.2f}")
-            for path in sorted((root / "theirs").glob("*.nii.gz")):
-                one, two = (read_scan(folder / path.name).array for folder in (path.parent, root / "ours"))
+            for path in sorted((root / "nnunet").glob("*.nii.gz")):
+                one, two = (read_scan(folder / path.name).array for folder in (path.parent, root / "medseg"))
                 print(f"{path.name}: {float(np.mean(one == two)):.4%} of voxels agree")
 
 

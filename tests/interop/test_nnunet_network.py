@@ -106,8 +106,8 @@ def test_the_form_of_old_releases():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"norm_op": "torch.nn.GroupNorm"}, "torch.nn.GroupNorm: medseg knows InstanceNorm2d"),
-        ({"nonlin": "torch.nn.Mish"}, "torch.nn.Mish: medseg knows LeakyReLU, ReLU"),
+        ({"norm_op": "torch.nn.GroupNorm"}, "torch.nn.GroupNorm is not supported, only InstanceNorm2d"),
+        ({"nonlin": "torch.nn.Mish"}, "torch.nn.Mish is not supported, only LeakyReLU, ReLU"),
         ({"nonlin_kwargs": {"what": 1}}, "options .*what"),
         ({"conv_op": "torch.nn.Conv2d"}, "conv_op torch.nn.Conv2d with a patch of 3 axes"),
         ({"squeeze_excitation": True}, "arch_kwargs.squeeze_excitation"),
@@ -122,5 +122,5 @@ def test_what_is_not_known_is_refused(arguments, message):
 def test_other_networks_are_refused():
     block = architecture()
     block["network_class_name"] = "dynamic_network_architectures.architectures.primus.Primus"
-    with pytest.raises(ModelFileError, match="the network is a Primus; medseg knows PlainConvUNet, Res"):
+    with pytest.raises(ModelFileError, match="network class Primus is not supported, only PlainConvUNet, Res"):
         read_architecture({"architecture": block}, 3, batch_norm=False, where=WHERE)

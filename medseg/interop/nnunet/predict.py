@@ -1,4 +1,4 @@
-"""``NnunetPredictor``: nnU-Net's own label maps of scans, a few planes at a time."""
+"""Segment scans with models of nnU-Net, a few planes at a time, with the same label maps as nnU-Net."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ from medseg.interop.nnunet.resample import regrid_logits
 from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
 
 _PEAK = 10.0
-"""Weight of a window's middle: sums in half precision would lose small numbers."""
+"""Weight of the center of a window; sums in half precision would lose smaller numbers."""
 
 _ADVICE = (
-    "Windows have the size that the nnU-Net was trained with, and went through it one at a time. Leave out "
-    "--probabilities, take fewer --workers, or use --device cpu or a machine with more memory."
+    "The windows have the size of the training, and are already processed one at a time. Omit --probabilities, "
+    "use fewer --workers, or use --device cpu or a machine with more memory."
 )
 
 _BEYOND_HALF = (
-    "nnU-Net sums logits in half precision, whose largest number is 65504, and stops here, too: the model is "
-    "damaged, or the scan's intensities are far from those of the training."
+    "nnU-Net sums logits in half precision, whose largest number is 65504, and fails here, too: the model is "
+    "damaged, or the intensities of the scan are far from those of the training."
 )
 
 
 @dataclass(frozen=True)
 class PreparedNnunetScan:
-    """A scan, the part of it that is not zero, and the first stage's input (C, *S)."""
+    """A scan, its non-zero part, and the input (C, *S) of the first stage."""
 
     scan: Scan
     cropped: Cropped
@@ -74,7 +74,7 @@ class PreparedNnunetScan:
 
 @dataclass(frozen=True)
 class Member:
-    """The model, for the record: its digest, files and settings (one of each stage), and what computes."""
+    """Description of the model for provenance records; see ``MemberDescription``."""
 
     digest: str
     backend: Backend
@@ -84,8 +84,8 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Described:
-    """What the model finds, and how it goes through a scan."""
+class NnunetDescription:
+    """Labels and inference settings of the model."""
 
     labels: LabelSchema
     inference: InferenceConfig
@@ -93,17 +93,25 @@ class Described:
 
 
 class NnunetPredictor:
-    """A trained nnU-Net, from its folder or the file it was imported to.
+    """A trained nnU-Net model, from its trained folder or from the file to which it was imported.
 
-    Scores are summed in half precision and rounded where nnU-Net rounds them, so that voxels on which classes
-    all but agree come out the same, too. Where ``amp`` and ``backend`` are ``auto``, torch computes, in single
-    precision on a CPU and in half precision on a GPU, as nnU-Net does; others, as of ``Predictor``, are quicker
-    and not quite the same.
+    Logits are summed in half precision and rounded where nnU-Net rounds them, so that label maps are identical
+    even where classes are almost equally likely. With ``amp="auto"`` and ``backend="auto"``, torch computes in
+    single precision on CPUs and in half precision on GPUs, as nnU-Net does. Other choices are faster, but not
+    identical.
 
-    ``settings``: ``flips`` (``[]`` leaves the mirrors out), ``overlap`` and ``batch_size`` may be other than
-    nnU-Net's; ``force`` allows flips along axes that the training did not mirror.
-    Raises: ModelFileError if the model is missing, damaged or not understood; ConfigError for other settings,
-    or a backend that cannot be used here.
+    Args:
+        source: trained folder, imported file, or a model in memory.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        amp: precision, as in ``Predictor``.
+        settings: changes of ``flips`` (``[]`` disables mirroring), ``overlap`` and ``batch_size``.
+        backend: runtime, as in ``Predictor``.
+        compiled: use ``torch.compile`` on CUDA.
+        force: allow flips along axes that the training did not mirror.
+
+    Raises:
+        ModelFileError: the model is missing, damaged or not supported.
+        ConfigError: other settings are given, or the backend cannot be used.
     """
 
     def __init__(
@@ -125,7 +133,7 @@ class NnunetPredictor:
         self.digest = model.digest
         self.plans = model.header
         self.settings = [_settings(stage, settings or {}, force) for stage in self.plans.stages]
-        self.header = Described(self.plans.labels, self.settings[-1])
+        self.header = NnunetDescription(self.plans.labels, self.settings[-1])
         setup, kind = BackendSetup(self.device, self.dtype, compiled), "torch" if backend == "auto" else backend
         self.backends = [
             [make_backend(kind, _network(model, i, j).to(self.device), setup) for j in range(len(stage.folds))]
@@ -137,34 +145,34 @@ class NnunetPredictor:
 
     @property
     def members(self) -> tuple[Member]:
-        """One: the folds are parts of one model."""
+        """One member: the folds belong to one model."""
         backend = self.backends[-1][0]
         return (Member(self.digest, backend, self._planned_backend, tuple(self.settings), self.files),)
 
     @property
     def tiled(self) -> None:
-        """None: scans are held in memory."""
+        """None: scans are always held in memory."""
         return None
 
     def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
-        """Segment one scan; errors as ``Predictor.predict``."""
+        """Segment one scan; raises the errors of ``Predictor.predict``."""
         return self.run(self.prepare(source), probabilities=probabilities)
 
     def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> PreparedNnunetScan:
-        """Read a scan and bring it to the first network's grid. Raises: ConfigError for a foreground."""
+        """Read and preprocess a scan for the first stage. Raises: ConfigError if a foreground is given."""
         if foreground is not None:
-            raise ConfigError("nnU-Net's models go through the whole scan; they take no foreground")
+            raise ConfigError("nnU-Net models process the whole scan and do not support --foreground")
         scan, first = load_scan(source), self.plans.stages[0]
         cropped = crop(scan, first)
         return PreparedNnunetScan(scan, cropped, prepare(cropped, first, None))
 
     def run(
-        self, ready: PreparedNnunetScan, *, probabilities: bool = False, scratch: Path | None = None
+        self, prepared: PreparedNnunetScan, *, probabilities: bool = False, scratch: Path | None = None
     ) -> Prediction:
-        """Segment a scan that was prepared; arguments and errors as of ``Predictor.run``."""
+        """Segment a prepared scan; arguments and errors are those of ``Predictor.run``."""
         first = Execution(self.device, max(settings.batch_size for settings in self.settings))
         prediction = retry_with_less(
-            lambda execution: self._run(ready, probabilities, scratch, execution), first, _ADVICE
+            lambda execution: self._run(prepared, probabilities, scratch, execution), first, _ADVICE
         )
         if (computed := str(self.members[0].backend.info)) != self._said:
             self._said = computed
@@ -172,9 +180,9 @@ class NnunetPredictor:
         return prediction
 
     def _run(
-        self, ready: PreparedNnunetScan, probabilities: bool, scratch: Path | None, execution: Execution
+        self, prepared: PreparedNnunetScan, probabilities: bool, scratch: Path | None, execution: Execution
     ) -> Prediction:
-        scan, cropped, image = ready.scan, ready.cropped, ready.image
+        scan, cropped, image = prepared.scan, prepared.cropped, prepared.image
         *earlier, last = self.plans.stages
         for index, stage in enumerate(earlier):
             found = self._decided(self._logits(index, image, cropped, execution, scan.path), cropped)
@@ -185,7 +193,7 @@ class NnunetPredictor:
         labels, soft = self.plans.labels, None
         if probabilities:
             soft = room((labels.num_classes, *cropped.whole), scratch)
-            soft[0] = 0.0 if labels.regions else 1.0  # around the part that is not zero is background
+            soft[0] = 0.0 if labels.regions else 1.0  # outside the non-zero part is background
             slabs = self._kept(slabs, soft[(slice(None), *cropped.box)])
         label_map = restore_crop(self._decided(slabs, cropped), cropped, last, scan)[0]
         if soft is not None:
@@ -195,7 +203,7 @@ class NnunetPredictor:
     def _logits(
         self, index: int, image: Array, cropped: Cropped, execution: Execution, case: Path
     ) -> Iterator[Slab]:
-        """One stage's mean logits of all folds on the cropped scan's grid."""
+        """Mean logits of all folds of one stage, on the grid of the cropped scan."""
         stage, settings = self.plans.stages[index], self.settings[index]
         folds, size, batch_size = (
             len(stage.folds),
@@ -222,7 +230,7 @@ class NnunetPredictor:
             yield Slab(slab.start, slab.axis, rounded)
 
     def _predict(self, index: int, batch_size: int) -> Predict:
-        """Windows (B, C, *window) to the logits of all folds (B, folds · K, *window), mirrors averaged."""
+        """Map windows (B, C, *window) to logits of all folds (B, folds · K, *window), averaged over mirrors."""
         backends, settings = self.backends[index], self.settings[index]
 
         def of_folds(windows: torch.Tensor) -> torch.Tensor:
@@ -237,7 +245,7 @@ class NnunetPredictor:
         return predict
 
     def _decided(self, slabs: Iterator[Slab], cropped: Cropped) -> Array:
-        """Label values (1, *S): the class is the value; regions are painted one over another."""
+        """Label values (1, *S): the class index, or the values of regions painted in order."""
         painted = self.plans.painted
         kind = torch.uint8 if max(self.plans.labels.output_values) < 256 else torch.int16
 
@@ -252,7 +260,7 @@ class NnunetPredictor:
         return gather(slabs, cropped.shape, decide)
 
     def _kept(self, slabs: Iterator[Slab], whole: Array) -> Iterator[Slab]:
-        """The same slabs, the probabilities of each written into the whole on its way."""
+        """Yield the slabs unchanged, and write their probabilities to ``whole``."""
         activation = self.plans.labels.activation
         for slab in slabs:
             place(whole, slab.start, slab.axis, probabilities_of(slab.scores, activation).cpu().numpy())
@@ -265,7 +273,7 @@ def open_model(path: Path) -> LoadedNnunet:
 
 
 def _files(source: Path | str | LoadedNnunet) -> tuple[Path, ...]:
-    """The files a model is read from: plans, and a checkpoint of each fold."""
+    """The files from which a model is read: plans and checkpoints."""
     if isinstance(source, LoadedNnunet):
         return ()
     path = Path(source)
@@ -275,10 +283,10 @@ def _files(source: Path | str | LoadedNnunet) -> tuple[Path, ...]:
 
 
 def window_weights(size: tuple[int, ...]) -> torch.Tensor:
-    """The weight (*window) float32 of each voxel of a window, of nnU-Net's half precision.
+    """Weight of each voxel of a window, (*window) float32, rounded to half precision as in nnU-Net.
 
-    A bell of an eighth of the window's width around voxel size // 2; where half precision gives 0, the least
-    that it does not.
+    A Gaussian with sigma = size / 8 around voxel size // 2. Where it is 0 in half precision, the smallest
+    nonzero weight is used.
     """
     bell = np.zeros(size)
     bell[tuple(n // 2 for n in size)] = 1
@@ -291,7 +299,7 @@ def window_weights(size: tuple[int, ...]) -> torch.Tensor:
 def _mean(planes: Planes, folds: int, case: Path, info: BackendInfo) -> torch.Tensor:
     """Mean logits (K, *S) of the folds, each rounded to half precision.
 
-    Raises: NumericalError if they are beyond it; nnU-Net stops there, too.
+    Raises: NumericalError if they exceed half precision; nnU-Net fails there, too.
     """
     scores = planes.sums / planes.weights
     check_logits(scores, case, info, _BEYOND_HALF)
@@ -302,35 +310,37 @@ def _mean(planes: Planes, folds: int, case: Path, info: BackendInfo) -> torch.Te
 
 
 def _flat(predict: Predict) -> Predict:
-    """A 2D network's scores of windows (B, C, 1, H, W)."""
+    """Apply a 2D network to windows (B, C, 1, H, W)."""
     return lambda windows: predict(windows[:, :, 0])[:, :, None]
 
 
 def _network(model: LoadedNnunet, stage: int, fold: int) -> nn.Module:
-    what = model.header.stages[stage]
-    network = NnunetUNet(what.architecture, what.channels + len(what.previous_labels), what.classes)
+    config = model.header.stages[stage]
+    network = NnunetUNet(config.architecture, config.channels + len(config.previous_labels), config.classes)
     try:
         network.load_state_dict(network_weights(model, stage, fold))
     except RuntimeError as error:
         raise ModelFileError(
-            f"{what.configuration}, fold {what.folds[fold]}, trained by {model.header.trainer}: the weights do "
-            f"not fit the network that the plans describe: {error}"
+            f"{config.configuration}, fold {config.folds[fold]}, trained by {model.header.trainer}: the "
+            f"weights do not match the network that the plans describe: {error}"
         ) from error
-    check_weights(network, f"{what.configuration}, fold {what.folds[fold]}")
+    check_weights(network, f"{config.configuration}, fold {config.folds[fold]}")
     return network.eval()
 
 
 def _settings(stage: Stage, changes: Mapping[str, Any], force: bool) -> InferenceConfig:
-    """nnU-Net's settings of a stage, changed.
+    """Inference settings of a stage, with changes.
 
-    Raises: ConfigError, also for mirrors that the training did not use unless ``force`` is given.
+    Raises: ConfigError for unsupported settings, and without ``force`` for mirrors not used in training.
     """
-    foreign = sorted(set(changes) - {"flips", "overlap", "batch_size"})
-    if foreign:
-        raise ConfigError(f"inference: {', '.join(foreign)}: of an nnU-Net only flips, overlap and batch_size")
-    own = {"roi_size": stage.patch_size, "flips": stage.mirror_axes, "batch_size": 1}
+    unsupported = sorted(set(changes) - {"flips", "overlap", "batch_size"})
+    if unsupported:
+        raise ConfigError(
+            f"inference: {', '.join(unsupported)}: nnU-Net models support only flips, overlap and batch_size"
+        )
+    defaults = {"roi_size": stage.patch_size, "flips": stage.mirror_axes, "batch_size": 1}
     try:
-        settings = InferenceConfig.model_validate({**own, **changes})
+        settings = InferenceConfig.model_validate({**defaults, **changes})
     except ValidationError as error:
         raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
     if any(axis >= stage.spatial_dims for axis in settings.flips):
