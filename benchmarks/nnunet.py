@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/nnunet.py FOLDER SCAN [SCAN …] --nnunet /path/to/python/with/nnunetv2
 
 A scan is one file, or the files of its channels joined by commas. Both programs use the same model, windows
-and number of threads, and no mirroring unless ``--mirror`` is given. Runs alternate; medians are printed. Without
-``--nnunet`` only medseg is timed.
+and number of threads, and no mirroring unless ``--mirror`` is given. Runs alternate; medians are printed.
+Without ``--nnunet`` only medseg is timed.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def search_inputs(inputs: list[Path], *, output: Path | None = None, everything:
         by_id.setdefault(case.id, []).append(case.image)
     duplicates = [f"{i}: {', '.join(map(str, paths))}" for i, paths in by_id.items() if len(paths) > 1]
     if duplicates:
-        raise DataError(join_problems("inputs with the same name, whose outputs would collide", duplicates))
+        raise DataError(join_problems("inputs that share a name, and so would their outputs", duplicates))
     taken = {path for case in cases for path in case.images}
     label_maps = dict.fromkeys(path for part in parts for path in part.label_maps if path not in taken)
     results = dict.fromkeys(path for part in parts for path in part.results)

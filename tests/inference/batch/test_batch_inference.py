@@ -238,7 +238,7 @@ def test_inputs_are_found_in_files_and_folders(balls, tmp_path):
         find_inputs([tmp_path])
     write_volume(tmp_path / "a" / "scan.nii.gz", np.zeros((4, 4, 4), np.int16))
     write_volume(tmp_path / "b" / "scan.nii.gz", np.zeros((4, 4, 4), np.int16))
-    with pytest.raises(DataError, match="with the same name"):
+    with pytest.raises(DataError, match="share a name"):
         find_inputs([tmp_path])
     assert len(find_inputs([tmp_path / "a", tmp_path / "a" / "scan.nii.gz"])) == 1  # given twice
 
