@@ -166,7 +166,9 @@ class LabelReader(Spec):
             named = {n: self.values[name] for n, name in segments.names.items() if name in self.values}
             undeclared = sorted(set(segments.names.values()) - set(self.values))
             if undeclared:
-                _LOGGER.warning("%s: segments of undeclared labels are ignored: %s", path, ", ".join(undeclared))
+                _LOGGER.warning(
+                    "%s: segments of undeclared labels are ignored: %s", path, ", ".join(undeclared)
+                )
             numbers = ((named[n], mask) for n, mask in numbers if n in named)
         return self._combine(numbers, scan, case)
 
