@@ -1,11 +1,11 @@
-"""Corrupted files through ``medseg infer``: each is named in failures.csv, or gives a whole map on its grid.
+"""Corrupted files as input of ``medseg infer``: each is listed in failures.csv or yields a complete label map.
 
     .venv/bin/python benchmarks/fuzz.py --files 500
 
-Small scans and pictures of every format are truncated, have bits turned, other beginnings, absurd headers, or
-unpack to far more than they say. Prints what happened by format, and every file that broke a rule: an exit
-other than 0 and 4, a traceback, more than 10 s, an output that is missing or on another grid, a file left
-half-written.
+Small scans and pictures of every format are truncate, or get flipped bits, other magic bytes, absurd headers,
+or more content than declared. Prints the outcomes by format and every file that violates a rule: an exit status
+other than 0 and 4, a traceback, more than 10 s, an output that is missing or on another grid, or an incomplete
+file left behind.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from medseg.models import UNetConfig
 
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".npy", ".npz")
 PICTURES = (".png", ".jpg", ".bmp", ".tif")
-MOST_SECONDS = 10
+MAX_SECONDS = 10
 BATCH = 25
 
 
-def sound(suffix: str, rng: np.random.Generator, folder: Path) -> bytes:
-    """The bytes of a sound file."""
-    path = folder / f"sound{suffix}"
+def valid_file(suffix: str, rng: np.random.Generator, folder: Path) -> bytes:
+    """Return the bytes of a valid file."""
+    path = folder / f"valid{suffix}"
     if suffix in PICTURES:
         pixels = rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)
         if suffix == ".tif":
@@ -65,19 +65,19 @@ def sound(suffix: str, rng: np.random.Generator, folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def truncated(data: bytes, rng: np.random.Generator) -> bytes:
+def truncate(data: bytes, rng: np.random.Generator) -> bytes:
     return data[: int(rng.integers(0, len(data)))]
 
 
-def flipped(data: bytes, rng: np.random.Generator) -> bytes:
+def flip_bits(data: bytes, rng: np.random.Generator) -> bytes:
     changed = bytearray(data)
     for place in rng.integers(0, len(data), int(rng.integers(1, 20))):
         changed[place] ^= 1 << int(rng.integers(0, 8))
     return bytes(changed)
 
 
-def absurd(data: bytes, rng: np.random.Generator) -> bytes:
-    """The first 512 bytes with words of noise or of extremes in them."""
+def absurd_header(data: bytes, rng: np.random.Generator) -> bytes:
+    """Replace words of the first 512 bytes by noise or extreme values."""
     inside = data.startswith(b"\x1f\x8b")
     changed = bytearray(gzip.decompress(data) if inside else data)
     for _ in range(int(rng.integers(1, 6))):
@@ -89,7 +89,7 @@ def absurd(data: bytes, rng: np.random.Generator) -> bytes:
     return gzip.compress(bytes(changed)) if inside else bytes(changed)
 
 
-def other_beginning(data: bytes, rng: np.random.Generator) -> bytes:
+def replace_magic(data: bytes, rng: np.random.Generator) -> bytes:
     magic = rng.choice(
         [
             b"\x89PNG\r\n\x1a\n",
@@ -105,35 +105,35 @@ def other_beginning(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def bomb(data: bytes, rng: np.random.Generator) -> bytes:
-    """A sound gzip file that goes on for 300 MB of zeros; other formats have noise at their end."""
+    """Append 300 MB of zeros to the content of a gzip file; append noise to other formats."""
     if not data.startswith(b"\x1f\x8b"):
         return data + rng.bytes(4096)
     return gzip.compress(gzip.decompress(data) + bytes(300 * 2**20), compresslevel=1)
 
 
-HARMS: tuple[Callable[[bytes, np.random.Generator], bytes], ...] = (
-    truncated, flipped, absurd, other_beginning, flipped, absurd, truncated, bomb,
+CORRUPTIONS: tuple[Callable[[bytes, np.random.Generator], bytes], ...] = (
+    truncate, flip_bits, absurd_header, replace_magic, flip_bits, absurd_header, truncate, bomb,
 )  # fmt: skip
 
 
 def make_files(folder: Path, count: int, seed: int) -> list[Path]:
-    """Corrupted files, formats and harms taking turns."""
+    """Write corrupted files, cycling through formats and corruptions."""
     rng = np.random.default_rng(seed)
     formats = [*VOLUMES, *PICTURES]
     files: list[Path] = []
     for i in range(count):
         suffix = formats[i % len(formats)]
         kind = "pictures" if suffix in PICTURES else "volumes"
-        harm = HARMS[(i // len(formats)) % len(HARMS)]
-        path = folder / kind / f"f{i:04}_{harm.__name__}{suffix}"
+        corrupt = CORRUPTIONS[(i // len(formats)) % len(CORRUPTIONS)]
+        path = folder / kind / f"f{i:04}_{corrupt.__name__}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(harm(sound(suffix, rng, folder), rng))
+        path.write_bytes(corrupt(valid_file(suffix, rng, folder), rng))
         files.append(path)
     return files
 
 
 def make_model(path: Path, dims: int) -> Path:
-    """A tiny network with random weights."""
+    """Write a tiny network with random weights."""
     header = ModelHeader(
         spatial_dims=3 if dims == 3 else 2,
         channels=1 if dims == 3 else 3,
@@ -148,9 +148,9 @@ def make_model(path: Path, dims: int) -> Path:
 
 
 def run_batch(files: list[Path], model: Path, output: Path) -> tuple[dict[str, str], list[str]]:
-    """The status of each file, and the rules that were broken."""
+    """Return the status of each file and the violated rules."""
     command = [sys.executable, "-m", "medseg.infer", *map(str, files), "--model", str(model)]
-    limit = 60 + MOST_SECONDS * len(files)
+    limit = 60 + MAX_SECONDS * len(files)
     try:
         done = subprocess.run(
             [*command, "--output", str(output), "--json", "--device", "cpu"],
@@ -158,12 +158,12 @@ def run_batch(files: list[Path], model: Path, output: Path) -> tuple[dict[str, s
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {}, [f"{files[0].name} and {len(files) - 1} more: no end within {limit} s"]
-    broken: list[str] = []
+    violations: list[str] = []
     if done.returncode not in (0, 4):
-        broken.append(f"{files[0].name} …: exit {done.returncode}: {done.stderr.strip()[-300:]}")
-        return {}, broken
+        violations.append(f"{files[0].name} …: exit {done.returncode}: {done.stderr.strip()[-300:]}")
+        return {}, violations
     if "Traceback" in done.stderr:
-        broken.append(f"{files[0].name} …: a traceback")
+        violations.append(f"{files[0].name} …: a traceback")
     cases = {case["case"]: case for case in json.loads(done.stdout)["cases"]}
     failures = output / "failures.csv"
     named = (
@@ -172,54 +172,63 @@ def run_batch(files: list[Path], model: Path, output: Path) -> tuple[dict[str, s
         else set()
     )
     for file in files:
-        broken += judge(file, cases, named)
+        violations += judge(file, cases, named)
     left = [p.name for p in output.rglob("*") if p.is_file() and ("tmp" in p.suffix or p.name.startswith("."))]
-    broken += [f"left behind: {name}" for name in left]
-    return {name: case["status"] for name, case in cases.items()}, broken
+    violations += [f"left behind: {name}" for name in left]
+    return {name: case["status"] for name, case in cases.items()}, violations
 
 
 def judge(file: Path, cases: dict[str, dict[str, object]], named: set[str]) -> list[str]:
-    """The rules that one file's outcome breaks."""
+    """Return the rules that the outcome of a file violates."""
     name = file.name.split(".")[0]
     case = cases.get(name)
     if case is None:
         return [f"{file.name}: has no outcome"]
-    broken = []
-    if float(str(case["seconds"])) > MOST_SECONDS:
-        broken.append(f"{file.name}: took {case['seconds']} s")
+    violations = []
+    if float(str(case["seconds"])) > MAX_SECONDS:
+        violations.append(f"{file.name}: took {case['seconds']} s")
     if case["status"] == "failed":
-        return broken if name in named else [*broken, f"{file.name}: failed, but failures.csv does not name it"]
+        return (
+            violations
+            if name in named
+            else [*violations, f"{file.name}: failed, but failures.csv does not name it"]
+        )
     try:
         shapes = [read_scan(Path(str(path))).grid.shape for path in (case["output"], file)]
     except MedsegError as error:
-        return [*broken, f"{file.name}: its output cannot be read: {error}"]
-    return broken if shapes[0] == shapes[1] else [*broken, f"{file.name}: output {shapes[0]}, scan {shapes[1]}"]
+        return [*violations, f"{file.name}: its output cannot be read: {error}"]
+    return (
+        violations
+        if shapes[0] == shapes[1]
+        else [*violations, f"{file.name}: output {shapes[0]}, scan {shapes[1]}"]
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="medseg-fuzz-") as name:
         root = Path(name)
-        files = make_files(root / "in", given.files, given.seed)
+        files = make_files(root / "in", arguments.files, arguments.seed)
         outcomes: Counter[tuple[str, str]] = Counter()
-        broken: list[str] = []
+        violations: list[str] = []
         for kind, dims in (("volumes", 3), ("pictures", 2)):
             model = make_model(root / f"{kind}.safetensors", dims)
             chosen = [file for file in files if file.parent.name == kind]
             for first in range(0, len(chosen), BATCH):
                 batch = chosen[first : first + BATCH]
-                found, rules = run_batch(batch, model, root / "out" / f"{kind}{first}")
+                statuses, rules = run_batch(batch, model, root / "out" / f"{kind}{first}")
                 outcomes.update(
-                    (file.name.partition(".")[2], found.get(file.name.split(".")[0], "none")) for file in batch
+                    (file.name.partition(".")[2], statuses.get(file.name.split(".")[0], "none"))
+                    for file in batch
                 )
-                broken += rules
+                violations += rules
     for (suffix, status), count in sorted(outcomes.items()):
         print(f"{suffix:8} {status:8} {count}")
-    print(f"{given.files} files, {len(broken)} broken rules", *broken, sep="\n  ")
-    return 1 if broken else 0
+    print(f"{arguments.files} files, {len(violations)} violations", *violations, sep="\n  ")
+    return 1 if violations else 0
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Patches per second with 0, 1 and 2 workers, and the memory all processes hold together.
+"""Patches per second with 0, 1 and 2 workers, and the memory of all processes together.
 
     .venv/bin/python benchmarks/loader.py
 
-Eight cases of 160³ on disk, balanced and augmented patches of 64³ in batches of 2. Memory is the
-proportional set size (Linux): pages that processes share, as those of the memory-mapped cases, count once.
-The private memory (anonymous pages) shows what a further worker costs.
+Eight cases of 160³ voxels on disk; balanced and augmented patches of 64³ in batches of 2. Memory is the
+proportional set size (Linux): shared pages, such as those of the memory-mapped cases, are counted once. The
+private memory (anonymous pages) is the cost of a further worker.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import numpy as np
 from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.loading.cache import CachedCase, write_cached_case
 from medseg.data.loading.compact_storage import quantize_normalized
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
+from medseg.data.loading.loader import LoaderOptions, patch_batches
+from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
 
 SHAPE, PATCH, BATCH = (160, 160, 160), (64, 64, 64), 2
 
 
 def make_case(path: Path, seed: int) -> CachedCase:
-    """A case of two classes."""
+    """Write a case with two classes."""
     image = np.random.default_rng(seed).normal(size=(1, *SHAPE)).astype(np.float32)
     codes = np.ones(SHAPE, np.uint8)
     codes[40:90, 40:90, 40:90] = 2
@@ -34,48 +35,48 @@ def make_case(path: Path, seed: int) -> CachedCase:
 
 
 def measure(dataset: PatchDataset, workers: int, batches: int) -> tuple[float, float, float]:
-    """Patches a second, and the proportional and the private memory (GB) of this process and its workers."""
-    stream = patch_batches(dataset, batch_size=BATCH, start=0, stop=batches + 4, workers=workers)
-    for _ in range(4):  # workers start, pages are read
+    """Return patches per second, and the proportional and private memory (GB) of all processes."""
+    stream = patch_batches(dataset, LoaderOptions(BATCH, 0, batches + 4, workers))
+    for _ in range(4):  # start the workers and read the pages
         next(stream)
-    began = time.perf_counter()
+    started = time.perf_counter()
     for _ in range(batches):
         next(stream)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     total, private = memory()
     del stream
     return batches * BATCH / seconds, total, private
 
 
 def memory() -> tuple[float, float]:
-    """Proportional set size and private anonymous memory of this process and its children, GB."""
-    family = [os.getpid(), *children()]
-    total = sum(field(pid, "Pss") for pid in family)
-    private = sum(field(pid, "Pss_Anon") for pid in family)
+    """Return the proportional set size and the private memory of this process and its children, GB."""
+    processes = [os.getpid(), *children()]
+    total = sum(field(pid, "Pss") for pid in processes)
+    private = sum(field(pid, "Pss_Anon") for pid in processes)
     return total / 2**20, private / 2**20
 
 
 def children() -> list[int]:
-    """The processes this one has started."""
-    own = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return [int(pid) for pid in own.split()]
+    """Return the ids of the child processes."""
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(pid) for pid in text.split()]
 
 
 def field(pid: int, name: str) -> int:
-    """A field of ``smaps_rollup``, kB."""
+    """Return a field of ``smaps_rollup``, kB."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
 
 
 def main() -> None:
-    """Make the cases, measure, print a table."""
+    """Write the cases, measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, default=60)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="medseg-loader-") as folder:
         cases = [make_case(Path(folder) / f"case_{i}", i) for i in range(8)]
         plan = PatchPlan(cases, ("background", "organ"), SamplingConfig(patch_size=PATCH), seed=0)
-        print("workers  patches/s  all processes GB  of it private GB")
+        print("workers  patches/s  all processes GB  private part GB")
         for workers in (0, 1, 2):
             rate, total, private = measure(
                 PatchDataset(cases, plan, augmentation_preset("3d"), 10_000), workers, arguments.batches

@@ -1,9 +1,9 @@
-"""Measuring and preprocessing: seconds, peak memory and size on disk of CTs, and of thousands of tiny pictures.
+"""Statistics and preprocessing of CTs and of thousands of tiny pictures: seconds, peak memory and size on disk.
 
     .venv/bin/python benchmarks/preprocess.py
 
-Each line is a process of its own; "again" is a second time, with everything in the cache. The memory is the
-process's at its peak, less what it held before.
+Each line is measured in a separate process; "again" is a second run, with everything in the cache. Memory is
+the peak of the process minus its memory before the run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.system.platform import peak_memory
 
 WINDOW = CT(low=-160, high=240, mean=60, std=50)
-WAYS = {
+SETTINGS = {
     "ct": PreprocessConfig(normalize=WINDOW),
     "ct resampled to 1 mm": PreprocessConfig(normalize=WINDOW, spacing=(1.0, 1.0, 1.0)),
     "zscore": PreprocessConfig(normalize=ZScore()),
@@ -37,7 +37,7 @@ WAYS = {
 
 
 def make_cts(root: Path, number: int, size: tuple[int, int, int]) -> None:
-    """Volumes of air, tissue and noise, spacing 0.8 × 0.8 × 2.5 mm, with an organ and a lesion."""
+    """Write volumes of air, tissue and noise with an organ and a lesion; spacing 0.8 × 0.8 × 2.5 mm."""
     for i in range(number):
         rng = np.random.default_rng(i)
         voxels = rng.normal(40, 15, size).astype(np.int16)
@@ -53,7 +53,7 @@ def make_cts(root: Path, number: int, size: tuple[int, int, int]) -> None:
 
 
 def make_pictures(root: Path, number: int) -> None:
-    """Pictures of 64 × 64 pixels."""
+    """Write pictures of 64 × 64 pixels."""
     rng = np.random.default_rng(0)
     for i in range(number):
         label = np.zeros((64, 64), np.uint8)
@@ -64,32 +64,32 @@ def make_pictures(root: Path, number: int) -> None:
             Image.fromarray(array).save(root / folder / f"picture_{i:05}.png")
 
 
-def measure(root: Path, way: str) -> None:
-    """Print one line: everything prepared once, then once more."""
+def measure(root: Path, name: str) -> None:
+    """Prepare everything twice and print one line."""
     images = sorted((root / "images").iterdir())
     cases = [Case(path.name.split(".")[0], path, root / "labels" / path.name) for path in images]
     labels = LabelSchema(names={"background": (0,), "organ": (1,), "lesion": (2,)})
-    settings = CacheSettings(labels, WAYS[way], 1)
+    settings = CacheSettings(labels, SETTINGS[name], 1)
     idle = peak_memory() or 0
-    with tempfile.TemporaryDirectory(dir=root) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=root) as temporary:
+        folder = Path(temporary)
         seconds: list[float] = []
         for _ in range(2):
-            began = time.perf_counter()
-            facts = collect_statistics(cases, folder / "facts")
+            started = time.perf_counter()
+            statistics = collect_statistics(cases, folder / "statistics")
             middle = time.perf_counter()
-            cache_cases(cases, facts, settings, folder)
-            seconds += [middle - began, time.perf_counter() - middle]
+            cache_cases(cases, statistics, settings, folder)
+            seconds += [middle - started, time.perf_counter() - middle]
         size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     disk, memory = size / 2**20, ((peak_memory() or 0) - idle) / 2**20
     print(
-        f"{way:22} {len(cases):5} cases  measured {seconds[0]:7.2f} s  prepared {seconds[1]:7.2f} s  "
+        f"{name:22} {len(cases):5} cases  measured {seconds[0]:7.2f} s  prepared {seconds[1]:7.2f} s  "
         f"again {seconds[2] + seconds[3]:6.2f} s  on disk {disk:7.1f} MiB  memory {memory:6.0f} MiB"
     )
 
 
 def main() -> None:
-    """Make the cases, measure each way in its own process."""
+    """Write the cases and measure each setting in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=3, default=[512, 512, 100], help="voxels of a CT")
     parser.add_argument("--cts", type=int, default=2)
@@ -99,13 +99,13 @@ def main() -> None:
     if options.one:
         measure(Path(options.one[0]), options.one[1])
         return
-    with tempfile.TemporaryDirectory(prefix="medseg-preprocess-") as name:
-        root = Path(name)
+    with tempfile.TemporaryDirectory(prefix="medseg-preprocess-") as temporary:
+        root = Path(temporary)
         make_cts(root / "cts", options.cts, tuple(options.size))
         make_pictures(root / "pictures", options.pictures)
-        for way in WAYS:
-            data = root / ("pictures" if way == "tiny pictures" else "cts")
-            subprocess.run([sys.executable, __file__, "--one", str(data), way], check=True)
+        for name in SETTINGS:
+            data = root / ("pictures" if name == "tiny pictures" else "cts")
+            subprocess.run([sys.executable, __file__, "--one", str(data), name], check=True)
 
 
 if __name__ == "__main__":

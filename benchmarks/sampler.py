@@ -1,9 +1,9 @@
-"""Class-balanced 96³ patches from a 256×256×128 case: medseg beside a uniform crop and MONAI.
+"""Class-balanced 96³ patches from a 256×256×128 case: medseg, a uniform crop and MONAI in comparison.
 
     .venv/bin/python benchmarks/sampler.py
 
-Prints milliseconds a patch (the median of interleaved runs), the ratios, and how often each class was drawn
-beside how often it was asked for, in standard errors.
+Prints milliseconds per patch (median of interleaved runs), the ratios, and for each class the requested and
+the drawn frequency with their difference in standard errors.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NAMES = tuple(f"class_{k}" for k in range(CLASSES))
 
 
 def make_case(folder: Path) -> CachedCase:
-    """A case of four classes: background, a large, a small and a tiny one."""
+    """Write a case with four classes: background, a large, a small and a tiny one."""
     rng = np.random.default_rng(0)
     image = rng.normal(size=(1, *SHAPE)).astype(np.float32)
     codes = np.ones(SHAPE, np.uint8)
@@ -42,13 +42,13 @@ def make_case(folder: Path) -> CachedCase:
 
 
 def dataset(case: CachedCase, share: float) -> PatchDataset:
-    """Patches, not augmented; ``share`` of them forced to hold a class."""
+    """Create a dataset of patches without augmentation; ``share`` of them is forced to contain a class."""
     config = SamplingConfig(patch_size=PATCH, forced_share=share)
     return PatchDataset([case], PatchPlan([case], NAMES, config, seed=0), augmentation_preset("none"), 10_000)
 
 
 def monai_crop(case: CachedCase) -> Callable[[int], Any]:
-    """MONAI's class-balanced crop, which looks for the classes' voxels anew in each sample."""
+    """Return MONAI's class-balanced crop, which searches for the voxels of the classes in each sample."""
     from monai.transforms.croppad.dictionary import RandCropByLabelClassesd
 
     crop = RandCropByLabelClassesd(
@@ -61,45 +61,47 @@ def monai_crop(case: CachedCase) -> Callable[[int], Any]:
 
 
 def drawn_frequencies(balanced: PatchDataset, draws: int) -> list[tuple[str, float, float, float]]:
-    """Name, share asked, share drawn, and the difference in standard errors, of each class drawn."""
+    """Return name, requested share, drawn share and the difference in standard errors for each class."""
     counts = np.zeros(CLASSES)
     for position in range(draws):
-        cls = balanced.plan.draw(0, position).cls
-        if cls is not None:
-            counts[cls] += 1
-    asked, drawn = balanced.plan.class_probabilities, counts / counts.sum()
-    error = np.sqrt(asked * (1 - asked) / counts.sum())
+        class_index = balanced.plan.draw(0, position).class_index
+        if class_index is not None:
+            counts[class_index] += 1
+    requested, drawn = balanced.plan.class_probabilities, counts / counts.sum()
+    error = np.sqrt(requested * (1 - requested) / counts.sum())
     return [
-        (name, a, d, abs(d - a) / e) for name, a, d, e in zip(NAMES, asked, drawn, error, strict=True) if a > 0
+        (name, a, d, abs(d - a) / e)
+        for name, a, d, e in zip(NAMES, requested, drawn, error, strict=True)
+        if a > 0
     ]
 
 
 def main() -> None:
-    """Time the three, count the draws."""
+    """Measure the three and count the draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeat", type=int, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         case = make_case(Path(folder))
         uniform, balanced = dataset(case, 0.0), dataset(case, 1.0)
-        contestants: dict[str, Callable[[int], Any]] = {
+        samplers: dict[str, Callable[[int], Any]] = {
             "uniform crop": uniform.__getitem__,
             "class-balanced": balanced.__getitem__,
             "MONAI, no cached indices": monai_crop(case),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        seconds: dict[str, list[float]] = {name: [] for name in samplers}
         for i in range(-2, options.repeat):
-            for name, sample in contestants.items():
-                began = time.perf_counter()
+            for name, sample in samplers.items():
+                started = time.perf_counter()
                 sample(abs(i))
                 if i >= 0:
-                    seconds[name].append(time.perf_counter() - began)
+                    seconds[name].append(time.perf_counter() - started)
         median = {name: statistics.median(times) for name, times in seconds.items()}
         for name, value in median.items():
             ratio = value / median["class-balanced"]
             print(f"{name:26} {1000 * value:8.2f} ms   {ratio:6.2f} × the class-balanced patch")
-        for name, asked, drawn, errors in drawn_frequencies(balanced, 10_000):
-            print(f"{name:26} asked {asked:.3f}, drawn {drawn:.3f}: {errors:.1f} standard errors")
+        for name, requested, drawn, errors in drawn_frequencies(balanced, 10_000):
+            print(f"{name:26} requested {requested:.3f}, drawn {drawn:.3f}: {errors:.1f} standard errors")
 
 
 if __name__ == "__main__":

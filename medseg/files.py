@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writing, hashing, and the hashing of settings."""
+"""Atomic writing of files and folders, and SHA-256 digests of files and settings."""
 
 from __future__ import annotations
 
@@ -17,24 +17,38 @@ from medseg.errors import DataError, DiskFullError
 from medseg.system.platform import has_ended, process_token, sync_file, sync_folder
 
 TEMPORARY = ".tmp-"
-"""How the names of unfinished files and folders begin."""
+"""Prefix of the names of unfinished files and folders."""
 
 _ABANDONED_SECONDS = 24 * 3600
-"""Age at which an unfinished file of a process on another machine counts as abandoned."""
+"""Age from which an unfinished file of a process on another machine counts as abandoned."""
 
 _NO_ROOM = 1 << 16
-"""Bytes; where fewer are free, a writer failed because the disk is full."""
+"""Free bytes below which a failed write is attributed to a full disk."""
 
 
 @contextmanager
 def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``.
+    """Yield a temporary path in the folder of ``path`` and rename it to ``path`` on success.
 
-    The temporary name keeps the suffixes of ``path`` (writers choose formats by them). If the block
-    raises, the temporary file is removed and ``path`` is as it was before. Without ``sync`` a loss of power
-    may leave a file that is not whole: for what can be made again and is checked when it is read.
+    If the block raises, the temporary file is removed and ``path`` is unchanged.
 
-    Raises: OSError with ``path`` in it if the disk is full, whatever the writer raised.
+    Args:
+        path: the file to write. The temporary name has the same suffixes, because writers choose the format by
+            them.
+        sync: whether to flush the file to the disk. Without it, a power failure may leave an incomplete file;
+            suitable for files that are verified when read and can be created again.
+
+    Raises:
+        OSError: if the disk is full, with ``path`` as file name, whatever the writer raised.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     target = Path(folder) / "new" / "a.txt"
+        ...     with write_atomic(target) as temporary:
+        ...         _ = temporary.write_text("complete")
+        ...     target.read_text()
+        'complete'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,9 +72,9 @@ def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def write_folder_atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; on success it becomes ``path``.
+    """Yield a temporary folder beside ``path`` and rename it to ``path`` on success.
 
-    If another process made ``path`` in the meantime, theirs is kept (both hold the same content).
+    If another process creates ``path`` in the meantime, that folder is kept; both must have the same content.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,9 +95,13 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
 
 
 def remove_stale_temporaries(folder: Path) -> list[Path]:
-    """Remove what processes that have ended left unfinished in ``folder``; returns what was removed.
+    """Remove unfinished files and folders of terminated processes from ``folder``.
 
-    Files of running processes stay, those of other machines for a day, and those that this user may not remove.
+    Those of running processes are kept, those of other machines for a day, and those that the user has no
+    permission to remove.
+
+    Returns:
+        The removed files and folders.
     """
     removed: list[Path] = []
     for path in sorted(folder.glob(f"{TEMPORARY}*")) if folder.is_dir() else ():
@@ -95,21 +113,33 @@ def remove_stale_temporaries(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def explain_write_errors(folder: Path, advice: str) -> Iterator[None]:
-    """Turn the system's errors about what is written below ``folder`` into errors that say what to do.
+def explain_write_errors(folder: Path, alternative: str) -> Iterator[None]:
+    """Convert system errors of writing below ``folder`` into errors with a hint.
 
-    Raises: DiskFullError if the disk is full; DataError if it refuses for another reason.
+    Args:
+        folder: the folder that the block writes to.
+        alternative: what to do instead, as the continuation of a sentence (``set data.cache to …``).
+
+    Raises:
+        DiskFullError: if the disk is full.
+        DataError: if writing fails for another reason.
     """
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
-            raise DiskFullError(f"{folder}: the disk is full. Free some space, or {advice}.") from error
-        raise DataError(f"{folder}: cannot be written to ({error.strerror or error}); {advice}.") from error
+            raise DiskFullError(
+                f"{folder}: the disk is full", hint=f"Free some space, or {alternative}.", path=folder
+            ) from error
+        raise DataError(
+            f"{folder}: cannot be written to ({error.strerror or error})",
+            hint=f"{alternative[:1].upper()}{alternative[1:]}.",
+            path=folder,
+        ) from error
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception says that a disk, or a user's share of it, is full."""
+    """Whether an exception means that the disk is full or the user's quota is exceeded."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -118,19 +148,19 @@ def _temporary(path: Path) -> Path:
 
 
 def _is_abandoned(path: Path) -> bool:
-    gone = has_ended(path.name.removeprefix(TEMPORARY).partition("-")[0])
-    if gone is not None:
-        return gone
+    ended = has_ended(path.name.removeprefix(TEMPORARY).partition("-")[0])
+    if ended is not None:
+        return ended
     try:
         files = [path, *path.rglob("*")] if path.is_dir() else [path]
         newest = max(file.stat().st_mtime for file in files)
-    except FileNotFoundError:  # finished or removed meanwhile
+    except FileNotFoundError:  # finished or removed in the meantime
         return False
     return time.time() - newest > _ABANDONED_SECONDS
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically, UTF-8."""
+    """Write ``text`` to ``path`` atomically, encoded as UTF-8."""
     with write_atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -141,12 +171,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """The SHA-256 of ``value`` written as canonical JSON (sorted keys, no spaces)."""
+    """Return the SHA-256 of ``value`` as canonical JSON (sorted keys, no spaces).
+
+    Example:
+        >>> sha256_json({"b": 1, "a": 2}) == sha256_json({"a": 2, "b": 1})
+        True
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

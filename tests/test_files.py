@@ -17,17 +17,17 @@ from medseg.files import (
 )
 
 
-def test_a_file_is_written_whole(tmp_path):
+def test_a_file_is_written_atomically(tmp_path):
     path = tmp_path / "new" / "a.nii.gz"
     with write_atomic(path) as temporary:
-        assert temporary.name.endswith("a.nii.gz")  # writers choose formats by it
+        assert temporary.name.endswith("a.nii.gz")  # writers choose the format by it
         temporary.write_bytes(b"whole")
         assert not path.exists()
     assert path.read_bytes() == b"whole"
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
@@ -42,7 +42,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_whole_or_not_there(tmp_path):
+def test_a_folder_is_complete_or_absent(tmp_path):
     def fail():
         with write_folder_atomic(tmp_path / "f") as temporary:
             (temporary / "half").touch()
@@ -57,7 +57,7 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
     assert (tmp_path / "f" / "a").read_text() == "1"
 
 
-def test_a_folder_made_meanwhile_by_another_process_is_kept(tmp_path):
+def test_a_folder_created_by_another_process_is_kept(tmp_path):
     with write_folder_atomic(tmp_path / "f") as temporary:
         (temporary / "a").write_text("mine")
         (tmp_path / "f").mkdir()
@@ -66,7 +66,7 @@ def test_a_folder_made_meanwhile_by_another_process_is_kept(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-def test_json_keeps_its_letters(tmp_path):
+def test_json_is_not_escaped(tmp_path):
     write_json(tmp_path / "a.json", {"größe": [1, 2]})
     assert "größe" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
@@ -89,7 +89,7 @@ with write_atomic(Path(sys.argv[1]) / "file") as a, write_folder_atomic(Path(sys
 """
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+def test_only_the_temporaries_of_ended_processes_are_removed(tmp_path):
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
     assert len(list(tmp_path.iterdir())) == 2
     old, new = tmp_path / ".tmp-0a1b2c3d-old", tmp_path / ".tmp-0a1b2c3d-new"  # of another machine

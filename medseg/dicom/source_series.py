@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,13 +24,14 @@ from medseg.data.labels.schema import Color
 from medseg.data.labels.terminology import TerminologyCode
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import LPS_TO_RAS, Array, Grid
+from medseg.system.version import medseg_version
 
 _UIDS = {
     "StudyInstanceUID": "study",
     "SeriesInstanceUID": "series",
     "FrameOfReferenceUID": "frame of reference",
 }
-MEDSEG_VERSION = version("medseg")
+MEDSEG_VERSION = medseg_version()
 RESEARCH_USE = "Research use only, not for diagnosis"
 
 # PS3.3: Patient, Clinical Trial Subject, General Study and Patient Study modules; required attributes first.

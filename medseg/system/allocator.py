@@ -1,4 +1,4 @@
-"""How the process shares memory and cores with the system, and how the lack of memory is recognized."""
+"""Memory allocation and threads of the process, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 
-# of glibc's malloc.h
+# from malloc.h of glibc
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 2**30
 _OWN_MAPPING = 2**28
@@ -23,16 +23,21 @@ _TEXTS = (
     "failed to allocate",  # OpenVINO, ITK
     "unable to allocate",  # NumPy
 )
-"""What messages of a ``RuntimeError`` hold if a device or the machine has no memory left, in lower case."""
+"""Lower-case parts of the messages of a ``RuntimeError`` raised when a device or machine is out of memory."""
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep up to 1 GiB of memory that was freed, and tell whether it does.
+    """Let the process keep up to 1 GiB of freed memory instead of returning it to the system.
 
-    A network on the CPU frees the activations of every layer; glibc gives blocks of that size back to the
-    system at once, and the next layer's are zeroed page by page: a quarter of a 3D U-Net's time. Blocks above
-    256 MiB (scans, scores) still go back. Elsewhere than on glibc nothing is changed. It holds for the whole
-    process: medseg's commands do it, scripts may call it before anything is computed.
+    A network on the CPU frees the activations of every layer. By default, glibc returns blocks of that size to
+    the system at once, and the memory of the next layer is zeroed page by page, which takes a quarter of the
+    time of a 3D U-Net. Blocks above 256 MiB (scans, logits) are still returned.
+
+    The setting applies to the whole process. The commands of medseg set it; scripts may call it before they
+    compute anything.
+
+    Returns:
+        Whether the setting is in effect. False on systems without glibc, where nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -42,19 +47,24 @@ def keep_freed_memory() -> bool:
 
 
 def wait_without_spinning() -> None:
-    """Let OpenMP's threads sleep while they wait for each other; call it before torch is imported.
+    """Let OpenMP threads sleep while they wait for each other. Call it before torch is imported.
 
-    By default they spin, which takes the cores from other processes, and, where those take a core, makes a
-    training many times as slow. ``OMP_WAIT_POLICY`` in the environment decides instead, if it is set.
+    By default they spin, which takes cores from other processes and makes training many times slower on a
+    machine that others use. If the environment variable ``OMP_WAIT_POLICY`` is set, it is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether an exception, or one that caused it, says that a device or the machine has no memory left.
+    """Whether an exception, or one of its causes, means that a device or the machine is out of memory.
 
-    Recognizes ``MemoryError``, ``OSError`` with ENOMEM and ``torch.OutOfMemoryError`` by their types; failed
-    allocations of torch, cuDNN, cuBLAS, cuFFT, OpenVINO and ITK by the text of their ``RuntimeError``.
+    ``MemoryError``, ``OSError`` with ENOMEM and ``torch.OutOfMemoryError`` are recognized by type. Failed
+    allocations of torch, cuDNN, cuBLAS, cuFFT, OpenVINO and ITK raise a plain ``RuntimeError``, so that only
+    their texts tell.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+        True
     """
     while error is not None:
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

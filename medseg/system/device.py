@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""Compute devices and numerical precision."""
 
 from __future__ import annotations
 
@@ -14,28 +14,36 @@ Precision = Literal["auto", "bf16", "fp16", "off"]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device of a name such as ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` prefers CUDA.
+    """Return the device with a name such as ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` prefers CUDA.
 
-    Raises: ConfigError if the device is not there.
+    Raises:
+        ConfigError: if the device does not exist.
+
+    Example:
+        >>> resolve_device("cpu")
+        device(type='cpu')
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+        raise ConfigError(f"device {name!r}: unknown device, expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu"
+            f"device {name!r}: this machine has {torch.cuda.device_count()} CUDA devices",
+            hint="Use device cpu or auto.",
         )
     return device
 
 
 def resolve_autocast_dtype(setting: Precision, device: torch.device) -> torch.dtype | None:
-    """The type autocast computes in, or None for full precision.
+    """Return the data type for autocast, or None for full precision.
 
-    ``auto`` is bfloat16 where the device has instructions for it (NVIDIA from Ampere on; CPUs with
-    AVX512-BF16 or AMX), else full precision.
+    Args:
+        setting: ``auto`` selects bfloat16 if the device has instructions for it (NVIDIA GPUs from Ampere on,
+            CPUs with AVX512-BF16 or AMX), otherwise full precision.
+        device: the device that computes.
     """
     if setting == "bf16":
         return torch.bfloat16
@@ -51,17 +59,17 @@ def resolve_autocast_dtype(setting: Precision, device: torch.device) -> torch.dt
 
 
 def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[object]:
-    """A context in which networks compute in ``dtype``."""
+    """Return a context in which networks compute in ``dtype``; full precision if None."""
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def channels_last(spatial_dims: int) -> torch.memory_format:
-    """The channels-last layout of 2D or 3D batches."""
+    """Return the channels-last memory format of 2D or 3D batches."""
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
 
 
 def to_device(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A batch on a device. It goes to CUDA through pinned memory, so that nothing waits for the copy."""
+    """Copy a batch to a device; to CUDA through pinned memory, so that the copy is asynchronous."""
     if device.type == "cuda" and batch.device.type == "cpu":
         return batch.pin_memory().to(device, non_blocking=True)
     return batch.to(device)
@@ -69,8 +77,9 @@ def to_device(batch: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def cudnn_benchmark(device: torch.device) -> Iterator[None]:
-    """Let cuDNN measure which algorithm is the fastest for each new size of batches, on CUDA; for loops whose
-    batches have one size.
+    """Let cuDNN benchmark its algorithms for each new batch size on CUDA.
+
+    Use it for loops whose batches all have the same size.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or device.type == "cuda"

@@ -1,4 +1,4 @@
-"""Files from public addresses: fetched only when asked, resumed, verified, whole or not there."""
+"""Download of files: resumed after an interruption, verified, and complete or absent."""
 
 from __future__ import annotations
 
@@ -19,28 +19,36 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")
 
 
 def hash_in_name(path: Path) -> str | None:
-    """The first digits of the SHA-256 that a published file has in its name (``resnet50-0676ba61.pth``).
+    """Return the first digits of the SHA-256 in the name of a published file, or None.
 
-    Other files have dates or steps there (``net-20240115.pth``): ask only where the name is a publisher's.
+    Other files may have dates or steps in the same place (``net-20240115.pth``). Use it only for names given
+    by a publisher.
+
+    Example:
+        >>> hash_in_name(Path("resnet50-0676ba61.pth"))
+        '0676ba61'
     """
-    found = _HASH_IN_NAME.search(path.name)
-    return found[1] if found else None
+    match = _HASH_IN_NAME.search(path.name)
+    return match[1] if match else None
 
 
 def check_hash(path: Path) -> None:
-    """Compare a file with the hash in its name, if there is one.
+    """Compare the SHA-256 of a file with the hash in its name, if there is one.
 
-    Raises: DataError if they differ.
+    Raises:
+        DataError: if they differ.
     """
-    wanted = hash_in_name(path)
-    if wanted is None:
+    expected = hash_in_name(path)
+    if expected is None:
         return
     with path.open("rb") as stream:
-        got = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not got.startswith(wanted):
+        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not actual.startswith(expected):
         raise DataError(
-            f"{path}: its SHA-256 begins with {got[:8]}, its name says {wanted}: it is damaged or another "
-            "file. Fetch it again."
+            f"{path}: its SHA-256 begins with {actual[:8]}, expected {expected} as in its name: it is damaged "
+            "or another file",
+            hint="Download it again.",
+            path=path,
         )
 
 
@@ -52,16 +60,28 @@ def download_file(
     attempts: int = 4,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Path:
-    """Fetch ``url`` to ``target``, unless it is there and whole.
+    """Download ``url`` to ``target``, unless the file already exists.
 
-    What came is kept as ``target.part`` and continued by the next attempt or the next call; the file gets its
-    name when it is complete and its hash is that of its name.
-    Raises: ConfigError if ``url`` is no http(s) address; DataError if it cannot be reached, or what came is not
-    what its name says.
+    Received bytes are kept as ``target.part`` and continued by the next attempt or call. The file is renamed to
+    ``target`` once it is complete and matches the hash in its name.
+
+    Args:
+        url: http or https address.
+        target: file to write; a hash in its name is verified (:func:`hash_in_name`).
+        timeout: seconds without data after which an attempt fails.
+        attempts: number of attempts.
+        progress: called with the bytes received so far and in total (None if unknown).
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ConfigError: if ``url`` is not an http or https address.
+        DataError: if the address cannot be reached, or the file does not match the hash in its name.
     """
     target = Path(target)
     if urlsplit(url).scheme not in ("http", "https"):
-        raise ConfigError(f"{url}: not an address to fetch from; expected http://… or https://…")
+        raise ConfigError(f"{url}: not a download address, expected http://… or https://…")
     if target.is_file():
         check_hash(target)
         return target
@@ -81,19 +101,21 @@ def download_file(
         except (OSError, HTTPException) as error:  # no network, time-outs, connections reset
             reason = str(getattr(error, "reason", error)) or type(error).__name__
     raise DataError(
-        f"{url}: cannot be fetched ({reason}). What came is kept and continued next time. Without a network, "
-        f"fetch it elsewhere and put it at {target}."
+        f"{url}: download failed ({reason})",
+        hint="The next call continues it. Without a network connection, download the file on another machine "
+        f"and copy it to {target}.",
+        path=target,
     )
 
 
 def _continue(url: str, part: Path, timeout: float, progress: Callable[[int, int | None], None]) -> bool:
-    """Read on from where ``part`` ends; returns whether it is whole now."""
+    """Continue a download where ``part`` ends; returns whether it is complete."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response: Any = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to fetch
+        if error.code == 416:  # nothing is left to download
             return True
         raise
     with response:
@@ -110,13 +132,14 @@ def _continue(url: str, part: Path, timeout: float, progress: Callable[[int, int
 
 
 def _finish(part: Path, target: Path, url: str) -> None:
-    wanted = hash_in_name(target)
+    expected = hash_in_name(target)
     with part.open("rb") as stream:
-        got = hashlib.file_digest(stream, "sha256").hexdigest()
-    if wanted is not None and not got.startswith(wanted):
+        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    if expected is not None and not actual.startswith(expected):
         part.unlink()
         raise DataError(
-            f"{url}: what came has the SHA-256 {got[:8]}…, its name says {wanted}; it was thrown away. Fetch "
-            "it again; if it stays so, the address gives another file."
+            f"{url}: the downloaded file has the SHA-256 {actual[:8]}…, expected {expected} as in its name; it "
+            "was deleted",
+            hint="Download it again. If the error persists, the address provides another file.",
         )
     part.replace(target)

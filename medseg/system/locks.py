@@ -1,4 +1,4 @@
-"""A lock on a folder that one process at a time writes to."""
+"""Lock of a folder that only one process at a time may write to."""
 
 from __future__ import annotations
 
@@ -15,17 +15,25 @@ LOCK_NAME = ".medseg.lock"
 
 
 @contextmanager
-def lock_folder(folder: Path, advice: str) -> Iterator[None]:
-    """Hold the lock of ``folder`` (made if it is not there) while the block runs.
+def lock_folder(folder: Path, hint: str) -> Iterator[None]:
+    """Hold the lock of a folder while the block runs.
 
-    It ends with the process, however that ends. On file systems without locks the block runs all the same.
-    Raises: ConfigError if another process, here or on another machine, holds it; it ends with ``advice``.
+    The lock is released when the process ends, in whatever way. File systems without locks are not protected.
+
+    Args:
+        folder: the folder, created if it does not exist.
+        hint: hint of the error that is raised if the lock is taken.
+
+    Raises:
+        ConfigError: if another process, on this or another machine, holds the lock.
     """
     path = folder / LOCK_NAME
     with file_lock(path) as held:
         if not held:
-            raise ConfigError(f"{folder}: another process writes to this folder ({_owner(path)}). {advice}")
-        with suppress(OSError):  # on a full disk the lock holds all the same
+            raise ConfigError(
+                f"{folder}: another process writes to this folder ({_owner(path)})", hint=hint, path=folder
+            )
+        with suppress(OSError):  # the lock also works if the disk is full
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         try:
             yield

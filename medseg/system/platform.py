@@ -1,8 +1,7 @@
-"""What the operating system offers: cores, memory, files, processes and locks, on Linux, macOS and Windows.
+"""Services of the operating system: cores, memory, files, processes and locks, on Linux, macOS and Windows.
 
-The only module that asks which system it runs on (beside :mod:`medseg.system.allocator`,
-which speaks to its allocator).
-Each function says what it returns where a system does not offer what it asks for.
+Only this module (and :mod:`medseg.system.allocator`, for its memory allocator) distinguishes between operating
+systems. Each function documents its result on systems that lack the service.
 """
 
 from __future__ import annotations
@@ -26,21 +25,18 @@ from typing import IO, Any
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name)
 )
-"""Signals that ask a process to stop; SIGBREAK (Ctrl+Break) is Windows'."""
-
-_FEW_DESCRIPTORS = 256
-"""Open files that every system allows a process."""
+"""Signals that request a process to stop; SIGBREAK (Ctrl+Break) exists on Windows only."""
 
 
 def usable_cores() -> int:
-    """Cores this process may run on (its affinity), or all of them where the system cannot tell."""
+    """Return the number of cores this process may run on (its affinity); all cores if that is unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def granted_cores() -> int:
-    """Cores to plan with, at least 1: the usable ones, fewer where a container grants less time."""
+    """Return the number of cores to plan with, at least 1: the usable ones, limited by a container's quota."""
     quota = cgroup_cores()
     return usable_cores() if quota is None else max(1, min(usable_cores(), round(quota)))
 
@@ -48,7 +44,7 @@ def granted_cores() -> int:
 def cgroup_cores(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> float | None:
-    """Cores' worth of time that the control groups (version 2 or 1) grant, None if unlimited or unknown."""
+    """Return the CPU limit of the control groups (version 2 or 1), in cores; None if unlimited or unknown."""
     limits: list[float] = []
     for group in _groups(root, membership, "cpu"):
         fields = _read(group / "cpu.max").split()
@@ -63,25 +59,25 @@ def cgroup_cores(
 def cgroup_memory(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int | None:
-    """Bytes of memory that the control groups (version 2 or 1) grant, None if unlimited or unknown."""
+    """Return the memory limit of the control groups (version 2 or 1), bytes; None if unlimited or unknown."""
     limits = [limit for limit, _ in _cgroup_memory(root, membership)]
     return min(limits, default=None)
 
 
 def _cgroup_memory(root: Path, membership: Path) -> list[tuple[int, int]]:
-    """The limit and the use, in bytes, of each control group that limits memory."""
+    """Limit and usage, in bytes, of each control group that limits memory."""
     names = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
-    found: list[tuple[int, int]] = []
+    limits: list[tuple[int, int]] = []
     for group in _groups(root, membership, "memory"):
         for limit, usage in names:
             text, used = _read(group / limit), _read(group / usage)
             if text.isdigit() and int(text) < 1 << 60:
-                found.append((int(text), int(used) if used.isdigit() else 0))
-    return found
+                limits.append((int(text), int(used) if used.isdigit() else 0))
+    return limits
 
 
 def _groups(root: Path, membership: Path, controller: str) -> list[Path]:
-    """The folders of this process's control groups and of all above them: each may set a limit."""
+    """The folders of the control groups of this process and their parents, each of which may set a limit."""
     folders = [root, root / controller]
     for line in _read(membership).splitlines():
         _, controllers, path = line.split(":", 2)
@@ -94,10 +90,10 @@ def _groups(root: Path, membership: Path, controller: str) -> list[Path]:
 
 
 def physical_memory(meminfo: Path = Path("/proc/meminfo")) -> tuple[int | None, int | None]:
-    """Bytes of memory in all and available; None for what cannot be read."""
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read(meminfo), re.MULTILINE))
+    """Return the total and the available physical memory, in bytes; None for what is unknown."""
+    fields = dict(re.findall(r"^(\w+):\s+(\d+) kB", _read(meminfo), re.MULTILINE))
     total, available = (
-        int(found[key]) * 1024 if key in found else None for key in ("MemTotal", "MemAvailable")
+        int(fields[key]) * 1024 if key in fields else None for key in ("MemTotal", "MemAvailable")
     )
     if total is None and sys.platform == "win32":
         return _windows_memory()
@@ -109,10 +105,10 @@ def physical_memory(meminfo: Path = Path("/proc/meminfo")) -> tuple[int | None, 
 def available_memory(
     root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
 ) -> int | None:
-    """Bytes that this process can still take without swapping or being killed; None if unknown.
+    """Return the bytes that this process can still allocate without swapping or being killed; None if unknown.
 
-    What the system says is available, or half of the memory where it does not say (macOS); less where a control
-    group leaves less.
+    The memory that the system reports as available, or half of the total memory if it does not report it
+    (macOS), limited by what the control groups leave.
     """
     total, available = physical_memory()
     if available is None and total is not None:
@@ -123,7 +119,7 @@ def available_memory(
 
 
 def peak_memory(*, children: bool = False) -> int | None:
-    """Bytes of memory that this process (or the largest ended child) held at most; None if unknown."""
+    """Return the peak memory of this process (or of its largest ended child), in bytes; None if unknown."""
     try:
         import resource
     except ImportError:  # Windows
@@ -134,20 +130,20 @@ def peak_memory(*, children: bool = False) -> int | None:
 
 
 def descriptor_limit() -> int:
-    """Files that this process may hold open at once."""
+    """Return the number of files that this process may have open at the same time."""
     try:
         import resource
-    except ImportError:  # Windows: as many as there is memory for
+    except ImportError:  # Windows: limited by memory only
         return 1 << 16
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 16 if soft == resource.RLIM_INFINITY else max(int(soft), 1)
 
 
 def free_space(folder: Path) -> int | None:
-    """Bytes that are free on the disk of ``folder`` or of its nearest parent there is; None if unknown."""
-    for place in (folder, *folder.absolute().parents):
+    """Return the free bytes on the disk of ``folder`` or its nearest existing parent; None if unknown."""
+    for existing in (folder, *folder.absolute().parents):
         try:
-            return shutil.disk_usage(place).free
+            return shutil.disk_usage(existing).free
         except FileNotFoundError:
             continue
         except OSError:
@@ -157,7 +153,13 @@ def free_space(folder: Path) -> int | None:
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Seconds of all cores together: spent by anyone, by this process and its children, and idle."""
+    """Processor time, in seconds summed over all cores.
+
+    Attributes:
+        busy: time used by all processes.
+        own: time used by this process and its children.
+        idle: idle time.
+    """
 
     busy: float
     own: float
@@ -165,7 +167,7 @@ class CpuTimes:
 
 
 def cpu_times(children: Sequence[int]) -> CpuTimes | None:
-    """Processor time so far, that of ``children`` counted as own; None where the system does not tell."""
+    """Return the processor time so far, counting ``children`` (process ids) as own; None if unknown."""
     fields = _read(Path("/proc/stat")).partition("\n")[0].split()[1:9]
     if len(fields) < 5:  # macOS, Windows
         return None
@@ -177,9 +179,10 @@ def cpu_times(children: Sequence[int]) -> CpuTimes | None:
 
 
 def reserve_space(descriptor: int, size: int) -> None:
-    """Make an open file ``size`` bytes long, on the disk at once where the system can do that.
+    """Set the size of an open file and, if the system supports it, allocate the space on the disk.
 
-    Raises: OSError if there is not enough room.
+    Raises:
+        OSError: if there is not enough space.
     """
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
@@ -188,8 +191,10 @@ def reserve_space(descriptor: int, size: int) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Return once a file's bytes are on the disk."""
-    access = os.O_RDWR if sys.platform == "win32" else os.O_RDONLY  # Windows syncs no file opened to read
+    """Flush a file to the disk."""
+    access = (
+        os.O_RDWR if sys.platform == "win32" else os.O_RDONLY
+    )  # Windows cannot flush files opened for reading
     descriptor = os.open(path, access | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(descriptor)
@@ -198,8 +203,8 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Return once a folder's names are on the disk, where the system and the file system can do that."""
-    if sys.platform == "win32":  # folders cannot be opened there
+    """Flush the entries of a folder to the disk, if the system and the file system support it."""
+    if sys.platform == "win32":  # folders cannot be opened on Windows
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -211,31 +216,31 @@ def sync_folder(path: Path) -> None:
 
 
 def process_token() -> str:
-    """A name of this process for :func:`has_ended`: machine, number and start, letters and digits with dots."""
+    """Return an identifier of this process for :func:`has_ended`: ``MACHINE.PID.START``, a valid file name."""
     return f"{_machine()}.{os.getpid()}.{_process_start(os.getpid()) or 0}"
 
 
-def has_ended(mark: str) -> bool | None:
-    """Whether the process that :func:`process_token` named has ended; None if it ran on another machine."""
-    machine, _, rest = mark.partition(".")
+def has_ended(token: str) -> bool | None:
+    """Whether the process of a :func:`process_token` has ended; None if it ran on another machine."""
+    machine, _, rest = token.partition(".")
     number, _, start = rest.partition(".")
     if machine != _machine() or not number.isdigit() or not start.isdigit():
         return None
     if not _is_running(int(number)):
         return True
     now = _process_start(int(number))
-    return now is not None and start != "0" and now != int(start)  # the number is another process's by now
+    return now is not None and start != "0" and now != int(start)  # the process id was reused
 
 
 @cache
 def _machine() -> str:
-    """Six digits for this machine, its boot, and the container's own numbering of processes."""
+    """Six hexadecimal digits that identify the machine, its boot and the process namespace."""
     boot = _read(Path("/proc/sys/kernel/random/boot_id"))
     try:
-        numbering = str(Path("/proc/self/ns/pid").readlink())
+        namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
-        numbering = ""
-    return hashlib.sha256(f"{platform.node()} {boot} {numbering}".encode()).hexdigest()[:6]
+        namespace = ""
+    return hashlib.sha256(f"{platform.node()} {boot} {namespace}".encode()).hexdigest()[:6]
 
 
 def _is_running(number: int) -> bool:
@@ -253,29 +258,32 @@ def _is_running(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
+    except PermissionError:  # a process of another user
         return True
     return True
 
 
 def _process_start(number: int) -> int | None:
-    """When a process started, in the system's own count; None if unknown."""
+    """Start time of a process in clock ticks since boot; None if unknown."""
     fields = _read(Path(f"/proc/{number}/stat")).rpartition(")")[2].split()
     return int(fields[19]) if len(fields) > 19 else None
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[bool]:
-    """Hold a lock on the file ``path`` (made if absent), and yield whether it is held; waits for nobody.
+    """Try to lock the file ``path`` without waiting, and yield whether the lock is held.
 
-    It ends with the process, however that ends, and is not passed on to forked processes that outlive it; who
-    holds it may remove the file. File systems that know no locks yield True.
+    The file is created if it does not exist; the holder of the lock may remove it. The lock is released when
+    the process ends, in whatever way, and is not inherited by forked processes. Yields True on file systems
+    without locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("a+b") as stream:
             held = _lock(stream.fileno())
-            if held and not _is_open_at(path, stream.fileno()):  # removed by its last holder in between
+            if held and not _is_open_at(
+                path, stream.fileno()
+            ):  # removed by the previous holder in the meantime
                 continue
             _lock_files.append(stream)
             try:
@@ -291,7 +299,7 @@ _lock_files: list[IO[bytes]] = []
 
 
 def _close_lock_files() -> None:
-    """In a forked process: a lock lives as long as any process has its file open."""
+    """Close the files of locks in a forked process; a lock is held as long as any process has its file open."""
     while _lock_files:
         _lock_files.pop().close()
 
@@ -301,7 +309,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _is_open_at(path: Path, descriptor: int) -> bool:
-    """Whether a descriptor is of the file that lies at a path."""
+    """Whether a descriptor refers to the file at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -321,7 +329,7 @@ def _lock(descriptor: int) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
-    except OSError:  # the file system has no locks
+    except OSError:  # the file system does not support locks
         return True
     return True
 
@@ -366,12 +374,12 @@ def _windows_peak() -> int | None:
     if windll is None:
         return None
     process = ctypes.c_void_p(windll.kernel32.GetCurrentProcess())
-    found = windll.psapi.GetProcessMemoryInfo(process, ctypes.byref(counters), counters.size)
-    return int(counters.peak) if found else None
+    succeeded = windll.psapi.GetProcessMemoryInfo(process, ctypes.byref(counters), counters.size)
+    return int(counters.peak) if succeeded else None
 
 
 def _read(path: Path) -> str:
-    """A file's text without blanks at its ends; empty if it cannot be read."""
+    """The stripped text of a file; empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

@@ -19,7 +19,8 @@ from torch import nn
 from medseg.config.schema import RunConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.sampling import PatchDataset, patch_batches
+from medseg.data.loading.loader import LoaderOptions, patch_batches
+from medseg.data.loading.sampling import PatchDataset
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.model_output import as_output
 from medseg.optim.optimizers import learning_rate
@@ -114,8 +115,7 @@ class Trainer:
         settings = self.config.train
         if self.dataset.plan.adaptive and self.state.class_scores:
             self.dataset.plan.adapt(self.state.class_scores)
-        return patch_batches(
-            self.dataset,
+        options = LoaderOptions(
             batch_size=settings.batch_size,
             start=self.state.step * settings.accumulate,
             stop=steps * settings.accumulate,
@@ -123,6 +123,7 @@ class Trainer:
             timeout=self.config.data.worker_timeout,
             pin_memory=self.device.type == "cuda",
         )
+        return patch_batches(self.dataset, options)
 
     def _target(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """(B, 1, *S) classes as they are, (B, R, *S) masks of the regions, or (B, K, *S) probabilities; -1 is
@@ -140,7 +141,7 @@ class Trainer:
 
     def _known(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
         """(B, K): the channels annotated in each sample; none where all are."""
-        known = batch.get("known")
+        known = batch.get("annotated")
         return None if known is None or bool(known.all()) else known.to(self.device)
 
     @cached_property

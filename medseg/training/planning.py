@@ -122,11 +122,11 @@ def seconds_of_patch(config: RunConfig, channels: int) -> float:
     with single_threaded():
         for _ in range(_PATCHES_TIMED):
             motion = augmenter.draw_transform(rng, (1.0,) * len(size))
-            reach = motion.reach(size)
+            reach = motion.source_size(size)
             image = torch.zeros(channels, *reach)
             codes = torch.zeros(1, *reach, dtype=torch.int16)
-            image, _ = augmenter.move(image, codes, motion, size)
-            augmenter.change(image, rng)
+            image, _ = augmenter.apply_spatial(image, codes, motion, size)
+            augmenter.apply_intensity(image, rng)
     return (time.monotonic() - began) / _PATCHES_TIMED
 
 

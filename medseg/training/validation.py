@@ -46,7 +46,7 @@ def validate(
         planes = score_planes(predict, image, settings, device=device, slices=slices)
         decided = gather(planes, image.shape[1:], lambda one: decide(one.sums, labels.activation))
         found = overlap_counts(decided, np.asarray(case.label).astype(np.int64) - 1, labels)
-        known = case.known[-len(found) :] or (True,) * len(found)
+        known = case.annotated[-len(found) :] or (True,) * len(found)
         counts.append([one if told else None for one, told in zip(found, known, strict=True)])
     return scores_of(counts, tuple(labels.evaluated))
 

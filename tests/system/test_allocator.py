@@ -1,4 +1,4 @@
-"""What the process does with memory that was freed, and how the lack of it is recognized."""
+"""Reuse of freed memory, waiting threads, and detection of out-of-memory errors."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(way: str) -> int:
-    """Pages that the system gave for twenty tensors of 64 MiB, one after another."""
+    """Page faults of twenty consecutive tensors of 64 MiB."""
     result = subprocess.run([sys.executable, "-c", FAULTS, way], capture_output=True, text=True, check=False)
     if result.returncode == 77:
         pytest.skip("this is not glibc")
@@ -34,12 +34,12 @@ def faults(way: str) -> int:
     return int(result.stdout)
 
 
-def test_freed_memory_is_used_again():
+def test_freed_memory_is_reused():
     assert faults("kept") < faults("given back") / 10
 
 
-def test_a_training_beside_another_process_does_not_spin(monkeypatch):
-    """Threads that spin while they wait made an update 13 times as long on a shared machine."""
+def test_openmp_threads_wait_without_spinning(monkeypatch):
+    """Spinning threads made an update 13 times slower on a shared machine."""
     from medseg.system.allocator import wait_without_spinning
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
@@ -50,8 +50,8 @@ def test_a_training_beside_another_process_does_not_spin(monkeypatch):
     assert os.environ["OMP_WAIT_POLICY"] == "active"
 
 
-def test_the_command_line_sets_it_before_torch_is_there():
-    """Later it would do nothing: OpenMP reads it when it is loaded."""
+def test_the_command_line_sets_the_wait_policy_before_importing_torch():
+    """OpenMP reads the variable when it is loaded."""
     program = "import sys, medseg.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
@@ -72,7 +72,7 @@ def test_the_command_line_sets_it_before_torch_is_there():
         RuntimeError("Exception from src/inference/src/cpp/core.cpp:119: std::bad_alloc"),
     ],
 )
-def test_lack_of_memory_is_recognized(error):
+def test_out_of_memory_errors_are_recognized(error):
     assert is_out_of_memory(error)
     wrapped = ValueError("cannot be read")
     wrapped.__cause__ = error
@@ -88,5 +88,5 @@ def test_lack_of_memory_is_recognized(error):
         ValueError("a shape in memory"),
     ],
 )
-def test_other_errors_are_not_taken_for_lack_of_memory(error):
+def test_other_errors_are_not_out_of_memory_errors(error):
     assert not is_out_of_memory(error)

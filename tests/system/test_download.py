@@ -1,4 +1,4 @@
-"""Fetching from a server on this machine that truncates, corrupts, stalls and refuses."""
+"""Downloads from a local server that truncates, corrupts, stalls and refuses."""
 
 import hashlib
 import threading
@@ -66,7 +66,7 @@ def url(server):
     return f"http://127.0.0.1:{server.server_port}/{NAME}"
 
 
-def test_a_whole_file_comes_once(server, tmp_path):
+def test_a_complete_file_is_downloaded_once(server, tmp_path):
     path = download_file(url(server), tmp_path / "cache" / NAME)
     assert path.read_bytes() == CONTENT
     assert download_file(url(server), path) == path
@@ -74,16 +74,16 @@ def test_a_whole_file_comes_once(server, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [NAME]
 
 
-def test_what_broke_off_is_continued(server, tmp_path):
+def test_an_interrupted_download_is_continued(server, tmp_path):
     server.behavior = "truncate once"
     assert download_file(url(server), tmp_path / NAME).read_bytes() == CONTENT
     assert server.requests == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
-def test_the_next_call_continues_too(server, tmp_path):
+def test_the_next_call_continues_a_failed_download(server, tmp_path):
     server.behavior = "truncate"
     with pytest.raises(
-        DataError, match=r"cannot be fetched \(the connection ended early|cannot be fetched \(IncompleteRead"
+        DataError, match=r"download failed \(the connection ended early|download failed \(IncompleteRead"
     ):
         download_file(url(server), tmp_path / NAME, attempts=1)
     assert not (tmp_path / NAME).exists()
@@ -92,20 +92,20 @@ def test_the_next_call_continues_too(server, tmp_path):
     assert server.requests[1] is not None
 
 
-def test_a_server_without_ranges_begins_anew(server, tmp_path):
+def test_without_range_support_the_download_restarts(server, tmp_path):
     (tmp_path / f"{NAME}.part").write_bytes(CONTENT[:100])
     server.behavior = "no ranges"
     assert download_file(url(server), tmp_path / NAME).read_bytes() == CONTENT
 
 
-def test_a_corrupt_file_is_thrown_away(server, tmp_path):
+def test_a_corrupt_file_is_deleted(server, tmp_path):
     server.behavior = "corrupt"
-    with pytest.raises(DataError, match=r"has the SHA-256 \w{8}…, its name says"):
+    with pytest.raises(DataError, match=r"has the SHA-256 \w{8}…, expected"):
         download_file(url(server), tmp_path / NAME)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_stalls_is_given_up(server, tmp_path):
+def test_a_stalled_download_times_out(server, tmp_path):
     server.behavior = "stall"
     began = time.monotonic()
     with pytest.raises(DataError, match="timed out"):
@@ -114,7 +114,7 @@ def test_a_server_that_stalls_is_given_up(server, tmp_path):
     assert not (tmp_path / NAME).exists()
 
 
-def test_an_address_without_the_file_is_said_at_once(server, tmp_path):
+def test_a_missing_file_fails_without_further_attempts(server, tmp_path):
     server.behavior = "missing"
     with pytest.raises(DataError, match="404"):
         download_file(url(server), tmp_path / NAME)
@@ -122,12 +122,14 @@ def test_an_address_without_the_file_is_said_at_once(server, tmp_path):
 
 
 def test_no_network(tmp_path):
-    with pytest.raises(DataError, match="Without a network, fetch it elsewhere and put it at"):
+    with pytest.raises(
+        DataError, match="Without a network connection, download the file on another machine and copy it to"
+    ):
         download_file("http://127.0.0.1:9/x.pth", tmp_path / "x.pth", attempts=1)
 
 
-def test_a_damaged_file_at_hand_is_named(server, tmp_path):
+def test_check_hash_detects_a_damaged_file(server, tmp_path):
     (tmp_path / NAME).write_bytes(b"other")
-    with pytest.raises(DataError, match="it is damaged or another"):
+    with pytest.raises(DataError, match="it is damaged or another file"):
         check_hash(tmp_path / NAME)
     check_hash(tmp_path / "no_hash.pth")

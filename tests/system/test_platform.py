@@ -30,8 +30,8 @@ def test_cores_of_a_version_1_group(tmp_path):
     assert cgroup_cores(tmp_path, NOWHERE) is None
 
 
-def test_the_tightest_of_nested_groups_counts(tmp_path):
-    # the job grants 8 GiB, the step within it sets no limit of its own
+def test_the_smallest_limit_of_nested_groups_applies(tmp_path):
+    # the job is limited to 8 GiB, the step within it is not limited
     (tmp_path / "job" / "step").mkdir(parents=True)
     (tmp_path / "job" / "memory.max").write_text(f"{8 << 30}\n")
     (tmp_path / "job" / "step" / "memory.max").write_text("max\n")
@@ -47,11 +47,11 @@ def test_memory_of_a_version_1_group(tmp_path):
     membership.write_text("3:cpu,cpuacct:/elsewhere\n2:memory:/docker\n")
     (group / "memory.limit_in_bytes").write_text("2147483648\n")
     assert cgroup_memory(tmp_path, membership) == 2 << 30
-    (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # version 1's way to say unlimited
+    (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")  # unlimited in version 1
     assert cgroup_memory(tmp_path, membership) is None
 
 
-def test_no_groups_no_limits(tmp_path):
+def test_without_control_groups_there_are_no_limits(tmp_path):
     assert cgroup_cores(tmp_path, NOWHERE) is None
     assert cgroup_memory(tmp_path, NOWHERE) is None
 
@@ -62,7 +62,7 @@ def test_physical_memory_is_read_in_bytes(tmp_path):
     assert physical_memory(meminfo) == (2048 * 1024, 1024 * 1024)
 
 
-def test_memory_left_in_a_container_is_its_limit_less_what_it_uses(tmp_path):
+def test_available_memory_in_a_container_is_its_limit_minus_its_usage(tmp_path):
     (tmp_path / "memory.max").write_text(f"{1 << 20}\n")
     (tmp_path / "memory.current").write_text(f"{1 << 18}\n")
     assert system.available_memory(tmp_path, NOWHERE) == (1 << 20) - (1 << 18)
@@ -84,7 +84,7 @@ assert granted_cores() >= 1 and descriptor_limit() >= 256 and peak_memory() is N
 """
 
 
-def test_training_starts_where_unix_modules_are_missing(tmp_path):
+def test_training_can_be_imported_without_unix_modules(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT, str(tmp_path)], capture_output=True, text=True, check=False
     )
@@ -92,7 +92,7 @@ def test_training_starts_where_unix_modules_are_missing(tmp_path):
     assert (tmp_path / "a").read_text() == "whole"
 
 
-def test_one_module_asks_for_what_systems_offer():
+def test_only_the_platform_module_makes_platform_specific_calls():
     calls = r"sched_getaffinity|import resource|import fcntl|posix_fallocate|os\.fsync|os\.kill\("
     sources = Path(system.__file__).parents[1]
     found = {
@@ -103,7 +103,7 @@ def test_one_module_asks_for_what_systems_offer():
     assert found == {"system/platform.py"}
 
 
-def test_files_are_synced_on_windows_where_folders_cannot_be_opened(tmp_path, monkeypatch):
+def test_on_windows_files_are_synced_and_folders_are_not(tmp_path, monkeypatch):
     flags = []
     monkeypatch.setattr(system.sys, "platform", "win32")
     monkeypatch.setattr(os, "open", lambda path, flag: flags.append((Path(path).name, flag)) or 5)
@@ -121,19 +121,19 @@ def test_peak_memory_is_in_bytes():
     assert len(ones) < peak < 1 << 40
 
 
-def test_free_space_of_a_folder_that_is_not_there_yet(tmp_path):
+def test_free_space_of_a_folder_that_does_not_exist(tmp_path):
     free = system.free_space(tmp_path / "not" / "yet")
     assert free is not None
     assert free > 0
 
 
-def test_a_mark_names_a_process_while_it_runs():
+def test_a_process_token_identifies_a_running_process():
     code = "from medseg.system.platform import process_token; print(process_token())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert system.has_ended(system.process_token()) is False
     assert system.has_ended(ended.stdout.strip()) is True
     machine, number, start = system.process_token().split(".")
-    assert system.has_ended(f"{machine}.{number}.{int(start) + 1}") is True  # the number was given again
+    assert system.has_ended(f"{machine}.{number}.{int(start) + 1}") is True  # the process id was reused
     assert system.has_ended(f"000000.{number}.{start}") is None
     assert system.has_ended("0a1b2c3d") is None
 
@@ -148,7 +148,7 @@ with file_lock(Path(sys.argv[1])) as held:
 """
 
 
-def test_a_lock_ends_with_its_process(tmp_path):
+def test_a_lock_is_released_when_its_process_ends(tmp_path):
     lock = tmp_path / "lock"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -13,8 +13,8 @@ from medseg.training.sampling_stats import Drawn
 def test_counts_by_hand():
     drawn = Drawn()
     # ignored, bg, a, b: patches [[0, 0], [1, -1]] and all background, then one full of a
-    drawn.add({"drawn": torch.tensor([[1, 2, 1, 0], [0, 4, 0, 0]])})
-    drawn.add({"drawn": torch.tensor([[0, 0, 4, 0]])})
+    drawn.add({"class_counts": torch.tensor([[1, 2, 1, 0], [0, 4, 0, 0]])})
+    drawn.add({"class_counts": torch.tensor([[0, 0, 4, 0]])})
     assert (drawn.patches, drawn.holding, drawn.voxels) == (3, [1, 2, 2, 0], [1, 6, 5, 0])
     assert drawn.shares(("bg", "a", "b")) == {
         "drawn_patches:bg": 0.6667,
@@ -71,7 +71,7 @@ def test_a_hard_class_is_drawn_more_often(tmp_path):
     assert plan.class_probabilities.tolist() == pytest.approx([0, 0.5, 0.5, 0])
     plan.adapt({"easy": 0.99, "hard": 0.5, "absent": float("nan")})
     assert plan.class_probabilities.tolist() == pytest.approx([0, 0.1 / 0.6, 0.5 / 0.6, 0])
-    drawn = [plan.draw(0, i).cls for i in range(600)]
+    drawn = [plan.draw(0, i).class_index for i in range(600)]
     assert drawn.count(2) / 600 == pytest.approx(5 / 6, abs=3 * (5 / 36 / 600) ** 0.5)
     plan.adapt({"easy": float("nan"), "hard": 0.0})
     assert plan.class_probabilities.tolist() == pytest.approx([0, 0.5, 0.5, 0])

@@ -1,4 +1,4 @@
-"""The files that determine what is read at a path, and the digest of their contents."""
+"""The files that are read for a path, and the digest of their contents."""
 
 from __future__ import annotations
 
@@ -13,34 +13,38 @@ _MISSING = "missing"
 
 
 def content_files(path: Path) -> list[Path]:
-    """Every file that is opened to read ``path``: headers with their data files, the slices of a folder.
+    """List the files that are opened to read ``path``: headers with their data files, or slices of a folder.
 
-    A file that a header names is listed whether it exists or not.
+    Data files named by a header are listed even if they do not exist.
     """
     base = split_selector(path)[0]
     return reader_for(path).files(base) if base.is_dir() or is_image_file(base) else [base]
 
 
 def content_digest(path: Path) -> str:
-    """The SHA-256 of everything that is read at ``path``.
+    """Compute the SHA-256 of everything that is read for ``path``.
 
-    For a single file, of its bytes. For several files, of their bytes and names; the names of DICOM slices do
-    not count, because each slice holds its own position. For COCO annotations, of those of the one image. A
-    file that is missing counts as missing, so that reading fails, not the digest.
+    - A single file: its bytes.
+    - Several files: their bytes and names. The names of DICOM slices are not included, because each slice
+      contains its position.
+    - COCO annotations (``FILE.json#IMAGE``): the annotations of the image.
 
-    Raises: DataError for annotations that are no COCO JSON.
+    Missing files are included as missing, so that reading them fails later, not the digest.
+
+    Raises:
+        DataError: if annotations are not COCO JSON.
     """
-    base, mark = split_selector(path)
-    if base.suffix.lower() == ".json" and mark is not None:
-        return coco_digest(base, int(mark))
+    base, selector = split_selector(path)
+    if base.suffix.lower() == ".json" and selector is not None:
+        return coco_digest(base, int(selector))
     files = content_files(path)
     if files == [base]:
-        whole = _digest(base)
+        digest = _digest(base)
     elif is_dicom_series(path):
-        whole = sha256_json(sorted(_digest(file) for file in files))
+        digest = sha256_json(sorted(_digest(file) for file in files))
     else:
-        whole = sha256_json({_name(file, base): _digest(file) for file in files})
-    return whole if mark is None else sha256_json([whole, mark])
+        digest = sha256_json({_name(file, base): _digest(file) for file in files})
+    return digest if selector is None else sha256_json([digest, selector])
 
 
 def _digest(file: Path) -> str:
@@ -48,6 +52,6 @@ def _digest(file: Path) -> str:
 
 
 def _name(file: Path, base: Path) -> str:
-    """A file's path as seen from the folder it is read in."""
+    """The path of a file relative to the folder it is read from."""
     folder = base if base.is_dir() else base.parent
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)

@@ -1,4 +1,4 @@
-"""Volumes made of pictures: multi-page TIFF, and folders of one picture a slice."""
+"""Volumes stored as pictures: multi-page TIFF files, and folders with one picture per slice."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TO_MM = {"um": 1e-3, "µm": 1e-3, "micron": 1e-3, "\\u00b5m": 1e-3, "nm": 1e-6,
 
 
 class TiffReader(SinglePageTiffReader):
-    """TIFF: a single page is a picture, several gray pages are a volume (X, Y, Z), the pages along Z.
+    """TIFF files: one page is a picture; several gray pages are the Z slices of a volume (X, Y, Z).
 
-    ImageJ's slice distance and resolution are read, in mm; without them the spacing is 1.
+    The spacing (mm) is computed from ImageJ's slice distance and resolution; it is 1 without them.
     """
 
     def read(self, path: Path) -> Scan:
@@ -37,8 +37,9 @@ class TiffReader(SinglePageTiffReader):
         channel = [letter for letter in axes if letter in "CS"]
         if len(depth) != 1 or len(channel) > 1 or pages.dtype.kind not in "buif":
             raise DataError(
-                f"{path}: expected pages that are the slices of one volume, perhaps with channels; got axes "
-                f"{axes} of shape {pages.shape} ({pages.dtype})"
+                f"{path}: TIFF axes {axes} of shape {pages.shape} ({pages.dtype}), expected pages that are the "
+                "slices of one volume, optionally with channels",
+                path=path,
             )
         kept = [*channel, depth[0], "Y", "X"]
         pages = np.squeeze(pages, axis=tuple(i for letter, i in order.items() if letter not in kept))
@@ -48,7 +49,7 @@ class TiffReader(SinglePageTiffReader):
         return _volume(voxels[:-1] if alpha and channel == ["S"] else voxels, spacing, path)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write a picture as PNG, a volume as multi-page TIFF."""
+        """Write the label map of a picture as PNG, of a volume as multi-page TIFF."""
         if like.kind == "picture":
             super().write_label_map(path, label_map, like, colors)
         else:
@@ -56,7 +57,7 @@ class TiffReader(SinglePageTiffReader):
 
 
 def is_multipage_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF with several pages; a damaged one has none."""
+    """Whether a file is a TIFF with several pages; False for damaged files."""
     if not path.name.lower().endswith(SinglePageTiffReader.suffixes):
         return False
     try:
@@ -67,14 +68,18 @@ def is_multipage_tiff(path: Path) -> bool:
 
 
 class ImageStackReader:
-    """A folder of pictures of one size, the slices of a volume in the natural order of their names."""
+    """Folders of pictures of equal size, the slices of a volume in the natural order of their names."""
 
     suffixes: tuple[str, ...] = ()
     kind: Kind = "volume"
     output_suffix = ".tif"
 
     def read(self, path: Path) -> Scan:
-        """Read (C, X, Y, Z), spacing 1. Raises: DataError if the pictures differ in size or channels."""
+        """Read a (C, X, Y, Z) volume with spacing 1.
+
+        Raises:
+            DataError: if there are no pictures, or they differ in size or channels.
+        """
         files = self.files(path)
         readers = (
             SinglePageTiffReader()
@@ -84,18 +89,19 @@ class ImageStackReader:
         )
         scans = [reader.read(file) for reader, file in zip(readers, files, strict=True)]
         if not scans:
-            raise DataError(f"{path}: holds no pictures that make a stack, and no DICOM series")
+            raise DataError(f"{path}: folder without pictures and without a DICOM series", path=path)
         for scan in scans:
             if scan.array.shape != scans[0].array.shape:
                 raise DataError(
                     f"{path}: slices of different sizes: {scans[0].path.name} is {scans[0].array.shape}, "
-                    f"{scan.path.name} {scan.array.shape}"
+                    f"{scan.path.name} {scan.array.shape}",
+                    path=path,
                 )
         stacked = np.stack([scan.array for scan in scans], axis=-1)  # (C, H, W, Z)
         return _volume(stacked.transpose(0, 2, 1, 3), (1.0, 1.0, 1.0), path)
 
     def files(self, path: Path) -> list[Path]:
-        """The pictures of a folder, in the natural order of their names."""
+        """List the pictures of a folder in the natural order of their names."""
         return sorted(
             (
                 p
@@ -111,7 +117,7 @@ class ImageStackReader:
 
 
 def write_stack(path: Path, label_map: Array) -> None:
-    """Write (X, Y, Z) labels as the pages of a compressed TIFF."""
+    """Write an (X, Y, Z) label map as the pages of a compressed TIFF."""
     if label_map.dtype.kind not in "bu":
         label_map = label_map.astype(np.min_scalar_type(int(label_map.max())))
     tifffile.imwrite(path, label_map.transpose(2, 1, 0), compression="zlib", photometric="minisblack")
@@ -124,7 +130,7 @@ def _volume(voxels: Array, spacing: tuple[float, float, float], path: Path) -> S
 
 
 def _imagej_spacing(tiff: tifffile.TiffFile) -> tuple[float, float, float]:
-    """X, Y, Z in mm from ImageJ's metadata, or 1."""
+    """Spacing along X, Y, Z from ImageJ's metadata, mm; 1 without it."""
     metadata: dict[str, Any] = tiff.imagej_metadata or {}
     unit = _TO_MM.get(str(metadata.get("unit", "")).strip())
     if unit is None or "spacing" not in metadata:

@@ -1,4 +1,4 @@
-"""Volumes in ITK's own formats (NRRD, MetaImage), read and written by SimpleITK."""
+"""ITK formats (NRRD, MetaImage), read and written with SimpleITK."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medseg.geometry import LPS_TO_RAS, Array, Grid, is_invertible
 
 
 class ItkReader:
-    """NRRD and MetaImage volumes: 3D, with one or several components a voxel; 4D with channels last."""
+    """NRRD and MetaImage volumes: 3D with one or several components per voxel, or 4D with channels last."""
 
     suffixes: tuple[str, ...] = (".nrrd", ".nhdr", ".mha", ".mhd")
     kind: Kind = "volume"
@@ -26,11 +26,11 @@ class ItkReader:
         return scan_from_sitk(sitk.ReadImage(str(path)), path)
 
     def files(self, path: Path) -> list[Path]:
-        """The file, with the data files that its header names."""
+        """List the file and the data files that its header names."""
         return [path, *_data_files(path)]
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write compressed NRRD with the input's spacing, origin and direction."""
+        """Write compressed NRRD with the spacing, origin and direction of the input."""
         image = sitk.GetImageFromArray(np.ascontiguousarray(label_map.transpose()))
         spacing, origin, direction = like.header
         image.SetSpacing(spacing)
@@ -40,17 +40,19 @@ class ItkReader:
 
 
 def scan_from_sitk(image: Any, path: Path) -> Scan:
-    """A scan of a SimpleITK image; its header is (spacing, origin, direction) in ITK's LPS frame.
+    """Convert a SimpleITK image to a scan with the header (spacing, origin, direction) in ITK's LPS frame.
 
-    Raises: DataError if it has not three axes (or four, the last being channels) or is complex;
-    GeometryError if its directions do not span space.
+    Raises:
+        DataError: if the image does not have three axes (or four, the last being channels), or is complex.
+        GeometryError: if its directions do not span space.
     """
     voxels = sitk.GetArrayFromImage(image)  # (Z, Y, X) or (Z, Y, X, components), channels first in 4D
     dims, components = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
     if dims not in (3, 4) or (dims == 4 and components > 1) or voxels.dtype.kind not in "iuf":
         raise DataError(
-            f"{path}: expected a 3D volume of numbers, or 4D with channels last; got {image.GetSize()} voxels "
-            f"of {image.GetPixelIDTypeAsString()}"
+            f"{path}: {image.GetSize()} voxels of {image.GetPixelIDTypeAsString()}, expected a 3D volume of "
+            "numbers, or 4D with channels last",
+            path=path,
         )
     if components > 1:
         array = voxels.transpose(3, 2, 1, 0)
@@ -62,25 +64,29 @@ def scan_from_sitk(image: Any, path: Path) -> Scan:
     affine[:3, :3] = direction * spacing
     affine[:3, 3] = origin
     if not is_invertible(affine):
-        raise GeometryError(f"{path}: its directions or spacing do not span space: {affine.tolist()}")
+        raise GeometryError(
+            f"{path}: its directions or spacing do not span space: {affine.tolist()}",
+            hint="Repair the header.",
+            path=path,
+        )
     header = (tuple(spacing.tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist()))
     return Scan(array, Grid(array.shape[1:], LPS_TO_RAS @ affine), "volume", path, header)
 
 
 def _data_files(path: Path) -> list[Path]:
-    """The files that a header keeps its voxels in; none if they are in the file itself."""
+    """The files that contain the voxels of a header; empty if they are in the file itself."""
     if not path.is_file():
         return []
-    named = _metaimage_names if path.name.lower().endswith((".mha", ".mhd")) else _nrrd_names
+    parse = _metaimage_names if path.name.lower().endswith((".mha", ".mhd")) else _nrrd_names
     with path.open("rb") as stream:
         lines = (line.decode("utf-8", "replace").strip() for line in iter(lambda: stream.readline(4096), b""))
-        names = named(lines)
+        names = parse(lines)
     files = (path.parent / name for name in names)
     return [file for file in files if file.resolve() != path.resolve()]
 
 
 def _metaimage_names(lines: Iterator[str]) -> list[str]:
-    """``ElementDataFile``: ``LOCAL``, a name, ``LIST`` and a name in each line below, or a numbered pattern."""
+    """Parse ``ElementDataFile``: ``LOCAL``, a name, ``LIST`` with a name per line, or a numbered pattern."""
     for line in lines:
         key, _, value = (part.strip() for part in line.partition("="))
         if key != "ElementDataFile":
@@ -94,10 +100,10 @@ def _metaimage_names(lines: Iterator[str]) -> list[str]:
 
 
 def _nrrd_names(lines: Iterator[str]) -> list[str]:
-    """``data file``: a name, ``LIST`` and a name in each line below, or a numbered pattern."""
+    """Parse ``data file``: a name, ``LIST`` with a name per line, or a numbered pattern."""
     for line in lines:
         if not line:
-            break  # the header ends, the voxels follow
+            break  # end of the header, followed by the voxels
         key, _, value = (part.strip() for part in line.partition(":"))
         if key.lower().replace(" ", "") != "datafile":
             continue
@@ -106,12 +112,12 @@ def _nrrd_names(lines: Iterator[str]) -> list[str]:
 
 
 def _numbered(value: str) -> list[str]:
-    """``slice%03d.raw 1 20 1`` (first, last, step) as names; any other value is one name."""
+    """Expand ``slice%03d.raw 1 20 1`` (first, last, step) to names; any other value is a single name."""
     pattern, *numbers = value.split()
     if "%" not in pattern or len(numbers) < 2 or not all(n.lstrip("-").isdigit() for n in numbers):
         return [value]
     first, last, step = (int(n) for n in (*numbers, "1")[:3])
     try:
         return [pattern % n for n in range(first, last + (1 if step > 0 else -1), step or 1)]
-    except (TypeError, ValueError):  # no pattern of printf's after all
+    except (TypeError, ValueError):  # not a printf pattern
         return [value]

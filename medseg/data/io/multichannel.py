@@ -1,4 +1,4 @@
-"""The image of a case: one file, or several of one channel each on one grid."""
+"""The image of a case: one file, or several files that are its channels."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from medseg.geometry import Array
 
 
 def read_image(case: Case, uneven: UnevenSlices = "refuse") -> Scan:
-    """Read a case's image; the channels of several files are stacked on the first one's grid.
+    """Read the image of a case and stack the channels of several files on the grid of the first.
 
-    ``uneven`` says what to do with DICOM series whose slices lie unevenly.
+    Args:
+        case: the case.
+        uneven: handling of DICOM series with unevenly spaced slices.
 
-    Raises: DataError as :func:`medseg.data.io.readers.read_scan`; GeometryError if the files' grids differ.
+    Raises:
+        DataError: as :func:`medseg.data.io.readers.read_scan`.
+        GeometryError: if the grids of the files differ.
     """
     first = read_scan(case.image, uneven=uneven)
     if not case.other_channels:
@@ -31,15 +35,16 @@ def read_image(case: Case, uneven: UnevenSlices = "refuse") -> Scan:
             arrays.append(_channels(align_to_grid(read_scan(path, uneven=uneven), first.grid)))
         except GeometryError as error:
             raise GeometryError(
-                f"its channels lie on different grids: {error} ({case.image.name}, {path.name}). Resample them "
-                "onto one grid."
+                f"channels on different grids: {error.message} ({case.image.name}, {path.name})",
+                hint="Resample them to one grid.",
+                path=path,
             ) from error
-    header = None if first.kind == "picture" else first.header  # a palette is one file's
+    header = None if first.kind == "picture" else first.header  # a palette belongs to one file
     return replace(first, array=np.concatenate(arrays), header=header)
 
 
 def describe_constant_image(scan: Scan) -> str | None:
-    """That every voxel of a scan, or every voxel of each of its channels, has one value; None otherwise."""
+    """Describe a scan whose channels are all constant; None if a channel varies."""
     values: list[float] = []
     for channel in scan.array:
         least = channel.min()
@@ -53,7 +58,7 @@ def describe_constant_image(scan: Scan) -> str | None:
 
 
 def _channels(scan: Scan) -> Array:
-    """The channels (C, *S) of one file among several: a palette of grays is one."""
+    """The channels (C, *S) of one of several files; a palette of gray values is one channel."""
     if scan.kind != "picture":
         return scan.array
     array = apply_palette(scan)

@@ -1,4 +1,4 @@
-"""NIfTI volumes, read and written by nibabel."""
+"""NIfTI volumes, read and written with nibabel."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ from medseg.data.scans import Kind, Scan, SingleFileReader
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid, is_invertible
 
-_MOST_GZIPPED = 1100
-"""Bytes that one byte of a gzip file can stand for, at most (deflate's limit is 1032)."""
+_MAX_GZIP_RATIO = 1100
+"""Largest ratio of uncompressed to compressed bytes of a gzip file (the limit of deflate is 1032)."""
 
 
 class NiftiReader(SingleFileReader):
-    """NIfTI-1 and -2 volumes, plain or gzipped: 3D, or 4D with channels last."""
+    """NIfTI-1 and NIfTI-2 volumes, plain or gzipped: 3D, or 4D with channels last.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.nii.gz"
+        ...     nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).to_filename(path)
+        ...     NiftiReader().read(path).array.shape
+        (1, 3, 4, 5)
+    """
 
     suffixes: tuple[str, ...] = (".nii.gz", ".nii")
     kind: Kind = "volume"
     output_suffix = ".nii.gz"
 
     def read(self, path: Path) -> Scan:
-        """Read voxels with the header's scaling applied, and the affine nibabel chooses (sform first)."""
+        """Read the scaled voxels as (C, X, Y, Z), and the affine that nibabel selects (sform before qform)."""
         opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
         with opener(path, "rb") as stream:
             size = stream.read(4)
@@ -34,31 +43,33 @@ class NiftiReader(SingleFileReader):
             image_class: Any = nib.Nifti2Image if 540 in _both_orders(size) else nib.Nifti1Image
             image = image_class.from_stream(stream)
             if image.get_data_dtype().kind not in "iuf":
-                raise DataError(f"{path}: voxels of type {image.get_data_dtype()} are no gray values")
+                raise DataError(f"{path}: voxels of type {image.get_data_dtype()}, expected numbers", path=path)
             shape = image.shape
             if len(shape) not in (3, 4) or any(n == 0 for n in shape):
+                raise DataError(f"{path}: shape {shape}, expected 3 axes, or 4 with channels last", path=path)
+            declared = math.prod(shape) * image.get_data_dtype().itemsize
+            if declared > path.stat().st_size * (_MAX_GZIP_RATIO if opener is gzip.open else 1):
                 raise DataError(
-                    f"{path}: expected 3 axes, or 4 with channels last; the file's shape is {shape}"
-                )
-            claimed = math.prod(shape) * image.get_data_dtype().itemsize
-            if claimed > path.stat().st_size * (_MOST_GZIPPED if opener is gzip.open else 1):
-                raise DataError(
-                    f"{path}: truncated or damaged: its header claims {claimed} bytes of voxels, more than the "
-                    "file can hold. Copy it again from its source."
+                    f"{path}: truncated or damaged: the header declares {declared} bytes of voxels, more than "
+                    "the file can contain",
+                    hint="Copy it again from its source.",
+                    path=path,
                 )
             affine = np.asarray(image.affine, dtype=np.float64)
             if not is_invertible(affine):
                 raise GeometryError(
-                    f"{path}: the affine is not invertible: {affine.tolist()}. Repair the header."
+                    f"{path}: the affine is not invertible: {affine.tolist()}",
+                    hint="Repair the header.",
+                    path=path,
                 )
             voxels = np.asanyarray(image.dataobj)
-            while stream.read(1 << 20):  # to the end, where gzip compares its check sum
+            while stream.read(1 << 20):  # gzip verifies its checksum at the end
                 pass
         array = voxels[None] if voxels.ndim == 3 else np.moveaxis(voxels, 3, 0)
         return Scan(array, Grid(tuple(shape[:3]), affine), self.kind, path, image.header)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write with the input's header: affine, qform and sform codes and units stay as they are."""
+        """Write NIfTI with the header of the input: affine, qform and sform codes and units are preserved."""
         write_nifti(path, label_map, like)
 
 
@@ -67,9 +78,15 @@ def _both_orders(four_bytes: bytes) -> tuple[int, int]:
 
 
 def write_nifti(path: Path, volume: Array, like: Scan) -> None:
-    """Write (X, Y, Z) or (X, Y, Z, C) voxels on exactly the grid of ``like``.
+    """Write voxels on exactly the grid of ``like``.
 
-    A NIfTI scan's header is kept: affine, qform and sform codes and units; another scan's affine becomes both.
+    The header of a NIfTI scan is preserved: affine, qform and sform codes and units. For other scans, the
+    affine is written as qform and sform.
+
+    Args:
+        path: the file to write.
+        volume: (X, Y, Z) or (X, Y, Z, C).
+        like: the scan that defines the grid.
     """
     if not isinstance(like.header, nib.Nifti1Header):
         image = nib.Nifti1Image(volume, like.grid.affine)
@@ -87,5 +104,5 @@ def write_nifti(path: Path, volume: Array, like: Scan) -> None:
     header.extensions.clear()
     image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     if volume.ndim == 3 and like.header["dim"][0] == 4 and like.header["dim"][4] == 1:
-        volume = volume[..., None]  # the input's singleton axis
+        volume = volume[..., None]  # restores the singleton axis of the input
     nib.save(image_class(volume, None, header), path)

@@ -1,4 +1,4 @@
-"""NumPy files: arrays without geometry, spacing 1."""
+"""NumPy files: arrays without geometry; their spacing is 1."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from medseg.geometry import Array, Grid
 
 
 class NumpyReader(SingleFileReader):
-    """``.npy``, and ``.npz`` with one array (or ``FILE.npz#KEY``): (X, Y, Z), or (X, Y, Z, C) channels last.
+    """``.npy`` files, and ``.npz`` files with one array (or ``FILE.npz#NAME``): (X, Y, Z) or (X, Y, Z, C).
 
-    The axes are taken for RAS; a file says nothing of them. Pickled objects are refused.
+    The axes are assumed to be RAS, because the files have no geometry. Pickled objects are rejected.
     """
 
     suffixes: tuple[str, ...] = (".npy", ".npz")
@@ -28,7 +28,8 @@ class NumpyReader(SingleFileReader):
         array = _load(*split_selector(path))
         if array.ndim not in (3, 4) or 0 in array.shape or array.dtype.kind not in "buif":
             raise DataError(
-                f"{path}: expected numbers (X, Y, Z), or (X, Y, Z, C); got {array.dtype} of shape {array.shape}"
+                f"{path}: {array.dtype} of shape {array.shape}, expected numbers (X, Y, Z) or (X, Y, Z, C)",
+                path=path,
             )
         voxels = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
         return Scan(voxels, Grid(voxels.shape[1:], np.eye(4)), "volume", path)
@@ -46,8 +47,10 @@ def _load(path: Path, key: str | None) -> Array:
         names = list(content)
         if key is None and len(names) != 1:
             raise DataError(
-                f"{path}: holds {len(names)} arrays: {', '.join(names)}. Choose one as FILE.npz#NAME."
+                f"{path}: contains {len(names)} arrays: {', '.join(names)}",
+                hint="Select one as FILE.npz#NAME.",
+                path=path,
             )
         if key is not None and key not in names:
-            raise DataError(f"{path}: holds no array {key!r}; arrays in it: {', '.join(names)}")
+            raise DataError(f"{path}: no array {key!r}; it contains {', '.join(names)}", path=path)
         return content[key if key is not None else names[0]]

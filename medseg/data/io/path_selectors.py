@@ -1,4 +1,4 @@
-"""``FOLDER#SERIES`` and ``FILE#ARRAY``: paths that choose one part of what lies there."""
+"""Selectors in paths: ``FOLDER#SERIES`` and ``FILE#ARRAY`` select a part of a folder or file."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from pathlib import Path
 
 
 def split_selector(path: Path) -> tuple[Path, str | None]:
-    """``FOLDER#SERIES`` or ``FILE#ARRAY`` in its two parts; (path, None) where nothing is marked.
+    """Split ``FOLDER#SERIES`` or ``FILE#ARRAY`` into path and selector.
 
-    A ``#`` in the name of a file or folder that exists, or of a folder above it, is part of the name.
+    A ``#`` in the name of an existing file or folder, or of one of its parents, is part of the name.
+
+    Returns:
+        The path and the selector; the selector is None if there is none.
+
+    Example:
+        >>> split_selector(Path("scan.nii.gz"))[1] is None
+        True
     """
     path = Path(path)
-    base, marker, mark = str(path).rpartition("#")
-    if not marker or not base or path.exists():
+    base, hash_sign, selector = str(path).rpartition("#")
+    if not hash_sign or not base or path.exists():
         return path, None
-    marked = Path(base)
-    within = marked.is_file() or (marked.is_dir() and "/" not in mark)  # arrays have such names, series do not
-    return (marked, mark) if within else (path, None)
+    parent = Path(base)
+    selects = parent.is_file() or (parent.is_dir() and "/" not in selector)  # only arrays may contain "/"
+    return (parent, selector) if selects else (path, None)

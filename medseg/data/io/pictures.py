@@ -1,4 +1,4 @@
-"""Pictures: PNG, JPG, BMP and TIFF, gray or color."""
+"""Pictures: PNG, JPEG, BMP, GIF and single-page TIFF, gray or color."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 
 
 class PictureReader(SingleFileReader):
-    """PNG, JPG, BMP and GIF pictures: gray or color, 8 or 16 bit; palette pictures by their index.
+    """PNG, JPEG, BMP and GIF pictures: gray or color, 8 or 16 bits; palette pictures as palette indices.
 
-    An alpha channel is left out: it is no part of the image.
+    An alpha channel is dropped.
     """
 
     suffixes: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -28,45 +28,56 @@ class PictureReader(SingleFileReader):
     output_suffix = ".png"
 
     def read(self, path: Path) -> Scan:
-        """Read (C, H, W); the stored pixel grid is kept (an EXIF rotation is not applied)."""
+        """Read (C, H, W) in the stored orientation (an EXIF rotation is not applied)."""
         with Image.open(path) as picture:
             frames = getattr(picture, "n_frames", 1)
             if frames > 1:
-                raise DataError(f"{path}: an animation of {frames} pictures, expected one. Save one as PNG.")
+                raise DataError(
+                    f"{path}: an animation of {frames} pictures, expected one",
+                    hint="Save one of them as PNG.",
+                    path=path,
+                )
             picture.load()  # raises if the file is damaged
             depth, color_type = _png_format(path)
             if depth == 16 and color_type == 4:
-                raise DataError(f"{path}: 16-bit gray with alpha. Save it without the alpha channel.")
-            if depth == 16 and not picture.mode.startswith("I"):  # Pillow cuts colors to 8 bit
+                raise DataError(
+                    f"{path}: 16-bit gray with alpha is not supported",
+                    hint="Save it without the alpha channel.",
+                    path=path,
+                )
+            if depth == 16 and not picture.mode.startswith("I"):  # Pillow reduces colors to 8 bits
                 pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
             else:
                 pixels = _pixels(picture)
-            if picture.mode == "L" and depth in (2, 4):  # Pillow stretches the values to 0…255
+            if picture.mode == "L" and depth in (2, 4):  # Pillow scales the values to 0…255
                 pixels = pixels // (255 // (2**depth - 1))
             palette = picture.getpalette("RGB") if picture.mode == "P" else None
             alpha = picture.mode in _ALPHA_MODES or (depth == 16 and color_type == 6)
         return scan_from_pixels(pixels, path, palette, alpha=alpha)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write a palette PNG of label values, or 16-bit gray where a value exceeds 255.
+        """Write a palette PNG of label values, or 16-bit gray if a value exceeds 255.
 
-        Raises: DataError if a value does not fit into 16 bits without sign.
+        Raises:
+            DataError: if a value does not fit into 16 unsigned bits.
         """
         low, high = int(label_map.min()), int(label_map.max())
         if low < 0 or high > 65535:
-            raise DataError(f"{path}: a PNG holds label values from 0 to 65535, not {low} to {high}")
+            raise DataError(
+                f"{path}: label values from {low} to {high}, expected 0 to 65535 for PNG", path=path
+            )
         if label_map.dtype not in (np.uint8, np.uint16):
             label_map = label_map.astype(np.min_scalar_type(high))
         picture = Image.fromarray(label_map)
         if label_map.dtype == np.uint8 and colors is not None:
-            picture.putpalette(colors.astype(np.uint8).tobytes())  # turns L into P, indices kept
+            picture.putpalette(colors.astype(np.uint8).tobytes())  # converts mode L to P and keeps the indices
         picture.save(path, format="PNG")
 
 
 class SinglePageTiffReader(PictureReader):
-    """Single-page TIFF pictures of any number of samples, or with a palette; any usual compression.
+    """Single-page TIFF pictures with any number of samples or a palette, and any common compression.
 
-    A further sample that the file declares to be alpha is left out; one that it leaves open is a channel.
+    An extra sample declared as alpha is dropped; an undeclared one is a channel.
     """
 
     suffixes: tuple[str, ...] = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf")
@@ -75,9 +86,11 @@ class SinglePageTiffReader(PictureReader):
         """Read (C, H, W)."""
         with tifffile.TiffFile(path) as tiff:
             if len(tiff.pages) > 1:
-                raise DataError(f"{path}: a picture has one page, this TIFF has {len(tiff.pages)}")
+                raise DataError(
+                    f"{path}: TIFF with {len(tiff.pages)} pages, expected one for a picture", path=path
+                )
             page: Any = tiff.pages[0]
-            colors = page.colormap  # (3, values) of 16 bits
+            colors = page.colormap  # (3, values), 16 bits
             pixels = _tiff_pixels(page, path)
             alpha = has_alpha(page)
         palette = None if colors is None else (colors.T >> 8).ravel().tolist()
@@ -85,18 +98,19 @@ class SinglePageTiffReader(PictureReader):
 
 
 def has_alpha(page: Any) -> bool:
-    """Whether the last sample of a TIFF page's pixels is declared to be alpha."""
+    """Whether the last sample of a TIFF page is declared as alpha."""
     extra = tuple(page.extrasamples or ())
     return bool(extra) and int(extra[-1]) in (1, 2)
 
 
 def _tiff_pixels(page: Any, path: Path) -> Array:
-    """A page's pixels by tifffile, or by Pillow where tifffile misses the codec (LZW, JPEG, fax, …)."""
+    """Decode a page with tifffile, or with Pillow if tifffile lacks the codec (LZW, JPEG, fax, …)."""
     try:
         pixels = page.asarray()
-        planes = pixels.ndim == 3 and page.planarconfig == 2  # channels stored plane by plane
+        planes = pixels.ndim == 3 and page.planarconfig == 2  # channels stored as planes
         return np.moveaxis(pixels, 0, -1) if planes else pixels
     except (ValueError, ImportError) as error:
+        # tifffile reports a missing codec only by the text of a ValueError
         if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
         with Image.open(path) as picture:
@@ -113,16 +127,25 @@ def _pixels(picture: Image.Image) -> Array:
 
 
 def scan_from_pixels(pixels: Array, path: Path, palette: list[int] | None, *, alpha: bool = False) -> Scan:
-    """A picture of pixels (H, W) or (H, W, S); the last sample is left out where it is ``alpha``.
+    """Create a picture from an array of pixels.
 
-    Raises: DataError for arrays of another shape or type.
+    Args:
+        pixels: (H, W) or (H, W, S).
+        path: the file that the pixels were read from.
+        palette: red, green and blue of each index, for palette pictures.
+        alpha: whether the last sample is alpha, which is dropped.
+
+    Raises:
+        DataError: if the array has another shape or data type.
     """
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or 0 in pixels.shape:
-        raise DataError(f"{path}: expected pixels (H, W), or (H, W, channels), got {pixels.shape}")
+        raise DataError(
+            f"{path}: pixels of shape {pixels.shape}, expected (H, W) or (H, W, channels)", path=path
+        )
     if pixels.dtype.kind not in "buif":
-        raise DataError(f"{path}: pixels of type {pixels.dtype} are no gray values or colors")
+        raise DataError(f"{path}: pixels of type {pixels.dtype}, expected gray values or colors", path=path)
     if alpha and pixels.shape[2] > 1:
         pixels = pixels[..., :-1]
     array = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
@@ -132,18 +155,23 @@ def scan_from_pixels(pixels: Array, path: Path, palette: list[int] | None, *, al
 
 
 def _png_format(path: Path) -> tuple[int, int]:
-    """Bits and color type of a PNG (4: gray with alpha); (8, 0) for other formats."""
+    """Bit depth and color type of a PNG (4: gray with alpha); (8, 0) for other formats."""
     with path.open("rb") as stream:
         head = stream.read(26)
     return (head[24], head[25]) if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) == 26 else (8, 0)
 
 
 def convert_channels(scan: Scan, channels: int) -> Array:
-    """The scan's voxels (C, *S) with the number of channels asked for.
+    """Convert a scan to a number of channels.
 
-    Pictures are converted: palette and gray to RGB by repetition, RGB to gray by its luminance (Rec. 601).
-    Volumes must have the right number already.
-    Raises: DataError if they cannot be converted.
+    Pictures are converted: palettes to colors, gray to RGB by repetition, RGB to gray by luminance (Rec. 601).
+    Volumes must already have this number of channels.
+
+    Returns:
+        (C, *S).
+
+    Raises:
+        DataError: if the channels cannot be converted.
     """
     array = scan.array
     if scan.kind == "picture":
@@ -154,12 +182,12 @@ def convert_channels(scan: Scan, channels: int) -> Array:
             gray = np.tensordot([0.299, 0.587, 0.114], array.astype(np.float32), axes=1)
             array = gray[None].astype(np.float32)
     if len(array) != channels:
-        raise DataError(f"{scan.path}: has {len(array)} channels, expected {channels}")
+        raise DataError(f"{scan.path}: has {len(array)} channels, expected {channels}", path=scan.path)
     return array
 
 
 def apply_palette(scan: Scan) -> Array:
-    """A picture's channels (C, H, W): the colors of a palette picture, else the voxels themselves."""
+    """Return the channels (C, *S) of a scan: the colors of a palette picture, otherwise the voxels."""
     if not isinstance(scan.header, list):
         return scan.array
     colors = np.array(scan.header, dtype=np.uint8).reshape(-1, 3)
@@ -169,11 +197,11 @@ def apply_palette(scan: Scan) -> Array:
 
 
 def count_channels(scan: Scan) -> int:
-    """How many channels a scan has as an image: a palette is color."""
+    """Return the number of channels of an image; a palette picture has 3."""
     return 3 if scan.kind == "picture" and isinstance(scan.header, list) else len(scan.array)
 
 
 def display_channels(scan: Scan) -> Array:
-    """What is shown of a picture: (3, H, W) colors, or its first channel as (1, H, W)."""
+    """Return the channels to display: (3, H, W) colors, or the first channel as (1, H, W)."""
     array = apply_palette(scan)
     return array if len(array) == 3 else array[:1]

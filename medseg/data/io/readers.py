@@ -1,4 +1,4 @@
-"""The formats medseg reads. Adding one is a file with a ``Reader`` and its place in ``READERS``."""
+"""File formats. To add a format, write a module with a :class:`Reader` and add it to ``READERS``."""
 
 from __future__ import annotations
 
@@ -22,26 +22,36 @@ from medseg.geometry import Array
 
 
 class Reader(Protocol):
-    """One file format."""
+    """Reader and writer of a file format.
+
+    Attributes:
+        suffixes: lower-case endings of the file names.
+        kind: whether its images are volumes or pictures.
+        output_suffix: ending of the label maps written for its images.
+    """
 
     suffixes: tuple[str, ...]
     kind: Kind
     output_suffix: str
 
     def read(self, path: Path) -> Scan:
-        """Read a whole file; an exception other than DataError means that it is damaged."""
+        """Read an image; an exception other than DataError means that the file is damaged."""
         ...
 
     def files(self, path: Path) -> list[Path]:
-        """Every file that reading ``path`` (without a mark such as ``#SERIES``) opens."""
+        """List the files that are opened to read ``path`` (without a selector such as ``#SERIES``)."""
         ...
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write an integer label map (*S) on exactly the grid of ``like``."""
+        """Write an integer label map (*S) on exactly the grid of ``like``.
+
+        ``colors`` are (values, 3) uint8, for formats with palettes.
+        """
         ...
 
 
-_DICOM, _STACK, _LARGE = DicomReader(), ImageStackReader(), TiledReader()
+_COPY_AGAIN = "Copy it again from its source."
+_DICOM, _STACK, _TILED = DicomReader(), ImageStackReader(), TiledReader()
 READERS: tuple[Reader, ...] = (
     NiftiReader(),
     ItkReader(),
@@ -49,29 +59,36 @@ READERS: tuple[Reader, ...] = (
     PictureReader(),
     TiffReader(),
     NumpyReader(),
-    _LARGE,
+    _TILED,
 )
 
 
 def reader_for(path: Path) -> Reader:
-    """The reader of a file, by its name; of a folder, Zarr's by its name, DICOM's, or that of stacks.
+    """Return the reader of a file by its suffix, or of a folder: Zarr by its name, DICOM or a stack.
 
-    Raises: DataError if no reader knows the suffix.
+    Raises:
+        DataError: if the format is unknown.
     """
-    base, mark = split_selector(path)
+    base, selector = split_selector(path)
     if is_zarr(base):
-        return _LARGE
+        return _TILED
     if base.is_dir():
-        return _DICOM if mark is not None or is_dicom_folder(base) or not _holds_pictures(base) else _STACK
+        return (
+            _DICOM if selector is not None or is_dicom_folder(base) or not _contains_pictures(base) else _STACK
+        )
     for reader in READERS:
         if reader.suffixes and base.name.lower().endswith(reader.suffixes):
             return reader
-    known = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
-    raise DataError(f"{path}: no reader for this kind of file. Known: {known}")
+    supported = ", ".join(suffix for reader in READERS for suffix in reader.suffixes)
+    raise DataError(f"{path}: unknown file format, expected one of {supported}", path=path)
 
 
 def output_suffix(path: Path) -> str:
-    """What label maps of an image file end in. Raises: DataError as ``reader_for``."""
+    """Return the suffix of the label maps of an image.
+
+    Raises:
+        DataError: if the format is unknown.
+    """
     if is_multipage_tiff(path):
         return ImageStackReader.output_suffix
     reader = reader_for(path)
@@ -80,17 +97,17 @@ def output_suffix(path: Path) -> str:
     return reader.output_suffix
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _contains_pictures(folder: Path) -> bool:
     return any(p.is_file() and is_image_file(p) for p in folder.iterdir())
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a folder is a Zarr store, by its name."""
+    """Whether a path is a Zarr store, judged by its name."""
     return path.name.lower().endswith(ZARR_SUFFIXES) and path.is_dir()
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file's name has a suffix medseg reads, or a folder is Zarr or holds DICOM; hidden ones not."""
+    """Whether a file has a supported suffix, or a folder is a Zarr store or contains DICOM; False if hidden."""
     if path.is_dir():
         return not path.name.startswith(".") and (is_zarr(path) or is_dicom_folder(path))
     suffixes = tuple(suffix for reader in READERS for suffix in reader.suffixes)
@@ -98,7 +115,12 @@ def is_image_file(path: Path) -> bool:
 
 
 def image_stem(path: Path) -> str:
-    """A file's name without the suffix of its format (``a.b.nii.gz`` → ``a.b``); a folder's name."""
+    """Return the name of an image without the suffix of its format.
+
+    Example:
+        >>> image_stem(Path("a.b.nii.gz"))
+        'a.b'
+    """
     if path.is_dir() and not is_zarr(path):
         return path.name
     path = split_selector(path)[0]
@@ -110,24 +132,38 @@ def image_stem(path: Path) -> str:
 
 
 def is_dicom_series(path: Path) -> bool:
-    """Whether a path is read as a DICOM series, and not as a single projection."""
+    """Whether a path is read as a DICOM series (a projection is not a series)."""
     return isinstance(reader_for(path), DicomReader) and read_projection_header(path) is None
 
 
 def read_scan(path: Path, *, uneven: UnevenSlices = "refuse") -> Scan:
-    """Read an image file, or a folder of one DICOM series (``FOLDER#NUMBER`` chooses one of several).
+    """Read an image file, or a folder with a DICOM series or a stack of pictures.
 
-    ``uneven`` says what to do with a series whose slices lie unevenly.
+    Args:
+        path: file or folder. ``FOLDER#NUMBER`` selects one of several DICOM series, ``FILE.npz#NAME`` one of
+            several arrays.
+        uneven: handling of DICOM series with unevenly spaced slices.
 
-    Raises: DataError naming the file if it is missing, empty, truncated, damaged or of no known format;
-    GeometryError if its affine cannot be inverted.
+    Raises:
+        DataError: if the file is missing, empty, truncated, damaged or of an unknown format.
+        GeometryError: if its affine is not invertible.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.png"
+        ...     Image.fromarray(np.zeros((4, 6), np.uint8)).save(path)
+        ...     scan = read_scan(path)
+        >>> scan.array.shape, scan.kind
+        ((1, 4, 6), 'picture')
     """
     path = Path(path)
     reader = reader_for(path)
     if not split_selector(path)[0].exists():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file", path=path)
     if path.is_file() and path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty (0 bytes). Copy it again from its source.")
+        raise DataError(f"{path}: the file is empty (0 bytes)", hint=_COPY_AGAIN, path=path)
     if isinstance(reader, DicomReader):
         reader = DicomReader(uneven)
     try:
@@ -135,11 +171,17 @@ def read_scan(path: Path, *, uneven: UnevenSlices = "refuse") -> Scan:
     except DataError:
         raise
     except MemoryError as error:
-        raise DataError(f"{path}: its header asks for more memory than there is; is it damaged?") from error
+        raise DataError(
+            f"{path}: its header declares more voxels than fit into memory",
+            hint="Is the file damaged?",
+            path=path,
+        ) from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: too large or damaged ({error}). Cut it into smaller pictures.") from error
+        raise DataError(
+            f"{path}: too large or damaged ({error})", hint="Cut it into smaller pictures.", path=path
+        ) from error
     except Exception as error:  # a damaged file can make a parser raise anything
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path}: cannot be read, truncated or damaged ({reason}). Copy it again from its source."
+            f"{path}: cannot be read, truncated or damaged ({reason})", hint=_COPY_AGAIN, path=path
         ) from error

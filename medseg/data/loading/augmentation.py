@@ -1,7 +1,7 @@
-"""Augmentation: geometry moves image and label alike, intensity changes the image alone.
+"""Data augmentation: spatial transforms of image and label, intensity transforms of the image.
 
-What is drawn comes from a NumPy generator handed in, never from a global state, so a sample's augmentation
-follows from its address. MONAI's transforms do the work.
+All random numbers come from the NumPy generator of the caller, never from a global state, so that the
+augmentation of a sample follows from its address. The transforms are MONAI's.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ from pydantic import Field, PositiveFloat, model_validator
 from medseg.config.base import Spec
 from medseg.geometry import Array, is_mirror_image
 
-Probability = float
-
 
 class AffineConfig(Spec):
-    """Rotation, scaling and shear about the patch's center.
+    """Rotation, scaling and shear around the center of the patch.
 
     Attributes:
-        probability: share of the patches moved.
-        rotate: largest angle in degrees, either way: about the picture's normal in 2D, about each axis in 3D.
+        probability: probability of the transform.
+        rotate: largest angle in degrees, in both directions: around the image normal in 2D, around each axis in
+            3D.
         scale: smallest and largest magnification, drawn log-uniformly.
-        shear: largest shear factor, either way.
+        shear: largest shear factor, in both directions.
     """
 
     probability: float = Field(default=0.0, ge=0, le=1)
@@ -48,64 +47,90 @@ class AffineConfig(Spec):
     shear: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _in_order(self) -> AffineConfig:
+    def _check_range(self) -> AffineConfig:
         _check_order("scale", *self.scale)
         return self
 
 
 class FlipConfig(Spec):
-    """Mirroring: each listed axis with its own draw."""
+    """Flips along axes.
+
+    Attributes:
+        probability: probability for each axis, drawn independently.
+        axes: spatial axes that may be flipped.
+    """
 
     probability: float = Field(default=0.0, ge=0, le=1)
     axes: tuple[int, ...] = ()
 
 
 class NoiseConfig(Spec):
-    """Gaussian noise with a standard deviation drawn from 0 to ``std`` (in normalized intensities)."""
+    """Gaussian noise.
+
+    Attributes:
+        probability: probability of the transform.
+        std: the standard deviation is drawn between 0 and this value (in normalized intensities).
+    """
 
     probability: float = Field(default=0.0, ge=0, le=1)
     std: float = Field(default=0.1, ge=0)
 
 
 class BlurConfig(Spec):
-    """Gaussian blur with a sigma drawn from a range, in voxels."""
+    """Gaussian blur.
+
+    Attributes:
+        probability: probability of the transform.
+        sigma: range that the standard deviation is drawn from, in voxels.
+    """
 
     probability: float = Field(default=0.0, ge=0, le=1)
     sigma: tuple[PositiveFloat, PositiveFloat] = (0.5, 1.0)
 
     @model_validator(mode="after")
-    def _in_order(self) -> BlurConfig:
+    def _check_range(self) -> BlurConfig:
         _check_order("sigma", *self.sigma)
         return self
 
 
 class IntensityConfig(Spec):
-    """A random change drawn from ``low`` to ``high``, with a probability."""
+    """A random factor or offset.
+
+    Attributes:
+        probability: probability of the transform.
+        low: smallest value.
+        high: largest value.
+    """
 
     probability: float = Field(default=0.0, ge=0, le=1)
     low: float = 0.0
     high: float = 0.0
 
     @model_validator(mode="after")
-    def _in_order(self) -> IntensityConfig:
+    def _check_range(self) -> IntensityConfig:
         _check_order("low, high", self.low, self.high)
         return self
 
 
 def _check_order(name: str, low: float, high: float) -> None:
     if low > high:
-        raise ValueError(f"{name}: {low} is above {high}; give the smaller number first")
+        raise ValueError(f"{name}: {low} is above {high}; expected the smaller number first")
 
 
 class AugmentConfig(Spec):
-    """Every number of the augmentation; see :func:`augmentation_preset` for sensible ones.
+    """Parameters of the augmentation; see :func:`augmentation_preset` for useful values.
 
     Attributes:
-        brightness: the image is multiplied by 1 + draw.
-        shift: a value is added to each channel, its own draw for each.
-        contrast: deviations from the mean are multiplied by 1 + draw.
-        gamma: x → x^draw on intensities rescaled to 0…1, range, mean and deviation kept.
-        low_resolution: down by a factor drawn from [low, high] and up again.
+        flip: flips along axes.
+        affine: rotation, scaling and shear.
+        noise: Gaussian noise.
+        blur: Gaussian blur.
+        brightness: multiplies the image by 1 + the drawn value.
+        shift: adds a value to each channel, drawn independently.
+        contrast: multiplies deviations from the mean by 1 + the drawn value.
+        gamma: raises intensities, rescaled to [0, 1], to the drawn power; range, mean and standard deviation
+            are preserved.
+        low_resolution: downsamples by a factor drawn from [low, high] and upsamples again.
     """
 
     flip: FlipConfig = FlipConfig()
@@ -119,11 +144,11 @@ class AugmentConfig(Spec):
     low_resolution: IntensityConfig = IntensityConfig(low=0.5, high=1.0)
 
     @model_validator(mode="after")
-    def _positive(self) -> AugmentConfig:
+    def _check_positive(self) -> AugmentConfig:
         for name in ("gamma", "low_resolution"):
             low = getattr(self, name).low
             if low <= 0:
-                raise ValueError(f"{name}.low is {low}; it must be above 0")
+                raise ValueError(f"{name}.low is {low}; expected a value above 0")
         return self
 
 
@@ -131,10 +156,14 @@ PresetName = Literal["2d", "3d", "none"]
 
 
 def augmentation_preset(name: PresetName) -> AugmentConfig:
-    """The stock settings for pictures (``2d``), volumes (``3d``), or none at all.
+    """Return the default augmentation of pictures (``2d``) or volumes (``3d``), or no augmentation (``none``).
 
-    The volumes' intensity settings follow nnU-Net's published ranges (Isensee et al. 2021), its mirroring
-    does not: left and right mean something in a body, so flips are off until asked for.
+    The intensity settings of volumes follow the published ranges of nnU-Net (Isensee et al. 2021). Unlike
+    nnU-Net, volumes are not flipped by default, because left and right differ in a body.
+
+    Example:
+        >>> augmentation_preset("3d").affine.rotate
+        20.0
     """
     if name == "none":
         return AugmentConfig()
@@ -158,18 +187,24 @@ def augmentation_preset(name: PresetName) -> AugmentConfig:
 
 @dataclass(frozen=True)
 class SpatialTransform:
-    """One drawn geometric change: output voxel (from the patch's center) → input voxel, and mirrored axes."""
+    """A drawn spatial transform.
+
+    Attributes:
+        matrix: (n, n) linear map from output to input voxels, relative to the center of the patch; None for the
+            identity.
+        flips: flipped axes.
+    """
 
     matrix: Array | None
     flips: tuple[int, ...]
 
     @property
-    def mirrors(self) -> bool:
-        """Whether what comes out is a mirror image, in which left and right are exchanged."""
+    def is_mirror(self) -> bool:
+        """Whether the result is a mirror image, in which left and right are exchanged."""
         return is_mirror_image(self.flips, self.matrix)
 
-    def reach(self, patch_size: tuple[int, ...]) -> tuple[int, ...]:
-        """The size of the region that must be cropped so that the moved patch sees no edge of its own."""
+    def source_size(self, patch_size: tuple[int, ...]) -> tuple[int, ...]:
+        """Compute the size of the region to crop so that the transformed patch has no empty corners."""
         if self.matrix is None:
             return patch_size
         extent = np.abs(self.matrix) @ np.array(patch_size)
@@ -177,14 +212,19 @@ class SpatialTransform:
 
 
 class Augmenter:
-    """Draws and applies the augmentation of one :class:`AugmentConfig`."""
+    """Draws and applies an augmentation.
+
+    Args:
+        config: parameters of the augmentation.
+        spatial_dims: 2 or 3.
+    """
 
     def __init__(self, config: AugmentConfig, spatial_dims: int) -> None:
         self.config = config
         self.spatial_dims = spatial_dims
 
     def draw_transform(self, rng: np.random.Generator, spacing: tuple[float, ...]) -> SpatialTransform:
-        """Draw the geometric change of one sample; it is a rotation in mm, not in voxels of ``spacing``."""
+        """Draw the spatial transform of one sample; with ``spacing`` (mm), rotations are rotations in space."""
         flip, affine = self.config.flip, self.config.affine
         flips = tuple(axis for axis in flip.axes if rng.random() < flip.probability)
         if rng.random() >= affine.probability:
@@ -194,36 +234,42 @@ class Augmenter:
         magnification = np.exp(rng.uniform(*np.log(affine.scale)))
         shears = rng.uniform(-affine.shear, affine.shear, size=2 if n == 2 else 6)
         matrix = create_rotate(n, tuple(angles)) @ create_shear(n, tuple(shears))
-        turned = np.asarray(matrix @ create_scale(n, (1 / magnification,) * n))[:n, :n]
+        linear = np.asarray(matrix @ create_scale(n, (1 / magnification,) * n))[:n, :n]
         mm = np.array(spacing)
-        return SpatialTransform(turned * mm[None, :] / mm[:, None], flips)
+        return SpatialTransform(linear * mm[None, :] / mm[:, None], flips)
 
-    def move(
-        self, image: torch.Tensor, label: torch.Tensor, motion: SpatialTransform, patch_size: tuple[int, ...]
+    def apply_spatial(
+        self, image: torch.Tensor, label: torch.Tensor, transform: SpatialTransform, patch_size: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Apply a motion to (C, *R) image and (1, *R) codes, giving (C, *P) and (1, *P).
+        """Apply a spatial transform.
 
-        The image is interpolated linearly, codes by nearest neighbor; outside lies 0 (an ignored code).
+        Args:
+            image: (C, *R), interpolated linearly.
+            label: (1, *R) codes, interpolated by nearest neighbor.
+            transform: the transform.
+            patch_size: size *P of the result.
+
+        Returns:
+            Image (C, *P) and label (1, *P); voxels from outside are 0 (the code of ignored voxels).
         """
-        if motion.matrix is not None:
+        if transform.matrix is not None:
             matrix = np.eye(self.spatial_dims + 1)
-            matrix[: self.spatial_dims, : self.spatial_dims] = motion.matrix
+            matrix[: self.spatial_dims, : self.spatial_dims] = transform.matrix
             image = _affine(image, matrix, patch_size, "bilinear")
             label = _affine(label, matrix, patch_size, "nearest")
-        if motion.flips:
-            axes = [axis + 1 for axis in motion.flips]
+        if transform.flips:
+            axes = [axis + 1 for axis in transform.flips]
             image, label = torch.flip(image, axes), torch.flip(label, axes)
         return image, label
 
-    def change(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Change the intensities of a (C, *P) image."""
+    def apply_intensity(self, image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Draw and apply the intensity transforms to a (C, *P) image."""
         self._intensity.set_random_state(seed=int(rng.integers(2**32)))
-        changed = self._intensity(image)
-        return _plain(changed).float().contiguous()
+        return _plain(self._intensity(image)).float().contiguous()
 
     @cached_property
     def _intensity(self) -> Compose:
-        """The intensity transforms, those with probability 0 left out."""
+        """The intensity transforms with a probability above 0."""
         c = self.config
         low, high = c.low_resolution.low, c.low_resolution.high
         linear = "bilinear" if self.spatial_dims == 2 else "trilinear"
@@ -253,5 +299,5 @@ def _affine(
 
 
 def _plain(tensor: object) -> torch.Tensor:
-    """A MONAI tensor without its metadata."""
+    """Remove the metadata of a MONAI tensor."""
     return convert_to_tensor(tensor, track_meta=False)

@@ -1,9 +1,10 @@
-"""Preprocessed cases on disk, opened as memory maps and shared by every process and every run.
+"""Cache of preprocessed cases on disk, memory-mapped and shared by all processes and runs.
 
-Each case is a file named by what went into it (files' hashes, settings, version): ``image`` (C, *S), ``label``
-(*S) codes, ``voxels`` flat indices of at most ``INDEX_CAP`` voxels of each code, ``soft`` (K, *S) float16 where
-there are probabilities. Files are written whole, never changed and never removed, so that any number of
-trainings may fill and read one folder at the same time.
+Each case is a file named by the hash of its inputs (contents of the files, settings, version). It contains
+``image`` (C, *S); ``label`` (*S), the encoded label map; ``voxels``, flat indices of at most ``INDEX_CAP``
+voxels of each code; and ``soft`` (K, *S) float16 for cases with probabilities. A code is 0 for ignored voxels
+and k + 1 for class k. Files are written atomically and never changed or removed, so that any number of
+trainings can fill and read a folder at the same time.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_
 from medseg.geometry import Array
 from medseg.system.platform import free_space
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
+"""Version of the file contents; part of the file names."""
 INDEX_CAP = 10_000
+"""Largest number of voxels whose indices are stored for each code."""
 
 _READ_SECONDS, _PREPARED_SECONDS, _CASE_SECONDS = 50e-9, 30e-9, 5e-3
-"""Time of a voxel read and unpacked, of one prepared and written, and of a case however small, on one core."""
+"""Time to read a voxel, to prepare and write one, and per case, on one core."""
 _PREPARED_BYTES = 16
-"""Memory of a voxel on the network's grid while it is prepared: float32 twice, codes, label, index."""
+"""Memory per voxel of the network's grid during preparation: float32 twice, levels, label, index."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,14 @@ class CachedCase:
     """One preprocessed case.
 
     Attributes:
-        id: the case.
-        file: its arrays.
-        shape: *S.
-        spacing: of the preprocessed grid, mm.
-        counts: voxels of each code (index 0: ignored, k + 1: class k).
-        offsets: where each code's indices begin in ``voxels``; one entry more than ``counts``.
-        known: which channels of the logits the label map tells of; empty means all.
-        normalize: applied to what is stored, for schemes that look at one voxel at a time.
+        id: id of the case.
+        file: its file in the cache.
+        shape: spatial shape *S.
+        spacing: spacing of the preprocessed grid, mm.
+        counts: number of voxels of each code (index 0: ignored, k + 1: class k).
+        offsets: start of the indices of each code in ``voxels``, with one more entry than ``counts``.
+        annotated: for each channel of the logits whether the case is annotated for it; empty if for all.
+        normalize: voxelwise normalization, applied when voxels are read.
     """
 
     id: str
@@ -73,49 +76,50 @@ class CachedCase:
     spacing: tuple[float, ...]
     counts: tuple[int, ...]
     offsets: tuple[int, ...]
-    known: tuple[bool, ...] = ()
+    annotated: tuple[bool, ...] = ()
     normalize: NormalizeConfig | None = None
 
     @property
     def image(self) -> CompactImage | Array:
-        """(C, *S) float32, on disk: ``np.asarray`` reads it, or a part of it."""
-        stored, scale = self.file["image"], self.file.facts.get("scale")
+        """(C, *S) float32 image on disk; ``np.asarray`` reads it or a region of it."""
+        stored, scale = self.file["image"], self.file.metadata.get("scale")
         if scale is None and self.normalize is None:
             return stored
         ones, zeros = (1.0,) * len(stored), (0.0,) * len(stored)
-        coded = QuantizedImage(stored, tuple(scale or ones), tuple(self.file.facts.get("offset") or zeros))
-        return CompactImage(coded, self.normalize)
+        offset = self.file.metadata.get("offset")
+        quantized = QuantizedImage(stored, tuple(scale or ones), tuple(offset or zeros))
+        return CompactImage(quantized, self.normalize)
 
     @property
     def label(self) -> Array:
-        """(*S) codes, memory-mapped."""
+        """(*S) encoded label map, memory-mapped."""
         return self.file["label"]
 
     @property
-    def soft(self) -> bool:
-        """Whether there are probabilities beside the label map."""
+    def has_probabilities(self) -> bool:
+        """Whether the case has probabilities in addition to the label map."""
         return "soft" in self.file
 
     @property
     def probabilities(self) -> Array:
-        """(K, *S) float16 of soft labels, memory-mapped."""
+        """(K, *S) float16 probabilities (soft labels), memory-mapped."""
         return self.file["soft"]
 
-    def draw_voxel(self, cls: int, rng: np.random.Generator) -> tuple[int, ...]:
-        """A voxel of class ``cls``, drawn evenly from the sample kept of them."""
-        start, stop = self.offsets[cls + 1], self.offsets[cls + 2]
+    def draw_voxel(self, class_index: int, rng: np.random.Generator) -> tuple[int, ...]:
+        """Draw a voxel of a class uniformly from its stored indices."""
+        start, stop = self.offsets[class_index + 1], self.offsets[class_index + 2]
         flat = int(self.file["voxels"][start + int(rng.integers(stop - start))])
         return tuple(int(i) for i in np.unravel_index(flat, self.shape))
 
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """All that decides what is in a cached case, beside its files.
+    """Settings that determine the content of a cached case, in addition to its files.
 
     Attributes:
-        labels: what the values of label files mean.
-        preprocess: the grid and the intensities.
-        channels: of the network's input.
+        labels: meaning of the values of label files.
+        preprocess: grid and intensities.
+        channels: number of channels of the network's input.
         label_reader: how label files are read.
     """
 
@@ -125,55 +129,69 @@ class CacheSettings:
     label_reader: LabelReader = AS_STORED
 
     @property
-    def late(self) -> NormalizeConfig | None:
-        """The normalization, if it looks at one voxel at a time: it is then applied when patches are read, and
-        trainings that differ in it, as the folds of a CT dataset do, share what is stored.
+    def deferred_normalization(self) -> NormalizeConfig | None:
+        """The normalization if it is voxelwise, otherwise None.
+
+        A voxelwise normalization is applied when patches are read, so that trainings that differ in it, such
+        as the folds of a CT dataset, share the cached files.
         """
         normalize = self.preprocess.normalize
         return normalize if normalize.voxelwise else None
 
-    def key(self, fact: CaseStatistics) -> str:
-        """The name of a case's file."""
+    def key(self, case: CaseStatistics) -> str:
+        """Return the name of a case's file, without its suffix."""
         preprocess = self.preprocess.model_dump(mode="json")
         ingredients = {
             "version": CACHE_VERSION,
-            "image": fact.image_sha256,
-            "label": fact.label_sha256,
+            "image": case.image_sha256,
+            "label": case.label_sha256,
             "labels": self.labels.model_dump(mode="json", exclude={"colors", "terminology"}),
             "order": list(self.labels.names),
-            "preprocess": preprocess if self.late is None else preprocess | {"normalize": "late"},
+            "preprocess": preprocess
+            if self.deferred_normalization is None
+            else preprocess | {"normalize": "deferred"},
             "channels": self.channels,
             "label_reader": self.label_reader.model_dump(mode="json"),
         }
         return sha256_json(ingredients)[:32]
 
-    def path(self, fact: CaseStatistics, folder: Path) -> Path:
-        """The file of a case in a cache folder."""
-        return folder / f"{self.key(fact)}.safetensors"
+    def path(self, case: CaseStatistics, folder: Path) -> Path:
+        """Return the path of a case's file in a cache folder."""
+        return folder / f"{self.key(case)}.safetensors"
 
 
 def cache_cases(
     cases: Sequence[Case],
-    facts: Sequence[CaseStatistics],
+    statistics: Sequence[CaseStatistics],
     settings: CacheSettings,
     folder: Path,
     progress: Callable[[str], None] = lambda case: None,
 ) -> list[CachedCase]:
-    """Preprocess the cases that are not in the cache yet, and open all of them, in the order given.
+    """Preprocess the cases that are not in the cache and open all of them, in the given order.
 
-    Several cases at a time: as many as there are cores and as half of the memory holds.
-    Raises: DataError naming the case that cannot be prepared; DiskFullError if the disk has no room.
+    Cases are prepared in parallel, limited by the number of cores and half of the memory.
+
+    Args:
+        cases: the cases.
+        statistics: statistics of each case.
+        settings: content of the cached cases.
+        folder: folder of the cache.
+        progress: called with the id of each case that is in the cache.
+
+    Raises:
+        DataError: if a case cannot be prepared.
+        DiskFullError: if the disk has not enough space.
     """
     remove_stale_temporaries(folder)
     close_case_files()
-    paths = [settings.path(fact, folder) for fact in facts]
+    paths = [settings.path(case, folder) for case in statistics]
     files = {path: read_case_file(path) for path in paths}
     jobs: dict[Path, Job[tuple[Case, Path]]] = {}
     needed = 0
-    for case, fact, path in zip(cases, facts, paths, strict=True):
+    for case, measured, path in zip(cases, statistics, paths, strict=True):
         if files[path] is None and path not in jobs:
-            jobs[path] = _job((case, path), fact, settings)
-            needed += _stored_bytes(fact, settings)
+            jobs[path] = _job((case, path), measured, settings)
+            needed += _stored_bytes(measured, settings)
         elif files[path] is not None:
             progress(case.id)
     _check_space(folder, needed, len(jobs))
@@ -181,52 +199,60 @@ def cache_cases(
         partial(_prepare_into, settings=settings), list(jobs.values()), lambda item: progress(item[0].id)
     )
     files |= dict(zip(jobs, done, strict=True))
-    return [_opened(case, files[path], settings) for case, path in zip(cases, paths, strict=True)]
+    return [_open_case(case, files[path], settings) for case, path in zip(cases, paths, strict=True)]
 
 
 def _prepare_into(item: tuple[Case, Path], settings: CacheSettings) -> CaseFile:
-    """Preprocess a case into its file, unless another process has done so meanwhile."""
+    """Preprocess a case into its file, unless another process did so in the meantime."""
     case, path = item
-    there = read_case_file(path)
-    if there is not None:
-        return there
-    arrays, facts = _prepare(case, settings)
+    existing = read_case_file(path)
+    if existing is not None:
+        return existing
+    arrays, metadata = _prepare(case, settings)
     with explain_write_errors(path.parent, CACHE_ADVICE):
         try:
-            write_case_file(path, arrays, facts)
-        except PermissionError:  # Windows replaces no file that another process has open
+            write_case_file(path, arrays, metadata)
+        except PermissionError:  # Windows does not replace files that another process has open
             if read_case_file(path) is None:
                 raise
     written = read_case_file(path)
     if written is None:
-        raise DataError(f"case {case.id}: {path} was damaged or removed as soon as it was written")
+        raise DataError(
+            f"case {case.id}: {path} was damaged or removed right after it was written", case=case.id, path=path
+        )
     return written
 
 
 def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dict[str, object]]:
-    """The arrays of a case's file, and its facts."""
+    """The arrays and the metadata of a case's file."""
     if not case.label_files:
-        raise DataError(f"case {case.id}: has no label map; training and validation need one")
+        raise DataError(f"case {case.id}: has no label map; training and validation require one", case=case.id)
     try:
         scan = read_image(case)
         codes, soft = _targets(case, scan, settings)
-        if settings.late is not None:
-            settings.late(np.zeros((settings.channels, 1), np.float32))  # does it take these channels?
+        if settings.deferred_normalization is not None:
+            settings.deferred_normalization(
+                np.zeros((settings.channels, 1), np.float32)
+            )  # raises if it does not support the channels
             prepared = resample_image(scan, settings.preprocess, settings.channels)
         else:
             prepared = prepare_image(scan, settings.preprocess, settings.channels, keep_raw=True)
-    except (DataError, ValueError) as error:
-        raise DataError(f"case {case.id}: {error}") from error
-    if settings.late is not None:
-        coded = quantize_intensities(prepared.array, integral=is_integral(scan.array))
+    except DataError as error:
+        raise DataError(
+            f"case {case.id}: {error.message}", hint=error.hint, case=case.id, path=error.path
+        ) from error
+    except ValueError as error:
+        raise DataError(f"case {case.id}: {error}", case=case.id) from error
+    if settings.deferred_normalization is not None:
+        quantized = quantize_intensities(prepared.array, integral=is_integral(scan.array))
     else:
-        coded = quantize_normalized(prepared.array, None if prepared.resampled else prepared.raw)
-    image = coded or prepared.array.astype(np.float32, copy=False)
+        quantized = quantize_normalized(prepared.array, None if prepared.resampled else prepared.raw)
+    image = quantized or prepared.array.astype(np.float32, copy=False)
     return _contents(image, codes, len(settings.labels.names), prepared.spacing, soft)
 
 
 def _targets(case: Case, scan: Scan, settings: CacheSettings) -> tuple[Array, Array | None]:
-    """A case's codes on the network's grid, and its probabilities if there are any."""
+    """The encoded label map of a case on the network's grid, and its probabilities if there are any."""
     reader, preprocess = settings.label_reader, settings.preprocess
     target = reader.read(case, scan)
     assert target is not None
@@ -245,37 +271,47 @@ def _contents(
     spacing: tuple[float, ...],
     soft: Array | None = None,
 ) -> tuple[dict[str, Array], dict[str, object]]:
-    """The arrays of a case's file, and its facts."""
+    """The arrays and the metadata of a case's file."""
     voxels, counts, offsets = index_voxels(codes, classes + 1, INDEX_CAP)
-    facts: dict[str, object] = {"shape": codes.shape, "spacing": spacing, "counts": counts, "offsets": offsets}
+    metadata: dict[str, object] = {
+        "shape": codes.shape,
+        "spacing": spacing,
+        "counts": counts,
+        "offsets": offsets,
+    }
     if isinstance(image, QuantizedImage):
-        facts |= {"scale": image.scale, "offset": image.offset}
-        image = image.codes
+        metadata |= {"scale": image.scale, "offset": image.offset}
+        image = image.levels
     arrays = {"image": image, "label": codes, "voxels": voxels}
     if soft is not None:
         arrays["soft"] = soft.astype(np.float16)
-    return arrays, facts
+    return arrays, metadata
 
 
-def _opened(case: Case, file: CaseFile | None, settings: CacheSettings) -> CachedCase:
+def _open_case(case: Case, file: CaseFile | None, settings: CacheSettings) -> CachedCase:
     assert file is not None
-    known = () if case.labeled is None else settings.labels.annotated_classes(case.labeled)
-    return _with_file(case.id, file, known, settings.late)
+    annotated = () if case.labeled is None else settings.labels.annotated_classes(case.labeled)
+    return _with_file(case.id, file, annotated, settings.deferred_normalization)
 
 
 def _with_file(
-    name: str, file: CaseFile, known: tuple[bool, ...] = (), normalize: NormalizeConfig | None = None
+    name: str, file: CaseFile, annotated: tuple[bool, ...] = (), normalize: NormalizeConfig | None = None
 ) -> CachedCase:
-    lists = {key: tuple(file.facts[key]) for key in ("shape", "spacing", "counts", "offsets")}
-    return CachedCase(id=name, file=file, **lists, known=known, normalize=normalize)
+    lists = {key: tuple(file.metadata[key]) for key in ("shape", "spacing", "counts", "offsets")}
+    return CachedCase(id=name, file=file, **lists, annotated=annotated, normalize=normalize)
 
 
 def write_cached_case(
     path: Path, image: Array | QuantizedImage, codes: Array, classes: int, spacing: tuple[float, ...]
 ) -> CachedCase:
-    """A cached case from arrays: ``image`` (C, *S), normalized, and ``codes`` (*S) of ``classes`` classes.
+    """Write a cached case from arrays: for data that is not in files, for tests and benchmarks.
 
-    For data that lies in no files, and for tests and benchmarks.
+    Args:
+        path: the file to write.
+        image: (C, *S) float32, normalized.
+        codes: (*S) encoded label map: 0 for ignored voxels, k + 1 for class k.
+        classes: number of classes.
+        spacing: spacing along each axis, mm.
     """
     write_case_file(path, *_contents(image, codes, classes, spacing))
     file = read_case_file(path)
@@ -283,41 +319,43 @@ def write_cached_case(
     return _with_file(path.stem, file)
 
 
-def _job(item: tuple[Case, Path], fact: CaseStatistics, settings: CacheSettings) -> Job[tuple[Case, Path]]:
-    """What it costs to prepare a case."""
-    read = int(np.prod(fact.shape)) * fact.channels
-    prepared = _prepared_voxels(fact, settings) * settings.channels
-    changed = prepared != read  # resampled: float32 before and after
-    memory = read * (np.dtype(fact.dtype).itemsize + (8 if changed else 0)) + prepared * _PREPARED_BYTES
+def _job(item: tuple[Case, Path], case: CaseStatistics, settings: CacheSettings) -> Job[tuple[Case, Path]]:
+    """Estimate the memory and the time to prepare a case."""
+    read = int(np.prod(case.shape)) * case.channels
+    prepared = _prepared_voxels(case, settings) * settings.channels
+    resampled = prepared != read  # float32 before and after
+    memory = read * (np.dtype(case.dtype).itemsize + (8 if resampled else 0)) + prepared * _PREPARED_BYTES
     if settings.label_reader.soft:
         memory += 12 * len(settings.labels.names) * max(read, prepared)
     seconds = _CASE_SECONDS + read * _READ_SECONDS + prepared * _PREPARED_SECONDS
     return Job(item, memory, seconds)
 
 
-def _stored_bytes(fact: CaseStatistics, settings: CacheSettings) -> int:
-    """Bytes that a case's file takes, about."""
-    voxels = _prepared_voxels(fact, settings)
-    small = fact.dtype in ("uint8", "int8") and settings.preprocess.spacing is None
+def _stored_bytes(case: CaseStatistics, settings: CacheSettings) -> int:
+    """Approximate size of a case's file, in bytes."""
+    voxels = _prepared_voxels(case, settings)
+    small = case.dtype in ("uint8", "int8") and settings.preprocess.spacing is None
     labels = 1 if len(settings.labels.names) < 255 else 2
     soft = 2 * len(settings.labels.names) if settings.label_reader.soft else 0
     return voxels * (settings.channels * (1 if small else 2) + labels + soft)
 
 
-def _prepared_voxels(fact: CaseStatistics, settings: CacheSettings) -> int:
-    """Voxels of one channel of a case on the network's grid, about."""
-    voxels = float(np.prod(fact.shape))
+def _prepared_voxels(case: CaseStatistics, settings: CacheSettings) -> int:
+    """Approximate number of voxels of one channel on the network's grid."""
+    voxels = float(np.prod(case.shape))
     spacing = settings.preprocess.spacing
-    if spacing is not None and len(spacing) == len(fact.spacing):
-        voxels *= float(np.prod(fact.spacing)) / float(np.prod(spacing))
+    if spacing is not None and len(spacing) == len(case.spacing):
+        voxels *= float(np.prod(case.spacing)) / float(np.prod(spacing))
     return int(voxels)
 
 
 def _check_space(folder: Path, needed: int, cases: int) -> None:
-    """Raises: DiskFullError if the disk of ``folder`` has less room than the cases need."""
+    """Raise a DiskFullError if the disk of ``folder`` has less space than the cases need."""
     free = free_space(folder)
     if free is not None and needed > free:
         raise DiskFullError(
             f"{folder}: {cases} preprocessed cases need about {needed / 2**30:.1f} GiB, the disk has "
-            f"{free / 2**30:.1f} GiB free. Free some space, or set data.cache to a folder on a larger disk."
+            f"{free / 2**30:.1f} GiB free",
+            hint="Free some space, or set data.cache to a folder on a larger disk.",
+            path=folder,
         )

@@ -1,8 +1,8 @@
-"""One file of the cache: the arrays of a case, opened as one memory map.
+"""A file of the cache: the arrays of one case, opened as a single memory map.
 
 The format is safetensors (https://github.com/huggingface/safetensors): the length of the header, a JSON header
-with the place of each array, the arrays one after another. A process keeps only so many files open, so that
-neither the number of descriptors nor that of memory maps limits how many cases there are.
+with the location of each array, then the arrays. A process keeps a limited number of files open, so that the
+number of cases is not limited by file descriptors or memory maps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medseg.geometry import Array
 from medseg.system.platform import descriptor_limit
 
 OPEN_FILES = max(8, min(256, descriptor_limit() // 8))
-"""Files that a process keeps open."""
+"""Largest number of files that a process keeps open."""
 
 _TYPES = {"U8": np.uint8, "U16": np.uint16, "I64": np.int64, "F16": np.float16, "F32": np.float32}
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
@@ -29,8 +29,14 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an array lies in a file: its type, shape, and first byte."""
+class ArrayLocation:
+    """Location of an array in a file.
+
+    Attributes:
+        dtype: data type.
+        shape: shape.
+        start: position of the first byte.
+    """
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -38,37 +44,54 @@ class Place:
 
     @property
     def stop(self) -> int:
-        """The first byte behind it."""
+        """Position after the last byte."""
         return self.start + int(np.prod(self.shape)) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class CaseFile:
-    """The arrays of one file by name, and what else is written of them."""
+    """The arrays of one file by name.
+
+    Attributes:
+        path: the file.
+        arrays: location of each array.
+        metadata: further values stored with the arrays.
+    """
 
     path: Path
-    places: dict[str, Place]
-    facts: dict[str, Any]
+    arrays: dict[str, ArrayLocation]
+    metadata: dict[str, Any]
 
     def __getitem__(self, name: str) -> Array:
-        """An array, memory-mapped and read-only. Raises: OSError if the file is gone."""
-        place = self.places[name]
-        piece = _mapped(self.path)[place.start : place.stop]
-        return piece.view(place.dtype).reshape(place.shape)
+        """Return an array, memory-mapped and read-only.
+
+        Raises:
+            OSError: if the file was removed.
+        """
+        location = self.arrays[name]
+        piece = _map_file(self.path)[location.start : location.stop]
+        return piece.view(location.dtype).reshape(location.shape)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is an array of that name."""
-        return name in self.places
+        """Whether the file has an array of this name."""
+        return name in self.arrays
 
 
-def write_case_file(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
-    """Write arrays and ``facts`` (plain types) to a file that is there as a whole or not at all.
+def write_case_file(path: Path, arrays: Mapping[str, Array], metadata: Mapping[str, Any]) -> None:
+    """Write arrays and metadata atomically; an existing file is replaced.
 
-    It is not synced: :func:`read_case_file` finds out a file that a loss of power cut off. A file that is there
-    is replaced; who has it open keeps what was in it.
+    The file is not flushed to the disk: :func:`read_case_file` detects files that a power failure truncated.
+    Processes that have a replaced file open keep its content.
+
+    Args:
+        path: the file.
+        arrays: arrays by name.
+        metadata: values that JSON can represent.
     """
-    header: dict[str, Any] = {"__metadata__": {"facts": json.dumps(facts)}}
-    ordered = sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize)  # each is aligned to its items
+    header: dict[str, Any] = {"__metadata__": {"metadata": json.dumps(metadata)}}
+    ordered = sorted(
+        arrays.items(), key=lambda item: -item[1].dtype.itemsize
+    )  # keeps each array aligned to its items
     start = 0
     for name, array in ordered:
         header[name] = {
@@ -87,7 +110,7 @@ def write_case_file(path: Path, arrays: Mapping[str, Array], facts: Mapping[str,
 
 
 def read_case_file(path: Path) -> CaseFile | None:
-    """The header of a case's file; None if there is no file, or none that is whole."""
+    """Read the header of a case's file; None if the file does not exist or is incomplete."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
@@ -98,22 +121,22 @@ def read_case_file(path: Path) -> CaseFile | None:
             header = json.loads(stream.read(length))
     except (FileNotFoundError, ValueError):
         return None
-    facts = json.loads(header.pop("__metadata__")["facts"])
-    places = {
-        name: Place(
+    metadata = json.loads(header.pop("__metadata__")["metadata"])
+    arrays = {
+        name: ArrayLocation(
             np.dtype(_TYPES[entry["dtype"]]), tuple(entry["shape"]), 8 + length + entry["data_offsets"][0]
         )
         for name, entry in header.items()
     }
-    whole = size == max((place.stop for place in places.values()), default=0)
-    return CaseFile(path, places, facts) if whole else None
+    complete = size == max((location.stop for location in arrays.values()), default=0)
+    return CaseFile(path, arrays, metadata) if complete else None
 
 
 def close_case_files() -> None:
-    """Let go of all files that this process keeps open; arrays in use stay."""
-    _mapped.cache_clear()
+    """Close all files that this process keeps open; arrays in use stay valid."""
+    _map_file.cache_clear()
 
 
 @lru_cache(maxsize=OPEN_FILES)
-def _mapped(path: Path) -> Array:
-    return np.memmap(path, np.uint8, "r").view(np.ndarray)  # which is cut more quickly
+def _map_file(path: Path) -> Array:
+    return np.memmap(path, np.uint8, "r").view(np.ndarray)  # slicing a plain array is faster

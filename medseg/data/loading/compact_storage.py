@@ -1,4 +1,4 @@
-"""Images in the cache: 8 or 16 bits a voxel where that is exact enough, decoded patch by patch."""
+"""Compact storage of images in the cache: 8 or 16 bits per voxel if precise enough, decoded patch by patch."""
 
 from __future__ import annotations
 
@@ -11,136 +11,166 @@ from medseg.data.chunked_statistics import is_integral, mean_and_std, slabs
 from medseg.data.preprocessing.normalization import NormalizeConfig
 from medseg.geometry import Array
 
-_MOST = 2**16 - 1
-_STEPS_A_DEVIATION = 1024
-"""Steps of a code that a standard deviation of the normalized image has at least."""
-_STEPS_A_GRAY_LEVEL = 16
-"""Steps of a code that a gray level of the file has, where resampling made fractions of it."""
-_LINEAR = 1e-6
-"""Error, relative to the largest value, up to which a normalized image counts as linear in its gray values."""
+_MAX_LEVEL = 2**16 - 1
+_LEVELS_PER_DEVIATION = 1024
+"""Least number of quantization levels per standard deviation of a normalized image."""
+_LEVELS_PER_UNIT = 16
+"""Quantization levels per unit of a file's integers, if resampling turned them into fractions."""
+_LINEAR_TOLERANCE = 1e-6
+"""Error, relative to the largest value, up to which a normalized image counts as linear in its raw values."""
 
 
 @dataclass(frozen=True)
 class QuantizedImage:
-    """An image (C, *S) as codes: channel c is ``codes[c] * scale[c] + offset[c]``."""
+    """A (C, *S) image as integer levels: channel c is ``levels[c] * scale[c] + offset[c]``.
 
-    codes: Array
+    Attributes:
+        levels: (C, *S) uint8 or uint16.
+        scale: factor of each channel.
+        offset: offset of each channel.
+    """
+
+    levels: Array
     scale: tuple[float, ...]
     offset: tuple[float, ...]
 
 
 class CompactImage:
-    """A (C, *S) float32 image that is decoded when it becomes an array; indexing it reads nothing.
+    """A (C, *S) float32 image that is decoded when it is converted to an array.
 
-    Indices keep the channels: ``np.asarray(image[:, 3:5])``.
+    Indexing reads nothing and keeps the channels: ``np.asarray(image[:, 3:5])`` decodes two planes.
+
+    Args:
+        quantized: the stored levels.
+        normalize: normalization applied after decoding, if any.
+
+    Example:
+        >>> image = CompactImage(QuantizedImage(np.array([[0, 2]], np.uint8), (0.5,), (1.0,)))
+        >>> np.asarray(image).tolist()
+        [[1.0, 2.0]]
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, coded: QuantizedImage, normalize: NormalizeConfig | None = None) -> None:
-        self._coded = coded
+    def __init__(self, quantized: QuantizedImage, normalize: NormalizeConfig | None = None) -> None:
+        self._quantized = quantized
         self._normalize = normalize
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, *S)."""
-        return self._coded.codes.shape
+        return self._quantized.levels.shape
 
     @property
     def ndim(self) -> int:
-        """Axes, that of the channels included."""
+        """Number of axes, including the channels."""
         return len(self.shape)
 
     def __len__(self) -> int:
-        """Channels."""
+        """Number of channels."""
         return self.shape[0]
 
     def __getitem__(self, index: tuple[slice | int, ...]) -> CompactImage:
-        """A part with all channels."""
-        coded = self._coded
-        return CompactImage(QuantizedImage(coded.codes[index], coded.scale, coded.offset), self._normalize)
+        """Select a region with all channels, without reading it."""
+        quantized = self._quantized
+        region = QuantizedImage(quantized.levels[index], quantized.scale, quantized.offset)
+        return CompactImage(region, self._normalize)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """Decode."""
+        """Decode the image."""
         if copy is False:
-            raise ValueError("decoding an image makes a copy")
-        found = self._coded.codes.astype(np.float32)
-        for channel, scale, offset in zip(found, self._coded.scale, self._coded.offset, strict=True):
+            raise ValueError("decoding an image requires a copy")
+        decoded = self._quantized.levels.astype(np.float32)
+        for channel, scale, offset in zip(decoded, self._quantized.scale, self._quantized.offset, strict=True):
             if scale != 1:
                 channel *= np.float32(scale)
             if offset != 0:
                 channel += np.float32(offset)
         if self._normalize is not None:
-            found = self._normalize(found)
-        return found if dtype is None else found.astype(dtype, copy=False)
+            decoded = self._normalize(decoded)
+        return decoded if dtype is None else decoded.astype(dtype, copy=False)
 
 
 def quantize_intensities(array: Array, *, integral: bool) -> QuantizedImage | None:
-    """Codes of an image (C, *S) that is not normalized; none if 16 bits are too few.
+    """Quantize an image (C, *S) that is not normalized.
 
-    Exact for whole numbers. Where they were resampled (``integral`` says that they were whole numbers), a gray
-    level has 16 steps: an error of at most 1/32.
+    Integers are stored exactly. Resampled integers have 16 levels per unit, an error of at most 1/32.
+
+    Args:
+        array: (C, *S).
+        integral: whether the values were integers before resampling.
+
+    Returns:
+        The quantized image, or None if 16 bits are not enough.
     """
-    steps = 1 if is_integral(array) else _STEPS_A_GRAY_LEVEL
+    steps = 1 if is_integral(array) else _LEVELS_PER_UNIT
     if steps > 1 and not integral:
         return None
     lows = [int(np.floor(channel.min())) for channel in array]
     spans = [(float(channel.max()) - low) * steps for channel, low in zip(array, lows, strict=True)]
-    if max(spans) > _MOST or max(abs(low) for low in lows) > 2**23:
+    if max(spans) > _MAX_LEVEL or max(abs(low) for low in lows) > 2**23:
         return None
-    return _coded(array, [1 / steps] * len(array), [float(low) for low in lows], max(spans))
+    return _quantize(array, [1 / steps] * len(array), [float(low) for low in lows], max(spans))
 
 
 def quantize_normalized(array: Array, raw: Array | None) -> QuantizedImage | None:
-    """Codes of a normalized image (C, *S); none if 16 bits are too few.
+    """Quantize a normalized image (C, *S).
 
-    Where it is linear in the whole numbers of ``raw`` the codes are those: exact but for float32's rounding.
-    Else a channel's standard deviation has at least 1024 steps, an error of at most 1/2048; zeros stay zeros.
+    If the image is linear in the integers of ``raw``, those are stored: exact up to the rounding of float32.
+    Otherwise the standard deviation of a channel has at least 1024 levels, an error of at most 1/2048 standard
+    deviations. Zeros stay exactly 0.
+
+    Args:
+        array: (C, *S) float32, normalized.
+        raw: (C, *S) before normalization, or None if the image was resampled.
+
+    Returns:
+        The quantized image, or None if 16 bits are not enough.
     """
     if raw is not None and is_integral(raw):
-        coded = _lattice(array, raw)
-        if coded is not None:
-            return coded
+        quantized = _quantize_linear(array, raw)
+        if quantized is not None:
+            return quantized
     scales, offsets, spans = [], [], []
     for channel in array:
         low, high = float(channel.min()), float(channel.max())
-        step = float(np.float32((high - low) / (_MOST - 2)))
-        if step == 0 or step * _STEPS_A_DEVIATION > float(mean_and_std(channel)[1]):
+        step = float(np.float32((high - low) / (_MAX_LEVEL - 2)))
+        if step == 0 or step * _LEVELS_PER_DEVIATION > float(mean_and_std(channel)[1]):
             return None
-        first = np.floor(low / step)  # zero is on the lattice
+        first = np.floor(low / step)  # makes zero a level
         scales.append(step)
         offsets.append(float(np.float32(first) * np.float32(step)))
         spans.append((high - offsets[-1]) / step)
-    return _coded(array, scales, offsets, max(spans)) if max(spans) <= _MOST else None
+    return _quantize(array, scales, offsets, max(spans)) if max(spans) <= _MAX_LEVEL else None
 
 
-def _lattice(array: Array, raw: Array) -> QuantizedImage | None:
+def _quantize_linear(array: Array, raw: Array) -> QuantizedImage | None:
     scales, offsets, lows, spans = [], [], [], []
     for channel, gray in zip(array, raw, strict=True):
         low, high = float(gray.min()), float(gray.max())
-        if high - low > _MOST:
+        if high - low > _MAX_LEVEL:
             return None
         first, last = (float(channel.min()), float(channel.max()))
         scales.append((last - first) / (high - low) if high > low else 0.0)
         offsets.append(first)
         lows.append(low)
         spans.append(high - low)
-    found = _coded(raw, [1.0] * len(raw), lows, max(spans))
-    coded = QuantizedImage(found.codes, tuple(scales), tuple(offsets))
-    stored, limit = CompactImage(coded), _LINEAR * max(1.0, float(np.abs(array).max()))
-    exact = all(np.abs(np.asarray(stored[part]) - array[part]).max() <= limit for part in slabs(array, 1))
-    return coded if exact else None
+    quantized = _quantize(raw, [1.0] * len(raw), lows, max(spans))
+    linear = QuantizedImage(quantized.levels, tuple(scales), tuple(offsets))
+    decoded, limit = CompactImage(linear), _LINEAR_TOLERANCE * max(1.0, float(np.abs(array).max()))
+    exact = all(np.abs(np.asarray(decoded[part]) - array[part]).max() <= limit for part in slabs(array, 1))
+    return linear if exact else None
 
 
-def _coded(array: Array, scales: list[float], offsets: list[float], span: float) -> QuantizedImage:
-    """Codes of ``array``, rounded to the nearest."""
-    codes = np.empty(array.shape, np.uint8 if span <= 255 else np.uint16)
+def _quantize(array: Array, scales: list[float], offsets: list[float], span: float) -> QuantizedImage:
+    """Round ``array`` to the nearest levels."""
+    levels = np.empty(array.shape, np.uint8 if span <= 255 else np.uint16)
     for part in slabs(array, 1):
-        for into, channel, scale, offset in zip(codes[part], array[part], scales, offsets, strict=True):
+        for into, channel, scale, offset in zip(levels[part], array[part], scales, offsets, strict=True):
             piece = channel.astype(np.float64)
             piece -= offset
             if scale != 1:
                 piece /= scale
                 np.rint(piece, out=piece)
             into[...] = piece
-    return QuantizedImage(codes, tuple(scales), tuple(offsets))
+    return QuantizedImage(levels, tuple(scales), tuple(offsets))

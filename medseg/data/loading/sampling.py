@@ -1,4 +1,4 @@
-"""Which patch comes next: every draw of a sample follows from (seed, epoch, position) alone."""
+"""Sampling of training patches: every random draw of a sample follows from (seed, epoch, position) alone."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from monai.data.dataloader import DataLoader
 from pydantic import Field
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from medseg.class_weights import class_weights_from_counts
 from medseg.config.base import Spec
 from medseg.data.loading.augmentation import AugmentConfig, Augmenter
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.compact_storage import CompactImage
-from medseg.data.loading.workers import CaseTracker, supervise_batches
+from medseg.data.loading.workers import CaseTracker, Sample
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
@@ -27,23 +26,24 @@ from medseg.geometry import Array
 Voxels = Array | CompactImage
 Balance = Literal["uniform", "inverse", "sqrt", "effective", "adaptive"]
 
-CLASS_COUNTS = "drawn"
-"""Of a sample: (K + 1) int64 voxels of each class in its label patch; entry 0 is what is ignored."""
+CLASS_COUNTS = "class_counts"
+"""Key of a sample: (K + 1) int64, voxels of each class in the label patch; entry 0 counts ignored voxels."""
 
 ADAPTIVE_FLOOR = 0.1
-"""Weight of a class that is found perfectly, where one that is never found has 1."""
+"""Weight of a class with a Dice of 1; a class with a Dice of 0 has weight 1."""
 
 
 class SamplingConfig(Spec):
-    """How patches are drawn.
+    """How training patches are drawn.
 
     Attributes:
         patch_size: voxels along each axis of the preprocessed grid.
-        forced_share: share of the patches that hold a drawn class; the others lie anywhere.
-        balance: how often each class is drawn for those: ``uniform``, or by the inverse, the inverse square
-            root or the effective number of its voxels, or a weight for each name. ``adaptive`` begins uniform
-            and follows the validation: a class of Dice d weighs 1 - d, at least 0.1.
-        include_background: whether the background is among the classes drawn.
+        forced_share: share of the patches that contain a drawn class; the others have random positions.
+        balance: how often each class is drawn for the former: ``uniform``, by the inverse (``inverse``), the
+            inverse square root (``sqrt``) or the effective number (``effective``) of its voxels, or a weight
+            for each name. ``adaptive`` starts uniform and follows the validation: a class with Dice d has
+            weight 1 - d, at least 0.1.
+        include_background: whether the background is one of the drawn classes.
     """
 
     patch_size: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=2, max_length=3)
@@ -54,19 +54,34 @@ class SamplingConfig(Spec):
 
 @dataclass(frozen=True)
 class Draw:
-    """Where one sample comes from: the case, the class it was drawn for (or none), and the random source."""
+    """The origin of one sample.
+
+    Attributes:
+        case: index of the case.
+        class_index: class that the patch contains; None for a random position.
+        rng: random generator of the sample.
+    """
 
     case: int
-    cls: int | None
+    class_index: int | None
     rng: np.random.Generator
 
 
 class PatchPlan:
-    """Decides case and class of each sample.
+    """Determines the case and the class of each sample.
 
-    In an epoch, positions forced to a class are spread evenly; each draws its class from the balance and
-    then one of the cases that hold it, so cases with rare classes are seen more often. The other positions
-    go through all cases in a new order each time round.
+    Positions that are forced to a class are spread evenly over an epoch. Each draws its class by the balance
+    and then one of the cases that contain it, so that cases with rare classes are used more often. The other
+    positions iterate over all cases, in a new order each time.
+
+    Args:
+        cases: the training cases.
+        names: names of the classes.
+        config: patch size and balance.
+        seed: seed of all draws.
+
+    Raises:
+        DataError: if there are no cases.
     """
 
     def __init__(self, cases: list[CachedCase], names: tuple[str, ...], config: SamplingConfig, seed: int):
@@ -78,19 +93,20 @@ class PatchPlan:
         self.class_probabilities = class_probabilities(cases, names, config)
         self.names = names
         self.forced_share = config.forced_share if self.class_probabilities.any() else 0.0
-        self.holders = [
+        self.cases_with_class = [
             np.array([i for i, case in enumerate(cases) if case.counts[k + 1]]) for k in range(len(names))
         ]
 
     @property
     def adaptive(self) -> bool:
-        """Whether the classes drawn follow the validation."""
+        """Whether the class probabilities follow the validation."""
         return self.config.balance == "adaptive"
 
     def adapt(self, dice: Mapping[str, float]) -> None:
-        """Draw classes by what the last validation found of them: weight 1 - Dice, at least a tenth.
+        """Set the class probabilities from a validation: the weight of a class is 1 - Dice, at least 0.1.
 
-        A class without a score (nobody holds it) counts as never found.
+        Args:
+            dice: Dice of each class; a missing or nan value (no case contains the class) counts as 0.
         """
         scores = [dice.get(name, math.nan) for name in self.names]
         weights = np.array([1.0 if math.isnan(d) else max(1 - d, ADAPTIVE_FLOOR) for d in scores])
@@ -99,21 +115,30 @@ class PatchPlan:
             self.class_probabilities = weights / weights.sum()
 
     def draw(self, epoch: int, position: int) -> Draw:
-        """The draw of one position of one epoch."""
+        """Draw the sample at a position of an epoch."""
         rng = np.random.default_rng([self.seed, epoch, position])
         before, after = (int((position + i) * self.forced_share + 1e-9) for i in (0, 1))
         if after > before:
-            cls = int(rng.choice(len(self.class_probabilities), p=self.class_probabilities))
-            return Draw(int(rng.choice(self.holders[cls])), cls, rng)
-        turn, place = divmod(position - before, self.count)
-        order = np.random.default_rng([self.seed, epoch, turn, 1]).permutation(self.count)
-        return Draw(int(order[place]), None, rng)
+            drawn = int(rng.choice(len(self.class_probabilities), p=self.class_probabilities))
+            return Draw(int(rng.choice(self.cases_with_class[drawn])), drawn, rng)
+        round_, index = divmod(position - before, self.count)
+        order = np.random.default_rng([self.seed, epoch, round_, 1]).permutation(self.count)
+        return Draw(int(order[index]), None, rng)
 
 
 def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config: SamplingConfig) -> Array:
-    """(K,) float64: how often each class is drawn; 0 for classes no case holds.
+    """Compute how often each class is drawn.
 
-    Raises: ConfigError if ``balance`` names a label that does not exist or gives no positive weight.
+    Args:
+        cases: the training cases.
+        names: names of the K classes.
+        config: the balance.
+
+    Returns:
+        (K,) float64; 0 for classes that no case contains.
+
+    Raises:
+        ConfigError: if ``balance`` contains an unknown name, a negative weight or no positive weight.
     """
     counts = np.sum([case.counts[1:] for case in cases], axis=0)
     if not counts.any():
@@ -141,34 +166,45 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
 
 @dataclass(frozen=True)
 class LateralPairs:
-    """Labels that are exchanged in a patch that has become a mirror image.
+    """Left and right labels, which are exchanged in a patch that is a mirror image.
 
     Attributes:
-        labels: for each label the one it becomes.
+        labels: for each class the class that it becomes.
         channels: the same for each channel of the logits.
     """
 
     labels: tuple[int, ...]
     channels: tuple[int, ...]
 
-    def exchanged(self, sample: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A sample with its labels, soft labels and the channels known exchanged."""
-        changed = dict(sample)
+    def swap(self, sample: Sample) -> Sample:
+        """Exchange left and right in the labels, soft labels and annotated channels of a sample."""
+        swapped = dict(sample)
         table = torch.tensor((*self.labels, -1), dtype=sample["label"].dtype)
-        changed["label"] = table[sample["label"].long()]  # -1, the last, stays -1
-        for key in ("soft", "known"):
+        swapped["label"] = table[sample["label"].long()]  # index -1 is the last entry, -1
+        for key in ("soft", "annotated"):
             if key in sample:
-                changed[key] = sample[key][list(self.channels)]
-        return changed
+                swapped[key] = sample[key][list(self.channels)]
+        return swapped
 
 
-class PatchDataset(Dataset[dict[str, torch.Tensor]]):
-    """Patches of cached cases, addressed by ``epoch * length + position``.
+class PatchDataset(Dataset[Sample]):
+    """Patches of cached cases, indexed by ``epoch * length + position``.
 
-    A sample is ``image`` (C, *P) float32, ``label`` (1, *P) int16 classes, -1 ignored, and ``drawn`` (K + 1),
-    the voxels of each class in it; ``soft`` (K, *P)
-    float32 where the cases have probabilities; ``known`` (K) bool where some are annotated in part. With
-    ``slices`` the patches are 2D, cut from volumes whose first axis goes through the slices.
+    A sample is a dict with
+
+    - ``image`` (C, *P) float32,
+    - ``label`` (1, *P) int16, the class of each voxel, -1 if ignored,
+    - ``class_counts`` (K + 1) int64, voxels of each class in the label patch,
+    - ``soft`` (K, *P) float32, if the cases have probabilities,
+    - ``annotated`` (K,) bool, if some cases are only partially annotated.
+
+    Args:
+        cases: the training cases.
+        plan: determines the case and the class of each sample.
+        augment: augmentation.
+        length: samples per epoch.
+        slices: if given, the patches are 2D and cut from volumes whose first axis runs through the slices.
+        lateral_pairs: left and right labels, exchanged in mirror images.
     """
 
     def __init__(
@@ -178,83 +214,89 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
         augment: AugmentConfig,
         length: int,
         slices: SliceConfig | None = None,
-        sides: LateralPairs | None = None,
+        lateral_pairs: LateralPairs | None = None,
     ) -> None:
         self.slices = slices
-        self.sides = sides
-        self.watch: CaseTracker | None = None
-        self.partial = any(case.known for case in cases)
-        self.soft = any(case.soft for case in cases)
+        self.lateral_pairs = lateral_pairs
+        self.tracker: CaseTracker | None = None
+        self.partial = any(case.annotated for case in cases)
+        self.soft = any(case.has_probabilities for case in cases)
         self.cases = cases
         self.plan = plan
         self.length = length
         self.patch_size = plan.config.patch_size
         self.augmenter = Augmenter(augment, len(self.patch_size))
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """The sample at one address."""
+    def __getitem__(self, index: int) -> Sample:
+        """Return the sample at an address.
+
+        Raises:
+            DataError: if the case cannot be read from the cache.
+        """
         draw = self.plan.draw(*divmod(index, self.length))
-        if self.watch is not None:
-            self.watch.begin(draw.case)
+        if self.tracker is not None:
+            self.tracker.begin(draw.case)
         with single_threaded():
             sample = self._prepare(draw)
-        if self.watch is not None:
-            self.watch.end()
+        if self.tracker is not None:
+            self.tracker.end()
         return sample
 
-    def _prepare(self, draw: Draw) -> dict[str, torch.Tensor]:
+    def _prepare(self, draw: Draw) -> Sample:
         try:
             return self._sample(draw)
-        except (OSError, ValueError) as error:  # a cache that was changed or taken away under way
+        except (OSError, ValueError) as error:  # the cache was changed or removed during the training
+            case = self.cases[draw.case].id
             raise DataError(
-                f"case {self.cases[draw.case].id}: cannot be read from the cache ({error}). Start the training "
-                "again (--resume auto): the case is then prepared anew."
+                f"case {case}: cannot be read from the cache ({error})",
+                hint="Start the training again with --resume auto, which prepares the case again.",
+                case=case,
             ) from error
 
-    def _sample(self, draw: Draw) -> dict[str, torch.Tensor]:
+    def _sample(self, draw: Draw) -> Sample:
         case = self.cases[draw.case]
-        motion = self.augmenter.draw_transform(draw.rng, case.spacing[-len(self.patch_size) :])
+        transform = self.augmenter.draw_transform(draw.rng, case.spacing[-len(self.patch_size) :])
         origin = self._origin(case, draw)
-        reach = motion.reach(self.patch_size)
+        size = transform.source_size(self.patch_size)
         neighbors = self.slices.neighbors if self.slices is not None else 0
-        image = torch.from_numpy(self._cut(case.image, origin, reach, neighbors))
-        codes = torch.from_numpy(self._cut(case.label[None], origin, reach).astype(np.int16))
+        image = torch.from_numpy(self._cut(case.image, origin, size, neighbors))
+        codes = torch.from_numpy(self._cut(case.label[None], origin, size).astype(np.int16))
         soft = None
         if self.soft:
-            soft = torch.from_numpy(self._cut(case.probabilities, origin, reach).astype(np.float32))
-            image = torch.cat([image, soft])  # moved as the image is, by linear interpolation
-        image, codes = self.augmenter.move(image, codes, motion, self.patch_size)
+            soft = torch.from_numpy(self._cut(case.probabilities, origin, size).astype(np.float32))
+            image = torch.cat([image, soft])  # transformed like the image, by linear interpolation
+        image, codes = self.augmenter.apply_spatial(image, codes, transform, self.patch_size)
         sample = {"label": codes.contiguous() - 1}
         if soft is not None:
             sample["soft"] = image[-len(soft) :].contiguous()
             image = image[: -len(soft)]
         if self.partial:
-            sample["known"] = torch.tensor(case.known or (True,) * self.channels_known)
-        if self.sides is not None and motion.mirrors:
-            sample = self.sides.exchanged(sample)
+            sample["annotated"] = torch.tensor(case.annotated or (True,) * self._annotated_channels)
+        if self.lateral_pairs is not None and transform.is_mirror:
+            sample = self.lateral_pairs.swap(sample)
         sample[CLASS_COUNTS] = torch.bincount(sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1)
-        return {"image": self.augmenter.change(image, draw.rng), **sample}
+        return {"image": self.augmenter.apply_intensity(image, draw.rng), **sample}
 
     @property
-    def channels_known(self) -> int:
-        """Channels of the logits, as the cases annotated in part tell."""
-        return max(len(case.known) for case in self.cases)
+    def _annotated_channels(self) -> int:
+        """Number of channels of the logits, from the partially annotated cases."""
+        return max(len(case.annotated) for case in self.cases)
 
-    def _cut(self, array: Voxels, origin: tuple[int, ...], reach: tuple[int, ...], neighbors: int = 0) -> Array:
-        """Cut (C, *R) about a patch; of a volume of slices, the slice and its neighbors as channels."""
+    def _cut(self, array: Voxels, origin: tuple[int, ...], size: tuple[int, ...], neighbors: int = 0) -> Array:
+        """Crop (C, *R) around a patch; from a volume of slices, the slice and its neighbors as channels."""
         if self.slices is None:
-            return crop(array, origin, self.patch_size, reach)
+            return crop(array, origin, self.patch_size, size)
         near = range(origin[0] - neighbors, origin[0] + neighbors + 1)
         planes = [array[:, min(max(i, 0), array.shape[1] - 1)] for i in near]
-        return np.concatenate([crop(plane, origin[1:], self.patch_size, reach) for plane in planes])
+        return np.concatenate([crop(plane, origin[1:], self.patch_size, size) for plane in planes])
 
     def __len__(self) -> int:
-        """Samples in an epoch."""
+        """Number of samples per epoch."""
         return self.length
 
     def _origin(self, case: CachedCase, draw: Draw) -> tuple[int, ...]:
-        """The first voxel of the patch: it holds the drawn voxel in its middle half, or lies anywhere."""
-        voxel = None if draw.cls is None else case.draw_voxel(draw.cls, draw.rng)
+        """Draw the first voxel of the patch; its central half contains the drawn voxel, if there is one."""
+        voxel = None if draw.class_index is None else case.draw_voxel(draw.class_index, draw.rng)
         origin: list[int] = []
         box = self.patch_size if self.slices is None else (1, *self.patch_size)
         for axis, (size, patch) in enumerate(zip(case.shape, box, strict=True)):
@@ -272,7 +314,7 @@ class PatchDataset(Dataset[dict[str, torch.Tensor]]):
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Compute as a worker process does: sums over several threads round differently."""
+    """Compute with one thread, as worker processes do: sums over several threads round differently."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -281,84 +323,32 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def crop(array: Voxels, origin: tuple[int, ...], patch: tuple[int, ...], reach: tuple[int, ...]) -> Array:
-    """Cut (C, *R) out of (C, *S): a region of size ``reach`` about the center of the patch at ``origin``.
+def crop(array: Voxels, origin: tuple[int, ...], patch: tuple[int, ...], size: tuple[int, ...]) -> Array:
+    """Crop a region around the center of a patch; voxels outside the array are 0.
 
-    What lies outside the array is 0.
+    Args:
+        array: (C, *S).
+        origin: first voxel of the patch; may be outside the array.
+        patch: size of the patch.
+        size: size *R of the region.
+
+    Returns:
+        A copy (C, *R).
+
+    Example:
+        >>> crop(np.arange(1, 5)[None], (0,), (2,), (4,)).tolist()
+        [[0, 1, 2, 3]]
     """
-    starts = [o + p // 2 - r // 2 for o, p, r in zip(origin, patch, reach, strict=True)]
+    starts = [o + p // 2 - r // 2 for o, p, r in zip(origin, patch, size, strict=True)]
     inside = tuple(
-        slice(max(s, 0), max(min(s + r, n), 0)) for s, r, n in zip(starts, reach, array.shape[1:], strict=True)
+        slice(max(s, 0), max(min(s + r, n), 0)) for s, r, n in zip(starts, size, array.shape[1:], strict=True)
     )
     piece = np.array(array[(slice(None), *inside)])
-    if piece.shape[1:] == tuple(reach):
+    if piece.shape[1:] == tuple(size):
         return piece
-    out = np.zeros((len(array), *reach), dtype=array.dtype)
-    place = tuple(
+    out = np.zeros((len(array), *size), dtype=array.dtype)
+    target = tuple(
         slice(i.start - s, i.start - s + n) for i, s, n in zip(inside, starts, piece.shape[1:], strict=True)
     )
-    out[(slice(None), *place)] = piece
+    out[(slice(None), *target)] = piece
     return out
-
-
-class AddressSampler(Sampler[list[int]]):
-    """Batches of sample addresses from global batch ``start`` up to ``stop``."""
-
-    def __init__(self, batch_size: int, start: int, stop: int) -> None:
-        self.batch_size, self.start, self.stop = batch_size, start, stop
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Each batch's addresses, in order."""
-        for batch in range(self.start, self.stop):
-            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
-
-    def __len__(self) -> int:
-        """Batches left."""
-        return self.stop - self.start
-
-
-def patch_batches(
-    dataset: PatchDataset,
-    *,
-    batch_size: int,
-    start: int,
-    stop: int,
-    workers: int,
-    timeout: float = 600.0,
-    pin_memory: bool = False,
-) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches of :func:`patch_loader`; a worker that fails is reported with the case it held.
-
-    Raises: DataError and TrainingError as :func:`medseg.data.loading.workers.supervise_batches`.
-    """
-    dataset.watch = CaseTracker(workers)
-    loader = patch_loader(
-        dataset, batch_size=batch_size, start=start, stop=stop, workers=workers, timeout=timeout,
-        pin_memory=pin_memory,
-    )  # fmt: skip
-    return supervise_batches(iter(loader), dataset.watch, [case.id for case in dataset.cases], timeout=timeout)
-
-
-def patch_loader(
-    dataset: PatchDataset,
-    *,
-    batch_size: int,
-    start: int,
-    stop: int,
-    workers: int,
-    timeout: float = 0.0,
-    pin_memory: bool = False,
-) -> DataLoader:
-    """Batches ``start`` to ``stop`` (counted over the whole training) of a patch dataset.
-
-    The global random state is neither read nor moved, so a training resumed at ``start`` sees the same.
-    """
-    options: dict[str, Any] = {"prefetch_factor": 4, "timeout": timeout} if workers else {}
-    return DataLoader(
-        dataset,
-        batch_sampler=AddressSampler(batch_size, start, stop),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        generator=torch.Generator().manual_seed(0),
-        **options,
-    )

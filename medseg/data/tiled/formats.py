@@ -1,4 +1,4 @@
-"""Which files are read window by window."""
+"""Opening of files that are read window by window."""
 
 from __future__ import annotations
 
@@ -17,16 +17,27 @@ from medseg.errors import DataError
 
 TIFF_SUFFIXES = (".ome.tif", ".ome.tiff", ".tif", ".tiff", ".btf")
 DICOM_SUFFIXES = (".dcm", ".dicom")
-MOST_PIXELS = 178_000_000
-"""Of a picture that is read into memory all the same, as Pillow has it."""
+MAX_IN_MEMORY_PIXELS = 178_000_000
+"""Largest picture that is read into memory if it cannot be read window by window (the limit of Pillow)."""
 
 
 def open_tiled(path: Path, *, above: float, level: int = 0) -> TiledImage | None:
-    """A picture that is to be read window by window: of a format that is only read so, of more than ``above``
-    pixels, or at another level of its pyramid than the finest. None for all else.
+    """Open a picture that is read window by window.
 
-    Raises: DataError if the file is missing, truncated or damaged, has no such level, or is too large for
-    the memory while it cannot be read in pieces.
+    These are pictures in tiled formats, pictures with more than ``above`` pixels, and pictures read at another
+    level of their pyramid than the finest.
+
+    Args:
+        path: the file.
+        above: number of pixels above which TIFF pictures are read window by window.
+        level: level of the pyramid; 0 is the finest.
+
+    Returns:
+        The picture, or None if the file is read into memory as a whole.
+
+    Raises:
+        DataError: if the file is missing, truncated or damaged, does not have this level, or is too large for
+            memory and cannot be read in pieces.
     """
     path = Path(path)
     name = path.name.lower()
@@ -38,7 +49,7 @@ def open_tiled(path: Path, *, above: float, level: int = 0) -> TiledImage | None
     opened = open_tiff(path) if path.is_file() and name.endswith(TIFF_SUFFIXES) else None
     if opened is None:
         if level > 0:
-            raise DataError(f"{path}: has no pyramid that medseg reads, so no level {level}")
+            raise DataError(f"{path}: no level {level}: it has no pyramid in a supported format", path=path)
         return None
     if not opened.tiled_only and level == 0 and math.prod(opened.levels[0]) <= above:
         opened.close()
@@ -47,26 +58,27 @@ def open_tiled(path: Path, *, above: float, level: int = 0) -> TiledImage | None
         return TiledImage(path, opened, level)
     except NotTileable as reason:
         opened.close()
-        return _otherwise(path, level, reason)
+        return _open_untileable(path, level, reason)
     except BaseException:
         opened.close()
         raise
 
 
-def _otherwise(path: Path, level: int, reason: NotTileable) -> TiledImage | None:
-    """A TIFF that tifffile has no codec for, by openslide; None if it is read into memory."""
+def _open_untileable(path: Path, level: int, reason: NotTileable) -> TiledImage | None:
+    """Open a TIFF that tifffile cannot decode in pieces with openslide; None if it is read into memory."""
     if reason.colors and is_slide(path):
         return TiledImage(path, open_slide(path), level)
-    if reason.pixels <= MOST_PIXELS and level == 0 and not reason.tiled_only:
+    if reason.pixels <= MAX_IN_MEMORY_PIXELS and level == 0 and not reason.tiled_only:
         return None
     raise DataError(
-        f"{path}: cannot be read window by window, {reason}. Install medseg[wsi], or write it as tiled "
-        "TIFF with deflate compression."
+        f"{path}: cannot be read window by window, {reason}",
+        hint="Install medseg[wsi], or save it as tiled TIFF with deflate compression.",
+        path=path,
     ) from reason
 
 
 def find_dicom_slide(path: Path) -> Path | None:
-    """The file that openslide is to open for a whole slide in DICOM: itself, or one of its folder."""
+    """Return the file that openslide opens for a DICOM whole slide: a file or one in a folder, or None."""
     if path.is_file():
         files = [path] if path.name.lower().endswith(DICOM_SUFFIXES) else []
     else:

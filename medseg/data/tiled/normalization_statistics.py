@@ -1,8 +1,8 @@
-"""Normalization by statistics of a whole picture that is read piece by piece.
+"""Normalization with the statistics of a whole picture that is read piece by piece.
 
-All are exact. Integers of up to 16 bits are counted, and their mean and standard deviation follow from the
-counts in whole numbers. Those of other pixels are merged piece by piece in float64 (Chan, Golub and LeVeque
-1983). Percentiles are order statistics, found digit by digit (16 bits each) of the pixels' bits.
+The statistics are exact. Integers of up to 16 bits are counted, and mean and standard deviation are computed
+from the counts in integer arithmetic. Moments of other pixels are merged piece by piece in float64 (Chan, Golub
+and LeVeque 1983). Percentiles are order statistics, determined by a radix selection with digits of 16 bits.
 """
 
 from __future__ import annotations
@@ -25,43 +25,50 @@ from medseg.data.preprocessing.normalization import (
 from medseg.geometry import Array
 
 Normalize = Callable[[Array], Array]
-"""Pixels (C, *S) to float32."""
+"""Maps pixels (C, *S) to float32."""
 
 Blocks = Callable[[], Iterable[Array]]
-"""Gives the pieces (C, *S) of a picture, from the first one on each time it is called."""
+"""Returns the pieces (C, *S) of a picture, starting with the first on each call."""
 
-_DIGIT = 16
+_DIGIT_BITS = 16
 
 
-def normalizer(config: NormalizeConfig, blocks: Blocks) -> Normalize:
-    """What ``config`` does to the whole picture, as a function of any part of it.
+def fit_normalization(config: NormalizeConfig, blocks: Blocks) -> Normalize:
+    """Fit a normalization to a whole picture.
 
-    ``zscore`` goes through the picture once, ``percentile`` once for each 16 bits of a pixel; the others know
-    their numbers.
+    ``zscore`` reads the picture once, ``percentile`` once per 16 bits of a pixel; the other schemes do not read
+    it.
+
+    Args:
+        config: the normalization.
+        blocks: returns the pieces of the picture.
+
+    Returns:
+        A function that normalizes any part of the picture.
     """
     if isinstance(config, ZScore):
-        return _ZScore(moments(blocks(), nonzero=False), nonzero=False)
+        return _FittedZScore(moments(blocks(), nonzero=False), nonzero=False)
     if isinstance(config, ZScoreNonzero):
-        return _ZScore(moments(blocks(), nonzero=True), nonzero=True)
+        return _FittedZScore(moments(blocks(), nonzero=True), nonzero=True)
     if isinstance(config, Percentile):
-        return _Percentile(percentiles(blocks, (config.low, config.high)))
+        return _FittedPercentile(percentiles(blocks, (config.low, config.high)))
     return config
 
 
 @dataclass(frozen=True)
-class _ZScore:
+class _FittedZScore:
     moments: list[tuple[float, float]]
     nonzero: bool
 
     def __call__(self, array: Array) -> Array:
-        scaled = [standardize(c, *found) for c, found in zip(array, self.moments, strict=True)]
+        scaled = [standardize(c, *values) for c, values in zip(array, self.moments, strict=True)]
         if self.nonzero:
             scaled = [np.where(c != 0, s, np.float32(0)) for c, s in zip(array, scaled, strict=True)]
         return np.stack(scaled)
 
 
 @dataclass(frozen=True)
-class _Percentile:
+class _FittedPercentile:
     limits: list[tuple[float, ...]]
 
     def __call__(self, array: Array) -> Array:
@@ -69,22 +76,24 @@ class _Percentile:
 
 
 def moments(blocks: Iterable[Array], *, nonzero: bool) -> list[tuple[float, float]]:
-    """Mean and standard deviation of each channel, of all pixels or of those that are not 0."""
-    found: list[_Counted | _Merged] = []
+    """Compute mean and standard deviation of each channel, over all or over the nonzero pixels."""
+    channels: list[_CountedMoments | _MergedMoments] = []
     for block in blocks:
-        if not found:
-            found = [_Counted(block.dtype) if _countable(block.dtype) else _Merged() for _ in block]
-        for one, channel in zip(found, block, strict=True):
+        if not channels:
+            channels = [
+                _CountedMoments(block.dtype) if _countable(block.dtype) else _MergedMoments() for _ in block
+            ]
+        for one, channel in zip(channels, block, strict=True):
             one.add(channel[channel != 0] if nonzero else channel.ravel())
-    return [one.moments() for one in found]
+    return [one.moments() for one in channels]
 
 
 def _countable(dtype: np.dtype) -> bool:
     return dtype.kind in "bui" and dtype.itemsize <= 2
 
 
-class _Counted:
-    """How often each value of up to 16 bits occurs."""
+class _CountedMoments:
+    """Moments of integers of up to 16 bits, from the counts of the values."""
 
     def __init__(self, dtype: np.dtype) -> None:
         self.low = np.iinfo(dtype).min
@@ -105,8 +114,8 @@ class _Counted:
         return total / n, math.sqrt(Fraction(n * squares - total * total, n * n))
 
 
-class _Merged:
-    """Count, mean and sum of squared differences from it."""
+class _MergedMoments:
+    """Moments merged piece by piece: count, mean and sum of squared deviations."""
 
     def __init__(self) -> None:
         self.n, self.mean, self.squares = 0, 0.0, 0.0
@@ -125,39 +134,39 @@ class _Merged:
         return (self.mean, math.sqrt(self.squares / self.n)) if self.n else (0.0, 0.0)
 
 
-def percentiles(blocks: Blocks, wanted: tuple[float, ...]) -> list[tuple[float, ...]]:
-    """Percentiles of each channel, linear between neighbors: ``numpy.percentile`` of the whole."""
+def percentiles(blocks: Blocks, percents: tuple[float, ...]) -> list[tuple[float, ...]]:
+    """Compute percentiles of each channel, equal to ``numpy.percentile`` of the whole picture."""
     first = next(iter(blocks()))
     n = sum(block[0].size for block in blocks())
-    places = [(n - 1) * np.true_divide(p, 100) for p in wanted]
-    lower = [min(n - 1, math.floor(place)) for place in places]
+    positions = [(n - 1) * np.true_divide(p, 100) for p in percents]
+    lower = [min(n - 1, math.floor(position)) for position in positions]
     upper = [min(n - 1, rank + 1) for rank in lower]
     values = _order_statistics(blocks, first.dtype, len(first), lower + upper)
-    shares = np.array([place - rank for place, rank in zip(places, lower, strict=True)])
-    return [tuple(_between(v[: len(lower)], v[len(lower) :], shares)) for v in values]
+    shares = np.array([position - rank for position, rank in zip(positions, lower, strict=True)])
+    return [tuple(_interpolate(v[: len(lower)], v[len(lower) :], shares)) for v in values]
 
 
-def _between(low: Array, high: Array, share: Array) -> Iterator[float]:
-    """NumPy's interpolation, which is exact at both ends."""
+def _interpolate(low: Array, high: Array, share: Array) -> Iterator[float]:
+    """Linear interpolation as in NumPy, exact at both ends."""
     step = np.subtract(high, low)
     return iter(np.where(share >= 0.5, high - step * (1 - share), low + step * share))
 
 
 def _order_statistics(blocks: Blocks, dtype: np.dtype, channels: int, ranks: list[int]) -> list[Array]:
-    """For each channel the values (len(ranks),) at these places of all its values sorted."""
+    """For each channel, the values (len(ranks),) at these positions of its sorted values."""
     bits = 8 * dtype.itemsize
-    left = [list(ranks) for _ in range(channels)]  # rank among the keys that begin with the prefix
+    left = [list(ranks) for _ in range(channels)]  # rank among the keys with the prefix
     prefix = [[0] * len(ranks) for _ in range(channels)]
     done = 0
     while done < bits:
-        digit = min(_DIGIT, bits - done)
+        digit = min(_DIGIT_BITS, bits - done)
         counts = _digit_counts(blocks, prefix, done, digit, bits)
         for c in range(channels):
             for i, rank in enumerate(left[c]):
                 below = np.cumsum(counts[c][prefix[c][i]])
-                found = int(np.searchsorted(below, rank, side="right"))
-                left[c][i] = rank - (int(below[found - 1]) if found else 0)
-                prefix[c][i] = prefix[c][i] << digit | found
+                next_digit = int(np.searchsorted(below, rank, side="right"))
+                left[c][i] = rank - (int(below[next_digit - 1]) if next_digit else 0)
+                prefix[c][i] = prefix[c][i] << digit | next_digit
         done += digit
     return [_values(np.array(p, np.dtype(f"u{dtype.itemsize}")), dtype) for p in prefix]
 
@@ -165,7 +174,7 @@ def _order_statistics(blocks: Blocks, dtype: np.dtype, channels: int, ranks: lis
 def _digit_counts(
     blocks: Blocks, prefix: list[list[int]], done: int, digit: int, bits: int
 ) -> list[dict[int, Array]]:
-    """For each channel and prefix of ``done`` bits: how often each next digit occurs."""
+    """For each channel and prefix of ``done`` bits, count the occurrences of each next digit."""
     counts = [{p: np.zeros(1 << digit, np.int64) for p in one} for one in prefix]
     shift, mask = bits - done - digit, (1 << digit) - 1
     for block in blocks():
@@ -178,7 +187,7 @@ def _digit_counts(
 
 
 def _keys(values: Array) -> Array:
-    """Unsigned integers in the order of the values, bit for bit."""
+    """Map values to unsigned integers with the same order."""
     if values.dtype.kind in "bu":
         return values.astype(np.uint8) if values.dtype == bool else values
     unsigned = np.dtype(f"u{values.dtype.itemsize}")
@@ -190,7 +199,7 @@ def _keys(values: Array) -> Array:
 
 
 def _values(keys: Array, dtype: np.dtype) -> Array:
-    """The values whose keys these are."""
+    """Inverse of :func:`_keys`."""
     if dtype.kind in "bu":
         return keys.astype(dtype)
     sign = keys.dtype.type(1 << (8 * dtype.itemsize - 1))

@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.tiled.tiled_image import PIECE_BYTES, TiledFile
+from medseg.data.tiled.tiled_image import MAX_PIECE_BYTES, TiledFile
 from medseg.errors import DataError
 from medseg.geometry import Array
 
 ZARR_SUFFIXES = (".ome.zarr", ".zarr")
-_UM = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
+_MICROMETERS = {"micrometer": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
 _EDGE = 512
-"""Chunks are read in groups of about this many pixels a side."""
+"""Approximate edge length of the groups of chunks that are read together, pixels."""
 
 
 def open_zarr(path: Path) -> TiledFile:
-    """The multiscale picture of a store, or of its first series (bioformats2raw).
+    """Open the multiscale picture of a store, or of its first series (bioformats2raw).
 
-    Raises: DataError if zarr is not installed, or the store is damaged or no picture.
+    Raises:
+        DataError: if zarr is not installed, or the store is damaged or not a picture.
     """
     zarr = _zarr(path)
     try:
@@ -30,7 +31,9 @@ def open_zarr(path: Path) -> TiledFile:
             group = group["0"]
         scales = _multiscales(group)
         if scales is None:
-            raise DataError(f"{path}: a Zarr store without OME's multiscales; expected OME-Zarr 0.4 or 0.5")
+            raise DataError(
+                f"{path}: Zarr store without OME's multiscales, expected OME-Zarr 0.4 or 0.5", path=path
+            )
         axes = "".join(str(axis["name"]).lower() for axis in scales["axes"])
         arrays = [group[entry["path"]] for entry in scales["datasets"]]
         um = _spacing(scales)
@@ -39,8 +42,9 @@ def open_zarr(path: Path) -> TiledFile:
     except Exception as error:  # a damaged store can make zarr raise anything
         reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"{path}: cannot be read as OME-Zarr, incomplete or damaged ({reason}). Copy it again "
-            "from its source."
+            f"{path}: cannot be read as OME-Zarr, incomplete or damaged ({reason})",
+            hint="Copy it again from its source.",
+            path=path,
         ) from error
     for array in arrays:
         _check(path, array, axes)
@@ -49,20 +53,20 @@ def open_zarr(path: Path) -> TiledFile:
 
 
 class ZarrLevel:
-    """One level: an array with axes y, x and perhaps c, and others of length 1."""
+    """One level: an array with the axes y, x and optionally c; other axes have length 1."""
 
     palette: list[int] | None = None
     alpha: bool = False
 
     def __init__(self, array: Any, axes: str) -> None:
         self._array, self._axes = array, axes
-        places = [axes.index(letter) for letter in "yx"]
-        self.shape = (array.shape[places[0]], array.shape[places[1]])
-        chunks = [min(array.chunks[i], array.shape[i]) for i in places]
+        y, x = (axes.index(letter) for letter in "yx")
+        self.shape = (array.shape[y], array.shape[x])
+        chunks = [min(array.chunks[i], array.shape[i]) for i in (y, x)]
         self.tile = (chunks[0] * max(1, _EDGE // chunks[0]), chunks[1] * max(1, _EDGE // chunks[1]))
 
     def decode(self, row: int, column: int) -> Array:
-        """Piece (h, w, C)."""
+        """Read a piece (h, w, C)."""
         parts = {
             letter: slice(i * n, min((i + 1) * n, length))
             for letter, i, n, length in zip("yx", (row, column), self.tile, self.shape, strict=True)
@@ -75,8 +79,8 @@ class ZarrLevel:
 
 
 def _multiscales(group: Any) -> Any:
-    found = group.attrs.get("ome", group.attrs).get("multiscales")
-    return found[0] if found else None
+    multiscales = group.attrs.get("ome", group.attrs).get("multiscales")
+    return multiscales[0] if multiscales else None
 
 
 def _check(path: Path, array: Any, axes: str) -> None:
@@ -90,16 +94,20 @@ def _check(path: Path, array: Any, axes: str) -> None:
         or 0 in shape
     ):
         raise DataError(
-            f"{path}: axes {axes} of shape {shape} are no picture; expected y and x, perhaps c, others "
-            "of length 1"
+            f"{path}: axes {axes} of shape {shape}, expected y and x, optionally c, and others of length 1",
+            path=path,
         )
-    if math.prod(array.chunks) * array.dtype.itemsize > PIECE_BYTES:
-        raise DataError(f"{path}: its chunks of {array.chunks} are too large to be read one by one; rechunk it")
+    if math.prod(array.chunks) * array.dtype.itemsize > MAX_PIECE_BYTES:
+        raise DataError(
+            f"{path}: chunks of {array.chunks} are too large to be read one by one",
+            hint="Save it with smaller chunks.",
+            path=path,
+        )
 
 
 def _spacing(scales: Any) -> tuple[float, float] | None:
-    """Micrometres between rows and columns of the first level."""
-    units = {str(axis["name"]).lower(): _UM.get(axis.get("unit")) for axis in scales["axes"]}
+    """Spacing of rows and columns of the first level, micrometers."""
+    units = {str(axis["name"]).lower(): _MICROMETERS.get(axis.get("unit")) for axis in scales["axes"]}
     steps = scales["datasets"][0].get("coordinateTransformations", [])
     scale = next((step["scale"] for step in steps if step.get("type") == "scale"), None)
     y, x = units.get("y"), units.get("x")
@@ -113,5 +121,7 @@ def _zarr(path: Path) -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise DataError(f"{path}: OME-Zarr needs zarr: pip install 'medseg[zarr]'") from error
+        raise DataError(
+            f"{path}: OME-Zarr requires the package zarr", hint="pip install 'medseg[zarr]'", path=path
+        ) from error
     return zarr

@@ -1,4 +1,4 @@
-"""Readers of the formats that are made for large pictures: small ones are read whole."""
+"""Readers of tiled formats, for pictures that are small enough to be read as a whole."""
 
 from __future__ import annotations
 
@@ -11,31 +11,36 @@ from medseg.data.tiled.ome_zarr import ZARR_SUFFIXES
 from medseg.data.tiled.whole_slide import SLIDE_SUFFIXES
 from medseg.errors import DataError
 
-WHOLE = 64_000_000
-"""Pixels up to which a picture is read whole."""
+MAX_WHOLE_PIXELS = 64_000_000
+"""Largest picture that is read as a whole, in pixels."""
 
 
 class TiledReader(PictureReader):
-    """Whole slides and OME-Zarr: pictures at their finest level; label maps beside them are PNG."""
+    """Whole slides and OME-Zarr, read at their finest level; label maps are written as PNG."""
 
     suffixes: tuple[str, ...] = (*ZARR_SUFFIXES, *SLIDE_SUFFIXES)
 
     def read(self, path: Path) -> Scan:
-        """Read (C, H, W). Raises: DataError if it is too large for that."""
+        """Read (C, H, W).
+
+        Raises:
+            DataError: if the picture is too large to be read as a whole.
+        """
         image = open_tiled(path, above=0)
         if image is None:
-            raise DataError(f"{path}: no whole slide and no OME-Zarr")
+            raise DataError(f"{path}: neither a whole slide nor OME-Zarr", path=path)
         with image:
             h, w = image.shape
-            if h * w > WHOLE:
+            if h * w > MAX_WHOLE_PIXELS:
                 raise DataError(
-                    f"{path}: {h}×{w} pixels are too many to be read whole. medseg infer reads them window by "
-                    "window; for training, cut out pictures."
+                    f"{path}: {h}×{w} pixels are too many to be read as a whole",
+                    hint="medseg infer reads them window by window; for training, crop smaller pictures.",
+                    path=path,
                 )
             return scan_from_pixels(image.read((slice(0, h), slice(0, w))), path, None)
 
     def files(self, path: Path) -> list[Path]:
-        """The file, all files of a Zarr store, or a MIRAX header with the files of its folder."""
+        """List the file, all files of a Zarr store, or a MIRAX header and the files of its folder."""
         if path.is_dir():
             return sorted(p for p in path.rglob("*") if p.is_file())
         if path.suffix.lower() == ".mrxs":

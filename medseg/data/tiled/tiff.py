@@ -1,4 +1,4 @@
-"""Tiled TIFF and OME-TIFF, piece by piece."""
+"""Tiled TIFF and OME-TIFF, read piece by piece."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import numpy as np
 import tifffile
 
 from medseg.data.io.pictures import has_alpha
-from medseg.data.tiled.tiled_image import PIECE_BYTES, PyramidLevel, TiledFile
+from medseg.data.tiled.tiled_image import MAX_PIECE_BYTES, PyramidLevel, TiledFile
 from medseg.errors import DataError
 from medseg.geometry import Array
 
 _PICTURES = ("YX", "YXS", "SYX", "CYX")
-"""Axes of a TIFF that is a picture; others are volumes."""
+"""Axes of TIFF pictures; others are volumes."""
 
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
 _RAW_ROWS = 64
 
 
-class NotTileable(Exception):  # noqa: N818 - not an error yet: another reader may take the file
-    """Why a picture cannot be read in pieces.
+class NotTileable(Exception):  # noqa: N818 - not an error: another reader may support the file
+    """A picture cannot be read in pieces, for the reason in its text.
 
     Attributes:
-        pixels: how many it has.
-        colors: whether they are 8-bit colors, as openslide gives them.
-        tiled_only: whether no other reader takes it.
+        pixels: number of pixels.
+        colors: whether the pixels are 8-bit colors, which openslide supports.
+        tiled_only: whether no other reader supports the file.
     """
 
     def __init__(self, reason: str, page: Any, tiled_only: bool) -> None:
@@ -41,33 +41,42 @@ class NotTileable(Exception):  # noqa: N818 - not an error yet: another reader m
 
 
 def open_tiff(path: Path) -> TiledFile | None:
-    """A TIFF that is a picture; None for volumes, and for files another reader is to find fault with.
+    """Open a TIFF picture.
 
-    Its levels raise DataError if the file is truncated or damaged, NotTileable if it is not read in pieces.
-    Raises: DataError if the file is damaged, and larger than other readers should try.
+    Returns:
+        The picture, or None for volumes and for damaged files, whose error another reader reports. Its levels
+        raise DataError if the file is truncated or damaged, and NotTileable if it cannot be read in pieces.
+
+    Raises:
+        DataError: if the file is damaged and too large for another reader.
     """
     try:
         tiff = tifffile.TiffFile(path)
     except Exception as error:  # a damaged file can make a parser raise anything
-        return _left_to_others(path, error)
+        return _check_size(path, error)
     try:
         opened = _opened(path, tiff)
     except Exception as error:
         tiff.close()
-        return _left_to_others(path, error)
+        return _check_size(path, error)
     if opened is None:
         tiff.close()
     return opened
 
 
-def _left_to_others(path: Path, error: Exception) -> None:
-    if path.stat().st_size > PIECE_BYTES:
+def _check_size(path: Path, error: Exception) -> None:
+    """Raise a DataError for a damaged file that is too large for another reader."""
+    if path.stat().st_size > MAX_PIECE_BYTES:
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:200]
-    return DataError(f"{path}: cannot be read, truncated or damaged ({reason}). Copy it again from its source.")
+    return DataError(
+        f"{path}: cannot be read, truncated or damaged ({reason})",
+        hint="Copy it again from its source.",
+        path=path,
+    )
 
 
 def _opened(path: Path, tiff: tifffile.TiffFile) -> TiledFile | None:
@@ -86,7 +95,7 @@ def _opened(path: Path, tiff: tifffile.TiffFile) -> TiledFile | None:
         except Exception as error:
             raise _damaged(path, error) from error
 
-    return TiledFile(levels, tiles, tiff.close, _um(pages[0][0]), tiled_only=len(tiff.pages) > 1)
+    return TiledFile(levels, tiles, tiff.close, _read_spacing_um(pages[0][0]), tiled_only=len(tiff.pages) > 1)
 
 
 def _tiles(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> PyramidLevel:
@@ -103,7 +112,7 @@ def _page(page: Any) -> Any:
 
 
 class TiffLevel:
-    """The tiles or strips of a level; its channels lie in the pixels, in planes, or in pages."""
+    """A level stored in tiles or strips; its channels are stored per pixel, in planes, or in pages."""
 
     def __init__(self, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> None:
         page = pages[0]
@@ -114,7 +123,7 @@ class TiffLevel:
         self._planes = page.samplesperpixel if page.planarconfig == 2 else 1
 
     def decode(self, row: int, column: int) -> Array:
-        """Piece (h, w, S)."""
+        """Read a piece (h, w, S)."""
         (h, w), (th, tw) = self.shape, self.tile
         across = math.ceil(w / tw)
         index, plane = row * across + column, math.ceil(h / th) * across
@@ -124,7 +133,7 @@ class TiffLevel:
 
     def _segment(self, page: Any, index: int) -> Array:
         offset, count = page.dataoffsets[index], page.databytecounts[index]
-        if count == 0:  # never written: all one value
+        if count == 0:  # not written: constant
             samples = page.samplesperpixel if page.planarconfig == 1 else 1
             return np.full((*self.tile, samples), page.nodata, page.dtype)
         with self._lock:
@@ -133,7 +142,7 @@ class TiffLevel:
 
 
 class UncompressedTiffLevel:
-    """A level stored as it is, row after row."""
+    """A level stored uncompressed, row by row."""
 
     def __init__(self, tiff: tifffile.TiffFile, page: Any, lock: Lock) -> None:
         self.shape = (int(page.imagelength), int(page.imagewidth))
@@ -144,7 +153,7 @@ class UncompressedTiffLevel:
         self._dtype = page.dtype.newbyteorder(tiff.byteorder)
 
     def decode(self, row: int, column: int) -> Array:
-        """Rows (h, W, S)."""
+        """Read rows (h, W, S)."""
         first, last = row * self.tile[0], min((row + 1) * self.tile[0], self.shape[0])
         line = self.shape[1] * self._samples * self._dtype.itemsize
         with self._lock:
@@ -157,7 +166,7 @@ def _bytes(tiff: tifffile.TiffFile, offset: int, count: int) -> bytes:
     tiff.filehandle.seek(offset)
     data = tiff.filehandle.read(count)
     if len(data) != count:
-        raise ValueError(f"the file ends {count - len(data)} bytes too early")
+        raise ValueError(f"the file is {count - len(data)} bytes too short")
     return data
 
 
@@ -168,28 +177,30 @@ def _piece(page: Any) -> tuple[int, int]:
 
 
 def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
-    """Raises: DataError if the file ends before its pieces; NotTileable if they cannot be decoded."""
+    """Raise a DataError if the file ends before its pieces, NotTileable if they cannot be decoded."""
     page, size, several = pages[0], tiff.filehandle.size, len(tiff.pages) > 1
     if min(_piece(page)) < 1:
         raise ValueError(f"pieces of {_piece(page)} pixels")
     end = max((o + n for p in pages for o, n in zip(p.dataoffsets, p.databytecounts, strict=True)), default=0)
     if end > size:
         raise DataError(
-            f"{path}: truncated: its tiles end at byte {end}, the file at {size}. Copy it again from its "
-            "source."
+            f"{path}: truncated: its tiles end at byte {end}, the file at {size}",
+            hint="Copy it again from its source.",
+            path=path,
         )
     raw = not page.is_tiled and page.is_contiguous
     bytes_of_piece = math.prod(_piece(page)) * page.samplesperpixel * page.dtype.itemsize
-    if bytes_of_piece > PIECE_BYTES and not raw:
+    if bytes_of_piece > MAX_PIECE_BYTES and not raw:
         raise NotTileable(f"stored in pieces of {_piece(page)[0]}×{_piece(page)[1]} pixels", page, several)
     first = next((i for i, n in enumerate(page.databytecounts) if n), None)
     if first is not None and not raw:
         try:
             page.decode(_bytes(tiff, page.dataoffsets[first], page.databytecounts[first]), first)
         except (ValueError, ImportError) as error:
+            # tifffile reports a missing codec only by the text of a ValueError
             if "imagecodecs" in str(error) or isinstance(error, ImportError):
                 raise NotTileable(f"compressed by {page.compression.name}", page, several) from error
-        except Exception:  # damage is told with its place, when the piece is read
+        except Exception:  # damage is reported with its position when the piece is read
             return
 
 
@@ -197,8 +208,8 @@ def _palette(page: Any) -> list[int] | None:
     return None if page.colormap is None else (page.colormap.T >> 8).ravel().tolist()
 
 
-def _um(page: Any) -> tuple[float, float] | None:
-    """Micrometres between rows and columns, by the resolution tags."""
+def _read_spacing_um(page: Any) -> tuple[float, float] | None:
+    """Spacing of rows and columns from the resolution tags, micrometers."""
     with suppress(KeyError, ZeroDivisionError, TypeError, ValueError):
         unit = _UM_PER_UNIT[int(page.tags["ResolutionUnit"].value)]
         y, x = (page.tags[name].value for name in ("YResolution", "XResolution"))

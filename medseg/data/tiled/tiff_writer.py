@@ -1,4 +1,4 @@
-"""Tiled, compressed TIFF with a pyramid, written from the top down."""
+"""Writer of tiled, compressed TIFF files with a pyramid, row by row."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ import tifffile
 from medseg.geometry import Array
 
 TILE = 512
-_BIG = 2**32 - 2**26
-"""Bytes of pixels from which the file is a BigTIFF."""
+_BIGTIFF_BYTES = 2**32 - 2**26
+"""Bytes of pixels above which the file is a BigTIFF."""
 
 
 class TiledTiffWriter:
-    """A picture (H, W) or (H, W, S) that comes row by row. Compressed tiles wait in unnamed files beside it,
-    as TIFF wants each level in one piece; ``finish`` puts them together.
+    """Writes a picture (H, W) or (H, W, S) row by row.
 
-    The pyramid has levels of half the size, every second pixel of every second row, until one tile is
-    enough; they are sub-images (SubIFDs) of the first.
+    TIFF stores each level contiguously, so compressed tiles are kept in unnamed temporary files until
+    ``finish`` writes the file. Each level of the pyramid takes every second pixel of every second row of the
+    level before, until a level fits into one tile. The levels are sub-images (SubIFDs) of the first.
 
     Args:
+        path: the file to write.
+        shape: (H, W) or (H, W, S).
+        dtype: data type of the pixels.
         colors: (values, 3) uint8, for 8-bit label maps.
-        um: micrometres between rows and columns.
-        pyramid: whether there are smaller levels.
+        spacing_um: spacing of rows and columns, micrometers.
+        pyramid: whether to write smaller levels.
     """
 
     def __init__(
@@ -38,10 +41,10 @@ class TiledTiffWriter:
         dtype: Any,
         *,
         colors: Array | None = None,
-        um: tuple[float, float] | None = None,
+        spacing_um: tuple[float, float] | None = None,
         pyramid: bool = True,
     ) -> None:
-        self.path, self._um = path, um
+        self.path, self._spacing_um = path, spacing_um
         dtype = np.dtype(dtype)
         self._colors = colors if dtype == np.uint8 else None
         self._levels = [_Level(path.parent, shape, dtype)]
@@ -64,7 +67,7 @@ class TiledTiffWriter:
         if first.rows != first.shape[0]:
             raise ValueError(f"{self.path}: {first.rows} of {first.shape[0]} rows were written")
         size = sum(n for level in self._levels for n in level.sizes)
-        with tifffile.TiffWriter(self.path, bigtiff=size > _BIG) as tiff:
+        with tifffile.TiffWriter(self.path, bigtiff=size > _BIGTIFF_BYTES) as tiff:
             for i, level in enumerate(self._levels):
                 tiff.write(
                     level.tiles(),
@@ -77,11 +80,11 @@ class TiledTiffWriter:
                     subfiletype=1 if i else 0,
                     metadata=None,
                     software="medseg",
-                    **self._look(2**i),
+                    **self._tags(2**i),
                 )
 
     def close(self) -> None:
-        """Remove what was waiting."""
+        """Remove the temporary files."""
         for level in self._levels:
             level.close()
 
@@ -91,29 +94,29 @@ class TiledTiffWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _look(self, step: int) -> dict[str, Any]:
-        look: dict[str, Any] = {"photometric": "minisblack"}
+    def _tags(self, step: int) -> dict[str, Any]:
+        tags: dict[str, Any] = {"photometric": "minisblack"}
         if self._colors is not None:
-            look = {"photometric": "palette", "colormap": self._colors.T.astype(np.uint16) * 257}
-        if self._um is not None:
-            y, x = self._um
-            look |= {"resolution": (1e4 / (step * x), 1e4 / (step * y)), "resolutionunit": "CENTIMETER"}
-        return look
+            tags = {"photometric": "palette", "colormap": self._colors.T.astype(np.uint16) * 257}
+        if self._spacing_um is not None:
+            y, x = self._spacing_um
+            tags |= {"resolution": (1e4 / (step * x), 1e4 / (step * y)), "resolutionunit": "CENTIMETER"}
+        return tags
 
 
 class _Level:
-    """One size of the picture: rows until they make a band of tiles, and the compressed tiles before."""
+    """One level: the rows of an incomplete band of tiles, and the compressed tiles of the bands before."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.shape, self.dtype = shape, dtype
         self.rows = 0
         self.sizes: list[int] = []
-        self._waiting: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
+        self._tiles_file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         padded = -(-shape[1] // TILE) * TILE
         self._band = np.zeros((TILE, padded, *shape[2:]), dtype)
 
     def add(self, rows: Array) -> Iterator[Array]:
-        """Take rows; gives each band that is complete, until more rows come."""
+        """Add rows and yield each complete band; a band is only valid until the next one."""
         while len(rows):
             at = self.rows % TILE
             part, rows = rows[: TILE - at], rows[TILE - at :]
@@ -128,14 +131,14 @@ class _Level:
     def _flush(self) -> None:
         for left in range(0, self._band.shape[1], TILE):
             data = zlib.compress(self._band[:, left : left + TILE].tobytes(), 6)
-            self._waiting.write(data)
+            self._tiles_file.write(data)
             self.sizes.append(len(data))
 
     def tiles(self) -> Iterator[bytes]:
-        """The compressed tiles, row by row."""
-        self._waiting.seek(0)
+        """Yield the compressed tiles, row by row."""
+        self._tiles_file.seek(0)
         for size in self.sizes:
-            yield self._waiting.read(size)
+            yield self._tiles_file.read(size)
 
     def close(self) -> None:
-        self._waiting.close()
+        self._tiles_file.close()

@@ -1,4 +1,4 @@
-"""Whole-slide files, through openslide (``pip install medseg[wsi]``)."""
+"""Whole-slide files, read with openslide (``pip install medseg[wsi]``)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from medseg.geometry import Array
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
 _EDGE = 1024
-"""Pixels of a square that is read at once."""
+"""Edge length of a piece that is read at once, pixels."""
 
 
 def open_slide(path: Path) -> TiledFile:
-    """A slide of any format openslide knows: RGB, 8 bit; where nothing was scanned, its background's color.
+    """Open a slide in any format of openslide: 8-bit RGB; unscanned regions have the slide's background color.
 
-    Raises: DataError if openslide is not installed or cannot read the file.
+    Raises:
+        DataError: if openslide is not installed or cannot read the file.
     """
     openslide = _openslide(path)
     try:
         slide: Any = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
         raise DataError(
-            f"{path}: cannot be read as a whole slide, truncated or damaged ({error}). Copy it again from its "
-            "source, with all its files."
+            f"{path}: cannot be read as a whole slide, truncated or damaged ({error})",
+            hint="Copy it again from its source, with all its files.",
+            path=path,
         ) from error
     levels = tuple((h, w) for w, h in slide.level_dimensions)
-    return TiledFile(levels, lambda level: SlideLevel(slide, level), slide.close, _um(slide), tiled_only=True)
+    return TiledFile(
+        levels, lambda level: SlideLevel(slide, level), slide.close, _read_spacing_um(slide), tiled_only=True
+    )
 
 
 def is_slide(path: Path) -> bool:
-    """Whether openslide is there and knows the file's format."""
+    """Whether openslide is installed and supports the format of the file."""
     try:
         import openslide
     except (ImportError, OSError):
@@ -54,21 +58,21 @@ class SlideLevel:
         self.shape = (h, w)
         self.tile = (min(_EDGE, h), min(_EDGE, w))
         self._slide, self._level = slide, level
-        self._paper = "#" + slide.properties.get("openslide.background-color", "ffffff")
+        self._background = "#" + slide.properties.get("openslide.background-color", "ffffff")
 
     def decode(self, row: int, column: int) -> Array:
-        """Piece (h, w, 3)."""
+        """Read a piece (h, w, 3)."""
         (h, w), (th, tw) = self.shape, self.tile
         y, x = row * th, column * tw
         down = self._slide.level_downsamples[self._level]
         size = min(tw, w - x), min(th, h - y)
         region = self._slide.read_region((round(x * down), round(y * down)), self._level, size)
-        picture = Image.new("RGB", size, self._paper)
+        picture = Image.new("RGB", size, self._background)
         picture.paste(region, mask=region.getchannel("A"))
         return np.asarray(picture)
 
 
-def _um(slide: Any) -> tuple[float, float] | None:
+def _read_spacing_um(slide: Any) -> tuple[float, float] | None:
     values = [slide.properties.get(f"openslide.mpp-{axis}") for axis in "yx"]
     return None if None in values else (float(values[0]), float(values[1]))
 
@@ -77,5 +81,7 @@ def _openslide(path: Path) -> Any:
     try:
         import openslide
     except (ImportError, OSError) as error:
-        raise DataError(f"{path}: whole slides need openslide: pip install 'medseg[wsi]' ({error})") from error
+        raise DataError(
+            f"{path}: whole slides require openslide ({error})", hint="pip install 'medseg[wsi]'", path=path
+        ) from error
     return openslide

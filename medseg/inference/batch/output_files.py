@@ -24,6 +24,7 @@ from medseg.inference.model.prediction import Prediction
 from medseg.inference.model.protocols import AnySegmenter, ModelDescription
 from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
+from medseg.system.version import medseg_version
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -144,7 +145,7 @@ def describe_result(
         "made_of": recipe,
         "model_sha256": segmenter.digest,
         "members": [member.digest for member in segmenter.members],
-        "medseg_version": version("medseg"),
+        "medseg_version": medseg_version(),
         "torch_version": version("torch"),
         "device": str(segmenter.device),
         "precision": str(segmenter.dtype).removeprefix("torch.") if segmenter.dtype else "float32",

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from medseg.inference.batch.provenance import RECORDS, Record, read_record, read
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.system.locks import lock_folder
+from medseg.system.version import medseg_version
 
 FAILURES = "failures.csv"
 _FAILURE_COLUMNS = ["case", "error"]
@@ -199,7 +199,7 @@ def write_labels(
     labels = segmenter.header.labels
     existing = _read_legend(path)
     content: dict[str, Any] = {
-        "medseg_version": version("medseg"),
+        "medseg_version": medseg_version(),
         "model_sha256": segmenter.digest,
         "labels": labels.model_dump(mode="json"),
     }

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 from collections import defaultdict
-from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 from medseg.inference.batch.options import Layout
+from medseg.system.version import medseg_version
 
 
 def label_path(output: Path, case: str, suffix: str, layout: Layout) -> Path:
@@ -100,7 +100,7 @@ def legend_texts(labels: LabelSchema, suffix: str, layout: Layout) -> dict[str, 
     for name, value in values.items():
         color = labels.colors.get(name)
         writer.writerow((value, name, "#{:02x}{:02x}{:02x}".format(*color) if color else "n/a"))
-    generated_by: dict[str, Any] = {"Name": "medseg", "Version": version("medseg")}
+    generated_by: dict[str, Any] = {"Name": "medseg", "Version": medseg_version()}
     description = {
         "Name": "Segmentations",
         "BIDSVersion": "1.9.0",

@@ -209,7 +209,7 @@ def _reduced_picture(image: TiledImage, shape: tuple[int, ...]) -> Array:
         n / m for n, m in zip(level, shape, strict=True)) >= 1]  # fmt: skip
     source = image.at(fitting[-1]) if fitting else image
     step = max(1, min(n // m for n, m in zip(source.shape, shape, strict=True)))
-    pixels = source.sampled(stride if source.shape == image.shape else step, image.samples)
+    pixels = source.subsample(stride if source.shape == image.shape else step, image.samples)
     rows, columns = (
         np.minimum(np.arange(m) * n // m, n - 1) for n, m in zip(pixels.shape[1:], shape, strict=True)
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -26,6 +25,7 @@ from medseg.files import write_atomic
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.tta import SeenVariants
 from medseg.models import ModelConfig
+from medseg.system.version import medseg_version
 from medseg.task import Task
 
 Header = TypeVar("Header", bound=Spec)
@@ -50,7 +50,7 @@ class ModelHeader(Spec):
 
     format: Literal["medseg-model"] = "medseg-model"
     format_version: int = FORMAT_VERSION
-    medseg_version: str = Field(default_factory=lambda: version("medseg"))
+    medseg_version: str = Field(default_factory=medseg_version)
     spatial_dims: Literal[2, 3]
     channels: int
     labels: LabelSchema
@@ -184,7 +184,7 @@ def parse_header(path: Path, text: str, kind: type[Header]) -> Header:
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelFileError(
-            f"{path}: its header is of another version of medseg than this one ({version('medseg')}): "
+            f"{path}: its header is of another version of medseg than this one ({medseg_version()}): "
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Use the version that wrote it."
         ) from error
 

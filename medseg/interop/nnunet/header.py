@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Literal
 
 from pydantic import Field
 
 from medseg.config.base import Spec
 from medseg.data.labels.schema import LabelSchema
+from medseg.system.version import medseg_version
 
 FORMAT_VERSION = 1
 
@@ -147,7 +147,7 @@ class NnunetHeader(Spec):
 
     format: Literal["medseg-nnunet"] = "medseg-nnunet"
     format_version: int = FORMAT_VERSION
-    medseg_version: str = Field(default_factory=lambda: version("medseg"))
+    medseg_version: str = Field(default_factory=medseg_version)
     labels: LabelSchema
     painted: tuple[int, ...] = ()
     stages: tuple[Stage, ...] = Field(min_length=1)

@@ -18,6 +18,7 @@ from medseg.errors import ConfigError
 from medseg.files import TEMPORARY, remove_stale_temporaries, write_json, write_text
 from medseg.system.locks import LOCK_NAME
 from medseg.system.platform import usable_cores
+from medseg.system.version import medseg_version
 
 _NOT_OF_THE_RUN = ("cache", LOCK_NAME)
 """What may lie in the folder of a run that never began."""
@@ -170,7 +171,7 @@ def _is_foreign(path: Path) -> bool:
 
 def _version(package: str) -> str | None:
     try:
-        return version(package)
+        return medseg_version() if package == "medseg" else version(package)
     except PackageNotFoundError:
         return None
 

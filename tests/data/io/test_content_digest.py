@@ -1,4 +1,4 @@
-"""What determines an image's or label's content is in its digest, whatever the format."""
+"""The digest of an image or label covers everything that determines its content, in every format."""
 
 import json
 
@@ -21,7 +21,7 @@ def write_itk(path, voxels):
 
 
 @pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
-def test_a_redrawn_label_beside_its_header_is_measured_again(suffix, tmp_path):
+def test_a_changed_data_file_is_measured_again(suffix, tmp_path):
     image = write_itk(tmp_path / "images" / f"a{suffix}", np.ones((4, 5, 6), np.int16))
     label = np.zeros((4, 5, 6), np.uint8)
     label[0, 0, 0] = 1
@@ -37,7 +37,7 @@ def test_a_redrawn_label_beside_its_header_is_measured_again(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
-def test_different_images_of_equal_headers_are_not_the_same_image(suffix, tmp_path):
+def test_images_with_equal_headers_and_different_data_are_different(suffix, tmp_path):
     first, second = (
         write_itk(tmp_path / name / f"x{suffix}", np.full((4, 5, 6), value, np.int16))
         for name, value in (("a", 1), ("b", 2))
@@ -59,7 +59,7 @@ NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n"
         ("a.nhdr", NRRD + "data file: s%d.raw 1 2 1 2\n\n"),
     ],
 )
-def test_every_slice_file_that_a_header_names_counts(name, header, tmp_path):
+def test_every_slice_file_of_a_header_is_included(name, header, tmp_path):
     (tmp_path / name).write_text(header)
     for i in (1, 2):
         (tmp_path / f"s{i}.raw").write_bytes(bytes([i] * 4))
@@ -71,27 +71,27 @@ def test_every_slice_file_that_a_header_names_counts(name, header, tmp_path):
     assert content_digest(tmp_path / name) != before
 
 
-def test_a_header_with_its_voxels_is_one_file(tmp_path):
+def test_a_header_with_voxels_is_a_single_file(tmp_path):
     for suffix in (".mha", ".nrrd"):
         path = write_itk(tmp_path / f"a{suffix}", np.ones((2, 2, 2), np.uint8))
         assert content_digest(path) == sha256_file(path)
 
 
-def test_a_lacking_data_file_fails_when_read_not_when_hashed(tmp_path):
+def test_a_missing_data_file_raises_on_reading_not_on_hashing(tmp_path):
     path = write_itk(tmp_path / "a.mhd", np.ones((2, 2, 2), np.uint8))
     before = content_digest(path)
     (tmp_path / "a.raw").unlink()
     assert content_digest(path) != before
 
 
-def test_slices_of_a_stack_count_by_their_order(tmp_path):
+def test_the_digest_of_a_stack_depends_on_the_order(tmp_path):
     for i in (1, 2):
         write_picture(tmp_path / "a" / f"{i}.png", np.full((3, 3), i, np.uint8))
         write_picture(tmp_path / "b" / f"{i}.png", np.full((3, 3), 3 - i, np.uint8))
     assert content_digest(tmp_path / "a") != content_digest(tmp_path / "b")
 
 
-def test_a_label_of_coco_is_what_is_said_of_its_image(tmp_path):
+def test_the_digest_of_coco_covers_the_annotations_of_the_image(tmp_path):
     def write(second):
         notes = [
             {"id": i, "image_id": i, "category_id": 1, "segmentation": s} for i, s in ((1, []), (2, second))

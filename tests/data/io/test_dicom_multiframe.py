@@ -1,4 +1,4 @@
-"""Enhanced multi-frame files, rescales that differ from slice to slice, and single projections."""
+"""Enhanced multi-frame files, different rescales per slice, and projections."""
 
 import numpy as np
 import pydicom
@@ -35,7 +35,7 @@ def item(**values):
 
 
 def write_enhanced(path, voxels, heights, *, orientation=AXIAL, rescales=None, extra=None, modality="CT"):
-    """Write voxels (frames, rows, columns) as one file; ``extra`` gives further groups of each frame."""
+    """Write voxels (frames, rows, columns) as one file; ``extra`` returns further groups of each frame."""
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = FileMetaDataset()
     kind = EnhancedCTImageStorage if modality == "CT" else EnhancedMRImageStorage
@@ -76,7 +76,7 @@ def write_enhanced(path, voxels, heights, *, orientation=AXIAL, rescales=None, e
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, turned(20, 35)])
-def test_an_enhanced_file_is_read_as_its_classic_series(orientation, tmp_path):
+def test_an_enhanced_file_equals_its_classic_series(orientation, tmp_path):
     heights = [6.0, 0.0, 12.0, 3.0, 9.0]  # out of order
     path = write_enhanced(tmp_path / "e.dcm", VOXELS, heights, orientation=orientation)
     options = {"orientation": orientation, "heights": heights, "RescaleSlope": 1, "RescaleIntercept": -1024}
@@ -136,7 +136,7 @@ def test_each_slice_has_its_own_rescale(rescales, kind, tmp_path):
         np.testing.assert_allclose(array[:, :, ds.InstanceNumber - 1].T, expected, rtol=1e-6)
 
 
-def test_a_missing_frame_is_named(tmp_path):
+def test_a_missing_frame_is_reported(tmp_path):
     path = write_enhanced(tmp_path / "e.dcm", VOXELS, [0, 3, 6, 12, 15])
     with pytest.raises(GeometryError, match="1 slice is missing between frame 3 and frame 4"):
         read_scan(path)
@@ -148,7 +148,7 @@ def test_a_missing_frame_is_named(tmp_path):
         (
             [0, 0, 3, 3],
             lambda i: {"MREchoSequence": item(EffectiveEchoTime=(4.6, 9.2)[i % 2])},
-            r"4 frames at 2 places is not one volume: it holds 2 echo times \(4\.6, 9\.2\)",
+            r"4 frames at 2 positions is not one volume: it contains 2 echo times \(4\.6, 9\.2\)",
         ),
         (
             [0, 3, 0, 3],
@@ -160,7 +160,7 @@ def test_a_missing_frame_is_named(tmp_path):
             lambda i: {"FrameContentSequence": item(StackID=str(1 + i // 2))},
             r"2 stacks \(1, 2\)",
         ),
-        ([0, 0, 3, 3], None, "several frames at one place"),
+        ([0, 0, 3, 3], None, "several frames at one position"),
     ],
 )
 def test_frames_of_several_volumes_are_listed(heights, extra, message, tmp_path):
@@ -205,13 +205,13 @@ def test_a_projection_is_a_picture_with_its_spacing(modality, tmp_path):
     assert np.array_equal(read_scan(tmp_path / "m.png").array[0], PIXELS > 500)
 
 
-def test_an_inverted_projection_is_turned_bright(tmp_path):
+def test_an_inverted_projection_is_inverted_back(tmp_path):
     path = write_projection(tmp_path / "a.dcm", PIXELS, PhotometricInterpretation="MONOCHROME1")
     assert np.array_equal(read_scan(path).array[0], 4095 - PIXELS)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
-def test_a_projection_with_a_lookup_table_has_its_values(photometric, tmp_path):
+def test_the_lookup_table_of_a_projection_is_applied(photometric, tmp_path):
     table = item(LUTDescriptor=[4096, 0, 16], ModalityLUTType="US")
     table.LUTData = (np.arange(4096) * 3).astype("<u2").tobytes()
     changes = {"ModalityLUTSequence": Sequence([table]), "PhotometricInterpretation": photometric}
@@ -223,7 +223,7 @@ def test_a_projection_with_a_lookup_table_has_its_values(photometric, tmp_path):
     assert np.array_equal(read_scan(path).array[0], 65535 - expected if inverted else expected)
 
 
-def test_a_folder_of_projections_is_a_picture_each(tmp_path):
+def test_each_projection_in_a_folder_is_a_picture(tmp_path):
     for name in "ab":
         write_projection(tmp_path / "images" / f"{name}.dcm", PIXELS)
         write_picture(tmp_path / "labels" / f"{name}.png", (PIXELS > 500).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Synthetic series written with pydicom, whole and with faults; real ones where they are."""
+"""Synthetic series written with pydicom, with and without faults; real series if available."""
 
 import shutil
 
@@ -54,44 +54,44 @@ def test_a_series_becomes_a_volume_sorted_along_its_normal(tmp_path):
     assert np.diag(scan.grid.affine)[:3] == pytest.approx([-0.75, -0.5, 3])
 
 
-def test_a_missing_slice_is_named_with_its_gap(tmp_path):
+def test_a_missing_slice_is_reported_with_its_gap(tmp_path):
     folder = write_series(tmp_path / "ct", (0, 3, 6, 12, 15))
     with pytest.raises(GeometryError, match=r"1 slice is missing between slice 3 and slice 4.*gap of 6\.00 mm"):
         read_scan(folder)
 
 
-def test_a_doubled_slice_is_named(tmp_path):
+def test_a_duplicate_slice_is_reported(tmp_path):
     with pytest.raises(GeometryError, match=r"same place, 6\.00 mm.*slice 3 and slice 4"):
         read_scan(write_series(tmp_path / "ct", (0, 3, 6, 6, 9)))
 
 
-def test_an_uneven_slice_is_named(tmp_path):
+def test_uneven_spacing_is_reported(tmp_path):
     with pytest.raises(GeometryError, match=r"unevenly spaced between slice 2 and slice 3"):
         read_scan(write_series(tmp_path / "ct", (0, 3, 7, 9, 12)))
 
 
-def test_a_slice_moved_sideways_is_named(tmp_path):
+def test_a_displaced_slice_is_reported(tmp_path):
     folder = write_series(tmp_path / "ct", (0, 3, 6, 9))
     write_slice(folder, 5, (-10.0, -13.0, 12.0))
-    with pytest.raises(GeometryError, match=r"slice 5 lies 7\.00 mm beside the others"):
+    with pytest.raises(GeometryError, match=r"slice 5 is displaced by 7\.00 mm from the others"):
         read_scan(folder)
 
 
-def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
+def test_a_tilted_gantry_is_reported_with_its_angle(tmp_path):
     for i in range(5):
         write_slice(tmp_path / "ct", i + 1, (0.0, i * 3 * np.tan(np.radians(15)), i * 3.0))
     with pytest.raises(GeometryError, match=r"sheared by 15\.0°"):
         read_scan(tmp_path / "ct")
 
 
-def test_mixed_orientations_are_refused(tmp_path):
+def test_mixed_orientations_raise(tmp_path):
     folder = write_series(tmp_path / "ct")
     write_slice(folder, 6, (0.0, 0.0, 15.0), orientation=(0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
     with pytest.raises(GeometryError, match="mixed orientations"):
         read_scan(folder)
 
 
-def test_several_series_are_listed_and_one_is_chosen(tmp_path):
+def test_several_series_are_listed_and_one_can_be_selected(tmp_path):
     folder = write_series(tmp_path / "ct")
     write_slice(folder, 8, (0.0, 0.0, 50.0), series="1.2.9", series_number=7)
     with pytest.raises(DataError, match=r"2 series: 4 \(5 slices\), 7 \(1 slices\).*FOLDER#NUMBER"):
@@ -102,7 +102,7 @@ def test_several_series_are_listed_and_one_is_chosen(tmp_path):
         read_scan(tmp_path / "ct#5")
 
 
-def test_objects_that_are_no_image_are_refused_by_kind(tmp_path):
+def test_non_image_objects_raise_with_their_kind(tmp_path):
     folder = write_series(tmp_path / "rt", (0,))
     file = next(folder.iterdir())
     ds = pydicom.dcmread(file)
@@ -112,7 +112,7 @@ def test_objects_that_are_no_image_are_refused_by_kind(tmp_path):
         read_scan(folder)
 
 
-def test_no_patient_is_named(tmp_path):
+def test_patient_data_is_not_shown(tmp_path):
     folder = write_series(tmp_path / "ct", (0, 3, 9))
     with pytest.raises(GeometryError) as caught:
         read_scan(folder)
@@ -120,7 +120,7 @@ def test_no_patient_is_named(tmp_path):
     assert "12345" not in str(caught.value)
 
 
-def test_a_folder_counts_as_an_image_if_it_holds_dicom(tmp_path):
+def test_a_folder_with_dicom_is_an_image(tmp_path):
     assert is_image_file(write_series(tmp_path / "ct"))
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "readme.txt").write_text("hello")
@@ -129,7 +129,7 @@ def test_a_folder_counts_as_an_image_if_it_holds_dicom(tmp_path):
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["dicom_ct_series", "dicom_mr_series", "dicom_seg"])
-def test_real_series_have_the_geometry_simpleitk_reads(data_root, name, tmp_path):
+def test_real_series_have_the_geometry_of_simpleitk(data_root, name, tmp_path):
     folder = data_root / name / "images"
     scan = read_scan(folder)
     reader = sitk.ImageSeriesReader()

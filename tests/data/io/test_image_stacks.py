@@ -19,14 +19,14 @@ def test_a_folder_of_pictures_is_a_volume_in_natural_order(tmp_path):
     assert tifffile.imread(tmp_path / "out.tif")[:, 0, 0].tolist() == [1, 2, 10]
 
 
-def test_slices_of_different_sizes_are_refused(tmp_path):
+def test_slices_of_different_sizes_raise(tmp_path):
     write_picture(tmp_path / "s" / "1.png", np.zeros((4, 5), np.uint8))
     write_picture(tmp_path / "s" / "2.png", np.zeros((4, 6), np.uint8))
     with pytest.raises(DataError, match=r"slices of different sizes: 1\.png is \(1, 4, 5\), 2\.png"):
         read_scan(tmp_path / "s")
 
 
-def test_stacks_pair_with_stacks_and_with_folders_of_masks(tmp_path):
+def test_stacks_are_matched_with_stacks_and_folders_of_masks(tmp_path):
     for case in ("a", "b"):
         for i in range(3):
             write_picture(tmp_path / "images" / case / f"{i}.png", np.zeros((4, 5), np.uint8))
@@ -49,9 +49,9 @@ def test_numpy_arrays_are_volumes(tmp_path):
     np.savez(tmp_path / "b.npz", vol=array, seg=array * 0)
     assert np.array_equal(read_scan(tmp_path / "a.npy").array[0], array)
     assert np.array_equal(read_scan(tmp_path / "b.npz#vol").array[0], array)
-    with pytest.raises(DataError, match=r"holds 2 arrays: vol, seg. Choose one as FILE.npz#NAME"):
+    with pytest.raises(DataError, match=r"contains 2 arrays: vol, seg. Select one as FILE.npz#NAME"):
         read_scan(tmp_path / "b.npz")
-    with pytest.raises(DataError, match="holds no array 'x'"):
+    with pytest.raises(DataError, match="no array 'x'"):
         read_scan(tmp_path / "b.npz#x")
     np.save(tmp_path / "o.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):

@@ -42,7 +42,7 @@ def test_components_are_channels(tmp_path):
     assert np.array_equal(scan.array, voxels.transpose(3, 2, 1, 0))
 
 
-def test_the_same_volume_in_nifti_lies_at_the_same_place(tmp_path):
+def test_the_geometry_equals_that_of_nifti(tmp_path):
     scan = read_scan(write(tmp_path / "a.nrrd", np.arange(24, dtype=np.int16).reshape(2, 3, 4)))
     sitk.WriteImage(sitk.ReadImage(str(tmp_path / "a.nrrd")), str(tmp_path / "a.nii.gz"))
     nifti = nib.load(tmp_path / "a.nii.gz")
@@ -50,7 +50,7 @@ def test_the_same_volume_in_nifti_lies_at_the_same_place(tmp_path):
     assert np.array_equal(np.asanyarray(nifti.dataobj), scan.array[0])
 
 
-def test_damaged_and_flat_files_are_refused(tmp_path):
+def test_damaged_and_2d_files_raise(tmp_path):
     (tmp_path / "a.nrrd").write_bytes(b"NRRD0004\ntype: short\nnonsense")
     with pytest.raises(DataError, match=r"a\.nrrd: cannot be read"):
         read_scan(tmp_path / "a.nrrd")
@@ -60,7 +60,7 @@ def test_damaged_and_flat_files_are_refused(tmp_path):
 
 
 @pytest.mark.data
-def test_a_label_stored_along_other_axes_than_its_image_fits(data_root):
+def test_a_label_with_other_axes_is_aligned_to_its_image(data_root):
     from medseg.data.scans import align_to_grid
 
     image = read_scan(data_root / "dicom_ct_series" / "images")
@@ -70,7 +70,7 @@ def test_a_label_stored_along_other_axes_than_its_image_fits(data_root):
     assert np.array_equal(fitted.array[0][:, ::-1], label.array[0])
 
 
-def test_a_label_turned_by_whole_axes_is_turned_back(tmp_path):
+def test_a_label_with_permuted_and_flipped_axes_is_aligned(tmp_path):
     from medseg.data.scans import align_to_grid
 
     voxels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
@@ -81,7 +81,7 @@ def test_a_label_turned_by_whole_axes_is_turned_back(tmp_path):
     assert np.array_equal(align_to_grid(read_scan(tmp_path / "label.nii.gz"), image.grid).array[0], voxels)
 
 
-def test_voxels_of_a_twentieth_of_a_micrometre_are_read_and_written(tmp_path):
+def test_voxels_of_50_nanometers_are_read_and_written(tmp_path):
     # 5e-5 mm: the determinant of the axes is 1.25e-13, and they span space all the same
     image = sitk.GetImageFromArray(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
     image.SetSpacing((5e-5, 5e-5, 5e-5))

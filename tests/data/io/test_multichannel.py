@@ -1,4 +1,4 @@
-"""The channels of an image: of one file, or of several."""
+"""The channels of an image in one or several files."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from medseg.data.layouts import find_dataset
 PLANES = [np.full((5, 6), value, np.uint8) for value in (10, 20, 30, 40)]
 
 
-def test_channel_files_of_pictures_are_converted_one_by_one(tmp_path):
+def test_channel_files_of_pictures_are_converted_separately(tmp_path):
     for i in range(2):
         write_picture(tmp_path / "d" / "images" / f"cell_{i:04d}.png", PLANES[i])
     write_picture(tmp_path / "d" / "labels" / "cell.png", np.eye(5, 6, dtype=np.uint8))
@@ -27,7 +27,7 @@ def test_channel_files_of_pictures_are_converted_one_by_one(tmp_path):
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_no_channel_file_of_a_picture_is_lost(count, tmp_path):
+def test_every_channel_file_of_a_picture_is_kept(count, tmp_path):
     for i in range(count):
         write_picture(tmp_path / "images" / f"cell_{i:04d}.png", PLANES[i])
     write_picture(tmp_path / "labels" / "cell.png", np.zeros((5, 6), np.uint8))
@@ -63,7 +63,7 @@ def test_a_fourth_sample_of_a_color_tiff_is_a_channel_unless_declared_alpha(tmp_
         assert (len(scan.array), len(display_channels(scan))) == (expected, 3 if expected == 3 else 1)
 
 
-def test_an_alpha_channel_is_no_channel(tmp_path):
+def test_an_alpha_channel_is_dropped(tmp_path):
     for shape, expected in (((5, 6, 4), 3), ((5, 6, 2), 1)):
         write_picture(tmp_path / "a.png", np.full(shape, 7, np.uint8))
         assert len(read_scan(tmp_path / "a.png").array) == expected

@@ -1,4 +1,4 @@
-"""Paths with ``#``: a choice where one is marked, part of a name where a file or folder has it."""
+"""Paths with ``#``: a selector, or a part of the name of an existing file or folder."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from medseg.errors import DataError
 from medseg.inference.batch.input_discovery import find_inputs
 
 
-def test_folders_with_a_number_sign_in_their_name_are_read(tmp_path):
+def test_folders_with_a_number_sign_in_their_name_can_be_read(tmp_path):
     one, two = np.zeros((3, 4, 5), np.int16) + 7, np.zeros((4, 4, 5), np.int16) + 9
     write_dicom(tmp_path / "study#1", one)
     write_dicom(tmp_path / "study", two, SeriesNumber=1)  # must not be read in its place
@@ -25,7 +25,7 @@ def test_folders_with_a_number_sign_in_their_name_are_read(tmp_path):
     assert [case.id for case in find_inputs([tmp_path / "study#1"])] == ["study#1"]
 
 
-def test_marks_choose_a_part(tmp_path):
+def test_selectors_select_a_part(tmp_path):
     (tmp_path / "scan").mkdir()
     np.savez(tmp_path / "both.npz", **{"a/b": np.ones((2, 3, 4)), "c": np.ones((3, 3, 3))})
     assert split_selector(tmp_path / "scan#8") == (tmp_path / "scan", "8")
@@ -40,7 +40,7 @@ def test_a_case_id_never_leaves_the_output_folder(tmp_path, name):
         Case(name, tmp_path / "scan.nii.gz")
 
 
-def test_a_manifest_whose_ids_leave_the_output_folder_is_refused(tmp_path):
+def test_a_manifest_with_ids_outside_the_output_folder_raises(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"")
     (tmp_path / "manifest.csv").write_text("id,image\n../../escaped,x.npy\n")
     with pytest.raises(DataError, match=r"case id '\.\./\.\./escaped' holds a slash"):

@@ -113,7 +113,7 @@ def test_channels_of_an_image_are_stacked_on_one_grid(tmp_path):
     moved = np.eye(4)
     moved[0, 3] = 7
     c = write_volume(tmp_path / "c.nii.gz", block(0, 2), moved)
-    with pytest.raises(GeometryError, match=r"channels lie on different grids: .* 7 mm apart"):
+    with pytest.raises(GeometryError, match=r"channels on different grids: .* 7 mm apart"):
         read_image(Case("x", a, other_channels=(c,)))
 
 

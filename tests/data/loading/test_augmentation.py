@@ -36,21 +36,21 @@ def smooth(shape, seed=0):
     return torch.from_numpy(np.digitize(waves, [-0.7, 0, 0.7])[None])
 
 
-def moved(motion, patch, image, label=None):
+def moved(transform, patch, image, label=None):
     label = image if label is None else label
     engine = augmenter(len(patch))
-    return engine.move(image.float(), label.to(torch.int16), motion, patch)
+    return engine.apply_spatial(image.float(), label.to(torch.int16), transform, patch)
 
 
 @pytest.mark.parametrize("patch", [(32, 40), (16, 20, 24)])
 @pytest.mark.parametrize("seed", range(4))
-def test_geometry_moves_image_and_label_alike(patch, seed):
+def test_image_and_label_are_transformed_alike(patch, seed):
     engine = augmenter(
         len(patch), affine=STRONG, flip=FlipConfig(probability=0.5, axes=tuple(range(len(patch))))
     )
-    motion = engine.draw_transform(rng(seed), (1.0,) * len(patch))
-    source = smooth(motion.reach(patch), seed)
-    image, label = engine.move(source.float(), source.to(torch.int16), motion, patch)
+    transform = engine.draw_transform(rng(seed), (1.0,) * len(patch))
+    source = smooth(transform.source_size(patch), seed)
+    image, label = engine.apply_spatial(source.float(), source.to(torch.int16), transform, patch)
     assert image.shape == label.shape == (1, *patch)
     assert label.dtype == torch.int16
     # away from edges the linear image is a whole number, and the same one
@@ -63,23 +63,23 @@ def test_geometry_moves_image_and_label_alike(patch, seed):
 @pytest.mark.parametrize(("dims", "spacing"), [(2, (1.0, 1.0)), (3, (1.0, 1.0, 1.0)), (3, (0.5, 1.0, 3.0))])
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=15, deadline=None)
-def test_the_reach_is_large_enough(dims, spacing, seed):
+def test_the_source_size_is_large_enough(dims, spacing, seed):
     patch = (9, 12, 10)[:dims]
-    motion = augmenter(dims, affine=STRONG).draw_transform(rng(seed), spacing)
-    ones = torch.ones(1, *motion.reach(patch))
-    image, label = moved(motion, patch, ones)
+    transform = augmenter(dims, affine=STRONG).draw_transform(rng(seed), spacing)
+    ones = torch.ones(1, *transform.source_size(patch))
+    image, label = moved(transform, patch, ones)
     torch.testing.assert_close(image, torch.ones(1, *patch))  # no zero from outside has been mixed in
     assert (label == 1).all()
 
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 1.0, 4.0)])
-def test_a_rotation_is_one_in_mm(spacing):
+def test_rotations_are_rotations_in_mm(spacing):
     mm = np.diag(spacing)
     for seed in range(10):
         config = AffineConfig(probability=1, rotate=90)
-        motion = augmenter(3, affine=config).draw_transform(rng(seed), spacing)
-        assert motion.matrix is not None
-        in_mm = mm @ motion.matrix @ np.linalg.inv(mm)
+        transform = augmenter(3, affine=config).draw_transform(rng(seed), spacing)
+        assert transform.matrix is not None
+        in_mm = mm @ transform.matrix @ np.linalg.inv(mm)
         np.testing.assert_allclose(in_mm @ in_mm.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(in_mm) == pytest.approx(1)
 
@@ -92,18 +92,18 @@ def test_a_quarter_turn_on_an_anisotropic_grid_by_hand():
             return np.full(size, high) if size else high
 
     engine = augmenter(2, affine=AffineConfig(probability=1, rotate=90))
-    motion = engine.draw_transform(Quarter(np.random.PCG64(0)), (1.0, 2.0))
-    assert motion.matrix is not None
-    np.testing.assert_allclose(np.abs(motion.matrix), [[0, 2], [0.5, 0]], atol=1e-12)
+    transform = engine.draw_transform(Quarter(np.random.PCG64(0)), (1.0, 2.0))
+    assert transform.matrix is not None
+    np.testing.assert_allclose(np.abs(transform.matrix), [[0, 2], [0.5, 0]], atol=1e-12)
 
 
 def test_magnification_by_hand():
     # magnified by 2, the patch shows a region half as large
     engine = augmenter(2, affine=AffineConfig(probability=1, scale=(2, 2)))
-    motion = engine.draw_transform(rng(), (1.0, 1.0))
-    np.testing.assert_allclose(motion.matrix, np.eye(2) / 2)
-    assert motion.reach((20, 10)) == (12, 7)  # 10 + 2 and 5 + 2
-    assert SpatialTransform(None, (0,)).reach((20, 10)) == (20, 10)
+    transform = engine.draw_transform(rng(), (1.0, 1.0))
+    np.testing.assert_allclose(transform.matrix, np.eye(2) / 2)
+    assert transform.source_size((20, 10)) == (12, 7)  # 10 + 2 and 5 + 2
+    assert SpatialTransform(None, (0,)).source_size((20, 10)) == (20, 10)
 
 
 def test_scales_are_drawn_between_their_bounds_and_evenly_about_1():
@@ -173,7 +173,7 @@ def test_each_intensity_change_does_something_and_is_deterministic(name, dims):
     engine = Augmenter(config, dims)
     image = torch.from_numpy(rng().normal(size=(2, 16, 18, 20)[: dims + 1])).float()
     before = image.clone()
-    changed = [engine.change(image, rng(seed)) for seed in (1, 1, 2)]
+    changed = [engine.apply_intensity(image, rng(seed)) for seed in (1, 1, 2)]
     assert torch.equal(image, before)
     assert type(changed[0]) is torch.Tensor
     assert changed[0].dtype == torch.float32
@@ -186,15 +186,15 @@ def test_each_intensity_change_does_something_and_is_deterministic(name, dims):
 def test_brightness_and_contrast_by_hand():
     image = torch.tensor([[[1.0, 3.0], [5.0, 7.0]]])  # mean 4
     half = IntensityConfig(probability=1, low=0.5, high=0.5)
-    np.testing.assert_allclose(augmenter(2, brightness=half).change(image, rng()), image * 1.5)
-    np.testing.assert_allclose(augmenter(2, contrast=half).change(image, rng()), 4 + (image - 4) * 1.5)
-    np.testing.assert_allclose(augmenter(2, shift=half).change(image, rng()), image + 0.5)
+    np.testing.assert_allclose(augmenter(2, brightness=half).apply_intensity(image, rng()), image * 1.5)
+    np.testing.assert_allclose(augmenter(2, contrast=half).apply_intensity(image, rng()), 4 + (image - 4) * 1.5)
+    np.testing.assert_allclose(augmenter(2, shift=half).apply_intensity(image, rng()), image + 0.5)
 
 
 def test_gamma_keeps_mean_and_deviation():
     image = torch.from_numpy(rng().normal(3, 2, size=(1, 20, 20))).float()
     gamma = IntensityConfig(probability=1, low=1.4, high=1.5)
-    changed = augmenter(2, gamma=gamma).change(image, rng())
+    changed = augmenter(2, gamma=gamma).apply_intensity(image, rng())
     assert changed.mean().item() == pytest.approx(image.mean().item(), abs=1e-3)
     assert changed.std().item() == pytest.approx(image.std().item(), abs=1e-3)
 
@@ -205,15 +205,15 @@ def test_presets_survive_constant_images_and_pickling(name):
     image = torch.zeros(1, *(12,) * int(name[0]))
     copy = pickle.loads(pickle.dumps(engine))
     for seed in range(20):
-        changed = engine.change(image, rng(seed))
+        changed = engine.apply_intensity(image, rng(seed))
         assert torch.isfinite(changed).all()
-        assert torch.equal(changed, copy.change(image, rng(seed)))
+        assert torch.equal(changed, copy.apply_intensity(image, rng(seed)))
 
 
 def test_none_changes_nothing():
     engine = Augmenter(augmentation_preset("none"), 3)
     image = torch.from_numpy(rng().normal(size=(1, 4, 4, 4))).float()
-    assert torch.equal(engine.change(image, rng()), image)
+    assert torch.equal(engine.apply_intensity(image, rng()), image)
     assert engine.draw_transform(rng(), (1.0, 1.0, 1.0)) == SpatialTransform(None, ())
 
 
@@ -229,7 +229,7 @@ def test_nothing_is_drawn_from_the_global_state():
     torch.manual_seed(3)
     states = np.random.get_state()[1].copy(), torch.get_rng_state()
     for seed in range(5):
-        engine.change(image, rng(seed))
+        engine.apply_intensity(image, rng(seed))
         engine.draw_transform(rng(seed), (1.0, 1.0, 1.0))
     assert np.array_equal(np.random.get_state()[1], states[0])
     assert torch.equal(torch.get_rng_state(), states[1])

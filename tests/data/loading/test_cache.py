@@ -37,10 +37,10 @@ def cached(case, folder, labels=LABELS, preprocess=PLAIN, channels=1):
     return cache_cases([case], [measure_case(case)], CacheSettings(labels, preprocess, channels), folder)[0]
 
 
-def test_a_cached_case_holds_image_and_codes(case, tmp_path):
+def test_a_cached_case_contains_image_and_codes(case, tmp_path):
     opened = cached(case, tmp_path / "cache")
     raw = {name: np.asarray(read_scan(path).array[0]) for name, path in (("i", case.image), ("l", case.label))}
-    # the first axis ran to the left and is turned round
+    # the first axis runs to the left and is flipped
     np.testing.assert_allclose(np.asarray(opened.image)[0], raw["i"][::-1] / 100, rtol=1e-6)
     codes = np.select([raw["l"] == 9, raw["l"] == 0, raw["l"] == 2], [0, 1, 3], 2)[::-1]
     assert np.array_equal(opened.label, codes)
@@ -67,13 +67,13 @@ def test_a_cached_case_pickles_without_its_maps(case, tmp_path):
     assert np.array_equal(np.asarray(again.image), np.asarray(opened.image))
 
 
-def test_drawn_voxels_hold_their_class(case, tmp_path):
+def test_drawn_voxels_belong_to_their_class(case, tmp_path):
     opened = cached(case, tmp_path / "cache")
     rng = np.random.default_rng(0)
-    for cls in range(3):
-        drawn = {opened.draw_voxel(cls, rng) for _ in range(600)}
-        assert all(opened.label[voxel] == cls + 1 for voxel in drawn)
-        assert len(drawn) == opened.counts[cls + 1]  # each is drawn some time
+    for class_index in range(3):
+        drawn = {opened.draw_voxel(class_index, rng) for _ in range(600)}
+        assert all(opened.label[voxel] == class_index + 1 for voxel in drawn)
+        assert len(drawn) == opened.counts[class_index + 1]  # all of them are drawn
 
 
 def test_a_second_run_prepares_nothing(case, tmp_path, monkeypatch):
@@ -98,19 +98,19 @@ def key_of(case, tmp_path, **changes):
         {"labels": LabelSchema(names={"background": (0,), "organ": (1,)}, collapse_instances=True)},
     ],
 )
-def test_other_settings_or_labels_have_another_place(case, tmp_path, changes):
+def test_other_settings_or_labels_have_another_file(case, tmp_path, changes):
     assert key_of(case, tmp_path, **changes) != key_of(case, tmp_path)
 
 
 @pytest.mark.parametrize("which", ["image", "label"])
-def test_other_content_has_another_place(case, tmp_path, which):
+def test_other_content_has_another_file(case, tmp_path, which):
     before = key_of(case, tmp_path)
     path = getattr(case, which)
     write_volume(path, np.ones((4, 5, 6), np.uint8), np.diag([-1.0, 2, 3, 1]))
     assert key_of(case, tmp_path) != before
 
 
-def test_the_same_content_shares_its_place(case, tmp_path):
+def test_equal_content_shares_a_file(case, tmp_path):
     before = key_of(case, tmp_path)
     renamed = case.image.rename(tmp_path / "b.nii.gz")
     twin = Case("b", renamed, case.label)
@@ -118,7 +118,7 @@ def test_the_same_content_shares_its_place(case, tmp_path):
     assert cached(twin, tmp_path / "cache").id == "b"
 
 
-def test_another_version_has_another_place(case, tmp_path, monkeypatch):
+def test_another_version_has_another_file(case, tmp_path, monkeypatch):
     before = key_of(case, tmp_path)
     monkeypatch.setattr(cache_module, "CACHE_VERSION", 999)
     assert key_of(case, tmp_path) != before
@@ -140,7 +140,7 @@ def test_an_interrupted_file_is_not_used(case, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("length", [0, 5, 300, -1])
-def test_a_file_that_a_loss_of_power_cut_off_is_made_anew(case, tmp_path, length):
+def test_a_truncated_file_is_prepared_again(case, tmp_path, length):
     opened = cached(case, tmp_path / "cache")
     whole = opened.file.path.read_bytes()
     opened.file.path.write_bytes(whole[:length])
@@ -150,7 +150,7 @@ def test_a_file_that_a_loss_of_power_cut_off_is_made_anew(case, tmp_path, length
     assert np.asarray(again.image).shape == (1, 4, 5, 6)
 
 
-def test_folds_with_windows_of_their_own_share_what_is_stored(case, tmp_path):
+def test_folds_with_different_windows_share_a_file(case, tmp_path):
     windows = [CT(low=0, high=50, mean=20, std=9), CT(low=5, high=40, mean=21, std=8)]
     folds = [cached(case, tmp_path / "c", preprocess=PreprocessConfig(normalize=ct)) for ct in windows]
     assert len(list((tmp_path / "c").iterdir())) == 1
@@ -159,11 +159,11 @@ def test_folds_with_windows_of_their_own_share_what_is_stored(case, tmp_path):
         assert np.array_equal(np.asarray(fold.image), ct(raw))  # the same bits as in inference
 
 
-def test_images_take_two_bytes_a_voxel_or_one(case, tmp_path):
+def test_images_take_one_or_two_bytes_per_voxel(case, tmp_path):
     for name, config, dtype, error in (
         ("whole", PreprocessConfig(), np.uint8, 1e-6),  # 0 to 99
         ("resampled", PreprocessConfig(spacing=(1, 1, 1)), np.uint16, 1 / 2048),
-        ("late", PLAIN.model_copy(update={"spacing": (1, 1, 1)}), np.uint16, 1 / 32 / 100),
+        ("deferred", PLAIN.model_copy(update={"spacing": (1, 1, 1)}), np.uint16, 1 / 32 / 100),
     ):
         opened = cached(case, tmp_path / name, preprocess=config)
         expected = prepare_image(read_scan(case.image), config, 1).array
@@ -172,9 +172,9 @@ def test_images_take_two_bytes_a_voxel_or_one(case, tmp_path):
         np.testing.assert_array_equal(np.asarray(opened.image[:, 1:3, 2]), np.asarray(opened.image)[:, 1:3, 2])
 
 
-def test_a_disk_without_room_is_found_out_before_anything_is_prepared(case, tmp_path, monkeypatch):
+def test_a_full_disk_is_detected_before_preparation(case, tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, "free_space", lambda folder: 100)
-    monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared all the same"))
+    monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared nevertheless"))
     with pytest.raises(DiskFullError, match=r"need about .* GiB free.*data\.cache"):
         cached(case, tmp_path / "cache")
 
@@ -183,23 +183,23 @@ def test_a_disk_without_room_is_found_out_before_anything_is_prepared(case, tmp_
     ("number", "kind", "message"),
     [
         (errno.ENOSPC, DiskFullError, r"cache: the disk is full\. Free some space, or set data\.cache"),
-        (errno.EROFS, DataError, r"cache: cannot be written to \(Read-only file system\); set data\.cache"),
+        (errno.EROFS, DataError, r"cache: cannot be written to \(Read-only file system\). Set data\.cache"),
     ],
 )
-def test_a_cache_that_cannot_be_written_is_named(case, tmp_path, monkeypatch, number, kind, message):
+def test_an_unwritable_cache_is_reported(case, tmp_path, monkeypatch, number, kind, message):
     def fail(path, target):
         raise OSError(number, os.strerror(number))
 
-    facts = [measure_case(case)]
+    statistics = [measure_case(case)]
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(kind, match=message):
-        cache_cases([case], facts, CacheSettings(LABELS, PLAIN, 1), tmp_path / "cache")
+        cache_cases([case], statistics, CacheSettings(LABELS, PLAIN, 1), tmp_path / "cache")
     with pytest.raises(kind, match=message.replace("cache:", "facts:")):
         collect_statistics([case], tmp_path / "cache" / "facts")
     assert [path.name for path in (tmp_path / "cache").rglob("*")] == ["facts"]
 
 
-def test_a_case_that_another_process_prepared_meanwhile_is_taken(case, tmp_path, monkeypatch):
+def test_a_case_prepared_by_another_process_is_used(case, tmp_path, monkeypatch):
     first = cached(case, tmp_path / "cache")
     monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared again"))
     settings = CacheSettings(LABELS, PLAIN, 1)
@@ -227,7 +227,7 @@ for number in sys.stdin:
 
 
 @pytest.mark.slow
-def test_three_trainings_fill_one_fresh_cache_at_the_same_time(tmp_path):
+def test_three_trainings_fill_one_cache_at_the_same_time(tmp_path):
     root = write_balls(tmp_path, cases=24, size=14)
     command = [sys.executable, "-c", FRESH, str(root)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -242,7 +242,7 @@ def test_three_trainings_fill_one_fresh_cache_at_the_same_time(tmp_path):
             assert float(sums[0]) == pytest.approx(24, rel=1e-3)
             assert sums[1:] == sums[:1] * 2
             names = [path.name for path in (root / f"cache{number}").iterdir()]
-            assert len(names) == 25  # and no temporary files
+            assert len(names) == 25  # no temporary files
     finally:
         for one in trainings:
             one.communicate()
@@ -256,7 +256,8 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 import numpy as np
 from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.loading.cache import write_cached_case
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
+from medseg.data.loading.loader import LoaderOptions, patch_batches
+from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
 root, number = Path(sys.argv[1]), int(sys.argv[2])
 rng = np.random.default_rng(0)
 cases = []
@@ -266,7 +267,7 @@ for i in range(number):
 config = SamplingConfig(patch_size=(8, 8), forced_share=0.0)
 dataset = PatchDataset(cases, PatchPlan(cases, ("a", "b"), config, 0), augmentation_preset("none"), number)
 for workers in (0, 1):
-    batches = patch_batches(dataset, batch_size=50, start=0, stop=number // 50, workers=workers)
+    batches = patch_batches(dataset, LoaderOptions(50, 0, number // 50, workers))
     seen = {int(value) for batch in batches for value in batch["image"][:, 0, 0, 0]}
     assert seen == set(range(number)), len(seen)
 kept = [case.label for case in cases[:100]]
@@ -275,7 +276,7 @@ print("trained on all of them")
 
 
 @pytest.mark.parametrize("number", [400, pytest.param(5000, marks=pytest.mark.slow)])
-def test_thousands_of_cases_train_where_few_files_may_be_open(tmp_path, number):
+def test_thousands_of_cases_train_with_few_open_files(tmp_path, number):
     pytest.importorskip("resource")
     command = [sys.executable, "-c", MANY, str(tmp_path), str(number)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -293,7 +294,7 @@ def test_errors_name_the_case(case, tmp_path):
         cached(Case("a", case.image), tmp_path / "cache")
 
 
-def test_cases_come_in_the_order_given(case, tmp_path):
+def test_cases_are_returned_in_the_given_order(case, tmp_path):
     twin = Case("z", case.image, case.label)
     done = []
     pairs = [twin, case, twin]

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 
 from medseg.data.loading.augmentation import AffineConfig, AugmentConfig, FlipConfig, augmentation_preset
 from medseg.data.loading.cache import write_cached_case
+from medseg.data.loading.loader import AddressSampler, LoaderOptions, patch_loader
 from medseg.data.loading.sampling import (
-    AddressSampler,
     LateralPairs,
     PatchDataset,
     PatchPlan,
     SamplingConfig,
     class_probabilities,
     crop,
-    patch_loader,
 )
 from medseg.errors import ConfigError, DataError
 
@@ -86,17 +85,17 @@ class TestAddress:
 
     def test_a_worker_counts_the_voxels_it_drew_not_the_training_process(self, cases):
         for batch in self.loader(cases):
-            for label, drawn in zip(batch["label"], batch["drawn"], strict=True):
+            for label, drawn in zip(batch["label"], batch["class_counts"], strict=True):
                 expected = [int((label == k).sum()) for k in (-1, 0, 1, 2)]
                 assert drawn.tolist() == expected
 
     def loader(self, cases):
-        return patch_loader(dataset_of(cases, MOVING), batch_size=2, start=0, stop=3, workers=1)
+        return patch_loader(dataset_of(cases, MOVING), LoaderOptions(2, 0, 3, workers=1, timeout=0))
 
 
 class TestLoader:
     def batches(self, cases, start=0, stop=8, workers=0):
-        loader = patch_loader(dataset_of(cases, MOVING), batch_size=3, start=start, stop=stop, workers=workers)
+        loader = patch_loader(dataset_of(cases, MOVING), LoaderOptions(3, start, stop, workers, timeout=0))
         return list(loader)
 
     def test_workers_change_no_bit(self, cases):
@@ -135,14 +134,14 @@ class TestPlan:
     @pytest.mark.parametrize("share", [0, 0.25, 1 / 3, 0.5, 0.9, 1])
     def test_forced_positions_are_spread_evenly(self, cases, share):
         plan = plan_of(cases, forced_share=share)
-        forced = np.array([plan.draw(0, p).cls is not None for p in range(60)])
+        forced = np.array([plan.draw(0, p).class_index is not None for p in range(60)])
         # of the first n positions, n · share are forced, rounded down
         assert np.array_equal(forced.cumsum(), [int(n * share + 1e-9) for n in range(1, 61)])
 
     @pytest.mark.parametrize("share", [0, 1 / 3, 0.5])
     def test_the_other_positions_visit_every_case_once_a_turn(self, cases, share):
         plan = plan_of(cases, forced_share=share)
-        free = [d.case for d in (plan.draw(2, p) for p in range(60)) if d.cls is None]
+        free = [d.case for d in (plan.draw(2, p) for p in range(60)) if d.class_index is None]
         turns = [tuple(free[i : i + 3]) for i in range(0, len(free) - 2, 3)]
         assert all(sorted(turn) == [0, 1, 2] for turn in turns)
         assert len(set(turns)) > 1  # in a new order each time
@@ -150,21 +149,21 @@ class TestPlan:
     def test_without_a_class_to_draw_every_position_is_free(self, tmp_path):
         cases = [make_case(tmp_path / str(i), np.ones((8, 8, 8), np.uint8)) for i in range(4)]
         drawn = [plan_of(cases, forced_share=0.5).draw(0, p) for p in range(16)]
-        assert all(d.cls is None for d in drawn)
+        assert all(d.class_index is None for d in drawn)
         assert Counter(d.case for d in drawn) == dict.fromkeys(range(4), 4)
 
     def test_classes_are_drawn_as_often_as_asked(self, cases):
         plan = plan_of(cases, forced_share=1, balance={"organ": 1, "lesion": 3})
         number = 2000
         drawn = [plan.draw(0, p) for p in range(number)]
-        for cls, wanted in ((1, 0.25), (2, 0.75)):
+        for class_index, wanted in ((1, 0.25), (2, 0.75)):
             error = (wanted * (1 - wanted) / number) ** 0.5
-            assert abs(np.mean([d.cls == cls for d in drawn]) - wanted) < 3 * error
-        holders = Counter(d.case for d in drawn if d.cls == 2)
+            assert abs(np.mean([d.class_index == class_index for d in drawn]) - wanted) < 3 * error
+        holders = Counter(d.case for d in drawn if d.class_index == 2)
         assert set(holders) == {1, 2}  # the cases that hold the lesion, evenly
         assert abs(holders[1] / holders.total() - 0.5) < 3 * (0.25 / holders.total()) ** 0.5
 
-    def test_no_cases_is_an_error(self):
+    def test_no_cases_raise(self):
         with pytest.raises(DataError, match="no cases to draw patches from"):
             plan_of([])
 
@@ -189,7 +188,7 @@ class TestBalance:
         )
         np.testing.assert_allclose(self.probabilities(cases, balance=weights), [0, 0, 1])
 
-    def test_a_class_nobody_holds_is_not_drawn(self, cases):
+    def test_a_class_without_voxels_is_not_drawn(self, cases):
         np.testing.assert_allclose(self.probabilities(cases[:1]), [0, 1, 0])
         assert not self.probabilities(cases[:1], balance={"lesion": 1}).any()
 
@@ -201,7 +200,7 @@ class TestBalance:
     @pytest.mark.parametrize(
         "balance", [{"tumor": 1}, {"organ": -1, "lesion": 1}, {}, {"organ": 0}, {"background": 1}]
     )
-    def test_weights_that_cannot_be(self, cases, balance):
+    def test_invalid_weights_raise(self, cases, balance):
         with pytest.raises(
             ConfigError, match=r"sampling\.balance: expected weights ≥ 0 for \['background', 'organ'"
         ):
@@ -210,11 +209,11 @@ class TestBalance:
 
 class TestPatches:
     @pytest.mark.parametrize("augment", [NONE, AugmentConfig(flip=FlipConfig(probability=0.5, axes=(0, 1, 2)))])
-    def test_forced_patches_hold_their_class(self, cases, augment):
+    def test_forced_patches_contain_their_class(self, cases, augment):
         dataset = dataset_of(cases, augment, forced_share=1, length=200)
         for position in range(150):
             draw = dataset.plan.draw(0, position)
-            assert (dataset[position]["label"] == draw.cls).any()
+            assert (dataset[position]["label"] == draw.class_index).any()
 
     def test_image_and_label_come_from_the_same_place(self, cases):
         dataset = dataset_of(cases, AugmentConfig(flip=FlipConfig(probability=0.5, axes=(0, 1, 2))), length=200)
@@ -225,27 +224,27 @@ class TestPatches:
             assert (number > 0).all()  # the cases are larger than the patch
             assert np.array_equal(case.label.ravel()[number.numpy() - 1].astype(int) - 1, sample["label"])
 
-    def test_free_patches_reach_every_place(self, tmp_path):
+    def test_free_patches_reach_every_position(self, tmp_path):
         cases = [make_case(tmp_path / "a", np.ones((5, 3, 4), np.uint8))]
         dataset = dataset_of(cases, forced_share=0, patch_size=(3, 3, 3), length=200)
         corners = Counter(int(dataset[i]["image"][0, 0, 0, 0]) for i in range(200))
-        # origins 0, 1, 2 along the first axis (steps of 12), 0 and 1 along the last: 6 places, each 33 times
+        # origins 0, 1, 2 along the first axis (steps of 12), 0 and 1 along the last: 6 positions, 33 times each
         assert set(corners) == {1, 2, 13, 14, 25, 26}
         assert all(abs(n - 200 / 6) < 4 * (200 * 5 / 36) ** 0.5 for n in corners.values())
 
-    def test_training_exchanges_left_and_right_exactly_in_mirror_images(self, cases):
+    def test_left_and_right_are_exchanged_exactly_in_mirror_images(self, cases):
         augment = AugmentConfig(flip=FlipConfig(probability=0.5, axes=(0, 1, 2)))
         plain = dataset_of(cases, augment, length=200)
         sided = dataset_of(cases, augment, length=200)
-        sided.sides = LateralPairs(labels=(0, 2, 1), channels=(0, 2, 1))  # organ: left, lesion: right
+        sided.lateral_pairs = LateralPairs(labels=(0, 2, 1), channels=(0, 2, 1))  # organ: left, lesion: right
         table = torch.tensor([0, 2, 1, -1])
         seen = set()
         for position in range(60):
             draw = plain.plan.draw(0, position)
-            motion = plain.augmenter.draw_transform(draw.rng, (1.0, 1.0, 1.0))
+            transform = plain.augmenter.draw_transform(draw.rng, (1.0, 1.0, 1.0))
             before, after = plain[position]["label"].long(), sided[position]["label"].long()
-            assert torch.equal(after, table[before] if len(motion.flips) % 2 else before)
-            seen.add(motion.flips)
+            assert torch.equal(after, table[before] if len(transform.flips) % 2 else before)
+            seen.add(transform.flips)
         assert len(seen) == 8
 
     def test_small_cases_are_padded_with_ignored_voxels(self, tmp_path):

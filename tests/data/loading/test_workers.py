@@ -1,4 +1,4 @@
-"""Workers that die, hang or fail are named with the case they held, and leave no process behind."""
+"""Failures of workers are reported with the case they prepared and leave no process behind."""
 
 import multiprocessing
 import os
@@ -10,7 +10,8 @@ import pytest
 
 from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.loading.cache import write_cached_case
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig, patch_batches
+from medseg.data.loading.loader import LoaderOptions, patch_batches
+from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import DataError, TrainingError
 
@@ -27,22 +28,22 @@ def cases(tmp_path):
 
 
 class Faulty(PatchDataset):
-    """Does something bad with the second case."""
+    """Fails on the second case."""
 
-    def __init__(self, cases, deed):
+    def __init__(self, cases, fault):
         plan = PatchPlan(cases, ("background", "organ"), SamplingConfig(patch_size=(8, 8, 8)), seed=0)
         super().__init__(cases, plan, augmentation_preset("none"), 100)
-        self.deed = deed
+        self.fault = fault
 
     def _sample(self, draw):
         if draw.case == 1:
-            self.deed()
+            self.fault()
         return super()._sample(draw)
 
 
-def test_a_death_that_is_noticed_elsewhere_is_told():
+def test_a_worker_crash_detected_elsewhere_is_reported():
     with (
-        pytest.raises(TrainingError, match=r"was killed \(Terminated\)\. Was memory short"),
+        pytest.raises(TrainingError, match=r"was killed \(Terminated\)\. The machine may be out of memory"),
         report_worker_crash(),
     ):
         raise RuntimeError("DataLoader worker (pid 9803) is killed by signal: Terminated. ")
@@ -50,8 +51,8 @@ def test_a_death_that_is_noticed_elsewhere_is_told():
         raise RuntimeError("sizes differ")
 
 
-def run(cases, deed, workers=2, timeout=30.0):
-    list(patch_batches(Faulty(cases, deed), batch_size=2, start=0, stop=20, workers=workers, timeout=timeout))
+def run(cases, fault, workers=2, timeout=30.0):
+    list(patch_batches(Faulty(cases, fault), LoaderOptions(2, 0, 20, workers, timeout)))
 
 
 def kill():
@@ -62,11 +63,11 @@ def hang():
     time.sleep(60)
 
 
-def lose():
+def raise_stale_handle():
     raise OSError("Stale file handle")
 
 
-def no_process_is_left():
+def no_process_remains():
     for _ in range(50):
         if not multiprocessing.active_children():
             return True
@@ -74,32 +75,34 @@ def no_process_is_left():
     return False
 
 
-def test_a_worker_that_is_killed(cases):
+def test_a_killed_worker_is_reported(cases):
     with pytest.raises(TrainingError, match=r"worker process was killed \(Killed\).*case case_1"):
         run(cases, kill)
-    assert no_process_is_left()
+    assert no_process_remains()
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs(cases):
+def test_a_stuck_worker_is_reported(cases):
     began = time.monotonic()
     with pytest.raises(
         TrainingError, match=r"stuck for \d+ s while preparing case case_1.*data\.worker_timeout"
     ):
         run(cases, hang, workers=1, timeout=2.0)
     assert time.monotonic() - began < 30
-    assert no_process_is_left()
+    assert no_process_remains()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_case_that_cannot_be_read(cases, workers):
-    with pytest.raises(DataError) as caught:
-        run(cases, lose, workers=workers)
-    assert str(caught.value).startswith("case case_1: cannot be read from the cache (Stale file handle). Start")
-    assert no_process_is_left()
+def test_an_unreadable_case_is_reported_by_a_typed_error(cases, workers):
+    with pytest.raises(DataError) as raised:
+        run(cases, raise_stale_handle, workers=workers)
+    assert raised.value.message == "case case_1: cannot be read from the cache (Stale file handle)"
+    assert raised.value.hint is not None
+    assert raised.value.case == "case_1"
+    assert no_process_remains()
 
 
-def test_errors_of_our_own_making_stay_what_they_are(cases):
+def test_other_errors_are_not_changed(cases):
     def fail():
         raise RuntimeError("something else")
 
@@ -107,7 +110,7 @@ def test_errors_of_our_own_making_stay_what_they_are(cases):
         run(cases, fail, workers=0)
 
 
-def test_cases_travel_to_workers_without_their_voxels(cases):
+def test_cases_are_pickled_without_their_voxels(cases):
     import pickle
 
     _ = cases[0].image, cases[0].label

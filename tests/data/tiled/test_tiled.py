@@ -19,7 +19,7 @@ from medseg.data.io.pictures import convert_channels
 from medseg.data.io.readers import image_stem, read_scan
 from medseg.data.preprocessing.normalization import Percentile, ZScore, ZScoreNonzero
 from medseg.data.tiled.formats import open_tiled
-from medseg.data.tiled.normalization_statistics import moments, normalizer, percentiles
+from medseg.data.tiled.normalization_statistics import fit_normalization, moments, percentiles
 from medseg.data.tiled.tiff import TiffLevel
 from medseg.data.tiled.tiff_writer import TiledTiffWriter
 from medseg.data.tiled.tiled_image import TiledImage
@@ -67,7 +67,7 @@ def test_tiffs(tmp_path, options, dtype):
         for box in ((slice(*rows), slice(*columns)) for rows, columns in BOXES):
             assert np.array_equal(image.read(box), pixels[box])
         assert np.array_equal(image.channels(EVERYTHING, 1), convert_channels(read_scan(path), 1))
-        assert np.array_equal(image.sampled(7, 3), np.moveaxis(pixels[::7, ::7], -1, 0))
+        assert np.array_equal(image.subsample(7, 3), np.moveaxis(pixels[::7, ::7], -1, 0))
 
 
 PLANES = np.moveaxis(PIXELS, -1, 0)
@@ -84,7 +84,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_kinds_of_pictures_are_converted_as_in_memory(tmp_path, kind, channels):
+def test_pictures_are_converted_as_in_memory(tmp_path, kind, channels):
     pixels, options = KINDS[kind]
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, pixels, tile=(32, 48), metadata=None, **options)
@@ -92,10 +92,10 @@ def test_kinds_of_pictures_are_converted_as_in_memory(tmp_path, kind, channels):
         assert np.array_equal(image.channels(EVERYTHING, channels), convert_channels(read_scan(path), channels))
 
 
-def test_pages_that_are_channels_and_pages_that_are_slices(tmp_path):
+def test_pages_are_channels_or_slices(tmp_path):
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, PLANES, tile=(32, 48), photometric="minisblack", metadata={"axes": "CYX"})
-    with open_tiled(path, above=1e9) as image:  # no other reader takes them
+    with open_tiled(path, above=1e9) as image:  # no other reader supports them
         assert np.array_equal(image.read(EVERYTHING), PIXELS)
         assert (image_stem(path), image.samples) == ("a", 3)
     stack = tmp_path / "stack.tif"
@@ -106,12 +106,12 @@ def test_pages_that_are_channels_and_pages_that_are_slices(tmp_path):
 @pytest.mark.parametrize("subifds", [True, False], ids=["sub-images", "pages"])
 def test_levels_of_a_pyramid(tmp_path, subifds):
     path = write_levels(tmp_path / "a.tif", subifds=subifds)
-    with open_tiled(path, above=1e9) or nullcontext() as found:
-        assert (found is None) is subifds  # pages: no other reader takes them
+    with open_tiled(path, above=1e9) or nullcontext() as opened:
+        assert (opened is None) is subifds  # pages: no other reader takes them
     with open_tiled(path, above=1e9, level=1) as image:
         assert image.levels == ((150, 210), (75, 105), (38, 53))
         assert np.array_equal(image.read((slice(5, 60), slice(9, 105))), PIXELS[10:120:2, 18:210:2])
-        assert np.array_equal(image.at(2).sampled(1, 3), np.moveaxis(PIXELS[::4, ::4], -1, 0))
+        assert np.array_equal(image.at(2).subsample(1, 3), np.moveaxis(PIXELS[::4, ::4], -1, 0))
     with pytest.raises(DataError, match=r"no level 3; its levels are 0 \(150×210\), 1 \(75×105\), 2"):
         open_tiled(path, above=0, level=3)
 
@@ -141,10 +141,10 @@ def test_ome_zarr(tmp_path, axes, version):
     path = write_store(tmp_path / "a.ome.zarr", axes, version)
     expected = PIXELS[..., :1] if axes == "yx" else PIXELS
     image = open_tiled(path, above=1e9)
-    assert (image.shape, image.um) == ((150, 210), (0.5, 0.25))
+    assert (image.shape, image.spacing_um) == ((150, 210), (0.5, 0.25))
     assert np.array_equal(image.read((slice(3, 140), slice(50, 210))), expected[3:140, 50:210])
     level = open_tiled(path, above=0, level=1)
-    assert (level.shape, level.um) == ((75, 105), (1.0, 0.5))
+    assert (level.shape, level.spacing_um) == ((75, 105), (1.0, 0.5))
     assert np.array_equal(level.read((slice(0, 75), slice(3, 105))), expected[::2, 6::2])
     assert np.array_equal(np.moveaxis(read_scan(path).array, 0, -1), expected)
     assert image_stem(path) == "a"
@@ -155,7 +155,7 @@ def test_ome_zarr(tmp_path, axes, version):
     assert image_digest(case) != digest
 
 
-def test_stores_that_are_no_picture_or_damaged(tmp_path):
+def test_unsuitable_and_damaged_stores_raise(tmp_path):
     zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
     with pytest.raises(DataError, match="without OME's multiscales"):
         open_tiled(tmp_path / "a.zarr", above=0)
@@ -168,14 +168,14 @@ def test_stores_that_are_no_picture_or_damaged(tmp_path):
         open_tiled(path, above=0).read(EVERYTHING)
 
 
-def test_a_slide_by_openslide(tmp_path):
+def test_a_slide_is_read_with_openslide(tmp_path):
     path = write_levels(tmp_path / "a.tif", subifds=False).rename(tmp_path / "a.svs")
     with open_tiled(path, above=1e9) as image:
         assert image.levels == ((150, 210), (75, 105), (38, 53))
         assert np.array_equal(image.read((slice(3, 150), slice(50, 210))), PIXELS[3:, 50:])
     assert np.array_equal(read_scan(path).array, PLANES)
     bad = tmp_path / "bad.svs"
-    bad.write_bytes(b"nothing of the kind")
+    bad.write_bytes(b"not a slide")
     with pytest.raises(DataError, match=r"bad\.svs: cannot be read as a whole slide"):
         open_tiled(bad, above=0)
 
@@ -195,7 +195,7 @@ def test_a_slide_in_dicom(data_root):
 
 
 def jpeg(path):
-    """A tiled TIFF with JPEG in it, as slides have, which tifffile alone cannot read."""
+    """A tiled TIFF with JPEG compression, as in slides, which tifffile alone cannot decode."""
 
     def tiles():
         for top in range(0, 128, 64):
@@ -214,7 +214,7 @@ def jpeg(path):
     return path
 
 
-def test_codecs_that_tifffile_misses_are_openslides(tmp_path, monkeypatch):
+def test_codecs_that_tifffile_lacks_are_decoded_by_openslide(tmp_path, monkeypatch):
     path = jpeg(tmp_path / "a.tif")
     with open_tiled(path, above=0) as image:
         assert image.shape == (128, 192)
@@ -222,12 +222,12 @@ def test_codecs_that_tifffile_misses_are_openslides(tmp_path, monkeypatch):
         assert np.abs(found - PIXELS[:128, :192]).mean() < 20
     monkeypatch.setattr("medseg.data.tiled.formats.is_slide", lambda path: False)
     assert open_tiled(path, above=0) is None  # small: Pillow reads it
-    monkeypatch.setattr("medseg.data.tiled.formats.MOST_PIXELS", 100)
+    monkeypatch.setattr("medseg.data.tiled.formats.MAX_IN_MEMORY_PIXELS", 100)
     with pytest.raises(DataError, match=r"compressed by JPEG\. Install medseg\[wsi\]"):
         open_tiled(path, above=0)
 
 
-def test_tiles_are_decoded_once_while_windows_go_by_in_rows(tmp_path, monkeypatch):
+def test_tiles_are_decoded_once_when_windows_are_read_row_by_row(tmp_path, monkeypatch):
     path, seen, decode = tmp_path / "a.tif", [], TiffLevel.decode
     tifffile.imwrite(path, PIXELS, tile=(32, 48), compression="zlib", photometric="rgb")
     monkeypatch.setattr(TiffLevel, "decode", lambda self, *at: seen.append(at) or decode(self, *at))
@@ -238,33 +238,33 @@ def test_tiles_are_decoded_once_while_windows_go_by_in_rows(tmp_path, monkeypatc
         assert len(seen) == len(set(seen)) == 25
         small = TiledImage(path, image._file, cache_bytes=2 * 32 * 48 * 3)
         small.read(EVERYTHING)
-        small.read((slice(140, 150), slice(192, 210)))  # the last piece is kept
+        small.read((slice(140, 150), slice(192, 210)))  # the last piece is cached
         assert len(seen) == 50
 
 
 @given(st.sampled_from(["u1", "i1", "u2", "i2", "i4", "f4", "f8"]), st.integers(1, 400), st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_statistics_are_those_of_the_whole(dtype, n, seed):
+def test_statistics_equal_those_of_the_whole(dtype, n, seed):
     rng = np.random.default_rng(seed)
     values = rng.normal(3, 40, (2, n)) * rng.integers(0, 2, (2, n))
     whole = np.clip(values, 0 if dtype[0] == "u" else -120, 120).astype(dtype)
     blocks = np.array_split(whole, min(n, 3), axis=1)
-    wanted = (0.5, 30.0, 99.5)
-    assert percentiles(lambda: blocks, wanted) == [tuple(np.percentile(c, wanted)) for c in whole]
+    percents = (0.5, 30.0, 99.5)
+    assert percentiles(lambda: blocks, percents) == [tuple(np.percentile(c, percents)) for c in whole]
     for (mean, std), c in zip(moments(blocks, nonzero=False), whole, strict=True):
         assert math.isclose(mean, c.mean(dtype=np.float64), rel_tol=1e-12, abs_tol=1e-12)
         assert math.isclose(std, c.std(dtype=np.float64), rel_tol=1e-12, abs_tol=1e-12)
     for config in (ZScore(), ZScoreNonzero(), Percentile()):
         np.testing.assert_allclose(
-            normalizer(config, lambda: blocks)(whole), config(whole), rtol=1e-6, atol=1e-6
+            fit_normalization(config, lambda: blocks)(whole), config(whole), rtol=1e-6, atol=1e-6
         )
 
 
 @pytest.mark.parametrize("subifds", [True, False], ids=["sub-images", "pages"])
-def test_damage_anywhere_is_one_error_that_names_the_file(tmp_path, subifds):
+def test_damage_anywhere_raises_an_error_that_names_the_file(tmp_path, subifds):
     path = write_levels(tmp_path / "a.tif", subifds=subifds)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
-    told = []
+    messages = []
     for i in range(60):
         damaged = bytearray(whole)
         for at in rng.integers(0, 600 if i % 2 else len(whole), 4):
@@ -275,13 +275,13 @@ def test_damage_anywhere_is_one_error_that_names_the_file(tmp_path, subifds):
                 for box in image.boxes() if image is not None else ():
                     image.channels(box, 3)
         except DataError as error:
-            told.append(str(error))
-    assert len(told) > 30
-    assert all(str(path) in message for message in told)
+            messages.append(str(error))
+    assert len(messages) > 30
+    assert all(str(path) in message for message in messages)
 
 
-def test_files_beyond_4_gb_are_big_tiffs(tmp_path, monkeypatch):
-    monkeypatch.setattr("medseg.data.tiled.tiff_writer._BIG", 1000)
+def test_files_above_4_gb_are_big_tiffs(tmp_path, monkeypatch):
+    monkeypatch.setattr("medseg.data.tiled.tiff_writer._BIGTIFF_BYTES", 1000)
     for size, big in ((20, False), (600, True)):
         label_map = np.random.default_rng(0).integers(0, 9, (size, size)).astype(np.uint8)
         with TiledTiffWriter(tmp_path / "a.tif", label_map.shape, np.uint8) as writer:
@@ -292,7 +292,7 @@ def test_files_beyond_4_gb_are_big_tiffs(tmp_path, monkeypatch):
             assert np.array_equal(tiff.asarray(), label_map)
 
 
-def test_the_writer_wants_every_row(tmp_path):
+def test_the_writer_requires_every_row(tmp_path):
     path = tmp_path / "a.tif"
     label_map = np.arange(700 * 600).reshape(700, 600).astype(np.int16)
     with TiledTiffWriter(path, label_map.shape, np.int16) as writer:

@@ -1,4 +1,4 @@
-"""Enhanced multi-frame DICOM: the frames of one file as the slices of a volume (PS3.3, C.7.6.16)."""
+"""Enhanced multi-frame DICOM: the frames of a file as slices of a volume (PS3.3, C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,31 @@ FRAME_TAGS = ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequenc
 
 @dataclass(frozen=True)
 class FrameGroups:
-    """The functional groups that hold for one frame: its own, and those shared by all frames."""
+    """The functional groups of one frame.
+
+    Attributes:
+        own: groups of the frame.
+        shared: groups shared by all frames.
+    """
 
     own: Any
     shared: Any
 
     def get(self, keyword: str) -> Any:
-        """The first item of a group, by its sequence; None where neither has it."""
+        """Return the first item of a group by the keyword of its sequence; None if it does not exist."""
         for groups in (self.own, self.shared):
             if groups is not None and groups.get(keyword):
                 return groups[keyword][0]
         return None
 
     def value(self, sequence: str, keyword: str) -> Any:
-        """One attribute of a group; None where it is not there."""
+        """Return an attribute of a group; None if it does not exist."""
         item = self.get(sequence)
         return None if item is None else item.get(keyword)
 
 
 def frame_groups(header: Any) -> list[FrameGroups]:
-    """The functional groups of each frame, in the order of the frames."""
+    """Return the functional groups of each frame, in the order of the frames."""
     shared = header.get("SharedFunctionalGroupsSequence")
     return [
         FrameGroups(own, shared[0] if shared else None)
@@ -45,10 +50,11 @@ def frame_groups(header: Any) -> list[FrameGroups]:
 
 
 def frame_slices(header: Any, path: Path) -> list[DicomSlice]:
-    """The frames of an enhanced object as slices, in the order of the file.
+    """Return the frames of an enhanced object as slices, in the order of the file.
 
-    Raises: DataError if the frames are not one volume (several stacks, echoes, time points or the like, which
-    are listed), or do not say where they lie.
+    Raises:
+        DataError: if the frames do not form one volume (the message lists stacks, echoes, time points and the
+            like), or have no position.
     """
     frames = frame_groups(header)
     slices = [_slice(i, frame, header, path) for i, frame in enumerate(frames)]
@@ -62,8 +68,9 @@ def _slice(index: int, frame: FrameGroups, header: Any, path: Path) -> DicomSlic
     spacing = frame.value("PixelMeasuresSequence", "PixelSpacing")
     if position is None or orientation is None or spacing is None:
         raise DataError(
-            f"{path}: frame {index + 1} of a multi-frame object does not state its position, orientation and "
-            "pixel spacing. Convert it to single slices or NIfTI."
+            f"{path}: frame {index + 1} of a multi-frame object lacks position, orientation or pixel spacing",
+            hint="Convert it to single slices or NIfTI.",
+            path=path,
         )
     slope = frame.value("PixelValueTransformationSequence", "RescaleSlope")
     intercept = frame.value("PixelValueTransformationSequence", "RescaleIntercept")
@@ -81,7 +88,7 @@ def _slice(index: int, frame: FrameGroups, header: Any, path: Path) -> DicomSlic
     )
 
 
-_KINDS: dict[str, Callable[[FrameGroups], Any]] = {
+_DISTINCTIONS: dict[str, Callable[[FrameGroups], Any]] = {
     "stacks": lambda f: f.value("FrameContentSequence", "StackID"),
     "echo times": lambda f: f.value("MREchoSequence", "EffectiveEchoTime"),
     "time points": lambda f: f.value("FrameContentSequence", "TemporalPositionIndex"),
@@ -91,7 +98,7 @@ _KINDS: dict[str, Callable[[FrameGroups], Any]] = {
     "inversion times": lambda f: f.value("MRModifierSequence", "InversionTimes"),
     "types of frame": lambda f: _frame_type(f),
 }
-"""What may tell frames at one position apart."""
+"""Attributes that may distinguish frames at the same position."""
 
 
 def _frame_type(frame: FrameGroups) -> str | None:
@@ -105,18 +112,19 @@ def _direction(item: Any) -> str | None:
 
 
 def _check_one_volume(frames: list[FrameGroups], slices: list[DicomSlice], path: Path) -> None:
-    places = {tuple(np.round(np.concatenate([s.position, s.orientation]), 3).tolist()) for s in slices}
-    stacks = {str(_KINDS["stacks"](frame)) for frame in frames}
-    if len(places) == len(slices) and len(stacks) == 1:
+    positions = {tuple(np.round(np.concatenate([s.position, s.orientation]), 3).tolist()) for s in slices}
+    stacks = {str(_DISTINCTIONS["stacks"](frame)) for frame in frames}
+    if len(positions) == len(slices) and len(stacks) == 1:
         return
     varying: list[str] = []
-    for name, read in _KINDS.items():
+    for name, read in _DISTINCTIONS.items():
         values = dict.fromkeys(str(read(frame)) for frame in frames)
-        if 1 < len(values) < len(frames) or (len(values) == len(frames) and len(places) == 1):
+        if 1 < len(values) < len(frames) or (len(values) == len(frames) and len(positions) == 1):
             shown = ", ".join(list(values)[:8]) + (", …" if len(values) > 8 else "")
             varying.append(f"{len(values)} {name} ({shown})")
     raise DataError(
-        f"{path}: a multi-frame object of {len(slices)} frames at {len(places)} places is not one volume: it "
-        f"holds {'; '.join(varying) or 'several frames at one place'}. Split it into a series for each (for "
-        "example with dcm2niix) and choose one."
+        f"{path}: a multi-frame object with {len(slices)} frames at {len(positions)} positions is not one "
+        f"volume: it contains {'; '.join(varying) or 'several frames at one position'}",
+        hint="Split it into one series for each (for example with dcm2niix) and select one.",
+        path=path,
     )

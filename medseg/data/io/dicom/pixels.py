@@ -1,6 +1,6 @@
-"""The values of DICOM images: stored pixels with each slice's or frame's own rescale.
+"""Voxel values of DICOM images: stored pixels with the rescale of each slice or frame.
 
-GDCM (through SimpleITK) decodes, so that JPEG 2000, JPEG-LS, lossless JPEG and RLE are read.
+GDCM (through SimpleITK) decodes JPEG 2000, JPEG-LS, lossless JPEG and RLE.
 """
 
 from __future__ import annotations
@@ -23,35 +23,33 @@ from pydicom.uid import (
 from medseg.data.io.dicom.geometry import DicomSlice
 from medseg.geometry import Array
 
-_FRAME_RULES = (
+_RESCALE_KEYWORDS = (
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ModalityLUTSequence",
     "RescaleSlope", "RescaleIntercept",
 )  # fmt: skip
 
 
 def read_volume(slices: Sequence[DicomSlice]) -> Array:
-    """The values (columns, rows, slices) of slices of one size, in their order.
+    """Read the values (columns, rows, slices) of slices of equal size, in the given order.
 
-    Whole numbers keep an integer type that holds those of all slices; where a slice has fractions, all are
-    float32.
+    Returns:
+        Integers of a type that fits all slices; float32 if a slice has fractions.
     """
     decoded = {path: read_stored(path) for path in dict.fromkeys(s.path for s in slices if s.frame is not None)}
-    parts = [_read_alike(list(alike), decoded) for _, alike in groupby(slices, _kind)]
+    parts = [_read_alike(list(alike), decoded) for _, alike in groupby(slices, _read_key)]
     dtype = np.result_type(*{part.dtype for part in parts})
     dtype = np.dtype(np.float32) if dtype.kind == "f" else dtype
     volume = parts[0] if len(parts) == 1 else np.concatenate(parts, dtype=dtype, casting="unsafe")
     return volume.astype(dtype, copy=False).transpose(2, 1, 0)
 
 
-def _kind(one: DicomSlice) -> tuple[object, ...]:
-    """What slices share that can be read at once; GDCM gives all of them the type that the first one's rescale
-    needs.
-    """
+def _read_key(one: DicomSlice) -> tuple[object, ...]:
+    """Key of slices that can be read together: GDCM uses the data type that the first rescale requires."""
     return (one.path if one.frame is not None else None, one.rescale, one.stored)
 
 
 def _read_alike(slices: Sequence[DicomSlice], decoded: Mapping[Path, Array]) -> Array:
-    """The values (slices, rows, columns) of slices with one rescale: files, or frames of ``decoded`` ones."""
+    """Read the values (slices, rows, columns) of slices with equal rescale: files, or frames of ``decoded``."""
     first = slices[0]
     if first.frame is not None:
         frames = [one.frame for one in slices if one.frame is not None]
@@ -60,7 +58,7 @@ def _read_alike(slices: Sequence[DicomSlice], decoded: Mapping[Path, Array]) -> 
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileNames([str(one.path) for one in slices])
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK's own warning of uneven slices
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # suppress ITK's warning about uneven slices
     try:
         return sitk.GetArrayFromImage(reader.Execute())
     finally:
@@ -68,7 +66,7 @@ def _read_alike(slices: Sequence[DicomSlice], decoded: Mapping[Path, Array]) -> 
 
 
 def rescaled(stored: Array, slope: float, intercept: float) -> Array:
-    """Stored pixels times slope plus intercept; whole numbers in the smallest integer type that holds them."""
+    """Compute ``stored * slope + intercept``; integers have the smallest integer type that fits."""
     if slope == 1 and intercept == 0:
         return stored
     if not (slope.is_integer() and intercept.is_integer()):
@@ -81,12 +79,12 @@ def rescaled(stored: Array, slope: float, intercept: float) -> Array:
 
 
 def read_stored(path: Path) -> Array:
-    """The stored pixels (frames, rows, columns) of a file, without any rescale, lookup table or inversion."""
+    """Read the stored pixels (frames, rows, columns) of a file without rescale, lookup table or inversion."""
     data: Any = pydicom.dcmread(path)
     if not data.file_meta.TransferSyntaxUID.is_compressed:
         pixels = np.asarray(data.pixel_array)
         return pixels[None] if pixels.ndim == 2 else pixels
-    for keyword in _FRAME_RULES:  # GDCM would apply those of one frame to all
+    for keyword in _RESCALE_KEYWORDS:  # GDCM would apply those of one frame to all frames
         if keyword in data:
             delattr(data, keyword)
     byte = int(data.BitsAllocated) <= 8
@@ -105,9 +103,7 @@ def read_stored(path: Path) -> Array:
 
 
 def read_projection(path: Path) -> Array:
-    """The values (rows, columns) of a single projection; high ones are bright, also where the file inverts them
-    (MONOCHROME1).
-    """
+    """Read the values (rows, columns) of a projection; high values are bright, also for MONOCHROME1."""
     header: Any = pydicom.dcmread(path, stop_before_pixels=True)
     if not header.get("ModalityLUTSequence"):
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))  # GDCM rescales and inverts

@@ -1,9 +1,7 @@
-"""DICOM images: slices, or the frames of one file, become one volume, after their geometry was checked.
+"""DICOM images: the slices of a series, or the frames of one file, as a volume with checked geometry.
 
-A single projection (CR, DX, MG) becomes a picture.
-
-pydicom reads the headers, GDCM (through SimpleITK) the pixels. No name, id or date of a patient is kept or
-shown.
+A projection (CR, DX, MG) is read as a picture. pydicom reads the headers, GDCM (through SimpleITK) the pixels.
+Names, ids and dates of patients are neither stored nor shown.
 """
 
 from __future__ import annotations
@@ -41,8 +39,8 @@ _TAGS = ["SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "Instan
 _PROJECTION_TAGS = ["Modality", "NumberOfFrames", "SamplesPerPixel", "ImagePositionPatient", "Rows", "Columns",
                     "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]  # fmt: skip
 _PROJECTIONS = ("CR", "DX", "MG", "RG", "IO", "PX", "XA", "RF")
-"""Modalities whose single frames are projections: pictures, without a place in space."""
-_NO_IMAGES = {
+"""Modalities whose single frames are projections: pictures without a position in space."""
+_NON_IMAGES = {
     "RTSTRUCT": "contours of structures",
     "RTDOSE": "a dose distribution",
     "RTPLAN": "a treatment plan",
@@ -56,10 +54,11 @@ _NO_IMAGES = {
 
 
 class DicomReader:
-    """A folder of one DICOM series, or one file: an enhanced multi-frame image, a slice, or a projection.
+    """A folder with a DICOM series, or a file: an enhanced multi-frame image, a slice, or a projection.
 
-    Slices that lie unevenly are refused, or resampled (linear, along the normal) onto an even grid of their
-    usual distance, from the first slice to the last.
+    Args:
+        uneven: whether unevenly spaced slices raise an error, or are resampled (linear, along the normal) to an
+            even grid with their median distance, from the first to the last slice.
     """
 
     suffixes: tuple[str, ...] = (".dcm", ".dicom", ".ima")
@@ -70,12 +69,13 @@ class DicomReader:
         self.uneven: UnevenSlices = uneven
 
     def read(self, path: Path) -> Scan:
-        """Read a series, its slices sorted along their normal, as a volume; a projection as a picture.
+        """Read a series as a volume, with its slices sorted along their normal, or a projection as a picture.
 
-        Each slice or frame has its own rescale. A folder of several series is refused with a list of them;
-        ``FOLDER#NUMBER`` chooses one.
-        Raises: DataError for other objects than images; GeometryError naming the place where a slice is
-        missing, doubled, shifted, tilted or turned.
+        The rescale of each slice or frame is applied. ``FOLDER#NUMBER`` selects one of several series.
+
+        Raises:
+            DataError: if there is no image, or there are several series.
+            GeometryError: if slices are missing, duplicate, displaced or of different orientations.
         """
         projection = read_projection_header(path)
         if projection is not None:
@@ -88,11 +88,11 @@ class DicomReader:
         return resample_to_even_grid(scan, slices, fault) if fault else scan
 
     def files(self, path: Path) -> list[Path]:
-        """The files of a folder, or the file itself."""
+        """List the files of a folder, or the file itself."""
         return _files(path)[0]
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write NIfTI on the series' grid, or PNG beside a projection."""
+        """Write NIfTI on the grid of the series, or PNG for a projection."""
         if like.kind == "picture":
             PictureReader().write_label_map(path, label_map, like, colors)
         else:
@@ -100,9 +100,7 @@ class DicomReader:
 
 
 def is_dicom_folder(folder: Path) -> bool:
-    """Whether one of the first files of a folder begins as DICOM files do, and is no projection: those are
-    pictures, an image each.
-    """
+    """Whether one of the first files of a folder is DICOM and not a projection (each of which is an image)."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     first = next((path for path in files[:5] if _is_dicom(path)), None)
     return first is not None and read_projection_header(first) is None
@@ -114,7 +112,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def read_projection_header(path: Path) -> Any:
-    """The header of a file that is a single projection in gray (CR, DX, MG and the like); None for all else."""
+    """Read the header of a single gray projection (CR, DX, MG, …); None for all other files."""
     if not path.is_file():
         return None
     try:
@@ -127,7 +125,7 @@ def read_projection_header(path: Path) -> Any:
 
 
 def _pixel_spacing(header: Any) -> tuple[float, float]:
-    """Between rows and between columns, mm: of the body, of the detector, or of the scanned film; else 1."""
+    """Spacing of rows and columns, mm: in the body, on the detector, or on the scanned film; otherwise 1."""
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         spacing = header.get(keyword)
         if spacing and all(float(v) > 0 for v in spacing):
@@ -136,15 +134,24 @@ def _pixel_spacing(header: Any) -> tuple[float, float]:
 
 
 def series_slices(path: Path, uneven: UnevenSlices = "refuse") -> list[DicomSlice]:
-    """The slices of the series at ``path``, sorted along their normal; errors as :meth:`DicomReader.read`."""
-    files, wanted = _files(path)
-    return sort_slices(choose_series(find_series(files, path), wanted, path), path, uneven)
+    """Return the slices of the series at ``path``, sorted along their normal.
+
+    Raises:
+        DataError: as :meth:`DicomReader.read`.
+        GeometryError: as :meth:`DicomReader.read`.
+    """
+    files, selected = _files(path)
+    return sort_slices(select_series(read_series(files, path), selected, path), path, uneven)
 
 
-def find_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice]]:
-    """The image series among files: series number (or the end of its UID) → slices.
+def read_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice]]:
+    """Read the headers of files and group their slices by series.
 
-    Raises: DataError if there is none, naming the kinds of object found.
+    Returns:
+        Series number (or the end of the UID) → slices.
+
+    Raises:
+        DataError: if there is no image series; names the kinds of object instead.
     """
     series: dict[str, list[DicomSlice]] = defaultdict(list)
     names: dict[str, str] = {}
@@ -153,47 +160,50 @@ def find_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice
         try:
             header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
         except (InvalidDicomError, OSError, EOFError, ValueError):
-            continue  # not DICOM: a text file, say
+            continue  # not DICOM, for example a text file
         kind = str(header.get("Modality", "?"))
-        framed = kind not in _NO_IMAGES and bool(header.get("PerFrameFunctionalGroupsSequence"))
+        framed = kind not in _NON_IMAGES and bool(header.get("PerFrameFunctionalGroupsSequence"))
         several = int(header.get("NumberOfFrames") or 1) > 1
-        if not framed and (several or kind in _NO_IMAGES or "ImagePositionPatient" not in header):
+        if not framed and (several or kind in _NON_IMAGES or "ImagePositionPatient" not in header):
             others.add(f"{kind} ({_reason(kind, several)})")
             continue
         uid = str(header.SeriesInstanceUID)
         names.setdefault(uid, str(header.get("SeriesNumber") or uid[-12:]))
         series[uid] += frame_slices(header, file) if framed else [_slice(header, file)]
     if not series:
-        found = f"found {', '.join(sorted(others))}" if others else "no DICOM files"
-        raise DataError(f"{where}: holds no DICOM image series: {found}")
+        content = f"only {', '.join(sorted(others))}" if others else "no DICOM files"
+        raise DataError(f"{where}: no DICOM image series: {content}", path=where)
     distinct = len(set(names.values())) == len(names)
     return {names[uid] if distinct else uid: slices for uid, slices in series.items()}
 
 
 def _reason(kind: str, several: bool) -> str:
-    """Why an object is no image series."""
-    if kind in _NO_IMAGES:
-        return _NO_IMAGES[kind]
+    """Why an object is not part of an image series."""
+    if kind in _NON_IMAGES:
+        return _NON_IMAGES[kind]
     if several:
-        return "several frames that do not state where they lie; convert it to single slices or NIfTI"
+        return "several frames without positions; convert it to single slices or NIfTI"
     return (
-        "a projection, which is an image of its own"
+        "a projection, which is a separate image"
         if kind in _PROJECTIONS
-        else "an object without a place in space"
+        else "an object without a position in space"
     )
 
 
-def choose_series(series: dict[str, list[DicomSlice]], wanted: str | None, where: Path) -> list[DicomSlice]:
-    """The series asked for by its number, or the only one.
+def select_series(series: dict[str, list[DicomSlice]], number: str | None, where: Path) -> list[DicomSlice]:
+    """Return the series with a number, or the only one if the number is None.
 
-    Raises: DataError listing the series if the choice is open or wrong.
+    Raises:
+        DataError: if the series does not exist, or there are several; lists the series.
     """
     listed = ", ".join(f"{name} ({len(slices)} slices)" for name, slices in sorted(series.items()))
-    if wanted is not None and wanted not in series:
-        raise DataError(f"{where}: there is no series {wanted}; series here: {listed}")
-    if wanted is None and len(series) > 1:
-        raise DataError(f"{where}: holds {len(series)} series: {listed}. Choose one as FOLDER#NUMBER.")
-    return series[wanted] if wanted is not None else next(iter(series.values()))
+    if number is not None and number not in series:
+        raise DataError(f"{where}: no series {number}; the folder contains {listed}", path=where)
+    if number is None and len(series) > 1:
+        raise DataError(
+            f"{where}: contains {len(series)} series: {listed}", hint="Select one as FOLDER#NUMBER.", path=where
+        )
+    return series[number] if number is not None else next(iter(series.values()))
 
 
 def _slice(header: Any, path: Path) -> DicomSlice:
@@ -213,6 +223,6 @@ def _slice(header: Any, path: Path) -> DicomSlice:
 
 
 def _files(path: Path) -> tuple[list[Path], str | None]:
-    """The files of a folder, a folder with ``#SERIES``, or one file."""
-    base, wanted = split_selector(path)
-    return (sorted(p for p in base.iterdir() if p.is_file()), wanted) if base.is_dir() else ([base], wanted)
+    """The files of a folder or file, and the selector of ``FOLDER#SERIES``."""
+    base, selector = split_selector(path)
+    return (sorted(p for p in base.iterdir() if p.is_file()), selector) if base.is_dir() else ([base], selector)
