@@ -50,7 +50,9 @@ from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.prediction import decide, gather, score_planes
+from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
+from medseg.inference.sliding_window.output_chunk import assemble
+from medseg.inference.sliding_window.prediction import decide, sliding_window_logits
 from medseg.model_output import as_output, logits_of
 from medseg.models import DeepLabV3Config, UNetConfig
 from medseg.system.allocator import is_out_of_memory
@@ -230,10 +232,12 @@ def measure_window(bench: Bench) -> dict[str, Any]:
 
 def medsegs_window(bench: Bench, network: nn.Module, image: np.ndarray) -> np.ndarray:
     """The label map, planes decided as they are finished."""
-    settings = InferenceConfig(roi_size=(bench.size.window,) * 3, overlap=0.25, batch_size=1)
+    options = SlidingWindowOptions(
+        roi_size=(bench.size.window,) * 3, overlap=0.25, whole_planes=False, normalize=False
+    )
     predict = TorchBackend(network, BackendSetup(bench.device, bench.dtype)).predict
-    planes = score_planes(predict, image, settings, device=bench.device, strips=True)
-    return gather(planes, image.shape[1:], lambda one: decide(one.sums, "softmax"))[0]
+    chunks = sliding_window_logits(predict, image, options, Execution(bench.device))
+    return assemble(chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, "softmax"))[0]
 
 
 def monais_window(bench: Bench, network: nn.Module, image: np.ndarray) -> np.ndarray:

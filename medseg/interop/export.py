@@ -29,7 +29,7 @@ from medseg.inference.backends.openvino import (
     openvino_core,
     quiet_openvino,
 )
-from medseg.inference.model.ensemble_member import ModelSource, Opening, open_member
+from medseg.inference.model.ensemble_member import MemberOptions, ModelSource, load_member
 from medseg.inference.model.model_file import ModelHeader
 from medseg.model_output import logits_of
 
@@ -115,8 +115,8 @@ def export_model(
     if find_spec(kind.package) is None:
         hint = None if target == "torch" else f"Install it: pip install {kind.package} (the extra [{target}])."
         raise ConfigError(f"--to {target} needs {kind.package}, which is not installed", hint=hint)
-    opening = Opening(BackendSetup(torch.device("cpu")), "torch", model=model)
-    member = open_member(source, opening)
+    opening = MemberOptions(BackendSetup(torch.device("cpu")), "torch", model=model)
+    member = load_member(source, opening)
     header, network = member.header, member.network
     size = header.inference.roi_size or (64,) * header.spatial_dims
     failures: list[ConversionError] = []

@@ -22,7 +22,7 @@ from medseg.data.loading.sampling import LateralPairs, PatchDataset, PatchPlan, 
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, DataError, OutOfMemoryError
 from medseg.inference.model.model_file import ModelHeader, save_model
-from medseg.inference.sliding_window.tta import SeenVariants, check_variants
+from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
 from medseg.losses import DeepSupervisionLoss
 from medseg.models import InjectedConfig, parameter_count
 from medseg.models.pretrained.loading import WeightsConfig, parameter_groups, place, read_state, refuse_missing
@@ -251,7 +251,7 @@ def _assemble(
 def _check_variants(config: RunConfig) -> None:
     """Raises: ConfigError for mirrors and scales of the inference that the augmentation does not hold."""
     advice = "Add them to augment.flip.axes and augment.affine.scale, or leave them out of inference."
-    check_variants(config.inference, SeenVariants.of(config.augment), "the network", advice)
+    check_tta(config.inference, TrainedAugmentation.of(config.augment), "the network", advice)
 
 
 def _sides(labels: LabelSchema) -> LateralPairs | None:
@@ -327,7 +327,7 @@ def _finish(trainer: Trainer, dataset: Dataset) -> RunResult:
         inference=config.inference.model_copy(update={"roi_size": config.roi_size}),
         model=config.model,
         label_reader=dataset.label_reader,
-        augmentation=SeenVariants.of(config.augment),
+        augmentation=TrainedAugmentation.of(config.augment),
         training=_summary(trainer, dataset),
     )
     save_model(run.model, header, weights)

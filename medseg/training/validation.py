@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.prediction import decide, gather, score_planes
+from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
+from medseg.inference.sliding_window.output_chunk import assemble
+from medseg.inference.sliding_window.prediction import decide, sliding_window_logits
 from medseg.metrics.confusion import class_counts, confusion_matrix, region_counts
 from medseg.metrics.overlap import Counts, dice, iou, mean_defined
 
@@ -39,12 +42,14 @@ def validate(
     ``check`` is called before each case, with its number from 1, and may raise to end the validation.
     """
     predict = TorchBackend(network.eval(), BackendSetup(device, dtype)).predict
+    options = replace(SlidingWindowOptions.from_config(settings, slices=slices), normalize=False)
+    execution = Execution(device, settings.batch_size)
     counts: list[list[Counts | None]] = []
     for number, case in enumerate(cases, start=1):
         check(number)
         image = np.asarray(case.image)
-        planes = score_planes(predict, image, settings, device=device, slices=slices)
-        decided = gather(planes, image.shape[1:], lambda one: decide(one.sums, labels.activation))
+        chunks = sliding_window_logits(predict, image, options, execution)
+        decided = assemble(chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, labels.activation))
         found = overlap_counts(decided, np.asarray(case.label).astype(np.int64) - 1, labels)
         known = case.annotated[-len(found) :] or (True,) * len(found)
         counts.append([one if told else None for one, told in zip(found, known, strict=True)])

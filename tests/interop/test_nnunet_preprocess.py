@@ -13,7 +13,7 @@ from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Grid
-from medseg.inference.sliding_window.streaming_resample import Slab
+from medseg.inference.sliding_window.output_chunk import OutputChunk
 from medseg.interop.nnunet.header import Normalization, Resampling, Stage
 from medseg.interop.nnunet.plans import Dataset, Plans, parse, read_stage
 from medseg.interop.nnunet.predict import window_weights
@@ -108,9 +108,11 @@ def test_labels_go_where_their_mask_is_highest_and_ties_to_the_nearest():
 @pytest.mark.parametrize("shape", [(9, 10, 11), (3, 14, 5)])
 def test_logits_plane_by_plane_as_all_at_once(axis, spacing, shape):
     scores = torch.randn(2, 6, 7, 8, generator=torch.Generator().manual_seed(0))
-    slabs = [Slab(i, axis, scores.narrow(1 + axis, i, 1)) for i in range(scores.shape[1 + axis])]
+    slabs = [
+        OutputChunk.of_planes(scores.narrow(1 + axis, i, 1), i, axis) for i in range(scores.shape[1 + axis])
+    ]
     pieces = list(regrid_logits(slabs, (6, 7, 8), shape, spacing, (1, 1, 1), LINEAR))
-    found = torch.cat([p.scores for p in pieces], dim=1 + axis).numpy()
+    found = torch.cat([p.tensor for p in pieces], dim=1 + axis).numpy()
     assert [p.start for p in pieces] == sorted({p.start for p in pieces})
     expected = resample_image(scores.numpy(), shape, spacing, (1, 1, 1), LINEAR)
     assert np.allclose(found, expected, atol=1e-5)

@@ -22,7 +22,7 @@ from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.prediction import PreparedTiledImage
 from medseg.inference.model.protocols import TiledSegmenter
 from medseg.inference.sliding_window.options import Execution
-from medseg.inference.sliding_window.prediction import Decided
+from medseg.inference.sliding_window.output_chunk import SegmentedChunk
 from medseg.report.palette import Legend, value_palette
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 
@@ -168,16 +168,18 @@ def _segment_rows(
 ) -> Iterator[_Rows]:
     """Segment a picture in bands of rows, from the top down."""
     for chunk in segmenter.segment_chunks(prepared, execution, probabilities=probabilities):
-        yield _Rows(chunk.start, _label_values(segmenter, chunk), _probabilities(chunk))
+        yield _Rows(chunk.labels.start, _label_values(segmenter, chunk), _probabilities(chunk))
 
 
-def _label_values(segmenter: TiledSegmenter, chunk: Decided) -> Array:
-    labels, decisions = segmenter.header.labels, chunk.hard.cpu().numpy()
+def _label_values(segmenter: TiledSegmenter, chunk: SegmentedChunk) -> Array:
+    labels, decisions = segmenter.header.labels, chunk.labels.tensor.cpu().numpy()
     return labels.paint(decisions) if labels.regions else labels.decode(decisions[0])
 
 
-def _probabilities(chunk: Decided) -> Array | None:
-    return None if chunk.scores is None else chunk.scores.half().movedim(0, -1).cpu().numpy()
+def _probabilities(chunk: SegmentedChunk) -> Array | None:
+    return (
+        None if chunk.probabilities is None else chunk.probabilities.tensor.half().movedim(0, -1).cpu().numpy()
+    )
 
 
 def _overlay_stride(image: TiledImage) -> int:

@@ -1,4 +1,4 @@
-"""One model of a predictor: its file opened, its settings changed, its network on its device."""
+"""One model of an ensemble: its file, its settings and its network on its device."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_b
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.finite_checks import check_weights
-from medseg.inference.sliding_window.overlap_tile import Reach, reach_of
-from medseg.inference.sliding_window.tta import check_unrecorded, check_variants
+from medseg.inference.sliding_window.overlap_tile import ReceptiveField, measure_receptive_field
+from medseg.inference.sliding_window.tta import check_tta, check_tta_unrecorded
 from medseg.models import InjectedConfig
 from medseg.system.device import channels_last
 
@@ -27,9 +27,17 @@ ModelSource = Path | str | LoadedModel
 
 
 @dataclass(frozen=True)
-class Member:
-    """One model: what its file says, its network on its device, what computes it, and how far the network sees
-    if its tiles are to be exact.
+class EnsembleMember:
+    """A loaded model.
+
+    Attributes:
+        path: its file.
+        header: the file's header, with the settings that replace its own.
+        network: on its device, in evaluation mode.
+        digest: SHA-256 of header and weights.
+        backend: computes the network's logits.
+        receptive_field: the network's, for overlap-tile inference; None for blended windows.
+        planned_backend: the backend as chosen before the first window; the same for every result.
     """
 
     path: Path
@@ -37,16 +45,15 @@ class Member:
     network: nn.Module
     digest: str
     backend: Backend
-    reach: Reach | None = None
+    receptive_field: ReceptiveField | None = None
     planned_backend: BackendInfo = field(init=False)
-    """What was to compute before the first window decided, the same each time."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "planned_backend", self.backend.info)
 
     @property
     def settings(self) -> tuple[InferenceConfig, ...]:
-        """How it goes through a scan."""
+        """Inference settings of each stage; this model has one stage."""
         return (self.header.inference,)
 
     @property
@@ -56,15 +63,15 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """How models are opened.
+class MemberOptions:
+    """How models are loaded.
 
     Attributes:
-        setup: where they compute.
-        backend: by what.
-        settings: of ``inference``, other than the files'.
-        model: the network of files that hold none; each gets a copy.
-        force: whether flips and scales that the training did not use are allowed.
+        setup: device and precision.
+        backend: name of the backend.
+        settings: settings of ``inference`` that replace those in the files.
+        model: the network of files that hold only weights; each file gets a copy.
+        force: allow flips and scales that the training did not use.
     """
 
     setup: BackendSetup
@@ -74,54 +81,66 @@ class Opening:
     force: bool = False
 
 
-def open_member(file: ModelSource, opening: Opening) -> Member:
-    """One model, ready to compute. Raises: ModelFileError, ConfigError."""
-    setup, backend = opening.setup, opening.backend
+def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
+    """Load one model and move it to its device.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or its weights do not fit the network.
+        ConfigError: settings do not suit the model.
+    """
+    setup, backend = options.setup, options.backend
     if isinstance(file, LoadedModel):
         path, (header, tensors, digest) = Path("the model"), file
     else:
         path = find_model_file(Path(file))
         header, tensors, digest = load_model(path)
-    network = copy.deepcopy(opening.model) if opening.model is not None else _build(header, path)
+    network = copy.deepcopy(options.model) if options.model is not None else _build(header, path)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelFileError(f"{path}: its weights do not fit the network: {error}") from error
+        raise ModelFileError(f"{path}: the weights do not fit the network: {error}") from error
     check_weights(network, str(path))
-    header = _with_settings(header, opening.settings, path, opening.force)
+    header = _with_settings(header, options.settings, path, options.force)
     network = network.eval().to(setup.device)
     if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
         network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
-    reach = None
+    field = None
     if header.inference.blend == "exact":
         if header.preprocess.slices is not None:
-            raise ConfigError("inference.blend=exact: not for slices of volumes; use gaussian windows")
+            raise ConfigError(
+                "inference.blend=exact: not available for slices of volumes",
+                hint="Use inference.blend=gaussian.",
+            )
         if header.inference.skip_below is not None or header.inference.skip_above is not None:
             raise ConfigError(
-                "inference.blend=exact: leaves no windows out; skip_below and skip_above need gaussian"
+                "inference.blend=exact skips no windows; skip_below or skip_above is set",
+                hint="Use inference.blend=gaussian.",
             )
         if backend == "openvino":
-            raise ConfigError("inference.blend=exact: its tiles differ in size; use --backend torch")
-        reach = reach_of(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
-        backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size, and nothing may be rounded
-    setup = replace(setup, one_size=header.inference.roi_size is not None and reach is None)
-    return Member(path, header, network, digest, make_backend(backend, network, setup), reach)
+            raise ConfigError(
+                "inference.blend=exact: tiles differ in size, which openvino does not support",
+                hint="Use --backend torch.",
+            )
+        field = measure_receptive_field(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
+        backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size; no rounding
+    setup = replace(setup, one_size=header.inference.roi_size is not None and field is None)
+    return EnsembleMember(path, header, network, digest, make_backend(backend, network, setup), field)
 
 
 def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path, force: bool) -> ModelHeader:
-    """A header whose ``inference`` is changed."""
+    """Return the header with other settings of ``inference``."""
     changed = _changed(header, settings) if settings else header.inference
     if force:
         pass
     elif header.augmentation is not None:
-        check_variants(changed, header.augmentation, str(path))
+        check_tta(changed, header.augmentation, str(path))
     else:
-        check_unrecorded(changed, header.inference, str(path))
+        check_tta_unrecorded(changed, header.inference, str(path))
     return header.model_copy(update={"inference": changed})
 
 
 def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfig:
-    """A header's ``inference`` with other settings. Raises: ConfigError if they do not suit the model."""
+    """Return a header's ``inference`` with other settings; raise ConfigError if they do not suit the model."""
     try:
         changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
     except ValidationError as error:
@@ -139,9 +158,12 @@ def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfi
     return changed
 
 
-def refuse_difference(first: Member, other: Member) -> None:
-    """Raises: ModelFileError if two models cannot be averaged; ConfigError if settings that apply to the mean
-    differ.
+def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
+    """Check that two models can be averaged.
+
+    Raises:
+        ModelFileError: labels, dimensions or orientation differ.
+        ConfigError: settings that apply to the mean differ.
     """
     _check_common_settings(first, other)
     kinds = [
@@ -164,8 +186,8 @@ def refuse_difference(first: Member, other: Member) -> None:
             )
 
 
-def _check_common_settings(first: Member, other: Member) -> None:
-    """Raises: ConfigError if two models' settings for the one result, or the one input, differ."""
+def _check_common_settings(first: EnsembleMember, other: EnsembleMember) -> None:
+    """Raise ConfigError if two models' settings for the common result or the common input differ."""
     one, two = first.header.inference, other.header.inference
     same = {"postprocess": one.postprocess.does_as(two.postprocess), "level": one.level == two.level}
     for name, agree in same.items():
@@ -178,7 +200,7 @@ def _check_common_settings(first: Member, other: Member) -> None:
 
 
 def _other_settings(labels: LabelSchema, other: LabelSchema) -> str:
-    """The settings of labels that differ from another's."""
+    """Return the settings of labels that differ from another's, as text."""
     there = other.model_dump()
     return ", ".join(f"{key}={value}" for key, value in labels.model_dump().items() if value != there[key])
 

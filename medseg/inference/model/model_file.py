@@ -23,7 +23,7 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ModelFileError
 from medseg.files import write_atomic
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.tta import SeenVariants
+from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.models import ModelConfig
 from medseg.system.version import medseg_version
 from medseg.task import Task
@@ -58,7 +58,7 @@ class ModelHeader(Spec):
     inference: InferenceConfig
     model: ModelConfig
     label_reader: LabelReader = AS_STORED
-    augmentation: SeenVariants | None = None
+    augmentation: TrainedAugmentation | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property

@@ -1,14 +1,14 @@
-"""``Predictor``: one or several models, ready to turn scans into label maps."""
+"""``Predictor``: segments scans with one model or an ensemble."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
-import torch
 from torch import nn
 
 from medseg.data.cases import Case
@@ -24,78 +24,96 @@ from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup
-from medseg.inference.model.ensemble import mean_slabs
-from medseg.inference.model.ensemble_member import ModelSource, Opening, open_member, refuse_difference
+from medseg.inference.model.array_allocation import allocate_or_memmap
+from medseg.inference.model.ensemble import average_chunks
+from medseg.inference.model.ensemble_member import MemberOptions, ModelSource, check_same_task, load_member
 from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.model_file import LoadedModel
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.array_allocation import room
-from medseg.inference.sliding_window.finite_checks import finite_planes
-from medseg.inference.sliding_window.options import Execution
+from medseg.inference.sliding_window.finite_checks import check_chunks
+from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
+from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk, assemble
 from medseg.inference.sliding_window.prediction import (
-    Decided,
+    chunk_probabilities,
     decide,
-    gather,
-    place,
-    plane_probabilities,
-    score_planes,
+    sliding_window_logits,
+    zero_logits_if_empty,
 )
-from medseg.inference.sliding_window.ring_accumulator import Planes, or_unseen
-from medseg.inference.sliding_window.streaming_resample import Slab, regrid
+from medseg.inference.sliding_window.streaming_resample import resample_chunks
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
 
 _AnyPrepared = PreparedScan | PreparedTiledImage
 
-_ADVICE = (
+_MEMORY_HINT = (
     "Windows went through the network one at a time. Make them smaller (--set roi_size=[…]), leave out "
-    "--probabilities, take fewer --workers, or use --device cpu or a machine with more memory."
+    "--probabilities, use fewer --workers, or use --device cpu or a machine with more memory."
 )
 
 
-class Predictor:
-    """A trained network with its preprocessing and labels, from a run folder or a model file.
+class ExecutionOptions(TypedDict, total=False):
+    """Keyword arguments for where and how a predictor computes.
 
-    Several files are an ensemble: their probabilities are averaged on the scan's grid. They find the same
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        amp: precision of convolutions and products: ``auto``, ``bf16``, ``fp16`` or ``off``.
+        backend: ``auto``, ``torch`` or ``openvino``.
+        compiled: use ``torch.compile``, on CUDA.
+    """
+
+    device: str
+    amp: Precision
+    backend: str
+    compiled: bool
+
+
+class Predictor:
+    """Segments scans with a trained network, its preprocessing and its labels.
+
+    Several models are an ensemble: their probabilities are averaged on the scan's grid. They have the same
     labels; their networks, spacings and windows may differ.
 
-    ``model`` is the network itself where the file was trained with one given from Python; it stays as it is,
-    each file's weights go into a copy. ``settings`` are settings of ``inference`` that are to be other than in
-    the file; ``force`` allows mirrors and scales that the training did not use. ``backend`` is ``auto``,
-    ``torch`` or ``openvino``, for each member; ``compiled`` goes through ``torch.compile``, on CUDA. ``say`` is
-    told what computes, once it has.
-    Raises: ModelFileError if a file is missing, damaged, needs a network that was not given, or finds other
-    labels than the first; ConfigError for wrong settings, or a backend that cannot be used here.
+    Args:
+        source: a run folder, a model file or a loaded model; or several of them.
+        model: the network of files that were trained with a network passed from Python. It is not changed; each
+            file's weights are loaded into a copy.
+        settings: settings of ``inference`` that replace those in the files.
+        force: allow mirrored and scaled windows that the training did not use.
+        say: called with a line that describes the backend, once it has been chosen.
+        execution: device, precision and backend, as :class:`ExecutionOptions`.
+
+    Attributes:
+        members: the models of the ensemble.
+        header: the first model's header.
+        digest: the model's digest; of an ensemble, the SHA-256 of its members' digests.
+
+    Raises:
+        ModelFileError: a file is missing or damaged, needs ``model``, or has other labels than the first.
+        ConfigError: settings are invalid, or the backend or device is not available.
     """
 
     def __init__(
         self,
-        file: ModelSource | Sequence[ModelSource],
+        source: ModelSource | Sequence[ModelSource],
         *,
         model: nn.Module | None = None,
-        device: str = "auto",
-        amp: Precision = "auto",
         settings: Mapping[str, Any] | None = None,
-        backend: str = "auto",
-        compiled: bool = False,
         force: bool = False,
         say: Callable[[str], None] = lambda line: None,
+        **execution: Unpack[ExecutionOptions],
     ) -> None:
-        self.device = resolve_device(device)
-        self.dtype = resolve_autocast_dtype(amp, self.device)
-        several = isinstance(file, Sequence) and not isinstance(file, str | LoadedModel)
-        files: Sequence[ModelSource] = file if several else [file]  # pyright: ignore[reportAssignmentType]
-        opening = Opening(
-            BackendSetup(self.device, self.dtype, compiled), backend, settings or {}, model, force
-        )
-        self.members = [open_member(one, opening) for one in files]
+        self.device = resolve_device(execution.get("device", "auto"))
+        self.dtype = resolve_autocast_dtype(execution.get("amp", "auto"), self.device)
+        setup = BackendSetup(self.device, self.dtype, execution.get("compiled", False))
+        options = MemberOptions(setup, execution.get("backend", "auto"), settings or {}, model, force)
+        self.members = [load_member(one, options) for one in _as_sequence(source)]
         self._say = say
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         first = self.members[0]
         self.path, self.header = first.path, first.header
         for other in self.members[1:]:
-            refuse_difference(first, other)
+            check_same_task(first, other)
         digests = "".join(member.digest for member in self.members)
         self.digest = first.digest if len(self.members) == 1 else sha256(digests.encode()).hexdigest()
 
@@ -112,16 +130,22 @@ class Predictor:
         probabilities: bool = False,
         foreground: Array | None = None,
     ) -> Prediction:
-        """Segment one scan; a case may have its channels in several files.
+        """Segment one scan.
 
-        ``foreground``, (*S) on the scan's grid: windows in which it is nowhere true are background, unseen.
-        Raises: DataError if the scan cannot be read or does not suit the model; ConfigError for a foreground
-        and a model whose ``blend`` is ``exact``.
+        Args:
+            source: a scan in memory, its file, or a case, whose channels may lie in several files.
+            probabilities: also return the probabilities of each class.
+            foreground: (*S) on the scan's grid; windows in which it is nowhere true are skipped and labeled
+                background.
+
+        Raises:
+            DataError: the scan cannot be read or does not suit the model.
+            ConfigError: a foreground was given, and the model's ``blend`` is ``exact``.
         """
         return self.run(self.prepare(source, foreground), probabilities=probabilities)
 
     def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> PreparedScan:
-        """Read a scan and bring it to the networks' grids; arguments and errors as ``predict``."""
+        """Read a scan and preprocess it for each member; arguments and errors as :meth:`predict`."""
         scan = load_scan(source)
         header = self.header
         slices = header.preprocess.slices
@@ -129,12 +153,15 @@ class Predictor:
             wanted = "pictures" if header.spatial_dims == 2 and slices is None else "volumes"
             raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
         prepared = [
-            prepare_image(scan, h.preprocess, h.channels, keep_raw=_skips(h.inference))
+            prepare_image(scan, h.preprocess, h.channels, keep_raw=_skips_windows(h.inference))
             for h in (member.header for member in self.members)
         ]
         if foreground is not None:
-            if any(member.reach for member in self.members):
-                raise ConfigError("inference.blend=exact: leaves no windows out; a foreground needs gaussian")
+            if any(member.receptive_field for member in self.members):
+                raise ConfigError(
+                    "inference.blend=exact skips no windows; a foreground was given",
+                    hint="Use inference.blend=gaussian.",
+                )
             prepared = [
                 with_foreground(one, foreground, scan, member.header.preprocess)
                 for one, member in zip(prepared, self.members, strict=True)
@@ -149,145 +176,161 @@ class Predictor:
         )
 
     def run(
-        self, ready: PreparedScan, *, probabilities: bool = False, scratch: Path | None = None
+        self, prepared: PreparedScan, *, probabilities: bool = False, scratch: Path | None = None
     ) -> Prediction:
         """Segment a prepared scan; where memory runs out, again with less (:meth:`Execution.reduced`).
 
-        Probabilities that are too large for the memory lie in a file without a name in the folder ``scratch``
-        (none: the system's for such files) for as long as they are used.
-        Raises: OutOfMemoryError if there is not enough memory all the same; OSError if there is no room on the
-        disk.
+        Args:
+            prepared: from :meth:`prepare`.
+            probabilities: also return the probabilities of each class.
+            scratch: folder of a temporary file for probabilities that are too large for memory; the system's
+                folder if None.
+
+        Raises:
+            OutOfMemoryError: the smallest execution runs out of memory.
+            OSError: the disk has too little space for the probabilities.
+            NumericalError: a network's logits are NaN or infinite.
         """
 
         def attempt(execution: Execution) -> Prediction:
-            whole = (self.header.labels.num_classes, *ready.inputs[0].target_shape)
-            native = room(whole, scratch) if probabilities else None
-            return self._run(ready, native, execution)
+            shape = (self.header.labels.num_classes, *prepared.inputs[0].target_shape)
+            whole = allocate_or_memmap(shape, scratch) if probabilities else None
+            return self._run(prepared, whole, execution)
 
         return self.with_less_memory(attempt)
 
     def with_less_memory(self, attempt: Callable[[Execution], Result]) -> Result:
-        """What ``attempt`` returns, tried again with less where memory runs out.
+        """Call ``attempt``, again with a reduced execution where memory runs out.
 
-        Raises: OutOfMemoryError if there is not enough memory all the same.
+        Raises:
+            OutOfMemoryError: the smallest execution runs out of memory.
         """
         batch_size = max(member.header.inference.batch_size for member in self.members)
-        result = retry_with_less(attempt, Execution(self.device, batch_size), _ADVICE)
-        self._tell()
+        result = retry_with_less(attempt, Execution(self.device, batch_size), _MEMORY_HINT)
+        self._report_backends()
         return result
 
-    def _tell(self) -> None:
-        """Say what computes, where that has not been said."""
+    def _report_backends(self) -> None:
+        """Report each backend once."""
         for number, member in enumerate(self.members, start=1):
-            of = f"model {number}: " if len(self.members) > 1 else ""
-            line = f"{of}{member.backend.info}"
-            if line not in self._said:
-                self._said.add(line)
+            prefix = f"model {number}: " if len(self.members) > 1 else ""
+            line = f"{prefix}{member.backend.info}"
+            if line not in self._reported:
+                self._reported.add(line)
                 self._say(line)
 
-    def _run(self, ready: PreparedScan, native: Array | None, execution: Execution) -> Prediction:
-        """``native`` (K, *S) is where the probabilities go, if they are asked for."""
-        scan, prepared, header = ready.scan, ready.inputs[0], self.header
-        pieces = self.segment_chunks(ready, execution, probabilities=native is not None)
-        if native is not None:
-            pieces = _kept(pieces, native)
-        hard = gather(pieces, prepared.target_shape, lambda one: one.hard)
-        label_map = self._values(hard, prepared)
-        label_map = restore_orientation(label_map[None], prepared, scan, header.preprocess)[0]
-        if native is not None:
-            native = restore_orientation(native, prepared, scan, header.preprocess)
-        return Prediction(np.ascontiguousarray(label_map), native, scan, execution.notes)
+    def _run(self, prepared: PreparedScan, probabilities: Array | None, execution: Execution) -> Prediction:
+        """Segment a scan; ``probabilities`` (K, *S), if requested, are written into that array."""
+        scan, first, preprocess = prepared.scan, prepared.inputs[0], self.header.preprocess
+        chunks = self.segment_chunks(prepared, execution, probabilities=probabilities is not None)
+        labels = assemble(_labels(chunks, probabilities), first.target_shape)
+        label_map = self._label_values(labels, first)
+        label_map = restore_orientation(label_map[None], first, scan, preprocess)[0]
+        if probabilities is not None:
+            probabilities = restore_orientation(probabilities, first, scan, preprocess)
+        return Prediction(np.ascontiguousarray(label_map), probabilities, scan, execution.notes)
 
     def segment_chunks(
-        self, ready: _AnyPrepared, execution: Execution, *, probabilities: bool
-    ) -> Iterator[Decided]:
-        """What is found, piece by piece in order, pictures from the top down; together the whole image.
+        self, prepared: _AnyPrepared, execution: Execution, *, probabilities: bool
+    ) -> Iterator[SegmentedChunk]:
+        """Yield the segmentation chunk by chunk in order, pictures from the top down.
 
-        Raises: NumericalError if a network's logits are NaN or infinite.
+        Raises:
+            NumericalError: a network's logits are NaN or infinite.
         """
-        activation, along = self.header.labels.activation, self._axis(ready)
-        batch, accumulate_on = execution.batch_size, execution.accumulator_device
-        if len(self.members) == 1 and not ready.inputs[0].resampled and not probabilities:
-            strips = isinstance(ready, PreparedScan)  # one model on the scan's grid
-            for one in self._planes(0, ready, batch, accumulate_on, along, strips):
-                yield Decided(one.start, one.axis, decide(one.sums, activation), lines=one.lines)
+        activation, axis = self.header.labels.activation, self._streaming_axis(prepared)
+        if len(self.members) == 1 and not prepared.inputs[0].resampled and not probabilities:
+            options = replace(
+                self._window_options(0, axis),
+                whole_planes=isinstance(prepared, PreparedTiledImage),
+                normalize=False,
+            )
+            for chunk in self._logits(0, prepared, options, execution):
+                yield SegmentedChunk(chunk.with_tensor(decide(chunk.tensor, activation)))
             return
-        members = range(len(self.members))
-        for one in mean_slabs([self._probabilities(i, ready, batch, accumulate_on, along) for i in members]):
-            hard = decide(one.scores, activation, 0.5)
-            yield Decided(one.start, one.axis, hard, one.scores if probabilities else None)
+        members = [
+            self._probabilities(index, prepared, self._window_options(index, axis), execution)
+            for index in range(len(self.members))
+        ]
+        for chunk in average_chunks(members):
+            labels = chunk.with_tensor(decide(chunk.tensor, activation, 0.5))
+            yield SegmentedChunk(labels, chunk if probabilities else None)
 
-    def _values(self, hard: Array, prepared: PreparedImage) -> Array:
-        """Decisions (1 or R, *S) after the steps on components, as one map of file values."""
-        labels, steps = self.header.labels, self.header.inference.postprocess
-        voxel = float(np.prod(prepared.reoriented.spacing))
-        if labels.regions:
-            return labels.paint(steps.of_regions(hard, labels.class_names, voxel) if steps.names else hard)
-        return labels.decode(steps.of_classes(hard[0], labels.class_names, voxel))
+    def _label_values(self, labels: Array, first: PreparedImage) -> Array:
+        """Return the map of label values of classes (1, *S) or regions (R, *S), after postprocessing."""
+        schema, steps = self.header.labels, self.header.inference.postprocess
+        voxel = float(np.prod(first.reoriented.spacing))
+        if schema.regions:
+            return schema.paint(steps.of_regions(labels, schema.class_names, voxel) if steps.names else labels)
+        return schema.decode(steps.of_classes(labels[0], schema.class_names, voxel))
 
-    def _planes(
-        self,
-        index: int,
-        ready: _AnyPrepared,
-        batch: int,
-        accumulate_on: torch.device,
-        along: int,
-        strips: bool = False,
-    ) -> Iterator[Planes]:
-        """One model's scores on its own grid; in strips, where they may be and that takes less memory."""
-        member, prepared = self.members[index], ready.inputs[index]
-        header = member.header
-        settings = header.inference.model_copy(update={"batch_size": min(batch, header.inference.batch_size)})
-        image = prepared if isinstance(prepared, PreprocessedTiledImage) else prepared.array
-        planes = score_planes(
-            member.backend.predict, image, settings, device=self.device,
-            slices=header.preprocess.slices, sums_on=accumulate_on, along=along,
-            exchange=header.labels.mirrored_classes,
-            inside=prepared.foreground_mask(settings.skip_below, settings.skip_above),
-            reach=member.reach, strips=strips,
-        )  # fmt: skip
-        planes = finite_planes(planes, ready.path, member.backend)
-        return or_unseen(planes, header.labels.num_classes, image.shape[1:], along)
+    def _window_options(self, index: int, axis: int) -> SlidingWindowOptions:
+        """Return the window of a member, streamed along ``axis``."""
+        member = self.members[index]
+        options = SlidingWindowOptions.from_config(
+            member.header.inference,
+            mirrored_channels=member.header.labels.mirrored_classes,
+            slices=member.header.preprocess.slices,
+            receptive_field=member.receptive_field,
+        )
+        return replace(options, streaming_axis=axis)
+
+    def _logits(
+        self, index: int, prepared: _AnyPrepared, options: SlidingWindowOptions, execution: Execution
+    ) -> Iterator[OutputChunk]:
+        """Yield one member's logits on its own grid."""
+        member, inputs = self.members[index], prepared.inputs[index]
+        settings = member.header.inference
+        execution = replace(execution, batch_size=min(execution.batch_size, settings.batch_size))
+        image = inputs if isinstance(inputs, PreprocessedTiledImage) else inputs.array
+        keep = inputs.foreground_mask(settings.skip_below, settings.skip_above)
+        chunks = sliding_window_logits(member.backend.predict, image, options, execution, keep=keep)
+        chunks = check_chunks(chunks, prepared.path, member.backend)
+        axis = options.streaming_axis or 0
+        return zero_logits_if_empty(chunks, member.header.labels.num_classes, image.shape[1:], axis)
 
     def _probabilities(
-        self,
-        index: int,
-        ready: _AnyPrepared,
-        batch: int,
-        accumulate_on: torch.device,
-        along: int,
-    ) -> Iterator[Slab]:
-        """One model's probabilities on the scan's grid, its axes still those of ``PreparedImage``."""
-        prepared = ready.inputs[index]
-        planes = self._planes(index, ready, batch, accumulate_on, along)
-        activation = self.header.labels.activation
-        slabs = (Slab(one.start, one.axis, plane_probabilities(one, activation)) for one in planes)
-        if isinstance(prepared, PreprocessedTiledImage) or not prepared.resampled:
-            return slabs
-        return regrid(slabs, prepared.array.shape[1:], prepared.target_shape)
+        self, index: int, prepared: _AnyPrepared, options: SlidingWindowOptions, execution: Execution
+    ) -> Iterator[OutputChunk]:
+        """Yield one member's probabilities on the scan's grid, in the axis order of ``PreparedImage``."""
+        inputs, activation = prepared.inputs[index], self.header.labels.activation
+        logits = self._logits(index, prepared, options, execution)
+        chunks = (chunk_probabilities(chunk, activation) for chunk in logits)
+        if isinstance(inputs, PreprocessedTiledImage) or not inputs.resampled:
+            return chunks
+        return resample_chunks(chunks, inputs.array.shape[1:], inputs.target_shape)
 
-    def _axis(self, ready: _AnyPrepared) -> int:
-        """The axis that all models' planes are streamed along: of pictures the rows, as large ones are written,
-        the first one where a model's tiles are exact, else the first model's best.
+    def _streaming_axis(self, prepared: _AnyPrepared) -> int:
+        """Return the axis along which all members' chunks follow one another.
+
+        It is 0 for pictures, because large ones are written row by row, and with overlap-tile inference; else
+        the axis along which the first member takes the least memory.
         """
-        if isinstance(ready, PreparedTiledImage) or ready.scan.kind == "picture":
+        if isinstance(prepared, PreparedTiledImage) or prepared.scan.kind == "picture":
             return 0
-        if any(member.reach is not None for member in self.members):
+        if any(member.receptive_field is not None for member in self.members):
             return 0
-        shape, settings = ready.inputs[0].array.shape[1:], self.header.inference
+        shape, settings = prepared.inputs[0].array.shape[1:], self.header.inference
         size = settings.roi_size or shape
         if len(size) < len(shape):
             return 0  # slice by slice
         return WindowPlan(shape, size, settings.overlap).axis
 
 
-def _kept(pieces: Iterator[Decided], whole: Array) -> Iterator[Decided]:
-    """The same pieces, their probabilities written into the whole image's on the way."""
-    for one in pieces:
-        assert one.scores is not None
-        place(whole, one.start, one.axis, one.scores.cpu().numpy())
-        yield one
+def _labels(chunks: Iterator[SegmentedChunk], probabilities: Array | None) -> Iterator[OutputChunk]:
+    """Yield the labels of chunks; write their probabilities into ``probabilities`` (K, *S) on the way."""
+    for chunk in chunks:
+        if probabilities is not None:
+            assert chunk.probabilities is not None
+            chunk.probabilities.write_to(probabilities)
+        yield chunk.labels
 
 
-def _skips(settings: InferenceConfig) -> bool:
+def _skips_windows(settings: InferenceConfig) -> bool:
     return settings.skip_below is not None or settings.skip_above is not None
+
+
+def _as_sequence(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSource]:
+    if isinstance(source, Path | str | LoadedModel):
+        return [source]
+    return source

@@ -22,7 +22,7 @@ from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import Prediction, PreparedTiledImage
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.options import Execution
-from medseg.inference.sliding_window.prediction import Decided
+from medseg.inference.sliding_window.output_chunk import SegmentedChunk
 
 Result = TypeVar("Result")
 
@@ -85,7 +85,7 @@ class TiledSegmenter(Protocol):
 
     def segment_chunks(
         self, prepared: PreparedTiledImage, /, execution: Execution, *, probabilities: bool
-    ) -> Iterator[Decided]:
+    ) -> Iterator[SegmentedChunk]:
         """Yield the segmentation in chunks of rows, from the top down."""
         ...
 

@@ -11,11 +11,11 @@ from medseg.errors import ConfigError, ModelFileError
 from medseg.files import sha256_file
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.tta import SeenVariants
+from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.models.pretrained.loading import place, read_state
 from medseg.models.pretrained.weight_registry import KNOWN, known
 
-_TORCHVISION = SeenVariants(mirror_axes=(1,), scale=(0.5, 2.0))
+_TORCHVISION = TrainedAugmentation(mirror_axes=(1,), scale=(0.5, 2.0))
 """Of torchvision's segmentation trainings (references/segmentation/presets.py): columns mirrored, the shorter
 side resized to 0.5 to 2 times the base size."""
 

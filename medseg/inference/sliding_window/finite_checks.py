@@ -1,4 +1,4 @@
-"""Checks that weights and logits are numbers: NaN and infinity decide for whatever class is compared first."""
+"""Checks that weights and logits are finite, as NaN and infinity make the first class win."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import nn
 
 from medseg.errors import ModelFileError, NumericalError
 from medseg.inference.backends import Backend, BackendInfo
-from medseg.inference.sliding_window.ring_accumulator import Planes
+from medseg.inference.sliding_window.output_chunk import OutputChunk
 
 _STATISTICS = ("running_mean", "running_var")
 
 
-def check_weights(network: nn.Module, where: str) -> None:
-    """Raises: ModelFileError naming the parameters and norm statistics that are NaN or infinite.
+def check_weights(network: nn.Module, source: str) -> None:
+    """Check that parameters and norm statistics are finite; other buffers may be infinite (attention masks).
 
-    Other buffers may hold infinity, as attention masks do.
+    Raises:
+        ModelFileError: some are not; the error names ``source`` and the first of them.
     """
     tensors = dict(network.named_parameters())
     tensors |= {name: t for name, t in network.named_buffers() if name.rpartition(".")[2] in _STATISTICS}
@@ -30,40 +31,48 @@ def check_weights(network: nn.Module, where: str) -> None:
     if damaged:
         name, count = next(iter(damaged.items()))
         raise ModelFileError(
-            f"{where}: {len(damaged)} of {len(tensors)} weights hold NaN or infinite values, the first is "
-            f"{name} ({count} of {tensors[name].numel()}). The model is damaged and segments nothing: use "
-            "an earlier checkpoint, or train it again."
+            f"{source}: {len(damaged)} of {len(tensors)} weights hold NaN or infinite values, the first is "
+            f"{name} ({count} of {tensors[name].numel()})",
+            hint="The model is damaged: use an earlier checkpoint, or train it again.",
         )
 
 
-def finite_planes(planes: Iterator[Planes], case: Path | str, backend: Backend) -> Iterator[Planes]:
-    """The same planes, checked one by one; errors as :func:`check_logits`."""
-    for one in planes:
-        check_logits(one.sums, case, backend.info)
-        yield one
+def check_chunks(chunks: Iterator[OutputChunk], case: Path | str, backend: Backend) -> Iterator[OutputChunk]:
+    """Yield the same chunks, each checked by :func:`check_logits`."""
+    for chunk in chunks:
+        check_logits(chunk.tensor, case, backend.info)
+        yield chunk
 
 
-def check_logits(logits: torch.Tensor, case: Path | str, info: BackendInfo, advice: str = "") -> None:
-    """Raises: NumericalError naming the case, what computed, and what to change, if logits are NaN or infinite.
+def check_logits(logits: torch.Tensor, case: Path | str, info: BackendInfo, hint: str = "") -> None:
+    """Check that logits are finite.
 
-    ``advice`` replaces what is suggested where torch computed them in float32.
+    Args:
+        logits: of any shape.
+        case: named in the error.
+        info: what computed them.
+        hint: what to do if torch computed them in float32.
+
+    Raises:
+        NumericalError: logits are NaN or infinite.
     """
     if _is_finite(logits):
         return
     bad = int((~logits.isfinite()).sum())
     raise NumericalError(
         f"{case}: {bad} of {logits.numel()} logits are NaN or infinite, computed by {info.backend} in "
-        f"{info.precision}. {_advice(info, advice)}"
+        f"{info.precision}",
+        hint=_hint(info, hint),
     )
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all elements are finite: a sum is, at the cost of one reading, unless an element is not."""
+    """Whether all elements are finite. If their sum is, they are, which takes one pass over the tensor."""
     total = tensor.detach().sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
     return bool(total.isfinite()) or bool(tensor.isfinite().all())  # a sum of large numbers may overflow
 
 
-def _advice(info: BackendInfo, otherwise: str) -> str:
+def _hint(info: BackendInfo, otherwise: str) -> str:
     if info.precision != "float32":
         return "Compute in float32: --amp off."
     if info.backend == "openvino":

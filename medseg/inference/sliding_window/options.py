@@ -1,10 +1,72 @@
-"""Options of the sliding window: where and in which batches it computes."""
+"""Options of the sliding window, and where and in which batches it computes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import torch
+
+from medseg.data.preprocessing.pipeline import SliceConfig
+from medseg.inference.options import Blend, InferenceConfig
+from medseg.inference.sliding_window.overlap_tile import ReceptiveField
+from medseg.inference.sliding_window.tta import NO_TTA, TTA
+
+
+@dataclass(frozen=True)
+class SlidingWindowOptions:
+    """Windows over one image, and the form in which their logits are returned.
+
+    Attributes:
+        roi_size: window size, voxels; None is the whole image.
+        overlap: share of a window that its neighbor covers too.
+        blend: weights of a window's voxels: ``gaussian`` or ``constant``; ignored with ``receptive_field``.
+        tta: mirrored and scaled windows that are averaged.
+        slices: the network is 2D and runs over the first spatial axis, each slice with its neighbors as
+            channels; None if it takes the image's axes.
+        receptive_field: the network's, for overlap-tile inference; None to blend windows.
+        streaming_axis: the axis along which chunks follow one another; None is the one that takes the least
+            memory.
+        whole_planes: chunks are whole planes; otherwise they may be strips of planes, which can take less
+            memory.
+        normalize: chunks have the sums of weights, from which mean logits follow; otherwise only the sign and
+            order of the logits are right, which is enough for classes and regions and costs less.
+    """
+
+    roi_size: tuple[int, ...] | None = None
+    overlap: float = 0.5
+    blend: Blend = "gaussian"
+    tta: TTA = NO_TTA
+    slices: SliceConfig | None = None
+    receptive_field: ReceptiveField | None = None
+    streaming_axis: int | None = None
+    whole_planes: bool = True
+    normalize: bool = True
+
+    @classmethod
+    def from_config(
+        cls,
+        config: InferenceConfig,
+        *,
+        mirrored_channels: tuple[int, ...] = (),
+        slices: SliceConfig | None = None,
+        receptive_field: ReceptiveField | None = None,
+    ) -> SlidingWindowOptions:
+        """Return the options of a configuration; the other arguments are the model's.
+
+        Args:
+            config: window and test-time augmentation.
+            mirrored_channels: for each channel of the logits the one it becomes in a mirror image.
+            slices: as the attribute.
+            receptive_field: as the attribute.
+        """
+        return cls(
+            config.roi_size,
+            config.overlap,
+            config.blend,
+            TTA(config.flips, config.scales, mirrored_channels),
+            slices,
+            receptive_field,
+        )
 
 
 @dataclass(frozen=True)

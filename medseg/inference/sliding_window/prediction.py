@@ -1,131 +1,148 @@
-"""Whole cases through a network, window by window, and what it decides."""
+"""Logits of a whole image by sliding window, and the classes and probabilities that follow from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+import math
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array
-from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.overlap_tile import Reach, exact_planes
-from medseg.inference.sliding_window.ring_accumulator import Planes
-from medseg.inference.sliding_window.streaming import Keep, Predict, Read, stream_windows
-from medseg.inference.sliding_window.streaming_resample import Slab
-from medseg.inference.sliding_window.tta import Variants
+from medseg.inference.sliding_window.accumulator import AccumulatorOptions
+from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
+from medseg.inference.sliding_window.output_chunk import OutputChunk
+from medseg.inference.sliding_window.overlap_tile import overlap_tile_logits
+from medseg.inference.sliding_window.streaming import (
+    KeepWindow,
+    Network,
+    ReadBox,
+    make_accumulator,
+    stream_windows,
+)
 from medseg.inference.sliding_window.window_plan import WindowPlan, window_weights
 from medseg.system.device import to_device
 from medseg.task import Activation
 
 
-class Windowed(Protocol):
-    """An image of which windows are read when they are needed; ``shape`` is (C, *S)."""
+class WindowedImage(Protocol):
+    """An image whose windows are read when needed; ``shape`` is (C, *S)."""
 
     shape: tuple[int, ...]
 
     def window(self, box: tuple[slice, ...]) -> Array:
-        """Its voxels (C, *box), an array of the caller's own."""
+        """Return the voxels (C, *box) as a new array."""
         ...
 
 
-@dataclass(frozen=True)
-class Decided:
-    """Planes of what was found: classes (1, *S) or regions (R, *S), and the probabilities (K, *S) if wanted; or
-    a strip of planes, ``lines`` as in ``Planes``.
-    """
-
-    start: int
-    axis: int
-    hard: torch.Tensor
-    scores: torch.Tensor | None = None
-    lines: tuple[int, int] | None = None
-
-
-def score_planes(
-    predict: Predict,
-    image: Array | Windowed,
-    settings: InferenceConfig,
+def sliding_window_logits(
+    network: Network,
+    image: Array | WindowedImage,
+    options: SlidingWindowOptions,
+    execution: Execution,
     *,
-    device: torch.device,
-    slices: SliceConfig | None = None,
-    sums_on: torch.device | None = None,
-    along: int | None = None,
-    exchange: tuple[int, ...] = (),
-    inside: Array | Keep | None = None,
-    reach: Reach | None = None,
-    strips: bool = False,
-) -> Iterator[Planes]:
-    """Mean logits of a preprocessed image (C, *S), plane by plane, windows blended; without ``roi_size`` the
-    whole image is one window.
+    keep: Array | KeepWindow | None = None,
+) -> Iterator[OutputChunk]:
+    """Run a network over an image window by window and yield averaged logits chunk by chunk.
 
-    The image stays where it is.
+    Memory depends on the window's depth and the number of classes, not on the image's length. The image stays
+    where it is; windows are moved to the network's device.
 
     Args:
-        predict: a backend's; it takes windows and gives scores on ``device``.
-        slices: the network is 2D and goes through the first spatial axis, each slice with its neighbors as
-            channels.
-        sums_on: where scores are summed, if not on ``device``.
-        along: the axis whose planes come one after another; none: the one that takes the least memory.
-        exchange: for each channel the one it becomes in a mirror image.
-        inside: (*S) bool; windows in which it is nowhere true are left out. Or what tells so of a box.
-        reach: how far the network sees, for ``blend: exact``.
-        strips: planes may come in strips, where that takes less memory.
+        network: maps windows (B, C, *R) to logits (B, K, *R), on ``execution.device``.
+        image: (C, *S), preprocessed.
+        options: windows, test-time augmentation, form of the chunks.
+        execution: device, batch size, and the device of the sums.
+        keep: (*S) bool, windows in which it is nowhere true are skipped; or a function of a window's box.
+
+    Yields:
+        Chunks in order along the streaming axis that together cover the image once, valid until the next one;
+        none if every window is skipped.
+
+    Raises:
+        ConfigError: the network's logits depend on the tile (with ``receptive_field``).
+
+    Example:
+        >>> options = SlidingWindowOptions(roi_size=(4, 4), overlap=0.25)
+        >>> image = np.ones((1, 9, 7), np.float32)
+        >>> execution = Execution(torch.device("cpu"))
+        >>> chunks = sliding_window_logits(lambda windows: 2 * windows, image, options, execution)
+        >>> [(chunk.start, chunk.stop, round(float(chunk.means.mean()), 4)) for chunk in chunks]
+        [(0, 3, 2.0), (3, 4, 2.0), (4, 5, 2.0), (5, 8, 2.0), (8, 9, 2.0)]
     """
     shape = image.shape[1:]
-    variants = Variants(settings.flips, settings.scales, exchange)
-    predict = on_device(variants.of(predict, settings.batch_size), device)
-    read: Read = _reader(image)
-    size = settings.roi_size
-    if slices is not None:
-        size = (1, *(size or shape[1:]))
+    size = options.roi_size or shape
+    network = move_windows(options.tta.wrap(network, execution.batch_size), execution.device)
+    read = _reader(image)
+    if options.slices is not None:
+        size = (1, *(options.roi_size or shape[1:]))
         if not isinstance(image, np.ndarray):
-            raise ValueError("slices are cut from arrays in memory")
-        predict, read = _flat(predict), _slice_reader(image, slices)
-    if reach is not None:
-        return _without_gradients(exact_planes(read, shape, size or shape, predict, reach))
-    plan = WindowPlan(shape, size or shape, settings.overlap, along=along)
-    weight = window_weights(plan.size, settings.blend).to(sums_on or device)
-    keep = _keeper(inside) if isinstance(inside, np.ndarray) else inside
-    planes = stream_windows(
-        read, plan, predict, weight, batch_size=settings.batch_size, keep=keep, strips=strips
+            raise ValueError("slices need an image in memory")
+        network, read = _on_slices(network), _slice_reader(image, options.slices)
+    if options.receptive_field is not None:
+        return _without_gradients(overlap_tile_logits(read, shape, size, network, options.receptive_field))
+    plan = WindowPlan(shape, size, options.overlap, along=options.streaming_axis)
+    weight = window_weights(plan.size, options.blend).to(execution.accumulator_device)
+    accumulator = make_accumulator(
+        plan, AccumulatorOptions(weight, sum_weights=options.normalize), whole_planes=options.whole_planes
     )
-    return _without_gradients(planes)
+    keep = _window_filter(keep) if isinstance(keep, np.ndarray) else keep
+    chunks = stream_windows(read, plan, network, accumulator, batch_size=execution.batch_size, keep=keep)
+    return _without_gradients(chunks)
 
 
-def on_device(predict: Predict, device: torch.device) -> Predict:
-    """``predict`` of windows that are still on the CPU: they are sent once, whatever it makes of them."""
-    return lambda windows: predict(to_device(windows, device))
+def zero_logits_if_empty(
+    chunks: Iterator[OutputChunk], num_classes: int, shape: tuple[int, ...], axis: int
+) -> Iterator[OutputChunk]:
+    """Yield the chunks of an image (*S); if there are none, chunks of logits 0 with weight 0."""
+    empty = True
+    for chunk in chunks:
+        empty = False
+        yield chunk
+    if not empty:
+        return
+    plane = [1 if a == axis else length for a, length in enumerate(shape)]
+    step = max(1, _EMPTY_CHUNK_BYTES // (4 * num_classes * math.prod(plane)))
+    for start in range(0, shape[axis], step):
+        plane[axis] = min(step, shape[axis] - start)
+        yield OutputChunk.of_planes(torch.zeros(num_classes, *plane), start, axis, torch.zeros(*plane))
 
 
-def _without_gradients(planes: Iterator[Planes]) -> Iterator[Planes]:
-    """The same planes; gradients are off while they are made, and as they were in between."""
+_EMPTY_CHUNK_BYTES = 64 * 2**20
+
+
+def move_windows(network: Network, device: torch.device) -> Network:
+    """Return a network that takes windows on the CPU and moves them to its device once."""
+    return lambda windows: network(to_device(windows, device))
+
+
+def _without_gradients(chunks: Iterator[OutputChunk]) -> Iterator[OutputChunk]:
+    """Yield the same chunks, computed without gradients; the caller's gradient mode is kept in between."""
     while True:
         with torch.inference_mode():
-            one = next(planes, None)
-        if one is None:
+            chunk = next(chunks, None)
+        if chunk is None:
             return
-        yield one
+        yield chunk
 
 
-def _keeper(inside: Array) -> Keep:
-    return lambda box: bool(inside[box].any())
+def _window_filter(mask: Array) -> KeepWindow:
+    return lambda box: bool(mask[box].any())
 
 
-def _reader(image: Array | Windowed) -> Read:
+def _reader(image: Array | WindowedImage) -> ReadBox:
     if not isinstance(image, np.ndarray):
         return lambda box: torch.from_numpy(image.window(box))
-    if not image.flags.writeable:  # a map of a file, which torch does not take
+    if not image.flags.writeable:  # a memory map, which torch does not take
         return lambda box: torch.from_numpy(image[(slice(None), *box)].copy())
     whole = torch.from_numpy(image)
     return lambda box: whole[(slice(None), *box)].clone(memory_format=torch.contiguous_format)
 
 
-def _slice_reader(image: Array, slices: SliceConfig) -> Read:
-    """Single slices (C · thickness, 1, *box) with their neighbors, the first and last repeated."""
+def _slice_reader(image: Array, slices: SliceConfig) -> ReadBox:
+    """Return a reader of single slices (C · thickness, 1, *box); neighbors beyond the ends are repeated."""
     near = range(-slices.neighbors, slices.neighbors + 1)
 
     def read(box: tuple[slice, ...]) -> torch.Tensor:
@@ -137,76 +154,56 @@ def _slice_reader(image: Array, slices: SliceConfig) -> Read:
     return read
 
 
-def _flat(predict: Predict) -> Predict:
-    """A 2D network's scores of windows (B, C, 1, H, W)."""
-    return lambda windows: predict(windows[:, :, 0])[:, :, None]
+def _on_slices(network: Network) -> Network:
+    """Return a 2D network that takes windows (B, C, 1, H, W)."""
+    return lambda windows: network(windows[:, :, 0])[:, :, None]
 
 
-def decide(scores: torch.Tensor, activation: Activation, threshold: float = 0.0) -> torch.Tensor:
-    """The most likely class (1, *S) uint8 or int16 of scores (K, *S), the first of several; with a sigmoid
-    the regions (R, *S) bool whose score is above ``threshold``.
+def decide(values: torch.Tensor, activation: Activation, threshold: float = 0.0) -> torch.Tensor:
+    """Return the labels of logits or probabilities (K, *S).
+
+    Args:
+        values: logits (or positive multiples of them), or probabilities.
+        activation: of the model.
+        threshold: above which a region is present: 0 for logits, 0.5 for probabilities.
+
+    Returns:
+        ``softmax``: the most likely class (1, *S), the first of several, as :func:`most_likely`;
+        ``sigmoid``: regions (K, *S) bool.
     """
     if activation == "sigmoid":
-        return scores > threshold
-    return most_likely(scores)[None]
+        return values > threshold
+    return most_likely(values)[None]
 
 
-def most_likely(scores: torch.Tensor) -> torch.Tensor:
-    """The class (*S) with the highest of scores (K, *S), uint8 (int16 for more than 256 classes).
+def most_likely(values: torch.Tensor) -> torch.Tensor:
+    """Return the class (*S) with the highest of values (K, *S), uint8 (int16 for more than 256 classes).
 
     torch's argmax over the first axis of tensors on the CPU is several times as slow as K comparisons.
     """
-    small = torch.uint8 if len(scores) <= 256 else torch.int16
-    if scores.device.type != "cpu" or (len(scores) > 1 and scores.stride(0) == 1):
-        return scores.argmax(dim=0).to(small)
-    best, found = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=small)
-    for index, one in enumerate(scores[1:], start=1):
-        found.masked_fill_(one > best, index)
-        torch.maximum(best, one, out=best)
-    return found
-
-
-Piece = TypeVar("Piece", Planes, Slab, Decided)
-
-
-def gather(pieces: Iterator[Piece], shape: tuple[int, ...], take: Callable[[Piece], torch.Tensor]) -> Array:
-    """What is taken (N, *S) of each piece of an image, put together on the CPU, of the type it has there.
-
-    Raises: ValueError if there are no pieces.
-    """
-    whole: Array | None = None
-    for one in pieces:
-        part = take(one).cpu().numpy()
-        if whole is None:
-            whole = np.zeros((len(part), *shape), part.dtype)
-        place(whole, one.start, one.axis, part, one.lines)
-    if whole is None:
-        raise ValueError("no pieces of an image to put together")
-    return whole
-
-
-def place(whole: Array, start: int, axis: int, part: Array, lines: tuple[int, int] | None = None) -> None:
-    """Write planes (N, *S), from ``start`` on along spatial ``axis``, into a whole image (N, *S); or a strip of
-    them, ``lines`` as in ``Planes``.
-    """
-    box = [slice(None)] * whole.ndim
-    for along, first in ((axis, start), *([lines] if lines is not None else [])):
-        box[1 + along] = slice(first, first + part.shape[1 + along])
-    whole[tuple(box)] = part
+    dtype = torch.uint8 if len(values) <= 256 else torch.int16
+    if values.device.type != "cpu" or (len(values) > 1 and values.stride(0) == 1):
+        return values.argmax(dim=0).to(dtype)
+    highest, classes = values[0].clone(), torch.zeros(values.shape[1:], dtype=dtype)
+    for index, value in enumerate(values[1:], start=1):
+        classes.masked_fill_(value > highest, index)
+        torch.maximum(highest, value, out=highest)
+    return classes
 
 
 def probabilities_of(logits: torch.Tensor, activation: Activation) -> torch.Tensor:
-    """Probabilities (K, *S) of logits (K, *S)."""
+    """Return probabilities (K, *S) of logits (K, *S)."""
     return logits.softmax(dim=0) if activation == "softmax" else logits.sigmoid()
 
 
-def plane_probabilities(planes: Planes, activation: Activation) -> torch.Tensor:
-    """Probabilities (K, *S) of planes; where no window went through the network, the first class (with a
-    sigmoid: no region) is certain.
+def chunk_probabilities(chunk: OutputChunk, activation: Activation) -> OutputChunk:
+    """Return the probabilities of a chunk of logits with weights.
+
+    Where every window was skipped, the first class is certain; with a sigmoid, no region is present.
     """
-    found, unseen = probabilities_of(planes.means, activation), planes.weights == 0
-    if bool(unseen.any()):
-        found.masked_fill_(unseen, 0.0)
+    probabilities = probabilities_of(chunk.means, activation)
+    if chunk.weights is not None and bool((skipped := chunk.weights == 0).any()):
+        probabilities.masked_fill_(skipped, 0.0)
         if activation == "softmax":
-            found[0].masked_fill_(unseen, 1.0)
-    return found
+            probabilities[0].masked_fill_(skipped, 1.0)
+    return chunk.with_tensor(probabilities)

@@ -1,4 +1,4 @@
-"""Test-time augmentation: mirrored and scaled windows, their scores brought back and averaged."""
+"""Test-time augmentation: logits of mirrored and scaled windows, restored and averaged."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from medseg.data.loading.augmentation import AugmentConfig
 from medseg.errors import ConfigError
 from medseg.geometry import is_mirror_image
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.streaming import Predict
+from medseg.inference.sliding_window.streaming import Network
 from medseg.models.layers.padding import linear_mode, resize_linear
 
 _ROUNDING = 1e-6
 
 
-class SeenVariants(Spec):
-    """Which mirrored, rotated and scaled images a training used.
+class TrainedAugmentation(Spec):
+    """The mirrored, rotated and scaled images that a training used.
 
     Attributes:
         mirror_axes: spatial axes of the network's input that were mirrored.
@@ -34,8 +34,8 @@ class SeenVariants(Spec):
     scale: tuple[float, float] = (1.0, 1.0)
 
     @classmethod
-    def of(cls, augment: AugmentConfig) -> SeenVariants:
-        """Those of an augmentation: what it draws with a probability above 0."""
+    def of(cls, augment: AugmentConfig) -> TrainedAugmentation:
+        """Return what an augmentation draws with a probability above 0."""
         flip, affine = augment.flip, augment.affine
         axes = tuple(sorted(set(flip.axes))) if flip.probability > 0 else ()
         if affine.probability == 0:
@@ -43,91 +43,124 @@ class SeenVariants(Spec):
         return cls(mirror_axes=axes, rotate=affine.rotate, scale=affine.scale)
 
 
-ADVICE = "If mirrored and scaled images mean the same here, use them all the same: --force."
+FORCE_HINT = "If mirrored and scaled images mean the same here, use --force."
 
 
-def check_variants(
-    settings: InferenceConfig, seen: SeenVariants, where: str, advice: str = f"Leave them out. {ADVICE}"
+def check_tta(
+    settings: InferenceConfig,
+    trained: TrainedAugmentation,
+    model: str,
+    hint: str = f"Leave them out. {FORCE_HINT}",
 ) -> None:
-    """Raises: ConfigError for flips and scales that the training of ``where`` did not use."""
-    axes = [axis for axis in settings.flips if axis not in seen.mirror_axes]
+    """Check that a training used the mirrored and scaled images of test-time augmentation.
+
+    Args:
+        settings: ``flips`` and ``scales`` to use.
+        trained: what the training used.
+        model: its name in the error.
+        hint: what to do otherwise.
+
+    Raises:
+        ConfigError: the training did not use one of them.
+    """
+    axes = [axis for axis in settings.flips if axis not in trained.mirror_axes]
     if axes:
         raise ConfigError(
-            f"inference.flips={list(settings.flips)}: {where} was trained with images mirrored along the axes "
-            f"{list(seen.mirror_axes)}, not along {axes}: it does not recognize what they show. {advice}"
+            f"inference.flips={list(settings.flips)}: {model} was trained with images mirrored along the axes "
+            f"{list(trained.mirror_axes)}, not along {axes}: it does not recognize mirrored structures",
+            hint=hint,
         )
-    low, high = seen.scale[0] - _ROUNDING, seen.scale[1] + _ROUNDING
+    low, high = trained.scale[0] - _ROUNDING, trained.scale[1] + _ROUNDING
     scales = [scale for scale in settings.scales if not low <= scale <= high]
     if scales:
         raise ConfigError(
-            f"inference.scales={list(settings.scales)}: {where} was trained with magnifications from "
-            f"{seen.scale[0]:g} to {seen.scale[1]:g}; {scales} are outside. {advice}"
+            f"inference.scales={list(settings.scales)}: {model} was trained with magnifications from "
+            f"{trained.scale[0]:g} to {trained.scale[1]:g}; {scales} are outside",
+            hint=hint,
         )
 
 
-def check_unrecorded(settings: InferenceConfig, own: InferenceConfig, where: str) -> None:
-    """Raises: ConfigError for flips and scales beyond a file's own, if it does not record the training's."""
+def check_tta_unrecorded(settings: InferenceConfig, stored: InferenceConfig, model: str) -> None:
+    """Check test-time augmentation for a model file that does not record the training's augmentation.
+
+    Args:
+        settings: ``flips`` and ``scales`` to use.
+        stored: the settings in the file.
+        model: its name in the error.
+
+    Raises:
+        ConfigError: ``settings`` goes beyond ``stored``.
+    """
     for name in ("flips", "scales"):
-        new = [value for value in getattr(settings, name) if value not in getattr(own, name)]
+        new = [value for value in getattr(settings, name) if value not in getattr(stored, name)]
         if new:
             raise ConfigError(
-                f"inference.{name}={list(getattr(settings, name))}: {where} was written by an earlier version, "
-                f"which did not record what the training's augmentation used, and its own settings are "
-                f"{name}={list(getattr(own, name))}. {ADVICE}"
+                f"inference.{name}={list(getattr(settings, name))}: {model} was written by an earlier version, "
+                f"which did not record the training's augmentation, and its own settings are "
+                f"{name}={list(getattr(stored, name))}",
+                hint=FORCE_HINT,
             )
 
 
 @dataclass(frozen=True)
-class Variants:
-    """Which variants of a window go through the network.
+class TTA:
+    """Test-time augmentation: the mirrored and scaled windows that go through the network.
 
     Attributes:
         flips: spatial axes that are mirrored, in all their combinations.
         scales: factors of the window's size, besides 1.
-        exchange: for each channel of the scores the one it becomes in a mirror image; empty if none does.
+        mirrored_channels: for each channel of the logits the one it becomes in a mirror image; empty if none
+            changes.
+
+    Example:
+        >>> len(TTA(flips=(0, 1), scales=(1.5,)))
+        8
     """
 
     flips: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
-    exchange: tuple[int, ...] = ()
+    mirrored_channels: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return 2 ** len(self.flips) * (1 + len(self.scales))
 
-    def of(self, predict: Predict, batch_size: int) -> Predict:
-        """``predict`` averaged over the variants, at most ``batch_size`` windows going through at once."""
+    def wrap(self, network: Network, batch_size: int) -> Network:
+        """Return a network whose logits are averaged over all windows, at most ``batch_size`` at once."""
         if len(self) == 1:
-            return predict
+            return network
 
         def averaged(windows: torch.Tensor) -> torch.Tensor:
             size = windows.shape[2:]
             total: torch.Tensor | None = None
             for scale in (1.0, *self.scales):
                 scaled = _scaled(windows, scale)
-                for axes, scores in self._mirrored(predict, scaled, batch_size):
-                    back = resize_linear(self._back(scores.float(), axes), size)
-                    total = back if total is None else total.add_(back)
+                for axes, logits in self._mirrored(network, scaled, batch_size):
+                    restored = resize_linear(self._restored(logits.float(), axes), size)
+                    total = restored if total is None else total.add_(restored)
             assert total is not None
             return total.div_(len(self))
 
         return averaged
 
     def _mirrored(
-        self, predict: Predict, windows: torch.Tensor, batch_size: int
+        self, network: Network, windows: torch.Tensor, batch_size: int
     ) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
-        """Every combination of mirrored axes, and the scores of the windows mirrored so."""
+        """Yield every combination of mirrored axes with the logits of the windows mirrored along them."""
         subsets = list(chain.from_iterable(combinations(self.flips, n) for n in range(len(self.flips) + 1)))
-        together = max(1, batch_size // len(windows))  # small batches are filled with variants
+        together = max(1, batch_size // len(windows))  # small batches are filled with mirrored windows
         for first in range(0, len(subsets), together):
             group = subsets[first : first + together]
-            scores = predict(torch.cat([_flip(windows, axes) for axes in group]))
-            yield from zip(group, scores.split(len(windows)), strict=True)
+            logits = network(torch.cat([_flip(windows, axes) for axes in group]))
+            yield from zip(group, logits.split(len(windows)), strict=True)
 
-    def _back(self, scores: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
-        scores = _flip(scores, axes)
-        if self.exchange and is_mirror_image(axes):
-            scores = scores[:, list(self.exchange)]
-        return scores
+    def _restored(self, logits: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+        logits = _flip(logits, axes)
+        if self.mirrored_channels and is_mirror_image(axes):
+            logits = logits[:, list(self.mirrored_channels)]
+        return logits
+
+
+NO_TTA = TTA()
 
 
 def _flip(windows: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:

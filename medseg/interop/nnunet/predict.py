@@ -21,17 +21,17 @@ from medseg.data.scans import Scan
 from medseg.errors import ConfigError, ModelFileError
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
+from medseg.inference.model.array_allocation import allocate_or_memmap
 from medseg.inference.model.memory_fallback import retry_with_less
 from medseg.inference.model.prediction import Prediction, load_scan
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.array_allocation import room
+from medseg.inference.sliding_window.accumulator import AccumulatorOptions
 from medseg.inference.sliding_window.finite_checks import check_logits, check_weights
 from medseg.inference.sliding_window.options import Execution
-from medseg.inference.sliding_window.prediction import gather, most_likely, on_device, place, probabilities_of
-from medseg.inference.sliding_window.ring_accumulator import Planes
-from medseg.inference.sliding_window.streaming import Predict, stream_windows
-from medseg.inference.sliding_window.streaming_resample import Slab
-from medseg.inference.sliding_window.tta import SeenVariants, Variants, check_variants
+from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble
+from medseg.inference.sliding_window.prediction import most_likely, move_windows, probabilities_of
+from medseg.inference.sliding_window.streaming import Network, make_accumulator, stream_windows
+from medseg.inference.sliding_window.tta import TTA, TrainedAugmentation, check_tta
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.interop.nnunet.file import load_nnunet_file
 from medseg.interop.nnunet.folder import LoadedNnunet, is_nnunet_folder, network_weights, read_folder
@@ -192,7 +192,7 @@ class NnunetPredictor:
         slabs = self._logits(len(earlier), image, cropped, execution, scan.path)
         labels, soft = self.plans.labels, None
         if probabilities:
-            soft = room((labels.num_classes, *cropped.whole), scratch)
+            soft = allocate_or_memmap((labels.num_classes, *cropped.whole), scratch)
             soft[0] = 0.0 if labels.regions else 1.0  # outside the non-zero part is background
             slabs = self._kept(slabs, soft[(slice(None), *cropped.box)])
         label_map = restore_crop(self._decided(slabs, cropped), cropped, last, scan)[0]
@@ -202,7 +202,7 @@ class NnunetPredictor:
 
     def _logits(
         self, index: int, image: Array, cropped: Cropped, execution: Execution, case: Path
-    ) -> Iterator[Slab]:
+    ) -> Iterator[OutputChunk]:
         """Mean logits of all folds of one stage, on the grid of the cropped scan."""
         stage, settings = self.plans.stages[index], self.settings[index]
         folds, size, batch_size = (
@@ -214,29 +214,29 @@ class NnunetPredictor:
         weight = window_weights(size).to(execution.accumulator_device)
         if stage.spatial_dims == 2:
             size, weight, predict = (1, *size), weight[None], _flat(predict)
+        plan = WindowPlan(image.shape[1:], size, settings.overlap, "even", along=0)
         planes = stream_windows(
             lambda box: torch.from_numpy(image[(slice(None), *box)]),
-            WindowPlan(image.shape[1:], size, settings.overlap, "even", along=0),
+            plan,
             predict,
-            weight,
+            make_accumulator(plan, AccumulatorOptions(weight, torch.float16)),
             batch_size=batch_size,
-            sums=torch.float16,
         )
         info = self.backends[index][0].info
-        slabs = (Slab(one.start, one.axis, _mean(one, folds, case, info).float()) for one in planes)
+        slabs = (one.with_tensor(_mean(one, folds, case, info).float()) for one in planes)
         how, source = stage.resample_logits, network_spacing(cropped, stage)
         for slab in regrid_logits(slabs, image.shape[1:], cropped.shape, source, cropped.spacing, how):
-            rounded = slab.scores.half().float() if how.method == "spline" else slab.scores
-            yield Slab(slab.start, slab.axis, rounded)
+            rounded = slab.tensor.half().float() if how.method == "spline" else slab.tensor
+            yield slab.with_tensor(rounded)
 
-    def _predict(self, index: int, batch_size: int) -> Predict:
+    def _predict(self, index: int, batch_size: int) -> Network:
         """Map windows (B, C, *window) to logits of all folds (B, folds · K, *window), averaged over mirrors."""
         backends, settings = self.backends[index], self.settings[index]
 
         def of_folds(windows: torch.Tensor) -> torch.Tensor:
             return torch.cat([backend.predict(windows) for backend in backends], dim=1)
 
-        averaged = on_device(Variants(settings.flips).of(of_folds, batch_size), self.device)
+        averaged = move_windows(TTA(settings.flips).wrap(of_folds, batch_size), self.device)
 
         def predict(windows: torch.Tensor) -> torch.Tensor:
             with torch.inference_mode():
@@ -244,26 +244,26 @@ class NnunetPredictor:
 
         return predict
 
-    def _decided(self, slabs: Iterator[Slab], cropped: Cropped) -> Array:
+    def _decided(self, slabs: Iterator[OutputChunk], cropped: Cropped) -> Array:
         """Label values (1, *S): the class index, or the values of regions painted in order."""
         painted = self.plans.painted
         kind = torch.uint8 if max(self.plans.labels.output_values) < 256 else torch.int16
 
-        def decide(slab: Slab) -> torch.Tensor:
+        def decide(slab: OutputChunk) -> torch.Tensor:
             if not painted:
-                return most_likely(slab.scores)[None]
-            found = torch.zeros(slab.scores.shape[1:], dtype=kind, device=slab.scores.device)
-            for scores, value in zip(slab.scores, painted, strict=True):
+                return most_likely(slab.tensor)[None]
+            found = torch.zeros(slab.tensor.shape[1:], dtype=kind, device=slab.tensor.device)
+            for scores, value in zip(slab.tensor, painted, strict=True):
                 found[scores.sigmoid() > 0.5] = value
             return found[None]
 
-        return gather(slabs, cropped.shape, decide)
+        return assemble(slabs, cropped.shape, decide)
 
-    def _kept(self, slabs: Iterator[Slab], whole: Array) -> Iterator[Slab]:
+    def _kept(self, slabs: Iterator[OutputChunk], whole: Array) -> Iterator[OutputChunk]:
         """Yield the slabs unchanged, and write their probabilities to ``whole``."""
         activation = self.plans.labels.activation
         for slab in slabs:
-            place(whole, slab.start, slab.axis, probabilities_of(slab.scores, activation).cpu().numpy())
+            slab.with_tensor(probabilities_of(slab.tensor, activation)).write_to(whole)
             yield slab
 
 
@@ -296,12 +296,13 @@ def window_weights(size: tuple[int, ...]) -> torch.Tensor:
     return weight.float()
 
 
-def _mean(planes: Planes, folds: int, case: Path, info: BackendInfo) -> torch.Tensor:
+def _mean(chunk: OutputChunk, folds: int, case: Path, info: BackendInfo) -> torch.Tensor:
     """Mean logits (K, *S) of the folds, each rounded to half precision.
 
     Raises: NumericalError if they exceed half precision; nnU-Net fails there, too.
     """
-    scores = planes.sums / planes.weights
+    assert chunk.weights is not None
+    scores = chunk.tensor / chunk.weights
     check_logits(scores, case, info, _BEYOND_HALF)
     first, *others = scores.chunk(folds)
     for other in others:
@@ -309,7 +310,7 @@ def _mean(planes: Planes, folds: int, case: Path, info: BackendInfo) -> torch.Te
     return first / folds if others else first
 
 
-def _flat(predict: Predict) -> Predict:
+def _flat(predict: Network) -> Network:
     """Apply a 2D network to windows (B, C, 1, H, W)."""
     return lambda windows: predict(windows[:, :, 0])[:, :, None]
 
@@ -346,5 +347,5 @@ def _settings(stage: Stage, changes: Mapping[str, Any], force: bool) -> Inferenc
     if any(axis >= stage.spatial_dims for axis in settings.flips):
         raise ConfigError(f"inference: flips: the network has {stage.spatial_dims} axes")
     if not force:
-        check_variants(settings, SeenVariants(mirror_axes=stage.mirror_axes), stage.configuration)
+        check_tta(settings, TrainedAugmentation(mirror_axes=stage.mirror_axes), stage.configuration)
     return settings

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from skimage.transform import resize
 
 from medseg.geometry import Array
-from medseg.inference.sliding_window.streaming_resample import Slab, regrid
+from medseg.inference.sliding_window.output_chunk import OutputChunk
+from medseg.inference.sliding_window.streaming_resample import resample_chunks
 from medseg.interop.nnunet.header import Resampling
 from medseg.models.layers.padding import linear_mode
 
@@ -65,26 +66,32 @@ def resample_labels(labels: Array, shape: Shape, current: Spacing, target: Spaci
 
 
 def regrid_logits(
-    slabs: Iterable[Slab], source: Shape, shape: Shape, current: Spacing, target: Spacing, how: Resampling
-) -> Iterator[Slab]:
+    slabs: Iterable[OutputChunk],
+    source: Shape,
+    shape: Shape,
+    current: Spacing,
+    target: Spacing,
+    how: Resampling,
+) -> Iterator[OutputChunk]:
     """Resample logits (K, *S) to a grid of ``shape``, a few planes at a time."""
     if source == shape:
         yield from slabs
         return
     axis = coarse_axis(current, target, how)
     if axis is None:
-        yield from regrid(slabs, source, shape)
+        yield from resample_chunks(slabs, source, shape)
         return
     within = (*shape[:axis], source[axis], *shape[axis + 1 :])
     nearest_planes = nearest(source[axis], shape[axis])
-    for slab in regrid(slabs, source, within):
+    for slab in resample_chunks(slabs, source, within):
         if slab.axis != axis:
-            yield Slab(slab.start, slab.axis, _take(slab.scores, nearest_planes, axis))
+            taken = _take(slab.tensor, nearest_planes, axis)
+            yield OutputChunk.of_planes(taken, slab.start, slab.axis)
             continue
         here = [i for i, plane in enumerate(nearest_planes) if slab.start <= plane < slab.stop]
         if here:
             own = [nearest_planes[i] - slab.start for i in here]
-            yield Slab(here[0], axis, _take(slab.scores, own, axis))
+            yield OutputChunk.of_planes(_take(slab.tensor, own, axis), here[0], axis)
 
 
 def nearest(source: int, target: int) -> list[int]:

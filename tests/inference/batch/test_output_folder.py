@@ -30,7 +30,7 @@ from medseg.inference.batch.provenance import describe_changes, find_record, rea
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.tta import SeenVariants
+from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.models import UNetConfig
 from medseg.system.locks import LOCK_NAME, lock_folder
 
@@ -44,7 +44,7 @@ def save_tiny(path, dims=3, seed=0, labels=LABELS):
     header = ModelHeader(
         spatial_dims=dims, channels=1, labels=labels, preprocess=PreprocessConfig(),
         inference=InferenceConfig(roi_size=(8,) * dims), model=UNetConfig(channels=(2, 4)),
-        augmentation=SeenVariants(mirror_axes=(0, 1)),
+        augmentation=TrainedAugmentation(mirror_axes=(0, 1)),
     )  # fmt: skip
     save_model(path, header, dict(header.model.build(header.task).state_dict()))
     return path

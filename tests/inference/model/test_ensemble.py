@@ -12,13 +12,13 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, ModelFileError
-from medseg.inference.model.ensemble import mean_slabs
+from medseg.inference.model.array_allocation import allocate_or_memmap
+from medseg.inference.model.ensemble import average_chunks
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.array_allocation import room
-from medseg.inference.sliding_window.streaming_resample import Slab
-from medseg.inference.sliding_window.tta import SeenVariants
+from medseg.inference.sliding_window.output_chunk import OutputChunk
+from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.models import UNetConfig
 
 LABELS = LabelSchema(names={"no": (0,), "a": (1,), "b": (5,)})
@@ -32,7 +32,7 @@ def model(seed, *, labels=LABELS, spacing=None, dims=3, **inference):
         preprocess=PreprocessConfig(spacing=spacing, normalize=Range(low=0, high=1)),
         inference=InferenceConfig(**{"roi_size": (8,) * dims, "overlap": 0.25, **inference}),
         model=UNetConfig(channels=(4, 8)),
-        augmentation=SeenVariants(mirror_axes=(0, 1, 2)),
+        augmentation=TrainedAugmentation(mirror_axes=(0, 1, 2)),
     )
     torch.manual_seed(seed)
     return LoadedModel(header, dict(header.model.build(header.task).state_dict()), f"digest{seed}")
@@ -44,15 +44,19 @@ def scan(tmp_path):
     return write_volume(tmp_path / "s.nii.gz", voxels, np.diag([-1.5, 1, 2, 1]))
 
 
-def test_slabs_that_end_at_different_planes():
+def planes(tensor, start, stop):
+    return OutputChunk.of_planes(tensor[:, start:stop], start, axis=0)
+
+
+def test_chunks_that_end_at_different_planes():
     a, b = torch.rand(2, 7, 3), torch.rand(2, 7, 3)
-    ours = [Slab(0, 0, a[:, :2]), Slab(2, 0, a[:, 2:7])]
-    others = [Slab(0, 0, b[:, :3]), Slab(3, 0, b[:, 3:4]), Slab(4, 0, b[:, 4:7])]
-    merged = list(mean_slabs([iter(ours), iter(others)]))
+    ours = [planes(a, 0, 2), planes(a, 2, 7)]
+    others = [planes(b, 0, 3), planes(b, 3, 4), planes(b, 4, 7)]
+    merged = list(average_chunks([iter(ours), iter(others)]))
     assert [one.start for one in merged] == [0, 2, 3, 4]
-    torch.testing.assert_close(torch.cat([one.scores for one in merged], dim=1), (a + b) / 2)
+    torch.testing.assert_close(torch.cat([one.tensor for one in merged], dim=1), (a + b) / 2)
     with pytest.raises(ValueError, match="end before another's"):
-        list(mean_slabs([iter(ours), iter(others[:2])]))
+        list(average_chunks([iter(ours), iter(others[:2])]))
 
 
 def test_the_mean_of_the_members_probabilities(scan):
@@ -141,7 +145,9 @@ def test_probabilities_may_lie_on_the_disk(scan, tmp_path, monkeypatch):
     predictor = Predictor(model(1), amp="off")
     ready = predictor.prepare(scan)
     expected = predictor.run(ready, probabilities=True).probabilities
-    monkeypatch.setattr("medseg.inference.model.predictor.room", partial(room, in_memory=100))
+    monkeypatch.setattr(
+        "medseg.inference.model.predictor.allocate_or_memmap", partial(allocate_or_memmap, in_memory=100)
+    )
     found = predictor.run(ready, probabilities=True, scratch=tmp_path / "new").probabilities
     mapped = found
     while mapped is not None and not isinstance(mapped, np.memmap):
@@ -152,8 +158,8 @@ def test_probabilities_may_lie_on_the_disk(scan, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_said(tmp_path):
-    with pytest.raises(OSError, match=r"no room for .* of probabilities in"):
-        room((2**40,), tmp_path, in_memory=100)
+    with pytest.raises(OSError, match=r"no space for .* of probabilities in"):
+        allocate_or_memmap((2**40,), tmp_path, in_memory=100)
 
 
 def test_out_of_memory_is_met_with_smaller_batches_then_with_the_cpu(scan, monkeypatch):

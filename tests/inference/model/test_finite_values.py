@@ -21,13 +21,13 @@ from medseg.inference.model.model_file import LoadedModel, ModelHeader, save_mod
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.finite_checks import check_logits
-from medseg.inference.sliding_window.tta import SeenVariants
+from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.models import InjectedConfig, UNetConfig
 from medseg.training.fit import fit
 
 LABELS = LabelSchema(names={"none": (0,), "a": (1,), "b": (5,)})
 REGIONS = LabelSchema(names={"none": (0,), "a": (1,), "b": (5,)}, regions={"whole": ("a", "b"), "core": ("b",)})
-NONE = SeenVariants()
+NONE = TrainedAugmentation()
 
 
 def header(labels=LABELS, dims=3, network=None, seen=NONE, spacing=None, **inference):
@@ -186,7 +186,7 @@ def test_mirrors_that_the_training_never_saw_are_refused(scan):
     with pytest.raises(ConfigError, match=r"mirrored along the axes \[\], not along \[0, 1, 2\].*--force"):
         Predictor(model(), settings={"flips": [0, 1, 2]})
     Predictor(model(), settings={"flips": [0, 1, 2]}, force=True).predict(scan)
-    some = SeenVariants(mirror_axes=(0, 1), scale=(0.7, 1.4))
+    some = TrainedAugmentation(mirror_axes=(0, 1), scale=(0.7, 1.4))
     Predictor(model(seen=some), settings={"flips": [1]})
     Predictor(model(seen=some, dims=2), settings={"scales": [0.7, 1.4]})
     with pytest.raises(ConfigError, match=r"magnifications from 0.7 to 1.4; \[2.0\] are outside"):
@@ -199,11 +199,13 @@ def test_mirrors_that_the_training_never_saw_are_refused(scan):
 
 
 def test_what_an_augmentation_shows_a_network():
-    assert SeenVariants.of(augmentation_preset("3d")) == SeenVariants(rotate=20, scale=(0.8, 1.25))
-    assert SeenVariants.of(augmentation_preset("2d")).mirror_axes == (0, 1)
-    assert SeenVariants.of(augmentation_preset("none")) == SeenVariants()
+    assert TrainedAugmentation.of(augmentation_preset("3d")) == TrainedAugmentation(
+        rotate=20, scale=(0.8, 1.25)
+    )
+    assert TrainedAugmentation.of(augmentation_preset("2d")).mirror_axes == (0, 1)
+    assert TrainedAugmentation.of(augmentation_preset("none")) == TrainedAugmentation()
     never = load_config({"augment": {"flip": {"axes": [0], "probability": 0}}}).augment
-    assert SeenVariants.of(never).mirror_axes == ()
+    assert TrainedAugmentation.of(never).mirror_axes == ()
 
 
 def test_a_trained_model_records_its_mirrors_and_a_training_refuses_others(balls, tmp_path):

@@ -9,9 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.inferers.utils import sliding_window_inference
 
-from medseg.inference.sliding_window.streaming import stream_windows
-from medseg.inference.sliding_window.strip_accumulator import Strips, rows_of
+from medseg.inference.sliding_window.accumulator import AccumulatorOptions
+from medseg.inference.sliding_window.streaming import make_accumulator
+from medseg.inference.sliding_window.streaming import stream_windows as stream_with
+from medseg.inference.sliding_window.strip_accumulator import StripAccumulator, plan_rows
 from medseg.inference.sliding_window.window_plan import WindowPlan, clipped_starts, even_starts, window_weights
+
+
+def stream_windows(read, plan, network, weight, *, batch_size=1, keep=None, whole_planes=True, **options):
+    accumulator = make_accumulator(plan, AccumulatorOptions(weight, **options), whole_planes=whole_planes)
+    return stream_with(read, plan, network, accumulator, batch_size=batch_size, keep=keep)
 
 
 def reader(image):
@@ -25,7 +32,7 @@ def streamed(image, size, predict, *, overlap=0.5, batch_size=1, weight=None, ke
     whole, ranges = None, []
     for one in stream_windows(reader(image), plan, predict, weight, batch_size=batch_size, keep=keep):
         if whole is None:
-            whole = torch.full((len(one.sums), *image.shape[1:]), torch.nan)
+            whole = torch.full((len(one.tensor), *image.shape[1:]), torch.nan)
         length = one.weights.shape[one.axis]
         ranges.append((one.start, one.start + length))
         whole.narrow(1 + one.axis, one.start, length).copy_(one.means)
@@ -96,38 +103,56 @@ def test_strips_give_the_same(shape, size, overlap, skip, last):
     predict = network(3)
     ours = (lambda w: predict(w).contiguous(memory_format=torch.channels_last_3d)) if last else predict
     plan = WindowPlan(shape, size, overlap)
-    assert Strips.save(plan)
+    assert StripAccumulator.saves_memory(plan)
     keep = (lambda box: box[0].start % 4 == 0 and box[1].start > 7) if skip else None
     wholes, most = [], []
-    for strips in (False, True):
+    for whole_planes in (True, False):
         whole = torch.full((4, *shape), torch.nan)
         kept = 0
         for one in stream_windows(
-            reader(image), plan, ours, window_weights(size), batch_size=2, keep=keep, strips=strips
+            reader(image), plan, ours, window_weights(size), batch_size=2, keep=keep, whole_planes=whole_planes
         ):
-            both = torch.cat([one.sums, one.weights[None]])
-            box = [slice(None), *(slice(0, n) for n in shape)]
-            for axis, start in ((one.axis, one.start), *([one.lines] if one.lines else [])):
-                box[1 + axis] = slice(start, start + both.shape[1 + axis])
-            assert whole[tuple(box)].isnan().all()  # each voxel comes once
-            whole[tuple(box)] = both
-            kept = one.sums.untyped_storage().nbytes()
-            assert (one.lines is not None) == strips
+            both = torch.cat([one.tensor, one.weights[None]])
+            box = (slice(None), *one.region)
+            assert whole[box].isnan().all()  # each voxel comes once
+            whole[box] = both
+            kept = one.tensor.untyped_storage().nbytes()
+            complete = [part == slice(0, n) for part, n in zip(one.region, shape, strict=True)]
+            assert (sum(complete) == len(shape) - 1) == whole_planes
         wholes.append(whole)
         most.append(kept)
     assert not wholes[0].isnan().any()
     torch.testing.assert_close(*wholes, atol=1e-6, rtol=1e-5)
-    rows = [row.starts for row in rows_of(plan)]
+    rows = [row.starts for row in plan_rows(plan)]
     same = rows[-1][0] if len(rows[-1]) > 1 else shape[plan.axis]
     assert torch.equal(*(whole.narrow(1 + plan.axis, 0, same) for whole in wholes))
     assert most[1] < most[0]
 
 
 def test_strips_only_where_they_save():
-    assert Strips.save(WindowPlan((256, 256, 256), (64, 64, 64), 0.5))
-    assert not Strips.save(WindowPlan((96, 96, 96), (48, 48, 48), 0.75))
-    assert not Strips.save(WindowPlan((256, 256), (64, 64), 0.25))
-    assert not Strips.save(WindowPlan((64, 64, 64), (64, 64, 64), 0.25))
+    assert StripAccumulator.saves_memory(WindowPlan((256, 256, 256), (64, 64, 64), 0.5))
+    assert not StripAccumulator.saves_memory(WindowPlan((96, 96, 96), (48, 48, 48), 0.75))
+    assert not StripAccumulator.saves_memory(WindowPlan((256, 256), (64, 64), 0.25))
+    assert not StripAccumulator.saves_memory(WindowPlan((64, 64, 64), (64, 64, 64), 0.25))
+
+
+@pytest.mark.parametrize("whole_planes", [True, False])
+def test_sums_of_logits_are_equal_without_sums_of_weights(whole_planes):
+    image = torch.randn(2, 38, 38, 17, generator=torch.Generator().manual_seed(1))
+    plan, weight = WindowPlan((38, 38, 17), (8, 8, 8), 0.25), window_weights((8, 8, 8))
+    chunks = [
+        [
+            (chunk.region, chunk.tensor.clone(), chunk.weights is not None)
+            for chunk in stream_windows(
+                reader(image), plan, network(3), weight, whole_planes=whole_planes, sum_weights=sum_weights
+            )
+        ]
+        for sum_weights in (True, False)
+    ]
+    for (region, sums, weighted), (other_region, other_sums, other_weighted) in zip(*chunks, strict=True):
+        assert region == other_region
+        assert torch.equal(sums, other_sums)
+        assert (weighted, other_weighted) == (True, False)
 
 
 def test_the_ring_is_as_deep_as_a_window_along_the_longest_axis():
@@ -137,7 +162,7 @@ def test_the_ring_is_as_deep_as_a_window_along_the_longest_axis():
     for one in stream_windows(
         reader(image), plan, lambda w: w.expand(-1, 5, -1, -1, -1), window_weights((8, 8, 8))
     ):
-        seen.append((one.axis, one.sums.untyped_storage().nbytes()))
+        seen.append((one.axis, one.tensor.untyped_storage().nbytes()))
     assert set(seen) == {(2, 5 * 16 * 16 * 8 * 4)}
 
 
@@ -167,7 +192,7 @@ def test_windows_left_out_add_neither_sum_nor_weight():
 
 
 def test_scores_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"scores of \(2, 2\) for windows of \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"logits of \(2, 2\) for windows of \(4, 4\)"):
         streamed(torch.zeros(1, 8, 8), (4, 4), lambda w: w[..., ::2, ::2])
 
 
@@ -190,8 +215,8 @@ def test_where_windows_begin(length, window, overlap, clipped, even):
 def test_sums_may_be_of_half_precision():
     image = torch.randn(1, 12, 9, generator=torch.Generator().manual_seed(0))
     plan, weight = WindowPlan((12, 9), (8, 9), 0.5, along=0), torch.full((8, 9), 1e-3)
-    scored = stream_windows(reader(image), plan, lambda w: w.clone(), weight, sums=torch.float16)
-    sums = {one.start: (one.sums.clone(), one.weights.clone()) for one in scored}
+    scored = stream_windows(reader(image), plan, lambda w: w.clone(), weight, dtype=torch.float16)
+    sums = {one.start: (one.tensor.clone(), one.weights.clone()) for one in scored}
     first, weights = sums[0]
     assert first.dtype == weights.dtype == torch.float16
     once = (image * 1e-3).half()  # rows 0 to 3 lie in one window, the next ones in two: rounded at each

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from medseg.inference.sliding_window.output_chunk import OutputChunk
 from medseg.inference.sliding_window.prediction import decide, most_likely
-from medseg.inference.sliding_window.streaming_resample import Slab, regrid
+from medseg.inference.sliding_window.streaming_resample import resample_chunks
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 100])
@@ -16,25 +17,31 @@ def test_planes_equal_the_whole(source, target, axis, step):
     scores = torch.randn(3, *source, generator=torch.Generator().manual_seed(0))
     whole = F.interpolate(scores[None], size=target, mode="trilinear", align_corners=False)[0]
     starts = range(0, source[axis], step)
-    slabs = [Slab(i, axis, scores.narrow(1 + axis, i, min(step, source[axis] - i))) for i in starts]
+    chunks = [
+        OutputChunk.of_planes(scores.narrow(1 + axis, i, min(step, source[axis] - i)), i, axis) for i in starts
+    ]
     found = torch.full((3, *target), torch.nan)
-    for one in regrid(slabs, source, target, chunk_bytes=500):
-        found.narrow(1 + axis, one.start, one.stop - one.start).copy_(one.scores)
+    for one in resample_chunks(chunks, source, target, chunk_bytes=500):
+        found.narrow(1 + axis, one.start, one.stop - one.start).copy_(one.tensor)
     torch.testing.assert_close(found, whole, atol=5e-6, rtol=0)
 
 
 def test_pictures_too():
     scores = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0))
     whole = F.interpolate(scores[None], size=(20, 15), mode="bilinear", align_corners=False)[0]
-    slabs = [Slab(i, 0, scores[:, i : i + 4]) for i in (0, 4, 8)]
-    found = torch.cat([one.scores for one in regrid(slabs, (9, 7), (20, 15))], dim=1)
+    chunks = [OutputChunk.of_planes(scores[:, i : i + 4], i, 0) for i in (0, 4, 8)]
+    found = torch.cat([one.tensor for one in resample_chunks(chunks, (9, 7), (20, 15))], dim=1)
     torch.testing.assert_close(found, whole, atol=5e-6, rtol=0)
 
 
 def test_no_piece_is_larger_than_asked():
     scores = torch.zeros(4, 10, 8, 8)
-    pieces = list(regrid([Slab(0, 0, scores)], (10, 8, 8), (100, 16, 16), chunk_bytes=3 * 4 * 4 * 256))
-    assert {one.scores.shape[1] for one in pieces[:-1]} == {3}
+    pieces = list(
+        resample_chunks(
+            [OutputChunk.of_planes(scores, 0, 0)], (10, 8, 8), (100, 16, 16), chunk_bytes=3 * 4 * 4 * 256
+        )
+    )
+    assert {one.tensor.shape[1] for one in pieces[:-1]} == {3}
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5, 300])

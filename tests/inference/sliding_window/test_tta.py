@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.inference.options import InferenceConfig
-from medseg.inference.sliding_window.overlap_tile import Reach
-from medseg.inference.sliding_window.prediction import score_planes
-from medseg.inference.sliding_window.tta import Variants
+from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
+from medseg.inference.sliding_window.overlap_tile import ReceptiveField
+from medseg.inference.sliding_window.prediction import sliding_window_logits
+from medseg.inference.sliding_window.tta import TTA
 
 
 def position(windows):
@@ -17,8 +17,8 @@ def position(windows):
     return windows[:, :1] * values
 
 
-def test_without_variants_the_network_is_left_alone():
-    assert Variants().of(position, 4) is position
+def test_without_augmentation_the_network_is_unchanged():
+    assert TTA().wrap(position, 4) is position
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
@@ -30,7 +30,7 @@ def test_mirrors_are_brought_back_and_averaged(batch_size):
         sizes.append(len(windows))
         return position(windows)
 
-    found = Variants(flips=(0, 1)).of(predict, batch_size)(window)
+    found = TTA(flips=(0, 1)).wrap(predict, batch_size)(window)
     expected = sum(
         position(window.flip(axes)).flip(axes) if axes else position(window) for axes in ([], [2], [3], [2, 3])
     )
@@ -55,10 +55,10 @@ def test_left_and_right_are_exchanged_in_mirror_images_but_not_in_rotations_by_1
 
     window = torch.zeros(1, 1, 2, 4)
     window[..., 0, :] = 1
-    found = Variants(flips=flips, exchange=labels.mirrored_classes).of(predict, 1)(window)
+    found = TTA(flips=flips, mirrored_channels=labels.mirrored_classes).wrap(predict, 1)(window)
     torch.testing.assert_close(found, predict(window))  # every view says the same
     if flips == (1,):
-        wrong = Variants(flips=flips).of(predict, 1)(window)
+        wrong = TTA(flips=flips).wrap(predict, 1)(window)
         assert wrong[0, 1, 0].tolist() == [0.5, 0, 0, 0.5]
 
 
@@ -85,9 +85,9 @@ def test_scales_go_up_and_come_back():
         seen.append(tuple(windows.shape[2:]))
         return windows
 
-    found = Variants(scales=(0.5, 1.5)).of(predict, 1)(window)
+    found = TTA(scales=(0.5, 1.5)).wrap(predict, 1)(window)
     assert seen == [(8, 8), (4, 4), (12, 12)]
-    flat = Variants(scales=(0.5, 1.5)).of(predict, 1)(torch.ones(1, 1, 8, 8))
+    flat = TTA(scales=(0.5, 1.5)).wrap(predict, 1)(torch.ones(1, 1, 8, 8))
     torch.testing.assert_close(flat, torch.ones(1, 1, 8, 8))
     assert found.shape == (1, 1, 8, 8)
 
@@ -100,10 +100,9 @@ def test_windows_are_sent_to_the_device_before_they_are_mirrored(blend):
         arrived.append((windows.device.type, tuple(windows.shape)))
         return windows
 
-    settings = InferenceConfig(roi_size=(8, 8), overlap=0, batch_size=1, flips=(0, 1), blend=blend)
-    reach = Reach((0, 0), (1, 1)) if blend == "exact" else None
-    planes = score_planes(
-        predict, np.zeros((1, 8, 8), np.float32), settings, device=torch.device("meta"), reach=reach
-    )
-    assert [one.sums.device.type for one in planes] == ["meta"]
+    field = ReceptiveField((0, 0), (1, 1)) if blend == "exact" else None
+    options = SlidingWindowOptions(roi_size=(8, 8), overlap=0, tta=TTA((0, 1)), receptive_field=field)
+    image = np.zeros((1, 8, 8), np.float32)
+    chunks = sliding_window_logits(predict, image, options, Execution(torch.device("meta")))
+    assert [chunk.tensor.device.type for chunk in chunks] == ["meta"]
     assert arrived == [("meta", (1, 1, 8, 8))] * 4
