@@ -93,7 +93,23 @@ class GeometryError(DataError):
 
 
 class LabelGridError(GeometryError):
-    """A label map lies on another grid than its image."""
+    """A label map lies on another grid than its image.
+
+    Attributes:
+        same_shape: whether the label map has the image's shape, so that its header may be wrong.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        same_shape: bool = False,
+        hint: str | None = None,
+        case: str | None = None,
+        path: Path | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, case=case, path=path)
+        self.same_shape = same_shape
 
 
 class NonFiniteError(DataError):

@@ -12,9 +12,11 @@ import click
 from medseg.cli.options import PATH, Command, all_options, debug_option, json_option, label_suffix_option
 
 if TYPE_CHECKING:
-    from medseg.data.curation.check import DatasetReport, Finding
+    from medseg.data.curation.check import DatasetReport
+    from medseg.data.curation.repair import SameShape
     from medseg.data.labels.schema import LabelSchema
     from medseg.data.options import DataConfig
+    from medseg.errors import Finding
 
 _SOURCE = click.argument("source", type=PATH)
 _OVERRIDES = click.argument("overrides", nargs=-1)
@@ -43,6 +45,14 @@ def data() -> None:
 @_options
 @click.option("--fix", type=PATH, help="Write repaired copies to this new folder.")
 @click.option("--map", "mapping", help="Label values to replace with --fix: OLD=NEW[,…].")
+@click.option(
+    "--same-shape",
+    type=click.Choice(["leave-out", "resample", "image-grid"]),
+    default="leave-out",
+    show_default=True,
+    help="What --fix does with a label map that has its image's shape but another affine: leave the case out, "
+    "resample the label map, or give it the image's grid.",
+)
 @click.option("--all", "every", is_flag=True, help="List all cases, not only those with findings.")
 def data_check(
     source: Path,
@@ -52,6 +62,7 @@ def data_check(
     as_json: bool,
     fix: Path | None,
     mapping: str | None,
+    same_shape: SameShape,
     every: bool,
 ) -> int:
     """Check every case of a dataset; no file is changed.
@@ -59,14 +70,14 @@ def data_check(
     Exits with 3 if there are problems that prevent training; with --fix, if the repaired copies still have such
     problems.
     """
-    from medseg.data.curation.repair import check_repaired, repair
+    from medseg.data.curation.repair import RepairOptions, check_repaired, repair
     from medseg.errors import DataError
 
     if mapping and not fix:
         raise click.UsageError("--map needs --fix DIR")
     dataset = _dataset(source, overrides, labels, label_suffix)
     report = dataset.check()
-    repairs = repair(report, fix, mapping=_mapping(mapping)) if fix else None
+    repairs = repair(report, fix, RepairOptions(_mapping(mapping), same_shape)) if fix else None
     left = report.problems
     if repairs and fix and repairs.done:
         left = check_repaired(report, fix, patient=dataset.config.patient)
@@ -74,10 +85,10 @@ def data_check(
         content: dict[str, Any] = {
             "layout": report.listing.layout,
             "cases": [_case_row(f, report) for f in report.statistics],
-            "findings": [vars(f) for f in report.findings],
+            "findings": [f.as_dict() for f in report.findings],
         }
         if repairs:
-            content |= {"repairs": vars(repairs), "problems_left": [vars(f) for f in left]}
+            content |= {"repairs": vars(repairs), "problems_left": [f.as_dict() for f in left]}
         click.echo(json.dumps(content, indent=2))
     else:
         _print_report(report, every)
@@ -220,7 +231,7 @@ def _print_report(report: DatasetReport, every: bool) -> None:
 
     click.echo(report.listing.describe())
     _print_findings(report.findings)
-    concerned = report.concerned
+    concerned = report.affected
     shown = [fact for fact in report.statistics if every or fact.id in concerned]
     table = Table("case", "size", "spacing", "channels", "type", "range", "label values", box=None)
     for fact in shown:
@@ -242,7 +253,7 @@ def _print_report(report: DatasetReport, every: bool) -> None:
 
 def _print_findings(findings: list[Finding]) -> None:
     for f in findings:
-        click.echo(f"{f.severity:8} {f.case}: {f.message}\n         → {f.way_out}")
+        click.echo(f"{f.status:8} {f.subject}: {f.message}\n         → {f.hint}")
 
 
 def _plural(number: int, word: str) -> str:

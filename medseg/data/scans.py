@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medseg.errors import DataError, GeometryError
+from medseg.errors import DataError, GeometryError, NonFiniteError
 from medseg.geometry import Array, Grid, describe_grid_difference, grids_agree, reorient_like
 
 Kind = Literal["volume", "picture"]
@@ -63,9 +63,10 @@ def check_finite(scan: Scan) -> None:
     bad = ~np.isfinite(scan.array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0][1:])
-        raise DataError(
-            f"{scan.path}: {int(bad.sum())} voxels are NaN or infinite, the first at {first}. "
-            "Replace them (for example with the scan's minimum) and try again."
+        raise NonFiniteError(
+            f"{scan.path}: {int(bad.sum())} voxels are NaN or infinite, the first at {first}",
+            hint="Replace them, for example by the scan's minimum.",
+            path=scan.path,
         )
 
 

@@ -96,8 +96,8 @@ def convert_dataset(
     if report.problems:
         worst = report.problems[0]
         raise DataError(
-            f"{root}: has {len(report.problems)} problems, the first: {worst.case}: {worst.message}. Mend them "
-            "(medseg data check --fix DIR) and convert again."
+            f"{root}: has {len(report.problems)} problems, the first: {worst.subject}: {worst.message}. Repair "
+            "them (medseg data check --fix DIR) and convert again."
         )
     if to not in _WRITERS:
         raise ConfigError(f"--to {to!r}: expected one of {', '.join(_WRITERS)}")

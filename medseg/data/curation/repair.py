@@ -6,14 +6,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import affine_transform
 
 from medseg.data.cases import Case
-from medseg.data.curation.check import DatasetReport, Finding, check_dataset
+from medseg.data.curation.check import DatasetReport, check_dataset
 from medseg.data.curation.convert import write_manifest
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.nifti import write_nifti
@@ -22,33 +22,70 @@ from medseg.data.labels.label_plan import LabelPlan
 from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.options import DataConfig
-from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
-from medseg.errors import ConfigError, DataError, GeometryError
+from medseg.data.scans import Scan, as_label_map, check_finite
+from medseg.errors import ConfigError, DataError, Finding, LabelGridError, NonFiniteError
 from medseg.files import write_atomic, write_folder_atomic, write_json
 from medseg.geometry import Array, Grid
+
+SameShape = Literal["leave-out", "resample", "image-grid"]
+"""What to do with a label map that has its image's shape but another grid: leave the case out, trust the label
+map's header and resample it, or trust its shape and take the image's grid.
+"""
+
+
+@dataclass(frozen=True)
+class RepairOptions:
+    """How a dataset is repaired.
+
+    Attributes:
+        mapping: label values to replace: old → new.
+        same_shape: what to do with a label map that has its image's shape but another grid. Its header or its
+            voxels may be wrong, so nothing is done unless it is chosen.
+    """
+
+    mapping: Mapping[int, int] = field(default_factory=dict)
+    same_shape: SameShape = "leave-out"
+
+
+DEFAULT_REPAIR = RepairOptions()
 
 
 @dataclass
 class Repairs:
-    """What was done: case → actions, and the cases left out, with the reason."""
+    """Result of repairing a dataset.
+
+    Attributes:
+        done: case → what was repaired.
+        left_out: case → why it was not written.
+    """
 
     done: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def repair(report: DatasetReport, output: Path, *, mapping: Mapping[int, int] = {}) -> Repairs:
+def repair(report: DatasetReport, output: Path, options: RepairOptions = DEFAULT_REPAIR) -> Repairs:
     """Write every usable case into ``output`` as ``images/`` and ``labels/``, repaired where it was faulty.
 
-    Label maps on another grid are resampled onto their image (nearest neighbor; outside of them is 0);
-    values are mapped by ``mapping``, undeclared ones as ``data.labels.others`` says; floats become integers;
-    voxels that are not finite take the scan's lowest value. Of copies of an image one is kept. Cases that lack
-    a file, or whose file cannot be read, are left out and named. ``repairs.json`` lists it all, ``labels.json``
-    names the values, and ``manifest.csv`` keeps patients and what was annotated, where the dataset says so.
-    Raises: ConfigError if ``output`` is there and not empty.
+    Label maps of another shape than their image are resampled onto it (nearest neighbor; 0 outside of them);
+    those of the same shape on another grid only as ``options`` says. Values are mapped, undeclared ones as
+    ``data.labels.others`` says; floats become integers; non-finite voxels take the scan's lowest value.
+    One of each group of copies is kept. Cases that lack a file, or whose file cannot be read, are left out.
+    ``repairs.json`` lists all of this, ``labels.json`` names the values, and ``manifest.csv`` keeps patients
+    and annotated labels if the dataset declares them.
+
+    Args:
+        report: result of checking the dataset.
+        output: the new folder.
+        options: how to repair.
+
+    Raises:
+        ConfigError: ``output`` exists and is not empty.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"{output}: is there and not empty; --fix writes into a new folder")
+        raise ConfigError(
+            f"{output}: exists and is not empty", hint="Choose a new folder for --fix.", path=output
+        )
     repairs = Repairs()
     copies = _copies(report)
     written: list[Case] = []
@@ -58,7 +95,7 @@ def repair(report: DatasetReport, output: Path, *, mapping: Mapping[int, int] = 
                 repairs.left_out[case.id] = f"the same image as {copies[case.id]}"
                 continue
             try:
-                repaired, actions = _repair_case(case, temporary, report.label_plan, mapping)
+                repaired, actions = _repair_case(case, temporary, report.label_plan, options)
             except (DataError, OSError) as error:
                 repairs.left_out[case.id] = str(error)
             else:
@@ -70,12 +107,12 @@ def repair(report: DatasetReport, output: Path, *, mapping: Mapping[int, int] = 
 
 
 def check_repaired(report: DatasetReport, output: Path, *, patient: str | None = None) -> list[Finding]:
-    """The problems that are left in the repaired copy of a dataset."""
+    """Return the problems that remain in the repaired copy of a dataset."""
     return check_dataset(output, DataConfig(patient=patient), schema=report.label_plan.schema).problems
 
 
 def _write_tables(labels: LabelSchema | None, cases: list[Case], output: Path) -> None:
-    """What ``images/`` and ``labels/`` cannot say: the names of values, patients, what was annotated."""
+    """Write what ``images/`` and ``labels/`` cannot hold: names of values, patients, annotated labels."""
     if labels is not None and not labels.regions and all(len(values) == 1 for values in labels.names.values()):
         table = {name: values[0] for name, values in labels.names.items()}
         ignored = {} if labels.ignore_value is None else {"ignore": labels.ignore_value}
@@ -85,8 +122,12 @@ def _write_tables(labels: LabelSchema | None, cases: list[Case], output: Path) -
         write_manifest(cases, output)
 
 
-def onto(label: Scan, grid: Grid) -> tuple[Array, int]:
-    """A label map's values (*S) on another grid, by nearest neighbor, and how many voxels lie off its own."""
+def resample_label_map(label: Scan, grid: Grid) -> tuple[Array, int]:
+    """Resample a label map onto another grid by nearest neighbor.
+
+    Returns:
+        The values (*S), 0 outside of the label map, and the number of voxels outside of it.
+    """
     back = np.linalg.inv(label.grid.affine) @ grid.affine
     n = len(grid.shape)
     arrays = (as_label_map(label), np.ones(label.grid.shape, np.uint8))
@@ -101,8 +142,8 @@ def onto(label: Scan, grid: Grid) -> tuple[Array, int]:
 
 
 def _copies(report: DatasetReport) -> dict[str, str]:
-    """Cases whose image is another's: case → the one kept, which is one without problems."""
-    faulty = {case for f in report.problems if f.kind not in ("duplicate", "leak") for case in f.concerned}
+    """Return the copies to leave out: case → the one that is kept, one without problems if there is any."""
+    faulty = {case for f in report.problems if f.topic not in ("duplicate", "leak") for case in f.affected}
     copies: dict[str, str] = {}
     for ids in report.copies:
         kept = next((i for i in ids if i not in faulty), ids[0])
@@ -110,25 +151,23 @@ def _copies(report: DatasetReport) -> dict[str, str]:
     return copies
 
 
-def _repair_case(
-    case: Case, output: Path, plan: LabelPlan, mapping: Mapping[int, int]
-) -> tuple[Case, list[str]]:
-    """Write one case; returns it with its new files, and what was done to it."""
+def _repair_case(case: Case, output: Path, plan: LabelPlan, options: RepairOptions) -> tuple[Case, list[str]]:
+    """Write one case; return it with its new files, and what was repaired."""
     if not case.label_files:
-        raise DataError("it has no label map")
+        raise DataError("no label map")
     scan = read_image(case)
     part = case.part or ""
-    values, actions = _target(case, scan, plan.reader)  # before anything is written
+    values, actions = _read_label_map(case, scan, plan.reader, options.same_shape)  # before anything is written
     images, done = _copy_image(case, scan, output / "images" / part)
     actions += done
-    changes = {old: new for old, new in mapping.items() if (values == old).any()}
+    changes = {old: new for old, new in options.mapping.items() if (values == old).any()}
     if changes:
         actions.append("label values mapped: " + ", ".join(f"{old} to {new}" for old, new in changes.items()))
-    others = _undeclared_as(np.unique(values), plan.schema, mapping)
+    others = _undeclared_as(np.unique(values), plan.schema, options.mapping)
     if others:
         meaning = plan.schema.others if plan.schema else ""
         listed = ", ".join(f"{old} to {new}" for old, new in others.items())
-        actions.append(f"label values that are not declared set by data.labels.others={meaning}: {listed}")
+        actions.append(f"undeclared label values set by data.labels.others={meaning}: {listed}")
     values = _mapped(values, changes | others)
     target = output / "labels" / part / f"{case.id}{output_suffix(case.image)}"
     smallest = np.result_type(np.min_scalar_type(int(values.min())), np.min_scalar_type(int(values.max())))
@@ -158,45 +197,50 @@ def _mapped(values: Array, changes: Mapping[int, int]) -> Array:
 
 
 def _copy_image(case: Case, scan: Scan, folder: Path) -> tuple[list[Path], list[str]]:
-    """Copy an image's files as they are, or write it with its voxels that are not finite replaced.
+    """Copy an image's files as they are, or write it with non-finite voxels replaced.
 
     Returns: the files of its channels, and what was done.
     """
     try:
         check_finite(scan)
-    except DataError:
+    except NonFiniteError:
         path = folder / f"{case.id}.nii.gz"
         return [path], [_write_finite(scan, path)]
     numbers = [n if case.other_channels else None for n in range(len(case.images))]
     return [_copy(p, folder, case.id, n) for p, n in zip(case.images, numbers, strict=True)], []
 
 
-def _target(case: Case, scan: Scan, reader: LabelReader) -> tuple[Array, list[str]]:
-    """The values of a case's label map on its image's grid, and what had to be done for it."""
+def _read_label_map(
+    case: Case, scan: Scan, reader: LabelReader, same_shape: SameShape
+) -> tuple[Array, list[str]]:
+    """Read the values of a case's label map on its image's grid; return what had to be done for it, too."""
     try:
-        target = reader.read(case, scan)
-        assert target is not None
-        stored = (
-            [f"label map stored as {target.dtype} written as integers"] if target.dtype[:5] == "float" else []
-        )
-        return target.values, stored
-    except GeometryError:
+        label_map = reader.read(case, scan)
+    except LabelGridError as error:
         if case.label is None or scan.kind == "picture":
             raise
+        if error.same_shape and same_shape == "leave-out":
+            raise DataError(
+                f"{error.message}: it has the image's shape, so its header or its voxels may be wrong",
+                hint="Choose with --same-shape=image-grid or --same-shape=resample.",
+            ) from error
         label = read_scan(case.label)
-        try:
-            align_to_grid(label, scan.grid)
-        except GeometryError as error:
-            values, outside = onto(label, scan.grid)
-            if not values.any() and as_label_map(label).any():
-                raise DataError(f"its label map lies wholly off its image ({error})") from error
-            beyond = f"; {outside} voxels of the image lay outside of it and are 0" if outside else ""
-            return values, [f"label map resampled onto its image ({error}){beyond}"]
-        raise
+        if error.same_shape and same_shape == "image-grid":
+            return as_label_map(label), [f"label map takes the image's grid ({error.message})"]
+        values, outside = resample_label_map(label, scan.grid)
+        if not values.any() and as_label_map(label).any():
+            raise DataError(f"the label map lies wholly outside its image ({error.message})") from error
+        beyond = f"; {outside} voxels of the image lie outside of it and are 0" if outside else ""
+        return values, [f"label map resampled onto its image ({error.message}){beyond}"]
+    assert label_map is not None
+    converted = label_map.dtype.startswith("float")
+    return label_map.values, (
+        [f"label map stored as {label_map.dtype} written as integers"] if converted else []
+    )
 
 
 def _copy(path: Path, folder: Path, case_id: str, channel: int | None) -> Path:
-    """Copy one image, named by its case; returns the copy."""
+    """Copy one image under its case's name; return the copy."""
     folder.mkdir(parents=True, exist_ok=True)
     ending = path.name[len(image_stem(path)) :] if not path.is_dir() else ""
     target = folder / (case_id + ("" if channel is None else f"_{channel:04d}") + ending)
@@ -212,15 +256,15 @@ def _copy(path: Path, folder: Path, case_id: str, channel: int | None) -> Path:
 
 
 def _write_finite(scan: Scan, path: Path) -> str:
-    """Write a scan with its voxels that are not finite replaced."""
+    """Write a scan with non-finite voxels replaced by the lowest finite value; return what was done."""
     if scan.kind != "volume":
-        raise DataError(f"{scan.path}: pixels are not finite")
+        raise DataError(f"{scan.path}: pixels are NaN or infinite", path=scan.path)
     bad = ~np.isfinite(scan.array)
     if bad.all():
-        raise DataError("no voxel of its image is finite")
+        raise DataError("no voxel of the image is finite")
     lowest = float(scan.array[~bad].min()) if (~bad).any() else 0.0
-    mended = replace(scan, array=np.where(bad, lowest, scan.array))
-    voxels = mended.array[0] if len(mended.array) == 1 else np.moveaxis(mended.array, 0, -1)
+    repaired = replace(scan, array=np.where(bad, lowest, scan.array))
+    voxels = repaired.array[0] if len(repaired.array) == 1 else np.moveaxis(repaired.array, 0, -1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_nifti(path, voxels, mended)
-    return f"{int(bad.sum())} voxels that were not finite set to {lowest:g}"
+    write_nifti(path, voxels, repaired)
+    return f"{int(bad.sum())} non-finite voxels set to {lowest:g}"

@@ -1,25 +1,27 @@
-"""The numbers of a dataset: grids, intensities, and how often and how large each label is."""
+"""Summarize a dataset: grids, intensities, and frequency and size of each label."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cc3d
 import numpy as np
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import CaseStatistics, total_counts
+from medseg.data.chunked_statistics import count_values
+from medseg.data.curation.case_statistics import CaseStatistics, measuring_job, total_counts
 from medseg.data.curation.check import DatasetReport
 from medseg.data.io.multichannel import read_image
 from medseg.data.labels.label_plan import LabelPlan
+from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
+from medseg.data.parallel import run_jobs
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
-from medseg.system.platform import usable_cores
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Components:
 
 
 def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
-    """A dataset's numbers, ready for JSON; cases with problems are left out.
+    """Summarize a dataset as JSON values; cases that cannot be read are left out.
 
     ``labels`` has for each label: ``cases`` that hold it, ``voxels``, ``share`` of all labeled voxels,
     ``imbalance`` (the most frequent label's voxels over its own), and of its connected components the number
@@ -41,7 +43,7 @@ def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
     """
     facts = report.statistics
     if not facts:
-        raise DataError("no case of the dataset can be read; medseg data check says why")
+        raise DataError("no case of the dataset can be read", hint="medseg data check lists the reasons.")
     labels = summary_labels(report)
     return {
         "layout": report.listing.layout,
@@ -59,7 +61,7 @@ def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
 
 
 def summary_labels(report: DatasetReport) -> LabelSchema | None:
-    """The labels of a dataset: named, or guessed; as one foreground where values number instances."""
+    """Return the labels of a dataset: declared or guessed, or one foreground if values number instances."""
     if report.label_plan.schema is not None:
         return report.label_plan.schema
     values = set(total_counts(report.statistics))
@@ -72,7 +74,7 @@ def summary_labels(report: DatasetReport) -> LabelSchema | None:
 
 
 def _per_axis(rows: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
-    """Lowest, median and highest along each axis; nothing where cases differ in axes."""
+    """Return lowest, median and highest along each axis; empty if the cases differ in their number of axes."""
     if len({len(row) for row in rows}) > 1:
         return []
     table = np.array(rows, dtype=float)
@@ -80,7 +82,7 @@ def _per_axis(rows: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
 
 
 def _intensities(facts: Sequence[CaseStatistics]) -> list[dict[str, float]]:
-    """Of labeled voxels, channel by channel: a sample of at most 500 a case."""
+    """Return statistics of the foreground's intensities per channel, from at most 500 voxels per case."""
     samples: dict[int, list[Array]] = defaultdict(list)
     for fact in facts:
         parts = np.array(fact.foreground).reshape(fact.channels, -1) if fact.foreground and _whole(fact) else ()
@@ -103,36 +105,34 @@ def _intensities(facts: Sequence[CaseStatistics]) -> list[dict[str, float]]:
 
 
 def _whole(fact: CaseStatistics) -> bool:
-    """Alpha and palettes make the stored channels differ from those of the image."""
+    """Return whether the sample has whole voxels: alpha and palettes change the number of channels."""
     return len(fact.foreground) % fact.channels == 0
 
 
 def _all_components(
-    plan: LabelPlan, facts: Sequence[CaseStatistics], labels: LabelSchema | None
+    plan: LabelPlan, statistics: Sequence[CaseStatistics], schema: LabelSchema | None
 ) -> list[Components]:
-    readable = {fact.id for fact in facts if fact.label_counts}
-    cases = [case for case in plan.cases if case.id in readable]
-    if labels is None:
+    readable = {case.id for case in statistics if case.label_counts}
+    if schema is None:
         return []
-    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
-        return [one for found in pool.map(lambda c: _components(c, plan, labels), cases) for one in found]
+    jobs = [measuring_job(case) for case in plan.cases if case.id in readable]
+    found = run_jobs(partial(_components, reader=plan.reader, schema=schema), jobs)
+    return [one for components in found for one in components]
 
 
-def _components(case: Case, plan: LabelPlan, labels: LabelSchema) -> list[Components]:
+def _components(case: Case, reader: LabelReader, schema: LabelSchema) -> list[Components]:
     scan = read_image(case)
-    target = plan.reader.read(case, scan)
-    assert target is not None
+    label_map = reader.read(case, scan)
+    assert label_map is not None
+    values = label_map.values
     voxel = float(np.prod(scan.grid.spacing))
-    background = labels.output_values[0]
+    if schema.collapse_instances:  # each value is an instance of its own
+        not_counted = (schema.output_values[0], schema.ignore_value)
+        sizes = tuple(n for value, n in count_values(values).items() if value not in not_counted)
+        return [Components(list(schema.names)[1], sizes, voxel)]
     found: list[Components] = []
-    if labels.collapse_instances:  # each value is an instance of its own
-        counts = Counter(
-            dict(zip(*(a.tolist() for a in np.unique(target.values, return_counts=True)), strict=True))
-        )
-        sizes = tuple(int(n) for v, n in counts.items() if v != background and v != labels.ignore_value)
-        return [Components(list(labels.names)[1], sizes, voxel)]
-    for name, values in labels.evaluated.items():
-        mask = np.isin(target.values, values)
+    for name, own in schema.evaluated.items():
+        mask = np.isin(values, own)
         if mask.any():
             marked = cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26)
             found.append(Components(name, tuple(np.bincount(marked.ravel())[1:].tolist()), voxel))

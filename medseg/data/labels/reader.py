@@ -230,11 +230,13 @@ def read_foreground(case: Case, scan: Scan) -> Array | None:
 
 
 def _read_on_grid(path: Path, grid: Grid) -> Scan:
+    label = read_scan(path)
     try:
-        return align_to_grid(read_scan(path), grid)
+        return align_to_grid(label, grid)
     except GeometryError as error:
         raise LabelGridError(
             f"label grid differs from image: {error} (label {path.name})",
+            same_shape=label.grid.shape == grid.shape,
             hint="Resample the label map onto its image with nearest neighbor "
             "(medseg data check DATA --fix DIR writes such a copy).",
             path=path,

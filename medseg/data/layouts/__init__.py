@@ -8,7 +8,7 @@ from medseg.data.cases import Case
 from medseg.data.layouts.bids import BidsLayout
 from medseg.data.layouts.brats import BratsLayout
 from medseg.data.layouts.coco import CocoLayout
-from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, Layout, LayoutOptions, Problem
+from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, Layout, LayoutOptions
 from medseg.data.layouts.folder_names import listed
 from medseg.data.layouts.folders import SETTINGS, FoldersLayout, LooseLayout, PairsLayout, channel_groups
 from medseg.data.layouts.manifest import ManifestLayout, describe_other_tables
@@ -80,7 +80,6 @@ __all__ = [
     "LayoutOptions",
     "LooseLayout",
     "PairsLayout",
-    "Problem",
     "channel_groups",
     "find_cases",
     "find_dataset",

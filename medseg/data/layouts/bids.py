@@ -9,8 +9,14 @@ from pathlib import Path
 from medseg.data.cases import Case
 from medseg.data.io.readers import image_stem, is_image_file
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, choose_modalities, kinds_of
-from medseg.errors import DataError
+from medseg.data.layouts.discovery import (
+    DatasetListing,
+    LayoutOptions,
+    choose_modalities,
+    kinds_of,
+    partner_problem,
+)
+from medseg.errors import DataError, Finding
 
 _MAPS = ("dseg", "mask", "probseg")
 _SAME = ("sub", "ses", "run", "acq")
@@ -41,7 +47,7 @@ class BidsLayout:
         for path, own in entities.items():
             by_subject[own.get("sub")].append(path)
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         for name, files in images.items():
             own = _entities(files[0])[0]
             found = [p for p in by_subject[own.get("sub")] if _belongs(entities[p], own)]
@@ -59,8 +65,8 @@ class BidsLayout:
             if len(found) != 1:
                 names = ", ".join(str(p.relative_to(root)) for p in found) or "none"
                 message = f"{files[0].name} has {len(found)} label maps in derivatives/: {names}"
-                way_out = "choose one with data.label_suffix, the end of its name (such as _label-lesion_dseg)"
-                problems.append(Problem(name, message, way_out))
+                hint = "choose one with data.label_suffix, the end of its name (such as _label-lesion_dseg)"
+                problems.append(partner_problem(name, message, hint))
         return DatasetListing(self.name, cases, problems, _labels(root / "derivatives"))
 
 

@@ -10,9 +10,9 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import (
     DatasetListing,
     LayoutOptions,
-    Problem,
     choose_modalities,
     kinds_of,
+    partner_problem,
     refuse_doubles,
 )
 
@@ -59,7 +59,9 @@ class BratsLayout:
         ]
         refuse_doubles(cases)
         problems = [
-            Problem(case.id, f"{case.image.parent} holds no segmentation", "fetch it, or take the folder away")
+            partner_problem(
+                case.id, f"{case.image.parent} holds no segmentation", "fetch it, or take the folder away"
+            )
             for case in cases
             if case.label is None
         ]

@@ -9,8 +9,8 @@ from pathlib import Path
 from medseg.data.cases import Case, Part
 from medseg.data.labels.coco_annotations import coco_index
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
-from medseg.errors import DataError
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, partner_problem, refuse_doubles
+from medseg.errors import DataError, Finding
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
@@ -29,7 +29,7 @@ class CocoLayout:
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         names: dict[int, str] = {}
         for file in _files(root):
             index = coco_index(file)
@@ -40,7 +40,7 @@ class CocoLayout:
                 image = pictures.find(entry)
                 if image is None:
                     message = f"{file} lists {entry}, which is not there"
-                    problems.append(Problem(entry, message, "put the pictures beside the annotations"))
+                    problems.append(partner_problem(entry, message, "put the pictures beside the annotations"))
                 else:
                     cases.append(Case(image.stem, image, Path(f"{file}#{number}"), part))
         refuse_doubles(cases)

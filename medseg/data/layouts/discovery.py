@@ -10,7 +10,7 @@ from typing import Protocol
 
 from medseg.data.cases import Case, join_problems
 from medseg.data.labels.schema import LabelSchema
-from medseg.errors import DataError
+from medseg.errors import DataError, Finding
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,19 @@ class LayoutOptions:
 DEFAULT_LAYOUT = LayoutOptions()
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A file without partner: the case (or file name), what is wrong, and the way out.
+UNLABELED = "unlabeled"
+"""Topic of the finding that a dataset has no label maps: nothing is wrong, but there is nothing to learn."""
 
-    ``unlabeled`` says that there are no label maps at all: nothing is wrong, but there is nothing to learn.
+
+def partner_problem(subject: str, message: str, hint: str) -> Finding:
+    """Return the finding that a file lacks its partner, or has several.
+
+    Args:
+        subject: the case, or the file's name.
+        message: what is wrong.
+        hint: what to do about it.
     """
-
-    case: str
-    message: str
-    way_out: str
-    unlabeled: bool = False
+    return Finding("problem", "partner", subject, message, hint)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class DatasetListing:
 
     layout: str
     cases: list[Case]
-    problems: list[Problem] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     labels: LabelSchema | None = None
 
     def describe(self) -> str:
@@ -79,7 +81,7 @@ class DatasetListing:
         """Without the images that have no label map (those of a test part stay)."""
         kept = [case for case in self.cases if case.label_files or case.part == "test"]
         dropped = {case.id for case in self.cases} - {case.id for case in kept}
-        return replace(self, cases=kept, problems=[p for p in self.problems if p.case not in dropped])
+        return replace(self, cases=kept, findings=[f for f in self.findings if f.subject not in dropped])
 
     def checked(self) -> DatasetListing:
         """Itself, if every case can be used.
@@ -87,9 +89,9 @@ class DatasetListing:
         Raises: DataError listing the files without exactly one partner, the images that share a name, or
         that there is no case.
         """
-        if self.problems:
-            lines = [f"{p.message} ({p.way_out})" for p in self.problems]
-            if all(p.unlabeled for p in self.problems):
+        if self.findings:
+            lines = [f"{finding.message} ({finding.hint})" for finding in self.findings]
+            if all(finding.topic == UNLABELED for finding in self.findings):
                 raise DataError(lines[0])
             raise DataError(join_problems("files without exactly one partner", lines))
         return self

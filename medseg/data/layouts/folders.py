@@ -9,10 +9,17 @@ from pathlib import Path
 from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbered
 from medseg.data.io.dicom.series import is_dicom_folder
 from medseg.data.io.readers import image_stem, is_image_file
-from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, LayoutOptions, Problem, refuse_doubles
+from medseg.data.layouts.discovery import (
+    DEFAULT_LAYOUT,
+    UNLABELED,
+    DatasetListing,
+    LayoutOptions,
+    partner_problem,
+    refuse_doubles,
+)
 from medseg.data.layouts.folder_names import Place, find_places, has_images_folder, listed, parts_in
 from medseg.data.layouts.manifest import describe_other_tables
-from medseg.errors import DataError
+from medseg.errors import DataError, Finding
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
@@ -35,7 +42,7 @@ class FoldersLayout:
         places = find_places(root, choice)
         unlabeled = all(place.labels is None for place in places)
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         for place in places:
             if place.part is None and is_dicom_folder(place.images):
                 return _one_series(root, place, choice)
@@ -70,7 +77,7 @@ class PairsLayout:
         here = bool(_split_pairs(root, choice)[1])
         parts: dict[Part | None, Path] = {None: root} if here else {**parts_in(root)}
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         for part, folder in parts.items():
             images, labels = _split_pairs(folder, choice)
             found, faults = pair(channel_groups(images, labels), labels, choice.label_suffix, part)
@@ -123,7 +130,7 @@ def _split_pairs(folder: Path, choice: LayoutOptions) -> tuple[list[Path], list[
     return [path for path in files if path not in chosen], labels
 
 
-def _paired(place: Place, choice: LayoutOptions, *, unlabeled: bool) -> tuple[list[Case], list[Problem]]:
+def _paired(place: Place, choice: LayoutOptions, *, unlabeled: bool) -> tuple[list[Case], list[Finding]]:
     labels = [] if place.labels is None else _entries(place.labels)
     found = channel_groups(_entries(place.images), labels)
     if place.labels is None and (unlabeled or place.part == "test"):
@@ -131,19 +138,19 @@ def _paired(place: Place, choice: LayoutOptions, *, unlabeled: bool) -> tuple[li
     return pair(found, labels, choice.label_suffix, place.part)
 
 
-def _no_label_folder(root: Path, images: Path) -> Problem:
+def _no_label_folder(root: Path, images: Path) -> Finding:
     message = f"{root}: has no folder labels/, or of a usual name for it, beside {images.name}/; {listed(root)}"
-    way_out = "name it with data.label_dir=FOLDER, or add the label maps; medseg infer needs none"
-    return Problem("labels", message, way_out)
+    hint = "name it with data.label_dir=FOLDER, or add the label maps; medseg infer needs none"
+    return partner_problem("labels", message, hint)
 
 
-def _beside_parts(images: Path) -> list[Problem]:
+def _beside_parts(images: Path) -> list[Finding]:
     """Files beside the folders of the parts, which are in none of them."""
     loose = list_images(images)
     if not loose:
         return []
     message = f"{images}: {len(loose)} images are in no part of the split, such as {loose[0].name}"
-    return [Problem(images.name, message, "move them into one of the folders of the parts")]
+    return [partner_problem(images.name, message, "move them into one of the folders of the parts")]
 
 
 def _one_series(root: Path, place: Place, choice: LayoutOptions) -> DatasetListing:
@@ -157,10 +164,9 @@ def _one_series(root: Path, place: Place, choice: LayoutOptions) -> DatasetListi
     return DatasetListing(FoldersLayout.name, [case], faults)
 
 
-def _unlabeled(root: Path, message: str) -> Problem:
-    return Problem(
-        root.name, message, "training needs label maps in labels/; medseg infer does not", unlabeled=True
-    )
+def _unlabeled(root: Path, message: str) -> Finding:
+    hint = "training needs label maps in labels/; medseg infer does not"
+    return Finding("note", UNLABELED, root.name, message, hint)
 
 
 def pair(
@@ -168,7 +174,7 @@ def pair(
     labels: list[Path],
     suffix: str | tuple[str, ...] | None,
     part: Part | None = None,
-) -> tuple[list[Case], list[Problem]]:
+) -> tuple[list[Case], list[Finding]]:
     """Cases of images (by name) with their label maps; those without exactly one lack it, and are problems."""
     shown = {name: _named(files[0], name) for name, files in images.items()}
     matches, orphans = match(list(shown.values()), labels, label_suffix=suffix)
@@ -198,21 +204,21 @@ def _case(name: str, files: tuple[Path, ...], labels: list[Path], part: Part | N
     return Case(name, files[0], label, part, files[1:])
 
 
-def _faults(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Problem]:
+def _faults(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Finding]:
     for image, found in matches.items():
         if not found:
-            yield Problem(
+            yield partner_problem(
                 image_stem(image), f"image {image.name} has no label map",
                 "add one of the same name to labels/ (a suffix such as _mask is fine), or take the image away",
             )  # fmt: skip
         elif len(found) > 1:
             names = ", ".join(p.name for p in found)
-            yield Problem(
+            yield partner_problem(
                 image_stem(image), f"image {image.name} has {len(found)} label maps: {names}",
                 "choose one with data.label_suffix",
             )  # fmt: skip
     for orphan in orphans:
-        yield Problem(
+        yield partner_problem(
             image_stem(orphan), f"label map {orphan.name} has no image",
             "add the image of the same name, or take the label map away",
         )  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from medseg.data.cases import PARTS, Case
 from medseg.data.io.readers import image_stem, split_selector
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
-from medseg.errors import DataError
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, partner_problem, refuse_doubles
+from medseg.errors import DataError, Finding
 
 _NAMES = ("manifest.csv", "manifest.json", "cases.csv")
 
@@ -34,13 +34,15 @@ class ManifestLayout:
         table = _table(root)
         assert table is not None
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         for number, row in enumerate(_rows(table), start=1):
             case = _case(row, table, f"{table}, case {number}", choice)
             missing = [str(p) for p in (*case.images, *case.label_files) if not _there(p)]
             if missing:
                 message = f"{table} names files that are not there: {', '.join(missing)}"
-                problems.append(Problem(case.id, message, "correct the path, which is relative to the table"))
+                problems.append(
+                    partner_problem(case.id, message, "correct the path, which is relative to the table")
+                )
             else:
                 cases.append(case)
         refuse_doubles(cases)

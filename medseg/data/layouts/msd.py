@@ -11,12 +11,12 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import (
     DatasetListing,
     LayoutOptions,
-    Problem,
+    partner_problem,
     refuse_doubles,
     with_channel_names,
 )
 from medseg.data.layouts.nnunet import declared_channels, labels_of, read_json
-from medseg.errors import DataError
+from medseg.errors import DataError, Finding
 
 
 class MsdLayout:
@@ -32,7 +32,7 @@ class MsdLayout:
         where = root / "dataset.json"
         content = read_json(where)
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         training, test = content["training"], content.get("test") or []
         for number, entry in enumerate([*training, *test]):
             part: Part | None = "test" if number >= len(training) else None
@@ -42,8 +42,9 @@ class MsdLayout:
                 continue  # the test images are often left out of a download
             if missing:
                 names = ", ".join(map(str, missing))
-                problems.append(Problem(image_stem(image), f"{where} lists files that are not there: {names}",
-                                        "fetch them again, or take them out of the list"))  # fmt: skip
+                message = f"{where} lists files that do not exist: {names}"
+                hint = "download them again, or remove them from the list"
+                problems.append(partner_problem(image_stem(image), message, hint))
             else:
                 cases.append(Case(image_stem(image), image, label, part))
         refuse_doubles(cases)

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from medseg.data.cases import Case, list_images
 from medseg.data.io.readers import image_stem
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, with_channel_names
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, with_channel_names
 from medseg.data.layouts.folders import group_channels, pair
-from medseg.errors import DataError
+from medseg.errors import DataError, Finding
 
 
 class NnunetLayout:
@@ -28,7 +28,7 @@ class NnunetLayout:
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         test = list_images(root / "imagesTs")
         for ending in ("Tr", "Ts") if test else ("Tr",):
             part = "test" if ending == "Ts" else None

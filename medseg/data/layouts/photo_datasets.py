@@ -10,8 +10,8 @@ from medseg.data.cases import Case, Part, list_images, match
 from medseg.data.io.readers import image_stem
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.labels.tables import label_table
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, Problem, refuse_doubles
-from medseg.errors import DataError
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, partner_problem, refuse_doubles
+from medseg.errors import DataError, Finding
 
 
 class VocLayout:
@@ -29,7 +29,7 @@ class VocLayout:
         assert base is not None
         lists = base / "ImageSets" / "Segmentation"
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         parts: dict[Part, str] = {"train": "train.txt", "val": "val.txt", "test": "test.txt"}
         by_name: dict[str, list[Path]] = defaultdict(list)
         for picture in sorted((base / "JPEGImages").iterdir()):
@@ -40,7 +40,7 @@ class VocLayout:
                 label = base / "SegmentationClass" / f"{name}.png"
                 if not images or (part != "test" and not label.is_file()):
                     message = f"{lists / file} lists {name}, which lacks its image or label map"
-                    problems.append(Problem(name, message, "fetch it, or take the line away"))
+                    problems.append(partner_problem(name, message, "fetch it, or take the line away"))
                 else:
                     cases.append(Case(name, images[0], label if label.is_file() else None, part))
         refuse_doubles(cases)
@@ -60,7 +60,7 @@ class CityscapesLayout:
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         parts: tuple[Part, ...] = ("train", "val", "test")
         for part in parts:
             for image in sorted((root / "leftImg8bit" / part).glob("*/*_leftImg8bit.png")):
@@ -68,7 +68,9 @@ class CityscapesLayout:
                 label = root / "gtFine" / part / image.parent.name / f"{name}_gtFine_labelIds.png"
                 if not label.is_file() and part != "test":
                     problems.append(
-                        Problem(name, f"{image} has no {label.name}", "fetch it, or take the image away")
+                        partner_problem(
+                            name, f"{image} has no {label.name}", "fetch it, or take the image away"
+                        )
                     )
                 else:
                     cases.append(
@@ -89,7 +91,7 @@ class Ade20kLayout:
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         cases: list[Case] = []
-        problems: list[Problem] = []
+        problems: list[Finding] = []
         parts: dict[str, Part] = {"training": "train", "validation": "val"}
         for folder, part in parts.items():
             matches, _ = match(
@@ -100,7 +102,9 @@ class Ade20kLayout:
                     cases.append(Case(image_stem(image), image, found[0], part))
                 else:
                     problems.append(
-                        Problem(image_stem(image), f"{image} has {len(found)} annotations", "fetch it again")
+                        partner_problem(
+                            image_stem(image), f"{image} has {len(found)} annotations", "fetch it again"
+                        )
                     )
         return DatasetListing(self.name, cases, problems, _scene_labels(root / "objectInfo150.txt"))
 

@@ -14,7 +14,7 @@ LABELS = LabelSchema(names={"background": (0,), "ball": (1,), "core": (2,)})
 
 
 def kinds(report):
-    return {(f.case, f.kind) for f in report.problems}
+    return {(f.subject, f.topic) for f in report.problems}
 
 
 def test_a_sound_dataset_has_no_findings(balls):
@@ -48,12 +48,12 @@ def test_every_planted_fault_is_found_and_named(tmp_path):
         ("ball_5", "unreadable"),
         ("ball_6", "grid"),
     }
-    messages = {f.case: f.message for f in report.findings}
+    messages = {f.subject: f.message for f in report.findings}
     assert "7 mm" in messages["ball_1"]
     assert messages["ball_2"] == "label value 9 is not declared: 8,000 voxels in 1 case (ball_2: 8,000)"
     assert "NaN" in messages["ball_4"]
     assert "ball_7, ball_8" in messages["ball_7"]
-    assert all(f.way_out for f in report.findings)
+    assert all(f.hint for f in report.findings)
 
 
 def test_a_copy_in_another_part_is_a_leak(tmp_path):
@@ -62,7 +62,7 @@ def test_a_copy_in_another_part_is_a_leak(tmp_path):
         for kind in ("images", "labels"):
             (tmp_path / "data" / kind / part).mkdir(parents=True)
             shutil.copy(source / kind / "ball_0.nii.gz", tmp_path / "data" / kind / part / f"{name}.nii.gz")
-    assert [f.kind for f in check_dataset(tmp_path / "data").problems] == ["leak"]
+    assert [f.topic for f in check_dataset(tmp_path / "data").problems] == ["leak"]
 
 
 def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
@@ -73,7 +73,7 @@ def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
     write_volume(root / "labels" / "x.nii.gz", label, np.diag([1, 1, 5, 1.0]))
     report = check_dataset(root, schema=LABELS)
     assert report.problems == []
-    assert [(f.case, f.kind) for f in report.findings] == [
+    assert [(f.subject, f.topic) for f in report.findings] == [
         ("x", "anisotropy"),
         ("x", "dtype"),
         ("x", "intensity"),
@@ -122,11 +122,11 @@ def planted(root, cases, value=9):
 
 def test_a_value_that_several_cases_share_is_not_passed_over(tmp_path, capsys):
     root = planted(tmp_path / "data", ["ball_1", "ball_3"])
-    found = [f for f in check_dataset(root, schema=LABELS).problems if f.kind == "values"]
+    found = [f for f in check_dataset(root, schema=LABELS).problems if f.topic == "values"]
     assert [f.message for f in found] == [
         "label value 9 is not declared: 2 voxels in 2 cases (ball_1: 1, ball_3: 1)"
     ]
-    assert found[0].way_out.endswith("--fix DIR --map 9=NEW")
+    assert found[0].hint.endswith("--fix DIR --map 9=NEW")
     assert run(["data", "check", str(root)]) == 0  # without declared labels it is a note
     out = capsys.readouterr().out
     assert "9: 2 voxels in 2 cases" in out
@@ -176,7 +176,7 @@ def test_copies_are_found_by_their_voxels_and_judged_as_training_does(tmp_path):
     write_volume(root / "images" / "ball_1.nii", copied)  # other bytes, the same voxels
     for duplicates, severity in (("group", "note"), ("drop", "note"), ("refuse", "problem")):
         report = check_dataset(root, config=DataConfig(duplicates=duplicates), schema=LABELS)
-        found = [(f.severity, f.message) for f in report.findings if f.kind == "duplicate"]
+        found = [(f.status, f.message) for f in report.findings if f.topic == "duplicate"]
         assert found == [(severity, "2 cases have the same image: ball_0, ball_1")]
 
 

@@ -7,7 +7,7 @@ from conftest import write_balls, write_volume
 
 from medseg.cli.main import run
 from medseg.data.curation.check import check_dataset
-from medseg.data.curation.repair import repair
+from medseg.data.curation.repair import RepairOptions, repair
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
@@ -44,13 +44,15 @@ def faulty(tmp_path):
 
 def test_copies_are_mended_and_the_original_is_not_touched(faulty, tmp_path):
     before = {p: p.read_bytes() for p in faulty.rglob("*") if p.is_file()}
-    repairs = repair(check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", mapping={9: 0})
+    repairs = repair(
+        check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", RepairOptions({9: 0}, "resample")
+    )
     assert {p: p.read_bytes() for p in faulty.rglob("*") if p.is_file()} == before
     assert sorted(repairs.left_out) == ["ball_0", "ball_3", "ball_8"]
     assert repairs.done["ball_2"] == ["label values mapped: 9 to 0"]
     assert "7 mm apart" in repairs.done["ball_1"][0]
-    assert "400 voxels of the image lay outside" in repairs.done["ball_6"][0]
-    assert "1 voxels that were not finite set to" in repairs.done["ball_4"][0]
+    assert "400 voxels of the image lie outside" in repairs.done["ball_6"][0]
+    assert "1 non-finite voxels set to" in repairs.done["ball_4"][0]
     assert "float64 written as integers" in repairs.done["ball_9"][0]
     assert check_dataset(tmp_path / "fixed", schema=SCHEMA).problems == []
     record = json.loads((tmp_path / "fixed" / "repairs.json").read_text())
@@ -64,23 +66,44 @@ def test_what_nothing_can_mend_is_left_out(tmp_path):
     far[:3, 3] = 500
     write_volume(root / "labels" / "ball_0.nii.gz", label, far)
     write_volume(root / "images" / "ball_1.nii.gz", np.full(label.shape, np.nan, np.float32))
-    repairs = repair(check_dataset(root, schema=SCHEMA), tmp_path / "fixed")
+    repairs = repair(
+        check_dataset(root, schema=SCHEMA), tmp_path / "fixed", RepairOptions(same_shape="resample")
+    )
     assert sorted(repairs.left_out) == ["ball_0", "ball_1"]
-    assert "lies wholly off its image" in repairs.left_out["ball_0"]
-    assert "no voxel of its image is finite" in repairs.left_out["ball_1"]
+    assert "lies wholly outside its image" in repairs.left_out["ball_0"]
+    assert "no voxel of the image is finite" in repairs.left_out["ball_1"]
 
 
 def test_resampling_keeps_labels_in_their_place(faulty, tmp_path):
     before = read_scan(faulty / "labels" / "ball_1.nii.gz").array[0]
-    repair(check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", mapping={9: 0})
+    repair(check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", RepairOptions({9: 0}, "resample"))
     after = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]
     assert np.array_equal(after[7:], before[:-7])  # the label map lay 7 mm to the right
     assert not after[:7].any()
 
 
+def test_label_maps_of_the_images_shape_on_another_grid_are_not_resampled_unasked(tmp_path):
+    root = write_balls(tmp_path / "data", cases=2)
+    voxels = read_scan(root / "labels" / "ball_0.nii.gz").array[0]
+    moved = np.eye(4)
+    moved[0, 3] = 7
+    write_volume(root / "labels" / "ball_0.nii.gz", voxels, moved)
+    report = check_dataset(root, schema=SCHEMA)
+    assert [(f.subject, f.topic) for f in report.problems] == [("ball_0", "grid")]
+    assert "--same-shape=image-grid|resample" in report.problems[0].hint
+    repairs = repair(report, tmp_path / "fixed")
+    assert list(repairs.done) == ["ball_1"]
+    assert "its header or its voxels may be wrong" in repairs.left_out["ball_0"]
+    repairs = repair(report, tmp_path / "kept", RepairOptions(same_shape="image-grid"))
+    assert "takes the image's grid" in repairs.done["ball_0"][0]
+    assert np.array_equal(read_scan(tmp_path / "kept" / "labels" / "ball_0.nii.gz").array[0], voxels)
+    assert check_dataset(tmp_path / "kept", schema=SCHEMA).problems == []
+
+
 def test_the_command(faulty, tmp_path, capsys):
     fixed = tmp_path / "fixed"
     asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(fixed), "--map", "9=0"]
+    asked += ["--same-shape", "resample"]
     assert run(asked) == 0  # every problem is solved in the copies
     out = capsys.readouterr().out
     assert "0 problems left" in out
@@ -88,19 +111,20 @@ def test_the_command(faulty, tmp_path, capsys):
     assert "7 cases written, 3 left out" in out
     assert run(["data", "check", str(fixed), "--labels", "ball=1,core=2"]) == 0
     assert run(asked) == 2
-    assert "is there and not empty" in capsys.readouterr().err
+    assert "exists and is not empty" in capsys.readouterr().err
     assert run(["data", "check", str(faulty), "--fix", str(tmp_path / "x"), "--map", "9-0"]) == 2
     assert "expected OLD=NEW" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
 def test_a_full_folder_is_refused(faulty):
-    with pytest.raises(ConfigError, match="is there and not empty"):
+    with pytest.raises(ConfigError, match="exists and is not empty"):
         repair(check_dataset(faulty), faulty)
 
 
 def test_a_fix_that_leaves_a_problem_says_so(faulty, tmp_path, capsys):
     asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(tmp_path / "fixed")]
+    asked += ["--same-shape", "resample"]
     assert run(asked) == 3  # 9 is still not declared
     assert "1 problem left" in capsys.readouterr().out
 
@@ -133,7 +157,7 @@ def test_planted_faults_in_a_real_dataset(data_root, tmp_path):
     (root / "labels" / names[2]).write_bytes(b"")
     shutil.copyfile(root / "images" / names[4], root / "images" / names[3])
     report = check_dataset(root)
-    found = {(f"{f.case}.nii.gz", f.kind) for f in report.problems}
+    found = {(f"{f.subject}.nii.gz", f.topic) for f in report.problems}
     assert found >= {(names[0], "partner"), (names[1], "unreadable"), (names[2], "unreadable")}
     assert found <= {(n, k) for n in names[:4] for k in ("partner", "unreadable", "grid")}
     assert [f"{ids[0]}.nii.gz" for ids in report.copies] == [names[3]]

@@ -6,13 +6,16 @@ import pytest
 from conftest import write_balls, write_picture, write_squares, write_volume
 
 from medseg.cli.main import run
+from medseg.data.curation import summary as summary_module
 from medseg.data.curation.check import check_dataset
 from medseg.data.curation.convert import convert_dataset
 from medseg.data.curation.summary import summarize_dataset
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import read_scan
+from medseg.data.labels.config import LabelConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
+from medseg.data.options import DataConfig
 from medseg.errors import ConfigError, DataError
 
 SCHEMA = LabelSchema(names={"background": (0,), "ball": (10,), "core": (20,)})
@@ -250,3 +253,31 @@ def test_without_settings_a_manifest_and_folders_keep_every_value(tmp_path):
     assert not (tmp_path / "manifest" / "labels").exists()
     values = read_scan(tmp_path / "folders" / "labels" / "c0.nii.gz").array
     assert np.array_equal(values, read_scan(root / "labels" / "c0.nii.gz").array)
+
+
+def test_intensities_are_those_of_declared_labels(tmp_path):
+    # liver (1) is 60, an undeclared region (7) is 1000 and an ignored one (9) is -500
+    for i in range(2):
+        label = np.zeros((6, 6, 6), np.uint8)
+        label[0], label[1], label[2] = 1, 7, 9
+        image = np.select([label == 1, label == 7, label == 9], [60, 1000, -500], 0).astype(np.int16)
+        write_volume(tmp_path / "images" / f"c{i}.nii.gz", image + np.int16(0) * i)
+        write_volume(tmp_path / "labels" / f"c{i}.nii.gz", label)
+    labels = LabelConfig(names={"air": (0,), "liver": (1,)}, ignore_value=9, others="background")
+    summary = summarize_dataset(check_dataset(tmp_path, DataConfig(labels=labels)))
+    assert summary["intensities"][0]["mean"] == 60
+    assert summary["intensities"][0]["sd"] == 0
+
+
+def test_components_are_measured_within_the_memory_budget(tmp_path, monkeypatch):
+    measured = []
+
+    def run_within_budget(function, jobs):
+        measured.extend(job.memory for job in jobs)
+        return [function(job.item) for job in jobs]
+
+    monkeypatch.setattr(summary_module, "run_jobs", run_within_budget)
+    report = check_dataset(blocks(tmp_path), schema=SCHEMA)
+    assert summarize_dataset(report)["labels"][1]["components"] is not None
+    assert len(measured) == len(report.statistics)
+    assert min(measured) > 0

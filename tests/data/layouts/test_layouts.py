@@ -66,7 +66,7 @@ def test_images_alone_are_said_to_lack_labels(tmp_path):
     volumes(tmp_path, "a", "b")
     found = find_dataset(tmp_path)
     assert found.layout == "images without labels"
-    assert [p.unlabeled for p in found.problems] == [True]
+    assert [p.topic for p in found.findings] == ["unlabeled"]
     with pytest.raises(DataError, match="expected the folders images/ and labels/ in it, found 2 images"):
         found.checked()
 
@@ -119,7 +119,7 @@ def test_msd(tmp_path):
     found = find_dataset(tmp_path)
     assert (found.layout, ids(found)) == ("Medical Segmentation Decathlon", ["a", "b"])
     assert found.labels.names == {"background": (0,), "cancer": (1,)}
-    assert [p.case for p in found.problems] == ["gone"]
+    assert [p.subject for p in found.findings] == ["gone"]
 
 
 @pytest.mark.parametrize("labels", ["tumor", 3, ["background", "tumor"], {"0": "background", "one": "x"}])
@@ -189,10 +189,10 @@ def test_bids_images_of_several_kinds_must_be_chosen(tmp_path):
 def test_bids_with_two_maps_asks_for_one(tmp_path):
     bids(tmp_path)
     volumes(tmp_path / "derivatives" / "auto" / "sub-01", "sub-01_ses-1_mask")
-    problems = find_dataset(tmp_path).problems
+    problems = find_dataset(tmp_path).findings
     assert [p.case for p in problems] == ["sub-01_ses-1"]
     assert "has 2 label maps" in problems[0].message
-    assert not find_dataset(tmp_path, LayoutOptions(label_suffix="_dseg")).problems
+    assert not find_dataset(tmp_path, LayoutOptions(label_suffix="_dseg")).findings
 
 
 def test_voc(tmp_path):
@@ -207,7 +207,7 @@ def test_voc(tmp_path):
     assert [(c.id, c.part) for c in found.cases] == [("2007_1", "train"), ("2007_2", "val"), ("2007_3", "test")]
     assert len(found.labels.names) == 21
     assert found.labels.ignore_value == 255
-    assert [p.case for p in found.problems] == ["2007_9"]
+    assert [p.subject for p in found.findings] == ["2007_9"]
 
 
 def test_cityscapes(tmp_path):
@@ -431,8 +431,8 @@ def test_real_folders_with_their_traps(data_root):
     series = find_dataset(data_root / "dicom_ct_series").checked()
     assert [(c.id, c.label.name) for c in series.cases] == [("dicom_ct_series", "example_seg_dicom.nii.gz")]
     cord = find_dataset(data_root / "spinal_cord")
-    assert "t2s has" not in str(cord.problems)
-    assert {p.case for p in cord.problems} >= {"labels", "t2s", "t2"}
+    assert "t2s has" not in str(cord.findings)
+    assert {p.subject for p in cord.findings} >= {"labels", "t2s", "t2"}
 
 
 def test_a_table_of_scores_in_a_dataset_is_no_manifest(tmp_path):

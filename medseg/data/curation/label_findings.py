@@ -1,0 +1,114 @@
+"""Findings about the label values of a dataset."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from medseg.data.curation.case_statistics import CaseStatistics
+from medseg.data.labels.label_plan import LabelPlan, ResolvedSchema
+from medseg.data.labels.schema import LabelSchema
+from medseg.errors import DataError, Finding, Status
+
+MAX_VALUES = 20
+"""Undeclared label values that have a finding each; more of them are one finding."""
+
+
+def undeclared_value_findings(statistics: list[CaseStatistics], schema: LabelSchema) -> Iterable[Finding]:
+    """Yield label values that are not declared: a problem unless ``others`` says how they count."""
+    if schema.collapse_instances:
+        return
+    declared = {schema.ignore_value, *(v for group in schema.names.values() for v in group)}
+    holders = _holders(statistics, {v for case in statistics for v in case.label_counts} - declared)
+    status: Status = "problem" if schema.others == "refuse" else "note"
+    meaning = {
+        "refuse": "",
+        "background": " and counts as background (data.labels.others=background)",
+        "ignore": " and is ignored (data.labels.others=ignore)",
+    }[schema.others]
+    hint = (
+        "name it under data.labels.names, set data.labels.others=background or data.labels.ignore_value, or "
+        "map it: --fix DIR --map {}=NEW"
+        if status == "problem"
+        else "no action is needed; --fix DIR --map {}=NEW maps it"
+    )
+    if len(holders) > MAX_VALUES:
+        yield _many_undeclared(holders, status, meaning)
+        return
+    for value, cases in holders.items():
+        message = f"label value {value} is not declared{meaning}: {_describe_cases(cases)}"
+        yield Finding(status, "values", next(iter(cases)), message, hint.format(value), tuple(cases))
+
+
+def unnamed_value_findings(statistics: list[CaseStatistics], resolved: ResolvedSchema) -> Iterable[Finding]:
+    """Yield how values without declared names are named, with their voxels and cases."""
+    if not resolved.guessed:
+        if resolved.note:
+            yield Finding("note", "names", "labels", resolved.note, "no action is needed")
+        return
+    labeled = [case for case in statistics if case.label_counts]
+    holders = _holders(labeled, {v for case in labeled for v in case.label_counts})
+    if len(holders) <= 2:
+        return
+    shown = [
+        f"{value}: {_describe_cases(cases) if len(cases) < len(labeled) else _amount(cases)}"
+        for value, cases in holders.items()
+    ]
+    few = max(1, len(labeled) // 10)
+    rare = {case for cases in holders.values() if len(cases) <= few < len(labeled) for case in cases}
+    hint = f"{resolved.note}. Values that are mistakes can be mapped: --fix DIR --map OLD=NEW"
+    message = f"label values without names: {'; '.join(shown)}"
+    yield Finding("note", "values", "labels", message, hint, tuple(sorted(rare)))
+
+
+def annotation_findings(plan: LabelPlan) -> Iterable[Finding]:
+    """Yield cases that declare annotations of unknown labels."""
+    if plan.schema is None:
+        return
+    for case in plan.cases:
+        try:
+            plan.schema.annotated_classes(case.labeled)
+        except DataError as error:
+            hint = "use names of data.labels.names and data.labels.regions"
+            yield Finding("problem", "labeled", case.id, error.message, hint)
+
+
+def _many_undeclared(holders: dict[int, dict[str, int]], status: Status, meaning: str) -> Finding:
+    cases: Counter[str] = Counter()
+    for held in holders.values():
+        cases.update(held)
+    values = list(holders)
+    message = (
+        f"{len(values)} label values from {values[0]} to {values[-1]} are not declared{meaning}: "
+        f"{_describe_cases(dict(cases))}"
+    )
+    hint = (
+        "if they number objects, set data.labels.instances=foreground; otherwise name them under "
+        "data.labels.names, or set data.labels.others=background"
+    )
+    return Finding(status, "values", next(iter(cases)), message, hint, tuple(cases))
+
+
+def _holders(statistics: list[CaseStatistics], values: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Return for each of some label values the cases that hold it, with its voxels."""
+    wanted = set(values)
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    for case in statistics:
+        for value in wanted & case.label_counts.keys():
+            found[value][case.id] = case.label_counts[value]
+    return {value: found[value] for value in sorted(found)}
+
+
+def _describe_cases(cases: dict[str, int], *, most: int = 8) -> str:
+    """Describe in how many voxels and cases a value occurs, and in which cases."""
+    shown = ", ".join(f"{case}: {n:,}" for case, n in list(cases.items())[:most])
+    more = f" and {len(cases) - most} more" if len(cases) > most else ""
+    return f"{_amount(cases)} ({shown}{more})"
+
+
+def _amount(cases: dict[str, int]) -> str:
+    return f"{_plural(sum(cases.values()), 'voxel')} in {_plural(len(cases), 'case')}"
+
+
+def _plural(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
