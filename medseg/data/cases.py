@@ -1,4 +1,4 @@
-"""A case: the files that belong together. Finding them is the layouts' work (``data.layouts``)."""
+"""``Case``: the files that belong together. Layouts (``medseg.data.layouts``) find them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ _IMAGE_WORDS = ("_image", "-image", ".image", "_img", "-img", "_im", "_orig", "_
 
 @dataclass(frozen=True)
 class Case:
-    """The image and the label map of one case.
+    """The image and the label files of one case.
 
-    Raises: DataError if ``id`` is no plain file name.
+    Raises:
+        DataError: ``id`` is not a plain file name.
 
     Attributes:
-        id: unique in a dataset; outputs are named after it, so it has no slashes and does not begin with a dot.
-        image: the image's file (or folder of DICOM slices, or of pictures that make a stack).
-        label: the label map's file, if there is one: a label map, a color-coded picture, a DICOM SEG, or
+        id: unique in a dataset. Outputs are named after it, so it has no slashes and no leading dot.
+        image: file of the image, or folder of DICOM slices or of the pictures of a stack.
+        label: file of the label map, if there is one: a label map, a color-coded picture, a DICOM SEG, or
             ``FILE.json#IMAGE`` for one image of COCO annotations.
-        part: the part of the split the files themselves put it in, if any.
+        part: part of the split that the dataset puts it in, if any.
         other_channels: files of the image's further channels, on the same grid.
-        masks: label name → file, where each label has a file of its own (binary, or probabilities).
+        masks: label name → file, if each label has its own file (binary, or probabilities).
         patient: cases of one patient stay on one side of a split.
-        labeled: names of the labels that were annotated in this case; none means all.
-        foreground: a mask's file, on the image's grid: inference leaves out what lies far from it.
-        metadata: whatever else a manifest says of it.
-        channel_names: what the dataset calls the channels of the image, in order (``CT``; ``T1``, ``FLAIR``);
-            empty where it does not name them.
+        labeled: names of the labels that are annotated in this case; None means all.
+        foreground: file of a mask on the image's grid; inference skips what lies far from it.
+        metadata: other columns of a manifest.
+        channel_names: names of the channels in the dataset, in order (``CT``; ``T1``, ``FLAIR``); empty if they
+            are not named.
     """
 
     id: str
@@ -55,23 +56,25 @@ class Case:
         fault = _id_fault(self.id)
         if fault is not None:
             raise DataError(
-                f"{self.image}: the case id {self.id!r} {fault}; files are named after ids. Expected a plain "
-                "name such as case_01: change it in the manifest or cases.json, or rename the file."
+                f"{self.image}: the case id {self.id!r} {fault}; files are named after "
+                "ids, so expected a plain name such as case_01",
+                hint="Change it in the manifest or cases.json, or rename the file.",
+                path=self.image,
             )
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """The files of all channels, in order."""
+        """Files of all channels, in order."""
         return (self.image, *self.other_channels)
 
     @property
     def label_files(self) -> tuple[Path, ...]:
-        """The files that the label map is made of; none for an unlabeled case."""
+        """Files that the label map is read from; empty for an unlabeled case."""
         return (self.label,) if self.label is not None else tuple(self.masks.values())
 
 
 def _id_fault(name: str) -> str | None:
-    """Why an id cannot be part of a file's name; None if it can."""
+    """Return why an id cannot be part of a file name; None if it can."""
     if not name.strip():
         return "is empty"
     if "/" in name or "\\" in name:
@@ -84,20 +87,22 @@ def _id_fault(name: str) -> str | None:
 
 
 def with_patient(case: Case, pattern: str | None) -> Case:
-    """The case with the patient that the first group of a regular expression finds in its id.
+    """Return the case with the patient that the first group of a regular expression matches in its id.
 
-    Raises: ConfigError if it finds none.
+    Raises: ConfigError if the expression does not match.
     """
     if pattern is None:
         return case
     matched = re.search(pattern, case.id)
     if matched is None:
-        raise ConfigError(f"data.patient: {pattern!r} finds no patient in the case id {case.id!r}")
+        raise ConfigError(
+            f"data.patient: {pattern!r} matches no patient in the case id {case.id!r}", case=case.id
+        )
     return replace(case, patient=matched[1])
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files and DICOM folders directly in a folder, sorted by name; none if there is no such."""
+    """List the image files and DICOM folders directly in a folder, sorted by name; empty without the folder."""
     if not Path(folder).is_dir():
         return []
     return sorted(p for p in Path(folder).iterdir() if is_image_file(p))
@@ -172,7 +177,7 @@ def _base(stem: str, suffix: str) -> str | None:
 
 
 def join_problems(title: str, problems: list[str], *, most: int = 20) -> str:
-    """One message of many problems, the first ``most`` of them spelled out."""
+    """Join problems into one message that lists the first ``most`` of them."""
     lines = problems[:most]
     if len(problems) > most:
         lines.append(f"… and {len(problems) - most} more")
@@ -180,7 +185,7 @@ def join_problems(title: str, problems: list[str], *, most: int = 20) -> str:
 
 
 def _names_of(stem: str) -> tuple[str, ...]:
-    """What a label map may call its image: its name, or that without a word for image."""
+    """Return the names by which a label map may refer to its image: its name, with or without ``_image``."""
     return (stem, *(stem.removesuffix(word) for word in _IMAGE_WORDS if stem.endswith(word)))
 
 

@@ -1,7 +1,7 @@
-"""Many cases at a time: in threads, or in processes where there is enough to do, within a budget of memory.
+"""Run jobs on many cases in parallel, in threads or processes, within a memory budget.
 
-The processes run ``python -m medseg.data.parallel``; they import nothing of the script that started the
-training, so scripts without a ``__main__`` guard and notebooks work, on every system.
+The processes run ``python -m medseg.data.parallel``; they do not import the script that started the
+training, so notebooks and scripts without a ``__main__`` guard work on every system.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PROCESS_SECONDS = 30.0
-"""Work, in seconds on one core, from which on processes pay: each takes a few seconds to start."""
+"""Minimum work, in seconds on one core, for which processes are worth their start-up time of a few seconds."""
 
 _PROCESS_BYTES = 400 << 20
-"""Memory of a process that has imported what prepares cases."""
+"""Memory of a process that has imported the modules that prepare cases."""
 _UNKNOWN_MEMORY = 4 << 30
 
 
 @dataclass(frozen=True)
 class Job(Generic[Item]):
-    """Something to do for one case.
+    """One call of a function and its cost.
 
     Attributes:
-        item: what the function is called with.
-        memory: bytes it takes while it runs, about.
-        seconds: it takes on one core, about.
+        item: argument of the function.
+        memory: approximate bytes in use while it runs.
+        seconds: approximate time on one core.
     """
 
     item: Item
@@ -47,8 +47,8 @@ class Job(Generic[Item]):
     seconds: float
 
 
-class Budget:
-    """Memory that running jobs share; a job that is larger than all of it runs alone."""
+class MemoryBudget:
+    """Memory that running jobs share; a job larger than the whole budget runs alone."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -57,7 +57,7 @@ class Budget:
 
     @contextmanager
     def reserve(self, memory: int) -> Iterator[None]:
-        """Wait until ``memory`` bytes are free, and hold them."""
+        """Wait until ``memory`` bytes are free, and reserve them."""
         memory = min(memory, self.size)
         with self._changed:
             self._changed.wait_for(lambda: self._used + memory <= self.size)
@@ -77,14 +77,27 @@ def run_jobs(
     *,
     processes: bool | None = None,
 ) -> list[Result]:
-    """Call ``function`` with each job's item; returns the results in the order of the jobs.
+    """Call a function with each job's item, in parallel.
 
-    As many run at a time as there are cores and as half of the available memory holds. ``done`` is called in
-    this thread as each ends. ``processes`` says whether they run in processes (then function, items and
-    results are pickled); none decides by the work there is.
+    The number of jobs that run at a time is limited by the cores and by half of the available memory.
 
-    Raises: what the function raises for the first job that fails; the others are not started then.
-    TrainingError if a process dies.
+    Args:
+        function: called with the item of each job.
+        jobs: the jobs.
+        done: called in this thread with the item of each job that ends.
+        processes: whether jobs run in processes; function, items and results are then pickled. If None, this
+            depends on the amount of work.
+
+    Returns:
+        The results in the order of the jobs.
+
+    Raises:
+        Exception: what the function raises for the first job that fails; no further jobs are started.
+        TrainingError: a process dies.
+
+    Example:
+        >>> run_jobs(abs, [Job(-1, 0, 0.0), Job(2, 0, 0.0)])
+        [1, 2]
     """
     if not jobs:
         return []
@@ -95,19 +108,19 @@ def run_jobs(
     if processes:
         cores = max(1, min(cores, memory // (2 * _PROCESS_BYTES)))
         memory -= cores * _PROCESS_BYTES
-    budget = Budget(max(memory, 1))
-    helpers = [_Helper() for _ in range(cores)] if processes else []
-    idle = list(helpers)
+    budget = MemoryBudget(max(memory, 1))
+    workers = [_Worker() for _ in range(cores)] if processes else []
+    idle = list(workers)
 
     def one(job: Job[Item]) -> Result:
         with budget.reserve(job.memory):
             if not processes:
                 return function(job.item)
-            helper = idle.pop()
+            worker = idle.pop()
             try:
-                return helper.call(function, job.item)
+                return worker.call(function, job.item)
             finally:
-                idle.append(helper)
+                idle.append(worker)
 
     pool = ThreadPoolExecutor(max_workers=cores)
     try:
@@ -117,16 +130,16 @@ def run_jobs(
             done(futures[future].item)
         return [future.result() for future in futures]
     except BaseException:
-        for helper in helpers:
-            helper.kill()
+        for worker in workers:
+            worker.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        for helper in helpers:
-            helper.end()
+        for worker in workers:
+            worker.close()
 
 
-class _Helper:
+class _Worker:
     """A process that calls functions, one at a time."""
 
     def __init__(self) -> None:
@@ -141,7 +154,10 @@ class _Helper:
         )
 
     def call(self, function: Callable[[Any], Any], item: Any) -> Any:
-        """Call a function there. Raises: what it raises; TrainingError if the process dies."""
+        """Call a function in the process.
+
+        Raises: what the function raises; TrainingError if the process dies.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -151,30 +167,31 @@ class _Helper:
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             code = self._process.wait()
             raise TrainingError(
-                f"a process that prepared cases died (exit code {code}). Was memory short? Close other "
-                "programs and start again: the cases prepared so far stay in the cache."
+                f"a process that prepared cases died (exit code {code})",
+                hint="If memory was short, close other programs and start again: cases prepared so far stay in "
+                "the cache.",
             ) from error
         if not good:
             raise result
         return result
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """End the process at once."""
         self._process.kill()
 
-    def end(self) -> None:
-        """Let it end."""
+    def close(self) -> None:
+        """Let the process end and wait for it."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 try:
                     stream.close()
-                except OSError:  # it died before it read all that was written
+                except OSError:  # it died before it read everything
                     continue
         self._process.wait()
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer calls until there are no more."""
+    """Answer calls until the stream of requests ends."""
     while True:
         try:
             function, item = pickle.load(requests)
@@ -182,23 +199,23 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             return
         try:
             answer = (True, function(item))
-        except Exception as error:
+        except Exception as error:  # any error of the function is raised in the calling process
             answer = (False, _portable(error))
         pickle.dump(answer, answers)
         answers.flush()
 
 
 def _portable(error: Exception) -> Exception:
-    """The exception, or its text where it cannot travel."""
+    """Return the exception, or its text if it cannot be pickled."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # pickling runs code of the exception's class, which may raise anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
 
 
 def main() -> None:
-    """Serve the process that started this one; what functions print goes to standard error."""
+    """Serve the process that started this one; functions' output goes to standard error."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:

@@ -1,4 +1,4 @@
-"""A scan in memory: its voxels, the grid they lie on, and what is needed to write a label map beside it."""
+"""Scans in memory: voxels, their grid, and the header needed to write a label map on the same grid."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from medseg.geometry import Array, Grid, describe_grid_difference, grids_agree, 
 Kind = Literal["volume", "picture"]
 
 _WHOLE = 1e-3
-"""How far a label value may lie from a whole number: the rounding of a scale such as 1/255 in a header."""
+"""Tolerance of label values that should be whole numbers: rounding of a scale such as 1/255 in a header."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Voxels as they are in the file, with their grid.
+    """Voxels as stored in a file, with their grid.
 
     Attributes:
-        array: (C, *S), of the file's own type.
+        array: (C, *S), of the type in the file.
         grid: spatial shape and affine.
         kind: ``volume`` (3D, mm) or ``picture`` (2D, pixels).
-        path: the file it was read from.
-        header: the file's own header, kept so that a label map can be written on exactly its grid.
-        notes: what had to be done to read it.
-        modality: as the file declares it, in DICOM's terms (``CT``, ``MR``), where it does.
+        path: the file.
+        header: the file's header, kept so that a label map can be written on exactly the same grid.
+        notes: corrections made while reading.
+        modality: modality declared by the file, in DICOM's terms (``CT``, ``MR``); None if it declares none.
     """
 
     array: Array
@@ -49,14 +49,14 @@ class SingleFileReader:
     """A reader whose images are one file each."""
 
     def files(self, path: Path) -> list[Path]:
-        """The file itself."""
+        """Return the file itself."""
         return [path]
 
 
 def check_finite(scan: Scan) -> None:
-    """Refuse a scan with NaN or infinite voxels.
+    """Check that no voxel is NaN or infinite.
 
-    Raises: DataError naming the file, how many voxels, and where the first one is.
+    Raises: NonFiniteError naming the file, the number of such voxels and the position of the first.
     """
     if not np.issubdtype(scan.array.dtype, np.floating):
         return
@@ -71,11 +71,15 @@ def check_finite(scan: Scan) -> None:
 
 
 def align_to_grid(label: Scan, grid: Grid) -> Scan:
-    """A label volume stored along other axes than its image, turned to run along them; others as they are.
+    """Reorient a label volume whose axes are permuted or flipped relative to its image.
 
-    A picture that states no spacing (PNG has none) lies on the image's grid if it has its shape.
+    A picture that declares no spacing (PNG has none) lies on the image's grid if it has its shape.
 
-    Raises: GeometryError if its grid is not ``grid`` then.
+    Returns:
+        The label on ``grid``.
+
+    Raises:
+        GeometryError: the label's grid differs from ``grid`` in more than the order of its axes.
     """
     if label.kind == "picture" and label.grid.shape == grid.shape and set(label.grid.spacing) == {1.0}:
         return replace(label, grid=grid)
@@ -89,17 +93,18 @@ def align_to_grid(label: Scan, grid: Grid) -> Scan:
 
 
 def as_label_map(scan: Scan) -> Array:
-    """The scan's voxels as an integer label map (*S).
+    """Return the voxels of a scan as an integer label map (*S).
 
-    Raises: DataError if it has several channels that differ, or values that are not whole numbers.
+    Raises: DataError if it has channels that differ, or values that are not whole numbers.
     """
     array = scan.array
     if len(array) > 1:
         if not all(np.array_equal(array[0], channel) for channel in array[1:]):
             raise DataError(
-                f"{scan.path}: a label map has one channel, this file has {len(array)} different ones. "
-                "Save it as one channel of label values (PNG: gray or palette), or name its colors under "
-                "data.labels.colors."
+                f"{scan.path}: a label map has one channel, this file has {len(array)} different ones",
+                hint="Save it as one channel of label values (PNG: gray or palette), or declare its colors "
+                "under data.labels.colors.",
+                path=scan.path,
             )
         array = array[:1]
     values = array[0]
@@ -112,9 +117,10 @@ def as_label_map(scan: Scan) -> Array:
     broken = np.abs(rounded - values) > _WHOLE
     if broken.any():
         raise DataError(
-            f"{scan.path}: label values must be whole numbers, found {values[broken].flat[0]:.6g}. "
-            "Was the label map interpolated? Resample it with nearest neighbor. Are they probabilities? Set "
-            "data.labels.soft=true."
+            f"{scan.path}: label values must be whole numbers, got {values[broken].flat[0]:.6g}",
+            hint="If the label map was interpolated, resample it with nearest neighbor; if it holds "
+            "probabilities, set data.labels.soft=true.",
+            path=scan.path,
         )
     if np.abs(rounded).max() > 2**53:
         raise DataError(f"{scan.path}: label values up to {rounded.max():.3g} are too large to be labels")

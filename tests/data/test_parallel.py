@@ -5,7 +5,7 @@ import time
 import pytest
 
 from medseg.data import parallel as pool
-from medseg.data.parallel import Budget, Job, run_jobs
+from medseg.data.parallel import Job, MemoryBudget, run_jobs
 from medseg.errors import DataError, TrainingError
 
 
@@ -75,7 +75,7 @@ def test_jobs_wait_for_memory():
         with lock:
             running -= 1
 
-    budget = Budget(100)
+    budget = MemoryBudget(100)
 
     def one(memory):
         with budget.reserve(memory):
@@ -90,5 +90,5 @@ def test_jobs_wait_for_memory():
 
 
 def test_little_work_starts_no_process(monkeypatch):
-    monkeypatch.setattr(pool, "_Helper", lambda: pytest.fail("started a process"))
+    monkeypatch.setattr(pool, "_Worker", lambda: pytest.fail("started a process"))
     assert run_jobs(fail, jobs(2)) == [0, 1]

@@ -208,7 +208,7 @@ def test_patients_never_stand_on_both_sides(balls, tmp_path):
     config = settings(balls, "data.patient=(ball)", f"data.split={{name: file, file: {tmp_path / 's.json'}}}")
     with pytest.raises(DataError, match=r"patients in more than one part of the split .*\(1\):\s+patient ball"):
         fit(config, tmp_path / "leak")
-    with pytest.raises(ConfigError, match="finds no patient in the case id"):
+    with pytest.raises(ConfigError, match="matches no patient in the case id"):
         fit(settings(balls, "data.patient=x(y)"), tmp_path / "none")
     with pytest.raises(ConfigError, match="has no group in parentheses"):
         settings(balls, "data.patient=ball")

@@ -115,7 +115,7 @@ def test_every_faulty_case_is_listed(tmp_path):
         [
             ("hole", "1 voxels are NaN or infinite, the first at (1, 2, 3)"),
             ("moved", "label grid differs from image: the grids are 2.5 mm apart"),  # 5 steps of 0.5 mm more
-            ("blurred", "label values must be whole numbers, found 0.5"),
+            ("blurred", "label values must be whole numbers, got 0.5"),
             ("broken", "truncated or damaged"),
             ("gone", "no such file"),
         ],
