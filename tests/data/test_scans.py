@@ -48,7 +48,7 @@ def test_equal_channels_are_one():
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (0.5, "whole numbers, found 0.5"),
+        (0.5, "whole numbers, got 0.5"),
         (np.nan, "NaN or infinite"),
         (np.inf, "NaN or infinite"),
         (1e30, "too large"),
