@@ -110,7 +110,7 @@ def test_labels_from_the_command_line():
     assert labels.names == {"background": (0,), "organ": (1,), "vessels": (2, 3)}
     with pytest.raises(ConfigError, match="NAME=VALUE"):
         parse_labels("organ")
-    with pytest.raises(ConfigError, match="more than one name"):
+    with pytest.raises(ConfigError, match="assigned to several labels"):
         parse_labels("a=1,b=1")
     with pytest.raises(ConfigError, match=r"--labels 'a=1,a=2': 'a' appears twice"):
         parse_labels("a=1,a=2")
