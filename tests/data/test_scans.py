@@ -75,5 +75,5 @@ def test_a_mask_scaled_by_one_255th_is_read(tmp_path):
 
 
 def test_an_interpolated_label_map_is_still_refused():
-    with pytest.raises(DataError, match=r"whole numbers, found 0\.002"):
+    with pytest.raises(DataError, match=r"whole numbers, got 0\.002"):
         as_label_map(Scan(np.array([[[[0.002]]]]), Grid((1, 1, 1), np.eye(4)), "volume", Path("a.nii")))

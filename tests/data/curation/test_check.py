@@ -98,7 +98,7 @@ def test_an_image_of_one_value_is_a_note(tmp_path):
     write_volume(root / "images" / "ball_1.nii.gz", np.full((20, 20, 20), 4, np.int16))
     report = check_dataset(root, schema=LABELS)
     assert report.problems == []
-    assert ("ball_1", "every voxel of its image is 4") in {(f.case, f.message) for f in report.findings}
+    assert ("ball_1", "every voxel of the image is 4") in {(f.subject, f.message) for f in report.findings}
 
 
 def test_the_command_exits_by_what_it_finds(balls, tmp_path, capsys):
@@ -155,7 +155,7 @@ def test_others_is_heard_beside_named_labels(tmp_path, capsys):
     assert run([*named, "--fix", str(tmp_path / "fixed")]) == 0
     out = capsys.readouterr().out
     assert (
-        "repaired ball_1: label values that are not declared set by data.labels.others=background: 9 to 0"
+        "repaired ball_1: undeclared label values set by data.labels.others=background: 9 to 0"
         in out
     )
     fixed = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]

@@ -190,7 +190,7 @@ def test_bids_with_two_maps_asks_for_one(tmp_path):
     bids(tmp_path)
     volumes(tmp_path / "derivatives" / "auto" / "sub-01", "sub-01_ses-1_mask")
     problems = find_dataset(tmp_path).findings
-    assert [p.case for p in problems] == ["sub-01_ses-1"]
+    assert [p.subject for p in problems] == ["sub-01_ses-1"]
     assert "has 2 label maps" in problems[0].message
     assert not find_dataset(tmp_path, LayoutOptions(label_suffix="_dseg")).findings
 
