@@ -154,10 +154,7 @@ def test_others_is_heard_beside_named_labels(tmp_path, capsys):
     assert "value 9 is not declared and counts as background" in capsys.readouterr().out
     assert run([*named, "--fix", str(tmp_path / "fixed")]) == 0
     out = capsys.readouterr().out
-    assert (
-        "repaired ball_1: undeclared label values set by data.labels.others=background: 9 to 0"
-        in out
-    )
+    assert "repaired ball_1: undeclared label values set by data.labels.others=background: 9 to 0" in out
     fixed = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]
     assert sorted(np.unique(fixed)) == [0, 1, 2]
 
