@@ -134,7 +134,7 @@ def _write_rows(
     dtype = smallest_integer((*labels.output_values, *(labels.painted_values if labels.regions else ())))
     label_map = TiledTiffWriter(
         files.enter_context(write_atomic(outputs.label_map)), image.shape, dtype,
-        colors=value_palette(labels), um=image.um,
+        colors=value_palette(labels), spacing_um=image.spacing_um,
     )  # fmt: skip
     writers = [files.enter_context(label_map)]
     if outputs.options.probabilities:
@@ -142,7 +142,9 @@ def _write_rows(
         shape = (*image.shape, labels.num_classes)
         temporary = files.enter_context(write_atomic(path))
         writers.append(
-            files.enter_context(TiledTiffWriter(temporary, shape, np.float16, um=image.um, pyramid=False))
+            files.enter_context(
+                TiledTiffWriter(temporary, shape, np.float16, spacing_um=image.spacing_um, pyramid=False)
+            )
         )
     stride = _overlay_stride(image)
     reduced: list[Array] = []
