@@ -1,4 +1,4 @@
-"""DICOM SEG and RTSTRUCT: geometry as pydicom, SimpleITK and medseg read it back, what they say, what not."""
+"""DICOM SEG and RTSTRUCT objects: geometry as read by pydicom, SimpleITK and medseg, and their attributes."""
 
 import logging
 import sys
@@ -81,13 +81,13 @@ def rasterized(path, folder, grid):
     return masks
 
 
-def test_the_grid_is_known_without_the_pixels(series):
+def test_the_grid_is_read_from_headers_only(series):
     scan, grid = read_scan(series), series_grid(series_slices(series))
     assert grid.shape == scan.grid.shape
     assert np.allclose(grid.affine, scan.grid.affine, atol=1e-6)
 
 
-def test_seg_comes_back_bit_by_bit(series, tmp_path):
+def test_a_written_seg_is_read_back_exactly(series, tmp_path):
     scan, source = read_scan(series), read_source_series(series)
     values = label_map(scan.grid.shape)
     made = build_segmentation(planes_on_slices(values, scan.grid, source), SEGMENTS, source, ALGORITHM)
@@ -131,7 +131,7 @@ def test_segments_that_share_voxels_overlap(series, tmp_path):
     assert np.array_equal(back.masks[2], values == 3)
 
 
-def test_contours_come_back_voxel_by_voxel(series, tmp_path):
+def test_contours_enclose_exactly_the_voxels(series, tmp_path):
     scan, source = read_scan(series), read_source_series(series)
     values = label_map(scan.grid.shape)
     made = build_rtstruct(planes_on_slices(values, scan.grid, source), SEGMENTS, source, ALGORITHM)
@@ -154,7 +154,7 @@ def test_outlines_of_a_pixel_and_of_a_ring():
     assert len(outlines(corner)) == 2  # by a corner only
 
 
-def test_any_mask_comes_back_from_its_outlines():
+def test_any_mask_is_restored_from_its_outlines():
     rng = np.random.default_rng(0)
     for share in (0.3, 0.5, 0.7, 0.9):
         mask = rng.random((20, 30)) < share
@@ -178,7 +178,7 @@ def test_many_holes_and_many_parts(tmp_path, monkeypatch):
         build_rtstruct(planes, SEGMENTS, source, ALGORITHM)
 
 
-def test_what_a_seg_says(tmp_path):
+def test_attributes_of_a_seg(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     source = read_source_series(folder)
     planes = np.ones((3, 4, 5), np.uint8)
@@ -213,7 +213,7 @@ def test_what_a_seg_says(tmp_path):
     assert again.SegmentSequence[0].SegmentAlgorithmType == "MANUAL"
 
 
-def test_what_a_structure_set_says(tmp_path):
+def test_attributes_of_a_structure_set(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     source = read_source_series(folder)
     made = build_rtstruct(np.ones((3, 4, 5), np.uint8), [ORGAN, TUMOR], source, ALGORITHM)
@@ -238,7 +238,7 @@ def test_what_a_structure_set_says(tmp_path):
     assert "research use only" in ds.SeriesDescription
 
 
-def test_nothing_found_makes_valid_objects(tmp_path):
+def test_empty_label_maps_make_valid_objects(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     source, planes = read_source_series(folder), np.zeros((3, 4, 5), np.uint8)
     made = build_segmentation(planes, SEGMENTS, source, ALGORITHM)
@@ -247,7 +247,7 @@ def test_nothing_found_makes_valid_objects(tmp_path):
     assert len(build_rtstruct(planes, SEGMENTS, source, ALGORITHM).ROIContourSequence) == 2
 
 
-def test_uids_that_a_series_lacks_are_made_the_same_each_time(tmp_path):
+def test_missing_uids_of_a_series_are_created_deterministically(tmp_path):
     folder = write_dicom(
         tmp_path / "s", np.zeros((3, 4, 5)), FrameOfReferenceUID=None, StudyInstanceUID="", SOPInstanceUID=None
     )
@@ -273,7 +273,7 @@ def test_slices_of_two_frames_of_reference_are_refused(tmp_path):
         read_source_series(folder)
 
 
-def test_a_label_map_elsewhere_is_refused(tmp_path):
+def test_a_label_map_off_the_slices_is_an_error(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     other = write_dicom(tmp_path / "t", np.zeros((3, 4, 5)), orientation=CORONAL)
     grid = read_scan(folder).grid
@@ -281,13 +281,13 @@ def test_a_label_map_elsewhere_is_refused(tmp_path):
         planes_on_slices(np.zeros(grid.shape), grid, read_source_series(other))
 
 
-def test_without_highdicom_there_is_one_line(monkeypatch):
+def test_without_highdicom_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(ConfigError, match=r"pip install highdicom"):
         require_highdicom()
 
 
-def test_the_patient_is_in_no_log_and_no_message(tmp_path, caplog, recwarn):
+def test_patient_attributes_appear_in_no_log_and_no_message(tmp_path, caplog, recwarn):
     caplog.set_level(logging.DEBUG)
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     source = read_source_series(folder)

@@ -56,7 +56,7 @@ def oblique(codes: str, spacing=(1.0, 1.0, 2.0)) -> np.ndarray:
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL", "ALI"])
-def test_outputs_lie_on_exactly_the_inputs_grid(predictor, tmp_path, codes):
+def test_outputs_have_exactly_the_grid_of_the_input(predictor, tmp_path, codes):
     voxels = np.random.default_rng(0).normal(0, 50, (17, 23, 9)).astype(np.int16)
     source = write_volume(tmp_path / "in" / "scan.nii.gz", voxels, oblique(codes))
     image = nib.load(source)
@@ -72,7 +72,7 @@ def test_outputs_lie_on_exactly_the_inputs_grid(predictor, tmp_path, codes):
     assert b.get_data_dtype() == np.uint8
 
 
-def test_orientation_does_not_change_what_is_found(predictor, balls, tmp_path):
+def test_orientation_does_not_change_the_prediction(predictor, balls, tmp_path):
     image = nib.load(balls / "images" / "ball_0.nii.gz")
     turned = image.as_reoriented(nib.orientations.axcodes2ornt("PSR"))
     nib.save(turned, tmp_path / "turned.nii.gz")
@@ -90,7 +90,7 @@ def test_a_singleton_axis_is_kept(predictor, tmp_path):
     assert nib.load(tmp_path / "out" / "scan.nii.gz").shape == (12, 12, 12, 1)
 
 
-def test_everything_asked_for_is_written(predictor, balls, tmp_path):
+def test_all_requested_outputs_are_written(predictor, balls, tmp_path):
     cases = find_inputs([balls])
     outcomes = infer_cases(predictor, cases, tmp_path, BatchOptions(probabilities=True, overlays=True))
     assert [o.status for o in outcomes] == ["done"] * 6
@@ -108,7 +108,7 @@ def test_everything_asked_for_is_written(predictor, balls, tmp_path):
     assert not any(str(value).startswith("/") for value in record.values())
 
 
-def test_masks_of_the_foreground_come_from_a_folder(run, balls, tmp_path, capsys):
+def test_foreground_masks_are_read_from_a_folder(run, balls, tmp_path, capsys):
     images = sorted((balls / "images").glob("*.nii.gz"))[:2]
     for image in images:
         inside = np.zeros(nib.load(image).shape, np.uint8)
@@ -146,7 +146,7 @@ def test_finished_cases_are_skipped_and_failures_listed(predictor, balls, tmp_pa
     assert not list((tmp_path / "out").rglob(".tmp-*"))
 
 
-def test_an_output_of_another_input_is_not_taken_for_this_one(predictor, tmp_path):
+def test_a_result_of_another_input_is_not_skipped(predictor, tmp_path):
     source = write_volume(tmp_path / "scan.nii.gz", np.zeros((12, 12, 12), np.int16))
     infer_cases(predictor, find_inputs([source]), tmp_path / "out")
     write_volume(source, np.ones((12, 12, 12), np.int16))
@@ -213,7 +213,7 @@ def test_label_maps_of_pictures_have_the_labels_colors(scene, tmp_path):
         assert (laid.size, laid.mode) == ((56, 40), "RGB")
 
 
-def test_a_folder_of_before_labels_had_colors_goes_on(scene, tmp_path):
+def test_a_folder_written_without_label_colors_is_continued(scene, tmp_path):
     predictor, photo = scene
     out = tmp_path / "out"
     infer_cases(predictor, [], out)
@@ -243,7 +243,7 @@ def test_inputs_are_found_in_files_and_folders(balls, tmp_path):
     assert len(find_inputs([tmp_path / "a", tmp_path / "a" / "scan.nii.gz"])) == 1  # given twice
 
 
-def test_a_file_where_the_output_should_be(run, balls, tmp_path, capsys):
+def test_a_file_at_the_path_of_the_output_folder_is_an_error(run, balls, tmp_path, capsys):
     (tmp_path / "out").write_text("a thesis")
     command = ["infer", str(balls), "--model", str(run), "--output", str(tmp_path / "out")]
     assert main_run(command) == 2
@@ -253,7 +253,7 @@ def test_a_file_where_the_output_should_be(run, balls, tmp_path, capsys):
     assert (tmp_path / "out").read_text() == "a thesis"
 
 
-def test_label_maps_laid_out_as_bids_are_evaluated(run, predictor, balls, tmp_path):
+def test_label_maps_in_bids_layout_are_evaluated(run, predictor, balls, tmp_path):
     cases = find_inputs([balls])
     infer_cases(predictor, cases, tmp_path / "flat")
     infer_cases(predictor, cases, tmp_path / "bids", BatchOptions(layout="bids"))
@@ -262,7 +262,7 @@ def test_label_maps_laid_out_as_bids_are_evaluated(run, predictor, balls, tmp_pa
     assert len({row["case"] for row in bids}) == 6
 
 
-def test_a_runs_own_cases(run, balls):
+def test_cases_of_a_run(run, balls):
     cases = run_cases(run, "test")
     assert len(cases) == 1
     assert isinstance(cases[0], Case)
@@ -270,7 +270,7 @@ def test_a_runs_own_cases(run, balls):
         run_cases(balls, "test")
 
 
-def test_resampling_models_give_native_grids(balls, tmp_path):
+def test_models_that_resample_predict_on_the_input_grid(balls, tmp_path):
     settings = ball_settings(balls, epochs=1, iterations=2) | {"preprocess": {"spacing": [1.0, 1.5, 2.0]}}
     fit(load_config(settings), tmp_path / "run")
     source = write_volume(tmp_path / "scan.nii.gz", np.zeros((31, 14, 22), np.int16) + 5, oblique("LIA"))
@@ -278,7 +278,7 @@ def test_resampling_models_give_native_grids(balls, tmp_path):
     assert prediction.label_map.shape == (31, 14, 22)
 
 
-def test_a_tiff_of_pages_gives_a_tiff(predictor, tmp_path):
+def test_a_multi_page_tiff_gives_a_tiff(predictor, tmp_path):
     voxels = np.random.default_rng(0).integers(0, 200, (12, 14, 13)).astype(np.uint8)
     tifffile.imwrite(tmp_path / "stack.tif", voxels, photometric="minisblack")
     outcome = infer_cases(predictor, find_inputs([tmp_path / "stack.tif"]), tmp_path / "out")[0]

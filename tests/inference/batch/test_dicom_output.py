@@ -1,4 +1,4 @@
-"""From a DICOM series through a network to objects beside it; the patient stays in the objects."""
+"""DICOM objects of predictions: agreement with the label map, and privacy of patient attributes."""
 
 import json
 import logging
@@ -69,7 +69,7 @@ def series_in(folder, **options):
     return write_dicom(folder, voxels, orientation=turned(20, -10), **options)
 
 
-def test_objects_lie_beside_the_label_map_and_agree_with_it(model, tmp_path):
+def test_dicom_objects_agree_with_the_label_map(model, tmp_path):
     folder, out = series_in(tmp_path / "scan7"), tmp_path / "out"
     predictor = Predictor(model)
     outcome = infer_cases(predictor, find_inputs([folder]), out, BOTH)[0]
@@ -140,7 +140,7 @@ def test_scenes_without_background_have_a_segment_of_each_label():
     assert [s.values for s in label_segments(labels)] == [(7,), (3,)]
 
 
-def test_a_series_with_gaps_goes_on_if_asked(model, tmp_path):
+def test_a_series_with_gaps_is_resampled_on_request(model, tmp_path):
     folder, out = series_in(tmp_path / "scan", left_out=(3, 4)), tmp_path / "out"
     cases, predictor = find_inputs([folder]), Predictor(model)
     refused = infer_cases(predictor, cases, out, BOTH)[0]
@@ -182,7 +182,7 @@ def test_a_single_slice_and_one_of_several_series(model, tmp_path):
         assert pydicom.dcmread(seg).SeriesNumber == (1008 if name == "scan" else 1004)
 
 
-def test_what_is_no_series_is_refused_before_anything_is_done(model, tmp_path):
+def test_inputs_other_than_series_are_rejected_before_any_case(model, tmp_path):
     source = write_volume(tmp_path / "scan.nii.gz", np.zeros((12, 12, 12), np.int16))
     cases = find_inputs([source, series_in(tmp_path / "good")])
     with pytest.raises(ConfigError, match=r"these cases are not DICOM series \(1\):\s+scan: scan\.nii\.gz"):
@@ -190,7 +190,7 @@ def test_what_is_no_series_is_refused_before_anything_is_done(model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_highdicom_seg_is_refused_and_rtstruct_written(model, tmp_path, monkeypatch):
+def test_without_highdicom_seg_is_an_error_and_rtstruct_is_written(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
     cases, predictor = find_inputs([series_in(tmp_path / "scan")]), Predictor(model)
     with pytest.raises(ConfigError, match="pip install"):
@@ -199,7 +199,7 @@ def test_without_highdicom_seg_is_refused_and_rtstruct_written(model, tmp_path, 
     assert [p.name for p in (tmp_path / "out" / "dicom").iterdir()] == ["scan.rtstruct.dcm"]
 
 
-def test_the_patient_is_in_the_objects_and_nowhere_else(model, tmp_path, caplog, capfd, recwarn):
+def test_patient_attributes_appear_only_in_the_objects(model, tmp_path, caplog, capfd, recwarn):
     caplog.set_level(logging.DEBUG)
     folder, bad = series_in(tmp_path / "scan"), series_in(tmp_path / "gap", left_out=(4,))
     out = tmp_path / "out"
@@ -242,7 +242,7 @@ def test_an_object_of_a_result_names_the_model_that_made_it(model, tmp_path):
     assert first.digest in segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
 
 
-def test_a_label_map_edited_by_hand_is_not_called_automatic(model, tmp_path, capsys):
+def test_an_edited_label_map_is_not_exported_as_automatic(model, tmp_path, capsys):
     series, out = series_in(tmp_path / "scan"), tmp_path / "out"
     infer_cases(Predictor(model), find_inputs([series]), out)
     image = nib.load(out / "scan.nii.gz")
@@ -306,7 +306,7 @@ def test_a_label_map_of_any_origin_is_exported(tmp_path, capsys):
     assert ds.StructureSetROISequence[0].ROIGenerationAlgorithm == "SEMIAUTOMATIC"
 
 
-def test_an_export_onto_what_does_not_fit_is_refused(tmp_path, capsys):
+def test_an_export_to_a_series_with_another_grid_is_an_error(tmp_path, capsys):
     series_in(tmp_path / "scan")
     write_volume(tmp_path / "map.nii.gz", np.zeros((24, 20, 9), np.uint8))
     told = ("--to", "seg", "--labels", "liver=1", "--made", "manual")

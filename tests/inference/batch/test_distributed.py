@@ -1,4 +1,4 @@
-"""A real scheduler and two workers on the loopback device, one of them killed."""
+"""Batch inference with a Dask scheduler and two workers on the loopback interface, one of which is killed."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def cohort(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_on_the_way_loses_nothing(cohort, tmp_path):
+def test_no_result_is_lost_if_a_worker_is_killed(cohort, tmp_path):
     spec = PredictorSpec((str(cohort / "model.safetensors"),), device="cpu", threads=1)
     cases = find_inputs([cohort / "scans"])
     infer_cases(spec.build(), cases, tmp_path / "serial")
@@ -110,7 +110,7 @@ def test_a_worker_computes_with_its_share_of_the_cores():
 
 
 @pytest.mark.slow
-def test_workers_do_not_replace_scans_either(cohort, tmp_path, capsys):
+def test_workers_do_not_replace_scans(cohort, tmp_path, capsys):
     scan = tmp_path / "s0.nii.gz"
     scan.write_bytes((cohort / "scans" / "s00.nii.gz").read_bytes())
     before = scan.read_bytes()
@@ -120,7 +120,7 @@ def test_workers_do_not_replace_scans_either(cohort, tmp_path, capsys):
     assert scan.read_bytes() == before
 
 
-def test_a_scheduler_that_is_not_there_is_said_so(cohort, tmp_path, capsys):
+def test_an_unreachable_scheduler_is_reported(cohort, tmp_path, capsys):
     command = ["infer", str(cohort / "scans"), "--model", str(cohort / "model.safetensors"), "--output", "x"]
     assert run([*command, "--scheduler", "nonsense"]) == 2
     assert "cannot be reached" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a command does not take or does not replace: scans beside images/, finished results, a user's files."""
+"""Scans outside the images folder, existing results and files of the user that a command does not change."""
 
 import json
 
@@ -28,7 +28,7 @@ def infer(model, *arguments):
     return run(["infer", *map(str, arguments), "--model", str(model), "--device", "cpu", "--backend", "torch"])
 
 
-def test_scans_beside_an_images_folder_are_listed_by_name(model, tmp_path, capsys):
+def test_scans_outside_the_images_folder_are_listed_by_name(model, tmp_path, capsys):
     folder = tmp_path / "hx"
     for name in ("images/001", "more/003", "sub1/004", "006", "labels/001"):
         write_scan(folder / f"{name}.nii.gz")
@@ -74,7 +74,7 @@ def test_a_layout_with_nothing_beside_its_scans_lists_nothing(tmp_path):
     assert {len(case.images) for case in found.cases} == {2}
 
 
-def test_a_result_that_is_not_replaced_is_no_missing_case(model, tmp_path, capsys):
+def test_a_result_that_is_not_replaced_does_not_count_as_missing(model, tmp_path, capsys):
     scan, out = write_scan(tmp_path / "in" / "s0.nii.gz"), tmp_path / "out"
     reference = np.zeros((10, 9, 8), np.uint8)
     reference[2:5, 2:5, 2:5] = 1
@@ -105,7 +105,7 @@ def test_an_evaluation_that_compared_nothing_does_not_end_as_a_success(tmp_path,
 
 
 @pytest.mark.parametrize("layout", ["flat", "nnunet"])
-def test_a_folder_of_labels_named_as_output_is_left_as_it_was(model, tmp_path, capsys, layout):
+def test_a_label_folder_given_as_output_is_unchanged(model, tmp_path, capsys, layout):
     for i in range(2):
         write_scan(tmp_path / "images" / f"s{i}.nii.gz", seed=i)
         write_scan(tmp_path / "labels" / f"s{i}.nii.gz", seed=i)
@@ -119,7 +119,7 @@ def test_a_folder_of_labels_named_as_output_is_left_as_it_was(model, tmp_path, c
     assert (tmp_path / "labels" / "failures.csv").read_text().count("never replaced") == 2
 
 
-def test_a_scan_of_one_value_is_noted(model, tmp_path, capsys):
+def test_a_constant_scan_is_noted(model, tmp_path, capsys):
     scan = write_volume(tmp_path / "empty.nii.gz", np.zeros((10, 9, 8), np.int16))
     assert infer(model, scan, write_scan(tmp_path / "full.nii.gz"), "--output", tmp_path / "out") == 0
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What may be written in an output folder: no input, no file of another, no result of other settings."""
+"""Tests of the output folder: input files, files of others and results of other settings are not replaced."""
 
 import csv
 import errno
@@ -152,7 +152,7 @@ def test_a_file_that_medseg_did_not_write_is_kept(predictor, scans, tmp_path, na
     ("layout", "name"),
     [("nnunet", "dataset.json"), ("bids", "dataset_description.json"), ("flat", "failures.csv")],
 )
-def test_a_datasets_own_description_is_kept(predictor, scans, tmp_path, layout, name):
+def test_existing_files_of_a_dataset_are_kept(predictor, scans, tmp_path, layout, name):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text('{"channel_names": {"0": "CT"}}\n')
     with pytest.raises(ConfigError, match="medseg did not write it"):
@@ -215,9 +215,7 @@ def test_own_results_are_replaced_on_request_and_after_an_interruption(
         ({"backend": "openvino"}, "backend was torch, is now openvino"),
     ],
 )
-def test_a_rerun_with_other_settings_does_not_pass_for_the_same(
-    model, predictor, scans, tmp_path, options, named
-):
+def test_a_rerun_with_other_settings_is_an_error(model, predictor, scans, tmp_path, options, named):
     if options.get("backend") == "openvino":
         pytest.importorskip("openvino")
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
@@ -232,7 +230,7 @@ def test_a_rerun_with_other_settings_does_not_pass_for_the_same(
     assert infer_cases(other, cases, out)[0].status == "skipped"
 
 
-def test_a_rerun_with_another_model_or_foreground_says_so(predictor, scans, tmp_path):
+def test_a_rerun_with_another_model_or_foreground_is_an_error(predictor, scans, tmp_path):
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
     infer_cases(predictor, cases, out)
     write_volume(tmp_path / "masks" / "s0.nii.gz", np.ones((10, 9, 8), np.uint8))
@@ -243,7 +241,7 @@ def test_a_rerun_with_another_model_or_foreground_says_so(predictor, scans, tmp_
     assert "model differs" in (outcome.error or "")
 
 
-def test_probabilities_of_a_replaced_result_do_not_pass_for_the_new_ones(model, predictor, scans, tmp_path):
+def test_probabilities_of_a_replaced_result_do_not_count_as_current(model, predictor, scans, tmp_path):
     cases, out, options = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out", BatchOptions(probabilities=True)
     infer_cases(predictor, cases, out, options)
     mirrored = Predictor(model, device="cpu", backend="torch", amp="off", settings={"flips": [0]})
@@ -264,7 +262,7 @@ def test_settings_that_only_save_memory_change_nothing(model, predictor, scans, 
     assert infer_cases(smaller, cases, tmp_path / "out")[0].status == "skipped"
 
 
-def test_results_of_before_settings_were_recorded_are_not_taken_for_these(predictor, scans, tmp_path):
+def test_results_without_recorded_settings_are_not_current(predictor, scans, tmp_path):
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
     infer_cases(predictor, cases, out, BatchOptions(overlays=True))
     path = out / "provenance" / "s0.json"
@@ -321,7 +319,7 @@ def test_failures_of_earlier_runs_stay_listed_until_they_have_a_result(predictor
     assert not (out / "failures.csv").exists()
 
 
-def test_a_full_disk_ends_the_cohort_once_and_names_the_file(predictor, scans, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_ends_the_batch_and_names_the_file(predictor, scans, tmp_path, monkeypatch, capsys):
     from medseg.data.io.nifti import NiftiReader
 
     runs = []
@@ -347,7 +345,7 @@ def test_a_full_disk_ends_the_cohort_once_and_names_the_file(predictor, scans, t
     assert {o.status for o in infer_cases(predictor, find_inputs([scans]), tmp_path / "out")} == {"done"}
 
 
-def test_a_writer_that_hides_that_the_disk_is_full_is_seen_through(tmp_path, monkeypatch):
+def test_a_full_disk_is_detected_when_the_writer_raises_another_error(tmp_path, monkeypatch):
     from medseg.files import is_disk_full, write_atomic
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
@@ -410,7 +408,7 @@ def _below(path):
     return path
 
 
-def test_masks_among_the_scans_are_named_and_left_out(model, scans, tmp_path, capsys):
+def test_masks_among_the_scans_are_listed_and_ignored(model, scans, tmp_path, capsys):
     blob = np.zeros((10, 9, 8), np.uint8)
     blob[2:7, 2:7, 2:7] = 1
     write_volume(scans / "s0_mask.nii.gz", blob)
@@ -471,7 +469,7 @@ def test_a_runs_cases_do_not_leave_the_output_folder(tmp_path):
 # --- records ------------------------------------------------------------------------------------------------
 
 
-def test_seconds_are_a_cases_own_steps(predictor, scans, tmp_path, monkeypatch):
+def test_seconds_do_not_include_waiting_for_other_cases(predictor, scans, tmp_path, monkeypatch):
     network = Predictor.run
 
     def slow(self, ready, **options):

@@ -1,4 +1,4 @@
-"""Where label maps go, by hand."""
+"""Paths of label maps, with values by hand."""
 
 import json
 from pathlib import Path
@@ -26,11 +26,11 @@ OUT = Path("out")
         ("sub-01_big_x_T1w", "bids", "sub-01/anat/sub-01_desc-bigx_dseg.nii.gz"),
     ],
 )
-def test_places(case, layout, expected):
+def test_paths_of_label_maps(case, layout, expected):
     assert label_path(OUT, case, ".nii.gz", layout) == OUT / expected
 
 
-def test_names_that_become_one_are_refused():
+def test_cases_with_the_same_bids_name_are_an_error():
     check_clashes(OUT, ["a-1", "a_1"], "flat")
     with pytest.raises(ConfigError, match="a-1 and a_1"):
         check_clashes(OUT, ["a-1", "a_1", "b"], "bids")

@@ -1,4 +1,4 @@
-"""Large pictures (``inference.large``): label maps equal those made in memory, whatever the file's format."""
+"""Pictures larger than memory: label maps equal those of inference in memory, for every file format."""
 
 import json
 
@@ -76,7 +76,7 @@ def in_memory(pixels, *files, **settings):
     [Range(), ImageNet(), ZScore(), ZScoreNonzero(), Percentile(), CT(low=0, high=200, mean=99, std=50)],
     ids=lambda one: one.name,
 )
-def test_the_label_map_equals_the_one_made_in_memory(tmp_path, shape, normalize):
+def test_the_label_map_equals_that_of_inference_in_memory(tmp_path, shape, normalize):
     pixels = picture(*shape)
     pixels[:20, :30] = 0
     file = model(tmp_path, normalize=normalize)
@@ -174,7 +174,7 @@ def refused(source, file, out, **settings):
     return outcome.error
 
 
-def test_damaged_files_are_named_and_nothing_is_half_written(tmp_path):
+def test_damaged_files_are_named_and_no_incomplete_file_remains(tmp_path):
     file, source = model(tmp_path), tiled(tmp_path / "a.tif", picture(300, 300))
     whole = source.read_bytes()
     source.write_bytes(whole[:-5000])
@@ -257,7 +257,7 @@ def test_a_whole_slide_in_dicom(tmp_path, data_root):
         assert denominator / numerator * 1e4 == pytest.approx(15.821, abs=0.01)  # µm
 
 
-def test_a_slide_given_to_a_model_of_volumes_is_refused(tmp_path):
+def test_a_slide_for_a_model_of_volumes_is_an_error(tmp_path):
     header = ModelHeader(
         spatial_dims=3, channels=1, labels=LABELS, preprocess=PreprocessConfig(),
         inference=InferenceConfig(roi_size=(16, 16, 16)), model=UNetConfig(channels=(4, 8)),
