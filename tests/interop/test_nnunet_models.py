@@ -189,7 +189,7 @@ def test_a_cascade_runs_its_first_stage_first(tmp_path):
     assert [stage.configuration for stage in imported.plans.stages] == ["3d_lowres", "3d_cascade_fullres"]
     assert np.array_equal(imported.predict(scan).label_map, found)
     first.rename(tmp_path / "elsewhere")
-    with pytest.raises(ModelFileError, match=r"first is expected at .*__3d_lowres: it does not exist"):
+    with pytest.raises(ModelFileError, match=r"first stage is expected at .*__3d_lowres: it does not exist"):
         NnunetPredictor(second, device="cpu")
 
 

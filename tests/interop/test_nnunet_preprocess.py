@@ -15,7 +15,7 @@ from medseg.errors import DataError
 from medseg.geometry import Grid
 from medseg.inference.sliding_window.output_chunk import OutputChunk
 from medseg.interop.nnunet.header import Normalization, Resampling, Stage
-from medseg.interop.nnunet.plans import Dataset, Plans, parse, read_stage
+from medseg.interop.nnunet.plans import Dataset, Plans, TrainingRecord, parse, read_stage
 from medseg.interop.nnunet.predict import window_weights
 from medseg.interop.nnunet.preprocess import crop, normalize, prepare, restore_crop
 from medseg.interop.nnunet.resample import (
@@ -28,6 +28,7 @@ from medseg.interop.nnunet.resample import (
 )
 
 LINEAR = Resampling(order=1)
+TRAINING = TrainingRecord("nnUNetTrainer", "3d_fullres", mirror_axes=(), folds=("0",), weights=())
 
 
 def stage(data=None, **changes) -> Stage:
@@ -35,9 +36,7 @@ def stage(data=None, **changes) -> Stage:
     where = Path("plans.json")
     plan = parse(Plans, plans({"3d_fullres": configuration(**entry)}, **changes), where)
     given = parse(Dataset, data or dataset(), where)
-    return read_stage(
-        plan, given, "3d_fullres", trainer="nnUNetTrainer", folds=("0",), mirror_axes=(), where=where
-    )
+    return read_stage(plan, given, TRAINING, where)
 
 
 def scan(array, affine=None) -> Scan:
@@ -180,10 +179,7 @@ def test_the_previous_stages_labels_become_channels():
     before = configuration(previous_stage="3d_lowres")
     where = Path("plans.json")
     plan = parse(Plans, plans({"3d_fullres": before}), where)
-    second = read_stage(
-        plan, parse(Dataset, dataset(), where), "3d_fullres",
-        trainer="nnUNetTrainer", folds=("0",), mirror_axes=(), where=where,
-    )  # fmt: skip
+    second = read_stage(plan, parse(Dataset, dataset(), where), TRAINING, where)
     array = np.random.default_rng(0).normal(5, 1, (1, 4, 4, 4)).astype(np.float32)
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[1, 2, 3], labels[0, 0, 0] = 1, 2
