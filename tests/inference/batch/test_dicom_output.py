@@ -253,7 +253,7 @@ def test_an_edited_label_map_is_not_exported_as_automatic(model, tmp_path, capsy
         run(["dicom", "export", str(out / "scan.nii.gz"), str(series), "--to", "seg", "-o", str(out / "a.dcm")])
         == 0
     )
-    assert "was changed after the model made it" in capsys.readouterr().err
+    assert "was changed after the model wrote it" in capsys.readouterr().err
     assert pydicom.dcmread(out / "a.dcm").SegmentSequence[0].SegmentAlgorithmType == "SEMIAUTOMATIC"
     (out / "provenance" / "scan.json").unlink()
     assert (
