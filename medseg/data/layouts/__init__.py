@@ -1,4 +1,4 @@
-"""How datasets are laid out on disk. Adding a layout is one file and its place in ``LAYOUTS``."""
+"""Layouts of datasets on disk. Adding a layout is one module and one entry in ``LAYOUTS``."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ LAYOUTS: tuple[Layout, ...] = (
     PairsLayout(),
     LooseLayout(),
 )
-"""In the order they are tried: the most telling first."""
+"""Layouts in the order they are tried, the most specific first."""
 
 
 def layout_of(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> Layout | None:
-    """The first layout that a folder or manifest has, or the one that the choice asks for."""
+    """Return the first layout that a folder or manifest has, or the one that the options require."""
     root = Path(root)
     if root.is_dir() and (choice.image_dir is not None or choice.label_dir is not None):
         return FoldersLayout()
@@ -44,9 +44,9 @@ def layout_of(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> Layout | No
 
 
 def find_dataset(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> DatasetListing:
-    """The cases of a folder (or of a manifest), by the first layout that it has.
+    """List the cases of a folder (or of a manifest), by the first layout that it has.
 
-    Raises: DataError if it has none, with what was found and the settings that may help.
+    Raises: DataError if it has none; the message lists what was found and the settings that may help.
     """
     root = Path(root)
     layout = layout_of(root, choice)
@@ -64,7 +64,7 @@ def find_dataset(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> DatasetL
 
 
 def find_cases(root: Path, *, label_suffix: str | tuple[str, ...] | None = None) -> list[Case]:
-    """The cases of a folder, sorted by id; each has exactly one label map (or stands in a ``test`` part).
+    """List the cases of a folder, sorted by id; each has exactly one label map or is in a ``test`` part.
 
     Raises: DataError if the folder has no layout, or a file has no partner or more than one.
     """

@@ -1,4 +1,4 @@
-"""What a layout finds in a folder: its cases, what it declares of their labels, and what has no partner."""
+"""Result of listing a dataset: its cases, the labels its layout declares, and files without partners."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from medseg.errors import DataError, Finding
 
 @dataclass(frozen=True)
 class LayoutOptions:
-    """What a user may say where files alone leave it open.
+    """Settings that select files where the layout leaves it open.
 
     Attributes:
         label_suffix: what a label file's name adds to its image's; of several the first that is there.
-        modalities: which of the kinds of image are the channels, in order (``T1w``; ``t1c``; a column).
+        modalities: kinds of image that are the channels, in order (``T1w``; ``t1c``; a column).
         image_dir, label_dir: the folders of images and of label maps, relative to the dataset or to its parts.
     """
 
@@ -52,10 +52,10 @@ class DatasetListing:
     """The cases of a dataset.
 
     Attributes:
-        layout: its name, as it is said aloud.
-        cases: sorted by id; those with problems stand in ``problems`` only, or lack their label.
-        problems: what keeps the dataset from being trained on.
-        labels: names and values, where the layout declares them.
+        layout: name of the layout.
+        cases: sorted by id; those with problems are in ``findings`` only, or lack their label.
+        findings: files without exactly one partner, which prevent training.
+        labels: names and values, if the layout declares them.
     """
 
     layout: str
@@ -64,7 +64,7 @@ class DatasetListing:
     labels: LabelSchema | None = None
 
     def describe(self) -> str:
-        """One line: layout, cases of each part, channels, labels."""
+        """Describe layout, cases of each part, channels and labels in one line."""
         parts: dict[str, int] = defaultdict(int)
         for case in self.cases:
             parts[case.part or ""] += 1
@@ -78,16 +78,15 @@ class DatasetListing:
         return f"layout: {self.layout}; " + ", ".join(facts)
 
     def labeled(self) -> DatasetListing:
-        """Without the images that have no label map (those of a test part stay)."""
+        """Return the listing without images that have no label map; those of a test part are kept."""
         kept = [case for case in self.cases if case.label_files or case.part == "test"]
         dropped = {case.id for case in self.cases} - {case.id for case in kept}
         return replace(self, cases=kept, findings=[f for f in self.findings if f.subject not in dropped])
 
     def checked(self) -> DatasetListing:
-        """Itself, if every case can be used.
+        """Return the listing if every case can be used.
 
-        Raises: DataError listing the files without exactly one partner, the images that share a name, or
-        that there is no case.
+        Raises: DataError listing the files without exactly one partner.
         """
         if self.findings:
             lines = [f"{finding.message} ({finding.hint})" for finding in self.findings]
@@ -98,26 +97,29 @@ class DatasetListing:
 
 
 class Layout(Protocol):
-    """One way of laying out a dataset: a file in this folder and its place in ``LAYOUTS``."""
+    """One way of laying out a dataset: a module in this package and an entry in ``LAYOUTS``."""
 
     name: str
 
     def holds(self, root: Path) -> bool:
-        """Whether a folder (or file) is laid out this way; looks at names only."""
+        """Return whether a folder (or file) has this layout; looks at names only."""
         ...
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
-        """The cases in it."""
+        """List the cases of a folder or file."""
         ...
 
 
 def with_channel_names(cases: list[Case], names: Sequence[str]) -> list[Case]:
-    """The cases, with what the dataset calls their channels."""
+    """Return the cases with the names of their channels."""
     return [replace(case, channel_names=tuple(names)) for case in cases]
 
 
 def refuse_doubles(cases: Iterable[Case]) -> None:
-    """Raises: DataError listing the cases that share an id."""
+    """Check that ids are unique.
+
+    Raises: DataError listing the cases that share an id.
+    """
     by_id: dict[str, list[Path]] = defaultdict(list)
     for case in cases:
         by_id[case.id].append(case.image)
@@ -129,10 +131,11 @@ def refuse_doubles(cases: Iterable[Case]) -> None:
 def choose_modalities(
     groups: dict[str, dict[str, Path]], choice: LayoutOptions, *, usual: tuple[str, ...] = ()
 ) -> dict[str, tuple[Path, ...]]:
-    """The channels of each case, from its files by kind of image.
+    """Choose the channels of each case from its files by kind of image.
 
-    Without a choice these are the ``usual`` ones that every case has, or the only kind there is.
-    Raises: DataError listing the kinds found if the choice is open, or the cases that lack one chosen.
+    Without ``modalities`` in the options, these are the ``usual`` kinds that every case has, or the only kind.
+
+    Raises: DataError listing the kinds found if they are ambiguous, or the cases that lack a chosen kind.
     """
     kinds = sorted({kind for files in groups.values() for kind in files})
     wanted = choice.modalities
@@ -154,6 +157,6 @@ def choose_modalities(
 
 
 def kinds_of(files: Sequence[Path], group: Mapping[str, Path]) -> tuple[str, ...]:
-    """The kinds of image that the files of a case are, in their order."""
+    """Return the kinds of image of the files of a case, in their order."""
     kinds = {path: kind for kind, path in group.items()}
     return tuple(kinds[path] for path in files)

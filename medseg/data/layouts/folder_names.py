@@ -1,4 +1,4 @@
-"""What people call the folders of images, of label maps, and of the parts of a split."""
+"""Usual names of the folders of images, of label maps, and of the parts of a split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LABEL_FOLDERS = (
     "labelsTs", "1st_manual",
 )  # fmt: skip
 _PREFERRED = ("images", "labels", "imagesTr", "imagesTs", "labelsTr", "labelsTs", "1st_manual")
-"""Names that count where a folder holds several: published sets have others beside them (fields of view)."""
+"""Names that win if several match: public datasets have other folders beside them (fields of view)."""
 _PART_FOLDERS: dict[str, Part] = {
     "train": "train", "training": "train", "train_set": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -92,7 +92,7 @@ def _of_one_kind(places: list[Place]) -> list[Place]:
 
 
 def parts_in(folder: Path) -> dict[Part, Path]:
-    """The folders of the parts of a split directly in a folder, by their names, in the order of the parts."""
+    """Return the folders of the parts of a split directly in a folder, in the order of the parts."""
     found: dict[Part, Path] = {}
     for path in sorted(p for p in folder.iterdir() if p.is_dir()):
         part = _PART_FOLDERS.get(path.name.lower())
@@ -102,7 +102,7 @@ def parts_in(folder: Path) -> dict[Part, Path]:
 
 
 def listed(folder: Path) -> str:
-    """What a folder holds, for an error message."""
+    """Describe the content of a folder, for an error message."""
     entries = sorted(folder.iterdir())
     folders = [f"{p.name}/" for p in entries if p.is_dir() and not p.name.startswith(".")]
     files = [p.name for p in entries if p.is_file() and not p.name.startswith(".")]
@@ -114,12 +114,12 @@ def listed(folder: Path) -> str:
 def _chosen(
     root: Path, stated: Path | None, setting: str, usual: tuple[str, ...], *, wanted: bool = True
 ) -> Path | None:
-    """The folder that a setting names, or the one with a usual name; None where there is none."""
+    """Return the folder that a setting names, or the one with a usual name; None if there is none."""
     if stated is not None:
         if (root / stated).is_dir():
             return root / stated
         if setting == "image_dir" or not wanted:
-            return None  # perhaps below the parts
+            return None  # it may lie in the folders of the parts
         raise DataError(f"{root}: holds no folder {stated}, which data.{setting} names; {listed(root)}")
     names = [name.lower() for name in usual]
     found = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in names]
@@ -136,7 +136,7 @@ def _chosen(
 
 
 def _part_of(labels: Path | None, part: Part, images: Path) -> Path | None:
-    """The folder of a part's label maps, of the same name as that of its images, or of another for the part."""
+    """Return the folder of a part's label maps, with the name of its images' folder or another of the part."""
     if labels is None:
         return None
     same = labels / images.name

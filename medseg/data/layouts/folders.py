@@ -1,4 +1,4 @@
-"""``images/`` and ``labels/``, perhaps with ``train``, ``val`` and ``test`` in both; and loose images."""
+"""``images/`` and ``labels/``, optionally with ``train``, ``val`` and ``test`` in both; loose images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 class FoldersLayout:
-    """``images/`` and ``labels/``, or what people call them (``imgs``, ``scans``; ``masks``, ``gt``…).
+    """``images/`` and ``labels/``, or other usual names (``imgs``, ``scans``; ``masks``, ``gt``…).
 
     Both may hold the parts of a split (``train``, ``val``, ``test``), or lie in folders of these. An image is a
     file, a folder of DICOM slices or of pictures that make a stack, or several files ``<case>_0000``,
@@ -114,7 +114,7 @@ SETTINGS = (
 
 
 def _split_pairs(folder: Path, choice: LayoutOptions) -> tuple[list[Path], list[Path]]:
-    """The images, and the label maps beside them, of a folder."""
+    """Return the images of a folder and the label maps beside them."""
     files = list_images(folder)
     stated = choice.label_suffix
     suffixes = _PAIR_SUFFIXES if stated is None else (stated,) if isinstance(stated, str) else stated
@@ -145,7 +145,7 @@ def _no_label_folder(root: Path, images: Path) -> Finding:
 
 
 def _beside_parts(images: Path) -> list[Finding]:
-    """Files beside the folders of the parts, which are in none of them."""
+    """Return the finding that files beside the folders of the parts are in no part."""
     loose = list_images(images)
     if not loose:
         return []
@@ -154,7 +154,7 @@ def _beside_parts(images: Path) -> list[Finding]:
 
 
 def _one_series(root: Path, place: Place, choice: LayoutOptions) -> DatasetListing:
-    """A folder of images that is itself a DICOM series: it has no name, so any one label map is its own."""
+    """List a folder of images that is itself a DICOM series; its label map may have any name."""
     labels = [] if place.labels is None else _entries(place.labels)
     chosen = [p for p in labels if image_stem(p).endswith(choice.label_suffix or ("",))]
     case = _case(root.resolve().name, (place.images,), chosen, None)
@@ -175,7 +175,7 @@ def pair(
     suffix: str | tuple[str, ...] | None,
     part: Part | None = None,
 ) -> tuple[list[Case], list[Finding]]:
-    """Cases of images (by name) with their label maps; those without exactly one lack it, and are problems."""
+    """Match images (by name) with their label maps; those without exactly one are findings."""
     shown = {name: _named(files[0], name) for name, files in images.items()}
     matches, orphans = match(list(shown.values()), labels, label_suffix=suffix)
     if suffix is None and not any(matches.values()):
@@ -186,7 +186,7 @@ def pair(
 
 
 def _named(path: Path, name: str) -> Path:
-    """A path as it would be called by a case's name: without its channel."""
+    """Return a path with the case's name, without its channel."""
     stem = image_stem(path)
     return path if stem == name else path.with_name(name + path.name[len(stem) :])
 
@@ -225,7 +225,7 @@ def _faults(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Fi
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Files, DICOM series, stacks of pictures, and folders of one file a label."""
+    """List files, DICOM series, stacks of pictures, and folders with one file per label."""
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if is_image_file(p) or _holds_pictures(p))
@@ -236,12 +236,12 @@ def _holds_pictures(path: Path) -> bool:
 
 
 def _is_stack_like(label: Path, image: Path) -> bool:
-    """Whether a folder of label pictures goes slice by slice with a folder of image pictures."""
+    """Return whether a folder of label pictures has one for each picture in a folder of images."""
     return image.is_dir() and not is_dicom_folder(image) and len(list_images(label)) == len(list_images(image))
 
 
 def channel_groups(images: list[Path], labels: list[Path]) -> dict[str, tuple[Path, ...]]:
-    """Images by case; ``<case>_0000``… are one case's channels if all images are named so and no label is.
+    """Group images by case; ``<case>_0000``… are channels if all images and no labels are named like this.
 
     Raises: DataError naming the cases that lack a channel.
     """
@@ -257,9 +257,9 @@ def channel_groups(images: list[Path], labels: list[Path]) -> dict[str, tuple[Pa
 
 
 def group_channels(images: list[Path]) -> dict[str, tuple[Path, ...]]:
-    """Files ``<case>_<four digits>`` by case, in the order of their channels.
+    """Group files ``<case>_<four digits>`` by case, in the order of their channels.
 
-    Raises: DataError naming a file that is not named so, and the cases that lack a channel others have.
+    Raises: DataError naming a file with another kind of name, or the cases that lack a channel.
     """
     groups: dict[str, dict[str, Path]] = {}
     for image in images:

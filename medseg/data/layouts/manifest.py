@@ -1,4 +1,4 @@
-"""A table of cases of one's own: CSV or JSON."""
+"""Manifests: tables of cases, as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NAMES = ("manifest.csv", "manifest.json", "cases.csv")
 
 
 class ManifestLayout:
-    """One row (JSON: object) a case; paths are relative to the table.
+    """One row (JSON: object) per case; paths are relative to the table.
 
     Columns: ``image``, or ``image:<kind>`` for each channel (``data.modalities`` chooses and orders them);
     ``label``, or ``label:<name>`` for labels with a file each; ``id`` (default: the image's name);
-    ``patient``; ``split`` (train, val, test); ``labeled``, the names annotated in a case, apart from
-    semicolons, where not all are. Any other column is kept as metadata.
+    ``patient``; ``split`` (train, val, test); ``labeled``, the annotated labels if not all are, separated by
+    semicolons. Any other column is kept as metadata.
     """
 
     name = "manifest"
@@ -58,7 +58,7 @@ def _table(root: Path) -> Path | None:
 
 
 def describe_other_tables(root: Path) -> str:
-    """Why tables that are named as a manifest is are none, for an error message; empty without such."""
+    """Explain why tables named like a manifest are none, for an error message; empty without such tables."""
     tables = [root / name for name in _NAMES if (root / name).is_file() and not _names_images(root / name)]
     return "".join(
         f". {table.name} is no manifest: expected an entry in the column image, or image:NAME for each channel"
@@ -67,8 +67,9 @@ def describe_other_tables(root: Path) -> str:
 
 
 def _names_images(table: Path) -> bool:
-    """Whether a table of cases has a column ``image``, or ``image:…``; one that cannot be read counts, so
-    that reading it says why. Tables of results, which may share its name, have none.
+    """Return whether a table has a column ``image`` or ``image:…``; tables of results have none.
+
+    A table that cannot be read counts, so that reading it raises the error.
     """
     try:
         rows = _rows(table)
@@ -95,7 +96,7 @@ def _rows(table: Path) -> list[dict[str, str]]:
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, str]:
-    """A JSON case as a CSV row: ``image: {t1: a}`` → ``image:t1``, lists joined by semicolons."""
+    """Return a JSON case as a CSV row: ``image: {t1: a}`` → ``image:t1``, lists joined by semicolons."""
     row: dict[str, str] = {}
     for key, value in entry.items():
         if isinstance(value, dict):
