@@ -1,4 +1,4 @@
-"""Measures of arrays that are too large for temporary copies, taken a slab at a time."""
+"""Statistics of arrays that are too large for temporary copies, computed slab by slab."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from medseg.geometry import Array
 
 SLAB = 1 << 20
-"""Voxels of a slab, about."""
+"""Approximate number of voxels of a slab."""
 
 _TABLE = 1 << 16
-"""Widest range of values that is counted in a table."""
+"""Maximum range of values that is counted in a table."""
 
 
 def slabs(array: Array, axis: int | None = None) -> Iterator[tuple[slice, ...]]:
-    """Indices that cut an array along an axis (none: its longest) into pieces of about ``SLAB`` voxels."""
+    """Yield indices that cut an array along an axis (default: the longest) into pieces of ``SLAB`` voxels."""
     axis = int(np.argmax(array.shape)) if axis is None else axis
     length = array.shape[axis]
     step = max(1, SLAB * length // max(array.size, 1))
@@ -25,7 +25,7 @@ def slabs(array: Array, axis: int | None = None) -> Iterator[tuple[slice, ...]]:
 
 
 def mean_and_std(array: Array) -> tuple[np.float64, np.float64]:
-    """Mean and standard deviation (of the population), summed in float64; the array is not empty."""
+    """Return mean and population standard deviation of a non-empty array, summed in float64."""
     total = sum(array[part].sum(dtype=np.float64) for part in slabs(array))
     mean = np.float64(total) / array.size
     squares = sum(np.square(array[part] - mean).sum(dtype=np.float64) for part in slabs(array))
@@ -33,14 +33,14 @@ def mean_and_std(array: Array) -> tuple[np.float64, np.float64]:
 
 
 def is_integral(array: Array) -> bool:
-    """Whether every value is a whole number."""
+    """Return whether every value is a whole number."""
     if not np.issubdtype(array.dtype, np.floating):
         return True
     return all(np.array_equal(array[part], np.rint(array[part])) for part in slabs(array))
 
 
 def count_values(label_map: Array) -> dict[int, int]:
-    """Value → number of voxels of a map of whole numbers, in order of the values."""
+    """Return value → number of voxels of a map of whole numbers, in order of the values."""
     if label_map.size == 0:
         return {}
     low, high = int(label_map.min()), int(label_map.max())
@@ -54,7 +54,7 @@ def count_values(label_map: Array) -> dict[int, int]:
 
 
 def look_up(label_map: Array, table: dict[int, int], dtype: np.dtype) -> Array:
-    """A map with each value replaced as ``table`` says, which holds every value of the map."""
+    """Replace each value of a map by its entry in ``table``, which has all values of the map."""
     found = np.empty(label_map.shape, dtype)
     keys = np.array(sorted(table), dtype=np.int64)
     values = np.array([table[int(key)] for key in keys], dtype)
@@ -69,10 +69,11 @@ def look_up(label_map: Array, table: dict[int, int], dtype: np.dtype) -> Array:
 
 
 def index_voxels(codes: Array, number: int, most: int) -> tuple[Array, list[int], list[int]]:
-    """Flat indices of at most ``most`` voxels of each of ``number`` codes, evenly spaced over all it has.
+    """Index at most ``most`` voxels of each encoded value from 0 to ``number`` - 1, evenly spaced.
 
-    Returns the indices of all codes in one int64 array, the voxels each code has, and where each code's
-    indices begin (one entry more than codes).
+    Returns:
+        The flat indices for all values in one int64 array, the number of voxels of each value, and the offset
+        of each value's indices (one entry more than values).
     """
     flat = codes.reshape(-1)
     before = [np.zeros(number, np.int64)]  # voxels of each code before each slab
@@ -96,7 +97,7 @@ def index_voxels(codes: Array, number: int, most: int) -> tuple[Array, list[int]
 
 
 def _places(values: Array, low: int) -> Array:
-    """Values less the lowest, in a type that an index can have."""
+    """Subtract the lowest value, in a type that can index an array."""
     if low == 0 and values.dtype in (np.uint8, np.uint16):
         return values
     return values.astype(np.int64) - low

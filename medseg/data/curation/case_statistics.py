@@ -1,4 +1,4 @@
-"""What is true of a dataset: each case checked and measured once, before anything is trained."""
+"""Check and measure each case of a dataset once, before anything is trained."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ NONZERO = ForegroundValues()
 """Every label value but 0 is foreground."""
 
 CACHE_ADVICE = "set data.cache to a folder on another disk (what was measured and prepared so far stays)"
-"""What to do where a cache cannot be written."""
+"""Hint of the error if a cache cannot be written."""
 
 _UNPACKED = 8
-"""Bytes of memory that a byte of a compressed file takes while it is measured, about."""
+"""Approximate bytes of memory per byte of a compressed file while a case is measured."""
 _STORED_SECONDS, _CASE_SECONDS, _BYTE_SECONDS = 5e-4, 5e-3, 40e-9
-"""Time to read stored facts, to measure any case, and of each byte of its files, on one core."""
+"""Seconds on one core to read stored statistics, to measure a case, and per byte of its files."""
 
 
 class CaseStatistics(Spec):
-    """What is known of one case.
+    """Measurements of one case.
 
     Attributes:
         id: the case.
-        image_sha256, label_sha256: of the files' bytes.
-        voxels_sha256: of the image's voxels, whatever file format holds them.
+        image_sha256, label_sha256: digests of the files' bytes.
+        voxels_sha256: digest of the image's voxels, independent of the file format.
         kind: volume or picture.
         shape, spacing: along right, anterior, superior for volumes (mm), rows and columns for pictures.
         channels: of the image.
@@ -56,7 +56,7 @@ class CaseStatistics(Spec):
         label_counts: value in the label file → voxels.
         foreground: up to 500 intensities of voxels of the labels that count (``ForegroundValues``), all
             channels.
-        channel_names: as the dataset or the files declare them; empty where they do not.
+        channel_names: names that the dataset or the files declare; empty if there are none.
     """
 
     id: str
@@ -161,14 +161,14 @@ def measure_case(case: Case, measuring: Measuring = DEFAULT_MEASURING) -> CaseSt
 
 
 def label_digest(case: Case) -> str | None:
-    """The SHA-256 of a case's label files (with their names, where each label has one)."""
+    """Return the SHA-256 of a case's label files (with their names, if each label has its own file)."""
     if case.masks:
         return sha256_json({name: content_digest(path) for name, path in case.masks.items()})
     return None if case.label is None else content_digest(case.label)
 
 
 def image_digest(case: Case) -> str:
-    """The SHA-256 of a case's image files, and of its foreground's."""
+    """Return the SHA-256 of a case's image files and foreground mask."""
     digests = [content_digest(path) for path in (*case.images, case.foreground) if path is not None]
     return digests[0] if len(digests) == 1 else sha256_json(digests)
 
@@ -181,7 +181,7 @@ def _voxels_digest(array: Array) -> str:
 
 
 def total_counts(facts: Iterable[CaseStatistics]) -> Counter[int]:
-    """Value → number of voxels over all cases."""
+    """Return value → number of voxels over all cases."""
     total: Counter[int] = Counter()
     for case in facts:
         total.update(case.label_counts)
@@ -229,7 +229,7 @@ def _stored(case: Case, store: Path, measuring: Measuring) -> Path:
 
 
 def _files(case: Case) -> list[tuple[Path, os.stat_result | None]]:
-    """The files of a case, with those that headers name and folders hold; size and time, None if missing."""
+    """List the files of a case, with those that headers name and folders hold; status None if missing."""
     found: list[tuple[Path, os.stat_result | None]] = []
     for path in (*case.images, *case.label_files):
         for file in content_files(path):

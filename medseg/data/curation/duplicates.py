@@ -1,4 +1,4 @@
-"""Cases whose images are the same: found, kept on one side of a split, or dropped."""
+"""Find cases with the same image; keep them on one side of a split, or drop all but one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.errors import DataError
 
 Duplicates = Literal["refuse", "group", "drop"]
-"""What is done with copies: they are an error, they stay on one side of a split, or one of each is kept."""
+"""Treatment of copies: an error, kept on one side of a split, or dropped but one."""
 
 _KEPT_FIRST: tuple[Part, ...] = ("test", "val", "train")
 
 
 def find_copies(facts: Iterable[CaseStatistics], unmeasured: Mapping[str, str] = {}) -> list[list[str]]:
-    """The groups of cases whose images are the same, in bytes or in voxels.
+    """Group cases whose images are the same, in bytes or in voxels.
 
-    Images of one value (blank slices) are alike without being copies; they are left out. ``unmeasured`` has the
-    digest of the image's bytes for cases without facts.
+    Args:
+        facts: statistics of cases. Images of one value (blank slices) do not count as copies.
+        unmeasured: case → digest of the image's bytes, for cases without statistics.
+
+    Returns:
+        The groups of two or more ids.
     """
     first: dict[str, str] = {}
     leader: dict[str, str] = {}
@@ -42,7 +46,10 @@ def find_copies(facts: Iterable[CaseStatistics], unmeasured: Mapping[str, str] =
 
 
 def check_copies(copies: list[list[str]]) -> None:
-    """Raises: DataError listing the copies, if there are any."""
+    """Check that there are no copies.
+
+    Raises: DataError listing them.
+    """
     if copies:
         raise DataError(
             join_problems(
@@ -54,7 +61,7 @@ def check_copies(copies: list[list[str]]) -> None:
 
 
 def bind_copies(cases: list[Case], copies: list[list[str]]) -> list[Case]:
-    """Cases that a split keeps together: copies, and the patients that they connect, share a patient."""
+    """Give copies, and the patients they connect, a common patient, so that a split keeps them together."""
     copied = {name for ids in copies for name in ids}
     patients: dict[str | None, set[str]] = {case.patient: set() for case in cases if case.id in copied}
     patients.pop(None, None)
@@ -70,9 +77,9 @@ def bind_copies(cases: list[Case], copies: list[list[str]]) -> list[Case]:
 
 
 def check_sides(copies: list[list[str]], split: Mapping[str, Part]) -> None:
-    """Raises: DataError listing copies that the dataset itself, or a file, puts on several sides of a split.
+    """Check that no copies are on several sides of a split; cases that the split leaves out do not count.
 
-    Cases that the split leaves out do not count.
+    Raises: DataError listing the copies.
     """
     groups = [[name for name in ids if name in split] for ids in copies]
     lines = [
@@ -91,7 +98,7 @@ def check_sides(copies: list[list[str]], split: Mapping[str, Part]) -> None:
 
 
 def surplus_copies(copies: list[list[str]], split: Mapping[str, Part]) -> set[str]:
-    """The cases to drop so that one of each group remains: of the test, else of validation, else the first."""
+    """Return the cases to drop so that one of each group remains, preferably of test, then validation."""
     dropped: set[str] = set()
     for ids in copies:
         kept = min(
@@ -104,13 +111,13 @@ def surplus_copies(copies: list[list[str]], split: Mapping[str, Part]) -> set[st
 
 
 def unrecorded_copies(copies: list[list[str]], recorded: Container[str]) -> set[str]:
-    """The cases to drop where a run is continued that has a copy of them on record."""
+    """Return the cases to drop when a run is resumed that has recorded a copy of them."""
     groups = [ids for ids in copies if any(name in recorded for name in ids)]
     return {name for ids in groups for name in ids if name not in recorded}
 
 
 def describe_copies(copies: list[list[str]], duplicates: Duplicates) -> str:
-    """What was found and done, in one line for the log."""
+    """Describe the copies and their treatment in one line for the log."""
     shown = "; ".join(", ".join(ids) for ids in copies[:5])
     more = f"; and {len(copies) - 5} more" if len(copies) > 5 else ""
     done = "one of each is kept" if duplicates == "drop" else "they stay on one side of the split"

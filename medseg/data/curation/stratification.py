@@ -1,4 +1,4 @@
-"""Dealing cases out to parts so that each part gets its share of every label, the rare ones first."""
+"""Distribute cases over the parts of a split so that each part gets its share of every label."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 
 
 def deal(names: Sequence[str], sizes: Sequence[int], held: Mapping[str, frozenset[str]]) -> list[list[str]]:
-    """Deal ``names`` out to parts of ``sizes``, by iterative stratification.
+    """Distribute ``names`` over parts of ``sizes``, by iterative stratification.
 
-    The label that the fewest undealt names hold is dealt first; each of its holders goes to the part that
-    still wants most of that label, of those the part that wants most names; ties keep the order of the
-    parts. What holds no label fills up. Source: Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10,
-    with the parts' sizes kept exactly.
+    The label that the fewest remaining names hold is distributed first; each of its holders goes to the part
+    that needs most of that label, among those to the part that needs most names; ties keep the order of the
+    parts. Names without labels fill up the parts.
+
+    Source: Sechidis et al. 2011, doi:10.1007/978-3-642-23808-6_10, with the parts' sizes kept exactly.
     """
     total = sum(sizes)
     counts = Counter(label for name in names for label in held[name])

@@ -1,4 +1,4 @@
-"""The values that a converted dataset's label maps hold, and the table of names that goes with them."""
+"""Values that the label maps of a converted dataset hold, and the table of their names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from medseg.errors import DataError
 from medseg.geometry import Array
 
 _APPLIED = {"names", "ignore_value", "collapse_instances", "others", "regions", "background"}
-"""Stated fields of labels that say what the values of label maps mean."""
+"""Fields of labels set by the user that change what the values of label maps mean."""
 
 
 @dataclass(frozen=True)
 class OutputValues:
-    """One value for each label: merged values, undeclared values and instances are gone.
+    """One value for each label, without merged values, undeclared values and instances.
 
     Attributes:
-        labels: the labels that are applied.
-        values: the value written for each label, in the order of the names.
-        ignore: the value of what is ignored; none where nothing is.
+        labels: the labels.
+        values: value written for each label, in the order of the names.
+        ignore: value of ignored voxels; None if none are ignored.
     """
 
     labels: LabelSchema
@@ -31,7 +31,7 @@ class OutputValues:
     ignore: int | None
 
     def apply(self, values: Array, case: str) -> Array:
-        """Values of a dataset (*S) as the values that are written (*S), int64.
+        """Return the values to write (*S), int64, for a dataset's values (*S).
 
         Raises: DataError for values that are not declared, if ``others`` is ``refuse``.
         """

@@ -1,4 +1,4 @@
-"""Coded terms of labels for DICOM objects: those given, else those the standard lists under a label's name."""
+"""Coded terms of labels in DICOM objects: declared, or looked up in the standard by a label's name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _GROUPS: dict[str, Category] = {
     "cid7193": "physical object",
     "cid7197": "body substance",
 }
-"""The context groups whose terms are looked up, the first that has one wins, with their category."""
+"""Context groups in which terms are looked up, in order, with their category."""
 
 _SYNONYMS = {
     "adrenal": "adrenalgland",
@@ -66,12 +66,12 @@ _SYNONYMS = {
 
 
 class TerminologyCode(Spec):
-    """What a label is, as a coded term.
+    """Coded term of a label.
 
     Attributes:
-        value, scheme, meaning: the code, the designator of its scheme (``SCT`` is SNOMED CT), and its text.
-        category: what kind of thing it is.
-        side: of the body.
+        value, scheme, meaning: code, designator of its scheme (``SCT`` is SNOMED CT), and text.
+        category: kind of object.
+        side: side of the body.
     """
 
     value: Annotated[str, BeforeValidator(lambda given: str(given) if isinstance(given, int) else given)] = (
@@ -84,10 +84,13 @@ class TerminologyCode(Spec):
 
 
 def lookup_terminology(name: str) -> TerminologyCode:
-    """The term that DICOM's context groups (PS3.16) list under a label's name; "Tissue" where there is none.
+    """Look up the term that DICOM's context groups (PS3.16) list under a label's name, else "Tissue".
 
-    Case, punctuation, a plural s, British spelling and the words left and right do not count; those say the
-    side. ``Liver``, ``left kidney``, ``kidney_right`` and ``tumours`` are found.
+    Case, punctuation, a plural s and British spelling do not count; the words left and right give the side.
+
+    Example:
+        >>> lookup_terminology("kidney_right").meaning
+        'Kidney'
     """
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower().replace("tumour", "tumor")) if word]
     side: Side | None = "left" if "left" in words else "right" if "right" in words else None
@@ -103,7 +106,7 @@ def lookup_terminology(name: str) -> TerminologyCode:
 
 @cache
 def _terms() -> dict[str, TerminologyCode]:
-    """Keyword in lower case → term, of all groups; pydicom holds the standard's tables."""
+    """Return keyword in lower case → term of all groups; pydicom has the standard's tables."""
     from pydicom.sr.codedict import codes
 
     terms: dict[str, TerminologyCode] = {}
