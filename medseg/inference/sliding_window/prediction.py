@@ -27,7 +27,7 @@ from medseg.system.device import to_device
 from medseg.task import Activation
 
 
-class PreprocessedTiledImage(Protocol):
+class WindowedImage(Protocol):
     """An image whose windows are read when needed; ``shape`` is (C, *S)."""
 
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class PreprocessedTiledImage(Protocol):
 
 def sliding_window_logits(
     network: Network,
-    image: Array | PreprocessedTiledImage,
+    image: Array | WindowedImage,
     options: SlidingWindowOptions,
     execution: Execution,
     *,
@@ -132,7 +132,7 @@ def _window_filter(mask: Array) -> KeepWindow:
     return lambda box: bool(mask[box].any())
 
 
-def _reader(image: Array | PreprocessedTiledImage) -> ReadBox:
+def _reader(image: Array | WindowedImage) -> ReadBox:
     if not isinstance(image, np.ndarray):
         return lambda box: torch.from_numpy(image.window(box))
     if not image.flags.writeable:  # a memory map, which torch does not take
