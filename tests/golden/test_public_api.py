@@ -8,7 +8,7 @@ import inspect
 import pkgutil
 import re
 from importlib import import_module
-from typing import get_args
+from typing import Annotated, get_args, get_origin
 
 import medseg
 
@@ -47,8 +47,10 @@ def describe(value):
             text = str(inspect.signature(value))
         except ValueError:  # classes written in C
             text = "(...)"
-    elif get_args(value):
+    elif get_origin(value) is Annotated:
         text = " | ".join(sorted(member.__name__ for member in get_args(get_args(value)[0])))
+    elif get_args(value):
+        text = str(value)
     else:
         text = type(value).__name__
     return re.sub(r"\bmedseg(\.\w+)+\.| at 0x[0-9a-f]+", "", text)
