@@ -55,12 +55,12 @@ from medseg.inference.sliding_window.output_chunk import assemble
 from medseg.inference.sliding_window.prediction import decide, sliding_window_logits
 from medseg.model_output import as_output, logits_of
 from medseg.models import DeepLabV3Config, UNetConfig
+from medseg.progress import QuietProgress
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.device import autocast, channels_last, cudnn_benchmark, resolve_autocast_dtype
 from medseg.system.platform import usable_cores
 from medseg.task import Task
 from medseg.training.fit import fit
-from medseg.training.progress import QuietProgress
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 520  # seconds after which no further measurement begins
@@ -300,9 +300,17 @@ class Clock(QuietProgress):
 
     def __init__(self) -> None:
         self.times: list[float] = []
+        self.stages: list[str] = []
 
-    def update(self, step: int, steps: int, loss: float) -> None:
-        self.times.append(time.monotonic())
+    def start(self, total: int, description: str, *, unit: str = "cases", completed: int = 0) -> None:
+        self.stages.append(description)
+
+    def advance(self, detail: str = "") -> None:
+        if self.stages[-1] == "training":
+            self.times.append(time.monotonic())
+
+    def finish(self) -> None:
+        self.stages.pop()
 
 
 def measure_idle(bench: Bench) -> dict[str, Any]:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from medseg.inference.batch.batch_inference import infer_cases
     from medseg.inference.model.prediction import Prediction
     from medseg.inference.model.predictor import Predictor
+    from medseg.progress import ConsoleProgress, QuietProgress
     from medseg.training.fit import RunResult, fit
-    from medseg.training.progress import ConsoleProgress, QuietProgress
 
 _HOME = {
     "ConfigError": "medseg.errors",
-    "ConsoleProgress": "medseg.training.progress",
+    "ConsoleProgress": "medseg.progress",
     "DataError": "medseg.errors",
     "Evaluation": "medseg.evaluation",
     "EvaluationOptions": "medseg.evaluation",
@@ -29,7 +29,7 @@ _HOME = {
     "ModelFileError": "medseg.errors",
     "Prediction": "medseg.inference.model.prediction",
     "Predictor": "medseg.inference.model.predictor",
-    "QuietProgress": "medseg.training.progress",
+    "QuietProgress": "medseg.progress",
     "RunConfig": "medseg.config.schema",
     "RunResult": "medseg.training.fit",
     "evaluate_cases": "medseg.evaluation",

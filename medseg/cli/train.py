@@ -13,7 +13,7 @@ from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig
-    from medseg.training.fit import Estimate
+    from medseg.training.dry_run import Estimate
 
 
 @click.command()
@@ -47,18 +47,17 @@ def train(
     which settings are chosen and printed. OVERRIDES are settings such as train.epochs=50.
     """
     wait_without_spinning()
-    import medseg.training.fit as fitting
-    from medseg.training.progress import ConsoleProgress
+    from medseg.progress import ConsoleProgress
+    from medseg.training.dry_run import dry_run as estimate_training
+    from medseg.training.fit import fit
 
     config = _load_or_plan(source, overrides)
     folder = run_folder or Path("runs") / (source.resolve().name if source.is_dir() else source.stem)
     if dry_run:
-        _print_estimate(fitting.dry_run(config, folder))
+        _print_estimate(estimate_training(config, folder))
         return
     with ConsoleProgress() as progress:
-        result = fitting.fit(
-            config, folder, resume=resume, accept_new_cases=accept_new_cases, progress=progress
-        )
+        result = fit(config, folder, resume=resume, accept_new_cases=accept_new_cases, progress=progress)
     score = f", best {config.train.monitor} {result.best:.4f}" if result.best is not None else ""
     click.echo(f"{result.epochs} epochs{score}")
     click.echo(f"model: {result.model}")

@@ -17,8 +17,8 @@ from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.predictor import Predictor
+from medseg.progress import ConsoleProgress
 from medseg.training.fit import fit
-from medseg.training.progress import ConsoleProgress
 
 _MARKER = "made-by-medseg-demo.txt"
 

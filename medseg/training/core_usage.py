@@ -9,11 +9,11 @@ import time
 from medseg.system.platform import CpuTimes, cpu_times
 
 _LEAST_OTHERS, _MOST_IDLE = 0.5, 0.1
-"""Cores used by others, and share of the machine that is idle, from and up to which cores are contended."""
+"""Cores are contended if others use at least this many, and at most this share of the machine is idle."""
 
 
 def describe_contention(before: CpuTimes, after: CpuTimes) -> str | None:
-    """A message if other processes took this one's cores between two readings; else none."""
+    """Return a message if other processes used the cores of this one between two readings; else None."""
     busy, own, idle = after.busy - before.busy, after.own - before.own, after.idle - before.idle
     cores = os.cpu_count() or 1
     if busy + idle <= 0:
@@ -27,15 +27,19 @@ def describe_contention(before: CpuTimes, after: CpuTimes) -> str | None:
     )
 
 
-class CoreWatch:
-    """Tells once that other processes use the cores."""
+class CoreMonitor:
+    """Reports once that other processes use the cores.
+
+    Args:
+        every: seconds between two readings.
+    """
 
     def __init__(self, every: float = 20.0) -> None:
         self.every = every
         self.since, self.before = time.monotonic(), _read()
 
     def check(self) -> str | None:
-        """A message once ``every`` seconds have shown that cores are contended."""
+        """Return a message after the first ``every`` seconds in which the cores were contended; else None."""
         if self.before is None or time.monotonic() - self.since < self.every:
             return None
         now = _read()

@@ -1,16 +1,14 @@
-"""From settings to a dataset ready to train on: found, checked, split, labeled."""
+"""From settings to a dataset that is ready to train on: discovered, measured, checked, split, labeled."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medseg.config.schema import RunConfig
-from medseg.data.cases import Case, Part, join_problems, with_patient
+from medseg.data.cases import Case, Part, with_patient
 from medseg.data.curation.case_statistics import CaseStatistics, collect_statistics, total_counts
 from medseg.data.curation.duplicates import (
     bind_copies,
@@ -21,63 +19,81 @@ from medseg.data.curation.duplicates import (
     surplus_copies,
     unrecorded_copies,
 )
-from medseg.data.curation.splits import FileSplit, Split, leaks
+from medseg.data.curation.splits import FileSplit, Split
 from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, plan_labels
 from medseg.data.labels.reader import AS_STORED, LabelReader
-from medseg.data.labels.schema import LabelSchema, describe_undeclared
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import DatasetListing, find_dataset
+from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
+from medseg.data.options import DataConfig
 from medseg.data.preprocessing.normalization import CT
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
 from medseg.inference.model.model_file import task_for
-from medseg.task import Task
-from medseg.training.progress import Count
-from medseg.training.run_folder.case_record import CaseRecord, Fitted, stated_parts
-
-_HARMLESS_PATCH, _PATCH_MULTIPLE, _MOST_PADDED = 64**3, 32, 8
-"""A patch of this many voxels is never too large; networks need multiples of up to 32 voxels along an axis; a
-patch that is still more than eight times as large as the cases is a mistake.
-"""
-MOST_MAGNIFIED = 1000
-"""A spacing that makes more voxels of each than this is a mistake."""
+from medseg.progress import Progress, QuietProgress, stage
+from medseg.task import Activation, Task
+from medseg.training.dataset_checks import (
+    check_dimensions,
+    check_label_values,
+    check_patch_fits_cases,
+    check_patients,
+    check_spacing,
+)
+from medseg.training.run_folder.case_record import CaseRecord, FittedSettings, declared_parts
 
 
 @dataclass(frozen=True)
-class Dataset:
+class NetworkNeeds:
+    """What the network asks of a dataset.
+
+    Attributes:
+        spatial_dims: 2 or 3.
+        patch_size: voxels of a training patch.
+        activation: ``sigmoid`` makes a region of every label; if None, the labels decide.
+    """
+
+    spatial_dims: int
+    patch_size: tuple[int, ...]
+    activation: Activation | None = None
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
     """A checked dataset.
 
     Attributes:
-        cases, facts: in one order.
+        cases: the cases.
+        statistics: of the cases, in the same order.
         split: case id → part.
-        labels: with every name, and regions where a sigmoid is trained.
-        channels: of the network's input.
-        preprocess: with every number fitted on the training cases.
+        labels: all label names, with regions where a sigmoid is trained.
+        channels: of the input of the network.
+        preprocess: with every number that is fitted on the training cases.
         label_reader: how label files are read.
-        layout: the layout found, in one line, and a line for each thing to know about the dataset.
-        changes: what changed since the run began that is continued, one line each.
+        summary: the layout and the number of cases, then one line for each note about the dataset.
+        changes: what changed since the start of the run that is resumed, one line each.
     """
 
     cases: list[Case]
-    facts: list[CaseStatistics]
+    statistics: list[CaseStatistics]
     split: dict[str, Part]
     labels: LabelSchema
     channels: int
     preprocess: PreprocessConfig
     label_reader: LabelReader = AS_STORED
-    layout: str = ""
+    summary: str = ""
     changes: tuple[str, ...] = ()
 
     def part(self, part: Part) -> tuple[list[Case], list[CaseStatistics]]:
-        """The cases and facts of one part."""
+        """Return the cases of one part and their statistics."""
         kept = [i for i, case in enumerate(self.cases) if self.split[case.id] == part]
-        return [self.cases[i] for i in kept], [self.facts[i] for i in kept]
+        return [self.cases[i] for i in kept], [self.statistics[i] for i in kept]
 
     def task(self, spatial_dims: int) -> Task:
-        """What a network for this dataset is built for."""
+        """Return the task that a network for this dataset is built for."""
         return task_for(spatial_dims, self.channels, self.labels, self.preprocess)
 
-    def record(self) -> list[dict[str, object]]:
-        """One entry a case for ``cases.json``: id, part, files and their hashes."""
+    def case_entries(self) -> list[dict[str, object]]:
+        """Return one entry per case for ``cases.json``: id, part, files and their hashes."""
         return [
             {
                 "id": case.id,
@@ -86,216 +102,223 @@ class Dataset:
                 "other_channels": [str(path.resolve()) for path in case.other_channels],
                 "label": str(case.label.resolve()) if case.label else None,
                 "masks": {name: str(path.resolve()) for name, path in case.masks.items()},
-                "image_sha256": fact.image_sha256,
-                "label_sha256": fact.label_sha256,
+                "image_sha256": statistics.image_sha256,
+                "label_sha256": statistics.label_sha256,
             }
-            for case, fact in zip(self.cases, self.facts, strict=True)
+            for case, statistics in zip(self.cases, self.statistics, strict=True)
         ]
 
-    def fitted(self) -> Fitted:
-        """What a run keeps of its dataset while it goes on."""
-        return Fitted(labels=self.labels, channels=self.channels, preprocess=self.preprocess)
+    def fitted(self) -> FittedSettings:
+        """Return what a run keeps of its dataset until its end."""
+        return FittedSettings(labels=self.labels, channels=self.channels, preprocess=self.preprocess)
 
 
 @dataclass(frozen=True)
-class Continued:
-    """The run that is continued: its cases, and what was fitted on them when it began."""
+class ResumedRun:
+    """The run that is resumed: its cases, and what was fitted on them at its start."""
 
     record: CaseRecord
-    fitted: Fitted | None = None
+    fitted: FittedSettings | None = None
 
 
-def survey(
-    config: RunConfig,
+@dataclass(frozen=True)
+class CachedDataset:
+    """The preprocessed cases to train on and to validate on."""
+
+    train: list[CachedCase]
+    val: list[CachedCase]
+
+
+def prepare_dataset(
+    data: DataConfig,
+    preprocess: PreprocessConfig,
+    needs: NetworkNeeds,
     store: Path,
-    say: Callable[[str], None] = lambda text: None,
-    continued: Continued | None = None,
-) -> Dataset:
-    """Find, check and split the cases of ``config.data.path``; what was measured is kept in ``store``.
+    *,
+    resumed: ResumedRun | None = None,
+    progress: Progress | None = None,
+) -> PreparedDataset:
+    """Find, measure, check and split the cases of ``data.path``.
 
-    A run that is continued keeps its split and what was fitted when it began. ``say`` is given a
-    line now and then where it takes long.
+    Args:
+        data: where the cases are and what their labels mean.
+        preprocess: how scans are preprocessed.
+        needs: what the network asks of the dataset.
+        store: folder that keeps the statistics of the cases.
+        resumed: if given, every case keeps its part of the split, and the fitted settings are kept.
+        progress: receives the measured cases.
 
-    Raises: ConfigError if settings and data contradict each other; DataError listing every faulty case, or
-    what changed since the run began that is continued.
+    Raises:
+        ConfigError: if settings and data contradict each other.
+        DataError: that lists every faulty case, or what changed since the start of the resumed run.
     """
-    found, plan = find(config)
+    listing, plan = find_labeled_cases(data)
     cases = plan.cases
-    facts = collect_statistics(
-        cases, store, plan.reader, plan.foreground, progress=Count(say, "checking the cases", len(cases))
-    )
-    _check_dimensions(config, facts)
-    _check_spacing(config.preprocess, facts)
-    labels, notes = _labels(config, facts, plan)
-    copies = find_copies(facts)
-    split, changes = _split(config, cases, facts, labels, copies, continued)
-    cases, facts = [c for c in cases if c.id in split], [f for f in facts if f.id in split]
+    with stage(progress or QuietProgress(), len(cases), "checking cases") as shown:
+        statistics = collect_statistics(
+            cases, store, plan.reader, plan.foreground, progress=lambda case: shown.advance()
+        )
+    check_dimensions(needs.spatial_dims, preprocess, statistics[0], dataset_folder(data))
+    check_spacing(preprocess, statistics)
+    labels, notes = _resolve_labels(needs.activation, statistics, plan)
+    copies = find_copies(statistics)
+    split, changes = _split_cases(data, cases, statistics, labels, copies, resumed)
+    cases, statistics = [c for c in cases if c.id in split], [s for s in statistics if s.id in split]
     check_sides(copies, split)
-    _refuse_leaks(cases, split)
-    _check_label_values(cases, facts, labels)
-    notes += [describe_copies(copies, config.data.duplicates)] if copies else []
-    channels = config.data.channels or max(f.channels for f in facts)
-    training = [f for f in facts if split[f.id] == "train"]
-    if continued is not None and continued.fitted is not None:
-        continued.fitted.check(labels, channels)
-        preprocess = continued.fitted.preprocess
+    check_patients(cases, split)
+    check_label_values(statistics, labels)
+    notes += [describe_copies(copies, data.duplicates)] if copies else []
+    channels = data.channels or max(one.channels for one in statistics)
+    training = [one for one in statistics if split[one.id] == "train"]
+    if not training:
+        raise DataError("the split leaves no case to train on")
+    check_patch_fits_cases(needs.patch_size, preprocess, training)
+    if resumed is not None and resumed.fitted is not None:
+        resumed.fitted.check(labels, channels)
+        preprocess = resumed.fitted.preprocess
     else:
-        preprocess = _fitted(config.preprocess, training, channels)
-    layout = "\n".join([found.describe(), *notes])
-    return Dataset(cases, facts, split, labels, channels, preprocess, plan.reader, layout, tuple(changes))
+        preprocess = _fit_normalization(preprocess, training, channels)
+    return PreparedDataset(
+        cases, statistics, split, labels, channels, preprocess,
+        label_reader=plan.reader, summary="\n".join([listing.describe(), *notes]), changes=tuple(changes),
+    )  # fmt: skip
 
 
-def _split(
-    config: RunConfig,
-    cases: list[Case],
-    facts: list[CaseStatistics],
-    labels: LabelSchema,
-    copies: list[list[str]],
-    continued: Continued | None,
-) -> tuple[Split, list[str]]:
-    """The part of each case, without copies that are dropped, and what changed since the run began."""
-    duplicates = config.data.duplicates
-    if duplicates == "refuse":
-        check_copies(copies)
-    if continued is None:
-        holders = {fact.id: label_names(fact, labels) for fact in facts}
-        if duplicates == "drop" and isinstance(config.data.split, FileSplit):  # of a run that dropped them
-            dropped = unrecorded_copies(copies, config.data.split.parts())
-            cases = [case for case in cases if case.id not in dropped]
-        split = config.data.split.assign(bind_copies(cases, copies), holders)
-        dropped = surplus_copies(copies, split) if duplicates == "drop" else set[str]()
-        return {name: part for name, part in split.items() if name not in dropped}, []
-    stated = stated_parts(cases, config.data.split)
-    if duplicates == "drop":
-        dropped = unrecorded_copies(copies, continued.record.cases)
-        cases, facts = [c for c in cases if c.id not in dropped], [f for f in facts if f.id not in dropped]
-    changes = continued.record.changes(cases, facts, stated)
-    return continued.record.split(cases, facts, stated), changes
+def cache_dataset(
+    dataset: PreparedDataset, folder: Path, progress: Progress, *, limit: int | None = None
+) -> CachedDataset:
+    """Preprocess the training and validation cases that are not in the cache yet, and open all of them.
 
+    Args:
+        dataset: the dataset.
+        folder: of the cache.
+        progress: receives the preprocessed cases.
+        limit: number of cases of each part; if None, all.
 
-def find(config: RunConfig) -> tuple[DatasetListing, LabelPlan]:
-    """The cases of ``config.data.path``, and how their labels are read.
-
-    Raises: ConfigError if no path is set or the statements about labels contradict each other; DataError if
-    the cases cannot be found or lack files.
+    Raises:
+        DataError: that names the case that cannot be prepared.
     """
-    if config.data.path is None:
-        raise ConfigError("data.path is not set: name the folder of cases, e.g. data.path=FOLDER")
-    options = config.data.layout
-    found = find_dataset(config.data.path, options)
-    found = (found.labeled() if config.data.unlabeled == "leave_out" else found).checked()
-    if not found.cases:
-        raise DataError(f"{config.data.path}: no image there has a label map")
-    cases = [with_patient(case, config.data.patient) for case in found.cases]
-    declarations = LabelDeclarations(config.data.labels, layout=found.labels)
-    return found, plan_labels(cases, declarations, folder=config.data.path)
+    settings = CacheSettings(dataset.labels, dataset.preprocess, dataset.channels, dataset.label_reader)
+
+    def cached(part: Part, description: str) -> list[CachedCase]:
+        cases, statistics = dataset.part(part)
+        cases, statistics = cases[:limit], statistics[:limit]
+        with stage(progress, len(cases), description) as shown:
+            return cache_cases(cases, statistics, settings, folder, lambda case: shown.advance())
+
+    return CachedDataset(
+        cached("train", "preparing training cases"), cached("val", "preparing validation cases")
+    )
 
 
-def label_names(fact: CaseStatistics, labels: LabelSchema) -> frozenset[str]:
-    """The labels that a case holds, by name, the background left out."""
-    held = {n for n, values in labels.names.items() if any(v in fact.label_counts for v in values)}
+def find_labeled_cases(data: DataConfig) -> tuple[DatasetListing, LabelPlan]:
+    """Find the cases of ``data.path``, and decide how their labels are read.
+
+    Raises:
+        ConfigError: if no path is set, or the settings of the labels contradict each other.
+        DataError: if the cases cannot be found or lack files.
+    """
+    folder = dataset_folder(data)
+    listing = find_dataset(folder, data.layout)
+    listing = (listing.labeled() if data.unlabeled == "leave_out" else listing).checked()
+    if not listing.cases:
+        raise DataError(f"{folder}: no image has a label map", path=folder)
+    cases = [with_patient(case, data.patient) for case in listing.cases]
+    declarations = LabelDeclarations(data.labels, layout=listing.labels)
+    return listing, plan_labels(cases, declarations, folder=folder)
+
+
+def dataset_folder(data: DataConfig) -> Path:
+    """Return ``data.path``.
+
+    Raises:
+        ConfigError: if it is not set.
+    """
+    if data.path is None:
+        raise ConfigError("data.path is not set", hint="Set the folder of cases, for example data.path=FOLDER.")
+    return data.path
+
+
+def label_names(statistics: CaseStatistics, labels: LabelSchema) -> frozenset[str]:
+    """Return the names of the labels in a case, without the background."""
+    held = {n for n, values in labels.names.items() if any(v in statistics.label_counts for v in values)}
     return frozenset(held - {next(iter(labels.names))})
 
 
-def _refuse_leaks(cases: list[Case], split: dict[str, Part]) -> None:
-    found = leaks(cases, split)
-    if found:
-        lines = [f"patient {patient}: {', '.join(parts)}" for patient, parts in found.items()]
-        way_out = "put all cases of a patient into one part"
-        raise DataError(join_problems(f"patients in more than one part of the split ({way_out})", lines))
-
-
-def quick_facts(plan: LabelPlan, cache: Path | None = None) -> list[CaseStatistics]:
-    """Facts of cases, kept in a cache folder or nowhere."""
+def measure_cases(plan: LabelPlan, cache: Path | None = None) -> list[CaseStatistics]:
+    """Measure cases; the statistics are kept in a cache folder, if there is one."""
     if cache is not None:
         return collect_statistics(plan.cases, cache / "facts", plan.reader, plan.foreground)
     with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
         return collect_statistics(plan.cases, Path(folder), plan.reader, plan.foreground)
 
 
-def _check_dimensions(config: RunConfig, facts: list[CaseStatistics]) -> None:
-    dims = 2 if facts[0].kind == "picture" else 3
-    sliced = config.preprocess.slices is not None
-    if sliced and dims == 2:
-        raise ConfigError(
-            f"preprocess.slices cuts volumes, but {config.data.path} holds pictures; leave it out"
-        )
-    if dims == 3 and config.spatial_dims == 2 and not sliced:
-        raise ConfigError(
-            f"spatial_dims is 2, but {config.data.path} holds volumes. Set preprocess.slices.axis (2: axial in "
-            "RAS) to train on their slices, or spatial_dims=3."
-        )
-    if dims != config.spatial_dims and not sliced:
-        raise ConfigError(
-            f"spatial_dims is {config.spatial_dims}, but {config.data.path} holds {facts[0].kind}s, which "
-            f"have {dims} axes. Set spatial_dims={dims}."
-        )
+def _split_cases(
+    data: DataConfig,
+    cases: list[Case],
+    statistics: list[CaseStatistics],
+    labels: LabelSchema,
+    copies: list[list[str]],
+    resumed: ResumedRun | None,
+) -> tuple[Split, list[str]]:
+    """Return the part of each case, without dropped copies, and what changed since the start of the run."""
+    if data.duplicates == "refuse":
+        check_copies(copies)
+    if resumed is None:
+        return _new_split(data, cases, statistics, labels, copies), []
+    declared = declared_parts(cases, data.split)
+    if data.duplicates == "drop":
+        dropped = unrecorded_copies(copies, resumed.record.cases)
+        cases = [case for case in cases if case.id not in dropped]
+        statistics = [one for one in statistics if one.id not in dropped]
+    changes = resumed.record.changes(cases, statistics, declared)
+    return resumed.record.split(cases, statistics, declared), changes
 
 
-def _check_spacing(preprocess: PreprocessConfig, facts: list[CaseStatistics]) -> None:
-    """Raises: ConfigError for a spacing at which a case has less than a voxel, or a thousand times as many."""
-    wanted = preprocess.spacing
-    if wanted is None:
-        return
-    for fact in facts:
-        extents = np.array(fact.shape) * fact.spacing
-        if len(wanted) != len(extents):
-            continue  # said when the case is prepared
-        voxels = np.prod(extents / wanted) / np.prod(fact.shape)
-        if voxels > MOST_MAGNIFIED or (preprocess.orientation == "RAS" and (extents * 10 < wanted).any()):
-            shown = ["×".join(f"{v:.4g}" for v in values) for values in (wanted, fact.spacing, extents)]
-            raise ConfigError(
-                f"preprocess.spacing {shown[0]} does not fit case {fact.id}, whose voxels are {shown[1]} and "
-                f"whose extent is {shown[2]} (mm): it would have {voxels:.3g} times as many voxels. Choose "
-                "a spacing near the cases' own, or leave it out."
-            )
+def _new_split(
+    data: DataConfig,
+    cases: list[Case],
+    statistics: list[CaseStatistics],
+    labels: LabelSchema,
+    copies: list[list[str]],
+) -> Split:
+    holders = {one.id: label_names(one, labels) for one in statistics}
+    drop = data.duplicates == "drop"
+    if drop and isinstance(data.split, FileSplit):  # the file may be of a run that dropped them
+        dropped = unrecorded_copies(copies, data.split.parts())
+        cases = [case for case in cases if case.id not in dropped]
+    split = data.split.assign(bind_copies(cases, copies), holders)
+    dropped = surplus_copies(copies, split) if drop else set[str]()
+    return {name: part for name, part in split.items() if name not in dropped}
 
 
-def check_patch_size(patch: Sequence[int], shapes: Sequence[Sequence[int]]) -> None:
-    """Check that patches are not almost entirely padding.
-
-    ``shapes`` (*S) are of the preprocessed cases; of slices, the first axis counts them.
-    Raises: ConfigError if ``patch`` is far larger than every case.
-    """
-    largest = np.max([shape[-len(patch) :] for shape in shapes], axis=0)
-    padded = np.ceil(largest / _PATCH_MULTIPLE) * _PATCH_MULTIPLE
-    excess = float(np.prod(np.maximum(np.array(patch, float) / padded, 1)))
-    if excess > _MOST_PADDED and float(np.prod(np.array(patch, float))) > _HARMLESS_PATCH:
-        sizes = ["×".join(str(int(n)) for n in size) for size in (patch, largest)]
-        raise ConfigError(
-            f"sampling.patch_size {sizes[0]} is far larger than the preprocessed cases, of at most {sizes[1]} "
-            f"voxels: nearly all of it would be padding. Choose at most about {sizes[1]}, rounded up to what "
-            "the network's strides need."
-        )
-
-
-def _labels(config: RunConfig, facts: list[CaseStatistics], plan: LabelPlan) -> tuple[LabelSchema, list[str]]:
-    """The labels, and what the user should know about their names."""
-    resolved = plan.resolve(total_counts(facts))
+def _resolve_labels(
+    activation: Activation | None, statistics: list[CaseStatistics], plan: LabelPlan
+) -> tuple[LabelSchema, list[str]]:
+    """Return the labels, and notes about their names."""
+    resolved = plan.resolve(total_counts(statistics))
     labels = resolved.schema
-    if config.activation == "sigmoid" and not labels.regions:
-        alone = {name: (name,) for name in list(labels.names)[1:]}
-        labels = LabelSchema.model_validate(labels.model_dump() | {"regions": alone})
+    if activation == "sigmoid" and not labels.regions:
+        regions = {name: (name,) for name in list(labels.names)[1:]}
+        labels = LabelSchema.model_validate(labels.model_dump() | {"regions": regions})
     return labels, [resolved.note] if resolved.note else []
 
 
-def _check_label_values(cases: list[Case], facts: list[CaseStatistics], labels: LabelSchema) -> None:
-    problems: list[str] = []
-    for case, fact in zip(cases, facts, strict=True):
-        unnamed = sorted(v for v in fact.label_counts if labels.is_undeclared(v))
-        if unnamed:
-            message, hint = describe_undeclared(unnamed, labels)
-            problems.append(f"case {case.id}: {message}. {hint}")
-    if problems:
-        raise DataError(join_problems("cases with undeclared label values", problems))
-
-
-def _fitted(preprocess: PreprocessConfig, facts: list[CaseStatistics], channels: int) -> PreprocessConfig:
+def _fit_normalization(
+    preprocess: PreprocessConfig, statistics: list[CaseStatistics], channels: int
+) -> PreprocessConfig:
+    """Fit the ``ct`` normalization to the labeled voxels of the training cases."""
     if not isinstance(preprocess.normalize, CT):
         return preprocess
     if channels != 1:
-        raise ConfigError(f"ct normalization is for one channel, the images have {channels}; use zscore")
-    foreground = np.array([v for fact in facts for v in fact.foreground])
+        raise ConfigError(
+            f"ct normalization is for one channel, the images have {channels}",
+            hint="Set preprocess.normalize.name=zscore.",
+        )
+    foreground = np.array([v for one in statistics for v in one.foreground])
     if foreground.size == 0:
-        raise ConfigError("ct normalization: no labeled voxels to fit it on; give low, high, mean and std")
+        raise ConfigError(
+            "ct normalization: there are no labeled voxels to fit it to",
+            hint="Set low, high, mean and std in preprocess.normalize.",
+        )
     return preprocess.model_copy(update={"normalize": preprocess.normalize.fit(foreground)})

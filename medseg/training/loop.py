@@ -2,275 +2,260 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
-from medseg.config.schema import RunConfig
-from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset
 from medseg.errors import TrainingError, TrainingStopped
-from medseg.model_output import as_output
 from medseg.optim.optimizers import learning_rate
-from medseg.system.device import autocast, channels_last, cudnn_benchmark
-from medseg.system.platform import STOP_SIGNALS
-from medseg.training.core_usage import CoreWatch
-from medseg.training.progress import LOGGER, Progress, ValidationProgress
+from medseg.progress import Progress, stage
+from medseg.system.device import cudnn_benchmark
+from medseg.training.core_usage import CoreMonitor
+from medseg.training.model import Batch, TrainingModel
+from medseg.training.options import TrainConfig
 from medseg.training.run_folder.checkpoint import save_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog
 from medseg.training.run_folder.state import TrainState
-from medseg.training.sampling_stats import Drawn
-from medseg.training.validation import Scores, better, dice_of_classes, validate
+from medseg.training.sampling_stats import SamplingStats
+from medseg.training.signals import collect_stop_signals
+from medseg.training.validation import Scores, Validator, dice_of_classes, is_better, mean_scores
+
+_LOGGER = logging.getLogger(__name__)
 
 _READ_EVERY = 16
-"""Updates between two readings of the losses of a GPU, which computes ahead of the processor otherwise."""
+"""Updates between two readings of the losses of a GPU, which otherwise computes ahead of the CPU."""
+
+
+@dataclass(frozen=True)
+class PatchLoader:
+    """Loads batches of patches, in worker processes.
+
+    Attributes:
+        patches: the patches by address.
+        batch_size: patches in a batch.
+        workers: processes that prepare patches; 0 prepares them in this one.
+        timeout: seconds after which a worker counts as stuck.
+        pin_memory: whether batches are in pinned memory.
+    """
+
+    patches: PatchDataset
+    batch_size: int
+    workers: int
+    timeout: float
+    pin_memory: bool
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches from ``start`` up to ``stop``, counted over the whole training."""
+        options = LoaderOptions(
+            batch_size=self.batch_size,
+            start=start,
+            stop=stop,
+            workers=self.workers,
+            timeout=self.timeout,
+            pin_memory=self.pin_memory,
+        )
+        return patch_batches(self.patches, options)
 
 
 @dataclass
-class Trainer:
-    """Runs a training from wherever its state stands to the end.
+class TrainingLoop:
+    """Runs a training from its current state to the end.
 
     Attributes:
-        loss: of an ``Output`` and a target.
-        dataset: patches by address.
-        validation: the cases validated on; may be empty.
-        progress: told of updates, with the last loss that was read, of validations and epochs.
-        log: where epochs are written.
-        read_every: updates after which losses are read from the device, which waits for it.
+        options: of the loop.
+        model: network, optimizer and loss.
+        loader: the patches.
+        validator: the validation; without cases there is none.
+        run_folder: the folder for checkpoints.
+        progress: receives updates and validated cases.
+        read_every: updates between two readings of the losses, for which the CPU waits for the device; 0
+            chooses by the device.
     """
 
-    config: RunConfig
-    run: RunFolder
-    state: TrainState
-    loss: nn.Module
-    dataset: PatchDataset
-    validation: list[CachedCase]
-    labels: LabelSchema
-    device: torch.device
-    dtype: torch.dtype | None
+    options: TrainConfig
+    model: TrainingModel
+    loader: PatchLoader
+    validator: Validator
+    run_folder: RunFolder
     progress: Progress
-    log: RunLog | None = None
     read_every: int = 0
-    unread: list[torch.Tensor] = field(default_factory=list)
-    last_loss: float = math.nan
+    _unread: list[torch.Tensor] = field(init=False, default_factory=list)
+    _last_loss: float = field(init=False, default=math.nan)
+    _saved_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self.read_every = self.read_every or (1 if self.device.type == "cpu" else _READ_EVERY)
+        self.read_every = self.read_every or (1 if self.model.device.type == "cpu" else _READ_EVERY)
 
-    def train(self) -> None:
+    @property
+    def state(self) -> TrainState:
+        """The state of the training."""
+        return self.model.state
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether ``early_stop`` ended the training."""
+        patience = self.options.early_stop
+        return patience is not None and self.state.stale_validations >= patience
+
+    def run(self, log: RunLog) -> None:
         """Train to the end, or to the early stop.
 
-        Raises: TrainingStopped on SIGTERM or SIGINT, after saving; TrainingError if the loss is not finite.
+        Args:
+            log: receives an entry per epoch.
+
+        Raises:
+            TrainingStopped: on SIGTERM or SIGINT, after saving.
+            TrainingError: if the loss is not finite.
         """
-        settings = self.config.train
-        steps = settings.epochs * settings.iterations
-        with _signals() as signals, cudnn_benchmark(self.device):
-            self.saved_at = time.monotonic()
-            self.cores = CoreWatch() if self.device.type == "cpu" else None
+        options, state = self.options, self.state
+        steps = options.epochs * options.iterations
+        updates = stage(self.progress, steps, "training", unit="updates", completed=state.step)
+        with collect_stop_signals() as signals, cudnn_benchmark(self.model.device), updates:
+            self._saved_at = time.monotonic()
+            cores = CoreMonitor() if self.model.device.type == "cpu" else None
             batches = self._batches(steps)
             while True:
-                closing = self.state.step == (self.state.epochs_closed + 1) * settings.iterations
-                if closing and self._close_epoch(signals) and self.dataset.plan.adaptive:
+                closing = state.step == (state.epochs_closed + 1) * options.iterations
+                if closing and self._close_epoch(signals, log) and self.loader.patches.plan.adaptive:
                     batches = self._batches(steps)  # patches prepared ahead follow the old balance
-                if self.state.step >= steps or self.finished_early:
+                if state.step >= steps or self.stopped_early:
                     return
                 self._update(batches, steps)
                 self._stop_if_asked(signals)
-                self._look_at_cores()
+                message = cores.check() if cores is not None else None
+                if message is not None:
+                    _LOGGER.warning(message)
                 if self._save_is_due():
                     self.save()
 
     def save(self) -> None:
-        """Write ``last.pt``. Raises: TrainingError, and leaves the file as it is, if a loss was not finite."""
-        self._read_losses()
-        save_checkpoint(self.run.last, self.state.to_checkpoint())
-        self.saved_at = time.monotonic()
+        """Write ``last.pt``.
 
-    def gradient_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Add one batch's gradient; returns its loss, which the device may still be computing."""
-        image = batch["image"].to(self.device, non_blocking=True)
-        if self.config.train.channels_last:
-            image = image.to(memory_format=channels_last(image.ndim - 2))
-        target = self._target(batch)
-        with autocast(self.dtype, self.device):
-            output = as_output(self.state.network(image))
-        loss = self.loss(output, target, self._known(batch))
-        self.state.scaler.scale(loss / self.config.train.accumulate).backward()
-        return loss.detach()
-
-    def _batches(self, steps: int) -> Iterator[dict[str, torch.Tensor]]:
-        settings = self.config.train
-        if self.dataset.plan.adaptive and self.state.class_scores:
-            self.dataset.plan.adapt(self.state.class_scores)
-        options = LoaderOptions(
-            batch_size=settings.batch_size,
-            start=self.state.step * settings.accumulate,
-            stop=steps * settings.accumulate,
-            workers=self.config.data.workers,
-            timeout=self.config.data.worker_timeout,
-            pin_memory=self.device.type == "cuda",
-        )
-        return patch_batches(self.dataset, options)
-
-    def _target(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(B, 1, *S) classes as they are, (B, R, *S) masks of the regions, or (B, K, *S) probabilities; -1 is
-        ignored in all of them.
+        Raises:
+            TrainingError: if a loss was not finite; the file then stays as it is.
         """
-        classes = batch["label"].to(self.device, non_blocking=True).long()
-        regions = bool(self.labels.regions)
-        if "soft" in batch:
-            soft = batch["soft"].to(self.device, non_blocking=True)
-            return torch.where(classes < 0, -1.0, soft[:, 1:] if regions else soft)
-        if not regions:
-            return classes
-        masks = self._region_table[:, classes[:, 0].clamp(min=0)].movedim(0, 1).long()
-        return torch.where(classes < 0, -1, masks)
+        self._read_losses()
+        save_checkpoint(self.run_folder.last, self.state.to_checkpoint())
+        self._saved_at = time.monotonic()
 
-    def _known(self, batch: dict[str, torch.Tensor]) -> torch.Tensor | None:
-        """(B, K): the channels annotated in each sample; none where all are."""
-        known = batch.get("annotated")
-        return None if known is None or bool(known.all()) else known.to(self.device)
+    def _batches(self, steps: int) -> Iterator[Batch]:
+        plan, accumulate = self.loader.patches.plan, self.options.accumulate
+        if plan.adaptive and self.state.class_scores:
+            plan.adapt(self.state.class_scores)
+        return self.loader.batches(self.state.step * accumulate, steps * accumulate)
 
-    @cached_property
-    def _region_table(self) -> torch.Tensor:
-        """(R, K) bool on the device: the classes of each region."""
-        return torch.from_numpy(self.labels.region_table).to(self.device)
-
-    def _update(self, batches: Iterator[dict[str, torch.Tensor]], steps: int) -> None:
-        """One update of the weights."""
-        settings, state = self.config.train, self.state
+    def _update(self, batches: Iterator[Batch], steps: int) -> None:
+        """Update the weights once."""
+        options, state = self.options, self.state
         began = time.monotonic()
-        rate = learning_rate(settings.optimizer.lr, settings.schedule, state.step, steps, state.scores)
+        rate = learning_rate(options.optimizer.lr, options.schedule, state.step, steps, state.scores)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
         state.network.train()
         state.optimizer.zero_grad(set_to_none=True)
-        self.unread += [self._counted_step(next(batches)) for _ in range(settings.accumulate)]
-        if settings.gradient_clip is not None:
+        for _ in range(options.accumulate):
+            batch = next(batches)
+            state.drawn.add(batch)
+            self._unread.append(self.model.gradient_step(batch))
+        if options.gradient_clip is not None:
             state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.network.parameters(), settings.gradient_clip)
+            nn.utils.clip_grad_norm_(state.network.parameters(), options.gradient_clip)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.step += 1
-        state.update_average(settings.ema)
-        if math.isnan(self.last_loss) or len(self.unread) >= self.read_every * settings.accumulate:
+        state.update_average(options.ema)
+        if math.isnan(self._last_loss) or len(self._unread) >= self.read_every * options.accumulate:
             self._read_losses()
         state.seconds += time.monotonic() - began
-        self.progress.update(state.step, steps, self.last_loss)
+        self.progress.advance(f"loss {self._last_loss:.4f}")
 
     def _read_losses(self) -> None:
-        """Add the losses that were not read yet to the epoch's. Raises: TrainingError if one is not finite."""
-        if not self.unread:
+        """Add the losses that were not read yet to the sum of the epoch.
+
+        Raises:
+            TrainingError: if one is not finite.
+        """
+        if not self._unread:
             return
-        losses, together = torch.stack(self.unread).tolist(), self.config.train.accumulate
-        self.unread.clear()
+        losses, together = torch.stack(self._unread).tolist(), self.options.accumulate
+        self._unread.clear()
         updates = [sum(losses[i : i + together]) / together for i in range(0, len(losses), together)]
         for step, loss in enumerate(updates, start=self.state.step + 1 - len(updates)):
             if not math.isfinite(loss):
-                last = self.run.last
+                last = self.run_folder.last
                 kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
                 raise TrainingError(
-                    f"the loss became {loss} at step {step}; {kept}. Lower train.optimizer.lr, check the "
-                    "intensities, or set train.amp=off."
+                    f"the loss became {loss} at step {step}; {kept}",
+                    hint="Lower train.optimizer.lr, check the intensities, or set train.amp=off.",
                 )
             self.state.loss_sum += loss
-            self.last_loss = loss
+            self._last_loss = loss
 
-    def _counted_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        self.state.drawn.add(batch)
-        return self.gradient_step(batch)
-
-    def _close_epoch(self, signals: list[int]) -> bool:
-        """Validate, log, keep the best, save; returns whether there was a validation."""
+    def _close_epoch(self, signals: list[int], log: RunLog) -> bool:
+        """Validate, log, keep the best checkpoint, save; return whether there was a validation."""
         self._read_losses()
-        state, settings = self.state, self.config.train
+        state, options = self.state, self.options
         epoch = state.epochs_closed + 1
         scores: Scores = {}
-        if self.validation and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
-            scores = self._timed_score(signals)
-        entry: dict[str, Any] = {
-            "epoch": epoch,
-            "step": state.step,
-            "loss": state.loss_sum / settings.iterations,
-            "lr": max(group["lr"] for group in state.optimizer.param_groups),
-            "seconds": round(state.seconds, 3),
-            **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
-            **({"val_cases": len(self.validation)} if scores else {}),
-            **state.drawn.shares(tuple(self.labels.names)),
-        }
-        state.epochs_closed, state.loss_sum, state.seconds, state.drawn = epoch, 0.0, 0.0, Drawn()
-        is_best = bool(scores) and better(scores[settings.monitor], state.best)
+        if self.validator.cases and (epoch % options.validate_every == 0 or epoch == options.epochs):
+            scores = self._validate(signals)
+        entry = self._log_entry(epoch, scores)
+        state.epochs_closed, state.loss_sum, state.seconds, state.drawn = epoch, 0.0, 0.0, SamplingStats()
+        is_best = bool(scores) and is_better(scores[options.monitor], state.best)
         if scores:
-            state.scores.append(scores[settings.monitor])
-            state.class_scores = dice_of_classes(scores, self.labels)
+            state.scores.append(scores[options.monitor])
+            state.class_scores = dice_of_classes(scores, self.model.labels)
         if is_best:
-            state.best, state.best_step = scores[settings.monitor], state.step
-            save_checkpoint(self.run.best, state.to_checkpoint())
-        if self.log is not None:
-            self.log.append(entry)
-        self.progress.epoch(entry)
+            state.best, state.best_step = scores[options.monitor], state.step
+            save_checkpoint(self.run_folder.best, state.to_checkpoint())
+        log.append(entry)
+        _LOGGER.info(describe_epoch(entry))
         self.save()
         return bool(scores)
 
-    def score(self, signals: list[int]) -> Scores:
-        """Validate the network as it stands; a signal among ``signals`` ends it."""
+    def _log_entry(self, epoch: int, scores: Scores) -> dict[str, Any]:
+        state = self.state
+        return {
+            "epoch": epoch,
+            "step": state.step,
+            "loss": state.loss_sum / self.options.iterations,
+            "lr": max(group["lr"] for group in state.optimizer.param_groups),
+            "seconds": round(state.seconds, 3),
+            **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
+            **({"val_cases": len(self.validator.cases)} if scores else {}),
+            **state.drawn.shares(tuple(self.model.labels.names)),
+        }
 
-        def check(number: int) -> None:
+    def _validate(self, signals: list[int]) -> Scores:
+        """Validate the current network; a received signal ends it."""
+        began, cases = time.monotonic(), len(self.validator.cases)
+        counts: list[Any] = []
+        with stage(self.progress, cases, "validating"):
             self._stop_if_asked(signals)
-            if isinstance(self.progress, ValidationProgress):
-                self.progress.validating(number, len(self.validation))
-
-        return validate(
-            self.state.evaluated,
-            self.validation,
-            self.labels,
-            self.config.inference.model_copy(update={"roi_size": self.config.roi_size}),
-            device=self.device,
-            dtype=self.dtype,
-            slices=self.config.preprocess.slices,
-            check=check,
-        )
-
-    def _timed_score(self, signals: list[int]) -> Scores:
-        """Validate, and log how long it took."""
-        began, updates = time.monotonic(), self.state.seconds
-        scores = self.score(signals)
-        seconds = time.monotonic() - began
-        share = f", {seconds / updates:.0%} of the time of the epoch's updates" if updates else ""
-        LOGGER.debug(
-            "step %d: %d cases validated in %.1f s%s", self.state.step, len(self.validation), seconds, share
-        )
-        return scores
-
-    def _look_at_cores(self) -> None:
-        message = self.cores.check() if self.cores is not None else None
-        if message is not None:
-            LOGGER.warning(message)
-
-    @property
-    def finished_early(self) -> bool:
-        """Whether the early stop ended the training."""
-        patience = self.config.train.early_stop
-        return patience is not None and self.state.stale_validations >= patience
+            for one in self.validator.count(self.state.evaluated):
+                counts.append(one)
+                self.progress.advance()
+                if len(counts) < cases:
+                    self._stop_if_asked(signals)
+        seconds, updates = time.monotonic() - began, self.state.seconds
+        share = f", {seconds / updates:.0%} of the time of the updates of the epoch" if updates else ""
+        _LOGGER.debug("step %d: %d cases validated in %.1f s%s", self.state.step, cases, seconds, share)
+        return mean_scores(counts, tuple(self.model.labels.evaluated))
 
     def _save_is_due(self) -> bool:
-        every_steps, every_minutes = self.config.train.save_every_steps, self.config.train.save_every_minutes
+        every_steps, every_minutes = self.options.save_every_steps, self.options.save_every_minutes
         if every_steps is not None and self.state.step % every_steps == 0:
             return True
-        return every_minutes is not None and time.monotonic() - self.saved_at >= 60 * every_minutes
+        return every_minutes is not None and time.monotonic() - self._saved_at >= 60 * every_minutes
 
     def _stop_if_asked(self, signals: list[int]) -> None:
         if signals:
@@ -278,20 +263,17 @@ class Trainer:
             raise TrainingStopped(signals[0])
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop instead of dying of them; only a main thread can."""
-    received: list[int] = []
+def describe_epoch(entry: dict[str, Any]) -> str:
+    """Format an entry of the log as one line.
 
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    Example:
+        >>> describe_epoch({"epoch": 1, "step": 4, "loss": 0.5, "seconds": 2.0, "val_dice": 0.75})
+        'epoch 1  step 4  loss 0.5000  dice 0.7500  2.0 s'
+    """
+    parts = [f"epoch {entry['epoch']}", f"step {entry['step']}", f"loss {entry['loss']:.4f}"]
+    parts += [
+        f"{key.removeprefix('val_')} " + ("–" if value is None else f"{value:.4f}")
+        for key, value in entry.items()
+        if key.startswith("val_dice")
+    ]
+    return "  ".join([*parts, f"{entry['seconds']:.1f} s"])

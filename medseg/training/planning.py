@@ -1,7 +1,7 @@
-"""Sane settings for a folder of cases, from what its files say.
+"""Default settings for a folder of cases, planned from its statistics.
 
 The spacing and pooling rules are nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), the sizes
-are for the device at hand.
+depend on the device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from medseg.data.loading.augmentation import Augmenter
 from medseg.data.loading.sampling import single_threaded
 from medseg.data.preprocessing.modality import is_ct
 from medseg.system.device import resolve_device
-from medseg.training.dataset import find, quick_facts
+from medseg.training.dataset import find_labeled_cases, measure_cases
 
 _MOST_LEVELS = 5
 _UPDATE_SECONDS = 0.1
@@ -29,14 +29,20 @@ _PATCHES_TIMED = 5
 
 
 def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Settings for the cases in ``data``, then ``overrides``.
+    """Plan settings for a folder of cases.
 
-    Raises: DataError if the cases cannot be used; ConfigError if an override is wrong.
+    Args:
+        data: the folder.
+        overrides: ``key.sub=value`` settings that are applied last.
+
+    Raises:
+        DataError: if the cases cannot be used.
+        ConfigError: if an override is invalid.
     """
-    stated = load_config(
+    declared = load_config(
         {"data": {"path": str(data)}}, [o for o in overrides if o.lstrip().startswith("data.")]
     )
-    facts = quick_facts(find(stated)[1], stated.data.cache)
+    facts = measure_cases(find_labeled_cases(declared.data)[1], declared.data.cache)
     on_gpu = resolve_device().type == "cuda"
     if facts[0].kind == "picture":
         plan = _plan_pictures(facts, on_gpu)
@@ -64,7 +70,7 @@ def _plan_pictures(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
 
 
 def _plan_slices(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
-    """Volumes by their slices across the coarsest axis, one neighbor on either side."""
+    """Plan 2D training on slices across the coarsest axis, with one neighbor on either side."""
     axis = int(np.argmax(np.median([f.spacing for f in facts], axis=0)))
     planes = [f.model_copy(update={"shape": tuple(np.delete(f.shape, axis).tolist())}) for f in facts]
     plan = _plan_pictures(planes, on_gpu)
@@ -103,8 +109,8 @@ def _plan_volumes(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
 
 
 def _plan_workers(plan: dict[str, Any], fact: CaseStatistics, on_gpu: bool) -> int:
-    """Processes that prepare patches: none on a single core; one where the updates need the cores; beside a
-    GPU as many as keep up with updates of a tenth of a second.
+    """Plan the processes that prepare patches: none on a single core, one where the updates need the cores, and
+    with a GPU as many as keep up with updates of a tenth of a second.
     """
     cores = torch.get_num_threads()
     if cores == 1 or not on_gpu:
@@ -115,7 +121,7 @@ def _plan_workers(plan: dict[str, Any], fact: CaseStatistics, on_gpu: bool) -> i
 
 
 def seconds_of_patch(config: RunConfig, channels: int) -> float:
-    """Measure how long the augmentation of one patch takes on one core; the mean of a few."""
+    """Measure the seconds that the augmentation of one patch takes on one core; the mean of a few."""
     size, rng = config.sampling.patch_size, np.random.default_rng(0)
     augmenter = Augmenter(config.augment, len(size))
     began = time.monotonic()
@@ -131,7 +137,7 @@ def seconds_of_patch(config: RunConfig, channels: int) -> float:
 
 
 def target_spacing(spacings: np.ndarray[Any, Any], shapes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The spacing (3) to resample (N, 3) cases to: the median; finer along a coarse axis of few slices."""
+    """Return the spacing (3) for (N, 3) cases: the median, finer along a coarse axis of few slices."""
     target = np.median(spacings, axis=0)
     sizes = np.median(shapes, axis=0)
     worst = int(np.argmax(target))
@@ -143,8 +149,9 @@ def target_spacing(spacings: np.ndarray[Any, Any], shapes: np.ndarray[Any, Any])
 
 
 def pooling(patch: Sequence[int], spacing: Sequence[float]) -> list[list[int]]:
-    """Strides of each level, the first all 1: an axis is halved while it has 8 voxels and is not coarser
-    than twice the finest axis that can still be halved.
+    """Return the strides of each level, the first all 1.
+
+    An axis is halved while it has 8 voxels and is not coarser than twice the finest axis that can be halved.
     """
     size, mm = np.array(patch, float), np.array(spacing, float)
     strides = [[1, 1, 1]]
@@ -160,7 +167,7 @@ def pooling(patch: Sequence[int], spacing: Sequence[float]) -> list[list[int]]:
 
 
 def kernels(strides: list[list[int]], spacing: Sequence[float]) -> list[list[int]]:
-    """Kernel of each level: 1 along axes that are at least twice as coarse as the finest, else 3."""
+    """Return the kernel of each level: 1 along axes at least twice as coarse as the finest, else 3."""
     mm = np.array(spacing, float)
     found: list[list[int]] = []
     wide = np.zeros(3, dtype=bool)
@@ -172,7 +179,7 @@ def kernels(strides: list[list[int]], spacing: Sequence[float]) -> list[list[int
 
 
 def _patch(median: np.ndarray[Any, Any], spacing: np.ndarray[Any, Any], voxels: int) -> list[int]:
-    """A patch of about ``voxels``, as near to a cube in mm as the cases allow."""
+    """Return a patch of about ``voxels``, as close to a cube in mm as the cases allow."""
     patch = np.array(median, float)
     while patch.prod() > voxels:
         mm = patch * spacing
@@ -181,5 +188,5 @@ def _patch(median: np.ndarray[Any, Any], spacing: np.ndarray[Any, Any], voxels: 
 
 
 def _multiple(size: float, divisor: int) -> int:
-    """The multiple of ``divisor`` next above ``size``."""
+    """Round ``size`` up to a multiple of ``divisor``."""
     return int(np.ceil(size / divisor)) * int(divisor)

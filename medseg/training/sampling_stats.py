@@ -1,4 +1,4 @@
-"""What the sampler drew: how much of each class the patches of an epoch held."""
+"""Statistics of the drawn patches: how much of each class they contained in an epoch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from medseg.data.loading.sampling import CLASS_COUNTS
 
 
 @dataclass
-class Drawn:
-    """Counts over the open epoch; entry 0 is what was ignored, entry k + 1 is class k.
+class SamplingStats:
+    """Counts over the current epoch; entry 0 counts ignored voxels, entry k + 1 counts class k.
 
     Attributes:
-        patches: in all.
-        holding: patches that hold each class.
-        voxels: of each class.
+        patches: number of patches.
+        holding: number of patches with each class.
+        voxels: number of voxels of each class.
     """
 
     patches: int = 0
@@ -25,7 +25,7 @@ class Drawn:
     voxels: list[int] = field(default_factory=list)
 
     def add(self, batch: dict[str, torch.Tensor]) -> None:
-        """Add the voxels (B, K + 1) of each class that the samples of a batch were counted to hold."""
+        """Add the counted voxels (B, K + 1) of each class in the samples of a batch."""
         counts = batch[CLASS_COUNTS]
         size = counts.shape[1]
         holding, voxels = (counts > 0).sum(dim=0).tolist(), counts.sum(dim=0).tolist()
@@ -34,7 +34,7 @@ class Drawn:
         self.voxels = [a + b for a, b in zip(self.voxels or [0] * size, voxels, strict=True)]
 
     def shares(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """For the log: share of the patches that hold each class, and each class's share of the voxels."""
+        """Return entries of the log: the share of the patches with each class, and its share of the voxels."""
         total = sum(self.voxels[1:]) or 1
         entry: dict[str, Any] = {}
         for k, name in enumerate(names, start=1):
@@ -44,5 +44,5 @@ class Drawn:
         return entry
 
     def to_checkpoint(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return the counts as plain types."""
         return {"patches": self.patches, "holding": list(self.holding), "voxels": list(self.voxels)}

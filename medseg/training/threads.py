@@ -1,4 +1,4 @@
-"""How many threads compute on the CPU."""
+"""The number of CPU threads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def use_threads(threads: int | None) -> Iterator[None]:
-    """Let torch compute with a number of threads inside the block; none leaves it as it is."""
+    """Let torch compute with a number of threads inside the block; None changes nothing."""
     before = torch.get_num_threads()
     if threads is not None:
         torch.set_num_threads(threads)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,43 +23,52 @@ from medseg.metrics.confusion import class_counts, confusion_matrix, region_coun
 from medseg.metrics.overlap import Counts, dice, iou, mean_defined
 
 Scores = dict[str, float]
-"""``dice``, ``iou`` (means over classes) and ``dice:NAME``, ``iou:NAME``; nan where no case holds a class."""
+"""``dice``, ``iou`` (means over classes) and ``dice:NAME``, ``iou:NAME``; nan if no case has the class."""
 
 
-def validate(
-    network: nn.Module,
-    cases: Iterable[CachedCase],
-    labels: LabelSchema,
-    settings: InferenceConfig,
-    *,
-    device: torch.device,
-    dtype: torch.dtype | None,
-    slices: SliceConfig | None = None,
-    check: Callable[[int], None] = lambda number: None,
-) -> Scores:
-    """Dice and IoU per class, averaged over the cases that hold it or predict it.
+@dataclass(frozen=True)
+class Validator:
+    """Validates a network on whole cases.
 
-    ``check`` is called before each case, with its number from 1, and may raise to end the validation.
+    Attributes:
+        cases: the validation cases; may be empty.
+        labels: of the dataset.
+        inference: the sliding window, with its size.
+        device: the device that computes.
+        dtype: of mixed precision; None for float32.
+        slices: how volumes are sliced for a 2D network.
     """
-    predict = TorchBackend(network.eval(), BackendSetup(device, dtype)).predict
-    options = replace(SlidingWindowOptions.from_config(settings, slices=slices), normalize=False)
-    execution = Execution(device, settings.batch_size)
-    counts: list[list[Counts | None]] = []
-    for number, case in enumerate(cases, start=1):
-        check(number)
-        image = np.asarray(case.image)
-        chunks = sliding_window_logits(predict, image, options, execution)
-        decided = assemble(chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, labels.activation))
-        found = overlap_counts(decided, np.asarray(case.label).astype(np.int64) - 1, labels)
-        known = case.annotated[-len(found) :] or (True,) * len(found)
-        counts.append([one if told else None for one, told in zip(found, known, strict=True)])
-    return scores_of(counts, tuple(labels.evaluated))
+
+    cases: list[CachedCase]
+    labels: LabelSchema
+    inference: InferenceConfig
+    device: torch.device
+    dtype: torch.dtype | None
+    slices: SliceConfig | None = None
+
+    def count(self, network: nn.Module) -> Iterator[list[Counts | None]]:
+        """Yield for each case the voxel counts of each label; None for labels not annotated in the case."""
+        predict = TorchBackend(network.eval(), BackendSetup(self.device, self.dtype)).predict
+        options = replace(SlidingWindowOptions.from_config(self.inference, slices=self.slices), normalize=False)
+        execution = Execution(self.device, self.inference.batch_size)
+        for case in self.cases:
+            image = np.asarray(case.image)
+            chunks = sliding_window_logits(predict, image, options, execution)
+            decided = assemble(
+                chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, self.labels.activation)
+            )
+            counts = overlap_counts(decided, np.asarray(case.label).astype(np.int64) - 1, self.labels)
+            annotated = case.annotated[-len(counts) :] or (True,) * len(counts)
+            yield [one if known else None for one, known in zip(counts, annotated, strict=True)]
 
 
 def overlap_counts(decided: Array, classes: Array, labels: LabelSchema) -> list[Counts]:
-    """The voxel counts of each label or region that is evaluated, in one pass over the voxels.
+    """Count the voxels of each evaluated label or region, in one pass over the voxels.
 
-    ``decided`` is (1, *S) classes or (R, *S) regions, ``classes`` (*S) with -1 for voxels that count nowhere.
+    Args:
+        decided: (1, *S) predicted classes or (R, *S) predicted regions.
+        classes: (*S) reference classes, with -1 for ignored voxels.
+        labels: of the dataset.
     """
     if labels.regions:
         return region_counts(classes, decided.astype(bool, copy=False), labels.region_table, ignore_index=-1)
@@ -67,11 +76,15 @@ def overlap_counts(decided: Array, classes: Array, labels: LabelSchema) -> list[
     return class_counts(matrix)[labels.first_evaluated :]
 
 
-def scores_of(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...]) -> Scores:
-    """Mean scores from the counts of each case and label; none where a label was not annotated in a case.
+def mean_scores(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...]) -> Scores:
+    """Return the mean scores from the counts of each case and label.
 
-    The definitions are those of ``medseg evaluate``: a label that neither reference nor prediction holds has no
-    score, and the mean is that of the labels' means over cases.
+    As in ``medseg evaluate``, a label that is in neither reference nor prediction has no score in that case,
+    and the mean is that of the means of the labels over cases.
+
+    Args:
+        counts: for each case the counts of each label; None for labels not annotated in the case.
+        names: of the labels.
     """
     scores: Scores = {}
     for key, score in (("dice", dice), ("iou", iou)):
@@ -83,15 +96,15 @@ def scores_of(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...])
 
 
 def dice_of_classes(scores: Scores, labels: LabelSchema) -> dict[str, float]:
-    """The Dice of each label of a file; of one that lies in regions, the mean of the regions that hold it."""
+    """Return the Dice of each label; with regions, the mean of the regions that contain the label."""
     if not labels.regions:
         return {name: scores[f"dice:{name}"] for name in labels.evaluated}
     held = {n: [scores[f"dice:{r}"] for r, ms in labels.regions.items() if n in ms] for n in labels.names}
     return {name: sum(found) / len(found) for name, found in held.items() if found}
 
 
-def better(score: float, best: float | None) -> bool:
-    """Whether a score is better than the best so far; nan never is, unless there is none yet."""
+def is_better(score: float, best: float | None) -> bool:
+    """Return whether a score is better than the best so far; nan is only better than no score."""
     if best is None:
         return True
     if math.isnan(score):

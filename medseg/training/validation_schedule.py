@@ -1,7 +1,7 @@
-"""Which cases a validation goes through: as many as a share of the training's work allows.
+"""Selection of the validation cases: as many as a share of the work of the training allows.
 
-The work is counted in voxels that go through the network, not in seconds: so a run validates the same cases on
-every machine, however busy, and a run that is continued ends as one that was never stopped.
+The work is counted in voxels that pass through the network, not in seconds. A run therefore validates the same
+cases on every machine, however busy, and a resumed run ends as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -16,85 +16,125 @@ from medseg.data.loading.cache import CachedCase
 from medseg.inference.sliding_window.window_plan import WindowPlan
 
 UPDATE_COST = 3.0
-"""Work of an update of the weights for each voxel of a patch; a prediction's is 1."""
+"""Work of an update of the weights per voxel of a patch; a prediction has 1."""
 
 
 @dataclass(frozen=True)
-class Coverage:
+class ValidationBudget:
+    """How much a validation may cost.
+
+    Attributes:
+        window: size of the sliding window; with slices, one voxel along the first axis.
+        overlap: of the windows.
+        copies: predictions of each window, with mirrored and scaled ones.
+        updates: work of the updates between two validations, in voxels.
+        share: largest share of that work; None for no limit.
+        most: largest number of cases; None for no limit.
+        seed: of the order of the cases.
+    """
+
+    window: tuple[int, ...]
+    overlap: float
+    copies: float
+    updates: float
+    share: float | None
+    most: int | None
+    seed: int
+
+    @classmethod
+    def of(cls, config: RunConfig) -> ValidationBudget:
+        """Derive the budget from the settings of a run."""
+        train, inference = config.train, config.inference
+        patches = train.validate_every * train.iterations * train.accumulate * train.batch_size
+        return cls(
+            window=config.roi_size if config.preprocess.slices is None else (1, *config.roi_size),
+            overlap=inference.overlap,
+            copies=2 ** len(inference.flips) * (1 + sum(s**config.spatial_dims for s in inference.scales)),
+            updates=patches * math.prod(config.sampling.patch_size) * UPDATE_COST,
+            share=train.validate_share,
+            most=train.validate_cases,
+            seed=config.seed,
+        )
+
+    def prediction_work(self, shape: Sequence[int]) -> float:
+        """Return the voxels of all windows over a preprocessed case (*S), with mirrored and scaled ones."""
+        windows = len(WindowPlan(tuple(shape), self.window, self.overlap))
+        return windows * math.prod(self.window) * self.copies
+
+    def work_share(self, case: CachedCase) -> float:
+        """Return the work of validating a case as a share of that of the updates."""
+        return self.prediction_work(case.shape) / self.updates
+
+
+@dataclass(frozen=True)
+class ValidationSelection:
     """The cases that are validated.
 
     Attributes:
-        cases: in the order given.
-        of: how many validation cases there are.
-        share, whole: estimated share of the updates' time that a validation of these and of all cases takes.
+        cases: in the given order.
+        available: number of validation cases.
+        share: estimated share of the time of the updates that their validation takes.
+        full_share: the same for all cases.
     """
 
     cases: list[CachedCase]
-    of: int
+    available: int
     share: float
-    whole: float
+    full_share: float
 
     def describe(self) -> str:
-        """One line for the log."""
-        text = f"each validation goes through {len(self.cases)} of {self.of} cases"
-        if len(self.cases) < self.of:
+        """Return one line for the log."""
+        text = f"each validation uses {len(self.cases)} of {self.available} cases"
+        if len(self.cases) < self.available:
             text += (
                 f" and takes about {self.share:.0%} of the time of the updates before it (all of them "
-                f"would take {self.whole:.0%}); see train.validate_share and train.validate_cases"
+                f"would take {self.full_share:.0%}); see train.validate_share and train.validate_cases"
             )
         return text
 
 
-def choose_validation(cases: Sequence[CachedCase], config: RunConfig, earlier: Sequence[str] = ()) -> Coverage:
-    """Choose the validation cases by ``train.validate_cases`` and ``train.validate_share``.
+def select_validation_cases(
+    cases: Sequence[CachedCase], budget: ValidationBudget, earlier: Sequence[str] = ()
+) -> ValidationSelection:
+    """Select the cases to validate.
 
-    Cases are taken in an order that depends on the seed and their ids alone; those that are needed to see each
-    class once come first and are always taken, up to ``train.validate_cases``. ``earlier`` names the cases that
-    a run that is continued validates: they stay, as long as all of them are there.
+    The order of selection depends only on the seed and the ids. The cases that are needed to see each class
+    once come first and are always selected, up to ``budget.most``.
+
+    Args:
+        cases: the validation cases.
+        budget: what a validation may cost.
+        earlier: ids of the cases that the resumed run validates; they are kept if all of them are available.
     """
-    settings = config.train
-    patches = settings.validate_every * settings.iterations * settings.accumulate * settings.batch_size
-    updates = patches * math.prod(config.sampling.patch_size) * UPDATE_COST
-    work = {case.id: prediction_work(case.shape, config) / updates for case in cases}
-    chosen = set(earlier) if earlier and work.keys() >= set(earlier) else _affordable(cases, config, work)
+    work = {case.id: budget.work_share(case) for case in cases}
+    chosen = set(earlier) if earlier and work.keys() >= set(earlier) else _affordable(cases, budget, work)
     kept = [case for case in cases if case.id in chosen]
-    return Coverage(kept, len(cases), sum(work[case.id] for case in kept), sum(work.values()))
+    return ValidationSelection(kept, len(cases), sum(work[case.id] for case in kept), sum(work.values()))
 
 
-def validated_of(prepared: Sequence[CachedCase], config: RunConfig, count: int) -> int:
-    """How many of ``count`` validation cases are validated each time, if the others are like those prepared."""
-    settings = config.train
-    most = min(count, settings.validate_cases or count)
-    if settings.validate_share is None or not prepared:
+def estimate_validated(prepared: Sequence[CachedCase], budget: ValidationBudget, count: int) -> int:
+    """Estimate how many of ``count`` cases are validated, if the others are like the prepared ones."""
+    most = min(count, budget.most or count)
+    if budget.share is None or not prepared:
         return most
-    whole = choose_validation(prepared, config).whole
-    return min(most, max(1, int(settings.validate_share * len(prepared) / whole)))
+    full_share = select_validation_cases(prepared, budget).full_share
+    return min(most, max(1, int(budget.share * len(prepared) / full_share)))
 
 
-def prediction_work(shape: Sequence[int], config: RunConfig) -> float:
-    """Voxels of all windows over a preprocessed case (*S), mirrored and scaled ones included."""
-    settings = config.inference
-    size = config.roi_size if config.preprocess.slices is None else (1, *config.roi_size)
-    windows = len(WindowPlan(tuple(shape), size, settings.overlap))
-    copies = 2 ** len(settings.flips) * (1 + sum(scale**config.spatial_dims for scale in settings.scales))
-    return windows * math.prod(size) * copies
-
-
-def _affordable(cases: Sequence[CachedCase], config: RunConfig, work: dict[str, float]) -> set[str]:
-    share, most = config.train.validate_share, config.train.validate_cases
-    needed, others = _by_need(cases, config.seed)
+def _affordable(cases: Sequence[CachedCase], budget: ValidationBudget, work: dict[str, float]) -> set[str]:
+    needed, others = _split_by_need(cases, budget.seed)
     taken = [case.id for case in needed]
     spent = sum(work[i] for i in taken)
     for case in others:
-        if share is not None and spent + work[case.id] > share:
+        if budget.share is not None and spent + work[case.id] > budget.share:
             break
         taken.append(case.id)
         spent += work[case.id]
-    return set(taken[:most])
+    return set(taken[: budget.most])
 
 
-def _by_need(cases: Sequence[CachedCase], seed: int) -> tuple[list[CachedCase], list[CachedCase]]:
-    """The cases shuffled: those that show a class the ones before do not, and the others."""
+def _split_by_need(cases: Sequence[CachedCase], seed: int) -> tuple[list[CachedCase], list[CachedCase]]:
+    """Shuffle the cases; return those with a class that the ones before lack, and the others."""
     shuffled = sorted(cases, key=lambda case: hashlib.sha256(f"{seed} {case.id}".encode()).digest())
     seen: set[int] = set()
     needed: list[CachedCase] = []

@@ -5,13 +5,14 @@ from conftest import ball_settings
 from medseg.config.schema import load_config
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.sampling import PatchPlan, SamplingConfig
+from medseg.progress import QuietProgress
 from medseg.training.fit import fit
 from medseg.training.run_folder.log import read_log
-from medseg.training.sampling_stats import Drawn
+from medseg.training.sampling_stats import SamplingStats
 
 
 def test_counts_by_hand():
-    drawn = Drawn()
+    drawn = SamplingStats()
     # ignored, bg, a, b: patches [[0, 0], [1, -1]] and all background, then one full of a
     drawn.add({"class_counts": torch.tensor([[1, 2, 1, 0], [0, 4, 0, 0]])})
     drawn.add({"class_counts": torch.tensor([[0, 0, 4, 0]])})
@@ -24,7 +25,7 @@ def test_counts_by_hand():
         "drawn_patches:b": 0.0,
         "drawn_voxels:b": 0.0,
     }
-    assert Drawn(**drawn.to_checkpoint()) == drawn
+    assert SamplingStats(**drawn.to_checkpoint()) == drawn
 
 
 def test_the_log_says_what_was_drawn(balls, tmp_path):
@@ -46,13 +47,12 @@ def test_an_adaptive_balance_resumes_exactly(balls, tmp_path, workers):
     class InterruptionError(Exception):
         pass
 
-    class Stop:
-        def found(self, layout): ...
-        def prepared(self, case): ...
-        def epoch(self, entry): ...
+    class Stop(QuietProgress):
+        updates = 0
 
-        def update(self, step, steps, loss):
-            if step == 8:
+        def advance(self, detail=""):
+            self.updates += detail.startswith("loss")
+            if self.updates == 8:
                 raise InterruptionError
 
     with pytest.raises(InterruptionError):

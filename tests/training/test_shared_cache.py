@@ -9,8 +9,9 @@ from conftest import ball_settings
 from medseg.config.schema import load_config
 from medseg.data.curation import case_statistics as facts_module
 from medseg.data.loading import cache as cache_module
-from medseg.training.fit import dry_run
-from medseg.training.progress import Count
+from medseg.progress import QuietProgress
+from medseg.training.dry_run import dry_run
+from medseg.training.fit import fit
 from medseg.training.run_folder.checkpoint import random_state, restore_random_state
 from medseg.training.run_folder.layout import RunFolder
 
@@ -49,11 +50,20 @@ def test_a_run_resumes_where_there_are_fewer_gpus(monkeypatch):
     assert restored == [0, 1]
 
 
-def test_long_preparations_say_how_far_they_are(monkeypatch):
-    lines = []
-    count = Count(lines.append, "preparing the cases of train", 40)
-    count("a")
-    assert lines == []
-    monkeypatch.setattr(count, "every", 0.0)
-    count("b")
-    assert lines == ["preparing the cases of train: 2 of 40"]
+def test_every_stage_of_a_training_is_reported(balls, tmp_path):
+    class Recorded(QuietProgress):
+        def __init__(self):
+            self.stages = []
+
+        def start(self, total, description, *, unit="cases", completed=0):
+            self.stages.append(f"{description}: {total} {unit}")
+
+    progress = Recorded()
+    fit(load_config(ball_settings(balls, epochs=1)), tmp_path / "run", progress=progress)
+    assert progress.stages == [
+        "checking cases: 6 cases",
+        "preparing training cases: 4 cases",
+        "preparing validation cases: 1 cases",
+        "training: 4 updates",
+        "validating: 1 cases",
+    ]

@@ -8,7 +8,7 @@ import pytest
 from medseg.data.labels.schema import LabelSchema
 from medseg.metrics import case_rows, summarize
 from medseg.metrics.overlap import Counts, count_overlap
-from medseg.training.validation import overlap_counts, scores_of
+from medseg.training.validation import mean_scores, overlap_counts
 
 PLAIN = LabelSchema(names={"background": (0,), "a": (1,), "b": (2,), "c": (3,)})
 REGIONS = LabelSchema(names=PLAIN.names, regions={"whole": ("a", "b"), "core": ("b",), "rest": ("c",)})
@@ -53,7 +53,7 @@ def test_training_and_evaluation_agree_on_the_mean_dice():
         counts.append(overlap_counts(decided[None], classes, PLAIN))
         wanted = {name: [k] for k, name in enumerate(("a", "b", "c"), start=1)}
         rows += case_rows(str(i), classes, decided, wanted, (1, 1, 1))
-    scores = scores_of(counts, ("a", "b", "c"))
+    scores = mean_scores(counts, ("a", "b", "c"))
     summary = summarize(rows)
     assert scores["dice"] == pytest.approx(summary["overall"]["mean_dice"]["mean"])
     for name in ("a", "b", "c"):
@@ -63,6 +63,6 @@ def test_training_and_evaluation_agree_on_the_mean_dice():
 
 def test_a_label_not_annotated_in_a_case_has_no_score_there():
     full = Counts(1, 1, 0, 0)  # 2 / 3
-    scores = scores_of([[full, None], [full, None]], ("a", "b"))
+    scores = mean_scores([[full, None], [full, None]], ("a", "b"))
     assert scores["dice:a"] == scores["dice"] == pytest.approx(2 / 3)
     assert math.isnan(scores["dice:b"])

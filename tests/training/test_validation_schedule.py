@@ -6,7 +6,11 @@ import pytest
 
 from medseg.config.schema import load_config
 from medseg.data.loading.cache import CachedCase
-from medseg.training.validation_schedule import choose_validation, prediction_work, validated_of
+from medseg.training.validation_schedule import (
+    ValidationBudget,
+    estimate_validated,
+    select_validation_cases,
+)
 
 
 def case(name: str, *held: int, shape=(32, 32, 32)) -> CachedCase:
@@ -16,7 +20,7 @@ def case(name: str, *held: int, shape=(32, 32, 32)) -> CachedCase:
 
 def settings(*overrides: str):
     base = {"sampling": {"patch_size": [16, 16, 16]}, "train": {"iterations": 10, "batch_size": 2}}
-    return load_config(base, overrides)
+    return ValidationBudget.of(load_config(base, overrides))
 
 
 CASES = [case(f"c{i:02}") for i in range(40)]
@@ -24,48 +28,51 @@ CASES = [case(f"c{i:02}") for i in range(40)]
 
 def test_work_is_the_voxels_of_all_windows():
     # windows of 16 at steps of 8 over 32 voxels: 3 an axis
-    assert prediction_work((32, 32, 32), settings()) == 27 * 16**3
-    assert prediction_work((32, 32, 32), settings("inference.flips=[0,1]")) == 4 * 27 * 16**3
+    assert settings().prediction_work((32, 32, 32)) == 27 * 16**3
+    assert settings("inference.flips=[0,1]").prediction_work((32, 32, 32)) == 4 * 27 * 16**3
 
 
 def test_whole_validation_does_not_eat_the_training():
     """40 cases of 27 windows an epoch of 20 patches took 18 times as long as the training itself."""
-    coverage = choose_validation(CASES, settings())
-    assert len(coverage.cases) == 1  # at least one case of each class
-    assert coverage.whole == pytest.approx(40 * 27 / (3 * 20))
-    coverage = choose_validation(CASES, settings("train.iterations=1000"))
-    assert len(coverage.cases) == 40  # 0.2 · 3 · 2000 / 27 = 44
-    coverage = choose_validation(CASES, settings("train.iterations=500"))
-    assert len(coverage.cases) == int(0.2 * 3 * 1000 / 27) == 22
-    assert coverage.share <= 0.2
-    assert "22 of 40 cases" in coverage.describe()
-    assert "train.validate_share" in coverage.describe()
-    assert validated_of(CASES[:4], settings("train.iterations=500"), 40) == 22
+    selection = select_validation_cases(CASES, settings())
+    assert len(selection.cases) == 1  # at least one case of each class
+    assert selection.full_share == pytest.approx(40 * 27 / (3 * 20))
+    selection = select_validation_cases(CASES, settings("train.iterations=1000"))
+    assert len(selection.cases) == 40  # 0.2 · 3 · 2000 / 27 = 44
+    selection = select_validation_cases(CASES, settings("train.iterations=500"))
+    assert len(selection.cases) == int(0.2 * 3 * 1000 / 27) == 22
+    assert selection.share <= 0.2
+    assert "22 of 40 cases" in selection.describe()
+    assert "train.validate_share" in selection.describe()
+    assert estimate_validated(CASES[:4], settings("train.iterations=500"), 40) == 22
 
 
 def test_a_number_of_cases_and_no_limit():
-    assert len(choose_validation(CASES, settings("train.iterations=500", "train.validate_cases=5")).cases) == 5
-    assert len(choose_validation(CASES, settings("train.validate_share=null")).cases) == 40
-    assert choose_validation([], settings()).cases == []
+    assert (
+        len(select_validation_cases(CASES, settings("train.iterations=500", "train.validate_cases=5")).cases)
+        == 5
+    )
+    assert len(select_validation_cases(CASES, settings("train.validate_share=null")).cases) == 40
+    assert select_validation_cases([], settings()).cases == []
 
 
 def test_every_class_is_validated():
     cases = [*CASES[:20], case("rare", 2), case("rarer", 3)]
-    chosen = {one.id for one in choose_validation(cases, settings()).cases}
+    chosen = {one.id for one in select_validation_cases(cases, settings()).cases}
     assert {"rare", "rarer"} <= chosen
 
 
 def test_the_choice_depends_on_seed_and_ids_alone():
     config = settings("train.iterations=100")
-    ids = [one.id for one in choose_validation(CASES, config).cases]
-    assert ids == [one.id for one in choose_validation(CASES, config).cases]
-    assert set(ids) == {one.id for one in choose_validation(CASES[::-1], config).cases}
-    other = choose_validation(CASES, settings("train.iterations=100", "seed=1")).cases
+    ids = [one.id for one in select_validation_cases(CASES, config).cases]
+    assert ids == [one.id for one in select_validation_cases(CASES, config).cases]
+    assert set(ids) == {one.id for one in select_validation_cases(CASES[::-1], config).cases}
+    other = select_validation_cases(CASES, settings("train.iterations=100", "seed=1")).cases
     assert set(ids) != {one.id for one in other}
 
 
 def test_a_run_that_goes_on_validates_the_cases_it_began_with():
     config = settings("train.iterations=100")
-    kept = choose_validation(CASES, config, ["c03", "c30"])
+    kept = select_validation_cases(CASES, config, ["c03", "c30"])
     assert [one.id for one in kept.cases] == ["c03", "c30"]
-    assert "c99" not in {one.id for one in choose_validation(CASES, config, ["c99"]).cases}
+    assert "c99" not in {one.id for one in select_validation_cases(CASES, config, ["c99"]).cases}

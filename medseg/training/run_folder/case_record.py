@@ -1,4 +1,4 @@
-"""The cases a run trains with, as ``cases.json`` records them, and what of them changed since."""
+"""The record of the cases of a run (``cases.json``), and what changed since it was written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from medseg.errors import DataError, TrainingError
 
 @dataclass(frozen=True)
 class RecordedCase:
-    """The part of the split a case has, and the hashes of its files."""
+    """The part of the split of a case, and the hashes of its files."""
 
     part: Part
     image_sha256: str
@@ -30,21 +30,28 @@ class RecordedCase:
 
 @dataclass(frozen=True)
 class CaseRecord:
-    """The cases of a run that is continued.
+    """The cases of a run that is resumed.
 
     Attributes:
         path: of ``cases.json``.
-        cases: id → what is recorded of it.
-        accept_changes: whether the run goes on where the dataset is another one now.
+        cases: id → recorded case.
+        accept_changes: whether the run may continue with a changed dataset.
     """
 
     path: Path
     cases: Mapping[str, RecordedCase]
     accept_changes: bool = False
 
-    def split(self, cases: Sequence[Case], facts: Sequence[CaseStatistics], stated: Split) -> Split:
-        """Keep every case in its part; a new one goes where it is ``stated`` to be, to the part of its patient
-        or of an identical image, else into the training.
+    def split(self, cases: Sequence[Case], facts: Sequence[CaseStatistics], declared: Split) -> Split:
+        """Keep every case in its part, and assign a part to the new ones.
+
+        A new case gets its declared part, else the part of its patient or of an identical image, else it
+        trains.
+
+        Args:
+            cases: the cases of the dataset.
+            facts: their statistics, in the same order.
+            declared: case id → part, where files or folders declare it.
         """
         parts: Split = {case.id: self.cases[case.id].part for case in cases if case.id in self.cases}
         patients: dict[str, Part] = {
@@ -54,38 +61,45 @@ class CaseRecord:
         for case, fact in zip(cases, facts, strict=True):
             if case.id not in parts:
                 beside = patients.get(case.patient) if case.patient else None
-                place: Part = stated.get(case.id) or beside or images.get(fact.image_sha256) or "train"
-                parts[case.id] = place
+                part: Part = declared.get(case.id) or beside or images.get(fact.image_sha256) or "train"
+                parts[case.id] = part
         return parts
 
-    def changes(self, cases: Sequence[Case], facts: Sequence[CaseStatistics], stated: Split) -> list[str]:
-        """What differs between the record and the cases there are now, one line each.
+    def changes(self, cases: Sequence[Case], facts: Sequence[CaseStatistics], declared: Split) -> list[str]:
+        """Return the differences between the record and the dataset, one line each.
 
-        Raises: DataError listing all of it, unless ``accept_changes`` is set.
+        Raises:
+            DataError: that lists them, unless ``accept_changes`` is set.
         """
         lines: list[str] = []
         for case, fact in zip(cases, facts, strict=True):
             recorded = self.cases.get(case.id)
-            lines += [f"case {case.id}: new"] if recorded is None else _changed(case, fact, recorded, stated)
-        there = {case.id for case in cases}
-        lines += [f"case {i}: gone (it was in {one.part})" for i, one in self.cases.items() if i not in there]
-        if lines and not self.accept_changes:
-            title = (
-                f"{self.path}: the dataset changed since this run began. Restore it, start a new run in "
-                "another folder, or continue with --accept-new-cases (in Python accept_new_cases=True), which "
-                "keeps every case in its part and trains with the new ones"
+            lines += (
+                [f"case {case.id}: new"]
+                if recorded is None
+                else _changes_of_case(case, fact, recorded, declared)
             )
-            raise DataError(join_problems(title, lines))
+        present = {case.id for case in cases}
+        lines += [
+            f"case {i}: missing (it was in {one.part})" for i, one in self.cases.items() if i not in present
+        ]
+        if lines and not self.accept_changes:
+            title = f"{self.path}: the dataset changed since the start of this run"
+            hint = (
+                "Restore the dataset, start a new run in another folder, or continue with --accept-new-cases "
+                "(in Python accept_new_cases=True): every case keeps its part, and new ones train."
+            )
+            raise DataError(join_problems(title, lines), hint=hint, path=self.path)
         return lines
 
 
-class Fitted(Spec):
-    """What a run took from its dataset when it began, kept while the run goes on (``dataset.json``).
+class FittedSettings(Spec):
+    """What a run fits to its dataset at its start and keeps until its end (``dataset.json``).
 
     Attributes:
-        labels: with every name.
-        channels: of the network's input.
-        preprocess: with every number fitted on the training cases.
+        labels: all label names.
+        channels: of the input of the network.
+        preprocess: with every number that is fitted on the training cases.
     """
 
     labels: LabelSchema
@@ -93,22 +107,31 @@ class Fitted(Spec):
     preprocess: PreprocessConfig
 
     def check(self, labels: LabelSchema, channels: int) -> None:
-        """Raises: DataError if a network of this run does not fit these labels or channels."""
+        """Check that the network of the run fits labels and channels of the dataset.
+
+        Raises:
+            DataError: if it does not.
+        """
         problems: list[str] = []
         if channels != self.channels:
-            problems.append(f"the images have {channels} channels, the run began with {self.channels}")
+            problems.append(
+                f"the images have {channels} channels, they had {self.channels} at the start of the run"
+            )
         if _meaning(labels) != _meaning(self.labels):
             now, then = (", ".join(one.class_names) for one in (labels, self.labels))
-            problems.append(f"the labels are {now}; the run began with {then}, or read them otherwise")
+            problems.append(
+                f"the labels are {now}; at the start of the run they were {then}, or read differently"
+            )
         if problems:
-            title = "the dataset no longer fits the network of this run; start a new run in another folder"
-            raise DataError(join_problems(title, problems))
+            title = "the dataset no longer fits the network of this run"
+            raise DataError(join_problems(title, problems), hint="Start a new run in another folder.")
 
 
 def read_record(path: Path, *, accept_changes: bool = False) -> CaseRecord | None:
-    """Read a run's ``cases.json``; none if there is no such file.
+    """Read the ``cases.json`` of a run; return None if the file does not exist.
 
-    Raises: TrainingError if it cannot be read.
+    Raises:
+        TrainingError: if it cannot be read.
     """
     if not path.is_file():
         return None
@@ -119,52 +142,57 @@ def read_record(path: Path, *, accept_changes: bool = False) -> CaseRecord | Non
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
-            f"{path}: cannot be read as the record of a run's cases ({error}). Which cases were trained and "
-            "which are tested is not known without it: restore it, or start a new run in another folder."
+            f"{path}: not a valid record of the cases of a run ({error}); without it, the split is unknown",
+            hint="Restore the file, or start a new run in another folder.",
+            path=path,
         ) from error
     return CaseRecord(path, cases, accept_changes)
 
 
-def read_fitted(path: Path) -> Fitted | None:
-    """Read a run's ``dataset.json``; none if there is no such file (runs of earlier versions).
+def read_fitted(path: Path) -> FittedSettings | None:
+    """Read the ``dataset.json`` of a run; return None if the file does not exist (runs of earlier versions).
 
-    Raises: TrainingError if it cannot be read.
+    Raises:
+        TrainingError: if it cannot be read.
     """
     if not path.is_file():
         return None
     try:
-        return Fitted.model_validate_json(path.read_text(encoding="utf-8"))
+        return FittedSettings.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, ValidationError) as error:
         raise TrainingError(
-            f"{path}: cannot be read ({error}). Restore it, or start a new run in another folder."
+            f"{path}: cannot be read ({error})",
+            hint="Restore the file, or start a new run in another folder.",
+            path=path,
         ) from error
 
 
-def stated_parts(cases: Sequence[Case], split: SplitConfig) -> Split:
-    """The parts that a split file, folders or a manifest name; cases that are split by chance are left out.
+def declared_parts(cases: Sequence[Case], split: SplitConfig) -> Split:
+    """Return the parts that a split file, folders or a manifest declare, without the cases split at random.
 
-    Raises: DataError if the split's file cannot be used.
+    Raises:
+        DataError: if the split file cannot be used.
     """
     if isinstance(split, FileSplit):
         return split.assign(list(cases))
     parts: Split = {case.id: case.part for case in cases if case.part is not None}
     if isinstance(split, FolderSplit) or (isinstance(split, AutoSplit) and len(parts) == len(cases)):
         return parts
-    if isinstance(split, AutoSplit):  # a test part is taken, the rest is mixed
+    if isinstance(split, AutoSplit):  # a declared test part is kept, the rest is split at random
         return {i: part for i, part in parts.items() if part == "test"}
     return {}
 
 
-def _changed(case: Case, fact: CaseStatistics, recorded: RecordedCase, stated: Split) -> list[str]:
+def _changes_of_case(case: Case, fact: CaseStatistics, recorded: RecordedCase, declared: Split) -> list[str]:
     lines: list[str] = []
     if fact.image_sha256 != recorded.image_sha256:
-        lines.append(f"case {case.id}: another image")
+        lines.append(f"case {case.id}: image changed")
     if fact.label_sha256 != recorded.label_sha256:
-        lines.append(f"case {case.id}: another label map")
-    part = stated.get(case.id, recorded.part)
-    # where there is no folder val, some cases of the folder train validate
+        lines.append(f"case {case.id}: label map changed")
+    part = declared.get(case.id, recorded.part)
+    # without a folder val, some cases of the folder train are validation cases
     if part != recorded.part and (part, recorded.part) != ("train", "val"):
-        lines.append(f"case {case.id}: now stated to be in {part}, it is in {recorded.part}")
+        lines.append(f"case {case.id}: now declared as {part}, it was {recorded.part}")
     return lines
 
 
@@ -172,11 +200,11 @@ def _part(value: str) -> Part:
     for part in PARTS:
         if value == part:
             return part
-    raise ValueError(f"{value!r} is no part")
+    raise ValueError(f"{value!r} is not a part of a split")
 
 
 def _meaning(labels: LabelSchema) -> dict[str, Any]:
-    """All that a network's classes depend on."""
+    """Return everything that the classes of a network depend on."""
     return {
         "order": list(labels.names),
         **labels.model_dump(mode="json", exclude={"colors", "terminology", "pairs"}),

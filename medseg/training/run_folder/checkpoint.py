@@ -1,4 +1,4 @@
-"""Training checkpoints: all that must be known to go on exactly where a training stopped."""
+"""Training checkpoints: everything that an exact resume needs."""
 
 from __future__ import annotations
 
@@ -17,40 +17,45 @@ CHECKPOINT_VERSION = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint: synced, then renamed, so the old one stays whole until the new one is.
+    """Write a checkpoint atomically: the old file stays intact until the new one is complete.
 
-    Raises: DiskFullError if the disk is full.
+    Raises:
+        DiskFullError: if the disk is full.
     """
     try:
         with write_atomic(path) as temporary:
             torch.save({"version": CHECKPOINT_VERSION, **state}, temporary)
     except (OSError, RuntimeError) as error:
-        # torch's zip writer says of a full disk only that its file is not where it should be
+        # on a full disk, torch's zip writer only reports an unexpected position in its file
         refused = "inline_container" in str(error) or "write" in str(error).lower()
         if not is_disk_full(error) and not refused:
             raise
         raise DiskFullError(
-            f"{path}: cannot be written, the disk is full or refuses ({error}). The last good checkpoint is "
-            "kept; free some space and continue with --resume auto."
+            f"{path}: cannot be written, the disk is full or read-only ({error}); the last checkpoint is kept",
+            hint="Free some space and continue with --resume auto.",
+            path=path,
         ) from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; nothing in it is executed.
+    """Read a checkpoint; no code from it is executed.
 
-    Raises: TrainingError if it is damaged or of another version.
+    Raises:
+        TrainingError: if it is damaged or of another version.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path}: cannot be read as a checkpoint: {error}") from error
+        raise TrainingError(f"{path}: not a valid checkpoint: {error}", path=path) from error
     if state.get("version") != CHECKPOINT_VERSION:
-        raise TrainingError(f"{path}: written by another version of medseg; start a new run")
+        raise TrainingError(
+            f"{path}: checkpoint of another version of medseg", hint="Start a new run.", path=path
+        )
     return state
 
 
 def random_state() -> dict[str, Any]:
-    """The state of every global random source, in types that load safely."""
+    """Return the state of every global random source, in types that load safely."""
     name, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -61,9 +66,9 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put every global random source back."""
+    """Restore every global random source."""
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available():  # a training may continue where there are fewer GPUs, or none
+    if torch.cuda.is_available():  # a training may be resumed with fewer GPUs, or none
         for index, cuda in enumerate(state["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(cuda, index)
     name, keys, *rest = state["numpy"]
@@ -73,7 +78,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed every global random source (initial weights and dropout draw from torch's)."""
+    """Seed every global random source (initial weights and dropout use torch's)."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The run folder: its file names, and the records written into it."""
+"""The run folder: its file names, and the records in it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from medseg.system.platform import usable_cores
 from medseg.system.version import medseg_version
 
 _NOT_OF_THE_RUN = ("cache", LOCK_NAME)
-"""What may lie in the folder of a run that never began."""
+"""What the folder of a run that was never started may contain."""
+_OTHER_FOLDER = "Choose another --run folder."
 _PACKAGES = ("medseg", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pillow", "tifffile", "pydantic")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps what."""
+    """The files of a run."""
 
     root: Path
 
@@ -38,7 +39,7 @@ class RunFolder:
 
     @property
     def cases(self) -> Path:
-        """Case ids, parts, files and hashes."""
+        """The ids, parts, files and hashes of the cases."""
         return self.root / "cases.json"
 
     @property
@@ -48,17 +49,17 @@ class RunFolder:
 
     @property
     def messages(self) -> Path:
-        """What was reported while the run went on, one line each."""
+        """The messages of the run, one line each."""
         return self.root / "messages.log"
 
     @property
     def log(self) -> Path:
-        """One JSON object an epoch."""
+        """One JSON object per epoch."""
         return self.root / "log.jsonl"
 
     @property
     def tensorboard(self) -> Path:
-        """The log again, for TensorBoard."""
+        """The log for TensorBoard."""
         return self.root / "tensorboard"
 
     @property
@@ -77,28 +78,35 @@ class RunFolder:
         return self.root / "model.safetensors"
 
     def cache(self, config: RunConfig) -> Path:
-        """The folder of preprocessed and measured cases: the run's own, or one that runs share."""
+        """Return the folder of preprocessed cases and statistics: that of the run, or one shared by runs."""
         return config.data.cache or self.root / "cache"
 
     def check_foreign(self) -> None:
-        """Raises: ConfigError if the folder holds files, but no run."""
+        """Check that the folder is empty or contains a run.
+
+        Raises:
+            ConfigError: if it contains other files.
+        """
         if self.root.exists() and not self.root.is_dir():
-            raise ConfigError(f"{self.root}: is a file; choose another --run folder")
+            raise ConfigError(f"{self.root}: is a file", hint=_OTHER_FOLDER, path=self.root)
         if not self.config.exists() and self.root.is_dir() and any(map(_is_foreign, self.root.iterdir())):
-            raise ConfigError(f"{self.root}: holds other files and no run; choose another --run folder")
+            raise ConfigError(f"{self.root}: holds other files and no run", hint=_OTHER_FOLDER, path=self.root)
 
     def check(self, config: RunConfig, *, resume: bool) -> None:
-        """Check, without writing, that the folder can take a new run or continue the one it holds.
+        """Check, without writing, that a new run can start in the folder, or that its run can be resumed.
 
-        Raises: ConfigError if it holds other files, a run and ``resume`` is not asked for, or one of other
-        settings.
+        Raises:
+            ConfigError: if the folder contains other files, a run although ``resume`` is False, or a run with
+                other settings.
         """
         self.check_foreign()
         if not self.config.exists():
             return
         if not resume:
             raise ConfigError(
-                f"{self.root}: holds a run already. Continue it with --resume auto, or choose another folder."
+                f"{self.root}: already contains a run",
+                hint="Continue it with --resume auto, or choose another folder.",
+                path=self.root,
             )
         earlier = load_config(self.config)
         changed = _differences(
@@ -106,15 +114,18 @@ class RunFolder:
         )
         if changed:
             raise ConfigError(
-                f"{self.root}: the run was started with other settings: {'; '.join(changed)}. An exact resume "
-                "needs the same; start a new run in another folder to change them."
+                f"{self.root}: the run was started with other settings: {'; '.join(changed)}",
+                hint="Start a new run in another folder; an exact resume needs the same settings.",
+                path=self.root,
             )
 
     def start(self, config: RunConfig, *, resume: bool) -> bool:
-        """Take the folder for a new run (True), or for the one it holds (False).
+        """Prepare the folder for a new run, or for the one in it; return whether the run is new.
 
-        A run may be continued with more epochs; the folder then has the new settings.
-        Raises: as :meth:`check`.
+        A run may be resumed with more epochs; the folder then records the new settings.
+
+        Raises:
+            ConfigError: as :meth:`check`.
         """
         self.check(config, resume=resume)
         for folder in (self.root, self.last.parent):
@@ -125,31 +136,31 @@ class RunFolder:
         return earlier is None
 
     def planned_epochs(self) -> int | None:
-        """The epochs the run was last started for; none where there is no run."""
+        """Return the number of epochs that the run was last started for; None without a run."""
         return load_config(self.config).train.epochs if self.config.exists() else None
 
     def recorded_threads(self) -> int | None:
-        """The threads the run was last started with; none where nothing is recorded."""
+        """Return the number of threads that the run was last started with; None if it is not recorded."""
         try:
             return json.loads((self.root / "environment.json").read_text(encoding="utf-8")).get("threads")
         except (OSError, ValueError):
             return None
 
     def write_cases(self, cases: list[dict[str, object]], *, keep_earlier_as: str | None = None) -> None:
-        """Record the cases; an earlier record may be kept beside it under another name."""
+        """Record the cases; keep an earlier record under another name, if one is given."""
         if keep_earlier_as is not None and self.cases.exists():
             write_text(self.root / keep_earlier_as, self.cases.read_text(encoding="utf-8"))
         write_json(self.cases, cases)
 
     def abandon(self) -> None:
-        """Empty the folder of a run that never began; the cache stays."""
+        """Empty the folder of a run that could not start; the cache stays."""
         for path in self.root.iterdir():
             if path.name in _NOT_OF_THE_RUN:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def write_environment(self, device: torch.device, threads: int) -> None:
-        """Record versions and hardware; no user or host name."""
+        """Record versions and hardware, without user or host name."""
         cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         write_json(
             self.root / "environment.json",
@@ -177,7 +188,7 @@ def _version(package: str) -> str | None:
 
 
 def _differences(old: RunConfig, new: RunConfig, *, free: tuple[str, ...] = ()) -> list[str]:
-    """The settings that differ and matter, as ``key: old → new``."""
+    """Return the relevant settings that differ, as ``key: old → new``."""
     free = (*free, *(field.dotted for field in walk_fields(RunConfig) if field.traits.resume_safe))
     a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in free]

@@ -1,18 +1,28 @@
-"""The log of a run: ``log.jsonl``, one object an epoch, and the same numbers for TensorBoard."""
+"""The logs of a run: ``log.jsonl`` with one object per epoch, TensorBoard, and ``messages.log``."""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
 from medseg.files import write_text
+from medseg.progress import LOGGER
 
 
 class RunLog:
-    """Appends to a run's log. Lines of steps after ``step``, which a resumed run does again, are dropped."""
+    """Appends to the log of a run.
+
+    Args:
+        path: of ``log.jsonl``.
+        tensorboard: folder for TensorBoard.
+        step: lines of later steps, which a resumed run repeats, are removed.
+    """
 
     def __init__(self, path: Path, tensorboard: Path, step: int = 0) -> None:
         self.path = path
@@ -21,7 +31,7 @@ class RunLog:
         self.writer = SummaryWriter(tensorboard, purge_step=step + 1)
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add an epoch; numbers of it become curves over the steps."""
+        """Append an epoch; its numbers become curves over the steps."""
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
         for key, value in entry.items():
@@ -30,12 +40,12 @@ class RunLog:
         self.writer.flush()
 
     def close(self) -> None:
-        """Close TensorBoard's file."""
+        """Close the file of TensorBoard."""
         self.writer.close()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a ``log.jsonl``; a line cut off by a crash is left out."""
+    """Read the entries of a ``log.jsonl``; a line cut off by a crash is left out."""
     entries: list[dict[str, Any]] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -44,3 +54,19 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 break
     return entries
+
+
+@contextmanager
+def write_messages(path: Path) -> Iterator[None]:
+    """Append all messages of the logger ``medseg`` to a file, with the time of each, inside the block."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = LOGGER.level
+    LOGGER.setLevel(logging.DEBUG)
+    LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(level)
+        handler.close()

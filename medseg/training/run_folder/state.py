@@ -1,4 +1,4 @@
-"""What changes while a network trains, as one object that a checkpoint holds whole."""
+"""Everything that changes during a training, as one object that is saved in a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medseg.training.run_folder.checkpoint import random_state, restore_random_state
-from medseg.training.sampling_stats import Drawn
+from medseg.training.sampling_stats import SamplingStats
 
 
 @dataclass
@@ -17,16 +17,20 @@ class TrainState:
     """Network, optimizer and counters.
 
     Attributes:
-        step: updates done; the sampler's place follows from it.
+        network: the network.
+        optimizer: its optimizer.
+        scaler: scales the gradients in fp16.
+        averaged: the moving average of the weights; None without one.
+        step: updates done; the position of the sampler follows from it.
         epochs_closed: epochs validated and logged.
-        loss_sum: of the updates of the open epoch.
-        seconds: of the open epoch so far.
+        loss_sum: sum of the losses of the current epoch.
+        seconds: time of the updates of the current epoch.
         scores: the monitored score of each validation.
-        best: the best of them, and the step it was reached at.
-        averaged: the moving average of the weights, if one is kept.
-        drawn: what the patches of the open epoch held.
+        best: the best of them.
+        best_step: the step of the best score.
+        drawn: statistics of the patches of the current epoch.
         class_scores: Dice of each class at the last validation, which an adaptive balance follows.
-        validated: the cases that are validated, by id.
+        validated: ids of the cases that are validated.
     """
 
     network: nn.Module
@@ -40,27 +44,28 @@ class TrainState:
     scores: list[float] = field(default_factory=list)
     best: float | None = None
     best_step: int = 0
-    drawn: Drawn = field(default_factory=Drawn)
+    drawn: SamplingStats = field(default_factory=SamplingStats)
     class_scores: dict[str, float] = field(default_factory=dict)
     validated: list[str] = field(default_factory=list)
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is validated and kept: the averaged one, if there is one."""
+        """The network that is validated and saved: the averaged one, if there is one."""
         return self.averaged or self.network
 
     @property
     def stale_validations(self) -> int:
-        """Validations since the best one."""
+        """Number of validations since the best one."""
         if not self.scores or self.best is None:
             return 0
-        place = self.scores.index(self.best) if self.best in self.scores else 0
-        return len(self.scores) - 1 - place
+        best = self.scores.index(self.best) if self.best in self.scores else 0
+        return len(self.scores) - 1 - best
 
     def update_average(self, decay: float) -> None:
-        """Move the averaged weights towards the network's; early on the average is short.
+        """Move the averaged weights towards the current ones.
 
-        Buffers (batch norm's running statistics) are copied.
+        The decay grows from 0.1 to ``decay``, so that the average is short at first. Buffers (running
+        statistics of batch normalization) are copied.
         """
         if self.averaged is None:
             return
@@ -73,7 +78,7 @@ class TrainState:
                 average.copy_(current)
 
     def to_checkpoint(self) -> dict[str, Any]:
-        """Everything, as plain types and tensors."""
+        """Return the state as plain types and tensors."""
         return {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged is not None else None,
@@ -93,7 +98,7 @@ class TrainState:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take everything from a checkpoint, the global random sources included."""
+        """Restore the state from a checkpoint, with the global random sources."""
         self.network.load_state_dict(state["network"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -101,7 +106,7 @@ class TrainState:
         self.scaler.load_state_dict(state["scaler"])
         for key in ("step", "epochs_closed", "loss_sum", "seconds", "scores", "best", "best_step"):
             setattr(self, key, state[key])
-        self.drawn = Drawn(**state.get("drawn", {}))
+        self.drawn = SamplingStats(**state.get("drawn", {}))
         self.class_scores = dict(state.get("class_scores", {}))
         self.validated = list(state.get("validated", []))
         restore_random_state(state["random"])

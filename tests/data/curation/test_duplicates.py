@@ -13,7 +13,8 @@ from medseg.data.curation.duplicates import bind_copies, find_copies, surplus_co
 from medseg.data.curation.splits import FractionSplit
 from medseg.errors import DataError
 from medseg.files import write_json
-from medseg.training.dataset import Continued, survey
+from medseg.training.dataset import ResumedRun, prepare_dataset
+from medseg.training.fit import network_needs
 from medseg.training.run_folder.case_record import read_record
 
 
@@ -27,7 +28,8 @@ def copied(tmp_path_factory):
 
 
 def surveyed(root, tmp_path, *overrides):
-    return survey(load_config(ball_settings(root), overrides), tmp_path / "facts")
+    config = load_config(ball_settings(root), overrides)
+    return prepare_dataset(config.data, config.preprocess, network_needs(config), tmp_path / "facts")
 
 
 def test_copies_do_not_stop_a_training_but_stay_on_one_side(copied, tmp_path):
@@ -35,13 +37,13 @@ def test_copies_do_not_stop_a_training_but_stay_on_one_side(copied, tmp_path):
         dataset = surveyed(copied, tmp_path, f"data.split.seed={seed}")
         assert len({dataset.split[name] for name in ("ball_1", "ball_4", "ball_8")}) == 1
         assert len(dataset.cases) == 10
-    assert "warning: cases with the same image (ball_1, ball_4, ball_8): they stay" in dataset.layout
+    assert "warning: cases with the same image (ball_1, ball_4, ball_8): they stay" in dataset.summary
 
 
 def test_copies_are_dropped_or_refused_where_asked_for(copied, tmp_path):
     dataset = surveyed(copied, tmp_path, "data.duplicates=drop")
     assert [case.id for case in dataset.cases] == [f"ball_{i}" for i in (0, 1, 2, 3, 5, 6, 7, 9)]
-    assert set(dataset.split) == {case.id for case in dataset.cases} == {fact.id for fact in dataset.facts}
+    assert set(dataset.split) == {case.id for case in dataset.cases} == {fact.id for fact in dataset.statistics}
     with pytest.raises(DataError, match=r"images are the same .*\n  ball_1, ball_4, ball_8"):
         surveyed(copied, tmp_path, "data.duplicates=refuse")
 
@@ -61,12 +63,14 @@ def test_copies_that_a_split_file_separates_are_not_trained_and_tested_on(copied
 
 def test_a_run_that_dropped_copies_lends_its_split_and_goes_on(copied, tmp_path):
     first = surveyed(copied, tmp_path, "data.duplicates=drop")
-    write_json(tmp_path / "cases.json", first.record())
+    write_json(tmp_path / "cases.json", first.case_entries())
     asked = ["data.split={name: file, file: " + str(tmp_path / "cases.json") + "}", "data.duplicates=drop"]
     assert surveyed(copied, tmp_path, *asked).split == first.split
     record = read_record(tmp_path / "cases.json")
     config = load_config(ball_settings(copied), ["data.duplicates=drop"])
-    again = survey(config, tmp_path / "facts", continued=Continued(record))
+    again = prepare_dataset(
+        config.data, config.preprocess, network_needs(config), tmp_path / "facts", resumed=ResumedRun(record)
+    )
     assert (again.split, again.changes) == (first.split, ())
 
 

@@ -12,7 +12,7 @@ from medseg.data.io.readers import read_scan
 from medseg.data.layouts import LayoutOptions, find_cases, find_dataset
 from medseg.data.scans import as_label_map
 from medseg.errors import DataError
-from medseg.training.dataset import find
+from medseg.training.dataset import find_labeled_cases
 
 PICTURE = np.zeros((4, 5), np.uint8)
 
@@ -134,7 +134,7 @@ def test_folders_of_any_name_by_settings(tmp_path):
     pictures(tmp_path / "photos", "a.png")
     pictures(tmp_path / "drawn" / "final", "a.png")
     data = {"path": str(tmp_path), "image_dir": "photos", "label_dir": "drawn/final"}
-    found, _ = find(load_config({"spatial_dims": 2, "sampling": {"patch_size": [16, 16]}, "data": data}))
+    found, _ = find_labeled_cases(load_config({"spatial_dims": 2, "data": data}).data)
     assert labels_of(found.cases) == {"a": "final/a.png"}
     with pytest.raises(DataError, match=r"holds no folder nowhere.*found drawn/, photos/"):
         find_dataset(tmp_path, LayoutOptions(image_dir="nowhere"))

@@ -13,7 +13,8 @@ from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.data.preprocessing.modality import channel_names, is_ct
-from medseg.training.dataset import survey
+from medseg.training.dataset import prepare_dataset
+from medseg.training.fit import network_needs
 from medseg.training.planning import plan_config
 
 
@@ -71,7 +72,9 @@ def test_the_ct_window_excludes_ignored_and_undeclared_regions(tmp_path):
     labels = {"names": {"background": 0, "liver": 1}, "ignore_value": 255, "others": "background"}
     data = {"path": str(tmp_path), "labels": labels}
     config = load_config({"data": data, "preprocess": {"normalize": {"name": "ct"}}})
-    window = survey(config, tmp_path / "store").preprocess.normalize
+    window = prepare_dataset(
+        config.data, config.preprocess, network_needs(config), tmp_path / "store"
+    ).preprocess.normalize
     assert 59 < window.low <= window.mean <= window.high < 64  # with the others the mean is about 690
 
 

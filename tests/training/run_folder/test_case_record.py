@@ -7,7 +7,7 @@ import pytest
 from medseg.data.cases import Case
 from medseg.data.curation.splits import AutoSplit, FileSplit, FolderSplit, FractionSplit
 from medseg.errors import DataError, TrainingError
-from medseg.training.run_folder.case_record import CaseRecord, RecordedCase, read_record, stated_parts
+from medseg.training.run_folder.case_record import CaseRecord, RecordedCase, declared_parts, read_record
 
 
 class Fact:
@@ -42,19 +42,19 @@ def test_a_case_moved_by_hand_is_a_change():
     cases, facts = [case("a"), case("b"), case("c")], [Fact("1"), Fact("2"), Fact("3")]
     assert RECORD.changes(cases, facts, {}) == []
     assert RECORD.changes(cases, facts, {"a": "train", "b": "train", "c": "test"}) == []  # val drawn from train
-    with pytest.raises(DataError, match="case c: now stated to be in train, it is in test"):
+    with pytest.raises(DataError, match="case c: now declared as train, it was test"):
         RECORD.changes(cases, facts, {"c": "train"})
 
 
 def test_only_what_files_and_folders_say_is_stated(tmp_path):
     cases = [case("a", "train"), case("b", "test"), case("c")]
-    assert stated_parts(cases, FractionSplit()) == {}
-    assert stated_parts(cases, AutoSplit()) == {"b": "test"}
-    assert stated_parts(cases[:2], AutoSplit()) == {"a": "train", "b": "test"}
-    assert stated_parts(cases[:2], FolderSplit()) == {"a": "train", "b": "test"}
+    assert declared_parts(cases, FractionSplit()) == {}
+    assert declared_parts(cases, AutoSplit()) == {"b": "test"}
+    assert declared_parts(cases[:2], AutoSplit()) == {"a": "train", "b": "test"}
+    assert declared_parts(cases[:2], FolderSplit()) == {"a": "train", "b": "test"}
     path = tmp_path / "split.json"
     path.write_text('{"train": ["a", "b"], "val": ["c"]}')
-    assert stated_parts(cases, FileSplit(file=path)) == {"a": "train", "b": "train", "c": "val"}
+    assert declared_parts(cases, FileSplit(file=path)) == {"a": "train", "b": "train", "c": "val"}
 
 
 @pytest.mark.parametrize("text", ["[{]", '{"a": 1}', '[{"id": "a", "part": "dev"}]'])

@@ -1,0 +1,139 @@
+"""``dry_run``: estimate the time and the memory of a training."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from medseg.config.schema import RunConfig
+from medseg.models import parameter_count
+from medseg.progress import QuietProgress
+from medseg.system.platform import peak_memory
+from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.fit import build_loop, check_inference_variants, memory_errors, network_needs
+from medseg.training.loop import TrainingLoop
+from medseg.training.model import build_model
+from medseg.training.run_folder.layout import RunFolder
+from medseg.training.threads import use_threads
+from medseg.training.validation_schedule import ValidationBudget, estimate_validated
+
+_CASES = 4
+"""Cases of each part that are preprocessed."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The estimate of a training.
+
+    Attributes:
+        parameters: number of trainable parameters of the network.
+        seconds_per_update: measured.
+        seconds_per_validation: measured on one case.
+        hours: estimated time of the whole training.
+        peak_memory_gb: of the device (CUDA) or the process (CPU).
+        loss: of the first update.
+        assumed: the assumptions of the estimate, one sentence each.
+    """
+
+    parameters: int
+    seconds_per_update: float
+    seconds_per_validation: float
+    hours: float
+    peak_memory_gb: float
+    loss: float
+    assumed: tuple[str, ...] = ()
+
+
+def dry_run(config: RunConfig, run: Path | str, *, model: nn.Module | None = None) -> Estimate:
+    """Compute a few updates and validate one case; write only the cache.
+
+    Args:
+        config: the settings.
+        run: the run folder of the training.
+        model: a network of your own, as in :func:`medseg.training.fit.fit`.
+
+    Raises:
+        MedsegError: as :func:`medseg.training.fit.fit`.
+    """
+    run_folder, progress = RunFolder(Path(run)), QuietProgress()
+    check_inference_variants(config)
+    run_folder.check_foreign()
+    cache = run_folder.cache(config)
+    dataset = prepare_dataset(config.data, config.preprocess, network_needs(config), cache / "facts")
+    with use_threads(config.train.threads):
+        cached = cache_dataset(dataset, cache, progress, limit=_CASES)
+        built = build_model(config, dataset, cached.train, custom=model)
+        loop = build_loop(config, run_folder, dataset, cached, built, progress)
+        with memory_errors(config):
+            return _measure(loop, config, len(dataset.part("val")[0]))
+
+
+def _measure(loop: TrainingLoop, config: RunConfig, validation_cases: int) -> Estimate:
+    options = loop.options
+    loss, seconds = _time_updates(loop)
+    update = seconds * options.accumulate
+    validated = estimate_validated(loop.validator.cases, ValidationBudget.of(config), validation_cases)
+    validation = _time_validation(loop) * validated
+    total = options.epochs * options.iterations * update + options.epochs / options.validate_every * validation
+    if loop.model.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(loop.model.device)
+    else:
+        peak = peak_memory() or 0
+    return Estimate(
+        parameters=parameter_count(loop.state.network),
+        seconds_per_update=update,
+        seconds_per_validation=validation,
+        hours=total / 3600,
+        peak_memory_gb=peak / 2**30,
+        loss=loss,
+        assumed=_assumptions(loop, config, validated, validation_cases),
+    )
+
+
+def _time_updates(loop: TrainingLoop) -> tuple[float, float]:
+    """Return the loss of the first update, and the seconds that one batch takes."""
+    state, size = loop.state, loop.options.batch_size
+    state.network.train()
+    losses: list[float] = []
+    seconds: list[float] = []
+    for i in range(3):  # the first warms up
+        began = time.monotonic()
+        samples = [loop.loader.patches[i * size + k] for k in range(size)]
+        batch = {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+        losses.append(float(loop.model.gradient_step(batch)))
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.monotonic() - began)
+    return losses[0], min(seconds[1:])
+
+
+def _time_validation(loop: TrainingLoop) -> float:
+    """Return the seconds that the validation of the first case takes; 0 without cases."""
+    began = time.monotonic()
+    first = replace(loop.validator, cases=loop.validator.cases[:1])
+    for _ in first.count(loop.state.evaluated):
+        return time.monotonic() - began
+    return 0.0
+
+
+def _assumptions(
+    loop: TrainingLoop, config: RunConfig, validated: int, validation_cases: int
+) -> tuple[str, ...]:
+    options, device = loop.options, loop.model.device
+    batches = f"{options.accumulate} × " if options.accumulate > 1 else ""
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return (
+        f"{options.epochs} epochs of {options.iterations} updates, no early stop",
+        f"an update: {batches}{options.batch_size} patches of "
+        f"{'×'.join(map(str, config.sampling.patch_size))}, the faster of two measured",
+        f"patches prepared in turn with the updates; data.workers={config.data.workers} may do it in parallel",
+        f"a validation every {options.validate_every} epochs of {validated} of {validation_cases} cases, "
+        "all as large as the measured one",
+        "all cases preprocessed already: the first start takes longer",
+        f"{device} in its present state{threads}",
+        "no other process that computes",
+    )

@@ -1,0 +1,155 @@
+"""A network in training: state, loss and gradient steps on one device."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from medseg.config.schema import RunConfig
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.loading.cache import CachedCase
+from medseg.losses import DeepSupervisionLoss
+from medseg.model_output import as_output
+from medseg.models.pretrained.loading import WeightsConfig, parameter_groups, place, read_state, refuse_missing
+from medseg.models.pretrained.weight_registry import known
+from medseg.system.device import autocast, channels_last, resolve_autocast_dtype, resolve_device
+from medseg.task import Task
+from medseg.training.dataset import PreparedDataset
+from medseg.training.options import TrainConfig
+from medseg.training.run_folder.checkpoint import seed_everything
+from medseg.training.run_folder.state import TrainState
+
+_LOGGER = logging.getLogger(__name__)
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass
+class TrainingModel:
+    """The network of a training, with its loss.
+
+    Attributes:
+        state: network, optimizer and counters.
+        loss: maps an ``Output``, a target and the annotated channels to a scalar.
+        labels: of the dataset.
+        options: of the training loop.
+        device: the device that computes.
+        dtype: of mixed precision; None for float32.
+    """
+
+    state: TrainState
+    loss: nn.Module
+    labels: LabelSchema
+    options: TrainConfig
+    device: torch.device
+    dtype: torch.dtype | None
+
+    def gradient_step(self, batch: Batch) -> torch.Tensor:
+        """Add the gradient of one batch; return its loss, which the device may still be computing."""
+        image = batch["image"].to(self.device, non_blocking=True)
+        if self.options.channels_last:
+            image = image.to(memory_format=channels_last(image.ndim - 2))
+        target = self._target(batch)
+        with autocast(self.dtype, self.device):
+            output = as_output(self.state.network(image))
+        loss = self.loss(output, target, self._annotated(batch))
+        self.state.scaler.scale(loss / self.options.accumulate).backward()
+        return loss.detach()
+
+    def _target(self, batch: Batch) -> torch.Tensor:
+        """Return classes (B, 1, *S), masks of regions (B, R, *S) or probabilities (B, K, *S); -1 is ignored."""
+        classes = batch["label"].to(self.device, non_blocking=True).long()
+        regions = bool(self.labels.regions)
+        if "soft" in batch:
+            soft = batch["soft"].to(self.device, non_blocking=True)
+            return torch.where(classes < 0, -1.0, soft[:, 1:] if regions else soft)
+        if not regions:
+            return classes
+        masks = self._region_table[:, classes[:, 0].clamp(min=0)].movedim(0, 1).long()
+        return torch.where(classes < 0, -1, masks)
+
+    def _annotated(self, batch: Batch) -> torch.Tensor | None:
+        """Return (B, K) bool: the channels annotated in each sample; None if all are."""
+        annotated = batch.get("annotated")
+        return None if annotated is None or bool(annotated.all()) else annotated.to(self.device)
+
+    @cached_property
+    def _region_table(self) -> torch.Tensor:
+        """(R, K) bool on the device: the classes of each region."""
+        return torch.from_numpy(self.labels.region_table).to(self.device)
+
+
+def build_model(
+    config: RunConfig,
+    dataset: PreparedDataset,
+    training: Sequence[CachedCase],
+    *,
+    custom: nn.Module | None = None,
+    pretrained: bool = True,
+) -> TrainingModel:
+    """Build and seed the network, its optimizer and its loss.
+
+    Args:
+        config: settings of the model, the loss, the weights and the optimizer.
+        dataset: gives labels and channels.
+        training: the training cases, whose classes the loss may balance.
+        custom: a network to train instead of the one that ``config.model`` describes.
+        pretrained: whether to load the weights that ``config.weights`` names.
+    """
+    options = config.train
+    device = resolve_device(options.device)
+    task = dataset.task(config.spatial_dims)
+    seed_everything(config.seed)
+    network: nn.Module = (custom if custom is not None else config.model.build(task)).to(device)
+    if pretrained:
+        _load_pretrained(config.weights, network)
+    if options.channels_last:
+        network = network.to(memory_format=channels_last(config.spatial_dims))  # pyright: ignore[reportCallIssue]
+    dtype = resolve_autocast_dtype(options.amp, device)
+    state = TrainState(
+        network,
+        options.optimizer.build(parameter_groups(network, config.weights)),
+        torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        copy.deepcopy(network).requires_grad_(False) if options.ema else None,
+    )
+    loss = DeepSupervisionLoss(
+        config.loss.build(task, _channel_counts(training, dataset.labels, task)), aux_weight=options.aux_weight
+    )
+    return TrainingModel(state, loss.to(device), dataset.labels, options, device, dtype)
+
+
+def pretrained_file(weights: WeightsConfig) -> Path | None:
+    """Return the file of the pretrained weights that the settings name; None without.
+
+    Raises:
+        ModelFileError: if it does not exist.
+    """
+    file = known(weights.known).path() if weights.known is not None else weights.file
+    if file is not None:
+        refuse_missing(file)
+    return file
+
+
+def _load_pretrained(weights: WeightsConfig, network: nn.Module) -> None:
+    file, keys = pretrained_file(weights), weights.keys
+    if weights.known is not None and keys == "auto":
+        keys = known(weights.known).keys
+    if file is not None:
+        report = place(network, read_state(file), keys=keys, spread=weights.spread)
+        _LOGGER.info(report.describe())
+
+
+def _channel_counts(training: Sequence[CachedCase], labels: LabelSchema, task: Task) -> list[int]:
+    """Count the voxels of each channel of the logits: of the classes, or of the regions."""
+    counts = np.sum([case.counts[1:] for case in training], axis=0)
+    if task.activation == "softmax":
+        return [int(n) for n in counts]
+    return [int(n) for n in labels.region_table.astype(np.int64) @ np.asarray(counts)]
