@@ -216,7 +216,7 @@ def test_a_diverging_training_is_not_reported_as_an_error_of_medseg(balls, tmp_p
     path.write_text(to_yaml(load_config(settings)))
     assert command(["train", str(path), "--run", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert "no checkpoint was saved yet. Lower train.optimizer.lr" in error
+    assert "no checkpoint was saved yet\nhint: Lower train.optimizer.lr" in error
     assert "please report" not in error
 
 
