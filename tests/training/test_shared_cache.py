@@ -19,7 +19,7 @@ from medseg.training.run_folder.layout import RunFolder
 def test_runs_with_one_cache_measure_and_prepare_each_case_once(balls, tmp_path, monkeypatch):
     config = load_config(ball_settings(balls), [f"data.cache={tmp_path / 'cache'}"])
     dry_run(config, tmp_path / "one")
-    monkeypatch.setattr(facts_module, "measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(facts_module, "measure_case", lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared again"))
     dry_run(config, tmp_path / "two")
     assert not (tmp_path / "two").exists()
