@@ -75,7 +75,7 @@ def test_volumes_need_slices_for_a_flat_network_and_pictures_none(balls, squares
     with pytest.raises(ConfigError, match=r"Set preprocess\.slices\.axis"):
         fit(sliced(balls), tmp_path / "a")
     raw = {"data": {"path": str(squares), "labels": {"instances": "foreground"}}, "spatial_dims": 2}
-    with pytest.raises(ConfigError, match="contains pictures. Remove preprocess.slices"):
+    with pytest.raises(ConfigError, match=r"contains pictures\. Remove preprocess\.slices"):
         fit(load_config(raw, ["preprocess.slices.axis=2"]), tmp_path / "b")
     with pytest.raises(ConfigError, match="set spatial_dims=2"):
         settings(balls, "preprocess.slices.axis=2")
