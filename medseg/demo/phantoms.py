@@ -1,13 +1,13 @@
-"""Synthetic abdominal CT-like volumes with exact labels, to try every step without any real scan.
+"""Synthetic abdominal CT-like volumes with exact labels, to run every step without real scans.
 
-A phantom is a short stack of slices through a toy trunk: air, skin fat, a muscle wall with ribs, a spine,
-stomach and bowel with gas, a spleen, kidneys, an aorta, and the three things to be found:
+A phantom is a short stack of slices through a simplified trunk: air, fat, a muscle wall with ribs, a spine,
+stomach and bowel with gas, a spleen, kidneys, an aorta, and three labels:
 
     1 organ    large, wobbly, liver-like; as bright as the spleen, the stomach and part of the muscle
     2 vessel   a branching tube that enters the organ; as bright as the kidneys, the aorta and the spine
     3 lesion   a small darker blob inside the organ; as bright as bowel and muscle
 
-No threshold separates any of them; place and shape do.
+No threshold separates any of them; position and shape do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SPACING = (0.8, 0.8, 3.0)  # mm
 SIZE = (72, 64, 24)  # voxels
 SMALLEST = (40, 36, 14)  # voxels; below this the vessel and the lesion fall between the voxels
 
-# Anatomy is written down in mm of a trunk of this extent; another size stretches the trunk with it.
+# The anatomy is defined in mm for a trunk of this extent; other sizes scale it.
 _EXTENT = np.array(SIZE) * np.array(SPACING)
 _AIR, _FAT, _GAS = -1000.0, -95.0, -850.0
 
@@ -45,14 +45,14 @@ def write_phantoms(folder: Path, *, cases: int, seed: int, size: tuple[int, int,
     """Write ``cases`` phantoms to ``folder/images`` and ``folder/labels``: ``phantom_000.nii.gz`` and so on.
 
     Images are int16 in Hounsfield-like units, labels uint8 (see ``LABELS``), both on one oblique grid of
-    0.8 x 0.8 x 3 mm stored left-posterior-superior, as most CT is. A case's bytes follow from
-    (seed, index, size) alone: asking for more cases leaves the first ones as they were.
+    0.8 x 0.8 x 3 mm stored left-posterior-superior, as most CT is. The bytes of a case
+    depend only on (seed, index, size): more cases do not change the first ones.
 
     Args:
-        folder: where ``images`` and ``labels`` are made; files of the same name are replaced.
-        cases: how many, at least 1.
+        folder: receives ``images`` and ``labels``; files of the same name are replaced.
+        cases: number of cases, at least 1.
         seed: not negative.
-        size: voxels along (X, Y, Z); the anatomy stretches with it.
+        size: voxels along (X, Y, Z); the anatomy is scaled with it.
 
     Raises:
         ConfigError: if ``cases``, ``seed`` or ``size`` is too small.
@@ -71,7 +71,7 @@ def write_phantoms(folder: Path, *, cases: int, seed: int, size: tuple[int, int,
 def make_phantom(
     seed: int, index: int, size: tuple[int, int, int] = SIZE
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8], Floats]:
-    """One phantom: image (X, Y, Z) int16, label (X, Y, Z) uint8, affine (4, 4) voxel to RAS mm."""
+    """Make one phantom: image (X, Y, Z) int16, label (X, Y, Z) uint8, affine (4, 4) voxel to RAS mm."""
     rng = np.random.default_rng([seed, index])
     scene = _Scene.empty(size)
     cavity = _paint_trunk(scene, rng)
@@ -85,10 +85,10 @@ def make_phantom(
 
 @dataclass
 class _Scene:
-    """What is painted on: units ``hu`` and ``label`` on the grid whose voxel centers are x, y, z in mm.
+    """Intensities ``hu`` and ``label`` on a grid with voxel centers x, y, z in mm.
 
-    x grows to the patient's left, y to the back, z to the head. ``taken`` holds the voxels that later,
-    softer structures must leave alone.
+    x grows to the patient's left, y to the back, z to the head. ``taken`` marks voxels that later
+    structures must not change.
     """
 
     x: Floats
@@ -118,7 +118,7 @@ class _Scene:
         """Voxels within ``thickness`` (P,) mm of the nearest of the points ``line`` (P, 3)."""
         found = KDTree(line).query(self.points, distance_upper_bound=float(thickness.max()))
         nearest = np.asarray(found[1])
-        reached = nearest < len(line)  # the tree answers len(line) where nothing is near
+        reached = nearest < len(line)  # the tree returns len(line) if nothing is near
         inside = np.zeros(self.x.shape, bool)
         offset = self.points[reached] - line[nearest[reached]]
         inside[reached] = np.linalg.norm(offset, axis=-1) < thickness[nearest[reached]]
@@ -210,7 +210,7 @@ def _paint_bowel(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> None:
 
 
 def _paint_neighbors(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> None:
-    """Stomach, spleen, kidneys, aorta and vena cava: the organ's and the vessel's look-alikes."""
+    """Stomach, spleen, kidneys, aorta and vena cava: as bright as the organ and the vessel."""
     free = cavity & ~scene.taken
     stomach = _blob(scene, rng, _jitter(rng, (8, -9, 16), 1.5), np.array([9.5, 6.5, 15]), 0.10) & free
     scene.hu[stomach] = rng.uniform(60, 105)
@@ -239,7 +239,7 @@ def _paint_neighbors(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> N
 
 
 def _paint_organ(scene: _Scene, rng: np.random.Generator, cavity: Mask) -> None:
-    """A large right lobe and a smaller one that reaches over the midline."""
+    """A large right lobe and a smaller left lobe across the midline."""
     right = _jitter(rng, (-9.5, -2, 9), 1.5)
     lobe = _blob(scene, rng, right, np.array([11.0, 13.0, 21.0]) * rng.uniform(0.92, 1.08, 3), 0.14)
     left = right + np.array([9.5, -6.5, 3.0]) + rng.uniform(-1.5, 1.5, 3)
@@ -269,7 +269,7 @@ def _paint_vessel(scene: _Scene, rng: np.random.Generator) -> None:
 
 
 def _paint_lesion(scene: _Scene, rng: np.random.Generator) -> None:
-    """One wobbly blob where the organ leaves it room, or as deep inside as can be."""
+    """One wobbly blob where the organ is thick enough, or at its deepest point."""
     spacing = _EXTENT / scene.label.shape
     depth = np.asarray(ndimage.distance_transform_edt(scene.label == LABELS["organ"], spacing))
     radius = rng.uniform(5.2, 6.2)
@@ -283,7 +283,7 @@ def _paint_lesion(scene: _Scene, rng: np.random.Generator) -> None:
 
 
 def _scan(hu: Floats, rng: np.random.Generator) -> NDArray[np.int16]:
-    """What a scanner makes of the tissue: a little blur, correlated and white noise, whole units."""
+    """Simulate a scanner: blur, correlated and white noise, integer units."""
     blurred = ndimage.gaussian_filter(hu, (0.6, 0.6, 0.3))
     grain = ndimage.gaussian_filter(rng.normal(size=hu.shape), (0.9, 0.9, 0.0))
     shade = ndimage.gaussian_filter(rng.normal(size=hu.shape), (9.0, 9.0, 2.0))
@@ -292,7 +292,7 @@ def _scan(hu: Floats, rng: np.random.Generator) -> NDArray[np.int16]:
 
 
 def _affine(size: tuple[int, int, int], rng: np.random.Generator) -> Floats:
-    """Voxel to RAS mm: first axis to the left, second to the back, turned by a few degrees, origin odd."""
+    """Voxel to RAS mm: first axis to the left, second to the back, rotated by a few degrees, nonzero origin."""
     affine = np.eye(4)
     affine[:3, :3] = np.diag([-1.0, -1.0, 1.0])
     for first, second in ((0, 1), (1, 2), (0, 2)):

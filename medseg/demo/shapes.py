@@ -1,4 +1,4 @@
-"""Synthetic pictures of circles, rectangles and triangles, to try the 2D side without any real picture."""
+"""Synthetic pictures of circles, rectangles and triangles, to run 2D segmentation without real pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABELS = {"background": 0, "circle": 1, "rectangle": 2, "triangle": 3}
 SIZE = 128  # pixels
 SMALLEST = 48  # pixels; below this a triangle and a circle look the same
 
-# The palette of the label files, so that a picture viewer shows them in color.
+# Palette of the label files, with which picture viewers show them in color.
 _PALETTE = (0, 0, 0, 86, 180, 233, 213, 94, 0, 240, 228, 66)
 
 
@@ -28,12 +28,12 @@ def write_shapes(folder: Path, *, cases: int, seed: int, size: int = SIZE) -> No
     """Write ``cases`` pictures to ``folder/images`` and ``folder/labels`` as ``shape_000.png`` and so on.
 
     Images are RGB, labels 8-bit indices with a palette (see ``LABELS``), both ``size`` x ``size`` pixels.
-    Color tells nothing about the class. A case follows from (seed, index, size) alone: asking for more
-    cases leaves the first ones as they were.
+    The color does not depend on the class. A case depends only on (seed, index, size): more cases do not
+    change the first ones.
 
     Args:
-        folder: where ``images`` and ``labels`` are made; files of the same name are replaced.
-        cases: how many, at least 1.
+        folder: receives ``images`` and ``labels``; files of the same name are replaced.
+        cases: number of cases, at least 1.
         seed: not negative.
         size: edge in pixels, at least 48.
 
@@ -55,16 +55,16 @@ def write_shapes(folder: Path, *, cases: int, seed: int, size: int = SIZE) -> No
 
 
 def make_shapes(seed: int, index: int, size: int = SIZE) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One picture: image (H, W, 3) uint8 and label (H, W) uint8, both ``size`` x ``size``."""
+    """Make one picture: image (H, W, 3) uint8 and label (H, W) uint8, both ``size`` x ``size``."""
     rng = np.random.default_rng([seed, index])
     row, column = np.mgrid[:size, :size] / size
     image = _background(rng, row, column)
     label = np.zeros((size, size), np.uint8)
     free = np.ones((size, size), bool)
-    first = int(rng.integers(3))  # the classes take turns, beginning anywhere
+    first = int(rng.integers(3))  # classes alternate, starting at random
     for turn in range(int(rng.integers(3, 6))):
         kind = 1 + (first + turn) % 3
-        inside = _place(rng, kind, row, column, free)
+        inside = _place_shape(rng, kind, row, column, free)
         if inside is None:
             continue
         image[inside] = _texture(rng, _contrasting(rng, image[inside].mean(axis=0)), inside)
@@ -87,10 +87,10 @@ def _background(rng: np.random.Generator, row: Floats, column: Floats) -> Floats
     return start * (1 - mix) + end * mix + (9 * cloud + 7 * stripes)[..., None]
 
 
-def _place(
+def _place_shape(
     rng: np.random.Generator, kind: int, row: Floats, column: Floats, free: Mask, tries: int = 20
 ) -> Mask | None:
-    """A shape of class ``kind`` that hides at most a fifth of what lies there already, or None."""
+    """Return a shape of class ``kind`` that covers at most a fifth of earlier shapes, or None."""
     for _ in range(tries):
         center = rng.uniform(0.14, 0.86, 2)
         turn, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0.14, 0.21)
@@ -123,7 +123,7 @@ _SHAPES = {1: _circle, 2: _rectangle, 3: _triangle}
 
 
 def _contrasting(rng: np.random.Generator, behind: Floats) -> Floats:
-    """A random lively color that differs from the one behind it by enough to be seen."""
+    """Return a random saturated color that is visible against the one behind it."""
     while True:
         color = rng.uniform(20, 240, 3)
         if np.ptp(color) > 90 and np.linalg.norm(color - behind) > 75:
@@ -131,7 +131,7 @@ def _contrasting(rng: np.random.Generator, behind: Floats) -> Floats:
 
 
 def _texture(rng: np.random.Generator, color: Floats, inside: Mask) -> Floats:
-    """``color`` with soft shading, one row (3,) for each pixel of ``inside``."""
+    """Return a color with soft shading, one row (3,) per pixel of ``inside``."""
     shade = ndimage.gaussian_filter(rng.normal(size=inside.shape), len(inside) / 24)
     return color + 12 * (shade / shade.std())[inside][:, None]
 

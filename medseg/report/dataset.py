@@ -1,4 +1,4 @@
-"""The page of a dataset: its numbers, and pictures of some of its cases, in one file that needs no network."""
+"""The HTML page of a dataset: its summary, findings and pictures of some cases, in one offline file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from medseg.report.pictures import panel
 
 
 def write_dataset_page(path: Path, report: DatasetReport, summary: dict[str, Any], *, most: int = 12) -> None:
-    """Write the page: tables of ``summary``, findings, and ``most`` cases spread evenly over the dataset."""
+    """Write the HTML page of a dataset.
+
+    Args:
+        path: file to write.
+        report: result of ``check_dataset``.
+        summary: result of ``summarize_dataset``.
+        most: number of cases to show, spread evenly over the dataset.
+    """
     readable = {fact.id for fact in report.statistics}
     cases = [case for case in report.label_plan.cases if case.id in readable]
     chosen = [cases[i] for i in np.unique(np.linspace(0, len(cases) - 1, min(most, len(cases))).astype(int))]
@@ -35,7 +42,7 @@ def write_dataset_page(path: Path, report: DatasetReport, summary: dict[str, Any
 
 
 def _picture(case: Case, report: DatasetReport) -> str:
-    """A panel of image and label map, as a data URI."""
+    """Return a panel of image and label map as a data URI."""
     scan = read_image(case)
     labels = summary_labels(report)
     target = report.label_plan.reader.read(case, scan)

@@ -1,4 +1,4 @@
-"""Pictures of feature maps: a grid of a layer's channels, each in its own gray values."""
+"""Pictures of feature maps: a grid of the channels of a layer, each scaled to its own range."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _INK, _FAINT, _PAPER = (32, 34, 37), (105, 110, 118), (255, 255, 255)
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """What one layer returned.
+    """Output of one layer.
 
     Attributes:
-        name: of the layer.
-        channels: (C, H, W), turned for display; of a volume one slice.
-        shape: of the whole feature map, (C, *S).
-        place: of a volume, the slice that is shown, in words.
+        name: name of the layer.
+        channels: (C, H, W), oriented for display; one slice of a volume.
+        shape: shape of the whole feature map, (C, *S).
+        place: description of the slice of a volume.
     """
 
     name: str
@@ -38,13 +38,14 @@ class FeatureMap:
 
 
 def feature_grid(features: FeatureMap, most: int = 16, *, extent: Sequence[float] | None = None) -> Image.Image:
-    """A layer's most active channels, those whose values deviate most, first; each is stretched to its own
-    range and bears its number.
+    """Draw the most active channels of a layer, numbered and each scaled to its own range.
+
+    The activity of a channel is the standard deviation of its values; the most active channel is first.
 
     Args:
-        features: of the layer.
-        most: how many channels are shown.
-        extent: height and width of the field of view, in any unit; none: its pixels are square.
+        features: output of the layer.
+        most: number of channels to draw.
+        extent: height and width of the field of view in any unit. If None, pixels are square.
     """
     channels = np.asarray(features.channels, np.float32)
     activity = channels.std(axis=(1, 2))
@@ -75,13 +76,13 @@ def _captions(features: FeatureMap, shown: int) -> tuple[str, str]:
     title = f"{features.name}: {count} x {' x '.join(map(str, size))}"  # the font has no ×
     title += f", {features.place}" if features.place else ""
     if count == 1:
-        return title, "one channel, in its own gray values"
+        return title, "one channel, scaled to its own range"
     which = "all" if shown == count else f"the {shown} most active of {count}"
-    return title, f"{which} channels, the most active first, each in its own gray values"
+    return title, f"{which} channels, the most active first, each scaled to its own range"
 
 
 def _columns(count: int, cell: tuple[int, int]) -> int:
-    """As many that the page is somewhat wider than high and few places stay empty."""
+    """Choose the columns so that the page is slightly wider than high and few cells are empty."""
 
     def cost(columns: int) -> float:
         rows = math.ceil(count / columns)
@@ -91,14 +92,14 @@ def _columns(count: int, cell: tuple[int, int]) -> int:
 
 
 def _cell_size(extent: Sequence[float]) -> tuple[int, int]:
-    """Height and width in pixels: the longer one is _CELL, the shorter one at least a quarter of it."""
+    """Return height and width in pixels: the longer is _CELL, the shorter at least a quarter of it."""
     height, width = extent
     scale = _CELL / max(height, width)
     return max(_CELL // 4, round(height * scale)), max(_CELL // 4, round(width * scale))
 
 
 def _enlarged(channel: Array, cell: tuple[int, int]) -> Image.Image:
-    """A channel in gray at the cell's size: coarser voxels as they are, finer ones averaged."""
+    """Resize a channel to the cell: voxels coarser than a pixel are kept, finer ones are averaged."""
     gray = Image.fromarray(to_uint8(channel))
     finer = channel.shape[0] > cell[0] or channel.shape[1] > cell[1]
     return gray.resize((cell[1], cell[0]), Image.Resampling.BOX if finer else Image.Resampling.NEAREST)

@@ -1,4 +1,4 @@
-"""What labels are called and drawn in: a dataset's own colors, else medseg's."""
+"""Names and colors of labels: those of the dataset, else the default palette."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medseg.data.labels.schema import Color, LabelSchema
 
 Bytes = NDArray[np.uint8]
 
-# Okabe and Ito's colors for every kind of color vision, ordered so that neighbors differ most over gray.
+# Colors of Okabe and Ito, distinct for every kind of color vision; neighbors differ most over gray.
 _FIRST_COLORS = (
     (0, 0, 0),
     (86, 180, 233),  # sky blue
@@ -27,12 +27,12 @@ _FIRST_COLORS = (
 
 @dataclass(frozen=True)
 class Legend:
-    """What the classes of a label map are called and drawn in.
+    """Names and colors of the classes of a label map.
 
     Attributes:
-        names: of each class; those beyond are shown by number.
-        colors: class → red, green, blue; the others have those of ``label_palette``, of which the first,
-            black, is the background's.
+        names: names of the classes; classes without a name are shown by number.
+        colors: class → (red, green, blue); other classes have the colors of ``label_palette``, whose first
+            color, black, belongs to the background.
         background: whether class 0 is background, which is not drawn.
     """
 
@@ -42,17 +42,17 @@ class Legend:
 
     @classmethod
     def of(cls, labels: LabelSchema) -> Legend:
-        """The legend of classes 0 to K - 1, in the order of ``labels.names``."""
+        """Build the legend of classes 0 to K - 1, in the order of ``labels.names``."""
         colors = {i: labels.colors[name] for i, name in enumerate(labels.names) if name in labels.colors}
         return cls(tuple(labels.names), colors, labels.background)
 
     @property
     def first(self) -> int:
-        """The first class that is drawn."""
+        """First class that is drawn."""
         return 1 if self.background else 0
 
     def palette(self, n: int) -> Bytes:
-        """Colors (n, 3) uint8 of classes 0 to n - 1."""
+        """Return the colors (n, 3) uint8 of classes 0 to n - 1."""
         colors = label_palette(n + 1)[1 - self.first :][:n]
         for index, color in self.colors.items():
             if index < n:
@@ -60,16 +60,16 @@ class Legend:
         return colors
 
     def name(self, index: int) -> str:
-        """What a class is called."""
+        """Return the name of a class."""
         return self.names[index] if index < len(self.names) else f"label {index}"
 
 
 PLAIN = Legend()
-"""No names, medseg's own colors."""
+"""Legend without names, with the default palette."""
 
 
 def value_palette(labels: LabelSchema) -> Bytes:
-    """Colors (256, 3) uint8 by value in a file, for palette pictures: a label's as it is drawn."""
+    """Return the colors (256, 3) uint8 of the values in a palette picture."""
     colors = label_palette(256)
     own = Legend.of(labels).palette(len(labels.names))
     for value, color in zip(labels.output_values, own, strict=True):
@@ -79,10 +79,14 @@ def value_palette(labels: LabelSchema) -> Bytes:
 
 
 def label_palette(n: int) -> Bytes:
-    """Colors (n, 3) uint8 for labels 0 to n - 1; black first, a label's color does not depend on ``n``.
+    """Return the colors (n, 3) uint8 of labels 0 to n - 1, black first.
 
-    The first eight stay apart for every kind of color vision; later ones step around the hues by the
-    golden angle, at three depths of color.
+    The color of a label does not depend on ``n``. The first eight are distinct for every kind of color vision;
+    later ones step through the hues by the golden angle, at three levels of saturation and value.
+
+    Example:
+        >>> label_palette(2).tolist()
+        [[0, 0, 0], [86, 180, 233]]
     """
     colors = [*_FIRST_COLORS[:n]]
     for index in range(len(_FIRST_COLORS), n):
@@ -93,7 +97,7 @@ def label_palette(n: int) -> Bytes:
 
 
 def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
-    """A color in 0..255 from hue, saturation and value in 0..1."""
+    """Convert hue, saturation and value in 0..1 to a color in 0..255."""
     ramp = np.clip(np.abs((hue * 6 + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
     red, green, blue = np.rint(255 * value * (1 - saturation * (1 - ramp)))
     return int(red), int(green), int(blue)

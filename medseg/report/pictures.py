@@ -1,7 +1,7 @@
-"""Pictures of cases: gray values, labels laid over them, and panels of reference beside prediction.
+"""Pictures of cases: gray values, label overlays, and panels of image, reference and prediction.
 
-Volumes are (X, Y, Z) in RAS+ and are shown as radiologists see them: the patient's
-right on the picture's left; front or head up; seen from the side, the front on the left.
+Volumes are (X, Y, Z) in RAS+ and are shown in radiological convention: the patient's right on the left of the
+picture, front or head up; in sagittal views the front on the left.
 """
 
 from __future__ import annotations
@@ -22,22 +22,27 @@ Array = NDArray[Any]
 
 _GRAY = np.array((150, 150, 150), float)
 
-# Pictures are enlarged until the short side has _SHORT pixels, unless the long one then passes _LONG.
+# Pictures are enlarged until the short side has _SHORT pixels, unless the long side would exceed _LONG.
 _SHORT, _LONG = 256, 512
 _GAP, _MARGIN = 8, 14
 _INK, _FAINT, _PAPER = (32, 34, 37), (105, 110, 118), (255, 255, 255)
 _CAPTION, _SMALL = 15, 13
 _MOST_NAMES = 24
 
-# For each axis cut across: what the plane is called and its letters at the left, right, top and bottom edge.
+# By axis: name of the plane and its letters at the left, right, top and bottom edge.
 _PLANES = {2: ("axial", "RLAP"), 1: ("coronal", "RLSI"), 0: ("sagittal", "APSI")}
 
 
 def to_uint8(image: Array, low_percentile: float = 1, high_percentile: float = 99) -> Bytes:
-    """Gray values of any shape and type stretched to 0..255 uint8 between two percentiles of the finite ones.
+    """Scale gray values of any shape and type to 0..255 uint8, between two percentiles of the finite values.
 
-    Values that are not finite become 0; so does an image of a single value. Where the percentiles
-    coincide (a nearly empty image) the smallest and the largest value take their place.
+    Values that are not finite become 0, as does an image with a single value. If the percentiles are equal (a
+    nearly empty image), the minimum and maximum are used.
+
+    Example:
+        >>> import numpy as np
+        >>> to_uint8(np.array([0.0, 0.5, 1.0]), 0, 100).tolist()
+        [0, 128, 255]
     """
     return _stretch(image, _window(image, low_percentile, high_percentile))
 
@@ -45,14 +50,22 @@ def to_uint8(image: Array, low_percentile: float = 1, high_percentile: float = 9
 def overlay(
     image: Bytes, label: Array, legend: Legend = PLAIN, *, alpha: float = 0.45, outline: bool = True
 ) -> Bytes:
-    """``image`` (H, W) or (H, W, 3) uint8 with ``label`` (H, W) int laid over it; returns (H, W, 3) uint8.
+    """Draw a label map over an image.
 
-    Labels take their color of ``legend``; its background is left as it is; negative ones (not annotated)
-    are hatched in gray. ``alpha`` is the color's share, 0 to 1; ``outline`` draws a label's own border
-    pixels in full color.
+    The background is left unchanged; negative labels (not annotated) are hatched in gray.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8.
+        label: (H, W) int.
+        legend: colors of the labels.
+        alpha: opacity of the labels, 0 to 1.
+        outline: draw the border pixels of labels in full color.
+
+    Returns:
+        Picture (H, W, 3) uint8.
 
     Raises:
-        ValueError: if the two differ in height or width.
+        ValueError: if image and label differ in height or width.
     """
     picture = _as_rgb(image).astype(np.float64)
     label = np.asarray(label)
@@ -73,24 +86,29 @@ def overlay(
 
 
 def label_picture(label: Array, legend: Legend = PLAIN) -> Bytes:
-    """``label`` (H, W) int in the colors of ``legend``, its background's too; returns (H, W, 3) uint8."""
+    """Draw a label map (H, W) int in the colors of a legend, including its background, as (H, W, 3) uint8."""
     paper = np.full((*np.shape(label), 3), legend.palette(1)[0])
     return overlay(paper, label, legend, alpha=1, outline=False)
 
 
 def best_slice(label: Array | None, shape: Sequence[int], axis: int = 2) -> int:
-    """Index along ``axis`` of the slice that shows the most distinct labels and, among those, most of them.
+    """Return the index along an axis of the slice with the most labels and, among those, the largest areas.
 
-    How much of a label a slice shows counts in shares of that label's largest slice, so that small ones
-    weigh as much as large ones. Without a label, or with an empty one, the middle of ``shape`` (X, Y, Z).
-    0 and negative values are no labels.
+    The area of a label in a slice is relative to the largest slice of that label, so that small labels count as
+    much as large ones.
+
+    Args:
+        label: (X, Y, Z) int; 0 and negative values are not labels. If None or empty, the middle slice is
+            returned.
+        shape: (X, Y, Z).
+        axis: axis of the slices.
     """
     middle = shape[axis] // 2
     if label is None:
         return middle
     slices = np.moveaxis(np.asarray(label), axis, 0)
-    found = [np.unique(one[one > 0], return_counts=True) for one in slices]
-    counts = [dict(zip(values.tolist(), sizes.tolist(), strict=True)) for values, sizes in found]
+    histograms = [np.unique(one[one > 0], return_counts=True) for one in slices]
+    counts = [dict(zip(values.tolist(), sizes.tolist(), strict=True)) for values, sizes in histograms]
     largest: dict[int, int] = {}
     for one in counts:
         largest.update({value: size for value, size in one.items() if size > largest.get(value, 0)})
@@ -99,10 +117,10 @@ def best_slice(label: Array | None, shape: Sequence[int], axis: int = 2) -> int:
 
 
 def plane(volume: Array, axis: int, index: int) -> Array:
-    """Slice ``index`` across ``axis`` of a RAS+ volume (X, Y, Z), turned for display: (H, W).
+    """Return a slice of a RAS+ volume (X, Y, Z), oriented for display: (H, W).
 
-    Axial (axis 2): patient's right on the left, front up. Coronal (1): right on the left, head up.
-    Sagittal (0): front on the left, head up.
+    Axial (axis 2): the patient's right on the left, front up. Coronal (1): right on the left, head up. Sagittal
+    (0): front on the left, head up.
     """
     return np.take(np.asarray(volume), index, axis=axis)[::-1, ::-1].T
 
@@ -110,20 +128,20 @@ def plane(volume: Array, axis: int, index: int) -> Array:
 def slice_of(
     volume: Array, label: Array, axis: int = 2, *, spacing: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> tuple[Array, Array]:
-    """The most telling slice of a RAS+ volume and of its label, turned for display, with square pixels.
+    """Return the best slice of a RAS+ volume and of its label, oriented for display, with square pixels.
 
     Args:
         volume: (X, Y, Z) gray values.
         label: (X, Y, Z) int; ``best_slice`` chooses by it.
-        axis: the array axis to cut across: 2 axial, 1 coronal, 0 sagittal.
-        spacing: mm along X, Y, Z; the finer of the plane's two becomes the pixel's edge.
+        axis: array axis of the slices: 2 axial, 1 coronal, 0 sagittal.
+        spacing: mm along X, Y, Z; the finer spacing in the plane becomes the pixel size.
 
     Returns:
-        image (H, W) float32, interpolated linearly, and label (H, W) int32, nearest.
+        Image (H, W) float32, linear interpolation, and label (H, W) int32, nearest neighbor.
     """
     index = best_slice(label, np.shape(volume), axis)
     image = plane(volume, axis, index)
-    height, width = _millimetres(image.shape, axis, spacing)
+    height, width = _size_mm(image.shape, axis, spacing)
     edge = min(height / image.shape[0], width / image.shape[1])
     size = max(1, round(height / edge)), max(1, round(width / edge))
     picture = _resize(image, size, np.float32, Image.Resampling.BILINEAR)
@@ -138,22 +156,22 @@ def panel(
     spacing: Sequence[float],
     legend: Legend = PLAIN,
 ) -> Image.Image:
-    """Image, reference and prediction side by side, with captions and a legend of the labels shown.
+    """Draw image, reference and prediction side by side, with captions and a legend of the labels shown.
 
-    Both are laid over the image in gray; what is None is left out. A prediction without reference is shown
-    twice: by itself, in full color, and laid over the image.
-    A picture is one row; a volume has three: axial, coronal and sagittal, each through the slice that the
-    reference (or, without one, the prediction) fills best, all at one scale.
+    Label maps are drawn over the image in gray. A prediction without a reference is shown twice: alone, in full
+    color, and over the image. A picture has one row. A volume has three at the same scale, axial, coronal and
+    sagittal, through the best slice of the reference or, without one, of the prediction.
 
     Args:
-        image: (H, W) or (H, W, 3), or a RAS+ volume (X, Y, Z); a uint8 picture is shown as it is, all
-            else is stretched as in ``to_uint8``, a volume's three planes as one.
-        reference, prediction: label maps on the image's grid, negative where not annotated.
-        spacing: two numbers for a picture, three for a volume, in the order of the array axes.
+        image: (H, W) or (H, W, 3), or a RAS+ volume (X, Y, Z). A uint8 picture is shown unchanged; other images
+            are scaled as in ``to_uint8``, the three planes of a volume together.
+        reference: label map on the grid of the image, negative where not annotated. If None, it is left out.
+        prediction: as ``reference``.
+        spacing: two numbers for a picture, three for a volume, in array axis order.
         legend: names and colors of the labels, and whether 0 is background.
 
     Raises:
-        ValueError: if the shapes disagree with each other or with ``spacing``.
+        ValueError: if the shapes do not match each other or ``spacing``.
     """
     image = np.asarray(image)
     _check_shapes(image, reference, prediction, spacing)
@@ -166,7 +184,7 @@ def panel(
 
 
 def save_png(path: Path, image: Image.Image | Bytes) -> None:
-    """Write a picture, (H, W) or (H, W, 3) uint8 or Pillow's own, as PNG: whole or not at all."""
+    """Write a picture, (H, W) or (H, W, 3) uint8 or a Pillow image, as PNG atomically."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     with write_atomic(path) as temporary:
         picture.save(temporary, format="PNG", optimize=True)
@@ -184,7 +202,7 @@ class _View:
 
 @dataclass(frozen=True)
 class _Column:
-    """One column of a panel: the image, or its label map of this number, alone or laid over the image."""
+    """One column of a panel: the image, or a label map by index, alone or over the image."""
 
     title: str
     map: int | None = None
@@ -205,7 +223,7 @@ def _cell(view: _View, column: _Column, legend: Legend) -> Bytes:
     label = view.labels[column.map]
     if column.alone:
         return label_picture(label, legend)
-    return overlay(_gray(view.image), label, legend)  # in gray, so that the only colors are the labels
+    return overlay(_gray(view.image), label, legend)  # in gray, so that only labels have color
 
 
 def _views(image: Array, maps: list[Array], spacing: Sequence[float], legend: Legend) -> list[_View]:
@@ -216,7 +234,7 @@ def _views(image: Array, maps: list[Array], spacing: Sequence[float], legend: Le
     guide = maps[0].astype(np.int64) + 1 - legend.first if maps else None
     cuts = [(axis, best_slice(guide, image.shape, axis)) for axis in _PLANES]
     planes = [plane(image, *cut) for cut in cuts]
-    extents = [_millimetres(one.shape, axis, spacing) for one, (axis, _) in zip(planes, cuts, strict=True)]
+    extents = [_size_mm(one.shape, axis, spacing) for one, (axis, _) in zip(planes, cuts, strict=True)]
     window = _window(np.concatenate([one.ravel() for one in planes]), 1, 99)
     scale = _scale(extents, min(spacing))
     rows = []
@@ -237,14 +255,14 @@ def _view(
 
 
 def _scale(extents: Sequence[tuple[float, float]], finest: float) -> float:
-    """Display pixels per mm at which the smallest plane is legible and the largest still fits."""
+    """Return the display pixels per mm at which the smallest plane is legible and the largest fits."""
     short = min(min(extent) for extent in extents)
     long = max(max(extent) for extent in extents)
     return min(max(1 / finest, _SHORT / short), _LONG / long)
 
 
-def _millimetres(shape: tuple[int, ...], axis: int, spacing: Sequence[float]) -> tuple[float, float]:
-    """Height and width in mm of a displayed plane: its rows run along the later array axis."""
+def _size_mm(shape: tuple[int, ...], axis: int, spacing: Sequence[float]) -> tuple[float, float]:
+    """Return height and width in mm of a displayed plane, whose rows are the later array axis."""
     across, down = (one for index, one in enumerate(spacing) if index != axis)
     return shape[0] * down, shape[1] * across
 
@@ -265,7 +283,7 @@ def _check_shapes(
 
 
 def _legend(shown: Sequence[int], legend: Legend) -> list[tuple[str, tuple[int, ...] | None]]:
-    """Text and color of each label shown; the color is None for what is not annotated and for the rest."""
+    """Return text and color of each legend entry; the color is None for the number of omitted labels."""
     palette = legend.palette(max([0, *shown]) + 1)
     drawn = [one for one in shown if one >= legend.first]
     entries: list[tuple[str, tuple[int, ...] | None]] = [
@@ -315,7 +333,7 @@ def _compose(
 def _flow(
     legend: Sequence[tuple[str, object]], width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> tuple[list[tuple[int, int]], int]:
-    """Where each entry of the legend goes, in lines no wider than ``width``, and the height of all."""
+    """Return the position of each legend entry, in lines no wider than ``width``, and the total height."""
     places: list[tuple[int, int]] = []
     x, y = _MARGIN, 4
     for text, _ in legend:
@@ -334,7 +352,7 @@ def _letter_edges(
     shape: tuple[int, ...],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
-    """R, L, A, P, S, I at the left, right, top and bottom edge."""
+    """Draw the direction letters at the left, right, top and bottom edge."""
     left, top = corner
     height, width = shape[:2]
     spots = (
@@ -356,7 +374,7 @@ def _letter_edges(
 
 
 def _border(label: Array) -> NDArray[np.bool_]:
-    """Pixels with another value above, below, left or right; the picture's edge is no border."""
+    """Return pixels with another value above, below, left or right; the edge of the picture is no border."""
     around = np.pad(label, 1, mode="edge")
     neighbors = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
     return np.any([label != one for one in neighbors], axis=0)
@@ -367,7 +385,7 @@ def _as_rgb(image: Array) -> Array:
 
 
 def _window(image: Array, low_percentile: float, high_percentile: float) -> tuple[float, float]:
-    """The two values that become black and white; equal if nothing can be told apart."""
+    """Return the values that become black and white; equal if the image has a single value."""
     finite = np.asarray(image)[np.isfinite(image)]
     if not finite.size:
         return 0.0, 0.0
@@ -390,7 +408,7 @@ def _gray(image: Bytes) -> Bytes:
 
 
 def _resize(image: Array, size: tuple[int, int], dtype: type[np.generic], how: Image.Resampling) -> Array:
-    """``image`` (H, W[, C]) at ``size`` (height, width), as ``dtype``: uint8, float32 or int32."""
+    """Resize an image (H, W[, C]) to (height, width) as uint8, float32 or int32."""
     picture = Image.fromarray(np.ascontiguousarray(image, dtype))
     return np.array(picture.resize((size[1], size[0]), how))
 

@@ -49,7 +49,7 @@ def test_no_threshold_and_no_interval_finds_a_label(phantoms, name):
         assert interval < 0.6
 
 
-def test_every_label_is_there_and_large_enough_to_learn(phantoms):
+def test_every_label_is_present_and_large_enough_to_learn(phantoms):
     for _, label, _ in phantoms:
         counts = np.bincount(label.ravel(), minlength=4)
         assert counts[LABELS["organ"]] > 3500
@@ -78,7 +78,7 @@ def test_cases_differ():
     assert not np.allclose(first[2], second[2])
 
 
-def test_files_hold_what_was_made_on_one_oblique_grid(tmp_path):
+def test_files_contain_the_arrays_on_one_oblique_grid(tmp_path):
     write_phantoms(tmp_path, cases=1, seed=3)
     image = read(tmp_path / "images" / "phantom_000.nii.gz")
     label = read(tmp_path / "labels" / "phantom_000.nii.gz")
@@ -98,7 +98,7 @@ def test_files_hold_what_was_made_on_one_oblique_grid(tmp_path):
     assert off_diagonal.max() > 0.03  # oblique by more than 2 degrees
 
 
-def test_bytes_follow_from_seed_and_index_alone(tmp_path):
+def test_bytes_depend_only_on_seed_and_index(tmp_path):
     write_phantoms(tmp_path / "few", cases=1, seed=5)
     write_phantoms(tmp_path / "more", cases=2, seed=5)
     for part in ("images", "labels"):
@@ -108,7 +108,7 @@ def test_bytes_follow_from_seed_and_index_alone(tmp_path):
     assert few.read_bytes()[4:8] == bytes(4)  # gzip's own time stamp
 
 
-def test_another_size_stretches_the_anatomy():
+def test_another_size_scales_the_anatomy():
     for size in (SMALLEST, (96, 80, 32)):
         image, label, _ = make_phantom(1, 0, size)
         assert image.shape == label.shape == size
@@ -116,7 +116,7 @@ def test_another_size_stretches_the_anatomy():
 
 
 @pytest.mark.parametrize("wrong", [{"cases": 0}, {"seed": -1}, {"size": (16, 16, 4)}])
-def test_impossible_requests_are_refused(tmp_path, wrong):
+def test_invalid_arguments_are_errors(tmp_path, wrong):
     with pytest.raises(ConfigError, match="expected"):
         write_phantoms(tmp_path, **{"cases": 1, "seed": 0, **wrong})
     assert list(tmp_path.iterdir()) == []

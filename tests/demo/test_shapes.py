@@ -11,7 +11,7 @@ def pictures():
     return [make_shapes(seed=0, index=index) for index in range(40)]
 
 
-def test_files_hold_what_was_made(tmp_path):
+def test_files_contain_the_arrays(tmp_path):
     write_shapes(tmp_path, cases=2, seed=1, size=96)
     for index in range(2):
         with (
@@ -24,7 +24,7 @@ def test_files_hold_what_was_made(tmp_path):
             np.testing.assert_array_equal(np.array(label), made_label)
 
 
-def test_bytes_follow_from_seed_and_index_alone(tmp_path):
+def test_bytes_depend_only_on_seed_and_index(tmp_path):
     write_shapes(tmp_path / "few", cases=1, seed=5)
     write_shapes(tmp_path / "more", cases=3, seed=5)
     for part in ("images", "labels"):
@@ -41,7 +41,7 @@ def test_every_class_has_its_share(pictures):
     assert (counts[:, 1:] > 0).all(axis=1).mean() > 0.9
 
 
-def test_color_does_not_tell_the_class(pictures):
+def test_color_does_not_depend_on_the_class(pictures):
     # over many pictures the mean color of each class comes out the same, within what 40 or so draws allow
     means = [
         np.mean(
@@ -64,7 +64,7 @@ def test_circles_are_round_and_triangles_are_not():
 
 
 @pytest.mark.parametrize("wrong", [{"cases": 0}, {"seed": -1}, {"size": SMALLEST - 1}])
-def test_impossible_requests_are_refused(tmp_path, wrong):
+def test_invalid_arguments_are_errors(tmp_path, wrong):
     with pytest.raises(ConfigError, match="expected"):
         write_shapes(tmp_path, **{"cases": 1, "seed": 0, **wrong})
     assert list(tmp_path.iterdir()) == []

@@ -25,13 +25,13 @@ def test_the_most_active_channel_comes_first_and_has_its_own_range():
 
 @pytest.mark.parametrize("count", [1, 2, 5, 16, 17, 40])
 @pytest.mark.parametrize("size", [(8, 8), (3, 200), (300, 20), (1, 1)])
-def test_any_number_and_form(count, size):
+def test_any_number_and_shape_of_channels(count, size):
     channels = np.random.default_rng(0).normal(size=(count, *size))
     page = feature_grid(FeatureMap("a.b[1]", channels, (count, *size)), most=32, extent=(1.0, 2.0))
     assert page.size[0] > 190
     assert page.size[0] / page.size[1] < 8
 
 
-def test_values_that_are_not_finite_do_not_stop_it():
+def test_values_that_are_not_finite_are_accepted():
     channels = np.full((2, 4, 4), np.nan)
     assert feature_grid(FeatureMap("x", channels, (2, 4, 4))).size[0] > 0

@@ -29,7 +29,7 @@ def test_given_percentiles_are_used():
     assert to_uint8(np.array([0.0, 5.0, 10.0]), 0, 100).tolist() == [0, 128, 255]
 
 
-def test_values_that_are_not_finite_are_black_and_count_nowhere():
+def test_values_that_are_not_finite_are_black_and_are_left_out():
     gray = to_uint8(np.array([np.nan, np.inf, -np.inf, 2.0, 4.0]), 0, 100)
     assert gray.tolist() == [0, 0, 0, 0, 255]
     assert to_uint8(np.full(3, np.nan)).tolist() == [0, 0, 0]
@@ -89,7 +89,7 @@ def test_ignored_pixels_are_hatched_in_gray():
     assert (out[..., 0] == 135).mean() == pytest.approx(0.25)
 
 
-def test_unsigned_labels_are_taken_and_other_shapes_refused():
+def test_unsigned_labels_are_accepted_and_other_shapes_are_errors():
     assert overlay(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8)).any()
     with pytest.raises(ValueError, match="label of"):
         overlay(np.zeros((2, 2), np.uint8), np.zeros((2, 3), int))
@@ -192,7 +192,7 @@ def test_panel_of_a_picture_is_one_row_and_of_a_volume_three():
     assert rows.height >= 3 * 240
 
 
-def test_panel_leaves_out_what_is_not_there():
+def test_panel_leaves_out_missing_maps():
     image = np.zeros((32, 32, 3), np.uint8)
     label = np.ones((32, 32), int)
     widths = [
@@ -201,7 +201,7 @@ def test_panel_leaves_out_what_is_not_there():
     assert widths[0] < widths[1] < widths[2]
 
 
-def test_a_prediction_alone_is_shown_by_itself_and_over_the_image():
+def test_a_prediction_without_reference_is_shown_alone_and_over_the_image():
     image = np.full((256, 256, 3), 100, np.uint8)
     label = np.zeros((256, 256), int)
     label[64:192, 64:192] = 1
@@ -266,7 +266,7 @@ def test_panel_keeps_the_proportions_of_anisotropic_pixels():
     assert (wide.width - even.width, wide.height - even.height) == (256, 0)
 
 
-def test_panel_takes_many_labels_and_labels_without_a_name():
+def test_panel_accepts_many_labels_and_unnamed_labels():
     label = np.arange(64 * 64).reshape(64, 64) // 64
     picture = panel(
         np.zeros((64, 64), np.uint8), label, label - 1, spacing=(1, 1), legend=Legend(["background"])
@@ -274,7 +274,7 @@ def test_panel_takes_many_labels_and_labels_without_a_name():
     assert picture.mode == "RGB"
 
 
-def test_panel_refuses_shapes_that_disagree():
+def test_panel_with_different_shapes_is_an_error():
     image, label = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 9), int)
     with pytest.raises(ValueError, match="the prediction has shape"):
         panel(image, None, label, spacing=(1, 1))
