@@ -8,29 +8,33 @@ import click
 from conftest import ball_settings
 
 from medseg.cli.main import cli
-from medseg.config.schema import load_config, to_yaml
+from medseg.config.schema import load_config
 from medseg.models.inspection.catalog import model_configs
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+DOCS = README.parent / "docs"
 
 
 def blocks(language: str, page: Path = README) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
 
 
-def test_the_study_runs(balls, tmp_path, monkeypatch, capsys):
-    shutil.copytree(balls, tmp_path / "data")
-    (tmp_path / "study.yaml").write_text(to_yaml(load_config(ball_settings(tmp_path / "data"))))
+def test_the_example_in_python_runs(balls, tmp_path, monkeypatch):
+    settings = ball_settings(tmp_path / "DATA")
     monkeypatch.chdir(tmp_path)
-    exec(compile(blocks("python")[0], "README.md", "exec"), {"__name__": "study"})
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed] == ["unet", "mine"]
-    assert (tmp_path / "metrics" / "mine" / "cases.csv").is_file()
+    shutil.copytree(balls, "DATA")
+    shutil.copy(sorted(Path("DATA/images").iterdir())[0], "scan.nii.gz")
+    code = blocks("python")[0].replace('{"data": {"path": "DATA"}}', "settings")
+    namespace = {"__name__": "example", "settings": settings}
+    exec(compile(code, "README.md", "exec"), namespace)
+    assert namespace["label_map"].shape == (20, 20, 20)
 
 
-def test_the_settings_are_valid(tmp_path):
+def test_the_example_configuration_is_valid(tmp_path):
     path = tmp_path / "liver.yaml"
-    path.write_text(blocks("yaml")[0])
+    path.write_text(blocks("yaml", DOCS / "reference" / "config.md")[0])
     assert load_config(path).train.epochs == 100
 
 
