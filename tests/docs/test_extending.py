@@ -1,0 +1,79 @@
+"""The examples of the how-to guides on adding an architecture, a loss and a reader work as described."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pytest
+import torch
+from pydantic import Field, TypeAdapter
+
+from medseg.data.io import readers
+from medseg.losses import PlainLossConfig
+from medseg.models import ModelConfig
+from medseg.task import IGNORE_INDEX, Task
+
+HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
+
+
+def load_example(page, tmp_path):
+    """The module that a guide's Python block defines."""
+    code = re.search(r"^```python\n(.*?)^```", (HOW_TO / f"{page}.md").read_text("utf-8"), flags=re.S | re.M)
+    name = page.replace("-", "_") + "_example"
+    path = tmp_path / f"{name}.py"
+    path.write_text(code.group(1), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_example_architecture_is_built_by_name_and_learns(tmp_path, spatial_dims):
+    example = load_example("add-an-architecture", tmp_path)
+    union = TypeAdapter(Annotated[ModelConfig.__origin__ | example.TwoLayerConfig, Field(discriminator="name")])
+    config = union.validate_python({"name": "twolayer", "channels": 4})
+    torch.manual_seed(0)
+    network = config.build(Task(spatial_dims, 1, 2)).train()
+    image = torch.rand(1, 1, *(9,) * spatial_dims)
+    target = (image > 0.5).long()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    losses = []
+    for _ in range(20):
+        loss = torch.nn.functional.cross_entropy(network(image), target[:, 0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert network(image).shape == (1, 2, *image.shape[2:])
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_example_loss_is_selected_by_name_and_has_the_value_of_its_formula(tmp_path, activation):
+    example = load_example("add-a-loss", tmp_path)
+    union = TypeAdapter(
+        Annotated[PlainLossConfig.__origin__ | example.BrierConfig, Field(discriminator="name")]
+    )
+    loss = union.validate_python({"name": "brier"}).build(Task(2, 1, 2, activation))
+    target = torch.tensor([[[[0, 1, IGNORE_INDEX]]]])
+    if activation == "sigmoid":
+        target = target.expand(1, 2, 1, 3)
+    # p = 1/2 everywhere: each counted voxel has (1/2)² for each of 2 channels; sigmoid averages over channels
+    expected = 0.5 if activation == "softmax" else 0.25
+    assert loss(torch.zeros(1, 2, 1, 3), target).item() == pytest.approx(expected)
+
+
+def test_the_example_reader_reads_and_writes(tmp_path, monkeypatch):
+    example = load_example("add-a-reader", tmp_path)
+    monkeypatch.setattr(readers, "READERS", (*readers.READERS, example.TextTableReader()))
+    (tmp_path / "a.txt").write_text("1 2 3\n4 5 6\n")
+    scan = readers.read_scan(tmp_path / "a.txt")
+    assert scan.array.tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    assert readers.is_image_file(tmp_path / "a.txt")
+    example.TextTableReader().write_label_map(tmp_path / "b.txt", np.eye(2, dtype=np.uint8), scan, None)
+    assert readers.read_scan(tmp_path / "b.txt").array.tolist() == [[[1, 0], [0, 1]]]
