@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from medseg.config.fields import alternatives, walk_fields
-from medseg.config.renamed import MOVED_KEYS, RENAMED_KEYS
+from medseg.config.renamed import MOVED_KEYS, current_key
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
@@ -98,8 +98,9 @@ def _unknown(
     moved = MOVED_KEYS.get(".".join(keys))
     if moved is not None:
         return f"was moved; use {moved}"
-    if RENAMED_KEYS.get(key) in known:
-        return f"was renamed; use {'.'.join((*keys[:-1], RENAMED_KEYS[key]))}"
+    renamed = current_key(key, names[0] if names else None)
+    if renamed in known:
+        return f"was renamed; use {'.'.join((*keys[:-1], renamed))}"
     if owners and block:
         return f"unknown setting{block}; it is one of {', '.join(owners)}: set name"
     places = _places(key, keys[:-1], root)

@@ -1,4 +1,8 @@
-"""Keys that had another name in earlier versions: refused in YAML with the new name, read in model files."""
+"""Keys and values that had another name in earlier versions.
+
+In YAML, a former key raises an error that gives the new name; in model files, former keys and values are read
+under the new names.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,26 @@ RENAMED_KEYS = {
     "optimiser": "optimizer",
     "unlabelled": "unlabeled",
 }
-"""Old name → current name, wherever the key appears."""
+"""Former name → current name, wherever the key appears."""
+
+RENAMED_KEYS_OF = {
+    "segresnet": {"groups": "norm_groups"},
+    "unet": {"groups": "norm_groups"},
+}
+"""Name of a block → former key → current key, in blocks of that name only."""
+
+_RENAMED_NAMES: dict[str, str] = {}
+_RENAMED_VALUES = {("unet", "up", "bilinear"): "linear"}
+
+
+def current_key(key: str, block: str | None = None) -> str | None:
+    """Return the current name of a former key, or None if the key was not renamed.
+
+    Args:
+        key: the former key.
+        block: ``name`` of the block that holds the key, if it has one.
+    """
+    return RENAMED_KEYS_OF.get(block or "", {}).get(key) or RENAMED_KEYS.get(key)
 
 MOVED_KEYS = {
     "data.background": "data.labels.background",
@@ -32,10 +55,18 @@ MOVED_KEYS = {
 
 
 def rename_keys(value: Any) -> Any:
-    """Return a JSON value with all keys of :data:`RENAMED_KEYS` replaced, at any depth."""
+    """Return a JSON value with all former keys and values replaced by the current ones, at any depth."""
     if isinstance(value, dict):
-        items = cast(dict[str, Any], value).items()
-        return {RENAMED_KEYS.get(key, key): rename_keys(below) for key, below in items}
+        items = cast(dict[str, Any], value)
+        name = items.get("name")
+        block = name if isinstance(name, str) else ""
+        renamed = {current_key(key, block) or key: rename_keys(below) for key, below in items.items()}
+        for key, below in renamed.items():
+            if isinstance(below, str):
+                renamed[key] = _RENAMED_VALUES.get((block, key, below), below)
+        if block in _RENAMED_NAMES:
+            renamed["name"] = _RENAMED_NAMES[block]
+        return renamed
     if isinstance(value, list):
         return [rename_keys(below) for below in cast(list[Any], value)]
     return value

@@ -1,35 +1,34 @@
-"""U-Net in 2D and 3D with any backbone as its encoder."""
+"""U-Net in 2D and 3D with any backbone as encoder, and the decoder that U-Net++ shares."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import nn
 
-from medseg.config.base import Spec
 from medseg.errors import ConfigError
 from medseg.model_output import Output
 from medseg.models.backbones import Backbone, BackboneConfig, ResNetConfig
-from medseg.models.base import BackboneNetwork
-from medseg.models.layers.convolution import Parts
+from medseg.models.base import ArchitectureConfig, BackboneNetwork
+from medseg.models.layers.factory import LayerFactory
 from medseg.models.layers.padding import linear_mode
 from medseg.task import Task
 
 Upsampling = Literal["nearest", "linear"]
 
 
-class DecoderConfig(Spec):
+class DecoderConfig(ArchitectureConfig):
     """Settings of the decoders on a backbone.
 
     Attributes:
-        backbone: its feature maps are joined, coarsest first.
-        channels: of the decoder's steps, coarsest first; None: 256 and half as many at each step.
-        up: how coarser features are interpolated.
-        full_skip: join the backbone's features at the image's own size too, where there are any (a VGG's, or
-            with stem strides of 1).
+        backbone: settings of the backbone; its feature maps are joined, coarsest first.
+        channels: of the decoder's steps, coarsest first; None: 256, halved at each step.
+        up: how coarser features are interpolated: ``nearest`` or ``linear`` (bilinear in 2D, trilinear in 3D).
+        full_skip: join the backbone's features at the image's own size too, if it has any (a VGG, or stem
+            strides of 1).
     """
 
     backbone: BackboneConfig = ResNetConfig(depth=34)
@@ -38,19 +37,23 @@ class DecoderConfig(Spec):
     full_skip: bool = True
 
     def skips(self, backbone: Backbone) -> list[int]:
-        """Indices of the feature maps that are joined, coarsest first, the last one left out."""
+        """Return the indices of the feature maps that are joined, coarsest first, without the last map."""
         indices = range(len(backbone.strides) - 1)
         return [i for i in reversed(indices) if self.full_skip or max(backbone.strides[i]) > 1]
 
     def widths(self, steps: int) -> tuple[int, ...]:
-        """Channels of ``steps`` steps. Raises: ConfigError if ``channels`` has another number of them."""
+        """Return the channels of the decoder's steps.
+
+        Raises:
+            ConfigError: if ``channels`` has another number of entries than ``steps``.
+        """
         channels = (
             tuple(max(1, 256 >> step) for step in range(steps)) if self.channels is None else self.channels
         )
         if len(channels) != steps:
             raise ConfigError(
-                f"model.channels has {len(channels)} entries, but the decoder of this backbone has {steps} "
-                f"steps: give {steps}"
+                f"model.channels has {len(channels)} entries, but this backbone's decoder has {steps} steps",
+                hint=f"Give {steps} entries.",
             )
         return channels
 
@@ -58,22 +61,24 @@ class DecoderConfig(Spec):
 class BackboneUNetConfig(DecoderConfig):
     """A U-Net's decoder (Ronneberger et al. 2015, arXiv:1505.04597) on any backbone.
 
-    segmentation_models.pytorch's has ``full_skip=False``, and ``center=True`` on a VGG.
+    segmentation_models.pytorch uses ``full_skip=False``, and ``center=True`` on a VGG.
 
     Attributes: see ``DecoderConfig``, and
-        center: two more convolutions on the coarsest features.
+        center: add two convolutions on the coarsest features.
     """
+
+    paper: ClassVar[str] = "Ronneberger et al. 2015, arXiv:1505.04597"
 
     name: Literal["backbone_unet"] = "backbone_unet"
     center: bool = False
 
     def build(self, task: Task) -> BackboneUNet:
-        """The network for a task. Raises: ConfigError as the backbone, or for wrong ``channels``."""
+        """Build the network. Raises: ConfigError as the backbone's ``build``, or for wrong ``channels``."""
         return BackboneUNet(self, task)
 
 
 class BackboneUNet(BackboneNetwork):
-    """The network of a ``BackboneUNetConfig``; see ``DenseNetwork``."""
+    """U-Net on a backbone; see ``BackboneUNetConfig`` and ``SegmentationNetwork``."""
 
     def __init__(self, config: BackboneUNetConfig, task: Task) -> None:
         super().__init__(task, config.backbone)
@@ -87,15 +92,15 @@ class BackboneUNet(BackboneNetwork):
         self.decoder.center = nn.Identity()
         if config.center:
             self.decoder.center = nn.Sequential(
-                self.parts.unit(inputs, inputs, 3), self.parts.unit(inputs, inputs, 3)
+                self.layers.conv_unit(inputs, inputs, 3), self.layers.conv_unit(inputs, inputs, 3)
             )
         self.decoder.blocks = nn.ModuleList(
-            DecoderStep(self.parts, below, skip, own, config.up)
+            DecoderStep(self.layers, below, skip, own, config.up)
             for below, skip, own in zip((inputs, *widths[:-1]), counts, widths, strict=True)
         )
-        self.score = self.parts.conv(widths[-1], task.num_classes, 3, bias=True)
+        self.score = self.layers.conv(widths[-1], task.num_classes, 3, bias=True)
 
-    def scores(self, image: torch.Tensor) -> Output:
+    def raw_logits(self, image: torch.Tensor) -> Output:
         features = self.backbone(image)
         x = self.decoder.get_submodule("center")(features[-1])
         blocks = self.decoder.get_submodule("blocks")
@@ -105,28 +110,35 @@ class BackboneUNet(BackboneNetwork):
             if number < len(self.skips):
                 x = block.join(x, features[self.skips[number]])
             else:
-                x = block.grow(x, image.shape[2:])
+                x = block.enlarge(x, image.shape[2:])
         return Output(self.score(x))
 
 
 class DecoderStep(nn.Module):
-    """Interpolate to the next size, concatenate the skip, convolve twice.
+    """Interpolate to the next size, concatenate the skip and convolve twice.
 
     Shapes: (B, ``below``, *S') and a skip (B, ``skip``, *S) to (B, ``own``, *S).
+
+    Args:
+        layers: creates the layers.
+        below: channels of the coarser features.
+        skip: channels of the skip; 0 if there is none.
+        own: output channels.
+        up: how the coarser features are interpolated.
     """
 
-    def __init__(self, parts: Parts, below: int, skip: int, own: int, up: Upsampling) -> None:
+    def __init__(self, layers: LayerFactory, below: int, skip: int, own: int, up: Upsampling) -> None:
         super().__init__()
-        self.conv1 = parts.unit(below + skip, own, 3)
-        self.conv2 = parts.unit(own, own, 3)
-        self.mode = "nearest" if up == "nearest" else linear_mode(parts.spatial_dims)
+        self.conv1 = layers.conv_unit(below + skip, own, 3)
+        self.conv2 = layers.conv_unit(own, own, 3)
+        self.mode = "nearest" if up == "nearest" else linear_mode(layers.spatial_dims)
 
     def join(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """With a skip."""
+        """Compute the step with a skip."""
         return self.conv2(self.conv1(torch.cat((self._to(x, skip.shape[2:]), skip), dim=1)))
 
-    def grow(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
-        """Without one, to ``size``."""
+    def enlarge(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+        """Compute the step without a skip, at ``size``."""
         return self.conv2(self.conv1(self._to(x, size)))
 
     def _to(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from medseg.config.base import Spec
 from medseg.model_output import Output
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.base import BackboneNetwork
-from medseg.models.layers.convolution import Parts, resize
+from medseg.models.base import ArchitectureConfig, BackboneNetwork
+from medseg.models.layers.factory import LayerFactory
 from medseg.models.layers.norms import GroupNorm
+from medseg.models.layers.padding import resize_linear
 from medseg.task import Task
 
 
-class FPNConfig(Spec):
-    """Semantic FPN (Kirillov et al. 2019, arXiv:1901.02446, section 3), on a backbone's last four feature
-    maps. segmentation_models.pytorch's has ``align_corners=True``.
+class FPNConfig(ArchitectureConfig):
+    """Semantic FPN (Kirillov et al. 2019, arXiv:1901.02446, section 3).
+
+    segmentation_models.pytorch uses ``align_corners=True``.
 
     Attributes:
-        backbone: its last four feature maps are used.
+        backbone: settings of the backbone; its last four feature maps are used.
         pyramid_channels: of the lateral and top-down features.
-        channels: of the features that are summed before the scores.
-        norm_groups: groups of the group norms, at most.
-        dropout: of channels, before the scores.
-        align_corners: how features and scores are interpolated.
+        channels: of the features that are summed before the classifier.
+        norm_groups: maximum number of groups of the group norms.
+        dropout: probability of setting a channel to zero before the classifier.
+        align_corners: how features and logits are interpolated.
     """
+
+    paper: ClassVar[str] = "Kirillov et al. 2019, arXiv:1901.02446, section 3"
 
     name: Literal["fpn"] = "fpn"
     backbone: BackboneConfig = ResNetConfig()
@@ -40,26 +43,24 @@ class FPNConfig(Spec):
     align_corners: bool = False
 
     def build(self, task: Task) -> FPN:
-        """The network for a task. Raises: ConfigError as the backbone."""
+        """Build the network. Raises: ConfigError as the backbone's ``build``."""
         return FPN(self, task)
 
 
 class FPN(BackboneNetwork):
-    """The network of an ``FPNConfig``; see ``DenseNetwork``."""
+    """Semantic FPN; see ``FPNConfig`` and ``SegmentationNetwork``."""
 
     def __init__(self, config: FPNConfig, task: Task) -> None:
         super().__init__(task, config.backbone, align_corners=config.align_corners)
         inputs = self.backbone.channels[:-5:-1]  # coarsest first
-        self.lateral = nn.ModuleList(
-            self.parts.conv(count, config.pyramid_channels, bias=True) for count in inputs
-        )
+        self.lateral = nn.ModuleList(self.layers.pointwise(count, config.pyramid_channels) for count in inputs)
         self.branches = nn.ModuleList(
-            _branch(self.parts, config, max(1, len(inputs) - 1 - level)) for level in range(len(inputs))
+            _branch(self.layers, config, max(1, len(inputs) - 1 - level)) for level in range(len(inputs))
         )
-        self.dropout = self.parts.dropout(config.dropout)
-        self.score = self.parts.conv(config.channels, task.num_classes, bias=True)
+        self.dropout = self.layers.dropout(config.dropout)
+        self.score = self.layers.pointwise(config.channels, task.num_classes)
 
-    def scores(self, image: torch.Tensor) -> Output:
+    def raw_logits(self, image: torch.Tensor) -> Output:
         features = self.backbone(image)[:-5:-1]
         sizes = [feature.shape[2:] for feature in features]
         pyramid: list[torch.Tensor] = []
@@ -73,19 +74,19 @@ class FPN(BackboneNetwork):
             assert isinstance(branch, nn.Sequential)
             targets = sizes[level + 1 :] or [sizes[level]]
             for unit, size in zip(branch, targets, strict=True):
-                x = resize(unit(x), size, align_corners=self.align_corners)
+                x = resize_linear(unit(x), size, align_corners=self.align_corners)
             total = x if total is None else total + x
         assert total is not None
         return Output(self.score(self.dropout(total)))
 
 
-def _branch(parts: Parts, config: FPNConfig, count: int) -> nn.Sequential:
-    """``count`` convolutions with group norm, each followed by an interpolation to the next finer size."""
+def _branch(layers: LayerFactory, config: FPNConfig, count: int) -> nn.Sequential:
+    """Create ``count`` convolutions with group norm; ``raw_logits`` interpolates after each of them."""
     branch = nn.Sequential()
     inputs = config.pyramid_channels
     for _ in range(count):
         norm = GroupNorm(config.norm_groups, config.channels)
-        conv = parts.conv(inputs, config.channels, 3)
+        conv = layers.conv(inputs, config.channels, 3)
         branch.append(nn.Sequential(conv, norm, nn.ReLU(inplace=True)))
         inputs = config.channels
     return branch

@@ -1,30 +1,32 @@
-"""Lite reduced atrous spatial pyramid pooling, in 2D and 3D."""
+"""LR-ASPP (lite reduced atrous spatial pyramid pooling) in 2D and 3D."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import nn
 
-from medseg.config.base import Spec
 from medseg.model_output import Output
 from medseg.models.backbones import BackboneConfig, MobileNetV3Config
-from medseg.models.base import BackboneNetwork
-from medseg.models.layers.convolution import Parts, resize
+from medseg.models.base import ArchitectureConfig, BackboneNetwork
+from medseg.models.layers.factory import LayerFactory
+from medseg.models.layers.padding import resize_linear
 from medseg.task import Task
 
 
-class LRASPPConfig(Spec):
-    """The head of MobileNetV3 for segmentation (Howard et al. 2019, arXiv:1905.02244, figure 10).
+class LRASPPConfig(ArchitectureConfig):
+    """LR-ASPP, the segmentation head of MobileNetV3 (Howard et al. 2019, arXiv:1905.02244, figure 10).
 
     Attributes:
-        backbone: its last feature map and a finer one are used.
+        backbone: settings of the backbone; its last feature map and a finer one are used.
         output_stride: where strides become dilations; None: nowhere.
         low_level: index of the finer feature map among the backbone's; -3 has stride 8.
         channels: of the reduced features.
     """
+
+    paper: ClassVar[str] = "Howard et al. 2019, arXiv:1905.02244, figure 10"
 
     name: Literal["lraspp"] = "lraspp"
     backbone: BackboneConfig = MobileNetV3Config(tap="first")
@@ -33,37 +35,40 @@ class LRASPPConfig(Spec):
     channels: PositiveInt = 128
 
     def build(self, task: Task) -> LRASPP:
-        """The network for a task. Raises: ConfigError as the backbone."""
+        """Build the network. Raises: ConfigError as the backbone's ``build``."""
         return LRASPP(self, task)
 
 
 class LRASPP(BackboneNetwork):
-    """The network of an ``LRASPPConfig``; see ``DenseNetwork``. Keys of the head are torchvision's."""
+    """LR-ASPP; see ``LRASPPConfig`` and ``SegmentationNetwork``.
+
+    State-dict keys of the head are torchvision's.
+    """
 
     def __init__(self, config: LRASPPConfig, task: Task) -> None:
         super().__init__(task, config.backbone, config.output_stride)
         self.low_level = config.low_level
         low, high = self.backbone.channels[config.low_level], self.backbone.channels[-1]
-        self.classifier = LRASPPHead(self.parts, low, high, config.channels, task.num_classes)
+        self.classifier = LRASPPHead(self.layers, low, high, config.channels, task.num_classes)
 
-    def scores(self, image: torch.Tensor) -> Output:
+    def raw_logits(self, image: torch.Tensor) -> Output:
         features = self.backbone(image)
         return Output(self.classifier(features[self.low_level], features[-1]))
 
 
 class LRASPPHead(nn.Module):
-    """Scores from coarse features weighted by their global average, plus scores from finer ones.
+    """Logits of coarse features weighted by their global average, plus logits of finer features.
 
     Shapes: low (B, ``low``, *S), high (B, ``high``, *S') to (B, ``classes``, *S).
     """
 
-    def __init__(self, parts: Parts, low: int, high: int, channels: int, classes: int) -> None:
+    def __init__(self, layers: LayerFactory, low: int, high: int, channels: int, classes: int) -> None:
         super().__init__()
-        self.cbr = parts.unit(high, channels)
-        self.scale = nn.Sequential(parts.average_to(1), parts.conv(high, channels), nn.Sigmoid())
-        self.low_classifier = parts.conv(low, classes, bias=True)
-        self.high_classifier = parts.conv(channels, classes, bias=True)
+        self.cbr = layers.conv_unit(high, channels)
+        self.scale = nn.Sequential(layers.average_to(1), layers.conv(high, channels), nn.Sigmoid())
+        self.low_classifier = layers.conv(low, classes, bias=True)
+        self.high_classifier = layers.conv(channels, classes, bias=True)
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         x = self.cbr(high) * self.scale(high)
-        return self.low_classifier(low) + self.high_classifier(resize(x, low.shape[2:]))
+        return self.low_classifier(low) + self.high_classifier(resize_linear(x, low.shape[2:]))

@@ -1,62 +1,64 @@
-"""MONAI's networks behind typed settings: SegResNet, DynUNet, VNet, MedNeXt, SwinUNETR, UNETR.
+"""MONAI's networks with typed settings: SegResNet, DynUNet, VNet, MedNeXt, SwinUNETR, UNETR.
 
-Each is wrapped so that it takes images of any size: padded at their end, by repeating border voxels, to what
-the network needs, and the logits cropped back.
+Each is wrapped in a ``SegmentationNetwork``, which pads images of any size to one that the network accepts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
-from medseg.config.base import Spec
 from medseg.errors import ConfigError
 from medseg.model_output import Output, as_output
-from medseg.models.base import DenseNetwork
-from medseg.models.layers.convolution import PerAxis, Steps, per_axis, product
+from medseg.models.base import ArchitectureConfig, SegmentationNetwork
+from medseg.models.layers.axes import AxisTuple, PerAxis, PerLevel, multiply, resolve_per_axis
 from medseg.models.layers.padding import padded_size
 from medseg.task import Task
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Counts = Annotated[tuple[PositiveInt, ...], Field(min_length=2)]
-PerLevel = Annotated[tuple[PerAxis, ...], Field(min_length=3)]
 
 
-class SegResNetConfig(Spec):
+class SegResNetConfig(ArchitectureConfig):
     """SegResNet (Myronenko 2019, arXiv:1810.11654), without its autoencoder.
 
     Attributes:
-        channels: of the first level; each further one has twice as many.
-        blocks_down, blocks_up: residual blocks of each level; one level fewer has a way up.
-        groups: of the group norms; they divide ``channels``.
-        dropout: after the first convolution.
+        channels: of the first level; doubled from level to level.
+        blocks_down: number of residual blocks of each encoder level.
+        blocks_up: number of residual blocks of each decoder level, one level fewer.
+        norm_groups: groups of the group norms; must divide ``channels``.
+        dropout: probability after the first convolution.
     """
+
+    paper: ClassVar[str] = "Myronenko 2019, arXiv:1810.11654"
 
     name: Literal["segresnet"] = "segresnet"
     channels: PositiveInt = 8
     blocks_down: Counts = (1, 2, 2, 4)
     blocks_up: tuple[PositiveInt, ...] = (1, 1, 1)
-    groups: PositiveInt = 8
+    norm_groups: PositiveInt = 8
     dropout: Probability = 0.0
 
     @model_validator(mode="after")
     def _check(self) -> SegResNetConfig:
         if len(self.blocks_up) != len(self.blocks_down) - 1:
             raise ValueError(
-                f"blocks_up has {len(self.blocks_up)} entries, blocks_down {len(self.blocks_down)}: give one "
-                "fewer for the way up"
+                f"blocks_up has {len(self.blocks_up)} entries, blocks_down {len(self.blocks_down)}; give "
+                "blocks_up one entry fewer"
             )
-        if self.channels % self.groups:
-            raise ValueError(f"groups is {self.groups}, which does not divide channels {self.channels}")
+        if self.channels % self.norm_groups:
+            raise ValueError(
+                f"norm_groups is {self.norm_groups}, which does not divide channels {self.channels}"
+            )
         return self
 
     def build(self, task: Task) -> MonaiNetwork:
-        """The network for a task."""
+        """Build the network."""
         from monai.networks.nets.segresnet import SegResNet
 
         network = SegResNet(
@@ -65,30 +67,32 @@ class SegResNetConfig(Spec):
             task.in_channels,
             task.num_classes,
             dropout_prob=self.dropout or None,
-            norm=("GROUP", {"num_groups": self.groups}),
+            norm=("GROUP", {"num_groups": self.norm_groups}),
             blocks_down=self.blocks_down,
             blocks_up=self.blocks_up,
         )
         return MonaiNetwork(task, network, 2 ** (len(self.blocks_down) - 1))
 
 
-class DynUNetConfig(Spec):
+class DynUNetConfig(ArchitectureConfig):
     """DynUNet, MONAI's nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
     Attributes:
-        channels: of each level, at least 3.
-        kernel: of all levels: a number, or one an axis.
+        channels: of each level, at least 3 levels.
+        kernel: of all levels: a number, or one per axis.
         strides: into each level, the first one 1; None: 2 between levels.
         norm: kind of norm.
-        residual: residual blocks in place of plain ones.
-        dropout: in each block.
-        deep_supervision: number of extra heads, at most levels - 2.
+        residual: use residual blocks.
+        dropout: probability in each block.
+        deep_supervision: number of additional heads, at most levels - 2.
     """
+
+    paper: ClassVar[str] = "Isensee et al. 2021, doi:10.1038/s41592-020-01008-z"
 
     name: Literal["dynunet"] = "dynunet"
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=3)] = (32, 64, 128, 256, 320)
     kernel: PerAxis = 3
-    strides: PerLevel | None = None
+    strides: Annotated[PerLevel, Field(min_length=3)] | None = None
     norm: Literal["instance", "batch"] = "instance"
     residual: bool = False
     dropout: Probability = 0.0
@@ -107,13 +111,13 @@ class DynUNetConfig(Spec):
         return self
 
     def build(self, task: Task) -> DynamicUNet:
-        """The network for a task. Raises: ConfigError if a kernel or stride has other axes than the task."""
+        """Build the network. Raises: ConfigError if a kernel or stride has other axes than the task."""
         from monai.networks.nets.dynunet import DynUNet
 
         dims = task.spatial_dims
         steps = self.strides or (1,) + (2,) * (len(self.channels) - 1)
-        strides = [per_axis("strides", step, dims) for step in steps]
-        kernel = per_axis("kernel", self.kernel, dims)
+        strides = [resolve_per_axis("strides", step, dims) for step in steps]
+        kernel = resolve_per_axis("kernel", self.kernel, dims)
         network = DynUNet(
             dims,
             task.in_channels,
@@ -130,28 +134,30 @@ class DynUNetConfig(Spec):
         )
         total = strides[0]
         for stride in strides[1:]:
-            total = product(total, stride)
+            total = multiply(total, stride)
         return DynamicUNet(task, network, total)
 
 
-class VNetConfig(Spec):
-    """V-Net (Milletari et al. 2016, arXiv:1606.04797). The image's channels must divide 16.
+class VNetConfig(ArchitectureConfig):
+    """V-Net (Milletari et al. 2016, arXiv:1606.04797). The number of image channels must divide 16.
 
     Attributes:
-        dropout: of channels, in the deeper levels.
+        dropout: probability of setting a channel to zero, in the deeper levels.
     """
+
+    paper: ClassVar[str] = "Milletari et al. 2016, arXiv:1606.04797"
 
     name: Literal["vnet"] = "vnet"
     dropout: Probability = 0.5
 
     def build(self, task: Task) -> MonaiNetwork:
-        """The network for a task. Raises: ConfigError if the image's channels do not divide 16."""
+        """Build the network. Raises: ConfigError if the number of image channels does not divide 16."""
         from monai.networks.nets.vnet import VNet
 
         if 16 % task.in_channels:
             raise ConfigError(
-                f"model.name is vnet, which takes 1, 2, 4, 8 or 16 image channels; the images have "
-                f"{task.in_channels}. Choose another network, such as unet"
+                f"model.name is vnet, which accepts 1, 2, 4, 8 or 16 image channels; got {task.in_channels}",
+                hint="Choose another network, such as unet.",
             )
         network = VNet(
             task.spatial_dims,
@@ -164,18 +170,20 @@ class VNetConfig(Spec):
         return MonaiNetwork(task, network, 16)
 
 
-class MedNeXtConfig(Spec):
+class MedNeXtConfig(ArchitectureConfig):
     """MedNeXt (Roy et al. 2023, arXiv:2303.09975); the defaults are its small form.
 
     Attributes:
-        channels: of the first level; each further one has twice as many.
-        kernel: width of the depthwise convolutions, odd.
-        blocks: of each encoder level; the decoder has as many.
-        bottleneck_blocks: of the lowest level.
-        expansion: factor on the channels inside each encoder level's blocks; the decoder mirrors it.
-        bottleneck_expansion: of the lowest level's.
-        deep_supervision: score the coarser levels too, in training.
+        channels: of the first level; doubled from level to level.
+        kernel: odd width of the depthwise convolutions.
+        blocks: number of blocks of each encoder level; the decoder has as many.
+        bottleneck_blocks: number of blocks of the lowest level.
+        expansion: factor on the channels inside the blocks of each encoder level; the decoder mirrors it.
+        bottleneck_expansion: factor on the channels inside the blocks of the lowest level.
+        deep_supervision: compute logits of the coarser levels too, in training.
     """
+
+    paper: ClassVar[str] = "Roy et al. 2023, arXiv:2303.09975"
 
     name: Literal["mednext"] = "mednext"
     channels: PositiveInt = 32
@@ -195,11 +203,13 @@ class MedNeXtConfig(Spec):
         return self
 
     def build(self, task: Task) -> MonaiNetwork:
-        """The network for a task. Raises: ConfigError if this MONAI is older than 1.5."""
+        """Build the network. Raises: ConfigError if the installed MONAI is older than 1.5."""
         try:
             from monai.networks.nets.mednext import MedNeXt
         except ImportError as error:
-            raise ConfigError("model.name is mednext, which needs MONAI 1.5 or newer: update monai") from error
+            raise ConfigError(
+                "model.name is mednext, which needs MONAI 1.5 or newer", hint="Update the package monai."
+            ) from error
 
         network = MedNeXt(
             task.spatial_dims,
@@ -219,20 +229,24 @@ class MedNeXtConfig(Spec):
         return MonaiNetwork(task, network, 2 ** len(self.blocks))
 
 
-class SwinUNETRConfig(Spec):
+class SwinUNETRConfig(ArchitectureConfig):
     """Swin UNETR (Hatamizadeh et al. 2022, arXiv:2201.01266). Needs the package einops.
 
-    ``torch.compile`` makes several graphs of it: its attention branches on the mask of its windows.
+    ``torch.compile`` splits it into several graphs: its attention branches on the mask of its windows.
 
     Attributes:
         channels: of the first level, a multiple of 12.
-        depths: transformer blocks of each of the four stages.
-        heads: of attention in each stage.
+        depths: number of transformer blocks of each of the four stages.
+        heads: number of attention heads of each stage.
         window: side of the attention's windows.
-        dropout, attention_dropout, path_dropout: of features, of attention weights, of whole blocks.
-        checkpointing: compute inner values again in the backward pass.
-        version2: a residual convolution before each stage (SwinUNETR-V2).
+        dropout: probability of setting a feature to zero.
+        attention_dropout: probability of setting an attention weight to zero.
+        path_dropout: probability of skipping a block.
+        checkpointing: recompute inner values in the backward pass.
+        version2: add a residual convolution before each stage (SwinUNETR-V2).
     """
+
+    paper: ClassVar[str] = "Hatamizadeh et al. 2022, arXiv:2201.01266"
 
     name: Literal["swin_unetr"] = "swin_unetr"
     channels: PositiveInt = Field(default=24, multiple_of=12)
@@ -246,8 +260,8 @@ class SwinUNETRConfig(Spec):
     version2: bool = False
 
     def build(self, task: Task) -> MonaiNetwork:
-        """The network for a task. Raises: ConfigError without einops."""
-        _need_einops(self.name)
+        """Build the network. Raises: ConfigError if einops is not installed."""
+        _check_einops(self.name)
         from monai.networks.nets.swin_unetr import SwinUNETR
 
         network = SwinUNETR(
@@ -264,23 +278,26 @@ class SwinUNETRConfig(Spec):
             spatial_dims=task.spatial_dims,
             use_v2=self.version2,
         )
-        # attention alone may keep a single voxel at the bottom, the norms may not: two of them are left
+        # two voxels must remain at the lowest level: the norms, unlike the attention, need more than one
         return MonaiNetwork(task, network, 32)
 
 
-class UNETRConfig(Spec):
+class UNETRConfig(ArchitectureConfig):
     """UNETR (Hatamizadeh et al. 2022, arXiv:2103.10504). Needs the package einops.
 
-    Its positions are learned for one size: larger images are refused, smaller ones padded.
+    Its position embeddings are learned for one image size: larger images raise an error, smaller ones are
+    padded.
 
     Attributes:
-        image_size: a multiple of 16: one number, or one an axis; give ``sampling.patch_size`` the same.
+        image_size: a multiple of 16: one number, or one per axis; set ``sampling.patch_size`` to the same.
         channels: of the decoder's first level.
         hidden: size of the tokens, a multiple of ``heads``.
         mlp: size of the hidden layer of each block.
-        heads: of attention.
-        dropout: in the transformer.
+        heads: number of attention heads.
+        dropout: probability in the transformer.
     """
+
+    paper: ClassVar[str] = "Hatamizadeh et al. 2022, arXiv:2103.10504"
 
     name: Literal["unetr"] = "unetr"
     image_size: PerAxis = 96
@@ -300,11 +317,15 @@ class UNETRConfig(Spec):
         return self
 
     def build(self, task: Task) -> FixedSizeNetwork:
-        """The network for a task. Raises: ConfigError without einops, or if ``image_size`` has other axes."""
-        _need_einops(self.name)
+        """Build the network.
+
+        Raises:
+            ConfigError: if einops is not installed, or ``image_size`` has other axes than the task.
+        """
+        _check_einops(self.name)
         from monai.networks.nets.unetr import UNETR
 
-        size = per_axis("image_size", self.image_size, task.spatial_dims)
+        size = resolve_per_axis("image_size", self.image_size, task.spatial_dims)
         network = UNETR(
             task.in_channels,
             task.num_classes,
@@ -316,15 +337,15 @@ class UNETRConfig(Spec):
             dropout_rate=self.dropout,
             spatial_dims=task.spatial_dims,
         )
-        for block in network.vit.blocks:  # MONAI makes these for every block and uses them in none of these
+        for block in network.vit.blocks:  # MONAI creates these layers but does not use them here
             block.cross_attn, block.norm_cross_attn = nn.Identity(), nn.Identity()
         return FixedSizeNetwork(task, network, size)
 
 
-class MonaiNetwork(DenseNetwork):
-    """A MONAI network whose image sizes must be multiples of ``divisor``; see ``DenseNetwork``."""
+class MonaiNetwork(SegmentationNetwork):
+    """A MONAI network that accepts multiples of ``divisor`` as image sizes; see ``SegmentationNetwork``."""
 
-    def __init__(self, task: Task, network: nn.Module, divisor: int | Steps) -> None:
+    def __init__(self, task: Task, network: nn.Module, divisor: int | AxisTuple) -> None:
         super().__init__(task)
         self.network = network
         self.divisor = (divisor,) * task.spatial_dims if isinstance(divisor, int) else divisor
@@ -332,14 +353,14 @@ class MonaiNetwork(DenseNetwork):
     def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
         return padded_size(size, self.divisor)
 
-    def scores(self, image: torch.Tensor) -> Output:
+    def raw_logits(self, image: torch.Tensor) -> Output:
         return as_output(self.network(image))
 
 
 class DynamicUNet(MonaiNetwork):
-    """A ``MonaiNetwork`` around DynUNet, which stacks its deep logits.
+    """A ``MonaiNetwork`` around DynUNet, which returns its deep logits stacked.
 
-    In evaluation they are not computed at all: MONAI puts them into a list that ``torch.export`` refuses.
+    They are not computed in evaluation: MONAI puts them into a list that ``torch.export`` does not support.
     """
 
     def train(self, mode: bool = True) -> DynamicUNet:
@@ -351,23 +372,25 @@ class DynamicUNet(MonaiNetwork):
                 module.heads = self.network.heads if mode else None  # pyright: ignore[reportAttributeAccessIssue]
         return self
 
-    def scores(self, image: torch.Tensor) -> Output:
+    def raw_logits(self, image: torch.Tensor) -> Output:
         result = self.network(image)
         return as_output(list(result.unbind(dim=1)) if result.ndim > image.ndim else result)
 
 
 class FixedSizeNetwork(MonaiNetwork):
-    """A ``MonaiNetwork`` for one size of image. Raises: ValueError for larger ones."""
+    """A ``MonaiNetwork`` for one image size. Raises: ValueError when called with a larger image."""
 
     def padded_size(self, size: Sequence[int]) -> tuple[int, ...]:
         if any(length > most for length, most in zip(size, self.divisor, strict=True)):
             raise ValueError(
-                f"the network was built for images of {self.divisor}, got {size}: set model.image_size to the "
-                "next multiples of 16, or use windows of that size"
+                f"the network was built for images of size {self.divisor}, got {size}; set model.image_size to "
+                "the next multiples of 16, or use windows of that size"
             )
         return self.divisor
 
 
-def _need_einops(name: str) -> None:
+def _check_einops(name: str) -> None:
     if find_spec("einops") is None:
-        raise ConfigError(f"model.name is {name}, which needs the package einops: pip install einops")
+        raise ConfigError(
+            f"model.name is {name}, which needs the package einops", hint="Run pip install einops."
+        )

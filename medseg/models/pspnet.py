@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from medseg.config.base import Spec
 from medseg.model_output import Output
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.base import BackboneNetwork, fcn_head
-from medseg.models.layers.convolution import Parts, resize
+from medseg.models.base import ArchitectureConfig, BackboneNetwork, fcn_head
+from medseg.models.layers.factory import LayerFactory
+from medseg.models.layers.padding import resize_linear
 from medseg.task import Task
 
 
-class PSPNetConfig(Spec):
+class PSPNetConfig(ArchitectureConfig):
     """Pyramid scene parsing network (Zhao et al. 2017, arXiv:1612.01105); the defaults are semseg's.
 
-    segmentation_models.pytorch's has ``backbone=ResNetConfig(stages=2), output_stride=null,
+    The settings of segmentation_models.pytorch are ``backbone=ResNetConfig(stages=2), output_stride=null,
     bin_channels=128, norm_single_bin=False, fuse_kernel=1, score_kernel=3, dropout=0.2, auxiliary=False``.
 
     Attributes:
-        backbone: dilated to ``output_stride``; the last feature map is pooled.
+        backbone: settings of the backbone; its last feature map is pooled.
         output_stride: where strides become dilations; None: nowhere.
         bins: sizes of the pooled grids.
-        bin_channels: of each of them; None: the feature map's channels over the number of bins.
-        norm_single_bin: whether the 1×1 grid has a norm; without, its convolution has a bias.
+        bin_channels: of each grid; None: the feature map's channels divided by the number of bins.
+        norm_single_bin: put a norm after the 1×1 grid's convolution; otherwise the convolution has a bias.
         channels: of the fused features.
-        fuse_kernel, score_kernel: widths of the last two convolutions.
-        dropout: before the last one.
-        auxiliary: add a second head on the feature map before the last, used in training.
-        align_corners: how grids and scores are interpolated; with it, sizes of 8k + 1 fit exactly.
+        fuse_kernel: width of the second-last convolution.
+        score_kernel: width of the last convolution.
+        dropout: probability of setting a channel to zero before the last convolution.
+        auxiliary: add an auxiliary head on the second-last feature map, used in training.
+        align_corners: how grids and logits are interpolated; if true, sizes of 8k + 1 fit exactly.
     """
+
+    paper: ClassVar[str] = "Zhao et al. 2017, arXiv:1612.01105"
 
     name: Literal["pspnet"] = "pspnet"
     backbone: BackboneConfig = ResNetConfig(deep_stem=(64, 64, 128), first_dilation="full")
@@ -50,19 +53,19 @@ class PSPNetConfig(Spec):
     align_corners: bool = True
 
     def build(self, task: Task) -> PSPNet:
-        """The network for a task. Raises: ConfigError as the backbone."""
+        """Build the network. Raises: ConfigError as the backbone's ``build``."""
         return PSPNet(self, task)
 
 
 class PSPNet(BackboneNetwork):
-    """The network of a ``PSPNetConfig``; see ``DenseNetwork``."""
+    """PSPNet; see ``PSPNetConfig`` and ``SegmentationNetwork``."""
 
     def __init__(self, config: PSPNetConfig, task: Task) -> None:
         super().__init__(task, config.backbone, config.output_stride, align_corners=config.align_corners)
-        parts, channels = self.parts, self.backbone.channels
+        layers, channels = self.layers, self.backbone.channels
         each = config.bin_channels or max(1, channels[-1] // len(config.bins))
         self.ppm = PyramidPooling(
-            parts,
+            layers,
             channels[-1],
             each,
             config.bins,
@@ -70,16 +73,16 @@ class PSPNet(BackboneNetwork):
             align_corners=config.align_corners,
         )
         self.classifier = nn.Sequential(
-            *parts.unit(channels[-1] + each * len(config.bins), config.channels, config.fuse_kernel),
-            parts.dropout(config.dropout),
-            parts.conv(config.channels, task.num_classes, config.score_kernel, bias=True),
+            *layers.conv_unit(channels[-1] + each * len(config.bins), config.channels, config.fuse_kernel),
+            layers.dropout(config.dropout),
+            layers.conv(config.channels, task.num_classes, config.score_kernel, bias=True),
         )
         self.aux_classifier = None
         if config.auxiliary:
             inputs = channels[-2]
-            self.aux_classifier = fcn_head(parts, inputs, max(1, inputs // 4), task.num_classes)
+            self.aux_classifier = fcn_head(layers, inputs, max(1, inputs // 4), task.num_classes)
 
-    def scores(self, image: torch.Tensor) -> Output:
+    def raw_logits(self, image: torch.Tensor) -> Output:
         features = self.backbone(image)
         aux = None
         if self.training and self.aux_classifier is not None:
@@ -88,14 +91,14 @@ class PSPNet(BackboneNetwork):
 
 
 class PyramidPooling(nn.Module):
-    """The map and its averages over grids of several sizes (Zhao et al. 2017, section 3.2).
+    """Concatenate a feature map and its averages over grids of several sizes (Zhao et al. 2017, section 3.2).
 
     Shapes: (B, ``inputs``, *S) to (B, ``inputs`` + len(bins) · ``channels``, *S).
     """
 
     def __init__(
         self,
-        parts: Parts,
+        layers: LayerFactory,
         inputs: int,
         channels: int,
         bins: Sequence[int],
@@ -108,12 +111,12 @@ class PyramidPooling(nn.Module):
         self.features = nn.ModuleList()
         for size in bins:
             if size == 1 and not norm_single_bin:
-                unit = nn.Sequential(parts.conv(inputs, channels, bias=True), nn.ReLU(inplace=True))
+                unit = nn.Sequential(layers.conv(inputs, channels, bias=True), nn.ReLU(inplace=True))
             else:
-                unit = parts.unit(inputs, channels)
-            self.features.append(nn.Sequential(parts.average_to(size), *unit))
+                unit = layers.conv_unit(inputs, channels)
+            self.features.append(nn.Sequential(layers.average_to(size), *unit))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         grids = [branch(x) for branch in self.features]
         size = x.shape[2:]
-        return torch.cat([x, *(resize(g, size, align_corners=self.align_corners) for g in grids)], dim=1)
+        return torch.cat([x, *(resize_linear(g, size, align_corners=self.align_corners) for g in grids)], dim=1)

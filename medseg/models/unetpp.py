@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -16,26 +16,29 @@ from medseg.task import Task
 class UNetPlusPlusConfig(DecoderConfig):
     """Nested U-Net with dense skips (Zhou et al. 2018, arXiv:1807.10165) on any backbone.
 
-    segmentation_models.pytorch's has ``full_skip=False``.
+    segmentation_models.pytorch uses ``full_skip=False``.
 
     Attributes: see ``DecoderConfig``, and
-        deep_supervision: score the other nodes of the finest encoder level too, in training (section 3.2).
+        deep_supervision: compute logits of the other nodes of the finest encoder level too, in training
+            (section 3.2).
     """
+
+    paper: ClassVar[str] = "Zhou et al. 2018, arXiv:1807.10165"
 
     name: Literal["unetpp"] = "unetpp"
     deep_supervision: bool = False
 
     def build(self, task: Task) -> UNetPlusPlus:
-        """The network for a task. Raises: ConfigError as the backbone, or for wrong ``channels``."""
+        """Build the network. Raises: ConfigError as the backbone's ``build``, or for wrong ``channels``."""
         return UNetPlusPlus(self, task)
 
 
 class UNetPlusPlus(BackboneNetwork):
-    """The network of a ``UNetPlusPlusConfig``; see ``DenseNetwork``.
+    """U-Net++; see ``UNetPlusPlusConfig`` and ``SegmentationNetwork``.
 
     Node ``x_i_j`` is on skip level j (0 is the coarsest) and starts from encoder level i; ``x_0_j`` is the
-    plain U-Net's. Its inputs are the node ``x_i_(j-1)`` below, and on its own level all nodes that start
-    later, with the skip (Zhou et al. 2018, equation 1).
+    plain U-Net's. Its inputs are the node ``x_i_(j-1)`` below, and all nodes of its own level that start from
+    a later encoder level, with the skip (Zhou et al. 2018, equation 1).
     """
 
     def __init__(self, config: UNetPlusPlusConfig, task: Task) -> None:
@@ -53,17 +56,17 @@ class UNetPlusPlus(BackboneNetwork):
                 inputs = skips[level - 1] if start else below[level]
                 outputs = skips[level] if start else widths[level]
                 joined = skips[level] * (level + 1 - start)
-                blocks[f"x_{start}_{level}"] = DecoderStep(self.parts, inputs, joined, outputs, config.up)
+                blocks[f"x_{start}_{level}"] = DecoderStep(self.layers, inputs, joined, outputs, config.up)
         if last:
-            blocks[f"x_0_{self.depth}"] = DecoderStep(self.parts, below[-1], 0, widths[-1], config.up)
+            blocks[f"x_0_{self.depth}"] = DecoderStep(self.layers, below[-1], 0, widths[-1], config.up)
         self.decoder.blocks = blocks
-        self.score = self.parts.conv(widths[-1], task.num_classes, 3, bias=True)
+        self.score = self.layers.conv(widths[-1], task.num_classes, 3, bias=True)
         starts = range(1, self.depth) if config.deep_supervision else ()
         self.deep_scores = nn.ModuleList(
-            self.parts.conv(skips[-1], task.num_classes, bias=True) for _ in starts
+            self.layers.conv(skips[-1], task.num_classes, bias=True) for _ in starts
         )
 
-    def scores(self, image: torch.Tensor) -> Output:
+    def raw_logits(self, image: torch.Tensor) -> Output:
         features = self.backbone(image)
         skips = [features[index] for index in self.skips]
         encoded = [features[-1], *skips]
@@ -75,7 +78,7 @@ class UNetPlusPlus(BackboneNetwork):
                 nodes[start, level] = self._block(start, level).join(below, torch.cat([*later, skip], dim=1))
         x = nodes[0, self.depth - 1]
         if f"x_0_{self.depth}" in self._blocks:
-            x = self._block(0, self.depth).grow(x, image.shape[2:])
+            x = self._block(0, self.depth).enlarge(x, image.shape[2:])
         deep = ()
         if self.training:
             last = self.depth - 1

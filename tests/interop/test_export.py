@@ -1,12 +1,11 @@
 """Files for other runtimes: they give torch's logits, hold the header, and are whole or not there."""
 
 import json
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
+from architectures import CONFIGS, build, case
 from test_backends import Undecided, needs_onnx, needs_openvino
 from test_ensemble import model
 
@@ -17,9 +16,6 @@ from medseg.inference.model.model_file import LoadedModel, ModelHeader, save_mod
 from medseg.interop import export
 from medseg.interop.export import OPSET, TOLERANCES, describe, export_model
 from medseg.models import InjectedConfig
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-from test_models_contract import CONFIGS, build, case
 
 KINDS = [
     pytest.param("onnx", "m.onnx", marks=needs_onnx),

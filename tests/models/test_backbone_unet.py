@@ -43,5 +43,5 @@ def test_skips_are_the_maps_below_the_images_size_unless_asked():
 
 
 def test_wrong_numbers_of_channels_are_refused():
-    with pytest.raises(ConfigError, match=r"channels has 2 entries, .* has 4 steps: give 4"):
+    with pytest.raises(ConfigError, match=r"channels has 2 entries, .* has 4 steps. Give 4"):
         BackboneUNetConfig(backbone=HRNetConfig(), channels=(8, 4)).build(Task(2, 1, 2))

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from medseg.errors import ConfigError
 from medseg.models.backbones import BackboneConfig, HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
-from medseg.models.layers.convolution import Parts
+from medseg.models.layers.factory import LayerFactory
 
 CONFIGS = [
     ResNetConfig(width=0.125),
@@ -173,7 +173,7 @@ def test_first_block_keeps_the_previous_dilation_as_torchvision_has_it():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ConfigError, match="stem has stride 4; set output_stride to 4"):
+    with pytest.raises(ConfigError, match="stem has stride 4. Set model.output_stride to 4"):
         ResNetConfig().build(2, 3, 2)
     with pytest.raises(ConfigError, match="HRNet has no dilated form"):
         HRNetConfig(width=0.2, modules=(1, 1, 1), blocks=1).build(2, 3, 8)
@@ -185,6 +185,6 @@ def test_what_cannot_be_is_refused():
 
 def test_pooling_misses_no_voxel():
     # the windows of a stride of 4 are 4 wide, however narrow the kernel
-    assert Parts(2).max_pool(2, (4, 2)).kernel_size == (4, 2)
-    assert Parts(2).max_pool(2, (1, 2)).kernel_size == (1, 2)
-    assert Parts(2).max_pool(3, (1, 2)).kernel_size == (3, 3)
+    assert LayerFactory(2).max_pool(2, (4, 2)).kernel_size == (4, 2)
+    assert LayerFactory(2).max_pool(2, (1, 2)).kernel_size == (1, 2)
+    assert LayerFactory(2).max_pool(3, (1, 2)).kernel_size == (3, 3)

@@ -33,10 +33,12 @@ def test_the_largest_score_over_scales_is_taken():
     network = DeepLabV2Config(backbone=NARROW, scales=(0.5,)).build(TASK).eval()
     picture = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
-        whole = network.single_scale(picture)
-        half = network.single_scale(nn.functional.interpolate(picture, scale_factor=0.5, mode="bilinear"))
+        whole = network.single_scale_logits(picture)
+        half = network.single_scale_logits(
+            nn.functional.interpolate(picture, scale_factor=0.5, mode="bilinear")
+        )
         half = nn.functional.interpolate(half, size=whole.shape[2:], mode="bilinear")
-        torch.testing.assert_close(network.scores(picture).logits, torch.maximum(whole, half))
+        torch.testing.assert_close(network.raw_logits(picture).logits, torch.maximum(whole, half))
 
 
 def test_every_scale_is_scored_in_training():

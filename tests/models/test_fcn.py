@@ -6,24 +6,24 @@ import torch
 from medseg.model_output import Output
 from medseg.models import FCNConfig, FCNVGGConfig
 from medseg.models.backbones import ResNetConfig, VGGConfig
-from medseg.models.fcn import triangle, upsampling
+from medseg.models.fcn import linear_upsampling, triangle_kernel
 from medseg.task import Task
 
 NARROW = VGGConfig(depth=11, width=0.05)
 
 
 def test_triangle_by_hand():
-    assert triangle((4,)).tolist() == [0.25, 0.75, 0.75, 0.25]
-    assert triangle((3,)).tolist() == [0.5, 1, 0.5]
-    assert triangle((1,)).tolist() == [1]
-    assert triangle((3, 4))[1].tolist() == [0.25, 0.75, 0.75, 0.25]
-    assert triangle((4, 4, 4)).sum() == 8  # the sum is the product of the factors
+    assert triangle_kernel((4,)).tolist() == [0.25, 0.75, 0.75, 0.25]
+    assert triangle_kernel((3,)).tolist() == [0.5, 1, 0.5]
+    assert triangle_kernel((1,)).tolist() == [1]
+    assert triangle_kernel((3, 4))[1].tolist() == [0.25, 0.75, 0.75, 0.25]
+    assert triangle_kernel((4, 4, 4)).sum() == 8  # the sum is the product of the factors
 
 
 @pytest.mark.parametrize("factor", [(2, 2), (8, 4), (3, 1), (2, 4, 2)])
 def test_upsampling_is_linear_interpolation_away_from_the_border(factor):
     x = torch.randn(1, 3, *(5,) * len(factor), generator=torch.Generator().manual_seed(0))
-    grown = upsampling(3, factor, padded=True)(x)
+    grown = linear_upsampling(3, factor, padded=True)(x)
     assert grown.shape[2:] == tuple(5 * step for step in factor)
     mode = "bilinear" if len(factor) == 2 else "trilinear"
     expected = torch.nn.functional.interpolate(x, scale_factor=tuple(map(float, factor)), mode=mode)
@@ -69,5 +69,5 @@ def test_the_auxiliary_head_answers_in_training_only():
 def test_settings_that_contradict_are_refused():
     with pytest.raises(ValueError, match="kernel is 4; it must be odd"):
         FCNVGGConfig(kernel=4)
-    with pytest.raises(ValueError, match="original has crops for kernel 7 and pool_strides 2 only"):
+    with pytest.raises(ValueError, match="original is defined for kernel 7 and pool_strides 2 only"):
         FCNVGGConfig(padding="original", kernel=5)

@@ -21,7 +21,7 @@ from medseg.task import Task
 def test_a_missing_einops_is_said(monkeypatch):
     monkeypatch.setattr(monai_nets, "find_spec", lambda name: None)
     for config in (SwinUNETRConfig(), UNETRConfig()):
-        with pytest.raises(ConfigError, match="needs the package einops: pip install einops"):
+        with pytest.raises(ConfigError, match="needs the package einops. Run pip install einops"):
             config.build(Task(2, 1, 2))
 
 
@@ -73,7 +73,7 @@ def test_monais_own_weights_load_strictly(config):
 
 
 def test_vnet_names_the_channels_it_takes():
-    with pytest.raises(ConfigError, match="1, 2, 4, 8 or 16 image channels; the images have 3"):
+    with pytest.raises(ConfigError, match="1, 2, 4, 8 or 16 image channels; got 3"):
         VNetConfig().build(Task(2, 3, 2))
 
 

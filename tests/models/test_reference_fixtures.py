@@ -28,8 +28,8 @@ from medseg.models import (
     UNetPlusPlusConfig,
 )
 from medseg.models.backbones import HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
-from medseg.models.fcn import triangle
-from medseg.models.layers.convolution import resize
+from medseg.models.fcn import triangle_kernel
+from medseg.models.layers.padding import resize_linear
 from medseg.models.pretrained.inflation import inflate
 from medseg.models.pretrained.key_mapping import TABLES
 from medseg.task import Task
@@ -132,7 +132,7 @@ def filled(recipe: ModuleType, name: str) -> nn.Module:
     state = recipe.state_dict(name)
     for key in manifest.get("bilinear", ()):
         kernel = torch.zeros_like(state[key])
-        kernel[range(classes), range(classes)] = triangle(kernel.shape[2:])
+        kernel[range(classes), range(classes)] = triangle_kernel(kernel.shape[2:])
         state[key] = kernel
     network = config.build(Task(2, 3, classes))  # pyright: ignore[reportAttributeAccessIssue]
     network.load_state_dict(TABLES[table].rename(state).state, strict=True)
@@ -148,11 +148,11 @@ def output(network: nn.Module, name: str, picture: torch.Tensor) -> torch.Tensor
     if name == "aux":
         features = network.backbone(picture)
         level = getattr(getattr(network, "config", None), "auxiliary_level", -2)
-        return resize(network.aux_classifier(features[level]), picture.shape[2:])
+        return resize_linear(network.aux_classifier(features[level]), picture.shape[2:])
     if name == "single":
-        return network.single_scale(picture)
+        return network.single_scale_logits(picture)
     if name in ("msc_max", "logits"):
-        return network.scores(picture).logits
+        return network.raw_logits(picture).logits
     return network(picture)
 
 

@@ -21,7 +21,7 @@ def tiny(**settings):
 OPTIONS = list(
     itertools.product(
         [TASK2, TASK3],
-        ["transposed", "bilinear"],
+        ["transposed", "linear"],
         ["conv", "maxpool"],
         ["concat", "add", "none"],
         ["instance", "batch", "group"],
@@ -32,7 +32,7 @@ OPTIONS = list(
 
 @pytest.mark.parametrize(("task", "up", "down", "skip", "norm", "residual"), OPTIONS)
 def test_every_combination_of_options_trains_and_predicts(task, up, down, skip, norm, residual):
-    config = tiny(up=up, down=down, skip=skip, norm=norm, groups=4, residual=residual)
+    config = tiny(up=up, down=down, skip=skip, norm=norm, norm_groups=4, residual=residual)
     network = config.build(task)
     image = torch.randn(1, 1, *(6,) * task.spatial_dims)
     logits = network(image)
@@ -54,7 +54,7 @@ def test_every_activation(activation):
 @pytest.mark.parametrize("side", [1, 4])
 def test_a_bottleneck_of_one_voxel_trains(norm, side):
     # total stride 4: one voxel would be left, of which torch's norms take no variance
-    network = tiny(norm=norm, groups=8, channels=(8, 8, 8)).build(TASK3)
+    network = tiny(norm=norm, norm_groups=8, channels=(8, 8, 8)).build(TASK3)
     logits = network(torch.randn(1, 1, side, side, side))
     logits.sum().backward()
     assert logits.shape[2:] == (side, side, side)
@@ -122,7 +122,8 @@ def test_a_padded_deep_output_keeps_its_place(size):
     ]
     network.deep_heads[0] = nn.Conv2d(4, 2, 1, bias=False)
     nn.init.constant_(network.deep_heads[0].weight, 0.25)
-    (deep,) = network._deep_logits(features, size, tuple(padded))
+    head_logits = network.deep_heads[0](features[1])
+    (deep,) = network.fit_deep_logits((head_logits,), tuple(padded), size)
     step = size[0] / deep.shape[2]
     places = (torch.arange(deep.shape[2]) + 0.5) * step - 0.5
     assert (deep[0, 0, :, 0] - places).abs().max() <= 1
@@ -204,7 +205,7 @@ def test_names_of_parameters():
         ({"convs_per_level": (1, 1)}, "convs_per_level has 2 entries"),
         ({"decoder_convs": (1, 1, 1)}, "give 2 entries .the lowest level has no decoder."),
         ({"deep_supervision": 2}, "room for 1 extra heads"),
-        ({"norm": "group", "groups": 3}, "does not divide channels"),
+        ({"norm": "group", "norm_groups": 3}, "does not divide channels"),
         ({"dropout": 1.0}, "less than 1"),
         ({"width": 3}, "Extra inputs"),
     ],
@@ -218,7 +219,7 @@ def test_bad_settings_are_refused(settings, message):
 def test_axes_must_be_those_of_the_task(field):
     config = tiny(**{field: (1, (1, 3, 3), 1)})
     config.build(TASK3)
-    with pytest.raises(ConfigError, match=f"model.{field}: level 1 has 3 numbers .* 2 spatial axes"):
+    with pytest.raises(ConfigError, match=rf"model\.{field} of level 1 is .*3 numbers.* 2 spatial axes"):
         config.build(TASK2)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from medseg.models import UNetValidConfig, parameter_count
-from medseg.models.unet_valid import mirrored
+from medseg.models.unet_valid import mirror_axis
 from medseg.task import Task
 
 
@@ -22,7 +22,7 @@ def picture(*size):
 def test_the_papers_sizes_and_parameters():
     with torch.device("meta"):
         network = UNetValidConfig().build(Task(2, 1, 2)).eval()
-        assert network.valid(torch.empty(1, 1, 572, 572)).shape == (1, 2, 388, 388)
+        assert network.valid_logits(torch.empty(1, 1, 572, 572)).shape == (1, 2, 388, 388)
         assert network(torch.empty(1, 1, 512, 500)).shape == (1, 2, 512, 500)
     # level by level: 572 568, 284 280, 140 136, 68 64, 32 28; up 56 52, 104 100, 200 196, 392 388
     assert (network.border, network.stride) == ((572 - 388) // 2, 16)
@@ -37,7 +37,7 @@ def test_the_parameters_of_the_3d_paper():
     config = UNetValidConfig(channels=(64, 128, 256, 512), widen="before", dropout=0)
     with torch.device("meta"):
         network = config.build(Task(3, 3, 3)).eval()
-        assert network.valid(torch.empty(1, 3, 132, 132, 116)).shape == (1, 3, 44, 44, 28)  # figure 2
+        assert network.valid_logits(torch.empty(1, 3, 132, 132, 116)).shape == (1, 3, 44, 44, 28)  # figure 2
     assert parameter_count(network) - 896 == 19_069_955
 
 
@@ -52,21 +52,23 @@ def test_a_tile_has_the_whole_images_logits(dims):
     expected = network(image)[(..., *crop)][(..., *inner)]
     assert expected.numel()
     assert torch.equal(network(image[(..., *crop)])[(..., *inner)], expected)
-    assert torch.equal(network.valid(image[(..., *crop)]), expected[(..., *(slice(0, n - 40) for n in tile))])
+    assert torch.equal(
+        network.valid_logits(image[(..., *crop)]), expected[(..., *(slice(0, n - 40) for n in tile))]
+    )
 
 
 def test_logits_of_the_image_are_those_of_the_mirrored_image():
     network = whole(UNetValidConfig(channels=(3, 4)), 2)  # stride 2, border 8
     image = picture(20, 30)
     padded = torch.nn.functional.pad(image, (8, 8, 8, 8), mode="reflect")
-    assert torch.equal(network(image), network.valid(padded))
+    assert torch.equal(network(image), network.valid_logits(padded))
 
 
 def test_mirroring_repeats_where_the_image_is_small():
     row = torch.tensor([[1, 2, 3]])
-    assert mirrored(row, 1, 3, 6).tolist() == [[2, 3, 2, 1, 2, 3, 2, 1, 2, 3, 2, 1]]
-    assert mirrored(row[:, :1], 1, 2, 1).tolist() == [[1, 1, 1, 1]]
-    assert mirrored(row, 1, 0, 0).tolist() == row.tolist()
+    assert mirror_axis(row, 1, 3, 6).tolist() == [[2, 3, 2, 1, 2, 3, 2, 1, 2, 3, 2, 1]]
+    assert mirror_axis(row[:, :1], 1, 2, 1).tolist() == [[1, 1, 1, 1]]
+    assert mirror_axis(row, 1, 0, 0).tolist() == row.tolist()
 
 
 @pytest.mark.parametrize("length", range(1, 40))
@@ -75,13 +77,13 @@ def test_the_output_is_the_shortest_that_fits(length):
     fits = network.output_size(length)
     assert length <= fits < length + 4
     with torch.no_grad():
-        assert network.valid(torch.zeros(1, 1, fits + 40, 44)).shape[2:] == (fits, 4)
+        assert network.valid_logits(torch.zeros(1, 1, fits + 40, 44)).shape[2:] == (fits, 4)
 
 
 def test_an_image_that_leaves_halves_is_refused_with_the_next_size():
     network = UNetValidConfig(channels=(1, 1, 1)).build(Task(2, 1, 2))
     with pytest.raises(ValueError, match=r"\(45, 3\): give \(48, 44\)"):
-        network.valid(torch.zeros(1, 1, 45, 3))
+        network.valid_logits(torch.zeros(1, 1, 45, 3))
 
 
 def test_dropout_stands_at_the_end_of_the_contracting_path():

@@ -1,4 +1,8 @@
-"""Backbones. ``BackboneConfig`` is their registry: a family is one file and one member of the union."""
+"""Backbones.
+
+The union ``BackboneConfig`` is the registry. To add a backbone, write a module with its ``BackboneSpec`` and
+``Backbone``, and add the former to the union.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from medseg.models.backbones.common import Backbone
+from medseg.models.backbones.common import Backbone, BackboneSpec
 from medseg.models.backbones.hrnet import HRNet, HRNetConfig
 from medseg.models.backbones.mobilenet import MobileNetV3, MobileNetV3Config
 from medseg.models.backbones.resnet import ResNet, ResNetConfig
@@ -21,6 +25,7 @@ __all__ = [
     "VGG",
     "Backbone",
     "BackboneConfig",
+    "BackboneSpec",
     "HRNet",
     "HRNetConfig",
     "MobileNetV3",

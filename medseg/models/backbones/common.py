@@ -1,4 +1,4 @@
-"""What all backbones share: their settings, their interface, the plan of strides and dilations."""
+"""Common parts of the backbones: settings, interface, planning of strides and dilations, checkpointing."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch.utils.checkpoint import checkpoint
 
 from medseg.config.base import Spec
 from medseg.errors import ConfigError
-from medseg.models.layers.convolution import Steps, product
+from medseg.models.layers.axes import AxisTuple, multiply
 from medseg.models.layers.norms import BatchNorm, NormName
 
 
 class BackboneSpec(Spec):
-    """Settings that every backbone has.
+    """Settings that the backbones share.
 
     Attributes:
-        width: factor on all channels; 1 is the paper's.
+        width: factor on all channels; 1 as in the paper.
         norm: kind of norm.
-        norm_groups: groups of a ``group`` norm; where they do not divide the channels, the largest common
-            divisor.
-        checkpointing: keep only the blocks' inputs in training and compute the rest again in the backward
-            pass (Chen et al. 2016, arXiv:1604.06174): less memory, about a third more time.
+        norm_groups: maximum number of groups of a ``group`` norm; the largest common divisor with the number
+            of channels is used.
+        checkpointing: keep only the blocks' inputs in training and recompute the rest in the backward pass
+            (Chen et al. 2016, arXiv:1604.06174): less memory, about a third more time.
     """
 
     width: PositiveFloat = 1.0
@@ -36,32 +36,36 @@ class BackboneSpec(Spec):
 
 
 class Backbone(nn.Module):
-    """A network from an image to feature maps, finest first.
+    """Base class of the backbones: networks that map an image to feature maps, finest first.
 
     Shapes: (B, C, *S) to ``[(B, channels[i], *S'), …]``, S' about S / ``strides[i]``.
 
     Attributes:
         channels: of each feature map.
-        strides: total stride of each feature map, one number an axis.
-        minimum_size: the smallest image it takes, one number an axis.
-        checkpointing: whether blocks are computed again in the backward pass.
+        strides: total stride of each feature map, one number per axis.
+        minimum_size: the smallest image it accepts, one number per axis.
+        checkpointing: recompute the blocks in the backward pass.
     """
 
     channels: tuple[int, ...]
-    strides: tuple[Steps, ...]
-    minimum_size: Steps
+    strides: tuple[AxisTuple, ...]
+    minimum_size: AxisTuple
     checkpointing: bool
 
     def set_output_stride(self, output_stride: int | None) -> None:
-        """Turn strides beyond ``output_stride`` into dilations, in place; weights keep their meaning.
+        """Turn strides beyond ``output_stride`` into dilations, in place; the weights stay valid.
 
-        Raises: ConfigError if this backbone cannot reach it.
+        Raises:
+            ConfigError: if this backbone cannot reach ``output_stride``.
         """
         if output_stride is not None:
-            raise ConfigError(f"{type(self).__name__} has no dilated form: leave output_stride out")
+            raise ConfigError(
+                f"model.output_stride is {output_stride}, but {type(self).__name__} has no dilated form",
+                hint="Set model.output_stride=null.",
+            )
 
     def run(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        """``block(x)``, computed again in the backward pass if ``checkpointing`` is on."""
+        """Compute ``block(x)``, recomputed in the backward pass if ``checkpointing`` is on."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpointed(block, x)
         return block(x)
@@ -71,49 +75,65 @@ class Backbone(nn.Module):
         size = tuple(image.shape[2:])
         if any(length < least for length, least in zip(size, self.minimum_size, strict=True)):
             wanted = tuple(max(pair) for pair in zip(size, self.minimum_size, strict=True))
-            raise ValueError(f"an image of {size} is too small for {type(self).__name__}: pad it to {wanted}")
+            raise ValueError(
+                f"an image of size {size} is too small for {type(self).__name__}; pad it to {wanted}"
+            )
 
 
 class Stage(NamedTuple):
-    """How a stage moves: the stride of its first block, and dilations before and after that stride."""
+    """Strides and dilations of a stage.
 
-    stride: Steps
-    previous: Steps
-    dilation: Steps
-    total: Steps
+    Attributes:
+        stride: of the first block.
+        previous: dilation of the stage before.
+        dilation: dilation of the blocks after the stride.
+        total: total stride of the stage's feature map.
+    """
+
+    stride: AxisTuple
+    previous: AxisTuple
+    dilation: AxisTuple
+    total: AxisTuple
 
 
-def plan_stages(stem: Steps, strides: Sequence[Steps], output_stride: int | None) -> list[Stage]:
-    """The stages after a stem: strides while the total stays within ``output_stride``, then dilations.
+def plan_stages(stem: AxisTuple, strides: Sequence[AxisTuple], output_stride: int | None) -> list[Stage]:
+    """Plan the stages after a stem: strides while the total stays within ``output_stride``, then dilations.
 
-    Axes are planned one by one. Source: Chen et al. 2017, arXiv:1706.05587, section 3.1.
-    Raises: ConfigError if the stem's stride is already beyond ``output_stride``.
+    Each axis is planned by itself. Source: Chen et al. 2017, arXiv:1706.05587, section 3.1.
+
+    Args:
+        stem: total stride of the stem.
+        strides: of the stages.
+        output_stride: the largest total stride; None: unlimited.
+
+    Raises:
+        ConfigError: if the stem's stride exceeds ``output_stride``.
     """
     if output_stride is not None and max(stem) > output_stride:
         raise ConfigError(
-            f"model.output_stride is {output_stride}, but the backbone's stem has stride {max(stem)}; set "
-            f"output_stride to {max(stem)} or more, or give the stem smaller strides"
+            f"model.output_stride is {output_stride}, but the backbone's stem has stride {max(stem)}",
+            hint=f"Set model.output_stride to {max(stem)} or more, or give the stem smaller strides.",
         )
     stages: list[Stage] = []
     total, dilation = stem, (1,) * len(stem)
     for stride in strides:
-        wanted = product(total, stride)
+        wanted = multiply(total, stride)
         kept = tuple(
             step if output_stride is None or length <= output_stride else 1
             for step, length in zip(stride, wanted, strict=True)
         )
         previous = dilation
         dropped = tuple(step // keep for step, keep in zip(stride, kept, strict=True))
-        total, dilation = product(total, kept), product(dilation, dropped)
+        total, dilation = multiply(total, kept), multiply(dilation, dropped)
         stages.append(Stage(kept, previous, dilation, total))
     return stages
 
 
 def checkpointed(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """``block(x)`` whose inner values are computed again in the backward pass, statistics counted once."""
+    """Compute ``block(x)``, recomputed in the backward pass; running statistics are updated only once."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_kept(block)
+        return nullcontext(), _frozen_statistics(block)
 
     result = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
     assert isinstance(result, torch.Tensor)
@@ -121,8 +141,8 @@ def checkpointed(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of batch norms as they are."""
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    """Do not update the running statistics of batch norms within the context."""
     norms = [module for module in block.modules() if isinstance(module, BatchNorm)]
     before = [norm.momentum for norm in norms]
     counts = [None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone() for norm in norms]
@@ -138,5 +158,10 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 
 def repeated(count: int, make: Callable[[int], nn.Module]) -> nn.Sequential:
-    """``make(0)``, …, ``make(count - 1)`` in a row."""
+    """Return ``make(0)``, …, ``make(count - 1)`` as a sequence of layers."""
     return nn.Sequential(*(make(index) for index in range(count)))
+
+
+def scale_channels(channels: int, width: float) -> int:
+    """Return ``channels`` times ``width``, rounded, at least 1."""
+    return max(1, round(channels * width))

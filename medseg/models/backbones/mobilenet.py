@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
-from monai.networks.layers.factories import Pool
 from torch import nn
 
 from medseg.models.backbones.common import Backbone, BackboneSpec, Stage, plan_stages
-from medseg.models.layers.convolution import Parts, PerAxis, Steps, initialize_fan_out, per_axis, set_steps
+from medseg.models.layers.axes import AxisTuple, PerAxis, resolve_per_axis
+from medseg.models.layers.factory import LayerFactory, set_stride_and_dilation
+from medseg.models.layers.initialization import initialize_fan_out
 
 _EPS, _MOMENTUM = 1e-3, 0.01  # of the batch norms, as in TensorFlow
 
@@ -46,14 +47,14 @@ _TAPS = {"first": (0, 2, 4, 7, 16), "last": (1, 3, 6, 12, 16)}
 
 
 class MobileNetV3Config(BackboneSpec):
-    """MobileNetV3-large (Howard et al. 2019, arXiv:1905.02244), with torchvision's keys.
+    """MobileNetV3-large (Howard et al. 2019, arXiv:1905.02244), with torchvision's state-dict keys.
 
-    Feature maps: one of each stride from 2 to 16, then the last 1×1 convolution's.
+    Feature maps: one of each stride from 2 to 16, then that of the last 1×1 convolution.
 
-    Attributes:
-        tap: which block of a stride gives its feature map: the ``last`` one (encoders of U-Nets), or the
-            ``first`` (torchvision's segmentation networks).
-        strides: of the stem and of the four strided blocks: a number, or one an axis.
+    Attributes: see ``BackboneSpec``, and
+        tap: which block of a stride returns its feature map: the ``last`` one (encoders of U-Nets) or the
+            ``first`` one (torchvision's segmentation networks).
+        strides: of the stem and of the four strided blocks: a number, or one per axis.
     """
 
     name: Literal["mobilenetv3"] = "mobilenetv3"
@@ -66,29 +67,31 @@ class MobileNetV3Config(BackboneSpec):
 
 
 class MobileNetV3(Backbone):
-    """The backbone of a ``MobileNetV3Config``; see ``Backbone``."""
+    """MobileNetV3-large; see ``MobileNetV3Config`` and ``Backbone``."""
 
     def __init__(
         self, config: MobileNetV3Config, spatial_dims: int, in_channels: int, output_stride: int | None
     ) -> None:
         super().__init__()
-        parts = Parts(spatial_dims, config.norm, config.norm_groups, _EPS, _MOMENTUM)
+        layers = LayerFactory(spatial_dims, config.norm, config.norm_groups, eps=_EPS, momentum=_MOMENTUM)
         self.checkpointing = config.checkpointing
         self.minimum_size = (1,) * spatial_dims
         self.taps = _TAPS[config.tap]
-        stem, *self._strides = [per_axis("backbone.strides", value, spatial_dims) for value in config.strides]
+        stem, *self._strides = [
+            resolve_per_axis("backbone.strides", value, spatial_dims) for value in config.strides
+        ]
         self._stem = stem
 
-        inputs = divisible(16 * config.width)
-        self.features = nn.Sequential(_unit(parts, in_channels, inputs, 3, nn.Hardswish, stride=stem))
+        inputs = round_channels(16 * config.width)
+        self.features = nn.Sequential(_unit(layers, in_channels, inputs, 3, nn.Hardswish, stride=stem))
         counts = [inputs]
         for row in _LARGE:
-            outputs = divisible(row.outputs * config.width)
-            expanded = divisible(row.expanded * config.width)
-            self.features.append(InvertedResidual(parts, row, inputs, expanded, outputs))
+            outputs = round_channels(row.outputs * config.width)
+            expanded = round_channels(row.expanded * config.width)
+            self.features.append(InvertedResidual(layers, row, inputs, expanded, outputs))
             counts.append(outputs)
             inputs = outputs
-        self.features.append(_unit(parts, inputs, 6 * inputs, 1, nn.Hardswish))
+        self.features.append(_unit(layers, inputs, 6 * inputs, 1, nn.Hardswish))
         counts.append(6 * inputs)
         self.channels = tuple(counts[tap] for tap in self.taps)
         self.set_output_stride(output_stride)
@@ -105,7 +108,7 @@ class MobileNetV3(Backbone):
             assert isinstance(block, InvertedResidual)
             level += row.strided
             stage = plan[level]
-            block.move(stage.stride if row.strided else (1,) * len(self._stem), stage.dilation)
+            block.set_steps(stage.stride if row.strided else (1,) * len(self._stem), stage.dilation)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         features: list[torch.Tensor] = []
@@ -118,64 +121,67 @@ class MobileNetV3(Backbone):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve depthwise, excite, project (Howard et al. 2019, figure 4)."""
+    """Expand, convolve depthwise, squeeze and excite, project (Howard et al. 2019, figure 4)."""
 
-    def __init__(self, parts: Parts, row: _Row, inputs: int, expanded: int, outputs: int) -> None:
+    def __init__(self, layers: LayerFactory, row: _Row, inputs: int, expanded: int, outputs: int) -> None:
         super().__init__()
         activation = nn.Hardswish if row.swish else nn.ReLU
-        layers: list[nn.Module] = []
+        units: list[nn.Module] = []
         if expanded != inputs:
-            layers.append(_unit(parts, inputs, expanded, 1, activation))
-        self.depthwise = len(layers)
-        layers.append(_unit(parts, expanded, expanded, row.kernel, activation, groups=expanded))
+            units.append(_unit(layers, inputs, expanded, 1, activation))
+        self.depthwise = len(units)
+        units.append(_unit(layers, expanded, expanded, row.kernel, activation, groups=expanded))
         if row.squeeze:
-            layers.append(SqueezeExcitation(parts, expanded, divisible(expanded // 4)))
-        layers.append(_unit(parts, expanded, outputs, 1, None))
-        self.block = nn.Sequential(*layers)
+            units.append(SqueezeExcitation(layers, expanded, round_channels(expanded // 4)))
+        units.append(_unit(layers, expanded, outputs, 1, None))
+        self.block = nn.Sequential(*units)
         self.residual = not row.strided and inputs == outputs
 
-    def move(self, stride: Steps, dilation: Steps) -> None:
-        """Set the block's stride and dilation."""
+    def set_steps(self, stride: AxisTuple, dilation: AxisTuple) -> None:
+        """Change the block's stride and dilation in place."""
         unit = self.block[self.depthwise]
         assert isinstance(unit, nn.Sequential)
-        set_steps(unit[0], stride, dilation)
+        set_stride_and_dilation(unit[0], stride, dilation)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.block(x) if self.residual else self.block(x)
 
 
 class SqueezeExcitation(nn.Module):
-    """Channels weighted by what the whole map holds (Hu et al. 2018, arXiv:1709.01507)."""
+    """Weight the channels by a function of their global averages (Hu et al. 2018, arXiv:1709.01507)."""
 
-    def __init__(self, parts: Parts, channels: int, squeezed: int) -> None:
+    def __init__(self, layers: LayerFactory, channels: int, squeezed: int) -> None:
         super().__init__()
-        self.avgpool = Pool["adaptiveavg", parts.spatial_dims](1)
-        self.fc1 = parts.conv(channels, squeezed, bias=True)
-        self.fc2 = parts.conv(squeezed, channels, bias=True)
+        self.avgpool = layers.average_to(1)
+        self.fc1 = layers.pointwise(channels, squeezed)
+        self.fc2 = layers.pointwise(squeezed, channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = torch.relu(self.fc1(self.avgpool(x)))
         return x * nn.functional.hardsigmoid(self.fc2(hidden))
 
 
-def divisible(channels: float, divisor: int = 8) -> int:
-    """The multiple of ``divisor`` nearest to ``channels``, not under 90% of it (as in the paper's code)."""
+def round_channels(channels: float, divisor: int = 8) -> int:
+    """Return the multiple of ``divisor`` nearest to ``channels``, but at least 90% of ``channels``.
+
+    Source: the paper's code.
+    """
     nearest = max(divisor, int(channels + divisor / 2) // divisor * divisor)
     return nearest + divisor if nearest < 0.9 * channels else nearest
 
 
 def _unit(
-    parts: Parts,
+    layers: LayerFactory,
     inputs: int,
     outputs: int,
     kernel: int,
     activation: type[nn.Module] | None,
     *,
-    stride: int | Steps = 1,
+    stride: int | AxisTuple = 1,
     groups: int = 1,
 ) -> nn.Sequential:
     unit = nn.Sequential(
-        parts.conv(inputs, outputs, kernel, stride, groups=groups), parts.normalization(outputs)
+        layers.conv(inputs, outputs, kernel, stride, groups=groups), layers.normalization(outputs)
     )
     if activation is not None:
         unit.append(activation(inplace=True))

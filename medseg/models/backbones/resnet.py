@@ -8,17 +8,10 @@ import torch
 from pydantic import PositiveInt, model_validator
 from torch import nn
 
-from medseg.models.backbones.common import Backbone, BackboneSpec, Stage, plan_stages, repeated
-from medseg.models.layers.convolution import (
-    Parts,
-    PerAxis,
-    Steps,
-    initialize_fan_out,
-    per_axis,
-    product,
-    scaled,
-    set_steps,
-)
+from medseg.models.backbones.common import Backbone, BackboneSpec, Stage, plan_stages, repeated, scale_channels
+from medseg.models.layers.axes import AxisTuple, PerAxis, multiply, resolve_per_axis
+from medseg.models.layers.factory import LayerFactory, set_stride_and_dilation
+from medseg.models.layers.initialization import initialize_fan_out
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -26,27 +19,27 @@ _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23,
 class ResNetConfig(BackboneSpec):
     """Residual network (He et al. 2016, arXiv:1512.03385); ResNeXt (Xie et al. 2017, arXiv:1611.05431) with
     ``groups=32, group_width=4``; Wide ResNet (Zagoruyko and Komodakis 2016, arXiv:1605.07146) with
-    ``group_width=128``. Weights have torchvision's keys.
+    ``group_width=128``. State-dict keys are torchvision's.
 
-    Feature maps: after the stem's rectifier, then after each of the stages.
+    Feature maps: after the stem's activation, then after each stage.
 
-    Attributes:
-        depth: layers; 18 and 34 have basic blocks, the others bottlenecks.
-        groups: of the 3×3 convolutions of bottlenecks.
-        group_width: channels of a group in the first stage, where there are 64 in all with one group.
+    Attributes: see ``BackboneSpec``, and
+        depth: number of layers; 18 and 34 have basic blocks, the others bottlenecks.
+        groups: groups of the 3×3 convolutions of bottlenecks.
+        group_width: channels of a group in the first stage; 64 with one group.
         deep_stem: channels of three 3×3 convolutions in place of the 7×7 one: (32, 32, 64) is ResNet-C
-            (He et al. 2019, arXiv:1812.01187), (64, 64, 128) the PSPNet's.
+            (He et al. 2019, arXiv:1812.01187), (64, 64, 128) PSPNet's.
         stem_stride: of the first convolution; 1 for small scans.
-        pool_stride: of the pooling after it; with 1 there is no pooling.
-        stage_strides: of stages 2, 3 and 4: a number, or one an axis.
-        stages: how many of the four stages there are.
+        pool_stride: of the pooling after it; 1: no pooling.
+        stage_strides: of stages 2, 3 and 4: a number, or one per axis.
+        stages: number of stages, up to four.
         stride_on: which convolution of a bottleneck has the stride: ``3x3`` (torchvision) or ``1x1`` (the
             paper, Caffe).
-        first_dilation: the dilation of the convolution whose stride became a dilation: the ``previous``
-            stage's (torchvision), which gives the strided network's values and those between them, or
-            the ``full`` one (segmentation_models.pytorch, semseg).
+        first_dilation: the dilation of the convolution whose stride became a dilation: that of the
+            ``previous`` stage (torchvision), which computes the strided network's values and those between
+            them, or the ``full`` one (segmentation_models.pytorch, semseg).
         multi_grid: factors on the dilations of the last stage's blocks (Chen et al. 2017,
-            arXiv:1706.05587, section 3.2.1), as many as it has blocks; empty: all 1.
+            arXiv:1706.05587, section 3.2.1), one per block; empty: all 1.
         ceil_pool: round the pooled size up (Caffe).
     """
 
@@ -69,7 +62,7 @@ class ResNetConfig(BackboneSpec):
         blocks = self.blocks()[-1]
         if self.multi_grid and len(self.multi_grid) != blocks:
             raise ValueError(
-                f"multi_grid has {len(self.multi_grid)} factors, but the last stage has {blocks} blocks: give "
+                f"multi_grid has {len(self.multi_grid)} factors, but the last stage has {blocks} blocks; give "
                 f"{blocks}"
             )
         if self.depth < 50 and (self.groups, self.group_width) != (1, 64):
@@ -77,7 +70,7 @@ class ResNetConfig(BackboneSpec):
         return self
 
     def blocks(self) -> tuple[int, ...]:
-        """Number of blocks of each stage."""
+        """Return the number of blocks of each stage."""
         return _BLOCKS[self.depth][: self.stages]
 
     def build(self, spatial_dims: int, in_channels: int, output_stride: int | None = None) -> ResNet:
@@ -86,61 +79,63 @@ class ResNetConfig(BackboneSpec):
 
 
 class ResNet(Backbone):
-    """The backbone of a ``ResNetConfig``; see ``Backbone``."""
+    """ResNet; see ``ResNetConfig`` and ``Backbone``."""
 
     def __init__(
         self, config: ResNetConfig, spatial_dims: int, in_channels: int, output_stride: int | None
     ) -> None:
         super().__init__()
-        parts = Parts(spatial_dims, config.norm, config.norm_groups)
+        layers = LayerFactory(spatial_dims, config.norm, config.norm_groups)
         self.config = config
         self.checkpointing = config.checkpointing
         self.minimum_size = (1,) * spatial_dims
-        stem_stride = per_axis("backbone.stem_stride", config.stem_stride, spatial_dims)
-        pool_stride = per_axis("backbone.pool_stride", config.pool_stride, spatial_dims)
-        self._stem = (stem_stride, product(stem_stride, pool_stride))
-        strides = [per_axis("backbone.stage_strides", value, spatial_dims) for value in config.stage_strides]
+        stem_stride = resolve_per_axis("backbone.stem_stride", config.stem_stride, spatial_dims)
+        pool_stride = resolve_per_axis("backbone.pool_stride", config.pool_stride, spatial_dims)
+        self._stem = (stem_stride, multiply(stem_stride, pool_stride))
+        strides = [
+            resolve_per_axis("backbone.stage_strides", value, spatial_dims) for value in config.stage_strides
+        ]
         self._strides = [(1,) * spatial_dims, *strides][: config.stages]
 
-        self.conv1, channels = _stem(config, parts, in_channels, stem_stride)
-        self.bn1 = parts.normalization(channels)
+        self.conv1, channels = _stem(config, layers, in_channels, stem_stride)
+        self.bn1 = layers.normalization(channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity()
         if max(pool_stride) > 1:
-            self.maxpool = parts.max_pool(3, pool_stride, ceil=config.ceil_pool)
+            self.maxpool = layers.max_pool(3, pool_stride, ceil=config.ceil_pool)
         kept = [channels]
         for number, count in enumerate(config.blocks()):
-            layer, channels = _stage(config, parts, channels, number, count)
+            layer, channels = _stage(config, layers, channels, number, count)
             self.add_module(f"layer{number + 1}", layer)
             kept.append(channels)
         self.channels = tuple(kept)
         self.set_output_stride(output_stride)
         initialize_fan_out(self)
 
-    def layers(self) -> list[nn.Sequential]:
-        """The stages, in order."""
+    def stage_modules(self) -> list[nn.Sequential]:
+        """Return the stages in order."""
         return [self.get_submodule(f"layer{n + 1}") for n in range(self.config.stages)]  # type: ignore[misc]
 
     def set_output_stride(self, output_stride: int | None) -> None:
         plan = plan_stages(self._stem[1], self._strides, output_stride)
         self.strides = (self._stem[0], *(stage.total for stage in plan))
-        for number, (layer, stage) in enumerate(zip(self.layers(), plan, strict=True)):
+        for number, (layer, stage) in enumerate(zip(self.stage_modules(), plan, strict=True)):
             for index, block in enumerate(layer):
                 assert isinstance(block, BasicBlock | Bottleneck)
-                block.move(*self._movement(stage, number, index))
+                block.set_steps(*self._block_steps(stage, number, index))
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = self.relu(self.bn1(self.conv1(image)))
         features = [x]
         x = self.maxpool(x)
-        for layer in self.layers():
+        for layer in self.stage_modules():
             for block in layer:
                 x = self.run(block, x)
             features.append(x)
         return features
 
-    def _movement(self, stage: Stage, number: int, index: int) -> tuple[Steps, Steps, Steps]:
-        """Stride, first and further dilation of block ``index`` of stage ``number``."""
+    def _block_steps(self, stage: Stage, number: int, index: int) -> tuple[AxisTuple, AxisTuple, AxisTuple]:
+        """Return the stride, first dilation and further dilation of block ``index`` of stage ``number``."""
         first = stage.dilation
         if index == 0 and self.config.first_dilation == "previous":
             first = stage.previous
@@ -148,7 +143,7 @@ class ResNet(Backbone):
         stride = stage.stride if index == 0 else factor
         if self.config.multi_grid and number == self.config.stages - 1:
             factor = (self.config.multi_grid[index],) * len(first)
-        return stride, product(first, factor), product(stage.dilation, factor)
+        return stride, multiply(first, factor), multiply(stage.dilation, factor)
 
 
 class BasicBlock(nn.Module):
@@ -156,21 +151,21 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, parts: Parts, inputs: int, planes: int, *, project: bool) -> None:
+    def __init__(self, layers: LayerFactory, inputs: int, planes: int, *, project: bool) -> None:
         super().__init__()
-        self.conv1 = parts.conv(inputs, planes, 3)
-        self.bn1 = parts.normalization(planes)
-        self.conv2 = parts.conv(planes, planes, 3)
-        self.bn2 = parts.normalization(planes)
+        self.conv1 = layers.conv(inputs, planes, 3)
+        self.bn1 = layers.normalization(planes)
+        self.conv2 = layers.conv(planes, planes, 3)
+        self.bn2 = layers.normalization(planes)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(parts, inputs, planes) if project else None
+        self.downsample = _projection(layers, inputs, planes) if project else None
 
-    def move(self, stride: Steps, first: Steps, dilation: Steps) -> None:
-        """Set the stride, the dilation of the convolution that has it, and the dilation after it."""
-        set_steps(self.conv1, stride, first)
-        set_steps(self.conv2, (1,) * len(stride), dilation)
+    def set_steps(self, stride: AxisTuple, first: AxisTuple, dilation: AxisTuple) -> None:
+        """Change the stride, the dilation of the strided convolution and the dilation after it, in place."""
+        set_stride_and_dilation(self.conv1, stride, first)
+        set_stride_and_dilation(self.conv2, (1,) * len(stride), dilation)
         if self.downsample is not None:
-            set_steps(self.downsample[0], stride, (1,) * len(stride))
+            set_stride_and_dilation(self.downsample[0], stride, (1,) * len(stride))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -185,7 +180,7 @@ class Bottleneck(nn.Module):
 
     def __init__(
         self,
-        parts: Parts,
+        layers: LayerFactory,
         inputs: int,
         planes: int,
         *,
@@ -196,24 +191,24 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         inner = planes if inner is None else inner
-        self.conv1 = parts.conv(inputs, inner)
-        self.bn1 = parts.normalization(inner)
-        self.conv2 = parts.conv(inner, inner, 3, groups=groups)
-        self.bn2 = parts.normalization(inner)
-        self.conv3 = parts.conv(inner, planes * 4)
-        self.bn3 = parts.normalization(planes * 4)
+        self.conv1 = layers.conv(inputs, inner)
+        self.bn1 = layers.normalization(inner)
+        self.conv2 = layers.conv(inner, inner, 3, groups=groups)
+        self.bn2 = layers.normalization(inner)
+        self.conv3 = layers.conv(inner, planes * 4)
+        self.bn3 = layers.normalization(planes * 4)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(parts, inputs, planes * 4) if project else None
+        self.downsample = _projection(layers, inputs, planes * 4) if project else None
         self.stride_on = stride_on
 
-    def move(self, stride: Steps, first: Steps, dilation: Steps) -> None:
-        """Set the stride, and the dilation of the one 3×3 convolution: ``first``."""
+    def set_steps(self, stride: AxisTuple, first: AxisTuple, dilation: AxisTuple) -> None:
+        """Change the stride, and the dilation of the only 3×3 convolution to ``first``, in place."""
         ones = (1,) * len(stride)
         early = self.stride_on == "1x1"
-        set_steps(self.conv1, stride if early else ones, ones)
-        set_steps(self.conv2, ones if early else stride, first)
+        set_stride_and_dilation(self.conv1, stride if early else ones, ones)
+        set_stride_and_dilation(self.conv2, ones if early else stride, first)
         if self.downsample is not None:
-            set_steps(self.downsample[0], stride, ones)
+            set_stride_and_dilation(self.downsample[0], stride, ones)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -222,31 +217,33 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-def _stem(config: ResNetConfig, parts: Parts, inputs: int, stride: Steps) -> tuple[nn.Module, int]:
-    """The convolutions before ``bn1``, and their channels."""
+def _stem(config: ResNetConfig, layers: LayerFactory, inputs: int, stride: AxisTuple) -> tuple[nn.Module, int]:
+    """Create the convolutions before ``bn1``; return them and their output channels."""
     if config.deep_stem is None:
-        channels = scaled(64, config.width)
-        return parts.conv(inputs, channels, 7, stride), channels
-    first, second, last = (scaled(count, config.width) for count in config.deep_stem)
+        channels = scale_channels(64, config.width)
+        return layers.conv(inputs, channels, 7, stride), channels
+    first, second, last = (scale_channels(count, config.width) for count in config.deep_stem)
     return (
         nn.Sequential(
-            *parts.unit(inputs, first, 3, stride), *parts.unit(first, second, 3), parts.conv(second, last, 3)
+            *layers.conv_unit(inputs, first, 3, stride),
+            *layers.conv_unit(first, second, 3),
+            layers.conv(second, last, 3),
         ),
         last,
     )
 
 
 def _stage(
-    config: ResNetConfig, parts: Parts, inputs: int, number: int, count: int
+    config: ResNetConfig, layers: LayerFactory, inputs: int, number: int, count: int
 ) -> tuple[nn.Sequential, int]:
-    """Stage ``number`` (0 first) with ``count`` blocks, and its channels."""
-    planes = scaled(64 * 2**number, config.width)
+    """Create stage ``number`` (0 first) with ``count`` blocks; return it and its output channels."""
+    planes = scale_channels(64 * 2**number, config.width)
     if config.depth < 50:
         outputs = planes
         strided = number > 0 or inputs != outputs
 
         def basic(index: int) -> nn.Module:
-            return BasicBlock(parts, outputs if index else inputs, planes, project=not index and strided)
+            return BasicBlock(layers, outputs if index else inputs, planes, project=not index and strided)
 
         return repeated(count, basic), outputs
     outputs = 4 * planes
@@ -254,7 +251,7 @@ def _stage(
 
     def bottleneck(index: int) -> nn.Module:
         return Bottleneck(
-            parts,
+            layers,
             outputs if index else inputs,
             planes,
             project=not index,
@@ -266,5 +263,5 @@ def _stage(
     return repeated(count, bottleneck), outputs
 
 
-def _projection(parts: Parts, inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(parts.conv(inputs, outputs), parts.normalization(outputs))
+def _projection(layers: LayerFactory, inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(layers.conv(inputs, outputs), layers.normalization(outputs))

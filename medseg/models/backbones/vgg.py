@@ -9,16 +9,10 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from medseg.config.base import Spec
-from medseg.models.backbones.common import Backbone, plan_stages
-from medseg.models.layers.convolution import (
-    Parts,
-    PerAxis,
-    initialize_fan_out,
-    per_axis,
-    product,
-    scaled,
-    set_steps,
-)
+from medseg.models.backbones.common import Backbone, plan_stages, scale_channels
+from medseg.models.layers.axes import PerAxis, multiply, resolve_per_axis
+from medseg.models.layers.factory import LayerFactory, set_stride_and_dilation
+from medseg.models.layers.initialization import initialize_fan_out
 from medseg.models.layers.norms import NormName
 
 _CONVS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -26,18 +20,18 @@ _CHANNELS = (64, 128, 256, 512, 512)
 
 
 class VGGConfig(Spec):
-    """VGG's convolutions (Simonyan and Zisserman 2015, arXiv:1409.1556), with torchvision's keys.
+    """VGG's convolutions (Simonyan and Zisserman 2015, arXiv:1409.1556), with torchvision's state-dict keys.
 
-    Feature maps: of the five levels before their pooling, then after the last pooling.
+    Feature maps: those of the five levels before their pooling, then that after the last pooling.
 
     Attributes:
-        depth: layers with weights, the three of the classifier included.
-        norm: kind of norm after each convolution; None: none, as in the paper.
-        norm_groups: groups of a ``group`` norm, at most.
-        width: factor on all channels; 1 is the paper's.
-        pool_strides: of the five poolings: a number, or one an axis.
+        depth: number of layers with weights, including the three of the classifier.
+        norm: kind of norm after each convolution; None: no norm, as in the paper.
+        norm_groups: maximum number of groups of a ``group`` norm.
+        width: factor on all channels; 1 as in the paper.
+        pool_strides: of the five poolings: a number, or one per axis.
         pool_kernel: 2 (the paper), or 3 with padding (DeepLab). Where ``output_stride`` turns a pooling's
-            stride into dilation, it is 3.
+            stride into a dilation, it is 3.
         ceil_pool: round pooled sizes up (Caffe).
         checkpointing: see ``BackboneSpec``.
     """
@@ -58,7 +52,7 @@ class VGGConfig(Spec):
 
 
 class VGG(Backbone):
-    """The backbone of a ``VGGConfig``; see ``Backbone``. Raises: ValueError if an image is too small."""
+    """VGG; see ``VGGConfig`` and ``Backbone``. Raises: ValueError if an image is too small."""
 
     def __init__(
         self, config: VGGConfig, spatial_dims: int, in_channels: int, output_stride: int | None
@@ -66,13 +60,13 @@ class VGG(Backbone):
         super().__init__()
         self.config = config
         self.checkpointing = config.checkpointing
-        self._parts = Parts(spatial_dims, config.norm or "batch", config.norm_groups)
+        self._layers = LayerFactory(spatial_dims, config.norm or "batch", config.norm_groups)
         self._strides = [
-            per_axis("backbone.pool_strides", value, spatial_dims) for value in config.pool_strides
+            resolve_per_axis("backbone.pool_strides", value, spatial_dims) for value in config.pool_strides
         ]
         self.features = nn.Sequential()
-        self._levels: list[tuple[int, int]] = []  # the first layer of each level, and its pooling
-        counts = [scaled(count, config.width) for count in _CHANNELS]
+        self._levels: list[tuple[int, int]] = []  # indices of the first layer of each level and of its pooling
+        counts = [scale_channels(count, config.width) for count in _CHANNELS]
         inputs = in_channels
         for convs, outputs in zip(_CONVS[config.depth], counts, strict=True):
             first = len(self.features)
@@ -86,18 +80,18 @@ class VGG(Backbone):
         initialize_fan_out(self)
 
     def set_output_stride(self, output_stride: int | None) -> None:
-        ones = (1,) * self._parts.spatial_dims
+        ones = (1,) * self._layers.spatial_dims
         plan = plan_stages(ones, self._strides, output_stride)
         self.strides = (ones, *(stage.total for stage in plan))
         self.minimum_size = ones
         for (first, pool), stage, wanted in zip(self._levels, plan, self._strides, strict=True):
             for layer in list(self.features)[first:pool]:
                 if isinstance(layer, nn.Conv2d | nn.Conv3d):
-                    set_steps(layer, ones, stage.previous)
+                    set_stride_and_dilation(layer, ones, stage.previous)
             kernel = self.config.pool_kernel if stage.stride == wanted else 3
-            self.features[pool] = self._parts.max_pool(kernel, stage.stride, ceil=self.config.ceil_pool)
+            self.features[pool] = self._layers.max_pool(kernel, stage.stride, ceil=self.config.ceil_pool)
             if kernel == 2 and not self.config.ceil_pool:
-                self.minimum_size = product(self.minimum_size, stage.stride)
+                self.minimum_size = multiply(self.minimum_size, stage.stride)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         self.check_size(image)
@@ -110,10 +104,10 @@ class VGG(Backbone):
         return [*features, x]
 
     def pooled(self, level: int, feature: torch.Tensor) -> torch.Tensor:
-        """A level's feature map after the level's pooling."""
+        """Return a level's feature map after the level's pooling."""
         return self.features[self._levels[level][1]](feature)
 
     def _unit(self, inputs: int, outputs: int) -> list[nn.Module]:
-        conv = self._parts.conv(inputs, outputs, 3, bias=True)
-        norm = [] if self.config.norm is None else [self._parts.normalization(outputs)]
+        conv = self._layers.conv(inputs, outputs, 3, bias=True)
+        norm = [] if self.config.norm is None else [self._layers.normalization(outputs)]
         return [conv, *norm, nn.ReLU(inplace=True)]

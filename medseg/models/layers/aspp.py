@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling, and the separable convolutions it may be made of."""
+"""Atrous spatial pyramid pooling, and the separable convolutions it can consist of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from medseg.models.layers.convolution import Parts, initialize_scores, set_steps
+from medseg.models.layers.factory import LayerFactory, set_stride_and_dilation
+from medseg.models.layers.initialization import initialize_logits
 
 
 class ASPP(nn.Module):
@@ -15,35 +16,46 @@ class ASPP(nn.Module):
     (Chen et al. 2017, arXiv:1706.05587, figure 5).
 
     Shapes: (B, ``inputs``, *S) to (B, ``channels``, *S).
+
+    Args:
+        layers: creates the layers.
+        inputs: number of input channels.
+        channels: output channels of each branch and of the projection.
+        rates: dilations of the 3×3 branches.
+        separable: how to make the 3×3 branches of separable convolutions; None: plain convolutions.
+        dropout: probability of dropout after the projection.
     """
 
     def __init__(
         self,
-        parts: Parts,
+        layers: LayerFactory,
         inputs: int,
         channels: int,
         rates: Sequence[int],
-        convolution: SeparableStyle | None = None,
+        separable: SeparableConv | None = None,
         *,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
         dilated = [
-            parts.unit(inputs, channels, 3)
-            if convolution is None
-            else convolution.unit(parts, inputs, channels)
+            layers.conv_unit(inputs, channels, 3)
+            if separable is None
+            else separable.conv_unit(layers, inputs, channels)
             for _ in rates
         ]
-        pooled = nn.Sequential(parts.average_to(1), *parts.unit(inputs, channels))
-        self.convs = nn.ModuleList([parts.unit(inputs, channels), *dilated, pooled])
-        self.project = nn.Sequential(*parts.unit(len(self.convs) * channels, channels), nn.Dropout(dropout))
+        pooled = nn.Sequential(layers.average_to(1), *layers.conv_unit(inputs, channels))
+        self.convs = nn.ModuleList([layers.conv_unit(inputs, channels), *dilated, pooled])
+        self.project = nn.Sequential(
+            *layers.conv_unit(len(self.convs) * channels, channels), nn.Dropout(dropout)
+        )
         self.set_rates(rates)
 
     def set_rates(self, rates: Sequence[int]) -> None:
-        """Set the dilations of the 3×3 branches, in place."""
+        """Change the dilations of the 3×3 branches in place."""
         for branch, rate in zip(list(self.convs)[1:-1], rates, strict=True):
             conv = next(m for m in branch.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
-            set_steps(conv, (1,) * len(conv.kernel_size), (rate,) * len(conv.kernel_size))
+            axes = len(conv.kernel_size)
+            set_stride_and_dilation(conv, (1,) * axes, (rate,) * axes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         branches = [branch(x) for branch in self.convs]
@@ -51,42 +63,44 @@ class ASPP(nn.Module):
         return self.project(torch.cat(branches, dim=1))
 
 
-class SeparableStyle:
-    """How depthwise separable convolutions are made (Chollet 2017, arXiv:1610.02357).
+class SeparableConv:
+    """Creates depthwise separable convolutions (Chollet 2017, arXiv:1610.02357).
 
     Args:
-        norm_between: put a norm and a rectifier between the two convolutions (Chen et al. 2018,
+        norm_between: put a norm and an activation between the two convolutions (Chen et al. 2018,
             arXiv:1802.02611, section 4.3); segmentation_models.pytorch has none there.
     """
 
     def __init__(self, *, norm_between: bool) -> None:
         self.norm_between = norm_between
 
-    def conv(self, parts: Parts, inputs: int, outputs: int) -> nn.Sequential:
-        """A depthwise 3×3 convolution, then a pointwise one."""
-        conv = nn.Sequential(parts.conv(inputs, inputs, 3, groups=inputs))
+    def conv(self, layers: LayerFactory, inputs: int, outputs: int) -> nn.Sequential:
+        """Create a depthwise 3×3 convolution followed by a pointwise one."""
+        conv = nn.Sequential(layers.conv(inputs, inputs, 3, groups=inputs))
         if self.norm_between:
-            conv.extend([parts.normalization(inputs), nn.ReLU(inplace=True)])
-        return conv.append(parts.conv(inputs, outputs))
+            conv.extend([layers.normalization(inputs), layers.activate()])
+        return conv.append(layers.conv(inputs, outputs))
 
-    def unit(self, parts: Parts, inputs: int, outputs: int) -> nn.Sequential:
-        """The same, then a norm and a rectifier."""
-        conv = self.conv(parts, inputs, outputs)
-        return nn.Sequential(conv, parts.normalization(outputs), nn.ReLU(inplace=True))
+    def conv_unit(self, layers: LayerFactory, inputs: int, outputs: int) -> nn.Sequential:
+        """Create a separable convolution followed by a norm and an activation."""
+        conv = self.conv(layers, inputs, outputs)
+        return nn.Sequential(conv, layers.normalization(outputs), layers.activate())
 
 
 class SummedASPP(nn.Module):
-    """The sum of dilated 3×3 convolutions to class scores (Chen et al. 2016, arXiv:1606.00915, figure 7).
+    """The sum of dilated 3×3 convolutions to class logits (Chen et al. 2016, arXiv:1606.00915, figure 7).
 
-    Shapes: (B, ``inputs``, *S) to (B, ``classes``, *S). Weights start normal with deviation 0.01.
+    The initial weights are normal with standard deviation 0.01.
+
+    Shapes: (B, ``inputs``, *S) to (B, ``classes``, *S).
     """
 
-    def __init__(self, parts: Parts, inputs: int, classes: int, rates: Sequence[int]) -> None:
+    def __init__(self, layers: LayerFactory, inputs: int, classes: int, rates: Sequence[int]) -> None:
         super().__init__()
         self.branches = len(rates)
         for index, rate in enumerate(rates):
-            conv = parts.conv(inputs, classes, 3, dilation=rate, bias=True)
-            initialize_scores(conv, 0.01)
+            conv = layers.conv(inputs, classes, 3, dilation=rate, bias=True)
+            initialize_logits(conv, 0.01)
             self.add_module(f"c{index}", conv)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -2,47 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from medseg.models.layers.blocks import Layers
-from medseg.models.layers.padding import linear_mode
+from medseg.models.layers.axes import AxisTuple
+from medseg.models.layers.factory import LayerFactory
+from medseg.models.layers.padding import resize_linear
 
-_OPEN = 3.0  # the bias under a new gate's sigmoid, which lets 95 % through
+_OPEN = 3.0  # bias before a new gate's sigmoid, which lets 95% pass
 
 
 class AttentionGate(nn.Module):
-    """Additive attention: the skip's features times σ(ψ(relu(θ(skip) + φ(below)))) (Oktay et al. 2018,
-    arXiv:1804.03999, equations 1 and 2).
+    """Additive attention gate (Oktay et al. 2018, arXiv:1804.03999, equations 1 and 2).
 
-    The coefficients, one a voxel for all channels, live on the grid of ``below``, to which θ brings the skip
-    by a convolution as wide as its ``stride`` (as in the authors' code), and are interpolated linearly. The
-    sum has as many channels as the skip. A new gate lets nearly everything pass; see ``open``.
+    Multiplies the skip's features by σ(ψ(relu(θ(skip) + φ(below)))). The coefficients, one per voxel for all
+    channels, are computed on the grid of ``below``, to which θ brings the skip by a convolution as wide as
+    its stride (as in the authors' code), and are interpolated linearly. The sum has as many channels as the
+    skip. A new gate lets nearly everything pass; see ``open``.
 
     Shapes: skip (B, ``skip``, *S) and below (B, ``below``, *S / ``stride``) to (B, ``skip``, *S).
+
+    Args:
+        layers: creates the layers.
+        skip: channels of the skip's features.
+        below: channels of the features of the level below.
+        stride: stride from the skip's level to the level below.
     """
 
-    def __init__(self, layers: Layers, skip: int, below: int, stride: Sequence[int]) -> None:
+    def __init__(self, layers: LayerFactory, skip: int, below: int, stride: AxisTuple) -> None:
         super().__init__()
-        self.theta = layers.reduce(skip, skip, stride)
+        self.theta = layers.block_conv(skip, skip, stride)
         self.phi = layers.pointwise(below, skip)
         self.psi = layers.pointwise(skip, 1)
-        self.mode = linear_mode(layers.spatial_dims)
         self.open()
 
     def open(self) -> None:
-        """Set the last bias so that what comes in passes, as the paper asks of new gates (without a number)."""
+        """Set the last bias so that the gate lets features pass, as the paper asks of new gates.
+
+        The paper gives no number.
+        """
         nn.init.constant_(self.psi.get_parameter("bias"), _OPEN)
 
     def coefficients(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
-        """(B, 1, *S), 0 to 1: how much of each voxel of the skip passes."""
+        """Compute the share of each voxel of the skip that passes: (B, 1, *S), from 0 to 1."""
         coarse = self.psi(F.relu(self.theta(skip) + self.phi(below))).sigmoid()
-        if coarse.shape[2:] == skip.shape[2:]:
-            return coarse
-        return F.interpolate(coarse, size=skip.shape[2:], mode=self.mode, align_corners=False)
+        return resize_linear(coarse, skip.shape[2:])
 
     def forward(self, skip: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
         return skip * self.coefficients(skip, below)

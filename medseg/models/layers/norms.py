@@ -1,4 +1,4 @@
-"""Norms that accept a single value a channel, as a pooled 1×1 branch gives it to a batch of one."""
+"""Norms that accept a single value per channel, such as a pooled 1×1 branch with a batch of one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ NormName = Literal["batch", "instance", "group"]
 class BatchNorm(_BatchNorm):
     """Batch norm in 2D and 3D that trains on any batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
-    One value a channel has no variance: in training such an input is normalized with the running
-    statistics, as in evaluation, and leaves them as they are. Parameters and keys are ``nn.BatchNorm2d``'s.
+    A single value per channel has no variance: in training, such an input is normalized with the running
+    statistics, as in evaluation, and does not update them. Parameters and keys are those of
+    ``nn.BatchNorm2d``.
 
     Shapes: (B, C, *S) to the same.
     """

@@ -17,7 +17,7 @@ def network(config, dims, seed=0):
     torch.manual_seed(seed)
     built = config.build(Task(dims, 1, 3))
     for module in built.modules():  # statistics as after a training
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2)
     return built.double().eval()

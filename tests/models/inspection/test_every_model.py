@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_models_contract import CONFIGS, build, case, image
+from architectures import CONFIGS, build, case, image
 
 from medseg.models import SwinUNETRConfig
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_models_contract import CONFIGS, build, case, image
+from architectures import CONFIGS, build, case, image
 
 from medseg.errors import ConfigError
 from medseg.models import FCNConfig, UNetConfig, UNetValidConfig

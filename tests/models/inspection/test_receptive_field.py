@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_models_contract import CONFIGS, case
+from architectures import CONFIGS, case
 from torch import nn
 
 from medseg.model_output import logits_of

@@ -4,13 +4,13 @@ from pydantic import ValidationError
 
 from medseg.models import UNetConfig, parameter_count
 from medseg.models.layers.attention import AttentionGate
-from medseg.models.layers.blocks import Layers
+from medseg.models.layers.factory import LayerFactory
 from medseg.task import Task
 
 
 def test_a_gate_by_hand():
     # one channel each: theta sums blocks of 2x2, phi and psi double; relu keeps what is above 0
-    gate = AttentionGate(Layers(2), 1, 1, (2, 2))
+    gate = AttentionGate(LayerFactory(2), 1, 1, (2, 2))
     with torch.no_grad():
         gate.theta.weight.fill_(1.0)
         for layer in (gate.phi, gate.psi):
