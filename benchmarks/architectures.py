@@ -23,7 +23,7 @@ import torch
 from medseg import Predictor, evaluate_cases, fit, infer_cases, load_config
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.metrics.tables.summary import write_csv
-from medseg.models.inspection.catalog import as_table, catalog, cost
+from medseg.models.inspection.catalog import build_catalog, count_cost, markdown_table
 from medseg.system.allocator import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def measure(path: Path, data: Path, output: Path) -> dict[str, Any]:
     scores = evaluate_cases(output / f"{path.stem}_predictions", data / "labels")
     epochs = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     seconds = [entry["seconds"] for entry in epochs if "seconds" in entry]
-    parameters, flops = cost(config.model, predictor.header.task, config.roi_size)
+    parameters, flops = count_cost(config.model, predictor.header.task, config.roi_size)
     return {
         "configuration": path.stem,
         "model": config.model.name,
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="write the tables into the page on architectures")
     given = parser.parse_args()
     if given.page:
-        tables = {"catalog": as_table(catalog()), "measured": results_table(read_results())}
+        tables = {"catalog": markdown_table(build_catalog()), "measured": results_table(read_results())}
         PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
         return
     if given.data is None:

@@ -12,6 +12,7 @@ import torch
 
 from medseg.models import (
     BackboneUNetConfig,
+    CustomModelConfig,
     DeepLabV1Config,
     DeepLabV2Config,
     DeepLabV3Config,
@@ -21,7 +22,6 @@ from medseg.models import (
     FCNVGGConfig,
     FPNConfig,
     HRNetV2Config,
-    InjectedConfig,
     LRASPPConfig,
     MedNeXtConfig,
     ModelConfig,
@@ -65,7 +65,7 @@ _SMALL = [
     SwinUNETRConfig(channels=12, depths=(1, 1, 1, 1), window=2),
     UNETRConfig(image_size=32, channels=4, hidden=24, mlp=24, heads=2),
 ]
-_MEMBERS = [member for member in get_args(get_args(ModelConfig)[0]) if member is not InjectedConfig]
+_MEMBERS = [member for member in get_args(get_args(ModelConfig)[0]) if member is not CustomModelConfig]
 _SETTINGS = {type(config): config for config in _SMALL}
 CONFIGS = [_SETTINGS[member] if member in _SETTINGS else member() for member in _MEMBERS]
 """One configuration of every architecture, in the order of the union."""

@@ -30,11 +30,11 @@ def models_list(size: int, as_json: bool, markdown: bool) -> None:
     field: receptive field of an output voxel along one axis, minimum and maximum over its position on the
     coarser grids. stride: stride of the coarsest feature map.
     """
-    from medseg.models.inspection.catalog import as_table, catalog
+    from medseg.models.inspection.catalog import build_catalog, markdown_table
 
-    rows = catalog(size)
+    rows = build_catalog(size)
     if markdown:
-        click.echo(as_table(rows))
+        click.echo(markdown_table(rows))
         return
     if as_json:
         click.echo(json.dumps([vars(row) for row in rows], indent=2))
@@ -73,7 +73,7 @@ def models_show(
     """
     from medseg.config.schema import load_config
     from medseg.errors import ConfigError
-    from medseg.models.inspection.catalog import describe_reach, levels
+    from medseg.models.inspection.catalog import describe_receptive_field, layer_shapes
 
     config = load_config({"model": {"name": name}}, [f"model.{option}" for option in options]).model
     try:
@@ -83,13 +83,13 @@ def models_show(
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise ConfigError(f"--size {size!r}: expected HxW or XxYxZ", hint="For example --size 128x128.")
     try:
-        rows = levels(config, shape, channels=channels, classes=classes, depth=depth)
+        rows = layer_shapes(config, shape, channels=channels, classes=classes, depth=depth)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{name} on an image of {size}: {error}") from error
     for row in rows:
         dims = "×".join(map(str, row.shape))
         click.echo(f"{row.name:32} {row.kind:22} {dims:24} {row.parameters:>12,}")
-    click.echo(describe_reach(config, shape, channels=channels))
+    click.echo(describe_receptive_field(config, shape, channels=channels))
 
 
 @models.command("features")
@@ -157,9 +157,9 @@ def weights_group() -> None:
 @debug_option
 def weights_list() -> None:
     """List the published weights, and whether they are downloaded."""
-    from medseg.models.pretrained.weight_registry import KNOWN
+    from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
 
-    for name, entry in KNOWN.items():
+    for name, entry in PUBLISHED_WEIGHTS.items():
         kind = "network" if entry.network is not None else "backbone"
         state = "downloaded" if entry.path().is_file() else "remote"
         click.echo(f"{name:28} {kind:9} {state:12} {entry.about}: {entry.url}")
@@ -172,10 +172,10 @@ def weights_list() -> None:
 @debug_option
 def weights_get(name: str, cache: Path | None, url: str | None) -> None:
     """Download the published weights NAME and verify their hash."""
-    from medseg.models.pretrained.weight_registry import known
+    from medseg.models.pretrained.weight_registry import lookup_weights
     from medseg.system.download import download_file
 
-    entry = known(name)
+    entry = lookup_weights(name)
     path = download_file(url or entry.url, entry.path(cache), progress=_print_progress)
     click.echo(path)
 

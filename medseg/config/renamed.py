@@ -11,6 +11,7 @@ from typing import Any, cast
 RENAMED_KEYS = {
     "codes": "terminology",
     "colours": "colors",
+    "known": "published",
     "neighbours": "neighbors",
     "normalise": "normalize",
     "optimiser": "optimizer",
@@ -24,7 +25,7 @@ RENAMED_KEYS_OF = {
 }
 """Name of a block → former key → current key, in blocks of that name only."""
 
-_RENAMED_NAMES: dict[str, str] = {}
+_RENAMED_NAMES = {"injected": "custom"}
 _RENAMED_VALUES = {("unet", "up", "bilinear"): "linear"}
 
 
@@ -36,6 +37,7 @@ def current_key(key: str, block: str | None = None) -> str | None:
         block: ``name`` of the block that holds the key, if it has one.
     """
     return RENAMED_KEYS_OF.get(block or "", {}).get(key) or RENAMED_KEYS.get(key)
+
 
 MOVED_KEYS = {
     "data.background": "data.labels.background",

@@ -14,7 +14,7 @@ from medseg.data.preprocessing.pipeline import PreparedImage
 from medseg.errors import ConfigError
 from medseg.geometry import Array
 from medseg.inference.model.predictor import Predictor
-from medseg.models.inspection.feature_hooks import captured
+from medseg.models.inspection.feature_hooks import collect_features
 from medseg.report.feature_grid import FeatureMap, feature_grid
 from medseg.report.pictures import save_png
 from medseg.system.device import autocast
@@ -78,7 +78,7 @@ def feature_maps(
             name, output, None if index is None else (index + 0.5) / tensor.shape[-1], turned=volume
         )
 
-    with captured(member.network, keep, layers) as found, torch.inference_mode():
+    with collect_features(member.network, keep, layers) as found, torch.inference_mode():
         with autocast(predictor.dtype, predictor.device):
             member.network(tensor)
         shown = {"input": keep("input", tensor), **found}

@@ -9,7 +9,7 @@ from torch import nn
 
 from medseg.model_output import Output, as_output, logits_of
 from medseg.models.backbone_unet import BackboneUNet, BackboneUNetConfig
-from medseg.models.custom_model import InjectedConfig
+from medseg.models.custom_model import CustomModelConfig
 from medseg.models.deeplab import (
     DeepLabV1,
     DeepLabV1Config,
@@ -58,7 +58,7 @@ ModelConfig = Annotated[
     | MedNeXtConfig
     | SwinUNETRConfig
     | UNETRConfig
-    | InjectedConfig,
+    | CustomModelConfig,
     Field(discriminator="name"),
 ]
 
@@ -75,6 +75,7 @@ __all__ = [
     "LRASPP",
     "BackboneUNet",
     "BackboneUNetConfig",
+    "CustomModelConfig",
     "DeepLabV1",
     "DeepLabV1Config",
     "DeepLabV2",
@@ -89,7 +90,6 @@ __all__ = [
     "FPNConfig",
     "HRNetV2",
     "HRNetV2Config",
-    "InjectedConfig",
     "LRASPPConfig",
     "MedNeXtConfig",
     "ModelConfig",

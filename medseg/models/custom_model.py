@@ -1,4 +1,4 @@
-"""The place of a network that is handed over from Python and that no configuration can build."""
+"""Settings of a network that is passed from Python and cannot be built from a configuration."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from typing import Literal
 
 from torch import nn
 
-from medseg.config.base import Spec
 from medseg.errors import ModelFileError
+from medseg.models.base import ArchitectureConfig
 from medseg.task import Task
 
 
-class InjectedConfig(Spec):
-    """A network given as ``fit(config, model=my_module)``: its class's name, for the record and for messages.
+class CustomModelConfig(ArchitectureConfig):
+    """A network given as ``fit(config, model=my_module)``.
 
     Attributes:
-        class_name: qualified name of the module's class.
+        class_name: qualified name of the module's class, for the record and for messages.
     """
 
-    name: Literal["injected"] = "injected"
+    name: Literal["custom"] = "custom"
     class_name: str
 
     def build(self, task: Task) -> nn.Module:
-        """Refuse: no code is run from a configuration or a model file.
+        """Raise an error: no code is run from a configuration or a model file.
 
-        Raises: ModelFileError, always, with the way out.
+        Raises:
+            ModelFileError: always.
         """
         raise ModelFileError(
-            f"the network is your own class {self.class_name}, which medseg cannot build from a file; "
-            "construct it in Python and pass it: Predictor(file, model=my_module) to predict, "
-            "fit(config, model=my_module) to train"
+            f"the network is the custom class {self.class_name}, which cannot be built from a file",
+            hint="Construct it in Python and pass it: Predictor(file, model=my_module) to predict, "
+            "fit(config, model=my_module) to train.",
         )

@@ -17,7 +17,7 @@ from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
-from medseg.models import InjectedConfig
+from medseg.models import CustomModelConfig
 from medseg.progress import ConsoleProgress, Progress
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.locks import lock_folder
@@ -103,7 +103,7 @@ def fit(
             )
     run_folder = RunFolder(Path(run))
     if model is not None:
-        config = config.model_copy(update={"model": InjectedConfig(class_name=type(model).__name__)})
+        config = config.model_copy(update={"model": CustomModelConfig(class_name=type(model).__name__)})
     pretrained_file(config.weights)
     if not run_folder.last.exists():
         check_inference_variants(config)

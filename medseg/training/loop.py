@@ -15,7 +15,7 @@ from torch import nn
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset
 from medseg.errors import TrainingError, TrainingStopped
-from medseg.optim.optimizers import learning_rate
+from medseg.optim import learning_rate
 from medseg.progress import Progress, stage
 from medseg.system.device import cudnn_benchmark
 from medseg.training.core_usage import CoreMonitor

@@ -18,8 +18,14 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.losses import DeepSupervisionLoss
 from medseg.model_output import as_output
-from medseg.models.pretrained.loading import WeightsConfig, parameter_groups, place, read_state, refuse_missing
-from medseg.models.pretrained.weight_registry import known
+from medseg.models.pretrained.loading import (
+    WeightsConfig,
+    check_weights_exist,
+    load_pretrained,
+    parameter_groups,
+    read_state,
+)
+from medseg.models.pretrained.weight_registry import lookup_weights
 from medseg.system.device import autocast, channels_last, resolve_autocast_dtype, resolve_device
 from medseg.task import Task
 from medseg.training.dataset import PreparedDataset
@@ -132,18 +138,18 @@ def pretrained_file(weights: WeightsConfig) -> Path | None:
     Raises:
         ModelFileError: if it does not exist.
     """
-    file = known(weights.known).path() if weights.known is not None else weights.file
+    file = lookup_weights(weights.published).path() if weights.published is not None else weights.file
     if file is not None:
-        refuse_missing(file)
+        check_weights_exist(file)
     return file
 
 
 def _load_pretrained(weights: WeightsConfig, network: nn.Module) -> None:
     file, keys = pretrained_file(weights), weights.keys
-    if weights.known is not None and keys == "auto":
-        keys = known(weights.known).keys
+    if weights.published is not None and keys == "auto":
+        keys = lookup_weights(weights.published).keys
     if file is not None:
-        report = place(network, read_state(file), keys=keys, spread=weights.spread)
+        report = load_pretrained(network, read_state(file), keys=keys, spread=weights.spread)
         _LOGGER.info(report.describe())
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medseg.config.base import FieldTraits, Spec
-from medseg.optim.optimizers import AdamWConfig, OptimizerConfig, PolynomialSchedule, ScheduleConfig
+from medseg.optim import AdamWConfig, OptimizerConfig, PolynomialSchedule, ScheduleConfig
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 _RESUME_SAFE = FieldTraits(resume_safe=True)

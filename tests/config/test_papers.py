@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from medseg.config.schema import load_config
-from medseg.models.pretrained.key_mapping import TABLES
+from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.models.pretrained.loading import parameter_groups
-from medseg.models.pretrained.weight_registry import KNOWN
+from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
 from medseg.optim.optimizers import learning_rate
 from medseg.task import Task
 
@@ -34,36 +34,36 @@ class Paper:
     halfway: float = 0.5**0.9  # of the schedule
     channels: int = 3
     aux_weight: float | None = None
-    known: str | None = None
+    published: str | None = None
 
 
 PAPERS = {
     # a summed loss's 1e-10 and 5e-4, for pictures of 500 × 375
     "fcn8s_vgg16_voc": Paper(
         21, 134.5, 300_000, 1, (500, 500), {"": 1.875e-5}, 0.99, 5e-4 / 187_500, halfway=1,
-        known="vgg16_imagenet",
+        published="vgg16_imagenet",
     ),
     "fcn_resnet50_coco_voc": Paper(
         21, 35.3, 30 * 2891, 32, (480, 480), {"": 0.02, "aux_classifier.": 0.2}, scale=(260 / 480, 1040 / 480),
-        aux_weight=0.5, known="resnet50_imagenet",
+        aux_weight=0.5, published="resnet50_imagenet",
     ),
     "deeplabv3_resnet101_coco_voc": Paper(
         21, 61.0, 30 * 2891, 32, (480, 480), {"": 0.02, "aux_classifier.": 0.2}, scale=(260 / 480, 1040 / 480),
-        aux_weight=0.5, known="resnet101_imagenet",
+        aux_weight=0.5, published="resnet101_imagenet",
     ),
     "deeplabv1_vgg16_voc": Paper(
         21, 20.5, 6000, 20, (321, 321), {"": 1e-3, "classifier.fc8.": 1e-2}, decay=5e-4, halfway=0.1,
-        known="vgg16_imagenet",
+        published="vgg16_imagenet",
     ),
     "deeplabv2_resnet101_voc": Paper(
         21, 44.0, 20_000, 10, (321, 321), {"": 2.5e-4, "aspp.": 2.5e-3}, decay=5e-4, scale=(0.5, 1.5),
-        known="resnet101_imagenet",
+        published="resnet101_imagenet",
     ),
     "deeplabv3_resnet101_voc": Paper(
-        21, 58.6, 30_000, 16, (513, 513), {"": 0.007}, scale=(0.5, 2), known="resnet101_imagenet"
+        21, 58.6, 30_000, 16, (513, 513), {"": 0.007}, scale=(0.5, 2), published="resnet101_imagenet"
     ),
     "deeplabv3plus_resnet101_voc": Paper(
-        21, 59.3, 30_000, 16, (513, 513), {"": 0.007}, scale=(0.5, 2), known="resnet101_imagenet"
+        21, 59.3, 30_000, 16, (513, 513), {"": 0.007}, scale=(0.5, 2), published="resnet101_imagenet"
     ),
     "pspnet_resnet50_ade20k": Paper(
         150, 49.2, 126_300, 16, (473, 473), {"": 0.01, "ppm.": 0.1, "classifier.": 0.1, "aux_classifier.": 0.1},
@@ -132,12 +132,12 @@ def test_the_network_is_the_papers_and_its_parts_have_their_rates(name, paper):
 @papers
 def test_the_weights_are_known_and_the_header_says_how(name, paper):
     config = load_config(FOLDER / f"{name}.yaml")
-    assert config.weights.known == paper.known
-    assert paper.known is None or paper.known in KNOWN
-    assert config.weights.keys in ("auto", *TABLES)
+    assert config.weights.published == paper.published
+    assert paper.published is None or paper.published in PUBLISHED_WEIGHTS
+    assert config.weights.keys in ("auto", *KEY_TABLES)
     header = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").split("\n\n")[0]
     assert f"medseg train configs/papers/{name}.yaml data.path=" in header
-    assert paper.known is None or f"medseg weights get {paper.known}" in header
+    assert paper.published is None or f"medseg weights get {paper.published}" in header
     assert re.search(r"arXiv:\d{4}\.\d{4,5}", header)
     for words in ("Published: ", "Needs a GPU", "Left different"):
         assert words in header, words

@@ -9,7 +9,7 @@ from conftest import ball_settings
 
 from medseg.cli.main import cli
 from medseg.config.schema import load_config
-from medseg.models.inspection.catalog import model_configs
+from medseg.models.inspection.catalog import architecture_configs
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 
@@ -62,5 +62,5 @@ def test_every_configuration_is_valid_and_says_what_it_reaches():
 
 def test_the_page_of_models_names_every_architecture():
     page = (README.parent / "docs" / "reference" / "architectures.md").read_text(encoding="utf-8")
-    names = [str(config.model_fields["name"].default) for config in model_configs()]
+    names = [str(config.model_fields["name"].default) for config in architecture_configs()]
     assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == names

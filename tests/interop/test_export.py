@@ -15,7 +15,7 @@ from medseg.errors import ConfigError, ConversionError
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, save_model
 from medseg.interop import export
 from medseg.interop.export import OPSET, TOLERANCES, describe, export_model
-from medseg.models import InjectedConfig
+from medseg.models import CustomModelConfig
 
 KINDS = [
     pytest.param("onnx", "m.onnx", marks=needs_onnx),
@@ -84,7 +84,7 @@ def test_slices_are_pictures_with_their_neighbors_as_channels(tmp_path):
 
 def test_a_network_that_cannot_be_converted_says_so_and_leaves_nothing(tmp_path):
     loaded = model(1, dims=2, roi_size=(32, 32))
-    header = loaded.header.model_copy(update={"model": InjectedConfig(class_name="Undecided")})
+    header = loaded.header.model_copy(update={"model": CustomModelConfig(class_name="Undecided")})
     injected = LoadedModel(header, dict(Undecided().state_dict()), "mine")
     with pytest.raises(ConversionError, match=r"^Undecided cannot be converted for torch: .+") as caught:
         export_model(injected, tmp_path / "m.pt2", "torch", model=Undecided())

@@ -173,7 +173,7 @@ def test_first_block_keeps_the_previous_dilation_as_torchvision_has_it():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ConfigError, match="stem has stride 4. Set model.output_stride to 4"):
+    with pytest.raises(ConfigError, match=r"stem has stride 4\. Set model\.output_stride to 4"):
         ResNetConfig().build(2, 3, 2)
     with pytest.raises(ConfigError, match="HRNet has no dilated form"):
         HRNetConfig(width=0.2, modules=(1, 1, 1), blocks=1).build(2, 3, 8)

@@ -21,7 +21,7 @@ from medseg.task import Task
 def test_a_missing_einops_is_said(monkeypatch):
     monkeypatch.setattr(monai_nets, "find_spec", lambda name: None)
     for config in (SwinUNETRConfig(), UNETRConfig()):
-        with pytest.raises(ConfigError, match="needs the package einops. Run pip install einops"):
+        with pytest.raises(ConfigError, match=r"needs the package einops\. Run pip install einops"):
             config.build(Task(2, 1, 2))
 
 

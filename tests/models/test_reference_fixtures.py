@@ -31,7 +31,7 @@ from medseg.models.backbones import HRNetConfig, MobileNetV3Config, ResNetConfig
 from medseg.models.fcn import triangle_kernel
 from medseg.models.layers.padding import resize_linear
 from medseg.models.pretrained.inflation import inflate
-from medseg.models.pretrained.key_mapping import TABLES
+from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.task import Task
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "models"
@@ -135,7 +135,7 @@ def filled(recipe: ModuleType, name: str) -> nn.Module:
         kernel[range(classes), range(classes)] = triangle_kernel(kernel.shape[2:])
         state[key] = kernel
     network = config.build(Task(2, 3, classes))  # pyright: ignore[reportAttributeAccessIssue]
-    network.load_state_dict(TABLES[table].rename(state).state, strict=True)
+    network.load_state_dict(KEY_TABLES[table].rename(state).state, strict=True)
     return network.eval()
 
 
@@ -189,7 +189,7 @@ def test_the_same_network_in_3d_equals_it_slice_by_slice(name, recipe):
 def test_resnet_equals_torchvisions(depth, recipe):
     name = f"resnet{depth}"
     state = recipe.state_dict(name)
-    renamed = TABLES["torchvision_resnet"].rename(state)
+    renamed = KEY_TABLES["torchvision_resnet"].rename(state)
     assert renamed.dropped == ("fc.weight", "fc.bias")
     network = ResNetConfig(depth=depth).build(2, 3).eval()
     network.load_state_dict(renamed.state, strict=True)
@@ -206,7 +206,7 @@ def test_resnet_equals_torchvisions(depth, recipe):
 def test_vgg_equals_torchvisions(recipe):
     state = recipe.state_dict("vgg16")
     network = VGGConfig().build(2, 3).eval()
-    network.load_state_dict(TABLES["torchvision_vgg"].rename(state).state, strict=True)
+    network.load_state_dict(KEY_TABLES["torchvision_vgg"].rename(state).state, strict=True)
     features = network(image(recipe, "65x97"))
     outputs = {f"65x97/pool{i + 1}": network.pooled(i, features[i]).numpy() for i in range(5)}
     x = F.adaptive_avg_pool2d(network(image(recipe, "224x224"))[-1], 7).flatten(1)
@@ -238,7 +238,7 @@ def test_backbone_has_the_published_keys_and_shapes(name, config, dropped, recip
 def test_vgg_classifier_becomes_the_fcns_fully_connected_layers(recipe):
     # on a 7 x 7 map of features, fc6 and fc7 give what the classifier's first two layers give
     state = recipe.state_dict("vgg16")
-    renamed = TABLES["vgg_to_fcn"].rename(state)
+    renamed = KEY_TABLES["vgg_to_fcn"].rename(state)
     assert renamed.reshaped == ("head.fc6.weight", "head.fc7.weight")
     network = FCNVGGConfig(backbone=VGGConfig(), padding="original").build(Task(2, 3, 21)).eval()
     missing, unexpected = network.load_state_dict(renamed.state, strict=False)

@@ -20,7 +20,7 @@ from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.finite_checks import check_weights
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField, measure_receptive_field
 from medseg.inference.sliding_window.tta import check_tta, check_tta_unrecorded
-from medseg.models import InjectedConfig
+from medseg.models import CustomModelConfig
 from medseg.system.device import channels_last
 
 ModelSource = Path | str | LoadedModel
@@ -206,7 +206,7 @@ def _other_settings(labels: LabelSchema, other: LabelSchema) -> str:
 
 
 def _build(header: ModelHeader, path: Path) -> nn.Module:
-    if isinstance(header.model, InjectedConfig):
+    if isinstance(header.model, CustomModelConfig):
         raise ModelFileError(
             f"{path}: was trained with a network of your own, {header.model.class_name}, which the file does "
             "not hold. Load it from Python: Predictor(file, model=my_module)."

@@ -12,8 +12,8 @@ from medseg.files import sha256_file
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.tta import TrainedAugmentation
-from medseg.models.pretrained.loading import place, read_state
-from medseg.models.pretrained.weight_registry import KNOWN, known
+from medseg.models.pretrained.loading import load_pretrained, read_state
+from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS, lookup_weights
 
 _TORCHVISION = TrainedAugmentation(mirror_axes=(1,), scale=(0.5, 2.0))
 """Of torchvision's segmentation trainings (references/segmentation/presets.py): columns mirrored, the shorter
@@ -27,9 +27,9 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
     Raises: ConfigError if the name is not known or is a backbone's; ModelFileError if the weights are not
     there or not what they should be.
     """
-    entry = known(name)
+    entry = lookup_weights(name)
     if entry.network is None:
-        networks = ", ".join(n for n, e in KNOWN.items() if e.network is not None)
+        networks = ", ".join(n for n, e in PUBLISHED_WEIGHTS.items() if e.network is not None)
         raise ConfigError(f"{name} are a backbone's weights, which segment nothing; networks: {networks}")
     path = weights or entry.path()
     if not path.is_file():
@@ -48,14 +48,14 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
         training={"published": entry.file, "data": entry.about},
     )
     network = entry.network.build(header.task)
-    placement = place(network, read_state(path), keys=entry.keys)
-    if placement.new:
-        raise ModelFileError(f"{path}: lacks {len(placement.new)} tensors of {name}: {placement.new[:3]}, …")
+    report = load_pretrained(network, read_state(path), keys=entry.keys)
+    if report.new:
+        raise ModelFileError(f"{path}: lacks {len(report.new)} tensors of {name}: {report.new[:3]}, …")
     return LoadedModel(header, dict(network.state_dict()), sha256_file(path))
 
 
 def model_source(model: Path, weights: Path | None = None) -> Path | LoadedModel:
     """What a ``Predictor`` takes: a run folder or model file as it is, a published network by its name."""
-    if weights is None and (model.exists() or model.name not in KNOWN):
+    if weights is None and (model.exists() or model.name not in PUBLISHED_WEIGHTS):
         return model
     return published_model(model.name, weights)

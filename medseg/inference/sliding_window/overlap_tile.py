@@ -18,7 +18,7 @@ from torch import nn
 from medseg.errors import ConfigError
 from medseg.inference.sliding_window.output_chunk import OutputChunk
 from medseg.inference.sliding_window.streaming import Network, ReadBox
-from medseg.models.inspection.receptive_field import spans
+from medseg.models.inspection.receptive_field import visible_spans
 
 TOLERANCE = 1e-4
 """Largest difference between two tiles' logits of one voxel, as a share of the largest logit."""
@@ -50,7 +50,7 @@ def measure_receptive_field(network: nn.Module, spatial_dims: int, channels: int
     for axis in range(spatial_dims):
         size = [_LONG if a == axis else _ACROSS for a in range(spatial_dims)]
         try:
-            first, last, stride = spans(network, size, channels, axis=axis)
+            first, last, stride = visible_spans(network, size, channels, axis=axis)
         except (NotImplementedError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"inference.blend=exact: the receptive field of this network cannot be measured ({error})",

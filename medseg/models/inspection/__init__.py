@@ -1,0 +1,1 @@
+"""Inspection of networks: cost, receptive field, shapes and feature maps."""

@@ -1,4 +1,4 @@
-"""Feature maps on their way through a network: which parts have them, and what they return."""
+"""Feature maps within a network: the parts that compute them, and hooks that collect them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -19,75 +19,92 @@ Kept = TypeVar("Kept")
 _INDEX = re.compile(r"\[\d+\]$")
 
 
-def stages(network: nn.Module) -> list[str]:
-    """The parts that a network is made of at first sight: the levels of encoder and decoder, backbone, heads.
+def main_parts(network: nn.Module) -> list[str]:
+    """Return the names of a network's main parts: levels of encoder and decoder, backbone, heads.
 
-    Lists of parts, and a wrapper around one network, count as what is in them.
+    A list of parts, or a wrapper around a single network, is replaced by its content.
     """
-    return _stages(network, "")
+    return _main_parts(network, "")
 
 
-def _stages(module: nn.Module, prefix: str) -> list[str]:
+def _main_parts(module: nn.Module, prefix: str) -> list[str]:
     children = list(module.named_children())
     names: list[str] = []
     for name, child in children:
         wrapper = not prefix and len(children) == 1 and any(True for _ in child.children())
-        if type(child).forward is nn.Module.forward or wrapper:  # never called itself
-            names += _stages(child, f"{prefix}{name}.")
+        if type(child).forward is nn.Module.forward or wrapper:  # a container that is never called
+            names += _main_parts(child, f"{prefix}{name}.")
         else:
             names.append(prefix + name)
     return names
 
 
 @contextmanager
-def captured(
+def collect_features(
     network: nn.Module, keep: Callable[[str, torch.Tensor], Kept], layers: Sequence[str] = ()
 ) -> Iterator[dict[str, Kept]]:
-    """Collect ``keep(name, tensor)`` of what parts of ``network`` return while it runs, in the order they run.
+    """Collect ``keep(name, tensor)`` of the outputs of parts of a network while it runs within the context.
 
-    ``layers`` are names as of ``named_modules``; none: ``stages``. Where a part returns several tensors they
-    are ``name[0]``, ``name[1]``, …, and such a name may be asked for. Of a part that runs several times it is
-    the first. What comes may still be written over: ``keep`` copies what it needs.
+    The results are in the order in which the parts run. A part that returns several tensors gives
+    ``name[0]``, ``name[1]``, …, which can also be selected by these names. If a part runs several times, the
+    first output is kept.
 
-    Raises: ConfigError for a name that is not there, with the nearest ones.
+    Args:
+        network: the network.
+        keep: called with a part's name and output. Later layers may overwrite the output in place, so ``keep``
+            must copy what it needs.
+        layers: names as in ``named_modules``; default: ``main_parts``.
+
+    Raises:
+        ConfigError: if a name does not exist; the message lists similar ones.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+        >>> with collect_features(network, lambda name, tensor: tuple(tensor.shape), ["0"]) as shapes:
+        ...     _ = network(torch.zeros(1, 1, 8, 8))
+        >>> shapes
+        {'0': (1, 4, 6, 6)}
     """
-    wanted = list(layers) or stages(network)
+    wanted = list(layers) or main_parts(network)
     parts = dict(network.named_modules())
-    found: dict[str, Kept] = {}
+    features: dict[str, Kept] = {}
     hooks: list[RemovableHandle] = []
 
-    def watch(name: str) -> None:
-        def hook(_: nn.Module, __: object, output: Any) -> None:
+    def add_hook(name: str) -> None:
+        def hook(_: nn.Module, __: object, output: object) -> None:
             for label, tensor in _tensors(name, output):
-                if (label in wanted or name in wanted) and label not in found:
-                    found[label] = keep(label, tensor)
+                if (label in wanted or name in wanted) and label not in features:
+                    features[label] = keep(label, tensor)
 
         hooks.append(parts[name].register_forward_hook(hook))
 
     names = list(dict.fromkeys(_INDEX.sub("", layer) for layer in wanted))
     for name in names:
         if not name or name not in parts:
-            raise ConfigError(_unknown(name, list(parts), stages(network)))
+            raise _unknown_layer(name, list(parts), main_parts(network))
     try:
         for name in names:
-            watch(name)
-        yield found
+            add_hook(name)
+        yield features
     finally:
-        for each in hooks:
-            each.remove()
+        for handle in hooks:
+            handle.remove()
 
 
-def _tensors(name: str, output: Any) -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(name: str, output: object) -> Iterator[tuple[str, torch.Tensor]]:
     if isinstance(output, torch.Tensor):
         yield name, output
-    elif isinstance(output, Mapping):
-        yield from ((f"{name}[{i}]", one) for i, one in enumerate(output.values()))
+        return
+    values: Sequence[object] = ()
+    if isinstance(output, Mapping):
+        values = list(output.values())
     elif isinstance(output, list | tuple):
-        yield from ((f"{name}[{i}]", one) for i, one in enumerate(output) if isinstance(one, torch.Tensor))
+        values = output
+    yield from ((f"{name}[{i}]", value) for i, value in enumerate(values) if isinstance(value, torch.Tensor))
 
 
-def _unknown(name: str, known: Sequence[str], first: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.6)
-    if near:
-        return f"the network has no layer {name!r}; near: {', '.join(near)}"
-    return f"the network has no layer {name!r}; its first parts: {', '.join(first)}"
+def _unknown_layer(name: str, names: Sequence[str], parts: Sequence[str]) -> ConfigError:
+    similar = difflib.get_close_matches(name, names, n=4, cutoff=0.6)
+    if similar:
+        return ConfigError(f"the network has no layer {name!r}; similar names: {', '.join(similar)}")
+    return ConfigError(f"the network has no layer {name!r}; its main parts: {', '.join(parts)}")

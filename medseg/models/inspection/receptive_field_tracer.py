@@ -1,4 +1,4 @@
-"""Coordinates on their way through a network: what each value has seen of the image so far."""
+"""Tensors of coordinates that pass through a network and record what each value depends on."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 
 class Coordinates(torch.Tensor):
-    """Coordinates in place of gray values: (2, C, *S), or whatever a network makes of them.
+    """Coordinates in place of gray values, (2, C, *S), and the tensors that a network computes from them.
 
-    Every operation gives the largest value of what it looks at: a convolution of its window, a sum of its
-    terms, attention of its tokens. 0 is what no voxel of the image has. Channels are not told apart where an
-    operation joins them, and are views of one. Raises: NotImplementedError at an operation without a rule.
+    Every operation returns the largest value of its inputs: a convolution that of its window, a sum that of
+    its terms, attention that of its tokens. 0 stands for values outside the image. Channels are not
+    distinguished where an operation joins them, and are views of one channel.
 
-    Attributes:
-        watch: called with every map that a convolution (wider than a voxel) or a pooling returns.
+    Raises:
+        NotImplementedError: at an operation without a rule.
     """
-
-    watch: Callable[[torch.Tensor], None] | None = None
 
     @classmethod
     def __torch_function__(
@@ -32,20 +31,40 @@ class Coordinates(torch.Tensor):
         if name in _MOVES:
             return super().__torch_function__(func, types, args, kwargs or {})
         if name not in _RULES:
-            raise NotImplementedError(f"the receptive field of a network with {name} is not known")
+            raise NotImplementedError(f"no rule for the receptive field of the operation {name}")
         with torch._C.DisableTorchFunctionSubclass():
-            result = _RULES[name](*args, **(kwargs or {}))
-            if cls.watch is not None and name in _MAPS and (name not in _CONVS or max(args[1].shape[2:]) > 1):
-                cls.watch(result)
-            return result.as_subclass(cls)
+            return _RULES[name](*args, **(kwargs or {})).as_subclass(cls)
+
+
+class FeatureMapTracer(TorchFunctionMode):
+    """Report the feature maps that are computed from ``Coordinates`` within the context.
+
+    Args:
+        on_map: called with the output of every pooling, and of every convolution wider than one voxel.
+    """
+
+    def __init__(self, on_map: Callable[[torch.Tensor], None]) -> None:
+        super().__init__()
+        self.on_map = on_map
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        # a convolution of one voxel's width also runs on what was pooled globally
+        wide = name in _MAPS and (name not in _CONVS or max(args[1].shape[2:]) > 1)
+        if wide and isinstance(result, Coordinates):
+            self.on_map(result)
+        return result
 
 
 def _same(x: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
     return x
 
 
-def thin(x: torch.Tensor) -> torch.Tensor:
-    """One channel for all."""
+def single_channel(x: torch.Tensor) -> torch.Tensor:
+    """Return the largest value of all channels: (B, 1, *S)."""
     return x[:, :1] if x.stride(1) == 0 else x.amax(1, keepdim=True)
 
 
@@ -54,13 +73,13 @@ def _wide(x: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def _union(a: Any, b: Any, **_: object) -> torch.Tensor:
-    """Of two operands; constants see nothing."""
+    """Return the larger value of two operands; constants depend on no voxel."""
     if not (isinstance(a, Coordinates) and isinstance(b, Coordinates)):
         seen, other = (a, b) if isinstance(a, Coordinates) else (b, a)
         shape = other.shape if isinstance(other, torch.Tensor) else ()
         return seen.expand(torch.broadcast_shapes(seen.shape, shape))
     if a.ndim > 3 and a.shape == b.shape and a.stride(1) == b.stride(1) == 0:
-        return _wide(torch.maximum(thin(a), thin(b)), a.shape[1])
+        return _wide(torch.maximum(single_channel(a), single_channel(b)), a.shape[1])
     return torch.maximum(a, b)
 
 
@@ -73,7 +92,7 @@ def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
 
 def _pad(x: torch.Tensor, pad: Sequence[int], mode: str = "constant", *_: object, **__: object) -> torch.Tensor:
     if x.ndim > 3 and x.stride(1) == 0 and len(pad) <= 2 * (x.ndim - 2):
-        return _wide(F.pad(thin(x), list(pad), mode), x.shape[1])
+        return _wide(F.pad(single_channel(x), list(pad), mode), x.shape[1])
     return F.pad(x, list(pad), mode)
 
 
@@ -82,7 +101,7 @@ def _reduce(x: torch.Tensor, dim: Any = None, keepdim: bool = False, **_: object
 
 
 def _spread(x: torch.Tensor, dim: int = -1, *_: object, **__: object) -> torch.Tensor:
-    """Each value sees all along ``dim``: a softmax."""
+    """A softmax: each value depends on all values along ``dim``."""
     return x.amax(dim, keepdim=True).expand_as(x)
 
 
@@ -121,12 +140,12 @@ def _per_axis(value: Any, axes: int) -> tuple[int, ...]:
 def _window(
     x: torch.Tensor, axis: int, width: int, stride: int, padding: int, dilation: int, *, ceil: bool = False
 ) -> torch.Tensor:
-    """The largest value under a window that moves along one axis; beyond the ends there is nothing."""
+    """Return the largest value under a window that moves along one axis; values beyond the ends are 0."""
     covered = dilation * (width - 1) + 1
     steps = (x.shape[axis] + 2 * padding - covered) / stride
     count = (math.ceil(steps) if ceil else math.floor(steps)) + 1
     if ceil and (count - 1) * stride >= x.shape[axis] + padding:
-        count -= 1  # a window must begin within the image
+        count -= 1  # a window must start within the image
     if width == stride == 1 and not padding:
         return x
     after = max(0, (count - 1) * stride + covered - x.shape[axis] - padding)
@@ -147,7 +166,7 @@ def _conv(
     dilation: Any = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    axes, one = x.ndim - 2, thin(x)
+    axes, one = x.ndim - 2, single_channel(x)
     settings = zip(*(_per_axis(v, axes) for v in (weight.shape[2:], stride, padding, dilation)), strict=True)
     for axis, (width, step, pad, rate) in enumerate(settings, start=2):
         one = _window(one, axis, width, step, pad, rate)
@@ -164,7 +183,7 @@ def _conv_transpose(
     groups: int = 1,
     dilation: Any = 1,
 ) -> torch.Tensor:
-    axes, one = x.ndim - 2, thin(x)
+    axes, one = x.ndim - 2, single_channel(x)
     values = (weight.shape[2:], stride, padding, output_padding, dilation)
     for axis, setting in enumerate(zip(*(_per_axis(v, axes) for v in values), strict=True), start=2):
         width, step, pad, extra, rate = setting
@@ -187,7 +206,7 @@ def _max_pool(
     ceil_mode: bool = False,
     **_: object,
 ) -> torch.Tensor:
-    axes, one = x.ndim - 2, thin(x)
+    axes, one = x.ndim - 2, single_channel(x)
     values = (kernel_size, kernel_size if stride is None else stride, padding, dilation)
     settings = zip(*(_per_axis(v, axes) for v in values), strict=True)
     for axis, (width, step, pad, rate) in enumerate(settings, start=2):
@@ -203,7 +222,7 @@ def _average_pool(
 
 def _pool_to(x: torch.Tensor, output_size: Any) -> torch.Tensor:
     """Adaptive pooling."""
-    one = thin(x)
+    one = single_channel(x)
     for axis, count in enumerate(_per_axis(output_size, x.ndim - 2), start=2):
         length = one.shape[axis]
         ends = [(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
@@ -220,7 +239,7 @@ def _interpolate(
     *_: object,
     **__: object,
 ) -> torch.Tensor:
-    axes, one = x.ndim - 2, thin(x)
+    axes, one = x.ndim - 2, single_channel(x)
     for axis in range(2, x.ndim):
         old = one.shape[axis]
         if size is not None:
@@ -237,7 +256,7 @@ def _interpolate(
 def _neighbors(
     old: int, new: int, scale: Fraction, mode: str, *, align_corners: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The one or two positions that interpolation to each of ``new`` positions looks at, in whole numbers."""
+    """Return the one or two positions that interpolation to each of ``new`` positions uses, exactly."""
     place = torch.arange(new)
     p, q = scale.numerator, scale.denominator
     if mode == "nearest":
@@ -255,13 +274,13 @@ def _named(*rules: tuple[Callable[..., torch.Tensor], str]) -> dict[str, Callabl
     return {name: rule for rule, names in rules for name in names.split()}
 
 
-# operations that move values about, or look at their form alone
+# operations that only move values or read shapes
 _MOVES = set(
     """__get__ __getitem__ __len__ chunk clone contiguous detach dim expand expand_as flatten float index_select
     is_contiguous is_floating_point movedim narrow numel permute repeat reshape roll size split squeeze stack
     stride to transpose type type_as unbind unflatten unsqueeze view""".split()  # noqa: SIM905
 )
-_CONVS = {"conv2d", "conv3d"}  # those of one voxel's width also work on what was pooled globally
+_CONVS = {"conv2d", "conv3d"}
 _MAPS = _CONVS | {"max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d"}
 _RULES = _named(
     (_same, "relu relu_ leaky_relu prelu elu gelu silu hardswish hardsigmoid sigmoid tanh softplus"),

@@ -1,9 +1,9 @@
-"""Weights of 2D networks for the same networks in 3D, and for other numbers of image channels.
+"""Adapt weights of 2D networks to the same networks in 3D, and to other numbers of image channels.
 
-With ``center_kernel`` the 3D network gives, on a volume that is constant along depth, the 2D network's
-logits in every slice, whatever the padding and the strides along depth: each kernel sees one slice only.
+With ``center_kernel``, on a volume that is constant along depth, the 3D network returns the 2D network's logits
+in every slice, whatever the padding and the strides along depth: each kernel uses one slice only.
 ``mean_kernel`` (Carreira and Zisserman 2017, arXiv:1705.07750, section 2.1) spreads the weights over depth;
-it keeps that only as far from the volume's ends as zero padding does not reach.
+there, this holds only where zero padding does not reach.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Spread = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 def center_kernel(weight: torch.Tensor, depth: int) -> torch.Tensor:
-    """``weight`` (O, I, *K) in the middle one of ``depth`` slices of zeros: (O, I, *K, depth).
+    """Put ``weight`` (O, I, *K) into the middle of ``depth`` slices of zeros: (O, I, *K, depth).
 
-    Raises: ValueError if ``depth`` is even: it has no middle.
+    Raises:
+        ValueError: if ``depth`` is even.
     """
     if depth % 2 == 0:
         raise ValueError(f"a kernel of depth {depth} has no center; use mean_kernel, or an odd depth")
@@ -31,7 +32,7 @@ def center_kernel(weight: torch.Tensor, depth: int) -> torch.Tensor:
 
 
 def mean_kernel(weight: torch.Tensor, depth: int) -> torch.Tensor:
-    """``weight`` (O, I, *K) over ``depth`` in each of ``depth`` slices: (O, I, *K, depth)."""
+    """Put ``weight / depth`` (O, I, *K) into each of ``depth`` slices: (O, I, *K, depth)."""
     return weight[..., None].expand(*weight.shape, depth) / depth
 
 
@@ -42,19 +43,20 @@ def inflate(
     spread: Spread = center_kernel,
     depth_axis: int = -1,
 ) -> dict[str, torch.Tensor]:
-    """The weights of a 2D network as weights of ``network``, the same one in 3D.
+    """Convert the weights of a 2D network to those of the same network in 3D.
+
+    Transposed convolutions are spread so that a constant stays constant: repeated where the kernel is as
+    deep as its stride, otherwise linearly (exact away from the volume's ends).
 
     Args:
-        state: the 2D network's, under the 3D network's keys.
+        state: the 2D network's weights, under the 3D network's keys.
         network: the 3D network; it is not changed.
         spread: how a convolution's kernel is spread over depth.
         depth_axis: which of the three spatial axes is depth: -1, the last one (Z in medseg's arrays), or
-            -3, the first one (torch's D, H, W).
+            -3, the first one (PyTorch's D, H, W).
 
-    Transposed convolutions are spread so that a constant stays constant: repeated where the kernel is as
-    deep as its stride, else linearly (exact away from the volume's ends).
-
-    Raises: ModelFileError if a key is missing or unknown, or a shape does not fit.
+    Raises:
+        ModelFileError: if a key is missing or unknown, or a shape does not fit.
     """
     wanted = network.state_dict()
     _check_keys(state, wanted)
@@ -76,17 +78,18 @@ def inflate(
         if tensor.shape != target:
             raise ModelFileError(
                 f"{key}: {tuple(state[key].shape)} inflates to {tuple(tensor.shape)}, but the network has "
-                f"{tuple(target)}: build it with the settings of the 2D network"
+                f"{tuple(target)}",
+                hint="Build the 3D network with the settings of the 2D network.",
             )
         inflated[key] = tensor
     return inflated
 
 
 def adapt_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
-    """A first convolution's ``weight`` (O, 3, *K) for images of ``channels``: (O, channels, *K).
+    """Adapt a first convolution's ``weight`` (O, 3, *K) to another number of channels: (O, channels, *K).
 
-    One channel gets the sum, so that a gray image gives what its RGB copy gave; more channels take turns
-    with the given ones, scaled to keep the sum's size.
+    One channel gets the sum, so that a gray image has the same output as its RGB copy. More channels repeat
+    the given ones in turn, scaled to keep the sum's magnitude.
     """
     given = weight.shape[1]
     if channels == given:
@@ -98,19 +101,19 @@ def adapt_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def _check_keys(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
-    counted = {key for key in wanted if key.endswith("num_batches_tracked")}  # old files have none
+    counted = {key for key in wanted if key.endswith("num_batches_tracked")}  # missing in old files
     missing = sorted(set(wanted) - set(state) - counted)
     unknown = sorted(set(state) - set(wanted))
     if missing or unknown:
         raise ModelFileError(
             f"the weights do not fit the 3D network: {len(missing)} keys missing ({', '.join(missing[:3])}), "
-            f"{len(unknown)} unknown ({', '.join(unknown[:3])}); rename them with "
-            "medseg.models.pretrained.key_mapping first"
+            f"{len(unknown)} unknown ({', '.join(unknown[:3])})",
+            hint="Rename the keys with medseg.models.pretrained.key_mapping first.",
         )
 
 
 def _transposed_kernel(weight: torch.Tensor, depth: int, stride: int) -> torch.Tensor:
-    """A transposed convolution's kernel (I, O, *K) to (I, O, *K, depth), a constant kept constant."""
+    """Spread a transposed convolution's kernel over depth: (I, O, *K) to (I, O, *K, depth)."""
     if depth == stride:
         return weight[..., None].expand(*weight.shape, depth)
     center = (depth - 1) / 2

@@ -1,4 +1,4 @@
-"""Other people's names of weights, and ours: explicit tables, read strictly."""
+"""Tables that map the state-dict keys of published weights to those of medseg's networks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from medseg.errors import ModelFileError
 
 @dataclass(frozen=True)
 class KeyTable:
-    """How the keys of a published state become ours.
+    """Mapping of the keys of a published state dict to medseg's keys.
 
     Attributes:
-        source: whose keys they are, for messages.
-        prefixes: their prefix to ours; the longest one that fits is taken, "" fits every key.
-        dropped: prefixes of keys that have no place in our network.
-        reshaped: our keys whose tensors change form, and how.
+        source: where the keys come from, for messages.
+        prefixes: published prefix → medseg's prefix; the longest matching one is used, "" matches every key.
+        dropped: prefixes of published keys without a counterpart.
+        reshaped: medseg's keys whose tensors change their shape → function that changes it.
     """
 
     source: str
@@ -26,10 +26,11 @@ class KeyTable:
     dropped: tuple[str, ...] = ()
     reshaped: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
 
-    def rename(self, state: Mapping[str, torch.Tensor]) -> Renamed:
-        """The state under our keys.
+    def rename(self, state: Mapping[str, torch.Tensor]) -> RenamedState:
+        """Return the state dict under medseg's keys.
 
-        Raises: ModelFileError for a key that the table does not know.
+        Raises:
+            ModelFileError: if a key is not in the table.
         """
         renamed: dict[str, torch.Tensor] = {}
         dropped: list[str] = []
@@ -41,17 +42,24 @@ class KeyTable:
             if not fitting:
                 raise ModelFileError(
                     f"the weights hold {key!r}, which {self.source} does not have; expected keys that start "
-                    f"with {', '.join(sorted(self.prefixes)[:8])}, …: choose the table of their source"
+                    f"with {', '.join(sorted(self.prefixes)[:8])}, …",
+                    hint="Set weights.keys to the table of their source.",
                 )
             prefix = max(fitting, key=len)
-            ours = self.prefixes[prefix] + key[len(prefix) :]
-            renamed[ours] = self.reshaped[ours](tensor) if ours in self.reshaped else tensor
-        return Renamed(renamed, tuple(dropped), tuple(sorted(set(renamed) & set(self.reshaped))))
+            own = self.prefixes[prefix] + key[len(prefix) :]
+            renamed[own] = self.reshaped[own](tensor) if own in self.reshaped else tensor
+        return RenamedState(renamed, tuple(dropped), tuple(sorted(set(renamed) & set(self.reshaped))))
 
 
 @dataclass(frozen=True)
-class Renamed:
-    """A state under our keys, with what was left out (their keys) and what changed form (our keys)."""
+class RenamedState:
+    """A state dict under medseg's keys.
+
+    Attributes:
+        state: key → tensor.
+        dropped: published keys that were left out.
+        reshaped: medseg's keys whose tensors changed their shape.
+    """
 
     state: dict[str, torch.Tensor]
     dropped: tuple[str, ...]
@@ -59,7 +67,7 @@ class Renamed:
 
 
 def _vgg_layers() -> dict[str, str]:
-    """Caffe's names of VGG16's convolutions to torchvision's."""
+    """Return the prefixes of VGG16's convolutions: Caffe's → torchvision's."""
     names: dict[str, str] = {}
     index = 0
     for level, convs in enumerate((2, 2, 3, 3, 3), start=1):
@@ -71,21 +79,24 @@ def _vgg_layers() -> dict[str, str]:
 
 
 def _caffe_resnet() -> dict[str, str]:
-    """The names of kazuto1011/deeplab-pytorch to torchvision's."""
+    """Return the prefixes of a ResNet: those of kazuto1011/deeplab-pytorch → torchvision's."""
     names = {"base.layer1.conv1.conv.": "backbone.conv1.", "base.layer1.conv1.bn.": "backbone.bn1."}
     parts = {"reduce": ("conv1", "bn1"), "conv3x3": ("conv2", "bn2"), "increase": ("conv3", "bn3")}
     parts["shortcut"] = ("downsample.0", "downsample.1")
     for stage in range(1, 5):
         for block in range(36):
-            theirs, ours = f"base.layer{stage + 1}.block{block + 1}.", f"backbone.layer{stage}.{block}."
+            published, own = f"base.layer{stage + 1}.block{block + 1}.", f"backbone.layer{stage}.{block}."
             for name, (conv, norm) in parts.items():
-                names[f"{theirs}{name}.conv."] = f"{ours}{conv}."
-                names[f"{theirs}{name}.bn."] = f"{ours}{norm}."
+                names[f"{published}{name}.conv."] = f"{own}{conv}."
+                names[f"{published}{name}.bn."] = f"{own}{norm}."
     return names
 
 
 def _pooled_last_to_first(weight: torch.Tensor) -> torch.Tensor:
-    """smp concatenates the pooled grids before the feature map, we after it; both have half the channels."""
+    """Reorder input channels: smp puts the pooled grids before the feature map, medseg after it.
+
+    Both have half of the channels.
+    """
     return weight.roll(weight.shape[1] // 2, dims=1)
 
 
@@ -93,7 +104,7 @@ _SMP = {"encoder.": "backbone.", "decoder.": "decoder.", "segmentation_head.0.":
 _SAME = {"backbone.": "backbone.", "classifier.": "classifier.", "aux_classifier.": "aux_classifier."}
 _STAGES = {f"layer{stage}.": f"backbone.layer{stage}." for stage in range(1, 5)}
 
-TABLES: dict[str, KeyTable] = {
+KEY_TABLES: dict[str, KeyTable] = {
     "torchvision_resnet": KeyTable("a ResNet of torchvision or timm", {"": ""}, dropped=("fc.",)),
     "torchvision_vgg": KeyTable(
         "a VGG of torchvision", {"features.": "features."}, dropped=("classifier.", "pre_logits.", "head.")
@@ -157,7 +168,7 @@ TABLES: dict[str, KeyTable] = {
         },
     ),
     "smp_unet": KeyTable("U-Net of segmentation_models.pytorch", _SMP),
-    "smp_unetpp": KeyTable(  # on a VGG it has a center, which it never runs
+    "smp_unetpp": KeyTable(  # on a VGG it has a center that it never runs
         "U-Net++ of segmentation_models.pytorch", _SMP, dropped=("decoder.center.",)
     ),
     "smp_fpn": KeyTable(

@@ -1,4 +1,4 @@
-"""Published weights in medseg's networks: read safely, verified, placed strictly, with a report."""
+"""Load published weights into medseg's networks: read safely, verified, checked key by key, with a report."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from torch import nn
 from medseg.config.base import Spec
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.models.pretrained.inflation import adapt_channels, center_kernel, inflate, mean_kernel
-from medseg.models.pretrained.key_mapping import TABLES, KeyTable
-from medseg.models.pretrained.weight_registry import KNOWN
+from medseg.models.pretrained.key_mapping import KEY_TABLES, KeyTable
+from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
 from medseg.system.download import check_hash
 
-State = Mapping[str, torch.Tensor]
+StateDict = Mapping[str, torch.Tensor]
 _WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "network_weights", "net")
 
 
 class WeightsConfig(Spec):
-    """Weights a training starts from.
+    """Weights from which a training starts.
 
     Attributes:
-        file: ``.pth`` or ``.safetensors``.
-        known: the name of published weights instead (``medseg weights list``), fetched before by
-            ``medseg weights get``.
-        keys: whose names its keys are (``medseg.models.pretrained.key_mapping.TABLES``); ``auto`` finds the
-            table that fits.
+        file: ``.pth`` or ``.safetensors`` file.
+        published: name of published weights instead of a file (``medseg weights list``), downloaded
+            beforehand by ``medseg weights get``.
+        keys: name of the table of the file's keys (``medseg.models.pretrained.key_mapping.KEY_TABLES``);
+            ``auto`` selects the table that fits.
         spread: how kernels of 2D weights are spread over the depth of a 3D network.
-        freeze: parameters whose names begin so are not trained (``backbone.``).
-        rates: what parameters' names begin with → factor on their learning rate.
+        freeze: prefixes of the names of parameters that are not trained (``backbone.``).
+        rates: prefix of parameters' names → factor on their learning rate.
     """
 
     file: Path | None = None
-    known: str | None = None
+    published: str | None = None
     keys: str = "auto"
     spread: Literal["center", "mean"] = "center"
     freeze: tuple[str, ...] = ()
@@ -48,22 +48,22 @@ class WeightsConfig(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> WeightsConfig:
-        if self.file is not None and self.known is not None:
-            raise ValueError("give either file or known, not both")
-        if self.keys != "auto" and self.keys not in TABLES:
-            raise ValueError(f"keys: {self.keys!r} is no table; known: auto, {', '.join(TABLES)}")
+        if self.file is not None and self.published is not None:
+            raise ValueError("give either file or published, not both")
+        if self.keys != "auto" and self.keys not in KEY_TABLES:
+            raise ValueError(f"keys: there is no table {self.keys!r}; available: auto, {', '.join(KEY_TABLES)}")
         return self
 
 
 @dataclass(frozen=True)
-class Placement:
-    """What became of published weights.
+class LoadReport:
+    """Result of loading published weights into a network.
 
     Attributes:
-        table: whose keys they were.
-        loaded: how many tensors found their place.
-        new: keys of the network that keep their initial values: heads of other classes, parts not published.
-        dropped: keys of the file that have no place.
+        table: name of the key table that was used.
+        loaded: number of tensors that were loaded.
+        new: keys of the network that keep their initial values: heads of other classes, unpublished parts.
+        dropped: keys of the file that were not loaded.
         reshaped: keys whose tensors were inflated, or adapted to another number of channels.
     """
 
@@ -74,7 +74,7 @@ class Placement:
     reshaped: tuple[str, ...]
 
     def describe(self) -> str:
-        """One line for the log."""
+        """Return one line for the log."""
         parts = [f"{self.loaded} tensors loaded ({self.table})"]
         for word, keys in (("new", self.new), ("dropped", self.dropped), ("reshaped", self.reshaped)):
             if keys:
@@ -84,17 +84,19 @@ class Placement:
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a ``.pth`` or ``.safetensors`` file; nothing in it is executed.
+    """Read the tensors of a ``.pth`` or ``.safetensors`` file without executing any code in it.
 
-    The SHA-256 in the name of a published file is compared with its content. In any other name, what looks like
-    one may be a date or a step (``net-20240115.pth``): it is compared only if the file cannot be read.
+    The SHA-256 in the name of a published file is compared with the content. In any other name, digits that
+    look like a hash can be a date or a step (``net-20240115.pth``): they are compared only if the file cannot
+    be read.
 
-    Raises: ModelFileError if it is missing, damaged, holds anything but tensors, or is not the published file
-    whose name it has.
+    Raises:
+        ModelFileError: if the file is missing or damaged, holds more than tensors, or has the name of a
+            published file but another content.
     """
     path = Path(path)
-    refuse_missing(path)
-    if path.name in {entry.file for entry in KNOWN.values()}:
+    check_weights_exist(path)
+    if path.name in {entry.file for entry in PUBLISHED_WEIGHTS.values()}:
         _check_hash(path)
     try:
         return _read_tensors(path)
@@ -103,91 +105,62 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise
 
 
-def _check_hash(path: Path) -> None:
-    try:
-        check_hash(path)
-    except DataError as error:
-        raise ModelFileError(str(error)) from error
+def check_weights_exist(path: Path) -> None:
+    """Check that a file of weights exists.
 
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
-        raise ModelFileError(f"{path}: truncated, damaged or no file of weights ({error})") from error
-    except Exception as error:  # pickle.UnpicklingError: more than tensors is in it
-        if not _is_pickle(path):
-            raise ModelFileError(f"{path}: no file of weights; its first bytes are none of torch's") from error
-        raise ModelFileError(
-            f"{path}: holds more than tensors, and is not unpacked because code could run "
-            f"({_what_it_holds(error)}). Save its state_dict() alone."
-        ) from error
-    for key in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict):
-        raise ModelFileError(f"{path}: expected a mapping of names to tensors, got a {type(content).__name__}")
-    named = cast(dict[str, Any], content)
-    return {k.removeprefix("module."): v for k, v in named.items() if isinstance(v, torch.Tensor)}
-
-
-def refuse_missing(path: Path) -> None:
-    """Raises: ModelFileError if there is no such file."""
+    Raises:
+        ModelFileError: if there is no such file.
+    """
     if not path.is_file():
         raise ModelFileError(
-            f"{path}: no such file of weights. Known ones are fetched by: medseg weights get NAME"
+            f"{path}: no such file of weights",
+            hint="Download published weights with: medseg weights get NAME",
+            path=path,
         )
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether a file begins as torch's do: a ZIP archive, or a pickle of protocol 2 or later."""
-    with path.open("rb") as stream:
-        return stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+def load_pretrained(
+    network: nn.Module, state: StateDict, *, keys: str = "auto", spread: str = "center"
+) -> LoadReport:
+    """Load a published state dict into a network; every tensor is loaded or listed in the report.
 
+    Heads for another number of classes keep their initial values, auxiliary heads that the network lacks are
+    left out, a first convolution for another number of channels is adapted, and 2D kernels are inflated for
+    3D.
 
-def _what_it_holds(error: Exception) -> str:
-    """What torch would not unpack, in few words."""
-    found = re.search(r"GLOBAL (\S+)", str(error))
-    return found[1] if found else type(error).__name__
+    Args:
+        network: the network, changed in place.
+        state: published key → tensor.
+        keys: name of the key table; ``auto`` selects the one that fits.
+        spread: ``center`` or ``mean``: how 2D kernels are spread over depth.
 
-
-def place(network: nn.Module, state: State, *, keys: str = "auto", spread: str = "center") -> Placement:
-    """Load a published state into a network, strictly: every tensor has a place or is reported.
-
-    Heads for another number of classes keep their initial values; auxiliary heads the network lacks are left
-    out; a first convolution for another number of channels is adapted; 2D kernels are inflated for 3D.
-    Raises: ModelFileError if no table fits, a part of the backbone is missing, or a shape cannot fit.
+    Raises:
+        ModelFileError: if no table fits, a part of the backbone is missing, or a shape cannot fit.
     """
     wanted = network.state_dict()
-    table, renamed, dropped = _best_table(state, wanted) if keys == "auto" else _renamed(keys, state, wanted)
+    match = _best_match(state, wanted) if keys == "auto" else _match_keys(keys, state, wanted)
     fitting: dict[str, torch.Tensor] = {}
     reshaped: list[str] = []
-    new: list[str] = []
-    for key, tensor in renamed.items():
-        target = wanted[key]
-        if tensor.shape == target.shape:
-            fitting[key] = tensor
+    for key, tensor in match.state.items():
+        adapted = _adapt_shape(key, tensor, wanted[key])
+        if adapted is None:
             continue
-        kept = _adapted(key, tensor, target)
-        if kept is None:
-            new.append(key)
-        else:
-            fitting[key] = kept
+        fitting[key] = adapted
+        if tensor.shape != wanted[key].shape:
             reshaped.append(key)
-    missing = [k for k in wanted if k not in fitting and not k.endswith("num_batches_tracked")]
+    missing = sorted(k for k in wanted if k not in fitting and not k.endswith("num_batches_tracked"))
     loaded = {**wanted, **fitting}
-    if any(fitting[key].ndim == wanted[key].ndim - 1 and fitting[key].ndim >= 4 for key in fitting):
+    if any(4 <= tensor.ndim == wanted[key].ndim - 1 for key, tensor in fitting.items()):
         loaded = inflate(loaded, network, spread=center_kernel if spread == "center" else mean_kernel)
     network.load_state_dict(loaded)
-    return Placement(table, len(fitting), tuple(sorted({*missing})), tuple(dropped), tuple(reshaped))
+    return LoadReport(match.table, len(fitting), tuple(missing), tuple(match.dropped), tuple(reshaped))
 
 
 def parameter_groups(network: nn.Module, weights: WeightsConfig) -> list[dict[str, Any]]:
-    """The parameters to train, frozen ones left out, in groups of one ``factor`` on the learning rate each.
+    """Return the parameters to train as groups with one learning-rate ``factor`` each, and freeze the others.
 
-    Raises: ConfigError if a name in ``freeze`` or ``rates`` begins no parameter's name, or nothing is left.
+    Raises:
+        ConfigError: if no parameter has a prefix in ``freeze`` or ``rates``, or no parameter is left to train.
     """
     names = [name for name, _ in network.named_parameters()]
     for prefix in (*weights.freeze, *weights.rates):
@@ -203,68 +176,133 @@ def parameter_groups(network: nn.Module, weights: WeightsConfig) -> list[dict[st
             factor = weights.rates[max(fitting, key=len)] if fitting else 1.0
             groups.setdefault(factor, []).append(parameter)
     if not groups:
-        raise ConfigError(f"weights.freeze: {list(weights.freeze)} leaves nothing to train")
+        raise ConfigError(f"weights.freeze: {list(weights.freeze)} leaves no parameter to train")
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 
 
-def _adapted(key: str, tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor | None:
-    """A tensor for a target of another shape; None where it is of other classes.
+@dataclass(frozen=True)
+class _KeyMatch:
+    """A state dict under a network's keys.
 
-    Raises: ModelFileError if neither number of channels, nor of classes, nor depth explains the difference.
+    Attributes:
+        table: name of the key table.
+        state: the network's key → tensor.
+        dropped: published keys that were left out.
     """
+
+    table: str
+    state: dict[str, torch.Tensor]
+    dropped: list[str]
+
+
+def _best_match(state: StateDict, wanted: StateDict) -> _KeyMatch:
+    """Return the match with most keys of all tables; of several, that of the first table."""
+    matches: list[_KeyMatch] = []
+    for name in ["", *KEY_TABLES]:
+        try:
+            matches.append(_match_keys(name, state, wanted))
+        except ModelFileError:
+            continue
+    best = max(matches, key=lambda match: len(match.state), default=None)
+    if best is None or not best.state:
+        shown = ", ".join(list(state)[:3])
+        raise ModelFileError(
+            f"the weights' keys ({shown}, …) fit this network with none of the tables: {', '.join(KEY_TABLES)}",
+            hint="Check that the weights are of this architecture, with the same depth and options.",
+        )
+    return best
+
+
+def _match_keys(name: str, state: StateDict, wanted: StateDict) -> _KeyMatch:
+    """Rename a state dict by a table, to the keys of the network or of its backbone.
+
+    Raises:
+        ModelFileError: if keys have no counterpart in the network.
+    """
+    table = KEY_TABLES[name] if name else KeyTable("medseg", {"": ""})
+    result = table.rename(state)
+    unmatched: list[str] = []
+    for prefix in ("", "backbone."):
+        renamed = {prefix + key: tensor for key, tensor in result.state.items()}
+        spare = [k for k in renamed if k not in wanted and k.split(".")[0] in ("aux_classifier", "aux")]
+        unmatched = [k for k in renamed if k not in wanted and k not in spare]
+        if not unmatched:
+            kept = {key: tensor for key, tensor in renamed.items() if key in wanted}
+            return _KeyMatch(name or "medseg's own keys", kept, [*result.dropped, *spare])
+    raise ModelFileError(
+        f"{len(unmatched)} keys of {table.source} do not exist in the network ({', '.join(unmatched[:3])}, …)",
+        hint="Build the network with the settings of the published one.",
+    )
+
+
+def _adapt_shape(key: str, tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor | None:
+    """Adapt a tensor to a target's shape, except for depth; return None for the head of other classes.
+
+    Raises:
+        ModelFileError: if channels, classes and depth do not explain the difference.
+    """
+    if tensor.shape == target.shape:
+        return tensor
+    shapes = f"{key}: the weights have shape {tuple(tensor.shape)}, the network {tuple(target.shape)}"
     deeper = target.ndim == tensor.ndim + 1 and tensor.ndim == 4
     if tensor.ndim != target.ndim and not deeper:
-        raise ModelFileError(
-            f"{key}: its weights have the shape {tuple(tensor.shape)}, the network {tuple(target.shape)}"
-        )
+        raise ModelFileError(shapes)
     if tensor.shape[0] != target.shape[0] and tuple(tensor.shape[1:2]) == tuple(target.shape[1:2]):
-        return None  # the head of other classes
+        return None
     if tensor.ndim >= 4 and tensor.shape[0] == target.shape[0] and tensor.shape[1] == 3 != target.shape[1]:
         tensor = adapt_channels(tensor, target.shape[1])
     if tensor.shape[:2] != target.shape[:2]:
         raise ModelFileError(
-            f"{key}: its weights have the shape {tuple(tensor.shape)}, the network {tuple(target.shape)}: "
-            "build the network with the settings (depth, width, options) of the published one"
+            shapes, hint="Build the network with the settings (depth, width, options) of the published one."
         )
     return tensor
 
 
-def _best_table(state: State, wanted: State) -> tuple[str, dict[str, torch.Tensor], list[str]]:
-    """The table under which most keys have a place."""
-    found: list[tuple[int, int, str, dict[str, torch.Tensor], list[str]]] = []
-    for order, name in enumerate(["", *TABLES]):
-        try:
-            _, renamed, dropped = _renamed(name, state, wanted)
-        except ModelFileError:
-            continue
-        found.append((len(renamed), -order, name or "medseg's own keys", renamed, dropped))
-    if not found or max(found)[0] == 0:
-        shown = ", ".join(list(state)[:3])
+def _check_hash(path: Path) -> None:
+    try:
+        check_hash(path)
+    except DataError as error:
+        raise ModelFileError(error.message, hint=error.hint, path=path) from error
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
         raise ModelFileError(
-            f"the weights' keys ({shown}, …) fit this network under none of the tables: {', '.join(TABLES)}. "
-            "Are they of this architecture, with the same depth and options?"
+            f"{path}: truncated, damaged or not a file of weights ({error})", path=path
+        ) from error
+    except Exception as error:  # pickle.UnpicklingError: the file holds more than tensors
+        if not _is_pickle(path):
+            raise ModelFileError(
+                f"{path}: not a file of weights: it does not begin as PyTorch's do", path=path
+            ) from error
+        raise ModelFileError(
+            f"{path}: holds more than tensors ({_describe_pickle(error)}) and is not loaded, because "
+            "loading it could run code",
+            hint="Save its state_dict() alone.",
+            path=path,
+        ) from error
+    for key in _WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ModelFileError(
+            f"{path}: expected a mapping of names to tensors, got a {type(content).__name__}", path=path
         )
-    _, _, name, renamed, dropped = max(found, key=lambda entry: entry[:2])
-    return name, renamed, dropped
+    named = cast(dict[str, Any], content)
+    return {k.removeprefix("module."): v for k, v in named.items() if isinstance(v, torch.Tensor)}
 
 
-def _renamed(name: str, state: State, wanted: State) -> tuple[str, dict[str, torch.Tensor], list[str]]:
-    """The state under the network's keys, as it is or as its backbone's, and the keys left out.
+def _is_pickle(path: Path) -> bool:
+    """Return whether a file begins as PyTorch's do: a ZIP archive, or a pickle of protocol 2 or later."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
-    Raises: ModelFileError listing keys without a place.
-    """
-    table = TABLES[name] if name else KeyTable("medseg", {"": ""})
-    result = table.rename(state)
-    dropped = list(result.dropped)
-    unplaced: list[str] = []
-    for prefix in ("", "backbone."):
-        placed = {prefix + key: tensor for key, tensor in result.state.items()}
-        spare = [k for k in placed if k not in wanted and k.split(".")[0] in ("aux_classifier", "aux")]
-        unplaced = [k for k in placed if k not in wanted and k not in spare]
-        if not unplaced:
-            kept = {key: tensor for key, tensor in placed.items() if key in wanted}
-            return name, kept, [*dropped, *spare]
-    raise ModelFileError(
-        f"{len(unplaced)} keys of {table.source} have no place in the network ({', '.join(unplaced[:3])}, …): "
-        "build it with the settings of the published one"
-    )
+
+def _describe_pickle(error: Exception) -> str:
+    """Return the name of the object that PyTorch did not unpickle."""
+    match = re.search(r"GLOBAL (\S+)", str(error))
+    return match[1] if match else type(error).__name__

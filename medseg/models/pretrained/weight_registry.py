@@ -1,4 +1,4 @@
-"""Published weights by name: where they are, what network they are for, and what they find.
+"""Registry of published weights: address, key table and network of each.
 
 Addresses and hashes are torchvision's (BSD-3-Clause; https://pytorch.org/vision/stable/models.html).
 """
@@ -17,18 +17,18 @@ from medseg.models.lraspp import LRASPPConfig
 
 _BASE = "https://download.pytorch.org/models/"
 CACHE = Path("~/.cache/medseg/weights")
-"""Where fetched weights lie, unless told otherwise."""
+"""Default folder of downloaded weights."""
 
 
 @dataclass(frozen=True)
-class Known:
+class PublishedWeights:
     """Published weights.
 
     Attributes:
-        file: the file's name, with the first digits of its SHA-256.
-        keys: whose keys it has.
-        about: what they were trained on.
-        network: the segmentation network they are for; none for a backbone trained on ImageNet.
+        file: name of the file, which contains the first digits of its SHA-256.
+        keys: name of the key table (``medseg.models.pretrained.key_mapping.KEY_TABLES``).
+        about: the data they were trained on.
+        network: the segmentation network they belong to; None for a backbone trained on ImageNet.
     """
 
     file: str
@@ -38,38 +38,40 @@ class Known:
 
     @property
     def url(self) -> str:
-        """Their public address."""
+        """Public address of the file."""
         return _BASE + self.file
 
     def path(self, cache: Path | None = None) -> Path:
-        """Where they lie once fetched."""
+        """Return the path of the downloaded file; ``cache`` defaults to ``CACHE``."""
         return (cache or CACHE).expanduser() / self.file
 
 
 _VOC = "COCO's pictures, Pascal VOC's 21 classes"
 _SEGMENTATION, _MOBILE = "torchvision_segmentation", "torchvision_segmentation_mobilenet"
 _NETWORKS = {
-    "fcn_resnet50_voc": Known(
+    "fcn_resnet50_voc": PublishedWeights(
         "fcn_resnet50_coco-1167a1af.pth", _SEGMENTATION, _VOC, FCNConfig(backbone=ResNetConfig(depth=50))
     ),
-    "fcn_resnet101_voc": Known(
+    "fcn_resnet101_voc": PublishedWeights(
         "fcn_resnet101_coco-7ecb50ca.pth", _SEGMENTATION, _VOC, FCNConfig(backbone=ResNetConfig(depth=101))
     ),
-    "deeplabv3_resnet50_voc": Known(
+    "deeplabv3_resnet50_voc": PublishedWeights(
         "deeplabv3_resnet50_coco-cd0a2569.pth", _SEGMENTATION, _VOC,
         DeepLabV3Config(output_stride=8, auxiliary=True),
     ),
-    "deeplabv3_resnet101_voc": Known(
+    "deeplabv3_resnet101_voc": PublishedWeights(
         "deeplabv3_resnet101_coco-586e9e4e.pth", _SEGMENTATION, _VOC,
         DeepLabV3Config(backbone=ResNetConfig(depth=101), output_stride=8, auxiliary=True),
     ),
-    "deeplabv3_mobilenet_voc": Known(
+    "deeplabv3_mobilenet_voc": PublishedWeights(
         "deeplabv3_mobilenet_v3_large-fc3c493d.pth", _MOBILE, _VOC,
         DeepLabV3Config(
             backbone=MobileNetV3Config(tap="first"), rates=(12, 24, 36), auxiliary=True, auxiliary_level=-3
         ),
     ),
-    "lraspp_mobilenet_voc": Known("lraspp_mobilenet_v3_large-d234d4ea.pth", _MOBILE, _VOC, LRASPPConfig()),
+    "lraspp_mobilenet_voc": PublishedWeights(
+        "lraspp_mobilenet_v3_large-d234d4ea.pth", _MOBILE, _VOC, LRASPPConfig()
+    ),
 }  # fmt: skip
 _BACKBONES = {
     "resnet18_imagenet": "resnet18-f37072fd.pth",
@@ -92,13 +94,23 @@ def _table(file: str) -> str:
     return next((table for word, table in kinds.items() if file.startswith(word)), "torchvision_resnet")
 
 
-KNOWN: dict[str, Known] = _NETWORKS | {
-    name: Known(file, _table(file), "ImageNet, 1000 classes") for name, file in _BACKBONES.items()
+PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = _NETWORKS | {
+    name: PublishedWeights(file, _table(file), "ImageNet, 1000 classes") for name, file in _BACKBONES.items()
 }
 
 
-def known(name: str) -> Known:
-    """Published weights by name. Raises: ConfigError listing the names there are."""
-    if name not in KNOWN:
-        raise ConfigError(f"{name!r} names no published weights; known: {', '.join(KNOWN)}")
-    return KNOWN[name]
+def lookup_weights(name: str) -> PublishedWeights:
+    """Return published weights by name.
+
+    Raises:
+        ConfigError: if there are none of that name; the message lists the names.
+
+    Example:
+        >>> lookup_weights("resnet18_imagenet").file
+        'resnet18-f37072fd.pth'
+    """
+    if name not in PUBLISHED_WEIGHTS:
+        raise ConfigError(
+            f"there are no published weights named {name!r}; available: {', '.join(PUBLISHED_WEIGHTS)}"
+        )
+    return PUBLISHED_WEIGHTS[name]

@@ -7,7 +7,7 @@ import logging
 import torch
 
 from medseg.files import write_json
-from medseg.optim.optimizers import learning_rate
+from medseg.optim import learning_rate
 from medseg.training.dataset import PreparedDataset, ResumedRun
 from medseg.training.loop import TrainingLoop
 from medseg.training.run_folder.case_record import read_fitted, read_record

@@ -22,7 +22,7 @@ from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.finite_checks import check_logits
 from medseg.inference.sliding_window.tta import TrainedAugmentation
-from medseg.models import InjectedConfig, UNetConfig
+from medseg.models import CustomModelConfig, UNetConfig
 from medseg.training.fit import fit
 
 LABELS = LabelSchema(names={"none": (0,), "a": (1,), "b": (5,)})
@@ -67,7 +67,7 @@ class Pointwise(nn.Module):
 
 
 def pointwise(bias, weight=0.0, seed=0, **facts):
-    about = header(network=InjectedConfig(class_name="Pointwise"), **facts)
+    about = header(network=CustomModelConfig(class_name="Pointwise"), **facts)
     tensors = {"conv.weight": torch.full((3, 1, 1, 1, 1), weight), "conv.bias": torch.tensor(bias)}
     return LoadedModel(about, tensors, f"pointwise{seed}")
 

@@ -2,14 +2,14 @@ import pytest
 
 from medseg.cli.main import run
 from medseg.models import UNetConfig
-from medseg.models.inspection.catalog import as_table, levels, model_configs
+from medseg.models.inspection.catalog import architecture_configs, layer_shapes, markdown_table
 
 
 def test_shapes_level_by_level():
-    found = levels(UNetConfig(channels=(4, 8)), (16, 16), channels=3, classes=5, depth=3)
+    found = layer_shapes(UNetConfig(channels=(4, 8)), (16, 16), channels=3, classes=5, depth=3)
     assert found[-1].shape == (5, 16, 16)
     assert any(level.shape == (8, 8, 8) for level in found)
-    assert levels(UNetConfig(channels=(4, 8)), (16, 16, 16), depth=1)[-1].shape[1:] == (16, 16, 16)
+    assert layer_shapes(UNetConfig(channels=(4, 8)), (16, 16, 16), depth=1)[-1].shape[1:] == (16, 16, 16)
 
 
 def test_the_commands(capsys):
@@ -35,5 +35,5 @@ def test_the_list_says_what_each_network_sees(capsys):
 
 
 def test_the_page_lists_what_it_is_given():
-    assert "| `model.name` |" in as_table([])
-    assert len(model_configs()) >= 19
+    assert "| `model.name` |" in markdown_table([])
+    assert len(architecture_configs()) >= 19

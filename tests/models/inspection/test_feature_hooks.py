@@ -5,19 +5,19 @@ from architectures import CONFIGS, build, case, image
 from medseg.errors import ConfigError
 from medseg.models import FCNConfig, UNetConfig, UNetValidConfig
 from medseg.models.backbones import ResNetConfig
-from medseg.models.inspection.feature_hooks import captured, stages
+from medseg.models.inspection.feature_hooks import collect_features, main_parts
 from medseg.task import Task
 
 
 def shapes(network, *layers, size=(16, 16)):
-    with captured(network.eval(), lambda _, x: tuple(x.shape[1:]), layers) as found, torch.no_grad():
+    with collect_features(network.eval(), lambda _, x: tuple(x.shape[1:]), layers) as found, torch.no_grad():
         network(torch.zeros(1, 1, *size))
     return found
 
 
 def test_the_stages_of_a_unet_in_the_order_they_run():
     network = UNetConfig(channels=(4, 6, 8), attention=True).build(Task(2, 1, 2))
-    assert stages(network) == ["encoder.0", "encoder.1", "encoder.2", "decoder.0", "decoder.1", "head"]
+    assert main_parts(network) == ["encoder.0", "encoder.1", "encoder.2", "decoder.0", "decoder.1", "head"]
     assert shapes(network) == {
         "encoder.0": (4, 16, 16),
         "encoder.1": (6, 8, 8),
@@ -41,16 +41,16 @@ def test_several_maps_of_one_part_are_numbered():
 
 def test_what_is_kept_is_not_written_over():
     network = UNetValidConfig(channels=(2, 2), dropout=0).build(Task(2, 1, 2))
-    with captured(network.eval(), lambda _, x: x.clone(), ["encoder.0.0"]) as found, torch.no_grad():
+    with collect_features(network.eval(), lambda _, x: x.clone(), ["encoder.0.0"]) as found, torch.no_grad():
         network(torch.randn(1, 1, 8, 8))
     assert found["encoder.0.0"].min() < 0  # the rectifier after it works in place
 
 
 def test_an_unknown_name_is_refused_with_near_ones_and_leaves_no_hooks():
     network = UNetConfig(channels=(4, 8)).build(Task(2, 1, 2))
-    with pytest.raises(ConfigError, match=r"'encodr\.1'; near: encoder\.1"):
+    with pytest.raises(ConfigError, match=r"'encodr\.1'; similar names: encoder\.1"):
         shapes(network, "encoder.0", "encodr.1")
-    with pytest.raises(ConfigError, match=r"'zzz'; its first parts: encoder\.0, "):
+    with pytest.raises(ConfigError, match=r"'zzz'; its main parts: encoder\.0, "):
         shapes(network, "zzz")
     shapes(network)
     assert not any(module._forward_hooks for module in network.modules())
@@ -59,6 +59,6 @@ def test_an_unknown_name_is_refused_with_near_ones_and_leaves_no_hooks():
 @pytest.mark.parametrize("config", [case(c) for c in CONFIGS], ids=lambda c: c.name)
 def test_every_architecture_has_stages(config):
     network = build(config, 2).eval()
-    with captured(network, lambda _, x: x.ndim) as found, torch.no_grad():
+    with collect_features(network, lambda _, x: x.ndim) as found, torch.no_grad():
         network(image(32, 32))
     assert sum(ndim == 4 for ndim in found.values()) >= 2, found

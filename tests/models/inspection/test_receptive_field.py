@@ -8,8 +8,13 @@ from torch import nn
 from medseg.model_output import logits_of
 from medseg.models import FCNVGGConfig, UNetConfig, UNetValidConfig
 from medseg.models.backbones import ResNetConfig, VGGConfig
-from medseg.models.inspection.catalog import model_configs
-from medseg.models.inspection.receptive_field import Reach, network_reach, reach, spans
+from medseg.models.inspection.catalog import architecture_configs
+from medseg.models.inspection.receptive_field import (
+    ReceptiveField,
+    network_receptive_field,
+    receptive_field,
+    visible_spans,
+)
 from medseg.task import Task
 
 
@@ -30,27 +35,36 @@ class Last(nn.Module):
 def test_a_stack_by_hand():
     # two 3x3: 5; a pooling of 2: 6, from here a step is 2; a 3x3 with dilation 3: 6 + 2 * 3 * 2 = 18
     layers = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, dilation=3)]
-    assert reach(nn.Sequential(*layers), (64, 128), 3) == Reach(18, 18, 2)
-    assert reach(nn.Sequential(*layers), (64, 128), 3, part="1") == Reach(5, 5, 2)
+    assert receptive_field(nn.Sequential(*layers), (64, 128), 3) == ReceptiveField(18, 18, 2)
+    assert receptive_field(nn.Sequential(*layers), (64, 128), 3, part="1") == ReceptiveField(5, 5, 2)
     # linear interpolation by 2 looks at two steps; a transposed convolution of kernel = stride at one
     assert (
-        reach(nn.Sequential(*layers, nn.Upsample(scale_factor=2, mode="bilinear")), (64, 128), 3).largest == 20
+        receptive_field(
+            nn.Sequential(*layers, nn.Upsample(scale_factor=2, mode="bilinear")), (64, 128), 3
+        ).largest
+        == 20
     )
-    assert reach(nn.Sequential(*layers, nn.ConvTranspose2d(4, 2, 2, 2)), (64, 128), 3) == Reach(18, 18, 2)
+    assert receptive_field(
+        nn.Sequential(*layers, nn.ConvTranspose2d(4, 2, 2, 2)), (64, 128), 3
+    ) == ReceptiveField(18, 18, 2)
     # ... and of kernel 3 at one or two
-    assert reach(nn.Sequential(*layers, nn.ConvTranspose2d(4, 2, 3, 2, 1)), (64, 128), 3) == Reach(18, 20, 2)
+    assert receptive_field(
+        nn.Sequential(*layers, nn.ConvTranspose2d(4, 2, 3, 2, 1)), (64, 128), 3
+    ) == ReceptiveField(18, 20, 2)
 
 
 def test_ends_of_the_image():
-    first, last, _ = spans(nn.Conv2d(1, 1, 3, padding=1), (4, 5), 1)
+    first, last, _ = visible_spans(nn.Conv2d(1, 1, 3, padding=1), (4, 5), 1)
     assert (first.tolist(), last.tolist()) == ([1, 1, 2, 3, 4], [2, 3, 4, 5, 5])
 
 
 def test_vgg_sees_404_in_fc6():
     # two or three 3x3 a level, and its pooling: 5, 6; 14, 16; 40, 44; 92, 100; 196, 212; fc6: + 6 * 32
     network = on_meta(FCNVGGConfig(stride=32))
-    assert reach(network, (32, 4096), 3, part="head.fc6") == Reach(404, 404, 32)
-    assert network_reach(network, 2, 3) == Reach(436, 436, 32)  # each voxel lies between two scores
+    assert receptive_field(network, (32, 4096), 3, part="head.fc6") == ReceptiveField(404, 404, 32)
+    assert network_receptive_field(network, 2, 3) == ReceptiveField(
+        436, 436, 32
+    )  # each voxel lies between two scores
 
 
 def test_resnet_sees_483_with_strides_on_1x1_and_427_on_3x3():
@@ -59,8 +73,8 @@ def test_resnet_sees_483_with_strides_on_1x1_and_427_on_3x3():
     # + 16 + 5 * 32 = 267, + 32 + 2 * 64 = 427
     with torch.device("meta"):
         early, late = Last(ResNetConfig(stride_on="1x1")), Last(ResNetConfig())
-    assert reach(early, (64, 4096), 3) == Reach(483, 483, 32)
-    assert reach(late, (64, 4096), 3) == Reach(427, 427, 32)
+    assert receptive_field(early, (64, 4096), 3) == ReceptiveField(483, 483, 32)
+    assert receptive_field(late, (64, 4096), 3) == ReceptiveField(427, 427, 32)
 
 
 def test_unpadded_unet_by_its_sizes():
@@ -69,8 +83,8 @@ def test_unpadded_unet_by_its_sizes():
     network = on_meta(UNetValidConfig())
     assert network.output_size(1) + 2 * network.border == 188
     assert network.output_size(5) + 2 * network.border == 204
-    assert network_reach(network, 2, 3) == Reach(188, 204, 16)
-    first, last, _ = spans(network, (32, 512), 3)
+    assert network_receptive_field(network, 2, 3) == ReceptiveField(188, 204, 16)
+    first, last, _ = visible_spans(network, (32, 512), 3)
     widths = (last - first + 1)[200:216].tolist()
     assert sorted(set(widths)) == [188, 204]
     assert widths.count(188) == 4
@@ -78,7 +92,7 @@ def test_unpadded_unet_by_its_sizes():
 
 def test_along_another_axis_with_other_strides():
     network = on_meta(UNetConfig(channels=(4, 8), stride=(1, (1, 2, 2))), dims=3)
-    along_x, along_z = (spans(network, (64, 16, 64), 3, axis=axis) for axis in (0, 2))
+    along_x, along_z = (visible_spans(network, (64, 16, 64), 3, axis=axis) for axis in (0, 2))
     # x: five 3x3 in a row with the level below (2 + 2 + 2 … of stride 1): 1 + 2 * (2 + 2 + 2)
     assert int((along_x.last - along_x.first + 1)[32]) == 13
     assert along_x.stride, along_z.stride == (1, 2)
@@ -112,7 +126,7 @@ def test_gradients_have_the_same_support(config):
     width = 32 if config.name == "unetr" else 60
     image = torch.randn(1, 1, 8, width, dtype=torch.float64, requires_grad=True)
     logits = logits_of(network(image))
-    first, last, _ = spans(network, (8, width), 1)
+    first, last, _ = visible_spans(network, (8, width), 1)
     for column in range(0, width, 5):
         (gradient,) = torch.autograd.grad(logits[..., column].sum(), image, retain_graph=True)
         sizes = gradient.abs().amax((0, 1, 2))
@@ -122,10 +136,10 @@ def test_gradients_have_the_same_support(config):
 
 @pytest.mark.slow
 def test_every_architecture_is_measured():
-    from medseg.models.inspection.catalog import catalog
+    from medseg.models.inspection.catalog import build_catalog
 
-    entries = {entry.name: entry for entry in catalog(64)}
-    assert len(entries) == len(model_configs())
+    entries = {entry.name: entry for entry in build_catalog(64)}
+    assert len(entries) == len(architecture_configs())
     assert all(entry.receptive_field for entry in entries.values())
     assert entries["deeplabv3"].receptive_field == "all"
     assert entries["unet_valid"].receptive_field == (188, 204)
@@ -138,10 +152,10 @@ def test_an_unknown_operation_is_named():
             return torch.fft.fft2(x)
 
     with pytest.raises(NotImplementedError, match="fft"):
-        reach(Odd(), (8, 8), 1)
+        receptive_field(Odd(), (8, 8), 1)
 
 
 def test_vgg_can_be_asked_part_by_part():
     with torch.device("meta"):
         network = Last(VGGConfig())
-    assert reach(network, (64, 4096), 3, part="backbone.features.4") == Reach(6, 6, 32)
+    assert receptive_field(network, (64, 4096), 3, part="backbone.features.4") == ReceptiveField(6, 6, 32)

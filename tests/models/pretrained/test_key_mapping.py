@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medseg.errors import ModelFileError
-from medseg.models.pretrained.key_mapping import TABLES, KeyTable
+from medseg.models.pretrained.key_mapping import KEY_TABLES, KeyTable
 
 ONE = torch.ones(2, 4, 1, 1)
 
@@ -22,7 +22,7 @@ def test_the_longest_prefix_is_taken_and_what_happened_is_reported():
 
 def test_an_unknown_key_is_named():
     with pytest.raises(ModelFileError, match=r"'stem\.weight', which a VGG of torchvision does not have"):
-        TABLES["torchvision_vgg"].rename({"stem.weight": ONE})
+        KEY_TABLES["torchvision_vgg"].rename({"stem.weight": ONE})
 
 
 def test_caffes_names_by_hand():
@@ -32,7 +32,7 @@ def test_caffes_names_by_hand():
         "base.layer2.block1.shortcut.bn.bias": "backbone.layer1.0.downsample.1.bias",
         "base.aspp.c3.bias": "aspp.c3.bias",
     }
-    assert list(TABLES["deeplabv2_caffe"].rename(dict.fromkeys(names, ONE)).state) == list(names.values())
+    assert list(KEY_TABLES["deeplabv2_caffe"].rename(dict.fromkeys(names, ONE)).state) == list(names.values())
 
 
 def test_vggs_names_by_hand():
@@ -42,10 +42,10 @@ def test_vggs_names_by_hand():
         "conv5_3.bias": "backbone.features.28.bias",
         "upscore_pool4.weight": "upscore.1.weight",
     }
-    assert list(TABLES["fcn_vgg"].rename(dict.fromkeys(names, ONE)).state) == list(names.values())
+    assert list(KEY_TABLES["fcn_vgg"].rename(dict.fromkeys(names, ONE)).state) == list(names.values())
 
 
 def test_smp_concatenates_the_other_way_round():
     weight = torch.arange(4.0).view(1, 4, 1, 1)
-    renamed = TABLES["smp_pspnet"].rename({"decoder.conv.0.weight": weight})
+    renamed = KEY_TABLES["smp_pspnet"].rename({"decoder.conv.0.weight": weight})
     assert renamed.state["classifier.0.weight"].flatten().tolist() == [2, 3, 0, 1]

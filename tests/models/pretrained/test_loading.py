@@ -18,8 +18,8 @@ from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.published_models import published_model
 from medseg.models import DeepLabV3Config, FCNConfig
 from medseg.models.backbones import ResNetConfig
-from medseg.models.pretrained.loading import WeightsConfig, parameter_groups, place, read_state
-from medseg.models.pretrained.weight_registry import KNOWN
+from medseg.models.pretrained.loading import WeightsConfig, load_pretrained, parameter_groups, read_state
+from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
 from medseg.task import Task
 from medseg.training.fit import fit
 
@@ -39,25 +39,25 @@ def named(tmp_path, state, stem="net"):
 
 def test_the_same_network_takes_everything(tmp_path):
     source, target = network(), network()
-    placement = place(target, read_state(named(tmp_path, source.state_dict())))
-    assert (placement.new, placement.dropped, placement.reshaped) == ((), (), ())
+    report = load_pretrained(target, read_state(named(tmp_path, source.state_dict())))
+    assert (report.new, report.dropped, report.reshaped) == ((), (), ())
     image = torch.randn(1, 3, 32, 32)
     assert torch.equal(source.eval()(image), target.eval()(image))
 
 
 def test_other_classes_leave_the_heads_new():
     target = network(classes=7)
-    placement = place(target, network().state_dict())
-    assert set(placement.new) == {
+    report = load_pretrained(target, network().state_dict())
+    assert set(report.new) == {
         k for k in target.state_dict() if k.split(".")[-2:] in (["4", "weight"], ["4", "bias"])
     }
-    assert "new (" in placement.describe()
+    assert "new (" in report.describe()
 
 
 def test_gray_images_give_what_their_color_copies_gave():
     source, target = network(), network(channels=1)
-    placement = place(target, source.state_dict())
-    assert placement.reshaped == ("backbone.conv1.weight",)
+    report = load_pretrained(target, source.state_dict())
+    assert report.reshaped == ("backbone.conv1.weight",)
     gray = torch.randn(1, 1, 32, 32)
     expected = source.eval()(gray.expand(1, 3, 32, 32))
     torch.testing.assert_close(target.eval()(gray), expected, atol=1e-4, rtol=1e-4)
@@ -65,7 +65,7 @@ def test_gray_images_give_what_their_color_copies_gave():
 
 def test_two_dimensions_become_three():
     source, target = network(), network(dims=3)
-    place(target, source.state_dict())
+    load_pretrained(target, source.state_dict())
     image = torch.randn(1, 3, 32, 32)
     volume = target.eval()(image[..., None].expand(1, 3, 32, 32, 8))
     torch.testing.assert_close(volume[..., 3], source.eval()(image), atol=1e-4, rtol=1e-4)
@@ -77,21 +77,21 @@ def test_a_backbone_alone_goes_into_the_backbone():
         k.removeprefix("backbone."): v for k, v in source.state_dict().items() if k.startswith("backbone.")
     }
     state |= {"fc.weight": torch.zeros(10, 64), "fc.bias": torch.zeros(10)}
-    placement = place(target, state)
-    assert placement.table == "torchvision_resnet"
-    assert placement.dropped == ("fc.weight", "fc.bias")
-    assert all(not key.startswith("backbone.") for key in placement.new)
+    report = load_pretrained(target, state)
+    assert report.table == "torchvision_resnet"
+    assert report.dropped == ("fc.weight", "fc.bias")
+    assert all(not key.startswith("backbone.") for key in report.new)
     assert torch.equal(target.backbone.layer1[0].conv1.weight, source.backbone.layer1[0].conv1.weight)
 
 
 def test_weights_of_another_network_are_refused():
-    with pytest.raises(ModelFileError, match="fit this network under none of the tables"):
-        place(network(), {"encoder.weird": torch.zeros(3)})
+    with pytest.raises(ModelFileError, match="fit this network with none of the tables"):
+        load_pretrained(network(), {"encoder.weird": torch.zeros(3)})
     wide = FCNConfig(backbone=ResNetConfig(depth=18, width=0.25)).build(Task(2, 3, 4))
-    with pytest.raises(ModelFileError, match="build the network with the settings"):
-        place(network(), wide.state_dict())
-    with pytest.raises(ModelFileError, match=r"keys of .* have no place in the network"):
-        place(
+    with pytest.raises(ModelFileError, match="Build the network with the settings"):
+        load_pretrained(network(), wide.state_dict())
+    with pytest.raises(ModelFileError, match=r"keys of .* do not exist in the network"):
+        load_pretrained(
             network(),
             network().state_dict() | {"backbone.layer9.x": torch.zeros(1)},
             keys="torchvision_segmentation",
@@ -105,17 +105,17 @@ def test_files_that_cannot_be_weights(tmp_path):
     damaged = tmp_path / whole.name.replace("net", "cut")
     damaged.write_bytes(whole.read_bytes()[:-100])
     (tmp_path / "text.pth").write_text("these are no weights\n")
-    with pytest.raises(ModelFileError, match=r"text\.pth: no file of weights"):
+    with pytest.raises(ModelFileError, match=r"text\.pth: not a file of weights"):
         read_state(tmp_path / "text.pth")
     with pytest.raises(ModelFileError, match="its SHA-256 begins with"):
         read_state(damaged)
     (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:1000])
     with pytest.raises(
-        ModelFileError, match=r"truncated, damaged or no file of weights|holds more than tensors"
+        ModelFileError, match=r"truncated, damaged or not a file of weights|holds more than tensors"
     ):
         read_state(tmp_path / "cut.pth")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"a": print}))
-    with pytest.raises(ModelFileError, match=r"more than tensors|no file of weights"):
+    with pytest.raises(ModelFileError, match=r"more than tensors|not a file of weights"):
         read_state(tmp_path / "evil.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelFileError, match="expected a mapping of names to tensors, got a list"):
@@ -170,10 +170,10 @@ def test_a_training_starts_from_weights_and_keeps_what_is_frozen(balls, tmp_path
     kept = tensors["backbone.layer1.0.conv1.weight"]
     assert torch.equal(kept[..., 1], source.state_dict()["backbone.layer1.0.conv1.weight"])
     assert not kept[..., 0].any()
-    with pytest.raises(ConfigError, match="give either file or known"):
-        load_config(raw, [f"weights.file={path}", "weights.known=resnet18_imagenet"])
-    with pytest.raises(ConfigError, match="names no published weights"):
-        fit(load_config(raw, ["weights.known=resnet"]), tmp_path / "none")
+    with pytest.raises(ConfigError, match="give either file or published"):
+        load_config(raw, [f"weights.file={path}", "weights.published=resnet18_imagenet"])
+    with pytest.raises(ConfigError, match="no published weights named"):
+        fit(load_config(raw, ["weights.published=resnet"]), tmp_path / "none")
     with pytest.raises(ModelFileError, match="medseg weights get"):
         fit(load_config(raw, [f"weights.file={tmp_path}/gone.pth"]), tmp_path / "gone")
     assert not (tmp_path / "gone").exists()
@@ -184,7 +184,7 @@ def test_a_training_starts_from_weights_and_keeps_what_is_frozen(balls, tmp_path
 
 
 def test_published_networks_by_name(tmp_path, capsys):
-    entry = KNOWN["lraspp_mobilenet_voc"]
+    entry = PUBLISHED_WEIGHTS["lraspp_mobilenet_voc"]
     torch.manual_seed(0)
     made = entry.network.build(Task(2, 3, 21))
     theirs = {k.replace("backbone.features.", "backbone."): v for k, v in made.state_dict().items()}
@@ -217,9 +217,9 @@ def test_a_published_network_that_is_not_at_hand(tmp_path, monkeypatch, capsys):
 
 
 def test_every_published_network_is_whole():
-    for name, entry in KNOWN.items():
+    for name, entry in PUBLISHED_WEIGHTS.items():
         assert entry.url.startswith("https://download.pytorch.org/models/"), name
-    deep = KNOWN["deeplabv3_resnet101_voc"].network
+    deep = PUBLISHED_WEIGHTS["deeplabv3_resnet101_voc"].network
     assert isinstance(deep, DeepLabV3Config)
     assert deep.backbone.depth == 101
 
@@ -228,4 +228,4 @@ def test_the_commands_list(capsys):
     assert run(["weights", "list"]) == 0
     assert "deeplabv3_resnet101_voc" in capsys.readouterr().out
     assert run(["weights", "get", "nothing"]) == 2
-    assert "names no published weights" in capsys.readouterr().err
+    assert "no published weights named" in capsys.readouterr().err
