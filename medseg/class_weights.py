@@ -1,4 +1,4 @@
-"""Weights that balance classes of unequal size, for the losses and for the patch sampler."""
+"""Weights that balance classes of different sizes, for the losses and the patch sampler."""
 
 from __future__ import annotations
 
@@ -12,22 +12,34 @@ BalanceScheme = Literal["inverse", "sqrt", "effective"]
 def class_weights_from_counts(
     counts: Sequence[int], scheme: BalanceScheme, *, beta: float = 0.9999
 ) -> list[float]:
-    """One weight a class from its number of voxels, normalized to a mean of 1 over the classes present.
+    """Compute one weight per class from its number of voxels, with a mean of 1 over the classes present.
 
-    With n the class's count, before the normalization:
+    Before the normalization, the weight of a class with n voxels is:
 
     - ``inverse``: 1 / n
     - ``sqrt``: 1 / √n
     - ``effective``: (1 - β) / (1 - βⁿ), the inverse of the effective number of samples (Cui et al. 2019,
       arXiv:1901.05555, equation 2). It levels off at n ≫ 1 / (1 - β): with β = 0.9999, classes of more
-      than some 50 000 voxels weigh the same.
+      than about 50 000 voxels have the same weight.
 
-    A class without voxels gets 0: there is nothing of it to draw.
+    A class without voxels has weight 0.
 
-    Raises: ValueError if a count is negative, if no class has a voxel, or if β is not in [0, 1).
+    Args:
+        counts: number of voxels of each class.
+        scheme: formula of the weights.
+        beta: β of ``effective``.
+
+    Raises:
+        ValueError: if a count is negative, no class has a voxel, or β is not in [0, 1).
+
+    Example:
+        >>> class_weights_from_counts([100, 25], "inverse")
+        [0.4, 1.6]
     """
     if any(count < 0 for count in counts) or not any(counts):
-        raise ValueError(f"class counts must not be negative, and one must be above 0; got {list(counts)}")
+        raise ValueError(
+            f"class counts must not be negative, and at least one must be above 0; got {list(counts)}"
+        )
     if not 0 <= beta < 1:
         raise ValueError(f"beta must be at least 0 and below 1; got {beta}")
     raw = [_weight(count, scheme, beta) if count else 0.0 for count in counts]

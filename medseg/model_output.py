@@ -1,20 +1,20 @@
-"""``Output``: what a network returns in training, and the one adapter that makes it of other forms."""
+"""``Output``, which networks return in training, and its adapter for other forms of output."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
 import torch
 
 
 class Output(NamedTuple):
-    """Logits of a network in training; in evaluation a network returns the ``logits`` tensor alone.
+    """Logits of a network in training; in evaluation, a network returns the ``logits`` tensor alone.
 
     Attributes:
         logits: (B, K, *S), at the input's full resolution.
-        deep: logits of the coarser decoder levels, finest first, without the full-resolution ones.
-            Each covers the input's whole field of view at a size of its own.
+        deep: logits of the coarser decoder levels, finest first, without the full-resolution ones. Each covers
+            the input's whole field of view at its own size.
         aux: logits (B, K, *S') of an auxiliary head on the backbone, or None.
     """
 
@@ -24,30 +24,42 @@ class Output(NamedTuple):
 
 
 def as_output(value: object) -> Output:
-    """Adapt what a network returned to an ``Output``.
+    """Convert what a network returned to an ``Output``.
 
-    Takes a tensor (B, K, *S), an ``Output``, a mapping with ``out`` and perhaps ``aux`` (torchvision's
-    form, other keys are left aside), or a list or tuple of tensors, finest first. A stacked tensor of deep
-    outputs (B, N, K, *S), as MONAI's DynUNet returns it, is not guessed at.
+    Stacked deep outputs (B, N, K, *S), as MONAI's DynUNet returns them, are not accepted, because they cannot
+    be told from logits of a volume.
 
-    Raises: TypeError for anything else.
+    Args:
+        value: a tensor (B, K, *S), an ``Output``, a mapping with ``out`` and optionally ``aux`` (torchvision's
+            form; other keys are ignored), or a list or tuple of tensors, finest first.
+
+    Raises:
+        TypeError: for any other value.
+
+    Example:
+        >>> output = as_output({"out": torch.zeros(1, 2, 8, 8), "aux": torch.zeros(1, 2, 1, 1)})
+        >>> output.logits.shape, output.aux.shape
+        (torch.Size([1, 2, 8, 8]), torch.Size([1, 2, 1, 1]))
     """
     if isinstance(value, Output):
         return value
     if isinstance(value, torch.Tensor):
-        return Output(_checked(value))
+        return Output(_check_logits(value))
     if isinstance(value, Mapping):
-        return _from_mapping(value)
-    if isinstance(value, list | tuple) and value and _all_tensors(value):
-        return Output(_checked(value[0]), tuple(value[1:]))
+        return _from_mapping(cast(Mapping[object, object], value))
+    if isinstance(value, list | tuple):
+        items = cast(Sequence[object], value)
+        tensors = [item for item in items if isinstance(item, torch.Tensor)]
+        if tensors and len(tensors) == len(items):
+            return Output(_check_logits(tensors[0]), tuple(tensors[1:]))
     raise TypeError(
-        f"the network returned {_describe(value)}; expected a tensor of logits (B, K, *S), an Output, a "
-        "mapping with 'out' (and 'aux'), or a list of tensors, finest first"
+        f"the network returned {_describe(cast(object, value))}; expected a tensor of logits (B, K, *S), an "
+        "Output, a mapping with 'out' (and 'aux'), or a list of tensors, finest first"
     )
 
 
 def logits_of(value: object) -> torch.Tensor:
-    """The full-resolution logits (B, K, *S) in whatever a network returned; see ``as_output``."""
+    """Return the full-resolution logits (B, K, *S) of what a network returned; see ``as_output``."""
     return as_output(value).logits
 
 
@@ -55,13 +67,13 @@ def _from_mapping(value: Mapping[object, object]) -> Output:
     logits, aux = value.get("out"), value.get("aux")
     if not isinstance(logits, torch.Tensor) or not (aux is None or isinstance(aux, torch.Tensor)):
         raise TypeError(
-            f"the network returned {_describe(value)}; expected a tensor under 'out', and under 'aux' a "
-            "tensor or nothing"
+            f"the network returned {_describe(value)}; expected a tensor under 'out', and a tensor or None "
+            "under 'aux'"
         )
-    return Output(_checked(logits), aux=aux)
+    return Output(_check_logits(logits), aux=aux)
 
 
-def _checked(logits: torch.Tensor) -> torch.Tensor:
+def _check_logits(logits: torch.Tensor) -> torch.Tensor:
     if logits.ndim not in (4, 5):
         raise TypeError(
             f"the network returned a tensor of shape {tuple(logits.shape)}; expected logits (B, K, *S) "
@@ -71,15 +83,11 @@ def _checked(logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def _all_tensors(values: list[object] | tuple[object, ...]) -> TypeGuard[list[torch.Tensor]]:
-    return all(isinstance(value, torch.Tensor) for value in values)
-
-
 def _describe(value: object) -> str:
     if isinstance(value, Mapping):
-        return "a mapping of " + (
-            ", ".join(f"{k!r}: {type(v).__name__}" for k, v in value.items()) or "nothing"
-        )
+        items = cast(Mapping[object, object], value).items()
+        return "a mapping of " + (", ".join(f"{k!r}: {type(v).__name__}" for k, v in items) or "nothing")
     if isinstance(value, list | tuple):
-        return f"a {type(value).__name__} of " + (", ".join(type(v).__name__ for v in value) or "nothing")
+        names = ", ".join(type(item).__name__ for item in cast(Sequence[object], value))
+        return f"a {type(value).__name__} of " + (names or "nothing")  # pyright: ignore[reportUnknownArgumentType]
     return f"an object of type {type(value).__name__}"

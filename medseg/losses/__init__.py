@@ -1,4 +1,10 @@
-"""Losses. ``PlainLossConfig`` is their registry: a formula is one file and one member of the union."""
+"""Losses.
+
+The union ``PlainLossConfig`` is the registry. To add a loss, write a module with its settings (a subclass of
+``ClassWeightedConfig`` with a literal ``name``) and its formula (a subclass of ``SegmentationLoss``), and add
+the settings to the union. Configuration files can then select it by name, and the contract tests in
+``tests/losses/test_losses_contract.py`` run on it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from medseg.config.base import Spec
-from medseg.losses.common import SegmentationLoss
+from medseg.losses.base import ClassWeightedConfig, SegmentationLoss
 from medseg.losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
 from medseg.losses.deep_supervision import DeepSupervisionLoss
 from medseg.losses.dice import DiceConfig, DiceLoss
@@ -23,20 +29,29 @@ PlainLossConfig = Annotated[
 
 
 class WeightedTerm(Spec):
-    """One term of a sum: its weight and its loss."""
+    """One term of a sum.
+
+    Attributes:
+        weight: factor on the loss.
+        loss: settings of the loss.
+    """
 
     weight: PositiveFloat = 1.0
     loss: PlainLossConfig
 
 
 class SumConfig(Spec):
-    """A weighted sum of losses."""
+    """Settings of a weighted sum of losses.
+
+    Attributes:
+        terms: losses and their weights.
+    """
 
     name: Literal["sum"] = "sum"
     terms: tuple[WeightedTerm, ...] = Field(min_length=1)
 
     def build(self, task: Task, class_counts: Sequence[int] | None = None) -> WeightedSum:
-        """The loss. Raises: ConfigError if the settings of a term do not fit the task."""
+        """Build the loss. Raises: ConfigError if the settings of a term do not fit the task."""
         return WeightedSum([(term.weight, term.loss.build(task, class_counts)) for term in self.terms])
 
 
@@ -44,11 +59,14 @@ LossConfig = Annotated[PlainLossConfig | SumConfig, Field(discriminator="name")]
 
 
 def default_loss() -> SumConfig:
-    """Dice plus cross-entropy, one to one (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z)."""
+    """Return the settings of Dice plus cross-entropy with equal weights (Isensee et al. 2021,
+    doi:10.1038/s41592-020-01008-z).
+    """
     return SumConfig(terms=(WeightedTerm(loss=DiceConfig()), WeightedTerm(loss=CrossEntropyConfig())))
 
 
 __all__ = [
+    "ClassWeightedConfig",
     "CrossEntropyConfig",
     "CrossEntropyLoss",
     "DeepSupervisionLoss",

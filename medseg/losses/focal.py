@@ -10,21 +10,21 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from medseg.errors import ConfigError
-from medseg.losses.common import BalancedSpec, SegmentationLoss, counted_voxels, is_soft, mean_over
+from medseg.losses.base import ClassWeightedConfig, SegmentationLoss, counted_voxels, is_soft, mean_over
 from medseg.task import Activation, Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Alpha = Share | tuple[Share, ...] | None
 
 
-class FocalConfig(BalancedSpec):
-    """Focal loss.
+class FocalConfig(ClassWeightedConfig):
+    """Settings of ``FocalLoss``.
 
-    Attributes:
-        gamma: how strongly easy voxels are played down; 0 is cross-entropy.
-        alpha: factor α of the positives; the negatives have 1 - α. With softmax one number is the
-            foreground's (1 - α the background's), and one a class are the factors themselves. With
-            sigmoid, one number for all regions or one a region. None: no factor.
+    Attributes: see ``ClassWeightedConfig``, and
+        gamma: exponent that reduces the weight of easy voxels; 0: cross-entropy.
+        alpha: factor α of positives; negatives have 1 - α. With softmax, one number is the foreground's factor
+            (the background's is 1 - α), and one number per class are the factors themselves. With sigmoid, one
+            number for all regions, or one per region. None: no factor.
     """
 
     name: Literal["focal"] = "focal"
@@ -32,27 +32,37 @@ class FocalConfig(BalancedSpec):
     alpha: Alpha = None
 
     def build(self, task: Task, class_counts: Sequence[int] | None = None) -> FocalLoss:
-        """The loss. Raises: ConfigError if alpha or the class weights do not fit the number of classes."""
+        """Build the loss. Raises: ConfigError if alpha or the class weights do not fit the task."""
         if isinstance(self.alpha, tuple) and len(self.alpha) != task.num_classes:
             raise ConfigError(
-                f"loss.alpha has {len(self.alpha)} numbers, expected one, or {task.num_classes}, one for "
+                f"loss.alpha has {len(self.alpha)} numbers, expected one, or {task.num_classes}: one for "
                 "each channel of the logits"
             )
         return FocalLoss(
             task.activation,
             gamma=self.gamma,
             alpha=self.alpha,
-            class_weights=self.weights(task, class_counts),
+            class_weights=self.resolve_weights(task, class_counts),
         )
 
 
 class FocalLoss(SegmentationLoss):
-    """-α (1 - p)^γ log p, p the probability of the truth, averaged over the voxels that count.
+    """Focal loss, -α (1 - p)^γ log p, averaged over the voxels that are not ignored.
 
-    With sigmoid it is binary and averaged over channels too. ``alpha`` (see ``FocalConfig``) is a factor, as
-    in the paper; ``class_weights`` (K,) make a weighted mean, as in ``CrossEntropyLoss``, to which γ = 0
-    without α comes down. Shapes and errors: ``SegmentationLoss``. Source: Lin et al. 2017,
-    arXiv:1708.02002, equation 5.
+    p is the probability of the true class. With sigmoid, the loss is binary and averaged over channels too.
+    With γ = 0 and without α it equals ``CrossEntropyLoss``. Shapes and errors: ``SegmentationLoss``; soft labels
+    are not supported. Source: Lin et al. 2017, arXiv:1708.02002, equation 5.
+
+    Args:
+        activation: how logits become probabilities.
+        gamma: exponent γ.
+        alpha: factor α; see ``FocalConfig``.
+        class_weights: (K,) weights of a weighted mean, as in ``CrossEntropyLoss``.
+
+    Example:
+        >>> logits, target = torch.zeros(1, 2, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.long)
+        >>> round(FocalLoss(gamma=2.0)(logits, target).item(), 4)  # (1/2)² log 2
+        0.1733
     """
 
     alpha: torch.Tensor | None
@@ -67,14 +77,18 @@ class FocalLoss(SegmentationLoss):
     ) -> None:
         super().__init__(activation, class_weights)
         self.gamma = gamma
-        self.register_buffer("alpha", _factors(alpha), persistent=False)
+        self.register_buffer("alpha", _alpha_tensor(alpha), persistent=False)
 
-    def compute(self, logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
+    def compute(
+        self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None
+    ) -> torch.Tensor:
         return self._softmax(logits, target) if self.activation == "softmax" else self._sigmoid(logits, target)
 
     def _softmax(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if is_soft(target):
-            raise ValueError("the focal loss is of labels, not of probabilities; use cross_entropy and dice")
+            raise ValueError(
+                "the focal loss does not support soft labels (probabilities); use the losses ce or dice"
+            )
         counted = counted_voxels(target)
         labels = target.long().clamp(min=0)
         loss = self._focal(logits.log_softmax(1).gather(1, labels))
@@ -98,10 +112,10 @@ class FocalLoss(SegmentationLoss):
         return mean_over((loss * weight).sum(), weight.sum())
 
     def _focal(self, log_p: torch.Tensor) -> torch.Tensor:
-        # 1 - p without cancellation; kept off 0, where a power below 1 has an infinite slope
+        # 1 - p without cancellation; clamped, as a power below 1 has an infinite slope at 0
         missing = -torch.expm1(log_p)
         return -(missing.clamp(min=1e-7) ** self.gamma) * log_p
 
 
-def _factors(alpha: float | Sequence[float] | None) -> torch.Tensor | None:
+def _alpha_tensor(alpha: float | Sequence[float] | None) -> torch.Tensor | None:
     return None if alpha is None else torch.tensor(alpha, dtype=torch.float32)

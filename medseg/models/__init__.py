@@ -1,4 +1,11 @@
-"""Networks. ``ModelConfig`` is their registry: an architecture is one file and one member of the union."""
+"""Architectures.
+
+The union ``ModelConfig`` is the registry. To add an architecture, write a module with its settings (a subclass of
+``ArchitectureConfig`` with a literal ``name``, the ``paper`` and ``build``) and its network (a subclass of
+``SegmentationNetwork`` or ``BackboneNetwork``), and add the settings to the union. Configuration files can then
+select it by name, ``medseg models list`` shows it, and the contract tests in
+``tests/models/test_models_contract.py`` run on it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +16,7 @@ from torch import nn
 
 from medseg.model_output import Output, as_output, logits_of
 from medseg.models.backbone_unet import BackboneUNet, BackboneUNetConfig
+from medseg.models.base import ArchitectureConfig, BackboneNetwork, SegmentationNetwork
 from medseg.models.custom_model import CustomModelConfig
 from medseg.models.deeplab import (
     DeepLabV1,
@@ -64,7 +72,7 @@ ModelConfig = Annotated[
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of trainable parameters of a network."""
+    """Return the number of trainable parameters of a network."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
@@ -73,6 +81,8 @@ __all__ = [
     "FCNVGG",
     "FPN",
     "LRASPP",
+    "ArchitectureConfig",
+    "BackboneNetwork",
     "BackboneUNet",
     "BackboneUNetConfig",
     "CustomModelConfig",
@@ -97,6 +107,7 @@ __all__ = [
     "PSPNet",
     "PSPNetConfig",
     "SegResNetConfig",
+    "SegmentationNetwork",
     "SwinUNETRConfig",
     "UNETRConfig",
     "UNet",

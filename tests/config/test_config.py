@@ -17,7 +17,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.preprocessing.normalization import CT
 from medseg.errors import ConfigError
-from medseg.optim.optimizers import AdamWConfig, SGDConfig
+from medseg.optim import AdamWConfig, SGDConfig
 
 PRINTABLE = st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp"))
 NAMED = ["data.labels={background: 0, organ: 1, lesion: 2}"]

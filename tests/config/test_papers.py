@@ -11,7 +11,7 @@ from medseg.config.schema import load_config
 from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.models.pretrained.loading import parameter_groups
 from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
-from medseg.optim.optimizers import learning_rate
+from medseg.optim import learning_rate
 from medseg.task import Task
 
 FOLDER = Path(__file__).parents[2] / "configs" / "papers"

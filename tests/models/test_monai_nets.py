@@ -80,14 +80,14 @@ def test_vnet_names_the_channels_it_takes():
 def test_unetr_refuses_larger_images():
     pytest.importorskip("einops")
     network = UNETRConfig(image_size=(32, 16), channels=4, hidden=24, mlp=24, heads=2).build(Task(2, 1, 2))
-    with pytest.raises(ValueError, match=r"built for images of \(32, 16\), got \(33, 16\)"):
+    with pytest.raises(ValueError, match=r"built for images of size \(32, 16\), got \(33, 16\)"):
         network(torch.zeros(1, 1, 33, 16))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SegResNetConfig(blocks_up=(1, 1)), "one fewer for the way up"),
+        (lambda: SegResNetConfig(blocks_up=(1, 1)), "blocks_up one entry fewer"),
         (lambda: SegResNetConfig(channels=12), "groups is 8, which does not divide channels 12"),
         (lambda: DynUNetConfig(strides=(1, 2, 2)), "strides has 3 entries, channels has 5 levels"),
         (lambda: DynUNetConfig(channels=(4, 8, 8), deep_supervision=2), "have room for 1 extra heads"),

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.optim.optimizers import (
+from medseg.optim import (
     AdamConfig,
     AdamWConfig,
     ConstantSchedule,
@@ -64,13 +64,13 @@ def test_factors_stay_between_0_and_1(schedule, steps, warmup):
 
 def test_plateau_counts_reductions():
     schedule = PlateauSchedule(patience=2)
-    assert schedule.reductions([]) == 0
-    assert schedule.reductions([0.1, 0.2, 0.3]) == 0
-    assert schedule.reductions([0.5, 0.5]) == 0  # one wait
-    assert schedule.reductions([0.5, 0.5, 0.4]) == 1  # two waits
-    assert schedule.reductions([0.5, 0.5, 0.4, 0.4, 0.4]) == 2
-    assert schedule.reductions([0.5, 0.4, 0.6, 0.5]) == 0  # a better score starts the wait anew
-    assert schedule.reductions([math.nan, math.nan]) == 1  # no score is no better score
+    assert schedule.count_reductions([]) == 0
+    assert schedule.count_reductions([0.1, 0.2, 0.3]) == 0
+    assert schedule.count_reductions([0.5, 0.5]) == 0  # one wait
+    assert schedule.count_reductions([0.5, 0.5, 0.4]) == 1  # two waits
+    assert schedule.count_reductions([0.5, 0.5, 0.4, 0.4, 0.4]) == 2
+    assert schedule.count_reductions([0.5, 0.4, 0.6, 0.5]) == 0  # a better score starts the wait anew
+    assert schedule.count_reductions([math.nan, math.nan]) == 1  # no score is no better score
 
 
 def test_learning_rate():
