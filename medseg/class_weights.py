@@ -37,9 +37,7 @@ def class_weights_from_counts(
         [0.4, 1.6]
     """
     if any(count < 0 for count in counts) or not any(counts):
-        raise ValueError(
-            f"class counts must not be negative, and at least one must be above 0; got {list(counts)}"
-        )
+        raise ValueError(f"class counts must not be negative, and one must be above 0; got {list(counts)}")
     if not 0 <= beta < 1:
         raise ValueError(f"beta must be at least 0 and below 1; got {beta}")
     raw = [_weight(count, scheme, beta) if count else 0.0 for count in counts]

@@ -50,8 +50,8 @@ class FocalLoss(SegmentationLoss):
     """Focal loss, -α (1 - p)^γ log p, averaged over the voxels that are not ignored.
 
     p is the probability of the true class. With sigmoid, the loss is binary and averaged over channels too.
-    With γ = 0 and without α it equals ``CrossEntropyLoss``. Shapes and errors: ``SegmentationLoss``; soft labels
-    are not supported. Source: Lin et al. 2017, arXiv:1708.02002, equation 5.
+    With γ = 0 and without α it equals ``CrossEntropyLoss``. Shapes and errors: ``SegmentationLoss``; soft
+    labels are not supported. Source: Lin et al. 2017, arXiv:1708.02002, equation 5.
 
     Args:
         activation: how logits become probabilities.

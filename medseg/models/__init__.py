@@ -1,7 +1,7 @@
 """Architectures.
 
-The union ``ModelConfig`` is the registry. To add an architecture, write a module with its settings (a subclass of
-``ArchitectureConfig`` with a literal ``name``, the ``paper`` and ``build``) and its network (a subclass of
+The union ``ModelConfig`` is the registry. To add an architecture, write a module with its settings (a subclass
+of ``ArchitectureConfig`` with a literal ``name``, the ``paper`` and ``build``) and its network (a subclass of
 ``SegmentationNetwork`` or ``BackboneNetwork``), and add the settings to the union. Configuration files can then
 select it by name, ``medseg models list`` shows it, and the contract tests in
 ``tests/models/test_models_contract.py`` run on it.
