@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medseg.errors import ConfigError
 from medseg.inference.batch.distributed import PredictorSpec
@@ -18,7 +19,7 @@ from medseg.interop.nnunet.predict import NnunetPredictor
 class SegmenterSpec(PredictorSpec):
     """Arguments to load models of medseg, which are averaged, or one nnU-Net model, trained or imported."""
 
-    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter:
+    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter[Any]:
         """The model on its device, which tells ``say`` what computes.
 
         Raises: ModelFileError and ConfigError as ``Predictor`` and ``NnunetPredictor``; ConfigError if an

@@ -69,7 +69,7 @@ class PredictorSpec:
     compiled: bool = False
     force: bool = False
 
-    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter:
+    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter[Any]:
         """The predictor, which tells ``say`` what computes; errors as ``Predictor``."""
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
@@ -79,7 +79,7 @@ class PredictorSpec:
         )  # fmt: skip
 
 
-_LOADED: dict[str, Segmenter] = {}
+_LOADED: dict[str, Segmenter[Any]] = {}
 """The predictor of this process by its specification, so that a worker loads its models once."""
 
 
