@@ -14,7 +14,7 @@ from medseg.models import (
     VNetConfig,
     monai_nets,
 )
-from medseg.models.pretrained.key_mapping import TABLES
+from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.task import Task
 
 
@@ -68,7 +68,7 @@ def test_monais_own_weights_load_strictly(config):
     task = Task(2, 1, 2)
     monais = config.build(task).network.state_dict()
     network = config.build(task)
-    network.load_state_dict(TABLES["monai"].rename(monais).state, strict=True)
+    network.load_state_dict(KEY_TABLES["monai"].rename(monais).state, strict=True)
     assert all(torch.equal(network.network.state_dict()[key], tensor) for key, tensor in monais.items())
 
 
