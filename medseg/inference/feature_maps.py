@@ -1,4 +1,4 @@
-"""What a trained network makes of a scan on its way: feature maps, layer by layer, as pictures."""
+"""Feature maps: pictures of what each layer of a trained network returns for a scan."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from medseg.system.device import autocast
 
 @dataclass(frozen=True)
 class View:
-    """Which part of a scan is looked at.
+    """The part of a scan that feature maps are computed for and shown of.
 
     Attributes:
-        slice_index: of a volume after preprocessing, along the last axis (axial in RAS) or, of networks of two
-            dimensions, the axis they are cut across; none: the middle one.
-        window: only the window of the inference's ``roi_size`` around the middle of that slice.
+        slice_index: index of the slice of a volume that is shown, after preprocessing, along the last axis
+            (axial in RAS); for 2D networks, along the axis that volumes are sliced along. If None, the middle
+            slice.
+        window: compute only the window of size ``inference.roi_size`` around the center of that slice.
     """
 
     slice_index: int | None = None
@@ -43,10 +44,22 @@ def write_features(
     channels: int = 16,
     view: View = View(),
 ) -> list[Path]:
-    """Pictures of what ``layers`` (none: the network's stages) make of a scan: one PNG a layer, in the order
-    they run, and one of the input. Returns their paths.
+    """Write one PNG per layer with its most active channels, and one of the network's input.
 
-    Raises: ConfigError as ``feature_maps``; DataError as ``Predictor.predict``.
+    Args:
+        predictor: the model; of an ensemble, the first one is used.
+        source: scan, as in ``Predictor.predict``.
+        output: folder for the pictures, which are numbered in the order in which the layers run.
+        layers: names of layers, as in ``network.named_modules()``. If empty, the stages of the network.
+        channels: maximum number of channels per picture.
+        view: the part of the scan that is shown.
+
+    Returns:
+        Paths of the pictures.
+
+    Raises:
+        ConfigError: a layer is unknown or returns no feature map, or the slice does not exist.
+        DataError: the scan cannot be read.
     """
     maps, extent = feature_maps(predictor, source, layers, view)
     written: list[Path] = []
@@ -60,11 +73,24 @@ def write_features(
 def feature_maps(
     predictor: Predictor, source: Case | Path | str, layers: Sequence[str] = (), view: View = View()
 ) -> tuple[list[FeatureMap], tuple[float, float]]:
-    """The input and what ``layers`` return for it, turned for display; and the slice's height and width in mm.
+    """Run a network on a scan and return the outputs of its layers.
 
-    The whole picture or volume goes through the (first) network at once, unless the view is a window.
-    Raises: ConfigError for an unknown layer, one without a feature map, or a slice that is not there; DataError
-    as ``Predictor.predict``; ValueError if the network does not take an image of that size.
+    The network takes the whole image at once, unless the view is a window.
+
+    Args:
+        predictor: the model; of an ensemble, the first one is used.
+        source: scan, as in ``Predictor.predict``.
+        layers: names of layers, as in ``network.named_modules()``. If empty, the stages of the network.
+        view: the part of the scan that is returned.
+
+    Returns:
+        The feature maps, oriented for display, the network's input first; and height and width of the slice in
+        mm.
+
+    Raises:
+        ConfigError: a layer is unknown or returns no feature map, or the slice does not exist.
+        DataError: the scan cannot be read.
+        ValueError: the network does not support the size of the image.
     """
     member, prepared = predictor.members[0], predictor.prepare(source).inputs[0]
     image, index, spacing = _input(prepared, view, member.header.inference.roi_size)
@@ -72,21 +98,21 @@ def feature_maps(
     tensor = torch.from_numpy(np.ascontiguousarray(image))[None].to(predictor.device)
 
     def keep(name: str, output: torch.Tensor) -> FeatureMap | None:
-        if output.ndim != tensor.ndim:  # tokens, for one
+        if output.ndim != tensor.ndim:  # such as tokens of a transformer
             return None
         return _feature(
             name, output, None if index is None else (index + 0.5) / tensor.shape[-1], turned=volume
         )
 
-    with collect_features(member.network, keep, layers) as found, torch.inference_mode():
+    with collect_features(member.network, keep, layers) as captured_maps, torch.inference_mode():
         with autocast(predictor.dtype, predictor.device):
             member.network(tensor)
-        shown = {"input": keep("input", tensor), **found}
+        shown = {"input": keep("input", tensor), **captured_maps}
     features = [one for one in shown.values() if one is not None]
     names = [one.name for one in features]
     for layer in layers:
         if not any(name == layer or name.startswith(f"{layer}[") for name in names):
-            raise ConfigError(_without_map(layer, member.network))
+            raise _no_feature_map(layer, member.network)
     first, second = (n * mm for n, mm in zip(image.shape[1:3], spacing, strict=True))
     return features, (second, first) if volume else (first, second)
 
@@ -94,13 +120,13 @@ def feature_maps(
 def _input(
     prepared: PreparedImage, view: View, roi_size: tuple[int, ...] | None
 ) -> tuple[Array, int | None, tuple[float, float]]:
-    """The network's input (C, *S), the index of the slice along its last axis (none in 2D), and the mm of a
-    pixel's edges.
+    """Return the network's input (C, *S), the slice index along its last axis (2D: None) and the pixel size in
+    mm.
     """
     array, spacing = prepared.array, prepared.spacing
     volume = array.ndim == 4
     if not volume and view.slice_index is not None:
-        raise ConfigError("a picture has no slices: leave the slice out")
+        raise ConfigError("got a slice for a 2D image, which has no slices", hint="Omit --slice.")
     index = None
     if volume:
         along = 1 if prepared.slices is not None else 3
@@ -126,25 +152,32 @@ def _slice_index(wanted: int | None, count: int) -> int:
     if wanted is None:
         return count // 2
     if not 0 <= wanted < count:
-        raise ConfigError(
-            f"slice {wanted}: the volume has {count} slices after preprocessing, 0 to {count - 1}"
-        )
+        raise ConfigError(f"slice {wanted}: after preprocessing, the volume has slices 0 to {count - 1}")
     return wanted
 
 
 def _feature(name: str, tensor: torch.Tensor, depth: float | None, *, turned: bool) -> FeatureMap:
-    """A feature map (1, C, *S) as it is shown: of a volume the slice at ``depth``, a share of the last axis."""
+    """Orient a feature map (1, C, *S) for display.
+
+    Args:
+        name: name of the layer.
+        tensor: (1, C, *S), output of the layer.
+        depth: position of the slice that is shown, as a fraction of the last axis; None in 2D.
+        turned: whether the image is a slice of a volume, which is shown in radiological orientation.
+    """
     values, place = tensor[0], ""
     if depth is not None:
         count = values.shape[-1]
         values, place = values[..., int(depth * count)], f"slice {int(depth * count)} of {count}"
     channels = values.detach().float().cpu().numpy().copy()
-    if turned:  # as volumes are shown: the patient's right on the left, front up
+    if turned:  # radiological: patient's right on the left, front up
         channels = channels[:, ::-1, ::-1].swapaxes(1, 2)
     return FeatureMap(name, channels, tuple(int(n) for n in tensor.shape[1:]), place)
 
 
-def _without_map(layer: str, network: torch.nn.Module) -> str:
+def _no_feature_map(layer: str, network: torch.nn.Module) -> ConfigError:
     inner = [f"{layer}.{name}" for name, _ in network.get_submodule(layer.split("[")[0]).named_children()]
-    within = f"; within it: {', '.join(inner[:6])}" if inner else ""
-    return f"layer {layer!r} returns no feature map in evaluation{within}"
+    return ConfigError(
+        f"layer {layer!r}: returns no feature map in evaluation mode",
+        hint=f"Choose one of its layers: {', '.join(inner[:6])}." if inner else None,
+    )

@@ -1,4 +1,4 @@
-"""Options of inference."""
+"""Configuration of inference: sliding window, averaging and postprocessing."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ Blend = Literal["gaussian", "constant", "exact"]
 
 
 class InferenceConfig(Spec):
-    """The sliding window over whole cases.
+    """Options of sliding-window inference over whole cases.
 
     Attributes:
-        roi_size: the window, voxels; none is the training's patch, and the whole image for published weights.
-        overlap: share of a window its neighbor covers too.
-        blend: how windows that overlap are averaged: ``gaussian`` weighs their middle most; ``exact`` averages
-            nothing but takes from each what its border did not change (overlap-tile).
-        batch_size: windows at once.
-        flips: axes of the window that are mirrored too, in all combinations, scores averaged; labels that
-            ``data.labels.pairs`` names are exchanged where the number of mirrored axes is odd.
-        scales: for networks of two dimensions: sizes of the window, besides 1, that are averaged too.
-        postprocess: what is done to the components of labels; ``medseg tune`` chooses it on validation cases.
-        skip_below: windows in which no voxel of the scan is above this value are background, unseen.
-        skip_above: so are windows whose voxels are above this value in all channels (a slide's bright glass);
-            with both, windows in which every voxel is one or the other.
-        large_above: millions of pixels from which pictures are read window by window and written row by row,
-            where their format allows it; whole slides and OME-Zarr always are.
-        level: of the pyramid of pictures that have one, 0 the finest; others than 0 are read window by window.
+        roi_size: window size in voxels. Default: the patch size of the training; for published weights, the
+            whole image.
+        overlap: fraction of a window that the next window covers too, 0 to below 1. Default: 0.5.
+        blend: how overlapping windows are combined. ``gaussian`` and ``constant`` average them, with Gaussian
+            or equal weights; ``exact`` does not average, but takes from each window the voxels that its border
+            does not affect (overlap-tile). Default: ``gaussian``.
+        batch_size: number of windows per batch. Default: 4.
+        flips: array axes along which windows are mirrored for test-time augmentation. All combinations are
+            averaged; labels of ``data.labels.pairs`` are swapped if the number of mirrored axes is odd.
+            Default: none.
+        scales: scale factors for test-time augmentation of 2D networks, averaged with scale 1. Default: none.
+        skip_below: windows in which no voxel of the scan exceeds this value are skipped and labeled background.
+            If None, no windows are skipped.
+        skip_above: windows in which every voxel exceeds this value in all channels are skipped and labeled
+            background, such as the bright glass of slides. If ``skip_below`` is set too, windows in which every
+            voxel meets one of the two conditions are skipped. If None, no windows are skipped.
+        large_above: size in megapixels above which images are read window by window and written row by row, if
+            their format allows it. Whole slides and OME-Zarr are always processed this way. Default: 64.
+        level: resolution level of image pyramids; 0 is the finest. Levels other than 0 are read window by
+            window. Default: 0.
+        postprocess: steps applied to the connected components of labels, described below. ``medseg tune``
+            chooses them on the validation cases. Default: no steps.
     """
 
     roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
@@ -48,7 +55,7 @@ class InferenceConfig(Spec):
 
     @field_validator("flips")
     @classmethod
-    def _once(cls, axes: tuple[int, ...]) -> tuple[int, ...]:
+    def _check_distinct(cls, axes: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(axes)) < len(axes):
-            raise ValueError(f"an axis stands there twice: {list(axes)}")
+            raise ValueError(f"an axis appears twice: {list(axes)}")
         return axes

@@ -1,4 +1,4 @@
-"""What is done to a decision before it is written: components that cannot be, and holes."""
+"""Postprocessing of label maps: remove connected components and fill holes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ Box = tuple[slice, ...]
 
 
 class PostprocessConfig(Spec):
-    """Steps on the components of labels or regions, by name, on the scan's own grid; in this order.
+    """Postprocessing steps for labels or regions, applied in the order below on the grid of the scan.
 
-    Voxels of one label that touch by face, edge or corner are one component.
+    Voxels of one label that share a face, an edge or a corner belong to the same component.
 
     Attributes:
-        smallest: components of less than this are taken away: mm³ in volumes, pixels in pictures.
-        largest: only the largest component is kept.
-        fill: holes are filled: background that the label encloses wholly.
+        smallest: minimum component size per label, in mm³ for volumes and pixels for 2D images. Smaller
+            components are removed.
+        largest: labels of which only the largest component is kept.
+        fill: labels whose holes are filled. A hole is background that the label encloses completely.
+
+    Example:
+        >>> mask = np.array([[1, 1, 0, 0, 1]], bool)
+        >>> PostprocessConfig(largest=("liver",)).of_mask(mask, "liver", 1.0).astype(int)
+        array([[1, 1, 0, 0, 0]])
     """
 
     smallest: dict[str, Size] = Field(default_factory=dict)
@@ -34,51 +40,59 @@ class PostprocessConfig(Spec):
 
     @property
     def names(self) -> set[str]:
-        """Every label that a step is for."""
+        """Names of the labels that have a step."""
         return {*self.smallest, *self.largest, *self.fill}
 
-    def does_as(self, other: PostprocessConfig) -> bool:
-        """Whether the steps are the same as another's, in whatever order labels are named."""
+    def is_equivalent_to(self, other: PostprocessConfig) -> bool:
+        """Whether the steps are the same, regardless of the order of the labels."""
         return (self.smallest, set(self.largest), set(self.fill)) == (
             other.smallest, set(other.largest), set(other.fill)
         )  # fmt: skip
 
     def of_classes(self, classes: Array, names: tuple[str, ...], voxel: float) -> Array:
-        """A map of classes (*S) after the steps; what is taken away becomes class 0.
+        """Apply the steps to a map of classes.
 
-        ``names`` are those of the classes, ``voxel`` is a voxel's size (mm³, or 1 in pictures).
+        Args:
+            classes: (*S) class indices.
+            names: names of the classes.
+            voxel: volume of a voxel in mm³; 1 for 2D images.
+
+        Returns:
+            (*S) class indices; removed voxels become class 0.
         """
-        chosen = {i: name for i, name in enumerate(names) if i and name in self.names}  # class 0 stays
+        chosen = {i: name for i, name in enumerate(names) if i and name in self.names}  # class 0 is unchanged
         boxes = {i: box for i, box in _boxes(classes).items() if i in chosen}
         if not boxes:
             return classes
         result = classes.copy()
         pruned = [i for i in boxes if chosen[i] in self.smallest or chosen[i] in self.largest]
         if pruned:
-            box = _around([boxes[i] for i in pruned])
+            box = _enclosing_box([boxes[i] for i in pruned])
             least = {i: self.smallest.get(chosen[i], 0.0) / voxel for i in pruned}
-            result[box] = _pruned(classes[box], least, {i for i in pruned if chosen[i] in self.largest})
+            result[box] = _remove_components(
+                classes[box], least, {i for i in pruned if chosen[i] in self.largest}
+            )
         filled = [i for i in boxes if chosen[i] in self.fill]
-        remaining = _boxes(result) if filled else {}  # smaller where parts were taken away
+        remaining = _boxes(result) if filled else {}  # smaller where components were removed
         for index, box in ((i, remaining[i]) for i in filled if i in remaining):
             holes = _fill_holes(result[box] == index)
-            holes &= (result[box] == 0) & (classes[box] <= index)  # later labels have not been pruned yet
+            holes &= (result[box] == 0) & (classes[box] <= index)  # do not fill what later labels lost
             result[box][holes] = index
         return result
 
     def of_regions(self, regions: Array, names: tuple[str, ...], voxel: float) -> Array:
-        """Masks (R, *S) bool of regions after the steps."""
+        """Apply the steps to masks of regions (R, *S) bool; the arguments are those of ``of_classes``."""
         return np.stack([self.of_mask(mask, name, voxel) for mask, name in zip(regions, names, strict=True)])
 
     def of_mask(self, mask: Array, name: str, voxel: float) -> Array:
-        """One label's mask (*S) bool after the steps."""
+        """Apply the steps to the mask (*S) bool of one label; ``voxel`` is the volume of a voxel in mm³."""
         box = _boxes(mask.astype(np.uint8)).get(1) if name in self.names else None
         if box is None:
             return mask
         part = mask[box]
         if name in self.smallest or name in self.largest:
             least = {1: self.smallest.get(name, 0.0) / voxel}
-            part = _pruned(part.astype(np.uint8), least, {1} if name in self.largest else set()) > 0
+            part = _remove_components(part.astype(np.uint8), least, {1} if name in self.largest else set()) > 0
         if name in self.fill:
             part = _fill_holes(part)
         result = np.zeros_like(mask)
@@ -87,20 +101,22 @@ class PostprocessConfig(Spec):
 
 
 def _boxes(classes: Array) -> dict[int, Box]:
-    """The bounding box of each class above 0."""
+    """Return the bounding box of each class above 0."""
     return {i: box for i, box in enumerate(find_objects(classes), start=1) if box is not None}
 
 
-def _around(boxes: list[Box]) -> Box:
-    """The bounding box of several boxes."""
+def _enclosing_box(boxes: list[Box]) -> Box:
+    """Return the bounding box of several boxes."""
     return tuple(
         slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True)
     )
 
 
 def _fill_holes(mask: Array) -> Array:
-    """A mask (*S) with what it encloses: the outside is the component of its complement around it, whose voxels
-    touch by faces (edges in pictures). The same as SciPy's ``binary_fill_holes``, in one pass.
+    """Fill the holes of a mask (*S).
+
+    The outside is the component of the complement that surrounds the mask, with 6 neighbors per voxel (2D: 4).
+    The result equals SciPy's ``binary_fill_holes``, in one pass.
     """
     complement = np.pad(~mask, 1, constant_values=True)
     parts = np.asarray(cc3d.connected_components(complement, connectivity=4 if mask.ndim == 2 else 6))
@@ -108,12 +124,14 @@ def _fill_holes(mask: Array) -> Array:
     return ~outside[(slice(1, -1),) * mask.ndim]
 
 
-def _pruned(classes: Array, least: dict[int, float], largest: set[int]) -> Array:
-    """A map of classes (*S) without components of fewer than ``least`` voxels, and of the classes ``largest``
-    without all but the largest; classes that are not in ``least`` stay.
+def _remove_components(classes: Array, least: dict[int, float], largest: set[int]) -> Array:
+    """Remove small components from a map of classes (*S), in one pass over all classes.
 
-    All classes' components are found in one pass. Of components of one size the first counts as the largest,
-    the first axis running fastest.
+    Args:
+        classes: (*S) class indices.
+        least: minimum number of voxels of a component, by class; other classes are unchanged.
+        largest: classes of ``least`` of which only the largest component is kept. Of components of equal size,
+            the first in Fortran order (first axis fastest) is kept.
     """
     numbered, sizes, classes_of = _components(classes, list(least))
     kept = np.zeros(len(sizes), bool)
@@ -130,7 +148,7 @@ def _pruned(classes: Array, least: dict[int, float], largest: set[int]) -> Array
 
 
 def _components(classes: Array, chosen: list[int]) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
-    """Numbered components (*S) of the chosen classes, 0 outside; the size of each, and its class."""
+    """Number the components (*S) of the chosen classes, 0 elsewhere; also return their sizes and classes."""
     table = np.zeros(max(int(classes.max()), *chosen) + 1, np.uint8 if max(chosen) < 256 else np.uint16)
     table[chosen] = chosen
     named = table[np.asfortranarray(classes)]
@@ -145,5 +163,5 @@ def _components(classes: Array, chosen: list[int]) -> tuple[Array, NDArray[np.in
 
 
 def _slabs(array: Array, planes: int = 16) -> list[Array]:
-    """Views of some planes at a time along the last axis, so that temporary arrays are small."""
+    """Split an array into views of a few planes along the last axis, so that temporary arrays are small."""
     return [array[..., start : start + planes] for start in range(0, array.shape[-1], planes)]

@@ -17,13 +17,17 @@ from medseg.interop.nnunet.predict import NnunetPredictor
 
 @dataclass(frozen=True)
 class SegmenterSpec(PredictorSpec):
-    """Arguments to load models of medseg, which are averaged, or one nnU-Net model, trained or imported."""
+    """Arguments to load medseg models, which are averaged, or one nnU-Net model, as a folder or imported."""
 
     def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter[Any]:
-        """The model on its device, which tells ``say`` what computes.
+        """Load the models and move them to their device.
 
-        Raises: ModelFileError and ConfigError as ``Predictor`` and ``NnunetPredictor``; ConfigError if an
-        nnU-Net does not stand alone.
+        Args:
+            say: receives lines that describe the runtime.
+
+        Raises:
+            ModelFileError: a file is missing or damaged.
+            ConfigError: the settings do not suit the model, or an nnU-Net model is combined with others.
         """
         foreign = [
             model for model in map(Path, self.models) if is_nnunet_folder(model) or is_nnunet_file(model)

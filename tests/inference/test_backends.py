@@ -85,14 +85,14 @@ def test_what_is_said():
     }
 
 
-def test_the_command_line_knows_all_backends():
+def test_the_command_line_lists_all_backends():
     (option,) = [p for p in cli.commands["infer"].params if p.name == "backend"]
     assert list(option.type.choices) == list(BACKENDS)
 
 
 @needs_openvino
 @pytest.mark.parametrize("kind", [Tiny, Several])
-def test_openvino_gives_torchs_scores_of_any_batch(kind):
+def test_openvino_logits_agree_with_torch_for_any_batch_size(kind):
     network = kind().eval()
     backend = make_backend("openvino", network, BackendSetup(CPU))
     for batch in (3, 1, 2):
@@ -105,7 +105,7 @@ def test_openvino_gives_torchs_scores_of_any_batch(kind):
 
 
 @needs_openvino
-def test_a_size_of_windows_is_converted_once_and_the_oldest_let_go():
+def test_each_window_size_is_converted_once_and_the_oldest_is_dropped():
     backend = make_backend("openvino", Tiny().eval(), BackendSetup(CPU))
     with torch.inference_mode():
         for width in (8, 9, 10, 11, 12, 12):
@@ -114,7 +114,7 @@ def test_a_size_of_windows_is_converted_once_and_the_oldest_let_go():
 
 
 @needs_openvino
-def test_the_precision_is_what_is_asked_for_and_the_processor_has():
+def test_the_requested_precision_is_used_if_the_processor_supports_it():
     network = Tiny().eval()
     backend = make_backend("openvino", network, BackendSetup(CPU, torch.bfloat16))
     with torch.inference_mode():
@@ -148,7 +148,7 @@ def test_openvino_and_torch_segment_alike(scan):
     assert "float32; in float32 at most" in said[-1]
 
 
-def test_what_cannot_be_converted_is_torchs_and_said(monkeypatch):
+def test_automatic_falls_back_to_torch_and_records_the_reason(monkeypatch):
     network = Undecided().eval()
     backend = make_backend("auto", network, BackendSetup(CPU))
     with torch.inference_mode():
@@ -164,8 +164,8 @@ def test_what_cannot_be_converted_is_torchs_and_said(monkeypatch):
 
 @needs_openvino
 @pytest.mark.parametrize(("dtype", "precision"), [(None, "float32"), (torch.bfloat16, "bfloat16")])
-def test_other_scores_than_torchs_are_not_taken(monkeypatch, dtype, precision):
-    real = ov._scores
+def test_automatic_rejects_logits_that_differ_from_torch(monkeypatch, dtype, precision):
+    real = ov._logits
 
     def wrong(compiled, window):
         away = ov.effective_precision(compiled) == precision
@@ -173,21 +173,23 @@ def test_other_scores_than_torchs_are_not_taken(monkeypatch, dtype, precision):
 
     if precision == "bfloat16" and make_precision(dtype) != precision:
         pytest.skip("this processor has no bfloat16")
-    monkeypatch.setattr(ov, "_scores", wrong)
+    monkeypatch.setattr(ov, "_logits", wrong)
     network = Tiny().eval()
     backend = make_backend("auto", network, BackendSetup(CPU, dtype))
     with torch.inference_mode():
         scores = backend.predict(windows())
     assert (scores.float() - network(windows())).abs().max() < 0.1
     assert backend.info.backend == "torch"
-    assert re.search(rf"OpenVINO's scores in {precision} are .* standard deviations", backend.info.why)
+    assert re.search(
+        rf"OpenVINO's logits in {precision} differ from torch's by .* standard deviations", backend.info.why
+    )
 
 
 @needs_openvino
-def test_a_first_window_of_one_value_is_not_what_they_are_compared_on(monkeypatch):
+def test_networks_are_compared_on_noise_if_the_first_window_is_constant(monkeypatch):
     seen = []
-    real = ov._scores
-    monkeypatch.setattr(ov, "_scores", lambda compiled, window: seen.append(window) or real(compiled, window))
+    real = ov._logits
+    monkeypatch.setattr(ov, "_logits", lambda compiled, window: seen.append(window) or real(compiled, window))
     backend = make_backend("openvino", Tiny().eval(), BackendSetup(CPU))
     empty = torch.full((1, 1, 8, 8), -0.7)
     with torch.inference_mode():
@@ -201,11 +203,11 @@ def test_a_first_window_of_one_value_is_not_what_they_are_compared_on(monkeypatc
 
 
 @needs_openvino
-def test_float16_is_float16_or_torchs():
+def test_float16_is_not_replaced_by_bfloat16():
     backend = make_backend("auto", Tiny().eval(), BackendSetup(CPU, torch.float16))
     backend.predict(windows())
     if make_precision(torch.float16) == "bfloat16":
-        assert "OpenVINO computes in bfloat16 on this processor, not in float16" in backend.info.why
+        assert "OpenVINO computes in bfloat16 on this processor, requested float16" in backend.info.why
     assert backend.info.precision in ("float16", "float32")
 
 
@@ -213,10 +215,10 @@ def make_precision(dtype):
     return ov.effective_precision(ov.compile_model(ov.convert(Tiny().eval(), windows(1)), dtype))
 
 
-def test_automatic_is_torch_for_whole_images_and_without_openvino(monkeypatch):
+def test_automatic_uses_torch_for_whole_images_and_without_openvino(monkeypatch):
     assert (
         make_backend("auto", Tiny(), BackendSetup(CPU, one_size=False)).info.why
-        == "whole images have many sizes"
+        == "whole images differ in size"
     )
     assert make_backend("auto", Tiny(), BackendSetup(torch.device("cuda"))).info.why == ""
     monkeypatch.setattr(ov, "find_spec", lambda name: None)
@@ -225,13 +227,13 @@ def test_automatic_is_torch_for_whole_images_and_without_openvino(monkeypatch):
         make_backend("openvino", Tiny(), BackendSetup(CPU))
 
 
-def test_what_cannot_be_had_is_refused():
+def test_unknown_and_unsupported_backends_are_rejected():
     with pytest.raises(ConfigError, match="expected one of auto, torch, openvino"):
         make_backend("abacus", Tiny(), BackendSetup(CPU))
-    with pytest.raises(ConfigError, match="openvino is for CPUs"):
+    with pytest.raises(ConfigError, match="openvino is supported on CPUs"):
         make_backend("openvino", Tiny(), BackendSetup(torch.device("cuda")))
     for name in BACKENDS:
-        with pytest.raises(ConfigError, match=r"torch.compile is for CUDA"):
+        with pytest.raises(ConfigError, match=r"torch.compile is supported on CUDA"):
             make_backend(name, Tiny(), BackendSetup(CPU, compiled=True))
 
 

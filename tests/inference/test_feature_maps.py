@@ -52,14 +52,15 @@ def test_chosen_layers_channels_and_slices(trained, balls, tmp_path):
     ("options", "words"),
     [
         (["--layer", "encodr.0"], "near: encoder.0"),
-        (["--slice", "500"], "slice 500: the volume has"),
+        (["--slice", "500"], "slice 500: after preprocessing, the volume has slices 0 to"),
         (
             ["--layer", "encoder"],
-            "'encoder' returns no feature map in evaluation; within it: encoder.0, encoder.1",
+            "'encoder': returns no feature map in evaluation mode\n"
+            "hint: Choose one of its layers: encoder.0, encoder.1",
         ),
     ],
 )
-def test_what_cannot_be_shown_is_refused(trained, balls, tmp_path, capsys, options, words):
+def test_unknown_layers_and_slices_are_rejected(trained, balls, tmp_path, capsys, options, words):
     scan = str(balls / "images" / "ball_0.nii.gz")
     arguments = ["models", "features", scan, "--model", str(trained), "--output", str(tmp_path / "b"), *options]
     assert run(arguments) == 2
@@ -76,7 +77,7 @@ def test_one_scan_at_a_time(trained, balls, tmp_path, capsys):
     assert run(["models", "features", scan, "--model", str(trained), "--output", str(tmp_path / "c")]) == 0
 
 
-def test_slices_of_volumes_for_networks_of_two_dimensions(balls, tmp_path):
+def test_slices_of_volumes_for_2d_networks(balls, tmp_path):
     settings = ball_settings(balls)
     settings |= {"spatial_dims": 2, "augment": "none", "model": {"name": "unet", "channels": [4, 8]}}
     settings["preprocess"] = {"slices": {"axis": 1, "neighbors": 1}}

@@ -45,13 +45,13 @@ def test_sizes_are_mm3():
     assert config.of_mask(MASK, "a", 1.0).sum() == 8
 
 
-def test_nothing_is_left_of_nothing():
+def test_an_empty_mask_stays_empty():
     empty = np.zeros((3, 4, 5), bool)
     config = PostprocessConfig(smallest={"a": 2}, largest=("a",), fill=("a",))
     assert not config.of_mask(empty, "a", 1.0).any()
 
 
-def test_classes_give_way_to_the_background_and_holes_take_no_other_label():
+def test_removed_voxels_become_background_and_filling_keeps_other_labels():
     classes = np.where(MASK, 1, 0).astype(np.uint8)
     classes[1, 1] = 2  # another label in the ring's hole
     classes[4, 6] = 2
@@ -64,13 +64,13 @@ def test_classes_give_way_to_the_background_and_holes_take_no_other_label():
     assert config.of_classes(classes, ("none", "x", "y"), 1.0) is classes
 
 
-def test_regions_keep_to_themselves():
+def test_regions_are_processed_separately():
     regions = np.stack([MASK, MASK])
     result = PostprocessConfig(largest=("part",)).of_regions(regions, ("whole", "part"), 1.0)
     assert result.sum(axis=(1, 2)).tolist() == [11, 8]
 
 
-def test_volumes_connect_by_corners():
+def test_voxels_that_share_a_corner_are_connected():
     mask = np.zeros((4, 4, 4), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[3, 3, 3] = True
     assert PostprocessConfig(largest=("a",)).of_mask(mask, "a", 1.0).sum() == 2
@@ -107,7 +107,7 @@ def alone(config, mask, name, voxel):
 
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_one_pass_over_all_labels_gives_what_label_by_label_gives(data):
+def test_one_pass_over_all_labels_equals_one_pass_per_label(data):
     shape = data.draw(st.sampled_from([(9, 11), (6, 7, 8), (1, 12, 5)]))
     seed, share = data.draw(st.integers(0, 10**6)), data.draw(st.sampled_from([0.2, 0.5, 0.8]))
     rng = np.random.default_rng(seed)
@@ -129,7 +129,7 @@ def test_one_pass_over_all_labels_gives_what_label_by_label_gives(data):
         assert np.array_equal(config.of_mask(mask, name, 1.5), alone(config, mask, name, 1.5))
 
 
-def test_many_labels_do_not_cost_a_pass_over_the_volume_each(monkeypatch):
+def test_many_labels_need_a_single_pass_over_the_volume(monkeypatch):
     classes = np.zeros((64, 40, 8), np.uint8)
     for index in range(1, 61):
         classes[index, 2:9, 2:6] = index

@@ -13,7 +13,7 @@ from medseg.inference.postprocessing import PostprocessConfig
 from medseg.training.fit import fit
 
 
-def test_the_largest_component_is_chosen_where_false_ones_lie_about(balls, tmp_path, monkeypatch, capsys):
+def test_largest_is_chosen_if_there_are_false_components(balls, tmp_path, monkeypatch, capsys):
     config = load_config(ball_settings(balls), ["train.epochs=1", "train.iterations=2"])
     folder = fit(config, tmp_path / "run").run
     real = Predictor.predict
@@ -37,7 +37,7 @@ def test_the_largest_component_is_chosen_where_false_ones_lie_about(balls, tmp_p
     assert Predictor(folder, settings={"postprocess": {}}).header.inference.postprocess == PostprocessConfig()
 
 
-def test_a_label_that_no_case_holds_is_not_tuned():
+def test_no_step_is_chosen_for_a_label_that_no_case_contains():
     # cases that neither hold nor are predicted to hold a label have no Dice, as in evaluations
     assert tuning._best({"none": math.nan, "largest": math.nan}) == "none"
     assert tuning._best({"none": 0.0, "smallest 8": math.nan}) == "none"

@@ -362,7 +362,7 @@ def test_the_imported_file(tmp_path, cube, capsys):
 def test_the_file_is_verified_and_stands_alone(tmp_path):
     path = tmp_path / "model.safetensors"
     write_nnunet_file(path, read_folder(write_model(tmp_path)))
-    with pytest.raises(ModelFileError, match="holds a medseg-nnunet, imported from elsewhere"):
+    with pytest.raises(ModelFileError, match="contains a medseg-nnunet, an imported model"):
         Predictor(path)
     with pytest.raises(ConfigError, match="averages its own folds"):
         SegmenterSpec((str(path), str(path))).build()

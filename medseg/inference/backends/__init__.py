@@ -1,4 +1,7 @@
-"""Backends: what computes a network's scores. Another one is a file with a class, and its line below."""
+"""Backends: the runtimes that compute a network's logits.
+
+To add one, write a class in a file of this package and add it to ``BACKENDS``.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,30 @@ BACKENDS: dict[str, type[Backend]] = {
 
 
 def make_backend(name: str, network: nn.Module, setup: BackendSetup) -> Backend:
-    """The backend of a name for a network in evaluation mode, on ``setup.device``.
+    """Create a backend by name.
 
-    Raises: ConfigError if there is none of that name, or it cannot be used here.
+    Args:
+        name: a key of ``BACKENDS``.
+        network: the network, in evaluation mode, on ``setup.device``.
+        setup: device, precision and compilation.
+
+    Raises:
+        ConfigError: the name is unknown, or the backend does not support the setup.
+
+    Example:
+        >>> import torch
+        >>> backend = make_backend("torch", nn.Conv2d(1, 2, 1).eval(), BackendSetup(torch.device("cpu")))
+        >>> backend.predict(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 2, 8, 8])
     """
     if name not in BACKENDS:
         raise ConfigError(f"backend {name!r}: expected one of {', '.join(BACKENDS)}")
     kind = BACKENDS[name]
     if setup.compiled and setup.device.type != "cuda":
-        raise ConfigError(f"torch.compile is for CUDA devices here, not for {setup.device.type}")
+        raise ConfigError(
+            f"torch.compile is supported on CUDA devices, got {setup.device.type}",
+            hint="Omit --compile, or use a CUDA device.",
+        )
     if (unavailable_reason := kind.unavailable_reason(setup)) is not None:
         raise ConfigError(f"backend {name}: {unavailable_reason}")
     return kind(network, setup)

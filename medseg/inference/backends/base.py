@@ -1,4 +1,4 @@
-"""What a backend is: something that turns windows into scores, and can say what it computes with."""
+"""The backend protocol: compute logits from windows and describe the runtime that computes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from medseg.model_output import logits_of
 
-_TELLING = [
+_CAUSES = [
     re.compile(pattern)
     for pattern in (
         r"(No conversion rule found [^\n]+)",
@@ -23,12 +23,12 @@ _TELLING = [
 
 @dataclass(frozen=True)
 class BackendSetup:
-    """Where and how a network is to compute.
+    """Where and how a network computes.
 
     Attributes:
-        device: the device.
-        dtype: of convolutions and products; None for float32 throughout.
-        compiled: through ``torch.compile``.
+        device: device of the network and the logits.
+        dtype: data type of convolutions and matrix products. If None, everything is computed in float32.
+        compiled: whether to use ``torch.compile``.
         one_size: whether all windows have the same size.
     """
 
@@ -40,14 +40,16 @@ class BackendSetup:
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What computes, for the record.
+    """Description of the runtime, for logs and provenance.
 
     Attributes:
-        backend, version: the software.
-        precision: what it computes in.
-        difference: between the converted network's scores and torch's, both in float32, on the first window:
-            the largest, in standard deviations of torch's. None for torch itself, and before the first window.
-        why: what decided against another backend, if anything did.
+        backend: name of the software.
+        version: its version.
+        precision: effective data type, such as ``bfloat16``.
+        difference: maximum absolute difference between the logits of the converted network and of torch, both
+            in float32, on the first window, in standard deviations of torch's logits. None for torch, and
+            before the first window.
+        why: reason why no other backend is used; empty if there is none.
     """
 
     backend: str
@@ -58,7 +60,7 @@ class BackendInfo:
 
     @property
     def record(self) -> dict[str, Any]:
-        """As it stands in the provenance."""
+        """The fields that are set, as JSON values for the provenance."""
         return {name: value for name, value in asdict(self).items() if value not in (None, "")}
 
     def __str__(self) -> str:
@@ -69,9 +71,12 @@ class BackendInfo:
 
 
 class Backend(Protocol):
-    """A network, in evaluation mode, on a runtime. ``name`` is what the user calls it.
+    """Protocol of a network on a runtime.
 
-    It is made quickly: what takes long waits for the first windows.
+    The constructor is fast; slow work such as conversion is deferred to the first windows.
+
+    Attributes:
+        name: name of the backend in ``--backend``.
     """
 
     name: ClassVar[str]
@@ -80,23 +85,31 @@ class Backend(Protocol):
 
     @staticmethod
     def unavailable_reason(setup: BackendSetup) -> str | None:
-        """Why it cannot be used here at all, such as a package that is missing; None if it can."""
+        """Return why the backend cannot be used, such as a missing package; None if it can."""
         ...
 
     @property
     def info(self) -> BackendInfo:
-        """What computes; for one that decides by the first windows, as far as it is decided."""
+        """Description of the runtime; may change when the first windows are computed."""
         ...
 
     def predict(self, windows: torch.Tensor) -> torch.Tensor:
-        """Windows (B, C, *S), on the device or the CPU, to scores (B, K, *S) on the device. Raises:
-        ConversionError.
+        """Compute logits.
+
+        Args:
+            windows: (B, C, *S), on the device or the CPU.
+
+        Returns:
+            Logits (B, K, *S) on the device.
+
+        Raises:
+            ConversionError: the network cannot be converted, or gives other logits than torch.
         """
         ...
 
 
 class Logits(nn.Module):
-    """A network whose only result are its logits (B, K, *S), whatever it returns itself."""
+    """Wrap a network so that it returns only its logits (B, K, *S)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -107,23 +120,28 @@ class Logits(nn.Module):
 
 
 def precision_of(dtype: torch.dtype | None) -> str:
-    """The name of what is computed in, ``float32`` for None."""
+    """Return the name of a data type; ``float32`` if None."""
     return str(dtype or torch.float32).removeprefix("torch.")
 
 
-def difference(scores: torch.Tensor, reference: torch.Tensor) -> tuple[float, float]:
-    """The largest and the mean absolute difference of scores, in standard deviations of the reference."""
-    away = (scores.float() - reference).abs()
+def difference(logits: torch.Tensor, reference: torch.Tensor) -> tuple[float, float]:
+    """Return the maximum and the mean absolute difference, in standard deviations of the reference."""
+    away = (logits.float() - reference).abs()
     spread = reference.std().clamp(min=torch.finfo(torch.float32).tiny)
     return (away.amax() / spread).item(), (away.mean() / spread).item()
 
 
 def one_line(error: BaseException, most: int = 160) -> str:
-    """The line of an error that says what is wrong; torch's and OpenVINO's have many around it."""
+    """Extract the line of an error that names the cause; errors of torch and OpenVINO span many lines.
+
+    Args:
+        error: the error.
+        most: maximum number of characters.
+    """
     text = str(error).split(" For more information")[0]
     lines = [line.strip() for line in text.splitlines()]
-    around = ("Check '", "Converting", "FrontEnd API", "Failed to", "from ")
-    telling = [found[1] for pattern in _TELLING if (found := pattern.search(text))]
-    telling += [line for line in lines if line and not line.startswith(around)]
-    line = (telling or lines or [""])[0] or type(error).__name__
+    context = ("Check '", "Converting", "FrontEnd API", "Failed to", "from ")
+    causes = [match[1] for pattern in _CAUSES if (match := pattern.search(text))]
+    causes += [line for line in lines if line and not line.startswith(context)]
+    line = (causes or lines or [""])[0] or type(error).__name__
     return line if len(line) <= most else line[: most - 1] + "…"

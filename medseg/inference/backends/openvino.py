@@ -1,8 +1,7 @@
-"""OpenVINO on CPUs: the network converted in memory, checked against torch on the first window of each size.
+"""OpenVINO on CPUs: convert the network in memory and compare it with torch on the first window of each size.
 
-Nothing leaves the machine: OpenVINO's conversion tools report their use to the network by a package of its own,
-``openvino_telemetry``, which is kept from being imported; and the conversion goes through the front end,
-which tells nobody.
+OpenVINO's conversion tools send usage statistics through the package ``openvino_telemetry``. medseg blocks its
+import and converts through the front end, which sends nothing, so that no data leaves the machine.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ from medseg.model_output import logits_of
 from medseg.system.allocator import is_out_of_memory
 
 FLOAT32_TOLERANCE = 0.01
-"""The largest difference from torch's scores in float32 that is taken for agreement, in their standard
-deviations. OpenVINO's norms sum in another order: 0.0003 in windows of 64³, 0.002 in 96³."""
+"""Maximum allowed difference from torch's logits in float32, in their standard deviations. OpenVINO's
+normalization layers sum in another order: the difference is 0.0003 in windows of 64³ and 0.002 in 96³."""
 
 HALF_TOLERANCE = 0.1
-"""The same for half precision, of the mean difference; torch's own bfloat16 is about 0.02 away."""
+"""Maximum allowed mean difference in half precision; that of torch in bfloat16 is about 0.02."""
 
-_KEPT = 4  # sizes of windows whose compiled networks are kept
+_MAX_SIZES = 4  # window sizes whose compiled networks are kept
 _HINTS = {None: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 _NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 
 
 class OpenVINOBackend:
-    """A network converted for one window at a time, of a fixed size, by torch's number of threads.
+    """A network converted for single windows of a fixed size, with as many threads as torch uses.
 
-    Windows of a batch follow each other: on CPUs they are no quicker together, and a last batch that is
-    smaller needs no network of its own. For each size of windows the network is converted once, and agrees in
-    float32 with torch on the first one, before it is used in whatever precision is asked for.
+    The windows of a batch are computed one after another: larger batches are not faster on CPUs, and a smaller
+    last batch needs no further conversion. The network is converted once per window size. Its float32 logits
+    must agree with torch's on the first window before it is used in the requested precision.
     """
 
     name: ClassVar[str] = "openvino"
@@ -59,7 +58,7 @@ class OpenVINOBackend:
     @staticmethod
     def unavailable_reason(setup: BackendSetup) -> str | None:
         if setup.device.type != "cpu":
-            return f"openvino is for CPUs here, not for {setup.device.type}"
+            return f"openvino is supported on CPUs, got {setup.device.type}"
         if find_spec("openvino") is None:
             return "openvino is not installed: pip install medseg[openvino]"
         return None
@@ -70,50 +69,56 @@ class OpenVINOBackend:
 
     def predict(self, windows: torch.Tensor) -> torch.Tensor:
         size = tuple(windows.shape[1:])
-        with self._lock:  # a compiled network computes one thing at a time
+        with self._lock:  # a compiled network is not thread-safe
             if size not in self._compiled:
-                self._compiled[size] = self._checked(windows[:1])
-                if len(self._compiled) > _KEPT:
+                self._compiled[size] = self._compile_checked(windows[:1])
+                if len(self._compiled) > _MAX_SIZES:
                     self._compiled.popitem(last=False)
             compiled = self._compiled[size]
-            return torch.cat([_scores(compiled, window[None]) for window in windows])
+            return torch.cat([_logits(compiled, window[None]) for window in windows])
 
-    def _checked(self, window: torch.Tensor) -> Any:
-        """The network compiled for windows of this one's size. Raises: ConversionError."""
+    def _compile_checked(self, window: torch.Tensor) -> Any:
+        """Compile the network for the size of ``window`` and compare its logits with torch's.
+
+        Raises:
+            ConversionError: the conversion fails or the logits differ.
+        """
         window = with_contrast(window)
         with torch.no_grad():
             reference = logits_of(self.network(window))
         with conversion(self.network):
             model = convert(self.network, window)
             compiled = compile_model(model, None)
-            most, _ = difference(_scores(compiled, window), reference)
-        self._agree(most, FLOAT32_TOLERANCE, "float32")
+            most, _ = difference(_logits(compiled, window), reference)
+        self._check_agreement(most, FLOAT32_TOLERANCE, "float32")
         if self.setup.dtype is not None:
             with conversion(self.network):
                 compiled = compile_model(model, self.setup.dtype)
-                self._refuse_other_half(effective_precision(compiled))
-                _, mean = difference(_scores(compiled, window), reference)
-            self._agree(mean, HALF_TOLERANCE, precision_of(self.setup.dtype))
+                self._check_precision(effective_precision(compiled))
+                _, mean = difference(_logits(compiled, window), reference)
+            self._check_agreement(mean, HALF_TOLERANCE, precision_of(self.setup.dtype))
         self._difference = max(most, self._difference or 0.0)
         self._precision = effective_precision(compiled)
         return compiled
 
-    def _refuse_other_half(self, precision: str) -> None:
-        """float16 that is computed in bfloat16 is not what was asked for; float32 is at least as good."""
+    def _check_precision(self, precision: str) -> None:
+        """Raise ConversionError if float16 is computed in bfloat16 or vice versa; float32 is accepted."""
         if precision not in ("float32", wanted := precision_of(self.setup.dtype)):
-            raise ConversionError(f"OpenVINO computes in {precision} on this processor, not in {wanted}")
+            raise ConversionError(f"OpenVINO computes in {precision} on this processor, requested {wanted}")
 
-    def _agree(self, away: float, tolerance: float, precision: str) -> None:
-        if not away <= tolerance:  # not a number is none
+    def _check_agreement(self, away: float, tolerance: float, precision: str) -> None:
+        if not away <= tolerance:  # also true for NaN
             raise ConversionError(
-                f"{network_name(self.network)}: OpenVINO's scores in {precision} are {away:.2g} standard "
-                f"deviations from torch's, {tolerance:g} is allowed"
+                f"{network_name(self.network)}: OpenVINO's logits in {precision} differ from torch's by "
+                f"{away:.2g} standard deviations, allowed are {tolerance:g}"
             )
 
 
 def with_contrast(window: torch.Tensor) -> torch.Tensor:
-    """A window (1, C, *S) that networks can be compared on: itself, or noise of its shape if a channel of it
-    has one value only (around a brain). Norms divide such a channel's rounding errors by next to nothing.
+    """Return a window (1, C, *S) on which networks can be compared.
+
+    This is the window itself, or noise of its shape if a channel has a single value, as around a brain:
+    normalization layers divide the rounding errors of such a channel by almost zero.
     """
     flat = window.flatten(2)
     if bool((flat.amax(dim=-1) > flat.amin(dim=-1)).all()):
@@ -122,12 +127,12 @@ def with_contrast(window: torch.Tensor) -> torch.Tensor:
 
 
 def network_name(network: nn.Module) -> str:
-    """What the network is called: its class."""
+    """Return the name of the network's class."""
     return type(network).__name__
 
 
 def quiet_openvino() -> Any:
-    """The module ``openvino`` without its telemetry, for whose absence OpenVINO has a stand-in."""
+    """Import ``openvino`` with its telemetry blocked; OpenVINO uses a stub if that package is missing."""
     sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
     import openvino
 
@@ -136,21 +141,21 @@ def quiet_openvino() -> Any:
 
 @cache
 def openvino_core() -> Any:
-    """The one ``openvino.Core`` of this process, which is never let go.
+    """Return the only ``openvino.Core`` of this process, which is never released.
 
-    The first use of the CPU in a core replaces the thread's alternate signal stack, and letting go of one
-    core of several leaves the thread with a stack that is freed: the next signal (a child's end, Ctrl-C)
-    would end the process with a segmentation fault.
+    The first use of the CPU in a core replaces the thread's alternate signal stack. Releasing one of several
+    cores leaves the thread with a freed stack, and the next signal (the end of a child process, Ctrl-C) ends
+    the process with a segmentation fault.
     """
     return quiet_openvino().Core()
 
 
 @contextmanager
 def conversion(network: nn.Module, target: str = "OpenVINO") -> Iterator[None]:
-    """Whatever goes wrong within is a ConversionError with the network's name, but for a lack of memory."""
+    """Turn errors of a conversion into ConversionError with the network's name, except for lack of memory."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # torch and OpenVINO raise many types
         if is_out_of_memory(error):
             raise
         raise ConversionError(
@@ -159,17 +164,17 @@ def conversion(network: nn.Module, target: str = "OpenVINO") -> Iterator[None]:
 
 
 def convert(network: nn.Module, window: torch.Tensor) -> Any:
-    """A network as an OpenVINO model for images of the size of ``window`` (1, C, *S).
+    """Convert a network to an OpenVINO model for images of the size of ``window`` (1, C, *S).
 
-    Raises whatever torch and OpenVINO raise; see ``conversion``.
+    Errors of torch and OpenVINO are passed on; call it within ``conversion``.
     """
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's and OpenVINO's, of each other's old habits
+        warnings.simplefilter("ignore")  # deprecation warnings of torch and OpenVINO about each other
         return convert_program(torch.export.export(Logits(network).eval(), (window.clone(),)))
 
 
 def convert_program(program: torch.export.ExportedProgram) -> Any:
-    """An exported program as an OpenVINO model."""
+    """Convert an exported program to an OpenVINO model."""
     quiet_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
@@ -190,9 +195,13 @@ def convert_program(program: torch.export.ExportedProgram) -> Any:
 
 
 def compile_model(model: Any, dtype: torch.dtype | None) -> Any:
-    """A model ready to compute on the CPU, in ``dtype`` (None: float32) where the CPU has it.
+    """Compile a model for the CPU.
 
-    Threads are not pinned: two processes side by side would be pinned to the same cores.
+    Threads are not pinned, because two concurrent processes would be pinned to the same cores.
+
+    Args:
+        model: an OpenVINO model.
+        dtype: requested precision, used if the CPU supports it; float32 if None.
     """
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[dtype],
@@ -204,12 +213,12 @@ def compile_model(model: Any, dtype: torch.dtype | None) -> Any:
 
 
 def effective_precision(compiled: Any) -> str:
-    """What a compiled model computes in; a CPU without bfloat16 leaves a wish for it aside."""
+    """Return the precision of a compiled model; CPUs without bfloat16 ignore a request for it."""
     name = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
     return _NAMES.get(name, name)
 
 
-def _scores(compiled: Any, window: torch.Tensor) -> torch.Tensor:
-    """Scores (1, K, *S) of one window (1, C, *S)."""
+def _logits(compiled: Any, window: torch.Tensor) -> torch.Tensor:
+    """Return the logits (1, K, *S) of one window (1, C, *S)."""
     result = compiled([window.contiguous().numpy()], share_inputs=True, share_outputs=False)
     return torch.from_numpy(result[0])

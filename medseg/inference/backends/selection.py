@@ -1,4 +1,4 @@
-"""The backend that is chosen where the user leaves it open."""
+"""The automatic choice of a backend."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from medseg.inference.backends.torch_backend import TorchBackend
 
 
 class AutomaticBackend:
-    """OpenVINO on CPUs, where it is installed, converts the network, agrees with torch and all windows have one
-    size; else torch.
+    """Backend ``auto``: OpenVINO where it is suitable, otherwise torch.
 
-    The choice follows from the machine, the network and its first window, never from a clock: a scan
-    gives the same label map each time. Whole images of many sizes are torch's, as a conversion for each takes
-    longer than it saves.
+    OpenVINO is used on CPUs if it is installed, converts the network, agrees with torch on the first window,
+    and all windows have the same size. For whole images of many sizes, converting for each size takes longer
+    than it saves. The choice depends on the machine, the network and its first window, not on timing, so that
+    a scan always gives the same label map.
     """
 
     name: ClassVar[str] = "auto"
@@ -34,7 +34,7 @@ class AutomaticBackend:
 
     @staticmethod
     def unavailable_reason(setup: BackendSetup) -> str | None:
-        """None: torch is always there."""
+        """Return None: torch is always available."""
         return None
 
     @property
@@ -50,9 +50,9 @@ class AutomaticBackend:
 
 
 def _why_torch(setup: BackendSetup) -> str | None:
-    """Why it is torch without a trial, empty where nothing else is expected; None if OpenVINO may try."""
+    """Return why torch is used without trying OpenVINO, empty on GPUs; None if OpenVINO can be tried."""
     if setup.device.type != "cpu":
         return ""
     if not setup.one_size:
-        return "whole images have many sizes"
+        return "whole images differ in size"
     return OpenVINOBackend.unavailable_reason(setup)

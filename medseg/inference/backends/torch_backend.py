@@ -1,4 +1,4 @@
-"""torch itself, on CPUs and CUDA devices."""
+"""The torch backend, for CPUs and CUDA devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from medseg.system.device import autocast
 
 
 class TorchBackend:
-    """A network as it is, in autocast's mixed precision where ``setup.dtype`` says so."""
+    """A network run by torch, with autocast if ``setup.dtype`` is set.
+
+    Args:
+        network: the network, in evaluation mode, on ``setup.device``.
+        setup: device, precision and compilation.
+        why: reason why no other backend is used, for ``BackendInfo``.
+    """
 
     name: ClassVar[str] = "torch"
 
@@ -27,7 +33,7 @@ class TorchBackend:
 
     @staticmethod
     def unavailable_reason(setup: BackendSetup) -> str | None:
-        """None: torch is always there."""
+        """Return None: torch is always available."""
         return None
 
     @property

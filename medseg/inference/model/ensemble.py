@@ -8,12 +8,19 @@ from medseg.inference.sliding_window.output_chunk import OutputChunk
 
 
 def average_chunks(members: Sequence[Iterator[OutputChunk]]) -> Iterator[OutputChunk]:
-    """Yield the mean of several models' chunks of whole planes, as far as all of them have come.
+    """Average the output chunks of several models.
 
-    Chunks of different models may end at different planes.
+    Chunks of different models may end at different planes; each yielded chunk covers the planes that all
+    models have computed.
+
+    Args:
+        members: the chunks of each model, in order along the streaming axis.
+
+    Yields:
+        Mean of the logits or probabilities, chunk by chunk.
 
     Raises:
-        ValueError: a model has fewer planes than another, or planes across another axis.
+        ValueError: a model has fewer planes than another, or another streaming axis.
     """
     if len(members) == 1:
         yield from members[0]
@@ -21,10 +28,10 @@ def average_chunks(members: Sequence[Iterator[OutputChunk]]) -> Iterator[OutputC
     heads = [next(member, None) for member in members]
     while any(head is not None for head in heads):
         if any(head is None for head in heads):
-            raise ValueError("one model's chunks end before another's")
+            raise ValueError("the chunks of one model end before those of another")
         present = [head for head in heads if head is not None]
         if len({head.axis for head in present}) > 1:
-            raise ValueError("models' chunks follow one another along different axes")
+            raise ValueError("the chunks of the models have different streaming axes")
         start, stop = present[0].start, min(head.stop for head in present)
         first, *others = [head.planes(start, stop) for head in present]
         total = first.tensor.clone()

@@ -102,7 +102,7 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
     check_weights(network, str(path))
     header = _with_settings(header, options.settings, path, options.force)
     network = network.eval().to(setup.device)
-    if setup.device.type == "cuda" and setup.dtype is not None:  # as tensor cores want it
+    if setup.device.type == "cuda" and setup.dtype is not None:  # the memory layout that tensor cores need
         network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
     field = None
     if header.inference.blend == "exact":
@@ -147,14 +147,14 @@ def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfi
         raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
     lengths = {len(changed.roi_size or (0,) * header.spatial_dims)}
     if lengths != {header.spatial_dims} or any(axis >= header.spatial_dims for axis in changed.flips):
-        raise ConfigError(f"inference: roi_size and flips are for {header.spatial_dims} axes in this model")
+        raise ConfigError(f"inference: roi_size and flips: expected {header.spatial_dims} axes for this model")
     first = 0 if header.labels.regions else header.labels.first_evaluated
     named = header.labels.class_names[first:]
     unknown = sorted(changed.postprocess.names - set(named))
     if unknown:
-        raise ConfigError(f"inference.postprocess names {unknown}; the model finds {list(named)}")
+        raise ConfigError(f"inference.postprocess: unknown labels {unknown}; the model predicts {list(named)}")
     if changed.scales and header.spatial_dims != 2:
-        raise ConfigError("inference: scales is for networks of two dimensions")
+        raise ConfigError("inference.scales: supported by 2D networks only; this model is 3D")
     return changed
 
 
@@ -182,20 +182,22 @@ def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
             if isinstance(one, LabelSchema) and isinstance(two, LabelSchema):
                 one, two = (_other_settings(a, b) for a, b in ((one, two), (two, one)))
             raise ModelFileError(
-                f"{other.path}: its {name} are {two}, those of {first.path} {one}; an ensemble needs the same"
+                f"{other.path}: {name}: got {two}, expected {one} as in {first.path}; models of an ensemble "
+                "must agree"
             )
 
 
 def _check_common_settings(first: EnsembleMember, other: EnsembleMember) -> None:
     """Raise ConfigError if two models' settings for the common result or the common input differ."""
     one, two = first.header.inference, other.header.inference
-    same = {"postprocess": one.postprocess.does_as(two.postprocess), "level": one.level == two.level}
+    same = {"postprocess": one.postprocess.is_equivalent_to(two.postprocess), "level": one.level == two.level}
     for name, agree in same.items():
         if not agree:
             raise ConfigError(
-                f"inference.{name}: {other.path} has {getattr(two, name)}, {first.path} "
-                f"{getattr(one, name)}; an ensemble has one. Set it for all: --set {name}=…"
-                + (" (--set 'postprocess={}' for no steps)" if name == "postprocess" else "")
+                f"inference.{name}: {other.path} has {getattr(two, name)}, {first.path} has "
+                f"{getattr(one, name)}; models of an ensemble must agree",
+                hint=f"Set it for all models: --set {name}=…"
+                + (" (--set 'postprocess={}' for no steps)" if name == "postprocess" else ""),
             )
 
 
@@ -208,7 +210,9 @@ def _other_settings(labels: LabelSchema, other: LabelSchema) -> str:
 def _build(header: ModelHeader, path: Path) -> nn.Module:
     if isinstance(header.model, CustomModelConfig):
         raise ModelFileError(
-            f"{path}: was trained with a network of your own, {header.model.class_name}, which the file does "
-            "not hold. Load it from Python: Predictor(file, model=my_module)."
+            f"{path}: was trained with the custom network {header.model.class_name}, which the file does not "
+            "contain",
+            hint="Load it from Python: Predictor(file, model=my_module).",
+            path=path,
         )
     return header.model.build(header.task)

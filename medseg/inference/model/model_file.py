@@ -1,6 +1,6 @@
-"""``model.safetensors``: a network's weights with all that is needed to use them, in one safe file.
+"""The model file ``model.safetensors``: the weights of a network and the settings needed to use them.
 
-The metadata hold a JSON header and a SHA-256 over header and tensors. Nothing in it is ever executed.
+The metadata contain a JSON header and a SHA-256 over header and tensors. Loading runs no code from the file.
 """
 
 from __future__ import annotations
@@ -35,17 +35,21 @@ _HEADER, _DIGEST = "medseg", "sha256"
 
 
 class ModelHeader(Spec):
-    """What a model file says about its weights.
+    """Header of a model file: describes the network and how to use it.
 
     Attributes:
-        spatial_dims, channels: of the images it takes.
-        labels: what it finds.
-        preprocess: with every number fitted.
-        inference: the window, its size given.
-        model: the network.
-        label_reader: how the training's label files were read.
-        augmentation: which mirrors, rotations and scales the training used; none in files of earlier versions.
-        training: a summary: version, split sizes, score, seed; free of paths and identities.
+        format: kind of the file.
+        format_version: version of the file format.
+        medseg_version: version of medseg that wrote the file.
+        spatial_dims: number of spatial axes of the images, 2 or 3.
+        channels: number of image channels.
+        labels: labels that the model predicts.
+        preprocess: preprocessing, with all values that were fitted to the training data.
+        inference: inference settings; ``roi_size`` is set to the training's patch size.
+        model: configuration of the network.
+        label_reader: how the label files of the training were read.
+        augmentation: mirrors, rotations and scales that the training used. None in files of earlier versions.
+        training: summary of the training: version, split sizes, score, seed; without paths and identities.
     """
 
     format: Literal["medseg-model"] = "medseg-model"
@@ -63,19 +67,32 @@ class ModelHeader(Spec):
 
     @property
     def task(self) -> Task:
-        """What the network is built for."""
+        """Input and output of the network."""
         return task_for(self.spatial_dims, self.channels, self.labels, self.preprocess)
 
 
 def task_for(spatial_dims: int, channels: int, labels: LabelSchema, preprocess: PreprocessConfig) -> Task:
-    """What a network for such images and labels is built for; neighboring slices are channels."""
+    """Describe the input and output of a network for these images and labels.
+
+    Args:
+        spatial_dims: number of spatial axes of the images, 2 or 3.
+        channels: number of image channels.
+        labels: labels that the network predicts.
+        preprocess: preprocessing; if the network takes slices of volumes, neighboring slices become channels.
+    """
     thickness = preprocess.slices.thickness if preprocess.slices is not None else 1
     dims = 2 if spatial_dims == 2 else 3
     return Task(dims, channels * thickness, labels.num_classes, labels.activation, labels.background)
 
 
 class LoadedModel(NamedTuple):
-    """A model in memory: its header, its tensors, and the digest that names it."""
+    """A model in memory.
+
+    Attributes:
+        header: header of the file.
+        tensors: weights by name.
+        digest: SHA-256 over header and tensors.
+    """
 
     header: ModelHeader
     tensors: dict[str, torch.Tensor]
@@ -83,32 +100,45 @@ class LoadedModel(NamedTuple):
 
 
 def save_model(path: Path, header: ModelHeader, state: dict[str, torch.Tensor]) -> str:
-    """Write a model file atomically; returns its digest."""
+    """Write a model file atomically.
+
+    Args:
+        path: the file to write.
+        header: description of the model.
+        state: the network's ``state_dict()``.
+
+    Returns:
+        The digest: SHA-256 over header and tensors.
+    """
     return write_tensors(path, header.model_dump_json(), state)
 
 
 def write_tensors(path: Path, header: str, state: dict[str, torch.Tensor]) -> str:
-    """Write tensors under a JSON header atomically; returns their digest."""
+    """Write tensors with a JSON header atomically and return the digest of both."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
     digest = digest_of(header, tensors)
     with write_atomic(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: header, _DIGEST: digest})
-        temporary.chmod(0o644)  # safetensors leaves it to its owner alone
+        temporary.chmod(0o644)  # safetensors makes it readable by its owner only
     return digest
 
 
 def load_model(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor], str]:
-    """Read and verify a model file: header, tensors, digest.
+    """Read and verify a model file.
 
-    Raises: ModelFileError if the file is missing, foreign, truncated, changed since it was written, or of
-    a newer format.
+    Returns:
+        Header, tensors by name, and digest.
+
+    Raises:
+        ModelFileError: the file is missing, foreign, truncated, has changed since it was written, or has a
+            newer format.
     """
     text, tensors, digest = read_tensors(path)
     return _parse(path, text), tensors, digest
 
 
 def read_header(path: Path) -> str | None:
-    """The JSON header of a file, unverified; none if it is no file of medseg's."""
+    """Read the JSON header of a file without verifying it; None if medseg did not write the file."""
     try:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get(_HEADER)
@@ -117,13 +147,17 @@ def read_header(path: Path) -> str | None:
 
 
 def read_tensors(path: Path) -> tuple[str, dict[str, torch.Tensor], str]:
-    """Read and verify a file of tensors: its JSON header as it stands, tensors, digest.
+    """Read and verify a file of tensors.
 
-    Raises: ModelFileError if the file is missing, foreign, truncated or changed since it was written.
+    Returns:
+        JSON header as text, tensors by name, and digest.
+
+    Raises:
+        ModelFileError: the file is missing, foreign, truncated, or has changed since it was written.
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file")
+        raise ModelFileError(f"{path}: no such model file", path=path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -131,30 +165,33 @@ def read_tensors(path: Path) -> tuple[str, dict[str, torch.Tensor], str]:
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(
-            f"{path}: cannot be read as a model file, truncated or not a safetensors file ({error}). "
-            "Copy it again from its source."
+            f"{path}: cannot be read as a model file: truncated or not a safetensors file ({error})",
+            hint="Copy it again from its source.",
+            path=path,
         ) from error
     if _HEADER not in metadata or _DIGEST not in metadata:
-        raise ModelFileError(f"{path}: a safetensors file, but not one that medseg wrote (it has no header)")
+        raise ModelFileError(f"{path}: safetensors file without the header that medseg writes", path=path)
     if digest_of(metadata[_HEADER], tensors) != metadata[_DIGEST]:
         raise ModelFileError(
-            f"{path}: its SHA-256 does not match: the file was changed or damaged after it was written. "
-            "Copy it again from its source."
+            f"{path}: SHA-256 does not match, so the file was changed or damaged after it was written",
+            hint="Copy it again from its source.",
+            path=path,
         )
     return metadata[_HEADER], tensors, metadata[_DIGEST]
 
 
 def find_model_file(path: Path) -> Path:
-    """The model file of a run folder, or the file itself.
+    """Return the model file of a run folder, or ``path`` itself if it is not a folder.
 
-    Raises: ModelFileError if there is none.
+    Raises:
+        ModelFileError: the folder contains no model file.
     """
     path = Path(path)
     if path.is_dir():
         inside = path / "model.safetensors"
         if not inside.is_file():
-            state = "its training has not ended yet" if (path / "checkpoints").is_dir() else "not a run folder"
-            raise ModelFileError(f"{path}: holds no model.safetensors ({state})")
+            state = "its training has not finished" if (path / "checkpoints").is_dir() else "not a run folder"
+            raise ModelFileError(f"{path}: contains no model.safetensors ({state})", path=path)
         return inside
     return path
 
@@ -162,11 +199,15 @@ def find_model_file(path: Path) -> Path:
 def _parse(path: Path, text: str) -> ModelHeader:
     raw = json.loads(text)
     if (kind := raw.get("format")) != "medseg-model":
-        raise ModelFileError(f"{path}: holds a {kind}, imported from elsewhere; medseg infer runs it")
-    if raw.get("format_version") == 1:  # the same content under other names
+        raise ModelFileError(
+            f"{path}: contains a {kind}, an imported model; expected a medseg-model",
+            hint="Use it with medseg infer.",
+            path=path,
+        )
+    if raw.get("format_version") == 1:  # the same content with other key names
         text = json.dumps({**_upgrade(rename_keys(raw)), "format_version": FORMAT_VERSION})
     header = parse_header(path, text, ModelHeader)
-    refuse_newer(path, header.format_version, FORMAT_VERSION)
+    check_format_version(path, header.format_version, FORMAT_VERSION)
     return header
 
 
@@ -178,27 +219,40 @@ def _upgrade(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_header(path: Path, text: str, kind: type[Header]) -> Header:
-    """A file's header of one kind. Raises: ModelFileError if it is none."""
+    """Parse a JSON header.
+
+    Args:
+        path: the file, for messages.
+        text: the header.
+        kind: class of the header.
+
+    Raises:
+        ModelFileError: the header does not match the class.
+    """
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise ModelFileError(
-            f"{path}: its header is of another version of medseg than this one ({medseg_version()}): "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Use the version that wrote it."
+            f"{path}: the header does not match this version of medseg ({medseg_version()}): "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            hint="Use the version that wrote the file.",
+            path=path,
         ) from error
 
 
-def refuse_newer(path: Path, found: int, newest: int) -> None:
-    """Raises: ModelFileError if a file's format is newer than what is known."""
-    if found > newest:
+def check_format_version(path: Path, version: int, newest: int) -> None:
+    """Raise ModelFileError if a file's format is newer than the newest that this version reads."""
+    if version > newest:
         raise ModelFileError(
-            f"{path}: format version {found}, this medseg reads up to {newest}. Update medseg."
+            f"{path}: format version {version}; this version of medseg reads up to {newest}",
+            hint="Update medseg.",
+            path=path,
         )
 
 
 def digest_of(header: str, tensors: dict[str, torch.Tensor]) -> str:
-    """The SHA-256 over a header and tensors."""
+    """Compute the SHA-256 over a header and tensors: names, types, shapes and values."""
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

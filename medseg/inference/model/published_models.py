@@ -1,4 +1,4 @@
-"""Published networks, ready to use: their weights with labels and preprocessing, as a model in memory."""
+"""Published segmentation networks: weights, labels and preprocessing combined into a model in memory."""
 
 from __future__ import annotations
 
@@ -16,26 +16,33 @@ from medseg.models.pretrained.loading import load_pretrained, read_state
 from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS, lookup_weights
 
 _TORCHVISION = TrainedAugmentation(mirror_axes=(1,), scale=(0.5, 2.0))
-"""Of torchvision's segmentation trainings (references/segmentation/presets.py): columns mirrored, the shorter
-side resized to 0.5 to 2 times the base size."""
+"""Augmentation of torchvision's segmentation training (references/segmentation/presets.py): columns are
+mirrored, and the shorter side is resized to 0.5 to 2 times the base size."""
 
 
 def published_model(name: str, weights: Path | None = None) -> LoadedModel:
-    """A published segmentation network by name, from ``weights`` or from where they were fetched to.
+    """Load a published segmentation network by name.
 
-    Pictures go through it whole, at their own size.
-    Raises: ConfigError if the name is not known or is a backbone's; ModelFileError if the weights are not
-    there or not what they should be.
+    The network takes whole images at their original size.
+
+    Args:
+        name: name of the weights, as ``medseg weights`` lists them.
+        weights: file of the weights. If None, the file that ``medseg weights get`` downloaded.
+
+    Raises:
+        ConfigError: the name is unknown, or names the weights of a backbone.
+        ModelFileError: the weights are missing or do not match the network.
     """
     entry = lookup_weights(name)
     if entry.network is None:
         networks = ", ".join(n for n, e in PUBLISHED_WEIGHTS.items() if e.network is not None)
-        raise ConfigError(f"{name} are a backbone's weights, which segment nothing; networks: {networks}")
+        raise ConfigError(f"{name}: weights of a backbone; expected a segmentation network, one of {networks}")
     path = weights or entry.path()
     if not path.is_file():
         raise ModelFileError(
-            f"{path}: the weights of {name} are not there. Fetch them with: medseg weights get {name}, or give "
-            "the file: --weights FILE"
+            f"{path}: no such file; the weights of {name} have not been downloaded",
+            hint=f"Download them with medseg weights get {name}, or give the file with --weights FILE.",
+            path=path,
         )
     header = ModelHeader(
         spatial_dims=2,
@@ -50,12 +57,22 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
     network = entry.network.build(header.task)
     report = load_pretrained(network, read_state(path), keys=entry.keys)
     if report.new:
-        raise ModelFileError(f"{path}: lacks {len(report.new)} tensors of {name}: {report.new[:3]}, …")
+        raise ModelFileError(
+            f"{path}: {len(report.new)} tensors of {name} are missing: {report.new[:3]}, …", path=path
+        )
     return LoadedModel(header, dict(network.state_dict()), sha256_file(path))
 
 
 def model_source(model: Path, weights: Path | None = None) -> Path | LoadedModel:
-    """What a ``Predictor`` takes: a run folder or model file as it is, a published network by its name."""
+    """Resolve a model given by path or by the name of a published network.
+
+    Args:
+        model: run folder, model file, or name of a published network.
+        weights: file of a published network's weights. Default: None.
+
+    Returns:
+        The path, or the published network; both are accepted by ``Predictor``.
+    """
     if weights is None and (model.exists() or model.name not in PUBLISHED_WEIGHTS):
         return model
     return published_model(model.name, weights)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.inference.model.model_file import (
+    check_format_version,
     parse_header,
     read_header,
     read_tensors,
-    refuse_newer,
     write_tensors,
 )
 from medseg.interop.nnunet.folder import LoadedNnunet
@@ -32,5 +32,5 @@ def load_nnunet_file(path: Path) -> LoadedNnunet:
     """
     text, tensors, digest = read_tensors(path)
     header = parse_header(path, text, NnunetHeader)
-    refuse_newer(path, header.format_version, FORMAT_VERSION)
+    check_format_version(path, header.format_version, FORMAT_VERSION)
     return LoadedNnunet(header, tensors, digest)

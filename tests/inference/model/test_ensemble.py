@@ -55,7 +55,7 @@ def test_chunks_that_end_at_different_planes():
     merged = list(average_chunks([iter(ours), iter(others)]))
     assert [one.start for one in merged] == [0, 2, 3, 4]
     torch.testing.assert_close(torch.cat([one.tensor for one in merged], dim=1), (a + b) / 2)
-    with pytest.raises(ValueError, match="end before another's"):
+    with pytest.raises(ValueError, match="end before those of another"):
         list(average_chunks([iter(ours), iter(others[:2])]))
 
 
@@ -71,13 +71,15 @@ def test_the_mean_of_the_members_probabilities(scan):
     assert Predictor(models).digest not in ("digest1", Predictor(models[:2]).digest)
 
 
-def test_models_that_find_something_else_are_refused():
-    with pytest.raises(ModelFileError, match="its names of labels are no, c, b, those of the model no, a, b"):
+def test_models_with_other_labels_or_dimensions_are_rejected():
+    with pytest.raises(ModelFileError, match="names of labels: got no, c, b, expected no, a, b as in the"):
         Predictor([model(1), model(2, labels=LabelSchema(names={"no": (0,), "c": (1,), "b": (5,)}))])
     merged = LabelSchema(names={"no": (0, 7), "a": (1,), "b": (5,)})
-    with pytest.raises(ModelFileError, match=r"its labels are names=\{'no': \(0, 7\)[^=]*, those of the model"):
+    with pytest.raises(
+        ModelFileError, match=r"labels: got names=\{'no': \(0, 7\)[^=]*, expected names=[^=]* as in the"
+    ):
         Predictor([model(1), model(2, labels=merged)])
-    with pytest.raises(ModelFileError, match="its dimensions are 2"):
+    with pytest.raises(ModelFileError, match="dimensions: got 2, expected 3"):
         Predictor([model(1), model(2, dims=2)])
 
 
@@ -90,11 +92,11 @@ def test_settings_may_be_changed(scan):
         ({"overlap": 2}, "overlap"),
         ({"roi": 3}, "roi"),
         ({"flips": [3]}, "flips"),
-        ({"flips": [0, 0]}, "an axis stands there twice"),
+        ({"flips": [0, 0]}, "an axis appears twice"),
         ({"scales": [100]}, "scales"),
-        ({"postprocess": {"largest": ["no"]}}, r"names \['no'\]; the model finds \['a', 'b'\]"),
+        ({"postprocess": {"largest": ["no"]}}, r"unknown labels \['no'\]; the model predicts \['a', 'b'\]"),
         ({"roi_size": [4, 4]}, "3 axes"),
-        ({"scales": [2.0]}, "two dimensions"),
+        ({"scales": [2.0]}, "2D networks only"),
     ):
         with pytest.raises(ConfigError, match=message):
             Predictor(one, settings=wrong)

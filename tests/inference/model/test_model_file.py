@@ -40,7 +40,7 @@ def test_it_comes_back_as_it_was(tmp_path):
     assert (tmp_path / "m.safetensors").stat().st_mode & 0o777 == 0o644
 
 
-def test_one_changed_byte_of_a_weight_is_noticed(tmp_path):
+def test_one_changed_byte_of_a_weight_is_detected(tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, header(), TENSORS)
     data = bytearray(path.read_bytes())
@@ -50,7 +50,7 @@ def test_one_changed_byte_of_a_weight_is_noticed(tmp_path):
         load_model(path)
 
 
-def test_a_changed_header_is_noticed(tmp_path):
+def test_a_changed_header_is_detected(tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, header(), TENSORS)
     data = path.read_bytes()
@@ -59,7 +59,7 @@ def test_a_changed_header_is_noticed(tmp_path):
         load_model(path)
 
 
-def test_swapped_names_of_equal_tensors_are_noticed(tmp_path):
+def test_swapped_names_of_equal_tensors_are_detected(tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, header(), {"w1": torch.zeros(3), "w2": torch.ones(3)})
     path.write_bytes(path.read_bytes().replace(b'"w1"', b'"w3"'))
@@ -68,7 +68,7 @@ def test_swapped_names_of_equal_tensors_are_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, -5])
-def test_a_truncated_file_is_refused(tmp_path, keep):
+def test_a_truncated_file_is_rejected(tmp_path, keep):
     path = tmp_path / "m.safetensors"
     save_model(path, header(), TENSORS)
     path.write_bytes(path.read_bytes()[:keep])
@@ -76,19 +76,19 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
         load_model(path)
 
 
-def test_a_foreign_safetensors_file_is_refused(tmp_path):
+def test_a_foreign_safetensors_file_is_rejected(tmp_path):
     save_file(TENSORS, tmp_path / "m.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelFileError, match="not one that medseg wrote"):
+    with pytest.raises(ModelFileError, match="without the header that medseg writes"):
         load_model(tmp_path / "m.safetensors")
 
 
-def test_a_pickle_is_refused_unread(tmp_path):
+def test_a_pickle_is_rejected_without_reading_it(tmp_path):
     torch.save({"x": 1}, tmp_path / "m.pt")
     with pytest.raises(ModelFileError, match="not a safetensors file"):
         load_model(tmp_path / "m.pt")
 
 
-def test_a_newer_format_is_refused(tmp_path):
+def test_a_newer_format_is_rejected(tmp_path):
     save_model(tmp_path / "m.safetensors", header(format_version=99), TENSORS)
     with pytest.raises(ModelFileError, match="Update medseg"):
         load_model(tmp_path / "m.safetensors")
@@ -108,17 +108,17 @@ def test_files_of_version_1_are_read_under_the_new_names(tmp_path):
     assert load_model(path)[0] == now
 
 
-def test_missing_files_and_unfinished_runs_are_told_apart(tmp_path):
+def test_missing_files_and_unfinished_runs_have_different_messages(tmp_path):
     with pytest.raises(ModelFileError, match="no such model file"):
         load_model(tmp_path / "nothing.safetensors")
     with pytest.raises(ModelFileError, match="not a run folder"):
         find_model_file(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(ModelFileError, match="has not ended yet"):
+    with pytest.raises(ModelFileError, match="has not finished"):
         find_model_file(tmp_path)
 
 
-def test_the_header_can_be_read_by_anyone(tmp_path):
+def test_the_header_can_be_read_without_medseg(tmp_path):
     path = tmp_path / "m.safetensors"
     save_model(path, header(), TENSORS)
     raw = path.read_bytes()

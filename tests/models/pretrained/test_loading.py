@@ -205,7 +205,7 @@ def test_published_networks_by_name(tmp_path, capsys):
     assert labels.ignore_value == 255  # of VOC's own annotations
     asked = ["infer", str(photo), "--model", "resnet18_imagenet", "--weights", str(path)]
     assert run([*asked, "--output", str(tmp_path / "x")]) == 2
-    assert "segment nothing" in capsys.readouterr().err
+    assert "expected a segmentation network" in capsys.readouterr().err
 
 
 def test_a_published_network_that_is_not_at_hand(tmp_path, monkeypatch, capsys):
