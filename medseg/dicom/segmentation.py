@@ -26,7 +26,11 @@ from medseg.geometry import Array
 
 
 def require_highdicom() -> Any:
-    """Import highdicom, which writes SEG. Raises: ConfigError if it is not installed."""
+    """Import highdicom, which writes SEG.
+
+    Raises:
+        ConfigError: highdicom is not installed.
+    """
     try:
         import highdicom
     except ImportError as error:
