@@ -51,7 +51,7 @@ def test_chosen_layers_channels_and_slices(trained, balls, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--layer", "encodr.0"], "near: encoder.0"),
+        (["--layer", "encodr.0"], "similar names: encoder.0"),
         (["--slice", "500"], "slice 500: after preprocessing, the volume has slices 0 to"),
         (
             ["--layer", "encoder"],
@@ -71,7 +71,7 @@ def test_unknown_layers_and_slices_are_rejected(trained, balls, tmp_path, capsys
 def test_one_scan_at_a_time(trained, balls, tmp_path, capsys):
     code = run(["models", "features", str(balls), "--model", str(trained), "--output", str(tmp_path)])
     assert code == 3
-    assert "name one of them" in capsys.readouterr().err
+    assert "contains 6 scans, expected one" in capsys.readouterr().err
     write_volume(tmp_path / "one.nii.gz", np.ones((1, 1, 1), np.float32))
     scan = str(tmp_path / "one.nii.gz")
     assert run(["models", "features", scan, "--model", str(trained), "--output", str(tmp_path / "c")]) == 0
