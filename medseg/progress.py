@@ -69,7 +69,7 @@ class Progress(Protocol):
 def stage(
     progress: Progress, total: int, description: str, *, unit: str = "cases", completed: int = 0
 ) -> Iterator[Progress]:
-    """Report a stage to a progress; it is finished on every way out of the block.
+    """Report a stage to a progress; it is finished when the block ends, also by an exception.
 
     Args:
         progress: receives the stage; the block calls its ``advance``.

@@ -35,7 +35,7 @@ class DataConfig(Spec):
         channels: channels of pictures: 1 turns color to gray, 3 repeats gray. If None, the most that any
             picture has.
         split: how cases are divided into training, validation and test.
-        duplicates: treatment of cases with the same image: ``group`` keeps them on one side of the split,
+        duplicates: treatment of cases with the same image: ``group`` keeps them in one part of the split,
             ``drop`` keeps one of each, ``refuse`` stops. Blank images are not duplicates of each other.
         cache: folder of measured and preprocessed cases, which runs may share. If None, the run folder's.
         workers: processes that prepare patches; 0 prepares them in the training process.

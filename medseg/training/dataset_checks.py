@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.data.cases import Case, Part, join_problems
 from medseg.data.curation.case_statistics import CaseStatistics
-from medseg.data.curation.splits import leaks
+from medseg.data.curation.splits import patients_in_several_parts
 from medseg.data.labels.schema import LabelSchema, describe_undeclared
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
@@ -132,7 +132,7 @@ def check_patients(cases: Sequence[Case], split: Mapping[str, Part]) -> None:
     Raises:
         DataError: that lists the patients in several parts.
     """
-    patients = leaks(list(cases), dict(split))
+    patients = patients_in_several_parts(list(cases), dict(split))
     if patients:
         lines = [f"patient {patient}: {', '.join(parts)}" for patient, parts in patients.items()]
         title = "patients in more than one part of the split (put all cases of a patient into one part)"

@@ -1,4 +1,4 @@
-"""Datasets from one layout into another; geometry is kept, the original is never touched."""
+"""Convert a dataset to another layout. Geometry is preserved, and the original is not changed."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from medseg.geometry import Array
 
 
 @dataclass(frozen=True)
-class Converted:
-    """One case in memory: its image, and the label map's values, if it has one."""
+class _LoadedCase:
+    """One case in memory: its image, and the values of its label map, if it has one."""
 
     case: Case
     scan: Scan
@@ -43,7 +43,13 @@ class Converted:
 
 @dataclass(frozen=True)
 class _Source:
-    """A checked dataset, its labels, and how they are numbered; without a numbering values stay as they are."""
+    """A checked dataset and its labels.
+
+    Attributes:
+        report: result of checking the dataset.
+        labels: its labels.
+        numbering: the values to write; None to keep the values of the label files.
+    """
 
     report: DatasetReport
     labels: LabelSchema
@@ -55,21 +61,21 @@ class _Source:
 
     @property
     def names(self) -> dict[str, int]:
-        """The names that are written beside the label maps, and their values."""
+        """Names of the labels in the written label maps, and their values."""
         if self.numbering is not None:
             return self.numbering.names
         return {name: values[0] for name, values in self.labels.names.items()}
 
-    def read(self, case: Case) -> Converted:
-        """A case with the labels applied."""
+    def read(self, case: Case) -> _LoadedCase:
+        """Read a case, with the values that are written."""
         scan = read_image(case)
         target = self.report.label_plan.reader.read(case, scan)
         if target is None or self.numbering is None:
-            return Converted(case, scan, None if target is None else target.values)
-        return Converted(case, scan, self.numbering.apply(target.values, case.id))
+            return _LoadedCase(case, scan, None if target is None else target.values)
+        return _LoadedCase(case, scan, self.numbering.apply(target.values, case.id))
 
     def write_names(self, output: Path) -> None:
-        """Write ``labels.json``, if anything is stated of the labels."""
+        """Write ``labels.json`` if the settings change the values of the labels."""
         if self.numbering is not None:
             write_json(output / "labels.json", {"labels": self.numbering.table})
 
@@ -82,37 +88,55 @@ def convert_dataset(
     *,
     schema: LabelSchema | None = None,
 ) -> list[str]:
-    """Write a dataset in another layout; returns the ids of its cases.
+    """Write a dataset in another layout.
 
-    ``folders``: ``images/`` and ``labels/``; ``nnunet``: raw data with consecutive label values and
-    ``dataset.json``; ``msd``: volumes with channels last and ``dataset.json``; ``bids``: with derivatives and
-    ``dseg.tsv``; ``manifest``: a CSV that points to the files where they are. What is stated of the labels is
-    applied to the label maps, and their names are written beside them (``labels.json`` for folders and a
-    manifest, which then gets the label maps that change); without it, values stay as they are.
-    Raises: DataError if the dataset has problems (``check``); ConfigError if ``output`` is there already, or
-    the layout is for volumes only.
+    Settings of the labels are applied to the label maps, and the names of the labels are written beside them
+    (``labels.json`` for ``folders`` and ``manifest``; a manifest then comes with the label maps that change).
+    Without such settings, values are kept.
+
+    Args:
+        root: the dataset, in any layout.
+        output: a new folder.
+        to: the layout: ``folders`` (``images/`` and ``labels/``), ``nnunet`` (raw data with consecutive label
+            values and ``dataset.json``), ``msd`` (volumes with channels last and ``dataset.json``), ``bids``
+            (with derivatives and ``dseg.tsv``) or ``manifest`` (a CSV file that points to the existing files).
+        config: settings of the dataset.
+        schema: declared labels; default: from the dataset.
+
+    Returns:
+        The ids of the written cases.
+
+    Raises:
+        DataError: the dataset has problems (see ``check``), or the layout cannot represent it.
+        ConfigError: ``output`` exists or is inside the dataset, the layout is unknown, or it is for volumes
+            only.
     """
     report = check_dataset(root, config, schema=schema)
     if report.problems:
         worst = report.problems[0]
         raise DataError(
-            f"{root}: has {len(report.problems)} problems, the first: {worst.subject}: {worst.message}. Repair "
-            "them (medseg data check --fix DIR) and convert again."
+            f"{root}: has {len(report.problems)} problems, the first: {worst.subject}: {worst.message}",
+            hint="Repair them (medseg data check --fix DIR) and convert again.",
+            path=Path(root),
         )
     if to not in _WRITERS:
         raise ConfigError(f"--to {to!r}: expected one of {', '.join(_WRITERS)}")
     output = Path(output)
     if output.exists():
-        raise ConfigError(f"{output}: is there already; choose another folder")
+        raise ConfigError(f"{output}: already exists", hint="Choose another folder.", path=output)
     labels = summary_labels(report)
     if labels is None:
-        raise DataError(f"{root}: its label maps hold one value only, so there is nothing to convert")
+        raise DataError(f"{root}: the label maps contain a single value, so there are no labels to convert")
     if to in ("msd", "bids") and report.statistics[0].kind == "picture":
-        raise ConfigError(f"--to {to} is a layout for volumes; {root} holds pictures. Use folders or nnunet.")
+        raise ConfigError(
+            f"--to {to} is a layout for volumes; {root} contains pictures", hint="Use folders or nnunet."
+        )
     if output.resolve().is_relative_to(Path(root).resolve()) and Path(root).is_dir():
-        raise ConfigError(f"{output}: lies within the dataset {root}; choose a folder beside it")
+        raise ConfigError(
+            f"{output}: is inside the dataset {root}", hint="Choose a folder outside of it.", path=output
+        )
     if to != "manifest":
-        _refuse_what_is_lost(report, to)
+        _check_representable(report, to)
     numbering = (
         consecutive_output_values(labels)
         if to == "nnunet"
@@ -120,26 +144,31 @@ def convert_dataset(
     )
     if to == "bids" and numbering is not None and numbering.ignore is not None:
         raise DataError(
-            f"--to bids cannot say that voxels are ignored (here those of value {numbering.ignore}). Use "
-            "folders, nnunet, msd or manifest, or leave out data.labels.ignore_value and "
-            "data.labels.others=ignore."
+            f"--to bids cannot represent ignored voxels (here those of value {numbering.ignore})",
+            hint="Use folders, nnunet, msd or manifest, or leave out data.labels.ignore_value and "
+            "data.labels.others=ignore.",
         )
     with write_folder_atomic(output) as temporary:
         _WRITERS[to](_Source(report, labels, numbering), temporary)
     return [case.id for case in report.label_plan.cases]
 
 
-def _refuse_what_is_lost(report: DatasetReport, to: str) -> None:
-    """Raises: DataError where a layout of label maps cannot say what the dataset says."""
+def _check_representable(report: DatasetReport, to: str) -> None:
+    """Check that a layout of label maps can represent the dataset: no partial annotation, no soft labels.
+
+    Raises:
+        DataError: it cannot.
+    """
     partial = [case.id for case in report.label_plan.cases if case.labeled is not None]
     if partial:
         raise DataError(
-            f"{len(partial)} cases are annotated in part ({', '.join(partial[:5])}), which --to {to} cannot "
-            "say: what nobody drew would become background. --to manifest keeps it."
+            f"{len(partial)} cases are partly annotated ({', '.join(partial[:5])}), which --to {to} cannot "
+            "represent: labels that were not annotated would become background",
+            hint="Use --to manifest.",
         )
     if report.label_plan.reader.soft:
         raise DataError(
-            f"soft labels cannot be kept by --to {to}, which has one value a voxel. Use --to manifest."
+            f"--to {to} cannot represent soft labels: it has one value per voxel", hint="Use --to manifest."
         )
 
 
@@ -211,8 +240,9 @@ def _bids(source: _Source, output: Path) -> None:
     doubles = [" and ".join(same) for same in ids.values() if len(same) > 1]
     if doubles:
         raise DataError(
-            f"BIDS allows letters and digits in names, without which these are one: {'; '.join(doubles)}. "
-            "Rename them, or give ids in a manifest (--to manifest) and convert that."
+            "BIDS allows only letters and digits in names; without other characters, these cases share a name: "
+            + "; ".join(doubles),
+            hint="Rename them, or set ids in a manifest (--to manifest) and convert that.",
         )
     for case, subject in zip(source.cases, subjects, strict=True):
         one = source.read(case)
@@ -238,7 +268,7 @@ def _manifest(source: _Source, output: Path) -> None:
 
 
 def _with_applied_labels(case: Case, source: _Source, output: Path) -> Case:
-    """The case with a label map in ``output``, where its own files do not hold the values that are written."""
+    """Write the label map of a case unless its file already holds these values; return the case with it."""
     one = source.read(case)
     if one.values is None:
         return case
@@ -253,7 +283,7 @@ def _with_applied_labels(case: Case, source: _Source, output: Path) -> Case:
 
 
 def write_manifest(cases: list[Case], output: Path) -> None:
-    """Write ``manifest.csv`` of cases into a folder; it points to their files where they are."""
+    """Write a ``manifest.csv`` that points to the existing files of cases by relative paths."""
     channels = max(len(case.images) for case in cases)
     images = ["image"] if channels == 1 else [f"image:{i}" for i in range(channels)]
     masks = sorted({name for case in cases for name in case.masks})
@@ -275,12 +305,12 @@ def write_manifest(cases: list[Case], output: Path) -> None:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as seen from a folder, so that both may be moved together."""
+    """Return a path relative to a folder, so that both may be moved together."""
     return os.path.relpath(path.resolve(), folder.resolve())
 
 
-def _write_image(one: Converted, folder: Path, name: str) -> list[Path]:
-    """Copy the files of an image as they are; DICOM and stacks become NIfTI."""
+def _write_image(one: _LoadedCase, folder: Path, name: str) -> list[Path]:
+    """Copy the files of an image unchanged; DICOM and stacks become NIfTI."""
     case = one.case
     if _becomes_nifti(case):
         return [_write_nifti(one.scan, folder / f"{name}.nii.gz")]
@@ -298,8 +328,8 @@ def _becomes_nifti(case: Case) -> bool:
     return case.image.is_dir() or "#" in case.image.name or case.image.suffix.lower() in (".mhd", ".nhdr")
 
 
-def _write_channels(one: Converted, folder: Path, name: str) -> list[Path]:
-    """One file a channel, ``<name>_0000`` …; pictures keep their colors in one file."""
+def _write_channels(one: _LoadedCase, folder: Path, name: str) -> list[Path]:
+    """Write one file per channel, ``<name>_0000`` …; the colors of a picture stay in one file."""
     case, scan = one.case, one.scan
     if scan.kind == "picture":
         folder.mkdir(parents=True, exist_ok=True)
@@ -312,7 +342,7 @@ def _write_channels(one: Converted, folder: Path, name: str) -> list[Path]:
 
 
 def _write_picture(path: Path, target: Path, channel: Array) -> Path:
-    """Copy a picture's file, or write the projection that a DICOM file holds as TIFF, which nnU-Net reads."""
+    """Copy the file of a picture; write the projection in a DICOM file as TIFF, which nnU-Net reads."""
     if read_projection_header(path) is None:
         copy = target.with_name(target.name + path.suffix.lower())
         shutil.copyfile(path, copy)
@@ -334,7 +364,7 @@ def _write_nifti(scan: Scan, path: Path) -> Path:
 
 
 def _write_label(values: Array, scan: Scan, folder: Path, name: str, image: Path) -> None:
-    """Write a label map in the format that goes with its image's file."""
+    """Write a label map in the format that matches the file of its image."""
     reader = reader_for(image)
     folder.mkdir(parents=True, exist_ok=True)
     small = values.astype(smallest_integer((int(values.min()), int(values.max()))))

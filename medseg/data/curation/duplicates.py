@@ -1,4 +1,4 @@
-"""Find cases with the same image; keep them on one side of a split, or drop all but one."""
+"""Find cases with the same image; keep them in one part of a split, or drop all but one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.errors import DataError
 
 Duplicates = Literal["refuse", "group", "drop"]
-"""Treatment of copies: an error, kept on one side of a split, or dropped but one."""
+"""Treatment of copies: an error, all in one part of the split, or all but one dropped."""
 
 _KEPT_FIRST: tuple[Part, ...] = ("test", "val", "train")
 
@@ -53,7 +53,7 @@ def check_copies(copies: list[list[str]]) -> None:
     if copies:
         raise DataError(
             join_problems(
-                "cases whose images are the same (data.duplicates=group keeps them on one side of the split, "
+                "cases whose images are the same (data.duplicates=group keeps them in one part of the split, "
                 "drop keeps one of each)",
                 [", ".join(ids) for ids in copies],
             )
@@ -77,7 +77,7 @@ def bind_copies(cases: list[Case], copies: list[list[str]]) -> list[Case]:
 
 
 def check_sides(copies: list[list[str]], split: Mapping[str, Part]) -> None:
-    """Check that no copies are on several sides of a split; cases that the split leaves out do not count.
+    """Check that no copies are in several parts of a split; cases that the split leaves out do not count.
 
     Raises: DataError listing the copies.
     """
@@ -90,7 +90,7 @@ def check_sides(copies: list[list[str]], split: Mapping[str, Part]) -> None:
     if lines:
         raise DataError(
             join_problems(
-                "copies of an image are on several sides of the split, which makes scores too good (put them "
+                "copies of an image are in several parts of the split, which makes scores too good (put them "
                 "into one part, or set data.duplicates=drop)",
                 lines,
             )
@@ -120,5 +120,5 @@ def describe_copies(copies: list[list[str]], duplicates: Duplicates) -> str:
     """Describe the copies and their treatment in one line for the log."""
     shown = "; ".join(", ".join(ids) for ids in copies[:5])
     more = f"; and {len(copies) - 5} more" if len(copies) > 5 else ""
-    done = "one of each is kept" if duplicates == "drop" else "they stay on one side of the split"
+    done = "one of each is kept" if duplicates == "drop" else "they stay in one part of the split"
     return f"warning: cases with the same image ({shown}{more}): {done}"

@@ -23,7 +23,7 @@ def duplicate_findings(
     """
     hints = {
         "refuse": "keep one of each (--fix DIR does), or set data.duplicates=group",
-        "group": "training keeps them on one side of the split; data.duplicates=drop or --fix DIR keep one",
+        "group": "training keeps them in one part of the split; data.duplicates=drop or --fix DIR keep one",
         "drop": "training keeps one of them; --fix DIR does, too",
     }
     for ids in copies:

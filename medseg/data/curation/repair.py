@@ -1,4 +1,4 @@
-"""Repaired copies of a dataset; the original is never touched."""
+"""Write a repaired copy of a dataset. The original is not changed."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ map's header and resample it, or trust its shape and take the image's grid.
 
 @dataclass(frozen=True)
 class RepairOptions:
-    """How a dataset is repaired.
+    """Options for repairing a dataset.
 
     Attributes:
         mapping: label values to replace: old → new.
-        same_shape: what to do with a label map that has its image's shape but another grid. Its header or its
-            voxels may be wrong, so nothing is done unless it is chosen.
+        same_shape: what to do with a label map that has the shape of its image but another grid. Either its
+            header or its voxels may be wrong, so the case is left out by default.
     """
 
     mapping: Mapping[int, int] = field(default_factory=dict)
@@ -197,9 +197,10 @@ def _mapped(values: Array, changes: Mapping[int, int]) -> Array:
 
 
 def _copy_image(case: Case, scan: Scan, folder: Path) -> tuple[list[Path], list[str]]:
-    """Copy an image's files as they are, or write it with non-finite voxels replaced.
+    """Copy the files of an image unchanged, or write it with non-finite voxels replaced.
 
-    Returns: the files of its channels, and what was done.
+    Returns:
+        The files of its channels, and what was repaired.
     """
     try:
         check_finite(scan)
@@ -213,7 +214,7 @@ def _copy_image(case: Case, scan: Scan, folder: Path) -> tuple[list[Path], list[
 def _read_label_map(
     case: Case, scan: Scan, reader: LabelReader, same_shape: SameShape
 ) -> tuple[Array, list[str]]:
-    """Read the values of a case's label map on its image's grid; return what had to be done for it, too."""
+    """Read the values of a label map on the grid of its image; return also what was repaired."""
     try:
         label_map = reader.read(case, scan)
     except LabelGridError as error:
@@ -229,7 +230,7 @@ def _read_label_map(
             return as_label_map(label), [f"label map takes the image's grid ({error.message})"]
         values, outside = resample_label_map(label, scan.grid)
         if not values.any() and as_label_map(label).any():
-            raise DataError(f"the label map lies wholly outside its image ({error.message})") from error
+            raise DataError(f"the label map is entirely outside its image ({error.message})") from error
         beyond = f"; {outside} voxels of the image lie outside of it and are 0" if outside else ""
         return values, [f"label map resampled onto its image ({error.message}){beyond}"]
     assert label_map is not None

@@ -1,6 +1,6 @@
-"""Which cases train, which validate, and which are kept for the test.
+"""Assign cases to the parts of a split: training, validation and test.
 
-Cases of one patient stay together. Where asked for, rare labels are dealt out evenly.
+All cases of a patient are in one part. With ``stratify``, rare labels are distributed evenly over the parts.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from pydantic import Field, model_validator
 
 from medseg.config.base import Spec
 from medseg.data.cases import PARTS, Case, Part
-from medseg.data.curation.stratification import deal
+from medseg.data.curation.stratification import stratified_parts
 from medseg.errors import DataError
 
 Split = dict[str, Part]
 """Case id → part."""
 
-Holders = Mapping[str, frozenset[str]]
-"""Case id → names of the labels it holds."""
+CaseLabels = Mapping[str, frozenset[str]]
+"""Case id → names of the labels in the case."""
 
 
 class FractionSplit(Spec):
-    """Random parts of given size, counted in patients where these are known.
+    """Random parts of given sizes, counted in patients if the dataset declares them.
 
     Attributes:
-        val, test: shares of all.
-        stratify: deal rare labels out evenly, the rarest first.
+        val, test: share of the validation and the test part.
+        seed: seed of the shuffle.
+        stratify: distribute rare labels evenly, the rarest first.
     """
 
     name: Literal["fraction"] = "fraction"
@@ -41,24 +42,34 @@ class FractionSplit(Spec):
     seed: int = 0
     stratify: bool = False
 
-    def assign(self, cases: list[Case], holders: Holders = {}) -> Split:  # noqa: B006 (never changed)
-        """Split by a seeded shuffle; each part asked for gets at least one patient."""
+    def assign(self, cases: list[Case], case_labels: CaseLabels = {}) -> Split:  # noqa: B006 (never changed)
+        """Split by a seeded shuffle; each part with a share above 0 gets at least one patient.
+
+        Args:
+            cases: the cases to split.
+            case_labels: the labels of each case, used with ``stratify``.
+
+        Raises:
+            DataError: no case is left to train on.
+        """
         groups = _groups(cases)
         names = _shuffled(groups, self.seed)
         test, val = _share(self.test, len(names)), _share(self.val, len(names))
         if self.stratify:
-            dealt = deal(names, [len(names) - test - val, val, test], _held(groups, holders))
-            return _parts(groups, *dealt)
+            sizes = [len(names) - test - val, val, test]
+            return _parts(groups, *stratified_parts(names, sizes, _group_labels(groups, case_labels)))
         return _parts(groups, names[test + val :], names[test : test + val], names[:test])
 
 
 class FoldSplit(Spec):
-    """k-fold cross-validation, after setting a test part aside.
+    """k-fold cross-validation on the cases that are not in the test part.
 
     Attributes:
-        folds, fold: how many, and which one validates.
-        test: share of the test part, the same for all folds.
-        stratify: deal rare labels out evenly, the rarest first.
+        folds: number of folds.
+        fold: index of the validation fold, from 0.
+        test: share of the test part, which is the same for all folds.
+        seed: seed of the shuffle.
+        stratify: distribute rare labels evenly, the rarest first.
     """
 
     name: Literal["folds"] = "folds"
@@ -71,58 +82,75 @@ class FoldSplit(Spec):
     @model_validator(mode="after")
     def _in_range(self) -> FoldSplit:
         if self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} of {self.folds} folds; they count from 0 to {self.folds - 1}")
+            raise ValueError(f"fold is {self.fold}, expected 0 to {self.folds - 1} (folds is {self.folds})")
         return self
 
-    def assign(self, cases: list[Case], holders: Holders = {}) -> Split:  # noqa: B006
-        """Fold ``fold`` validates, the others train; over all folds every case validates exactly once."""
+    def assign(self, cases: list[Case], case_labels: CaseLabels = {}) -> Split:  # noqa: B006
+        """Validate on fold ``fold``, train on the others.
+
+        Over all folds, every case outside the test part is a validation case exactly once.
+
+        Raises:
+            DataError: there are fewer patients (or cases) than folds.
+        """
         groups = _groups(cases)
         names = _shuffled(groups, self.seed)
         test = _share(self.test, len(names))
         tested, rest = names[:test], names[test:]
         if len(rest) < self.folds:
             what = "patients" if any(case.patient for case in cases) else "cases"
-            raise DataError(f"{len(rest)} {what} cannot make {self.folds} folds; set data.split.folds lower")
+            raise DataError(
+                f"{len(rest)} {what} are too few for {self.folds} folds", hint="Set data.split.folds lower."
+            )
         if self.stratify:
-            held = _held(groups, holders)
-            rest, tested = deal(names, [len(names) - test, test], held)
+            labels = _group_labels(groups, case_labels)
+            rest, tested = stratified_parts(names, [len(names) - test, test], labels)
             sizes = [len(rest) // self.folds + (i < len(rest) % self.folds) for i in range(self.folds)]
-            val = deal(rest, sizes, held)[self.fold]
+            val = stratified_parts(rest, sizes, labels)[self.fold]
         else:
             val = rest[self.fold :: self.folds]
         return _parts(groups, [name for name in rest if name not in val], val, tested)
 
 
 class FolderSplit(Spec):
-    """Parts by the folders ``train``, ``val`` and ``test`` the cases stand in, or as a manifest says.
+    """Parts given by the folders ``train``, ``val`` and ``test``, or by the column ``split`` of a manifest.
 
-    Where there is no ``val``, ``val`` of the training cases validate.
+    Attributes:
+        val: share of the training cases that become validation cases if no case is in ``val``.
+        seed: seed of their selection.
     """
 
     name: Literal["folder"] = "folder"
     val: float = Field(default=0.1, ge=0, lt=1)
     seed: int = 0
 
-    def assign(self, cases: list[Case], holders: Holders = {}) -> Split:  # noqa: B006
-        """Take the folders' word."""
+    def assign(self, cases: list[Case], case_labels: CaseLabels = {}) -> Split:  # noqa: B006
+        """Return the part that each case declares.
+
+        Raises:
+            DataError: a case declares no part, or none is a training case.
+        """
         if any(case.part is None for case in cases):
-            raise DataError("data.split is by folder, but images/ holds no train, val or test folders")
+            raise DataError(
+                "data.split is folder, but images/ contains no folders train, val or test",
+                hint="Set data.split.name=fraction, or sort the cases into these folders.",
+            )
         split: Split = {case.id: case.part for case in cases if case.part is not None}
         if "val" not in split.values():
             groups = _groups([case for case in cases if case.part == "train"])
             names = _shuffled(groups, self.seed)
-            chosen = names[: min(_share(self.val, len(names)), len(names) - 1)]  # one at least trains
+            chosen = names[: min(_share(self.val, len(names)), len(names) - 1)]  # keep at least one to train on
             split |= {case_id: "val" for name in chosen for case_id in groups[name]}
         if "train" not in split.values():
-            raise DataError("no case stands in images/train")
+            raise DataError("no training case: images/train is empty")
         return split
 
 
 class FileSplit(Spec):
-    """Parts from a file, kept beside the data or shared with others.
+    """Parts listed in a file.
 
     Attributes:
-        file: JSON, case id → part or part → list of ids, or another run's ``cases.json``; or CSV with the
+        file: JSON (case id → part, or part → list of ids), the ``cases.json`` of another run, or CSV with the
             columns ``id`` and ``split``.
     """
 
@@ -130,32 +158,40 @@ class FileSplit(Spec):
     file: Path
 
     def parts(self) -> Split:
-        """What the file says. Raises: DataError if it cannot be read."""
+        """Read the part of each case from the file.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
         return _read_split(self.file)
 
-    def assign(self, cases: list[Case], holders: Holders = {}) -> Split:  # noqa: B006
-        """Take the file's word.
+    def assign(self, cases: list[Case], case_labels: CaseLabels = {}) -> Split:  # noqa: B006
+        """Return the part that the file lists for each case.
 
-        Raises: DataError if it cannot be read, or names not exactly the cases there are.
+        Raises:
+            DataError: the file cannot be read, its ids are not those of the cases, or none is in train.
         """
         table = self.parts()
-        lacking = sorted({case.id for case in cases} - table.keys())
-        foreign = sorted(table.keys() - {case.id for case in cases})
-        if lacking or foreign:
+        missing = sorted({case.id for case in cases} - table.keys())
+        unknown = sorted(table.keys() - {case.id for case in cases})
+        if missing or unknown:
             raise DataError(
-                f"{self.file}: does not name the cases there are: it lacks {_few(lacking)}, and names "
-                f"{_few(foreign)} that are not there"
+                f"{self.file}: does not match the cases of the dataset; missing: {_shortened(missing)}; not in "
+                f"the dataset: {_shortened(unknown)}",
+                path=self.file,
             )
         if "train" not in table.values():
-            raise DataError(f"{self.file}: puts no case into train")
+            raise DataError(f"{self.file}: lists no training case", path=self.file)
         return table
 
 
 class AutoSplit(Spec):
-    """By folder (or manifest) where this puts every case into a part, else by fraction.
+    """``folder`` if the folders (or the manifest) declare a part for every case, else ``fraction``.
+
+    If only a test part is declared, it is kept and the other cases are split at random.
 
     Attributes:
-        val, test, stratify: as in ``fraction``.
+        val, test, seed, stratify: as in ``fraction``.
     """
 
     name: Literal["auto"] = "auto"
@@ -164,20 +200,20 @@ class AutoSplit(Spec):
     seed: int = 0
     stratify: bool = False
 
-    def assign(self, cases: list[Case], holders: Holders = {}) -> Split:  # noqa: B006
-        """Choose and assign."""
+    def assign(self, cases: list[Case], case_labels: CaseLabels = {}) -> Split:  # noqa: B006
+        """Choose a way to split, and return the part of each case."""
         tested = [case for case in cases if case.part == "test"]
         rest = [case for case in cases if case.part != "test"]
         if all(case.part is not None for case in rest) and rest:
             return FolderSplit(val=self.val, seed=self.seed).assign(cases)
-        if tested:  # a test part given, the others mixed: imagesTs of a challenge
+        if tested:  # only the test part is declared, for example imagesTs of a challenge
             split = FractionSplit(val=self.val, test=0, seed=self.seed, stratify=self.stratify).assign(
-                rest, holders
+                rest, case_labels
             )
             split.update((case.id, "test") for case in tested)
             return split
         split = FractionSplit(val=self.val, test=self.test, seed=self.seed, stratify=self.stratify)
-        return split.assign(cases, holders)
+        return split.assign(cases, case_labels)
 
 
 SplitConfig = Annotated[
@@ -185,8 +221,8 @@ SplitConfig = Annotated[
 ]
 
 
-def leaks(cases: list[Case], split: Split) -> dict[str, list[str]]:
-    """Patients whose cases stand in more than one part: patient → parts."""
+def patients_in_several_parts(cases: list[Case], split: Split) -> dict[str, list[str]]:
+    """Return the patients whose cases are in more than one part: patient → parts."""
     parts: dict[str, set[str]] = defaultdict(set)
     for case in cases:
         if case.patient is not None:
@@ -195,15 +231,18 @@ def leaks(cases: list[Case], split: Split) -> dict[str, list[str]]:
 
 
 def _groups(cases: list[Case]) -> dict[str, list[str]]:
-    """Ids by patient; a case without one is a group of its own."""
+    """Group ids by patient; a case without a patient is a group by itself."""
     groups: dict[str, list[str]] = defaultdict(list)
     for case in sorted(cases, key=lambda c: c.id):
         groups[case.id if case.patient is None else f"patient {case.patient}"].append(case.id)
     return dict(groups)
 
 
-def _held(groups: Mapping[str, list[str]], holders: Holders) -> dict[str, frozenset[str]]:
-    return {g: frozenset().union(*(holders.get(i, frozenset()) for i in ids)) for g, ids in groups.items()}
+def _group_labels(groups: Mapping[str, list[str]], case_labels: CaseLabels) -> dict[str, frozenset[str]]:
+    return {
+        group: frozenset().union(*(case_labels.get(i, frozenset()) for i in ids))
+        for group, ids in groups.items()
+    }
 
 
 def _shuffled(groups: Mapping[str, list[str]], seed: int) -> list[str]:
@@ -219,8 +258,8 @@ def _share(fraction: float, count: int) -> int:
 def _parts(groups: Mapping[str, list[str]], train: list[str], val: list[str], test: list[str]) -> Split:
     if not train:
         raise DataError(
-            f"the split leaves no case to train on ({len(val)} validate, {len(test)} test); "
-            "lower data.split.val or data.split.test, or add cases"
+            f"the split leaves no case to train on (validation: {len(val)}, test: {len(test)})",
+            hint="Lower data.split.val or data.split.test, or add cases.",
         )
     split: Split = {}
     for part, names in zip(PARTS, (train, val, test), strict=True):
@@ -241,14 +280,16 @@ def _read_split(path: Path) -> Split:
             table = {i: part for part, ids in content.items() for i in ids} if lists else content
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(
-            f"{path}: expected JSON of case id → part (or part → ids), or CSV with id and split ({error})"
+            f"{path}: expected JSON of case id → part (or part → ids), or CSV with the columns id and split "
+            f"({error})",
+            path=path,
         ) from error
     parts: dict[str, Any] = table
     wrong = sorted({str(part) for part in table.values()} - set(PARTS))
     if wrong:
-        raise DataError(f"{path}: the parts are train, val and test; got {wrong}")
+        raise DataError(f"{path}: expected the parts train, val and test, got {wrong}", path=path)
     return {str(i): cast(Part, part) for i, part in parts.items()}
 
 
-def _few(names: list[str]) -> str:
+def _shortened(names: list[str]) -> str:
     return (", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")) or "none"

@@ -26,7 +26,13 @@ from medseg.geometry import Array
 
 @dataclass(frozen=True)
 class Components:
-    """Connected components (8 or 26 neighbors) of a label in a case: voxels of each, and a voxel's size."""
+    """Connected components (8 or 26 neighbors) of a label in a case.
+
+    Attributes:
+        label: name of the label.
+        voxels: number of voxels of each component.
+        voxel_size: mm³ (pixels for pictures).
+    """
 
     label: str
     voxels: tuple[int, ...]
@@ -36,10 +42,18 @@ class Components:
 def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
     """Summarize a dataset as JSON values; cases that cannot be read are left out.
 
-    ``labels`` has for each label: ``cases`` that hold it, ``voxels``, ``share`` of all labeled voxels,
-    ``imbalance`` (the most frequent label's voxels over its own), and of its connected components the number
-    in a case and the size (mm³, pixels for pictures). Sizes along right, anterior, superior for volumes.
-    Raises: DataError if no case can be read.
+    Args:
+        report: result of checking the dataset.
+
+    Returns:
+        Statistics of the dataset. Sizes and spacings of volumes are along right, anterior, superior.
+        ``labels`` has one entry per label: the number of ``cases`` with it, ``voxels``, ``share`` of all
+        labeled voxels, ``imbalance`` (voxels of the most frequent label divided by those of this one),
+        ``components`` (median number of connected components per case) and ``component_size`` (mm³; pixels
+        for pictures).
+
+    Raises:
+        DataError: no case can be read.
     """
     facts = report.statistics
     if not facts:
@@ -61,7 +75,10 @@ def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
 
 
 def summary_labels(report: DatasetReport) -> LabelSchema | None:
-    """Return the labels of a dataset: declared or guessed, or one foreground if values number instances."""
+    """Return the labels of a dataset: declared or guessed; one foreground label if values number instances.
+
+    None if the label maps contain a single value.
+    """
     if report.label_plan.schema is not None:
         return report.label_plan.schema
     values = set(total_counts(report.statistics))
@@ -126,7 +143,7 @@ def _components(case: Case, reader: LabelReader, schema: LabelSchema) -> list[Co
     assert label_map is not None
     values = label_map.values
     voxel = float(np.prod(scan.grid.spacing))
-    if schema.collapse_instances:  # each value is an instance of its own
+    if schema.collapse_instances:  # each value is one instance
         not_counted = (schema.output_values[0], schema.ignore_value)
         sizes = tuple(n for value, n in count_values(values).items() if value not in not_counted)
         return [Components(list(schema.names)[1], sizes, voxel)]

@@ -1,4 +1,4 @@
-"""COCO annotations: polygons and run lengths painted into label maps (Lin et al. 2014, arXiv:1405.0312)."""
+"""COCO annotations: masks of instances from polygons and run lengths (Lin et al. 2014, arXiv:1405.0312)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ from medseg.geometry import Array
 
 @dataclass(frozen=True)
 class CocoIndex:
-    """An annotation file: images by number, categories by value, annotations by image."""
+    """Content of an annotation file.
+
+    Attributes:
+        images: image id → file name.
+        sizes: image id → height and width, pixels.
+        categories: category id → name.
+        annotations: image id → its annotations, as in the file.
+    """
 
     images: dict[int, str]
     sizes: dict[int, tuple[int, int]]
@@ -28,10 +35,11 @@ class CocoIndex:
     annotations: dict[int, list[dict[str, Any]]]
 
 
-def coco_index(path: Path) -> CocoIndex:
-    """Read an annotation file; it is kept in memory for the next of its images.
+def read_coco_index(path: Path) -> CocoIndex:
+    """Read an annotation file; the last few files are kept in memory.
 
-    Raises: DataError if it is no COCO JSON.
+    Raises:
+        DataError: the file is not COCO JSON.
     """
     status = Path(path).stat()
     return _index(Path(path), status.st_mtime_ns, status.st_size)
@@ -50,19 +58,28 @@ def _index(path: Path, modified: int, size: int) -> CocoIndex:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected COCO JSON with images, categories and annotations "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {error})",
+            path=path,
         ) from error
     return CocoIndex(images, sizes, categories, dict(annotations))
 
 
-def coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
-    """The instances of one image, the largest first: category value and mask (H, W) bool.
+def read_coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
+    """Read the instances of one image, the largest first.
 
-    Raises: DataError naming file and annotation if the image is not listed or a segmentation is damaged.
+    Args:
+        path: the annotation file.
+        number: id of the image.
+
+    Returns:
+        Pairs of category id and mask, (H, W) bool.
+
+    Raises:
+        DataError: the file does not list the image, or a segmentation is invalid.
     """
-    index = coco_index(path)
+    index = read_coco_index(path)
     if number not in index.images:
-        raise DataError(f"{path}: lists no image with id {number}")
+        raise DataError(f"{path}: lists no image with id {number}", path=path)
     height, width = index.sizes[number]
     masks: list[tuple[int, Array]] = []
     for entry in index.annotations.get(number, []):
@@ -71,21 +88,24 @@ def coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
             masks.append((int(entry["category_id"]), mask))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             where = f"{path}: annotation {entry.get('id')} of image {number}"
-            raise DataError(f"{where}: its segmentation is no polygon and no run length ({error})") from error
+            raise DataError(
+                f"{where}: the segmentation is neither a polygon nor a run length ({error})", path=path
+            ) from error
     return iter(sorted(masks, key=lambda pair: -int(pair[1].sum())))
 
 
 def coco_digest(path: Path, number: int) -> str:
-    """The SHA-256 of what a file states of one image: its size and its annotations.
+    """Return the SHA-256 of the entries of one image: its size and its annotations.
 
-    Raises: DataError if it is no COCO JSON.
+    Raises:
+        DataError: the file is not COCO JSON.
     """
-    index = coco_index(path)
+    index = read_coco_index(path)
     return sha256_json([index.sizes.get(number), index.annotations.get(number, [])])
 
 
 def _mask(segmentation: Any, height: int, width: int) -> Array:
-    """A mask from polygons [[x, y, x, y, …], …], or from run lengths, plain or compressed."""
+    """Draw a mask from polygons [[x, y, x, y, …], …], or from run lengths, plain or compressed."""
     if isinstance(segmentation, list):
         if any(len(p) % 2 or not all(isinstance(n, int | float) for n in p) for p in segmentation):
             raise ValueError("expected pairs of numbers")
@@ -99,5 +119,5 @@ def _mask(segmentation: Any, height: int, width: int) -> Array:
         encoded = segmentation
     mask = np.asarray(coco_mask.decode(encoded)).astype(bool)
     if mask.shape != (height, width):
-        raise ValueError(f"its mask is {mask.shape}, the image {(height, width)}")
+        raise ValueError(f"the mask has the shape {mask.shape}, the image {(height, width)}")
     return mask

@@ -1,7 +1,7 @@
-"""Names of label values from files that other tools write beside a dataset.
+"""Names of label values, from files that other tools write beside a dataset.
 
-Read are ``labels.txt`` and ``labels.json``, the table in ``dataset.json`` (nnU-Net, Medical Segmentation
-Decathlon), ITK-SNAP's label descriptions and 3D Slicer's color tables.
+Supported are ``labels.txt`` and ``labels.json``, the table in ``dataset.json`` (nnU-Net, Medical Segmentation
+Decathlon), label descriptions of ITK-SNAP and color tables of 3D Slicer.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ Entry = tuple[int, str, Color | None]
 
 @dataclass(frozen=True)
 class NameTable:
-    """Labels, and the file that names them."""
+    """Labels, and the file that declares their names."""
 
     schema: LabelSchema
     path: Path
 
 
 def read_label_names(root: Path, values: Iterable[int]) -> NameTable | None:
-    """Names for the values found in a dataset's label files, from a file in its folder.
+    """Read the names of the values in the label files of a dataset from a file in its folder.
 
-    A file counts if it names every value; label maps of other values are not what it describes. Values that
-    no label map holds are labels, too, except for those of color tables, which are of general use.
+    A file is used only if it names every value. Values that no label map contains become labels, too, except
+    for those in color tables, which list labels of many datasets.
 
     Args:
-        root: the dataset's folder, or its manifest.
-        values: found in the label files, without the ignored one.
+        root: the folder of the dataset, or its manifest.
+        values: values in the label files, without the ignored one.
 
-    Returns: none where no file names all values.
+    Returns:
+        The labels; None if no file names all values.
     """
     found = set(values)
     for path in _candidates(root if root.is_dir() else root.parent):
@@ -59,7 +60,7 @@ def read_label_names(root: Path, values: Iterable[int]) -> NameTable | None:
 
 
 def _candidates(root: Path) -> list[Path]:
-    """Files that may name labels, those of known names first."""
+    """List the files that may name labels, those with standard names first."""
     folders = [root / name for name in _FOLDERS if (root / name).is_dir()]
     known = [folder / name for folder in folders for name in _NAMES]
     tables = [p for f in folders for ending in ("*.ctbl", "*.label", "*.txt") for p in sorted(f.glob(ending))]
@@ -72,7 +73,7 @@ def _values_of(labels: LabelSchema) -> set[int]:
 
 
 def _read(path: Path, found: set[int]) -> LabelSchema | None:
-    """The labels that a file names; none if it is no table of labels."""
+    """Read the labels that a file names; None if it is not a table of labels."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
@@ -80,11 +81,11 @@ def _read(path: Path, found: set[int]) -> LabelSchema | None:
         entries = _from_lines(text, path.name == "labels.txt", found)
         return _labels(entries) if entries else None
     except (OSError, ValueError, TypeError, DataError, ValidationError):
-        return None  # some other file of that name
+        return None  # a file for another purpose
 
 
 def _labels(entries: Iterable[Entry]) -> LabelSchema:
-    """Labels of values, names and colors; the background is 0, whether it is named or not."""
+    """Build a schema from values, names and colors; the background is 0, named or not."""
     table = {value: (name, color) for value, name, color in entries}
     background = table.pop(0, ("background", None))[0]
     if len({background, *(name for name, _ in table.values())}) < len(table) + 1:
@@ -101,12 +102,12 @@ def _from_lines(text: str, plain: bool, found: set[int]) -> list[Entry]:
         if lines and all(matches):
             rows = [tuple(m[i] for i in order) for m in matches if m is not None]
             table = [(int(v), name.strip(), (int(r), int(g), int(b))) for v, name, r, g, b in rows]
-            return [entry for entry in table if entry[0] in {0, *found}]  # such tables name all of anatomy
+            return [entry for entry in table if entry[0] in {0, *found}]  # these tables list many other labels
     return _plain_lines([line.strip() for line in lines], found) if plain else []
 
 
 def _plain_lines(lines: list[str], found: set[int]) -> list[Entry]:
-    """``value name``, ``name value`` (with a space, colon, comma or equals sign between), or a name a line."""
+    """Parse lines of ``value name`` or ``name value`` (separated by space, colon, comma or ``=``), or names."""
     for pattern, value, name in ((_VALUE_FIRST, 1, 2), (_VALUE_LAST, 2, 1)):
         matches = [pattern.fullmatch(line) for line in lines]
         if lines and all(matches):
@@ -115,9 +116,7 @@ def _plain_lines(lines: list[str], found: set[int]) -> list[Entry]:
 
 
 def _numbered(names: list[str], found: set[int]) -> list[Entry]:
-    """A list of names counts from 0 if it begins with the background or has one name for each value found,
-    else from 1.
-    """
+    """Number a list of names: from 0 if it begins with the background or has one name per value, else from 1."""
     whole = found == set(range(len(names)))
     start = 0 if names and (names[0].lower() in _BACKGROUND or whole) else 1
     return [(i, name, None) for i, name in enumerate(names, start)]

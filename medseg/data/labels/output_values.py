@@ -1,4 +1,4 @@
-"""Values that the label maps of a converted dataset hold, and the table of their names."""
+"""Values in the label maps of a converted dataset, and the table of their names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from medseg.errors import DataError
 from medseg.geometry import Array
 
 _APPLIED = {"names", "ignore_value", "collapse_instances", "others", "regions", "background"}
-"""Fields of labels set by the user that change what the values of label maps mean."""
+"""Fields of the label settings that change the meaning of values in label maps."""
 
 
 @dataclass(frozen=True)
 class OutputValues:
-    """One value for each label, without merged values, undeclared values and instances.
+    """One output value per label; merged values, undeclared values and instances are resolved.
 
     Attributes:
         labels: the labels.
@@ -31,28 +31,40 @@ class OutputValues:
     ignore: int | None
 
     def apply(self, values: Array, case: str) -> Array:
-        """Return the values to write (*S), int64, for a dataset's values (*S).
+        """Map the values of a label map to the values to write.
 
-        Raises: DataError for values that are not declared, if ``others`` is ``refuse``.
+        Args:
+            values: (*S), values of the dataset.
+            case: id of the case, for error messages.
+
+        Returns:
+            (*S), int64.
+
+        Raises:
+            DataError: a value is not declared, and ``others`` is ``refuse``.
         """
         codes = self.labels.encode(values, f"case {case}")
         return np.array([0 if self.ignore is None else self.ignore, *self.values])[codes]
 
     @property
     def names(self) -> dict[str, int]:
-        """Name → value of each label, and ``ignore``. Raises: DataError if a label has that name."""
+        """Name → value of each label, and ``ignore`` → the ignored value, if there is one.
+
+        Raises:
+            DataError: a label is named ``ignore``.
+        """
         if self.ignore is None:
             return dict(zip(self.labels.names, self.values, strict=True))
         if "ignore" in self.labels.names:
             raise DataError(
-                "a label is named 'ignore', which in tables of labels is the value that counts nowhere. "
-                "Rename it under data.labels."
+                "a label is named 'ignore', which is reserved for the ignored value in tables of labels",
+                hint="Rename it under data.labels.",
             )
         return dict(zip(self.labels.names, self.values, strict=True)) | {"ignore": self.ignore}
 
     @property
     def table(self) -> dict[str, Any]:
-        """The same with regions, name → values, in place of labels, if there are any."""
+        """As ``names``; with regions, the background and region → values of its labels instead of labels."""
         names = self.names
         if not self.labels.regions:
             return names
@@ -63,32 +75,40 @@ class OutputValues:
 
 
 def consecutive_output_values(labels: LabelSchema) -> OutputValues:
-    """0…K-1 in the order of the names, ignored voxels K; from 1 where nothing is background (nnU-Net's 0)."""
+    """Number the labels from 0 in the order of their names, from 1 if none is background (0 in nnU-Net).
+
+    Ignored voxels get the next value.
+    """
     first = 0 if labels.background else 1
     end = len(labels.names) + first
     return OutputValues(labels, tuple(range(first, end)), end if _ignores(labels) else None)
 
 
 def declared_output_values(plan: LabelPlan, labels: LabelSchema) -> OutputValues | None:
-    """The first value of each label, the background 0; none where nothing is stated that changes values.
+    """Give each label its first declared value, and the background 0.
 
-    Raises: DataError if the background is not 0 and 0 is a label, or is ignored.
+    Returns:
+        The values; None if no setting changes the values of label maps.
+
+    Raises:
+        DataError: the background is not 0, and 0 is a label or ignored.
     """
     reader = plan.reader
-    guessed = plan.schema is None and labels.collapse_instances  # too many values, and nothing stated
-    stated = _APPLIED & set(plan.user_fields) or reader.colors or reader.overlapping
-    if guessed or not stated:
+    guessed = plan.schema is None and labels.collapse_instances  # too many values, and no settings
+    declared = _APPLIED & set(plan.user_fields) or reader.colors or reader.overlapping
+    if guessed or not declared:
         return None
     values = labels.output_values
     if labels.background and values[0] != 0:
         if 0 in values or labels.ignore_value == 0:
             raise DataError(
                 f"the background {next(iter(labels.names))!r} has the value {values[0]}, and 0 is another "
-                "label or ignored; this layout's background is 0. Use --to nnunet, which numbers labels anew."
+                "label or ignored; the background of this layout is 0",
+                hint="Use --to nnunet, which renumbers the labels.",
             )
         values = (0, *values[1:])
     ignore = labels.ignore_value
-    if _ignores(labels) and not ignore:  # none, or 0, which is the background
+    if _ignores(labels) and not ignore:  # None, or 0, which is the background
         ignore = max(values) + 1
     return OutputValues(labels, values, ignore)
 

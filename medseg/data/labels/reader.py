@@ -18,7 +18,7 @@ from medseg.config.base import Spec
 from medseg.data.cases import Case
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.coco_annotations import coco_masks
+from medseg.data.labels.coco_annotations import read_coco_masks
 from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import DataError, GeometryError, LabelGridError
@@ -175,7 +175,7 @@ class LabelReader(Spec):
     def _from_coco(self, label: Path, grid: Grid) -> Array:
         file, _, number = str(label).rpartition("#")
         values = np.zeros(grid.shape, dtype=np.int32)
-        for value, mask in coco_masks(Path(file), int(number)):
+        for value, mask in read_coco_masks(Path(file), int(number)):
             if mask.shape != grid.shape:
                 raise GeometryError(
                     f"{label}: declares an image of {mask.shape} pixels, the image has {grid.shape}", path=label
@@ -254,7 +254,7 @@ def _probability(label: Scan, channel: Array) -> Array:
     if low < -1e-3 or high > 1 + 1e-3:
         raise DataError(
             f"{label.path}: expected probabilities from 0 to 1, got {low:.4g} to {high:.4g}",
-            hint="Divide them by the value that stands for 1.",
+            hint="Divide them by the value that represents 1.",
             path=label.path,
         )
     return np.clip(channel, 0, 1).astype(np.float32)

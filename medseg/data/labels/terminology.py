@@ -1,4 +1,4 @@
-"""Coded terms of labels in DICOM objects: declared, or looked up in the standard by a label's name."""
+"""Coded terms of labels in DICOM objects: declared, or looked up in the standard by the name of a label."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ class TerminologyCode(Spec):
 
 
 def lookup_terminology(name: str) -> TerminologyCode:
-    """Look up the term that DICOM's context groups (PS3.16) list under a label's name, else "Tissue".
+    """Look up the name of a label in the context groups of DICOM (PS3.16); unknown names give "Tissue".
 
-    Case, punctuation, a plural s and British spelling do not count; the words left and right give the side.
+    Case, punctuation, a plural s and British spelling are ignored; the words left and right set the side.
 
     Example:
         >>> lookup_terminology("kidney_right").meaning
@@ -95,18 +95,18 @@ def lookup_terminology(name: str) -> TerminologyCode:
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower().replace("tumour", "tumor")) if word]
     side: Side | None = "left" if "left" in words else "right" if "right" in words else None
     whole, rest = "".join(words), "".join(word for word in words if word not in ("left", "right"))
-    for key, is_sided in ((whole, None), (rest, side)):  # "left ventricle" is a term of its own
-        for spelt in (key, key.removesuffix("s")):
-            found = _terms().get(_SYNONYMS.get(spelt, spelt))
-            if found is not None:
-                return found.model_copy(update={"side": is_sided})
+    for key, key_side in ((whole, None), (rest, side)):  # "left ventricle" is itself a term
+        for spelling in (key, key.removesuffix("s")):
+            term = _terms().get(_SYNONYMS.get(spelling, spelling))
+            if term is not None:
+                return term.model_copy(update={"side": key_side})
     value, meaning = CATEGORIES["tissue"]
     return TerminologyCode(value=value, meaning=meaning, category="tissue", side=side)
 
 
 @cache
 def _terms() -> dict[str, TerminologyCode]:
-    """Return keyword in lower case → term of all groups; pydicom has the standard's tables."""
+    """Return keyword in lower case → term for all groups, from the tables of the standard in pydicom."""
     from pydicom.sr.codedict import codes
 
     terms: dict[str, TerminologyCode] = {}

@@ -1,4 +1,4 @@
-"""COCO: instances in JSON, painted into label maps of their categories."""
+"""COCO: instances in JSON files, drawn into label maps of their categories."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from medseg.data.cases import Case, Part
-from medseg.data.labels.coco_annotations import coco_index
+from medseg.data.labels.coco_annotations import read_coco_index
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, partner_problem, refuse_doubles
 from medseg.errors import DataError, Finding
@@ -18,8 +18,8 @@ _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "test
 class CocoLayout:
     """``annotations/*.json`` beside folders of images, or ``<part>/_annotations.coco.json`` in each part.
 
-    Where there are several files of one part, those named ``instances_…`` count. A label map is painted from
-    polygons and run lengths, the largest instance first, with the categories' ids.
+    Of several files in ``annotations``, those named ``instances…`` are read. A label map is drawn from polygons
+    and run lengths, the largest instance first; its values are the ids of the categories.
     """
 
     name = "COCO instances"
@@ -32,14 +32,14 @@ class CocoLayout:
         problems: list[Finding] = []
         names: dict[int, str] = {}
         for file in _files(root):
-            index = coco_index(file)
-            names |= _agreeing(index.categories, names, file)
+            index = read_coco_index(file)
+            names |= _unique_names(index.categories, names, file)
             part = _part(file)
             pictures = _Pictures(root, file)
             for number, entry in index.images.items():
                 image = pictures.find(entry)
                 if image is None:
-                    message = f"{file} lists {entry}, which is not there"
+                    message = f"{file} lists {entry}, which does not exist"
                     problems.append(partner_problem(entry, message, "put the pictures beside the annotations"))
                 else:
                     cases.append(Case(image.stem, image, Path(f"{file}#{number}"), part))
@@ -64,29 +64,37 @@ def _part(file: Path) -> Part | None:
     return next((part for word, part in _PARTS.items() if word in named), None)
 
 
-def _agreeing(categories: dict[int, str], known: dict[int, str], file: Path) -> dict[int, str]:
+def _unique_names(categories: dict[int, str], known: dict[int, str], file: Path) -> dict[int, str]:
+    """Return the names of categories; those that appear twice, and ``background``, get their id as a suffix.
+
+    Raises:
+        DataError: another file has other names for the same ids.
+    """
     for value, name in categories.items():
         if known.get(value, name) != name:
-            raise DataError(f"{file}: category {value} is {name!r} here and {known[value]!r} in another file")
+            raise DataError(
+                f"{file}: category {value} is {name!r} here and {known[value]!r} in another file", path=file
+            )
     doubles = [name for name, n in Counter(categories.values()).items() if n > 1]
     return {v: f"{n}_{v}" if n in doubles or n == "background" else n for v, n in categories.items()}
 
 
 class _Pictures:
-    """Where the pictures of an annotation file are: beside it, or in a folder of the root, as published sets
-    have them. Each folder is listed once.
+    """Finds the pictures of an annotation file, beside it or in a folder of the root.
+
+    Each folder is listed once.
     """
 
     def __init__(self, root: Path, file: Path) -> None:
         self._folders = [file.parent, root, root / "images", *_folders_in(root), *_folders_in(root / "images")]
         self._by_name: dict[str, Path] = {}
-        for folder in reversed(self._folders):  # the first folder that holds a name counts
+        for folder in reversed(self._folders):  # the first folder with a name has priority
             if folder.is_dir():
                 with os.scandir(folder) as entries:
                     self._by_name |= {e.name: folder / e.name for e in entries if e.is_file()}
 
     def find(self, name: str) -> Path | None:
-        """The picture of a name, which may hold folders."""
+        """Return the path of a picture; ``name`` may contain folders. None if it does not exist."""
         if "/" not in name and "\\" not in name:
             return self._by_name.get(name)
         return next((folder / name for folder in self._folders if (folder / name).is_file()), None)

@@ -84,7 +84,7 @@ def test_counts_of_all_cases(tmp_path):
     assert total_counts(collect_statistics(cases, tmp_path / "store")) == {1: 120, 2: 120}
 
 
-def test_differing_grids_are_named_with_their_distance(tmp_path):
+def test_different_grids_are_reported_with_their_distance(tmp_path):
     shifted = np.eye(4)
     shifted[2, 3] = 1.25
     with pytest.raises(GeometryError, match=r"label grid differs from image: the grids are 1\.25 mm apart"):
@@ -125,7 +125,7 @@ def test_every_faulty_case_is_listed(tmp_path):
         assert expected in line
 
 
-def test_mixtures_are_refused(tmp_path):
+def test_mixed_datasets_raise(tmp_path):
     volume, picture = volume_case(tmp_path), picture_case(tmp_path)
     with pytest.raises(DataError, match="pictures and volumes are mixed in one dataset"):
         collect_statistics([volume, picture], tmp_path / "store")
@@ -136,7 +136,7 @@ def test_mixtures_are_refused(tmp_path):
     assert [f.channels for f in collect_statistics([gray, picture], tmp_path / "store")] == [1, 3]
 
 
-def test_what_was_measured_is_read_again(tmp_path, monkeypatch):
+def test_cached_statistics_are_reused(tmp_path, monkeypatch):
     cases = [volume_case(tmp_path, n) for n in ("a", "b")]
     first = collect_statistics(cases, tmp_path / "store")
     monkeypatch.setattr(
@@ -155,7 +155,7 @@ def test_a_changed_file_is_measured_again(which, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '{"id": "a", "field_of_old": 1}'])
-def test_facts_of_another_version_are_measured_again(content, tmp_path):
+def test_statistics_of_another_version_are_measured_again(content, tmp_path):
     case = volume_case(tmp_path)
     first = collect_statistics([case], tmp_path / "store")
     (stored,) = (tmp_path / "store").iterdir()

@@ -17,13 +17,13 @@ def kinds(report):
     return {(f.subject, f.topic) for f in report.problems}
 
 
-def test_a_sound_dataset_has_no_findings(balls):
+def test_a_valid_dataset_has_no_findings(balls):
     report = check_dataset(balls, schema=LABELS)
     assert report.findings == []
     assert len(report.statistics) == 6
 
 
-def test_every_planted_fault_is_found_and_named(tmp_path):
+def test_every_planted_fault_is_reported(tmp_path):
     root = write_balls(tmp_path / "data", cases=10)
     images, labels = root / "images", root / "labels"
     blank = np.zeros((20, 20, 20), np.uint8)
@@ -80,7 +80,7 @@ def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
     ]
 
 
-def test_labels_said_to_be_annotated_must_be_known(tmp_path):
+def test_annotated_labels_must_be_declared(tmp_path):
     root = write_balls(tmp_path / "data", cases=2)
     (tmp_path / "m.csv").write_text(
         "image,label,labeled\n"
@@ -101,7 +101,7 @@ def test_an_image_of_one_value_is_a_note(tmp_path):
     assert ("ball_1", "every voxel of the image is 4") in {(f.subject, f.message) for f in report.findings}
 
 
-def test_the_command_exits_by_what_it_finds(balls, tmp_path, capsys):
+def test_the_exit_code_depends_on_the_findings(balls, tmp_path, capsys):
     assert run(["data", "check", str(balls)]) == 0
     assert "6 readable cases, 0 problems" in capsys.readouterr().out
     root = write_balls(tmp_path / "data", cases=3)
@@ -120,7 +120,7 @@ def planted(root, cases, value=9):
     return root
 
 
-def test_a_value_that_several_cases_share_is_not_passed_over(tmp_path, capsys):
+def test_a_value_shared_by_several_cases_is_reported(tmp_path, capsys):
     root = planted(tmp_path / "data", ["ball_1", "ball_3"])
     found = [f for f in check_dataset(root, schema=LABELS).problems if f.topic == "values"]
     assert [f.message for f in found] == [
@@ -147,7 +147,7 @@ def test_findings_come_first_and_only_their_cases_are_listed(tmp_path, capsys):
     assert sum("20×20×20" in line for line in capsys.readouterr().out.splitlines()) == 4
 
 
-def test_others_is_heard_beside_named_labels(tmp_path, capsys):
+def test_others_applies_with_named_labels(tmp_path, capsys):
     root = planted(tmp_path / "data", ["ball_1"])
     named = ["data", "check", str(root), "data.labels.others=background", "--labels", "ball=1,core=2"]
     assert run(named) == 0
@@ -166,7 +166,7 @@ def test_blank_slices_are_no_copies_of_each_other(tmp_path):
     assert check_dataset(root, config=DataConfig(duplicates="refuse"), schema=LABELS).problems == []
 
 
-def test_copies_are_found_by_their_voxels_and_judged_as_training_does(tmp_path):
+def test_copies_are_found_by_voxels_and_treated_as_in_training(tmp_path):
     root = write_balls(tmp_path / "data", cases=3)
     copied = read_scan(root / "images" / "ball_0.nii.gz").array[0]
     (root / "images" / "ball_1.nii.gz").unlink()

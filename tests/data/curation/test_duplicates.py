@@ -32,7 +32,7 @@ def surveyed(root, tmp_path, *overrides):
     return prepare_dataset(config.data, config.preprocess, network_needs(config), tmp_path / "facts")
 
 
-def test_copies_do_not_stop_a_training_but_stay_on_one_side(copied, tmp_path):
+def test_copies_stay_in_one_part_of_the_split(copied, tmp_path):
     for seed in range(8):
         dataset = surveyed(copied, tmp_path, f"data.split.seed={seed}")
         assert len({dataset.split[name] for name in ("ball_1", "ball_4", "ball_8")}) == 1
@@ -40,7 +40,7 @@ def test_copies_do_not_stop_a_training_but_stay_on_one_side(copied, tmp_path):
     assert "warning: cases with the same image (ball_1, ball_4, ball_8): they stay" in dataset.summary
 
 
-def test_copies_are_dropped_or_refused_where_asked_for(copied, tmp_path):
+def test_copies_are_dropped_or_raise_if_configured(copied, tmp_path):
     dataset = surveyed(copied, tmp_path, "data.duplicates=drop")
     assert [case.id for case in dataset.cases] == [f"ball_{i}" for i in (0, 1, 2, 3, 5, 6, 7, 9)]
     assert set(dataset.split) == {case.id for case in dataset.cases} == {fact.id for fact in dataset.statistics}
@@ -48,7 +48,7 @@ def test_copies_are_dropped_or_refused_where_asked_for(copied, tmp_path):
         surveyed(copied, tmp_path, "data.duplicates=refuse")
 
 
-def test_copies_that_a_split_file_separates_are_not_trained_and_tested_on(copied, tmp_path):
+def test_a_split_file_that_separates_copies_raises(copied, tmp_path):
     split = "\n".join(
         ["id,split", *(f"ball_{i},{'test' if i == 8 else 'val' if i else 'train'}" for i in range(10))]
     )
@@ -61,7 +61,7 @@ def test_copies_that_a_split_file_separates_are_not_trained_and_tested_on(copied
     assert not {"ball_1", "ball_4"} & set(kept)
 
 
-def test_a_run_that_dropped_copies_lends_its_split_and_goes_on(copied, tmp_path):
+def test_a_run_that_dropped_copies_can_be_resumed_and_its_split_reused(copied, tmp_path):
     first = surveyed(copied, tmp_path, "data.duplicates=drop")
     write_json(tmp_path / "cases.json", first.case_entries())
     asked = ["data.split={name: file, file: " + str(tmp_path / "cases.json") + "}", "data.duplicates=drop"]

@@ -42,7 +42,7 @@ def faulty(tmp_path):
     return root
 
 
-def test_copies_are_mended_and_the_original_is_not_touched(faulty, tmp_path):
+def test_copies_are_repaired_and_the_original_is_unchanged(faulty, tmp_path):
     before = {p: p.read_bytes() for p in faulty.rglob("*") if p.is_file()}
     repairs = repair(
         check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", RepairOptions({9: 0}, "resample")
@@ -59,7 +59,7 @@ def test_copies_are_mended_and_the_original_is_not_touched(faulty, tmp_path):
     assert record["left_out"]["ball_8"].endswith("as ball_7")
 
 
-def test_what_nothing_can_mend_is_left_out(tmp_path):
+def test_cases_that_cannot_be_repaired_are_left_out(tmp_path):
     root = write_balls(tmp_path / "data", cases=3)
     label = read_scan(root / "labels" / "ball_0.nii.gz").array[0]
     far = np.eye(4)
@@ -70,11 +70,11 @@ def test_what_nothing_can_mend_is_left_out(tmp_path):
         check_dataset(root, schema=SCHEMA), tmp_path / "fixed", RepairOptions(same_shape="resample")
     )
     assert sorted(repairs.left_out) == ["ball_0", "ball_1"]
-    assert "lies wholly outside its image" in repairs.left_out["ball_0"]
+    assert "is entirely outside its image" in repairs.left_out["ball_0"]
     assert "no voxel of the image is finite" in repairs.left_out["ball_1"]
 
 
-def test_resampling_keeps_labels_in_their_place(faulty, tmp_path):
+def test_resampling_keeps_the_position_of_labels(faulty, tmp_path):
     before = read_scan(faulty / "labels" / "ball_1.nii.gz").array[0]
     repair(check_dataset(faulty, schema=SCHEMA), tmp_path / "fixed", RepairOptions({9: 0}, "resample"))
     after = read_scan(tmp_path / "fixed" / "labels" / "ball_1.nii.gz").array[0]
@@ -82,7 +82,7 @@ def test_resampling_keeps_labels_in_their_place(faulty, tmp_path):
     assert not after[:7].any()
 
 
-def test_label_maps_of_the_images_shape_on_another_grid_are_not_resampled_unasked(tmp_path):
+def test_label_maps_of_the_images_shape_on_another_grid_are_not_resampled_by_default(tmp_path):
     root = write_balls(tmp_path / "data", cases=2)
     voxels = read_scan(root / "labels" / "ball_0.nii.gz").array[0]
     moved = np.eye(4)
@@ -117,19 +117,19 @@ def test_the_command(faulty, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_full_folder_is_refused(faulty):
+def test_a_folder_that_is_not_empty_raises(faulty):
     with pytest.raises(ConfigError, match="exists and is not empty"):
         repair(check_dataset(faulty), faulty)
 
 
-def test_a_fix_that_leaves_a_problem_says_so(faulty, tmp_path, capsys):
+def test_problems_that_remain_are_reported(faulty, tmp_path, capsys):
     asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(tmp_path / "fixed")]
     asked += ["--same-shape", "resample"]
     assert run(asked) == 3  # 9 is still not declared
     assert "1 problem left" in capsys.readouterr().out
 
 
-def test_repaired_copies_keep_names_patients_and_what_was_annotated(tmp_path):
+def test_repaired_copies_keep_names_patients_and_annotated_labels(tmp_path):
     write_balls(tmp_path / "data", cases=2)
     rows = ["id,image,label,patient,labeled"]
     rows += [f"b{i},data/images/ball_{i}.nii.gz,data/labels/ball_{i}.nii.gz,p,{'ball' * i}" for i in (0, 1)]
@@ -163,4 +163,4 @@ def test_planted_faults_in_a_real_dataset(data_root, tmp_path):
     assert [f"{ids[0]}.nii.gz" for ids in report.copies] == [names[3]]
     left = repair(report, tmp_path / "fixed").left_out
     assert {f"{case}.nii.gz" for case in left} == {names[i] for i in range(4)}
-    assert len(check_dataset(tmp_path / "fixed").facts) == 16
+    assert len(check_dataset(tmp_path / "fixed").statistics) == 16

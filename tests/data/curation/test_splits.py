@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medseg.data.cases import Case
-from medseg.data.curation.splits import AutoSplit, FileSplit, FolderSplit, FoldSplit, FractionSplit, leaks
+from medseg.data.curation.splits import (
+    AutoSplit,
+    FileSplit,
+    FolderSplit,
+    FoldSplit,
+    FractionSplit,
+    patients_in_several_parts,
+)
 from medseg.errors import DataError
 
 
@@ -25,7 +32,7 @@ def test_fractions_by_hand():
     # 3 cases: a part asked for gets one at least
     assert sizes(FractionSplit().assign(cases(3))) == {"train": 1, "val": 1, "test": 1}
     assert sizes(FractionSplit(val=0, test=0).assign(cases(3))) == {"train": 3}
-    with pytest.raises(DataError, match=r"leaves no case to train on \(1 validate, 1 test\)"):
+    with pytest.raises(DataError, match=r"leaves no case to train on \(validation: 1, test: 1\)"):
         FractionSplit().assign(cases(2))
 
 
@@ -56,34 +63,34 @@ def test_every_case_validates_in_exactly_one_fold(number, folds, test):
     assert max(counts) - min(counts) <= 1
 
 
-def test_folds_that_cannot_be():
-    with pytest.raises(ValidationError, match="fold 5 of 5 folds; they count from 0 to 4"):
+def test_impossible_folds_raise():
+    with pytest.raises(ValidationError, match="fold is 5, expected 0 to 4"):
         FoldSplit(fold=5)
-    with pytest.raises(DataError, match=r"3 cases cannot make 5 folds; set data\.split\.folds lower"):
+    with pytest.raises(DataError, match=r"3 cases are too few for 5 folds\. Set data\.split\.folds lower"):
         FoldSplit().assign(cases(3))
 
 
-def test_folders_decide():
+def test_folders_define_the_parts():
     some = cases(10, "train") + cases(2, "val") + cases(3, "test")
     for kind in (FolderSplit(), AutoSplit()):
         assert kind.assign(some) == {case.id: case.part for case in some}
 
 
-def test_without_a_val_folder_some_of_the_training_validate():
+def test_without_a_val_folder_training_cases_are_taken():
     some = cases(20, "train") + cases(3, "test")
     split = FolderSplit(val=0.1).assign(some)
     assert sizes(split) == {"train": 18, "val": 2, "test": 3}  # 0.1 · 20 = 2
     assert all(split[f"test_{i}"] == "test" for i in range(3))
 
 
-def test_folders_that_are_not_there():
-    with pytest.raises(DataError, match="holds no train, val or test folders"):
+def test_missing_folders_raise():
+    with pytest.raises(DataError, match="contains no folders train, val or test"):
         FolderSplit().assign(cases(3))
-    with pytest.raises(DataError, match="no case stands in images/train"):
+    with pytest.raises(DataError, match="images/train is empty"):
         FolderSplit().assign(cases(3, "val"))
 
 
-def test_auto_without_folders_is_by_fraction():
+def test_auto_without_folders_splits_by_fraction():
     assert AutoSplit(val=0.3, seed=4).assign(cases(20)) == FractionSplit(val=0.3, seed=4).assign(cases(20))
 
 
@@ -96,26 +103,26 @@ def test_cases_of_a_patient_stay_together(patients, each, seed, stratify):
     some = visits(patients, each)
     for kind in (FractionSplit(seed=seed, stratify=stratify), FoldSplit(folds=3, seed=seed, stratify=stratify)):
         split = kind.assign(some)
-        assert leaks(some, split) == {}
+        assert patients_in_several_parts(some, split) == {}
         assert set(split) == {case.id for case in some}
 
 
 def test_patients_are_counted_not_cases():
     # 10 patients of 3 visits: 0.2 · 10 = 2 patients = 6 cases for the test
     assert sizes(FractionSplit().assign(visits(10, 3))) == {"train": 21, "val": 3, "test": 6}
-    with pytest.raises(DataError, match="4 patients cannot make 5 folds"):
+    with pytest.raises(DataError, match="4 patients are too few for 5 folds"):
         FoldSplit(folds=5).assign(visits(4, 3))
 
 
-def test_leaks_are_named():
+def test_patients_in_several_parts():
     some = visits(2, 2)
-    assert leaks(some, {"p0_0": "train", "p0_1": "test", "p1_0": "val", "p1_1": "val"}) == {
+    assert patients_in_several_parts(some, {"p0_0": "train", "p0_1": "test", "p1_0": "val", "p1_1": "val"}) == {
         "p0": ["test", "train"]
     }
 
 
 @given(seed=st.integers(0, 20))
-def test_a_rare_label_is_dealt_to_every_part(seed):
+def test_a_rare_label_is_in_every_part(seed):
     some = cases(20)
     holders = {case.id: frozenset({"rare"} if i < 4 else {"usual"}) for i, case in enumerate(some)}
     split = FractionSplit(val=0.25, test=0.25, seed=seed, stratify=True).assign(some, holders)
@@ -146,20 +153,23 @@ def test_a_split_from_a_file(tmp_path, name, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"case_0": "train"}', r"it lacks case_1, and names none that are not there"),
-        ('{"case_0": "train", "case_1": "val", "x": "val"}', "names x that are not there"),
-        ('{"case_0": "training", "case_1": "val"}', r"the parts are train, val and test; got \['training'\]"),
-        ('{"case_0": "val", "case_1": "val"}', "puts no case into train"),
+        ('{"case_0": "train"}', "missing: case_1; not in the dataset: none"),
+        ('{"case_0": "train", "case_1": "val", "x": "val"}', "missing: none; not in the dataset: x"),
+        (
+            '{"case_0": "training", "case_1": "val"}',
+            r"expected the parts train, val and test, got \['training",
+        ),
+        ('{"case_0": "val", "case_1": "val"}', "lists no training case"),
         ("[1]", "expected JSON of case id"),
     ],
 )
-def test_files_that_are_no_split(tmp_path, text, message):
+def test_invalid_split_files_raise(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=message):
         FileSplit(file=tmp_path / "a.json").assign(cases(2))
 
 
-def test_a_test_part_of_its_own_is_kept():
+def test_a_declared_test_part_is_kept():
     mixed = [*cases(6), Case("t", Path("t.png"), None, "test")]
     split = AutoSplit(val=0.2).assign(mixed)
     assert split["t"] == "test"

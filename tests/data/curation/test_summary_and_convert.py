@@ -64,7 +64,7 @@ def test_instances_are_components(tmp_path):
     assert (row["voxels"], row["components"], row["component_size"]["max"]) == (8, 2, 4)
 
 
-def test_the_page_stands_alone(tmp_path, capsys):
+def test_the_page_needs_no_other_file(tmp_path, capsys):
     root = blocks(tmp_path / "data")
     out = tmp_path / "out"
     assert run(["data", "summary", str(root), "--labels", "ball=10,core=20", "--output", str(out)]) == 0
@@ -117,14 +117,14 @@ def test_channels_become_files_and_axes(tmp_path):
     assert [len(c.images) for c in find_dataset(tmp_path / "nnunet").checked().cases] == [2, 2]
 
 
-def test_pictures_and_refusals(tmp_path):
+def test_pictures_and_invalid_arguments(tmp_path):
     root = write_squares(tmp_path / "data", cases=3)
     convert_dataset(root, tmp_path / "n", "nnunet")
     found = find_dataset(tmp_path / "n").checked()
     assert np.unique(read_scan(found.cases[0].label).array).tolist() == [0, 1]
     with pytest.raises(ConfigError, match="is a layout for volumes"):
         convert_dataset(root, tmp_path / "m", "msd")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         convert_dataset(root, tmp_path / "n", "nnunet")
     (root / "labels" / "square_0_mask.png").unlink()
     with pytest.raises(DataError, match="has 1 problems, the first: square_0"):
@@ -138,7 +138,7 @@ def manifest_of(root, rows, columns="id,image,label,patient,labeled,center"):
     return path
 
 
-def test_a_manifest_keeps_what_the_dataset_says(tmp_path):
+def test_a_manifest_keeps_all_properties_of_the_dataset(tmp_path):
     blocks(tmp_path / "data")
     rows = [
         f"k{i},data/images/c{i}.nii.gz,data/labels/c{i}.nii.gz,p{i},{n},Oslo"
@@ -155,23 +155,23 @@ def test_a_manifest_keeps_what_the_dataset_says(tmp_path):
     assert (two.labeled, two.label.resolve()) == (None, (moved / "data" / "labels" / "c1.nii.gz").resolve())
 
 
-def test_what_a_layout_cannot_say_is_refused(tmp_path):
+def test_datasets_that_a_layout_cannot_represent_raise(tmp_path):
     root = blocks(tmp_path / "data")
     partial = manifest_of(tmp_path, ["k,data/images/c0.nii.gz,data/labels/c0.nii.gz,p,ball,x"])
     for to in ("folders", "nnunet", "msd", "bids"):
-        with pytest.raises(DataError, match="annotated in part"):
+        with pytest.raises(DataError, match="partly annotated"):
             convert_dataset(partial, tmp_path / "out", to, schema=SCHEMA)
-    with pytest.raises(ConfigError, match="lies within the dataset"):
+    with pytest.raises(ConfigError, match="is inside the dataset"):
         convert_dataset(root, root / "out", "folders", schema=SCHEMA)
     twins = [
         f"{name},data/images/c{i}.nii.gz,data/labels/c{i}.nii.gz,,," for i, name in enumerate(("a-1", "a_1"))
     ]
-    with pytest.raises(DataError, match="these are one: a-1 and a_1"):
+    with pytest.raises(DataError, match="these cases share a name: a-1 and a_1"):
         convert_dataset(manifest_of(tmp_path, twins), tmp_path / "out", "bids", schema=SCHEMA)
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_background_zero_stays_free_for_nnunet(tmp_path):
+def test_without_a_background_nnunet_values_start_at_one(tmp_path):
     labels = LabelSchema(names={"ball": (10,), "core": (20,)}, background=False, ignore_value=0)
     convert_dataset(blocks(tmp_path / "data"), tmp_path / "n", "nnunet", schema=labels)
     table = json.loads((tmp_path / "n" / "dataset.json").read_text())["labels"]

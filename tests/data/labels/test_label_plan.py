@@ -28,7 +28,7 @@ def test_masks_name_the_labels():
     assert plan.reader.values == {"liver": 1, "spleen": 2}
 
 
-def test_a_missing_mask_is_refused_empty_or_unknown():
+def test_a_missing_mask_raises_is_empty_or_unknown():
     cases = masked(a="liver spleen", b="liver")
     with pytest.raises(
         DataError, match=r"label files are missing[^$]*case b: no file of spleen. Set data.labels.missing=empty"
@@ -57,7 +57,7 @@ def test_missing_rules_hold_for_probability_maps():
 
 
 @pytest.mark.parametrize("kind", [{}, {"overlapping": True}, {"soft": True}])
-def test_a_mask_that_is_left_out_is_not_one_that_was_annotated(kind):
+def test_an_excluded_mask_does_not_count_as_annotated(kind):
     cases = masked(a="liver spleen extra", b="liver extra")
     labels = LabelSchema(names={"background": (0,), "liver": (1,), "spleen": (2,)}, others="background")
     plan = plan_labels(cases, declared(labels, missing="unknown", **kind))
@@ -82,7 +82,7 @@ def test_pairs_of_overlapping_labels_exchange_their_combinations():
         plan_labels(masked(a="left right mid"), declared(overlapping=True, pairs=(("left", "r"),)))
 
 
-def test_masks_nobody_named():
+def test_undeclared_masks():
     labels = LabelSchema(names={"background": (0,), "liver": (4,)})
     with pytest.raises(DataError, match=r"undeclared label files: spleen; declared: background, liver"):
         plan_labels(masked(a="liver spleen"), declared(labels))
@@ -90,7 +90,7 @@ def test_masks_nobody_named():
     assert plan_labels(masked(a="liver spleen"), declared(others)).reader.values == {"liver": 4}
 
 
-def test_colors_need_labels_of_their_names():
+def test_colors_need_labels_with_their_names():
     colors = {"sky": (0, 0, 1), "road": (0, 0, 2)}
     plan = plan_labels([Case("a", HERE, HERE)], declared(colors=colors))
     assert plan.schema.names == {"sky": (0,), "road": (1,)}
@@ -103,7 +103,7 @@ def test_colors_need_labels_of_their_names():
         plan_labels([], declared(labels, colors=dict.fromkeys(colors, (0, 0, 1))))
 
 
-def test_labels_are_drawn_in_the_colors_stated_else_in_those_declared():
+def test_configured_colors_override_declared_ones():
     stated = {"sky": (0, 0, 1), "ignore": (9, 9, 9)}
     layout = LabelSchema(
         names={"sky": (0,), "road": (7,)}, ignore_value=9, colors={"sky": (1, 1, 1), "road": (2, 2, 2)}
@@ -127,7 +127,7 @@ def test_overlapping_labels_are_regions_of_their_combinations():
         overlapping_schema(tuple("abcdefghi"))
 
 
-def test_nested_regions_paint_the_label_of_just_their_regions():
+def test_nested_regions_map_to_the_label_in_exactly_these_regions():
     # BraTS: whole = 1+2+4, core = 1+4, enhancing = 4
     labels = LabelSchema(
         names={"background": (0,), "necrosis": (1,), "oedema": (2,), "enhancing": (4,)},
@@ -152,7 +152,7 @@ def test_others_and_scenes_without_background():
     assert list(LabelSchema(names=names).evaluated) == ["road"]
 
 
-def test_what_a_case_annotated_in_part_tells():
+def test_known_classes_of_partly_annotated_cases():
     labels = LabelSchema(names={"background": (0,), "liver": (1,), "spleen": (2,)})
     assert labels.annotated_classes(None) == (True, True, True)
     assert labels.annotated_classes(("spleen",)) == (True, False, True)

@@ -43,7 +43,7 @@ SLICER = """# Color table file colors.ctbl
         ("slicer.txt", SLICER),
     ],
 )
-def test_label_128_has_its_name_where_a_file_beside_the_data_has_it(tmp_path, name, text):
+def test_names_come_from_a_file_beside_the_data(tmp_path, name, text):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text(text)
     resolved = plan_labels([], folder=tmp_path).resolve({0, 128, 255})
@@ -70,7 +70,7 @@ def test_a_list_of_names_counts_from_the_background(tmp_path, lines, values, exp
 
 
 @pytest.mark.parametrize("text", ["cytoplasm\nnucleus\n", "a 1\nb 2\n", "a 128\na 255\n", "\x00"])
-def test_a_file_that_does_not_name_the_values_is_left_aside(tmp_path, text):
+def test_a_file_that_does_not_name_all_values_is_ignored(tmp_path, text):
     (tmp_path / "labels.txt").write_text(text)
     (tmp_path / "labels.json").write_text("{")
     (tmp_path / "notes.txt").write_text("128 patients\n255 scans\n0 faults\n")
@@ -79,7 +79,7 @@ def test_a_file_that_does_not_name_the_values_is_left_aside(tmp_path, text):
     assert "data.labels='{background: 0, label_128: 128, label_255: 255}'" in resolved.note
 
 
-def test_the_check_says_once_how_values_are_named(tmp_path, capsys):
+def test_the_check_reports_the_source_of_names_once(tmp_path, capsys):
     pixels = [[0, 128], [255, 255]]
     for i in range(2):
         write_picture(tmp_path / "images" / f"{i}.png", np.full((2, 2), [[i, 3], [1, 2]], np.uint8))

@@ -65,7 +65,7 @@ def test_masks_of_single_labels_make_one_map(tmp_path):
     assert only[0, 0].tolist() == [0, 0, 7, 0, 0]
 
 
-def test_a_mask_that_is_to_be_ignored_is_no_background(tmp_path):
+def test_an_ignored_mask_is_not_background(tmp_path):
     case = mask_case(tmp_path, liver=block(0, 2), doubt=block(1, 3))
     labels = LabelSchema(names={"background": (0,), "liver": (1,)}, others="ignore")
     for kind in ({}, {"overlapping": True}, {"soft": True}):
@@ -76,7 +76,7 @@ def test_a_mask_that_is_to_be_ignored_is_no_background(tmp_path):
     assert out.schema.encode(read(case, out.reader), "x")[0, 0].tolist() == [2, 2, 1, 1, 1]
 
 
-def test_masks_that_overlap_are_refused_or_summed(tmp_path):
+def test_overlapping_masks_raise_or_are_summed(tmp_path):
     case = mask_case(tmp_path, a=block(0, 3), b=block(2, 5))
     with pytest.raises(DataError, match=r"shares 12 voxels .* Set data.labels.overlapping=true"):
         read(case, LabelReader(values={"a": 1, "b": 2}))
@@ -93,7 +93,7 @@ def test_channels_of_one_file_may_overlap(tmp_path):
         read(case)
 
 
-def test_probabilities_leave_the_rest_to_the_background(tmp_path):
+def test_background_probability_is_the_remainder(tmp_path):
     case = mask_case(tmp_path, gm=block(0, 2, 0.25, np.float32), wm=block(0, 1, 0.5, np.float32))
     reader = LabelReader(values={"background": 0, "gm": 1, "wm": 2}, soft=True)
     soft = reader.read_probabilities(case, read_image(case))
@@ -157,18 +157,18 @@ def test_coco_polygons_and_run_lengths(tmp_path):
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
-        ({"category_id": 1}, "annotation 0 of image 4: its segmentation is no polygon"),
-        ({"category_id": 1, "segmentation": {"size": [9, 9], "counts": [0, 81]}}, "its mask is"),
+        ({"category_id": 1}, "annotation 0 of image 4: the segmentation is neither a polygon"),
+        ({"category_id": 1, "segmentation": {"size": [9, 9], "counts": [0, 81]}}, "the mask has the shape"),
         ({"category_id": 1, "segmentation": [[1, 1, 4, 4, 1]]}, "expected pairs of numbers"),
         ({"category_id": 1, "segmentation": [[1, 1, 4, "four", 1, 4]]}, "expected pairs of numbers"),
     ],
 )
-def test_damaged_coco_annotations_are_named(tmp_path, annotation, message):
+def test_invalid_coco_annotations_raise(tmp_path, annotation, message):
     with pytest.raises(DataError, match=message):
         read(coco_case(tmp_path, [annotation]))
 
 
-def test_coco_of_another_size_is_refused(tmp_path):
+def test_coco_of_another_size_raises(tmp_path):
     with pytest.raises(GeometryError, match=r"declares an image of \(9, 9\) pixels, the image has \(8, 8\)"):
         read(coco_case(tmp_path, [square(1, 1, 3, 1)], size=(9, 9)))
 

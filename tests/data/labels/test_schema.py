@@ -70,7 +70,7 @@ def test_any_integer_type_is_encoded(dtype):
     assert labels.encode(np.array([0, labels.names["b"][0]], dtype), "here").tolist() == [1, 2]
 
 
-def test_values_nobody_named_are_listed():
+def test_undeclared_values_are_listed():
     with pytest.raises(DataError) as caught:
         MERGED.encode(np.array([[0, 9, -2]]), "case_7.png")
     assert str(caught.value) == (
@@ -103,7 +103,7 @@ def test_regions_by_hand():
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, 4]), min_size=6, max_size=6))
-def test_painting_regions_undoes_taking_them(values):
+def test_regions_to_classes_inverts_classes_to_regions(values):
     label_map = np.array(values).reshape(2, 3)
     masks = REGIONS.region_table[:, REGIONS.encode(label_map, "here").astype(int) - 1]
     assert np.array_equal(REGIONS.paint(masks), label_map)
@@ -138,7 +138,7 @@ def test_without_regions_classes_are_the_labels():
         ),
     ],
 )
-def test_labels_that_contradict_themselves_are_refused(settings, expected):
+def test_contradictory_labels_raise(settings, expected):
     with pytest.raises(ValidationError, match=expected):
         LabelSchema.model_validate(settings)
 
@@ -158,7 +158,7 @@ def test_guessed_labels():
         guess_schema(set(range(65)))
 
 
-def test_colors_are_of_known_names_and_of_8_bits():
+def test_colors_have_known_names_and_8_bits():
     labels = LabelSchema.model_validate({"names": {"none": 0, "car": 1}, "colors": {"car": [0, 0, 142]}})
     assert labels.colors == {"car": (0, 0, 142)}
     assert LabelSchema.model_validate_json(labels.model_dump_json()) == labels

@@ -25,7 +25,7 @@ def test_lengths_and_ends(name, length, first, last):
 
 
 @pytest.mark.parametrize("name", get_args(TableName))
-def test_names_values_and_colors_are_told_apart(name):
+def test_names_values_and_colors_are_unique(name):
     table = label_table(name)
     assert len(set(table.names)) == len(set(table.values)) == len(table.names)
     assert list(table.values) == sorted(table.values)
@@ -37,7 +37,7 @@ def test_names_values_and_colors_are_told_apart(name):
     assert all(name == name.strip() and name for name in table.names)
 
 
-def test_voc_colors_are_the_values_bits():
+def test_voc_colors_are_computed_from_the_bits_of_values():
     # bit 3k of a value is the (7 - k)th of red, bit 3k + 1 of green, bit 3k + 2 of blue
     for value, color in zip(label_table("voc").values, label_table("voc").colors, strict=True):
         bits = [[value >> (3 * k + channel) & 1 for k in range(8)] for channel in range(3)]
@@ -62,7 +62,7 @@ def test_entries_of_the_published_tables(name, label, value, color):
     assert (labels.names[label], labels.colors[label]) == ((value,), color)
 
 
-def test_coco_stuff_leaves_out_the_eleven_classes_nobody_annotated():
+def test_coco_stuff_leaves_out_the_eleven_classes_without_annotations():
     removed = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91}  # ids: street sign, hat, shoe, …
     assert {value + 1 for value in label_table("coco_stuff").values} == set(range(1, 183)) - removed
 

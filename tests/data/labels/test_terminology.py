@@ -29,7 +29,7 @@ from medseg.data.labels.terminology import _SYNONYMS, TerminologyCode, _terms, l
         ("whatever", "85756007", "tissue", None),
     ],
 )
-def test_names_of_labels_are_looked_up(name, value, category, side):
+def test_terms_are_looked_up_by_label_name(name, value, category, side):
     code = lookup_terminology(name)
     assert (code.value, code.scheme, code.category, code.side) == (value, "SCT", category, side)
 
@@ -38,7 +38,7 @@ def test_every_synonym_leads_to_a_term():
     assert set(_SYNONYMS.values()) <= set(_terms())
 
 
-def test_codes_may_be_told_and_stay_with_the_labels(tmp_path):
+def test_declared_codes_stay_with_the_labels(tmp_path):
     settings = {
         "data": {
             "labels": {
@@ -57,7 +57,7 @@ def test_codes_may_be_told_and_stay_with_the_labels(tmp_path):
     assert labels.with_terminology({"node": other, "unknown": other}).terminology == {"node": other}
 
 
-def test_codes_of_no_label_and_overlong_ones_are_refused():
+def test_codes_of_unknown_labels_and_long_codes_raise():
     with pytest.raises(ValidationError, match=r"terminology of \['liver'\], which are no labels"):
         LabelSchema(names={"a": (0,), "b": (1,)}, terminology={"liver": lookup_terminology("liver")})
     with pytest.raises(ValidationError, match="at most 16"):
