@@ -116,14 +116,14 @@ def _plain_lines(lines: list[str], found: set[int]) -> list[Entry]:
 
 
 def _numbered(names: list[str], found: set[int]) -> list[Entry]:
-    """Number a list of names: from 0 if it begins with the background or has one name per value, else from 1."""
+    """Number names from 0 if the first is the background or there is one name per value, else from 1."""
     whole = found == set(range(len(names)))
     start = 0 if names and (names[0].lower() in _BACKGROUND or whole) else 1
     return [(i, name, None) for i, name in enumerate(names, start)]
 
 
 def _from_json(content: Any, path: Path, found: set[int]) -> LabelSchema | None:
-    from medseg.data.layouts.nnunet import labels_of
+    from medseg.data.layouts.nnunet import parse_label_table
 
     if isinstance(content, dict) and "labels" in content:
         content = cast(dict[str, Any], content)["labels"]
@@ -136,7 +136,7 @@ def _from_json(content: Any, path: Path, found: set[int]) -> LabelSchema | None:
         return _labels([_json_row(row) for row in rows])
     if isinstance(content, dict) and all(re.fullmatch(r"\d+", str(key)) for key in content):
         content = {str(name): value for value, name in cast(dict[str, Any], content).items()}
-    return labels_of(content, path)
+    return parse_label_table(content, path)
 
 
 def _json_row(row: dict[str, Any]) -> Entry:

@@ -1,4 +1,4 @@
-"""Layouts of datasets on disk. Adding a layout is one module and one entry in ``LAYOUTS``."""
+"""Layouts of datasets on disk. A new layout is one module and one entry in ``LAYOUTS``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from medseg.data.layouts.bids import BidsLayout
 from medseg.data.layouts.brats import BratsLayout
 from medseg.data.layouts.coco import CocoLayout
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, Layout, LayoutOptions
-from medseg.data.layouts.folder_names import listed
+from medseg.data.layouts.folder_names import describe_content
 from medseg.data.layouts.folders import SETTINGS, FoldersLayout, LooseLayout, PairsLayout, channel_groups
 from medseg.data.layouts.manifest import ManifestLayout, describe_other_tables
 from medseg.data.layouts.msd import MsdLayout
@@ -35,7 +35,11 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout_of(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> Layout | None:
-    """Return the first layout that a folder or manifest has, or the one that the options require."""
+    """Detect the layout of a folder or manifest: the first that matches, or the one that the options require.
+
+    Returns:
+        The layout; None if there is none.
+    """
     root = Path(root)
     if root.is_dir() and (choice.image_dir is not None or choice.label_dir is not None):
         return FoldersLayout()
@@ -44,9 +48,17 @@ def layout_of(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> Layout | No
 
 
 def find_dataset(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> DatasetListing:
-    """List the cases of a folder (or of a manifest), by the first layout that it has.
+    """List the cases of a folder or manifest, by the first layout that matches.
 
-    Raises: DataError if it has none; the message lists what was found and the settings that may help.
+    Args:
+        root: the folder, or a manifest (.csv, .json).
+        choice: options that choose folders, label maps and channels.
+
+    Returns:
+        The cases, and the problems of files that do not match.
+
+    Raises:
+        DataError: no layout matches.
     """
     root = Path(root)
     layout = layout_of(root, choice)
@@ -56,17 +68,22 @@ def find_dataset(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> DatasetL
         raise DataError(f"{root}: no such folder or manifest")
     if root.is_file():
         raise DataError(f"{root}: expected a folder, or a manifest of cases (.csv or .json)")
-    known = ", ".join(layout.name for layout in LAYOUTS)
+    names = ", ".join(layout.name for layout in LAYOUTS)
     raise DataError(
-        f"{root}: expected the folders images/ and labels/ in it, {listed(root)}. {SETTINGS}. Other layouts "
-        f"read: {known}{describe_other_tables(root)}"
+        f"{root}: expected the folders images/ and labels/ in it, {describe_content(root)}. {SETTINGS}. "
+        f"Supported layouts: {names}{describe_other_tables(root)}"
     )
 
 
 def find_cases(root: Path, *, label_suffix: str | tuple[str, ...] | None = None) -> list[Case]:
     """List the cases of a folder, sorted by id; each has exactly one label map or is in a ``test`` part.
 
-    Raises: DataError if the folder has no layout, or a file has no partner or more than one.
+    Args:
+        root: the folder, or a manifest.
+        label_suffix: end of the names of the label maps, if an image has several.
+
+    Raises:
+        DataError: no layout matches, or a file has no partner or more than one.
     """
     return find_dataset(root, LayoutOptions(label_suffix)).checked().cases
 

@@ -20,14 +20,14 @@ from medseg.errors import DataError, Finding
 
 _MAPS = ("dseg", "mask", "probseg")
 _SAME = ("sub", "ses", "run", "acq")
-"""Entities by which a label map belongs to an image, where both carry them."""
+"""Entities that must be equal in the names of an image and its label map, if both names have them."""
 
 
 class BidsLayout:
-    """``sub-<label>/[ses-<label>/]<datatype>/sub-…_<suffix>.nii.gz`` with ``dataset_description.json``.
+    """``sub-<label>/[ses-<label>/]<datatype>/sub-…_<suffix>.nii.gz``, and label maps in ``derivatives/``.
 
-    A case is a session's images (``data.modalities`` chooses the suffixes that are its channels) with its
-    ``dseg`` or ``mask`` of a derivative. A patient is a subject.
+    A case is the images of one session, with a label map ``dseg`` or ``mask`` of a derivative.
+    ``data.modalities`` chooses the suffixes that are its channels. A patient is a subject.
     """
 
     name = "BIDS"
@@ -64,14 +64,14 @@ class BidsLayout:
             )
             if len(found) != 1:
                 names = ", ".join(str(p.relative_to(root)) for p in found) or "none"
-                message = f"{files[0].name} has {len(found)} label maps in derivatives/: {names}"
+                message = f"{files[0].name} has {len(found)} label maps in derivatives/, expected 1: {names}"
                 hint = "choose one with data.label_suffix, the end of its name (such as _label-lesion_dseg)"
                 problems.append(partner_problem(name, message, hint))
         return DatasetListing(self.name, cases, problems, _labels(root / "derivatives"))
 
 
 def _entities(path: Path) -> tuple[dict[str, str], str]:
-    """``sub-01_ses-2_T1w`` → ({sub: 01, ses: 2}, T1w)."""
+    """Split a name into entities and suffix: ``sub-01_ses-2_T1w`` → ({sub: 01, ses: 2}, T1w)."""
     *pairs, suffix = image_stem(path).split("_")
     return dict(pair.split("-", 1) for pair in pairs if "-" in pair), suffix
 
@@ -92,12 +92,12 @@ def _label_maps(derivatives: Path, suffix: str | tuple[str, ...] | None) -> list
 
 
 def _belongs(label: dict[str, str], image: dict[str, str]) -> bool:
-    """Whether every entity of a label map that tells examinations apart is the image's, too."""
+    """Return whether the entities of a label map that identify an examination agree with those of an image."""
     return all(label.get(key, image.get(key)) == image.get(key) for key in _SAME)
 
 
 def _labels(derivatives: Path) -> LabelSchema | None:
-    """Names from a ``dseg.tsv`` with the columns index and name."""
+    """Read the labels from a ``dseg.tsv`` with the columns index and name; None without such a file."""
     tables = sorted(derivatives.rglob("*dseg.tsv"))
     if not tables:
         return None
@@ -106,7 +106,9 @@ def _labels(derivatives: Path) -> LabelSchema | None:
     try:
         names = {row["name"]: (int(row["index"]),) for row in rows}
     except (KeyError, ValueError) as error:
-        raise DataError(f"{tables[0]}: expected the columns index and name ({error})") from error
+        raise DataError(
+            f"{tables[0]}: expected the columns index and name ({error})", path=tables[0]
+        ) from error
     if (0,) not in names.values():
         names = {"background": (0,), **names}
     return LabelSchema(names=names) if len(names) > 1 else None

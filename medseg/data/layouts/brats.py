@@ -1,4 +1,4 @@
-"""BraTS: a folder for each examination, with its four contrasts and its segmentation."""
+"""BraTS: one folder per examination, with its four contrasts and its segmentation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import (
     DatasetListing,
     LayoutOptions,
+    check_unique_ids,
     choose_modalities,
     kinds_of,
     partner_problem,
-    refuse_doubles,
 )
 
 _FILE = re.compile(r"(.+?)[_-](t1ce|t1c|t1n|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?", re.IGNORECASE)
@@ -22,8 +22,9 @@ _PATIENT = re.compile(r"(.*-\d{5})-\d{3}")
 
 
 class BratsLayout:
-    """``<case>/<case>_t1.nii.gz`` … ``_seg.nii.gz`` (2017–2021: enhancing tumor 4), or with ``-t1n`` …
-    ``-seg`` (from 2023 on: 3), at any depth below the root.
+    """``<case>/<case>_t1.nii.gz`` … ``_seg.nii.gz`` (2017–2021), or ``-t1n`` … ``-seg`` (from 2023 on).
+
+    The folders may be at any depth below the root. The enhancing tumor has the value 4 until 2021, then 3.
     """
 
     name = "BraTS"
@@ -57,10 +58,10 @@ class BratsLayout:
             )
             for name, files in images.items()
         ]
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         problems = [
             partner_problem(
-                case.id, f"{case.image.parent} holds no segmentation", "fetch it, or take the folder away"
+                case.id, f"{case.image.parent} contains no segmentation", "download it, or remove the folder"
             )
             for case in cases
             if case.label is None
@@ -83,6 +84,6 @@ def _contrasts(folder: Path) -> dict[str, Path]:
 
 
 def _patient(name: str) -> str:
-    """``BraTS-GLI-00005-100`` is the second examination of ``BraTS-GLI-00005``."""
+    """Return the patient of a case: ``BraTS-GLI-00005-100`` is an examination of ``BraTS-GLI-00005``."""
     found = _PATIENT.fullmatch(name)
     return found[1] if found else name

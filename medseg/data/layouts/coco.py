@@ -9,7 +9,7 @@ from pathlib import Path
 from medseg.data.cases import Case, Part
 from medseg.data.labels.coco_annotations import read_coco_index
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, partner_problem, refuse_doubles
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -43,7 +43,7 @@ class CocoLayout:
                     problems.append(partner_problem(entry, message, "put the pictures beside the annotations"))
                 else:
                     cases.append(Case(image.stem, image, Path(f"{file}#{number}"), part))
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         if len({case.part for case in cases}) == 1:
             cases = [Case(c.id, c.image, c.label) for c in cases]
         table = {"background": (0,)} | {name: (value,) for value, name in sorted(names.items())}

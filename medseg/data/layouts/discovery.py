@@ -115,7 +115,7 @@ def with_channel_names(cases: list[Case], names: Sequence[str]) -> list[Case]:
     return [replace(case, channel_names=tuple(names)) for case in cases]
 
 
-def refuse_doubles(cases: Iterable[Case]) -> None:
+def check_unique_ids(cases: Iterable[Case]) -> None:
     """Check that ids are unique.
 
     Raises: DataError listing the cases that share an id.

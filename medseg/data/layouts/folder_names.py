@@ -16,7 +16,7 @@ LABEL_FOLDERS = (
     "labelsTs", "1st_manual",
 )  # fmt: skip
 _PREFERRED = ("images", "labels", "imagesTr", "imagesTs", "labelsTr", "labelsTs", "1st_manual")
-"""Names that win if several match: public datasets have other folders beside them (fields of view)."""
+"""Names with priority if several match: public datasets have other folders beside them (fields of view)."""
 _PART_FOLDERS: dict[str, Part] = {
     "train": "train", "training": "train", "train_set": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -25,12 +25,13 @@ _PART_FOLDERS: dict[str, Part] = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """A folder of images with its folder of label maps, and the part they are in.
+class FolderPair:
+    """A folder of images with its folder of label maps.
 
     Attributes:
-        images, labels: ``labels`` is None where there is none.
-        part: by the folders' names; None where they name none.
+        images: folder of the images.
+        labels: folder of the label maps; None if there is none.
+        part: part of the split that the folders are named after; None if they are not named after one.
     """
 
     images: Path
@@ -38,11 +39,15 @@ class Place:
     part: Part | None = None
 
 
-def find_places(root: Path, choice: LayoutOptions) -> list[Place]:
-    """Where images and label maps are in a folder: side by side, with a part in each
-    (``images/train``, ``labels/train``) or in each part (``train/images``, ``train/labels``). Empty if nowhere.
+def find_folder_pairs(root: Path, choice: LayoutOptions) -> list[FolderPair]:
+    """Find the folders of images and label maps in a dataset.
 
-    Raises: DataError if a folder chosen is not there, or several have names for the same.
+    They are side by side, with the parts of the split below them (``images/train``, ``labels/train``) or above
+    them (``train/images``, ``train/labels``), or without parts.
+
+    Raises:
+        DataError: there is no folder of images, a configured folder does not exist, or several folders have
+            usual names for the same content.
     """
     images = _chosen(root, choice.image_dir, "image_dir", IMAGE_FOLDERS)
     if images is not None:
@@ -50,21 +55,27 @@ def find_places(root: Path, choice: LayoutOptions) -> list[Place]:
         parts = parts_in(images)
         if images.name == "imagesTr":
             return _train_and_test(root, images, labels)
-        return [Place(f, _part_of(labels, p, f), p) for p, f in parts.items()] or [Place(images, labels)]
-    places: list[Place] = []
+        return [FolderPair(f, _part_of(labels, p, f), p) for p, f in parts.items()] or [
+            FolderPair(images, labels)
+        ]
+    pairs: list[FolderPair] = []
     for part, folder in parts_in(root).items():
-        images = _chosen(folder, choice.image_dir, "image_dir", IMAGE_FOLDERS, wanted=False)
+        images = _chosen(folder, choice.image_dir, "image_dir", IMAGE_FOLDERS, required=False)
         if images is not None:
-            labels = _chosen(folder, choice.label_dir, "label_dir", LABEL_FOLDERS, wanted=False)
-            places.append(Place(images, labels, part))
-    if not places:
-        named = f"{choice.image_dir}, which data.image_dir names" if choice.image_dir else "of images"
-        raise DataError(f"{root}: holds no folder {named}; {listed(root)}. Name it with data.image_dir=FOLDER")
-    return _of_one_kind(places)
+            labels = _chosen(folder, choice.label_dir, "label_dir", LABEL_FOLDERS, required=False)
+            pairs.append(FolderPair(images, labels, part))
+    if not pairs:
+        wanted = f"{choice.image_dir} (data.image_dir)" if choice.image_dir else "of images"
+        raise DataError(
+            f"{root}: contains no folder {wanted}; {describe_content(root)}",
+            hint="Set it with data.image_dir=FOLDER.",
+            path=root,
+        )
+    return _with_matching_labels(pairs)
 
 
-def images_folder(root: Path) -> Path | None:
-    """The folder of images directly in a folder, by its usual names; None where there is none, or several."""
+def find_images_folder(root: Path) -> Path | None:
+    """Find the folder of images directly in a folder by its usual names; None if there is none or several."""
     names = [name.lower() for name in IMAGE_FOLDERS]
     found = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in names]
     exact = [p for p in found if p.name == "images"] or found
@@ -72,7 +83,7 @@ def images_folder(root: Path) -> Path | None:
 
 
 def has_images_folder(root: Path) -> bool:
-    """Whether a folder, or one of the parts of a split in it, holds a folder with a usual name for images."""
+    """Return whether a folder, or a part of a split in it, contains a folder with a usual name for images."""
     if not root.is_dir():
         return False
     names = [name.lower() for name in IMAGE_FOLDERS]
@@ -80,14 +91,16 @@ def has_images_folder(root: Path) -> bool:
     return any(p.name.lower() in names and p.is_dir() for folder in folders for p in folder.iterdir())
 
 
-def _of_one_kind(places: list[Place]) -> list[Place]:
-    """The places, with the label maps of the first one's kind: ``test/mask`` beside ``train/1st_manual`` holds
-    something else.
+def _with_matching_labels(pairs: list[FolderPair]) -> list[FolderPair]:
+    """Drop folders of label maps with another name than the first: ``test/mask`` beside ``train/1st_manual``
+    contains something else.
     """
-    first = next((place.labels.name for place in places if place.labels is not None), None)
+    first = next((folder_pair.labels.name for folder_pair in pairs if folder_pair.labels is not None), None)
     return [
-        place if place.labels is None or place.labels.name == first else replace(place, labels=None)
-        for place in places
+        folder_pair
+        if folder_pair.labels is None or folder_pair.labels.name == first
+        else replace(folder_pair, labels=None)
+        for folder_pair in pairs
     ]
 
 
@@ -101,7 +114,7 @@ def parts_in(folder: Path) -> dict[Part, Path]:
     return {part: found[part] for part in PARTS if part in found}
 
 
-def listed(folder: Path) -> str:
+def describe_content(folder: Path) -> str:
     """Describe the content of a folder, for an error message."""
     entries = sorted(folder.iterdir())
     folders = [f"{p.name}/" for p in entries if p.is_dir() and not p.name.startswith(".")]
@@ -112,15 +125,17 @@ def listed(folder: Path) -> str:
 
 
 def _chosen(
-    root: Path, stated: Path | None, setting: str, usual: tuple[str, ...], *, wanted: bool = True
+    root: Path, configured: Path | None, setting: str, usual: tuple[str, ...], *, required: bool = True
 ) -> Path | None:
-    """Return the folder that a setting names, or the one with a usual name; None if there is none."""
-    if stated is not None:
-        if (root / stated).is_dir():
-            return root / stated
-        if setting == "image_dir" or not wanted:
-            return None  # it may lie in the folders of the parts
-        raise DataError(f"{root}: holds no folder {stated}, which data.{setting} names; {listed(root)}")
+    """Return the configured folder, or the one with a usual name; None if there is none."""
+    if configured is not None:
+        if (root / configured).is_dir():
+            return root / configured
+        if setting == "image_dir" or not required:
+            return None  # it may be in the folders of the parts
+        raise DataError(
+            f"{root}: contains no folder {configured} (data.{setting}); {describe_content(root)}", path=root
+        )
     names = [name.lower() for name in usual]
     found = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name.lower() in names]
     preferred = sorted((p for p in found if p.name in _PREFERRED), key=lambda p: _PREFERRED.index(p.name))
@@ -129,23 +144,27 @@ def _chosen(
     if len(found) > 1:
         shown = ", ".join(f"{p.name}/" for p in found)
         raise DataError(
-            f"{root}: several folders may be meant: {shown}. Choose one, for example "
-            f"data.{setting}={found[0].name}"
+            f"{root}: several folders have usual names for the same content: {shown}",
+            hint=f"Choose one, for example data.{setting}={found[0].name}.",
+            path=root,
         )
     return found[0] if found else None
 
 
 def _part_of(labels: Path | None, part: Part, images: Path) -> Path | None:
-    """Return the folder of a part's label maps, with the name of its images' folder or another of the part."""
+    """Return the folder of the label maps of a part: named as that of its images, or by another usual name."""
     if labels is None:
         return None
     same = labels / images.name
     return same if same.is_dir() else parts_in(labels).get(part)
 
 
-def _train_and_test(root: Path, images: Path, labels: Path | None) -> list[Place]:
-    """``imagesTr`` and ``imagesTs``, whose files are not numbered by channel."""
+def _train_and_test(root: Path, images: Path, labels: Path | None) -> list[FolderPair]:
+    """Return ``imagesTr`` and ``imagesTs`` of a dataset whose files are not numbered by channel."""
     test, test_labels = root / "imagesTs", root / "labelsTs"
     if not test.is_dir():
-        return [Place(images, labels)]
-    return [Place(images, labels, "train"), Place(test, test_labels if test_labels.is_dir() else None, "test")]
+        return [FolderPair(images, labels)]
+    return [
+        FolderPair(images, labels, "train"),
+        FolderPair(test, test_labels if test_labels.is_dir() else None, "test"),
+    ]

@@ -14,10 +14,16 @@ from medseg.data.layouts.discovery import (
     UNLABELED,
     DatasetListing,
     LayoutOptions,
+    check_unique_ids,
     partner_problem,
-    refuse_doubles,
 )
-from medseg.data.layouts.folder_names import Place, find_places, has_images_folder, listed, parts_in
+from medseg.data.layouts.folder_names import (
+    FolderPair,
+    describe_content,
+    find_folder_pairs,
+    has_images_folder,
+    parts_in,
+)
 from medseg.data.layouts.manifest import describe_other_tables
 from medseg.errors import DataError, Finding
 
@@ -39,20 +45,20 @@ class FoldersLayout:
         return has_images_folder(root)
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
-        places = find_places(root, choice)
-        unlabeled = all(place.labels is None for place in places)
+        pairs = find_folder_pairs(root, choice)
+        unlabeled = all(folder_pair.labels is None for folder_pair in pairs)
         cases: list[Case] = []
         problems: list[Finding] = []
-        for place in places:
-            if place.part is None and is_dicom_folder(place.images):
-                return _one_series(root, place, choice)
-            found, faults = _paired(place, choice, unlabeled=unlabeled)
+        for folder_pair in pairs:
+            if folder_pair.part is None and is_dicom_folder(folder_pair.images):
+                return _one_series(root, folder_pair, choice)
+            found, faults = _paired(folder_pair, choice, unlabeled=unlabeled)
             cases += found
             problems += faults
-        images = places[0].images
+        images = pairs[0].images
         if not cases and not problems:
             raise DataError(f"{images}: no image files")
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         if unlabeled:
             problems.append(_no_label_folder(root, images))
         if images.parent != root and images in parts_in(images.parent).values():
@@ -83,7 +89,7 @@ class PairsLayout:
             found, faults = pair(channel_groups(images, labels), labels, choice.label_suffix, part)
             cases += found
             problems += faults if labels or part != "test" else []
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems)
 
 
@@ -98,18 +104,24 @@ class LooseLayout:
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         entries = [root] if is_dicom_folder(root) else list_images(root)
         cases = [Case(image_stem(image), image) for image in entries]
-        refuse_doubles(cases)
-        found = f"expected the folders images/ and labels/ in it, found {len(cases)} images ({listed(root)})"
+        check_unique_ids(cases)
+        found = f"expected the folders images/ and labels/ in it, found {len(cases)} images"
         return DatasetListing(
-            self.name, cases, [_unlabeled(root, f"{root}: {found}. {SETTINGS}{describe_other_tables(root)}")]
+            self.name,
+            cases,
+            [
+                _unlabeled(
+                    root, f"{root}: {found} ({describe_content(root)}). {SETTINGS}{describe_other_tables(root)}"
+                )
+            ],
         )
 
 
 _PAIR_WORDS = ("mask", "masks", "seg", "segmentation", "label", "labels", "gt", "groundtruth", "annotation")
 _PAIR_SUFFIXES = tuple(f"{mark}{word}" for word in _PAIR_WORDS for mark in "_-. ")
 SETTINGS = (
-    "Name the folders of images and of label maps with data.image_dir=FOLDER and data.label_dir=FOLDER; where "
-    "label maps lie beside their images, name the end of their names with data.label_suffix=_SUFFIX"
+    "Set the folders of images and of label maps with data.image_dir=FOLDER and data.label_dir=FOLDER; if "
+    "label maps are beside their images, set the end of their names with data.label_suffix=_SUFFIX"
 )
 
 
@@ -130,17 +142,19 @@ def _split_pairs(folder: Path, choice: LayoutOptions) -> tuple[list[Path], list[
     return [path for path in files if path not in chosen], labels
 
 
-def _paired(place: Place, choice: LayoutOptions, *, unlabeled: bool) -> tuple[list[Case], list[Finding]]:
-    labels = [] if place.labels is None else _entries(place.labels)
-    found = channel_groups(_entries(place.images), labels)
-    if place.labels is None and (unlabeled or place.part == "test"):
-        return [_case(name, files, [], place.part) for name, files in found.items()], []
-    return pair(found, labels, choice.label_suffix, place.part)
+def _paired(
+    folder_pair: FolderPair, choice: LayoutOptions, *, unlabeled: bool
+) -> tuple[list[Case], list[Finding]]:
+    labels = [] if folder_pair.labels is None else _entries(folder_pair.labels)
+    found = channel_groups(_entries(folder_pair.images), labels)
+    if folder_pair.labels is None and (unlabeled or folder_pair.part == "test"):
+        return [_case(name, files, [], folder_pair.part) for name, files in found.items()], []
+    return pair(found, labels, choice.label_suffix, folder_pair.part)
 
 
 def _no_label_folder(root: Path, images: Path) -> Finding:
-    message = f"{root}: has no folder labels/, or of a usual name for it, beside {images.name}/; {listed(root)}"
-    hint = "name it with data.label_dir=FOLDER, or add the label maps; medseg infer needs none"
+    message = f"{root}: has no folder labels/ (or similar) beside {images.name}/; {describe_content(root)}"
+    hint = "name it with data.label_dir=FOLDER, or add the label maps; medseg infer needs no label maps"
     return partner_problem("labels", message, hint)
 
 
@@ -153,11 +167,11 @@ def _beside_parts(images: Path) -> list[Finding]:
     return [partner_problem(images.name, message, "move them into one of the folders of the parts")]
 
 
-def _one_series(root: Path, place: Place, choice: LayoutOptions) -> DatasetListing:
+def _one_series(root: Path, folder_pair: FolderPair, choice: LayoutOptions) -> DatasetListing:
     """List a folder of images that is itself a DICOM series; its label map may have any name."""
-    labels = [] if place.labels is None else _entries(place.labels)
+    labels = [] if folder_pair.labels is None else _entries(folder_pair.labels)
     chosen = [p for p in labels if image_stem(p).endswith(choice.label_suffix or ("",))]
-    case = _case(root.resolve().name, (place.images,), chosen, None)
+    case = _case(root.resolve().name, (folder_pair.images,), chosen, None)
     if not labels:
         return DatasetListing(FoldersLayout.name, [case], [_unlabeled(root, f"{root}: has no label maps")])
     faults = [] if len(chosen) == 1 else list(_faults({root.resolve(): chosen}, []))
@@ -209,7 +223,7 @@ def _faults(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Fi
         if not found:
             yield partner_problem(
                 image_stem(image), f"image {image.name} has no label map",
-                "add one of the same name to labels/ (a suffix such as _mask is fine), or take the image away",
+                "add one of the same name to labels/ (a suffix such as _mask is fine), or remove the image",
             )  # fmt: skip
         elif len(found) > 1:
             names = ", ".join(p.name for p in found)
@@ -251,7 +265,7 @@ def channel_groups(images: list[Path], labels: list[Path]) -> dict[str, tuple[Pa
     named = [m for m in found if m is not None]
     if not images or len(named) < len(images) or taken & set(stems) or all(m[2] != "0000" for m in named):
         cases = [Case(stem, image) for stem, image in zip(stems, images, strict=True)]
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         return {stem: (image,) for stem, image in zip(stems, images, strict=True)}
     return group_channels(images)
 

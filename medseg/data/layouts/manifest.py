@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from medseg.data.cases import PARTS, Case
 from medseg.data.io.readers import image_stem, split_selector
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, partner_problem, refuse_doubles
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding
 
 _NAMES = ("manifest.csv", "manifest.json", "cases.csv")
@@ -37,15 +37,15 @@ class ManifestLayout:
         problems: list[Finding] = []
         for number, row in enumerate(_rows(table), start=1):
             case = _case(row, table, f"{table}, case {number}", choice)
-            missing = [str(p) for p in (*case.images, *case.label_files) if not _there(p)]
+            missing = [str(p) for p in (*case.images, *case.label_files) if not _exists(p)]
             if missing:
-                message = f"{table} names files that are not there: {', '.join(missing)}"
+                message = f"{table} lists files that do not exist: {', '.join(missing)}"
                 problems.append(
                     partner_problem(case.id, message, "correct the path, which is relative to the table")
                 )
             else:
                 cases.append(case)
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems)
 
 
@@ -58,18 +58,18 @@ def _table(root: Path) -> Path | None:
 
 
 def describe_other_tables(root: Path) -> str:
-    """Explain why tables named like a manifest are none, for an error message; empty without such tables."""
+    """Explain why tables with the name of a manifest are not manifests; empty without such tables."""
     tables = [root / name for name in _NAMES if (root / name).is_file() and not _names_images(root / name)]
     return "".join(
-        f". {table.name} is no manifest: expected an entry in the column image, or image:NAME for each channel"
+        f". {table.name} is not a manifest: expected a column image, or image:NAME for each channel"
         for table in tables
     )
 
 
 def _names_images(table: Path) -> bool:
-    """Return whether a table has a column ``image`` or ``image:…``; tables of results have none.
+    """Return whether a table has a column ``image`` or ``image:…``, unlike a table of results.
 
-    A table that cannot be read counts, so that reading it raises the error.
+    True for a table that cannot be read, so that reading it raises the error.
     """
     try:
         rows = _rows(table)
@@ -84,14 +84,14 @@ def _rows(table: Path) -> list[dict[str, str]]:
             content: Any = json.loads(table.read_text(encoding="utf-8"))
             entries = content.get("cases") if isinstance(content, dict) else content
             if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-                raise DataError(f"{table}: expected a list of objects, one a case")
+                raise DataError(f"{table}: expected a list of objects, one per case", path=table)
             return [_flat(cast(dict[str, Any], entry)) for entry in entries]
         with table.open(encoding="utf-8-sig", newline="") as stream:
             rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in csv.DictReader(stream)]
     except (ValueError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read as a table of cases ({error})") from error
+        raise DataError(f"{table}: cannot be read as a table of cases ({error})", path=table) from error
     if not rows:
-        raise DataError(f"{table}: holds no cases")
+        raise DataError(f"{table}: contains no cases", path=table)
     return rows
 
 
@@ -126,7 +126,8 @@ def _case(row: dict[str, str], table: Path, where: str, choice: LayoutOptions) -
         raise DataError(f"{where}: split is {part!r}, expected train, val or test")
     if label and masks:
         raise DataError(
-            f"{where}: has both a column label and columns {[f'label:{m}' for m in masks]}; keep one kind"
+            f"{where}: has both a column label and columns {[f'label:{m}' for m in masks]}",
+            hint="Keep one kind.",
         )
     known = {"id", "image", "label", "patient", "split", "labeled"}
     rest = {k: v for k, v in row.items() if k not in known and ":" not in k}
@@ -145,5 +146,5 @@ def _case(row: dict[str, str], table: Path, where: str, choice: LayoutOptions) -
     )
 
 
-def _there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     return split_selector(path)[0].exists()

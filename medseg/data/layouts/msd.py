@@ -1,4 +1,4 @@
-"""The Medical Segmentation Decathlon's folders: a ``dataset.json`` that lists its cases."""
+"""Medical Segmentation Decathlon: a ``dataset.json`` lists the cases."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import (
     DatasetListing,
     LayoutOptions,
+    check_unique_ids,
     partner_problem,
-    refuse_doubles,
     with_channel_names,
 )
-from medseg.data.layouts.nnunet import declared_channels, labels_of, read_json
+from medseg.data.layouts.nnunet import declared_channels, parse_label_table, read_json
 from medseg.errors import DataError, Finding
 
 
@@ -39,7 +39,7 @@ class MsdLayout:
             image, label = _files(entry, root, where)
             missing = [p for p in (image, label) if p is not None and not p.exists()]
             if missing and part == "test" and label is None:
-                continue  # the test images are often left out of a download
+                continue  # many downloads do not include the test images
             if missing:
                 names = ", ".join(map(str, missing))
                 message = f"{where} lists files that do not exist: {names}"
@@ -47,18 +47,18 @@ class MsdLayout:
                 problems.append(partner_problem(image_stem(image), message, hint))
             else:
                 cases.append(Case(image_stem(image), image, label, part))
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         labels = _labels(content.get("labels"), where)
         cases = with_channel_names(cases, declared_channels(content.get("modality")))
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 
 def _labels(declared: Any, where: Path) -> LabelSchema | None:
-    """Labels from the Decathlon's table, value → name; none where it names one at most."""
+    """Read the labels from the table of the Decathlon, value → name; None if it has at most one entry."""
     if isinstance(declared, dict):
         declared = {str(name): value for value, name in cast(dict[str, Any], declared).items()}
-        return labels_of(declared, where) if len(declared) > 1 else None
-    return labels_of(declared, where) if declared else None
+        return parse_label_table(declared, where) if len(declared) > 1 else None
+    return parse_label_table(declared, where) if declared else None
 
 
 def _files(entry: Any, root: Path, where: Path) -> tuple[Path, Path | None]:
@@ -67,4 +67,4 @@ def _files(entry: Any, root: Path, where: Path) -> tuple[Path, Path | None]:
     if isinstance(entry, dict) and isinstance(entry.get("image"), str):
         label = entry.get("label")
         return root / entry["image"], root / label if isinstance(label, str) else None
-    raise DataError(f"{where}: expected entries with image and label, got {entry!r}")
+    raise DataError(f"{where}: expected entries with image and label, got {entry!r}", path=where)

@@ -1,4 +1,4 @@
-"""nnU-Net's raw data: ``imagesTr``, ``labelsTr``, channels as ``_0000``, ``dataset.json``."""
+"""Raw data of nnU-Net: ``imagesTr``, ``labelsTr``, channels as ``_0000``, ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class NnunetLayout:
             cases += found
             problems += faults
         table = read_json(root / "dataset.json") if (root / "dataset.json").is_file() else {}
-        labels = labels_of(table["labels"], root / "dataset.json") if table.get("labels") else None
+        labels = parse_label_table(table["labels"], root / "dataset.json") if table.get("labels") else None
         cases = with_channel_names(
             cases, declared_channels(table.get("channel_names") or table.get("modality"))
         )
@@ -48,7 +48,7 @@ class NnunetLayout:
 
 
 def declared_channels(table: Any) -> list[str]:
-    """The names of channels in the table of ``dataset.json``, number → name, in order; none without one."""
+    """Return the names of channels from a table of ``dataset.json``, number → name; empty if it is not one."""
     if isinstance(table, dict):
         entries = cast(dict[str, Any], table)
         if all(str(key).isdigit() for key in entries):
@@ -57,20 +57,33 @@ def declared_channels(table: Any) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises: DataError if the file holds none."""
+    """Read a JSON object from a file.
+
+    Raises:
+        DataError: the file is not valid JSON, or contains something else.
+    """
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
+        raise DataError(f"{path}: not valid JSON ({error})", path=path) from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object, got a {type(content).__name__}")
+        raise DataError(f"{path}: expected a JSON object, got a {type(content).__name__}", path=path)
     return content
 
 
-def labels_of(declared: Any, where: Path) -> LabelSchema:
-    """Labels from nnU-Net's table: name → value, ``ignore``, or name → values of a region.
+def parse_label_table(declared: Any, where: Path) -> LabelSchema:
+    """Build a schema from a label table of nnU-Net.
 
-    Raises: DataError if the table is none.
+    Args:
+        declared: name → value, ``ignore`` → value, or name → values of a region.
+        where: the file of the table, for error messages.
+
+    Raises:
+        DataError: it is not a table of labels.
+
+    Example:
+        >>> parse_label_table({"background": 0, "liver": 1}, Path("dataset.json")).names
+        {'background': (0,), 'liver': (1,)}
     """
     try:
         if not isinstance(declared, dict):
@@ -91,4 +104,4 @@ def labels_of(declared: Any, where: Path) -> LabelSchema:
             }
         return LabelSchema(names=names, ignore_value=ignore[0] if ignore else None, regions=regions)
     except (ValidationError, ValueError, TypeError) as error:
-        raise DataError(f"{where}: its table of labels cannot be used: {error}") from error
+        raise DataError(f"{where}: not a valid table of labels: {error}", path=where) from error

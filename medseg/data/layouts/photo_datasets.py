@@ -10,13 +10,14 @@ from medseg.data.cases import Case, Part, list_images, match
 from medseg.data.io.readers import image_stem
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.labels.tables import label_table
-from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, partner_problem, refuse_doubles
+from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding
 
 
 class VocLayout:
-    """``JPEGImages``, ``SegmentationClass`` and the lists in ``ImageSets/Segmentation`` (at most two folders
-    below the root, as in ``VOCdevkit/VOC2012``). 255 is ignored.
+    """``JPEGImages``, ``SegmentationClass`` and the lists in ``ImageSets/Segmentation``.
+
+    They may be up to two folders below the root, as in ``VOCdevkit/VOC2012``. The value 255 is ignored.
     """
 
     name = "Pascal VOC"
@@ -39,18 +40,20 @@ class VocLayout:
                 images = by_name.get(name)
                 label = base / "SegmentationClass" / f"{name}.png"
                 if not images or (part != "test" and not label.is_file()):
-                    message = f"{lists / file} lists {name}, which lacks its image or label map"
-                    problems.append(partner_problem(name, message, "fetch it, or take the line away"))
+                    message = f"{lists / file} lists {name}, whose image or label map does not exist"
+                    problems.append(partner_problem(name, message, "download it, or remove the line"))
                 else:
                     cases.append(Case(name, images[0], label if label.is_file() else None, part))
-        refuse_doubles(cases)
+        check_unique_ids(cases)
         labels = label_table("voc").schema(ignore_value=255)
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
 
 
 class CityscapesLayout:
-    """``leftImg8bit/<part>/<city>/`` and ``gtFine/<part>/<city>/…_labelIds.png``; the 19 classes of the
-    benchmark, all other ids are ignored. A city is a patient: it stays in one part.
+    """``leftImg8bit/<part>/<city>/`` and ``gtFine/<part>/<city>/…_labelIds.png``.
+
+    The labels are the 19 classes of the benchmark; all other ids are ignored. A city counts as a patient, so
+    that it stays in one part.
     """
 
     name = "Cityscapes"
@@ -69,7 +72,7 @@ class CityscapesLayout:
                 if not label.is_file() and part != "test":
                     problems.append(
                         partner_problem(
-                            name, f"{image} has no {label.name}", "fetch it, or take the image away"
+                            name, f"{image} has no {label.name}", "download it, or remove the image"
                         )
                     )
                 else:
@@ -80,8 +83,9 @@ class CityscapesLayout:
 
 
 class Ade20kLayout:
-    """The scene-parsing form: ``images/{training,validation}`` and ``annotations/{training,validation}``;
-    1–150 are classes, named as in its ``objectInfo150.txt`` if that is there; 0 is ignored.
+    """Scene parsing: ``images/{training,validation}`` and ``annotations/{training,validation}``.
+
+    The values 1–150 are classes, with the names in ``objectInfo150.txt`` if this file exists; 0 is ignored.
     """
 
     name = "ADE20K scene parsing"
@@ -103,7 +107,9 @@ class Ade20kLayout:
                 else:
                     problems.append(
                         partner_problem(
-                            image_stem(image), f"{image} has {len(found)} annotations", "fetch it again"
+                            image_stem(image),
+                            f"{image} has {len(found)} annotations, expected 1",
+                            "download the dataset again",
                         )
                     )
         return DatasetListing(self.name, cases, problems, _scene_labels(root / "objectInfo150.txt"))
@@ -123,7 +129,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _scene_labels(info: Path) -> LabelSchema:
-    """The 150 classes, by the names of ``info`` if it is there; 0 is ignored."""
+    """Return the 150 classes, with the names in ``info`` if this file exists; 0 is ignored."""
     table = label_table("ade20k")
     if not info.is_file():
         return table.schema(ignore_value=0)
@@ -134,11 +140,13 @@ def _scene_labels(info: Path) -> LabelSchema:
 
 
 def _object_names(path: Path) -> dict[int, str]:
-    """Value → first of its names, from the table that comes with the dataset."""
+    """Read value → first of its names from the table that is part of the dataset."""
     found: dict[int, str] = {}
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
         columns = re.split(r"\s*\t\s*", line.strip())
         if len(columns) < 5 or not columns[0].isdigit():
-            raise DataError(f"{path}: expected lines of index, ratio, train, val and names; got {line!r}")
+            raise DataError(
+                f"{path}: expected lines of index, ratio, train, val and names, got {line!r}", path=path
+            )
         found[int(columns[0])] = columns[-1].split(",")[0].strip()
     return found

@@ -22,7 +22,7 @@ from medseg.data.layouts import (
     find_dataset,
     layout_of,
 )
-from medseg.data.layouts.folder_names import LABEL_FOLDERS, images_folder
+from medseg.data.layouts.folder_names import LABEL_FOLDERS, find_images_folder
 from medseg.data.layouts.label_map_detection import find_label_maps
 from medseg.errors import DataError
 from medseg.inference.batch.provenance import is_output_folder, read_records
@@ -116,7 +116,7 @@ def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
     if layout is not None and not isinstance(layout, FoldersLayout | PairsLayout | LooseLayout):
         cases = _outside(layout.find(given, DEFAULT_LAYOUT).cases, given, output)
         return _with_outside(Inputs(cases), given, output, everything)
-    root = images_folder(given) or given
+    root = find_images_folder(given) or given
     if is_dicom_folder(root):
         return _with_outside(Inputs([Case(given.resolve().name, root)]), given, output, everything)
     inputs = _search_below(root, output, everything)

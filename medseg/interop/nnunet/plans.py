@@ -12,7 +12,7 @@ import torch
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.layouts.nnunet import labels_of
+from medseg.data.layouts.nnunet import parse_label_table
 from medseg.errors import ModelFileError
 from medseg.interop.nnunet.architecture import read_architecture
 from medseg.interop.nnunet.header import Normalization, Resampling, Stage
@@ -127,7 +127,7 @@ class Dataset(_Read):
 
     def label_table(self, where: Path) -> LabelSchema:
         """The label schema. Raises: ModelFileError if the label values are not consecutive."""
-        labels = labels_of(self.labels, where)
+        labels = parse_label_table(self.labels, where)
         if not labels.regions and labels.output_values != tuple(range(len(labels.names))):
             raise ModelFileError(
                 f"{where}: label values {labels.output_values}, expected 0, 1, 2, …", path=where

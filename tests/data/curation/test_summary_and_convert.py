@@ -237,7 +237,7 @@ def test_a_converted_dataset_has_the_classes_that_the_settings_give(tmp_path, to
     code = run(["data", "convert", str(root), str(out), "--to", to, *settings])
     if to == "bids" and any("ignore" in s for s in settings):
         assert code != 0
-        assert "--to bids cannot say that voxels are ignored" in capsys.readouterr().err
+        assert "--to bids cannot represent ignored voxels" in capsys.readouterr().err
         assert not out.exists()
         return
     assert code == 0

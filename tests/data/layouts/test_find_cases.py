@@ -27,7 +27,7 @@ def problem(root, **options):
 
 
 @pytest.mark.parametrize("suffix", ["", "_mask", "-label", "_1stHO", ".seg", "_a_b-c"])
-def test_a_label_is_named_as_its_image_with_or_without_a_suffix(suffix, tmp_path):
+def test_label_names_match_image_names_with_or_without_a_suffix(suffix, tmp_path):
     labels = [f"c.1{suffix}.nii.gz", f"c.2{suffix}.nii.gz"]
     cases = find_cases(folder(tmp_path, ["c.2.nii.gz", "c.1.nii"], labels))
     assert names(cases) == {"c.1": labels[0], "c.2": labels[1]}
@@ -72,7 +72,7 @@ def test_of_several_suffixes_the_first_counts(tmp_path):
     assert "c.jpg has no label map" in problem(root, label_suffix=("_1", "_2"))
 
 
-def test_hidden_and_foreign_files_do_not_count(tmp_path):
+def test_hidden_and_other_files_are_ignored(tmp_path):
     root = folder(tmp_path, ["a.png", ".a.png", "._a.png", "notes.txt"], ["a.png", ".DS_Store", "._a.png"])
     assert names(find_cases(root)) == {"a": "a.png"}
     (root / "images" / "b.png").mkdir()
@@ -89,12 +89,12 @@ def test_parts_by_folder(tmp_path):
     assert "d.png has no label map" in problem(root)
 
 
-def test_labels_of_another_part_do_not_count(tmp_path):
+def test_labels_of_another_part_are_ignored(tmp_path):
     root = folder(tmp_path, ["train/a.png", "val/b.png"], ["train/a.png", "train/b.png"])
     assert "b.png has no image" in problem(root)
 
 
-def test_images_that_share_a_name_are_refused(tmp_path):
+def test_images_with_the_same_name_raise(tmp_path):
     twice = folder(tmp_path / "1", ["train/a.png", "val/a.png"], ["train/a.png", "val/a.png"])
     assert problem(twice).startswith("images that share a name (1):\n  case a: ")
     kinds = folder(tmp_path / "2", ["a.png", "a.jpg"], ["a.png"])
@@ -102,7 +102,7 @@ def test_images_that_share_a_name_are_refused(tmp_path):
     assert "share a name" in problem(kinds)
 
 
-def test_folders_that_are_missing_or_empty(tmp_path):
+def test_missing_or_empty_folders_raise(tmp_path):
     assert "no such folder" in problem(tmp_path / "none")
     (tmp_path / "pics").mkdir()
     assert "expected the folders images/ and labels/ in it, found pics/." in problem(tmp_path)
@@ -116,7 +116,7 @@ def test_match_keeps_images_without_labels(tmp_path):
     assert match([a], [label]) == ({a: []}, [label])
 
 
-def test_long_lists_of_problems_are_cut():
+def test_long_lists_of_problems_are_shortened():
     text = join_problems("wrong", [f"p{i}" for i in range(25)])
     assert text.startswith("wrong (25):\n  p0\n")
     assert text.endswith("p19\n  … and 5 more")

@@ -40,7 +40,7 @@ def labels_of(cases):
         ("imagesTr", "labelsTr"),
     ],
 )
-def test_folders_as_people_name_them(images, labels, tmp_path):
+def test_usual_folder_names(images, labels, tmp_path):
     pictures(tmp_path / images, "a.png", "b.png")
     pictures(tmp_path / labels, "a.png", "b_mask.png")
     assert labels_of(find_cases(tmp_path)) == {"a": f"{labels}/a.png", "b": f"{labels}/b_mask.png"}
@@ -86,7 +86,7 @@ def test_the_retina_dataset_drive(tmp_path):
     assert np.array_equal(label > 0, vessels > 0)
 
 
-def test_an_animation_is_no_label_map(tmp_path):
+def test_an_animation_is_not_a_label_map(tmp_path):
     frames = [Image.fromarray(np.full((4, 5), v, np.uint8)) for v in (0, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(DataError, match="an animation of 2 pictures"):
@@ -114,7 +114,7 @@ def test_label_maps_beside_their_images(end, tmp_path):
     assert [case.label.name for case in cases] == [f"a{end}.png", f"b{end}.png"]
 
 
-def test_label_maps_beside_their_images_with_a_suffix_of_ones_own(tmp_path):
+def test_label_maps_beside_their_images_with_a_configured_suffix(tmp_path):
     pictures(tmp_path, "a.png", "b.png", "a_vessels.png", "b_vessels.png")
     assert [c.label.name for c in find_cases(tmp_path, label_suffix="_vessels")] == [
         "a_vessels.png",
@@ -136,12 +136,12 @@ def test_folders_of_any_name_by_settings(tmp_path):
     data = {"path": str(tmp_path), "image_dir": "photos", "label_dir": "drawn/final"}
     found, _ = find_labeled_cases(load_config({"spatial_dims": 2, "data": data}).data)
     assert labels_of(found.cases) == {"a": "final/a.png"}
-    with pytest.raises(DataError, match=r"holds no folder nowhere.*found drawn/, photos/"):
+    with pytest.raises(DataError, match=r"contains no folder nowhere.*found drawn/, photos/"):
         find_dataset(tmp_path, LayoutOptions(image_dir="nowhere"))
 
 
 @pytest.mark.parametrize("folders", [(), ("images",), ("photos", "drawn")])
-def test_what_was_found_and_the_setting_that_helps_are_named(folders, tmp_path):
+def test_errors_list_the_content_and_the_setting(folders, tmp_path):
     for folder in folders:
         pictures(tmp_path / folder, "a.png")
     with pytest.raises(DataError) as caught:
@@ -151,17 +151,20 @@ def test_what_was_found_and_the_setting_that_helps_are_named(folders, tmp_path):
     assert all(f"{folder}/" in text for folder in folders)
 
 
-def test_several_folders_that_may_be_meant_are_not_chosen_from(tmp_path):
+def test_ambiguous_folders_raise(tmp_path):
     pictures(tmp_path / "images", "a.png")
     pictures(tmp_path / "masks", "a.png")
     pictures(tmp_path / "gt", "a.png")
-    with pytest.raises(DataError, match=r"several folders may be meant: gt/, masks/.*data\.label_dir=gt"):
+    with pytest.raises(
+        DataError,
+        match=r"several folders have usual names for the same content: gt/, masks/.*data\.label_dir=gt",
+    ):
         find_cases(tmp_path)
     [case] = find_dataset(tmp_path, LayoutOptions(label_dir="masks")).checked().cases
     assert case.label == tmp_path / "masks" / "a.png"
 
 
-def test_images_beside_the_parts_are_not_passed_over(tmp_path):
+def test_images_beside_the_parts_are_reported(tmp_path):
     for folder in ("images", "labels"):
         pictures(tmp_path / folder / "train", "a.png")
         pictures(tmp_path / folder, "b.png")
@@ -175,8 +178,8 @@ def test_one_case_in_a_part(tmp_path):
     assert [(case.id, case.part) for case in find_cases(tmp_path)] == [("a", "train")]
 
 
-def test_a_table_that_is_no_manifest_is_named(tmp_path):
+def test_a_table_that_is_not_a_manifest_is_reported(tmp_path):
     (tmp_path / "manifest.csv").write_text("scan,mask\na.png,b.png\n")
     (tmp_path / "notes.json").write_text(json.dumps({}))
-    with pytest.raises(DataError, match=r"manifest\.csv is no manifest: expected an entry in the column image"):
+    with pytest.raises(DataError, match=r"manifest\.csv is not a manifest: expected a column image"):
         find_dataset(tmp_path)

@@ -45,14 +45,14 @@ def test_four_digits_are_part_of_the_name_where_the_labels_have_them(tmp_path):
     assert ids(find_dataset(tmp_path).checked()) == ["frame_0000", "frame_0001"]
 
 
-def test_a_case_that_lacks_a_channel_is_named(tmp_path):
+def test_a_case_without_a_channel_raises(tmp_path):
     volumes(tmp_path / "images", "a_0000", "a_0001", "b_0000")
     volumes(tmp_path / "labels", "a", "b")
     with pytest.raises(DataError, match=r"case b: lacks the channels \['0001'\]"):
         find_dataset(tmp_path)
 
 
-def test_a_word_for_image_need_not_be_repeated(tmp_path):
+def test_label_names_may_omit_a_word_for_image(tmp_path):
     volumes(tmp_path / "images", "brain1_image", "brain2_image")
     volumes(tmp_path / "labels", "brain1_label", "brain2_image_label")
     found = find_dataset(tmp_path).checked()
@@ -62,7 +62,7 @@ def test_a_word_for_image_need_not_be_repeated(tmp_path):
     ]
 
 
-def test_images_alone_are_said_to_lack_labels(tmp_path):
+def test_images_without_labels_are_reported(tmp_path):
     volumes(tmp_path, "a", "b")
     found = find_dataset(tmp_path)
     assert found.layout == "images without labels"
@@ -124,7 +124,7 @@ def test_msd(tmp_path):
 
 @pytest.mark.parametrize("labels", ["tumor", 3, ["background", "tumor"], {"0": "background", "one": "x"}])
 @pytest.mark.parametrize("training", [False, True], ids=["nnunet", "msd"])
-def test_tables_of_labels_that_cannot_be_used(tmp_path, labels, training):
+def test_invalid_label_tables_raise(tmp_path, labels, training):
     volumes(tmp_path / "imagesTr", "a_0000")
     volumes(tmp_path / "labelsTr", "a")
     content = {"labels": labels if training or not isinstance(labels, dict) else {"tumor": "one"}}
@@ -133,7 +133,7 @@ def test_tables_of_labels_that_cannot_be_used(tmp_path, labels, training):
         content["training"] = [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}]
         (tmp_path / "imagesTr" / "a_0000.nii.gz").unlink()
     (tmp_path / "dataset.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"dataset\.json: its table of labels cannot be used"):
+    with pytest.raises(DataError, match=r"dataset\.json: not a valid table of labels"):
         find_dataset(tmp_path)
 
 
@@ -186,7 +186,7 @@ def test_bids_images_of_several_kinds_must_be_chosen(tmp_path):
         find_dataset(tmp_path, LayoutOptions(modalities=("T2w",)))
 
 
-def test_bids_with_two_maps_asks_for_one(tmp_path):
+def test_bids_with_two_maps_is_reported(tmp_path):
     bids(tmp_path)
     volumes(tmp_path / "derivatives" / "auto" / "sub-01", "sub-01_ses-1_mask")
     problems = find_dataset(tmp_path).findings
@@ -280,19 +280,19 @@ def test_manifest_json(tmp_path):
         (["name", "a"], "expected an entry in the column image"),
         (["image,split", "a.nii.gz,none"], "split is 'none', expected train, val or test"),
         (["image,label,label:x", "a.nii.gz,b,c"], "has both a column label and columns"),
-        (["image"], "holds no cases"),
+        (["image"], "contains no cases"),
     ],
 )
-def test_manifests_that_cannot_be_used(tmp_path, rows, message):
+def test_invalid_manifests_raise(tmp_path, rows, message):
     volumes(tmp_path, "a")
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     with pytest.raises(DataError, match=message):
         find_dataset(tmp_path).checked()
 
 
-def test_a_manifest_names_files_that_are_not_there(tmp_path):
+def test_missing_files_of_a_manifest_are_reported(tmp_path):
     (tmp_path / "manifest.csv").write_text("image,label\nx.nii.gz,y.nii.gz")
-    with pytest.raises(DataError, match=r"names files that are not there: .*x\.nii\.gz, .*y\.nii\.gz"):
+    with pytest.raises(DataError, match=r"lists files that do not exist: .*x\.nii\.gz, .*y\.nii\.gz"):
         find_dataset(tmp_path).checked()
 
 
@@ -300,7 +300,7 @@ def test_no_layout(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match=r"notes\.txt: expected a folder, or a manifest of cases"):
         find_dataset(tmp_path / "notes.txt")
-    with pytest.raises(DataError, match=r"found notes\.txt\..*Other layouts read: manifest, nnU-Net raw"):
+    with pytest.raises(DataError, match=r"found notes\.txt\..*Supported layouts: manifest, nnU-Net raw"):
         find_dataset(tmp_path)
 
 
@@ -384,7 +384,7 @@ EVERY_LAYOUT = [
 
 
 @pytest.mark.parametrize(("make", "pair"), EVERY_LAYOUT, ids=lambda v: getattr(v, "__name__", ""))
-def test_what_the_user_states_is_kept_in_every_layout(tmp_path, make, pair):
+def test_settings_override_every_layout(tmp_path, make, pair):
     make(tmp_path)
     found = find_dataset(tmp_path)
 
@@ -410,7 +410,7 @@ def test_what_the_user_states_is_kept_in_every_layout(tmp_path, make, pair):
         resolved(f"data.labels.pairs=[[nowhere, {pair[0]}]]")
 
 
-def test_names_stated_keep_what_the_layout_declares_of_them(tmp_path):
+def test_configured_names_keep_declared_properties(tmp_path):
     voc_folder(tmp_path)
     found = find_dataset(tmp_path)
     settings = ["data.labels={background: 0, cat: 8}", "data.labels.others=background"]
@@ -423,7 +423,7 @@ def test_names_stated_keep_what_the_layout_declares_of_them(tmp_path):
 
 
 @pytest.mark.data
-def test_real_folders_with_their_traps(data_root):
+def test_real_folders(data_root):
     brats = find_dataset(data_root / "brats").checked()
     assert [len(c.images) for c in brats.cases] == [2] * 4
     nrrd = find_dataset(data_root / "nrrd_pyradiomics").checked()
@@ -435,7 +435,7 @@ def test_real_folders_with_their_traps(data_root):
     assert {p.subject for p in cord.findings} >= {"labels", "t2s", "t2"}
 
 
-def test_a_table_of_scores_in_a_dataset_is_no_manifest(tmp_path):
+def test_a_table_of_scores_is_not_a_manifest(tmp_path):
     write_volume(tmp_path / "images" / "a.nii.gz", np.zeros((2, 2, 2), np.int16))
     write_volume(tmp_path / "labels" / "a.nii.gz", np.zeros((2, 2, 2), np.uint8))
     for name in ("cases.csv", "manifest.csv"):
@@ -443,7 +443,7 @@ def test_a_table_of_scores_in_a_dataset_is_no_manifest(tmp_path):
     assert [case.id for case in find_dataset(tmp_path).checked().cases] == ["a"]
 
 
-def test_a_manifest_in_a_folder_is_told_by_its_column_of_images(tmp_path):
+def test_a_manifest_is_detected_by_its_image_column(tmp_path):
     write_volume(tmp_path / "x.nii.gz", np.zeros((2, 2, 2), np.int16))
     (tmp_path / "cases.csv").write_text("id,image\none,x.nii.gz\n")
     assert [case.id for case in find_dataset(tmp_path).cases] == ["one"]
@@ -475,7 +475,7 @@ def write_bids(root, n):
 
 
 @pytest.mark.parametrize("write", [write_coco, write_voc, write_bids])
-def test_thousands_of_cases_are_found_in_time_that_grows_as_they_do(write, tmp_path, monkeypatch):
+def test_discovery_time_is_linear_in_the_number_of_cases(write, tmp_path, monkeypatch):
     seconds: dict[int, float] = {}
     for n in (150, 1200):
         write(tmp_path / str(n), n)
