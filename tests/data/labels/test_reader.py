@@ -200,7 +200,7 @@ def test_real_label_map_segmentations_equal_their_nrrd_twins(data_root, tmp_path
 def test_real_overlapping_segments(data_root):
     root = data_root / "dicom_seg"
     case = Case("x", root / "images", root / "labels" / "partial_overlaps.dcm")
-    with pytest.raises(DataError, match=r"Set data\.overlapping=true"):
+    with pytest.raises(DataError, match=r"Set data\.labels\.overlapping=true"):
         read(case)
     names = ["GREEN", "ORANGE", "PURPLE", "LIGHT_BLUE", "DARK_BLUE"]
     values = read(case, LabelReader(values={n: 1 << i for i, n in enumerate(names)}, overlapping=True))

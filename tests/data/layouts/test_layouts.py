@@ -277,7 +277,7 @@ def test_manifest_json(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["name", "a"], "expected an entry in the column image"),
+        (["name", "a"], "expected a column image"),
         (["image,split", "a.nii.gz,none"], "split is 'none', expected train, val or test"),
         (["image,label,label:x", "a.nii.gz,b,c"], "has both a column label and columns"),
         (["image"], "contains no cases"),
