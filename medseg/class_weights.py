@@ -33,7 +33,7 @@ def class_weights_from_counts(
         ValueError: if a count is negative, no class has a voxel, or β is not in [0, 1).
 
     Example:
-        >>> class_weights_from_counts([100, 25], "inverse")
+        >>> class_weights_from_counts([4, 1], "inverse")
         [0.4, 1.6]
     """
     if any(count < 0 for count in counts) or not any(counts):

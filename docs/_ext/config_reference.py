@@ -65,7 +65,10 @@ def described(block: type[BaseModel]) -> list[str]:
     """Markdown of one Spec: heading, summary and a list of its keys."""
     doc = inspect.cleandoc(block.__doc__ or "")
     summary = re.split(r"\n\s*Attributes:\n", doc)[0]
-    meanings = attributes(doc)
+    parents = [parent for parent in reversed(block.__mro__) if issubclass(parent, BaseModel)]
+    meanings: dict[str, str] = {}
+    for parent in parents:
+        meanings |= attributes(inspect.cleandoc(parent.__doc__ or ""))
     lines = [f"({anchor(block)})=", f"## {title(block)}", "", summary, ""]
     for key, field in block.model_fields.items():
         lines += [

@@ -16,7 +16,9 @@ from medseg.task import IGNORE_INDEX, Activation, Task
 class CrossEntropyConfig(ClassWeightedConfig):
     """Settings of ``CrossEntropyLoss``.
 
-    Attributes: see ``ClassWeightedConfig``, and
+    Inherited attributes: see ``ClassWeightedConfig``.
+
+    Attributes:
         label_smoothing: share ε of the target's probability that is spread evenly over all classes (with
             sigmoid: over presence and absence) (Szegedy et al. 2016, arXiv:1512.00567, section 7).
     """

@@ -19,7 +19,9 @@ Absent = Literal["skip", "count"]
 class DiceConfig(ClassWeightedConfig):
     """Settings of ``DiceLoss``.
 
-    Attributes: see ``ClassWeightedConfig``, and
+    Inherited attributes: see ``ClassWeightedConfig``.
+
+    Attributes:
         denominator: ``linear``, Σp + Σg, or ``squared``, Σp² + Σg².
         per: compute the overlap over the whole ``batch``, or over each ``sample`` and average over samples.
         absent: ``skip`` excludes a class without voxels in these targets from the mean; with ``count``, it has

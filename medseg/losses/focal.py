@@ -20,7 +20,9 @@ Alpha = Share | tuple[Share, ...] | None
 class FocalConfig(ClassWeightedConfig):
     """Settings of ``FocalLoss``.
 
-    Attributes: see ``ClassWeightedConfig``, and
+    Inherited attributes: see ``ClassWeightedConfig``.
+
+    Attributes:
         gamma: exponent that reduces the weight of easy voxels; 0: cross-entropy.
         alpha: factor α of positives; negatives have 1 - α. With softmax, one number is the foreground's factor
             (the background's is 1 - α), and one number per class are the factors themselves. With sigmoid, one

@@ -63,7 +63,9 @@ class BackboneUNetConfig(DecoderConfig):
 
     segmentation_models.pytorch uses ``full_skip=False``, and ``center=True`` on a VGG.
 
-    Attributes: see ``DecoderConfig``, and
+    Inherited attributes: see ``DecoderConfig``.
+
+    Attributes:
         center: add two convolutions on the coarsest features.
     """
 

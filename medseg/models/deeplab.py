@@ -211,7 +211,7 @@ class DeepLabV3Config(AtrousConfig):
     - segmentation_models.pytorch: ``output_stride=8, align_corners=True`` and a backbone with
       ``first_dilation="full"``.
 
-    Attributes: see ``AtrousConfig``.
+    Inherited attributes: see ``AtrousConfig``.
     """
 
     paper: ClassVar[str] = "Chen et al. 2017, arXiv:1706.05587"
@@ -246,7 +246,9 @@ class DeepLabV3PlusConfig(AtrousConfig):
     The settings of segmentation_models.pytorch are ``rates=(12, 24, 36), norm_between=False, refine=True,
     decoder_convs=1, align_corners=True`` and a backbone with ``first_dilation="full"``.
 
-    Attributes: see ``AtrousConfig``, and
+    Inherited attributes: see ``AtrousConfig``.
+
+    Attributes:
         low_level: index of the finer feature map among the backbone's; 1 is a ResNet's of stride 4.
         low_channels: number of channels to which it is reduced.
         decoder_convs: number of 3×3 convolutions after the concatenation.

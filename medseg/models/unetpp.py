@@ -18,7 +18,9 @@ class UNetPlusPlusConfig(DecoderConfig):
 
     segmentation_models.pytorch uses ``full_skip=False``.
 
-    Attributes: see ``DecoderConfig``, and
+    Inherited attributes: see ``DecoderConfig``.
+
+    Attributes:
         deep_supervision: compute logits of the other nodes of the finest encoder level too, in training
             (section 3.2).
     """

@@ -53,7 +53,9 @@ class ConstantSchedule(Schedule):
 class CosineSchedule(Schedule):
     """Half a cosine from 1 to ``floor`` (Loshchilov and Hutter 2017, arXiv:1608.03983).
 
-    Attributes: see ``Schedule``, and
+    Inherited attributes: see ``Schedule``.
+
+    Attributes:
         floor: the last factor.
     """
 
@@ -68,7 +70,9 @@ class CosineSchedule(Schedule):
 class PolynomialSchedule(Schedule):
     """(1 - t)^power, the schedule of DeepLab (Chen et al. 2016, arXiv:1606.00915) and nnU-Net.
 
-    Attributes: see ``Schedule``, and
+    Inherited attributes: see ``Schedule``.
+
+    Attributes:
         power: the exponent.
     """
 
@@ -83,7 +87,9 @@ class PolynomialSchedule(Schedule):
 class StepSchedule(Schedule):
     """A factor ``gamma`` at each of the given shares of the training.
 
-    Attributes: see ``Schedule``, and
+    Inherited attributes: see ``Schedule``.
+
+    Attributes:
         at: shares of the updates after the warm-up.
         gamma: factor on the learning rate at each of them.
     """
@@ -100,7 +106,9 @@ class StepSchedule(Schedule):
 class PlateauSchedule(Schedule):
     """A factor ``gamma`` whenever ``patience`` validations pass without a better score.
 
-    Attributes: see ``Schedule``, and
+    Inherited attributes: see ``Schedule``.
+
+    Attributes:
         gamma: factor on the learning rate at each reduction.
         patience: number of validations without a better score before a reduction.
     """

@@ -139,6 +139,6 @@ def test_the_weights_are_known_and_the_header_says_how(name, paper):
     assert f"medseg train configs/papers/{name}.yaml data.path=" in header
     assert paper.published is None or f"medseg weights get {paper.published}" in header
     assert re.search(r"arXiv:\d{4}\.\d{4,5}", header)
-    for words in ("Published: ", "Needs a GPU", "Left different"):
+    for words in ("Published: ", "Needs a GPU", "Differences"):
         assert words in header, words
     assert max(map(len, header.splitlines())) <= 120

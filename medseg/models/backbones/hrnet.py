@@ -21,7 +21,9 @@ class HRNetConfig(BackboneSpec):
 
     Feature maps: those of the four branches, the finest at a quarter of the image's size.
 
-    Attributes: see ``BackboneSpec``, and
+    Inherited attributes: see ``BackboneSpec``.
+
+    Attributes:
         branch_width: channels of the finest branch: 18, 32 or 48 in the paper; doubled from branch to branch.
         modules: number of exchange modules of the stages with 2, 3 and 4 branches.
         blocks: number of residual blocks of each branch in a module.

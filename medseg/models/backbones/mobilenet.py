@@ -51,7 +51,9 @@ class MobileNetV3Config(BackboneSpec):
 
     Feature maps: one of each stride from 2 to 16, then that of the last 1×1 convolution.
 
-    Attributes: see ``BackboneSpec``, and
+    Inherited attributes: see ``BackboneSpec``.
+
+    Attributes:
         tap: which block of a stride returns its feature map: the ``last`` one (encoders of U-Nets) or the
             ``first`` one (torchvision's segmentation networks).
         strides: of the stem and of the four strided blocks: a number, or one per axis.

@@ -23,7 +23,9 @@ class ResNetConfig(BackboneSpec):
 
     Feature maps: after the stem's activation, then after each stage.
 
-    Attributes: see ``BackboneSpec``, and
+    Inherited attributes: see ``BackboneSpec``.
+
+    Attributes:
         depth: number of layers; 18 and 34 have basic blocks, the others bottlenecks.
         groups: groups of the 3×3 convolutions of bottlenecks.
         group_width: channels of a group in the first stage; 64 with one group.
