@@ -97,7 +97,7 @@ class SourceSeries:
         slices: slices, sorted along their normal.
         headers: UIDs and geometry of each slice, without patient attributes.
         patient_study: patient and study attributes, copied to the object only.
-        notes: what the series lacks; contains no attribute values.
+        notes: UIDs that the series lacks; without attribute values.
     """
 
     path: Path

@@ -96,7 +96,7 @@ def test_a_written_seg_is_read_back_exactly(series, tmp_path):
     assert back.names == {1: "kidney", 2: "tumor"}
     assert np.array_equal(back.masks[1], values == 1)
     assert np.array_equal(back.masks[2], values == 3)
-    # each frame lies where the slice it was made of lies
+    # each frame has the position of its slice
     ds = pydicom.dcmread(path)
     files = {(f := pydicom.dcmread(p)).SOPInstanceUID: f for p in series.iterdir()}
     for frame in ds.PerFrameFunctionalGroupsSequence:
@@ -107,12 +107,12 @@ def test_a_written_seg_is_read_back_exactly(series, tmp_path):
     assert shared.PixelMeasuresSequence[0].PixelSpacing == [0.5, 0.75]
 
 
-def test_simpleitk_reads_a_segment_where_the_series_lies(series, tmp_path):
+def test_simpleitk_reads_a_segment_on_the_grid_of_the_series(series, tmp_path):
     scan, source = read_scan(series), read_source_series(series)
     values = label_map(scan.grid.shape)
     whole = Segment(
         "all", (0, 1, 3), lookup_terminology("body"), (1, 2, 3)
-    )  # a voxel in each frame: none is left out
+    )  # a voxel in each frame, so that no frame is omitted
     values[0, 0] = 1
     planes = planes_on_slices(values, scan.grid, source)
     for segment in (whole, SEGMENTS[0]):
@@ -147,7 +147,7 @@ def test_outlines_of_a_pixel_and_of_a_ring():
     assert {tuple(vertex) for vertex in diamond.tolist()} == {(0.5, 2), (1.5, 2), (1, 1.5), (1, 2.5)}
     ring = np.ones((5, 5), bool)
     ring[2, 2] = False
-    (polygon,) = outlines(ring)  # 8 corners outside, 4 inside; the channel's ends stand twice
+    (polygon,) = outlines(ring)  # 8 corners outside, 4 inside; the ends of the channel appear twice
     assert len(polygon) == 8 + 4 + 2
     assert np.array_equal(polygon2mask((5, 5), polygon), ring)
     corner = np.eye(2, dtype=bool)
@@ -228,7 +228,7 @@ def test_attributes_of_a_structure_set(tmp_path):
     assert [str(roi.ROIName) for roi in ds.StructureSetROISequence] == ["left kidney", "tumor"]
     assert ds.StructureSetROISequence[0].ROIGenerationAlgorithm == "AUTOMATIC"
     assert ds.ROIContourSequence[0].ROIDisplayColor == [86, 180, 233]
-    assert "ContourSequence" not in ds.ROIContourSequence[1]  # no voxel of it
+    assert "ContourSequence" not in ds.ROIContourSequence[1]  # it has no voxels
     assert ds.ROIContourSequence[0].ContourSequence[0].ContourGeometricType == "CLOSED_PLANAR"
     term = ds.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence[0]
     assert (term.CodeValue, term.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning) == (
@@ -263,7 +263,7 @@ def test_missing_uids_of_a_series_are_created_deterministically(tmp_path):
     assert made.FrameOfReferenceUID == source.first.FrameOfReferenceUID
 
 
-def test_slices_of_two_frames_of_reference_are_refused(tmp_path):
+def test_slices_of_two_frames_of_reference_are_rejected(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     file = next(folder.iterdir())
     ds = pydicom.dcmread(file)
@@ -287,7 +287,7 @@ def test_without_highdicom_the_error_names_the_package(monkeypatch):
         require_highdicom()
 
 
-def test_patient_attributes_appear_in_no_log_and_no_message(tmp_path, caplog, recwarn):
+def test_patient_attributes_appear_in_no_log_or_message(tmp_path, caplog, recwarn):
     caplog.set_level(logging.DEBUG)
     folder = write_dicom(tmp_path / "s", np.zeros((3, 4, 5)))
     source = read_source_series(folder)
@@ -295,14 +295,14 @@ def test_patient_attributes_appear_in_no_log_and_no_message(tmp_path, caplog, re
     for make in (build_segmentation, build_rtstruct):
         path = write(make(planes, [ORGAN], source, ALGORITHM), tmp_path / "a.dcm")
         assert b"Planted day" in path.read_bytes()
-    source.headers[1].Rows = 99  # what highdicom refuses
+    source.headers[1].Rows = 99  # highdicom rejects it
     with pytest.raises(DataError, match="highdicom cannot write a DICOM SEG") as caught:
         build_segmentation(planes, [ORGAN], source, ALGORITHM)
     said = caplog.text + str(caught.value) + "".join(str(w.message) for w in recwarn)
     assert not any(word in said for word in ("Planted", "PLANTED", NAME, NUMBER))
 
 
-def test_missing_slices_are_filled_and_the_objects_are_of_the_slices_there(tmp_path):
+def test_missing_slices_are_interpolated_and_objects_refer_to_existing_slices(tmp_path):
     voxels = np.repeat(np.arange(6)[:, None, None] * 10, 24, axis=1).repeat(30, axis=2)
     whole = write_dicom(tmp_path / "whole", voxels, orientation=turned(25, 10))
     part = write_dicom(tmp_path / "part", voxels, orientation=turned(25, 10), left_out=(2, 3))
@@ -323,7 +323,7 @@ def test_missing_slices_are_filled_and_the_objects_are_of_the_slices_there(tmp_p
     assert np.array_equal(rasterized(made, part, scan.grid)["kidney"], planes.transpose(2, 1, 0) == 1)
 
 
-def test_uneven_slices_lie_between_even_ones(tmp_path):
+def test_uneven_slices_are_resampled_to_an_even_grid(tmp_path):
     # heights 0, 3, 7, 9, 12 mm: gaps 3, 4, 2, 3, usually 3, so 0, 3, 6, 9, 12: the third is 3/4 of the way to 7
     voxels = np.array([0, 300, 700, 900, 1200]).reshape(5, 1, 1) + np.zeros((5, 4, 5))
     folder = write_dicom(tmp_path / "s", voxels, heights=(0, 3, 7, 9, 12))
@@ -335,7 +335,7 @@ def test_uneven_slices_lie_between_even_ones(tmp_path):
     assert read_scan(even, uneven="resample").notes == ()
 
 
-def test_doubled_and_tilted_slices_are_refused_all_the_same(tmp_path):
+def test_duplicate_and_tilted_slices_are_always_rejected(tmp_path):
     folder = write_dicom(tmp_path / "s", np.zeros((4, 4, 5)), heights=(0, 3, 3, 6))
     with pytest.raises(GeometryError, match="same place"):
         read_scan(folder, uneven="resample")

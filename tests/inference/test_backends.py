@@ -72,7 +72,7 @@ def test_the_difference_by_hand():
     assert difference(torch.tensor([0.0, 2, 5]), torch.tensor([0.0, 2, 4])) == pytest.approx((0.5, 1 / 6))
 
 
-def test_what_is_said():
+def test_backend_info_as_text_and_as_record():
     assert (
         str(BackendInfo("torch", "2", "float32", why="openvino is away"))
         == "torch 2, float32 (openvino is away)"
@@ -133,7 +133,7 @@ def test_the_same_scan_gives_the_same_label_map_and_probabilities(scan):
 
 
 @needs_openvino
-def test_openvino_and_torch_segment_alike(scan):
+def test_openvino_and_torch_give_the_same_probabilities(scan):
     said = []
     found = [
         Predictor([model(1), model(2)], amp="off", backend=name, say=said.append).predict(
@@ -237,7 +237,7 @@ def test_unknown_and_unsupported_backends_are_rejected():
             make_backend(name, Tiny(), BackendSetup(CPU, compiled=True))
 
 
-def test_the_provenance_says_what_computed(scan, tmp_path):
+def test_the_provenance_records_the_backend(scan, tmp_path):
     predictor = Predictor([model(1), model(2)], amp="off", backend="torch")
     infer_cases(predictor, find_inputs([scan]), tmp_path / "out")
     record = json.loads((tmp_path / "out" / "provenance" / "s.json").read_text())
@@ -246,7 +246,7 @@ def test_the_provenance_says_what_computed(scan, tmp_path):
 
 
 @needs_openvino
-def test_a_backend_that_was_asked_for_and_cannot_ends_the_run(scan, tmp_path, monkeypatch):
+def test_an_explicit_backend_that_fails_ends_the_run(scan, tmp_path, monkeypatch):
     def fails(network, window):
         raise RuntimeError("no rule for aten.abacus")
 
@@ -303,7 +303,7 @@ print("DONE", predictor.members[0].backend.info.backend)
 @pytest.mark.slow
 @needs_openvino
 @needs_onnx
-def test_nothing_leaves_the_machine(scan, tmp_path):
+def test_no_data_leaves_the_machine(scan, tmp_path):
     tests = Path(__file__).parents[1]
     script = tmp_path / "sealed.py"
     paths = [str(tests / "inference"), str(tests), str(tests.parent)]
@@ -333,7 +333,7 @@ signal.raise_signal(signal.SIGUSR1)
 
 
 @needs_openvino
-def test_a_signal_after_networks_were_let_go_is_handled():
+def test_signals_are_handled_after_networks_are_released():
     result = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", SIGNALED], capture_output=True, text=True, timeout=120
     )
@@ -341,8 +341,8 @@ def test_a_signal_after_networks_were_let_go_is_handled():
 
 
 @needs_openvino
-def test_importing_openvino_as_it_is_would_report(tmp_path):
-    """What medseg keeps from happening, and that the test above would see it."""
+def test_a_plain_import_of_openvino_sends_telemetry(tmp_path):
+    """Without medseg, telemetry is imported, and the test above would detect it."""
     try:
         version("openvino-telemetry")
     except PackageNotFoundError:
@@ -371,5 +371,5 @@ def test_importing_openvino_as_it_is_would_report(tmp_path):
         ("x" * 200, "x" * 159 + "…"),
     ],
 )  # fmt: skip
-def test_the_line_that_says_what_is_wrong(text, line):
+def test_one_line_extracts_the_cause(text, line):
     assert one_line(ValueError(text)) == line

@@ -59,7 +59,7 @@ def test_removed_voxels_become_background_and_filling_keeps_other_labels():
     result = config.of_classes(classes, ("none", "one", "two"), 1.0)
     assert result.dtype == np.uint8
     assert (result == 1).sum() == 8
-    assert result[1, 1] == 2  # not the one's: it is a label
+    assert result[1, 1] == 2  # unchanged: it is another label
     assert result[4, 0] == 0
     assert config.of_classes(classes, ("none", "x", "y"), 1.0) is classes
 

@@ -31,14 +31,14 @@ def test_largest_is_chosen_if_there_are_false_components(balls, tmp_path, monkey
     header, _, changed = load_model(folder / "model.safetensors")
     chosen = header.inference.postprocess
     assert chosen.largest == ("ball",) or chosen.smallest.get("ball")
-    assert "core" not in chosen.names  # nothing to mend
+    assert "core" not in chosen.names  # nothing to correct
     assert changed != digest
     assert "ball" in capsys.readouterr().out
     assert Predictor(folder, settings={"postprocess": {}}).header.inference.postprocess == PostprocessConfig()
 
 
 def test_no_step_is_chosen_for_a_label_that_no_case_contains():
-    # cases that neither hold nor are predicted to hold a label have no Dice, as in evaluations
+    # cases in which neither reference nor prediction contain a label have no Dice, as in evaluations
     assert tuning._best({"none": math.nan, "largest": math.nan}) == "none"
     assert tuning._best({"none": 0.0, "smallest 8": math.nan}) == "none"
     assert tuning._best({"none": 0.5, "largest": 0.5005, "fill": math.nan}) == "none"

@@ -66,7 +66,7 @@ def test_the_mean_of_the_members_probabilities(scan):
     expected = np.mean(single, axis=0)
     np.testing.assert_allclose(together.probabilities, expected, atol=2e-6)
     values = np.array([0, 1, 5])[expected.argmax(axis=0)]
-    assert (together.label_map == values).mean() > 0.999  # but for ties within rounding
+    assert (together.label_map == values).mean() > 0.999  # except ties within rounding
     assert Predictor(models[:1]).digest == "digest1"
     assert Predictor(models).digest not in ("digest1", Predictor(models[:2]).digest)
 
@@ -83,7 +83,7 @@ def test_models_with_other_labels_or_dimensions_are_rejected():
         Predictor([model(1), model(2, dims=2)])
 
 
-def test_settings_may_be_changed(scan):
+def test_settings_can_be_changed(scan):
     one = model(1)
     plain = Predictor(one, amp="off").predict(scan, probabilities=True)
     flipped = Predictor(one, amp="off", settings={"flips": [0, 1, 2]}).predict(scan, probabilities=True)
@@ -110,10 +110,10 @@ def test_a_mirrored_scan_gives_a_mirrored_prediction_with_all_flips(scan):
     )
     one = predictor.predict(source, probabilities=True).probabilities
     two = predictor.predict(mirrored, probabilities=True).probabilities
-    assert np.abs(np.flip(two, 1) - one)[:, :, :8].max() < 0.05  # but for the padding, which is at one end
+    assert np.abs(np.flip(two, 1) - one)[:, :, :8].max() < 0.05  # except the padding, which is at one end
 
 
-def test_air_is_left_out(scan, tmp_path):
+def test_windows_of_air_are_skipped(scan, tmp_path):
     voxels = np.full((40, 9, 9), -1000, np.float32)
     voxels[:8] = np.random.default_rng(0).normal(size=(8, 9, 9))
     path = write_volume(tmp_path / "air.nii.gz", voxels)
@@ -126,7 +126,7 @@ def test_air_is_left_out(scan, tmp_path):
     assert nothing.shape == (40, 9, 9)
 
 
-def test_windows_far_from_the_foreground_are_left_out(tmp_path):
+def test_windows_far_from_the_foreground_are_skipped(tmp_path):
     path = write_volume(tmp_path / "long.nii.gz", np.random.default_rng(0).normal(size=(40, 9, 11)))
     predictor = Predictor(model(1), amp="off")
     everything = predictor.predict(path, probabilities=True)
@@ -143,7 +143,7 @@ def test_windows_far_from_the_foreground_are_left_out(tmp_path):
         Predictor(model(1), settings={"blend": "exact"}).predict(path, foreground=inside)
 
 
-def test_probabilities_may_lie_on_the_disk(scan, tmp_path, monkeypatch):
+def test_large_probabilities_are_kept_on_disk(scan, tmp_path, monkeypatch):
     predictor = Predictor(model(1), amp="off")
     ready = predictor.prepare(scan)
     expected = predictor.run(ready, probabilities=True).probabilities
@@ -159,12 +159,12 @@ def test_probabilities_may_lie_on_the_disk(scan, tmp_path, monkeypatch):
     assert not list((tmp_path / "new").iterdir())  # its file has no name
 
 
-def test_a_full_disk_is_said(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
     with pytest.raises(OSError, match=r"no space for .* of probabilities in"):
         allocate_or_memmap((2**40,), tmp_path, in_memory=100)
 
 
-def test_out_of_memory_is_met_with_smaller_batches_then_with_the_cpu(scan, monkeypatch):
+def test_out_of_memory_falls_back_to_smaller_batches_then_to_the_cpu(scan, monkeypatch):
     predictor = Predictor(model(1), amp="off")
     tried = []
     real = predictor._run
@@ -184,7 +184,7 @@ def test_out_of_memory_is_met_with_smaller_batches_then_with_the_cpu(scan, monke
     assert prediction.notes[-1] == "out of memory: logits summed on the CPU"
 
 
-def test_exact_tiles_say_what_the_whole_says(tmp_path):
+def test_exact_tiles_equal_the_whole_image(tmp_path):
     voxels = np.random.default_rng(0).normal(size=(60, 9, 13)).astype(np.float32)
     scan = write_volume(tmp_path / "long.nii.gz", voxels)
     torch.manual_seed(0)

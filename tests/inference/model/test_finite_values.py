@@ -72,7 +72,7 @@ def pointwise(bias, weight=0.0, seed=0, **facts):
     return LoadedModel(about, tensors, f"pointwise{seed}")
 
 
-def test_a_model_with_one_nan_is_not_an_empty_prediction():
+def test_a_model_with_a_nan_weight_is_an_error():
     damaged = model()
     damaged.tensors[next(name for name in damaged.tensors if name.endswith("bias"))].view(-1)[0] = torch.nan
     with pytest.raises(ModelFileError, match=r"1 of \d+ weights hold NaN .*, the first is .*bias"):
@@ -80,7 +80,7 @@ def test_a_model_with_one_nan_is_not_an_empty_prediction():
 
 
 @pytest.mark.parametrize("probabilities", [False, True])
-def test_logits_beyond_float16_fail_the_case_and_the_cohort_goes_on(scan, tmp_path, probabilities):
+def test_logits_beyond_float16_fail_the_case_and_the_batch_continues(scan, tmp_path, probabilities):
     one = pointwise([0.0, 40000.0, 0.0], weight=60000.0)  # more than 65504 together
     quiet = write_volume(tmp_path / "quiet.nii.gz", np.zeros((9, 9, 9), np.float32))
     loud = write_volume(tmp_path / "loud.nii.gz", np.full((9, 9, 9), 500, np.float32))
@@ -95,7 +95,7 @@ def test_logits_beyond_float16_fail_the_case_and_the_cohort_goes_on(scan, tmp_pa
     assert (exact.label_map == 1).all()
 
 
-def test_advice_follows_what_computed():
+def test_the_hint_depends_on_the_backend():
     class BackendInfo:
         backend, precision = "openvino", "float32"
 
@@ -108,7 +108,7 @@ def test_advice_follows_what_computed():
     check_logits(torch.full((10,), 3e38), "case", BackendInfo())  # its sum is infinite, its elements are not
 
 
-def test_skipped_windows_paint_no_lesion(scan, tmp_path):
+def test_skipped_windows_contain_no_lesion(scan, tmp_path):
     one = model(labels=REGIONS)
     assert not Predictor(one, settings={"skip_below": 1e6}).predict(scan).label_map.any()
     steps = {"skip_below": 1e6, "postprocess": {"largest": ["core"]}}
@@ -122,7 +122,7 @@ def test_skipped_windows_paint_no_lesion(scan, tmp_path):
         LABELS.decode(np.zeros((3, 3), bool))
 
 
-def test_members_with_one_network_of_your_own_keep_their_own_weights(scan):
+def test_members_with_one_custom_network_have_separate_weights(scan):
     network = Pointwise()
     before = {name: t.clone() for name, t in network.state_dict().items()}
     files = [pointwise([3.0, 0.0, 0.0]), pointwise([0.0, 4.0, 0.0], seed=1)]
@@ -135,7 +135,7 @@ def test_members_with_one_network_of_your_own_keep_their_own_weights(scan):
     assert all(torch.equal(before[name], t) for name, t in network.state_dict().items())
 
 
-def test_where_no_window_ran_background_is_certain(tmp_path):
+def test_background_has_probability_1_where_no_window_ran(tmp_path):
     voxels = np.full((40, 9, 9), -1000, np.float32)
     voxels[:8] = np.random.default_rng(0).normal(size=(8, 9, 9))
     path = write_volume(tmp_path / "air.nii.gz", voxels)
@@ -152,7 +152,7 @@ def test_where_no_window_ran_background_is_certain(tmp_path):
     assert not empty[1:].any()
 
 
-def test_a_member_that_skips_everything_says_background(tmp_path, scan):
+def test_a_member_that_skips_all_windows_predicts_background(tmp_path, scan):
     files = [pointwise([0.0, 1.0, 0.0], skip_below=1e6), pointwise([0.0, 1.0, 0.0], seed=1)]
     found = Predictor(files, model=Pointwise(), amp="off").predict(scan, probabilities=True).probabilities
     ran = torch.tensor([0.0, 1.0, 0.0]).softmax(dim=0)
@@ -171,7 +171,7 @@ def test_a_gaussian_member_before_an_exact_one(tmp_path):
     np.testing.assert_allclose(found, other, atol=1e-6)
 
 
-def test_postprocessing_of_an_ensemble_is_not_the_first_models_alone(scan):
+def test_members_with_different_postprocessing_are_rejected(scan):
     plain, largest = model(1), model(2, postprocess={"largest": ("a", "b")})
     with pytest.raises(ConfigError, match=r"inference.postprocess: .* --set postprocess="):
         Predictor([plain, largest])
@@ -182,7 +182,7 @@ def test_postprocessing_of_an_ensemble_is_not_the_first_models_alone(scan):
         Predictor([model(1, dims=2), model(2, dims=2, level=1)])
 
 
-def test_mirrors_that_the_training_never_saw_are_refused(scan):
+def test_flips_that_the_training_did_not_use_are_rejected(scan):
     with pytest.raises(ConfigError, match=r"mirrored along the axes \[\], not along \[0, 1, 2\].*--force"):
         Predictor(model(), settings={"flips": [0, 1, 2]})
     Predictor(model(), settings={"flips": [0, 1, 2]}, force=True).predict(scan)
@@ -198,7 +198,7 @@ def test_mirrors_that_the_training_never_saw_are_refused(scan):
     Predictor(older, settings={"flips": [0, 1]}, force=True)
 
 
-def test_what_an_augmentation_shows_a_network():
+def test_trained_augmentation_of_a_configuration():
     assert TrainedAugmentation.of(augmentation_preset("3d")) == TrainedAugmentation(
         rotate=20, scale=(0.8, 1.25)
     )
@@ -208,7 +208,7 @@ def test_what_an_augmentation_shows_a_network():
     assert TrainedAugmentation.of(never).mirror_axes == ()
 
 
-def test_a_trained_model_records_its_mirrors_and_a_training_refuses_others(balls, tmp_path):
+def test_a_trained_model_records_its_flips_and_a_training_rejects_others(balls, tmp_path):
     settings = ball_settings(balls, epochs=1, iterations=1)
     with pytest.raises(ConfigError, match=r"inference.flips=\[1\].*augment.flip.axes"):
         fit(load_config(settings | {"inference": {"flips": [1]}}), tmp_path / "refused")

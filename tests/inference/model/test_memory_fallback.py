@@ -67,7 +67,7 @@ def scans(tmp_path):
     return find_inputs([tmp_path / "scans"])
 
 
-def test_a_gpu_halves_batches_then_sums_in_the_computers_memory():
+def test_a_gpu_halves_batches_then_accumulates_in_main_memory():
     execution, steps = Execution(torch.device("cuda"), 4), []
     while (execution := execution.reduced()) is not None:
         steps.append((execution.batch_size, execution.accumulator_device.type))
@@ -92,7 +92,7 @@ def test_a_scan_with_memory_for_one_window_at_a_time_is_segmented(scans):
     assert np.array_equal(prediction.label_map, expected)
 
 
-def test_one_scan_too_large_does_not_cost_the_cohort(scans, tmp_path):
+def test_a_scan_too_large_fails_alone(scans, tmp_path):
     predictor = Predictor(model(1), amp="off", backend="torch", device="cpu")
     prepare = predictor.prepare
 
@@ -115,7 +115,7 @@ def test_one_scan_too_large_does_not_cost_the_cohort(scans, tmp_path):
     assert "--workers" in failure["error"]
 
 
-def test_a_scan_that_fits_with_nothing_beside_it_is_segmented_in_the_end(scans, tmp_path):
+def test_a_scan_that_only_fits_alone_is_retried_alone(scans, tmp_path):
     predictor = Predictor(model(1), amp="off", backend="torch", device="cpu")
     real, tried = predictor.run, []
 
@@ -132,7 +132,7 @@ def test_a_scan_that_fits_with_nothing_beside_it_is_segmented_in_the_end(scans, 
     assert not (tmp_path / "out" / "failures.csv").exists()
 
 
-def test_a_worker_goes_on_after_a_scan_that_is_too_large(scans, tmp_path, monkeypatch):
+def test_a_worker_continues_after_a_scan_that_is_too_large(scans, tmp_path, monkeypatch):
     one = model(1)
     save_model(tmp_path / "model.safetensors", one.header, one.tensors)
     spec = PredictorSpec((str(tmp_path / "model.safetensors"),), device="cpu", backend="torch")
@@ -143,7 +143,9 @@ def test_a_worker_goes_on_after_a_scan_that_is_too_large(scans, tmp_path, monkey
 
 
 @pytest.mark.parametrize(("others", "code"), [(False, 5), (True, 4)])
-def test_the_exit_code_says_whether_memory_is_all_that_lacked(scans, tmp_path, monkeypatch, others, code):
+def test_the_exit_code_depends_on_whether_all_failures_are_out_of_memory(
+    scans, tmp_path, monkeypatch, others, code
+):
     one = model(1)
     save_model(tmp_path / "model.safetensors", one.header, one.tensors)
     if others:
@@ -180,7 +182,7 @@ def test_an_nnunet_with_memory_for_one_window_at_a_time_segments_the_scan(tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
-def test_real_lack_of_memory_fails_one_case_and_is_met_with_less_in_another(tmp_path):
+def test_a_memory_limit_fails_one_case_and_another_falls_back(tmp_path):
     """Windows of 512×512: small has one; wide has 4 that do not fit at once; of huge the sums do not fit."""
     one = model(1, dims=2, roi_size=(512, 512))
     layout = one.header.model.model_copy(update={"channels": (24, 4)})
@@ -203,7 +205,7 @@ def test_real_lack_of_memory_fails_one_case_and_is_met_with_less_in_another(tmp_
     assert "out of memory" in cases["huge"]["error"]
 
 
-def test_a_model_too_large_for_the_memory_ends_with_its_own_exit_code(scans, tmp_path, monkeypatch, capsys):
+def test_a_model_too_large_for_memory_has_the_out_of_memory_exit_code(scans, tmp_path, monkeypatch, capsys):
     def fails(self, *arguments, **options):
         raise RuntimeError(NO_MEMORY)
 

@@ -30,7 +30,7 @@ def header(**changes):
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.float16)}
 
 
-def test_it_comes_back_as_it_was(tmp_path):
+def test_a_saved_model_is_loaded_unchanged(tmp_path):
     digest = save_model(tmp_path / "m.safetensors", header(), TENSORS)
     loaded, tensors, found = load_model(tmp_path / "m.safetensors")
     assert loaded == header()
