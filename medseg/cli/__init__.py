@@ -1,0 +1,1 @@
+"""The ``medseg`` command: ``main`` is the entry point, other modules are commands or groups of commands."""

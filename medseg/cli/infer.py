@@ -140,9 +140,11 @@ def tune(run_folder: Path, device: str) -> None:
 
     RUN is a run folder. For each label, the step that improves the mean Dice most is stored in the model file.
     """
-    from medseg.inference.postprocessing_search import tune as choose
+    from medseg.inference.postprocessing_search import tune_postprocessing
+    from medseg.progress import ConsoleProgress
 
-    _, rows = choose(run_folder, device=device, report=lambda case: click.echo(case, err=True))
+    with ConsoleProgress() as progress:
+        _, rows = tune_postprocessing(run_folder, device=device, progress=progress)
     for row in rows:
         click.echo(f"{row.label:24} {row.step:20} Dice {row.before:.4f} -> {row.after:.4f}")
     chosen = [row.label for row in rows if row.step != "none"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from medseg.inference.model.model_file import ModelHeader, find_model_file, load
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.postprocessing import PostprocessConfig
 from medseg.metrics.overlap import count_overlap, dice, mean_defined
+from medseg.progress import Progress, QuietProgress, stage
 
 LEAST_GAIN = 0.001
 """Minimum increase of the mean Dice for a step to be chosen."""
@@ -26,7 +26,40 @@ _SIZES = (8, 27, 64, 125, 343, 1000, 2744, 8000)  # minimum component sizes that
 
 
 @dataclass(frozen=True)
-class Tuned:
+class CandidateStep:
+    """A step that may be applied to a label; by default, no step.
+
+    Attributes:
+        largest: whether to keep only the largest component.
+        fill: whether to fill holes.
+        smallest: minimum component size, mm³ (pixels for pictures); None to keep all sizes.
+    """
+
+    largest: bool = False
+    fill: bool = False
+    smallest: float | None = None
+
+    @property
+    def name(self) -> str:
+        """The step in words, such as ``largest and fill`` or ``smallest 64``; ``none`` for no step."""
+        parts = ["largest"] * self.largest + ["fill"] * self.fill
+        parts += [] if self.smallest is None else [f"smallest {self.smallest:g}"]
+        return " and ".join(parts) or "none"
+
+    def add_to(self, config: PostprocessConfig, label: str) -> PostprocessConfig:
+        """Return the configuration with this step for a label."""
+        changes: dict[str, object] = {}
+        if self.largest:
+            changes["largest"] = (*config.largest, label)
+        if self.fill:
+            changes["fill"] = (*config.fill, label)
+        if self.smallest is not None:
+            changes["smallest"] = {**config.smallest, label: self.smallest}
+        return config.model_copy(update=changes)
+
+
+@dataclass(frozen=True)
+class StepChoice:
     """The step chosen for one label.
 
     The mean Dice excludes cases in which neither reference nor prediction contain the label, as in
@@ -45,45 +78,55 @@ class Tuned:
     after: float
 
 
-def tune(
-    run: Path, *, device: str = "auto", report: Callable[[str], None] = lambda line: None
-) -> tuple[PostprocessConfig, list[Tuned]]:
+def tune_postprocessing(
+    run: Path, *, device: str = "auto", progress: Progress | None = None
+) -> tuple[PostprocessConfig, list[StepChoice]]:
     """Try every step on every label of the validation cases and store the best steps in the model file.
 
     Args:
         run: run folder.
         device: device of the predictions, such as ``cuda:0``. Default: ``auto``.
-        report: receives the id of each case that is finished.
+        progress: receives the progress over the cases. Default: none is shown.
 
     Returns:
-        The chosen steps, and one ``Tuned`` per label.
+        The chosen steps, and one ``StepChoice`` per label.
 
     Raises:
         DataError: the run has no labeled validation cases.
     """
     path = find_model_file(Path(run))
     predictor = Predictor(path, device=device, settings={"postprocess": {}})
-    names = _names(predictor.header)
-    scores: dict[str, dict[str, list[float]]] = {name: {} for name in names}
-    for case in run_cases(Path(run), "val"):
-        prediction = predictor.predict(case)
-        pairs = _masks(case, prediction.scan, prediction.label_map, predictor.header)
-        voxel = float(np.prod(prediction.scan.grid.spacing))
-        for name, (predicted, reference) in pairs.items():
-            for step, config in _steps(name, voxel).items():
-                score = dice(count_overlap(reference, config.of_mask(predicted, name, voxel)))
-                scores[name].setdefault(step, []).append(score)
-        report(case.id)
+    cases = run_cases(Path(run), "val")
+    with stage(progress or QuietProgress(), len(cases), "predicting validation cases") as shown:
+        scores = _score_steps(predictor, cases, shown)
     chosen, rows = PostprocessConfig(), []
-    for name in names:
-        means = {step: mean_defined(values) for step, values in scores[name].items()}
-        step = _best(means)
-        rows.append(Tuned(name, step, means["none"], means[step]))
-        chosen = _with(chosen, name, step)
+    for name, scores_by_step in scores.items():
+        steps = {step.name: step for step in scores_by_step}
+        means = {step.name: mean_defined(values) for step, values in scores_by_step.items()}
+        best = _best(means)
+        rows.append(StepChoice(name, best, means["none"], means[best]))
+        chosen = steps[best].add_to(chosen, name)
     header, tensors, _ = load_model(path)
     inference = header.inference.model_copy(update={"postprocess": chosen})
     save_model(path, header.model_copy(update={"inference": inference}), tensors)
     return chosen, rows
+
+
+def _score_steps(
+    predictor: Predictor, cases: list[Case], progress: Progress
+) -> dict[str, dict[CandidateStep, list[float]]]:
+    """Return the Dice of each case by label and step."""
+    scores: dict[str, dict[CandidateStep, list[float]]] = {name: {} for name in _names(predictor.header)}
+    for case in cases:
+        prediction = predictor.predict(case)
+        masks = _prediction_and_reference(case, prediction.scan, prediction.label_map, predictor.header)
+        voxel = float(np.prod(prediction.scan.grid.spacing))
+        for name, (predicted, reference) in masks.items():
+            for step in _candidate_steps(voxel):
+                processed = step.add_to(PostprocessConfig(), name).of_mask(predicted, name, voxel)
+                scores[name].setdefault(step, []).append(dice(count_overlap(reference, processed)))
+        progress.advance(case.id)
+    return scores
 
 
 def _names(header: ModelHeader) -> list[str]:
@@ -91,7 +134,9 @@ def _names(header: ModelHeader) -> list[str]:
     return list(labels.class_names[0 if labels.regions else labels.first_evaluated :])
 
 
-def _masks(case: Case, scan: Scan, label_map: Array, header: ModelHeader) -> dict[str, tuple[Array, Array]]:
+def _prediction_and_reference(
+    case: Case, scan: Scan, label_map: Array, header: ModelHeader
+) -> dict[str, tuple[Array, Array]]:
     """Return prediction and reference masks of each label or region; unlabeled voxels are excluded."""
     target = header.label_reader.read(case, scan)
     if target is None:
@@ -110,22 +155,15 @@ def _masks(case: Case, scan: Scan, label_map: Array, header: ModelHeader) -> dic
     return pairs
 
 
-def _steps(name: str, voxel: float) -> dict[str, PostprocessConfig]:
-    """Return the candidate steps of a label by name."""
-    steps = ["none", "largest", "fill", "largest and fill"]
-    steps += [f"smallest {float(f'{size * voxel:.2g}'):g}" for size in _SIZES]
-    return {step: _with(PostprocessConfig(), name, step) for step in steps}
-
-
-def _with(config: PostprocessConfig, name: str, step: str) -> PostprocessConfig:
-    changes: dict[str, object] = {}
-    if "largest" in step:
-        changes["largest"] = (*config.largest, name)
-    if "fill" in step:
-        changes["fill"] = (*config.fill, name)
-    if step.startswith("smallest"):
-        changes["smallest"] = {**config.smallest, name: float(step.split()[1])}
-    return config.model_copy(update=changes)
+def _candidate_steps(voxel: float) -> list[CandidateStep]:
+    """Return the steps to try, for voxels of a given size (mm³; 1 for pictures)."""
+    steps = [
+        CandidateStep(),
+        CandidateStep(largest=True),
+        CandidateStep(fill=True),
+        CandidateStep(largest=True, fill=True),
+    ]
+    return steps + [CandidateStep(smallest=float(f"{size * voxel:.2g}")) for size in _SIZES]
 
 
 def _best(means: dict[str, float]) -> str:

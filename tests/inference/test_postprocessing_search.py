@@ -1,4 +1,4 @@
-"""Steps are chosen where they help on the validation cases, and recorded in the model."""
+"""Steps that improve the Dice of the validation cases are chosen and stored in the model."""
 
 import math
 
@@ -19,7 +19,7 @@ def test_largest_is_chosen_if_there_are_false_components(balls, tmp_path, monkey
     real = Predictor.predict
 
     def predict(self, source, **options):
-        """The reference itself, and specks far from it."""
+        """Return the reference with two false voxels far from it."""
         prediction = real(self, source, **options)
         values = self.header.label_reader.read(source, prediction.scan).values.copy()
         values[0, 0, 0] = values[0, 0, 5] = 1
@@ -43,3 +43,11 @@ def test_no_step_is_chosen_for_a_label_that_no_case_contains():
     assert tuning._best({"none": 0.0, "smallest 8": math.nan}) == "none"
     assert tuning._best({"none": 0.5, "largest": 0.5005, "fill": math.nan}) == "none"
     assert tuning._best({"none": 0.5, "largest": 0.6, "fill": 0.6}) == "largest"
+
+
+def test_steps_by_name():
+    steps = {step.name: step for step in tuning._candidate_steps(0.5)}
+    assert list(steps)[:5] == ["none", "largest", "fill", "largest and fill", "smallest 4"]
+    config = steps["largest and fill"].add_to(PostprocessConfig(largest=("a",)), "b")
+    assert config == PostprocessConfig(largest=("a", "b"), fill=("b",))
+    assert steps["smallest 4"].add_to(config, "c").smallest == {"c": 4.0}
