@@ -27,7 +27,7 @@ def as_output(value: object) -> Output:
     """Convert what a network returned to an ``Output``.
 
     Stacked deep outputs (B, N, K, *S), as MONAI's DynUNet returns them, are not accepted, because they cannot
-    be told from logits of a volume.
+    be distinguished from logits of a volume.
 
     Args:
         value: a tensor (B, K, *S), an ``Output``, a mapping with ``out`` and optionally ``aux`` (torchvision's

@@ -111,12 +111,12 @@ def list_images(folder: Path) -> list[Path]:
 def match(
     images: list[Path], labels: list[Path], *, label_suffix: str | tuple[str, ...] | None = None
 ) -> tuple[dict[Path, list[Path]], list[Path]]:
-    """The label maps that go with each image by name, and those that go with none.
+    """Match label maps to images by name; return those of each image, and those of none.
 
-    A label map is named as its image, or as its image plus a suffix that begins with one of ``_-.`` and the
-    like (``case_mask.png``); a word such as ``_image`` at the end of an image's name need not be repeated.
-    ``label_suffix`` fixes the suffix, and what does not end with it belongs to another task; of several, the
-    first that an image has counts.
+    A label map has the name of its image, or this name plus a suffix that begins with a separator such as ``_``,
+    ``-`` or ``.`` (``case_mask.png``). It may omit a word such as ``_image`` at the end of the name of the image.
+    If ``label_suffix`` is set, label maps without this suffix are ignored; of several suffixes, the first that
+    an image has is used.
     """
     by_stem = {name: image for image in images for name in _names_of(image_stem(image))}
     by_stem |= {image_stem(image): image for image in images}
@@ -141,8 +141,8 @@ def match(
 
 
 def match_numbered(images: list[Path], labels: list[Path]) -> tuple[dict[Path, list[Path]], list[Path]] | None:
-    """The label maps that go with each image by the part of the names that varies (``21_training`` and
-    ``21_manual1``; ``img001`` and ``mask001``), as :func:`match`; None if names do not pair off so.
+    """Match label maps to images by the part of the names that varies (``21_training`` and
+    ``21_manual1``; ``img001`` and ``mask001``), as :func:`match`; None if this gives no unique pairs.
     """
     own, theirs = _varying([image_stem(p) for p in images]), _varying([image_stem(p) for p in labels])
     if len(set(own)) < len(images) or len(set(theirs)) < len(labels) or not set(theirs) <= set(own):
@@ -155,7 +155,7 @@ def match_numbered(images: list[Path], labels: list[Path]) -> tuple[dict[Path, l
 
 
 def _varying(stems: list[str]) -> list[str]:
-    """Each name without what all names begin and end with; numbers stay whole."""
+    """Return each name without the start and the end that all names share; numbers are not cut."""
     if len(stems) < 2:
         return []
     first = _common_start(stems).rstrip("0123456789")

@@ -77,7 +77,7 @@ class LabelReader(Spec):
 
         Raises:
             GeometryError: the label's grid is not the image's.
-            DataError: a file is no label map, or labels overlap that must not.
+            DataError: a file is not a label map, or labels overlap although ``overlapping`` is not set.
         """
         if not case.label_files:
             return None

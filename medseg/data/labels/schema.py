@@ -93,10 +93,10 @@ class LabelSchema(Spec):
                 raise ValueError(f"region {region!r} names {unknown or 'no labels'}; known: {list(self.names)}")
         foreign = sorted(set(self.colors) - set(self.names))
         if foreign:
-            raise ValueError(f"colors of {foreign}, which are no labels; known: {list(self.names)}")
+            raise ValueError(f"colors of {foreign}, which are not labels; known: {list(self.names)}")
         foreign = sorted(set(self.terminology) - {*self.names, *self.regions})
         if foreign:
-            raise ValueError(f"terminology of {foreign}, which are no labels; known: {list(self.class_names)}")
+            raise ValueError(f"terminology of {foreign}, which are not labels; known: {list(self.class_names)}")
         _ = self.painted_values
         invalid = LateralPairs(self.pairs).invalid_names(self.names)
         if invalid:
@@ -117,12 +117,12 @@ class LabelSchema(Spec):
         return LateralPairs(self.pairs).region_permutation(self.regions)
 
     def with_colors(self, colors: Mapping[str, Color]) -> LabelSchema:
-        """Return the schema with these colors; names that are no labels are skipped."""
+        """Return the schema with these colors; other names are skipped."""
         known = {name: color for name, color in colors.items() if name in self.names}
         return LabelSchema.model_validate(self.model_dump() | {"colors": {**self.colors, **known}})
 
     def with_terminology(self, terms: Mapping[str, TerminologyCode]) -> LabelSchema:
-        """Return the schema with these coded terms; names that are no labels or regions are skipped."""
+        """Return the schema with these coded terms; names other than labels and regions are skipped."""
         known = {name: term for name, term in terms.items() if name in self.names or name in self.regions}
         return self.model_copy(update={"terminology": {**self.terminology, **known}}) if known else self
 

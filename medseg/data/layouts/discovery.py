@@ -118,7 +118,8 @@ def with_channel_names(cases: list[Case], names: Sequence[str]) -> list[Case]:
 def check_unique_ids(cases: Iterable[Case]) -> None:
     """Check that ids are unique.
 
-    Raises: DataError listing the cases that share an id.
+    Raises:
+        DataError: cases share an id; the message lists them.
     """
     by_id: dict[str, list[Path]] = defaultdict(list)
     for case in cases:
@@ -133,9 +134,17 @@ def choose_modalities(
 ) -> dict[str, tuple[Path, ...]]:
     """Choose the channels of each case from its files by kind of image.
 
-    Without ``modalities`` in the options, these are the ``usual`` kinds that every case has, or the only kind.
+    Args:
+        groups: case → kind of image → file.
+        choice: options; without ``modalities``, the ``usual`` kinds that every case has are chosen, or the only
+            kind.
+        usual: kinds to choose, in this order.
 
-    Raises: DataError listing the kinds found if they are ambiguous, or the cases that lack a chosen kind.
+    Returns:
+        Case → files of its channels.
+
+    Raises:
+        DataError: the choice is ambiguous, or a case has no image of a chosen kind.
     """
     kinds = sorted({kind for files in groups.values() for kind in files})
     wanted = choice.modalities
@@ -144,8 +153,8 @@ def choose_modalities(
         ordered = [k for k in usual if k in common]
         if not ordered and len(kinds) > 1:
             raise DataError(
-                f"the images are of several kinds: {', '.join(kinds)}. Say which are the channels, for "
-                f"example data.modalities=[{kinds[0]}]"
+                f"the images are of several kinds: {', '.join(kinds)}",
+                hint=f"Choose the channels, for example data.modalities=[{kinds[0]}].",
             )
         wanted = tuple(ordered or kinds)
     lacking = [

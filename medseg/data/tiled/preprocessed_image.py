@@ -52,7 +52,7 @@ class PreprocessedTiledImage:
         return self._normalize(self._raw(box))
 
     def foreground_mask(self, above: float | None, below: float | None = None) -> Callable[[Box], bool] | None:
-        """Return a function that tells whether a box contains foreground; None if there are no limits.
+        """Return a function that checks whether a box contains foreground; None if there are no limits.
 
         The limits are those of :func:`medseg.data.preprocessing.pipeline.intensity_mask`.
         """

@@ -70,7 +70,14 @@ class PredictorSpec:
     force: bool = False
 
     def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter[Any]:
-        """The predictor, which tells ``say`` what computes; errors as ``Predictor``."""
+        """Load the predictor.
+
+        Args:
+            say: receives lines that describe the runtime.
+
+        Raises:
+            MedsegError: as ``Predictor``.
+        """
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(

@@ -163,7 +163,7 @@ def test_colors_have_known_names_and_8_bits():
     assert labels.colors == {"car": (0, 0, 142)}
     assert LabelSchema.model_validate_json(labels.model_dump_json()) == labels
     assert LabelSchema.model_validate({"names": {"none": 0, "car": 1}}).colors == {}  # as models were before
-    with pytest.raises(ValidationError, match=r"colors of \['bus'\], which are no labels; known: .*'car'"):
+    with pytest.raises(ValidationError, match=r"colors of \['bus'\], which are not labels; known: .*'car'"):
         LabelSchema.model_validate({"names": {"none": 0, "car": 1}, "colors": {"bus": [0, 0, 0]}})
     with pytest.raises(ValidationError, match="less than or equal to 255"):
         labels.with_colors({"car": (0, 0, 256)})

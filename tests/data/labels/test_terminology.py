@@ -58,7 +58,7 @@ def test_declared_codes_stay_with_the_labels(tmp_path):
 
 
 def test_codes_of_unknown_labels_and_long_codes_raise():
-    with pytest.raises(ValidationError, match=r"terminology of \['liver'\], which are no labels"):
+    with pytest.raises(ValidationError, match=r"terminology of \['liver'\], which are not labels"):
         LabelSchema(names={"a": (0,), "b": (1,)}, terminology={"liver": lookup_terminology("liver")})
     with pytest.raises(ValidationError, match="at most 16"):
         TerminologyCode(value="12345678901234567", meaning="long")

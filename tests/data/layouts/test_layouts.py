@@ -178,7 +178,7 @@ def test_bids(tmp_path):
 
 def test_bids_images_of_several_kinds_must_be_chosen(tmp_path):
     bids(tmp_path, kinds=("T1w", "FLAIR"))
-    with pytest.raises(DataError, match=r"several kinds: FLAIR, T1w. Say which .* data\.modalities=\[FLAIR\]"):
+    with pytest.raises(DataError, match=r"several kinds: FLAIR, T1w. Choose .* data\.modalities=\[FLAIR\]"):
         find_dataset(tmp_path)
     case = find_dataset(tmp_path, LayoutOptions(modalities=("T1w", "FLAIR"))).cases[0]
     assert [p.name for p in case.images] == ["sub-01_ses-1_T1w.nii.gz", "sub-01_ses-1_FLAIR.nii.gz"]
