@@ -89,7 +89,8 @@ def _id_fault(name: str) -> str | None:
 def with_patient(case: Case, pattern: str | None) -> Case:
     """Return the case with the patient that the first group of a regular expression matches in its id.
 
-    Raises: ConfigError if the expression does not match.
+    Raises:
+        ConfigError: the expression does not match.
     """
     if pattern is None:
         return case
@@ -113,10 +114,10 @@ def match(
 ) -> tuple[dict[Path, list[Path]], list[Path]]:
     """Match label maps to images by name; return those of each image, and those of none.
 
-    A label map has the name of its image, or this name plus a suffix that begins with a separator such as ``_``,
-    ``-`` or ``.`` (``case_mask.png``). It may omit a word such as ``_image`` at the end of the name of the image.
-    If ``label_suffix`` is set, label maps without this suffix are ignored; of several suffixes, the first that
-    an image has is used.
+    A label map has the name of its image, or this name plus a suffix that begins with a separator such as
+    ``_``, ``-`` or ``.`` (``case_mask.png``). It may omit a word such as ``_image`` at the end of the name of
+    the image. If ``label_suffix`` is set, label maps without this suffix are ignored; of several suffixes, the
+    first that an image has is used.
     """
     by_stem = {name: image for image in images for name in _names_of(image_stem(image))}
     by_stem |= {image_stem(image): image for image in images}

@@ -16,7 +16,8 @@ REQUESTED_FILE = "requested.json"
 def write_requested(folder: Path, cases: Iterable[str]) -> None:
     """Add case ids to the record of a folder; existing ids are kept.
 
-    Raises: DataError if the existing record is damaged.
+    Raises:
+        DataError: the existing record is damaged.
     """
     recorded = read_requested(folder)
     merged = sorted({*(recorded or ()), *cases})
@@ -27,7 +28,8 @@ def write_requested(folder: Path, cases: Iterable[str]) -> None:
 def read_requested(folder: Path) -> list[str] | None:
     """Read the case ids recorded in a folder; None if there is no record.
 
-    Raises: DataError if the record is damaged.
+    Raises:
+        DataError: the record is damaged.
     """
     path = folder / REQUESTED_FILE
     if not path.is_file():

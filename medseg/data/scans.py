@@ -56,7 +56,8 @@ class SingleFileReader:
 def check_finite(scan: Scan) -> None:
     """Check that no voxel is NaN or infinite.
 
-    Raises: NonFiniteError naming the file, the number of such voxels and the position of the first.
+    Raises:
+        NonFiniteError: voxels are NaN or infinite; the message gives their number and the first position.
     """
     if not np.issubdtype(scan.array.dtype, np.floating):
         return
@@ -95,7 +96,8 @@ def align_to_grid(label: Scan, grid: Grid) -> Scan:
 def as_label_map(scan: Scan) -> Array:
     """Return the voxels of a scan as an integer label map (*S).
 
-    Raises: DataError if it has channels that differ, or values that are not whole numbers.
+    Raises:
+        DataError: it has channels that differ, or values that are not whole numbers.
     """
     array = scan.array
     if len(array) > 1:

@@ -48,7 +48,8 @@ def find_copies(facts: Iterable[CaseStatistics], unmeasured: Mapping[str, str] =
 def check_copies(copies: list[list[str]]) -> None:
     """Check that there are no copies.
 
-    Raises: DataError listing them.
+    Raises:
+        DataError: there are copies; the message lists them.
     """
     if copies:
         raise DataError(
@@ -79,7 +80,8 @@ def bind_copies(cases: list[Case], copies: list[list[str]]) -> list[Case]:
 def check_sides(copies: list[list[str]], split: Mapping[str, Part]) -> None:
     """Check that no copies are in several parts of a split; cases that the split leaves out do not count.
 
-    Raises: DataError listing the copies.
+    Raises:
+        DataError: copies are in several parts; the message lists them.
     """
     groups = [[name for name in ids if name in split] for ids in copies]
     lines = [

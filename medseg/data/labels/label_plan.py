@@ -249,7 +249,8 @@ def _plan_masks(
 def _ignored_masks(masks: list[str], names: Iterable[str], schema: LabelSchema) -> dict[str, int]:
     """Return the undeclared label files whose voxels ``data.labels.others`` ignores: label → value.
 
-    Raises: DataError if such files are neither background nor ignored.
+    Raises:
+        DataError: such files are neither background nor ignored.
     """
     declared = list(names)
     undeclared = [name for name in masks if name not in declared and name != "background"]
@@ -270,7 +271,8 @@ def _handle_missing(cases: list[Case], names: list[str], missing: Missing) -> li
 
     A case that declares which labels are annotated in it needs the files of those only.
 
-    Raises: DataError listing the cases that lack files, if ``missing`` is ``refuse``.
+    Raises:
+        DataError: cases lack files, and ``missing`` is ``refuse``.
     """
     lacking: dict[str, list[str]] = {}
     for case in cases:

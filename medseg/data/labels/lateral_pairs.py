@@ -38,7 +38,8 @@ class LateralPairs:
     def region_permutation(self, regions: Mapping[str, Sequence[str]]) -> tuple[int, ...]:
         """Return for each region the index of the region of the counterparts of its labels.
 
-        Raises: ValueError if a region has no counterpart.
+        Raises:
+            ValueError: a region has no counterpart.
         """
         members = [frozenset(labels) for labels in regions.values()]
         mirrored = [frozenset(self.counterpart(label) for label in labels) for labels in members]

@@ -186,7 +186,8 @@ class LabelReader(Spec):
     def _from_colors(self, label: Scan) -> Array:
         """Turn a color-coded picture into values.
 
-        Raises: DataError listing the colors that are not declared.
+        Raises:
+            DataError: colors are not declared; the message lists them.
         """
         array = label.array
         if isinstance(label.header, list):  # a palette picture: its colors count, not its indices

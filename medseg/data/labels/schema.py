@@ -241,7 +241,8 @@ class LabelSchema(Spec):
     def decode(self, classes: Array) -> Array:
         """Turn a map of class indices (*S) into file values, in the smallest integer type that holds them.
 
-        Raises: TypeError if ``classes`` are not integers.
+        Raises:
+            TypeError: ``classes`` are not integers.
         """
         if classes.dtype.kind not in "iu":
             raise TypeError(f"expected integer class indices, got {classes.dtype}")
@@ -251,7 +252,8 @@ class LabelSchema(Spec):
     def paint(self, regions: Array) -> Array:
         """Turn masks of regions, (regions, *S) bool, into one label map of file values; see ``regions``.
 
-        Raises: TypeError if the masks are not bool.
+        Raises:
+            TypeError: the masks are not bool.
         """
         if regions.dtype != np.bool_:
             raise TypeError(f"expected bool masks of regions, got {regions.dtype}")

@@ -86,7 +86,8 @@ class DatasetListing:
     def checked(self) -> DatasetListing:
         """Return the listing if every case can be used.
 
-        Raises: DataError listing the files without exactly one partner.
+        Raises:
+            DataError: files do not have exactly one partner; the message lists them.
         """
         if self.findings:
             lines = [f"{finding.message} ({finding.hint})" for finding in self.findings]

@@ -257,7 +257,8 @@ def _is_stack_like(label: Path, image: Path) -> bool:
 def channel_groups(images: list[Path], labels: list[Path]) -> dict[str, tuple[Path, ...]]:
     """Group images by case; ``<case>_0000``… are channels if all images and no labels are named like this.
 
-    Raises: DataError naming the cases that lack a channel.
+    Raises:
+        DataError: cases lack a channel; the message names them.
     """
     stems = [image_stem(image) for image in images]
     found = [_CHANNEL.fullmatch(stem) for stem in stems]
@@ -273,7 +274,8 @@ def channel_groups(images: list[Path], labels: list[Path]) -> dict[str, tuple[Pa
 def group_channels(images: list[Path]) -> dict[str, tuple[Path, ...]]:
     """Group files ``<case>_<four digits>`` by case, in the order of their channels.
 
-    Raises: DataError naming a file with another kind of name, or the cases that lack a channel.
+    Raises:
+        DataError: a file has another kind of name, or cases lack a channel.
     """
     groups: dict[str, dict[str, Path]] = {}
     for image in images:

@@ -52,7 +52,8 @@ class CaseFiles:
     def is_complete(self) -> bool:
         """Whether a finished result with the same recipe exists and is to be kept.
 
-        Raises: ExistingFileError if another result exists, or a file that medseg did not write.
+        Raises:
+            ExistingFileError: another result exists, or a file that medseg did not write.
         """
         record = read_record(self.output, self.case.id)
         check_written_by_medseg(record, self.label_map, self.planned)
@@ -71,7 +72,8 @@ class CaseFiles:
             staged: contexts of ``write_atomic`` whose files are complete; the label map entered first, so that
                 it is renamed last.
 
-        Raises: ExistingFileError if a file is in the way that medseg did not write.
+        Raises:
+            ExistingFileError: a file that medseg did not write has the name of an output.
         """
         record = read_record(self.output, self.case.id)
         check_written_by_medseg(record, self.label_map, self.planned)

@@ -42,7 +42,8 @@ def object_path(output: Path, case: str, kind: DicomKind) -> Path:
 def check_dicom_sources(cases: Sequence[Case], kinds: Sequence[DicomKind]) -> None:
     """Check that DICOM objects can be written for all cases.
 
-    Raises: ConfigError if a case is not a DICOM series, or if highdicom is not installed and needed.
+    Raises:
+        ConfigError: a case is not a DICOM series, or highdicom is needed and not installed.
     """
     if not kinds:
         return

@@ -225,7 +225,8 @@ def _outside(cases: list[Case], root: Path, output: Path | None) -> list[Case]:
 def with_foregrounds(cases: list[Case], folder: Path) -> list[Case]:
     """Add to each case its foreground mask: the file in ``folder`` with the id of the case.
 
-    Raises: DataError if the folder does not exist or lacks the mask of a case.
+    Raises:
+        DataError: the folder does not exist or lacks the mask of a case.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of foreground masks", path=folder)

@@ -110,7 +110,8 @@ def result_files(output: Path, case: str, suffixes: Iterable[str], options: Batc
 def check_targets(segmenter: AnySegmenter, cases: Sequence[Case], output: Path, options: BatchOptions) -> None:
     """Check that no output would replace an input file, also through links.
 
-    Raises: ConfigError listing the outputs that would.
+    Raises:
+        ConfigError: outputs would replace inputs; the message lists them.
     """
     inputs = [path for case in cases for path in _input_files(case)]
     inputs += [path for member in segmenter.members for path in member.files]

@@ -173,7 +173,8 @@ def result_recipe(
 def check_same_recipe(record: Record, current: Mapping[str, Any]) -> None:
     """Check that a finished result has the recipe ``current``.
 
-    Raises: ExistingFileError that lists the differences.
+    Raises:
+        ExistingFileError: there are differences; the message lists them.
     """
     recorded = record.content.get("made_of")
     if record.content.get("made_of_sha256") == sha256_json(current):

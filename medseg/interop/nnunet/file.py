@@ -28,7 +28,8 @@ def is_nnunet_file(path: Path) -> bool:
 def load_nnunet_file(path: Path) -> LoadedNnunet:
     """Read and verify a file written by :func:`write_nnunet_file`.
 
-    Raises: ModelFileError if it is damaged or of a newer version.
+    Raises:
+        ModelFileError: the file is damaged or of a newer version.
     """
     text, tensors, digest = read_tensors(path)
     header = parse_header(path, text, NnunetHeader)

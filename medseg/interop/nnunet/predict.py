@@ -299,7 +299,8 @@ def window_weights(size: tuple[int, ...]) -> torch.Tensor:
 def _mean(chunk: OutputChunk, folds: int, case: Path, info: BackendInfo) -> torch.Tensor:
     """Mean logits (K, *S) of the folds, each rounded to half precision.
 
-    Raises: NumericalError if they exceed half precision; nnU-Net fails there, too.
+    Raises:
+        NumericalError: the values exceed half precision, for which nnU-Net fails, too.
     """
     assert chunk.weights is not None
     scores = chunk.tensor / chunk.weights

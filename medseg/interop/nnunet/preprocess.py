@@ -49,7 +49,8 @@ class Cropped:
 def crop(scan: Scan, stage: Stage) -> Cropped:
     """Crop a scan to its non-zero part.
 
-    Raises: DataError if the number of channels or the kind of scan does not match, or if voxels are NaN.
+    Raises:
+        DataError: the number of channels or the kind of scan does not match, or voxels are NaN.
     """
     if (scan.kind == "picture") != (stage.reader == "picture"):
         expected = "pictures" if stage.reader == "picture" else "volumes"
@@ -102,7 +103,8 @@ def prepare(cropped: Cropped, stage: Stage, previous: Array | None) -> Array:
 def normalize(channel: Array, how: Normalization, mask: Array) -> Array:
     """Normalize one channel (*S) float32, in single precision as nnU-Net does.
 
-    Raises: DataError if the ``rgb`` scheme gets values outside 0…255.
+    Raises:
+        DataError: the ``rgb`` scheme gets values outside 0…255.
     """
     least = np.float32(_EPSILON)
     if how.scheme == "ct":
