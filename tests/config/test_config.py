@@ -212,7 +212,7 @@ def test_a_setting_of_another_member_of_the_union_says_so():
         ("augment=4d", "augment: '4d' is not a preset; expected 2d, 3d or none"),
         ("augment.affine.scale=[2, 1]", "augment.affine: scale: 2.0 is above 1.0"),
         ("augment.affine.scale=[0, 1]", "augment.affine.scale.0: expected more than 0 (got 0)"),
-        ("augment.gamma.low=0", "augment: gamma.low is 0.0; it must be above 0"),
+        ("augment.gamma.low=0", "augment: gamma.low is 0.0; expected a value above 0"),
         ("augment.noise={std: -1}", "augment.noise.std: expected at least 0 (got -1)"),
         ("train.monitor=loss", "train.monitor: expected dice, iou, dice:LABEL or iou:LABEL, got 'loss'"),
         (

@@ -3,17 +3,12 @@
 Update the file with ``python -m pytest tests/golden -m "" --update-golden``.
 """
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from test_models_contract import CONFIGS, build, case
 
 from medseg.losses import DeepSupervisionLoss, default_loss
 from medseg.task import Task
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models"))
-from test_models_contract import CONFIGS, build, case
 
 STEPS = {2: 20, 3: 10}
 COSTLY = {"unetpp 3D": 4, "swin_unetr 3D": 4, "vnet 3D": 4}

@@ -315,7 +315,8 @@ def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
     settings = ball_settings(
         balls, epochs=1, iterations=120, batch_size=4, optimizer={"name": "adamw", "lr": 0.01}
     )
-    settings["data"]["regions"] = {"whole": ["ball", "core"], "core": ["core"]}
+    regions = {"whole": ["ball", "core"], "core": ["core"]}
+    settings["data"]["labels"] = {"names": settings["data"]["labels"], "regions": regions}
     settings["model"]["dropout"] = 0
     result = fit(load_config(settings), tmp_path / "run")
     assert (result.best or 0) > 0.8

@@ -76,7 +76,7 @@ def visible_spans(
     """
     axis = axis % len(size) - len(size)
     length = size[axis]
-    coordinates = torch.arange(1, length + 1, dtype=torch.float32)  # 0 stands for padding
+    coordinates = torch.arange(1, length + 1, dtype=torch.float32)  # 0 marks padding
     shape = [length if i == axis else 1 for i in range(-len(size), 0)]
     both = torch.stack((coordinates, coordinates.flip(0))).view(2, 1, *shape).expand(2, channels, *size)
     outputs: list[torch.Tensor] = []

@@ -16,7 +16,7 @@ class Coordinates(torch.Tensor):
     """Coordinates in place of gray values, (2, C, *S), and the tensors that a network computes from them.
 
     Every operation returns the largest value of its inputs: a convolution that of its window, a sum that of
-    its terms, attention that of its tokens. 0 stands for values outside the image. Channels are not
+    its terms, attention that of its tokens. 0 marks values outside the image. Channels are not
     distinguished where an operation joins them, and are views of one channel.
 
     Raises:
