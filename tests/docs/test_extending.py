@@ -71,9 +71,9 @@ def test_the_example_loss_is_selected_by_name_and_has_the_value_of_its_formula(t
 def test_the_example_reader_reads_and_writes(tmp_path, monkeypatch):
     example = load_example("add-a-reader", tmp_path)
     monkeypatch.setattr(readers, "READERS", (*readers.READERS, example.TextTableReader()))
-    (tmp_path / "a.txt").write_text("1 2 3\n4 5 6\n")
-    scan = readers.read_scan(tmp_path / "a.txt")
+    (tmp_path / "a.gray.txt").write_text("1 2 3\n4 5 6\n")
+    scan = readers.read_scan(tmp_path / "a.gray.txt")
     assert scan.array.tolist() == [[[1, 2, 3], [4, 5, 6]]]
-    assert readers.is_image_file(tmp_path / "a.txt")
-    example.TextTableReader().write_label_map(tmp_path / "b.txt", np.eye(2, dtype=np.uint8), scan, None)
-    assert readers.read_scan(tmp_path / "b.txt").array.tolist() == [[[1, 0], [0, 1]]]
+    assert readers.is_image_file(tmp_path / "a.gray.txt")
+    example.TextTableReader().write_label_map(tmp_path / "b.gray.txt", np.eye(2, dtype=np.uint8), scan, None)
+    assert readers.read_scan(tmp_path / "b.gray.txt").array.tolist() == [[[1, 0], [0, 1]]]
