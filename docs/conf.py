@@ -37,4 +37,3 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = "medseg"
-html_static_path = ["_static"]
