@@ -274,8 +274,10 @@ def test_a_gpu_agrees_with_the_processor(scan, amp, compiled):
 SEALED = """
 import sys
 
+LOCAL = ("socket.__new__", "socket.bind")  # urllib3 tests for IPv6 when it is imported
+
 def hook(event, arguments):
-    if event.startswith(("socket.", "urllib.", "http.", "os.fork")):
+    if event.startswith(("socket.", "urllib.", "http.", "os.fork")) and event not in LOCAL:
         print("NETWORK", event, arguments, flush=True)
         raise RuntimeError("no network here")
 
