@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from medseg.files import write_atomic
 from medseg.report.palette import PLAIN, Bytes, Legend
+from medseg.report.scaling import as_gray, as_rgb, intensity_window, resize, resize_label, stretch
 
 Array = NDArray[Any]
 
@@ -44,7 +45,7 @@ def to_uint8(image: Array, low_percentile: float = 1, high_percentile: float = 9
         >>> to_uint8(np.array([0.0, 0.5, 1.0]), 0, 100).tolist()
         [0, 128, 255]
     """
-    return _stretch(image, _window(image, low_percentile, high_percentile))
+    return stretch(image, intensity_window(image, low_percentile, high_percentile))
 
 
 def overlay(
@@ -67,7 +68,7 @@ def overlay(
     Raises:
         ValueError: if image and label differ in height or width.
     """
-    picture = _as_rgb(image).astype(np.float64)
+    picture = as_rgb(image).astype(np.float64)
     label = np.asarray(label)
     if label.shape != picture.shape[:2]:
         raise ValueError(f"overlay: got an image of {picture.shape[:2]} and a label of {label.shape} pixels")
@@ -144,8 +145,8 @@ def slice_of(
     height, width = _size_mm(image.shape, axis, spacing)
     edge = min(height / image.shape[0], width / image.shape[1])
     size = max(1, round(height / edge)), max(1, round(width / edge))
-    picture = _resize(image, size, np.float32, Image.Resampling.BILINEAR)
-    return picture, _resize_label(plane(label, axis, index), size)
+    picture = resize(image, size, np.float32, Image.Resampling.BILINEAR)
+    return picture, resize_label(plane(label, axis, index), size)
 
 
 def panel(
@@ -219,11 +220,11 @@ def _columns(reference: bool, prediction: bool) -> list[_Column]:
 
 def _cell(view: _View, column: _Column, legend: Legend) -> Bytes:
     if column.map is None:
-        return _as_rgb(view.image)
+        return as_rgb(view.image)
     label = view.labels[column.map]
     if column.alone:
         return label_picture(label, legend)
-    return overlay(_gray(view.image), label, legend)  # in gray, so that only labels have color
+    return overlay(as_gray(view.image), label, legend)  # in gray, so that only labels have color
 
 
 def _views(image: Array, maps: list[Array], spacing: Sequence[float], legend: Legend) -> list[_View]:
@@ -235,14 +236,14 @@ def _views(image: Array, maps: list[Array], spacing: Sequence[float], legend: Le
     cuts = [(axis, best_slice(guide, image.shape, axis)) for axis in _PLANES]
     planes = [plane(image, *cut) for cut in cuts]
     extents = [_size_mm(one.shape, axis, spacing) for one, (axis, _) in zip(planes, cuts, strict=True)]
-    window = _window(np.concatenate([one.ravel() for one in planes]), 1, 99)
+    window = intensity_window(np.concatenate([one.ravel() for one in planes]), 1, 99)
     scale = _scale(extents, min(spacing))
     rows = []
     for one, extent, (axis, index) in zip(planes, extents, cuts, strict=True):
         title, letters = _PLANES[axis]
         labels = [plane(each, axis, index) for each in maps]
         caption = f"{title}, {'xyz'[axis]} = {index}"
-        rows.append(_view(caption, letters, _stretch(one, window), labels, extent, scale))
+        rows.append(_view(caption, letters, stretch(one, window), labels, extent, scale))
     return rows
 
 
@@ -250,8 +251,8 @@ def _view(
     title: str, letters: str, image: Array, labels: list[Array], extent: tuple[float, float], scale: float
 ) -> _View:
     size = max(1, round(extent[0] * scale)), max(1, round(extent[1] * scale))
-    picture = _resize(image, size, np.uint8, Image.Resampling.BICUBIC)
-    return _View(title, letters, picture, [_resize_label(one, size) for one in labels])
+    picture = resize(image, size, np.uint8, Image.Resampling.BICUBIC)
+    return _View(title, letters, picture, [resize_label(one, size) for one in labels])
 
 
 def _scale(extents: Sequence[tuple[float, float]], finest: float) -> float:
@@ -378,40 +379,3 @@ def _border(label: Array) -> NDArray[np.bool_]:
     around = np.pad(label, 1, mode="edge")
     neighbors = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
     return np.any([label != one for one in neighbors], axis=0)
-
-
-def _as_rgb(image: Array) -> Array:
-    return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-
-
-def _window(image: Array, low_percentile: float, high_percentile: float) -> tuple[float, float]:
-    """Return the values that become black and white; equal if the image has a single value."""
-    finite = np.asarray(image)[np.isfinite(image)]
-    if not finite.size:
-        return 0.0, 0.0
-    low, high = np.percentile(finite, (low_percentile, high_percentile))
-    if high <= low:
-        low, high = finite.min(), finite.max()
-    return float(low), float(high)
-
-
-def _stretch(image: Array, window: tuple[float, float]) -> Bytes:
-    low, high = window
-    if high <= low:
-        return np.zeros(np.shape(image), np.uint8)
-    values = np.where(np.isfinite(image), image, low).astype(np.float64)
-    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-
-
-def _gray(image: Bytes) -> Bytes:
-    return image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
-
-
-def _resize(image: Array, size: tuple[int, int], dtype: type[np.generic], how: Image.Resampling) -> Array:
-    """Resize an image (H, W[, C]) to (height, width) as uint8, float32 or int32."""
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype))
-    return np.array(picture.resize((size[1], size[0]), how))
-
-
-def _resize_label(label: Array, size: tuple[int, int]) -> Array:
-    return _resize(label, size, np.int32, Image.Resampling.NEAREST)
