@@ -66,7 +66,7 @@ def train(
 def _load_or_plan(source: Path, overrides: tuple[str, ...]) -> RunConfig:
     """Load the settings of a file, or choose them for a dataset folder and print them."""
     from medseg.config.schema import load_config, to_yaml
-    from medseg.training.planning import plan_config
+    from medseg.planning.plan import plan_config
 
     if not source.is_dir():
         return load_config(find_config(source), overrides)

@@ -3,7 +3,6 @@
 Modules:
     fit: ``fit``, which trains a network, or resumes a run.
     dry_run: ``dry_run``, an estimate of time and memory.
-    planning: ``plan_config``, default settings for a dataset.
     options: the settings ``train``.
     dataset: the prepared dataset; ``dataset_checks`` compares it with the settings.
     model: network, loss and gradient steps on one device.

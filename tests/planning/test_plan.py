@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medseg.config.schema import load_config
-from medseg.training import planning
+from medseg.planning import plan as planning
 
 
 @pytest.mark.parametrize(

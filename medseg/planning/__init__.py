@@ -1,0 +1,5 @@
+"""Planning: settings for a dataset, from its measurements, the device and the time.
+
+Modules:
+    plan: ``plan_config``, the settings.
+"""
