@@ -36,7 +36,6 @@ from monai.inferers.utils import sliding_window_inference
 from monai.networks.nets.unet import UNet as MonaiUNet
 from torch import nn
 
-from medseg.cli.diagnostics import diagnose
 from medseg.config.schema import load_config
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import Range
@@ -58,6 +57,7 @@ from medseg.models import DeepLabV3Config, UNetConfig
 from medseg.progress import QuietProgress
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.device import autocast, channels_last, cudnn_benchmark, resolve_autocast_dtype
+from medseg.system.diagnostics import diagnose
 from medseg.system.platform import usable_cores
 from medseg.task import Task
 from medseg.training.fit import fit

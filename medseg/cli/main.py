@@ -9,18 +9,18 @@ from types import FrameType
 
 import click
 
-from medseg.cli.config import config_group
-from medseg.cli.data import data
-from medseg.cli.demo import demo
-from medseg.cli.dicom import dicom
-from medseg.cli.doctor import doctor
-from medseg.cli.evaluate import evaluate
-from medseg.cli.export import export
-from medseg.cli.import_models import import_group
-from medseg.cli.infer import infer, tune
-from medseg.cli.models import models, weights_group
+from medseg.cli.commands.config import config_group
+from medseg.cli.commands.data import data
+from medseg.cli.commands.demo import demo
+from medseg.cli.commands.dicom import dicom
+from medseg.cli.commands.doctor import doctor
+from medseg.cli.commands.evaluate import evaluate
+from medseg.cli.commands.export import export
+from medseg.cli.commands.import_models import import_group
+from medseg.cli.commands.infer import infer, tune
+from medseg.cli.commands.models import models, weights_group
+from medseg.cli.commands.train import train
 from medseg.cli.options import debug_option
-from medseg.cli.train import train
 from medseg.errors import EXIT_OK, EXIT_OUT_OF_MEMORY, ConfigError, MedsegError, TrainingStopped
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
 

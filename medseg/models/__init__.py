@@ -16,8 +16,12 @@ from torch import nn
 
 from medseg.model_output import Output, as_output, logits_of
 from medseg.models.backbone_unet import BackboneUNet, BackboneUNetConfig
-from medseg.models.base import ArchitectureConfig, BackboneNetwork, SegmentationNetwork
-from medseg.models.custom_model import CustomModelConfig
+from medseg.models.base import (
+    ArchitectureConfig,
+    BackboneNetwork,
+    CustomModelConfig,
+    SegmentationNetwork,
+)
 from medseg.models.deeplab import (
     DeepLabV1,
     DeepLabV1Config,

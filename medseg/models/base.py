@@ -1,14 +1,18 @@
-"""Base classes of the architectures: ``ArchitectureConfig``, ``SegmentationNetwork``, ``BackboneNetwork``."""
+"""Base classes of the architectures: ``ArchitectureConfig``, ``SegmentationNetwork``, ``BackboneNetwork``.
+
+``CustomModelConfig`` describes a network that is passed from Python.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
 from medseg.config.base import Spec
+from medseg.errors import ModelFileError
 from medseg.model_output import Output
 from medseg.models.backbones import Backbone, BackboneConfig
 from medseg.models.layers.axes import AxisTuple
@@ -36,6 +40,29 @@ class ArchitectureConfig(Spec):
             ConfigError: if the settings do not fit the task.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement build")
+
+
+class CustomModelConfig(ArchitectureConfig):
+    """A network given as ``fit(config, model=my_module)``.
+
+    Attributes:
+        class_name: qualified name of the module's class, for the record and for messages.
+    """
+
+    name: Literal["custom"] = "custom"
+    class_name: str
+
+    def build(self, task: Task) -> nn.Module:
+        """Raise an error: no code is run from a configuration or a model file.
+
+        Raises:
+            ModelFileError: always.
+        """
+        raise ModelFileError(
+            f"the network is the custom class {self.class_name}, which cannot be built from a file",
+            hint="Construct it in Python and pass it: Predictor(file, model=my_module) to predict, "
+            "fit(config, model=my_module) to train.",
+        )
 
 
 class SegmentationNetwork(nn.Module):

@@ -2,4 +2,5 @@
 
 Modules:
     plan: ``plan_config``, the settings.
+    dry_run: ``dry_run``, an estimate of time and memory.
 """

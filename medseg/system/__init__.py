@@ -1,1 +1,14 @@
-"""Services of the operating system and the hardware: memory, devices, processes, locks, downloads, version."""
+"""Services of the operating system and the hardware, without knowledge of images.
+
+Modules:
+    platform: processes, memory, cores and signals of this operating system.
+    device: torch devices and mixed precision.
+    allocator: memory of the CPU and CUDA allocators; detection of out-of-memory errors.
+    threads: number of CPU threads.
+    core_usage: detection of other processes on the same cores.
+    signals: signals to stop.
+    locks: folders that one process at a time may use.
+    download: downloads with a verified hash.
+    diagnostics: checks of the machine and the installation, for ``medseg doctor``.
+    version: version of medseg.
+"""

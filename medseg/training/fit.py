@@ -21,6 +21,7 @@ from medseg.models import CustomModelConfig
 from medseg.progress import ConsoleProgress, Progress
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.locks import lock_folder
+from medseg.system.threads import use_threads
 from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset, cache_dataset, prepare_dataset
 from medseg.training.loop import PatchLoader, TrainingLoop
 from medseg.training.model import TrainingModel, build_model, pretrained_file
@@ -28,7 +29,6 @@ from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog, write_messages
 from medseg.training.run_folder.resume import read_resumed_run, record_start
-from medseg.training.threads import use_threads
 from medseg.training.validation import Validator
 from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
 

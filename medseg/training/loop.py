@@ -14,19 +14,19 @@ from torch import nn
 
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset
+from medseg.data.loading.sampling_stats import SamplingStats
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.optim import learning_rate
 from medseg.progress import Progress, stage
+from medseg.system.core_usage import CoreMonitor
 from medseg.system.device import cudnn_benchmark
-from medseg.training.core_usage import CoreMonitor
+from medseg.system.signals import collect_stop_signals
 from medseg.training.model import Batch, TrainingModel
 from medseg.training.options import TrainConfig
 from medseg.training.run_folder.checkpoint import save_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog
 from medseg.training.run_folder.state import TrainState
-from medseg.training.sampling_stats import SamplingStats
-from medseg.training.signals import collect_stop_signals
 from medseg.training.validation import Scores, Validator, dice_of_classes, is_better, mean_scores
 
 _LOGGER = logging.getLogger(__name__)

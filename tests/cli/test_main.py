@@ -2,7 +2,6 @@ import json
 import re
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from conftest import ball_settings, write_balls, write_volume
 
 import medseg
-from medseg.cli import config
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
 
@@ -82,21 +80,6 @@ def test_a_missing_config_is_an_error_that_names_the_included_one(command, capsy
     path = re.fullmatch(r"hint: medseg includes (.*); medseg accepts its name, hippocampus_unet3d, too\.", hint)
     assert path is not None
     assert Path(path[1]).is_file()
-
-
-def test_included_configs_of_an_installation_are_those_it_recorded(tmp_path, monkeypatch):
-    # as `pip install --user` does: modules in one folder, data files in another, both in the record
-    package = tmp_path / "lib" / "python3.11" / "site-packages"
-    share = tmp_path / "share" / "medseg" / "configs"
-    share.mkdir(parents=True)
-    (share / "a.yaml").write_text("")
-    info = package / "medseg-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medseg\nVersion: 1.0\n")
-    (info / "RECORD").write_text("medseg/cli/config.py,,\n../../../share/medseg/configs/a.yaml,,\n")
-    monkeypatch.setattr(config, "__file__", str(package / "medseg" / "cli" / "config.py"))
-    monkeypatch.setattr(metadata, "files", lambda name: metadata.PathDistribution(info).files)
-    assert config.included_configs() == [share / "a.yaml"]
 
 
 def test_some_failed_cases_give_4(trained, balls, tmp_path, capsys):

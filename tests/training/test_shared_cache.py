@@ -9,8 +9,8 @@ from conftest import ball_settings
 from medseg.config.schema import load_config
 from medseg.data.curation import case_statistics as facts_module
 from medseg.data.loading import cache as cache_module
+from medseg.planning.dry_run import dry_run
 from medseg.progress import QuietProgress
-from medseg.training.dry_run import dry_run
 from medseg.training.fit import fit
 from medseg.training.run_folder.checkpoint import random_state, restore_random_state
 from medseg.training.run_folder.layout import RunFolder

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medseg.data.io.coco import coco_digest
 from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import is_dicom_series, is_image_file, reader_for
-from medseg.data.labels.coco_annotations import coco_digest
 from medseg.files import sha256_file, sha256_json
 
 _MISSING = "missing"

@@ -8,7 +8,6 @@ Modules:
     name_files: names of values, from files that other tools write beside a dataset.
     tables: labels of public datasets (Pascal VOC, Cityscapes, ADE20K, COCO-Stuff).
     terminology: coded terms of labels for DICOM objects.
-    coco_annotations: masks from COCO annotation files.
     overlapping: schema of labels that may overlap.
     lateral_pairs: labels of the left and right side, which mirror images exchange.
     foreground_values: values that count in statistics of intensities.

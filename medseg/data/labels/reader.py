@@ -16,9 +16,9 @@ from pydantic import Field
 
 from medseg.config.base import Spec
 from medseg.data.cases import Case
+from medseg.data.io.coco import read_coco_masks
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.coco_annotations import read_coco_masks
 from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import DataError, GeometryError, LabelGridError

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from medseg.data.cases import Case, Part
-from medseg.data.labels.coco_annotations import read_coco_index
+from medseg.data.io.coco import read_coco_index
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from medseg.data.loading.sampling_stats import SamplingStats
 from medseg.training.run_folder.checkpoint import random_state, restore_random_state
-from medseg.training.sampling_stats import SamplingStats
 
 
 @dataclass

@@ -216,7 +216,7 @@ SETTINGS = {
 
 def named_classes(root, settings=()):
     """For each case the name of every voxel's class, "" where it is ignored, as a training reads it."""
-    from medseg.cli.data import _dataset
+    from medseg.cli.commands.data import _dataset
 
     report = _dataset(root, tuple(settings), None, None).check()
     assert not report.problems

@@ -17,7 +17,7 @@ def doctor(as_json: bool) -> int:
 
     Exits with 1 if a check finds a problem.
     """
-    from medseg.cli.diagnostics import diagnose
+    from medseg.system.diagnostics import diagnose
 
     findings = diagnose()
     if as_json:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from medseg.cli import diagnostics
-from medseg.cli.diagnostics import (
+from medseg.errors import Finding
+from medseg.system import diagnostics
+from medseg.system.diagnostics import (
     OPTIONAL_FEATURES,
     diagnose,
     parse_requirement,
     version_numbers,
 )
-from medseg.errors import Finding
 
 NOWHERE = Path("/nonexistent")
 
@@ -90,7 +90,7 @@ def test_the_check_leaves_no_file(tmp_path):
 
 
 def test_importing_the_module_does_not_import_torch():
-    code = "import sys, medseg.cli.diagnostics; sys.exit('torch' in sys.modules)"
+    code = "import sys, medseg.system.diagnostics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib import metadata
 from pathlib import Path
 
 import click
 
 from medseg.cli.options import PATH, debug_option
+from medseg.config.included import included_configs
 from medseg.errors import ConfigError
-
-SHARE_FOLDER = "share/medseg/configs/"
-"""Folder of the configuration files below the installation prefix, as in ``pyproject.toml``."""
 
 
 @click.group("config")
@@ -56,22 +53,6 @@ def config_show(file: Path, overrides: tuple[str, ...]) -> None:
     from medseg.config.schema import load_config, to_yaml
 
     click.echo(to_yaml(load_config(find_config(file), overrides)), nl=False)
-
-
-def included_configs() -> list[Path]:
-    """Return the configuration files of the checkout, or those that the installation recorded, sorted.
-
-    The record is found for every kind of installation: in an environment, in the system or with ``--user``.
-    """
-    checkout = Path(__file__).resolve().parents[2]
-    if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
-        return sorted((checkout / "configs").rglob("*.yaml"))
-    try:
-        recorded = metadata.files("medseg") or []
-    except metadata.PackageNotFoundError:
-        return []
-    paths = (Path(str(one.locate())) for one in recorded if SHARE_FOLDER in one.as_posix())
-    return sorted(path.resolve() for path in paths if path.suffix == ".yaml" and path.is_file())
 
 
 def find_config(source: Path) -> Path:

@@ -13,12 +13,12 @@ from medseg.config.schema import RunConfig
 from medseg.models import parameter_count
 from medseg.progress import QuietProgress
 from medseg.system.platform import peak_memory
+from medseg.system.threads import use_threads
 from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.fit import build_loop, check_inference_variants, memory_errors, network_needs
 from medseg.training.loop import TrainingLoop
 from medseg.training.model import build_model
 from medseg.training.run_folder.layout import RunFolder
-from medseg.training.threads import use_threads
 from medseg.training.validation_schedule import ValidationBudget, estimate_validated
 
 _CASES = 4

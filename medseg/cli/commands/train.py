@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from medseg.cli.config import find_config
+from medseg.cli.commands.config import find_config
 from medseg.cli.options import PATH, debug_option
 from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig
-    from medseg.training.dry_run import Estimate
+    from medseg.planning.dry_run import Estimate
 
 
 @click.command()
@@ -47,8 +47,8 @@ def train(
     which settings are chosen and printed. OVERRIDES are settings such as train.epochs=50.
     """
     wait_without_spinning()
+    from medseg.planning.dry_run import dry_run as estimate_training
     from medseg.progress import ConsoleProgress
-    from medseg.training.dry_run import dry_run as estimate_training
     from medseg.training.fit import fit
 
     config = _load_or_plan(source, overrides)
