@@ -5,8 +5,9 @@ The names below are the public API. They are imported when first used, so ``impo
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig, load_config
@@ -17,26 +18,6 @@ if TYPE_CHECKING:
     from medseg.inference.model.predictor import Predictor
     from medseg.progress import ConsoleProgress, QuietProgress
     from medseg.training.fit import RunResult, fit
-
-_HOME = {
-    "ConfigError": "medseg.errors",
-    "ConsoleProgress": "medseg.progress",
-    "DataError": "medseg.errors",
-    "Evaluation": "medseg.evaluation",
-    "EvaluationOptions": "medseg.evaluation",
-    "GeometryError": "medseg.errors",
-    "MedsegError": "medseg.errors",
-    "ModelFileError": "medseg.errors",
-    "Prediction": "medseg.inference.model.prediction",
-    "Predictor": "medseg.inference.model.predictor",
-    "QuietProgress": "medseg.progress",
-    "RunConfig": "medseg.config.schema",
-    "RunResult": "medseg.training.fit",
-    "evaluate_cases": "medseg.evaluation",
-    "fit": "medseg.training.fit",
-    "infer_cases": "medseg.inference.batch.batch_inference",
-    "load_config": "medseg.config.schema",
-}
 
 __all__ = [
     "ConfigError",
@@ -58,12 +39,16 @@ __all__ = [
     "load_config",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'medseg' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "medseg.config.schema": ("RunConfig", "load_config"),
+        "medseg.errors": ("ConfigError", "DataError", "GeometryError", "MedsegError", "ModelFileError"),
+        "medseg.evaluation": ("Evaluation", "EvaluationOptions", "evaluate_cases"),
+        "medseg.inference.batch.batch_inference": ("infer_cases",),
+        "medseg.inference.model.prediction": ("Prediction",),
+        "medseg.inference.model.predictor": ("Predictor",),
+        "medseg.progress": ("ConsoleProgress", "QuietProgress"),
+        "medseg.training.fit": ("RunResult", "fit"),
+    },
+)

@@ -6,20 +6,13 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig, load_config, to_yaml
 
 __all__ = ["RunConfig", "load_config", "to_yaml"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("medseg.config.schema"), name)
-    raise AttributeError(f"module 'medseg.config' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, {"medseg.config.schema": __all__})

@@ -11,4 +11,5 @@ Modules:
     download: downloads with a verified hash.
     diagnostics: checks of the machine and the installation, for ``medseg doctor``.
     version: version of medseg.
+    lazy_imports: names of a package that are imported on first use.
 """

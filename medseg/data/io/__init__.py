@@ -8,8 +8,9 @@ The names below are imported when they are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from medseg.data.io.dicom.series import DicomReader
@@ -29,27 +30,6 @@ if TYPE_CHECKING:
         read_scan,
         reader_for,
     )
-
-_HOME = {
-    "DicomReader": "medseg.data.io.dicom.series",
-    "ImageStackReader": "medseg.data.io.image_stacks",
-    "ItkReader": "medseg.data.io.itk",
-    "NiftiReader": "medseg.data.io.nifti",
-    "NumpyReader": "medseg.data.io.numpy_reader",
-    "PictureReader": "medseg.data.io.pictures",
-    "READERS": "medseg.data.io.readers",
-    "Reader": "medseg.data.io.readers",
-    "TiffReader": "medseg.data.io.image_stacks",
-    "convert_channels": "medseg.data.io.pictures",
-    "image_stem": "medseg.data.io.readers",
-    "is_image_file": "medseg.data.io.readers",
-    "output_suffix": "medseg.data.io.readers",
-    "read_image": "medseg.data.io.multichannel",
-    "read_scan": "medseg.data.io.readers",
-    "reader_for": "medseg.data.io.readers",
-    "split_selector": "medseg.data.io.path_selectors",
-    "write_nifti": "medseg.data.io.nifti",
-}
 
 __all__ = [
     "READERS",
@@ -72,12 +52,25 @@ __all__ = [
     "write_nifti",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'medseg.data.io' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "medseg.data.io.dicom.series": ("DicomReader",),
+        "medseg.data.io.image_stacks": ("ImageStackReader", "TiffReader"),
+        "medseg.data.io.itk": ("ItkReader",),
+        "medseg.data.io.multichannel": ("read_image",),
+        "medseg.data.io.nifti": ("NiftiReader", "write_nifti"),
+        "medseg.data.io.numpy_reader": ("NumpyReader",),
+        "medseg.data.io.path_selectors": ("split_selector",),
+        "medseg.data.io.pictures": ("PictureReader", "convert_channels"),
+        "medseg.data.io.readers": (
+            "READERS",
+            "Reader",
+            "image_stem",
+            "is_image_file",
+            "output_suffix",
+            "read_scan",
+            "reader_for",
+        ),
+    },
+)

@@ -5,8 +5,9 @@ The names below are imported when they are first used.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from medseg.data.tiled.formats import open_tiled
@@ -14,16 +15,6 @@ if TYPE_CHECKING:
     from medseg.data.tiled.readers import TiledReader
     from medseg.data.tiled.tiff_writer import TiledTiffWriter
     from medseg.data.tiled.tiled_image import PyramidLevel, TiledFile, TiledImage
-
-_HOME = {
-    "PreprocessedTiledImage": "medseg.data.tiled.preprocessed_image",
-    "PyramidLevel": "medseg.data.tiled.tiled_image",
-    "TiledFile": "medseg.data.tiled.tiled_image",
-    "TiledImage": "medseg.data.tiled.tiled_image",
-    "TiledReader": "medseg.data.tiled.readers",
-    "TiledTiffWriter": "medseg.data.tiled.tiff_writer",
-    "open_tiled": "medseg.data.tiled.formats",
-}
 
 __all__ = [
     "PreprocessedTiledImage",
@@ -35,12 +26,13 @@ __all__ = [
     "open_tiled",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'medseg.data.tiled' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "medseg.data.tiled.formats": ("open_tiled",),
+        "medseg.data.tiled.preprocessed_image": ("PreprocessedTiledImage",),
+        "medseg.data.tiled.readers": ("TiledReader",),
+        "medseg.data.tiled.tiff_writer": ("TiledTiffWriter",),
+        "medseg.data.tiled.tiled_image": ("PyramidLevel", "TiledFile", "TiledImage"),
+    },
+)
