@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,8 @@ from medseg.interop.nnunet.predict import NnunetPredictor
 class SegmenterSpec(PredictorSpec):
     """Arguments to load medseg models, which are averaged, or one nnU-Net model, as a folder or imported."""
 
-    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter[Any]:
+    def build(self) -> Segmenter[Any]:
         """Load the models and move them to their device.
-
-        Args:
-            say: receives lines that describe the runtime.
 
         Raises:
             ModelFileError: a file is missing or damaged.
@@ -33,7 +29,7 @@ class SegmenterSpec(PredictorSpec):
             model for model in map(Path, self.models) if is_nnunet_folder(model) or is_nnunet_file(model)
         ]
         if not foreign:
-            return super().build(say)
+            return super().build()
         if len(self.models) > 1:
             raise ConfigError(
                 f"{foreign[0]}: an nnU-Net model cannot be averaged with other models",
@@ -41,5 +37,5 @@ class SegmenterSpec(PredictorSpec):
             )
         return NnunetPredictor(
             foreign[0], device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
-            compiled=self.compiled, force=self.force, say=say,
+            compiled=self.compiled, force=self.force,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Backends: chosen by rule, checked against torch on the first window, said aloud; all stays on the machine."""
+"""Backends: chosen by rule, checked against torch on the first window, logged; all stays on the machine."""
 
 import json
 import re
@@ -133,19 +133,18 @@ def test_the_same_scan_gives_the_same_label_map_and_probabilities(scan):
 
 
 @needs_openvino
-def test_openvino_and_torch_give_the_same_probabilities(scan):
-    said = []
+def test_openvino_and_torch_give_the_same_probabilities(scan, caplog):
+    caplog.set_level("INFO", logger="medseg")
     found = [
-        Predictor([model(1), model(2)], amp="off", backend=name, say=said.append).predict(
-            scan, probabilities=True
-        )
+        Predictor([model(1), model(2)], amp="off", backend=name).predict(scan, probabilities=True)
         for name in ("torch", "openvino")
     ]
     np.testing.assert_allclose(found[1].probabilities, found[0].probabilities, atol=1e-4)
-    assert [re.match(r"model \d: \w+", line)[0] for line in said] == [
-        "model 1: torch", "model 2: torch", "model 1: openvino", "model 2: openvino",
+    assert [re.match(r"backend: model \d: \w+", line)[0] for line in caplog.messages] == [
+        "backend: model 1: torch", "backend: model 2: torch",
+        "backend: model 1: openvino", "backend: model 2: openvino",
     ]  # fmt: skip
-    assert "float32; in float32 at most" in said[-1]
+    assert "float32; in float32 at most" in caplog.messages[-1]
 
 
 def test_automatic_falls_back_to_torch_and_records_the_reason(monkeypatch):

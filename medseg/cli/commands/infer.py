@@ -165,7 +165,7 @@ def _infer(given: InferArguments) -> list[CaseOutcome]:
 
     spec = _segmenter_spec(given)
     distributed = given.scheduler or given.workers
-    predictor = None if distributed else spec.build(lambda line: click.echo(f"backend: {line}", err=True))
+    predictor = None if distributed else spec.build()
     cases = run_cases(given.model[0], given.part) if given.part else _find_cases(given)
     if given.foreground is not None:
         cases = with_foregrounds(cases, given.foreground)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,20 +69,13 @@ class PredictorSpec:
     compiled: bool = False
     force: bool = False
 
-    def build(self, say: Callable[[str], None] = lambda line: None) -> Segmenter[Any]:
-        """Load the predictor.
-
-        Args:
-            say: receives lines that describe the runtime.
-
-        Raises:
-            MedsegError: as ``Predictor``.
-        """
+    def build(self) -> Segmenter[Any]:
+        """Load the predictor. Raises: MedsegError as ``Predictor``."""
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(
             sources, device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
-            compiled=self.compiled, force=self.force, say=say,
+            compiled=self.compiled, force=self.force,
         )  # fmt: skip
 
 

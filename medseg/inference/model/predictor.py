@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -44,6 +45,8 @@ from medseg.inference.sliding_window.streaming_resample import resample_chunks
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
 
+_LOGGER = logging.getLogger(__name__)
+
 _AnyPrepared = PreparedScan | PreparedTiledImage
 
 _MEMORY_HINT = (
@@ -72,7 +75,7 @@ class Predictor:
     """Segments scans with a trained network, its preprocessing and its labels.
 
     Several models are an ensemble: their probabilities are averaged on the scan's grid. They have the same
-    labels; their networks, spacings and windows may differ.
+    labels; their networks, spacings and windows may differ. The backend is logged once it has been chosen.
 
     Args:
         source: a run folder, a model file or a loaded model; or several of them.
@@ -80,7 +83,6 @@ class Predictor:
             file's weights are loaded into a copy.
         settings: settings of ``inference`` that replace those in the files.
         force: allow mirrored and scaled windows that the training did not use.
-        say: called with a line that describes the backend, once it has been chosen.
         execution: device, precision and backend, as :class:`ExecutionOptions`.
 
     Attributes:
@@ -100,7 +102,6 @@ class Predictor:
         model: nn.Module | None = None,
         settings: Mapping[str, Any] | None = None,
         force: bool = False,
-        say: Callable[[str], None] = lambda line: None,
         **execution: Unpack[ExecutionOptions],
     ) -> None:
         self.device = resolve_device(execution.get("device", "auto"))
@@ -108,8 +109,7 @@ class Predictor:
         setup = BackendSetup(self.device, self.dtype, execution.get("compiled", False))
         options = MemberOptions(setup, execution.get("backend", "auto"), settings or {}, model, force)
         self.members = [load_member(one, options) for one in _as_sequence(source)]
-        self._say = say
-        self._reported: set[str] = set()
+        self._logged: set[str] = set()
         first = self.members[0]
         self.path, self.header = first.path, first.header
         for other in self.members[1:]:
@@ -207,17 +207,17 @@ class Predictor:
         """
         batch_size = max(member.header.inference.batch_size for member in self.members)
         result = retry_with_less(attempt, Execution(self.device, batch_size), _MEMORY_HINT)
-        self._report_backends()
+        self._log_backends()
         return result
 
-    def _report_backends(self) -> None:
-        """Report each backend once."""
+    def _log_backends(self) -> None:
+        """Log each backend once; it is chosen, or checked, with the first window."""
         for number, member in enumerate(self.members, start=1):
             prefix = f"model {number}: " if len(self.members) > 1 else ""
             line = f"{prefix}{member.backend.info}"
-            if line not in self._reported:
-                self._reported.add(line)
-                self._say(line)
+            if line not in self._logged:
+                self._logged.add(line)
+                _LOGGER.info("backend: %s", line)
 
     def _run(self, prepared: PreparedScan, probabilities: Array | None, execution: Execution) -> Prediction:
         """Segment a scan; ``probabilities`` (K, *S), if requested, are written into that array."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_b
 from medseg.inference.model.array_allocation import allocate_or_memmap
 from medseg.inference.model.memory_fallback import retry_with_less
 from medseg.inference.model.prediction import Prediction, load_scan
+from medseg.inference.model.predictor import ExecutionOptions
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.accumulator import AccumulatorOptions
 from medseg.inference.sliding_window.finite_checks import check_logits, check_weights
@@ -48,6 +50,8 @@ from medseg.interop.nnunet.preprocess import (
 )
 from medseg.interop.nnunet.resample import regrid_logits
 from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
+
+_LOGGER = logging.getLogger(__name__)
 
 _PEAK = 10.0
 """Weight of the center of a window; sums in half precision would lose smaller numbers."""
@@ -102,12 +106,9 @@ class NnunetPredictor:
 
     Args:
         source: trained folder, imported file, or a model in memory.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        amp: precision, as in ``Predictor``.
         settings: changes of ``flips`` (``[]`` disables mirroring), ``overlap`` and ``batch_size``.
-        backend: runtime, as in ``Predictor``.
-        compiled: use ``torch.compile`` on CUDA.
         force: allow flips along axes that the training did not mirror.
+        execution: device, precision and backend, as ``ExecutionOptions`` of ``Predictor``.
 
     Raises:
         ModelFileError: the model is missing, damaged or not supported.
@@ -118,30 +119,28 @@ class NnunetPredictor:
         self,
         source: Path | str | LoadedNnunet,
         *,
-        device: str = "auto",
-        amp: Precision = "auto",
         settings: Mapping[str, Any] | None = None,
-        backend: str = "auto",
-        compiled: bool = False,
         force: bool = False,
-        say: Callable[[str], None] = lambda line: None,
+        **execution: Unpack[ExecutionOptions],
     ) -> None:
         model = source if isinstance(source, LoadedNnunet) else open_model(Path(source))
-        self.device = resolve_device(device)
+        self.device = resolve_device(execution.get("device", "auto"))
+        amp, backend = execution.get("amp", "auto"), execution.get("backend", "auto")
         usual: Precision = "fp16" if self.device.type == "cuda" else "off"
         self.dtype = resolve_autocast_dtype(usual if amp == "auto" else amp, self.device)
         self.digest = model.digest
         self.plans = model.header
         self.settings = [_settings(stage, settings or {}, force) for stage in self.plans.stages]
         self.header = NnunetDescription(self.plans.labels, self.settings[-1])
-        setup, kind = BackendSetup(self.device, self.dtype, compiled), "torch" if backend == "auto" else backend
+        setup = BackendSetup(self.device, self.dtype, execution.get("compiled", False))
+        kind = "torch" if backend == "auto" else backend
         self.backends = [
             [make_backend(kind, _network(model, i, j).to(self.device), setup) for j in range(len(stage.folds))]
             for i, stage in enumerate(self.plans.stages)
         ]
         self.files = _files(source)
         self._planned_backend = self.backends[-1][0].info
-        self._say, self._said = say, ""
+        self._logged = ""
 
     @property
     def members(self) -> tuple[Member]:
@@ -174,9 +173,9 @@ class NnunetPredictor:
         prediction = retry_with_less(
             lambda execution: self._run(prepared, probabilities, scratch, execution), first, _ADVICE
         )
-        if (computed := str(self.members[0].backend.info)) != self._said:
-            self._said = computed
-            self._say(computed)
+        if (backend := str(self.members[0].backend.info)) != self._logged:
+            self._logged = backend
+            _LOGGER.info("backend: %s", backend)
         return prediction
 
     def _run(
