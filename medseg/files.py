@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from medseg.errors import DataError, DiskFullError
@@ -185,3 +185,13 @@ def sha256_json(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def as_json_object(value: Any) -> dict[str, Any]:
+    """Return a parsed JSON value if it is an object, else an empty one.
+
+    Example:
+        >>> as_json_object({"a": 1}), as_json_object([1])
+        ({'a': 1}, {})
+    """
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}

@@ -95,7 +95,7 @@ def feature_maps(
     member, prepared = predictor.members[0], predictor.prepare(source).inputs[0]
     image, index, spacing = _input(prepared, view, member.header.inference.roi_size)
     volume = member.header.spatial_dims == 3 or prepared.slices is not None
-    tensor = torch.from_numpy(np.ascontiguousarray(image))[None].to(predictor.device)
+    tensor = torch.as_tensor(np.ascontiguousarray(image))[None].to(predictor.device)
 
     def keep(name: str, output: torch.Tensor) -> FeatureMap | None:
         if output.ndim != tensor.ndim:  # such as tokens of a transformer

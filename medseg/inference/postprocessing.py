@@ -8,10 +8,10 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.ndimage import find_objects
 
 from medseg.config.base import Spec
 from medseg.geometry import Array
+from medseg.metrics.typed_wrappers import value_boxes
 
 Size = Annotated[float, Field(gt=0)]
 Box = tuple[slice, ...]
@@ -102,7 +102,8 @@ class PostprocessConfig(Spec):
 
 def _boxes(classes: Array) -> dict[int, Box]:
     """Return the bounding box of each class above 0."""
-    return {i: box for i, box in enumerate(find_objects(classes), start=1) if box is not None}
+    boxes = value_boxes(classes, int(classes.max(initial=0)))
+    return {i: box for i, box in enumerate(boxes, start=1) if box is not None}
 
 
 def _enclosing_box(boxes: list[Box]) -> Box:

@@ -99,7 +99,8 @@ def tune_postprocessing(
     cases = run_cases(Path(run), "val")
     with stage(progress or QuietProgress(), len(cases), "predicting validation cases") as shown:
         scores = _score_steps(predictor, cases, shown)
-    chosen, rows = PostprocessConfig(), []
+    chosen = PostprocessConfig()
+    rows: list[StepChoice] = []
     for name, scores_by_step in scores.items():
         steps = {step.name: step for step in scores_by_step}
         means = {step.name: mean_defined(values) for step, values in scores_by_step.items()}

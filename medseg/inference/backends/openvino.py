@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from threading import Lock
@@ -151,7 +152,7 @@ def openvino_core() -> Any:
 
 
 @contextmanager
-def conversion(network: nn.Module, target: str = "OpenVINO") -> Iterator[None]:
+def conversion(network: nn.Module, target: str = "OpenVINO") -> Generator[None]:
     """Turn errors of a conversion into ConversionError with the network's name, except for lack of memory."""
     try:
         yield
@@ -176,18 +177,18 @@ def convert(network: nn.Module, window: torch.Tensor) -> Any:
 def convert_program(program: torch.export.ExportedProgram) -> Any:
     """Convert an exported program to an OpenVINO model."""
     quiet_openvino()
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
-    from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
-    from torch.export.decomp_utils import CustomDecompTable
-
-    table = CustomDecompTable()
-    for operation in ops_to_not_decompose():
+    front_ends: Any = import_module("openvino.frontend")
+    pytorch = "openvino.frontend.pytorch"
+    kept_operations: Any = import_module(f"{pytorch}.torchdynamo.export_decompositions").ops_to_not_decompose
+    fx_decoder: Any = import_module(f"{pytorch}.fx_decoder")
+    decompositions: Any = import_module("torch.export.decomp_utils")
+    table = decompositions.CustomDecompTable()
+    for operation in kept_operations():
         if operation in table:
             table.pop(operation)
-    module = program.run_decompositions(table).module()  # pyright: ignore[reportArgumentType]
-    decoder = TorchFXPythonDecoder(module, dynamic_shapes=False)
-    front_end = FrontEndManager().load_by_framework("pytorch")
+    exported: Any = program  # torch does not annotate ``decomp_table``
+    decoder = fx_decoder.TorchFXPythonDecoder(exported.run_decompositions(table).module(), dynamic_shapes=False)
+    front_end = front_ends.FrontEndManager().load_by_framework("pytorch")
     model = front_end.convert(front_end.load(decoder))
     model.inputs[0].get_tensor().set_names({"image"})
     model.outputs[0].get_tensor().set_names({"logits"})
@@ -221,4 +222,4 @@ def effective_precision(compiled: Any) -> str:
 def _logits(compiled: Any, window: torch.Tensor) -> torch.Tensor:
     """Return the logits (1, K, *S) of one window (1, C, *S)."""
     result = compiled([window.contiguous().numpy()], share_inputs=True, share_outputs=False)
-    return torch.from_numpy(result[0])
+    return torch.as_tensor(result[0])

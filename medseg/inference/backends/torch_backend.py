@@ -29,7 +29,7 @@ class TorchBackend:
         self.setup = setup
         self.why = why
         if setup.compiled:
-            network.compile()
+            network.compile()  # pyright: ignore[reportUnknownMemberType]
 
     @staticmethod
     def unavailable_reason(setup: BackendSetup) -> str | None:

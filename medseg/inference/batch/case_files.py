@@ -34,9 +34,9 @@ class CaseFiles:
     options: BatchOptions
     suffix: str
     recipe: dict[str, Any]
-    _current: set[Path] = field(default_factory=set, init=False)
+    _current: set[Path] = field(default_factory=set[Path], init=False)
     """Existing files of a result with the same recipe."""
-    _outdated: set[Path] = field(default_factory=set, init=False)
+    _outdated: set[Path] = field(default_factory=set[Path], init=False)
     """Existing files of a result with another recipe."""
 
     @property
@@ -84,7 +84,7 @@ class CaseFiles:
         self._write_record(content, self.planned)
         try:
             staged.close()
-        except BaseException:
+        except BaseException:  # also when interrupted: no output was written, so the record goes, too
             self._remove_empty_record()
             raise
 

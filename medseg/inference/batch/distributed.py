@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,7 +62,7 @@ class PredictorSpec:
     models: tuple[str, ...]
     weights: str | None = None
     device: str = "auto"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     threads: int | None = None
     amp: Precision = "auto"
     backend: str = "auto"
@@ -119,23 +119,27 @@ def infer_distributed(
         open_output(spec.build(), cases, output, options, outcomes),
         stage(progress, len(cases), "segmenting cases"),
     ):
-        tasks = {
-            client.submit(_infer_one, absolute, _resolved(case), output, options, pure=False): case
+        scheduler: Any = client  # Dask annotates few functions
+        tasks: dict[Any, Case] = {
+            scheduler.submit(_infer_one, absolute, _resolved(case), output, options, pure=False): case
             for case in cases
         }
         try:
-            for task in as_completed(tasks, loop=client.loop):
+            completed: Iterable[Any] = as_completed(tasks, loop=client.loop)
+            for task in completed:
                 case = tasks[task]
-                outcome = task.result() if task.status == "finished" else _failed(case, task.exception())
+                outcome: CaseOutcome = (
+                    task.result() if task.status == "finished" else _failed(case, task.exception())
+                )
                 outcomes.append(outcome)
                 report_outcome(outcome, progress)
         finally:
-            client.cancel(list(tasks))
+            scheduler.cancel(list(tasks))
     return sort_outcomes(outcomes, cases)
 
 
 @contextmanager
-def connected(scheduler: str) -> Iterator[Client]:
+def connected(scheduler: str) -> Generator[Client]:
     """Connect to a running scheduler. Raises: ConfigError if it cannot be reached."""
     distributed = _distributed()
     try:
@@ -150,7 +154,7 @@ def connected(scheduler: str) -> Iterator[Client]:
 
 
 @contextmanager
-def local_workers(count: int, device: str = "auto") -> Iterator[Client]:
+def local_workers(count: int, device: str = "auto") -> Generator[Client]:
     """Start a scheduler with worker processes on this machine; they end with the block.
 
     The workers share the processor's cores, and the GPUs if ``device`` does not name one (``auto``, ``cuda``).

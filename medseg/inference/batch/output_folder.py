@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
@@ -22,7 +22,7 @@ from medseg.data.io.readers import is_zarr, output_suffix
 from medseg.data.requested_cases import REQUESTED_FILE, write_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
-from medseg.files import remove_stale_temporaries, write_json, write_text
+from medseg.files import as_json_object, remove_stale_temporaries, write_json, write_text
 from medseg.inference.batch.dicom_objects import object_path
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
@@ -48,7 +48,7 @@ def open_output(
     output: Path,
     options: BatchOptions,
     outcomes: list[CaseOutcome],
-) -> Iterator[None]:
+) -> Generator[None]:
     """Lock an output folder while a batch is written to it.
 
     ``medseg.json``, ``requested.json`` and the files of the layout are written before any case is read, and
@@ -81,7 +81,7 @@ def open_output(
         write_requested(output, (case.id for case in cases))
         try:
             yield
-        except BaseException:
+        except BaseException:  # also when interrupted: list what failed until then
             with suppress(OSError):  # the first error is more important
                 write_failures(output, outcomes)
             raise
@@ -165,7 +165,7 @@ def check_written_by_medseg(record: Record | None, target: Path, files: Iterable
             case=record.case,
             path=record.label_map,
         )
-    own = frozenset() if record is None else record.files
+    own = frozenset[Path]() if record is None else record.files
     for path in files:
         if os.path.lexists(path) and path not in own:
             raise ExistingFileError(
@@ -287,9 +287,10 @@ def _read_legend(path: Path) -> dict[str, Any] | None:
         raise ConfigError(
             f"{path}: cannot be read ({error})", hint="Remove it, or choose another --output.", path=path
         ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+    legend = as_json_object(content)
+    if not isinstance(legend.get("labels"), dict):
         raise ConfigError(f"{path}: no labels in the format of medseg", hint=_OTHER_OUTPUT, path=path)
-    return content
+    return legend
 
 
 def _meaning(labels: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from medseg.data.curation.case_statistics import image_digest
 from medseg.data.io.dicom.series import UnevenSlices, series_slices
 from medseg.data.io.readers import is_dicom_series
 from medseg.errors import DataError, ExistingFileError, GeometryError
-from medseg.files import sha256_file, sha256_json
+from medseg.files import as_json_object, sha256_file, sha256_json
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.inference.options import InferenceConfig
 
@@ -261,8 +261,9 @@ def _parse(output: Path, path: Path, case: str) -> Record:
         raise DataError(
             f"{path}: cannot be read as a provenance record ({error})", hint="Remove it.", path=path
         ) from error
-    if not isinstance(content, dict) or content.get("case") != case or "output" not in content:
+    fields = as_json_object(content)
+    if fields.get("case") != case or "output" not in fields:
         raise DataError(
             f"{path}: not a provenance record", hint="Move it, or choose another --output.", path=path
         )
-    return Record(output, content)
+    return Record(output, fields)

@@ -76,7 +76,7 @@ class MemberOptions:
 
     setup: BackendSetup
     backend: str = "auto"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     model: nn.Module | None = None
     force: bool = False
 
@@ -94,7 +94,7 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
     else:
         path = find_model_file(Path(file))
         header, tensors, digest = load_model(path)
-    network = copy.deepcopy(options.model) if options.model is not None else _build(header, path)
+    network: nn.Module = copy.deepcopy(options.model) if options.model is not None else _build(header, path)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from medseg.config.base import Spec
 from medseg.config.renamed import rename_keys
@@ -140,7 +141,7 @@ def load_model(path: Path) -> tuple[ModelHeader, dict[str, torch.Tensor], str]:
 def read_header(path: Path) -> str | None:
     """Read the JSON header of a file without verifying it; None if medseg did not write the file."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with _open_tensors(path) as file:
             return (file.metadata() or {}).get(_HEADER)
     except (SafetensorError, OSError, ValueError):
         return None
@@ -159,10 +160,9 @@ def read_tensors(path: Path) -> tuple[str, dict[str, torch.Tensor], str]:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such model file", path=path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with _open_tensors(path) as file:
             metadata = file.metadata() or {}
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(
             f"{path}: cannot be read as a model file: truncated or not a safetensors file ({error})",
@@ -178,6 +178,21 @@ def read_tensors(path: Path) -> tuple[str, dict[str, torch.Tensor], str]:
             path=path,
         )
     return metadata[_HEADER], tensors, metadata[_DIGEST]
+
+
+class _TensorFile(Protocol):
+    """An open file of tensors, as safetensors gives it."""
+
+    def metadata(self) -> dict[str, str] | None: ...
+
+    def keys(self) -> list[str]: ...
+
+    def get_tensor(self, name: str, /) -> torch.Tensor: ...
+
+
+def _open_tensors(path: Path) -> AbstractContextManager[_TensorFile]:
+    untyped: Any = safe_open
+    return untyped(path, framework="pt")
 
 
 def find_model_file(path: Path) -> Path:

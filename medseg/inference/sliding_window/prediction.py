@@ -88,7 +88,7 @@ def sliding_window_logits(
     accumulator = make_accumulator(
         plan, AccumulatorOptions(weight, sum_weights=options.normalize), whole_planes=options.whole_planes
     )
-    keep = _window_filter(keep) if isinstance(keep, np.ndarray) else keep
+    keep = None if keep is None else _window_filter(keep)
     chunks = stream_windows(read, plan, network, accumulator, batch_size=execution.batch_size, keep=keep)
     return _without_gradients(chunks)
 
@@ -128,16 +128,16 @@ def _without_gradients(chunks: Iterator[OutputChunk]) -> Iterator[OutputChunk]:
         yield chunk
 
 
-def _window_filter(mask: Array) -> KeepWindow:
-    return lambda box: bool(mask[box].any())
+def _window_filter(keep: Array | KeepWindow) -> KeepWindow:
+    return keep if callable(keep) else lambda box: bool(keep[box].any())
 
 
 def _reader(image: Array | WindowedImage) -> ReadBox:
     if not isinstance(image, np.ndarray):
-        return lambda box: torch.from_numpy(image.window(box))
+        return lambda box: torch.as_tensor(image.window(box))
     if not image.flags.writeable:  # a memory map, which torch does not take
-        return lambda box: torch.from_numpy(image[(slice(None), *box)].copy())
-    whole = torch.from_numpy(image)
+        return lambda box: torch.as_tensor(image[(slice(None), *box)].copy())
+    whole = torch.as_tensor(image)
     return lambda box: whole[(slice(None), *box)].clone(memory_format=torch.contiguous_format)
 
 
@@ -149,7 +149,7 @@ def _slice_reader(image: Array, slices: SliceConfig) -> ReadBox:
         z, rest = box[0].start, box[1:]
         picked = [min(max(z + k, 0), image.shape[1] - 1) for k in near]
         channels = np.concatenate([image[(slice(None), k, *rest)] for k in picked])
-        return torch.from_numpy(channels[:, None])
+        return torch.as_tensor(channels[:, None])
 
     return read
 

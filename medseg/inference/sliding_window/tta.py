@@ -151,7 +151,7 @@ class TTA:
         for first in range(0, len(subsets), together):
             group = subsets[first : first + together]
             logits = network(torch.cat([_flip(windows, axes) for axes in group]))
-            yield from zip(group, logits.split(len(windows)), strict=True)
+            yield from zip(group, torch.split(logits, len(windows)), strict=True)
 
     def _restored(self, logits: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
         logits = _flip(logits, axes)
