@@ -101,20 +101,13 @@ def run_jobs(
     """
     if not jobs:
         return []
-    cores = min(granted_cores(), len(jobs))
-    if processes is None:
-        processes = cores > 1 and sum(job.seconds for job in jobs) > PROCESS_SECONDS
-    memory = (available_memory() or _UNKNOWN_MEMORY) // 2
-    if processes:
-        cores = max(1, min(cores, memory // (2 * _PROCESS_BYTES)))
-        memory -= cores * _PROCESS_BYTES
-    budget = MemoryBudget(max(memory, 1))
-    workers = [_Worker() for _ in range(cores)] if processes else []
+    cores, budget, in_processes = _share_machine(jobs, processes)
+    workers = [_Worker() for _ in range(cores)] if in_processes else []
     idle = list(workers)
 
     def one(job: Job[Item]) -> Result:
         with budget.reserve(job.memory):
-            if not processes:
+            if not in_processes:
                 return function(job.item)
             worker = idle.pop()
             try:
@@ -129,7 +122,7 @@ def run_jobs(
             future.result()
             done(futures[future].item)
         return [future.result() for future in futures]
-    except BaseException:
+    except BaseException:  # also when interrupted: running jobs are not waited for
         for worker in workers:
             worker.kill()
         raise
@@ -137,6 +130,18 @@ def run_jobs(
         pool.shutdown(wait=True, cancel_futures=True)
         for worker in workers:
             worker.close()
+
+
+def _share_machine(jobs: Sequence[Job[Any]], processes: bool | None) -> tuple[int, MemoryBudget, bool]:
+    """Return the number of jobs at a time, their memory, and whether they run in processes."""
+    cores = min(granted_cores(), len(jobs))
+    if processes is None:
+        processes = cores > 1 and sum(job.seconds for job in jobs) > PROCESS_SECONDS
+    memory = (available_memory() or _UNKNOWN_MEMORY) // 2
+    if processes:
+        cores = max(1, min(cores, memory // (2 * _PROCESS_BYTES)))
+        memory -= cores * _PROCESS_BYTES
+    return cores, MemoryBudget(max(memory, 1)), processes
 
 
 class _Worker:

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -123,25 +123,22 @@ def export_model(
     tries: tuple[Free, ...] = ("batch and size", "batch", "nothing")
     for free in tries:
         try:
-            why = str(failures[0]) if failures else ""
-            return _attempt(network, header, path, target, free, tuple(size), why)
+            opset, why = OPSET if target == "onnx" else None, str(failures[0]) if failures else ""
+            return _attempt(network, header, Exported(path, target, free, tuple(size), opset, None, why))
         except ConversionError as error:
             failures.append(error)
     raise failures[-1]
 
 
-def _attempt(
-    network: nn.Module,
-    header: ModelHeader,
-    path: Path,
-    target: Target,
-    free: Free,
-    size: tuple[int, ...],
-    why: str,
-) -> Exported:
-    """Export, write, load and compare. Raises: ConversionError; no file is written in that case."""
+def _attempt(network: nn.Module, header: ModelHeader, planned: Exported) -> Exported:
+    """Export, write, load and compare; return the file's description with the difference found.
+
+    Raises:
+        ConversionError: no file is written in that case.
+    """
+    target, free, size = planned.target, planned.free, planned.size
     kind, channels = FORMATS[target], header.task.in_channels
-    with _write_whole(path, target) as temporary:
+    with _write_whole(planned.path, target) as temporary:
         with _quiet(), conversion(network, target), torch.no_grad():
             kind.write(_program(network, channels, size, free), temporary, header.model_dump_json())
         deviation = None
@@ -154,7 +151,7 @@ def _attempt(
                     f"{network_name(network)} with {free} free: the logits of the {target} file differ from "
                     f"torch by {deviation:.2g} standard deviations, allowed are {TOLERANCES[target]:g}"
                 )
-    return Exported(path, target, free, size, OPSET if target == "onnx" else None, deviation, why)
+    return replace(planned, difference=deviation)
 
 
 def _program(

@@ -119,46 +119,55 @@ def convert_dataset(
             hint="Repair them (medseg data check --fix DIR) and convert again.",
             path=Path(root),
         )
-    if to not in _WRITERS:
-        raise ConfigError(f"--to {to!r}: expected one of {', '.join(_WRITERS)}")
-    output = Path(output)
-    if output.exists():
-        raise ConfigError(f"{output}: already exists", hint="Choose another folder.", path=output)
+    _check_target(root, output, to)
     labels = summary_labels(report)
     if labels is None:
         raise DataError(f"{root}: the label maps contain a single value, so there are no labels to convert")
-    if to in ("msd", "bids") and report.statistics[0].kind == "picture":
-        raise ConfigError(
-            f"--to {to} is a layout for volumes; {root} contains pictures", hint="Use folders or nnunet."
-        )
-    if output.resolve().is_relative_to(Path(root).resolve()) and Path(root).is_dir():
-        raise ConfigError(
-            f"{output}: is inside the dataset {root}", hint="Choose a folder outside of it.", path=output
-        )
-    if to != "manifest":
-        _check_representable(report, to)
     numbering = (
         consecutive_output_values(labels)
         if to == "nnunet"
         else declared_output_values(report.label_plan, labels)
     )
+    source = _Source(report, labels, numbering)
+    _check_representable(source, root, to)
+    with write_folder_atomic(Path(output)) as temporary:
+        _WRITERS[to](source, temporary)
+    return [case.id for case in report.label_plan.cases]
+
+
+def _check_target(root: Path, output: Path, to: str) -> None:
+    """Check the layout's name and the new folder. Raises: ConfigError."""
+    root, output = Path(root), Path(output)
+    if to not in _WRITERS:
+        raise ConfigError(f"--to {to!r}: expected one of {', '.join(_WRITERS)}")
+    if output.exists():
+        raise ConfigError(f"{output}: already exists", hint="Choose another folder.", path=output)
+    if output.resolve().is_relative_to(root.resolve()) and root.is_dir():
+        raise ConfigError(
+            f"{output}: is inside the dataset {root}", hint="Choose a folder outside of it.", path=output
+        )
+
+
+def _check_representable(source: _Source, root: Path, to: str) -> None:
+    """Check that a layout can represent the dataset.
+
+    Raises:
+        ConfigError: the layout is for volumes, and the dataset contains pictures.
+        DataError: the layout cannot represent partial annotations, soft labels or ignored voxels.
+    """
+    report, numbering = source.report, source.numbering
+    if to in ("msd", "bids") and report.statistics[0].kind == "picture":
+        raise ConfigError(
+            f"--to {to} is a layout for volumes; {root} contains pictures", hint="Use folders or nnunet."
+        )
     if to == "bids" and numbering is not None and numbering.ignore is not None:
         raise DataError(
             f"--to bids cannot represent ignored voxels (here those of value {numbering.ignore})",
             hint="Use folders, nnunet, msd or manifest, or leave out data.labels.ignore_value and "
             "data.labels.others=ignore.",
         )
-    with write_folder_atomic(output) as temporary:
-        _WRITERS[to](_Source(report, labels, numbering), temporary)
-    return [case.id for case in report.label_plan.cases]
-
-
-def _check_representable(report: DatasetReport, to: str) -> None:
-    """Check that a layout of label maps can represent the dataset: no partial annotation, no soft labels.
-
-    Raises:
-        DataError: it cannot.
-    """
+    if to == "manifest":
+        return
     partial = [case.id for case in report.label_plan.cases if case.labeled is not None]
     if partial:
         raise DataError(

@@ -59,7 +59,7 @@ def open_tiled(path: Path, *, above: float, level: int = 0) -> TiledImage | None
     except NotTileable as reason:
         opened.close()
         return _open_untileable(path, level, reason)
-    except BaseException:
+    except BaseException:  # also when interrupted: close the file
         opened.close()
         raise
 

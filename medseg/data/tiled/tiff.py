@@ -56,7 +56,7 @@ def open_tiff(path: Path) -> TiledFile | None:
         return _check_size(path, error)
     try:
         opened = _opened(path, tiff)
-    except Exception as error:
+    except Exception as error:  # as above: pages are parsed when they are used
         tiff.close()
         return _check_size(path, error)
     if opened is None:
@@ -92,7 +92,7 @@ def _opened(path: Path, tiff: tifffile.TiffFile) -> TiledFile | None:
             return _tiles(path, tiff, pages[level], lock)
         except (DataError, NotTileable):
             raise
-        except Exception as error:
+        except Exception as error:  # a damaged file can make a parser raise anything
             raise _damaged(path, error) from error
 
     return TiledFile(levels, tiles, tiff.close, _read_spacing_um(pages[0][0]), tiled_only=len(tiff.pages) > 1)
@@ -200,8 +200,8 @@ def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
             # tifffile reports a missing codec only by the text of a ValueError
             if "imagecodecs" in str(error) or isinstance(error, ImportError):
                 raise NotTileable(f"compressed by {page.compression.name}", page, several) from error
-        except Exception:  # damage is reported with its position when the piece is read
-            return
+        except Exception:  # a damaged file can make a decoder raise anything
+            return  # reported with its position when the piece is read
 
 
 def _palette(page: Any) -> list[int] | None:

@@ -167,7 +167,7 @@ def read_stage(
     Args:
         plans: the plans.
         dataset: the dataset description.
-        training: what the checkpoints say about the training.
+        training: what the checkpoints record about the training.
         where: file of the plans, for messages.
 
     Raises:
@@ -178,19 +178,8 @@ def read_stage(
         entry = Configuration.model_validate(raw)
     except ValidationError as error:
         raise ModelFileError(f"{where}: configuration {training.configuration}: {_first(error)}") from error
+    _check_supported(plans, entry, where)
     dims = len(entry.patch_size)
-    supported = {
-        "preprocessor_name": (entry.preprocessor_name, ["DefaultPreprocessor"]),
-        "label_manager": (plans.label_manager, ["LabelManager"]),
-        "image_reader_writer": (plans.image_reader_writer, list(_READERS)),
-        "patch_size": (dims, [2, 3]),
-        "spacing": (len(entry.spacing), [dims]),
-        "transpose_forward": (sorted(plans.transpose_forward), [[0, 1, 2]]),
-    }
-    for key, (value, allowed) in supported.items():
-        if value not in allowed:
-            shown = ", ".join(map(str, allowed))
-            raise ModelFileError(f"{where}: {key}: {value} is not supported, only {shown}", path=where)
     labels = dataset.label_table(where.with_name("dataset.json"))
     foreground = tuple(v for v in _all_values(labels) if v != 0)
     return Stage(
@@ -214,6 +203,23 @@ def read_stage(
         mirror_axes=training.mirror_axes,
         architecture=read_architecture(raw, dims, batch_norm=training.trainer.endswith("BN"), where=where),
     )
+
+
+def _check_supported(plans: Plans, entry: Configuration, where: Path) -> None:
+    """Check names of classes and numbers of axes. Raises: ModelFileError naming the key."""
+    dims = len(entry.patch_size)
+    supported = {
+        "preprocessor_name": (entry.preprocessor_name, ["DefaultPreprocessor"]),
+        "label_manager": (plans.label_manager, ["LabelManager"]),
+        "image_reader_writer": (plans.image_reader_writer, list(_READERS)),
+        "patch_size": (dims, [2, 3]),
+        "spacing": (len(entry.spacing), [dims]),
+        "transpose_forward": (sorted(plans.transpose_forward), [[0, 1, 2]]),
+    }
+    for key, (value, allowed) in supported.items():
+        if value not in allowed:
+            shown = ", ".join(map(str, allowed))
+            raise ModelFileError(f"{where}: {key}: {value} is not supported, only {shown}", path=where)
 
 
 def check_trainer(trainer: str, accepted: str | None, where: Path) -> None:

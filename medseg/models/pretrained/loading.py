@@ -274,7 +274,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise ModelFileError(
             f"{path}: truncated, damaged or not a file of weights ({error})", path=path
         ) from error
-    except Exception as error:  # pickle.UnpicklingError: the file holds more than tensors
+    except Exception as error:  # UnpicklingError if it holds more than tensors; a damaged pickle can raise any
         if not _is_pickle(path):
             raise ModelFileError(
                 f"{path}: not a file of weights: it does not begin as PyTorch's do", path=path
