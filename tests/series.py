@@ -1,4 +1,4 @@
-"""Synthetic DICOM series for tests, of any orientation, that belong to a patient nobody may hear of."""
+"""Synthetic DICOM series for tests, of any orientation, with the attributes of a patient that must not be shown."""
 
 import numpy as np
 from pydicom.config import disable_value_validation

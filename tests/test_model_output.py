@@ -8,7 +8,7 @@ from medseg.model_output import Output, as_output, logits_of
 FULL, HALF = torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)
 
 
-def test_an_output_is_left_as_it_is():
+def test_an_output_is_unchanged():
     output = Output(FULL, (HALF,), HALF)
     assert as_output(output) is output
 
@@ -49,11 +49,11 @@ def test_logits_of_every_form():
         ({"out": FULL, "aux": [FULL]}, "'aux': list"),
     ],
 )
-def test_anything_else_is_refused_by_name(value, message):
+def test_anything_else_raises_with_its_name(value, message):
     with pytest.raises(TypeError, match=message):
         as_output(value)
 
 
-def test_a_stack_of_deep_outputs_is_not_guessed_at():
+def test_a_stack_of_deep_outputs_raises():
     with pytest.raises(TypeError, match=r"torch.unbind\(logits, dim=1\)"):
         as_output(torch.zeros(1, 3, 2, 8, 8, 8))

@@ -75,7 +75,7 @@ def _problem(error: ErrorDetails, root: type[BaseModel]) -> _Problem:
     if error["type"] == "union_tag_invalid":
         known = str(context["expected_tags"]).replace("'", "")
         return _Problem(
-            (*keys, "name"), f"{context['tag']!r} is not known{_near(context['tag'], known.split(', '))}"
+            (*keys, "name"), f"{context['tag']!r} is not known{_suggest(context['tag'], known.split(', '))}"
         )
     if error["type"] == "too_short":
         return _Problem(
@@ -104,7 +104,7 @@ def _unknown(
     if owners and block:
         return f"unknown setting{block}; it is one of {', '.join(owners)}: set name"
     places = _places(key, keys[:-1], root)
-    near = f"; did you mean {' or '.join(places)}?" if places else _near(key, known)
+    near = f"; did you mean {' or '.join(places)}?" if places else _suggest(key, known)
     return f"unknown setting{block}{near}"
 
 
@@ -121,7 +121,7 @@ def _places(key: str, block: tuple[str, ...], root: type[BaseModel]) -> list[str
     return chosen if len(chosen) <= _MOST_PLACES else []
 
 
-def _near(word: str, known: Sequence[str]) -> str:
+def _suggest(word: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
 
@@ -149,12 +149,12 @@ def _locate(
         if step == "[key]":
             continue
         keys.append(str(step))
-        here = _below(models[0] if models else options[0] if options else None, step)
+        here = _nested_annotation(models[0] if models else options[0] if options else None, step)
         others = others if here is None else []
     return tuple(keys), models, others
 
 
-def _below(annotation: Any, step: int | str) -> Any:
+def _nested_annotation(annotation: Any, step: int | str) -> Any:
     """Return the annotation of a field, an entry or a value; None if it does not exist."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation.model_fields[str(step)].annotation if step in annotation.model_fields else None

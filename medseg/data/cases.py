@@ -53,7 +53,7 @@ class Case:
     channel_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        fault = _id_fault(self.id)
+        fault = _invalid_id_reason(self.id)
         if fault is not None:
             raise DataError(
                 f"{self.image}: the case id {self.id!r} {fault}; files are named after "
@@ -73,7 +73,7 @@ class Case:
         return (self.label,) if self.label is not None else tuple(self.masks.values())
 
 
-def _id_fault(name: str) -> str | None:
+def _invalid_id_reason(name: str) -> str | None:
     """Return why an id cannot be part of a file name; None if it can."""
     if not name.strip():
         return "is empty"

@@ -129,7 +129,7 @@ def _jitter(rng: np.random.Generator, center: tuple[float, float, float], spread
     return np.array(center) + rng.uniform(-spread, spread, 3)
 
 
-def _wobble(rng: np.random.Generator, strength: float) -> Callable[[Floats], Floats]:
+def _smooth_noise(rng: np.random.Generator, strength: float) -> Callable[[Floats], Floats]:
     """A smooth random function of directions (..., 3), between about -strength and strength."""
     waves = rng.normal(0, 1.6, (6, 3))
     phases = rng.uniform(0, 2 * np.pi, 6)
@@ -141,7 +141,7 @@ def _blob(scene: _Scene, rng: np.random.Generator, center: Floats, half_axes: Fl
     towards = (scene.points - center) / half_axes
     radius = np.linalg.norm(towards, axis=-1)
     directions = towards / np.maximum(radius, 1e-6)[..., None]
-    return radius < 1 + _wobble(rng, wobble)(directions)
+    return radius < 1 + _smooth_noise(rng, wobble)(directions)
 
 
 def _curve(start: Floats, through: Floats, end: Floats, points: int = 80) -> Floats:

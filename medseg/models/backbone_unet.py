@@ -137,11 +137,11 @@ class DecoderStep(nn.Module):
 
     def join(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """Compute the step with a skip."""
-        return self.conv2(self.conv1(torch.cat((self._to(x, skip.shape[2:]), skip), dim=1)))
+        return self.conv2(self.conv1(torch.cat((self._resize(x, skip.shape[2:]), skip), dim=1)))
 
     def enlarge(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
         """Compute the step without a skip, at ``size``."""
-        return self.conv2(self.conv1(self._to(x, size)))
+        return self.conv2(self.conv1(self._resize(x, size)))
 
-    def _to(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    def _resize(self, x: torch.Tensor, size: torch.Size) -> torch.Tensor:
         return x if x.shape[2:] == size else F.interpolate(x, size=size, mode=self.mode)

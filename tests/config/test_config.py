@@ -43,7 +43,7 @@ def test_yaml_then_overrides_in_one_validation(tmp_path):
     assert (config.sampling.patch_size, config.train.epochs, config.train.batch_size) == ((32, 48), 7, 5)
 
 
-def test_a_mapping_given_is_left_as_it_was():
+def test_a_mapping_passed_in_is_unchanged():
     source = {"train": {"epochs": 3}}
     assert load_config(source, ["train.epochs=4", "train.ema=0.5"]).train.epochs == 4
     assert source == {"train": {"epochs": 3}}
@@ -173,7 +173,7 @@ def test_blanks_around_the_key_of_an_override_do_not_count(tmp_path, monkeypatch
     assert config.data.path == tmp_path / "cases"
 
 
-def test_a_setting_of_another_member_of_the_union_says_so():
+def test_a_setting_of_another_union_member_names_that_member():
     assert "data.split.fold: unknown setting of auto; it is one of folds: set name" in message(
         "data.split.fold=1"
     )
@@ -228,7 +228,7 @@ def test_a_wrong_value_gives_one_clear_line(override, expected):
     assert "\n" not in text
 
 
-def test_several_problems_stand_on_a_line_each(tmp_path):
+def test_several_problems_are_listed_one_per_line(tmp_path):
     path = written(tmp_path, "train: {epochs: x, epoch: 1}\nmodel: {channels: 5}\n")
     first, *lines = message(source=path).splitlines()
     assert first == f"{path}: 3 settings are wrong:"
@@ -338,7 +338,7 @@ def test_every_table_of_names_is_replaced_as_a_whole():
     assert {"sampling.balance", "weights.rates", "inference.postprocess.smallest"} <= rules.tables
 
 
-def test_a_file_stands_on_another(tmp_path):
+def test_a_file_overrides_its_base(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(
         "spatial_dims: 2\n"
@@ -438,7 +438,7 @@ def test_yaml_traps(tmp_path):
         ("seed: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused(text, expected, tmp_path):
+def test_a_file_that_is_not_a_configuration_raises(text, expected, tmp_path):
     path = written(tmp_path, text)
     assert message(source=path).startswith(f"{path}: ")
     assert expected in message(source=path)
@@ -493,12 +493,12 @@ def test_a_written_configuration_states_no_more_than_the_original():
     assert written.data.labels.schema_fields() == {"ignore_value": 9}
 
 
-def test_the_window_is_the_patch_unless_told():
+def test_the_window_is_the_patch_by_default():
     assert load_config().roi_size == (64, 64, 64)
     assert load_config(overrides=["inference.roi_size=[8, 8, 8]"]).roi_size == (8, 8, 8)
 
 
-def test_python_says_what_yaml_says():
+def test_python_and_yaml_give_the_same_configuration():
     split = FoldSplit(folds=3)
     config = load_config(
         {"data": {"split": split}, "preprocess": {"normalize": CT(low=0)}}, ["data.split.fold=1"]

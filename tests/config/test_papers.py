@@ -15,7 +15,7 @@ from medseg.optim import learning_rate
 from medseg.task import Task
 
 FOLDER = Path(__file__).parents[2] / "configs" / "papers"
-SHARED = {"base", "coco_voc"}  # what others stand on
+SHARED = {"base", "coco_voc"}  # bases of the others
 
 
 @dataclass
@@ -130,7 +130,7 @@ def test_the_network_is_the_papers_and_its_parts_have_their_rates(name, paper):
 
 
 @papers
-def test_the_weights_are_known_and_the_header_says_how(name, paper):
+def test_the_weights_are_known_and_the_header_describes_them(name, paper):
     config = load_config(FOLDER / f"{name}.yaml")
     assert config.weights.published == paper.published
     assert paper.published is None or paper.published in PUBLISHED_WEIGHTS

@@ -53,7 +53,7 @@ def test_errors_arrive_as_they_were_raised(processes):
         run_jobs(fail, jobs(4), processes=processes)
 
 
-def test_a_process_that_dies_is_no_silence():
+def test_a_process_that_dies_is_reported():
     with pytest.raises(TrainingError, match=r"died \(exit code 9\)\. If memory was short"):
         run_jobs(die, jobs(1), processes=True)
 

@@ -42,7 +42,7 @@ def test_best_threshold_of_a_case_by_hand():
 
 
 @pytest.mark.parametrize("name", FOREGROUND)
-def test_no_threshold_and_no_interval_finds_a_label(phantoms, name):
+def test_intensity_thresholds_cannot_find_a_label(phantoms, name):
     for image, label, _ in phantoms:
         single, interval = best_threshold_dice(image, label == LABELS[name])
         assert single < 0.6

@@ -298,8 +298,8 @@ def test_patient_attributes_appear_in_no_log_or_message(tmp_path, caplog, recwar
     source.headers[1].Rows = 99  # highdicom rejects it
     with pytest.raises(DataError, match="highdicom cannot write a DICOM SEG") as caught:
         build_segmentation(planes, [ORGAN], source, ALGORITHM)
-    said = caplog.text + str(caught.value) + "".join(str(w.message) for w in recwarn)
-    assert not any(word in said for word in ("Planted", "PLANTED", NAME, NUMBER))
+    messages = caplog.text + str(caught.value) + "".join(str(w.message) for w in recwarn)
+    assert not any(word in messages for word in ("Planted", "PLANTED", NAME, NUMBER))
 
 
 def test_missing_slices_are_interpolated_and_objects_refer_to_existing_slices(tmp_path):

@@ -1,4 +1,4 @@
-"""The README's study runs as it stands, and its commands exist."""
+"""The README's study runs unchanged, and its commands exist."""
 
 import re
 import shutil
@@ -49,7 +49,7 @@ def test_the_commands_and_options_exist():
             assert {word for word in words if word.startswith("--")} <= known, line
 
 
-def test_every_configuration_is_valid_and_says_what_it_reaches():
+def test_every_configuration_is_valid_and_states_its_score():
     files = sorted((README.parent / "configs").glob("*.yaml"))
     assert len(files) >= 2
     for path in files:

@@ -1,4 +1,4 @@
-"""Backends: chosen by rule, checked against torch on the first window, logged; all stays on the machine."""
+"""Backends: chosen by rule, checked against torch on the first window, logged; no data leaves the machine."""
 
 import json
 import re
@@ -262,7 +262,7 @@ def test_an_explicit_backend_that_fails_ends_the_run(scan, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("amp", "compiled"), [("off", False), ("bf16", False), ("fp16", False), ("bf16", True)]
 )
-def test_a_gpu_agrees_with_the_processor(scan, amp, compiled):
+def test_gpu_and_cpu_agree(scan, amp, compiled):
     expected = Predictor(model(1), device="cpu", amp="off", backend="torch").predict(scan, probabilities=True)
     predictor = Predictor(model(1), device="cuda", amp=amp, compiled=compiled)
     found = predictor.predict(scan, probabilities=True)

@@ -1,4 +1,4 @@
-"""Components by hand: small ones go, the largest stays, holes close."""
+"""Components by hand: small ones are removed, the largest is kept, holes are filled."""
 
 import cc3d
 import numpy as np

@@ -1,4 +1,4 @@
-"""Files for other runtimes: they give torch's logits, hold the header, and are whole or not there."""
+"""Files for other runtimes give torch's logits, contain the header, and are complete or absent."""
 
 import json
 from importlib.util import find_spec
@@ -58,7 +58,7 @@ def test_an_onnx_file_holds_the_header_and_its_names(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_others_hold_it_too(tmp_path):
+def test_torch_and_openvino_files_contain_the_header_too(tmp_path):
     files = {"medseg.json": ""}
     torch.export.load(export_model(small(), tmp_path / "m.pt2", "torch").path, extra_files=files)
     assert ModelHeader.model_validate_json(files["medseg.json"]) == small().header
@@ -82,7 +82,7 @@ def test_slices_are_pictures_with_their_neighbors_as_channels(tmp_path):
     assert header.task.in_channels == 3
 
 
-def test_a_network_that_cannot_be_converted_says_so_and_leaves_nothing(tmp_path):
+def test_a_network_that_cannot_be_converted_raises_and_writes_nothing(tmp_path):
     loaded = model(1, dims=2, roi_size=(32, 32))
     header = loaded.header.model_copy(update={"model": CustomModelConfig(class_name="Undecided")})
     injected = LoadedModel(header, dict(Undecided().state_dict()), "mine")
@@ -138,7 +138,7 @@ def exported_networks():
 @pytest.mark.slow
 @needs_onnx
 @pytest.mark.parametrize(("config", "spatial_dims"), list(exported_networks()))
-def test_every_architecture_goes_to_onnx_or_says_why_not(config, spatial_dims, tmp_path):
+def test_every_architecture_exports_to_onnx_or_names_the_reason(config, spatial_dims, tmp_path):
     header = small().header.model_copy(update={"spatial_dims": spatial_dims, "channels": 2, "model": config})
     window = header.inference.model_copy(update={"roi_size": (32,) * spatial_dims})
     header = header.model_copy(update={"inference": window})

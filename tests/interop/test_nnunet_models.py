@@ -1,4 +1,4 @@
-"""nnU-Net's trained folders through medseg: what is read, what is refused, what comes out."""
+"""nnU-Net's trained folders: reading, unsupported models, and predictions."""
 
 import json
 import pickle
@@ -110,7 +110,7 @@ def test_regions_are_painted_one_over_another(tmp_path, cube):
     assert ((prediction.probabilities[1] > 0.5) == (prediction.label_map == 2)).all()
 
 
-def test_around_what_is_not_zero_is_background(tmp_path):
+def test_outside_the_nonzero_part_is_background(tmp_path):
     voxels = np.zeros((12, 12, 12), np.float32)
     voxels[2:10, 2:10, 2:10] = np.random.default_rng(0).normal(5, 1, (8, 8, 8))
     nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "scan.nii.gz")
@@ -260,7 +260,7 @@ def test_trainers_that_keep_to_the_plans(trainer):
 
 
 @pytest.mark.parametrize("trainer", ["nnUNetTrainerMine", "nnUNet_Primus_S_Trainer", "MedNeXtTrainer"])
-def test_other_trainers_are_refused_by_name_unless_named(tmp_path, trainer):
+def test_other_trainers_raise_unless_accepted(tmp_path, trainer):
     folder = write_model(tmp_path, trainer=trainer)
     with pytest.raises(ModelFileError, match=f"trained by {trainer}, which is not one"):
         read_folder(folder)
@@ -290,7 +290,7 @@ def test_other_trainers_are_refused_by_name_unless_named(tmp_path, trainer):
         ({"inherits_from": "3d"}, "'3d' is not in the plans, which contain 3d_fullres"),
     ],
 )
-def test_plans_that_are_not_understood(tmp_path, changes, message):
+def test_unsupported_plans_raise(tmp_path, changes, message):
     folder = write_model(tmp_path)
     (folder / "plans.json").write_text(json.dumps(plans({"3d_fullres": configuration(**changes)})))
     with pytest.raises(ModelFileError, match=message):
@@ -304,14 +304,14 @@ def test_plans_that_are_not_understood(tmp_path, changes, message):
         ({"labels": REGIONS}, "regions_class_order has 0 values for 2 regions"),
     ],
 )
-def test_datasets_that_are_not_understood(tmp_path, changes, message):
+def test_unsupported_datasets_raise(tmp_path, changes, message):
     folder = write_model(tmp_path)
     (folder / "dataset.json").write_text(json.dumps(dataset(**changes)))
     with pytest.raises(ModelFileError, match=message):
         read_folder(folder)
 
 
-def test_plans_that_lack_something(tmp_path):
+def test_incomplete_plans_raise(tmp_path):
     folder = write_model(tmp_path)
     (folder / "plans.json").write_text(json.dumps({"plans_name": "p"}))
     with pytest.raises(ModelFileError, match="not in the format of nnU-Net v2: image_reader_writer"):
@@ -359,7 +359,7 @@ def test_the_imported_file(tmp_path, cube, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["skipped"] == 1
 
 
-def test_the_file_is_verified_and_stands_alone(tmp_path):
+def test_the_file_is_verified_and_self_contained(tmp_path):
     path = tmp_path / "model.safetensors"
     write_nnunet_file(path, read_folder(write_model(tmp_path)))
     with pytest.raises(ModelFileError, match="contains a medseg-nnunet, an imported model"):

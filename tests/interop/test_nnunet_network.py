@@ -114,7 +114,7 @@ def test_the_form_of_old_releases():
         ({"strides": [1, 2]}, "3 stages of 3 axes"),
     ],
 )
-def test_what_is_not_known_is_refused(arguments, message):
+def test_unsupported_settings_raise(arguments, message):
     with pytest.raises(ModelFileError, match=message):
         network(3, **arguments)
 

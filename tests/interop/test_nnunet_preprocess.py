@@ -1,4 +1,4 @@
-"""nnU-Net's way from a scan to its network's grid, and back."""
+"""nnU-Net's preprocessing, from a scan to the network's grid and back."""
 
 from pathlib import Path
 
@@ -60,11 +60,11 @@ def test_shapes_are_rounded_as_python_rounds():
         ((0.2, 1.25, 1.25), (1.0, 1.0, 1.0), None),  # two axes are as coarse
     ],
 )
-def test_the_axis_across_which_slices_stand_alone(current, target, axis):
+def test_the_axis_whose_slices_are_independent(current, target, axis):
     assert coarse_axis(current, target, Resampling()) == axis
 
 
-def test_the_axis_may_be_said():
+def test_the_axis_can_be_set():
     assert coarse_axis((2.0, 1.0, 1.0), (1.0, 1.0, 1.0), Resampling(separate=True)) == 0
     assert coarse_axis((9.0, 1.0, 1.0), (1.0, 1.0, 1.0), Resampling(separate=False)) is None
 
@@ -117,7 +117,7 @@ def test_logits_plane_by_plane_as_all_at_once(axis, spacing, shape):
     assert np.allclose(found, expected, atol=1e-5)
 
 
-def test_the_part_that_is_not_zero_with_its_holes():
+def test_the_nonzero_part_includes_its_holes():
     array = np.zeros((1, 7, 6, 5), np.float32)  # X, Y, Z
     array[0, 1:6, 1:4, 1:4] = 3
     array[0, 3, 2, 2] = 0  # a hole

@@ -39,7 +39,7 @@ def test_the_auxiliary_head_adds_its_share():
     torch.testing.assert_close(got, expected)
 
 
-def test_forms_of_other_peoples_networks():
+def test_output_forms_of_other_libraries():
     loss = DeepSupervisionLoss(CrossEntropyLoss())
     assert loss([FULL, HALF], LABELS) == loss(Output(FULL, (HALF,)), LABELS)
     assert loss({"out": FULL, "aux": HALF}, LABELS) == loss(Output(FULL, aux=HALF), LABELS)

@@ -179,7 +179,7 @@ def test_an_unsigned_255_is_not_taken_for_the_ignored_minus_one(config):
 
 
 @configs
-def test_shapes_that_disagree_are_refused_with_what_was_got(config):
+def test_different_shapes_raise_with_both_shapes(config):
     logits, target = batch("softmax")
     softmax, sigmoid = build(config, "softmax"), build(config, "sigmoid")
     with pytest.raises(ValueError, match=r"\(2, 3, 4, 4\).*\(2, 4, 4\)"):
@@ -206,7 +206,7 @@ def test_derived_weights_need_counts_that_fit():
             config(class_weights=(1.0, 1.0)).build(task)
 
 
-def test_derived_weights_are_those_of_the_scheme_and_one_for_a_class_never_seen():
+def test_derived_weights_follow_the_scheme_and_are_1_for_unseen_classes():
     # 1/100 and 1/25 are as 1 : 4, whose mean is 5/2
     loss = CrossEntropyConfig(class_weights="inverse").build(Task(2, 1, 3), (100, 25, 0))
     assert loss.class_weights.tolist() == pytest.approx([0.4, 1.6, 1.0])

@@ -76,7 +76,7 @@ PARTIAL = [
 
 
 @pytest.mark.parametrize("loss", PARTIAL, ids=lambda one: type(one).__name__)
-def test_with_all_known_nothing_changes(loss):
+def test_with_complete_annotations_nothing_changes(loss):
     torch.manual_seed(0)
     logits, target = torch.randn(2, 3, 4, 5), torch.randint(-1, 3, (2, 1, 4, 5))
     annotated = torch.ones(2, 3, dtype=torch.bool)
@@ -106,7 +106,7 @@ def test_label_smoothing_is_spread_over_the_classes_that_can_be():
     assert loss == pytest.approx(math.log(2), rel=1e-5)
 
 
-def test_a_class_nobody_annotated_is_no_perfect_overlap():
+def test_a_class_that_is_not_annotated_does_not_count_as_perfect_overlap():
     # class 1 is unknown; p(2) = 1/2 on both voxels, one of which is 2: 1 - 2·0.5 / (1 + 1) = 0.5
     logits = torch.tensor([0.2, 0.3, 0.5]).log().view(1, 3, 1, 1).expand(1, 3, 1, 2)
     annotated = torch.tensor([[True, False, True]])

@@ -45,7 +45,7 @@ def test_errors():
         lesion_metrics(np.ones((3, 3)), np.ones((3, 3)), min_iou=0)
 
 
-def test_a_part_goes_to_whom_it_fits_best():
+def test_a_component_over_two_lesions_is_matched_with_the_better_one():
     # 5 pixels cover all 3 of A (IoU 3/5), the gap and 1 of the 3 of B (IoU 1/7): they go to A, B is missed
     reference, prediction = np.zeros((3, 9), np.uint8), np.zeros((3, 9), np.uint8)
     reference[0, 0:3] = reference[0, 4:7] = 1

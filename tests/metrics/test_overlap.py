@@ -26,7 +26,7 @@ def test_scores_by_hand():
     assert overlap.relative_volume_difference(counts) == 0.0
 
 
-def test_volume_scores_are_signed_where_they_say_so():
+def test_volume_scores_are_signed_where_documented():
     counts = Counts(tp=1, fp=0, fn=3, tn=0)  # Vr = 4, Vp = 1
     assert overlap.relative_volume_difference(counts) == pytest.approx(-0.75)  # (1 - 4) / 4
     assert overlap.volume_similarity(counts) == pytest.approx(0.4)  # 1 - 3/5
@@ -75,7 +75,7 @@ def test_swapping_the_masks_swaps_precision_and_recall(reference, prediction):
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 50))
-def test_dice_and_iou_say_the_same(tp, fp, fn):
+def test_dice_follows_from_iou(tp, fp, fn):
     counts = Counts(tp, fp, fn, 0)
     jaccard = overlap.iou(counts)
     assert overlap.dice(counts) == pytest.approx(2 * jaccard / (1 + jaccard))

@@ -172,7 +172,7 @@ def test_first_block_keeps_the_previous_dilation_as_torchvision_has_it():
     assert rates == [[1, 2, 2, 2, 2, 2], [2, 8, 16]]  # layer4: (2, 4, 4) times (1, 2, 4)
 
 
-def test_what_cannot_be_is_refused():
+def test_impossible_settings_raise():
     with pytest.raises(ConfigError, match=r"stem has stride 4\. Set model\.output_stride to 4"):
         ResNetConfig().build(2, 3, 2)
     with pytest.raises(ConfigError, match="HRNet has no dilated form"):

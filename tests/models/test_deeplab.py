@@ -1,4 +1,4 @@
-"""What the papers say of the DeepLabs."""
+"""Properties of the DeepLabs that the papers state."""
 
 import pytest
 import torch

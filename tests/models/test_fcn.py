@@ -58,7 +58,7 @@ def test_at_once_scales_the_finer_scores():
     torch.testing.assert_close(at_once(picture), plain(picture), atol=1e-4, rtol=1e-4)
 
 
-def test_the_auxiliary_head_answers_in_training_only():
+def test_the_auxiliary_head_is_computed_in_training_only():
     network = FCNConfig(backbone=ResNetConfig(width=0.05)).build(Task(2, 1, 2))
     output = network(torch.randn(2, 1, 32, 32))
     assert isinstance(output, Output)

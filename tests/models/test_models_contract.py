@@ -59,7 +59,7 @@ def test_the_default_loss_takes_what_it_returns_in_training(config, spatial_dims
 
 @configs
 @dims
-def test_one_batch_is_learnt_by_heart(config, spatial_dims):
+def test_one_batch_can_be_overfitted(config, spatial_dims):
     network = build(config, spatial_dims, in_channels=1, num_classes=2)
     size = (16, 8, 8)[:spatial_dims]
     target = torch.zeros(1, *size, dtype=torch.long)
@@ -93,7 +93,7 @@ def test_evaluation_is_deterministic_and_survives_saving(config, spatial_dims, t
 
 @configs
 @dims
-def test_samples_of_a_batch_do_not_meet_in_evaluation(config, spatial_dims):
+def test_samples_of_a_batch_are_independent_in_evaluation(config, spatial_dims):
     network = build(config, spatial_dims).eval()
     pictures = image(*(16,) * spatial_dims, batch=2)
     with torch.inference_mode():
@@ -104,7 +104,7 @@ def test_samples_of_a_batch_do_not_meet_in_evaluation(config, spatial_dims):
 
 @configs
 @dims
-def test_the_image_is_left_as_it_was(config, spatial_dims):
+def test_the_image_is_unchanged(config, spatial_dims):
     picture = image(*(16,) * spatial_dims)
     before = picture.clone()
     build(config, spatial_dims)(picture)

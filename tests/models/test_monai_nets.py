@@ -18,7 +18,7 @@ from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.task import Task
 
 
-def test_a_missing_einops_is_said(monkeypatch):
+def test_a_missing_einops_raises(monkeypatch):
     monkeypatch.setattr(monai_nets, "find_spec", lambda name: None)
     for config in (SwinUNETRConfig(), UNETRConfig()):
         with pytest.raises(ConfigError, match=r"needs the package einops\. Run pip install einops"):

@@ -111,7 +111,7 @@ def test_deep_outputs_of_a_padded_image_still_lie_over_the_target():
 
 
 @pytest.mark.parametrize("size", [(16, 16), (18, 18), (17, 19), (1, 3)])
-def test_a_padded_deep_output_keeps_its_place(size):
+def test_a_padded_deep_output_is_aligned_with_the_image(size):
     # a head that copies one channel of the coordinates' image: deep logits are the place of their voxel
     network = tiny(deep_supervision=1).build(TASK2)
     rows = torch.arange(40.0).view(1, 1, -1, 1).expand(1, 4, 40, 40)
@@ -172,7 +172,7 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(network(image), network(image))
 
 
-def test_residual_is_the_sum_of_its_two_ways():
+def test_residual_is_the_sum_of_its_two_paths():
     level = tiny(residual=True).build(TASK2).eval().encoder[1]
     x = torch.randn(1, 4, 8, 8)
     torch.testing.assert_close(level(x), nn.functional.leaky_relu(level.body(x) + level.shortcut(x), 0.01))

@@ -86,7 +86,7 @@ def test_an_image_that_leaves_halves_is_refused_with_the_next_size():
         network.valid_logits(torch.zeros(1, 1, 45, 3))
 
 
-def test_dropout_stands_at_the_end_of_the_contracting_path():
+def test_dropout_is_at_the_end_of_the_contracting_path():
     network = UNetValidConfig(channels=(2, 2, 2, 2), norm="batch").build(Task(2, 1, 2))
     dropped = [any(isinstance(m, torch.nn.Dropout) for m in block) for block in network.encoder]
     assert dropped == [False, False, True, True]

@@ -49,7 +49,7 @@ def test_huge_values_do_not_overflow():
 # ---- overlay
 
 
-def test_background_is_left_as_it_is():
+def test_background_is_unchanged():
     image = np.arange(16, dtype=np.uint8).reshape(4, 4)
     out = overlay(image, np.zeros((4, 4), int))
     np.testing.assert_array_equal(out, np.repeat(image[..., None], 3, axis=2))

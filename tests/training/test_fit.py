@@ -31,7 +31,7 @@ def weights(run: Path) -> str:
     return load_model(run / "model.safetensors")[2]
 
 
-def test_a_run_folder_holds_what_is_promised(ball_config, tmp_path):
+def test_a_run_folder_contains_the_documented_files(ball_config, tmp_path):
     result = fit(ball_config, tmp_path / "run")
     names = {"config.yaml", "environment.json", "cases.json", "log.jsonl", "model.safetensors"}
     assert names <= {p.name for p in result.run.iterdir()}
@@ -41,7 +41,7 @@ def test_a_run_folder_holds_what_is_promised(ball_config, tmp_path):
     assert [e["epoch"] for e in read_log(result.run / "log.jsonl")] == [1, 2]
 
 
-def test_it_learns(balls, tmp_path):
+def test_training_improves_the_score(balls, tmp_path):
     config = load_config(
         ball_settings(balls, epochs=2, iterations=80, batch_size=4),
         ["model.dropout=0", "train.optimizer.lr=0.01"],
@@ -87,7 +87,7 @@ class Stopper(QuietProgress):
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 6])
-def test_a_resumed_run_ends_as_an_unbroken_one(balls, tmp_path, at):
+def test_a_resumed_run_equals_an_uninterrupted_one(balls, tmp_path, at):
     settings = ball_settings(balls, save_every_steps=1, ema=0.9, schedule={"name": "plateau", "patience": 1})
     config = load_config(settings)
     fit(config, tmp_path / "whole")
@@ -114,7 +114,7 @@ def test_resuming_with_other_settings_is_refused_by_name(balls, tmp_path):
         fit(other, tmp_path / "run", resume="auto")
 
 
-def test_a_foreign_folder_is_not_taken(ball_config, tmp_path):
+def test_a_folder_of_other_files_is_rejected_as_run_folder(ball_config, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ConfigError, match="holds other files"):
         fit(ball_config, tmp_path)
@@ -123,7 +123,7 @@ def test_a_foreign_folder_is_not_taken(ball_config, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_dataset_as_its_own_run_folder_is_left_as_it_was(balls, tmp_path, capsys):
+def test_a_dataset_used_as_run_folder_is_unchanged(balls, tmp_path, capsys):
     shutil.copytree(balls, tmp_path / "h")
     before = sorted((tmp_path / "h").rglob("*"))
     for run in ("h", "h/images"):
@@ -278,7 +278,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(ball_config, tmp_path, monkeypatc
     assert [p.name for p in last.parent.iterdir() if p.name.startswith(".tmp")] == []
 
 
-def test_out_of_memory_names_the_way_out(ball_config, tmp_path):
+def test_out_of_memory_names_settings_that_help(ball_config, tmp_path):
     class Greedy(nn.Module):
         def __init__(self):
             super().__init__()
@@ -446,7 +446,7 @@ def parts_of_file(path: Path) -> dict[str, str]:
     return {entry["id"]: entry["part"] for entry in json.loads(path.read_text())}
 
 
-def test_a_run_goes_on_with_the_numbers_fitted_when_it_began(balls, tmp_path):
+def test_a_resumed_run_keeps_its_fitted_normalization(balls, tmp_path):
     root = copy_of(balls, tmp_path / "data")
     run = tmp_path / "run"
     config = load_config(ball_settings(root, epochs=1, iterations=2), ["preprocess.normalize.name=ct"])
@@ -458,7 +458,7 @@ def test_a_run_goes_on_with_the_numbers_fitted_when_it_began(balls, tmp_path):
     assert load_model(run / "model.safetensors")[0].preprocess == first
 
 
-def test_a_training_may_be_extended_and_says_that_its_schedule_changes(balls, tmp_path):
+def test_extending_a_training_warns_that_the_schedule_changes(balls, tmp_path):
     run = tmp_path / "run"
     fit(load_config(ball_settings(balls, epochs=1)), run)
     longer = load_config(ball_settings(balls, epochs=3))
@@ -472,7 +472,7 @@ def test_a_training_may_be_extended_and_says_that_its_schedule_changes(balls, tm
         fit(load_config(ball_settings(balls, epochs=2)), run, resume="auto")
 
 
-def test_fit_shows_where_it_stands_and_can_be_silenced(balls, tmp_path, capsys):
+def test_fit_shows_progress_and_can_be_quiet(balls, tmp_path, capsys):
     fit(load_config(ball_settings(balls, epochs=1)), tmp_path / "seen")
     shown = capsys.readouterr().err
     assert "layout: " in shown
@@ -482,7 +482,7 @@ def test_fit_shows_where_it_stands_and_can_be_silenced(balls, tmp_path, capsys):
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_a_dry_run_says_what_it_assumed(balls, tmp_path, capsys):
+def test_a_dry_run_lists_its_assumptions(balls, tmp_path, capsys):
     config = tmp_path / "c.yaml"
     config.write_text(to_yaml(load_config(ball_settings(balls))))
     assert command(["train", str(config), "--run", str(tmp_path / "run"), "--dry-run"]) == 0

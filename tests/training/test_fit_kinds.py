@@ -120,7 +120,7 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     assert 3 in values  # ball and core at once
 
 
-def test_cases_annotated_in_part_train_and_score_what_they_tell(tmp_path):
+def test_partly_annotated_cases_train_and_score_their_annotated_labels(tmp_path):
     root = masks_of_balls(tmp_path / "data", skip={(0, "core"), (1, "core")})
     common = ["data.labels=null", "data.labels.overlapping=true", "train.optimizer.lr=0.01"]
     with pytest.raises(DataError, match="case ball_0: no file of core"):
@@ -135,7 +135,7 @@ def test_cases_annotated_in_part_train_and_score_what_they_tell(tmp_path):
     )  # fmt: skip
     result = fit(config, tmp_path / "run")
     entry = read_log(result.run / "log.jsonl")[-1]
-    assert entry["val_dice:core"] is None  # nobody drew it there
+    assert entry["val_dice:core"] is None  # not annotated there
     assert entry["val_dice:ball"] > 0.7
 
 
@@ -146,7 +146,7 @@ def test_partial_labels_of_a_softmax(tmp_path):
     for i in range(5):
         part = "val" if i == 4 else "train"
         known = "" if i >= 2 else "core"
-        if i < 2:  # the ball was never drawn: its voxels stand as background
+        if i < 2:  # the ball was never drawn: its voxels are background
             path = root / "labels" / f"ball_{i}.nii.gz"
             label = read_scan(path).array[0]
             write_volume(path, np.where(label == 2, 2, 0).astype(np.uint8))
@@ -200,7 +200,7 @@ def test_several_files_of_channels(tmp_path):
     assert command(["infer", "--cases", "test", "--model", str(result.run), "--output", str(out)]) == 0
 
 
-def test_patients_never_stand_on_both_sides(balls, tmp_path):
+def test_patients_are_never_in_two_parts(balls, tmp_path):
     config = settings(balls, "data.patient=ball_([0-9])")
     fit(config, tmp_path / "run")
     split = {"train": [f"ball_{i}" for i in range(4)], "val": ["ball_4"], "test": ["ball_5"]}

@@ -44,7 +44,7 @@ def config(balls, tmp_path):
     return path
 
 
-def test_killed_ten_times_it_ends_as_if_never_stopped(config, tmp_path):
+def test_a_run_killed_ten_times_equals_an_uninterrupted_one(config, tmp_path):
     expected = finish(config, tmp_path / "whole")
     draw = random.Random(0)
     kills = 0

@@ -1,4 +1,4 @@
-"""What runs share on disk, and what a run folder keeps of a run that was killed."""
+"""The cache that runs share, and the folder of a killed run."""
 
 import os
 

@@ -32,7 +32,7 @@ def test_work_is_the_voxels_of_all_windows():
     assert settings("inference.flips=[0,1]").prediction_work((32, 32, 32)) == 4 * 27 * 16**3
 
 
-def test_whole_validation_does_not_eat_the_training():
+def test_validation_leaves_time_for_training():
     """40 cases of 27 windows an epoch of 20 patches took 18 times as long as the training itself."""
     selection = select_validation_cases(CASES, settings())
     assert len(selection.cases) == 1  # at least one case of each class
@@ -71,7 +71,7 @@ def test_the_choice_depends_on_seed_and_ids_alone():
     assert set(ids) != {one.id for one in other}
 
 
-def test_a_run_that_goes_on_validates_the_cases_it_began_with():
+def test_a_resumed_run_validates_the_same_cases():
     config = settings("train.iterations=100")
     kept = select_validation_cases(CASES, config, ["c03", "c30"])
     assert [one.id for one in kept.cases] == ["c03", "c30"]

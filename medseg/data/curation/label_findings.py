@@ -19,7 +19,7 @@ def undeclared_value_findings(statistics: list[CaseStatistics], schema: LabelSch
     if schema.collapse_instances:
         return
     declared = {schema.ignore_value, *(v for group in schema.names.values() for v in group)}
-    holders = _holders(statistics, {v for case in statistics for v in case.label_counts} - declared)
+    holders = _cases_with_values(statistics, {v for case in statistics for v in case.label_counts} - declared)
     status: Status = "problem" if schema.others == "refuse" else "note"
     meaning = {
         "refuse": "",
@@ -47,11 +47,11 @@ def unnamed_value_findings(statistics: list[CaseStatistics], resolved: ResolvedS
             yield Finding("note", "names", "labels", resolved.note, "no action is needed")
         return
     labeled = [case for case in statistics if case.label_counts]
-    holders = _holders(labeled, {v for case in labeled for v in case.label_counts})
+    holders = _cases_with_values(labeled, {v for case in labeled for v in case.label_counts})
     if len(holders) <= 2:
         return
     shown = [
-        f"{value}: {_describe_cases(cases) if len(cases) < len(labeled) else _amount(cases)}"
+        f"{value}: {_describe_cases(cases) if len(cases) < len(labeled) else _describe_count(cases)}"
         for value, cases in holders.items()
     ]
     few = max(1, len(labeled) // 10)
@@ -89,7 +89,7 @@ def _many_undeclared(holders: dict[int, dict[str, int]], status: Status, meaning
     return Finding(status, "values", next(iter(cases)), message, hint, tuple(cases))
 
 
-def _holders(statistics: list[CaseStatistics], values: Iterable[int]) -> dict[int, dict[str, int]]:
+def _cases_with_values(statistics: list[CaseStatistics], values: Iterable[int]) -> dict[int, dict[str, int]]:
     """Return for each of some label values the cases that hold it, with its voxels."""
     wanted = set(values)
     found: dict[int, dict[str, int]] = defaultdict(dict)
@@ -103,10 +103,10 @@ def _describe_cases(cases: dict[str, int], *, most: int = 8) -> str:
     """Describe in how many voxels and cases a value occurs, and in which cases."""
     shown = ", ".join(f"{case}: {n:,}" for case, n in list(cases.items())[:most])
     more = f" and {len(cases) - most} more" if len(cases) > most else ""
-    return f"{_amount(cases)} ({shown}{more})"
+    return f"{_describe_count(cases)} ({shown}{more})"
 
 
-def _amount(cases: dict[str, int]) -> str:
+def _describe_count(cases: dict[str, int]) -> str:
     return f"{_plural(sum(cases.values()), 'voxel')} in {_plural(len(cases), 'case')}"
 
 

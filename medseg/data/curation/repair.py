@@ -163,7 +163,7 @@ def _repair_case(case: Case, output: Path, plan: LabelPlan, options: RepairOptio
     changes = {old: new for old, new in options.mapping.items() if (values == old).any()}
     if changes:
         actions.append("label values mapped: " + ", ".join(f"{old} to {new}" for old, new in changes.items()))
-    others = _undeclared_as(np.unique(values), plan.schema, options.mapping)
+    others = _map_undeclared(np.unique(values), plan.schema, options.mapping)
     if others:
         meaning = plan.schema.others if plan.schema else ""
         listed = ", ".join(f"{old} to {new}" for old, new in others.items())
@@ -179,7 +179,7 @@ def _repair_case(case: Case, output: Path, plan: LabelPlan, options: RepairOptio
     return repaired, actions
 
 
-def _undeclared_as(values: Array, labels: LabelSchema | None, mapping: Mapping[int, int]) -> dict[int, int]:
+def _map_undeclared(values: Array, labels: LabelSchema | None, mapping: Mapping[int, int]) -> dict[int, int]:
     """Return what ``data.labels.others`` maps undeclared values to: the background or the ignored value."""
     if labels is None or labels.others == "refuse" or labels.collapse_instances:
         return {}

@@ -102,7 +102,11 @@ def _intensities(facts: Sequence[CaseStatistics]) -> list[dict[str, float]]:
     """Return statistics of the foreground's intensities per channel, from at most 500 voxels per case."""
     samples: dict[int, list[Array]] = defaultdict(list)
     for fact in facts:
-        parts = np.array(fact.foreground).reshape(fact.channels, -1) if fact.foreground and _whole(fact) else ()
+        parts = (
+            np.array(fact.foreground).reshape(fact.channels, -1)
+            if fact.foreground and _has_whole_voxels(fact)
+            else ()
+        )
         for channel, values in enumerate(parts):
             samples[channel].append(values)
     rows: list[dict[str, float]] = []
@@ -121,7 +125,7 @@ def _intensities(facts: Sequence[CaseStatistics]) -> list[dict[str, float]]:
     return rows
 
 
-def _whole(fact: CaseStatistics) -> bool:
+def _has_whole_voxels(fact: CaseStatistics) -> bool:
     """Return whether the sample has whole voxels: alpha and palettes change the number of channels."""
     return len(fact.foreground) % fact.channels == 0
 

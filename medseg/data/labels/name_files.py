@@ -51,10 +51,10 @@ def read_label_names(root: Path, values: Iterable[int]) -> NameTable | None:
     Returns:
         The labels; None if no file names all values.
     """
-    found = set(values)
+    present = set(values)
     for path in _candidates(root if root.is_dir() else root.parent):
-        labels = _read(path, found)
-        if labels is not None and found <= _values_of(labels):
+        labels = _read(path, present)
+        if labels is not None and present <= _values_of(labels):
             return NameTable(labels, path)
     return None
 
@@ -72,13 +72,13 @@ def _values_of(labels: LabelSchema) -> set[int]:
     return ignored | {v for group in labels.names.values() for v in group}
 
 
-def _read(path: Path, found: set[int]) -> LabelSchema | None:
+def _read(path: Path, present: set[int]) -> LabelSchema | None:
     """Read the labels that a file names; None if it is not a table of labels."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            return _from_json(json.loads(text), path, found)
-        entries = _from_lines(text, path.name == "labels.txt", found)
+            return _from_json(json.loads(text), path, present)
+        entries = _from_lines(text, path.name == "labels.txt", present)
         return _labels(entries) if entries else None
     except (OSError, ValueError, TypeError, DataError, ValidationError):
         return None  # a file for another purpose
@@ -95,34 +95,34 @@ def _labels(entries: Iterable[Entry]) -> LabelSchema:
     return LabelSchema(names=names, colors=colors)
 
 
-def _from_lines(text: str, plain: bool, found: set[int]) -> list[Entry]:
+def _from_lines(text: str, plain: bool, present: set[int]) -> list[Entry]:
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//"))]
     for pattern, order in ((_ITK_SNAP, (1, 5, 2, 3, 4)), (_SLICER, (1, 2, 3, 4, 5))):
         matches = [pattern.fullmatch(line) for line in lines]
         if lines and all(matches):
             rows = [tuple(m[i] for i in order) for m in matches if m is not None]
             table = [(int(v), name.strip(), (int(r), int(g), int(b))) for v, name, r, g, b in rows]
-            return [entry for entry in table if entry[0] in {0, *found}]  # these tables list many other labels
-    return _plain_lines([line.strip() for line in lines], found) if plain else []
+            return [entry for entry in table if entry[0] in {0, *present}]  # they list many other labels
+    return _plain_lines([line.strip() for line in lines], present) if plain else []
 
 
-def _plain_lines(lines: list[str], found: set[int]) -> list[Entry]:
+def _plain_lines(lines: list[str], present: set[int]) -> list[Entry]:
     """Parse lines of ``value name`` or ``name value`` (separated by space, colon, comma or ``=``), or names."""
     for pattern, value, name in ((_VALUE_FIRST, 1, 2), (_VALUE_LAST, 2, 1)):
         matches = [pattern.fullmatch(line) for line in lines]
         if lines and all(matches):
             return [(int(m[value]), m[name].strip(" \"'"), None) for m in matches if m is not None]
-    return _numbered(lines, found)
+    return _numbered(lines, present)
 
 
-def _numbered(names: list[str], found: set[int]) -> list[Entry]:
+def _numbered(names: list[str], present: set[int]) -> list[Entry]:
     """Number names from 0 if the first is the background or there is one name per value, else from 1."""
-    whole = found == set(range(len(names)))
+    whole = present == set(range(len(names)))
     start = 0 if names and (names[0].lower() in _BACKGROUND or whole) else 1
     return [(i, name, None) for i, name in enumerate(names, start)]
 
 
-def _from_json(content: Any, path: Path, found: set[int]) -> LabelSchema | None:
+def _from_json(content: Any, path: Path, present: set[int]) -> LabelSchema | None:
     from medseg.data.layouts.nnunet import parse_label_table
 
     if isinstance(content, dict) and "labels" in content:
@@ -132,7 +132,7 @@ def _from_json(content: Any, path: Path, found: set[int]) -> LabelSchema | None:
     if isinstance(content, list):
         rows = cast(list[Any], content)
         if all(isinstance(row, str) for row in rows):
-            return _labels(_numbered(rows, found))
+            return _labels(_numbered(rows, present))
         return _labels([_json_row(row) for row in rows])
     if isinstance(content, dict) and all(re.fullmatch(r"\d+", str(key)) for key in content):
         content = {str(name): value for value, name in cast(dict[str, Any], content).items()}

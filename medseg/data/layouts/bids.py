@@ -50,7 +50,7 @@ class BidsLayout:
         problems: list[Finding] = []
         for name, files in images.items():
             own = _entities(files[0])[0]
-            found = [p for p in by_subject[own.get("sub")] if _belongs(entities[p], own)]
+            found = [p for p in by_subject[own.get("sub")] if _is_same_examination(entities[p], own)]
             cases.append(
                 Case(
                     name,
@@ -91,7 +91,7 @@ def _label_maps(derivatives: Path, suffix: str | tuple[str, ...] | None) -> list
     return sorted(p for p in found if _entities(p)[1] in _MAPS[:2])
 
 
-def _belongs(label: dict[str, str], image: dict[str, str]) -> bool:
+def _is_same_examination(label: dict[str, str], image: dict[str, str]) -> bool:
     """Return whether the entities of a label map that identify an examination agree with those of an image."""
     return all(label.get(key, image.get(key)) == image.get(key) for key in _SAME)
 

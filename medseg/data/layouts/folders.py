@@ -62,7 +62,7 @@ class FoldersLayout:
         if unlabeled:
             problems.append(_no_label_folder(root, images))
         if images.parent != root and images in parts_in(images.parent).values():
-            problems += _beside_parts(images.parent)
+            problems += _unassigned_images(images.parent)
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems)
 
 
@@ -158,7 +158,7 @@ def _no_label_folder(root: Path, images: Path) -> Finding:
     return partner_problem("labels", message, hint)
 
 
-def _beside_parts(images: Path) -> list[Finding]:
+def _unassigned_images(images: Path) -> list[Finding]:
     """Return the finding that files beside the folders of the parts are in no part."""
     loose = list_images(images)
     if not loose:
@@ -174,7 +174,7 @@ def _one_series(root: Path, folder_pair: FolderPair, choice: LayoutOptions) -> D
     case = _case(root.resolve().name, (folder_pair.images,), chosen, None)
     if not labels:
         return DatasetListing(FoldersLayout.name, [case], [_unlabeled(root, f"{root}: has no label maps")])
-    faults = [] if len(chosen) == 1 else list(_faults({root.resolve(): chosen}, []))
+    faults = [] if len(chosen) == 1 else list(_matching_problems({root.resolve(): chosen}, []))
     return DatasetListing(FoldersLayout.name, [case], faults)
 
 
@@ -196,7 +196,7 @@ def pair(
         matches, orphans = match_numbered(list(shown.values()), labels) or (matches, orphans)
     by_shown = {path: name for name, path in shown.items()}
     cases = [_case(by_shown[path], images[by_shown[path]], found, part) for path, found in matches.items()]
-    return cases, list(_faults(matches, orphans))
+    return cases, list(_matching_problems(matches, orphans))
 
 
 def _named(path: Path, name: str) -> Path:
@@ -218,7 +218,7 @@ def _case(name: str, files: tuple[Path, ...], labels: list[Path], part: Part | N
     return Case(name, files[0], label, part, files[1:])
 
 
-def _faults(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Finding]:
+def _matching_problems(matches: dict[Path, list[Path]], orphans: list[Path]) -> Iterable[Finding]:
     for image, found in matches.items():
         if not found:
             yield partner_problem(

@@ -48,15 +48,20 @@ def find_label_maps(files: Sequence[Path], root: Path) -> list[Path]:
     found: list[Path] = []
     for path in files:
         stem = image_stem(path)
-        named = _speaks(path, root) or stems[stem] > 1 or _extends(stem, stems) or _is_dicom_seg(path)
+        named = (
+            _has_label_word(path, root)
+            or stems[stem] > 1
+            or _extends_other_name(stem, stems)
+            or _is_dicom_seg(path)
+        )
         if (named or modes[path] in typed) and _is_label_map(path, *(_NAMED if named else _UNNAMED)):
             found.append(path)
     alike = Counter(image_stem(path) for path in found)
     doubtful = {stem for stem, count in alike.items() if 1 < count == stems[stem]}
-    return [path for path in found if image_stem(path) not in doubtful or _speaks(path, root)]
+    return [path for path in found if image_stem(path) not in doubtful or _has_label_word(path, root)]
 
 
-def _speaks(path: Path, root: Path) -> bool:
+def _has_label_word(path: Path, root: Path) -> bool:
     """Whether a word of the name, or of a folder's below ``root``, is one for label maps."""
     try:
         parts = path.parent.relative_to(root).parts
@@ -66,7 +71,7 @@ def _speaks(path: Path, root: Path) -> bool:
     return not _WORDS.isdisjoint(words)
 
 
-def _extends(stem: str, stems: Counter[str]) -> bool:
+def _extends_other_name(stem: str, stems: Counter[str]) -> bool:
     """Whether another file's name, a separator and something more make this name."""
     return any(stem[: found.start()] in stems for found in re.finditer(r"[_\-. ]", stem))
 

@@ -114,7 +114,7 @@ def _search(given: Path, output: Path | None, everything: bool) -> Inputs:
         return Inputs([Case(image_stem(given), given)])
     layout = layout_of(given)
     if layout is not None and not isinstance(layout, FoldersLayout | PairsLayout | LooseLayout):
-        cases = _outside(layout.find(given, DEFAULT_LAYOUT).cases, given, output)
+        cases = _without_outputs(layout.find(given, DEFAULT_LAYOUT).cases, given, output)
         return _with_outside(Inputs(cases), given, output, everything)
     root = find_images_folder(given) or given
     if is_dicom_folder(root):
@@ -215,7 +215,7 @@ def _written_files(output: Path | None) -> frozenset[Path]:
     return frozenset(path.resolve() for record in read_records(output) for path in record.files)
 
 
-def _outside(cases: list[Case], root: Path, output: Path | None) -> list[Case]:
+def _without_outputs(cases: list[Case], root: Path, output: Path | None) -> list[Case]:
     """Remove the cases in an output folder below ``root``."""
     if output is None or not output.resolve().is_relative_to(root.resolve()) or output.samefile(root):
         return cases

@@ -99,10 +99,10 @@ class Execution:
         on_cpu = self.accumulator_device.type == "cpu"
         if self.batch_size > 1 and not (on_cpu and self.notes):
             size = 1 if on_cpu else self.batch_size // 2
-            return replace(self, batch_size=size)._noted(f"windows in batches of {size}")
+            return replace(self, batch_size=size)._with_note(f"windows in batches of {size}")
         if not on_cpu:
-            return replace(self, accumulate_on=torch.device("cpu"))._noted("logits summed on the CPU")
+            return replace(self, accumulate_on=torch.device("cpu"))._with_note("logits summed on the CPU")
         return None
 
-    def _noted(self, what: str) -> Execution:
+    def _with_note(self, what: str) -> Execution:
         return replace(self, notes=(*self.notes, f"out of memory: {what}"))

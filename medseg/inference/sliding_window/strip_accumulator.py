@@ -136,10 +136,10 @@ class StripAccumulator:
             unfinished = lines.narrow(axis, row.final, row.shared)
             carried.narrow(second, start, stop - start).narrow(axis, 0, row.shared).copy_(unfinished)
             lines.zero_()
-            self._enter(start + width, min(stop + width, self.plan.padded[second]), lines, carried)
+            self._restore_carried(start + width, min(stop + width, self.plan.padded[second]), lines, carried)
             self._first = stop
 
-    def _enter(self, start: int, stop: int, lines: WeightedSums, carried: WeightedSums) -> None:
+    def _restore_carried(self, start: int, stop: int, lines: WeightedSums, carried: WeightedSums) -> None:
         """Copy what the row before left in lines [start, stop) into the first ``lines`` of the strip."""
         if start < stop:
             axis, second, shared = self.plan.axis, self._line_axis, self._shared_before
@@ -151,7 +151,7 @@ class StripAccumulator:
         self._row_index += 1
         self._first = 0
         strip.zero_()
-        self._enter(0, self.plan.size[self._line_axis], strip, carried)
+        self._restore_carried(0, self.plan.size[self._line_axis], strip, carried)
 
     @property
     def _row(self) -> WindowRow:

@@ -106,11 +106,11 @@ def _architecture(
         raise ValueError("the number of convolutions or blocks of each stage is missing")
     architecture = Architecture(
         kind=kind,
-        features=_each(arguments.features_per_stage, stages),
+        features=_per_stage(arguments.features_per_stage, stages),
         kernels=_widths(arguments.kernel_sizes, stages, dims),
         strides=_widths(arguments.strides, stages, dims),
-        blocks=_each(blocks, stages),
-        decoder_convs=_each(arguments.n_conv_per_stage_decoder, stages - 1),
+        blocks=_per_stage(blocks, stages),
+        decoder_convs=_per_stage(arguments.n_conv_per_stage_decoder, stages - 1),
         bias=arguments.conv_bias,
         norm=kind_of_norm or "none",
         epsilon=norm.pop("eps", 1e-5),
@@ -135,7 +135,7 @@ def _lookup(dotted: str | None, table: Mapping[str, Name]) -> Name | None:
     return table[name]
 
 
-def _each(value: int | tuple[int, ...], count: int) -> tuple[int, ...]:
+def _per_stage(value: int | tuple[int, ...], count: int) -> tuple[int, ...]:
     values = (value,) * count if isinstance(value, int) else value
     if len(values) != count:
         raise ValueError(f"{count} stages, but {len(values)} numbers {values}")

@@ -184,8 +184,10 @@ class NnunetPredictor:
         scan, cropped, image = prepared.scan, prepared.cropped, prepared.image
         *earlier, last = self.plans.stages
         for index, stage in enumerate(earlier):
-            found = self._decided(self._logits(index, image, cropped, execution, scan.path), cropped)
-            label_map = restore_crop(found, cropped, stage, scan)[0]
+            labels_of_stage = self._decide_labels(
+                self._logits(index, image, cropped, execution, scan.path), cropped
+            )
+            label_map = restore_crop(labels_of_stage, cropped, stage, scan)[0]
             following = self.plans.stages[index + 1]
             image = prepare(cropped, following, to_plans_order(label_map, scan, following))
         slabs = self._logits(len(earlier), image, cropped, execution, scan.path)
@@ -193,8 +195,8 @@ class NnunetPredictor:
         if probabilities:
             soft = allocate_or_memmap((labels.num_classes, *cropped.whole), scratch)
             soft[0] = 0.0 if labels.regions else 1.0  # outside the non-zero part is background
-            slabs = self._kept(slabs, soft[(slice(None), *cropped.box)])
-        label_map = restore_crop(self._decided(slabs, cropped), cropped, last, scan)[0]
+            slabs = self._store_probabilities(slabs, soft[(slice(None), *cropped.box)])
+        label_map = restore_crop(self._decide_labels(slabs, cropped), cropped, last, scan)[0]
         if soft is not None:
             soft = to_scan_order(soft, last, scan)
         return Prediction(label_map, soft, scan, execution.notes)
@@ -243,7 +245,7 @@ class NnunetPredictor:
 
         return predict
 
-    def _decided(self, slabs: Iterator[OutputChunk], cropped: Cropped) -> Array:
+    def _decide_labels(self, slabs: Iterator[OutputChunk], cropped: Cropped) -> Array:
         """Label values (1, *S): the class index, or the values of regions painted in order."""
         painted = self.plans.painted
         kind = torch.uint8 if max(self.plans.labels.output_values) < 256 else torch.int16
@@ -251,14 +253,14 @@ class NnunetPredictor:
         def decide(slab: OutputChunk) -> torch.Tensor:
             if not painted:
                 return most_likely(slab.tensor)[None]
-            found = torch.zeros(slab.tensor.shape[1:], dtype=kind, device=slab.tensor.device)
+            label_map = torch.zeros(slab.tensor.shape[1:], dtype=kind, device=slab.tensor.device)
             for scores, value in zip(slab.tensor, painted, strict=True):
-                found[scores.sigmoid() > 0.5] = value
-            return found[None]
+                label_map[scores.sigmoid() > 0.5] = value
+            return label_map[None]
 
         return assemble(slabs, cropped.shape, decide)
 
-    def _kept(self, slabs: Iterator[OutputChunk], whole: Array) -> Iterator[OutputChunk]:
+    def _store_probabilities(self, slabs: Iterator[OutputChunk], whole: Array) -> Iterator[OutputChunk]:
         """Yield the slabs unchanged, and write their probabilities to ``whole``."""
         activation = self.plans.labels.activation
         for slab in slabs:

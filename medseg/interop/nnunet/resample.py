@@ -62,7 +62,7 @@ def resample_labels(labels: Array, shape: Shape, current: Spacing, target: Spaci
     if labels.shape == shape:
         return labels
     axis = coarse_axis(current, target, how)
-    return _by_slices(labels, shape, axis, lambda one, size: _most_covering(one, size, how))
+    return _by_slices(labels, shape, axis, lambda one, size: _label_of_highest_mask(one, size, how))
 
 
 def regrid_logits(
@@ -85,13 +85,13 @@ def regrid_logits(
     nearest_planes = nearest(source[axis], shape[axis])
     for slab in resample_chunks(slabs, source, within):
         if slab.axis != axis:
-            taken = _take(slab.tensor, nearest_planes, axis)
+            taken = _select_planes(slab.tensor, nearest_planes, axis)
             yield OutputChunk.of_planes(taken, slab.start, slab.axis)
             continue
         here = [i for i, plane in enumerate(nearest_planes) if slab.start <= plane < slab.stop]
         if here:
             own = [nearest_planes[i] - slab.start for i in here]
-            yield OutputChunk.of_planes(_take(slab.tensor, own, axis), here[0], axis)
+            yield OutputChunk.of_planes(_select_planes(slab.tensor, own, axis), here[0], axis)
 
 
 def nearest(source: int, target: int) -> list[int]:
@@ -104,7 +104,7 @@ def nearest(source: int, target: int) -> list[int]:
     return [min(source - 1, math.floor(source / target * (i + 0.5) - 0.5 + 0.5)) for i in range(target)]
 
 
-def _take(scores: torch.Tensor, planes: list[int], axis: int) -> torch.Tensor:
+def _select_planes(scores: torch.Tensor, planes: list[int], axis: int) -> torch.Tensor:
     return scores.index_select(1 + axis, torch.tensor(planes, device=scores.device))
 
 
@@ -130,7 +130,7 @@ def _spline(voxels: Array, shape: Shape, order: int) -> Array:
     return np.asarray(resize(voxels.astype(np.float64), shape, order, mode="edge", anti_aliasing=False))
 
 
-def _most_covering(labels: Array, shape: Shape, how: Resampling) -> Array:
+def _label_of_highest_mask(labels: Array, shape: Shape, how: Resampling) -> Array:
     """Choose the label with the highest interpolated mask; the nearest label wins ties (torch: the lowest)."""
     values = np.unique(labels)
     if len(values) == 1:

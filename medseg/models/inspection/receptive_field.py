@@ -89,7 +89,7 @@ def visible_spans(
             network.eval()(both.as_subclass(Coordinates))
     finally:
         hook.remove()
-    right, left = _furthest(outputs[0], axis)
+    right, left = _largest_coordinates(outputs[0], axis)
     return VisibleSpans(length + 1 - left, right, max(strides))
 
 
@@ -137,14 +137,14 @@ def _stride(x: torch.Tensor, axis: int, length: int) -> int:
     It follows from the coordinates, or from the sizes where the coordinates are constant or jump (after a
     global pooling).
     """
-    right = _furthest(x, axis)[0]
+    right = _largest_coordinates(x, axis)[0]
     by_size = length / len(right)
     first, last = len(right) // 4, 3 * len(right) // 4
     moved = float(right[last] - right[first]) / max(last - first, 1)
     return max(1, round(moved if 0.75 < moved / by_size < 1.25 else by_size))
 
 
-def _furthest(x: torch.Tensor, axis: int) -> torch.Tensor:
+def _largest_coordinates(x: torch.Tensor, axis: int) -> torch.Tensor:
     """Return the largest coordinates along ``axis``: (2, N)."""
     plain = x.as_subclass(torch.Tensor)
     plain = single_channel(plain) if plain.ndim > 3 else plain

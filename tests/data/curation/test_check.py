@@ -111,7 +111,7 @@ def test_the_exit_code_depends_on_the_findings(balls, tmp_path, capsys):
 
 
 def planted(root, cases, value=9):
-    """Balls, some cases of which hold one voxel of a value that nobody declares."""
+    """Balls, some cases of which hold one voxel of an undeclared value."""
     write_balls(root, cases=4)
     for case in cases:
         label = read_scan(root / "labels" / f"{case}.nii.gz").array[0].copy()
@@ -179,5 +179,5 @@ def test_copies_are_found_by_voxels_and_treated_as_in_training(tmp_path):
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["hippocampus", "nuclei", "retina_chase", "camvid", "membrane_isbi"])
-def test_no_false_alarm_on_real_data(data_root, name):
+def test_real_data_gives_no_false_findings(data_root, name):
     assert check_dataset(data_root / name).problems == []

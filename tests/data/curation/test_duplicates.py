@@ -1,4 +1,4 @@
-"""Cases whose images are the same: found, bound together, dropped."""
+"""Cases with the same image: detected, kept in one part, dropped."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Coded terms: looked up by a label's name, or as told."""
+"""Coded terms: looked up by a label's name, or declared."""
 
 import pytest
 from pydantic import ValidationError

@@ -28,7 +28,7 @@ def test_counts_by_hand():
     assert SamplingStats(**drawn.to_checkpoint()) == drawn
 
 
-def test_the_log_says_what_was_drawn(balls, tmp_path):
+def test_the_log_records_the_drawn_classes(balls, tmp_path):
     config = load_config(ball_settings(balls), ["sampling.forced_share=1", "sampling.balance={core: 1}"])
     fit(config, tmp_path / "run")
     for entry in read_log(tmp_path / "run" / "log.jsonl"):

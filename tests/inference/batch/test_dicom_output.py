@@ -210,9 +210,9 @@ def test_patient_attributes_appear_only_in_the_objects(model, tmp_path, caplog, 
     ])  # fmt: skip
     assert made == 0
     printed = capfd.readouterr()
-    said = caplog.text + printed.out + printed.err + "".join(str(w.message) for w in recwarn)
+    messages = caplog.text + printed.out + printed.err + "".join(str(w.message) for w in recwarn)
     words = [NAME, NUMBER, DOCTOR, "Planted", "PLANTED"]
-    assert not [word for word in words if word in said]
+    assert not [word for word in words if word in messages]
     files = [p for p in out.rglob("*") if p.is_file()]
     objects = [p for p in files if p.suffix == ".dcm"]
     assert sorted(p.name for p in objects) == ["scan.rtstruct.dcm", "scan.seg.dcm"]
@@ -309,11 +309,11 @@ def test_a_label_map_of_any_origin_is_exported(tmp_path, capsys):
 def test_an_export_to_a_series_with_another_grid_is_an_error(tmp_path, capsys):
     series_in(tmp_path / "scan")
     write_volume(tmp_path / "map.nii.gz", np.zeros((24, 20, 9), np.uint8))
-    told = ("--to", "seg", "--labels", "liver=1", "--made", "manual")
-    assert export(tmp_path, *told) == 3
+    arguments = ("--to", "seg", "--labels", "liver=1", "--made", "manual")
+    assert export(tmp_path, *arguments) == 3
     assert "is not on the grid" in capsys.readouterr().err
     (tmp_path / "scan").rename(tmp_path / "elsewhere")
-    assert export(tmp_path, *told) == 3
+    assert export(tmp_path, *arguments) == 3
     assert "no such" in capsys.readouterr().err
 
 

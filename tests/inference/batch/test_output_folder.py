@@ -413,7 +413,7 @@ def test_masks_among_the_scans_are_listed_and_ignored(model, scans, tmp_path, ca
     blob[2:7, 2:7, 2:7] = 1
     write_volume(scans / "s0_mask.nii.gz", blob)
     write_volume(scans / "masks" / "s1.nii.gz", (2 * blob).astype(np.int16))
-    write_volume(scans / "t.nii.gz", blob.astype(np.float32))  # no name speaks for it, and its type does not
+    write_volume(scans / "t.nii.gz", blob.astype(np.float32))  # neither name nor type is that of a label map
     command = ["infer", str(scans), "--model", str(model)]
     assert run([*command, "--output", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
@@ -431,7 +431,7 @@ def test_masks_among_the_scans_are_listed_and_ignored(model, scans, tmp_path, ca
     )
 
 
-def test_scans_whose_names_speak_for_masks_are_segmented(scans):
+def test_scans_with_names_of_masks_are_segmented(scans):
     (scans / "s0.nii.gz").rename(scans / "seg_01.nii.gz")  # noise, whatever its name says
     write_volume(scans / "mask_flat.nii.gz", np.zeros((8, 8, 8), np.uint8))
     assert [case.id for case in find_inputs([scans])] == ["mask_flat", "s1", "s2", "seg_01"]
@@ -449,7 +449,7 @@ def test_masks_of_pictures_are_left_out(tmp_path):
 
 
 @pytest.mark.data
-def test_label_maps_and_scans_of_public_data_are_told_apart(data_root):
+def test_label_maps_and_scans_of_public_data_are_distinguished(data_root):
     for name in ("nuclei", "nuclei_shift", "hippocampus", "retina_chase", "camvid", "membrane_isbi", "brats"):
         root = data_root / name
         images, labels = (

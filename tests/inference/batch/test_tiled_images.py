@@ -56,7 +56,7 @@ def tiled(path, pixels, **options):
 
 
 def large(path, *files, out, **settings):
-    """The label map of a file read window by window, and what is said of it."""
+    """The label map of a file read window by window, and its messages."""
     predictor = Predictor(list(files), device="cpu", amp="off", settings={"large_above": 0, **settings})
     (outcome,) = infer_cases(predictor, find_inputs([path]), out)
     assert outcome.status == "done", outcome.error

@@ -1,4 +1,4 @@
-"""Several models at once: their slabs averaged, on the scan's grid, whatever their own grids are."""
+"""Ensembles: probabilities averaged on the scan's grid, whatever the grids of the members."""
 
 from dataclasses import replace
 from functools import partial

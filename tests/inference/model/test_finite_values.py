@@ -1,4 +1,4 @@
-"""Numbers that are none, windows that never ran, networks that are shared, mirrors nobody trained with."""
+"""NaN and infinite logits, skipped windows, shared networks, and mirrors that the training did not use."""
 
 import json
 

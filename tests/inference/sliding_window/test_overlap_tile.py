@@ -1,4 +1,4 @@
-"""Tiles give the whole image's scores, for networks that are the same everywhere; others are refused."""
+"""Tiles give the whole image's logits for translation-invariant networks; others raise an error."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The streaming window: MONAI's scores on the same windows, each plane once, in a ring one window deep."""
+"""Streaming windows: MONAI's logits on the same windows, each plane once, in a ring one window deep."""
 
 import itertools
 

@@ -26,7 +26,7 @@ def test_planes_equal_the_whole(source, target, axis, step):
     torch.testing.assert_close(found, whole, atol=5e-6, rtol=0)
 
 
-def test_pictures_too():
+def test_pictures_are_supported():
     scores = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0))
     whole = F.interpolate(scores[None], size=(20, 15), mode="bilinear", align_corners=False)[0]
     chunks = [OutputChunk.of_planes(scores[:, i : i + 4], i, 0) for i in (0, 4, 8)]
@@ -34,7 +34,7 @@ def test_pictures_too():
     torch.testing.assert_close(found, whole, atol=5e-6, rtol=0)
 
 
-def test_no_piece_is_larger_than_asked():
+def test_no_piece_is_larger_than_requested():
     scores = torch.zeros(4, 10, 8, 8)
     pieces = list(
         resample_chunks(

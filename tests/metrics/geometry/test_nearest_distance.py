@@ -21,7 +21,7 @@ def brute_force(queries, targets, spacing):
 
 @pytest.mark.parametrize(("shape", "spacing"), GRIDS)
 @pytest.mark.parametrize("way", ["scan", "tree", "transform"])
-def test_every_way_gives_the_same_distances(shape, spacing, way, monkeypatch):
+def test_every_method_gives_the_same_distances(shape, spacing, way, monkeypatch):
     rng = np.random.default_rng(0)
     queries, targets = rng.random(shape) < 0.2, rng.random(shape) < 0.02
     if way != "scan":
@@ -32,7 +32,7 @@ def test_every_way_gives_the_same_distances(shape, spacing, way, monkeypatch):
 
 
 @pytest.mark.parametrize("slow", [False, True])
-def test_what_the_scan_cannot_reach_is_found_all_the_same(slow, monkeypatch):
+def test_distances_beyond_the_neighbor_scan_are_exact(slow, monkeypatch):
     monkeypatch.setattr(nearest, "tree_is_slow", lambda *_: slow)
     queries, targets = np.zeros((60, 40), bool), np.zeros((60, 40), bool)
     queries[0, 0] = queries[59, 38] = targets[59, 39] = True
@@ -41,7 +41,7 @@ def test_what_the_scan_cannot_reach_is_found_all_the_same(slow, monkeypatch):
     np.testing.assert_allclose(nearest_distances(queries, targets, (1.0, 2.0)), expected)
 
 
-def test_the_scan_says_what_is_left():
+def test_the_neighbor_scan_returns_unresolved_queries():
     queries, targets = np.zeros((3, 90), bool), np.zeros((3, 90), bool)
     queries[1, [0, 5, 80]] = targets[1, [5, 6]] = True
     distances, left = scan_neighbors(grid_indices(queries), targets, (1.0, 1.0))

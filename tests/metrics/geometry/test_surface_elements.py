@@ -62,7 +62,7 @@ def test_the_area_does_not_depend_on_the_order_of_the_axes(mask, order):
     assert weights.sum() == pytest.approx(turned.sum())
 
 
-def test_codes_tell_the_corners_apart():
+def test_codes_distinguish_the_corners():
     # the voxel is the last corner (bit 2·1 + 1) of the first element, the first (bit 0) of the last
     assert neighbor_codes(np.ones((1, 1), bool)).tolist() == [[8, 4], [2, 1]]
     codes = neighbor_codes(np.ones((1, 1, 1), bool))

@@ -86,7 +86,7 @@ def test_the_interval_of_the_mean_dice():
     assert to_json(summarize(ROWS, seed=1)) == to_json(summarize(ROWS, seed=1))
 
 
-def test_a_summary_says_what_its_numbers_mean():
+def test_a_summary_defines_its_numbers():
     definitions = summarize(ROWS, ScoreOptions({"liver": 2.0}, "voxel"), seed=7)["definitions"]
     assert definitions["surface"] == "voxel"
     assert definitions["tolerance_mm"] == {"liver": 2.0}

@@ -26,7 +26,7 @@ def test_the_commands(capsys):
 
 
 @pytest.mark.slow
-def test_the_list_says_what_each_network_sees(capsys):
+def test_the_list_shows_each_receptive_field(capsys):
     assert run(["models", "list"]) == 0
     lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert lines["name"][4:6] == ["field", "stride"]

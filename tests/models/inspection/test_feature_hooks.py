@@ -39,7 +39,7 @@ def test_several_maps_of_one_part_are_numbered():
     assert shapes(network, "aux_classifier") == {}
 
 
-def test_what_is_kept_is_not_written_over():
+def test_collected_features_are_not_changed_in_place():
     network = UNetValidConfig(channels=(2, 2), dropout=0).build(Task(2, 1, 2))
     with collect_features(network.eval(), lambda _, x: x.clone(), ["encoder.0.0"]) as found, torch.no_grad():
         network(torch.randn(1, 1, 8, 8))

@@ -155,7 +155,7 @@ def test_an_unknown_operation_is_named():
         receptive_field(Odd(), (8, 8), 1)
 
 
-def test_vgg_can_be_asked_part_by_part():
+def test_parts_of_vgg_can_be_configured():
     with torch.device("meta"):
         network = Last(VGGConfig())
     assert receptive_field(network, (64, 4096), 3, part="backbone.features.4") == ReceptiveField(6, 6, 32)

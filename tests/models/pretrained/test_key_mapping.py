@@ -1,4 +1,4 @@
-"""Tables of other people's keys."""
+"""Key maps of other libraries."""
 
 import pytest
 import torch

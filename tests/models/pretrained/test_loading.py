@@ -208,7 +208,7 @@ def test_published_networks_by_name(tmp_path, capsys):
     assert "expected a segmentation network" in capsys.readouterr().err
 
 
-def test_a_published_network_that_is_not_at_hand(tmp_path, monkeypatch, capsys):
+def test_a_published_network_without_downloaded_weights_raises(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     photo = write_picture(tmp_path / "photo.png", np.zeros((8, 8, 3), np.uint8))
     asked = ["infer", str(photo), "--model", "fcn_resnet50_voc", "--output", str(tmp_path / "out")]

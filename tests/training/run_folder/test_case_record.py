@@ -1,4 +1,4 @@
-"""Cases of a run that goes on keep their parts; what differs is listed."""
+"""Cases of a resumed run keep their parts; differences are listed."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ RECORD = CaseRecord(
 )
 
 
-def test_new_cases_stand_with_their_patient_or_their_copy():
+def test_new_cases_join_the_part_of_their_patient_or_copy():
     cases = [case("b", patient="p"), case("c"), case("n1", patient="p"), case("n2"), case("n3"), case("n4")]
     facts = [Fact("2"), Fact("3"), Fact("7"), Fact("3"), Fact("8"), Fact("9")]
     parts = RECORD.split(cases, facts, {"n4": "test"})
@@ -46,7 +46,7 @@ def test_a_case_moved_by_hand_is_a_change():
         RECORD.changes(cases, facts, {"c": "train"})
 
 
-def test_only_what_files_and_folders_say_is_stated(tmp_path):
+def test_declared_parts_come_from_files_and_folders_only(tmp_path):
     cases = [case("a", "train"), case("b", "test"), case("c")]
     assert declared_parts(cases, FractionSplit()) == {}
     assert declared_parts(cases, AutoSplit()) == {"b": "test"}

@@ -62,7 +62,7 @@ def read_segments(path: Path, grid: Grid) -> Segments:
     to_image = np.linalg.inv(grid.affine)
     for frame, groups in zip(frames, data.PerFrameFunctionalGroupsSequence, strict=True):
         frame_to_image = to_image @ _frame_affine(data, groups)
-        values = [int(_of(groups, data, "SegmentIdentificationSequence").ReferencedSegmentNumber)]
+        values = [int(_group_item(groups, data, "SegmentIdentificationSequence").ReferencedSegmentNumber)]
         values = values if kind == "BINARY" else [int(v) for v in np.unique(frame) if v]
         for value in values:
             inside = frame > 0 if kind == "BINARY" else frame == value
@@ -71,7 +71,7 @@ def read_segments(path: Path, grid: Grid) -> Segments:
     return Segments({n: names[n] for n in masks}, masks)
 
 
-def _of(groups: Any, data: Any, keyword: str) -> Any:
+def _group_item(groups: Any, data: Any, keyword: str) -> Any:
     """The first item of a functional group of the frame, or of the groups shared by all frames."""
     if keyword not in groups and "SharedFunctionalGroupsSequence" in data:
         groups = data.SharedFunctionalGroupsSequence[0]
@@ -84,9 +84,13 @@ def _of(groups: Any, data: Any, keyword: str) -> Any:
 
 def _frame_affine(data: Any, groups: Any) -> Array:
     """Affine from (column, row, 0, 1) of a frame to RAS mm."""
-    position = np.array(_of(groups, data, "PlanePositionSequence").ImagePositionPatient, dtype=float)
-    orientation = np.array(_of(groups, data, "PlaneOrientationSequence").ImageOrientationPatient, dtype=float)
-    between_rows, between_columns = (float(v) for v in _of(groups, data, "PixelMeasuresSequence").PixelSpacing)
+    position = np.array(_group_item(groups, data, "PlanePositionSequence").ImagePositionPatient, dtype=float)
+    orientation = np.array(
+        _group_item(groups, data, "PlaneOrientationSequence").ImageOrientationPatient, dtype=float
+    )
+    between_rows, between_columns = (
+        float(v) for v in _group_item(groups, data, "PixelMeasuresSequence").PixelSpacing
+    )
     affine = np.eye(4)
     affine[:3, 0] = orientation[:3] * between_columns
     affine[:3, 1] = orientation[3:] * between_rows
