@@ -1,4 +1,4 @@
-"""Synthetic DICOM series for tests, of any orientation, with the attributes of a patient that must not be shown."""
+"""Synthetic DICOM series for tests, of any orientation, with patient attributes that must not be shown."""
 
 import numpy as np
 from pydicom.config import disable_value_validation
