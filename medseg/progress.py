@@ -104,6 +104,10 @@ class QuietProgress:
         """Ignore the end."""
 
 
+QUIET = QuietProgress()
+"""The default where no progress is requested."""
+
+
 @dataclass
 class _Stage:
     """A stage and its pace since it began in this process, nested stages included."""

@@ -155,9 +155,7 @@ def prepare_dataset(
     listing, plan = find_labeled_cases(data)
     cases = plan.cases
     with stage(progress or QuietProgress(), len(cases), "checking cases") as shown:
-        statistics = collect_statistics(
-            cases, store, plan.reader, plan.foreground, progress=lambda case: shown.advance()
-        )
+        statistics = collect_statistics(cases, store, plan.reader, plan.foreground, progress=shown)
     check_dimensions(needs.spatial_dims, preprocess, statistics[0], dataset_folder(data))
     check_spacing(preprocess, statistics)
     labels, notes = _resolve_labels(needs.activation, statistics, plan)
@@ -204,7 +202,7 @@ def cache_dataset(
         cases, statistics = dataset.part(part)
         cases, statistics = cases[:limit], statistics[:limit]
         with stage(progress, len(cases), description) as shown:
-            return cache_cases(cases, statistics, settings, folder, lambda case: shown.advance())
+            return cache_cases(cases, statistics, settings, folder, shown)
 
     return CachedDataset(
         cached("train", "preparing training cases"), cached("val", "preparing validation cases")

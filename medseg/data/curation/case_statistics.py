@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,7 @@ from medseg.data.scans import Kind, check_finite
 from medseg.errors import DataError
 from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_json, write_atomic
 from medseg.geometry import Array
+from medseg.progress import QUIET, Progress
 
 _SAMPLE = 500
 NONZERO = ForegroundValues()
@@ -81,7 +82,7 @@ def collect_statistics(
     reader: LabelReader = AS_STORED,
     foreground: ForegroundValues = NONZERO,
     *,
-    progress: Callable[[str], None] = lambda case: None,
+    progress: Progress = QUIET,
 ) -> list[CaseStatistics]:
     """Check and measure every case; cases measured before are read from ``store``.
 
@@ -90,7 +91,7 @@ def collect_statistics(
         store: folder of measured cases, one JSON file each.
         reader: how label files are read.
         foreground: label values whose voxels count in statistics of intensities.
-        progress: called with the id of each case that is done.
+        progress: advances with each case that is done.
 
     Raises:
         DataError: cases have differing grids, non-finite voxels or unreadable files; all are listed.
@@ -101,7 +102,7 @@ def collect_statistics(
     measuring = Measuring(reader, foreground)
     function = partial(_measured_or_error, store=store, measuring=measuring)
     jobs = [_job(case, store, measuring) for case in cases]
-    results = run_jobs(function, jobs, lambda case: progress(case.id))
+    results = run_jobs(function, jobs, lambda case: progress.advance())
     for case, result in zip(cases, results, strict=True):
         if isinstance(result, DataError):
             problems.append(f"case {case.id}: {result}")

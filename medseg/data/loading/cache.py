@@ -9,7 +9,7 @@ trainings can fill and read a folder at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ from medseg.data.scans import Scan
 from medseg.errors import DataError, DiskFullError
 from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_json
 from medseg.geometry import Array
+from medseg.progress import QUIET, Progress
 from medseg.system.platform import free_space
 
 CACHE_VERSION = 4
@@ -165,7 +166,7 @@ def cache_cases(
     statistics: Sequence[CaseStatistics],
     settings: CacheSettings,
     folder: Path,
-    progress: Callable[[str], None] = lambda case: None,
+    progress: Progress = QUIET,
 ) -> list[CachedCase]:
     """Preprocess the cases that are not in the cache and open all of them, in the given order.
 
@@ -176,7 +177,7 @@ def cache_cases(
         statistics: statistics of each case.
         settings: content of the cached cases.
         folder: folder of the cache.
-        progress: called with the id of each case that is in the cache.
+        progress: advances with each case that is in the cache.
 
     Raises:
         DataError: if a case cannot be prepared.
@@ -193,10 +194,10 @@ def cache_cases(
             jobs[path] = _job((case, path), measured, settings)
             needed += _stored_bytes(measured, settings)
         elif files[path] is not None:
-            progress(case.id)
+            progress.advance()
     _check_space(folder, needed, len(jobs))
     done = run_jobs(
-        partial(_prepare_into, settings=settings), list(jobs.values()), lambda item: progress(item[0].id)
+        partial(_prepare_into, settings=settings), list(jobs.values()), lambda item: progress.advance()
     )
     files |= dict(zip(jobs, done, strict=True))
     return [_open_case(case, files[path], settings) for case, path in zip(cases, paths, strict=True)]

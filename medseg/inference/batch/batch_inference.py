@@ -14,11 +14,9 @@ from medseg.inference.batch.options import DEFAULTS, BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.batch.output_folder import open_output
 from medseg.inference.model.protocols import PreparedT, Segmenter
-from medseg.progress import Progress, QuietProgress, stage
+from medseg.progress import QUIET, Progress, stage
 
 _LOGGER = logging.getLogger(__name__)
-
-QUIET = QuietProgress()
 
 _Settle = Callable[[CaseJob[PreparedT], CaseOutcome], None]
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.data.cases import Case
 from medseg.errors import ConfigError, MedsegError
-from medseg.inference.batch.batch_inference import QUIET, infer_case, report_outcome, sort_outcomes
+from medseg.inference.batch.batch_inference import infer_case, report_outcome, sort_outcomes
 from medseg.inference.batch.dicom_objects import check_dicom_sources
 from medseg.inference.batch.options import DEFAULTS, BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
@@ -25,7 +25,7 @@ from medseg.inference.batch.output_folder import open_output
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import Segmenter
 from medseg.inference.model.published_models import model_source
-from medseg.progress import Progress, stage
+from medseg.progress import QUIET, Progress, stage
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
 from medseg.system.device import Precision
 from medseg.system.platform import granted_cores
