@@ -387,15 +387,6 @@ def test_an_unknown_monitor_is_refused(balls, tmp_path):
         fit(config, tmp_path / "run")
 
 
-def test_a_dry_run_estimates_and_starts_nothing(ball_config, tmp_path):
-    estimate = dry_run(ball_config, tmp_path / "run")
-    assert estimate.parameters > 100
-    assert estimate.peak_memory_gb > 0.01
-    assert estimate.hours > 0
-    assert not (tmp_path / "run" / "config.yaml").exists()
-    fit(ball_config, tmp_path / "run")  # the folder is still free
-
-
 def copy_of(balls: Path, target: Path) -> Path:
     shutil.copytree(balls, target)
     return target
@@ -480,17 +471,6 @@ def test_fit_shows_progress_and_can_be_quiet(balls, tmp_path, capsys):
     fit(load_config(ball_settings(balls, epochs=1)), tmp_path / "quiet", progress=QuietProgress())
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
-
-
-def test_a_dry_run_lists_its_assumptions(balls, tmp_path, capsys):
-    config = tmp_path / "c.yaml"
-    config.write_text(to_yaml(load_config(ball_settings(balls))))
-    assert command(["train", str(config), "--run", str(tmp_path / "run"), "--dry-run"]) == 0
-    text = capsys.readouterr().out
-    assert "2 epochs of 4 updates" in text
-    assert "2 patches of 16×16×16" in text
-    assert "1 of 1 cases" in text
-    assert "threads" in text
 
 
 def test_the_number_of_threads_is_set_and_put_back(balls, tmp_path):

@@ -18,6 +18,7 @@ from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
 from medseg.data.preprocessing.normalization import CT, Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig, prepare_image
 from medseg.errors import DataError, DiskFullError
+from medseg.progress import QuietProgress
 
 LABELS = LabelSchema(names={"background": (0,), "organ": (1, 3), "lesion": (2,)}, ignore_value=9)
 PLAIN = PreprocessConfig(normalize=Range(low=0, high=100))
@@ -294,13 +295,19 @@ def test_errors_name_the_case(case, tmp_path):
         cached(Case("a", case.image), tmp_path / "cache")
 
 
+class Counted(QuietProgress):
+    advanced = 0
+
+    def advance(self, detail=""):
+        self.advanced += 1
+
+
 def test_cases_are_returned_in_the_given_order(case, tmp_path):
     twin = Case("z", case.image, case.label)
-    done = []
+    progress = Counted()
     pairs = [twin, case, twin]
-    opened = cache_cases(
-        pairs, [measure_case(c) for c in pairs], CacheSettings(LABELS, PLAIN, 1), tmp_path / "c", done.append
-    )
+    settings = CacheSettings(LABELS, PLAIN, 1)
+    opened = cache_cases(pairs, [measure_case(c) for c in pairs], settings, tmp_path / "c", progress)
     assert [c.id for c in opened] == ["z", "a", "z"]
-    assert len(done) == 1  # the others are the same file
+    assert progress.advanced == 1  # the others are the same file
     assert all(isinstance(c, CachedCase) for c in opened)
