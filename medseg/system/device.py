@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from medseg.errors import ConfigError
 
@@ -66,6 +67,12 @@ def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContext
 def channels_last(spatial_dims: int) -> torch.memory_format:
     """Return the channels-last memory format of 2D or 3D batches."""
     return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+
+
+def to_channels_last(network: nn.Module, spatial_dims: int) -> nn.Module:
+    """Store the weights of a network in the channels-last memory format, in place."""
+    untyped: Any = network  # torch does not annotate ``memory_format``
+    return untyped.to(memory_format=channels_last(spatial_dims))
 
 
 def to_device(batch: torch.Tensor, device: torch.device) -> torch.Tensor:

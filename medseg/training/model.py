@@ -26,7 +26,13 @@ from medseg.models.pretrained.loading import (
     read_state,
 )
 from medseg.models.pretrained.weight_registry import lookup_weights
-from medseg.system.device import autocast, channels_last, resolve_autocast_dtype, resolve_device
+from medseg.system.device import (
+    autocast,
+    channels_last,
+    resolve_autocast_dtype,
+    resolve_device,
+    to_channels_last,
+)
 from medseg.task import Task
 from medseg.training.dataset import PreparedDataset
 from medseg.training.options import TrainConfig
@@ -118,7 +124,7 @@ def build_model(
     if pretrained:
         _load_pretrained(config.weights, network)
     if options.channels_last:
-        network = network.to(memory_format=channels_last(config.spatial_dims))  # pyright: ignore[reportCallIssue]
+        network = to_channels_last(network, config.spatial_dims)
     dtype = resolve_autocast_dtype(options.amp, device)
     state = TrainState(
         network,

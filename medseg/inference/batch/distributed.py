@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,8 +109,6 @@ def infer_distributed(
         ConfigError: as :func:`~medseg.inference.batch.batch_inference.infer_cases`, or medseg is not installed
             on the workers.
     """
-    from distributed import as_completed
-
     output = Path(output).resolve()
     check_dicom_sources(cases, options.dicom)
     absolute = replace(spec, models=tuple(_absolute(model) for model in spec.models))
@@ -125,8 +123,7 @@ def infer_distributed(
             for case in cases
         }
         try:
-            completed: Iterable[Any] = as_completed(tasks, loop=client.loop)
-            for task in completed:
+            for task in _distributed().as_completed(tasks, loop=client.loop):
                 case = tasks[task]
                 outcome: CaseOutcome = (
                     task.result() if task.status == "finished" else _failed(case, task.exception())

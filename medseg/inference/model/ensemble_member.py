@@ -21,7 +21,7 @@ from medseg.inference.sliding_window.finite_checks import check_weights
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField, measure_receptive_field
 from medseg.inference.sliding_window.tta import check_tta, check_tta_unrecorded
 from medseg.models import CustomModelConfig
-from medseg.system.device import channels_last
+from medseg.system.device import to_channels_last
 
 ModelSource = Path | str | LoadedModel
 
@@ -103,7 +103,7 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
     header = _with_settings(header, options.settings, path, options.force)
     network = network.eval().to(setup.device)
     if setup.device.type == "cuda" and setup.dtype is not None:  # the memory layout that tensor cores need
-        network = network.to(memory_format=channels_last(header.task.spatial_dims))  # pyright: ignore[reportCallIssue]
+        network = to_channels_last(network, header.task.spatial_dims)
     field = None
     if header.inference.blend == "exact":
         if header.preprocess.slices is not None:
