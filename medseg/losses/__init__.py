@@ -2,7 +2,8 @@
 
 The union ``PlainLossConfig`` is the registry. To add a loss, write a module with its settings (a subclass of
 ``ClassWeightedConfig`` with a literal ``name``) and its formula (a subclass of ``SegmentationLoss``), and add
-the settings to the union. Configuration files can then select it by name, and the contract tests in
+the settings to the union. ``RegionConfig`` and ``RegionLoss`` are the bases of losses that are averaged over
+classes, such as Dice. Configuration files can then select it by name, and the contract tests in
 ``tests/losses/test_losses_contract.py`` run on it.
 """
 
@@ -14,16 +15,29 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from medseg.config.base import Spec
-from medseg.losses.base import ClassWeightedConfig, SegmentationLoss
+from medseg.losses.base import ClassMean, ClassWeightedConfig, RegionConfig, RegionLoss, SegmentationLoss
+from medseg.losses.boundary import BoundaryConfig, BoundaryLoss
+from medseg.losses.cl_dice import ClDiceConfig, ClDiceLoss
 from medseg.losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
-from medseg.losses.deep_supervision import DeepSupervisionLoss
+from medseg.losses.deep_supervision import DeepSupervisionLoss, DeepWeights
 from medseg.losses.dice import DiceConfig, DiceLoss
 from medseg.losses.focal import FocalConfig, FocalLoss
+from medseg.losses.lovasz import LovaszConfig, LovaszLoss
+from medseg.losses.top_k import TopKCrossEntropyConfig, TopKCrossEntropyLoss
+from medseg.losses.tversky import FocalTverskyConfig, TverskyConfig, TverskyLoss
 from medseg.losses.weighted_sum import WeightedSum
 from medseg.task import Task
 
 PlainLossConfig = Annotated[
-    CrossEntropyConfig | DiceConfig | FocalConfig,
+    CrossEntropyConfig
+    | TopKCrossEntropyConfig
+    | FocalConfig
+    | DiceConfig
+    | TverskyConfig
+    | FocalTverskyConfig
+    | LovaszConfig
+    | BoundaryConfig
+    | ClDiceConfig,
     Field(discriminator="name"),
 ]
 
@@ -66,18 +80,33 @@ def default_loss() -> SumConfig:
 
 
 __all__ = [
+    "BoundaryConfig",
+    "BoundaryLoss",
+    "ClDiceConfig",
+    "ClDiceLoss",
+    "ClassMean",
     "ClassWeightedConfig",
     "CrossEntropyConfig",
     "CrossEntropyLoss",
     "DeepSupervisionLoss",
+    "DeepWeights",
     "DiceConfig",
     "DiceLoss",
     "FocalConfig",
     "FocalLoss",
+    "FocalTverskyConfig",
     "LossConfig",
+    "LovaszConfig",
+    "LovaszLoss",
     "PlainLossConfig",
+    "RegionConfig",
+    "RegionLoss",
     "SegmentationLoss",
     "SumConfig",
+    "TopKCrossEntropyConfig",
+    "TopKCrossEntropyLoss",
+    "TverskyConfig",
+    "TverskyLoss",
     "WeightedSum",
     "WeightedTerm",
     "default_loss",

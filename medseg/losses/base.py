@@ -1,8 +1,10 @@
-"""Base classes of the losses: checks of the input, float32, class weights."""
+"""Base classes of the losses: checks of the input, float32, class weights, means over classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import field_validator
@@ -19,6 +21,8 @@ from medseg.losses.partial_labels import (
 from medseg.task import IGNORE_INDEX, Activation, Task
 
 ClassWeights = tuple[float, ...] | BalanceScheme | None
+Per = Literal["batch", "sample"]
+Absent = Literal["skip", "count"]
 
 
 class SegmentationLoss(nn.Module):
@@ -132,6 +136,117 @@ class ClassWeightedConfig(Spec):
                 "the logits (with softmax the first is the background)"
             )
         return torch.tensor(setting, dtype=torch.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMean:
+    """How the losses of the classes are averaged.
+
+    Attributes:
+        per, absent, include_background: see ``RegionConfig``.
+        class_weights: (K,) weights of the mean over classes, or None.
+    """
+
+    per: Per = "batch"
+    absent: Absent = "skip"
+    include_background: bool = False
+    class_weights: torch.Tensor | None = None
+
+
+class RegionConfig(ClassWeightedConfig):
+    """Base class of the settings of losses that compare the region of each class with its target.
+
+    Inherited attributes: see ``ClassWeightedConfig``.
+
+    Attributes:
+        per: compute the loss of a class over the whole ``batch``, or over each ``sample`` and average over
+            samples.
+        absent: ``skip`` excludes a class without voxels in these targets from the mean; with ``count``, it is
+            included, with the highest loss for any false positive of losses of overlap.
+        include_background: include class 0 in the mean. With sigmoid there is no background, and every region
+            is included.
+    """
+
+    per: Per = "batch"
+    absent: Absent = "skip"
+    include_background: bool = False
+
+    def class_mean(self, task: Task, class_counts: Sequence[int] | None) -> ClassMean:
+        """Return how the classes are averaged. Raises: ConfigError as ``resolve_weights``."""
+        return ClassMean(
+            per=self.per,
+            absent=self.absent,
+            include_background=self.include_background or not task.background,
+            class_weights=self.resolve_weights(task, class_counts),
+        )
+
+
+class RegionLoss(SegmentationLoss):
+    """Base class of losses that compare the region of each class with its target, averaged over classes.
+
+    A subclass implements ``compare``. Without the background (softmax only), at least two classes are needed.
+    Shapes, ignored voxels and errors: ``SegmentationLoss``.
+
+    Args:
+        activation: how logits become probabilities.
+        mean: how the losses of the classes are averaged.
+    """
+
+    def __init__(self, activation: Activation, mean: ClassMean) -> None:
+        super().__init__(activation, mean.class_weights)
+        self.per: Per = mean.per
+        self.absent: Absent = mean.absent
+        self.include_background = mean.include_background
+
+    def compare(
+        self, predicted: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor, over: list[int]
+    ) -> torch.Tensor:
+        """Compute the loss of each class.
+
+        Args:
+            predicted: (B, K, *S) result of ``activate``, 0 in ignored voxels.
+            truth: (B, K, *S) target of each class, 0 in ignored voxels.
+            counted: (B, 1, *S) or (B, K, *S), 1 for the voxels that are not ignored, else 0.
+            over: axes of the voxels: all but the class axis, with ``per="sample"`` all but the first two.
+
+        Returns:
+            (K,), with ``per="sample"`` (B, K).
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not implement compare")
+
+    def activate(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return what is compared with the target: the probabilities."""
+        return logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(1)
+
+    def compute(
+        self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None
+    ) -> torch.Tensor:
+        first = 1 if self.activation == "softmax" and not self.include_background else 0
+        if logits.shape[1] <= first:
+            raise ValueError("a loss of regions without the background needs at least 2 classes; got 1")
+        counted = counted_voxels(target).to(logits.dtype)
+        if self.activation == "softmax":
+            counted = counted[:, :1]
+        truth = class_truth(logits, target, counted, self.activation)[:, first:]
+        predicted = self.activate(logits)[:, first:] * counted
+
+        over = [axis for axis in range(logits.ndim) if axis != 1 and (axis or self.per == "batch")]
+        loss = self.compare(predicted, truth, counted, over)
+        sizes = truth.sum(over)  # (K,), or (B, K) for each sample
+        present = sizes > 0 if self.absent == "skip" else (counted.sum(over) > 0).expand_as(sizes)
+        if annotated is not None:  # a class that was not annotated has no region
+            present = present & (annotated.any(0) if self.per == "batch" else annotated)[..., first:]
+        weight = present if self.class_weights is None else present * self.class_weights[first:]
+        return mean_over((loss * weight).sum(), weight.sum())
+
+
+def class_truth(
+    logits: torch.Tensor, target: torch.Tensor, counted: torch.Tensor, activation: Activation
+) -> torch.Tensor:
+    """Return the target of each class, (B, K, *S) in the logits' type; 0 where the target is ignored."""
+    if activation == "sigmoid" or is_soft(target):
+        return target.to(logits.dtype) * counted
+    return torch.zeros_like(logits).scatter_(1, target.long().clamp(min=0), counted)
 
 
 def _derive_weights(scheme: BalanceScheme, class_counts: Sequence[int] | None) -> tuple[float, ...]:

@@ -133,7 +133,9 @@ def build_model(
         copy.deepcopy(network).requires_grad_(False) if options.ema else None,
     )
     loss = DeepSupervisionLoss(
-        config.loss.build(task, _channel_counts(training, dataset.labels, task)), aux_weight=options.aux_weight
+        config.loss.build(task, _channel_counts(training, dataset.labels, task)),
+        aux_weight=options.aux_weight,
+        weights=options.deep_weights,
     )
     return TrainingModel(state, loss.to(device), dataset.labels, options, device, dtype)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medseg.config.base import FieldTraits, Spec
+from medseg.losses.deep_supervision import DeepWeights
 from medseg.optim import AdamWConfig, OptimizerConfig, PolynomialSchedule, ScheduleConfig
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -24,6 +25,9 @@ class TrainConfig(Spec):
         optimizer: the optimizer and its learning rate.
         schedule: how the learning rate changes over the training.
         amp: mixed precision: ``bf16`` or ``fp16``; ``auto`` is bf16 where the device supports it natively.
+        deep_weights: weights of the resolutions of a network with deep supervision, normalized to a sum of 1:
+            ``halving`` (1, 1/2, 1/4, …), ``halving_skip_lowest`` (0 for the lowest resolution), or one number
+            for each, the finest first.
         aux_weight: weight of the loss of an auxiliary head, if the network has one.
         gradient_clip: largest gradient norm; if None, gradients are not clipped.
         ema: decay of an exponential moving average of the weights. With an average, it is the average that is
@@ -53,6 +57,7 @@ class TrainConfig(Spec):
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = PolynomialSchedule(warmup=0.02)
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    deep_weights: DeepWeights = "halving"
     aux_weight: float = Field(default=0.4, ge=0)
     gradient_clip: Annotated[float, Field(gt=0)] | None = 12.0
     ema: Fraction = 0.0

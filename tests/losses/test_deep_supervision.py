@@ -2,8 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from medseg.errors import ConfigError
 from medseg.losses import CrossEntropyLoss, DeepSupervisionLoss, default_loss
-from medseg.losses.deep_supervision import halving_weights, resize_nearest
+from medseg.losses.deep_supervision import halving_weights, resize_nearest, resolution_weights
 from medseg.model_output import Output
 from medseg.task import Task
 
@@ -16,6 +17,30 @@ def test_weights_halve_and_sum_to_one():
     # 1 + 1/2 + 1/4 = 7/4
     assert halving_weights(3) == pytest.approx([4 / 7, 2 / 7, 1 / 7])
     assert halving_weights(1) == [1]
+
+
+def test_weights_of_the_resolutions_by_hand():
+    # 1 + 1/2 = 3/2; 3 + 1 = 4
+    assert resolution_weights("halving_skip_lowest", 3) == pytest.approx([2 / 3, 1 / 3, 0])
+    assert resolution_weights((3, 0, 1), 3) == pytest.approx([3 / 4, 0, 1 / 4])
+    assert resolution_weights("halving", 3) == halving_weights(3)
+    for weights in ("halving", "halving_skip_lowest", (2.0, 1.0)):
+        assert resolution_weights(weights, 1) == [1]
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 1.0, 1.0), (0.0, 1.0), ()])
+def test_weights_that_do_not_fit_the_resolutions_are_refused(weights):
+    with pytest.raises(ConfigError, match="expected 2 numbers"):
+        resolution_weights(weights, 2)
+
+
+def test_logits_of_weight_zero_are_not_compared():
+    loss = CrossEntropyLoss()
+    expected = (2 * loss(FULL, LABELS) + loss(HALF, LABELS[..., 1::2, 1::2])) / 3
+    lowest = QUARTER.clone().requires_grad_()
+    got = DeepSupervisionLoss(loss, weights="halving_skip_lowest")(Output(FULL, (HALF, lowest)), LABELS)
+    torch.testing.assert_close(got, expected)
+    assert not got.requires_grad
 
 
 def test_a_tensor_gives_the_loss_itself():

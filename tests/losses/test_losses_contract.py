@@ -5,29 +5,51 @@ from typing import get_args
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from medseg.errors import ConfigError
 from medseg.losses import (
+    BoundaryConfig,
+    ClDiceConfig,
     CrossEntropyConfig,
     DiceConfig,
     FocalConfig,
+    FocalTverskyConfig,
     LossConfig,
+    LovaszConfig,
     PlainLossConfig,
     SumConfig,
+    TopKCrossEntropyConfig,
+    TverskyConfig,
     WeightedTerm,
     default_loss,
 )
 from medseg.task import IGNORE_INDEX, Task
 
+DEFAULTS = [member() for member in get_args(get_args(PlainLossConfig)[0])]  # every loss with its defaults
 CONFIGS = [
-    *(member() for member in get_args(get_args(PlainLossConfig)[0])),  # every loss with its defaults
+    *DEFAULTS,
     CrossEntropyConfig(label_smoothing=0.1, class_weights=(1.0, 2.0, 0.5)),
     DiceConfig(denominator="squared", per="sample", absent="count", include_background=True),
     DiceConfig(per="sample", class_weights=(1.0, 2.0, 0.5)),
     FocalConfig(gamma=0.5, alpha=0.25, class_weights="sqrt"),
     FocalConfig(alpha=(0.1, 0.4, 0.5)),
+    TopKCrossEntropyConfig(fraction=0.5, class_weights=(1.0, 2.0, 0.5)),
+    TverskyConfig(per="sample", class_weights="inverse", include_background=True),
+    FocalTverskyConfig(absent="count", gamma=2.0),
+    LovaszConfig(per="sample", include_background=False),
+    BoundaryConfig(per="sample", absent="count", class_weights=(1.0, 2.0, 0.5)),
+    ClDiceConfig(per="sample", absent="count", iterations=1),
     default_loss(),
+    SumConfig(
+        terms=(
+            WeightedTerm(loss=DiceConfig()),
+            WeightedTerm(weight=0.01, loss=BoundaryConfig()),
+            WeightedTerm(weight=0.5, loss=ClDiceConfig()),
+        )
+    ),
 ]
 COUNTS = (900, 90, 10)
 
@@ -118,6 +140,56 @@ def test_a_batch_with_everything_ignored_costs_exactly_nothing(config, activatio
 
 @configs
 @activations
+@dims
+def test_targets_without_foreground_have_finite_gradients(config, activation, spatial_dims):
+    logits, target = batch(activation, spatial_dims, ignored=0.2)
+    logits.requires_grad_()
+    loss = build(config, activation, spatial_dims)(logits, target.clamp(max=0))
+    loss.backward()
+    assert loss.isfinite()
+    assert loss >= 0
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("config", DEFAULTS, ids=lambda config: config.name)
+@activations
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**16), scale=st.sampled_from([0.5, 3.0, 30.0]))
+def test_the_correct_answer_costs_nothing_and_no_answer_costs_less(config, activation, seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(2, 3, 5, 4, generator=generator)
+    if activation == "softmax":
+        target = torch.randint(-1, 3, (2, 1, 5, 4), generator=generator)
+        correct = torch.zeros_like(logits).scatter(1, target.clamp(min=0), 1.0)
+    else:
+        target = torch.randint(-1, 2, logits.shape, generator=generator).float()
+        correct = target.clamp(min=0)
+    loss = build(config, activation)
+    assert loss(80 * correct - 40, target).item() == pytest.approx(0, abs=1e-6)
+    assert loss(logits, target) >= 0
+
+
+@configs
+@activations
+def test_with_all_channels_annotated_nothing_changes(config, activation):
+    logits, target = batch(activation, ignored=0.2)
+    loss = build(config, activation)
+    annotated = torch.ones(2, 3, dtype=torch.bool)
+    torch.testing.assert_close(loss(logits, target, annotated), loss(logits, target))
+
+
+@configs
+def test_channels_that_were_not_annotated_have_no_influence(config):
+    logits, target = batch("sigmoid")
+    annotated = torch.tensor([[True, False, True], [True, True, True]])
+    loss = build(config, "sigmoid")
+    other = target.clone()
+    other[0, 1] = 1 - other[0, 1]
+    torch.testing.assert_close(loss(logits, other, annotated), loss(logits, target, annotated))
+
+
+@configs
+@activations
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_logits_are_computed_in_float32(config, activation, dtype):
     logits, target = batch(activation, side=16, dtype=dtype)
@@ -194,7 +266,7 @@ def test_different_shapes_raise_with_both_shapes(config):
 
 def test_derived_weights_need_counts_that_fit():
     task = Task(2, 1, 3)
-    for config in (CrossEntropyConfig, DiceConfig, FocalConfig):
+    for config in map(type, DEFAULTS):
         derived = config(class_weights="inverse")
         with pytest.raises(ConfigError, match="were not counted"):
             derived.build(task)
@@ -222,6 +294,11 @@ def test_derived_weights_follow_the_scheme_and_are_1_for_unseen_classes():
         {"name": "ce", "class_weights": [1, -1]},
         {"name": "ce", "class_weights": [0, 0]},
         {"name": "focal", "alpha": 2},
+        {"name": "tversky", "beta": 0},
+        {"name": "focal_tversky", "gamma": 0.5},
+        {"name": "top_k_ce", "fraction": 0},
+        {"name": "cldice", "iterations": 0},
+        {"name": "boundary", "spacing": [1, 0]},
         {"name": "sum", "terms": []},
         {"name": "sum", "terms": [{"weight": 0, "loss": {"name": "ce"}}]},
     ],

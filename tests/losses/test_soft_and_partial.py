@@ -3,7 +3,18 @@ import math
 import pytest
 import torch
 
-from medseg.losses import CrossEntropyLoss, DiceLoss, FocalLoss, default_loss
+from medseg.losses import (
+    BoundaryLoss,
+    ClassMean,
+    ClDiceLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    LovaszLoss,
+    TopKCrossEntropyLoss,
+    TverskyLoss,
+    default_loss,
+)
 from medseg.losses.partial_labels import merge_unannotated_logits, merge_unannotated_target
 from medseg.task import Task
 
@@ -12,7 +23,19 @@ def one_hot(target, classes):
     return torch.nn.functional.one_hot(target[:, 0].clamp(min=0), classes).movedim(-1, 1).float()
 
 
-@pytest.mark.parametrize("loss", [CrossEntropyLoss(), DiceLoss(), DiceLoss(denominator="squared")])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        CrossEntropyLoss(),
+        DiceLoss(),
+        DiceLoss(denominator="squared"),
+        TverskyLoss(),
+        TopKCrossEntropyLoss(fraction=0.3),
+        BoundaryLoss(),
+        ClDiceLoss(),
+    ],
+    ids=lambda one: type(one).__name__,
+)
 def test_certain_probabilities_are_labels(loss):
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 4, 5)
@@ -38,9 +61,10 @@ def test_probabilities_that_are_matched_cost_least():
         assert CrossEntropyLoss()(guess, soft) > best
 
 
-def test_the_focal_loss_has_no_soft_form():
-    with pytest.raises(ValueError, match="does not support soft labels"):
-        FocalLoss()(torch.zeros(1, 2, 2, 2), torch.full((1, 2, 2, 2), 0.5))
+def test_the_focal_and_the_lovasz_loss_have_no_soft_form():
+    for loss in (FocalLoss(), LovaszLoss()):
+        with pytest.raises(ValueError, match="does not support soft labels"):
+            loss(torch.zeros(1, 2, 2, 2), torch.full((1, 2, 2, 2), 0.5))
     with pytest.raises(ValueError, match="soft labels must have the logits' shape"):
         CrossEntropyLoss()(torch.zeros(1, 3, 2, 2), torch.full((1, 2, 2, 2), 0.5))
 
@@ -71,6 +95,12 @@ PARTIAL = [
     DiceLoss(),
     DiceLoss(absent="count", per="sample"),
     FocalLoss(),
+    TverskyLoss(mean=ClassMean(per="sample", absent="count")),
+    LovaszLoss(),
+    LovaszLoss(mean=ClassMean(per="sample", absent="count")),
+    BoundaryLoss(),
+    ClDiceLoss(mean=ClassMean(per="sample", absent="count")),
+    TopKCrossEntropyLoss(),
     default_loss().build(Task(2, 1, 3)),
 ]
 
