@@ -1,0 +1,100 @@
+"""``medseg study``: compare trainings that differ in their settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medseg.cli.commands.config import find_config
+from medseg.cli.options import PATH, debug_option
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
+from medseg.system.allocator import wait_without_spinning
+
+if TYPE_CHECKING:
+    from medseg.data.cases import Part
+
+
+@click.group()
+def study() -> None:
+    """Compare trainings that differ in their settings."""
+
+
+@study.command()
+@click.argument("config", type=PATH)
+@click.argument("settings", nargs=-1, required=True)
+@click.option("--output", type=PATH, help="Folder of the study.  [default: studies/NAME]")
+@click.option("--data", type=PATH, help="Folder of cases, as data.path.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Setting of all runs, such as train.epochs=20.",
+)
+@click.option("--budget", help="Time of each training, as train.budget, such as 10min.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds of the runs of each cell, such as 0,1,2.")
+@click.option(
+    "--one-at-a-time", is_flag=True,
+    help="Change one setting of CONFIG at a time instead of all combinations of the values.",
+)  # fmt: skip
+@click.option(
+    "--cases", "part", type=click.Choice(["test", "val"]), default="test", show_default=True,
+    help="Part of the split whose cases are compared.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Check the settings and list the runs; train nothing.")
+@debug_option
+def ablate(
+    config: Path,
+    settings: tuple[str, ...],
+    output: Path | None,
+    data: Path | None,
+    overrides: tuple[str, ...],
+    budget: str | None,
+    seeds: str,
+    one_at_a_time: bool,
+    part: Part,
+    dry_run: bool,
+) -> int:
+    """Compare the values of settings on the same cases and seeds.
+
+    CONFIG is a configuration file or the name of an included one: the baseline. SETTINGS are keys with lists of
+    values, such as train.ema=[0,0.98] or 'loss=[{name: dice}, {name: focal}]'.
+
+    Every combination is trained, the cases of --cases are predicted and evaluated, and table.md, table.csv and
+    cases.csv compare them with the baseline. Started again, the command skips complete runs and continues the
+    interrupted one. Exits with 4 if a run failed.
+    """
+    wait_without_spinning()
+    from medseg.study import AblationConfig, run_ablation
+    from medseg.study.cells import parse_grid
+
+    common = [
+        *overrides,
+        *([f"data.path={data}"] if data else []),
+        *([f"train.budget={budget}"] if budget else []),
+    ]
+    ablation = AblationConfig(
+        find_config(config), parse_grid(settings), tuple(common), _parse_seeds(seeds),
+        "one_at_a_time" if one_at_a_time else "grid", part,
+    )  # fmt: skip
+    if dry_run:
+        cells = ablation.cells()
+        for cell in cells:
+            click.echo(cell.name)
+        click.echo(f"{len(cells)} cells, {len(cells) * len(ablation.seeds)} runs")
+        return EXIT_OK
+    result = run_ablation(ablation, output or Path("studies") / config.stem)
+    click.echo(result.markdown, nl=False)
+    click.echo(f"tables: {result.output}")
+    for outcome in result.failed:
+        click.echo(f"failed: {outcome.describe()}", err=True)
+    return EXIT_SOME_FAILED if result.failed else EXIT_OK
+
+
+def _parse_seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(seed) for seed in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text!r}: expected numbers such as 0,1,2") from error

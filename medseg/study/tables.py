@@ -1,0 +1,153 @@
+"""The tables of an ablation: one row per cell, and all scores in long form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.files import write_text
+from medseg.metrics import write_csv
+from medseg.study.cell_run import RunOutcome
+from medseg.study.cells import Cell, describe_value
+from medseg.study.comparison import LOW_DICE, CellScores, Difference, paired_difference
+
+CASES_FILE, TABLE_FILE, MARKDOWN_FILE = "cases.csv", "table.csv", "table.md"
+
+_HEAD = (
+    "cell",
+    "seeds",
+    "mean Dice",
+    "difference",
+    "95% interval",
+    "worst tenth",
+    f"Dice < {LOW_DICE}",
+    "minutes",
+)
+
+
+def tabulate(cells: Sequence[Cell], outcomes: Sequence[RunOutcome]) -> list[dict[str, Any]]:
+    """Return one row per cell that has scores; the first cell is the baseline.
+
+    Keys: cell; the varied settings; seeds, cases; dice (mean), dice_sd_seeds; difference, ci_low, ci_high (nan
+    for the baseline, and without its scores); worst_tenth, low_cases; minutes (mean time of the updates of a
+    training), failed (number of runs); ``dice:LABEL``.
+    """
+    scores = {cell.name: _scores(cell, outcomes) for cell in cells}
+    baseline = scores[cells[0].name]
+    keys = list(dict.fromkeys(key for cell in cells for key in cell.changes))
+    labels = list(dict.fromkeys(label for one in scores.values() if one for label in one.labels))
+    rows: list[dict[str, Any]] = []
+    for cell in cells:
+        own = scores[cell.name]
+        if own is None:
+            continue
+        compared = None if baseline is None or cell is cells[0] else paired_difference(own, baseline)
+        rows.append(
+            {
+                "cell": cell.name,
+                **{key: describe_value(_setting(cell, key)) for key in keys},
+                **_statistics(own, compared),
+                **_effort(cell, outcomes),
+                **{f"dice:{label}": _label_mean(own, label) for label in labels},
+            }
+        )
+    return rows
+
+
+def write_tables(root: Path, part: str, table: Sequence[dict[str, Any]], outcomes: Sequence[RunOutcome]) -> str:
+    """Write ``cases.csv``, ``table.csv`` and ``table.md``; return the latter's text.
+
+    Without scores, only ``table.md`` is written, with the failed runs.
+    """
+    rows = [{"cell": o.cell, "seed": o.seed, **row} for o in outcomes for row in o.rows]
+    if rows:
+        write_csv(root / CASES_FILE, rows)
+        write_csv(root / TABLE_FILE, table)
+    text = format_markdown(table, outcomes, part)
+    write_text(root / MARKDOWN_FILE, text)
+    return text
+
+
+def format_markdown(table: Sequence[dict[str, Any]], outcomes: Sequence[RunOutcome], part: str) -> str:
+    """Format the table for people, with what its columns mean and the runs that failed."""
+    lines = ["| " + " | ".join(_HEAD) + " |", "|---|" + "---:|" * (len(_HEAD) - 1)]
+    lines += ["| " + " | ".join(_columns(row)) + " |" for row in table]
+    if table:
+        lines += ["", _explanation(max(int(row["cases"]) for row in table), part)]
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        lines += ["", "Failed runs:", ""]
+        lines += [f"* {outcome.describe()}" for outcome in failed]
+    return "\n".join(lines) + "\n"
+
+
+def _explanation(cases: int, part: str) -> str:
+    return (
+        f"{cases} {part} cases. Mean Dice: mean of the labels' means over cases, then over seeds (± standard "
+        "deviation over seeds). Difference: to the baseline, paired by case and seed, with the 95% bootstrap "
+        "interval over cases; it does not cover the choice of seeds. Worst tenth: mean of the tenth of the "
+        "cases with the lowest Dice. Minutes: of the updates of one training."
+    )
+
+
+def _columns(row: dict[str, Any]) -> list[str]:
+    spread = f" ± {row['dice_sd_seeds']:.4f}" if row["seeds"] > 1 else ""
+    known = not math.isnan(row["difference"])
+    return [
+        str(row["cell"]).replace("|", "\\|"),
+        f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+        f"{row['dice']:.4f}{spread}",
+        f"{row['difference']:+.4f}" if known else "",
+        f"{row['ci_low']:+.4f} to {row['ci_high']:+.4f}" if known else "",
+        f"{row['worst_tenth']:.4f}",
+        f"{row['low_cases']}",
+        f"{row['minutes']:.1f}",
+    ]
+
+
+def _scores(cell: Cell, outcomes: Sequence[RunOutcome]) -> CellScores | None:
+    rows = {o.seed: o.rows for o in outcomes if o.cell == cell.name and o.rows}
+    return CellScores.of(rows) if rows else None
+
+
+def _statistics(scores: CellScores, difference: Difference | None) -> dict[str, Any]:
+    means = scores.seed_means
+    none = math.nan
+    return {
+        "seeds": len(scores.seeds),
+        "cases": len(scores.cases),
+        "dice": float(means.mean()),
+        "dice_sd_seeds": float(np.std(means, ddof=1)) if len(means) > 1 else none,
+        "difference": difference.mean if difference else none,
+        "ci_low": difference.low if difference else none,
+        "ci_high": difference.high if difference else none,
+        "worst_tenth": scores.worst_tenth,
+        "low_cases": scores.low_cases,
+    }
+
+
+def _effort(cell: Cell, outcomes: Sequence[RunOutcome]) -> dict[str, Any]:
+    own = [o for o in outcomes if o.cell == cell.name]
+    seconds = [o.seconds for o in own if o.rows]
+    return {
+        "minutes": sum(seconds) / len(seconds) / 60,
+        "failed": sum(o.status == "failed" for o in own),
+    }
+
+
+def _label_mean(scores: CellScores, label: str) -> float:
+    if label not in scores.labels:
+        return math.nan
+    return float(np.mean(scores.label_means[:, scores.labels.index(label)]))
+
+
+def _setting(cell: Cell, key: str) -> Any:
+    """Return the value of a setting in a cell; None where another member of a union has no such setting."""
+    value: Any = cell.config.model_dump(mode="json")
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
