@@ -41,7 +41,7 @@ class AblationConfig:
         ['baseline', 'train.ema=0.98']
     """
 
-    source: Path | Mapping[str, Any]
+    source: Path | str | Mapping[str, Any]
     grid: Mapping[str, tuple[Any, ...]]
     overrides: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)

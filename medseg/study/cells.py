@@ -82,7 +82,7 @@ def parse_grid(settings: Sequence[str]) -> dict[str, tuple[Any, ...]]:
 
 
 def plan_cells(
-    source: Path | Mapping[str, Any], grid: Grid, overrides: Sequence[str] = (), design: Design = "grid"
+    source: Path | str | Mapping[str, Any], grid: Grid, overrides: Sequence[str] = (), design: Design = "grid"
 ) -> list[Cell]:
     """Return the baseline and the other cells of an ablation; equal settings are one cell.
 
@@ -138,7 +138,7 @@ def _combinations(grid: Grid, design: Design) -> Iterator[dict[str, Any]]:
 
 
 def _load_cell(
-    source: Path | Mapping[str, Any], overrides: Sequence[str], changes: Mapping[str, Any]
+    source: Path | str | Mapping[str, Any], overrides: Sequence[str], changes: Mapping[str, Any]
 ) -> RunConfig:
     try:
         return load_config(source, [*overrides, *(_override(key, value) for key, value in changes.items())])
