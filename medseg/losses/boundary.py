@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from importlib import import_module
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
-from scipy import ndimage
 
 from medseg.errors import ConfigError
 from medseg.losses.base import ClassMean, RegionConfig, RegionLoss
@@ -83,7 +83,7 @@ class BoundaryLoss(RegionLoss):
         maps = np.zeros(regions.shape, np.float32)
         for sample in np.ndindex(regions.shape[:2]):
             maps[sample] = signed_distances(regions[sample], valid[sample], self.spacing)
-        distances = torch.from_numpy(maps).to(predicted)
+        distances = torch.as_tensor(maps).to(predicted)
         return (distances * (predicted - truth)).sum(over) / counted.sum(over).clamp(min=1)
 
 
@@ -105,6 +105,7 @@ def signed_distances(
     if not inside.any() or not outside.any():
         return np.zeros(region.shape, np.float32)
     voxel = 1.0 if spacing is None else min(spacing)
-    to_region = ndimage.distance_transform_edt(~inside, sampling=spacing)
-    to_outside = ndimage.distance_transform_edt(~outside, sampling=spacing)
+    ndimage: Any = import_module("scipy.ndimage")  # has no type information
+    to_region: NDArray[np.float64] = ndimage.distance_transform_edt(~inside, sampling=spacing)
+    to_outside: NDArray[np.float64] = ndimage.distance_transform_edt(~outside, sampling=spacing)
     return (to_region * outside - (to_outside - voxel) * inside).astype(np.float32)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from skimage.morphology import skeletonize
 
 from medseg.losses import ClDiceLoss
 from medseg.losses.cl_dice import soft_skeleton
@@ -46,8 +45,7 @@ def test_a_bar_has_its_central_line_as_skeleton():
     bar[3:6, 3:12] = 1  # 3 pixels wide: one erosion leaves the line of 1 x 7 pixels
     skeleton = soft_skeleton(bar[None, None], 2)[0, 0]
     assert skeleton[4, 4:11].tolist() == [1] * 7
-    line = skeletonize(bar.numpy() > 0)
-    assert skeleton[torch.from_numpy(line)].mean() > 0.9
+    assert skeleton.sum() == 7
 
 
 def test_by_hand():

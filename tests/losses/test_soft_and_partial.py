@@ -100,7 +100,7 @@ PARTIAL = [
     LovaszLoss(mean=ClassMean(per="sample", absent="count")),
     BoundaryLoss(),
     ClDiceLoss(mean=ClassMean(per="sample", absent="count")),
-    TopKCrossEntropyLoss(),
+    TopKCrossEntropyLoss(fraction=0.5),
     default_loss().build(Task(2, 1, 3)),
 ]
 
