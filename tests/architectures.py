@@ -70,6 +70,9 @@ _SETTINGS = {type(config): config for config in _SMALL}
 CONFIGS = [_SETTINGS[member] if member in _SETTINGS else member() for member in _MEMBERS]
 """One configuration of every architecture, in the order of the union."""
 
+IN_3D = {"dynunet", "mednext", "segresnet", "swin_unetr", "unet", "unet_valid", "unetr", "vnet"}
+"""Architectures that are mostly used in 3D; the others are mostly used in 2D."""
+
 NEED_EINOPS = (SwinUNETRConfig, UNETRConfig)
 
 
@@ -90,3 +93,21 @@ def build(config, spatial_dims, *, in_channels=2, num_classes=3, seed=0):
 
 def image(*size, batch=1, channels=2):
     return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1))
+
+
+def each_in_usual_dims(*left_out, costly=(), also=()):
+    """Every architecture, as (config, spatial_dims), in the dimensions it is mostly used in.
+
+    Args:
+        left_out: classes of configurations to leave out.
+        costly: names of architectures whose tests are exhaustive, like those in the other dimensions.
+        also: (name, spatial_dims) to include beside the usual ones.
+    """
+    for config in CONFIGS:
+        if isinstance(config, left_out):
+            continue
+        usual = 3 if config.name in IN_3D else 2
+        for dims in (2, 3):
+            exhaustive = (dims != usual or config.name in costly) and (config.name, dims) not in also
+            marks = (*case(config).marks, *((pytest.mark.exhaustive,) if exhaustive else ()))
+            yield pytest.param(config, dims, marks=marks, id=f"{dims}-{config.name}")

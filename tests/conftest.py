@@ -14,6 +14,7 @@ from golden_files import Golden
 from PIL import Image
 
 from medseg.config.schema import RunConfig, load_config
+from medseg.inference.backends import selection
 from medseg.system.platform import usable_cores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -40,6 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
         threads = max(1, usable_cores() // processes)
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def automatic_backend_is_torch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the backend ``auto`` choose torch, but in tests marked ``openvino``: conversion takes seconds."""
+    if request.node.get_closest_marker("openvino") is None:
+        monkeypatch.setattr(selection, "_why_torch", lambda setup: "tests do not convert networks")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from architectures import CONFIGS, build, case
+from architectures import build, each_in_usual_dims
 from test_backends import Undecided, needs_onnx, needs_openvino
 from test_ensemble import model
 
@@ -121,23 +121,19 @@ def test_the_command(tmp_path, capsys):
 
 # the others are free in batch and size; UNet++'s five levels pad a window as small as 32 by a rule of its own
 BATCH_ALONE = {"fcn_vgg", "pspnet", "swin_unetr", "unet_valid", "unetpp", "unetr"}
-IN_3D = {"dynunet", "mednext", "segresnet", "swin_unetr", "unet", "unet_valid", "unetr", "vnet"}
 NO_ONNX = {("pspnet", 3): "adaptive_avg_pool3d"}
 
 
-def exported_networks():
-    """Every architecture in the dimensions it is mostly used in; in the others as exhaustive."""
-    for config in CONFIGS:
-        usual = 3 if config.name in IN_3D else 2
-        for dims in (2, 3):
-            marks = () if dims == usual or (config.name, dims) in NO_ONNX else (pytest.mark.exhaustive,)
-            marks = (*case(config).marks, *marks)
-            yield pytest.param(config, dims, marks=marks, id=f"{dims}-{config.name}")
+COSTLY = ("dynunet", "mednext", "swin_unetr", "unetr", "vnet")
+"""Networks of MONAI, whose conversion takes up to a minute; SegResNet stands for them."""
 
 
 @pytest.mark.slow
 @needs_onnx
-@pytest.mark.parametrize(("config", "spatial_dims"), list(exported_networks()))
+@pytest.mark.parametrize(
+    ("config", "spatial_dims"),
+    list(each_in_usual_dims(costly=COSTLY, also=NO_ONNX)),
+)
 def test_every_architecture_exports_to_onnx_or_names_the_reason(config, spatial_dims, tmp_path):
     header = small().header.model_copy(update={"spatial_dims": spatial_dims, "channels": 2, "model": config})
     window = header.inference.model_copy(update={"roi_size": (32,) * spatial_dims})

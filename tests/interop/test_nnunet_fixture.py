@@ -47,7 +47,7 @@ def test_as_nnunet_without_mirrors(fixture, plain, case):
 
 @pytest.mark.data
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=pytest.mark.slow) if c == "tiled" else c for c in CASES]
+    "case", [pytest.param(c, marks=pytest.mark.exhaustive) if c == "tiled" else c for c in CASES]
 )
 def test_as_nnunet_with_mirrors(fixture, mirrored, case):
     assert agreement(mirrored, fixture, case, "mirrored") >= 0.9999

@@ -44,15 +44,15 @@ def config(balls, tmp_path):
     return path
 
 
-def test_a_run_killed_ten_times_equals_an_uninterrupted_one(config, tmp_path):
+def test_a_run_killed_five_times_equals_an_uninterrupted_one(config, tmp_path):
     expected = finish(config, tmp_path / "whole")
     draw = random.Random(0)
     kills = 0
-    for attempt in range(10):
+    for attempt in range(5):
         process = subprocess.Popen(
             command(config, tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        if attempt % 5 == 0:
+        if attempt == 0:
             time.sleep(draw.uniform(0, 3))  # anywhere: importing, preparing, training
         else:
             wait_for_a_new_checkpoint(tmp_path / "killed", process)
@@ -60,7 +60,7 @@ def test_a_run_killed_ten_times_equals_an_uninterrupted_one(config, tmp_path):
         kills += process.poll() is None
         process.kill()
         process.wait()
-    assert kills == 10
+    assert kills == 5
     assert finish(config, tmp_path / "killed") == expected
     best = [tmp_path / run / "log.jsonl" for run in ("whole", "killed")]
     assert [len(p.read_text().splitlines()) for p in best] == [6, 6]

@@ -2,21 +2,14 @@
 
 import pytest
 import torch
-from architectures import CONFIGS, build, case, image
+from architectures import build, each_in_usual_dims, image
 
 from medseg.models import SwinUNETRConfig
 
 pytestmark = pytest.mark.slow
 
-dims = pytest.mark.parametrize("spatial_dims", [2, 3])
 
-
-def parameters(*left_out):
-    return [case(config) for config in CONFIGS if not isinstance(config, left_out)]
-
-
-@pytest.mark.parametrize("config", parameters(), ids=lambda c: c.name)
-@dims
+@pytest.mark.parametrize(("config", "spatial_dims"), list(each_in_usual_dims()))
 def test_exported_network_gives_the_same_logits(config, spatial_dims):
     network = build(config, spatial_dims).eval()
     picture = image(*(32,) * spatial_dims)
@@ -26,9 +19,7 @@ def test_exported_network_gives_the_same_logits(config, spatial_dims):
 
 
 # MONAI's Swin attention branches on the window's mask, which breaks the graph: its config says so
-@pytest.mark.parametrize("config", parameters(SwinUNETRConfig), ids=lambda c: c.name)
-@dims
-@pytest.mark.slow
+@pytest.mark.parametrize(("config", "spatial_dims"), list(each_in_usual_dims(SwinUNETRConfig)))
 @pytest.mark.parametrize("training", [False, True])
 def test_compiled_network_is_one_graph(config, spatial_dims, training):
     torch.compiler.reset()
