@@ -25,6 +25,7 @@ from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.model.predictor import Predictor
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.openvino
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 needs_onnx = pytest.mark.skipif(
     find_spec("onnxscript") is None or find_spec("onnxruntime") is None, reason="ONNX is not installed"
