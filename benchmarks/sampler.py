@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medseg.data.loading.augmentation import augmentation_preset
+from medseg.data.augmentation import augmentation_preset
 from medseg.data.loading.cache import CachedCase, write_cached_case
 from medseg.data.loading.compact_storage import quantize_normalized
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig

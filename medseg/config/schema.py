@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 from medseg.config.base import Spec
 from medseg.config.errors import explain
 from medseg.config.loading import MergeRules, apply_override, plain, read_settings, sort_overrides
-from medseg.data.loading.augmentation import AugmentConfig, augmentation_preset
+from medseg.data.augmentation.options import AugmentConfig
+from medseg.data.augmentation.presets import PresetName, augmentation_preset
 from medseg.data.loading.sampling import SamplingConfig
 from medseg.data.options import DataConfig
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -176,8 +177,11 @@ def _augment(block: object, by_dims: str) -> object:
         return block
     own = dict(cast(dict[str, Any], block))
     name = own.pop("preset", by_dims)
-    if name not in ("2d", "3d", "none"):
-        raise ValueError(f"augment: {name!r} is not a preset; expected 2d, 3d or none")
+    if name == "robust":
+        name = f"{by_dims}_robust"
+    if name not in get_args(PresetName):
+        expected = ", ".join(get_args(PresetName)[:-1])
+        raise ValueError(f"augment: {name!r} is not a preset; expected robust, {expected} or none")
     return _merge(augmentation_preset(name).model_dump(), own)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from medseg.config.schema import RunConfig, load_config
+from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.curation.case_statistics import CaseStatistics
-from medseg.data.loading.augmentation import Augmenter
 from medseg.data.loading.sampling import single_threaded
 from medseg.data.preprocessing.modality import is_ct
 from medseg.system.device import resolve_device

@@ -12,9 +12,9 @@ from medseg.config.fields import walk_fields
 from medseg.config.loading import MergeRules
 from medseg.config.renamed import MOVED_KEYS
 from medseg.config.schema import RunConfig, load_config, to_yaml
+from medseg.data.augmentation import augmentation_preset
 from medseg.data.curation.splits import FoldSplit
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.preprocessing.normalization import CT
 from medseg.errors import ConfigError
 from medseg.optim import AdamWConfig, SGDConfig
@@ -209,7 +209,7 @@ def test_a_setting_of_another_union_member_names_that_member():
         ("data.labels={a: 0, b: 0}", "data.labels: the values [0] are assigned to several labels"),
         ("data.labels={0: 0, b: 1}", "data.labels.names.0: expected text; put it in quotes (got 0)"),
         ("data.channels=2", "data.channels: expected 1 or 3 (got 2)"),
-        ("augment=4d", "augment: '4d' is not a preset; expected 2d, 3d or none"),
+        ("augment=4d", "augment: '4d' is not a preset; expected robust, 2d, 3d, 2d_robust, 3d_robust or none"),
         ("augment.affine.scale=[2, 1]", "augment.affine: scale: 2.0 is above 1.0"),
         ("augment.affine.scale=[0, 1]", "augment.affine.scale.0: expected more than 0 (got 0)"),
         ("augment.gamma.low=0", "augment: gamma.low is 0.0; expected a value above 0"),

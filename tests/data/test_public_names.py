@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("package", ["io", "tiled", "preprocessing", "loading"])
+@pytest.mark.parametrize("package", ["io", "tiled", "preprocessing", "augmentation", "loading"])
 def test_every_public_name_exists(package):
     module = import_module(f"medseg.data.{package}")
     assert all(hasattr(module, name) for name in module.__all__)

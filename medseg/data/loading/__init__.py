@@ -1,4 +1,4 @@
-"""Loading of training data: cache of preprocessed cases, patch sampling, augmentation and worker processes.
+"""Loading of training data: cache of preprocessed cases, patch sampling and worker processes.
 
 The names below are imported when they are first used.
 """
@@ -10,22 +10,18 @@ from typing import TYPE_CHECKING
 from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from medseg.data.loading.augmentation import AugmentConfig, Augmenter, augmentation_preset
     from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases, write_cached_case
     from medseg.data.loading.loader import LoaderOptions, patch_batches, patch_loader
     from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
     from medseg.data.loading.workers import report_worker_crash
 
 __all__ = [
-    "AugmentConfig",
-    "Augmenter",
     "CacheSettings",
     "CachedCase",
     "LoaderOptions",
     "PatchDataset",
     "PatchPlan",
     "SamplingConfig",
-    "augmentation_preset",
     "cache_cases",
     "patch_batches",
     "patch_loader",
@@ -36,7 +32,6 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "medseg.data.loading.augmentation": ("AugmentConfig", "Augmenter", "augmentation_preset"),
         "medseg.data.loading.cache": ("CacheSettings", "CachedCase", "cache_cases", "write_cached_case"),
         "medseg.data.loading.loader": ("LoaderOptions", "patch_batches", "patch_loader"),
         "medseg.data.loading.sampling": ("PatchDataset", "PatchPlan", "SamplingConfig"),

@@ -15,7 +15,9 @@ from torch.utils.data import Dataset
 
 from medseg.class_weights import class_weights_from_counts
 from medseg.config.base import Spec
-from medseg.data.loading.augmentation import AugmentConfig, Augmenter
+from medseg.data.augmentation.mixing import draw_box
+from medseg.data.augmentation.options import AugmentConfig
+from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.compact_storage import CompactImage
 from medseg.data.loading.workers import CaseTracker, Sample
@@ -225,7 +227,9 @@ class PatchDataset(Dataset[Sample]):
         self.plan = plan
         self.length = length
         self.patch_size = plan.config.patch_size
-        self.augmenter = Augmenter(augment, len(self.patch_size))
+        self.augmenter = Augmenter(
+            augment, len(self.patch_size), rgb=slices is None and len(self.patch_size) == 2
+        )
 
     def __getitem__(self, index: int) -> Sample:
         """Return the sample at an address.
@@ -233,11 +237,20 @@ class PatchDataset(Dataset[Sample]):
         Raises:
             DataError: if the case cannot be read from the cache.
         """
-        draw = self.plan.draw(*divmod(index, self.length))
+        epoch, position = divmod(index, self.length)
+        draw = self.plan.draw(epoch, position)
         if self.tracker is not None:
             self.tracker.begin(draw.case)
         with single_threaded():
             sample = self._prepare(draw)
+            cutmix = self.augmenter.config.cutmix
+            if cutmix.probability > 0 and draw.rng.random() < cutmix.probability:
+                other = self.plan.draw(epoch, int(draw.rng.integers(self.length)))
+                box = draw_box(self.patch_size, cutmix, draw.rng)
+                sample = paste_box(sample, self._prepare(other), box)
+            sample[CLASS_COUNTS] = torch.bincount(
+                sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1
+            )
         if self.tracker is not None:
             self.tracker.end()
         return sample
@@ -255,18 +268,20 @@ class PatchDataset(Dataset[Sample]):
 
     def _sample(self, draw: Draw) -> Sample:
         case = self.cases[draw.case]
-        transform = self.augmenter.draw_transform(draw.rng, case.spacing[-len(self.patch_size) :])
+        transform = self.augmenter.draw_transform(
+            draw.rng, case.spacing[-len(self.patch_size) :], self.patch_size
+        )
         origin = self._origin(case, draw)
         size = transform.source_size(self.patch_size)
-        neighbors = self.slices.neighbors if self.slices is not None else 0
-        image = torch.from_numpy(self._cut(case.image, origin, size, neighbors))
-        codes = torch.from_numpy(self._cut(case.label[None], origin, size).astype(np.int16))
+        image = torch.from_numpy(self._cut(case.image, origin, size, self._neighbors))
+        codes = self._cut(case.label[None], origin, size)
+        codes = torch.from_numpy(codes if codes.dtype == np.uint8 else codes.astype(np.int16))
         soft = None
         if self.soft:
             soft = torch.from_numpy(self._cut(case.probabilities, origin, size).astype(np.float32))
             image = torch.cat([image, soft])  # transformed like the image, by linear interpolation
         image, codes = self.augmenter.apply_spatial(image, codes, transform, self.patch_size)
-        sample = {"label": codes.contiguous() - 1}
+        sample = {"label": codes.to(torch.int16).contiguous() - 1}
         if soft is not None:
             sample["soft"] = image[-len(soft) :].contiguous()
             image = image[: -len(soft)]
@@ -274,8 +289,19 @@ class PatchDataset(Dataset[Sample]):
             sample["annotated"] = torch.tensor(case.annotated or (True,) * self._annotated_channels)
         if self.lateral_pairs is not None and transform.is_mirror:
             sample = self.lateral_pairs.swap(sample)
-        sample[CLASS_COUNTS] = torch.bincount(sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1)
-        return {"image": self.augmenter.apply_intensity(image, draw.rng), **sample}
+        style = self._style_patch(draw.rng) if self.augmenter.draws_style(draw.rng) else None
+        return {"image": self.augmenter.apply_intensity(image, draw.rng, style), **sample}
+
+    def _style_patch(self, rng: np.random.Generator) -> torch.Tensor:
+        """Draw a patch (C, *P) of any case, whose intensities are mixed into a sample."""
+        index = int(rng.integers(len(self.cases)))
+        origin = self._origin(self.cases[index], Draw(index, None, rng))
+        return torch.from_numpy(self._cut(self.cases[index].image, origin, self.patch_size, self._neighbors))
+
+    @property
+    def _neighbors(self) -> int:
+        """Number of adjacent slices on either side that are added as channels."""
+        return self.slices.neighbors if self.slices is not None else 0
 
     @property
     def _annotated_channels(self) -> int:
@@ -310,6 +336,21 @@ class PatchDataset(Dataset[Sample]):
                 high = max(min(voxel[axis] - margin, high), low)
             origin.append(int(draw.rng.integers(low, high + 1)))
         return tuple(origin)
+
+
+def paste_box(sample: Sample, other: Sample, box: tuple[slice, ...]) -> Sample:
+    """Replace a box of a sample by that of another one: image, label and soft labels (CutMix).
+
+    A channel counts as annotated if it is in both.
+    """
+    mixed = dict(sample)
+    for key in ("image", "label", "soft"):
+        if key in sample:
+            mixed[key] = sample[key].clone()
+            mixed[key][(slice(None), *box)] = other[key][(slice(None), *box)]
+    if "annotated" in sample:
+        mixed["annotated"] = sample["annotated"] & other["annotated"]
+    return mixed
 
 
 @contextmanager

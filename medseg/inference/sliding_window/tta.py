@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from medseg.config.base import Spec
-from medseg.data.loading.augmentation import AugmentConfig
+from medseg.data.augmentation.options import AugmentConfig
 from medseg.errors import ConfigError
 from medseg.geometry import is_mirror_image
 from medseg.inference.options import InferenceConfig

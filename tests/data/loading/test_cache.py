@@ -255,7 +255,7 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 import numpy as np
-from medseg.data.loading.augmentation import augmentation_preset
+from medseg.data.augmentation import augmentation_preset
 from medseg.data.loading.cache import write_cached_case
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig

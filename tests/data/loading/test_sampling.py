@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.data.loading.augmentation import AffineConfig, AugmentConfig, FlipConfig, augmentation_preset
+from medseg.data.augmentation import AugmentConfig, augmentation_preset
+from medseg.data.augmentation.options import AffineConfig, CutMixConfig, FlipConfig, StyleConfig
 from medseg.data.loading.cache import write_cached_case
 from medseg.data.loading.loader import AddressSampler, LoaderOptions, patch_loader
 from medseg.data.loading.sampling import (
@@ -17,6 +18,7 @@ from medseg.data.loading.sampling import (
     SamplingConfig,
     class_probabilities,
     crop,
+    paste_box,
 )
 from medseg.errors import ConfigError, DataError
 
@@ -298,3 +300,48 @@ def test_a_crop_is_a_copy():
     array = np.zeros((1, 4, 4))
     crop(array, (0, 0), (2, 2), (2, 2))[:] = 1
     assert not array.any()
+
+
+class TestMixing:
+    def test_cutmix_replaces_a_box_by_that_of_another_position(self, cases):
+        plain = dataset_of(cases, length=30)
+        mixed = dataset_of(cases, AugmentConfig(cutmix=CutMixConfig(probability=1, size=(0.5, 0.5))), length=30)
+        others = [plain[i] for i in range(30)]
+        changed = 0
+        for position in range(10):
+            sample, before = mixed[position], plain[position]
+            differs = sample["image"] != before["image"]
+            box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in differs.nonzero(as_tuple=True))
+            if not differs.any():
+                continue
+            changed += 1
+            assert all(
+                s.stop - s.start <= n for s, n in zip(box[1:], (3, 4, 4), strict=True)
+            )  # half of 6, 7, 8
+            sources = [o for o in others if torch.equal(o["image"][box], sample["image"][box])]
+            assert any(torch.equal(o["label"][box], sample["label"][box]) for o in sources)
+            counts = [int((sample["label"] == k).sum()) for k in (-1, 0, 1, 2)]
+            assert sample["class_counts"].tolist() == counts
+        assert changed >= 8
+
+    def test_a_channel_is_annotated_in_a_mixed_sample_if_it_is_in_both(self):
+        def sample(*annotated):
+            return {
+                "image": torch.zeros(1, 4),
+                "label": torch.zeros(1, 4, dtype=torch.int16),
+                "annotated": torch.tensor(annotated),
+            }
+
+        mixed = paste_box(sample(True, True, False), sample(True, False, False), (slice(1, 2),))
+        assert mixed["annotated"].tolist() == [True, False, False]
+
+    def test_style_comes_from_a_drawn_case_and_keeps_labels(self, cases):
+        config = AugmentConfig(style=StyleConfig(probability=1, kind="histogram"))
+        styled, again, plain = dataset_of(cases, config), dataset_of(cases, config), dataset_of(cases)
+        for position in range(5):
+            sample = styled[position]
+            assert same(sample, again[position])
+            assert torch.equal(sample["label"], plain[position]["label"])
+            assert not torch.allclose(sample["image"], plain[position]["image"])
+            order = plain[position]["image"].ravel().argsort()
+            assert (sample["image"].ravel()[order].diff() >= -1e-2).all()  # the order of intensities stays

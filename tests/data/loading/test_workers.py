@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from medseg.data.loading.augmentation import augmentation_preset
+from medseg.data.augmentation import augmentation_preset
 from medseg.data.loading.cache import write_cached_case
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig

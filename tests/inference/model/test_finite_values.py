@@ -10,9 +10,9 @@ from torch import nn
 
 from medseg.cli.main import run
 from medseg.config.schema import load_config
+from medseg.data.augmentation import augmentation_preset
 from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.augmentation import augmentation_preset
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, ModelFileError, NumericalError

@@ -1,23 +1,16 @@
-import pickle
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.data.loading.augmentation import (
-    AffineConfig,
-    AugmentConfig,
-    Augmenter,
-    FlipConfig,
-    IntensityConfig,
-    SpatialTransform,
-    augmentation_preset,
-)
+from medseg.data.augmentation import AugmentConfig, Augmenter, SpatialTransform, resampling
+from medseg.data.augmentation.options import AffineConfig, ElasticConfig, FlipConfig
+from medseg.data.augmentation.resampling import resample
+from medseg.data.augmentation.spatial import thick_axis
 
 STRONG = AffineConfig(probability=1, rotate=40, scale=(0.7, 1.4), shear=0.2)
-INTENSITIES = ["noise", "blur", "brightness", "shift", "contrast", "gamma", "low_resolution"]
+BENT = ElasticConfig(probability=1, control_points=(2, 4), displacement=(0.3, 0.4))
 
 
 def augmenter(dims, **settings):
@@ -44,9 +37,13 @@ def moved(transform, patch, image, label=None):
 
 @pytest.mark.parametrize("patch", [(32, 40), (16, 20, 24)])
 @pytest.mark.parametrize("seed", range(4))
-def test_image_and_label_are_transformed_alike(patch, seed):
+@pytest.mark.parametrize("elastic", [ElasticConfig(), BENT])
+def test_image_and_label_are_transformed_alike(patch, seed, elastic):
     engine = augmenter(
-        len(patch), affine=STRONG, flip=FlipConfig(probability=0.5, axes=tuple(range(len(patch))))
+        len(patch),
+        affine=STRONG,
+        flip=FlipConfig(probability=0.5, axes=tuple(range(len(patch)))),
+        elastic=elastic,
     )
     transform = engine.draw_transform(rng(seed), (1.0,) * len(patch))
     source = smooth(transform.source_size(patch), seed)
@@ -65,7 +62,7 @@ def test_image_and_label_are_transformed_alike(patch, seed):
 @settings(max_examples=15, deadline=None)
 def test_the_source_size_is_large_enough(dims, spacing, seed):
     patch = (9, 12, 10)[:dims]
-    transform = augmenter(dims, affine=STRONG).draw_transform(rng(seed), spacing)
+    transform = augmenter(dims, affine=STRONG, elastic=BENT).draw_transform(rng(seed), spacing, patch)
     ones = torch.ones(1, *transform.source_size(patch))
     image, label = moved(transform, patch, ones)
     torch.testing.assert_close(image, torch.ones(1, *patch))  # no zero from outside has been mixed in
@@ -163,73 +160,86 @@ def test_each_axis_is_flipped_by_its_own_draw():
         assert abs(drawn.count(combination) - 1000) < 3 * 27.4
 
 
-@pytest.mark.parametrize("name", INTENSITIES)
-@pytest.mark.parametrize("dims", [2, 3])
-def test_each_intensity_change_does_something_and_is_deterministic(name, dims):
-    strong = {"noise": {"std": 1}, "brightness": {"low": 0.2, "high": 0.4}, "shift": {"low": 0.2, "high": 0.4}}
-    strong |= {"contrast": {"low": 0.2, "high": 0.4}, "low_resolution": {"low": 0.4, "high": 0.6}}
-    strong |= {"gamma": {"low": 1.3, "high": 1.5}}
-    config = AugmentConfig.model_validate({name: {"probability": 1, **strong.get(name, {})}})
-    engine = Augmenter(config, dims)
-    image = torch.from_numpy(rng().normal(size=(2, 16, 18, 20)[: dims + 1])).float()
-    before = image.clone()
-    changed = [engine.apply_intensity(image, rng(seed)) for seed in (1, 1, 2)]
-    assert torch.equal(image, before)
-    assert type(changed[0]) is torch.Tensor
-    assert changed[0].dtype == torch.float32
-    assert changed[0].shape == image.shape
-    assert not torch.allclose(changed[0], image)
-    assert torch.equal(changed[0], changed[1])
-    assert not torch.equal(changed[0], changed[2])
+def reference(image, label, matrix, size, field):
+    """The same by ``grid_sample`` on (x, y, z) positions from -1 to 1, in float64."""
+    offsets = [torch.arange(n, dtype=torch.float64) - (n - 1) / 2 for n in size]
+    grid = torch.stack(torch.meshgrid(*offsets, indexing="ij"), dim=-1) @ torch.from_numpy(matrix).T
+    grid = grid + field.double().movedim(0, -1)
+    half = torch.tensor([(n - 1) / 2 for n in image.shape[1:]], dtype=torch.float64)
+    grid = (grid / half).flip(-1)[None]
+    options = {"align_corners": True, "padding_mode": "zeros"}
+    linear = torch.nn.functional.grid_sample(image.double()[None], grid, mode="bilinear", **options)
+    nearest = torch.nn.functional.grid_sample(label.double()[None], grid, mode="nearest", **options)
+    return linear[0], nearest[0]
 
 
-def test_brightness_and_contrast_by_hand():
-    image = torch.tensor([[[1.0, 3.0], [5.0, 7.0]]])  # mean 4
-    half = IntensityConfig(probability=1, low=0.5, high=0.5)
-    np.testing.assert_allclose(augmenter(2, brightness=half).apply_intensity(image, rng()), image * 1.5)
-    np.testing.assert_allclose(augmenter(2, contrast=half).apply_intensity(image, rng()), 4 + (image - 4) * 1.5)
-    np.testing.assert_allclose(augmenter(2, shift=half).apply_intensity(image, rng()), image + 0.5)
+@pytest.mark.parametrize("source", [(30, 28), (6, 9), (21, 20, 24), (7, 5, 9)])
+def test_the_resampling_equals_grid_sample(source):
+    generator, n = rng(len(source)), len(source)
+    size = (14, 19, 13)[:n]
+    image = torch.from_numpy(generator.normal(size=(3, *source))).float()
+    label = torch.from_numpy(generator.integers(0, 200, size=(1, *source))).to(torch.uint8)
+    matrix = np.eye(n) + generator.normal(scale=0.2, size=(n, n))
+    field = torch.from_numpy(generator.normal(scale=0.5, size=(n, *size))).float()
+    linear, nearest = resample(image, label, matrix, size, field)
+    wanted, codes = reference(image, label, matrix, size, field)
+    torch.testing.assert_close(linear.double(), wanted, atol=1e-4, rtol=0)
+    assert nearest.dtype == torch.uint8
+    assert (nearest != codes).float().mean() < 1e-3  # ties and their rounding
 
 
-def test_gamma_keeps_mean_and_deviation():
-    image = torch.from_numpy(rng().normal(3, 2, size=(1, 20, 20))).float()
-    gamma = IntensityConfig(probability=1, low=1.4, high=1.5)
-    changed = augmenter(2, gamma=gamma).apply_intensity(image, rng())
-    assert changed.mean().item() == pytest.approx(image.mean().item(), abs=1e-3)
-    assert changed.std().item() == pytest.approx(image.std().item(), abs=1e-3)
+def test_several_slabs_give_the_same_as_one(monkeypatch):
+    image = torch.from_numpy(rng().normal(size=(2, 20, 18, 16))).float()
+    label = (image[:1] > 0).to(torch.int16)
+    matrix = np.array([[0.9, 0.2, 0], [-0.2, 1.1, 0.1], [0, 0.1, 0.8]])
+    whole = resample(image, label, matrix, (11, 12, 10))
+    monkeypatch.setattr(resampling, "_SLAB", 2 * 12 * 10)
+    parts = resample(image, label, matrix, (11, 12, 10))
+    assert torch.equal(whole[0], parts[0])
+    assert torch.equal(whole[1], parts[1])
 
 
-@pytest.mark.parametrize("name", ["2d", "3d"])
-def test_presets_survive_constant_images_and_pickling(name):
-    engine = Augmenter(augmentation_preset(name), int(name[0]))
-    image = torch.zeros(1, *(12,) * int(name[0]))
-    copy = pickle.loads(pickle.dumps(engine))
-    for seed in range(20):
-        changed = engine.apply_intensity(image, rng(seed))
-        assert torch.isfinite(changed).all()
-        assert torch.equal(changed, copy.apply_intensity(image, rng(seed)))
+def test_a_displacement_by_hand():
+    # control points that all move by (2, -1) voxels move every position by as much
+    source = torch.arange(100.0).reshape(1, 10, 10)
+    displacement = np.stack([np.full((4, 4), 2.0), np.full((4, 4), -1.0)])
+    transform = SpatialTransform(None, (), displacement)
+    assert transform.source_size((4, 4)) == (10, 8)  # 4 + 2·2 + 2 and 4 + 2·1 + 2
+    image, label = transform.apply(source, source.to(torch.int16), (4, 4))
+    torch.testing.assert_close(image[0], source[0, 5:9, 2:6], atol=1e-4, rtol=0)
+    assert torch.equal(label[0], source[0, 5:9, 2:6].to(torch.int16))
 
 
-def test_none_changes_nothing():
-    engine = Augmenter(augmentation_preset("none"), 3)
-    image = torch.from_numpy(rng().normal(size=(1, 4, 4, 4))).float()
-    assert torch.equal(engine.apply_intensity(image, rng()), image)
-    assert engine.draw_transform(rng(), (1.0, 1.0, 1.0)) == SpatialTransform(None, ())
+def test_elastic_displacement_is_a_share_of_the_distance_of_control_points():
+    # 32 × 16 voxels of 1 × 2 mm are 32 × 32 mm; 4 intervals of 8 mm: at most 0.25 · 8 mm = 2 mm, 2 and 1 voxels
+    config = ElasticConfig(probability=1, control_points=(4, 4), displacement=(0.25, 0.25))
+    transform = augmenter(2, elastic=config).draw_transform(rng(), (1.0, 2.0), (32, 16))
+    assert transform.matrix is None
+    assert transform.displacement.shape == (2, 7, 7)
+    largest = np.abs(transform.displacement).reshape(2, -1).max(axis=1)
+    assert (largest <= [2, 1]).all()
+    assert (largest > [1.6, 0.8]).all()  # 49 draws each
 
 
-def test_volumes_are_not_mirrored_unless_asked():
-    assert augmentation_preset("3d").flip.probability == 0
-    assert augmentation_preset("2d").flip.axes == (0, 1)
+@pytest.mark.parametrize(
+    ("spacing", "patch", "axis"),
+    [((1, 1, 1), (32, 32, 32), None), ((0.5, 0.5, 2), (32, 32, 12), 2), ((1, 1, 1), (8, 32, 32), 0)],
+)
+def test_volumes_of_thick_slices_are_transformed_within_them(spacing, patch, axis):
+    assert thick_axis(spacing, patch) == axis
+    config = AffineConfig(probability=1, rotate=40, scale=(0.7, 1.4), shear=0.2, stretch=0.3)
+    transform = augmenter(3, affine=config, elastic=BENT).draw_transform(rng(1), spacing, patch)
+    fixed = [np.array_equal(transform.matrix[a], np.eye(3)[a]) for a in range(3)]
+    assert fixed == [a == axis for a in range(3)]
+    assert [not transform.displacement[a].any() for a in range(3)] == fixed
+    if axis is not None:
+        assert transform.source_size(patch)[axis] == patch[axis] + 2
 
 
-def test_nothing_is_drawn_from_the_global_state():
-    engine = Augmenter(augmentation_preset("3d"), 3)
-    image = torch.zeros(1, 8, 8, 8)
-    np.random.seed(3)
-    torch.manual_seed(3)
-    states = np.random.get_state()[1].copy(), torch.get_rng_state()
-    for seed in range(5):
-        engine.apply_intensity(image, rng(seed))
-        engine.draw_transform(rng(seed), (1.0, 1.0, 1.0))
-    assert np.array_equal(np.random.get_state()[1], states[0])
-    assert torch.equal(torch.get_rng_state(), states[1])
+def test_each_axis_is_stretched_by_its_own_factor():
+    engine = augmenter(2, affine=AffineConfig(probability=1, stretch=0.5))
+    generator = rng()
+    factors = np.array([1 / np.diag(engine.draw_transform(generator, (1.0, 1.0)).matrix) for _ in range(200)])
+    assert factors.min() > 1 / 1.5
+    assert factors.max() < 1.5
+    assert abs(np.corrcoef(factors.T)[0, 1]) < 0.3
