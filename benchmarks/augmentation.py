@@ -6,7 +6,7 @@ The pipelines draw the same transforms with the same ranges and probabilities, t
 (rotation, scaling, noise, blur, brightness, contrast, low resolution, gamma, inverted gamma, mirrors), from the
 same volume of 160³ voxels with two classes. ``medseg`` reads it from its cache on disk and draws, decodes and
 counts classes as in a training; the others crop an array in memory. ``--always`` applies every transform to
-every patch. Only the chosen pipeline's packages are imported, so that another environment's interpreter can run it.
+every patch. Only the packages of the chosen pipeline are imported, so that another environment can run it.
 """
 
 from __future__ import annotations

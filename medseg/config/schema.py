@@ -182,7 +182,7 @@ def _augment(block: object, by_dims: str) -> object:
     if name not in get_args(PresetName):
         expected = ", ".join(get_args(PresetName)[:-1])
         raise ValueError(f"augment: {name!r} is not a preset; expected robust, {expected} or none")
-    return _merge(augmentation_preset(name).model_dump(), own)
+    return _merge(augmentation_preset(cast(PresetName, name)).model_dump(), own)
 
 
 def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

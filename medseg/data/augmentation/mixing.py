@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from medseg.data.augmentation.fields import along_axis
 from medseg.data.augmentation.filters import apply_curve, value_range
 from medseg.data.augmentation.options import CutMixConfig, StyleConfig
 
@@ -37,16 +38,28 @@ def mix_amplitudes(image: torch.Tensor, other: torch.Tensor, share: float, band:
         share: 0 keeps the image, 1 takes all amplitudes of the other one.
         band: largest frequency, as a share of the Nyquist frequency along each axis.
     """
-    axes = tuple(range(1, image.ndim))
-    spectrum, amplitudes = torch.fft.rfftn(image, dim=axes), torch.fft.rfftn(other, dim=axes).abs()
-    low = torch.ones((1,) * image.ndim, dtype=torch.bool)
-    for axis, n in zip(axes, image.shape[1:], strict=True):
-        frequencies = torch.fft.rfftfreq(n) if axis == axes[-1] else torch.fft.fftfreq(n)
-        inside = frequencies.abs() <= band / 2
-        low = low & inside.reshape(-1, *(1,) * (image.ndim - 1 - axis))
-    own = spectrum.abs()
-    gain = 1 + share * (amplitudes / own.clamp_min(1e-6) - 1)
-    return torch.fft.irfftn(torch.where(low, spectrum * gain, spectrum), s=image.shape[1:], dim=axes)
+    waves = [_low_frequencies(n, band) for n in image.shape[1:]]
+    own, amplitudes = (_transform(array, waves) for array in (image, other))
+    gain = share * (amplitudes.abs() / own.abs().clamp_min(1e-6) - 1)
+    change = own.mul_(gain)
+    for axis, wave in enumerate(waves, start=1):
+        change = along_axis(wave.conj().T.resolve_conj() / wave.shape[1], change, axis)
+    return image + change.real
+
+
+def _low_frequencies(n: int, band: float) -> torch.Tensor:
+    """Return the rows of the discrete Fourier transform of size n up to a share of the Nyquist frequency."""
+    highest = min(int(band * n / 2 + 1e-9), (n - 1) // 2)
+    frequencies = np.arange(-highest, highest + 1)
+    return torch.from_numpy(np.exp(-2j * np.pi / n * np.outer(frequencies, np.arange(n))).astype(np.complex64))
+
+
+def _transform(image: torch.Tensor, waves: list[torch.Tensor]) -> torch.Tensor:
+    """Compute the low frequencies of an image (C, *P): (C, *K) complex64."""
+    spectrum = image.to(torch.complex64)
+    for axis in range(len(waves), 0, -1):
+        spectrum = along_axis(waves[axis - 1], spectrum, axis)
+    return spectrum
 
 
 def mix_quantiles(image: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:

@@ -24,7 +24,8 @@ def rng(seed=0):
 @pytest.mark.parametrize("dims", [2, 3])
 def test_each_intensity_change_does_something_and_is_deterministic(name, dims):
     strong = {"noise": {"std": 1}, "brightness": {"low": 0.2, "high": 0.4}, "shift": {"low": 0.2, "high": 0.4}}
-    strong |= {"contrast": {"low": 0.2, "high": 0.4}, "low_resolution": {"low": 0.4, "high": 0.6}}
+    strong |= {"contrast": {"low": 0.2, "high": 0.4}, "sharpen": {"low": 0.2, "high": 0.4}}
+    strong |= {"low_resolution": {"low": 0.4, "high": 0.6}}
     strong |= {"gamma": {"low": 1.3, "high": 1.5}, "inverted_gamma": {"low": 1.3, "high": 1.5}}
     config = AugmentConfig.model_validate({name: {"probability": 1, **strong.get(name, {})}})
     engine = Augmenter(config, dims)

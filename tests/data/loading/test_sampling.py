@@ -311,9 +311,9 @@ class TestMixing:
         for position in range(10):
             sample, before = mixed[position], plain[position]
             differs = sample["image"] != before["image"]
-            box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in differs.nonzero(as_tuple=True))
             if not differs.any():
                 continue
+            box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in differs.nonzero(as_tuple=True))
             changed += 1
             assert all(
                 s.stop - s.start <= n for s, n in zip(box[1:], (3, 4, 4), strict=True)
