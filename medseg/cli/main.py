@@ -19,6 +19,7 @@ from medseg.cli.commands.export import export
 from medseg.cli.commands.import_models import import_group
 from medseg.cli.commands.infer import infer, tune
 from medseg.cli.commands.models import models, weights_group
+from medseg.cli.commands.plan import plan
 from medseg.cli.commands.study import study
 from medseg.cli.commands.train import train
 from medseg.cli.options import debug_option
@@ -37,7 +38,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(train, infer, evaluate, tune, study, data, export, import_group, dicom),
+    *(plan, train, infer, evaluate, tune, study, data, export, import_group, dicom),
     *(models, weights_group, config_group, demo, doctor),
 ):
     cli.add_command(_command)

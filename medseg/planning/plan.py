@@ -1,192 +1,239 @@
-"""Default settings for a folder of cases, planned from its statistics.
-
-The spacing and pooling rules are nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), the sizes
-depend on the device.
-"""
+"""Plan the settings of a training from the data, the device and the time."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import get_args
 
 from medseg.config.schema import RunConfig, load_config
-from medseg.data.augmentation.pipeline import Augmenter
-from medseg.data.curation.case_statistics import CaseStatistics
-from medseg.data.loading.sampling import single_threaded
-from medseg.data.preprocessing.modality import is_ct
-from medseg.system.device import resolve_device
+from medseg.data.augmentation.presets import PresetName
+from medseg.planning.choices import (
+    choose_augmentation,
+    choose_loss,
+    choose_normalization,
+    choose_sampling,
+)
+from medseg.planning.describe import describe_network, describe_plan, describe_spacing
+from medseg.planning.draft import Draft
+from medseg.planning.fingerprint import Fingerprint, measure_fingerprint, number_instances
+from medseg.planning.geometry import Dims, Geometry, plan_geometry, spacing_setting
+from medseg.planning.measured.budget import Budget, Choice, Workload, choose_candidate
+from medseg.planning.measured.machine import Machine
+from medseg.planning.measured.step_timer import StepTimer, Timer, network_config
+from medseg.planning.measured.workers import plan_threads, plan_workers, seconds_of_patch
+from medseg.task import Task
 from medseg.training.dataset import find_labeled_cases, measure_cases
 
-_MOST_LEVELS = 5
-_UPDATE_SECONDS = 0.1
-_PATCHES_TIMED = 5
+_UPDATE_SHARE = 0.8
+"""Share of a budget that is left for updates; the rest is for preparing and validating cases."""
+_DEFAULT_MINUTES = {"cpu": 20.0, "cuda": 120.0}
+_VALIDATIONS = 12
+_EPOCH = {"cpu": 100, "cuda": 250}
 
 
-def plan_config(data: Path, overrides: Sequence[str] = ()) -> RunConfig:
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a plan has to respect.
+
+    Attributes:
+        minutes: time of the whole training; if None, a number of epochs is planned that takes about 20 minutes
+            on a CPU and 2 hours on a GPU.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        gpu_memory_gb: memory to fill on a CUDA device; if None, 90% of it.
+        dims: 2 or 3; if None, this follows from the data.
+    """
+
+    minutes: float | None = None
+    device: str = "auto"
+    gpu_memory_gb: float | None = None
+    dims: Dims | None = None
+
+
+DEFAULT_REQUEST = PlanRequest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings and what they follow from.
+
+    Attributes:
+        config: the settings.
+        reasons: dotted key → reason.
+        header: paragraphs about the data, the machine and the whole plan.
+        fingerprint: of the dataset.
+        choice: the chosen network and its measured cost.
+    """
+
+    config: RunConfig
+    reasons: dict[str, str]
+    header: list[str]
+    fingerprint: Fingerprint
+    choice: Choice
+
+
+def plan_config(data: Path, overrides: Sequence[str] = (), request: PlanRequest = DEFAULT_REQUEST) -> RunConfig:
     """Plan settings for a folder of cases.
 
     Args:
         data: the folder.
         overrides: ``key.sub=value`` settings that are applied last.
+        request: time, device and dimensions.
 
     Raises:
         DataError: if the cases cannot be used.
         ConfigError: if an override is invalid.
     """
-    declared = load_config(
-        {"data": {"path": str(data)}}, [o for o in overrides if o.lstrip().startswith("data.")]
-    )
-    facts = measure_cases(find_labeled_cases(declared.data)[1], declared.data.cache)
-    on_gpu = resolve_device().type == "cuda"
-    if facts[0].kind == "picture":
-        plan = _plan_pictures(facts, on_gpu)
-    elif any(o.replace(" ", "") == "spatial_dims=2" for o in overrides):
-        plan = _plan_slices(facts, on_gpu)
-    else:
-        plan = _plan_volumes(facts, on_gpu)
-    plan["data"] = {"path": str(Path(data).resolve()), "workers": _plan_workers(plan, facts[0], on_gpu)}
-    plan["train"] |= {"epochs": 200, "iterations": 250} if on_gpu else {"epochs": 20, "iterations": 100}
-    return load_config(plan, overrides)
+    return plan_dataset(data, overrides, request).config
 
 
-def _plan_pictures(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
-    median = np.median([f.shape for f in facts], axis=0)
-    most = 512 if on_gpu else 256
-    patch = [_multiple(min(n, most), 16) for n in median]
-    base = 32 if on_gpu else 16
-    return {
-        "spatial_dims": 2,
-        "sampling": {"patch_size": patch},
-        "preprocess": {"normalize": {"name": "zscore"}},
-        "model": {"name": "unet", "channels": [base * 2**i for i in range(5)]},
-        "train": {"batch_size": 8, "ema": 0.99},
-    }
+def plan_dataset(
+    data: Path,
+    overrides: Sequence[str] = (),
+    request: PlanRequest = DEFAULT_REQUEST,
+    *,
+    timer: Timer | None = None,
+) -> Plan:
+    """Plan settings for a folder of cases, with reasons.
 
+    Measures the cases and, on the device, updates of a few candidate networks.
 
-def _plan_slices(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
-    """Plan 2D training on slices across the coarsest axis, with one neighbor on either side."""
-    axis = int(np.argmax(np.median([f.spacing for f in facts], axis=0)))
-    planes = [f.model_copy(update={"shape": tuple(np.delete(f.shape, axis).tolist())}) for f in facts]
-    plan = _plan_pictures(planes, on_gpu)
-    plan["preprocess"]["slices"] = {"axis": axis, "neighbors": 1}
-    if is_ct(facts):
-        plan["preprocess"]["normalize"] = {"name": "ct"}
-    return plan
+    Args:
+        data: the folder.
+        overrides: ``key.sub=value`` settings that are applied last.
+        request: time, device and dimensions.
+        timer: measures candidates; by default on the device.
 
-
-def _plan_volumes(facts: list[CaseStatistics], on_gpu: bool) -> dict[str, Any]:
-    spacings = np.array([f.spacing for f in facts])
-    shapes = np.array([f.shape for f in facts])
-    target = target_spacing(spacings, shapes)
-    uniform = bool(np.allclose(spacings, target, rtol=0.01))
-    sizes = shapes if uniform else np.round(shapes * spacings / target)
-    patch = _patch(np.median(sizes, axis=0), target, 128**3 if on_gpu else 56**3)
-    mm = [float(s) for s in target]
-    strides = pooling(patch, mm)
-    divisors = np.prod(strides, axis=0)
-    base = 32 if on_gpu else 16
-    return {
-        "spatial_dims": 3,
-        "sampling": {"patch_size": [_multiple(n, d) for n, d in zip(patch, divisors, strict=True)]},
-        "preprocess": {
-            "spacing": None if uniform else [float(f"{s:.5g}") for s in mm],
-            "normalize": {"name": "ct" if is_ct(facts) else "zscore"},
-        },
-        "model": {
-            "name": "unet",
-            "channels": [min(base * 2**i, 320) for i in range(len(strides))],
-            "kernel": kernels(strides, mm),
-            "stride": strides,
-        },
-        "train": {"batch_size": 2, "ema": 0.99},
-    }
-
-
-def _plan_workers(plan: dict[str, Any], fact: CaseStatistics, on_gpu: bool) -> int:
-    """Plan the processes that prepare patches: none on a single core, one where the updates need the cores, and
-    with a GPU as many as keep up with updates of a tenth of a second.
+    Raises:
+        DataError: if the cases cannot be used.
+        ConfigError: if an override is invalid.
     """
-    cores = torch.get_num_threads()
-    if cores == 1 or not on_gpu:
-        return min(cores - 1, 1)
-    config = load_config(plan)
-    batch = config.train.batch_size * seconds_of_patch(config, fact.channels)
-    return min(cores - 1, max(1, math.ceil(batch / _UPDATE_SECONDS)))
+    declared = load_config({"data": {"path": str(data)}}, _declarations(overrides))
+    request = _with_overrides(request, overrides, declared)
+    machine = Machine.detect(request.device, request.gpu_memory_gb)
+    draft = Draft()
+    draft.set("data.path", str(Path(data).resolve()))
+    _, labels = find_labeled_cases(declared.data)
+    statistics = measure_cases(labels, declared.data.cache)
+    if labels.schema is None and number_instances(statistics):
+        draft.set("data.labels.instances", "foreground", "the values of the label files number objects")
+        declared = load_config(draft.settings, _declarations(overrides))
+        _, labels = find_labeled_cases(declared.data)
+    fingerprint = measure_fingerprint(statistics, labels)
+    return _Planner(fingerprint, machine, request, draft).plan(overrides, timer)
 
 
-def seconds_of_patch(config: RunConfig, channels: int) -> float:
-    """Measure the seconds that the augmentation of one patch takes on one core; the mean of a few."""
-    size, rng = config.sampling.patch_size, np.random.default_rng(0)
-    augmenter = Augmenter(config.augment, len(size))
-    began = time.monotonic()
-    with single_threaded():
-        for _ in range(_PATCHES_TIMED):
-            motion = augmenter.draw_transform(rng, (1.0,) * len(size))
-            reach = motion.source_size(size)
-            image = torch.zeros(channels, *reach)
-            codes = torch.zeros(1, *reach, dtype=torch.int16)
-            image, _ = augmenter.apply_spatial(image, codes, motion, size)
-            augmenter.apply_intensity(image, rng)
-    return (time.monotonic() - began) / _PATCHES_TIMED
+@dataclass(frozen=True)
+class _Planner:
+    fingerprint: Fingerprint
+    machine: Machine
+    request: PlanRequest
+    draft: Draft
+
+    def plan(self, overrides: Sequence[str], timer: Timer | None) -> Plan:
+        geometry = plan_geometry(
+            self.fingerprint,
+            on_gpu=self.machine.on_gpu,
+            memory_gb=self.machine.memory_gb,
+            dims=self.request.dims,
+        )
+        channels = self._input_channels(geometry)
+        timer = timer or StepTimer(
+            Task(geometry.dims, channels, max(self.fingerprint.num_labels, 2)), self.machine.device,
+            deep_supervision=self.machine.on_gpu,
+        )  # fmt: skip
+        workload = Workload(channels, self.fingerprint.num_labels)
+        choice = choose_candidate(geometry.ladder, workload, self._budget(), timer)
+        threads, seconds = None, choice.cost.seconds
+        if not self.machine.on_gpu:
+            threads, seconds = plan_threads(timer, choice.candidate, choice.cost, self.machine.cores)
+        draft = self.draft
+        self._set_network(geometry, choice, draft)
+        choose_normalization(self.fingerprint, draft)
+        choose_sampling(self.fingerprint, geometry.coverage(choice.candidate), draft)
+        choose_augmentation(self.fingerprint, geometry.dims, get_args(PresetName), draft)
+        choose_loss(self.fingerprint, draft)
+        self._set_training(choice, seconds, threads, draft)
+        self._set_workers(seconds, channels, draft)
+        config = load_config(draft.settings, overrides)
+        header = describe_plan(self.fingerprint, self.machine, geometry, choice)
+        return Plan(config, draft.reasons, header + draft.notes, self.fingerprint, choice)
+
+    @property
+    def _minutes(self) -> float:
+        return self.request.minutes or _DEFAULT_MINUTES.get(self.machine.device.type, 20.0)
+
+    def _budget(self) -> Budget:
+        return Budget(60 * self._minutes * _UPDATE_SHARE, self.machine.memory, self.machine.device.type)
+
+    def _input_channels(self, geometry: Geometry) -> int:
+        return self.fingerprint.channels * (1 + 2 * geometry.neighbors)
+
+    def _set_network(self, geometry: Geometry, choice: Choice, draft: Draft) -> None:
+        topology, spacing = geometry.topology(choice.candidate), geometry.spacing(choice.candidate)
+        draft.set("spatial_dims", geometry.dims)
+        draft.set("preprocess", {})
+        if self.fingerprint.kind == "volume":
+            reason = describe_spacing(self.fingerprint, geometry, choice.candidate)
+            draft.set("preprocess.spacing", spacing_setting(self.fingerprint, spacing), reason)
+        if geometry.slice_axis is not None:
+            slices = {"axis": geometry.slice_axis, "neighbors": geometry.neighbors}
+            reason = "2D slices across the coarsest axis, with the slices on either side as further channels"
+            draft.set("preprocess.slices", slices, reason)
+        reasons = describe_network(choice)
+        draft.set("sampling.patch_size", list(topology.patch_size), reasons.patch)
+        network = network_config(topology, deep_supervision=self.machine.on_gpu)
+        draft.set("model", network.model_dump(mode="json"), reasons.model)
+
+    def _set_training(self, choice: Choice, seconds: float, threads: int | None, draft: Draft) -> None:
+        updates = self._budget().updates(seconds)
+        iterations = _EPOCH.get(self.machine.device.type, 100)
+        epochs = max(1, round(updates / iterations))
+        draft.set("train.batch_size", choice.candidate.batch_size)
+        draft.set("train.iterations", iterations)
+        minutes = self._minutes
+        draft.set(
+            "train.epochs", epochs,
+            f"an update takes {seconds:.3g} s on this machine (measured): about {updates} updates in "
+            f"{minutes:g} minutes, {1 - _UPDATE_SHARE:.0%} of which are for preparing and validating cases",
+        )  # fmt: skip
+        draft.set(
+            "train.validate_every", max(1, epochs // _VALIDATIONS),
+            f"about {_VALIDATIONS} validations; each takes at most validate_share of the time of the updates",
+        )  # fmt: skip
+        decay = min(max(1 - 10 / max(updates, 1), 0.98), 0.999)
+        draft.set(
+            "train.ema", round(decay, 4), "the averaged weights cover about the last tenth of the training"
+        )
+        draft.explain("train.schedule", "polynomial decay to 0 after a short warm-up (nnU-Net: power 0.9)")
+        draft.explain("train.optimizer", "AdamW needs no tuning of momentum in short trainings")
+        if threads is not None:
+            draft.set("train.threads", threads, "measured: faster than one thread per core")
+        if self.request.device != "auto":
+            draft.set("train.device", self.request.device)
+
+    def _set_workers(self, seconds: float, channels: int, draft: Draft) -> None:
+        config = load_config(draft.settings)
+        patch = seconds_of_patch(config, channels)
+        count = plan_workers(self.machine.cores, patch, config.train.batch_size, seconds)
+        reason = f"a patch takes {patch:.2g} s on one core (measured), an update {seconds:.2g} s"
+        draft.set("data.workers", count, reason)
 
 
-def target_spacing(spacings: np.ndarray[Any, Any], shapes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the spacing (3) for (N, 3) cases: the median, finer along a coarse axis of few slices."""
-    target = np.median(spacings, axis=0)
-    sizes = np.median(shapes, axis=0)
-    worst = int(np.argmax(target))
-    others = [i for i in range(3) if i != worst]
-    if target[worst] > 3 * target[others].max() and sizes[worst] * 3 < sizes[others].min():
-        fine = float(np.percentile(spacings[:, worst], 10))
-        target[worst] = max(fine, target[others].max() + 1e-5)
-    return target
+def _declarations(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides about the data and the device, which a plan depends on."""
+    names = ("data.", "train.device", "activation", "preprocess.orientation")
+    return [one for one in overrides if one.lstrip().startswith(names)]
 
 
-def pooling(patch: Sequence[int], spacing: Sequence[float]) -> list[list[int]]:
-    """Return the strides of each level, the first all 1.
-
-    An axis is halved while it has 8 voxels and is not coarser than twice the finest axis that can be halved.
-    """
-    size, mm = np.array(patch, float), np.array(spacing, float)
-    strides = [[1, 1, 1]]
-    while len(strides) < _MOST_LEVELS:
-        able = size >= 8
-        able &= mm < 2 * mm[able].min(initial=np.inf)
-        if not able.any():
-            break
-        stride = np.where(able, 2, 1)
-        strides.append([int(s) for s in stride])
-        size, mm = np.ceil(size / stride), mm * stride
-    return strides
-
-
-def kernels(strides: list[list[int]], spacing: Sequence[float]) -> list[list[int]]:
-    """Return the kernel of each level: 1 along axes at least twice as coarse as the finest, else 3."""
-    mm = np.array(spacing, float)
-    found: list[list[int]] = []
-    wide = np.zeros(3, dtype=bool)
-    for stride in strides:
-        mm = mm * np.array(stride)
-        wide |= mm < 2 * mm.min()
-        found.append([3 if w else 1 for w in wide])
-    return found
-
-
-def _patch(median: np.ndarray[Any, Any], spacing: np.ndarray[Any, Any], voxels: int) -> list[int]:
-    """Return a patch of about ``voxels``, as close to a cube in mm as the cases allow."""
-    patch = np.array(median, float)
-    while patch.prod() > voxels:
-        mm = patch * spacing
-        patch[int(np.argmax(mm))] *= 0.95
-    return [max(1, int(np.ceil(n))) for n in patch]
-
-
-def _multiple(size: float, divisor: int) -> int:
-    """Round ``size`` up to a multiple of ``divisor``."""
-    return int(np.ceil(size / divisor)) * int(divisor)
+def _with_overrides(request: PlanRequest, overrides: Sequence[str], declared: RunConfig) -> PlanRequest:
+    """Take dimensions and device from the overrides, where the request leaves them open."""
+    compact = {one.replace(" ", "") for one in overrides}
+    if request.dims is None:
+        for dims in (2, 3):
+            if f"spatial_dims={dims}" in compact:
+                request = replace(request, dims=dims)
+    if request.device == "auto":
+        request = replace(request, device=declared.train.device)
+    return request

@@ -186,3 +186,16 @@ def test_an_output_below_a_file_is_an_error_with_a_hint(trained, balls, tmp_path
     assert "Not a directory" in err
     assert "\nhint: A folder is expected there" in err
     assert "Traceback" not in err
+
+
+def test_plan_writes_a_configuration_file(balls, tmp_path, capsys):
+    path = tmp_path / "plan.yaml"
+    assert (
+        run(["plan", str(balls), "train.epochs=3", "-o", str(path), "--budget", "1min", "--device", "cpu"]) == 0
+    )
+    assert "6 volumes" in capsys.readouterr().out
+    assert load_config(path).train.epochs == 3
+    assert "# U-Net with" in path.read_text()
+    assert run(["plan", str(balls), "--gpu-memory", "much"]) == 2
+    assert "expected a size such as 8GB" in capsys.readouterr().err
+    assert run(["plan", str(tmp_path / "nowhere")]) == 2

@@ -1,0 +1,76 @@
+"""``medseg plan``: plan the settings of a training."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from medseg.cli.options import PATH, debug_option, device_option
+from medseg.errors import ConfigError
+from medseg.system.allocator import wait_without_spinning
+
+
+@click.command()
+@click.argument("data", type=PATH)
+@click.argument("overrides", nargs=-1)
+@click.option("--output", "-o", type=PATH, help="Configuration file to write.  [default: print]")
+@click.option(
+    "--budget", metavar="TIME",
+    help="Time of the whole training, such as 20min or 2h.  [default: epochs for about 20 minutes on a CPU, 2 "
+    "hours on a GPU]",
+)  # fmt: skip
+@device_option
+@click.option(
+    "--gpu-memory", metavar="SIZE", help="Memory to fill on a GPU, such as 8GB.  [default: 90% of the GPU's]"
+)
+@click.option(
+    "--dims", type=click.Choice(["2", "3"]),
+    help="2: slices, 3: volumes.  [default: 3, or 2 where slices are too thick]",
+)  # fmt: skip
+@debug_option
+def plan(
+    data: Path,
+    overrides: tuple[str, ...],
+    output: Path | None,
+    budget: str | None,
+    device: str,
+    gpu_memory: str | None,
+    dims: str | None,
+) -> None:
+    """Plan the settings of a training: measure cases and machine, write a configuration file with reasons.
+
+    DATA is a folder of cases. OVERRIDES are settings such as train.batch_size=4; they are applied last.
+    """
+    wait_without_spinning()
+    from medseg.config.duration import parse_minutes
+    from medseg.planning.plan import PlanRequest, plan_dataset
+    from medseg.planning.plan_file import format_plan, write_plan
+
+    if not data.exists():
+        raise ConfigError(f"{data}: no such folder of cases", path=data)
+    request = PlanRequest(
+        minutes=None if budget is None else parse_minutes(budget),
+        device=device,
+        gpu_memory_gb=None if gpu_memory is None else _gigabytes(gpu_memory),
+        dims=None if dims is None else (2 if dims == "2" else 3),
+    )
+    planned = plan_dataset(data, overrides, request)
+    text = format_plan(planned.config, planned.reasons, planned.header)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    write_plan(output, text)
+    for paragraph in planned.header:
+        click.echo(paragraph)
+    click.echo(f"written: {output}")
+    click.echo(f"next: medseg train {output}")
+
+
+def _gigabytes(size: str) -> float:
+    """Return a size such as ``8GB``, ``8`` or ``8000MB`` in GB."""
+    matched = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(GB|G|MB|M)?", size.strip(), re.IGNORECASE)
+    if matched is None or float(matched[1]) == 0:
+        raise ConfigError(f"--gpu-memory {size!r}: expected a size such as 8GB")
+    return float(matched[1]) / (1000 if (matched[2] or "G").upper().startswith("M") else 1)

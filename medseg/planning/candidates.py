@@ -1,0 +1,176 @@
+"""Candidates for the network of a plan: from nnU-Net's down to what a small machine trains in minutes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg.planning.nnunet_rules import (
+    LOW_RESOLUTION_BELOW,
+    Configuration,
+    coarser,
+    initial_patch,
+    shrink,
+    voxel_share,
+)
+from medseg.planning.topology import Topology, build_topology
+
+_WIDTHS = (32, 24, 16)
+"""Features of the finest level, down to a width with which small networks are known to work."""
+_SHRINK = 0.7
+"""Factor on the voxels of a patch from one candidate to the next."""
+_TOLERANCE = 1.05
+_COMFORT = {2: (4, 256**2), 3: (2, 64**3)}
+"""Batch size and voxels of a patch below which candidates only go if the time forces them to."""
+_MIN_VOXELS = {2: 96**2, 3: 32**3}
+_MOST_FEATURES = {2: 512, 3: 320}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network, its patch and its batch.
+
+    Attributes:
+        topology: patch and levels.
+        batch_size: patches in a batch.
+        spacing: of the voxels, mm.
+        median_shape: of the resampled scans.
+        comfortable: whether batch, width and patch are such that short trainings are known to work with them.
+    """
+
+    topology: Topology
+    batch_size: int
+    spacing: tuple[float, ...]
+    median_shape: tuple[float, ...]
+    comfortable: bool = True
+
+    @property
+    def coverage(self) -> float:
+        """Share of the median scan that a patch covers."""
+        return voxel_share(self.topology.patch_size, self.median_shape)
+
+    def work(self, channels: int, classes: int) -> float:
+        """Return the multiplications of an update: a backward pass costs two forward passes."""
+        return 3.0 * self.batch_size * self.topology.multiply_adds(channels, classes)
+
+    def feature_elements(self, classes: int) -> int:
+        """Return the elements of the feature maps of a batch."""
+        return self.batch_size * self.topology.feature_elements(classes)
+
+
+@dataclass(frozen=True)
+class LadderLimits:
+    """What restricts the candidates.
+
+    Attributes:
+        max_levels: largest number of levels.
+        max_coarsening: largest factor on the spacing.
+        usual_voxels: voxels of the patch that nnU-Net plans for 8 GB; larger patches shrink to it before the
+            width does.
+    """
+
+    max_levels: int = 99
+    max_coarsening: float = 1.0
+    usual_voxels: float = math.inf
+
+
+def candidate_ladder(start: Configuration, limits: LadderLimits) -> list[Candidate]:
+    """List the candidates, from the most to the least costly.
+
+    First the batch shrinks, then a patch above the usual size, then the width, then the patch. While the patch
+    shrinks below the usual size, the spacing becomes coarser within the limits, so that a patch keeps covering
+    a quarter of a scan. The last candidates, with still smaller patches and widths, are not comfortable: only a
+    very short time justifies them.
+
+    Args:
+        start: nnU-Net's plan for the memory of the device.
+        limits: what restricts the candidates.
+    """
+    dims = len(start.spacing)
+    batch, comfort = _COMFORT[dims]
+    build = _builder(limits.max_levels, dims)
+    full = build(start.topology.patch_size, start.spacing)
+    usual = min(limits.usual_voxels, full.voxels)
+    floor = min(comfort, usual)
+
+    def at(voxels: float, base: int, batch_size: int, comfortable: bool = True) -> Candidate:
+        spacing, shape = _coarsen(start, voxels, limits.max_coarsening if voxels < usual else 1.0)
+        topology = full if voxels >= full.voxels else fit_patch(voxels, spacing, shape, build)
+        topology = topology.with_features(base, _MOST_FEATURES[dims])
+        return Candidate(topology, batch_size, spacing, shape, comfortable)
+
+    ladder = [at(full.voxels, _WIDTHS[0], n) for n in _halved(start.batch_size, batch)]
+    least = ladder[-1].batch_size
+    ladder += [at(n, _WIDTHS[0], least) for n in _shrinking(full.voxels, usual)]
+    ladder += [at(usual, width, least) for width in _WIDTHS[1:]]
+    ladder += [at(n, _WIDTHS[-1], batch) for n in _shrinking(usual, floor)]
+    small = _shrinking(floor, min(_MIN_VOXELS[dims], floor))
+    ladder += [at(n, max(8, 16 - 4 * step), batch, False) for step, n in enumerate(small)]
+    return _distinct(ladder)
+
+
+def fit_patch(
+    voxels: float,
+    spacing: Sequence[float],
+    median_shape: Sequence[float],
+    build: Callable[[Sequence[float], Sequence[float]], Topology],
+) -> Topology:
+    """Plan the largest patch of about ``voxels`` with nnU-Net's proportions."""
+    topology = build(initial_patch(spacing, median_shape), spacing)
+    while topology.voxels > voxels * _TOLERANCE:
+        smaller = shrink(topology, spacing, median_shape, build)
+        if min(smaller.patch_size) < 1 or smaller.voxels >= topology.voxels:
+            break
+        topology = smaller
+    return topology
+
+
+def _builder(max_levels: int, dims: int) -> Callable[[Sequence[float], Sequence[float]], Topology]:
+    most = _MOST_FEATURES[dims]
+    return lambda size, spacing: build_topology(size, spacing, most=most, max_levels=max_levels)
+
+
+def _coarsen(
+    start: Configuration, voxels: float, max_factor: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the spacing and the median shape at which ``voxels`` are a quarter of a scan, within a limit."""
+    fine, shape = np.array(start.spacing), np.array(start.median_shape)
+    spacing = fine.copy()
+    wanted = min(LOW_RESOLUTION_BELOW, start.topology.voxels / math.prod(start.median_shape))
+    while voxels / float(np.prod(fine / spacing * shape)) < wanted:
+        following = coarser(spacing)
+        if float((following / fine).max()) > max_factor:
+            break
+        spacing = following
+    resampled = shape if np.array_equal(spacing, fine) else np.round(fine / spacing * shape)
+    return tuple(spacing.tolist()), tuple(resampled.tolist())
+
+
+def _halved(batch_size: int, least: int) -> list[int]:
+    """Return a batch size and its halves, down to ``least``."""
+    sizes = [batch_size]
+    while sizes[-1] > least:
+        sizes.append(max(least, sizes[-1] // 2))
+    return sizes
+
+
+def _shrinking(start: float, end: float) -> list[float]:
+    """Return sizes below ``start`` that shrink step by step to ``end``; none if it is not smaller."""
+    sizes: list[float] = []
+    size = start
+    while size > end:
+        size = max(size * _SHRINK, end)
+        sizes.append(size)
+    return sizes
+
+
+def _distinct(ladder: list[Candidate]) -> list[Candidate]:
+    """Drop candidates that equal the one before, or do more work than it."""
+    kept = ladder[:1]
+    for one in ladder[1:]:
+        if one.work(1, 2) < kept[-1].work(1, 2):
+            kept.append(one)
+    return kept

@@ -1,0 +1,154 @@
+"""Settings that follow from the fingerprint: intensities, patches, loss and augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from medseg.planning.draft import Draft
+from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
+
+_MASKED_BELOW = 0.75
+"""Share of nonzero voxels below which only those are normalized. nnU-Net compares the box around them."""
+_MANY_CLASSES, _IMBALANCE = 4, 20.0
+_SIZE_RATIO = 1.5
+_OFF_CENTER = 0.1
+_THIN = 2.5
+
+
+def choose_normalization(fingerprint: Fingerprint, draft: Draft) -> None:
+    """Choose how intensities are normalized."""
+    key = "preprocess.normalize"
+    if fingerprint.modality == "ct":
+        window = ""
+        if fingerprint.intensities is not None:
+            low, _, high = fingerprint.intensities
+            window = f", here {low:.0f} to {high:.0f} HU"
+        reason = (
+            f"CT: Hounsfield units have a meaning, so all scans share one window of the labeled voxels{window}"
+        )
+        draft.set(key, {"name": "ct"}, reason)
+    elif fingerprint.kind == "volume" and fingerprint.nonzero_share < _MASKED_BELOW:
+        reason = (
+            f"{1 - fingerprint.nonzero_share:.0%} of a scan's voxels are 0 (over 25%), which is not tissue: "
+            "mean and standard deviation are those of the others"
+        )
+        draft.set(key, {"name": "zscore_nonzero"}, reason)
+    else:
+        reason = "intensities have no fixed unit: each scan gets mean 0 and standard deviation 1"
+        draft.set(key, {"name": "zscore"}, reason)
+
+
+def choose_sampling(fingerprint: Fingerprint, coverage: Sequence[float], draft: Draft) -> None:
+    """Choose how many patches are forced to contain a class.
+
+    Args:
+        fingerprint: of the dataset.
+        coverage: share of a scan that a patch covers along each axis.
+        draft: receives the settings.
+    """
+    rare = fingerprint.rarest
+    hit = chance_of_class(rare, coverage)
+    if len(fingerprint.classes) >= _MANY_CLASSES and fingerprint.imbalance >= _IMBALANCE:
+        share = 2 / 3
+        reason = (
+            f"{len(fingerprint.classes)} classes, the most frequent {fingerprint.imbalance:.0f} times as "
+            f"frequent as the rarest ({rare.name}): two of three patches contain a class drawn uniformly"
+        )
+    elif hit >= 0.5:
+        share = 1 / 3
+        reason = (
+            f"a random patch contains the rarest class ({rare.name}) with a chance of about "
+            f"{hit:.0%}: as nnU-Net"
+        )
+    else:
+        share = 1 / 2 if hit >= 0.15 else 2 / 3
+        reason = f"a random patch contains the rarest class ({rare.name}) with a chance of only about {hit:.0%}"
+    draft.set("sampling.forced_share", round(share, 3), reason)
+    draft.set("sampling.balance", "uniform", "rare classes are drawn as often as frequent ones")
+
+
+def chance_of_class(one: ClassFingerprint, coverage: Sequence[float]) -> float:
+    """Estimate the chance that a patch at a random position contains a part of a class.
+
+    Along each axis, it is the sum of what the patch covers and what the class spans, at most 1.
+
+    Args:
+        one: the class.
+        coverage: share of a scan that a patch covers along each axis.
+    """
+    spans = one.extent or (0.0,) * len(coverage)
+    return one.case_share * math.prod(min(1.0, a + b) for a, b in zip(coverage, spans, strict=True))
+
+
+def choose_loss(fingerprint: Fingerprint, draft: Draft) -> None:
+    """Choose the loss."""
+    dice = {"weight": 1.0, "loss": {"name": "dice"}}
+    base = (
+        "Dice plus cross-entropy (nnU-Net); Dice over the whole batch, because single patches hold few voxels"
+    )
+    if not fingerprint.background and fingerprint.imbalance >= _IMBALANCE:
+        cross_entropy = {"weight": 1.0, "loss": {"name": "ce", "class_weights": "sqrt"}}
+        reason = (
+            f"{base}. Every pixel belongs to a class, the most frequent {fingerprint.imbalance:.0f} times "
+            "as often as the rarest: cross-entropy is weighted by the inverse square root of the frequency"
+        )
+        draft.set("loss", {"name": "sum", "terms": [cross_entropy, dice]}, reason)
+        return
+    if fingerprint.radius is not None and fingerprint.radius < _THIN:
+        thin = min((c for c in fingerprint.classes if c.radius), key=lambda c: c.radius or 0.0)
+        base += (
+            f". {thin.name} is thin (radius {thin.radius:.1f} voxels): the Dice term keeps it from being "
+            "ignored, and the grid is not made so coarse that it vanishes"
+        )
+    draft.set("loss", {"name": "sum", "terms": [dice, {"weight": 1.0, "loss": {"name": "ce"}}]}, base)
+
+
+def choose_augmentation(fingerprint: Fingerprint, dims: int, presets: tuple[str, ...], draft: Draft) -> None:
+    """Choose the preset of the augmentation, and what the data forbids.
+
+    Args:
+        fingerprint: of the dataset.
+        dims: of the network.
+        presets: names of the presets that exist.
+        draft: receives the settings.
+    """
+    robust = f"{dims}d_robust"
+    preset = robust if robust in presets else f"{dims}d"
+    reason = f"preset {preset}"
+    if preset == robust:
+        reason += (
+            ": strong changes of intensity, scale and sharpness, because scans from elsewhere differ in them"
+        )
+    settings: dict[str, object] = {"preset": preset}
+    upright = fingerprint.kind == "picture" and upright_class(fingerprint)
+    if upright:
+        settings["flip"] = {"axes": [1]}
+        settings["affine"] = {"rotate": 10.0}
+        where = "above" if upright.center[0] < 0.5 else "below"
+        reason += (
+            f". {upright.name} is always {where} the middle (mean height {1 - upright.center[0]:.0%}): no "
+            "rotation beyond 10 degrees, mirrored left and right only"
+        )
+    elif preset != robust and size_ratio(fingerprint) >= _SIZE_RATIO:
+        settings["affine"] = {"scale": [0.6, 1.7]}
+        reason += (
+            f"; sizes of objects differ by a factor of {size_ratio(fingerprint):.1f} between cases: "
+            "wide scaling"
+        )
+    draft.set("augment", settings, reason)
+
+
+def upright_class(fingerprint: Fingerprint) -> ClassFingerprint | None:
+    """Return the class whose height in the picture is always about the same and off the middle, if any."""
+    placed = [one for one in fingerprint.classes if one.center and one.case_share > 0.5]
+    if fingerprint.sampled < 4 or not placed:
+        return None
+    best = max(placed, key=lambda one: abs(one.center[0] - 0.5))
+    off = abs(best.center[0] - 0.5)
+    return best if off > _OFF_CENTER and best.center_spread[0] < off / 2 else None
+
+
+def size_ratio(fingerprint: Fingerprint) -> float:
+    """Return the largest ratio of the 90th to the 10th percentile of a class's radius."""
+    return max((one.radius_ratio or 1.0 for one in fingerprint.classes), default=1.0)

@@ -1,0 +1,113 @@
+"""Reasons and summaries of a plan in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medseg.planning.candidates import Candidate
+from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
+from medseg.planning.geometry import Geometry
+from medseg.planning.measured.budget import Choice
+from medseg.planning.measured.machine import Machine
+
+_MOST_CLASSES = 12
+
+
+@dataclass(frozen=True)
+class NetworkReasons:
+    """Reasons of the network: of the ``patch`` size and of the ``model``."""
+
+    patch: str
+    model: str
+
+
+def describe_network(choice: Choice) -> NetworkReasons:
+    """Explain patch and network of a choice."""
+    one = choice.candidate
+    patch = f"covers {one.coverage:.0%} of the median case; equal edges in mm, multiples of the total stride"
+    model = (
+        f"U-Net with {one.topology.levels} levels: an axis is halved while 8 voxels remain and it is not twice "
+        f"as coarse as another (nnU-Net). {choice.measured} networks measured; this one needs "
+        f"{choice.cost.seconds:.3g} s an update"
+    )
+    if choice.rejected is not None:
+        other, seconds = choice.rejected
+        model += (
+            f", the next larger one ({other.topology.features[0]} features, patch "
+            f"{shown(other.topology.patch_size)}, batch {other.batch_size}) about {seconds:.3g} s: too long "
+            "for the number of updates that trainings need"
+        )
+    return NetworkReasons(patch, model)
+
+
+def describe_spacing(fingerprint: Fingerprint, geometry: Geometry, candidate: Candidate) -> str:
+    """Explain the spacing that volumes are resampled to."""
+    median = fingerprint.median_spacing
+    reason = f"median of the scans: {mm(median)} mm"
+    if fingerprint.anisotropy > 3:
+        reason += "; along the coarse axis of few slices the 10th percentile (nnU-Net)"
+    if candidate.spacing != geometry.start.spacing and geometry.slice_axis is None:
+        reason += (
+            "; coarser, so that a patch that fits the time covers a quarter of a scan. Predictions are on the "
+            "scan's own grid"
+        )
+        if fingerprint.radius is not None:
+            reason += f". The thinnest class has a radius of {fingerprint.radius:.1f} voxels of the scans"
+    return reason
+
+
+def describe_plan(fingerprint: Fingerprint, machine: Machine, geometry: Geometry, choice: Choice) -> list[str]:
+    """Describe the data, the machine and what the plan leaves open, a paragraph each."""
+    parts = [_describe_data(fingerprint), _describe_classes(fingerprint), f"Machine: {machine.describe()}."]
+    start, network = geometry.start, geometry.start.topology
+    parts.append(
+        f"nnU-Net would plan patch {shown(network.patch_size)} (its axis order), batch {start.batch_size} and "
+        f"{network.levels} levels of {network.features[0]} to {network.features[-1]} features."
+    )
+    low = geometry.nnunet.low_resolution if geometry.nnunet is not None and geometry.dims == 3 else None
+    if low is not None:
+        coarse = ", at a coarser spacing" if choice.candidate.spacing != start.spacing else ""
+        parts.append(
+            f"A patch covers {choice.candidate.coverage:.0%} of the median case. nnU-Net would add a first "
+            f"stage at {mm(low.spacing)} mm (its axis order), a cascade; medseg plans one network{coarse}."
+        )
+    return parts
+
+
+def _describe_data(fingerprint: Fingerprint) -> str:
+    kind = {"ct": "CT volumes", "color": "color pictures", "gray": "pictures", "other": "volumes"}
+    text = (
+        f"Data: {fingerprint.cases} {kind[fingerprint.modality]}, median size {shown(fingerprint.median_shape)}"
+    )
+    if fingerprint.kind == "volume":
+        text += f", median spacing {mm(fingerprint.median_spacing)} mm (ratio {fingerprint.anisotropy:.2g})"
+    channels = fingerprint.channels
+    return f"{text}, {channels} channel{'s' if channels > 1 else ''}."
+
+
+def _describe_classes(fingerprint: Fingerprint) -> str:
+    shown_classes = [_describe_class(one) for one in fingerprint.classes[:_MOST_CLASSES]]
+    more = len(fingerprint.classes) - _MOST_CLASSES
+    rest = f"; and {more} more" if more > 0 else ""
+    return f"Classes (structures measured in {fingerprint.sampled} cases): {'; '.join(shown_classes)}{rest}."
+
+
+def _describe_class(one: ClassFingerprint) -> str:
+    text = f"{one.name} {100 * one.voxel_share:.2g}% of the voxels, in {one.case_share:.0%} of the cases"
+    if one.components is not None and one.component_voxels is not None and one.radius is not None:
+        text += (
+            f", {one.components:g} component{'s' if one.components > 1 else ''} of "
+            f"{one.component_voxels:.0f} voxels, radius {one.radius:.1f}"
+        )
+    return text
+
+
+def shown(size: Sequence[float]) -> str:
+    """Format a size, as ``40×56×40``."""
+    return "×".join(f"{n:g}" for n in size)
+
+
+def mm(spacing: Sequence[float]) -> str:
+    """Format a spacing, as ``1×1×2.5``."""
+    return "×".join(f"{s:.3g}" for s in spacing)

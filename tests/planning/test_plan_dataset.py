@@ -1,0 +1,88 @@
+"""Plans of whole datasets; the timer is fake but for one test."""
+
+import pytest
+import torch
+
+from medseg.config.schema import load_config
+from medseg.planning.measured.step_timer import StepCost, StepTimer
+from medseg.planning.plan import PlanRequest, plan_config, plan_dataset
+from medseg.planning.plan_file import format_plan
+from medseg.task import Task
+
+
+class FakeTimer:
+    """Every update takes the same time."""
+
+    def __init__(self, seconds=0.2):
+        self.seconds = seconds
+        self.measured = []
+
+    def measure(self, candidate):
+        self.measured.append(candidate)
+        return StepCost(self.seconds)
+
+
+CPU = PlanRequest(minutes=20, device="cpu")
+
+
+def test_volumes(balls):
+    plan = plan_dataset(balls, request=CPU, timer=FakeTimer())
+    config = plan.config
+    assert config.spatial_dims == 3
+    assert config.sampling.patch_size == (20, 20, 20)
+    assert config.preprocess.spacing is None
+    assert config.preprocess.normalize.name == "zscore"
+    assert config.model.channels == (16, 32, 64)
+    assert config.train.batch_size == 2
+    assert config.data.path == balls.resolve()
+    # 0.8 · 1200 s in updates of 0.2 s: 48 epochs of 100
+    assert (config.train.epochs, config.train.iterations, config.train.validate_every) == (48, 100, 4)
+    assert config.train.ema == pytest.approx(1 - 10 / 4800, abs=1e-4)
+    assert config.train.device == "cpu"
+
+
+def test_pictures(squares):
+    plan = plan_dataset(squares, request=CPU, timer=FakeTimer(1.0))
+    assert plan.config.spatial_dims == 2
+    assert plan.config.sampling.patch_size == (32, 40)
+    assert plan.fingerprint.modality == "color"
+
+
+def test_slices_of_volumes(balls):
+    config = plan_dataset(balls, ["spatial_dims=2"], CPU, timer=FakeTimer()).config
+    assert config.preprocess.slices.axis == 2
+    assert config.preprocess.slices.neighbors == 1
+    assert len(config.sampling.patch_size) == 2
+
+
+def test_overrides_come_last(balls):
+    config = plan_dataset(balls, ["train.epochs=3", "model.norm=batch"], CPU, timer=FakeTimer()).config
+    assert config.train.epochs == 3
+    assert config.model.norm == "batch"
+    assert config.model.channels == (16, 32, 64)
+
+
+def test_the_file_explains_every_block(balls, tmp_path):
+    plan = plan_dataset(balls, request=CPU, timer=FakeTimer())
+    text = format_plan(plan.config, plan.reasons, plan.header)
+    (tmp_path / "plan.yaml").write_text(text)
+    assert load_config(tmp_path / "plan.yaml") == plan.config
+    for block in ("data", "preprocess", "sampling", "augment", "model", "loss", "train"):
+        assert any(key.split(".")[0] == block for key in plan.reasons), block
+    assert "6 volumes, median size 20×20×20" in text
+    assert "nnU-Net would plan patch 20×20×20" in text
+
+
+@pytest.mark.slow
+def test_updates_are_measured(balls):
+    config = plan_config(balls, request=PlanRequest(minutes=1, device="cpu"))
+    assert config.train.epochs >= 1
+
+
+def test_an_update_is_measured(balls):
+    candidate = plan_dataset(balls, request=CPU, timer=FakeTimer()).choice.candidate
+    small = candidate.topology.with_features(4, 8)
+    timed = type(candidate)(small, 1, candidate.spacing, candidate.median_shape)
+    cost = StepTimer(Task(3, 1, 3), torch.device("cpu"), deep_supervision=True).measure(timed)
+    assert 0 < cost.seconds < 2
+    assert cost.memory is None
