@@ -67,7 +67,7 @@ class PostprocessConfig(Spec):
         result = classes.copy()
         pruned = [i for i in boxes if chosen[i] in self.smallest or chosen[i] in self.largest]
         if pruned:
-            box = _enclosing_box([boxes[i] for i in pruned])
+            box = enclosing_box([boxes[i] for i in pruned])
             least = {i: self.smallest.get(chosen[i], 0.0) / voxel for i in pruned}
             result[box] = _remove_components(
                 classes[box], least, {i for i in pruned if chosen[i] in self.largest}
@@ -106,7 +106,7 @@ def _boxes(classes: Array) -> dict[int, Box]:
     return {i: box for i, box in enumerate(boxes, start=1) if box is not None}
 
 
-def _enclosing_box(boxes: list[Box]) -> Box:
+def enclosing_box(boxes: list[Box]) -> Box:
     """Return the bounding box of several boxes."""
     return tuple(
         slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True)

@@ -17,6 +17,7 @@ from nibabel.orientations import io_orientation
 from medseg.config.base import Spec
 from medseg.data.cases import Case, join_problems
 from medseg.data.chunked_statistics import count_values
+from medseg.data.curation.scan_features import ScanFeatures, measure_scan
 from medseg.data.io.content_digest import content_digest, content_files
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.pictures import count_channels
@@ -29,6 +30,8 @@ from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_
 from medseg.geometry import Array
 from medseg.progress import QUIET, Progress
 
+_VERSION = 2
+"""Version of the measurements; part of the names of their files."""
 _SAMPLE = 500
 NONZERO = ForegroundValues()
 """Every label value but 0 is foreground."""
@@ -58,6 +61,7 @@ class CaseStatistics(Spec):
         foreground: up to 500 intensities of voxels of the labels that count (``ForegroundValues``), all
             channels.
         channel_names: names that the dataset or the files declare; empty if there are none.
+        appearance: intensities, sharpness and color of the image.
     """
 
     id: str
@@ -74,6 +78,7 @@ class CaseStatistics(Spec):
     label_counts: dict[int, int]
     foreground: tuple[float, ...]
     channel_names: tuple[str, ...] = ()
+    appearance: ScanFeatures | None = None
 
 
 def collect_statistics(
@@ -141,8 +146,9 @@ def measure_case(case: Case, measuring: Measuring = DEFAULT_MEASURING) -> CaseSt
     low, high = float(scan.array.min()), float(scan.array.max())
     order = np.argsort(io_orientation(scan.grid.affine)[:, 0]) if scan.kind == "volume" else (0, 1)
     sample: tuple[float, ...] = ()
-    if label_map is not None:
-        sample = _foreground_sample(scan.array, measuring.foreground.mask(label_map.values))
+    mask = None if label_map is None else measuring.foreground.mask(label_map.values)
+    if mask is not None:
+        sample = _foreground_sample(scan.array, mask)
     return CaseStatistics(
         id=case.id,
         image_sha256=image_digest(case),
@@ -158,6 +164,7 @@ def measure_case(case: Case, measuring: Measuring = DEFAULT_MEASURING) -> CaseSt
         label_counts={} if label_map is None else count_values(label_map.values),
         foreground=sample,
         channel_names=case.channel_names or ((scan.modality,) if scan.modality else ()),
+        appearance=measure_scan(scan, mask),
     )
 
 
@@ -221,7 +228,7 @@ def _stored(case: Case, store: Path, measuring: Measuring) -> Path:
     named = [str(path) for path in (*case.images, *case.label_files)]
     rest = [list(case.masks), list(case.channel_names), named]
     settings = [part.model_dump(mode="json") for part in (measuring.reader, measuring.foreground)]
-    entries: list[object] = [case.id, *settings, *rest]
+    entries: list[object] = [_VERSION, case.id, *settings, *rest]
     entries += [
         [str(path), str(path.resolve()), status and status.st_size, status and status.st_mtime_ns]
         for path, status in _files(case)

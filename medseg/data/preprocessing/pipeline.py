@@ -137,7 +137,7 @@ def intensity_mask(raw: Array, above: float | None, below: float | None) -> Arra
 
 
 def prepare_image(
-    scan: Scan, config: PreprocessConfig, channels: int, *, keep_raw: bool = False
+    scan: Scan, config: PreprocessConfig, channels: int, *, keep_raw: bool = False, factor: float = 1.0
 ) -> PreparedImage:
     """Check, reorient, resample (linear) and normalize a scan.
 
@@ -146,13 +146,29 @@ def prepare_image(
         config: grid and intensities that the network works on.
         channels: input channels of the network.
         keep_raw: also return the voxels before normalization.
+        factor: by which a picture is resized before it is normalized.
 
     Raises:
         DataError: if the scan has non-finite voxels or the wrong number of channels or axes.
     """
     prepared = resample_image(scan, config, channels)
+    if factor != 1:
+        prepared = _resize(prepared, factor)
     normalized = np.ascontiguousarray(config.normalize(prepared.array))
     return replace(prepared, array=normalized, raw=prepared.array if keep_raw else None)
+
+
+def _resize(picture: PreparedImage, factor: float) -> PreparedImage:
+    """Resize a picture (linear, smoothed before it is reduced)."""
+    grid = resampled_grid(picture.reoriented, tuple(mm / factor for mm in picture.reoriented.spacing))
+    return replace(picture, array=resize_picture(picture.array, grid.shape), grid=grid)
+
+
+def resize_picture(array: Array, shape: tuple[int, ...]) -> Array:
+    """Resize a picture (C, H, W) linearly to (C, *shape), without aliasing; returns float32."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None]
+    resized = interpolate(tensor, size=shape, mode="bilinear", align_corners=False, antialias=True)
+    return resized[0].numpy()
 
 
 def resample_image(scan: Scan, config: PreprocessConfig, channels: int) -> PreparedImage:
@@ -206,6 +222,10 @@ def with_foreground(
     if foreground.shape != scan.grid.shape:
         raise ValueError(f"foreground mask of shape {foreground.shape} for a scan of shape {scan.grid.shape}")
     inside = prepare_label_map((foreground != 0).astype(np.uint8), scan, config) > 0
+    shape = prepared.array.shape[1:]
+    if inside.shape != shape:  # a resized picture
+        mask = torch.from_numpy(inside.astype(np.float32))[None, None]
+        inside = interpolate(mask, size=shape, mode="nearest-exact")[0, 0].numpy() > 0
     return replace(prepared, foreground=inside)
 
 

@@ -17,6 +17,7 @@ from medseg.errors import ConfigError, ModelFileError
 from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.options import InferenceConfig
+from medseg.inference.shift.rescale import size_targets
 from medseg.inference.sliding_window.finite_checks import check_weights
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField, measure_receptive_field
 from medseg.inference.sliding_window.tta import check_tta, check_tta_unrecorded
@@ -136,6 +137,7 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path,
         check_tta(changed, header.augmentation, str(path))
     else:
         check_tta_unrecorded(changed, header.inference, str(path))
+    _check_rescale(changed, header, path)
     return header.model_copy(update={"inference": changed})
 
 
@@ -156,6 +158,27 @@ def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfi
     if changed.scales and header.spatial_dims != 2:
         raise ConfigError("inference.scales: supported by 2D networks only; this model is 3D")
     return changed
+
+
+def _check_rescale(settings: InferenceConfig, header: ModelHeader, path: Path) -> None:
+    """Raise ConfigError if a model does not take pictures that can be rescaled."""
+    if settings.rescale is None:
+        return
+    if header.spatial_dims != 2 or header.preprocess.slices is not None:
+        raise ConfigError(
+            f"inference.rescale: {path} segments volumes, whose spacing is recorded in their files",
+            hint="Leave --rescale out: scans are resampled to the spacing of the training.",
+        )
+    if header.preprocess.spacing is not None:
+        raise ConfigError(
+            f"inference.rescale: {path} resamples pictures to the spacing {list(header.preprocess.spacing)}",
+            hint="Leave --rescale out, and correct the spacing of the pictures' files.",
+        )
+    if settings.rescale == "auto" and (header.fingerprint is None or not size_targets(header.fingerprint)):
+        raise ConfigError(
+            f"inference.rescale=auto: {path} does not record the sizes of the training's objects",
+            hint="Give a factor, such as --rescale 0.5, or train the model again with this version.",
+        )
 
 
 def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
@@ -190,7 +213,11 @@ def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
 def _check_common_settings(first: EnsembleMember, other: EnsembleMember) -> None:
     """Raise ConfigError if two models' settings for the common result or the common input differ."""
     one, two = first.header.inference, other.header.inference
-    same = {"postprocess": one.postprocess.is_equivalent_to(two.postprocess), "level": one.level == two.level}
+    same = {
+        "postprocess": one.postprocess.is_equivalent_to(two.postprocess),
+        "level": one.level == two.level,
+        "rescale": one.rescale == two.rescale,
+    }
     for name, agree in same.items():
         if not agree:
             raise ConfigError(

@@ -24,6 +24,7 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ModelFileError
 from medseg.files import write_atomic
 from medseg.inference.options import InferenceConfig
+from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.models import ModelConfig
 from medseg.system.version import medseg_version
@@ -50,6 +51,8 @@ class ModelHeader(Spec):
         model: configuration of the network.
         label_reader: how the label files of the training were read.
         augmentation: mirrors, rotations and scales that the training used. None in files of earlier versions.
+        fingerprint: what the training cases look like; without paths and identities. None in files of earlier
+            versions and of published networks.
         training: summary of the training: version, split sizes, score, seed; without paths and identities.
     """
 
@@ -64,6 +67,7 @@ class ModelHeader(Spec):
     model: ModelConfig
     label_reader: LabelReader = AS_STORED
     augmentation: TrainedAugmentation | None = None
+    fingerprint: TrainingFingerprint | None = None
     training: dict[str, Any] = Field(default_factory=dict)
 
     @property

@@ -1,0 +1,222 @@
+"""The scale at which a picture without spacing shows objects of the training's size.
+
+Microscopes and cameras magnify differently, and pictures do not record it. A picture is segmented at several
+scales; the scale is chosen at which the predicted objects have the size of the training's objects and the network
+is confident. Each trial covers at most ``TRIAL_PIXELS``, so that the search costs a bounded time per picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+
+from medseg.data.preprocessing.pipeline import resize_picture
+from medseg.geometry import Array
+from medseg.inference.shift.fingerprint import Distribution, TrainingFingerprint
+from medseg.inference.shift.objects import measure_objects
+
+Rescale = Literal["auto"] | float
+
+SCALES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+"""Factors that are tried."""
+TRIAL_PIXELS = 512 * 512
+"""Largest number of pixels of the part of a picture that is segmented at one scale."""
+
+_SMALLEST_SPREAD = 0.25
+"""Smallest standard deviation of the logarithm of the training's object sizes."""
+_CONFIDENCE_WEIGHT = 10.0
+"""Weight of the logarithm of the confidence against the log-likelihood of the object size."""
+_KEEP = 1.0
+"""Advantage that another scale needs over the original one."""
+
+
+class Trial(NamedTuple):
+    """Segmentation of a part of a picture at one scale.
+
+    Attributes:
+        label_map: (h, w) label values.
+        confidence: 0 to 1, see :func:`confidence_of`.
+    """
+
+    label_map: Array
+    confidence: float
+
+
+Segment = Callable[[Array], Trial]
+"""Segments a preprocessed picture (C, h, w)."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scale that was tried.
+
+    Attributes:
+        factor: the scale.
+        sizes: label → median object size at this scale, pixels.
+        confidence: of the network.
+        score: log-likelihood of the sizes, and the confidence; None without objects.
+    """
+
+    factor: float
+    sizes: dict[str, float]
+    confidence: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class ScaleChoice:
+    """The scale at which a picture is segmented.
+
+    Attributes:
+        requested: ``auto`` or a factor.
+        factor: the scale; above 1, the picture is enlarged.
+        candidates: the scales that were tried.
+    """
+
+    requested: Rescale
+    factor: float
+    candidates: tuple[Candidate, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON values for the provenance record."""
+        content: dict[str, Any] = {"requested": self.requested, "factor": self.factor}
+        if self.candidates:
+            content["candidates"] = [
+                {
+                    "factor": one.factor,
+                    "object_size": {name: round(size, 2) for name, size in one.sizes.items()},
+                    "confidence": round(one.confidence, 4),
+                    "score": None if one.score is None else round(one.score, 3),
+                }
+                for one in self.candidates
+            ]
+        return content
+
+
+def estimate_scale(
+    image: Array,
+    segment: Segment,
+    groups: Mapping[str, tuple[int, ...]],
+    fingerprint: TrainingFingerprint,
+    *,
+    restandardize: bool,
+) -> ScaleChoice:
+    """Estimate the scale at which a picture shows objects of the training's size.
+
+    The original scale is kept unless another one is clearly better.
+
+    Args:
+        image: (C, H, W), preprocessed.
+        segment: segments a picture.
+        groups: label → its values.
+        fingerprint: of the training.
+        restandardize: whether the normalization depends on the picture, so that a reduced picture, which is
+            smoother, gets its former standard deviation.
+    """
+    targets = size_targets(fingerprint)
+    candidates = tuple(
+        _try(factor, segment(_part(image, factor, restandardize)), groups, targets) for factor in SCALES
+    )
+    return ScaleChoice("auto", choose(candidates), candidates)
+
+
+def choose(candidates: tuple[Candidate, ...]) -> float:
+    """Return the factor of the best candidate; 1 if none has objects or none is clearly better than 1."""
+    scored = {one.factor: one.score for one in candidates if one.score is not None}
+    if not scored:
+        return 1.0
+    best = max(scored, key=lambda factor: (scored[factor], -abs(math.log(factor))))
+    return 1.0 if scored[best] < scored.get(1.0, -math.inf) + _KEEP else best
+
+
+def size_targets(fingerprint: TrainingFingerprint) -> dict[str, Distribution]:
+    """Return the distribution of the median object size of each label."""
+    prefix = "object_size:"
+    return {
+        name.removeprefix(prefix): values
+        for name, values in fingerprint.features.items()
+        if name.startswith(prefix)
+    }
+
+
+def confidence_of(probabilities: torch.Tensor, activation: str) -> float:
+    """Return how certain a network is of its decisions: the Dice of the probabilities and the decisions.
+
+    The mean over the classes that are present, without the first class of a softmax. 1 if every probability is
+    0 or 1; 0 if nothing is found.
+
+    Args:
+        probabilities: (K, *S).
+        activation: ``softmax`` or ``sigmoid``.
+    """
+    if activation == "softmax":
+        classes = probabilities.argmax(dim=0)
+        pairs = [(probabilities[k], classes == k) for k in range(1, len(probabilities))]
+    else:
+        pairs = [(p, p > 0.5) for p in probabilities]
+    dice = [float(2 * p[chosen].sum() / (p.sum() + chosen.sum())) for p, chosen in pairs if bool(chosen.any())]
+    return sum(dice) / len(dice) if dice else 0.0
+
+
+def _try(
+    factor: float,
+    trial: Trial,
+    groups: Mapping[str, tuple[int, ...]],
+    targets: Mapping[str, Distribution],
+) -> Candidate:
+    """Rate a scale by the sizes of the objects and the confidence."""
+    objects = measure_objects(trial.label_map, groups, (1.0,) * trial.label_map.ndim)
+    sizes = {name: one.median for name, one in objects.items() if one.median is not None and name in targets}
+    if not sizes:
+        return Candidate(factor, {}, trial.confidence, None)
+    fits = [_fit(size, targets[name]) for name, size in sizes.items()]
+    score = sum(fits) / len(fits) + _CONFIDENCE_WEIGHT * math.log(max(trial.confidence, 1e-3))
+    return Candidate(factor, sizes, trial.confidence, score)
+
+
+def _fit(size: float, target: Distribution) -> float:
+    """Return the log-likelihood of an object size under a normal distribution of its logarithm."""
+    spread = max(math.log(target.q75 / target.q25) / 1.349, _SMALLEST_SPREAD)
+    return -0.5 * (math.log(size / target.median) / spread) ** 2
+
+
+def _part(image: Array, factor: float, restandardize: bool) -> Array:
+    """Return the part of a picture that is segmented at a scale: the one with most detail."""
+    size = [max(1, round(n * factor)) for n in image.shape[1:]]
+    share = min(1.0, math.sqrt(TRIAL_PIXELS / math.prod(size)))
+    part = _busiest(image, tuple(max(1, round(n * share)) for n in image.shape[1:]))
+    resized = resize_picture(part, (max(1, round(size[0] * share)), max(1, round(size[1] * share))))
+    return _with_moments_of(resized, part) if restandardize else resized
+
+
+def _busiest(image: Array, shape: tuple[int, ...]) -> Array:
+    """Return the part of a picture, of a shape, in which the intensities vary most."""
+    if shape == image.shape[1:]:
+        return image
+    step = max(1, min(shape) // 16)
+    coarse = image[:, ::step, ::step].mean(axis=0, dtype=np.float32)
+    energy = np.hypot(*np.gradient(coarse)) if min(coarse.shape) > 1 else np.zeros_like(coarse)
+    window = [max(1, n // step) for n in shape]
+    total = uniform_filter(energy, window, mode="constant")
+    middle = np.unravel_index(int(total.argmax()), total.shape)
+    starts = [
+        min(max(0, int(m) * step - n // 2), whole - n)
+        for m, n, whole in zip(middle, shape, image.shape[1:], strict=True)
+    ]
+    rows, columns = (slice(start, start + n) for start, n in zip(starts, shape, strict=True))
+    return image[:, rows, columns]
+
+
+def _with_moments_of(resized: Array, part: Array) -> Array:
+    """Return a picture (C, h, w) with the mean and standard deviation of each channel of another."""
+    axes = (1, 2)
+    mean, std = (resized.mean(axis=axes, keepdims=True), resized.std(axis=axes, keepdims=True))
+    scale = part.std(axis=axes, keepdims=True) / np.maximum(std, 1e-6)
+    scaled = (resized - mean) * scale + part.mean(axis=axes, keepdims=True)
+    return scaled.astype(np.float32)
