@@ -37,9 +37,9 @@ class InferenceConfig(Spec):
             their format allows it. Whole slides and OME-Zarr are always processed this way. Default: 64.
         level: resolution level of image pyramids; 0 is the finest. Levels other than 0 are read window by
             window. Default: 0.
-        rescale: for models of pictures without spacing, the factor by which a picture is resized before it is
-            segmented; the result has the picture's own size. ``auto`` estimates it from the sizes of the objects
-            (``medseg infer --rescale auto``). Default: pictures are not resized.
+        rescale: for pictures without spacing, the factor by which a picture is resized before it is segmented;
+            the result has the picture's own size. ``auto`` estimates it from the sizes of the predicted
+            objects. Default: pictures are not resized.
         postprocess: steps applied to the connected components of labels, described below. ``medseg tune``
             chooses them on the validation cases. Default: no steps.
     """

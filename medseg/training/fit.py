@@ -16,6 +16,7 @@ from medseg.data.loading.sampling import LateralPairs, PatchDataset, PatchPlan
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.model.model_file import ModelHeader, save_model
+from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
 from medseg.models import CustomModelConfig
 from medseg.progress import ConsoleProgress, Progress
@@ -255,6 +256,7 @@ def _write_model(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset
         model=config.model,
         label_reader=dataset.label_reader,
         augmentation=TrainedAugmentation.of(config.augment),
+        fingerprint=measure_training_cases(dataset.part("train")[1], loop.loader.patches.cases, dataset.labels),
         training=_summarize(loop, config, dataset),
     )
     save_model(run_folder.model, header, weights)

@@ -49,6 +49,7 @@ class InferArguments:
     device: str
     backend: str
     amp: Precision
+    rescale: str | None
     force: bool
     compiled: bool
     scheduler: str | None
@@ -106,7 +107,15 @@ class InferArguments:
     help="Runtime. auto: OpenVINO on CPUs if it is installed and its logits agree with torch, else torch.",
 )  # fmt: skip
 @amp_option
-@click.option("--force", is_flag=True, help="Allow flips and scales that were not used in training.")
+@click.option(
+    "--rescale", metavar="auto|FACTOR",
+    help="Resize pictures without spacing by FACTOR before they are segmented; auto estimates it from the "
+    "sizes of the objects. The results have the size of the input.",
+)  # fmt: skip
+@click.option(
+    "--force", is_flag=True,
+    help="Allow flips and scales that were not used in training, and scans of another modality.",
+)  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Use torch.compile (CUDA).")
 @click.option(
     "--scheduler", help="Address of a Dask scheduler whose workers process the cases: tcp://HOST:8786."
@@ -128,6 +137,9 @@ def infer(**arguments: Any) -> int:
     else:
         listed = ", ".join(f"{count} {status}" for status, count in counts.items())
         click.echo(f"{listed}: {given.output}")
+        if warned := sum(bool(o.warnings) for o in outcomes):
+            table = given.output / "warnings.csv"
+            click.echo(f"{warned} of {len(outcomes)} cases differ from the training: {table}", err=True)
     return _exit_code(outcomes)
 
 
@@ -186,7 +198,7 @@ def _segmenter_spec(given: InferArguments) -> SegmenterSpec:
 
     return SegmenterSpec(
         tuple(map(str, given.model)), str(given.weights) if given.weights else None, given.device,
-        _inference_settings(given.changes), amp=given.amp, backend=given.backend, compiled=given.compiled,
+        _inference_settings(given), amp=given.amp, backend=given.backend, compiled=given.compiled,
         force=given.force,
     )  # fmt: skip
 
@@ -202,12 +214,14 @@ def _find_cases(given: InferArguments) -> list[Case]:
     return inputs.cases
 
 
-def _inference_settings(changes: tuple[str, ...]) -> dict[str, Any]:
+def _inference_settings(given: InferArguments) -> dict[str, Any]:
     from medseg.config.loading import apply_override
 
     settings: dict[str, Any] = {}
-    for change in changes:
+    for change in given.changes:
         apply_override(settings, change.removeprefix("inference."))
+    if given.rescale is not None:
+        apply_override(settings, f"rescale={given.rescale}")
     return settings
 
 

@@ -34,6 +34,7 @@ def infer_cases(
     Writes ``<case>.<ext>``, ``medseg.json``, ``provenance/<case>.json`` and, if requested, ``probabilities/``,
     ``overlays/`` and ``dicom/``. The outputs of a case are written together or not at all. A case that fails,
     also for lack of memory (after a second attempt with less), is listed in ``failures.csv``; the others go on.
+    Scans and results that differ from the training are listed in ``warnings.csv``.
 
     A case whose result exists, from the same input, models and settings, is skipped. Another existing result
     is an error of its case, unless ``options.overwrite`` is set. Input files, and files that medseg did not
@@ -86,7 +87,7 @@ def infer_case(segmenter: Segmenter[PreparedT], case: Case, output: Path, option
 
 def report_outcome(outcome: CaseOutcome, progress: Progress) -> None:
     """Log an outcome and count it as progress."""
-    level = logging.WARNING if outcome.status == "failed" else logging.INFO
+    level = logging.WARNING if outcome.status == "failed" or outcome.warnings else logging.INFO
     _LOGGER.log(level, "%s", outcome.describe())
     progress.advance(outcome.case)
 

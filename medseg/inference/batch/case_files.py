@@ -14,6 +14,7 @@ from medseg.inference.batch.output_files import CaseOutcome, describe_result, ha
 from medseg.inference.batch.output_folder import check_written_by_medseg, result_files
 from medseg.inference.batch.output_layout import label_path
 from medseg.inference.batch.provenance import check_same_recipe, read_record, record_path
+from medseg.inference.model.prediction import Prediction
 from medseg.inference.model.protocols import AnySegmenter
 
 
@@ -94,6 +95,7 @@ class CaseFiles:
         seconds: float,
         notes: tuple[str, ...],
         reading_notes: tuple[str, ...] = (),
+        prediction: Prediction | None = None,
     ) -> CaseOutcome:
         """Write the provenance record of the finished result.
 
@@ -102,15 +104,24 @@ class CaseFiles:
             seconds: time spent on the case.
             notes: notes of the outcome alone, such as how memory was saved.
             reading_notes: notes on how the input was read; part of the record.
+            prediction: gives the shift and the scale.
         """
         files = [path for path in self.planned if path.is_file()]
         result = {"output": self._relative(self.label_map), "seconds": round(seconds, 3)}
         content = describe_result(segmenter, self.case, self.recipe, self.label_map) | result
-        self._write_record(content | ({"notes": list(reading_notes)} if reading_notes else {}), files)
+        content |= {"notes": list(reading_notes)} if reading_notes else {}
+        warnings: tuple[str, ...] = ()
+        if prediction is not None and prediction.scale is not None:
+            content["rescale"] = prediction.scale.as_dict()
+            notes = (*notes, f"resized by {prediction.scale.factor:g}")
+        if prediction is not None and prediction.shift is not None:
+            content["shift"] = prediction.shift.as_dict()
+            warnings = tuple(one.describe() for one in prediction.shift.warnings)
+        self._write_record(content, files)
         outdated = sorted(self._relative(path) for path in self._outdated.difference(files))
         left = (f"files of the replaced result remain: {', '.join(outdated)}",) if outdated else ()
         notes = (*reading_notes, *notes, *left)
-        return CaseOutcome(self.case.id, "done", str(self.label_map), seconds, notes=notes)
+        return CaseOutcome(self.case.id, "done", str(self.label_map), seconds, notes=notes, warnings=warnings)
 
     def _write_record(self, content: dict[str, Any], files: list[Path]) -> None:
         """Write the record with the files of this result, and those that an earlier one left."""

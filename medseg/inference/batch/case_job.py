@@ -154,7 +154,7 @@ class CaseJob(Generic[PreparedT]):
             if options.dicom:
                 notes += self._write_dicom(prediction, staged)
             files.commit(staged)
-        return files.record(self.segmenter, self._stopwatch.seconds, prediction.notes, notes)
+        return files.record(self.segmenter, self._stopwatch.seconds, prediction.notes, notes, prediction)
 
     def _write_dicom(self, prediction: Prediction, staged: ExitStack) -> tuple[str, ...]:
         """Write the DICOM objects; returns notes on what the series lacks."""

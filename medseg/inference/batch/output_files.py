@@ -40,6 +40,7 @@ class CaseOutcome:
         seconds: time spent on the case; waiting for other cases does not count.
         error: why it failed.
         notes: what is worth knowing about the input, or about how the result was computed.
+        warnings: what differs from the training, with advice; one line each.
         out_of_memory: whether it failed for lack of memory.
         existing_file: whether it failed because an existing file is not replaced.
     """
@@ -50,11 +51,12 @@ class CaseOutcome:
     seconds: float = 0.0
     error: str | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     out_of_memory: bool = False
     existing_file: bool = False
 
     def describe(self) -> str:
-        """One line: the status, with the seconds and notes, or with the error.
+        """One line: the status, with the seconds, notes and warnings, or with the error.
 
         Example:
             >>> CaseOutcome("liver_1", "done", "out/liver_1.nii.gz", 2.34).describe()
@@ -63,7 +65,8 @@ class CaseOutcome:
         if self.status == "failed":
             return f"{self.case}: failed: {self.error}"
         seconds = f", {self.seconds:.1f} s" if self.seconds else ""
-        return f"{self.case}: {self.status}{seconds}" + "".join(f" ({note})" for note in self.notes)
+        text = f"{self.case}: {self.status}{seconds}" + "".join(f" ({note})" for note in self.notes)
+        return text + (f"; differs from the training: {'; '.join(self.warnings)}" if self.warnings else "")
 
 
 def has_all_outputs(record: Record, options: BatchOptions) -> bool:

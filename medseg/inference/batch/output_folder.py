@@ -30,6 +30,7 @@ from medseg.inference.batch.output_layout import check_clashes, label_path, lege
 from medseg.inference.batch.provenance import RECORDS, Record, read_record, read_records, record_path
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
 from medseg.inference.model.protocols import AnySegmenter
+from medseg.inference.shift.warnings_table import WARNING_COLUMNS, WARNINGS, write_warnings
 from medseg.system.locks import lock_folder
 from medseg.system.version import medseg_version
 
@@ -51,9 +52,9 @@ def open_output(
 ) -> Generator[None]:
     """Lock an output folder while a batch is written to it.
 
-    ``medseg.json``, ``requested.json`` and the files of the layout are written before any case is read, and
-    ``failures.csv`` at the end. They are removed again if the folder was not an output folder of medseg before
-    and no case could be written because other files are in the way.
+    ``medseg.json``, ``requested.json`` and the files of the layout are written before any case is read,
+    ``failures.csv`` and ``warnings.csv`` at the end. They are removed again if the folder was not an output
+    folder of medseg before and no case could be written because other files are in the way.
 
     Args:
         segmenter: the model.
@@ -74,7 +75,8 @@ def open_output(
             remove_stale_temporaries(output / name)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
         legend = legend_texts(segmenter.header.labels, suffix, options.layout) if cases else {}
-        _check_failures_file(output / FAILURES)
+        _check_table(output / FAILURES, _FAILURE_COLUMNS)
+        _check_table(output / WARNINGS, WARNING_COLUMNS)
         common = [output / name for name in ("medseg.json", REQUESTED_FILE, *legend)]
         added = [] if has_results(output) else [path for path in common if not os.path.lexists(path)]
         write_labels(segmenter, cases, output, options, legend)
@@ -83,13 +85,13 @@ def open_output(
             yield
         except BaseException:  # also when interrupted: list what failed until then
             with suppress(OSError):  # the first error is more important
-                write_failures(output, outcomes)
+                _write_tables(output, outcomes)
             raise
         if added and any(o.existing_file for o in outcomes) and all(o.status == "failed" for o in outcomes):
             for path in added:
                 path.unlink(missing_ok=True)
         else:
-            write_failures(output, outcomes)
+            _write_tables(output, outcomes)
 
 
 def has_results(output: Path) -> bool:
@@ -225,6 +227,12 @@ def write_labels(
         write_text(output / name, text)
 
 
+def _write_tables(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
+    """Write ``failures.csv``, and ``warnings.csv`` from the records of the folder."""
+    write_failures(output, outcomes)
+    write_warnings(output / WARNINGS, [record.content for record in read_records(output) if record.finished])
+
+
 def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
     """Write ``failures.csv``: the cases that failed now, or failed earlier and still have no result.
 
@@ -298,12 +306,12 @@ def _meaning(labels: dict[str, Any]) -> dict[str, Any]:
     return {**labels, "colors": {}, "terminology": {}}
 
 
-def _check_failures_file(path: Path) -> None:
-    """Raises: ConfigError if the file is not a list of failures in the format of medseg."""
+def _check_table(path: Path, columns: list[str]) -> None:
+    """Raises: ConfigError if the file is not a table in the format of medseg."""
     if path.is_file():
         with path.open(encoding="utf-8", newline="") as stream:
             header = stream.readline().strip()
-        if header != ",".join(_FAILURE_COLUMNS):
+        if header != ",".join(columns):
             raise ConfigError(
                 f"{path}: file exists, and medseg did not write it", hint=_OTHER_OUTPUT, path=path
             )

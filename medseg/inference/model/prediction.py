@@ -13,6 +13,8 @@ from medseg.data.scans import Scan
 from medseg.data.tiled.preprocessed_image import PreprocessedTiledImage
 from medseg.data.tiled.tiled_image import TiledImage
 from medseg.geometry import Array
+from medseg.inference.shift.comparison import ShiftReport
+from medseg.inference.shift.rescale import ScaleChoice
 
 
 @dataclass(frozen=True)
@@ -24,20 +26,34 @@ class Prediction:
         probabilities: (K, *S) float32 of each class (or region); None if not requested.
         scan: the input.
         notes: what was reduced to fit into memory.
+        shift: how far the scan and the label map are from the training cases; None if the model file does not
+            describe them.
+        scale: the scale at which a picture was segmented; None if it was not resized.
     """
 
     label_map: Array
     probabilities: Array | None
     scan: Scan
     notes: tuple[str, ...] = ()
+    shift: ShiftReport | None = None
+    scale: ScaleChoice | None = None
 
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """A scan with the preprocessed image of each ensemble member."""
+    """A scan with the preprocessed image of each ensemble member.
+
+    Attributes:
+        scan: the scan.
+        inputs: one image for each member.
+        foreground: (*S) mask on the scan's grid, if one was given.
+        scale: the scale of the inputs of a resized picture.
+    """
 
     scan: Scan
     inputs: tuple[PreparedImage, ...]
+    foreground: Array | None = None
+    scale: ScaleChoice | None = None
 
     @property
     def path(self) -> Path:

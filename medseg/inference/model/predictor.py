@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
+import torch
 from torch import nn
 
 from medseg.data.cases import Case
@@ -23,7 +24,7 @@ from medseg.data.scans import Scan
 from medseg.data.tiled.preprocessed_image import PreprocessedTiledImage
 from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import ConfigError, DataError
-from medseg.geometry import Array
+from medseg.geometry import Array, Grid
 from medseg.inference.backends import BackendSetup
 from medseg.inference.model.array_allocation import allocate_or_memmap
 from medseg.inference.model.ensemble import average_chunks
@@ -32,6 +33,9 @@ from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.model_file import LoadedModel
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
 from medseg.inference.options import InferenceConfig
+from medseg.inference.shift.comparison import ShiftReport, compare, measure_prediction
+from medseg.inference.shift.modality import check_modality
+from medseg.inference.shift.rescale import ScaleChoice, Trial, confidence_of, estimate_scale
 from medseg.inference.sliding_window.finite_checks import check_chunks
 from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
 from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk, assemble
@@ -82,7 +86,7 @@ class Predictor:
         model: the network of files that were trained with a network passed from Python. It is not changed; each
             file's weights are loaded into a copy.
         settings: settings of ``inference`` that replace those in the files.
-        force: allow mirrored and scaled windows that the training did not use.
+        force: allow mirrored and scaled windows that the training did not use, and scans of another modality.
         execution: device, precision and backend, as :class:`ExecutionOptions`.
 
     Attributes:
@@ -109,11 +113,13 @@ class Predictor:
         setup = BackendSetup(self.device, self.dtype, execution.get("compiled", False))
         options = MemberOptions(setup, execution.get("backend", "auto"), settings or {}, model, force)
         self.members = [load_member(one, options) for one in _as_sequence(source)]
+        self._force = force
         self._logged: set[str] = set()
         first = self.members[0]
         self.path, self.header = first.path, first.header
         for other in self.members[1:]:
             check_same_task(first, other)
+        self._fingerprint = next((m.header.fingerprint for m in self.members if m.header.fingerprint), None)
         digests = "".join(member.digest for member in self.members)
         self.digest = first.digest if len(self.members) == 1 else sha256(digests.encode()).hexdigest()
 
@@ -152,24 +158,43 @@ class Predictor:
         if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
             wanted = "pictures" if header.spatial_dims == 2 and slices is None else "volumes"
             raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
+        if self._fingerprint is not None and not self._force:
+            check_modality(scan, self._fingerprint)
+        if foreground is not None and any(member.receptive_field for member in self.members):
+            raise ConfigError(
+                "inference.blend=exact skips no windows; a foreground was given",
+                hint="Use inference.blend=gaussian.",
+            )
+        rescale = header.inference.rescale
+        scale = ScaleChoice(rescale, rescale) if isinstance(rescale, float) else None
+        return self._prepare(scan, foreground, scale)
+
+    def _prepare(self, scan: Scan, foreground: Array | None, scale: ScaleChoice | None) -> PreparedScan:
+        """Preprocess a scan for each member, pictures at a scale."""
+        factor = 1.0 if scale is None else scale.factor
         prepared = [
-            prepare_image(scan, h.preprocess, h.channels, keep_raw=_skips_windows(h.inference))
+            prepare_image(scan, h.preprocess, h.channels, keep_raw=_skips_windows(h.inference), factor=factor)
             for h in (member.header for member in self.members)
         ]
         if foreground is not None:
-            if any(member.receptive_field for member in self.members):
-                raise ConfigError(
-                    "inference.blend=exact skips no windows; a foreground was given",
-                    hint="Use inference.blend=gaussian.",
-                )
             prepared = [
                 with_foreground(one, foreground, scan, member.header.preprocess)
                 for one, member in zip(prepared, self.members, strict=True)
             ]
-        return PreparedScan(scan, tuple(prepared))
+        return PreparedScan(scan, tuple(prepared), foreground, scale)
 
     def prepare_tiled(self, image: TiledImage) -> PreparedTiledImage:
-        """Prepare a picture that stays in its file; errors as :class:`PreprocessedTiledImage`."""
+        """Prepare a picture that stays in its file; errors as :class:`PreprocessedTiledImage`.
+
+        Raises:
+            DataError: ``inference.rescale`` is set, which needs the whole picture in memory.
+        """
+        if self.header.inference.rescale is not None:
+            raise DataError(
+                f"{image.path}: is read window by window, but rescaling needs the whole picture in memory",
+                hint="Use --set large_above=1e6, or leave --rescale out.",
+                path=image.path,
+            )
         headers = [member.header for member in self.members]
         return PreparedTiledImage(
             image, tuple(PreprocessedTiledImage(image, h.preprocess, h.channels) for h in headers)
@@ -191,6 +216,10 @@ class Predictor:
             OSError: the disk has too little space for the probabilities.
             NumericalError: a network's logits are NaN or infinite.
         """
+
+        if self.header.inference.rescale == "auto" and prepared.scale is None:
+            scale = self.with_less_memory(lambda execution: self._estimate_scale(prepared, execution))
+            prepared = self._prepare(prepared.scan, prepared.foreground, scale)
 
         def attempt(execution: Execution) -> Prediction:
             shape = (self.header.labels.num_classes, *prepared.inputs[0].target_shape)
@@ -224,11 +253,41 @@ class Predictor:
         scan, first, preprocess = prepared.scan, prepared.inputs[0], self.header.preprocess
         chunks = self.segment_chunks(prepared, execution, probabilities=probabilities is not None)
         labels = assemble(_labels(chunks, probabilities), first.target_shape)
-        label_map = self._label_values(labels, first)
+        label_map = self._label_values(labels, prepared)
         label_map = restore_orientation(label_map[None], first, scan, preprocess)[0]
         if probabilities is not None:
             probabilities = restore_orientation(probabilities, first, scan, preprocess)
-        return Prediction(np.ascontiguousarray(label_map), probabilities, scan, execution.notes)
+        label_map = np.ascontiguousarray(label_map)
+        shift = self._compare(scan, label_map, prepared.scale)
+        return Prediction(label_map, probabilities, scan, execution.notes, shift, prepared.scale)
+
+    def _compare(self, scan: Scan, label_map: Array, scale: ScaleChoice | None) -> ShiftReport | None:
+        """Compare a scan and its label map with the training cases."""
+        if self._fingerprint is None:
+            return None
+        factor = None if scale is None or scale.factor == 1 else scale.factor
+        values = measure_prediction(scan, label_map, self.header.labels, factor)
+        raw = self.header.preprocess.normalize.voxelwise or scan.kind == "picture"
+        return compare(values, self._fingerprint, raw=raw)
+
+    def _estimate_scale(self, prepared: PreparedScan, execution: Execution) -> ScaleChoice:
+        """Estimate the scale at which a picture shows objects of the training's size, with the first member."""
+        labels, header = self.header.labels, self.header
+
+        def segment(part: Array) -> Trial:
+            grid = Grid.picture(*part.shape[1:])
+            trial = PreparedScan(prepared.scan, (PreparedImage(part, grid, grid),))
+            chunks = self._probabilities(0, trial, self._window_options(0, 0), execution)
+            probabilities = torch.from_numpy(assemble(chunks, grid.shape))
+            decisions = decide(probabilities, labels.activation, 0.5).numpy()
+            label_map = labels.paint(decisions) if labels.regions else labels.decode(decisions[0])
+            return Trial(label_map, confidence_of(probabilities, labels.activation))
+
+        assert self._fingerprint is not None
+        return estimate_scale(
+            prepared.inputs[0].array, segment, labels.evaluated, self._fingerprint,
+            restandardize=not header.preprocess.normalize.voxelwise,
+        )  # fmt: skip
 
     def segment_chunks(
         self, prepared: _AnyPrepared, execution: Execution, *, probabilities: bool
@@ -256,10 +315,14 @@ class Predictor:
             labels = chunk.with_tensor(decide(chunk.tensor, activation, 0.5))
             yield SegmentedChunk(labels, chunk if probabilities else None)
 
-    def _label_values(self, labels: Array, first: PreparedImage) -> Array:
-        """Return the map of label values of classes (1, *S) or regions (R, *S), after postprocessing."""
+    def _label_values(self, labels: Array, prepared: PreparedScan) -> Array:
+        """Return the map of label values of classes (1, *S) or regions (R, *S), after postprocessing.
+
+        Sizes of objects in pictures are pixels at the scale of the network.
+        """
         schema, steps = self.header.labels, self.header.inference.postprocess
-        voxel = float(np.prod(first.reoriented.spacing))
+        voxel = float(np.prod(prepared.inputs[0].reoriented.spacing))
+        voxel *= 1.0 if prepared.scale is None else prepared.scale.factor**2
         if schema.regions:
             return schema.paint(steps.of_regions(labels, schema.class_names, voxel) if steps.names else labels)
         return schema.decode(steps.of_classes(labels[0], schema.class_names, voxel))

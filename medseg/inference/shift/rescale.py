@@ -1,8 +1,8 @@
 """The scale at which a picture without spacing shows objects of the training's size.
 
 Microscopes and cameras magnify differently, and pictures do not record it. A picture is segmented at several
-scales; the scale is chosen at which the predicted objects have the size of the training's objects and the network
-is confident. Each trial covers at most ``TRIAL_PIXELS``, so that the search costs a bounded time per picture.
+scales; the scale is chosen at which the predicted objects have the size of the training's objects and the
+network is confident. Each trial covers at most ``TRIAL_PIXELS``, which bounds the time per picture.
 """
 
 from __future__ import annotations
