@@ -33,9 +33,9 @@ from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.model_file import LoadedModel
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
 from medseg.inference.options import InferenceConfig
-from medseg.inference.shift.comparison import ShiftReport, compare, measure_prediction
+from medseg.inference.shift.comparison import ShiftReport, compare, measure_appearance, measure_prediction
 from medseg.inference.shift.modality import check_modality
-from medseg.inference.shift.rescale import ScaleChoice, Trial, confidence_of, estimate_scale
+from medseg.inference.shift.rescale import ScaleChoice, Trial, confidence_of, estimate_scale, size_targets
 from medseg.inference.sliding_window.finite_checks import check_chunks
 from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
 from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk, assemble
@@ -284,8 +284,9 @@ class Predictor:
             return Trial(label_map, confidence_of(probabilities, labels.activation))
 
         assert self._fingerprint is not None
+        targets = size_targets(self._fingerprint, measure_appearance(prepared.scan))
         return estimate_scale(
-            prepared.inputs[0].array, segment, labels.evaluated, self._fingerprint,
+            prepared.inputs[0].array, segment, labels.evaluated, targets,
             restandardize=not header.preprocess.normalize.voxelwise,
         )  # fmt: skip
 

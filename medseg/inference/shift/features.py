@@ -21,25 +21,26 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class FeatureKind:
-    """A kind of feature.
+    """A kind of feature that is compared.
 
     Attributes:
         title: its name in warnings.
         advice: what to do where it differs.
+        spread: smallest interquartile range, of the values or their natural logarithms; training cases that
+            are all alike do not make every other case far away.
         unit: of its values, for volumes and for pictures; empty for numbers without one.
         logarithmic: whether ratios count rather than differences.
         offset: added to a value before its logarithm is taken.
-        spread: smallest interquartile range, of the values or their natural logarithms; training cases that
-            are all alike do not make every other case far away.
-        raw: whether it is in the units of the file, which most normalizations remove.
+        raw: whether it is in the units of the file. Such features of pictures, and of volumes whose
+            normalization depends on the units, are compared relative to the training's range of intensities.
     """
 
     title: str
     advice: str
+    spread: float
     unit: tuple[str, str] = ("", "")
     logarithmic: bool = False
     offset: float = 0.0
-    spread: float = 0.05
     raw: bool = False
 
     def transformed(self, value: float) -> float:
@@ -47,51 +48,63 @@ class FeatureKind:
         return math.log(max(value + self.offset, 1e-12)) if self.logarithmic else value
 
 
-_INTENSITIES = "check the unit and the range of the file's intensities"
-_BRIGHTNESS = "check exposure and background; add such images to the training"
-_LABELED = "look at the result (--overlays): other voxels than in the training are labeled"
+_UNIT = "check the unit of the file's intensities"
+_EXPOSURE = "check exposure and background; add such pictures to the training"
 _STAIN = "another stain or camera: add such pictures to the training"
+_LABELED = "other voxels than in the training are labeled: look at the result (--overlays)"
 
 KINDS: dict[str, FeatureKind] = {
     "spacing": FeatureKind(
-        "spacing", "check the result at fine structures, or train on such scans", ("mm", "mm"), True, spread=0.1
+        "spacing", "check fine structures in the result; add such scans to the training", 0.1,
+        ("mm", "mm"), logarithmic=True,
     ),
     "extent": FeatureKind(
-        "extent", "crop the scan to the region of the training's scans", ("mm", "mm"), True, spread=0.3
+        "extent", "crop the scan to the region of the training's scans", 0.2, ("mm", "mm"), logarithmic=True
     ),
-    "low": FeatureKind("5 % of the intensities are below", _INTENSITIES, raw=True, spread=1.0),
-    "middle": FeatureKind("median intensity", _INTENSITIES, raw=True, spread=1.0),
-    "high": FeatureKind("5 % of the intensities are above", _INTENSITIES, raw=True, spread=1.0),
-    "inside_low": FeatureKind("5 % of the foreground's intensities are below", _LABELED, raw=True, spread=1.0),
-    "inside": FeatureKind("median intensity of the foreground", _LABELED, raw=True, spread=1.0),
-    "inside_high": FeatureKind("5 % of the foreground's intensities are above", _LABELED, raw=True, spread=1.0),
-    "outside_low": FeatureKind("5 % of the background's intensities are below", _LABELED, raw=True, spread=1.0),
-    "outside": FeatureKind("median intensity of the background", _LABELED, raw=True, spread=1.0),
-    "outside_high": FeatureKind(
-        "5 % of the background's intensities are above", _LABELED, raw=True, spread=1.0
+    "low": FeatureKind("5 percentile of the intensities", _UNIT, 0.03, raw=True),
+    "middle": FeatureKind("median brightness", _EXPOSURE, 0.3, logarithmic=True, offset=0.05, raw=True),
+    "high": FeatureKind(
+        "95 percentile of the brightness", _EXPOSURE, 0.3, logarithmic=True, offset=0.05, raw=True
     ),
-    "balance": FeatureKind("position of the median between dark and bright", _BRIGHTNESS),
+    "inside": FeatureKind("median intensity of the labeled voxels", _LABELED, 0.03, raw=True),
+    "balance": FeatureKind("position of the median between dark and bright", _UNIT, 0.15),
     "sharpness": FeatureKind(
-        "sharpness", "check focus, noise and magnification; for pictures try --rescale auto",
-        logarithmic=True, spread=0.1,
+        "sharpness", "check focus, noise and magnification; for pictures try --rescale auto", 0.15,
+        logarithmic=True,
     ),
-    "red_green": FeatureKind("excess of red over green", _STAIN),
-    "blue_yellow": FeatureKind("excess of blue", _STAIN),
-    "saturation": FeatureKind("mean saturation", _STAIN),
+    "red_green": FeatureKind("excess of red over green", _STAIN, 0.05),
+    "blue_yellow": FeatureKind("excess of blue over yellow", _STAIN, 0.05),
+    "saturation": FeatureKind("mean saturation", _STAIN, 0.05),
     "object_size": FeatureKind(
-        "median object size", "try --rescale auto", ("mm", "pixels"), True, spread=0.2
+        "median object size", "try --rescale auto", 0.25, ("mm", "pixels"), logarithmic=True
     ),
     "share": FeatureKind(
-        "share of the image", "look at the result (--overlays)", logarithmic=True, offset=1e-3, spread=0.2
+        "share of the image", "look at the result (--overlays)", 0.3, logarithmic=True, offset=1e-3
     ),
-    "contrast": FeatureKind("contrast of the foreground", _LABELED, spread=0.1),
+    "contrast": FeatureKind("contrast of the labeled voxels", _LABELED, 0.2),
 }  # fmt: skip
-"""Kind → its description."""
+"""Kind → its description; other features are only stored."""
+
+_RAW = {"picture": ("middle", "high"), "volume": ("low", "inside")}
 
 
 def kind_of(feature: str) -> FeatureKind:
-    """Return the kind of a feature."""
+    """Return the kind of a feature that is compared."""
     return KINDS[feature.partition(":")[0]]
+
+
+def is_compared(feature: str, kind: Kind, *, raw: bool) -> bool:
+    """Return whether a feature is compared.
+
+    Args:
+        feature: its name.
+        kind: volume or picture.
+        raw: whether the network sees the units of volumes' intensities.
+    """
+    name = feature.partition(":")[0]
+    if name not in KINDS:
+        return False
+    return not KINDS[name].raw or (name in _RAW[kind] and (raw or kind == "picture"))
 
 
 def title_of(feature: str) -> str:
@@ -123,7 +136,8 @@ def scan_values(
     for index, (low, _, middle, _, high) in enumerate(appearance.intensities):
         channel = f":channel {index}" if many else ""
         values |= {f"low{channel}": low, f"middle{channel}": middle, f"high{channel}": high}
-        values[f"balance{channel}"] = (middle - low) / (high - low) if high > low else 0.0
+        if kind == "volume":
+            values[f"balance{channel}"] = (middle - low) / (high - low) if high > low else 0.0
     values["sharpness"] = appearance.sharpness
     color = {name: getattr(appearance, name) for name in ("red_green", "blue_yellow", "saturation")}
     return values | {name: value for name, value in color.items() if value is not None}
@@ -132,7 +146,8 @@ def scan_values(
 def foreground_values(appearance: ScanFeatures) -> Values:
     """Return the intensities inside and outside of the foreground, and its contrast.
 
-    The contrast is the difference of the medians, as a share of the range from the 5 to the 95 percentile.
+    The contrast is the difference of the medians, as a share of the scan's range from the 5 to the 95
+    percentile, -1 to 1.
     """
     values: Values = {}
     many = len(appearance.intensities) > 1
@@ -143,7 +158,9 @@ def foreground_values(appearance: ScanFeatures) -> Values:
     compared = zip(appearance.inside, appearance.outside, appearance.intensities, strict=False)
     for index, (inside, outside, (low, _, _, _, high)) in enumerate(compared):
         name = f"contrast:channel {index}" if many else "contrast"
-        values[name] = (inside[2] - outside[2]) / (high - low) if high > low else 0.0
+        difference = inside[2] - outside[2]
+        whole = max(high - low, abs(difference))
+        values[name] = difference / whole if whole > 0 else 0.0
     return values
 
 

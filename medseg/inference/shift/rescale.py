@@ -18,6 +18,7 @@ from scipy.ndimage import uniform_filter
 
 from medseg.data.preprocessing.pipeline import resize_picture
 from medseg.geometry import Array
+from medseg.inference.shift.features import Values
 from medseg.inference.shift.fingerprint import Distribution, TrainingFingerprint
 from medseg.inference.shift.objects import measure_objects
 
@@ -103,7 +104,7 @@ def estimate_scale(
     image: Array,
     segment: Segment,
     groups: Mapping[str, tuple[int, ...]],
-    fingerprint: TrainingFingerprint,
+    targets: Mapping[str, Distribution],
     *,
     restandardize: bool,
 ) -> ScaleChoice:
@@ -115,11 +116,10 @@ def estimate_scale(
         image: (C, H, W), preprocessed.
         segment: segments a picture.
         groups: label → its values.
-        fingerprint: of the training.
+        targets: label → object sizes in the training (:func:`size_targets`).
         restandardize: whether the normalization depends on the picture, so that a reduced picture, which is
             smoother, gets its former standard deviation.
     """
-    targets = size_targets(fingerprint)
     candidates = tuple(
         _try(factor, segment(_part(image, factor, restandardize)), groups, targets) for factor in SCALES
     )
@@ -135,14 +135,23 @@ def choose(candidates: tuple[Candidate, ...]) -> float:
     return 1.0 if scored[best] < scored.get(1.0, -math.inf) + _KEEP else best
 
 
-def size_targets(fingerprint: TrainingFingerprint) -> dict[str, Distribution]:
-    """Return the distribution of the median object size of each label."""
-    prefix = "object_size:"
-    return {
-        name.removeprefix(prefix): values
-        for name, values in fingerprint.features.items()
-        if name.startswith(prefix)
-    }
+def size_targets(fingerprint: TrainingFingerprint, values: Values | None = None) -> dict[str, Distribution]:
+    """Return the distribution of the median object size of each label.
+
+    Args:
+        fingerprint: of the training.
+        values: features of a picture; training pictures that are similar count, where they have objects.
+    """
+    prefix, targets = "object_size:", dict[str, Distribution]()
+    similar = None if values is None else fingerprint.similar_cases(values)
+    for name in fingerprint.features:
+        if not name.startswith(prefix):
+            continue
+        sizes = fingerprint.column(name)
+        if similar is not None and np.isfinite(sizes[similar]).any():
+            sizes = sizes[similar]
+        targets[name.removeprefix(prefix)] = Distribution.of(sizes[np.isfinite(sizes)])
+    return targets
 
 
 def confidence_of(probabilities: torch.Tensor, activation: str) -> float:

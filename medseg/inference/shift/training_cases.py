@@ -14,30 +14,33 @@ from medseg.inference.shift.fingerprint import TrainingFingerprint, build_finger
 from medseg.inference.shift.objects import ObjectSizes, measure_objects
 
 _MOST_CASES = 200
+"""Largest number of cases in a fingerprint."""
 _MOST_VOXELS = 1 << 28
-"""Limits of the sample of cases whose objects are measured."""
+"""Largest number of voxels of the cases whose objects are measured."""
 
 
 def measure_training_cases(
     statistics: Sequence[CaseStatistics], cached: Sequence[CachedCase], labels: LabelSchema
 ) -> TrainingFingerprint:
-    """Describe the training cases: their statistics, and the objects in an evenly spaced sample of them.
+    """Describe the training cases: an evenly spaced sample of them, without paths and identities.
 
     Args:
         statistics: of the training cases.
-        cached: the preprocessed training cases.
+        cached: the preprocessed training cases, in the same order.
         labels: the meaning of the labels.
     """
-    return build_fingerprint(statistics, [_measure(case, labels) for case in _sample(cached)])
+    chosen = _spread(len(statistics), _MOST_CASES)
+    voxels = sum(math.prod(cached[i].shape) for i in chosen) / len(chosen)
+    measured = {chosen[i] for i in _spread(len(chosen), max(1, int(_MOST_VOXELS / voxels)))}
+    objects = [_measure(cached[i], labels) if i in measured else None for i in chosen]
+    fingerprint = build_fingerprint([statistics[i] for i in chosen], objects)
+    lowest = min(one.intensities[0] for one in statistics)
+    return fingerprint.model_copy(update={"cases": len(statistics), "lowest": lowest})
 
 
-def _sample(cached: Sequence[CachedCase]) -> list[CachedCase]:
-    """Return evenly spaced cases, within the limits."""
-    if not cached:
-        return []
-    mean = sum(math.prod(case.shape) for case in cached) / len(cached)
-    count = min(len(cached), _MOST_CASES, max(1, int(_MOST_VOXELS / mean)))
-    return [cached[int(i)] for i in np.linspace(0, len(cached) - 1, count).round()]
+def _spread(count: int, most: int) -> list[int]:
+    """Return at most ``most`` evenly spaced indices below ``count``."""
+    return [int(i) for i in np.linspace(0, count - 1, min(count, most)).round()]
 
 
 def _measure(case: CachedCase, labels: LabelSchema) -> dict[str, ObjectSizes]:

@@ -12,22 +12,28 @@ from medseg.inference.shift.fingerprint import Distribution, TrainingFingerprint
 from medseg.inference.shift.modality import check_modality
 
 SIZES = Distribution(cases=100, low=9, q25=14, median=16, q75=18, high=24)
-BRIGHTNESS = Distribution(cases=100, low=10, q25=20, median=25, q75=30, high=50)
+SHARES = Distribution(cases=100, low=0.1, q25=0.2, median=0.25, q75=0.3, high=0.4)
+
+
+def spread(low, high, cases=100):
+    """Values of training cases, evenly spaced."""
+    return tuple(np.linspace(low, high, cases).tolist())
 
 
 def fingerprint(kind="picture", **changes):
-    features = {"object_size:nucleus": SIZES, "middle": BRIGHTNESS}
-    return TrainingFingerprint(
-        **{"cases": 100, "kind": kind, "lowest": 0.0, "features": features, "objects": {}} | changes
-    )
+    features = {"object_size:nucleus": spread(9, 24), "saturation": spread(0.1, 0.4)}
+    return TrainingFingerprint(**{"cases": 100, "kind": kind, "lowest": 0.0, "features": features} | changes)
 
 
 def test_distances_are_measured_from_the_range_in_interquartile_ranges():
-    assert distance("middle", 70, BRIGHTNESS) == 2  # (70 - 50) / (30 - 20)
-    assert distance("middle", 5, BRIGHTNESS) == 0.5
-    assert distance("middle", 50, BRIGHTNESS) == 0
+    assert distance("saturation", 0.6, SHARES) == pytest.approx(2)  # (0.6 - 0.4) / (0.3 - 0.2)
+    assert distance("saturation", 0.05, SHARES) == pytest.approx(0.5)
+    assert distance("saturation", 0.4, SHARES) == 0
     # log(48 / 24) / log(18 / 14)
     assert distance("object_size:nucleus", 48, SIZES) == pytest.approx(np.log(2) / np.log(18 / 14))
+    brightness = Distribution(cases=9, low=25, q25=50, median=75, q75=100, high=200)
+    # the unit is 250: log(1.0 + 0.05) - log(0.8 + 0.05), divided by log(0.45 / 0.25)
+    assert distance("middle", 250, brightness, 250) == pytest.approx(np.log(1.05 / 0.85) / np.log(0.45 / 0.25))
 
 
 def test_training_cases_that_are_all_alike_do_not_make_others_infinitely_far():
@@ -36,29 +42,57 @@ def test_training_cases_that_are_all_alike_do_not_make_others_infinitely_far():
 
 
 def test_a_feature_that_is_far_outside_is_reported_by_name_and_number():
-    report = compare({"object_size:nucleus": 38.4, "middle": 30.0}, fingerprint(), raw=True)
-    assert [one.feature for one in report.warnings] == ["object_size:nucleus"]
-    assert report.score == report.warnings[0].distance
-    assert report.warnings[0].describe() == (
-        "median object size (nucleus) 2.4 × the training's (38.4 pixels; training 9 to 24 pixels): "
+    report = compare({"object_size:nucleus": 66.0, "saturation": 0.3}, fingerprint(), raw=True)
+    (warning,) = report.warnings
+    assert warning.feature == "object_size:nucleus"
+    assert report.score == warning.distance > 1
+    assert warning.describe() == (
+        "median object size (nucleus) 4 × the training's (66 pixels; training 9.15 to 23.9 pixels): "
         "try --rescale auto"
     )
     content = report.as_dict()
-    assert content["score"] == pytest.approx(np.log(38.4 / 24) / np.log(18 / 14), abs=1e-3)
-    assert content["warnings"][0]["training"] == "9 to 24 pixels"
-    assert content["features"] == {"object_size:nucleus": 38.4, "middle": 30.0}
+    assert content["score"] == round(report.score, 3)
+    assert content["warnings"][0]["training"] == "9.15 to 23.9 pixels"
+    assert content["features"] == {"object_size:nucleus": 66.0, "saturation": 0.3}
+    assert compare({"object_size:nucleus": 16.0, "saturation": 0.2}, fingerprint(), raw=True).score == 0
 
 
-def test_raw_intensities_count_only_if_the_network_sees_them():
-    assert compare({"middle": 200.0}, fingerprint(), raw=True).warnings
-    assert compare({"middle": 200.0}, fingerprint(), raw=False).score == 0
+def test_a_picture_is_compared_with_the_training_pictures_like_it():
+    # 50 dark pictures with small objects, 50 bright ones with large objects
+    features = {
+        "middle": (*spread(5, 10, 50), *spread(180, 200, 50)),
+        "high": (*spread(50, 60, 50), *spread(200, 210, 50)),
+        "saturation": (*spread(0, 0.02, 50), *spread(0.2, 0.3, 50)),
+        "object_size:nucleus": (*spread(9, 12, 50), *spread(40, 50, 50)),
+    }
+    mixed = fingerprint(features=features)
+    dark = {"middle": 8.0, "high": 55.0, "saturation": 0.01}
+    assert not compare({**dark, "object_size:nucleus": 11.0}, mixed, raw=True).warnings
+    (warning,) = compare({**dark, "object_size:nucleus": 45.0}, mixed, raw=True).warnings
+    assert warning.expected == "9.03 to 12 pixels in similar pictures"
+    bright = {"middle": 190.0, "high": 205.0, "saturation": 0.25}
+    assert not compare({**bright, "object_size:nucleus": 45.0}, mixed, raw=True).warnings
+
+
+def test_cases_without_a_feature_do_not_count():
+    partly = fingerprint(features={"object_size:nucleus": (None, *spread(9, 24, 20), None)})
+    assert partly.distribution("object_size:nucleus").cases == 20
+    assert compare({"object_size:nucleus": 15.0}, partly, raw=True).score == 0
+
+
+def test_raw_intensities_of_volumes_count_only_if_the_network_sees_them():
+    ct = fingerprint(
+        "volume", features={"inside": spread(40, 60), "low": spread(-1000, -900), "high": spread(90, 99)}
+    )
+    assert [w.feature for w in compare({"inside": 900.0}, ct, raw=True).warnings] == ["inside"]
+    assert compare({"inside": 900.0}, ct, raw=False).score == 0
 
 
 def test_few_training_cases_tolerate_more():
     assert tolerance(4) > tolerance(20) > tolerance(1000)
-    few = fingerprint(features={"middle": BRIGHTNESS.model_copy(update={"cases": 4})})
-    assert compare({"middle": 70.0}, fingerprint(), raw=True).warnings
-    assert not compare({"middle": 70.0}, few, raw=True).warnings
+    few = fingerprint(features={"saturation": spread(0.1, 0.4, 4)})
+    assert compare({"saturation": 0.7}, fingerprint(), raw=True).warnings
+    assert not compare({"saturation": 0.7}, few, raw=True).warnings
 
 
 def test_axes_of_volumes_are_compared_by_their_direction():

@@ -15,8 +15,8 @@ from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
-from medseg.inference.shift.fingerprint import Distribution, TrainingFingerprint
-from medseg.inference.shift.rescale import Candidate, Trial, choose, confidence_of, estimate_scale
+from medseg.inference.shift.fingerprint import TrainingFingerprint
+from medseg.inference.shift.rescale import Candidate, Trial, choose, confidence_of, estimate_scale, size_targets
 from medseg.models import CustomModelConfig
 
 LABELS = LabelSchema(names={"background": (0,), "nucleus": (255,)})
@@ -24,11 +24,12 @@ GROUPS = {"nucleus": (255,)}
 DIAMETER = 12.0
 
 
-def fingerprint(**features):
-    sizes = Distribution(cases=50, low=9, q25=11, median=DIAMETER, q75=13, high=16)
-    return TrainingFingerprint(
-        cases=50, kind="picture", lowest=0.0, features={"object_size:nucleus": sizes, **features}
-    )
+def fingerprint():
+    sizes = tuple(np.linspace(DIAMETER - 3, DIAMETER + 3, 49).tolist())
+    return TrainingFingerprint(cases=49, kind="picture", lowest=0.0, features={"object_size:nucleus": sizes})
+
+
+TARGETS = size_targets(fingerprint())
 
 
 def disks(diameter, size=200):
@@ -80,14 +81,14 @@ def segment(part):
 @pytest.mark.parametrize("magnification", [0.5, 2.0])
 def test_the_scale_of_objects_of_another_size_is_found(magnification):
     image = disks(DIAMETER * magnification)[None] / 255
-    choice = estimate_scale(image, segment, GROUPS, fingerprint(), restandardize=False)
+    choice = estimate_scale(image, segment, GROUPS, TARGETS, restandardize=False)
     assert choice.factor == 1 / magnification
     assert len(choice.candidates) == 6
 
 
 def test_objects_of_the_trainings_size_keep_their_scale():
     image = disks(DIAMETER)[None] / 255
-    assert estimate_scale(image, segment, GROUPS, fingerprint(), restandardize=False).factor == 1
+    assert estimate_scale(image, segment, GROUPS, TARGETS, restandardize=False).factor == 1
 
 
 def test_a_trial_covers_a_bounded_part_with_detail(monkeypatch):
@@ -100,7 +101,7 @@ def test_a_trial_covers_a_bounded_part_with_detail(monkeypatch):
         shapes.append(part.shape[1:])
         return segment(part)
 
-    choice = estimate_scale(image, recorded, GROUPS, fingerprint(), restandardize=False)
+    choice = estimate_scale(image, recorded, GROUPS, TARGETS, restandardize=False)
     assert all(h * w <= 66 * 66 for h, w in shapes)
     assert choice.factor == 1
     assert choice.candidates[3].sizes["nucleus"] == pytest.approx(DIAMETER, rel=0.1)
@@ -109,17 +110,27 @@ def test_a_trial_covers_a_bounded_part_with_detail(monkeypatch):
 def test_reduced_pictures_keep_their_moments():
     image = np.random.default_rng(0).normal(0, 1, (2, 128, 128)).astype(np.float32)
     parts = []
-    estimate_scale(
-        image, lambda part: parts.append(part) or segment(part), GROUPS, fingerprint(), restandardize=True
-    )
+    estimate_scale(image, lambda part: parts.append(part) or segment(part), GROUPS, TARGETS, restandardize=True)
     assert parts[0].std(axis=(1, 2)) == pytest.approx(image.std(axis=(1, 2)), rel=1e-3)
+
+
+def test_the_sizes_of_similar_training_pictures_are_the_target():
+    features = {
+        "middle": (*[5.0] * 10, *[200.0] * 10),
+        "saturation": (0.0,) * 20,
+        "high": (60.0,) * 20,
+        "object_size:nucleus": (*[10.0] * 10, *[40.0] * 10),
+    }
+    mixed = TrainingFingerprint(cases=20, kind="picture", lowest=0.0, features=features)
+    assert size_targets(mixed, {"middle": 6.0, "saturation": 0.0})["nucleus"].median == 10
+    assert size_targets(mixed, {"middle": 210.0, "saturation": 0.0})["nucleus"].median == 40
 
 
 def test_without_objects_the_scale_is_kept():
     def nothing(part):
         return Trial(np.zeros(part.shape[1:], np.uint8), 0.0)
 
-    choice = estimate_scale(np.zeros((1, 64, 64)), nothing, GROUPS, fingerprint(), restandardize=False)
+    choice = estimate_scale(np.zeros((1, 64, 64)), nothing, GROUPS, TARGETS, restandardize=False)
     assert choice.factor == 1
 
 
@@ -151,6 +162,7 @@ def test_a_rescaled_result_has_the_pictures_own_size(tmp_path):
     assert auto.label_map.shape == auto.probabilities.shape[1:] == pixels.shape
     assert np.mean((auto.label_map > 0) == (pixels > 128)) > 0.97
     assert auto.shift.warnings == ()
+    assert auto.shift.values["object_size:nucleus"] == pytest.approx(DIAMETER, rel=0.1)
     given = predictor(settings={"rescale": 0.5}).predict(path)
     assert np.array_equal(given.label_map, auto.label_map)
     assert given.scale.candidates == ()
@@ -200,7 +212,7 @@ def test_pictures_read_window_by_window_are_refused(tmp_path):
 
 
 def test_the_scale_is_recorded_and_is_part_of_the_result(tmp_path):
-    path = write_picture(tmp_path / "in" / "large.png", disks(2 * DIAMETER, 100))
+    path = write_picture(tmp_path / "in" / "large.png", disks(2 * DIAMETER))
     out = tmp_path / "out"
     outcome = infer_cases(predictor(settings={"rescale": "auto"}), find_inputs([path]), out)[0]
     assert "(resized by 0.5)" in outcome.describe()
