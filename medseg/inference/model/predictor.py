@@ -35,7 +35,7 @@ from medseg.inference.model.prediction import Prediction, PreparedScan, Prepared
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.comparison import ShiftReport, compare, measure_appearance, measure_prediction
 from medseg.inference.shift.modality import check_modality
-from medseg.inference.shift.rescale import ScaleChoice, Trial, confidence_of, estimate_scale, size_targets
+from medseg.inference.shift.rescale import ScaleChoice, estimate_scale, size_targets
 from medseg.inference.sliding_window.finite_checks import check_chunks
 from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
 from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk, assemble
@@ -272,23 +272,18 @@ class Predictor:
 
     def _estimate_scale(self, prepared: PreparedScan, execution: Execution) -> ScaleChoice:
         """Estimate the scale at which a picture shows objects of the training's size, with the first member."""
-        labels, header = self.header.labels, self.header
 
-        def segment(part: Array) -> Trial:
+        def predict(part: Array) -> torch.Tensor:
             grid = Grid.picture(*part.shape[1:])
             trial = PreparedScan(prepared.scan, (PreparedImage(part, grid, grid),))
             chunks = self._probabilities(0, trial, self._window_options(0, 0), execution)
-            probabilities = torch.from_numpy(assemble(chunks, grid.shape))
-            decisions = decide(probabilities, labels.activation, 0.5).numpy()
-            label_map = labels.paint(decisions) if labels.regions else labels.decode(decisions[0])
-            return Trial(label_map, confidence_of(probabilities, labels.activation))
+            return torch.from_numpy(assemble(chunks, grid.shape))
 
         assert self._fingerprint is not None
-        targets = size_targets(self._fingerprint, measure_appearance(prepared.scan))
-        return estimate_scale(
-            prepared.inputs[0].array, segment, labels.evaluated, targets,
-            restandardize=not header.preprocess.normalize.voxelwise,
-        )  # fmt: skip
+        header, targets = self.header, size_targets(self._fingerprint, measure_appearance(prepared.scan))
+        restandardize = not header.preprocess.normalize.voxelwise
+        image = prepared.inputs[0].array
+        return estimate_scale(image, predict, header.labels, targets, restandardize=restandardize)
 
     def segment_chunks(
         self, prepared: _AnyPrepared, execution: Execution, *, probabilities: bool

@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import resize_picture
 from medseg.geometry import Array
 from medseg.inference.shift.features import Values
 from medseg.inference.shift.fingerprint import Distribution, TrainingFingerprint
 from medseg.inference.shift.objects import measure_objects
+from medseg.inference.sliding_window.prediction import decide
 
 Rescale = Literal["auto"] | float
 
@@ -37,20 +39,8 @@ _KEEP = 1.0
 """Advantage that another scale needs over the original one."""
 
 
-class Trial(NamedTuple):
-    """Segmentation of a part of a picture at one scale.
-
-    Attributes:
-        label_map: (h, w) label values.
-        confidence: 0 to 1, see :func:`confidence_of`.
-    """
-
-    label_map: Array
-    confidence: float
-
-
-Segment = Callable[[Array], Trial]
-"""Segments a preprocessed picture (C, h, w)."""
+Predict = Callable[[Array], torch.Tensor]
+"""Maps a preprocessed picture (C, h, w) to probabilities (K, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +92,8 @@ class ScaleChoice:
 
 def estimate_scale(
     image: Array,
-    segment: Segment,
-    groups: Mapping[str, tuple[int, ...]],
+    predict: Predict,
+    labels: LabelSchema,
     targets: Mapping[str, Distribution],
     *,
     restandardize: bool,
@@ -114,14 +104,14 @@ def estimate_scale(
 
     Args:
         image: (C, H, W), preprocessed.
-        segment: segments a picture.
-        groups: label → its values.
+        predict: the network.
+        labels: of the network.
         targets: label → object sizes in the training (:func:`size_targets`).
         restandardize: whether the normalization depends on the picture, so that a reduced picture, which is
             smoother, gets its former standard deviation.
     """
     candidates = tuple(
-        _try(factor, segment(_part(image, factor, restandardize)), groups, targets) for factor in SCALES
+        rate(factor, predict(_part(image, factor, restandardize)), labels, targets) for factor in SCALES
     )
     return ScaleChoice("auto", choose(candidates), candidates)
 
@@ -173,20 +163,27 @@ def confidence_of(probabilities: torch.Tensor, activation: str) -> float:
     return sum(dice) / len(dice) if dice else 0.0
 
 
-def _try(
-    factor: float,
-    trial: Trial,
-    groups: Mapping[str, tuple[int, ...]],
-    targets: Mapping[str, Distribution],
+def rate(
+    factor: float, probabilities: torch.Tensor, labels: LabelSchema, targets: Mapping[str, Distribution]
 ) -> Candidate:
-    """Rate a scale by the sizes of the objects and the confidence."""
-    objects = measure_objects(trial.label_map, groups, (1.0,) * trial.label_map.ndim)
+    """Rate a scale by the sizes of the objects and the confidence.
+
+    Args:
+        factor: the scale.
+        probabilities: (K, h, w) at this scale.
+        labels: of the network.
+        targets: label → object sizes in the training.
+    """
+    decisions = decide(probabilities, labels.activation, 0.5).numpy()
+    label_map = labels.paint(decisions) if labels.regions else labels.decode(decisions[0])
+    objects = measure_objects(label_map, labels.evaluated, (1.0, 1.0))
     sizes = {name: one.median for name, one in objects.items() if one.median is not None and name in targets}
+    confidence = confidence_of(probabilities, labels.activation)
     if not sizes:
-        return Candidate(factor, {}, trial.confidence, None)
+        return Candidate(factor, {}, confidence, None)
     fits = [_fit(size, targets[name]) for name, size in sizes.items()]
-    score = sum(fits) / len(fits) + _CONFIDENCE_WEIGHT * math.log(max(trial.confidence, 1e-3))
-    return Candidate(factor, sizes, trial.confidence, score)
+    score = sum(fits) / len(fits) + _CONFIDENCE_WEIGHT * math.log(max(confidence, 1e-3))
+    return Candidate(factor, sizes, confidence, score)
 
 
 def _fit(size: float, target: Distribution) -> float:

@@ -16,11 +16,10 @@ from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.fingerprint import TrainingFingerprint
-from medseg.inference.shift.rescale import Candidate, Trial, choose, confidence_of, estimate_scale, size_targets
+from medseg.inference.shift.rescale import Candidate, choose, confidence_of, estimate_scale, size_targets
 from medseg.models import CustomModelConfig
 
 LABELS = LabelSchema(names={"background": (0,), "nucleus": (255,)})
-GROUPS = {"nucleus": (255,)}
 DIAMETER = 12.0
 
 
@@ -74,21 +73,23 @@ def predictor(**arguments):
     return Predictor(model(**changes), model=Threshold(), device="cpu", backend="torch", **arguments)
 
 
-def segment(part):
-    return Trial(np.where(part[0] > 0.5, 255, 0), 1.0)
+def predict(part):
+    """Certain probabilities: what is brighter than a half is a nucleus."""
+    bright = torch.from_numpy(np.asarray(part[0]) > 0.5).float()
+    return torch.stack([1 - bright, bright])
 
 
 @pytest.mark.parametrize("magnification", [0.5, 2.0])
 def test_the_scale_of_objects_of_another_size_is_found(magnification):
     image = disks(DIAMETER * magnification)[None] / 255
-    choice = estimate_scale(image, segment, GROUPS, TARGETS, restandardize=False)
+    choice = estimate_scale(image, predict, LABELS, TARGETS, restandardize=False)
     assert choice.factor == 1 / magnification
     assert len(choice.candidates) == 6
 
 
 def test_objects_of_the_trainings_size_keep_their_scale():
     image = disks(DIAMETER)[None] / 255
-    assert estimate_scale(image, segment, GROUPS, TARGETS, restandardize=False).factor == 1
+    assert estimate_scale(image, predict, LABELS, TARGETS, restandardize=False).factor == 1
 
 
 def test_a_trial_covers_a_bounded_part_with_detail(monkeypatch):
@@ -99,9 +100,9 @@ def test_a_trial_covers_a_bounded_part_with_detail(monkeypatch):
 
     def recorded(part):
         shapes.append(part.shape[1:])
-        return segment(part)
+        return predict(part)
 
-    choice = estimate_scale(image, recorded, GROUPS, TARGETS, restandardize=False)
+    choice = estimate_scale(image, recorded, LABELS, TARGETS, restandardize=False)
     assert all(h * w <= 66 * 66 for h, w in shapes)
     assert choice.factor == 1
     assert choice.candidates[3].sizes["nucleus"] == pytest.approx(DIAMETER, rel=0.1)
@@ -110,7 +111,7 @@ def test_a_trial_covers_a_bounded_part_with_detail(monkeypatch):
 def test_reduced_pictures_keep_their_moments():
     image = np.random.default_rng(0).normal(0, 1, (2, 128, 128)).astype(np.float32)
     parts = []
-    estimate_scale(image, lambda part: parts.append(part) or segment(part), GROUPS, TARGETS, restandardize=True)
+    estimate_scale(image, lambda part: parts.append(part) or predict(part), LABELS, TARGETS, restandardize=True)
     assert parts[0].std(axis=(1, 2)) == pytest.approx(image.std(axis=(1, 2)), rel=1e-3)
 
 
@@ -128,9 +129,9 @@ def test_the_sizes_of_similar_training_pictures_are_the_target():
 
 def test_without_objects_the_scale_is_kept():
     def nothing(part):
-        return Trial(np.zeros(part.shape[1:], np.uint8), 0.0)
+        return torch.stack([torch.ones(part.shape[1:]), torch.zeros(part.shape[1:])])
 
-    choice = estimate_scale(np.zeros((1, 64, 64)), nothing, GROUPS, TARGETS, restandardize=False)
+    choice = estimate_scale(np.zeros((1, 64, 64)), nothing, LABELS, TARGETS, restandardize=False)
     assert choice.factor == 1
 
 
