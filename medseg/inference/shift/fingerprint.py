@@ -95,6 +95,11 @@ class TrainingFingerprint(Spec):
         ]
         return max(bounds, default=1.0) or 1.0
 
+    def distribution(self, feature: str) -> Distribution:
+        """Return the distribution of a feature over the cases that have it."""
+        values = self.column(feature)
+        return Distribution.of(values[np.isfinite(values)])
+
     def column(self, feature: str) -> Array:
         """Return the values (N) of a feature, NaN where a case lacks it."""
         return np.array([np.nan if value is None else value for value in self.features[feature]])
