@@ -113,6 +113,17 @@ def to_ras(array: Array, affine: Array) -> tuple[Array, Array]:
     return _reorient(array, affine, io_orientation(affine))
 
 
+def ras_order(grid: Grid) -> tuple[int, int, int]:
+    """Return the array axes of a volume that run closest to right, anterior and superior, in this order.
+
+    Example:
+        >>> ras_order(Grid((4, 5, 6), np.eye(4)[[2, 0, 1, 3]]))
+        (2, 0, 1)
+    """
+    right, anterior, superior = np.argsort(io_orientation(grid.affine)[:, 0])
+    return int(right), int(anterior), int(superior)
+
+
 def from_ras(array: Array, grid: Grid) -> Array:
     """Undo :func:`to_ras`: bring a (C, X, Y, Z) RAS+ array back to the axis order of ``grid``."""
     orientation = ornt_transform(axcodes2ornt(("R", "A", "S")), io_orientation(grid.affine))

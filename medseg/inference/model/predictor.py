@@ -277,7 +277,7 @@ class Predictor:
             grid = Grid.picture(*part.shape[1:])
             trial = PreparedScan(prepared.scan, (PreparedImage(part, grid, grid),))
             chunks = self._probabilities(0, trial, self._window_options(0, 0), execution)
-            return torch.from_numpy(assemble(chunks, grid.shape))
+            return torch.as_tensor(assemble(chunks, grid.shape))
 
         assert self._fingerprint is not None
         header, targets = self.header, size_targets(self._fingerprint, measure_appearance(prepared.scan))

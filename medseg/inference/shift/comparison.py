@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import io_orientation
 
 from medseg.data.curation.scan_features import ScanFeatures, measure_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Kind, Scan
-from medseg.geometry import Array
+from medseg.geometry import Array, ras_order
 from medseg.inference.shift.features import (
     Values,
     foreground_values,
@@ -229,9 +228,9 @@ def measure_prediction(scan: Scan, label_map: Array, labels: LabelSchema, scale:
 def _scan_values(scan: Scan, appearance: ScanFeatures) -> Values:
     if scan.kind == "picture":
         return scan_values("picture", scan.grid.shape, scan.grid.spacing, appearance)
-    order = np.argsort(io_orientation(scan.grid.affine)[:, 0])  # right, anterior, superior
-    shape, spacing = (tuple(values[i] for i in order) for values in (scan.grid.shape, scan.grid.spacing))
-    return scan_values("volume", shape, spacing, appearance)
+    order = ras_order(scan.grid)
+    shape, spacing = scan.grid.shape, scan.grid.spacing
+    return scan_values("volume", tuple(shape[i] for i in order), tuple(spacing[i] for i in order), appearance)
 
 
 def _number(value: float, digits: int = 3) -> str:

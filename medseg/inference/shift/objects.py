@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import cc3d
 import numpy as np
-from scipy.ndimage import find_objects
 
 from medseg.data.chunked_statistics import count_values, look_up
 from medseg.geometry import Array
 from medseg.inference.postprocessing import enclosing_box
+from medseg.metrics.typed_wrappers import value_boxes
 
 _MOST_VOXELS = 1 << 24
 """Larger bounding boxes of the foreground are reduced (nearest neighbor) before objects are counted."""
@@ -62,14 +62,14 @@ def measure_objects(
     index = {value: i for i, value in enumerate(wanted, start=1)}
     dtype = np.min_scalar_type(len(wanted))
     indexed = look_up(label_map, {value: index.get(value, 0) for value in counts}, dtype)
-    boxes = dict(enumerate(find_objects(indexed), start=1))
+    boxes = value_boxes(indexed, len(wanted))
     measured: dict[str, ObjectSizes] = {}
     for name, values in groups.items():
         own = [index[v] for v in values if v in index]
         if not own:
             measured[name] = ObjectSizes((), 0.0)
             continue
-        box = enclosing_box([boxes[i] for i in own])
+        box = enclosing_box([box for i in own if (box := boxes[i - 1]) is not None])
         share = sum(counts[v] for v in values if v in index) / label_map.size
         measured[name] = ObjectSizes(_diameters(np.isin(indexed[box], own), spacing), share)
     return measured

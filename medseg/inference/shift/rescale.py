@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.ndimage import uniform_filter
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import resize_picture
@@ -207,16 +206,16 @@ def _busiest(image: Array, shape: tuple[int, ...]) -> Array:
         return image
     step = max(1, min(shape) // 16)
     coarse = image[:, ::step, ::step].mean(axis=0, dtype=np.float32)
-    energy = np.hypot(*np.gradient(coarse)) if min(coarse.shape) > 1 else np.zeros_like(coarse)
-    window = [max(1, n // step) for n in shape]
-    total = uniform_filter(energy, window, mode="constant")
-    middle = np.unravel_index(int(total.argmax()), total.shape)
-    starts = [
-        min(max(0, int(m) * step - n // 2), whole - n)
-        for m, n, whole in zip(middle, shape, image.shape[1:], strict=True)
-    ]
-    rows, columns = (slice(start, start + n) for start, n in zip(starts, shape, strict=True))
-    return image[:, rows, columns]
+    energy = np.abs(np.diff(coarse, axis=0, append=coarse[-1:])) + np.abs(
+        np.diff(coarse, axis=1, append=coarse[:, -1:])
+    )
+    rows, columns = (min(m, -(-n // step)) for n, m in zip(shape, coarse.shape, strict=True))
+    sums = np.pad(energy.astype(np.float64), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    total = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
+    first = divmod(int(total.argmax()), total.shape[1])
+    starts = [min(f * step, whole - n) for f, n, whole in zip(first, shape, image.shape[1:], strict=True)]
+    box = tuple(slice(start, start + n) for start, n in zip(starts, shape, strict=True))
+    return image[(slice(None), *box)]
 
 
 def _with_moments_of(resized: Array, part: Array) -> Array:
