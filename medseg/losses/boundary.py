@@ -50,7 +50,7 @@ class BoundaryLoss(RegionLoss):
     errors: ``SegmentationLoss``. Soft labels belong to a class from a probability above 0.5.
 
     The maps are computed from the targets on the CPU, two exact Euclidean distance transforms per sample and
-    class: about 0.1 s for a patch of 64³ voxels, 1 s for 128³.
+    class: 0.1 s for a patch of 64³ voxels, 1 s for 128³.
 
     Source: Kervadec et al. 2019, arXiv:1812.07032.
 

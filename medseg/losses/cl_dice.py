@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -19,7 +19,7 @@ class ClDiceConfig(RegionConfig):
 
     Attributes:
         iterations: erosions of the skeletonization, at least the largest radius of a structure in voxels. Time
-            and memory are proportional to it.
+            and memory are proportional to iterations + 1.
         smooth: added to the numerators and denominators of precision and sensitivity.
     """
 
@@ -38,7 +38,8 @@ class ClDiceLoss(RegionLoss):
 
     The topology precision P is the share of the predicted skeleton in the target, the topology sensitivity S
     the share of the target's skeleton in the prediction. An interrupted vessel costs more than a thin one. It
-    is combined with a loss of the voxels (the paper: equal weights with Dice). Shapes, ignored voxels and
+    is combined with a loss of the voxels (the paper: equal weights with Dice). The cost on a CPU is about 40
+    times that of a Dice loss: 0.8 s for two patches of 64³ voxels with two foreground classes. Shapes, ignored voxels and
     errors: ``SegmentationLoss``.
 
     Source: Shit et al. 2021, arXiv:2003.07311, algorithms 1 and 2.
@@ -83,8 +84,8 @@ class ClDiceLoss(RegionLoss):
 def soft_skeleton(image: torch.Tensor, iterations: int, ignored: torch.Tensor | None = None) -> torch.Tensor:
     """Return the soft skeleton of an image: what openings of its successive erosions remove.
 
-    Erosions are minima over the direct neighbors, dilations maxima over 3^D voxels. They take part in the
-    gradient, are deterministic on every device, and do not reach over ignored voxels.
+    Erosions are minima over the direct neighbors, dilations maxima over 3^D voxels; ignored voxels take no part
+    in them.
 
     Args:
         image: (B, K, *S) with values from 0 to 1.
@@ -94,16 +95,12 @@ def soft_skeleton(image: torch.Tensor, iterations: int, ignored: torch.Tensor | 
 
     def erode(values: torch.Tensor) -> torch.Tensor:
         values = values if ignored is None else values.masked_fill(ignored, 1)
-        lines = [_line_extreme(values, axis, torch.minimum) for axis in range(2, values.ndim)]
-        smallest = lines[0]
-        for line in lines[1:]:
-            smallest = torch.minimum(smallest, line)
-        return smallest
+        return _extreme(values, tuple(range(2, values.ndim)), False)
 
     def dilate(values: torch.Tensor) -> torch.Tensor:
         values = values if ignored is None else values.masked_fill(ignored, 0)
         for axis in range(2, values.ndim):
-            values = _line_extreme(values, axis, torch.maximum)
+            values = _extreme(values, (axis,), True)
         return values
 
     eroded = erode(image)
@@ -115,13 +112,54 @@ def soft_skeleton(image: torch.Tensor, iterations: int, ignored: torch.Tensor | 
     return skeleton if ignored is None else skeleton.masked_fill(ignored, 0)
 
 
-def _line_extreme(
-    values: torch.Tensor, axis: int, choose: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
-    """Return the extreme of each voxel and its two neighbors along one axis."""
-    size = values.shape[axis]
-    if size == 1:
-        return values
-    pairs = choose(values.narrow(axis, 0, size - 1), values.narrow(axis, 1, size - 1))
-    inner = choose(pairs.narrow(axis, 0, size - 2), pairs.narrow(axis, 1, size - 2))
-    return torch.cat([pairs.narrow(axis, 0, 1), inner, pairs.narrow(axis, size - 2, 1)], dim=axis)
+class _NeighborExtreme(torch.autograd.Function):
+    """Minimum or maximum of each voxel and its direct neighbors along some axes.
+
+    The gradient goes to the voxel itself if it is the extreme, else to the first neighbor that is. Compared
+    with ``max_pool``, it is faster on CPUs and deterministic on GPUs.
+    """
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, values: torch.Tensor, axes: tuple[int, ...], largest: bool
+    ) -> torch.Tensor:
+        choose = torch.maximum if largest else torch.minimum
+        extreme = values.clone()
+        for axis, shift in _shifts(axes):
+            own, neighbor = _aligned(extreme, axis, shift), _aligned(values, axis, -shift)
+            choose(own, neighbor, out=own)
+        ctx.save_for_backward(values, extreme)
+        ctx.axes = axes
+        return extreme
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, gradient: torch.Tensor
+    ) -> tuple[torch.Tensor, None, None]:
+        values, extreme = ctx.saved_tensors
+        moved = gradient.masked_fill(values != extreme, 0)
+        rest = gradient - moved
+        for axis, shift in _shifts(ctx.axes):
+            is_other = _aligned(values, axis, -shift) != _aligned(extreme, axis, shift)
+            left = _aligned(rest, axis, shift)
+            share = left.masked_fill(is_other, 0)
+            _aligned(moved, axis, -shift).add_(share)
+            left.sub_(share)
+        return moved, None, None
+
+
+def _extreme(values: torch.Tensor, axes: tuple[int, ...], largest: bool) -> torch.Tensor:
+    return cast(Any, _NeighborExtreme).apply(values, axes, largest)
+
+
+def _shifts(axes: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Yield the direction of each neighbor: axis, and -1 or 1."""
+    yield from ((axis, shift) for axis in axes for shift in (-1, 1))
+
+
+def _aligned(values: torch.Tensor, axis: int, shift: int) -> torch.Tensor:
+    """Return the voxels that have a neighbor in the opposite direction of ``shift`` along an axis.
+
+    ``_aligned(x, axis, shift)`` and ``_aligned(x, axis, -shift)`` are the pairs of neighbors.
+    """
+    return values.narrow(axis, max(shift, 0), values.shape[axis] - 1)

@@ -34,7 +34,7 @@ class LovaszLoss(RegionLoss):
 
     Shapes, ignored voxels and errors: ``SegmentationLoss``. Soft labels are not supported with softmax; with
     sigmoid, a voxel belongs to a region from a probability above 0.5. The cost is one sort of all voxels for
-    each class: about twice that of a Dice loss for patches of 64³ voxels.
+    each class, about 12 times that of a Dice loss on a CPU.
 
     Source: Berman et al. 2018, arXiv:1705.08790.
 
