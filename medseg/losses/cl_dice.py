@@ -39,8 +39,8 @@ class ClDiceLoss(RegionLoss):
     The topology precision P is the share of the predicted skeleton in the target, the topology sensitivity S
     the share of the target's skeleton in the prediction. An interrupted vessel costs more than a thin one. It
     is combined with a loss of the voxels (the paper: equal weights with Dice). The cost on a CPU is about 40
-    times that of a Dice loss: 0.8 s for two patches of 64³ voxels with two foreground classes. Shapes, ignored voxels and
-    errors: ``SegmentationLoss``.
+    times that of a Dice loss: 0.8 s for two patches of 64³ voxels with two foreground classes. Shapes,
+    ignored voxels and errors: ``SegmentationLoss``.
 
     Source: Shit et al. 2021, arXiv:2003.07311, algorithms 1 and 2.
 
