@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from medseg.inference.model.prediction import Prediction
     from medseg.inference.model.predictor import Predictor
     from medseg.progress import ConsoleProgress, QuietProgress
+    from medseg.training.extensions import Callback
     from medseg.training.fit import RunResult, fit
+    from medseg.training.pacing.time_budget import TimeBudget
 
 __all__ = [
+    "Callback",
     "ConfigError",
     "ConsoleProgress",
     "DataError",
@@ -33,6 +36,7 @@ __all__ = [
     "QuietProgress",
     "RunConfig",
     "RunResult",
+    "TimeBudget",
     "evaluate_cases",
     "fit",
     "infer_cases",
@@ -49,6 +53,8 @@ __getattr__, __dir__ = lazy_names(
         "medseg.inference.model.prediction": ("Prediction",),
         "medseg.inference.model.predictor": ("Predictor",),
         "medseg.progress": ("ConsoleProgress", "QuietProgress"),
+        "medseg.training.extensions": ("Callback",),
         "medseg.training.fit": ("RunResult", "fit"),
+        "medseg.training.pacing.time_budget": ("TimeBudget",),
     },
 )

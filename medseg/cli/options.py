@@ -16,6 +16,25 @@ PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 """Type of counts."""
 
+
+class _Duration(click.ParamType):
+    """A duration such as 90s, 20min or 2h, or a number of minutes."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the duration in minutes."""
+        from medseg.config.duration import parse_minutes
+
+        try:
+            return parse_minutes(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = _Duration()
+"""Type of durations, converted to minutes."""
+
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 device_option = click.option(
     "--device", default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N."

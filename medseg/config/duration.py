@@ -39,8 +39,7 @@ def parse_minutes(value: str | float) -> float:
 
 
 def _parse(value: Any) -> Any:
-    usable = isinstance(value, str | int | float) and not isinstance(value, bool)
-    return parse_minutes(value) if usable else value
+    return parse_minutes(value) if isinstance(value, str | int | float) else value
 
 
 Minutes = Annotated[float, BeforeValidator(_parse), Field(gt=0)]

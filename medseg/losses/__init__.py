@@ -19,6 +19,7 @@ from medseg.losses.base import ClassMean, ClassWeightedConfig, RegionConfig, Reg
 from medseg.losses.boundary import BoundaryConfig, BoundaryLoss
 from medseg.losses.cl_dice import ClDiceConfig, ClDiceLoss
 from medseg.losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
+from medseg.losses.custom_loss import CustomLoss, CustomLossConfig, LossFunction
 from medseg.losses.deep_supervision import DeepSupervisionLoss, DeepWeights
 from medseg.losses.dice import DiceConfig, DiceLoss
 from medseg.losses.focal import FocalConfig, FocalLoss
@@ -69,7 +70,7 @@ class SumConfig(Spec):
         return WeightedSum([(term.weight, term.loss.build(task, class_counts)) for term in self.terms])
 
 
-LossConfig = Annotated[PlainLossConfig | SumConfig, Field(discriminator="name")]
+LossConfig = Annotated[PlainLossConfig | SumConfig | CustomLossConfig, Field(discriminator="name")]
 
 
 def default_loss() -> SumConfig:
@@ -88,6 +89,8 @@ __all__ = [
     "ClassWeightedConfig",
     "CrossEntropyConfig",
     "CrossEntropyLoss",
+    "CustomLoss",
+    "CustomLossConfig",
     "DeepSupervisionLoss",
     "DeepWeights",
     "DiceConfig",
@@ -96,6 +99,7 @@ __all__ = [
     "FocalLoss",
     "FocalTverskyConfig",
     "LossConfig",
+    "LossFunction",
     "LovaszConfig",
     "LovaszLoss",
     "PlainLossConfig",

@@ -16,6 +16,7 @@ from medseg.optim.schedules import (
     ScheduleConfig,
     StepSchedule,
     learning_rate,
+    learning_rate_at,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "ScheduleConfig",
     "StepSchedule",
     "learning_rate",
+    "learning_rate_at",
 ]

@@ -35,6 +35,17 @@ class Schedule(Spec):
             return (step + 1) / (warm + 1)
         return self.decay((step - warm) / max(steps - warm, 1))
 
+    def factor_at(self, position: float) -> float:
+        """Return the factor at a position (0 to 1) of a training whose number of updates is not known.
+
+        Example:
+            >>> PolynomialSchedule(power=1, warmup=0.2).factor_at(0.1)
+            0.5
+        """
+        if position < self.warmup:
+            return position / self.warmup
+        return self.decay((position - self.warmup) / (1 - self.warmup))
+
     def decay(self, done: float) -> float:
         """Return the factor when a share ``done`` (0 to 1) of the updates after the warm-up has passed."""
         raise NotImplementedError(f"{type(self).__name__} does not implement decay")
@@ -150,7 +161,15 @@ def learning_rate(base: float, schedule: ScheduleConfig, step: int, steps: int, 
         steps: number of all updates.
         scores: validation scores so far (higher is better).
     """
-    rate = base * schedule.factor(step, steps)
+    return base * schedule.factor(step, steps) * _plateau_factor(schedule, scores)
+
+
+def learning_rate_at(base: float, schedule: ScheduleConfig, position: float, scores: list[float]) -> float:
+    """Return the learning rate at a position (0 to 1) of a training; see :func:`learning_rate`."""
+    return base * schedule.factor_at(position) * _plateau_factor(schedule, scores)
+
+
+def _plateau_factor(schedule: ScheduleConfig, scores: list[float]) -> float:
     if isinstance(schedule, PlateauSchedule):
-        rate *= schedule.gamma ** schedule.count_reductions(scores)
-    return rate
+        return schedule.gamma ** schedule.count_reductions(scores)
+    return 1.0

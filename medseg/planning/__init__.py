@@ -9,4 +9,5 @@ Modules:
     choices: settings that follow from the fingerprint; ``draft`` collects them with their reasons.
     describe: the reasons in words; ``plan_file`` writes settings and reasons as YAML.
     dry_run: ``dry_run``, an estimate of time and memory.
+    lr_finder: ``find_learning_rate``, a learning-rate range test.
 """

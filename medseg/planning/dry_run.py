@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Unpack
 
 import torch
-from torch import nn
 
 from medseg.config.schema import RunConfig
 from medseg.models import parameter_count
@@ -15,6 +15,7 @@ from medseg.progress import QuietProgress
 from medseg.system.platform import peak_memory
 from medseg.system.threads import use_threads
 from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.fit import build_loop, check_inference_variants, memory_errors, network_needs
 from medseg.training.loop import TrainingLoop
 from medseg.training.model import build_model
@@ -48,26 +49,27 @@ class Estimate:
     assumed: tuple[str, ...] = ()
 
 
-def dry_run(config: RunConfig, run: Path | str, *, model: nn.Module | None = None) -> Estimate:
+def dry_run(config: RunConfig, run: Path | str, **extensions: Unpack[ExtensionArguments]) -> Estimate:
     """Compute a few updates and validate one case; write only the cache.
 
     Args:
         config: the settings.
         run: the run folder of the training.
-        model: a network of your own, as in :func:`medseg.training.fit.fit`.
+        **extensions: your own code, as in :func:`medseg.training.fit.fit`.
 
     Raises:
         MedsegError: as :func:`medseg.training.fit.fit`.
     """
-    run_folder, progress = RunFolder(Path(run)), QuietProgress()
+    run_folder, progress, own = RunFolder(Path(run)), QuietProgress(), Extensions.of(extensions)
     check_inference_variants(config)
     run_folder.check_foreign()
     cache = run_folder.cache(config)
     dataset = prepare_dataset(config.data, config.preprocess, network_needs(config), cache / "facts")
     with use_threads(config.train.threads):
         cached = cache_dataset(dataset, cache, progress, limit=_CASES)
-        built = build_model(config, dataset, cached.train, custom=model)
+        built = build_model(config, dataset, cached.train, extensions=own)
         loop = build_loop(config, run_folder, dataset, cached, built, progress)
+        loop.loader.patches.transforms = own.transforms
         with memory_errors(config):
             return _measure(loop, config, len(dataset.part("val")[0]))
 
@@ -79,6 +81,8 @@ def _measure(loop: TrainingLoop, config: RunConfig, validation_cases: int) -> Es
     validated = estimate_validated(loop.validator.cases, ValidationBudget.of(config), validation_cases)
     validation = _time_validation(loop) * validated
     total = options.epochs * options.iterations * update + options.epochs / options.validate_every * validation
+    if options.budget is not None:
+        total = 60 * options.budget
     if loop.model.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(loop.model.device)
     else:
@@ -126,8 +130,9 @@ def _assumptions(
     options, device = loop.options, loop.model.device
     batches = f"{options.accumulate} × " if options.accumulate > 1 else ""
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    length = f"{options.epochs} epochs" if options.budget is None else f"{options.budget:g} minutes, epochs"
     return (
-        f"{options.epochs} epochs of {options.iterations} updates, no early stop",
+        f"{length} of {options.iterations} updates, no early stop",
         f"an update: {batches}{options.batch_size} patches of "
         f"{'×'.join(map(str, config.sampling.patch_size))}, the faster of two measured",
         f"patches prepared in turn with the updates; data.workers={config.data.workers} may do it in parallel",

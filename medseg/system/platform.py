@@ -215,6 +215,14 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def process_age() -> float:
+    """Return the seconds since this process was started; 0 if it is not known."""
+    began, uptime = _process_start(os.getpid()), _read(Path("/proc/uptime")).split()
+    if began is None or not uptime:  # macOS, Windows
+        return 0.0
+    return max(float(uptime[0]) - began / os.sysconf("SC_CLK_TCK"), 0.0)
+
+
 def process_token() -> str:
     """Return an identifier of this process for :func:`has_ended`: ``MACHINE.PID.START``, a valid file name."""
     return f"{_machine()}.{os.getpid()}.{_process_start(os.getpid()) or 0}"

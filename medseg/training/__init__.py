@@ -5,7 +5,10 @@ Modules:
     options: the settings ``train``.
     dataset: the prepared dataset; ``dataset_checks`` compares it with the settings.
     model: network, loss and gradient steps on one device.
+    extensions: network, loss, transforms and callbacks of the user's own.
+    network_options: gradient checkpointing, compilation, frozen statistics.
     loop: the training loop.
+    pacing: the length of the training and the position in the schedule.
     validation: scores of whole cases; ``validation_schedule`` selects the cases.
     run_folder: the files of a run: records, logs, checkpoints, state.
 """

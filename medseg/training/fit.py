@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import nn
+from typing import Any, Literal, Unpack
 
 from medseg.config.schema import RunConfig
 from medseg.data.loading.sampling import LateralPairs, PatchDataset, PatchPlan
@@ -18,18 +16,20 @@ from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
-from medseg.models import CustomModelConfig
-from medseg.progress import ConsoleProgress, Progress
+from medseg.progress import ConsoleProgress, Progress, duration
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.locks import lock_folder
 from medseg.system.threads import use_threads
 from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset, cache_dataset, prepare_dataset
+from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import PatchLoader, TrainingLoop
 from medseg.training.model import TrainingModel, build_model, pretrained_file
+from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.timed_pace import TimedPace
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog, write_messages
-from medseg.training.run_folder.resume import read_resumed_run, record_start
+from medseg.training.run_folder.resume import read_resumed_run, record_extensions, record_start
 from medseg.training.validation import Validator
 from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
 
@@ -66,10 +66,11 @@ def fit(
     config: RunConfig,
     run: Path | str,
     *,
-    model: nn.Module | None = None,
     resume: Resume = "never",
     accept_new_cases: bool = False,
     progress: Progress | None = None,
+    budget: TimeBudget | None = None,
+    **extensions: Unpack[ExtensionArguments],
 ) -> RunResult:
     """Train a network.
 
@@ -78,14 +79,16 @@ def fit(
     Args:
         config: the settings.
         run: the run folder.
-        model: a network of your own instead of the one that ``config.model`` describes. It maps (B, C, *S) to
-            what :func:`medseg.model_output.as_output` adapts. Pass it to :class:`Predictor` as well.
         resume: ``auto`` continues a run exactly from its last checkpoint, or starts it. ``train.epochs`` may
             then be larger than before, which stretches the schedule of the learning rate.
         accept_new_cases: resume although the dataset changed: every case keeps its part of the split, new ones
             train. Otherwise a changed dataset is an error that lists the changes.
         progress: receives the progress. By default it is shown on standard error: a bar on a terminal, else one
             line per epoch and one at least every 30 seconds. :class:`QuietProgress` shows nothing.
+        budget: the time that the training may take, including what passed since the budget began; by default
+            that of ``config.train.budget``, which then begins with this call.
+        **extensions: your own code: ``model``, ``loss``, ``transforms`` and ``callbacks``, as described in
+            :class:`medseg.training.extensions.Extensions`. Pass a ``model`` to :class:`Predictor` as well.
 
     Raises:
         ConfigError: if settings contradict each other or the data, or another process uses the run folder.
@@ -100,11 +103,13 @@ def fit(
     if progress is None:
         with ConsoleProgress() as shown:
             return fit(
-                config, run, model=model, resume=resume, accept_new_cases=accept_new_cases, progress=shown
-            )
+                config, run, resume=resume, accept_new_cases=accept_new_cases, progress=shown, budget=budget,
+                **extensions,
+            )  # fmt: skip
     run_folder = RunFolder(Path(run))
-    if model is not None:
-        config = config.model_copy(update={"model": CustomModelConfig(class_name=type(model).__name__)})
+    config, budget = _set_budget(config, budget)
+    own = Extensions.of(extensions)
+    config = own.record_in(config)
     pretrained_file(config.weights)
     if not run_folder.last.exists():
         check_inference_variants(config)
@@ -120,11 +125,17 @@ def fit(
         _LOGGER.info(dataset.summary)
         with use_threads(config.train.threads), write_messages(run_folder.messages):
             with _abandon_on_error(run_folder, new):
-                loop = _build(config, run_folder, dataset, model, progress)
+                loop = _build(config, run_folder, dataset, own, progress)
             record_start(loop, dataset, earlier_epochs)
-            _select_validation_cases(loop, ValidationBudget.of(config))
+            record_extensions(run_folder, own.names(), new=new)
+            _select_validation_cases(loop, ValidationBudget.of(config), loop.state.validated)
+            if budget is not None:
+                _follow_budget(loop, budget, ValidationBudget.of(config))
             _run(loop, config)
-            return _write_model(loop, config, dataset)
+            result = _write_model(loop, config, dataset)
+            for callback in own.callbacks:
+                callback.on_train_end(result)
+            return result
 
 
 def network_needs(config: RunConfig) -> NetworkNeeds:
@@ -175,14 +186,16 @@ def _build(
     config: RunConfig,
     run_folder: RunFolder,
     dataset: PreparedDataset,
-    network: nn.Module | None,
+    extensions: Extensions,
     progress: Progress,
 ) -> TrainingLoop:
     """Preprocess the cases, build the loop, and restore its state from the last checkpoint, if there is one."""
     cached = cache_dataset(dataset, run_folder.cache(config), progress)
     resumed = run_folder.last.exists()
-    model = build_model(config, dataset, cached.train, custom=network, pretrained=not resumed)
+    model = build_model(config, dataset, cached.train, extensions=extensions, pretrained=not resumed)
     loop = build_loop(config, run_folder, dataset, cached, model, progress)
+    loop.loader.patches.transforms = extensions.transforms
+    loop.callbacks = extensions.callbacks
     if resumed:
         loop.state.restore(load_checkpoint(run_folder.last))
     return loop
@@ -199,12 +212,39 @@ def _abandon_on_error(run_folder: RunFolder, new: bool) -> Iterator[None]:
         raise
 
 
-def _select_validation_cases(loop: TrainingLoop, budget: ValidationBudget) -> None:
-    selection = select_validation_cases(loop.validator.cases, budget, loop.state.validated)
+def _select_validation_cases(loop: TrainingLoop, budget: ValidationBudget, earlier: list[str]) -> float:
+    """Select the validation cases; return the share of the time of the updates that they take."""
+    selection = select_validation_cases(loop.validator.cases, budget, earlier)
     loop.validator = replace(loop.validator, cases=selection.cases)
     loop.state.validated = [case.id for case in selection.cases]
     level = logging.INFO if len(selection.cases) < selection.available else logging.DEBUG
     _LOGGER.log(level, selection.describe())
+    return selection.share
+
+
+def _set_budget(config: RunConfig, budget: TimeBudget | None) -> tuple[RunConfig, TimeBudget | None]:
+    """Return the settings with the budget in them, and the budget, which may come from either."""
+    if budget is None:
+        minutes = config.train.budget
+        return config, None if minutes is None else TimeBudget.of(minutes)
+    train = config.train.model_copy(update={"budget": budget.minutes})
+    return config.model_copy(update={"train": train}), budget
+
+
+def _follow_budget(loop: TrainingLoop, budget: TimeBudget, validation: ValidationBudget) -> None:
+    """Let the time decide the number of updates."""
+    options, state = loop.options, loop.state
+    interval = options.validate_every * options.iterations
+
+    def select_validation(updates: int) -> float:
+        """Select fewer cases if there is less time than between two validations; return their duration."""
+        fewer, earlier = max(min(updates, interval), 1), state.validated
+        work = replace(validation, updates=validation.updates * fewer / interval)
+        return fewer * _select_validation_cases(loop, work, [] if fewer < interval else earlier)
+
+    budget.follow(loop.run_folder.clock, state.pace.used)
+    loop.pace = TimedPace(budget, options, state.pace, select_validation)
+    _LOGGER.info("time budget: %s, of which %s are used", duration(budget.seconds), duration(budget.used()))
 
 
 def _run(loop: TrainingLoop, config: RunConfig) -> None:

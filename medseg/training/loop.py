@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset
 from medseg.data.loading.sampling_stats import SamplingStats
 from medseg.errors import TrainingError, TrainingStopped
-from medseg.optim import learning_rate
 from medseg.progress import Progress, stage
 from medseg.system.core_usage import CoreMonitor
 from medseg.system.device import cudnn_benchmark
 from medseg.system.signals import collect_stop_signals
+from medseg.training.extensions import Callback, EpochInfo
 from medseg.training.model import Batch, TrainingModel
 from medseg.training.options import TrainConfig
+from medseg.training.pacing.pace import EpochPace, Pace
 from medseg.training.run_folder.checkpoint import save_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog
@@ -53,12 +54,12 @@ class PatchLoader:
     timeout: float
     pin_memory: bool
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield the batches from ``start`` up to ``stop``, counted over the whole training."""
+    def batches(self, start: int, stop: int | None) -> Iterator[Batch]:
+        """Yield the batches from ``start`` to ``stop`` (None: no end), counted over the whole training."""
         options = LoaderOptions(
             batch_size=self.batch_size,
             start=start,
-            stop=stop,
+            stop=sys.maxsize if stop is None else stop,
             workers=self.workers,
             timeout=self.timeout,
             pin_memory=self.pin_memory,
@@ -77,6 +78,8 @@ class TrainingLoop:
         validator: the validation; without cases there is none.
         run_folder: the folder for checkpoints.
         progress: receives updates and validated cases.
+        pace: decides when the training ends and its learning rate; by default ``train.epochs`` does.
+        callbacks: are called after every epoch.
         read_every: updates between two readings of the losses, for which the CPU waits for the device; 0
             chooses by the device.
     """
@@ -87,12 +90,15 @@ class TrainingLoop:
     validator: Validator
     run_folder: RunFolder
     progress: Progress
+    pace: Pace = field(init=False)
+    callbacks: Sequence[Callback] = ()
     read_every: int = 0
     _unread: list[torch.Tensor] = field(init=False, default_factory=list)
     _last_loss: float = field(init=False, default=math.nan)
     _saved_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
+        self.pace = EpochPace(self.options)
         self.read_every = self.read_every or (1 if self.model.device.type == "cpu" else _READ_EVERY)
 
     @property
@@ -102,9 +108,9 @@ class TrainingLoop:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether ``early_stop`` ended the training."""
+        """Whether ``early_stop`` or a callback ended the training."""
         patience = self.options.early_stop
-        return patience is not None and self.state.stale_validations >= patience
+        return self.state.stop_requested or (patience is not None and self.state.stale_validations >= patience)
 
     def run(self, log: RunLog) -> None:
         """Train to the end, or to the early stop.
@@ -116,20 +122,26 @@ class TrainingLoop:
             TrainingStopped: on SIGTERM or SIGINT, after saving.
             TrainingError: if the loss is not finite.
         """
-        options, state = self.options, self.state
-        steps = options.epochs * options.iterations
-        updates = stage(self.progress, steps, "training", unit="updates", completed=state.step)
+        state, pace = self.state, self.pace
+        pace.begin(state.step)
+        updates = stage(self.progress, pace.total, "training", unit="updates", completed=state.step)
         with collect_stop_signals() as signals, cudnn_benchmark(self.model.device), updates:
             self._saved_at = time.monotonic()
             cores = CoreMonitor() if self.model.device.type == "cpu" else None
-            batches = self._batches(steps)
+            batches = self._batches()
             while True:
-                closing = state.step == (state.epochs_closed + 1) * options.iterations
-                if closing and self._close_epoch(signals, log) and self.loader.patches.plan.adaptive:
-                    batches = self._batches(steps)  # patches prepared ahead follow the old balance
-                if state.step >= steps or self.stopped_early:
+                finished = pace.is_finished(state.step)
+                closing = self._epoch_updates == self.options.iterations or (
+                    finished and self._epoch_updates > 0
+                )
+                if closing:
+                    validated = self._close_epoch(signals, log, last=finished)
+                    finished = pace.is_finished(state.step)
+                    if validated and self.loader.patches.plan.adaptive and not finished:
+                        batches = self._batches()  # patches prepared ahead follow the old balance
+                if finished or self.stopped_early:
                     return
-                self._update(batches, steps)
+                self._update(batches)
                 self._stop_if_asked(signals)
                 message = cores.check() if cores is not None else None
                 if message is not None:
@@ -144,39 +156,45 @@ class TrainingLoop:
             TrainingError: if a loss was not finite; the file then stays as it is.
         """
         self._read_losses()
+        self.pace.note_time()
         save_checkpoint(self.run_folder.last, self.state.to_checkpoint())
         self._saved_at = time.monotonic()
 
-    def _batches(self, steps: int) -> Iterator[Batch]:
+    @property
+    def _epoch_updates(self) -> int:
+        """Number of updates in the current epoch; negative after an incomplete last one."""
+        return self.state.step - self.state.epochs_closed * self.options.iterations
+
+    def _batches(self) -> Iterator[Batch]:
         plan, accumulate = self.loader.patches.plan, self.options.accumulate
         if plan.adaptive and self.state.class_scores:
             plan.adapt(self.state.class_scores)
-        return self.loader.batches(self.state.step * accumulate, steps * accumulate)
+        return self.loader.batches(self.state.step * accumulate, self.pace.last_batch)
 
-    def _update(self, batches: Iterator[Batch], steps: int) -> None:
+    def _update(self, batches: Iterator[Batch]) -> None:
         """Update the weights once."""
         options, state = self.options, self.state
         began = time.monotonic()
-        rate = learning_rate(options.optimizer.lr, options.schedule, state.step, steps, state.scores)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * group.get("factor", 1.0)
-        state.network.train()
-        state.optimizer.zero_grad(set_to_none=True)
-        for _ in range(options.accumulate):
-            batch = next(batches)
-            state.drawn.add(batch)
-            self._unread.append(self.model.gradient_step(batch))
-        if options.gradient_clip is not None:
-            state.scaler.unscale_(state.optimizer)
-            nn.utils.clip_grad_norm_(state.network.parameters(), options.gradient_clip)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
+        rate = self.pace.learning_rate(state.step, state.scores)
+        self._unread += self.model.update(self._next_batches(batches), rate)
         state.step += 1
         state.update_average(options.ema)
         if math.isnan(self._last_loss) or len(self._unread) >= self.read_every * options.accumulate:
             self._read_losses()
         state.seconds += time.monotonic() - began
         self.progress.advance(f"loss {self._last_loss:.4f}")
+        total = self.pace.total
+        self.pace.after_update(state.step)
+        if self.pace.total != total:  # a stage shows another total from its start on
+            self.progress.finish()
+            self.progress.start(self.pace.total, "training", unit="updates", completed=state.step)
+
+    def _next_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches of one update, and count what they contain."""
+        for _ in range(self.options.accumulate):
+            batch = next(batches)
+            self.state.drawn.add(batch)
+            yield batch
 
     def _read_losses(self) -> None:
         """Add the losses that were not read yet to the sum of the epoch.
@@ -200,14 +218,17 @@ class TrainingLoop:
             self.state.loss_sum += loss
             self._last_loss = loss
 
-    def _close_epoch(self, signals: list[int], log: RunLog) -> bool:
+    def _close_epoch(self, signals: list[int], log: RunLog, *, last: bool) -> bool:
         """Validate, log, keep the best checkpoint, save; return whether there was a validation."""
         self._read_losses()
         state, options = self.state, self.options
         epoch = state.epochs_closed + 1
         scores: Scores = {}
-        if self.validator.cases and (epoch % options.validate_every == 0 or epoch == options.epochs):
+        wanted = bool(self.validator.cases) and self.pace.wants_validation(epoch, last=last)
+        if wanted:
             scores = self._validate(signals)
+        elif last and self.validator.cases:
+            _LOGGER.warning("there is no time to validate the last weights (train.budget)")
         entry = self._log_entry(epoch, scores)
         state.epochs_closed, state.loss_sum, state.seconds, state.drawn = epoch, 0.0, 0.0, SamplingStats()
         is_best = bool(scores) and is_better(scores[options.monitor], state.best)
@@ -216,18 +237,38 @@ class TrainingLoop:
             state.class_scores = dice_of_classes(scores, self.model.labels)
         if is_best:
             state.best, state.best_step = scores[options.monitor], state.step
+        if wanted:
+            self.pace.after_validation(state.step)
+        if is_best:
             save_checkpoint(self.run_folder.best, state.to_checkpoint())
         log.append(entry)
         _LOGGER.info(describe_epoch(entry))
+        self._call_back(entry, scores, is_best)
         self.save()
+        self.pace.after_epoch()
         return bool(scores)
+
+    def _call_back(self, entry: dict[str, Any], scores: Scores, is_best: bool) -> None:
+        state = self.state
+        for callback in self.callbacks:
+            info = EpochInfo(
+                epoch=entry["epoch"],
+                step=state.step,
+                loss=entry["loss"],
+                scores=scores,
+                is_best=is_best,
+                network=state.evaluated,
+                run=self.run_folder.root,
+            )
+            callback.on_epoch_end(info)
+            state.stop_requested |= info.stop_requested
 
     def _log_entry(self, epoch: int, scores: Scores) -> dict[str, Any]:
         state = self.state
         return {
             "epoch": epoch,
             "step": state.step,
-            "loss": state.loss_sum / self.options.iterations,
+            "loss": state.loss_sum / self._epoch_updates,
             "lr": max(group["lr"] for group in state.optimizer.param_groups),
             "seconds": round(state.seconds, 3),
             **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
@@ -236,7 +277,7 @@ class TrainingLoop:
         }
 
     def _validate(self, signals: list[int]) -> Scores:
-        """Validate the current network; a received signal ends it."""
+        """Validate the current network; a received signal ends it. No scores if the time is over."""
         began, cases = time.monotonic(), len(self.validator.cases)
         counts: list[Any] = []
         with stage(self.progress, cases, "validating"):
@@ -246,6 +287,9 @@ class TrainingLoop:
                 self.progress.advance()
                 if len(counts) < cases:
                     self._stop_if_asked(signals)
+                    if self.pace.is_overdue():
+                        _LOGGER.warning("the time is over: the validation is abandoned (train.budget)")
+                        return {}
         seconds, updates = time.monotonic() - began, self.state.seconds
         share = f", {seconds / updates:.0%} of the time of the updates of the epoch" if updates else ""
         _LOGGER.debug("step %d: %d cases validated in %.1f s%s", self.state.step, cases, seconds, share)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +35,8 @@ from medseg.system.device import (
 )
 from medseg.task import Task
 from medseg.training.dataset import PreparedDataset
+from medseg.training.extensions import NO_EXTENSIONS, Extensions
+from medseg.training.network_options import checkpoint_stages, compile_network, frozen_norms
 from medseg.training.options import TrainConfig
 from medseg.training.run_folder.checkpoint import seed_everything
 from medseg.training.run_folder.state import TrainState
@@ -55,6 +57,7 @@ class TrainingModel:
         options: of the training loop.
         device: the device that computes.
         dtype: of mixed precision; None for float32.
+        frozen_norms: batch norms whose running statistics stay as they are.
     """
 
     state: TrainState
@@ -63,6 +66,32 @@ class TrainingModel:
     options: TrainConfig
     device: torch.device
     dtype: torch.dtype | None
+    frozen_norms: list[nn.Module] = field(default_factory=list)
+
+    def update(self, batches: Iterable[Batch], rate: float) -> list[torch.Tensor]:
+        """Update the weights once from the gradients of some batches.
+
+        Args:
+            batches: ``train.accumulate`` batches.
+            rate: learning rate.
+
+        Returns:
+            The loss of each batch, which the device may still be computing.
+        """
+        state, clip = self.state, self.options.gradient_clip
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate * group.get("factor", 1.0)
+        state.network.train()
+        for norm in self.frozen_norms:
+            norm.eval()
+        state.optimizer.zero_grad(set_to_none=True)
+        losses = [self.gradient_step(batch) for batch in batches]
+        if clip is not None:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.network.parameters(), clip)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        return losses
 
     def gradient_step(self, batch: Batch) -> torch.Tensor:
         """Add the gradient of one batch; return its loss, which the device may still be computing."""
@@ -104,7 +133,7 @@ def build_model(
     dataset: PreparedDataset,
     training: Sequence[CachedCase],
     *,
-    custom: nn.Module | None = None,
+    extensions: Extensions = NO_EXTENSIONS,
     pretrained: bool = True,
 ) -> TrainingModel:
     """Build and seed the network, its optimizer and its loss.
@@ -113,14 +142,15 @@ def build_model(
         config: settings of the model, the loss, the weights and the optimizer.
         dataset: gives labels and channels.
         training: the training cases, whose classes the loss may balance.
-        custom: a network to train instead of the one that ``config.model`` describes.
+        extensions: may replace the network and the loss.
         pretrained: whether to load the weights that ``config.weights`` names.
     """
     options = config.train
     device = resolve_device(options.device)
     task = dataset.task(config.spatial_dims)
     seed_everything(config.seed)
-    network: nn.Module = (custom if custom is not None else config.model.build(task)).to(device)
+    own = extensions.build_network(task)
+    network: nn.Module = (config.model.build(task) if own is None else own).to(device)
     if pretrained:
         _load_pretrained(config.weights, network)
     if options.channels_last:
@@ -132,12 +162,21 @@ def build_model(
         torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         copy.deepcopy(network).requires_grad_(False) if options.ema else None,
     )
-    loss = DeepSupervisionLoss(
-        config.loss.build(task, _channel_counts(training, dataset.labels, task)),
-        aux_weight=options.aux_weight,
-        weights=options.deep_weights,
-    )
-    return TrainingModel(state, loss.to(device), dataset.labels, options, device, dtype)
+    loss = extensions.build_loss(task)
+    if loss is None:
+        loss = config.loss.build(task, _channel_counts(training, dataset.labels, task))
+    loss = DeepSupervisionLoss(loss, aux_weight=options.aux_weight, weights=options.deep_weights)
+    _set_network_options(network, options, device)
+    frozen = frozen_norms(network, config.weights.freeze)
+    return TrainingModel(state, loss.to(device), dataset.labels, options, device, dtype, frozen)
+
+
+def _set_network_options(network: nn.Module, options: TrainConfig, device: torch.device) -> None:
+    """Set how the network computes; its moving average, which only predicts, stays as it is."""
+    if options.gradient_checkpointing:
+        _LOGGER.info("gradient checkpointing: %d stages are computed again", checkpoint_stages(network))
+    if options.compile:
+        compile_network(network, device)
 
 
 def pretrained_file(weights: WeightsConfig) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medseg.config.base import FieldTraits, Spec
+from medseg.config.duration import Minutes
 from medseg.losses.deep_supervision import DeepWeights
 from medseg.optim import AdamWConfig, OptimizerConfig, PolynomialSchedule, ScheduleConfig
 
@@ -18,6 +19,9 @@ class TrainConfig(Spec):
     """The training loop.
 
     Attributes:
+        budget: time that the whole command may take, from the start to the model file: minutes, or text such
+            as ``90s``, ``20min`` or ``2h``. The schedule of the learning rate then follows the time, and
+            ``epochs`` is not used. If None, the training has ``epochs`` epochs.
         epochs: number of epochs.
         iterations: updates of the weights in an epoch.
         batch_size: patches in a batch.
@@ -32,6 +36,11 @@ class TrainConfig(Spec):
         gradient_clip: largest gradient norm; if None, gradients are not clipped.
         ema: decay of an exponential moving average of the weights. With an average, it is the average that is
             validated and saved in the model file; 0 disables it.
+        gradient_checkpointing: compute the activations of each stage of the network again in the backward pass
+            instead of keeping them: less memory, about a third more time, the same gradients. Stages with batch
+            normalization are left out.
+        compile: compile the network by ``torch.compile``; no effect where it does not work, which the log says.
+            The result differs in the last digits.
         channels_last: store batches and weights in the channels-last memory format.
         validate_every: epochs between validations; the last epoch is always validated.
         validate_cases: largest number of validation cases; if None, only ``validate_share`` limits it.
@@ -50,6 +59,7 @@ class TrainConfig(Spec):
             faster while other processes use the cores. The number affects the last digits of results.
     """
 
+    budget: Minutes | None = None
     epochs: int = Field(default=50, ge=1)
     iterations: int = Field(default=100, ge=1)
     batch_size: int = Field(default=2, ge=1)
@@ -61,6 +71,8 @@ class TrainConfig(Spec):
     aux_weight: float = Field(default=0.4, ge=0)
     gradient_clip: Annotated[float, Field(gt=0)] | None = 12.0
     ema: Fraction = 0.0
+    gradient_checkpointing: Annotated[bool, _RESUME_SAFE] = False
+    compile: bool = False
     channels_last: bool = True
     validate_every: int = Field(default=1, ge=1)
     validate_cases: Annotated[int, Field(ge=1)] | None = None

@@ -1,4 +1,4 @@
-"""The examples of the how-to guides on adding an architecture, a loss and a reader work as described."""
+"""The examples of the how-to guides on extending medseg work as described."""
 
 import importlib.util
 import re
@@ -9,12 +9,17 @@ from typing import Annotated
 import numpy as np
 import pytest
 import torch
+from conftest import ball_settings
 from pydantic import Field, TypeAdapter
 
+from medseg.cli.main import run as command
+from medseg.config.schema import load_config, to_yaml
 from medseg.data.io import readers
+from medseg.inference.model.predictor import Predictor
 from medseg.losses import PlainLossConfig
 from medseg.models import ModelConfig
 from medseg.task import IGNORE_INDEX, Task
+from medseg.training.fit import fit
 
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 
@@ -77,3 +82,54 @@ def test_the_example_reader_reads_and_writes(tmp_path, monkeypatch):
     assert readers.is_image_file(tmp_path / "a.gray.txt")
     example.TextTableReader().write_label_map(tmp_path / "b.gray.txt", np.eye(2, dtype=np.uint8), scan, None)
     assert readers.read_scan(tmp_path / "b.gray.txt").array.tolist() == [[[1, 0], [0, 1]]]
+
+
+@pytest.fixture
+def lab(balls, tmp_path, monkeypatch):
+    """A working directory with a short training on balls."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    config = load_config(ball_settings(balls, epochs=2, iterations=2))
+    (tmp_path / "c.yaml").write_text(to_yaml(config))
+    return config
+
+
+def test_the_example_network_trains_by_command_and_from_python(lab, balls, tmp_path):
+    example = load_example("own-network", tmp_path)
+    (tmp_path / "own_network_example.py").rename(tmp_path / "my_network.py")
+    assert command(["train", "c.yaml", "--run", "command", "--network", "my_network:MyNetwork"]) == 0
+    network = example.MyNetwork(spatial_dims=3, in_channels=1, num_classes=3)
+    result = fit(lab, "python", model=network)
+    prediction = Predictor(result.run, model=network).predict(balls / "images" / "ball_0.nii.gz")
+    assert prediction.label_map.shape == (20, 20, 20)
+
+
+def test_the_example_loss_of_a_training_has_the_value_of_its_formula(lab, tmp_path):
+    example = load_example("own-loss", tmp_path)
+    # p = 1/2 everywhere: (1/2)² for each of two classes, at the voxel that is not ignored
+    target = torch.tensor([[[[0, IGNORE_INDEX]]]])
+    assert example.squared_error(torch.zeros(1, 2, 1, 2), target).item() == pytest.approx(0.5)
+    (tmp_path / "own_loss_example.py").rename(tmp_path / "my_loss.py")
+    assert command(["train", "c.yaml", "--run", "command", "--loss", "my_loss:squared_error"]) == 0
+
+
+def test_the_example_transforms_change_the_samples(lab, tmp_path):
+    example = load_example("own-transforms", tmp_path)
+    sample = {
+        "image": torch.arange(64.0).reshape(1, 8, 8),
+        "label": torch.ones(1, 8, 8, dtype=torch.int16),
+        "rng": np.random.default_rng(0),
+    }
+    changed = example.invert(example.drop_corner(sample))
+    ignored = changed["label"] == -1
+    assert 1 <= ignored.sum() <= 16
+    assert (changed["image"][ignored] < 0).all()
+    assert fit(lab, "run", transforms=[example.drop_corner, example.invert]).epochs == 2
+
+
+def test_the_example_callback_follows_a_training_and_ends_it(lab, tmp_path):
+    example = load_example("own-callbacks", tmp_path)
+    callback = example.StopWhenGood(0.0)
+    result = fit(lab, "run", callbacks=callback)
+    assert [epoch for epoch, *_ in callback.history] == [1]
+    assert callback.model == result.model

@@ -15,6 +15,7 @@ from medseg.optim import (
     SGDConfig,
     StepSchedule,
     learning_rate,
+    learning_rate_at,
 )
 
 SCHEDULES = [ConstantSchedule(), CosineSchedule(), PolynomialSchedule(), StepSchedule(), PlateauSchedule()]
@@ -97,3 +98,27 @@ def test_optimizers_lower_a_loss(config, kind):
     assert type(optimizer) is kind
     assert optimizer.param_groups[0]["lr"] == 0.5
     assert abs(weight.item()) < 1
+
+
+@pytest.mark.parametrize("config", [SGDConfig(fused=True), AdamConfig(fused=True), AdamWConfig(fused=True)])
+def test_fused_updates_are_about_the_usual_ones(config):
+    results = []
+    for one in (config, config.model_copy(update={"fused": False})):
+        weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+        optimizer = one.build([weight])
+        for _ in range(3):
+            optimizer.zero_grad()
+            (weight**2).sum().backward()
+            optimizer.step()
+        results.append(weight.detach())
+    assert torch.allclose(*results, atol=1e-6)
+
+
+def test_positions_in_a_schedule_by_hand():
+    # a fifth warms up: half of it gives 1/2; then half of what is left: (1 - 1/2)²
+    schedule = PolynomialSchedule(power=2, warmup=0.2)
+    assert schedule.factor_at(0.1) == pytest.approx(0.5)
+    assert schedule.factor_at(0.6) == pytest.approx(0.25)
+    assert learning_rate_at(0.1, schedule, 1.0, []) == 0.0
+    # two validations without a better score halve the rate
+    assert learning_rate_at(1.0, PlateauSchedule(patience=2), 0.7, [0.5, 0.4, 0.3]) == 0.5

@@ -233,10 +233,21 @@ class Exploding(nn.Module):
         return self.conv(x) * (float("nan") if self.calls > 3 else 1)
 
 
+def reading_every(updates: int):
+    """Initialize a loop that reads the losses as seldom as on a GPU."""
+    initialize = TrainingLoop.__post_init__
+
+    def post_init(self):
+        initialize(self)
+        self.read_every = updates
+
+    return post_init
+
+
 def test_losses_read_from_a_gpu_late_stop_the_training_before_a_checkpoint_is_written(
     balls, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(TrainingLoop, "__post_init__", lambda self: setattr(self, "read_every", 16))
+    monkeypatch.setattr(TrainingLoop, "__post_init__", reading_every(16))
     config = load_config(ball_settings(balls, iterations=6, save_every_steps=2))
     with pytest.raises(TrainingError, match=r"loss became nan at step 4.*last\.pt"):
         fit(config, tmp_path / "run", model=Exploding())
@@ -247,7 +258,7 @@ def test_losses_read_from_a_gpu_late_stop_the_training_before_a_checkpoint_is_wr
 def test_losses_read_late_are_the_same_numbers(balls, tmp_path, monkeypatch, accumulate):
     config = load_config(ball_settings(balls, iterations=3, accumulate=accumulate))
     fit(config, tmp_path / "each")
-    monkeypatch.setattr(TrainingLoop, "__post_init__", lambda self: setattr(self, "read_every", 2))
+    monkeypatch.setattr(TrainingLoop, "__post_init__", reading_every(2))
     fit(config, tmp_path / "late")
     one, two = (read_log(tmp_path / name / "log.jsonl") for name in ("each", "late"))
     assert [entry["loss"] for entry in one] == [entry["loss"] for entry in two]

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from medseg.cli.commands.config import find_config
-from medseg.cli.options import PATH, debug_option
+from medseg.cli.options import DURATION, PATH, debug_option
 from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig
     from medseg.planning.dry_run import Estimate
+    from medseg.planning.lr_finder import RangeTest
+    from medseg.training.extensions import ExtensionArguments
 
 
 @click.command()
@@ -32,6 +34,24 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Run one update and one validation case; estimate memory and time."
 )
+@click.option(
+    "--find-lr", is_flag=True,
+    help="Train for 100 updates with a growing learning rate and print a suggestion (Smith 2017).",
+)  # fmt: skip
+@click.option(
+    "--network", metavar="MODULE:CLASS",
+    help="Train a network of your own: a class or function called with those of task, spatial_dims, "
+    "in_channels, num_classes (or out_channels) that it takes. "
+    "Modules in the working directory can be imported.",
+)  # fmt: skip
+@click.option(
+    "--loss", metavar="MODULE:FUNCTION", help="Use a loss of your own: a function of logits and target."
+)
+@click.option(
+    "--budget", type=DURATION,
+    help="Time that the whole command may take, for example 20min: planning, training, validation, writing the "
+    "model file. Sets train.budget.",
+)  # fmt: skip
 @debug_option
 def train(
     source: Path,
@@ -40,6 +60,10 @@ def train(
     resume: Literal["never", "auto"],
     accept_new_cases: bool,
     dry_run: bool,
+    find_lr: bool,
+    network: str | None,
+    loss: str | None,
+    budget: float | None,
 ) -> None:
     """Train a network.
 
@@ -48,31 +72,71 @@ def train(
     """
     wait_without_spinning()
     from medseg.planning.dry_run import dry_run as estimate_training
+    from medseg.planning.lr_finder import find_learning_rate
     from medseg.progress import ConsoleProgress
     from medseg.training.fit import fit
+    from medseg.training.pacing.time_budget import TimeBudget
 
-    config = _load_or_plan(source, overrides)
     folder = run_folder or Path("runs") / (source.resolve().name if source.is_dir() else source.stem)
+    if budget is not None:
+        overrides = (*overrides, f"train.budget={budget}")
+    own = _load_extensions(network, loss)
+    config = _load_or_plan(source, overrides, folder if resume == "auto" else None)
     if dry_run:
-        _print_estimate(estimate_training(config, folder))
+        _print_estimate(estimate_training(config, folder, **own))
         return
     with ConsoleProgress() as progress:
-        result = fit(config, folder, resume=resume, accept_new_cases=accept_new_cases, progress=progress)
+        if find_lr:
+            _print_range_test(find_learning_rate(config, folder, progress=progress, **own))
+            return
+        result = fit(
+            config, folder, resume=resume, accept_new_cases=accept_new_cases, progress=progress,
+            budget=TimeBudget.of_command(config.train.budget) if config.train.budget is not None else None,
+            **own,
+        )  # fmt: skip
     score = f", best {config.train.monitor} {result.best:.4f}" if result.best is not None else ""
     click.echo(f"{result.epochs} epochs{score}")
     click.echo(f"model: {result.model}")
 
 
-def _load_or_plan(source: Path, overrides: tuple[str, ...]) -> RunConfig:
-    """Load the settings of a file, or choose them for a dataset folder and print them."""
+def _load_or_plan(source: Path, overrides: tuple[str, ...], run: Path | None) -> RunConfig:
+    """Load the settings of a file, or choose them for a dataset folder and print them.
+
+    Args:
+        source: the file or the folder.
+        overrides: ``key.sub=value`` settings.
+        run: a run to resume: its settings are kept, because a plan depends on the state of the machine.
+    """
     from medseg.config.schema import load_config, to_yaml
     from medseg.planning.plan import plan_config
+    from medseg.training.run_folder.layout import RunFolder
 
     if not source.is_dir():
         return load_config(find_config(source), overrides)
+    if run is not None and RunFolder(run).config.exists():
+        return load_config(RunFolder(run).config, [f"data.path={source.resolve()}", *overrides])
     config = plan_config(source, overrides)
     click.echo(f"# settings chosen for {source}\n{to_yaml(config)}", err=True)
     return config
+
+
+def _load_extensions(network: str | None, loss: str | None) -> ExtensionArguments:
+    """Import the user's own network and loss."""
+    from medseg.cli.user_code import load_loss, load_network
+
+    own: ExtensionArguments = {}
+    if network is not None:
+        own["model"] = load_network(network)
+    if loss is not None:
+        own["loss"] = load_loss(loss)
+    return own
+
+
+def _print_range_test(test: RangeTest) -> None:
+    every = max(1, len(test.rates) // 20)
+    for rate, loss in list(zip(test.rates, test.losses, strict=True))[::every]:
+        click.echo(f"learning rate {rate:.1e}  loss {loss:.4f}")
+    click.echo(f"suggestion: train.optimizer.lr={test.suggestion:.1e}")
 
 
 def _print_estimate(estimate: Estimate) -> None:

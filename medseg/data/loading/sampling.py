@@ -20,6 +20,7 @@ from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.compact_storage import CompactImage
+from medseg.data.loading.user_transforms import SampleTransform, apply_transforms
 from medseg.data.loading.workers import CaseTracker, Sample
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.errors import ConfigError, DataError
@@ -207,6 +208,9 @@ class PatchDataset(Dataset[Sample]):
         length: samples per epoch.
         slices: if given, the patches are 2D and cut from volumes whose first axis runs through the slices.
         lateral_pairs: left and right labels, exchanged in mirror images.
+
+    Attributes:
+        transforms: transforms of the user's own, applied after the augmentation.
     """
 
     def __init__(
@@ -221,6 +225,7 @@ class PatchDataset(Dataset[Sample]):
         self.slices = slices
         self.lateral_pairs = lateral_pairs
         self.tracker: CaseTracker | None = None
+        self.transforms: tuple[SampleTransform, ...] = ()
         self.partial = any(case.annotated for case in cases)
         self.soft = any(case.has_probabilities for case in cases)
         self.cases = cases
@@ -248,6 +253,8 @@ class PatchDataset(Dataset[Sample]):
                 other = self.plan.draw(epoch, int(draw.rng.integers(self.length)))
                 box = draw_box(self.patch_size, cutmix, draw.rng)
                 sample = paste_box(sample, self._prepare(other), box)
+            if self.transforms:
+                sample = apply_transforms(sample, self.transforms, draw.rng)
             sample[CLASS_COUNTS] = torch.bincount(
                 sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1
             )

@@ -86,7 +86,7 @@ def inflate(
 
 
 def adapt_channels(weight: torch.Tensor, channels: int) -> torch.Tensor:
-    """Adapt a first convolution's ``weight`` (O, 3, *K) to another number of channels: (O, channels, *K).
+    """Adapt a first convolution's ``weight`` (O, C, *K) to another number of channels: (O, channels, *K).
 
     One channel gets the sum, so that a gray image has the same output as its RGB copy. More channels repeat
     the given ones in turn, scaled to keep the sum's magnitude.

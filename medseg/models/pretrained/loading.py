@@ -22,7 +22,16 @@ from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
 from medseg.system.download import check_hash
 
 StateDict = Mapping[str, torch.Tensor]
-_WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "network_weights", "net")
+_WRAPPERS = (
+    "state_dict",
+    "model",
+    "model_state",
+    "model_state_dict",
+    "network_weights",
+    "net",
+    "averaged",
+    "network",
+)
 
 
 class WeightsConfig(Spec):
@@ -139,10 +148,12 @@ def load_pretrained(
     """
     wanted = network.state_dict()
     match = _best_match(state, wanted) if keys == "auto" else _match_keys(keys, state, wanted)
+    channels = _image_channels(match.state, wanted)
     fitting: dict[str, torch.Tensor] = {}
     reshaped: list[str] = []
     for key, tensor in match.state.items():
-        adapted = _adapt_shape(key, tensor, wanted[key])
+        first = tensor.ndim >= 4 and (tensor.shape[1], wanted[key].shape[1]) == channels
+        adapted = _adapt_shape(key, tensor, wanted[key], first=first)
         if adapted is None:
             continue
         fitting[key] = adapted
@@ -235,7 +246,13 @@ def _match_keys(name: str, state: StateDict, wanted: StateDict) -> _KeyMatch:
     )
 
 
-def _adapt_shape(key: str, tensor: torch.Tensor, target: torch.Tensor) -> torch.Tensor | None:
+def _image_channels(state: StateDict, wanted: StateDict) -> tuple[int, int] | None:
+    """Return the input channels of the first convolution in a state dict and in a network."""
+    first = next((key for key, tensor in wanted.items() if tensor.ndim >= 4 and key in state), None)
+    return None if first is None else (state[first].shape[1], wanted[first].shape[1])
+
+
+def _adapt_shape(key: str, tensor: torch.Tensor, target: torch.Tensor, *, first: bool) -> torch.Tensor | None:
     """Adapt a tensor to a target's shape, except for depth; return None for the head of other classes.
 
     Raises:
@@ -249,7 +266,7 @@ def _adapt_shape(key: str, tensor: torch.Tensor, target: torch.Tensor) -> torch.
         raise ModelFileError(shapes)
     if tensor.shape[0] != target.shape[0] and tuple(tensor.shape[1:2]) == tuple(target.shape[1:2]):
         return None
-    if tensor.ndim >= 4 and tensor.shape[0] == target.shape[0] and tensor.shape[1] == 3 != target.shape[1]:
+    if tensor.ndim >= 4 and tensor.shape[0] == target.shape[0] and first and tensor.shape[1] != target.shape[1]:
         tensor = adapt_channels(tensor, target.shape[1])
     if tensor.shape[:2] != target.shape[:2]:
         raise ModelFileError(

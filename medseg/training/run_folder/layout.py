@@ -77,6 +77,16 @@ class RunFolder:
         """The model file."""
         return self.root / "model.safetensors"
 
+    @property
+    def clock(self) -> Path:
+        """The time used by a training with a time budget."""
+        return self.root / "clock.json"
+
+    @property
+    def extensions(self) -> Path:
+        """The names of the user's own network, loss, transforms and callbacks."""
+        return self.root / "extensions.json"
+
     def cache(self, config: RunConfig) -> Path:
         """Return the folder of preprocessed cases and statistics: that of the run, or one shared by runs."""
         return config.data.cache or self.root / "cache"
@@ -109,9 +119,7 @@ class RunFolder:
                 path=self.root,
             )
         earlier = load_config(self.config)
-        changed = _differences(
-            earlier, config, free=("train.epochs",) if config.train.epochs > earlier.train.epochs else ()
-        )
+        changed = _differences(earlier, config, free=_extended(earlier, config))
         if changed:
             raise ConfigError(
                 f"{self.root}: the run was started with other settings: {'; '.join(changed)}",
@@ -122,7 +130,7 @@ class RunFolder:
     def start(self, config: RunConfig, *, resume: bool) -> bool:
         """Prepare the folder for a new run, or for the one in it; return whether the run is new.
 
-        A run may be resumed with more epochs; the folder then records the new settings.
+        A run may be resumed with more epochs or a longer time budget; the folder then records the new settings.
 
         Raises:
             ConfigError: as :meth:`check`.
@@ -130,10 +138,10 @@ class RunFolder:
         self.check(config, resume=resume)
         for folder in (self.root, self.last.parent):
             remove_stale_temporaries(folder)
-        earlier = self.planned_epochs()
-        if earlier is None or config.train.epochs > earlier:
+        new = not self.config.exists()
+        if new or _extended(load_config(self.config), config):
             write_text(self.config, to_yaml(config))
-        return earlier is None
+        return new
 
     def planned_epochs(self) -> int | None:
         """Return the number of epochs that the run was last started for; None without a run."""
@@ -174,6 +182,14 @@ class RunFolder:
                 "threads": threads,
             },
         )
+
+
+def _extended(old: RunConfig, new: RunConfig) -> tuple[str, ...]:
+    """Return the settings of the length of the training that were raised."""
+    before, now = old.train, new.train
+    epochs = ("train.epochs",) if now.epochs > before.epochs else ()
+    longer = before.budget is not None and now.budget is not None and now.budget > before.budget
+    return (*epochs, *(("train.budget",) if longer else ()))
 
 
 def _is_foreign(path: Path) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from typing import Any
 
 import torch
 
@@ -47,6 +49,20 @@ def record_start(loop: TrainingLoop, dataset: PreparedDataset, earlier_epochs: i
     run.write_environment(loop.model.device, threads)
 
 
+def record_extensions(run: RunFolder, names: dict[str, Any], *, new: bool) -> None:
+    """Record the names of the user's own network, loss, transforms and callbacks; log what changed."""
+    if new:
+        if names:
+            write_json(run.extensions, names)
+        return
+    before = json.loads(run.extensions.read_text(encoding="utf-8")) if run.extensions.exists() else {}
+    if before.get("transforms") != names.get("transforms"):
+        _LOGGER.warning(
+            "resumed with the transforms %s, started with %s: the result differs from an uninterrupted run",
+            names.get("transforms", []), before.get("transforms", []),
+        )  # fmt: skip
+
+
 def _describe_extension(loop: TrainingLoop, earlier_epochs: int) -> str:
     options, state = loop.options, loop.state
     old, new = (
@@ -56,7 +72,7 @@ def _describe_extension(loop: TrainingLoop, earlier_epochs: int) -> str:
         for epochs in (earlier_epochs, options.epochs)
     )
     if loop.stopped_early:
-        stop = f"train.early_stop={options.early_stop}"
+        stop = "a callback" if state.stop_requested else f"train.early_stop={options.early_stop}"
         return f"train.epochs is {options.epochs}, but {stop} already ended this run"
     return (
         f"train.epochs is {options.epochs}, the run was started for {earlier_epochs}: the schedule of the "

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from medseg.data.loading.sampling_stats import SamplingStats
+from medseg.training.pacing.segments import PaceRecord
 from medseg.training.run_folder.checkpoint import random_state, restore_random_state
 
 
@@ -31,6 +32,8 @@ class TrainState:
         drawn: statistics of the patches of the current epoch.
         class_scores: Dice of each class at the last validation, which an adaptive balance follows.
         validated: ids of the cases that are validated.
+        pace: decisions under a time budget.
+        stop_requested: whether a callback ended the training.
     """
 
     network: nn.Module
@@ -47,6 +50,8 @@ class TrainState:
     drawn: SamplingStats = field(default_factory=SamplingStats)
     class_scores: dict[str, float] = field(default_factory=dict)
     validated: list[str] = field(default_factory=list)
+    pace: PaceRecord = field(default_factory=PaceRecord)
+    stop_requested: bool = False
 
     @property
     def evaluated(self) -> nn.Module:
@@ -94,6 +99,8 @@ class TrainState:
             "drawn": self.drawn.to_checkpoint(),
             "class_scores": dict(self.class_scores),
             "validated": list(self.validated),
+            "pace": self.pace.to_checkpoint(),
+            "stop_requested": self.stop_requested,
             "random": random_state(),
         }
 
@@ -109,4 +116,6 @@ class TrainState:
         self.drawn = SamplingStats(**state.get("drawn", {}))
         self.class_scores = dict(state.get("class_scores", {}))
         self.validated = list(state.get("validated", []))
+        self.pace = PaceRecord.restore(state.get("pace", {}))
+        self.stop_requested = state.get("stop_requested", False)
         restore_random_state(state["random"])

@@ -229,3 +229,18 @@ def test_the_commands_list(capsys):
     assert "deeplabv3_resnet101_voc" in capsys.readouterr().out
     assert run(["weights", "get", "nothing"]) == 2
     assert "no published weights named" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_a_training_starts_one_with_other_channels_and_classes(balls, tmp_path):
+    config = load_config(ball_settings(balls, epochs=1, iterations=1, ema=0.9), ["model.residual=true"])
+    fit(config, tmp_path / "run")
+    state = read_state(tmp_path / "run" / "checkpoints" / "last.pt")
+    trained = load_model(tmp_path / "run" / "model.safetensors")[1]
+    assert all(torch.equal(state[key], tensor) for key, tensor in trained.items())  # those of the average
+    target = config.model.build(Task(3, 4, 5))
+    report = load_pretrained(target, state)
+    assert set(report.new) == {"head.weight", "head.bias"}
+    assert report.reshaped
+    assert all(key.startswith("encoder.0.") for key in report.reshaped)
+    first = target.state_dict()[report.reshaped[0]]
+    assert torch.allclose(first.sum(dim=1), state[report.reshaped[0]].sum(dim=1), atol=1e-6)

@@ -1,0 +1,102 @@
+"""Objects of the user's own modules, named on the command line as ``module:name``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import ConfigError
+
+
+def load_object(reference: str, option: str) -> Any:
+    """Import ``module:name``; modules in the working directory can be imported, as with ``python -m``.
+
+    Args:
+        reference: the module's dotted name and the name in it.
+        option: the option that it was given with, for messages.
+
+    Raises:
+        ConfigError: if there is no such module or name, or the module cannot be imported.
+    """
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise ConfigError(
+            f"{option} {reference}: expected module:name", hint=f"For example: {option} my_module:MyName"
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    found: Any = _import(module_name, f"{option} {reference}")
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, [one for one in vars(found) if not one.startswith("_")], n=1)
+            hint = f"Did you mean {near[0]}?" if near else None
+            raise ConfigError(f"{option} {reference}: {module_name} has no {part!r}", hint=hint)
+        found = getattr(found, part)
+    if not callable(found):
+        raise ConfigError(
+            f"{option} {reference}: is of type {type(found).__name__}; expected a class or function"
+        )
+    return found
+
+
+def load_network(reference: str) -> Any:
+    """Return a factory for ``--network``.
+
+    Raises:
+        ConfigError: if it cannot be imported or requires unknown arguments.
+    """
+    from medseg.training.extensions import network_factory
+
+    found = load_object(reference, "--network")
+    if inspect.isfunction(found) or inspect.isclass(found):
+        try:
+            return network_factory(found, reference)
+        except ConfigError as error:
+            raise ConfigError(f"--network {error.message}", hint=error.hint) from error
+    raise ConfigError(f"--network {reference}: is of type {type(found).__name__}; expected a class or function")
+
+
+def load_loss(reference: str) -> Any:
+    """Return a loss function for ``--loss``; a class is called without arguments.
+
+    Raises:
+        ConfigError: if it cannot be imported or does not take logits and target.
+    """
+    found = load_object(reference, "--loss")
+    name = f"--loss {reference}"
+    if inspect.isclass(found):
+        try:
+            found = found()
+        except TypeError as error:
+            raise ConfigError(f"{name}: cannot be called without arguments: {error}") from error
+    function = getattr(found, "forward", found)
+    try:
+        inspect.signature(function).bind("logits", "target")
+    except TypeError as error:
+        raise ConfigError(
+            f"{name}: cannot be called with logits and target: {error}",
+            hint="Expected a function such as: def my_loss(logits, target): …",
+        ) from error
+    return found
+
+
+def _import(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise ConfigError(
+                f"{name}: there is no module {error.name!r}",
+                hint="Run the command in the folder that contains it, or install its package.",
+            ) from error
+        raise ConfigError(f"{name}: {module} cannot be imported: {error}") from error
+    except Exception as error:  # whatever the user's module does when it is imported
+        raise ConfigError(
+            f"{name}: {module} cannot be imported: {type(error).__name__}: {error}",
+            hint="Add --debug to see the traceback.",
+        ) from error
