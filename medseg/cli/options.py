@@ -17,7 +17,7 @@ POSITIVE = click.IntRange(min=1)
 """Type of counts."""
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[float]):
     """A duration such as 90s, 20min or 2h, or a number of minutes."""
 
     name = "duration"

@@ -33,7 +33,7 @@ def load_object(reference: str, option: str) -> Any:
     found: Any = _import(module_name, f"{option} {reference}")
     for part in name.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, [one for one in vars(found) if not one.startswith("_")], n=1)
+            near = difflib.get_close_matches(part, _public_names(found), n=1)
             hint = f"Did you mean {near[0]}?" if near else None
             raise ConfigError(f"{option} {reference}: {module_name} has no {part!r}", hint=hint)
         found = getattr(found, part)
@@ -74,7 +74,7 @@ def load_loss(reference: str) -> Any:
             found = found()
         except TypeError as error:
             raise ConfigError(f"{name}: cannot be called without arguments: {error}") from error
-    function = getattr(found, "forward", found)
+    function: Any = getattr(found, "forward", found)
     try:
         inspect.signature(function).bind("logits", "target")
     except TypeError as error:
@@ -83,6 +83,10 @@ def load_loss(reference: str) -> Any:
             hint="Expected a function such as: def my_loss(logits, target): …",
         ) from error
     return found
+
+
+def _public_names(found: object) -> list[str]:
+    return [name for name in dir(found) if not name.startswith("_")]
 
 
 def _import(module: str, name: str) -> Any:

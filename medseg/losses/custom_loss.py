@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -65,12 +65,12 @@ class CustomLoss(SegmentationLoss):
     def compute(
         self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None
     ) -> torch.Tensor:
-        value: object = self.function(logits, target)
-        if not isinstance(value, torch.Tensor) or value.ndim:
-            shape = (
-                f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
-            )
-            raise ConfigError(f"loss {self.name}: returned {shape}; expected a scalar tensor")
+        value: Any = self.function(logits, target)
+        if not isinstance(value, torch.Tensor):
+            raise ConfigError(f"loss {self.name}: returned {value!r}; expected a scalar tensor")
+        if value.ndim:
+            shape = tuple(value.shape)
+            raise ConfigError(f"loss {self.name}: returned a tensor of shape {shape}; expected a scalar")
         if logits.requires_grad and not value.requires_grad:
             raise ConfigError(f"loss {self.name}: its value does not depend on the logits")
         return value

@@ -98,10 +98,10 @@ class Extensions:
 
     @classmethod
     def of(cls, arguments: ExtensionArguments) -> Extensions:
-        """Return the extensions for keyword arguments; one transform or callback may stand for a sequence."""
+        """Return the extensions for keyword arguments; a single transform or callback needs no list."""
         several = {key: _as_tuple(arguments.get(key, ())) for key in ("transforms", "callbacks")}
-        others = {key: value for key, value in arguments.items() if key not in several}
-        return cls(**others, **several)
+        given: dict[str, Any] = {**arguments, **several}
+        return cls(**given)
 
     def record_in(self, config: RunConfig) -> RunConfig:
         """Return the settings with the names of the network and the loss in place of the replaced ones."""

@@ -248,7 +248,8 @@ def _match_keys(name: str, state: StateDict, wanted: StateDict) -> _KeyMatch:
 
 def _image_channels(state: StateDict, wanted: StateDict) -> tuple[int, int] | None:
     """Return the input channels of the first convolution in a state dict and in a network."""
-    first = next((key for key, tensor in wanted.items() if tensor.ndim >= 4 and key in state), None)
+    shared = [key for key in wanted if key in state]
+    first = next((key for key in shared if wanted[key].ndim >= 4 <= state[key].ndim), None)
     return None if first is None else (state[first].shape[1], wanted[first].shape[1])
 
 

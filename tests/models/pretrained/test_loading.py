@@ -237,7 +237,7 @@ def test_a_checkpoint_of_a_training_starts_one_with_other_channels_and_classes(b
     state = read_state(tmp_path / "run" / "checkpoints" / "last.pt")
     trained = load_model(tmp_path / "run" / "model.safetensors")[1]
     assert all(torch.equal(state[key], tensor) for key, tensor in trained.items())  # those of the average
-    target = config.model.build(Task(3, 4, 5))
+    target = config.model.build(Task(3, 2, 5))
     report = load_pretrained(target, state)
     assert set(report.new) == {"head.weight", "head.bias"}
     assert report.reshaped
