@@ -198,6 +198,8 @@ class _Planner:
             f"an update takes {seconds:.3g} s on this machine (measured): about {updates} updates in "
             f"{minutes:g} minutes, {1 - _UPDATE_SHARE:.0%} of which are for preparing and validating cases",
         )  # fmt: skip
+        if self.request.minutes is not None:
+            draft.set("train.budget", minutes, "minutes for the whole command; train.epochs is then not used")
         draft.set(
             "train.validate_every", max(1, epochs // _VALIDATIONS),
             f"about {_VALIDATIONS} validations; each takes at most validate_share of the time of the updates",

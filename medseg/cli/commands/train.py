@@ -108,14 +108,17 @@ def _load_or_plan(source: Path, overrides: tuple[str, ...], run: Path | None) ->
         run: a run to resume: its settings are kept, because a plan depends on the state of the machine.
     """
     from medseg.config.schema import load_config, to_yaml
-    from medseg.planning.plan import plan_config
+    from medseg.planning.plan import PlanRequest, plan_config
     from medseg.training.run_folder.layout import RunFolder
 
     if not source.is_dir():
         return load_config(find_config(source), overrides)
     if run is not None and RunFolder(run).config.exists():
         return load_config(RunFolder(run).config, [f"data.path={source.resolve()}", *overrides])
-    config = plan_config(source, overrides)
+    minutes = load_config(
+        {}, [one for one in overrides if one.lstrip().startswith("train.budget")]
+    ).train.budget
+    config = plan_config(source, overrides, PlanRequest(minutes=minutes))
     click.echo(f"# settings chosen for {source}\n{to_yaml(config)}", err=True)
     return config
 
