@@ -115,10 +115,8 @@ def _load_or_plan(source: Path, overrides: tuple[str, ...], run: Path | None) ->
         return load_config(find_config(source), overrides)
     if run is not None and RunFolder(run).config.exists():
         return load_config(RunFolder(run).config, [f"data.path={source.resolve()}", *overrides])
-    minutes = load_config(
-        {}, [one for one in overrides if one.lstrip().startswith("train.budget")]
-    ).train.budget
-    config = plan_config(source, overrides, PlanRequest(minutes=minutes))
+    declared = load_config({}, [one for one in overrides if one.lstrip().startswith("train.budget")])
+    config = plan_config(source, overrides, PlanRequest(minutes=declared.train.budget))
     click.echo(f"# settings chosen for {source}\n{to_yaml(config)}", err=True)
     return config
 
