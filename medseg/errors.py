@@ -197,6 +197,12 @@ class Finding:
         return self.status == "problem"
 
     @property
+    def subjects(self) -> str:
+        """The subject, with the number of other cases: ``liver_1 and 3 more``."""
+        others = len(self.cases) - 1 if self.subject in self.cases else 0
+        return f"{self.subject} and {others} more" if others else self.subject
+
+    @property
     def affected(self) -> tuple[str, ...]:
         """Ids of the affected cases: ``cases``, or the subject alone."""
         return self.cases or (self.subject,)

@@ -36,7 +36,7 @@ def require_highdicom() -> Any:
     except ImportError as error:
         raise ConfigError(
             "writing DICOM SEG needs highdicom, which is not installed",
-            hint="Install it: pip install highdicom (the extra [dicom] of medseg).",
+            hint="Run pip install '.[dicom]' in the folder of medseg.",
         ) from error
     return highdicom
 

@@ -42,11 +42,13 @@ class Pairing:
         pairs: case → prediction and reference.
         missing: case → reference of a case that was requested but not predicted.
         not_requested: references of cases that were not requested.
+        requested: number of cases in ``requested.json``; None without that file.
     """
 
     pairs: dict[str, tuple[Path, Path]]
     missing: dict[str, MissingCase] = field(default_factory=dict[str, MissingCase])
     not_requested: tuple[Path, ...] = ()
+    requested: int | None = None
 
     @property
     def references(self) -> int:
@@ -115,7 +117,7 @@ def _pair_folders(predictions: Path, references: Path, suffix: str | None) -> Pa
             missing[case] = MissingCase(reference, f"listed in {REQUESTED_FILE}, but there is no label map")
     rest = sorted(set(candidates) - set(matches.values()))
     if requested is not None:
-        return Pairing(pairs, missing, tuple(rest))
+        return Pairing(pairs, missing, tuple(rest), len(requested))
     names = _names(rest, references, suffix)
     missing |= {name: MissingCase(path, "there is no label map") for name, path in names.items()}
     return Pairing(pairs, missing)

@@ -199,9 +199,14 @@ def _references(pairing: Pairing) -> list[Path]:
 
 def _missing_message(pairing: Pairing) -> str:
     problems = [f"{case}: {missing.reason}" for case, missing in pairing.missing.items()]
+    total = (
+        f"{pairing.references} references"
+        if pairing.requested is None
+        else f"{pairing.requested} requested cases"
+    )
+    verb = "has" if len(problems) == 1 else "have"
     return join_problems(
-        f"{len(problems)} of {pairing.references} references have no usable prediction; a mean "
-        "over the other cases is too optimistic",
+        f"{len(problems)} of {total} {verb} no prediction; a mean over the other cases is too optimistic",
         problems,
     )
 

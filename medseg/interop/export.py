@@ -113,7 +113,7 @@ def export_model(
     if path.suffix != kind.suffix:
         raise ConfigError(f"{path}: expected the suffix {kind.suffix} for {target}", path=path)
     if find_spec(kind.package) is None:
-        hint = None if target == "torch" else f"Install it: pip install {kind.package} (the extra [{target}])."
+        hint = None if target == "torch" else f"Run pip install '.[{target}]' in the folder of medseg."
         raise ConfigError(f"--to {target} needs {kind.package}, which is not installed", hint=hint)
     opening = MemberOptions(BackendSetup(torch.device("cpu")), "torch", model=model)
     member = load_member(source, opening)

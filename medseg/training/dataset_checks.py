@@ -146,10 +146,12 @@ def check_label_values(statistics: Sequence[CaseStatistics], labels: LabelSchema
         DataError: that lists the undeclared values of every case.
     """
     problems: list[str] = []
+    found: set[int] = set()
     for case in statistics:
         undeclared = sorted(v for v in case.label_counts if labels.is_undeclared(v))
         if undeclared:
-            message, hint = describe_undeclared(undeclared, labels)
-            problems.append(f"case {case.id}: {message}. {hint}")
+            found.update(undeclared)
+            problems.append(f"case {case.id}: {describe_undeclared(undeclared, labels)[0]}")
     if problems:
-        raise DataError(join_problems("cases with undeclared label values", problems))
+        hint = describe_undeclared(sorted(found), labels)[1]
+        raise DataError(join_problems("cases with undeclared label values", problems), hint=hint)

@@ -283,7 +283,7 @@ def test_a_label_map_off_the_slices_is_an_error(tmp_path):
 
 def test_without_highdicom_the_error_names_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(ConfigError, match=r"pip install highdicom"):
+    with pytest.raises(ConfigError, match=r"needs highdicom, .*pip install '\.\[dicom\]'"):
         require_highdicom()
 
 

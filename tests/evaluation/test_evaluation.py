@@ -123,9 +123,13 @@ def test_labels_are_guessed_from_the_references_without_names(folders):
 
 
 def test_a_case_without_prediction_is_an_error(folders):
-    with pytest.raises(DataError, match=r"1 of 3 references have no usable [^:]*\(1\):\s+never_predicted"):
+    with pytest.raises(DataError, match=r"1 of 3 references has no prediction[^:]*\(1\):\s+never_predicted"):
         evaluate_cases(folders / "predictions", folders / "labels", folders / "out")
     assert not (folders / "out").exists()
+    write_requested(folders / "predictions", ["b", "never_predicted"])
+    (folders / "predictions" / "a.nii.gz").unlink()
+    with pytest.raises(DataError, match="1 of 2 requested cases has no prediction"):
+        evaluate_cases(folders / "predictions", folders / "labels")
 
 
 def test_a_failed_case_counts_as_missing(folders, capsys):
@@ -285,7 +289,7 @@ def test_a_failed_evaluation_leaves_no_tables_of_an_earlier_one(folders):
     with pytest.raises(DataError, match="no such file"):  # a wrong path does not remove them
         evaluate_cases(folders / "nothing", folders / "labels", out, IGNORE_MISSING)
     assert (out / "cases.csv").is_file()
-    with pytest.raises(DataError, match="no usable prediction"):
+    with pytest.raises(DataError, match="has no prediction"):
         evaluate_cases(folders / "predictions", folders / "labels", out)
     assert list(out.iterdir()) == []
 

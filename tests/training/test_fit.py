@@ -388,8 +388,10 @@ def test_faulty_cases_are_refused_before_training_all_at_once(tmp_path):
 def test_unnamed_values_are_refused_with_the_case_named(tmp_path):
     root = write_balls(tmp_path / "data", cases=5)
     write_volume(root / "labels" / "ball_0.nii.gz", np.full((20, 20, 20), 9, np.uint8))
-    with pytest.raises(DataError, match=r"case ball_0.*undeclared label values: 9"):
+    with pytest.raises(DataError, match=r"case ball_0.*undeclared label values: 9") as caught:
         fit(load_config(ball_settings(root)), tmp_path / "run")
+    assert "data.labels.others=background" in (caught.value.hint or "")
+    assert "data check DATA --fix DIR --map 9=NEW" in (caught.value.hint or "")
 
 
 def test_an_unknown_monitor_is_refused(balls, tmp_path):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medseg.errors import Finding
 
 _SOURCE = click.argument("source", type=PATH)
+_MOST_LISTED = 20
 _OVERRIDES = click.argument("overrides", nargs=-1)
 
 
@@ -224,7 +225,7 @@ def _case_row(fact: Any, report: DatasetReport) -> dict[str, Any]:
 
 
 def _print_report(report: DatasetReport, every: bool) -> None:
-    """Print the findings, then the affected cases, or all cases if ``every``."""
+    """Print the findings, then the first affected cases, or all cases if ``every``."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -233,6 +234,7 @@ def _print_report(report: DatasetReport, every: bool) -> None:
     _print_findings(report.findings)
     concerned = report.affected
     shown = [fact for fact in report.statistics if every or fact.id in concerned]
+    shown = shown if every else shown[:_MOST_LISTED]
     table = Table("case", "size", "spacing", "channels", "type", "range", "label values", box=None)
     for fact in shown:
         values = [str(v) for v in fact.label_counts]
@@ -246,14 +248,14 @@ def _print_report(report: DatasetReport, every: bool) -> None:
         Console(highlight=False, width=max(120, Console().width)).print(table)
     rest = len(report.statistics) - len(shown)
     if rest:
-        click.echo(f"{_plural(rest, 'case')} without findings not listed (--all lists them)")
+        click.echo(f"{_plural(rest, 'case')} not listed (--all lists all cases)")
     counts = (_plural(len(report.statistics), "readable case"), _plural(len(report.problems), "problem"))
     click.echo(", ".join(counts))
 
 
 def _print_findings(findings: list[Finding]) -> None:
     for f in findings:
-        click.echo(f"{f.status:8} {f.subject}: {f.message}\n         → {f.hint}")
+        click.echo(f"{f.status:8} {f.subjects}: {f.message}\n         → {f.hint}")
 
 
 def _plural(number: int, word: str) -> str:
@@ -291,8 +293,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
         console.print(table)
     if summary["labels"]:
         table = Table(
-            "label", "values", "cases", "voxels", "share", "imbalance", "components", "size min", "median",
-            "max", box=None,
+            "label", "values", "cases", "voxels", "share", "imbalance", "components per case",
+            f"size ({summary['size_unit']}) min", "median", "max", box=None,
         )  # fmt: skip
         for row in summary["labels"]:
             size = row["component_size"]

@@ -69,16 +69,16 @@ def type_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
     """Yield label maps that are stored as floats, and images of differing types."""
     floats = [c for c in statistics if (c.label_dtype or "").startswith("float") and c.label_counts]
     if floats and floats[0].label_dtype != "float":
-        message = f"{len(floats)} label maps are stored as {floats[0].label_dtype} but hold whole numbers"
-        hint = "no action is needed; --fix DIR writes them as integers"
-        yield Finding("note", "dtype", floats[0].id, message, hint)
+        message = f"label map stored as {floats[0].label_dtype} but with whole numbers only"
+        hint = "no action is needed; --fix DIR writes integers"
+        yield Finding("note", "dtype", floats[0].id, message, hint, _group(floats))
     types = Counter(case.dtype for case in statistics)
     if len(types) > 1:
         rare, _ = min(types.items(), key=lambda pair: pair[1])
-        first = next(case.id for case in statistics if case.dtype == rare)
-        message = f"the images are stored in several types: {_counted(types)}"
+        of_type = [case for case in statistics if case.dtype == rare]
+        message = f"image stored as {rare}; types of all images: {_counted(types)}"
         hint = "no action is needed: values are read with the header's scaling applied"
-        yield Finding("note", "dtype", first, message, hint)
+        yield Finding("note", "dtype", of_type[0].id, message, hint, _group(of_type))
 
 
 def channel_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
@@ -97,7 +97,9 @@ def channel_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
 
 def intensity_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
     """Yield cases whose foreground is brighter or darker than the usual by a factor beyond 100."""
-    levels = {c.id: float(np.median(np.abs(c.foreground))) for c in statistics if c.foreground}
+    levels = {
+        c.id: float(np.median(np.abs(c.foreground))) for c in statistics if c.foreground
+    }  # sampled voxels
     positive = {case: level for case, level in levels.items() if level > 0}
     if len(positive) < 5:
         return
@@ -106,9 +108,12 @@ def intensity_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
     if far:
         shown = ", ".join(f"{case} ({level:.4g})" for case, level in list(far.items())[:10])
         more = f" and {len(far) - 10} more" if len(far) > 10 else ""
-        message = f"{len(far)} cases have labeled voxels far from the usual {usual:.4g}: {shown}{more}"
+        message = (
+            "the median intensity of the labeled voxels (absolute values) differs from the dataset's usual "
+            f"{usual:.4g} by a factor of more than 100: {shown}{more}"
+        )
         hint = "use a normalization per scan (zscore, percentile) rather than ct or range"
-        yield Finding("note", "intensity", next(iter(far)), message, hint)
+        yield Finding("note", "intensity", next(iter(far)), message, hint, tuple(far))
 
 
 def anisotropy_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
@@ -119,9 +124,13 @@ def anisotropy_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
     if coarse:
         worst = max(coarse, key=lambda case: max(case.spacing) / min(case.spacing))
         spacing = "×".join(f"{s:.3g}" for s in worst.spacing)
-        message = f"{len(coarse)} cases have voxels more than 3 times as long as wide, at most {spacing} mm"
+        message = f"voxels more than 3 times as long as wide; the longest: {spacing} mm in {worst.id}"
         hint = "use kernels and strides of 1 along the coarse axis; medseg train DATA chooses them"
-        yield Finding("note", "anisotropy", worst.id, message, hint)
+        yield Finding("note", "anisotropy", coarse[0].id, message, hint, _group(coarse))
+
+
+def _group(cases: list[CaseStatistics]) -> tuple[str, ...]:
+    return tuple(case.id for case in cases) if len(cases) > 1 else ()
 
 
 def _counted(types: Counter[str]) -> str:

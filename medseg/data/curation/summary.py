@@ -49,8 +49,8 @@ def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
         Statistics of the dataset. Sizes and spacings of volumes are along right, anterior, superior.
         ``labels`` has one entry per label: the number of ``cases`` with it, ``voxels``, ``share`` of all
         labeled voxels, ``imbalance`` (voxels of the most frequent label divided by those of this one),
-        ``components`` (median number of connected components per case) and ``component_size`` (mm³; pixels
-        for pictures).
+        ``components`` (median number of connected components per case that has any) and ``component_size``,
+        the volume or area of a component in ``size_unit`` (mm³; pixels for pictures without a spacing).
 
     Raises:
         DataError: no case can be read.
@@ -70,6 +70,7 @@ def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
         "size": _per_axis([f.shape for f in facts]),
         "spacing": _per_axis([f.spacing for f in facts]),
         "intensities": _intensities(facts),
+        "size_unit": _size_unit(facts),
         "labels": _label_table(facts, labels, _all_components(report.label_plan, facts, labels)),
     }
 
@@ -96,6 +97,15 @@ def _per_axis(rows: Sequence[tuple[float, ...]]) -> list[dict[str, float]]:
         return []
     table = np.array(rows, dtype=float)
     return [{"min": float(c.min()), "median": float(np.median(c)), "max": float(c.max())} for c in table.T]
+
+
+def _size_unit(facts: Sequence[CaseStatistics]) -> str:
+    """Return the unit of the product of the spacings, in which components are measured."""
+    pictures = [fact for fact in facts if fact.kind == "picture"]
+    if not pictures:
+        return "mm³"
+    area = "pixels" if all(set(fact.spacing) == {1.0} for fact in pictures) else "mm²"
+    return area if len(pictures) == len(facts) else f"mm³ or {area}"
 
 
 def _intensities(facts: Sequence[CaseStatistics]) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.4 and 0.5 (``pip install medseg[zarr]``): https://ngff.openmicroscopy.org"""
+"""OME-Zarr 0.4 and 0.5 (``pip install '.[zarr]'``): https://ngff.openmicroscopy.org"""
 
 from __future__ import annotations
 
@@ -122,6 +122,8 @@ def _zarr(path: Path) -> Any:
         import zarr
     except ImportError as error:
         raise DataError(
-            f"{path}: OME-Zarr requires the package zarr", hint="pip install 'medseg[zarr]'", path=path
+            f"{path}: OME-Zarr requires the package zarr",
+            hint="Run pip install '.[zarr]' in the folder of medseg.",
+            path=path,
         ) from error
     return zarr

@@ -1,4 +1,4 @@
-"""Whole-slide files, read with openslide (``pip install medseg[wsi]``)."""
+"""Whole-slide files, read with openslide (``pip install '.[wsi]'``)."""
 
 from __future__ import annotations
 
@@ -82,6 +82,8 @@ def _openslide(path: Path) -> Any:
         import openslide
     except (ImportError, OSError) as error:
         raise DataError(
-            f"{path}: whole slides require openslide ({error})", hint="pip install 'medseg[wsi]'", path=path
+            f"{path}: whole slides require openslide ({error})",
+            hint="Run pip install '.[wsi]' in the folder of medseg.",
+            path=path,
         ) from error
     return openslide

@@ -61,7 +61,7 @@ class OpenVINOBackend:
         if setup.device.type != "cpu":
             return f"openvino is supported on CPUs, got {setup.device.type}"
         if find_spec("openvino") is None:
-            return "openvino is not installed: pip install medseg[openvino]"
+            return "openvino is not installed: pip install '.[openvino]' in the folder of medseg"
         return None
 
     @property

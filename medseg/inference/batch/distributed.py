@@ -276,6 +276,6 @@ def _distributed() -> Any:
     except ImportError as error:
         raise ConfigError(
             "--scheduler and --workers need Dask, which is not installed",
-            hint="Install it: pip install distributed (the extra [dask] of medseg).",
+            hint="Run pip install '.[dask]' in the folder of medseg.",
         ) from error
     return distributed

@@ -80,6 +80,20 @@ def test_far_intensities_and_coarse_slices_are_notes(tmp_path):
     ]
 
 
+def test_a_finding_of_several_cases_names_them_and_its_quantity(tmp_path, capsys):
+    root = write_balls(tmp_path / "data", cases=6)
+    for name in ("x", "y"):
+        label = np.zeros((8, 8, 8), np.float32)
+        label[2:6, 2:6, 2:6] = 1
+        write_volume(root / "images" / f"{name}.nii.gz", label * 1e6)
+        write_volume(root / "labels" / f"{name}.nii.gz", label)
+    assert run(["data", "check", str(root), "--labels", "ball=1,core=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "x and 1 more: label map stored as float32 but with whole numbers only" in printed
+    assert "x and 1 more: the median intensity of the labeled voxels (absolute values) differs" in printed
+    assert "x (1e+06), y (1e+06)" in printed
+
+
 def test_annotated_labels_must_be_declared(tmp_path):
     root = write_balls(tmp_path / "data", cases=2)
     (tmp_path / "m.csv").write_text(
@@ -140,7 +154,7 @@ def test_findings_come_first_and_only_their_cases_are_listed(tmp_path, capsys):
     assert lines[1].startswith("problem  ball_1: label value 9 is not declared")
     assert [line.split()[0] for line in lines if "20×20×20" in line] == ["ball_1"]
     assert lines[-2:] == [
-        "3 cases without findings not listed (--all lists them)",
+        "3 cases not listed (--all lists all cases)",
         "4 readable cases, 1 problem",
     ]
     run(["data", "check", str(root), "--labels", "ball=1,core=2", "--all"])

@@ -52,7 +52,7 @@ def test_the_numbers_by_hand(tmp_path):
     assert summary["intensities"][0]["mean"] == pytest.approx((18 * 107 + 4 * 7) / 22)
 
 
-def test_instances_are_components(tmp_path):
+def test_instances_are_components(tmp_path, capsys):
     label = np.zeros((8, 9), np.uint16)
     label[0:2, 0:2] = 5
     label[2:4, 0:2] = 6  # touches the other: one component, two instances
@@ -62,6 +62,9 @@ def test_instances_are_components(tmp_path):
     schema = LabelSchema(names={"background": (0,), "cell": (1,)}, collapse_instances=True)
     row = summarize_dataset(check_dataset(tmp_path, schema=schema))["labels"][1]
     assert (row["voxels"], row["components"], row["component_size"]["max"]) == (8, 2, 4)
+    capsys.readouterr()
+    assert run(["data", "summary", str(tmp_path), "data.labels.instances=foreground"]) == 0
+    assert "size (pixels) min" in capsys.readouterr().out
 
 
 def test_the_page_needs_no_other_file(tmp_path, capsys):
