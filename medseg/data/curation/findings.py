@@ -97,9 +97,7 @@ def channel_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
 
 def intensity_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
     """Yield cases whose foreground is brighter or darker than the usual by a factor beyond 100."""
-    levels = {
-        c.id: float(np.median(np.abs(c.foreground))) for c in statistics if c.foreground
-    }  # sampled voxels
+    levels = {c.id: float(np.median(np.abs(c.foreground))) for c in statistics if c.foreground}
     positive = {case: level for case, level in levels.items() if level > 0}
     if len(positive) < 5:
         return

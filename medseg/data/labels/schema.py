@@ -284,8 +284,8 @@ def describe_undeclared(values: list[int], schema: LabelSchema) -> tuple[str, st
     shown = ", ".join(map(str, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
     declared = ", ".join(f"{name} = {'/'.join(map(str, vs))}" for name, vs in schema.names.items())
     hint = (
-        "Name them under data.labels.names, set data.labels.others=background or data.labels.ignore_value, or map "
-        f"them in a copy: medseg data check DATA --fix DIR --map {values[0]}=NEW"
+        "Name them under data.labels.names, set data.labels.others=background or data.labels.ignore_value, or "
+        f"map them in a copy: medseg data check DATA --fix DIR --map {values[0]}=NEW"
     )
     if len(values) > 10:
         hint = f"If they number instances, set data.labels.instances=foreground. {hint}"

@@ -75,8 +75,8 @@ def test_undeclared_values_are_listed():
         MERGED.encode(np.array([[0, 9, -2]]), "case_7.png")
     assert str(caught.value) == (
         "case_7.png: undeclared label values: -2, 9; declared: background = 0, organ = 3/5, lesion = -7. "
-        "Name them under data.labels.names, set data.labels.others=background or data.labels.ignore_value, or map "
-        "them in a copy: medseg data check DATA --fix DIR --map -2=NEW."
+        "Name them under data.labels.names, set data.labels.others=background or data.labels.ignore_value, or "
+        "map them in a copy: medseg data check DATA --fix DIR --map -2=NEW."
     )
     text, hint = describe_undeclared(list(range(100, 115)), MERGED)
     assert "100, 101, 102, 103, 104, 105, 106, 107, 108, 109 and 5 more" in text
