@@ -30,14 +30,16 @@ SCALES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 TRIAL_PIXELS = 448 * 448
 """Largest number of pixels of the part of a picture that is segmented at one scale."""
 
-_SMALLEST_SPREAD = 0.25
+_SMALLEST_SPREAD = 0.15
 """Smallest standard deviation of the logarithm of the training's object sizes."""
 _CONFIDENCE_WEIGHT = 10.0
 """Weight of the logarithm of the confidence against the log-likelihood of the object size."""
-_CONSISTENCY = 0.15
+_CONSISTENCY = 0.3
 """Standard deviation of the logarithm of the sizes at two neighboring scales, brought to one scale."""
-_KEEP = 0.5
+_KEEP = 2.0
 """Advantage that another scale needs over the original one."""
+_LEAST = -5.0
+"""Smallest score of a scale that is chosen; below, the network is not certain of objects of a fitting size."""
 
 
 Predict = Callable[[Array], torch.Tensor]
@@ -117,12 +119,13 @@ def estimate_scale(
 
 
 def choose(candidates: tuple[Candidate, ...]) -> float:
-    """Return the factor of the best candidate; 1 if none has objects or none is clearly better than 1."""
+    """Return the factor of the best candidate; 1 if none is good, or none is clearly better than 1."""
     scored = {one.factor: one.score for one in candidates if one.score is not None}
     if not scored:
         return 1.0
     best = max(scored, key=lambda factor: (scored[factor], -abs(math.log(factor))))
-    return 1.0 if scored[best] < scored.get(1.0, -math.inf) + _KEEP else best
+    needed = max(_LEAST, scored.get(1.0, -math.inf) + _KEEP)
+    return best if scored[best] >= needed else 1.0
 
 
 def size_targets(fingerprint: TrainingFingerprint, values: Values | None = None) -> dict[str, Distribution]:

@@ -139,8 +139,9 @@ def test_another_scale_needs_an_advantage():
     def candidates(score):
         return (Candidate(0.5, {}, 1.0, score), Candidate(1.0, {}, 1.0, -2.0), Candidate(2.0, {}, 1.0, None))
 
-    assert choose(candidates(-1.6)) == 1
-    assert choose(candidates(-1.4)) == 0.5
+    assert choose(candidates(-0.1)) == 1  # -2 at the original scale, and 2 better is needed
+    assert choose(candidates(0.1)) == 0.5
+    assert choose((Candidate(0.5, {}, 1.0, -5.5), Candidate(1.0, {}, 1.0, None))) == 1
 
 
 def test_sizes_that_do_not_change_with_the_scale_are_not_trusted():
@@ -149,7 +150,7 @@ def test_sizes_that_do_not_change_with_the_scale_are_not_trusted():
               Candidate(2.0, {"nucleus": 12.0}, 0.9)]  # fmt: skip
     rated = rate(trials, TARGETS)
     assert choose(rated) == 2
-    assert rated[0].score < rated[2].score - 5
+    assert rated[0].score < rated[2].score - 4
     assert rate([Candidate(1.0, {"other": 3.0}, 0.9)], TARGETS)[0].score is None
 
 
