@@ -8,8 +8,9 @@ proportional set size (Linux): shared pages, such as those of the memory-mapped 
 private memory (anonymous pages) is the cost of a further worker.
 
 The second table compares pipelines with the same transforms (see ``augmentation.py``), each in two processes of
-one thread at the same time. ``--peer-python`` is the interpreter of an environment with nnunetv2 and
-batchgeneratorsv2; without it, nnU-Net is left out. Rounds alternate between the pipelines; medians are printed.
+one thread at the same time, in patches per second of processor time. ``--peer-python`` is the interpreter of an
+environment with nnunetv2 and batchgeneratorsv2; without it, nnU-Net is left out. Rounds alternate between the
+pipelines; medians are printed.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ def test_a_research_network_trains_and_loads_from_python_only(ball_config, balls
 
 def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
     settings = ball_settings(
-        balls, epochs=1, iterations=120, batch_size=4, optimizer={"name": "adamw", "lr": 0.01}
+        balls, epochs=1, iterations=120, batch_size=4, optimizer={"name": "adamw", "lr": 0.03}
     )
     regions = {"whole": ["ball", "core"], "core": ["core"]}
     settings["data"]["labels"] = {"names": settings["data"]["labels"], "regions": regions}

@@ -32,7 +32,8 @@ _SHARPEN_SIGMA = 1.0
 def add_noise(image: torch.Tensor, config: NoiseConfig, rng: np.random.Generator) -> None:
     """Add Gaussian noise, independent in each channel and voxel."""
     std = rng.uniform(0, config.std)
-    image.add_(torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32)), alpha=std)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))  # twice as fast as NumPy's
+    image.add_(torch.empty(image.shape).normal_(generator=generator), alpha=std)
 
 
 def random_blur(image: torch.Tensor, config: BlurConfig, rng: np.random.Generator) -> None:
