@@ -15,7 +15,14 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from medseg.config.base import Spec
-from medseg.losses.base import ClassMean, ClassWeightedConfig, RegionConfig, RegionLoss, SegmentationLoss
+from medseg.losses.base import (
+    ClassMean,
+    ClassWeightedConfig,
+    RegionConfig,
+    RegionLoss,
+    SegmentationLoss,
+    WeightedSum,
+)
 from medseg.losses.boundary import BoundaryConfig, BoundaryLoss
 from medseg.losses.cl_dice import ClDiceConfig, ClDiceLoss
 from medseg.losses.cross_entropy import CrossEntropyConfig, CrossEntropyLoss
@@ -26,7 +33,6 @@ from medseg.losses.focal import FocalConfig, FocalLoss
 from medseg.losses.lovasz import LovaszConfig, LovaszLoss
 from medseg.losses.top_k import TopKCrossEntropyConfig, TopKCrossEntropyLoss
 from medseg.losses.tversky import FocalTverskyConfig, TverskyConfig, TverskyLoss
-from medseg.losses.weighted_sum import WeightedSum
 from medseg.task import Task
 
 PlainLossConfig = Annotated[

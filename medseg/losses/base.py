@@ -1,10 +1,10 @@
-"""Base classes of the losses: checks of the input, float32, class weights, means over classes."""
+"""Base classes of the losses: checks of the input, float32, class weights, means over classes, sums."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import field_validator
@@ -238,6 +238,29 @@ class RegionLoss(SegmentationLoss):
             present = present & (annotated.any(0) if self.per == "batch" else annotated)[..., first:]
         weight = present if self.class_weights is None else present * self.class_weights[first:]
         return mean_over((loss * weight).sum(), weight.sum())
+
+
+class WeightedSum(nn.Module):
+    """Σ weight × loss. Shapes and errors are those of ``SegmentationLoss``.
+
+    Args:
+        terms: weight and loss of each term.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, SegmentationLoss]]) -> None:
+        super().__init__()
+        self.weights = [weight for weight, _ in terms]
+        self.losses = nn.ModuleList(loss for _, loss in terms)
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        wide = logits if logits.dtype == torch.float64 else logits.float()  # converted once for all terms
+        values = [
+            weight * loss(wide, target, annotated)
+            for weight, loss in zip(self.weights, self.losses, strict=True)
+        ]
+        return cast(torch.Tensor, sum(values[1:], start=values[0]))
 
 
 def class_truth(

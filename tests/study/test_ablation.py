@@ -138,6 +138,8 @@ def test_dry_run_lists_the_cells(tmp_path, capsys):
     assert run(command) == 0
     assert capsys.readouterr().out.splitlines() == ["baseline", "train.ema=0.9", "2 cells, 4 runs"]
     assert run([*command, "--seeds", "0,x"]) == 2
+    assert run(["study", "ablate", str(tmp_path), "train.ema=[0.9]"]) == 2
+    assert "medseg plan" in capsys.readouterr().err
     assert run(["study", "ablate", str(path), "train.emma=[0.9]"]) == 2
     assert "did you mean ema" in capsys.readouterr().err
 

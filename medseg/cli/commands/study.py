@@ -70,13 +70,20 @@ def ablate(
     from medseg.study import AblationConfig, run_ablation
     from medseg.study.cells import parse_grid
 
+    source = find_config(config)
+    if source.is_dir():
+        raise ConfigError(
+            f"{source}: is a folder, expected a configuration file",
+            hint=f"Write one for these cases: medseg plan {source} -o config.yaml.",
+            path=source,
+        )
     common = [
         *overrides,
         *([f"data.path={data}"] if data else []),
         *([f"train.budget={budget}"] if budget else []),
     ]
     ablation = AblationConfig(
-        find_config(config), parse_grid(settings), tuple(common), _parse_seeds(seeds),
+        source, parse_grid(settings), tuple(common), _parse_seeds(seeds),
         "one_at_a_time" if one_at_a_time else "grid", part,
     )  # fmt: skip
     if dry_run:
