@@ -29,8 +29,9 @@ class LovaszLoss(RegionLoss):
     """Lovász extension of the Jaccard loss, 1 - IoU, averaged over classes.
 
     It is a convex surrogate of the IoU itself: errors are sorted, and each is weighted by the IoU that is lost
-    when its voxel becomes wrong. With softmax (Lovász-softmax), the error of a voxel is ``|g - p|``. With sigmoid
-    (Lovász hinge, on logits x), it is max(0, 1 - x) where the region is present and max(0, 1 + x) elsewhere.
+    when its voxel becomes wrong. With softmax (Lovász-softmax), the error of a voxel is ``|g - p|``. With
+    sigmoid (Lovász hinge, on logits x), it is max(0, 1 - x) where the region is present and max(0, 1 + x)
+    elsewhere.
 
     Shapes, ignored voxels and errors: ``SegmentationLoss``. Soft labels are not supported with softmax; with
     sigmoid, a voxel belongs to a region from a probability above 0.5. The cost is one sort of all voxels for
