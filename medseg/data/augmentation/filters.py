@@ -15,7 +15,7 @@ from medseg.geometry import Array
 _TRUNCATE = 3.5
 """Radius of a Gaussian kernel in standard deviations."""
 _LONG = 160
-"""Length of an axis from which a blur adds shifted copies; below, the product with a matrix is faster."""
+"""Length of an axis up to which the product with a matrix is the fastest way to filter along it."""
 
 
 def blur(image: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
@@ -71,9 +71,26 @@ def lower_resolution(image: torch.Tensor, factors: Sequence[float]) -> torch.Ten
     """
     size = image.shape[1:]
     coarse = [max(1, round(n * factor)) for n, factor in zip(size, factors, strict=True)]
-    small = F.interpolate(image[None], coarse, mode="nearest-exact")
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return F.interpolate(small, size, mode=mode, align_corners=False)[0]
+    if max(size) > _LONG:
+        small = F.interpolate(image[None], coarse, mode="nearest-exact")
+        mode = "bilinear" if len(size) == 2 else "trilinear"
+        return F.interpolate(small, size, mode=mode, align_corners=False)[0]
+    for axis, (n, m) in enumerate(zip(size, coarse, strict=True), start=1):
+        nearest = ((np.arange(m) + 0.5) * n / m).astype(np.int64)
+        image = image.index_select(axis, torch.from_numpy(nearest))
+    for axis in range(len(size), 0, -1):
+        image = along_axis(_linear_matrix(coarse[axis - 1], size[axis - 1]), image, axis)
+    return image
+
+
+def _linear_matrix(m: int, n: int) -> torch.Tensor:
+    """Return the (n, m) matrix of a linear interpolation from m to n voxels over the same extent."""
+    position = np.clip((np.arange(n) + 0.5) * m / n - 0.5, 0, m - 1)
+    first = position.astype(int)
+    matrix = np.zeros((n, m + 1))
+    matrix[np.arange(n), first] = 1 - (position - first)
+    matrix[np.arange(n), first + 1] = position - first
+    return torch.from_numpy(matrix[:, :m].astype(np.float32))
 
 
 def apply_curve(image: torch.Tensor, low: float, high: float, values: Array) -> torch.Tensor:

@@ -27,6 +27,16 @@ def test_a_lower_resolution_by_hand():
     assert torch.equal(lower_resolution(image, (1, 1)), image)
 
 
+@pytest.mark.parametrize("shape", [(9, 14), (6, 11, 8)])
+@pytest.mark.parametrize("factor", [0.3, 0.62, 1.0])
+def test_short_and_long_axes_are_coarsened_alike(shape, factor, monkeypatch):
+    image = torch.from_numpy(np.random.default_rng(0).normal(size=(2, *shape))).float()
+    factors = (factor,) * len(shape)
+    by_matrices = lower_resolution(image, factors)
+    monkeypatch.setattr(filters, "_LONG", 0)
+    torch.testing.assert_close(by_matrices, lower_resolution(image, factors), atol=1e-5, rtol=0)
+
+
 def test_curves_reach_their_ends_and_clamp_beyond():
     image = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, 3.0])
     assert apply_curve(image, 0, 2, np.array([5.0, 6.0, 8.0])).tolist() == [5.0, 5.0, 5.5, 6.0, 8.0, 8.0]
