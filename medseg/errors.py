@@ -21,11 +21,12 @@ A message states what happened, where, what was found and what was expected; the
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Status = Literal["ok", "note", "problem"]
+Status = Literal["ok", "note", "warning", "problem"]
 
 EXIT_OK = 0
 EXIT_SOME_FAILED = 4
@@ -139,12 +140,16 @@ class TrainingStopped(MedsegError):  # noqa: N818 (a request, not a failure)
 
     Args:
         signal_number: the signal received, such as 15 for SIGTERM.
+        resume: the command that continues the training.
     """
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, resume: str | None = None) -> None:
+        cause = "interrupted (Ctrl+C)"
+        if signal_number != signal.SIGINT:
+            cause = f"stopped by signal {signal_number}"
         super().__init__(
-            f"training stopped by signal {signal_number}; its state is saved",
-            hint="Continue with --resume auto.",
+            f"training {cause}; its state is saved",
+            hint=f"Continue with: {resume}" if resume else "Continue with --resume auto.",
         )
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
@@ -171,7 +176,8 @@ class Finding:
     """One result of checking a dataset, a folder layout or an installation.
 
     Attributes:
-        status: ``problem`` if something fails because of it, ``note`` for information, ``ok`` otherwise.
+        status: ``problem`` if something fails because of it, ``warning`` if it is probably a mistake, ``note``
+            for information, ``ok`` otherwise.
         topic: group the check belongs to, such as ``memory`` or ``duplicate``.
         subject: what was checked: a case, file, package or device. If several cases are affected, the first.
         message: what was found.
@@ -201,6 +207,11 @@ class Finding:
         """The subject, with the number of other cases: ``liver_1 and 3 more``."""
         others = len(self.cases) - 1 if self.subject in self.cases else 0
         return f"{self.subject} and {others} more" if others else self.subject
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether this finding is probably a mistake, though nothing fails because of it."""
+        return self.status == "warning"
 
     @property
     def affected(self) -> tuple[str, ...]:

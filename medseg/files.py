@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import hashlib
 import json
@@ -195,3 +196,29 @@ def as_json_object(value: Any) -> dict[str, Any]:
         ({'a': 1}, {})
     """
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}
+
+
+def check_exists(path: Path, hint: str | None = None) -> None:
+    """Check that a folder of cases or a manifest exists.
+
+    Args:
+        path: the folder or file.
+        hint: what to do if it does not exist and nothing beside it has a similar name.
+
+    Raises:
+        DataError: with the most similar name beside it, if there is one.
+    """
+    if not path.exists():
+        near = similar_sibling(path)
+        suggestion = f"; did you mean {near}?" if near else ""
+        raise DataError(f"{path}: does not exist{suggestion}", hint=None if near else hint, path=path)
+
+
+def similar_sibling(path: Path) -> Path | None:
+    """Return the existing path in the same folder whose name is most similar; None if none is."""
+    try:
+        names = [one.name for one in path.parent.iterdir()]
+    except OSError:
+        return None
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
+    return path.parent / near[0] if near else None

@@ -67,7 +67,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
+        click.echo("interrupted (Ctrl+C)", err=True)
         return EXIT_INTERRUPTED
     except Exception as error:  # the border of the program: no traceback reaches the user without --debug
         if "--debug" in arguments:
@@ -82,7 +82,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def _report(error: Exception) -> int:
     """Print an error and return its exit code."""
     if isinstance(error, TrainingStopped):
-        click.echo(f"stopped: {error.message}\nhint: {error.hint}", err=True)
+        click.echo(f"{error.message}\nhint: {error.hint}", err=True)
         return error.exit_code
     if isinstance(error, MedsegError):
         return _print_error(error.message, error.hint, error.exit_code)

@@ -104,7 +104,7 @@ def _unknown(
     if owners and block:
         return f"unknown setting{block}; it is one of {', '.join(owners)}: set name"
     places = _places(key, keys[:-1], root)
-    near = f"; did you mean {' or '.join(places)}?" if places else _suggest(key, known)
+    near = f"; did you mean {' or '.join(places)}?" if places else _suggest(key, known, keys[:-1])
     return f"unknown setting{block}{near}"
 
 
@@ -121,9 +121,10 @@ def _places(key: str, block: tuple[str, ...], root: type[BaseModel]) -> list[str
     return chosen if len(chosen) <= _MOST_PLACES else []
 
 
-def _suggest(word: str, known: Sequence[str]) -> str:
+def _suggest(word: str, known: Sequence[str], block: tuple[str, ...] = ()) -> str:
+    """Suggest the nearest of the known words, with the keys of its block; if none is near, list them."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+    return f"; did you mean {'.'.join((*block, near[0]))}?" if near else f"; known: {', '.join(known)}"
 
 
 def _locate(

@@ -77,7 +77,7 @@ def read_settings(path: Path, rules: MergeRules, derived: tuple[Path, ...] = ())
             f"{path}: circular base reference", hint="Remove base: from one of the files.", path=path
         )
     raw = _read_yaml(path)
-    _resolve_paths(raw, path.resolve().parent, rules.paths)
+    resolve_paths(raw, path.resolve().parent, rules.paths)
     _expand_short_forms(raw)
     base = raw.pop("base", None)
     if base is None:
@@ -108,7 +108,7 @@ def _merge_blocks(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file, and no folder of cases", path=path)
+        raise ConfigError(f"{path}: no such configuration file", path=path)
     try:
         text = path.read_text(encoding="utf-8")
         raw: Any = YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType]
@@ -121,7 +121,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], raw)
 
 
-def _resolve_paths(raw: dict[str, Any], folder: Path, keys: frozenset[str]) -> None:
+def resolve_paths(raw: dict[str, Any], folder: Path, keys: frozenset[str]) -> None:
+    """Make the paths at some dotted keys absolute, in place; relative ones are below ``folder``."""
     for dotted in keys:
         *parents, last = dotted.split(".")
         node: Any = raw
@@ -198,6 +199,27 @@ def _override_value(override: str, dotted: str, text: str, paths: frozenset[str]
     if dotted in paths:
         return None if text in ("", "null", "~") else str(Path(text).expanduser().resolve())
     try:
-        return YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]
+        value: Any = YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]
     except YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
+    if isinstance(value, dict):
+        _check_colons(override, cast(dict[Any, Any], value))
+    return value
+
+
+def _check_colons(override: str, table: Mapping[Any, Any]) -> None:
+    """Check that a mapping has a space after each colon; without it, YAML reads ``a:0`` as one name.
+
+    Raises:
+        ConfigError: that gives the mapping with spaces.
+    """
+    pairs = {key: key.partition(":") for key, value in table.items() if value is None and isinstance(key, str)}
+    if any(colon for _, colon, _ in pairs.values()):
+        entries = [
+            f"{pairs[key][0]}: {pairs[key][2]}" if key in pairs else f"{key}: {value}"
+            for key, value in table.items()
+        ]
+        raise ConfigError(
+            f"override {override!r}: write a space after each colon: {{{', '.join(entries)}}}",
+            hint="Put the override in quotes, because it contains spaces.",
+        )

@@ -13,7 +13,14 @@ from ruamel.yaml import YAML
 
 from medseg.config.base import Spec
 from medseg.config.errors import explain
-from medseg.config.loading import MergeRules, apply_override, plain, read_settings, sort_overrides
+from medseg.config.loading import (
+    MergeRules,
+    apply_override,
+    plain,
+    read_settings,
+    resolve_paths,
+    sort_overrides,
+)
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.presets import PresetName, augmentation_preset
 from medseg.data.loading.sampling import SamplingConfig
@@ -157,6 +164,13 @@ def load_config(
         lines = explain(error, RunConfig)
         several = f"{len(lines)} settings are wrong:\n  " if len(lines) > 1 else ""
         raise ConfigError(f"{where}: {several}" + "\n  ".join(lines)) from error
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return settings that mean the same in every folder: relative paths are below the working directory."""
+    raw = config.model_dump(mode="json")
+    resolve_paths(raw, Path.cwd(), _merge_rules().paths)
+    return RunConfig.model_validate(raw)
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medseg.config.schema import load_config
 from medseg.demo import phantoms, shapes
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, TrainingStopped
 from medseg.evaluation import Evaluation, evaluate_cases
 from medseg.files import write_text
 from medseg.inference.batch.batch_inference import infer_cases
@@ -20,6 +20,8 @@ from medseg.inference.model.predictor import Predictor
 from medseg.progress import ConsoleProgress
 from medseg.training.fit import fit
 
+RESTART = "Run the demonstration again; it starts over."
+"""The hint after an interruption."""
 _MARKER = "made-by-medseg-demo.txt"
 
 
@@ -72,6 +74,18 @@ DEMOS = {
 }
 
 
+def shorten(demo: Demo) -> Demo:
+    """Return a demonstration that trains for a quarter of the updates, with lower scores.
+
+    Example:
+        >>> shorten(DEMOS["phantoms"]).settings["train"]["iterations"]
+        25
+    """
+    train = demo.settings["train"]
+    quarter = {"iterations": train["iterations"] // 4, "validate_every": train["epochs"], "ema": 0.9}
+    return replace(demo, settings=demo.settings | {"train": train | quarter})
+
+
 def run_demo(demo: Demo, folder: Path) -> Evaluation:
     """Write the data of a demonstration, train, predict the test cases and evaluate them.
 
@@ -81,11 +95,16 @@ def run_demo(demo: Demo, folder: Path) -> Evaluation:
 
     Raises:
         DataError: if a test case cannot be predicted.
+        TrainingStopped: on SIGTERM or SIGINT.
     """
     demo.write(folder / "data")
     settings = demo.settings | {"data": demo.settings["data"] | {"path": str(folder / "data")}}
-    with ConsoleProgress() as progress:
-        result = fit(load_config(settings), folder / "run", progress=progress)
+    try:
+        with ConsoleProgress() as progress:
+            result = fit(load_config(settings), folder / "run", progress=progress)
+    except TrainingStopped as error:
+        error.hint = RESTART
+        raise
     predictions = folder / "predictions"
     outcomes = infer_cases(
         Predictor(result.run), run_cases(result.run, "test"), predictions, BatchOptions(overlays=True)

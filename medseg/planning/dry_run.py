@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from medseg.training.loop import TrainingLoop
 from medseg.training.model import build_model
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.validation_schedule import ValidationBudget, estimate_validated
+
+_LOGGER = logging.getLogger(__name__)
 
 _CASES = 4
 """Cases of each part that are preprocessed."""
@@ -65,6 +68,8 @@ def dry_run(config: RunConfig, run: Path | str, **extensions: Unpack[ExtensionAr
     run_folder.check_foreign()
     cache = run_folder.cache(config)
     dataset = prepare_dataset(config.data, config.preprocess, network_needs(config), cache / "facts")
+    for warning in dataset.warnings:
+        _LOGGER.warning(warning)
     with use_threads(config.train.threads):
         cached = cache_dataset(dataset, cache, progress, limit=_CASES)
         built = build_model(config, dataset, cached.train, extensions=own)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, cast, get_args
 
+from medseg.config.loading import apply_override
 from medseg.config.schema import RunConfig, load_config
 from medseg.data.augmentation.presets import PresetName
 from medseg.planning.choices import (
@@ -156,6 +157,7 @@ class _Planner:
         choose_loss(self.fingerprint, draft)
         self._set_training(choice, seconds, threads, draft)
         self._set_workers(seconds, channels, draft)
+        _fit_levels(draft, overrides)
         config = load_config(draft.settings, overrides)
         header = describe_plan(self.fingerprint, self.machine, geometry, choice)
         return Plan(config, draft.reasons, header + draft.notes, self.fingerprint, choice)
@@ -221,6 +223,25 @@ class _Planner:
         count = plan_workers(self.machine.cores, patch, config.train.batch_size, seconds)
         reason = f"a patch takes {patch:.2g} s on one core (measured), an update {seconds:.2g} s"
         draft.set("data.workers", count, reason)
+
+
+def _fit_levels(draft: Draft, overrides: Sequence[str]) -> None:
+    """Adapt what is planned per level to the number of levels that ``model.channels`` of the user has.
+
+    Further levels have the kernel and the stride of the coarsest planned one.
+    """
+    chosen: dict[str, Any] = {}
+    for override in overrides:
+        if override.partition("=")[0].strip() == "model.channels":
+            apply_override(chosen, override)
+    channels: Any = chosen.get("model", {}).get("channels")
+    if not isinstance(channels, list):
+        return
+    model, levels = draft.settings["model"], len(cast(list[Any], channels))
+    for key in ("kernel", "stride"):
+        if isinstance(model.get(key), list):
+            model[key] = (model[key] + model[key][-1:] * levels)[:levels]
+    model["deep_supervision"] = min(model.get("deep_supervision", 0), max(levels - 2, 0))
 
 
 def _declarations(overrides: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from medseg.data.curation.duplicates import (
     surplus_copies,
     unrecorded_copies,
 )
+from medseg.data.curation.label_findings import stray_value_findings
 from medseg.data.curation.splits import FileSplit, Split
 from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, plan_labels
 from medseg.data.labels.reader import AS_STORED, LabelReader
@@ -70,6 +71,7 @@ class PreparedDataset:
         preprocess: with every number that is fitted on the training cases.
         label_reader: how label files are read.
         summary: the layout and the number of cases, then one line for each note about the dataset.
+        warnings: what is probably a mistake in the dataset, one line each.
         changes: what changed since the start of the run that is resumed, one line each.
     """
 
@@ -81,6 +83,7 @@ class PreparedDataset:
     preprocess: PreprocessConfig
     label_reader: LabelReader = AS_STORED
     summary: str = ""
+    warnings: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
 
     def part(self, part: Part) -> tuple[list[Case], list[CaseStatistics]]:
@@ -158,7 +161,7 @@ def prepare_dataset(
         statistics = collect_statistics(cases, store, plan.reader, plan.foreground, progress=shown)
     check_dimensions(needs.spatial_dims, preprocess, statistics[0], dataset_folder(data))
     check_spacing(preprocess, statistics)
-    labels, notes = _resolve_labels(needs.activation, statistics, plan)
+    labels, notes, warnings = _resolve_labels(needs.activation, statistics, plan)
     copies = find_copies(statistics)
     split, changes = _split_cases(data, cases, statistics, labels, copies, resumed)
     cases, statistics = [c for c in cases if c.id in split], [s for s in statistics if s.id in split]
@@ -178,7 +181,8 @@ def prepare_dataset(
         preprocess = _fit_normalization(preprocess, training, channels)
     return PreparedDataset(
         cases, statistics, split, labels, channels, preprocess,
-        label_reader=plan.reader, summary="\n".join([listing.describe(), *notes]), changes=tuple(changes),
+        label_reader=plan.reader, summary="\n".join([listing.describe(), *notes]),
+        warnings=tuple(warnings), changes=tuple(changes),
     )  # fmt: skip
 
 
@@ -292,14 +296,15 @@ def _new_split(
 
 def _resolve_labels(
     activation: Activation | None, statistics: list[CaseStatistics], plan: LabelPlan
-) -> tuple[LabelSchema, list[str]]:
-    """Return the labels, and notes about their names."""
+) -> tuple[LabelSchema, list[str], list[str]]:
+    """Return the labels, notes about their names, and warnings about their values."""
     resolved = plan.resolve(total_counts(statistics))
+    warnings = [f"{one.message} If so, {one.hint}" for one in stray_value_findings(statistics, resolved)]
     labels = resolved.schema
     if activation == "sigmoid" and not labels.regions:
         regions = {name: (name,) for name in list(labels.names)[1:]}
         labels = LabelSchema.model_validate(labels.model_dump() | {"regions": regions})
-    return labels, [resolved.note] if resolved.note else []
+    return labels, [resolved.note] if resolved.note else [], warnings
 
 
 def _fit_normalization(

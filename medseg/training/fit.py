@@ -124,6 +124,8 @@ def fit(
         new = run_folder.start(config, resume=resume == "auto")
         _LOGGER.info(dataset.summary)
         with use_threads(config.train.threads), write_messages(run_folder.messages):
+            for warning in dataset.warnings:
+                _LOGGER.warning(warning)
             with _abandon_on_error(run_folder, new):
                 loop = _build(config, run_folder, dataset, own, progress)
             record_start(loop, dataset, earlier_epochs)

@@ -304,7 +304,7 @@ class TrainingLoop:
     def _stop_if_asked(self, signals: list[int]) -> None:
         if signals:
             self.save()
-            raise TrainingStopped(signals[0])
+            raise TrainingStopped(signals[0], self.run_folder.resume_command)
 
 
 def describe_epoch(entry: dict[str, Any]) -> str:

@@ -82,6 +82,22 @@ def test_a_missing_config_is_an_error_that_names_the_included_one(command, capsy
     assert Path(path[1]).is_file()
 
 
+@pytest.mark.parametrize("command", ["train", "plan", "data check"])
+def test_a_mistyped_folder_gives_3_and_the_similar_name(command, capsys, tmp_path):
+    (tmp_path / "nuclei").mkdir()
+    assert run([*command.split(), str(tmp_path / "nucleii")]) == 3
+    error = f"error: {tmp_path / 'nucleii'}: does not exist; did you mean {tmp_path / 'nuclei'}?\n"
+    assert capsys.readouterr().err == error
+
+
+def test_the_included_configurations_are_suggested_for_a_bare_name_only(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["train", "nothing"]) == 3
+    assert "hint: medseg config list" in capsys.readouterr().err
+    assert run(["train", "data/nothing"]) == 3
+    assert "hint" not in capsys.readouterr().err
+
+
 def test_some_failed_cases_give_4(trained, balls, tmp_path, capsys):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"not a scan")

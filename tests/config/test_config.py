@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from medseg.config.fields import walk_fields
 from medseg.config.loading import MergeRules
 from medseg.config.renamed import MOVED_KEYS
-from medseg.config.schema import RunConfig, load_config, to_yaml
+from medseg.config.schema import RunConfig, load_config, to_yaml, with_absolute_paths
 from medseg.data.augmentation import augmentation_preset
 from medseg.data.curation.splits import FoldSplit
 from medseg.data.labels.schema import LabelSchema
@@ -127,7 +127,7 @@ def test_names_beside_settings_of_labels_are_refused():
     assert "data.labels.background: expected true or false" in message(
         "data.labels={names: {a: 0, b: 1}, background: 0}"
     )
-    assert "data.labels.overlaping: unknown setting; did you mean overlapping" in message(
+    assert "data.labels.overlaping: unknown setting; did you mean data.labels.overlapping" in message(
         "data.labels={overlaping: true}"
     )
 
@@ -135,13 +135,13 @@ def test_names_beside_settings_of_labels_are_refused():
 @pytest.mark.parametrize(
     ("override", "wrong", "near"),
     [
-        ("model.chanels=[1, 2]", "model.chanels", "channels"),
-        ("train.optimizer.weightdecay=1", "train.optimizer.weightdecay", "weight_decay"),
-        ("sampling.patchsize=[1, 2, 3]", "sampling.patchsize", "patch_size"),
-        ("augment.flip.prob=1", "augment.flip.prob", "probability"),
-        ("data.split.vall=0.1", "data.split.vall", "val"),
-        ("loss.terms=[{wight: 2, loss: {name: dice}}]", "loss.terms.0.wight", "weight"),
-        ("loss.terms=[{loss: {name: dice, smoth: 2}}]", "loss.terms.0.loss.smoth", "smooth"),
+        ("model.chanels=[1, 2]", "model.chanels", "model.channels"),
+        ("train.optimizer.weightdecay=1", "train.optimizer.weightdecay", "train.optimizer.weight_decay"),
+        ("sampling.patchsize=[1, 2, 3]", "sampling.patchsize", "sampling.patch_size"),
+        ("augment.flip.prob=1", "augment.flip.prob", "augment.flip.probability"),
+        ("data.split.vall=0.1", "data.split.vall", "data.split.val"),
+        ("loss.terms=[{wight: 2, loss: {name: dice}}]", "loss.terms.0.wight", "loss.terms.0.weight"),
+        ("loss.terms=[{loss: {name: dice, smoth: 2}}]", "loss.terms.0.loss.smoth", "loss.terms.0.loss.smooth"),
         ("trian={}", "trian", "train"),
     ],
 )
@@ -163,6 +163,19 @@ def test_unknown_settings_are_refused_with_the_nearest(override, wrong, near):
 )
 def test_a_setting_in_the_wrong_block_is_found_in_its_own(override, place):
     assert message(override).endswith(f"did you mean {place}?")
+
+
+def test_a_mapping_without_spaces_after_its_colons_is_refused_with_the_spaces():
+    text = message("data.labels={background:0,anterior:1}")
+    assert "write a space after each colon: {background: 0, anterior: 1}" in text
+    assert "{a: 0, b: 1, c: 2}" in message("data.labels={a: 0, b:1, c: 2}")
+
+
+def test_settings_with_absolute_paths_mean_the_same_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(load_config({"data": {"path": "cases", "label_dir": "labels"}}))
+    assert config.data.path == tmp_path / "cases"
+    assert config.data.label_dir == Path("labels")  # relative to the dataset
 
 
 def test_blanks_around_the_key_of_an_override_do_not_count(tmp_path, monkeypatch):

@@ -1,14 +1,16 @@
 """The demonstrations, from data to scores."""
 
 import json
+import signal
 from dataclasses import replace
 
 import pytest
 
 from medseg.cli.main import run
-from medseg.demo.run import DEMOS, prepare_folder, run_demo
+from medseg.config.schema import load_config
+from medseg.demo.run import DEMOS, prepare_folder, run_demo, shorten
 from medseg.demo.shapes import write_shapes
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, TrainingStopped
 
 
 @pytest.mark.slow
@@ -39,6 +41,25 @@ def test_the_demonstrations_reach_their_scores(tmp_path, capsys):
     assert len(list((tmp_path / "demo" / "phantoms" / "predictions" / "overlays").glob("*.png"))) == 8
     shapes = json.loads((tmp_path / "demo" / "shapes" / "metrics" / "summary.json").read_text())
     assert shapes["overall"]["mean_dice"]["mean"] >= 0.80
+
+
+def test_an_interrupted_demonstration_starts_over(tmp_path, monkeypatch, capsys):
+    def stop(*arguments, **named):
+        raise TrainingStopped(signal.SIGINT, "medseg train …")
+
+    monkeypatch.setattr("medseg.demo.run.fit", stop)
+    monkeypatch.setitem(DEMOS, "phantoms", replace(DEMOS["phantoms"], write=lambda folder: None))
+    assert run(["demo", "--quick", "--output", str(tmp_path / "demo")]) == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "training interrupted (Ctrl+C); its state is saved",
+        "hint: Run the demonstration again; it starts over.",
+    ]
+
+
+def test_a_quick_demonstration_has_a_quarter_of_the_updates():
+    for demo in DEMOS.values():
+        whole, quick = (load_config(one.settings).train for one in (demo, shorten(demo)))
+        assert quick.epochs * quick.iterations == whole.epochs * whole.iterations / 4
 
 
 def test_a_folder_that_it_did_not_write_is_refused(tmp_path):

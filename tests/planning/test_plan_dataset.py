@@ -55,6 +55,16 @@ def test_slices_of_volumes(balls):
     assert len(config.sampling.patch_size) == 2
 
 
+@pytest.mark.parametrize("channels", ["[8, 16]", "[8, 16, 32, 64, 64]"])
+def test_kernels_and_strides_follow_the_levels_of_the_user(balls, channels):
+    planned = plan_dataset(balls, request=CPU, timer=FakeTimer()).config.model
+    model = plan_dataset(balls, [f"model.channels={channels}"], CPU, timer=FakeTimer()).config.model
+    levels = len(model.channels)
+    assert levels != len(planned.channels) == len(planned.stride) == len(planned.kernel)
+    assert model.stride == (planned.stride + planned.stride[-1:] * 2)[:levels]
+    assert model.kernel == (planned.kernel + planned.kernel[-1:] * 2)[:levels]
+
+
 def test_overrides_come_last(balls):
     config = plan_dataset(balls, ["train.epochs=3", "model.norm=batch"], CPU, timer=FakeTimer()).config
     assert config.train.epochs == 3

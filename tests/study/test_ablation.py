@@ -141,7 +141,7 @@ def test_dry_run_lists_the_cells(tmp_path, capsys):
     assert run(["study", "ablate", str(tmp_path), "train.ema=[0.9]"]) == 2
     assert "medseg plan" in capsys.readouterr().err
     assert run(["study", "ablate", str(path), "train.emma=[0.9]"]) == 2
-    assert "did you mean ema" in capsys.readouterr().err
+    assert "did you mean train.ema" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_a_setting_given_twice_is_refused():
 
 
 def test_an_invalid_cell_is_named_before_anything_runs():
-    with pytest.raises(ConfigError, match=r"cell train\.emma=0\.5: .*did you mean ema"):
+    with pytest.raises(ConfigError, match=r"cell train\.emma=0\.5: .*did you mean train\.ema"):
         plan_cells(SETTINGS, {"train.emma": (0.5,)})
     with pytest.raises(ConfigError, match=r"cell train\.ema=2: "):
         plan_cells(SETTINGS, {"train.ema": (0.5, 2)})

@@ -10,6 +10,9 @@ import click
 from medseg.cli.options import PATH, debug_option
 from medseg.config.included import included_configs
 from medseg.errors import ConfigError
+from medseg.files import check_exists
+
+INCLUDED_HINT = "medseg config list prints the included configurations."
 
 
 @click.group("config")
@@ -71,7 +74,24 @@ def find_config(source: Path) -> Path:
     if matches and len(source.parts) == 1:
         click.echo(f"using {matches[0]}", err=True)
         return matches[0]
-    hint = "medseg config list prints the included files."
+    hint = INCLUDED_HINT if len(source.parts) == 1 else None
     if matches:
         hint = f"medseg includes {matches[0]}; medseg accepts its name, {matches[0].stem}, too."
-    raise ConfigError(f"{source}: no such configuration file, and no folder of cases", hint=hint, path=source)
+    raise ConfigError(f"{source}: no such configuration file", hint=hint, path=source)
+
+
+def find_source(source: Path) -> Path:
+    """Return the configuration file or the dataset that the user named.
+
+    Raises:
+        ConfigError: if there is no such configuration file.
+        DataError: if there is nothing of that name, which does not end in ``.yaml``.
+    """
+    bare = len(source.parts) == 1
+    if source.suffix not in (".yaml", ".yml") and not (bare and source.name in _included_names()):
+        check_exists(source, INCLUDED_HINT if bare else None)
+    return find_config(source)
+
+
+def _included_names() -> set[str]:
+    return {path.stem for path in included_configs()}

@@ -249,7 +249,8 @@ def _print_report(report: DatasetReport, every: bool) -> None:
     rest = len(report.statistics) - len(shown)
     if rest:
         click.echo(f"{_plural(rest, 'case')} not listed (--all lists all cases)")
-    counts = (_plural(len(report.statistics), "readable case"), _plural(len(report.problems), "problem"))
+    counts = [_plural(len(report.statistics), "readable case"), _plural(len(report.problems), "problem")]
+    counts += [_plural(len(report.warnings), "warning")] if report.warnings else []
     click.echo(", ".join(counts))
 
 

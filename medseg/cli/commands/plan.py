@@ -45,11 +45,11 @@ def plan(
     """
     wait_without_spinning()
     from medseg.config.duration import parse_minutes
+    from medseg.files import check_exists
     from medseg.planning.plan import PlanRequest, plan_dataset
     from medseg.planning.plan_file import format_plan, write_plan
 
-    if not data.exists():
-        raise ConfigError(f"{data}: no such folder of cases", path=data)
+    check_exists(data)
     request = PlanRequest(
         minutes=None if budget is None else parse_minutes(budget),
         device=device,

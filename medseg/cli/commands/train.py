@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from medseg.cli.commands.config import find_config
+from medseg.cli.commands.config import find_source
 from medseg.cli.options import DURATION, PATH, debug_option
 from medseg.system.allocator import wait_without_spinning
 
@@ -111,8 +111,9 @@ def _load_or_plan(source: Path, overrides: tuple[str, ...], run: Path | None) ->
     from medseg.planning.plan import PlanRequest, plan_config
     from medseg.training.run_folder.layout import RunFolder
 
+    source = find_source(source)
     if not source.is_dir():
-        return load_config(find_config(source), overrides)
+        return load_config(source, overrides)
     if run is not None and RunFolder(run).config.exists():
         return load_config(RunFolder(run).config, [f"data.path={source.resolve()}", *overrides])
     declared = load_config({}, [one for one in overrides if one.lstrip().startswith("train.budget")])

@@ -28,6 +28,7 @@ from medseg.data.curation.findings import (
 )
 from medseg.data.curation.label_findings import (
     annotation_findings,
+    stray_value_findings,
     undeclared_value_findings,
     unnamed_value_findings,
 )
@@ -49,7 +50,7 @@ class DatasetReport:
     Attributes:
         listing: the cases and what the layout declares.
         label_plan: how label files are read.
-        findings: problems, which prevent training, then notes.
+        findings: problems, which prevent training, then warnings, then notes.
         statistics: of the cases that can be read.
         copies: groups of cases with the same image, in bytes or in voxels.
     """
@@ -64,6 +65,11 @@ class DatasetReport:
     def problems(self) -> list[Finding]:
         """The findings that prevent training."""
         return [finding for finding in self.findings if finding.is_problem]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The findings that are probably mistakes, with which training starts nevertheless."""
+        return [finding for finding in self.findings if finding.is_warning]
 
     @property
     def affected(self) -> set[str]:
@@ -112,7 +118,7 @@ def check_dataset(
         anisotropy_findings,
     ):
         findings += find(statistics)
-    order = {"problem": 0, "note": 1, "ok": 2}
+    order = {"problem": 0, "warning": 1, "note": 2, "ok": 3}
     findings.sort(key=lambda finding: (order[finding.status], finding.subject, finding.topic))
     return DatasetReport(listing, plan, findings, statistics, copies)
 
@@ -131,7 +137,7 @@ def _name_labels(plan: LabelPlan, statistics: list[CaseStatistics]) -> tuple[Lab
     except ConfigError as error:
         hint = error.hint or "set data.labels.names"
         return plan, [Finding("note", "values", "labels", error.message, hint)]
-    findings = list(unnamed_value_findings(statistics, resolved))
+    findings = [*stray_value_findings(statistics, resolved), *unnamed_value_findings(statistics, resolved)]
     return plan if resolved.guessed else replace(plan, schema=resolved.schema), findings
 
 

@@ -12,6 +12,10 @@ from medseg.errors import DataError, Finding, Status
 
 MAX_VALUES = 20
 """Undeclared label values that have a finding each; more of them are one finding."""
+_STRAY_CASES, _STRAY_VOXELS = 0.5, 0.001
+"""A value without a declared name that occurs in a smaller share of the cases, and is a smaller share of the
+labeled voxels, is probably a mistake.
+"""
 
 
 def undeclared_value_findings(statistics: list[CaseStatistics], schema: LabelSchema) -> Iterable[Finding]:
@@ -59,6 +63,61 @@ def unnamed_value_findings(statistics: list[CaseStatistics], resolved: ResolvedS
     hint = f"{resolved.note}. Values that are mistakes can be mapped: --fix DIR --map OLD=NEW"
     message = f"label values without names: {'; '.join(shown)}"
     yield Finding("note", "values", "labels", message, hint, tuple(sorted(rare)))
+
+
+def stray_value_findings(statistics: list[CaseStatistics], resolved: ResolvedSchema) -> Iterable[Finding]:
+    """Yield a warning about values without declared names that occur in few cases and very few voxels."""
+    labeled = [case for case in statistics if case.label_counts]
+    stray = find_stray_values(labeled, resolved)
+    if not stray:
+        return
+    shown = [
+        f"label value {value} occurs in {len(cases)} of {len(labeled)} cases "
+        f"({_plural(sum(cases.values()), 'voxel')}; {_first_names(list(cases))})"
+        for value, cases in list(stray.items())[:MAX_VALUES]
+    ]
+    more = f"; and {len(stray) - MAX_VALUES} more values" if len(stray) > MAX_VALUES else ""
+    holders = {case for cases in stray.values() for case in cases}
+    first = next(iter(next(iter(stray.values()))))
+    message = f"{'; '.join(shown)}{more}: a mistake?"
+    yield Finding("warning", "values", first, message, _stray_hint(stray, resolved), tuple(sorted(holders)))
+
+
+def find_stray_values(statistics: list[CaseStatistics], resolved: ResolvedSchema) -> dict[int, dict[str, int]]:
+    """Return the values without declared names that are probably mistakes: value → case → voxels.
+
+    These occur in less than half of the labeled cases and in less than 0.1% of the labeled voxels.
+    """
+    schema = resolved.schema
+    if not resolved.guessed or schema.collapse_instances:
+        return {}
+    labeled = [case for case in statistics if case.label_counts]
+    background, *groups = schema.names.values()
+    holders = _cases_with_values(labeled, {v for group in groups for v in group if v not in background})
+    voxels = sum(sum(cases.values()) for cases in holders.values())
+    return {
+        value: cases
+        for value, cases in holders.items()
+        if len(cases) < _STRAY_CASES * len(labeled) and sum(cases.values()) < _STRAY_VOXELS * voxels
+    }
+
+
+def _stray_hint(stray: dict[int, dict[str, int]], resolved: ResolvedSchema) -> str:
+    """Return the settings that leave stray values out, or count them as another label."""
+    names = {name: values[0] for name, values in resolved.schema.names.items() if values[0] not in stray}
+    entries = [f"{name}: {value}" for name, value in names.items()]
+    table = ", ".join(entries if len(entries) <= MAX_VALUES else [*entries[:MAX_VALUES], "…"])
+    last, value = next(reversed(names.items()))
+    first = next(iter(stray))
+    return (
+        f"leave it out with data.labels.names='{{{table}}}' data.labels.others=background, or count it as "
+        f"another label, for example {last}: [{value}, {first}]; medseg data check --fix DIR --map {first}=0 "
+        "writes corrected copies"
+    )
+
+
+def _first_names(cases: list[str], *, most: int = 8) -> str:
+    return ", ".join(cases[:most]) + (", …" if len(cases) > most else "")
 
 
 def annotation_findings(plan: LabelPlan) -> Iterable[Finding]:

@@ -16,6 +16,7 @@ from medseg.data.layouts.msd import MsdLayout
 from medseg.data.layouts.nnunet import NnunetLayout
 from medseg.data.layouts.photo_datasets import Ade20kLayout, CityscapesLayout, VocLayout
 from medseg.errors import DataError
+from medseg.files import check_exists
 
 LAYOUTS: tuple[Layout, ...] = (
     ManifestLayout(),
@@ -64,8 +65,7 @@ def find_dataset(root: Path, choice: LayoutOptions = DEFAULT_LAYOUT) -> DatasetL
     layout = layout_of(root, choice)
     if layout is not None:
         return layout.find(root, choice)
-    if not root.exists():
-        raise DataError(f"{root}: no such folder or manifest")
+    check_exists(root)
     if root.is_file():
         raise DataError(f"{root}: expected a folder, or a manifest of cases (.csv or .json)")
     names = ", ".join(layout.name for layout in LAYOUTS)

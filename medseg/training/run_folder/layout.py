@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from medseg.config.fields import walk_fields
-from medseg.config.schema import RunConfig, load_config, to_yaml
+from medseg.config.schema import RunConfig, load_config, to_yaml, with_absolute_paths
 from medseg.errors import ConfigError
 from medseg.files import TEMPORARY, remove_stale_temporaries, write_json, write_text
 from medseg.system.locks import LOCK_NAME
@@ -87,6 +88,12 @@ class RunFolder:
         """The names of the user's own network, loss, transforms and callbacks."""
         return self.root / "extensions.json"
 
+    @property
+    def resume_command(self) -> str:
+        """The command that continues the run with its own settings."""
+        config, root = (shlex.quote(str(path)) for path in (self.config, self.root))
+        return f"medseg train {config} --run {root} --resume auto"
+
     def cache(self, config: RunConfig) -> Path:
         """Return the folder of preprocessed cases and statistics: that of the run, or one shared by runs."""
         return config.data.cache or self.root / "cache"
@@ -115,15 +122,16 @@ class RunFolder:
         if not resume:
             raise ConfigError(
                 f"{self.root}: already contains a run",
-                hint="Continue it with --resume auto, or choose another folder.",
+                hint=f"Continue it with: {self.resume_command}. Or choose another --run folder.",
                 path=self.root,
             )
-        earlier = load_config(self.config)
+        earlier, config = load_config(self.config), with_absolute_paths(config)
         changed = _differences(earlier, config, free=_extended(earlier, config))
         if changed:
             raise ConfigError(
                 f"{self.root}: the run was started with other settings: {'; '.join(changed)}",
-                hint="Start a new run in another folder; an exact resume needs the same settings.",
+                hint=f"Continue it with its own settings: {self.resume_command}. For other settings, choose "
+                "another --run folder.",
                 path=self.root,
             )
 
@@ -140,7 +148,7 @@ class RunFolder:
             remove_stale_temporaries(folder)
         new = not self.config.exists()
         if new or _extended(load_config(self.config), config):
-            write_text(self.config, to_yaml(config))
+            write_text(self.config, to_yaml(with_absolute_paths(config)))
         return new
 
     def planned_epochs(self) -> int | None:
