@@ -253,6 +253,16 @@ class _ConsoleHandler(logging.Handler):
         self.progress.print(prefix + record.getMessage())
 
 
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number with its noun; ``nouns`` is an irregular plural.
+
+    Example:
+        >>> plural(1, "epoch"), plural(4800, "update")
+        ('1 epoch', '4,800 updates')
+    """
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def duration(seconds: float) -> str:
     """Format a time as seconds, minutes or hours, whichever is readable.
 

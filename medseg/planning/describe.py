@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from medseg.config.schema import RunConfig
 from medseg.planning.candidates import Candidate
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from medseg.planning.geometry import Geometry
 from medseg.planning.measured.budget import Choice
 from medseg.planning.measured.machine import Machine
+from medseg.progress import duration, plural
+from medseg.system.device import resolve_device
 
 _MOST_CLASSES = 12
 
@@ -111,3 +114,35 @@ def shown(size: Sequence[float]) -> str:
 def mm(spacing: Sequence[float]) -> str:
     """Format a spacing, as ``1×1×2.5``."""
     return "×".join(f"{s:.3g}" for s in spacing)
+
+
+def describe_settings(config: RunConfig) -> list[str]:
+    """Describe the settings of a training that matter most, one line each.
+
+    Example:
+        >>> describe_settings(RunConfig())[1]
+        'patch          64×64×64 voxels'
+    """
+    train, spacing, slices = config.train, config.preprocess.spacing, config.preprocess.slices
+    device = resolve_device(train.device)
+    cut = f", slices across axis {slices.axis} of the volumes" if slices is not None else ""
+    accumulated = f", {train.accumulate} batches an update" if train.accumulate > 1 else ""
+    updates = (
+        f"{plural(train.epochs * train.iterations, 'update')} "
+        f"({plural(train.epochs, 'epoch')} of {train.iterations:,})"
+    )
+    if train.budget is not None:
+        updates = f"as many as fit in {duration(60 * train.budget)}"
+    channels = getattr(config.model, "channels", None)
+    unit = "pixels" if config.spatial_dims == 2 else "voxels"
+    rows = {
+        "spacing": f"{mm(spacing)} mm" if spacing is not None else "as in the files",
+        "patch": f"{shown(config.sampling.patch_size)} {unit}{cut}",
+        "network": config.model.name + (f", channels {' '.join(map(str, channels))}" if channels else ""),
+        "batch": f"{plural(train.batch_size, 'patch', 'patches')}{accumulated}",
+        "updates": updates,
+        "normalization": config.preprocess.normalize.name,
+        "device": f"{device}" + (f", {plural(train.threads, 'thread')}" if train.threads is not None else ""),
+        "workers": f"{config.data.workers} to prepare patches",
+    }
+    return [f"{name:14} {value}" for name, value in rows.items()]

@@ -12,7 +12,7 @@ import torch
 
 from medseg.config.schema import RunConfig
 from medseg.models import parameter_count
-from medseg.progress import QuietProgress
+from medseg.progress import QuietProgress, plural
 from medseg.system.platform import peak_memory
 from medseg.system.threads import use_threads
 from medseg.training.dataset import cache_dataset, prepare_dataset
@@ -27,6 +27,8 @@ _LOGGER = logging.getLogger(__name__)
 
 _CASES = 4
 """Cases of each part that are preprocessed."""
+_PREPARED_BEFORE = 0.01
+"""Seconds per case below which the cases were in the cache already."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Estimate:
         peak_memory_gb: of the device (CUDA) or the process (CPU).
         loss: of the first update.
         assumed: the assumptions of the estimate, one sentence each.
+        preparation_seconds: estimated time to prepare all cases, which the first start also does; 0 if the
+            measured cases were prepared before.
     """
 
     parameters: int
@@ -50,6 +54,7 @@ class Estimate:
     peak_memory_gb: float
     loss: float
     assumed: tuple[str, ...] = ()
+    preparation_seconds: float = 0.0
 
 
 def dry_run(config: RunConfig, run: Path | str, **extensions: Unpack[ExtensionArguments]) -> Estimate:
@@ -63,20 +68,31 @@ def dry_run(config: RunConfig, run: Path | str, **extensions: Unpack[ExtensionAr
     Raises:
         MedsegError: as :func:`medseg.training.fit.fit`.
     """
-    run_folder, progress, own = RunFolder(Path(run)), QuietProgress(), Extensions.of(extensions)
+    run_folder, own = RunFolder(Path(run)), Extensions.of(extensions)
     check_inference_variants(config)
     run_folder.check_foreign()
-    cache = run_folder.cache(config)
+    try:
+        return _estimate(config, run_folder, own)
+    finally:
+        run_folder.remove_empty_folders()
+
+
+def _estimate(config: RunConfig, run_folder: RunFolder, own: Extensions) -> Estimate:
+    cache, progress = run_folder.cache(config), QuietProgress()
     dataset = prepare_dataset(config.data, config.preprocess, network_needs(config), cache / "facts")
     for warning in dataset.warnings:
         _LOGGER.warning(warning)
     with use_threads(config.train.threads):
+        began = time.monotonic()
         cached = cache_dataset(dataset, cache, progress, limit=_CASES)
+        seconds = (time.monotonic() - began) / (len(cached.train) + len(cached.val))
         built = build_model(config, dataset, cached.train, extensions=own)
         loop = build_loop(config, run_folder, dataset, cached, built, progress)
         loop.loader.patches.transforms = own.transforms
         with memory_errors(config):
-            return _measure(loop, config, len(dataset.part("val")[0]))
+            estimate = _measure(loop, config, len(dataset.part("val")[0]))
+    cases = len(dataset.part("train")[0]) + len(dataset.part("val")[0])
+    return replace(estimate, preparation_seconds=seconds * cases if seconds > _PREPARED_BEFORE else 0.0)
 
 
 def _measure(loop: TrainingLoop, config: RunConfig, validation_cases: int) -> Estimate:
@@ -135,15 +151,17 @@ def _assumptions(
     options, device = loop.options, loop.model.device
     batches = f"{options.accumulate} × " if options.accumulate > 1 else ""
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    length = f"{options.epochs} epochs" if options.budget is None else f"{options.budget:g} minutes, epochs"
+    length = (
+        plural(options.epochs, "epoch") if options.budget is None else f"{options.budget:g} minutes, epochs"
+    )
     return (
         f"{length} of {options.iterations} updates, no early stop",
         f"an update: {batches}{options.batch_size} patches of "
         f"{'×'.join(map(str, config.sampling.patch_size))}, the faster of two measured",
         f"patches prepared in turn with the updates; data.workers={config.data.workers} may do it in parallel",
-        f"a validation every {options.validate_every} epochs of {validated} of {validation_cases} cases, "
-        "all as large as the measured one",
-        "all cases preprocessed already: the first start takes longer",
+        f"a validation every {plural(options.validate_every, 'epoch')} of {validated} of "
+        f"{plural(validation_cases, 'case')}, all as large as the measured one",
+        "all cases prepared already",
         f"{device} in its present state{threads}",
         "no other process that computes",
     )

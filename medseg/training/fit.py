@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,12 @@ from medseg.training.pacing.timed_pace import TimedPace
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog, write_messages
-from medseg.training.run_folder.resume import read_resumed_run, record_extensions, record_start
+from medseg.training.run_folder.resume import (
+    describe_resumption,
+    read_resumed_run,
+    record_extensions,
+    record_start,
+)
 from medseg.training.validation import Validator
 from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
 
@@ -114,12 +119,13 @@ def fit(
     if not run_folder.last.exists():
         check_inference_variants(config)
     run_folder.check(config, resume=resume == "auto")
-    with lock_folder(run_folder.root, _LOCK_ADVICE):
+    with _on_error(run_folder.remove_if_empty), lock_folder(run_folder.root, _LOCK_ADVICE):
         resumed = read_resumed_run(run_folder, accept_new_cases=accept_new_cases) if resume == "auto" else None
-        dataset = prepare_dataset(
-            config.data, config.preprocess, network_needs(config), run_folder.cache(config) / "facts",
-            resumed=resumed, progress=progress,
-        )  # fmt: skip
+        with _on_error(run_folder.remove_empty_folders):
+            dataset = prepare_dataset(
+                config.data, config.preprocess, network_needs(config), run_folder.cache(config) / "facts",
+                resumed=resumed, progress=progress,
+            )  # fmt: skip
         earlier_epochs = run_folder.planned_epochs()
         new = run_folder.start(config, resume=resume == "auto")
         _LOGGER.info(dataset.summary)
@@ -133,6 +139,8 @@ def fit(
             _select_validation_cases(loop, ValidationBudget.of(config), loop.state.validated)
             if budget is not None:
                 _follow_budget(loop, budget, ValidationBudget.of(config))
+            if loop.state.step:
+                _LOGGER.info(describe_resumption(loop))
             _run(loop, config)
             result = _write_model(loop, config, dataset)
             for callback in own.callbacks:
@@ -201,6 +209,16 @@ def _build(
     if resumed:
         loop.state.restore(load_checkpoint(run_folder.last))
     return loop
+
+
+@contextmanager
+def _on_error(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Call a function if the block raises, also when it is interrupted."""
+    try:
+        yield
+    except BaseException:
+        clean_up()
+        raise
 
 
 @contextmanager

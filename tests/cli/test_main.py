@@ -121,8 +121,13 @@ def test_training_on_a_folder_prints_the_chosen_settings(tmp_path, capsys):
     options = ["train.epochs=1", "train.iterations=2", "data.workers=0", "--run", str(tmp_path / "run")]
     assert run(["train", str(root), *options]) == 0
     printed = capsys.readouterr().err
-    assert "patch_size" in printed
+    assert "patch          20×20×20 voxels" in printed
+    assert "updates        2 updates (1 epoch of 2)" in printed
+    assert "weight_decay" not in printed  # only the most important ones
     assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert run(["train", str(root), *options]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {tmp_path / 'run'}: already contains a run")  # before any listing
 
 
 def test_dry_run_prints_an_estimate(balls, tmp_path, capsys):

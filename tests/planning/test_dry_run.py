@@ -26,3 +26,13 @@ def test_a_dry_run_lists_its_assumptions(balls, tmp_path, capsys):
     assert "2 patches of 16×16×16" in text
     assert "1 of 1 cases" in text
     assert "threads" in text
+
+
+def test_a_dry_run_names_the_preparation_and_a_short_budget(balls, tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_text(to_yaml(load_config(ball_settings(balls, epochs=1))))
+    assert command(["train", str(config), "--run", str(tmp_path / "run"), "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "the first start also prepares the cases" in text
+    assert "for 5 minutes: --budget 5min" in text
+    assert "1 epoch of 4 updates" in text

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from medseg.planning.dry_run import Estimate
     from medseg.planning.lr_finder import RangeTest
     from medseg.training.extensions import ExtensionArguments
+    from medseg.training.run_folder.layout import RunFolder
+
+_SHORT = 5
+"""Minutes of the short training that a dry run suggests."""
+_UPDATE_SHARE = 0.8
+"""Share of a time budget that is left for updates."""
 
 
 @click.command()
@@ -68,22 +74,26 @@ def train(
     """Train a network.
 
     SOURCE is a configuration file, the name of an included one (medseg config list), or a dataset folder, for
-    which settings are chosen and printed. OVERRIDES are settings such as train.epochs=50.
+    which settings are chosen. OVERRIDES are settings such as train.epochs=50.
     """
     wait_without_spinning()
     from medseg.planning.dry_run import dry_run as estimate_training
     from medseg.planning.lr_finder import find_learning_rate
-    from medseg.progress import ConsoleProgress
+    from medseg.progress import ConsoleProgress, plural
     from medseg.training.fit import fit
     from medseg.training.pacing.time_budget import TimeBudget
+    from medseg.training.run_folder.layout import RunFolder
 
+    source = find_source(source)
     folder = run_folder or Path("runs") / (source.resolve().name if source.is_dir() else source.stem)
     if budget is not None:
         overrides = (*overrides, f"train.budget={budget}")
     own = _load_extensions(network, loss)
-    config = _load_or_plan(source, overrides, folder if resume == "auto" else None)
+    started = RunFolder(folder)
+    started.check_start(resume=resume == "auto" or dry_run or find_lr)  # before a plan is computed and printed
+    config = _load_or_plan(source, overrides, started if resume == "auto" else None)
     if dry_run:
-        _print_estimate(estimate_training(config, folder, **own))
+        _print_estimate(estimate_training(config, folder, **own), config)
         return
     with ConsoleProgress() as progress:
         if find_lr:
@@ -95,30 +105,33 @@ def train(
             **own,
         )  # fmt: skip
     score = f", best {config.train.monitor} {result.best:.4f}" if result.best is not None else ""
-    click.echo(f"{result.epochs} epochs{score}")
+    click.echo(f"{plural(result.epochs, 'epoch')}{score}")
     click.echo(f"model: {result.model}")
 
 
-def _load_or_plan(source: Path, overrides: tuple[str, ...], run: Path | None) -> RunConfig:
-    """Load the settings of a file, or choose them for a dataset folder and print them.
+def _load_or_plan(source: Path, overrides: tuple[str, ...], resumed: RunFolder | None) -> RunConfig:
+    """Load the settings of a file, or choose them for a dataset folder and print the most important ones.
 
     Args:
         source: the file or the folder.
         overrides: ``key.sub=value`` settings.
-        run: a run to resume: its settings are kept, because a plan depends on the state of the machine.
+        resumed: a run to resume: its settings are kept, because a plan depends on the state of the machine.
     """
-    from medseg.config.schema import load_config, to_yaml
+    from medseg.config.schema import load_config
+    from medseg.planning.describe import describe_settings
     from medseg.planning.plan import PlanRequest, plan_config
-    from medseg.training.run_folder.layout import RunFolder
 
-    source = find_source(source)
     if not source.is_dir():
         return load_config(source, overrides)
-    if run is not None and RunFolder(run).config.exists():
-        return load_config(RunFolder(run).config, [f"data.path={source.resolve()}", *overrides])
+    if resumed is not None and resumed.config.exists():
+        return load_config(resumed.config, [f"data.path={source.resolve()}", *overrides])
     declared = load_config({}, [one for one in overrides if one.lstrip().startswith("train.budget")])
     config = plan_config(source, overrides, PlanRequest(minutes=declared.train.budget))
-    click.echo(f"# settings chosen for {source}\n{to_yaml(config)}", err=True)
+    click.echo(
+        f"settings chosen for {source} (medseg plan {source} prints all of them with reasons):", err=True
+    )
+    for line in describe_settings(config):
+        click.echo(f"  {line}", err=True)
     return config
 
 
@@ -141,13 +154,20 @@ def _print_range_test(test: RangeTest) -> None:
     click.echo(f"suggestion: train.optimizer.lr={test.suggestion:.1e}")
 
 
-def _print_estimate(estimate: Estimate) -> None:
+def _print_estimate(estimate: Estimate, config: RunConfig) -> None:
+    from medseg.progress import duration
+
     click.echo(f"parameters              {estimate.parameters:,}")
     click.echo(f"loss of first update    {estimate.loss:.4f}")
     click.echo(f"seconds per update      {estimate.seconds_per_update:.3f}")
     click.echo(f"seconds per validation  {estimate.seconds_per_validation:.1f}")
     click.echo(f"peak memory             {estimate.peak_memory_gb:.2f} GB")
     click.echo(f"whole training          about {60 * estimate.hours:.1f} minutes")
+    preparing = f", about {duration(estimate.preparation_seconds)}" if estimate.preparation_seconds else ""
+    click.echo(f"the first start also prepares the cases{preparing}")
+    if config.train.budget is None:
+        updates = max(1, round(_SHORT * 60 * _UPDATE_SHARE / estimate.seconds_per_update))
+        click.echo(f"for {_SHORT} minutes: --budget {_SHORT}min (about {updates:,} updates)")
     click.echo("assumptions:")
     for line in estimate.assumed:
         click.echo(f"  {line}")

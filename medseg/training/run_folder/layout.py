@@ -6,6 +6,7 @@ import json
 import platform
 import shlex
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -109,6 +110,20 @@ class RunFolder:
         if not self.config.exists() and self.root.is_dir() and any(map(_is_foreign, self.root.iterdir())):
             raise ConfigError(f"{self.root}: holds other files and no run", hint=_OTHER_FOLDER, path=self.root)
 
+    def check_start(self, *, resume: bool) -> None:
+        """Check that a run can start in the folder, or that there is no other run in it unless ``resume``.
+
+        Raises:
+            ConfigError: if the folder contains other files, or a run although ``resume`` is False.
+        """
+        self.check_foreign()
+        if self.config.exists() and not resume:
+            raise ConfigError(
+                f"{self.root}: already contains a run",
+                hint=f"Continue it with: {self.resume_command}. Or choose another --run folder.",
+                path=self.root,
+            )
+
     def check(self, config: RunConfig, *, resume: bool) -> None:
         """Check, without writing, that a new run can start in the folder, or that its run can be resumed.
 
@@ -116,15 +131,9 @@ class RunFolder:
             ConfigError: if the folder contains other files, a run although ``resume`` is False, or a run with
                 other settings.
         """
-        self.check_foreign()
+        self.check_start(resume=resume)
         if not self.config.exists():
             return
-        if not resume:
-            raise ConfigError(
-                f"{self.root}: already contains a run",
-                hint=f"Continue it with: {self.resume_command}. Or choose another --run folder.",
-                path=self.root,
-            )
         earlier, config = load_config(self.config), with_absolute_paths(config)
         changed = _differences(earlier, config, free=_extended(earlier, config))
         if changed:
@@ -167,6 +176,19 @@ class RunFolder:
         if keep_earlier_as is not None and self.cases.exists():
             write_text(self.root / keep_earlier_as, self.cases.read_text(encoding="utf-8"))
         write_json(self.cases, cases)
+
+    def remove_empty_folders(self) -> None:
+        """Remove the empty folders of a run that did not start; keep everything of one that did."""
+        if not self.config.exists():
+            for folder in sorted((path for path in self.root.rglob("*") if path.is_dir()), reverse=True):
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
+            self.remove_if_empty()
+
+    def remove_if_empty(self) -> None:
+        """Remove the folder if there is nothing in it."""
+        with suppress(OSError):
+            self.root.rmdir()
 
     def abandon(self) -> None:
         """Empty the folder of a run that could not start; the cache stays."""

@@ -10,6 +10,7 @@ import torch
 
 from medseg.files import write_json
 from medseg.optim import learning_rate
+from medseg.progress import plural
 from medseg.training.dataset import PreparedDataset, ResumedRun
 from medseg.training.loop import TrainingLoop
 from medseg.training.run_folder.case_record import read_fitted, read_record
@@ -49,6 +50,19 @@ def record_start(loop: TrainingLoop, dataset: PreparedDataset, earlier_epochs: i
     run.write_environment(loop.model.device, threads)
 
 
+def describe_resumption(loop: TrainingLoop) -> str:
+    """Describe where a run continues, or that it is finished."""
+    options, step = loop.options, loop.state.step
+    updates = f"{step} of {loop.pace.total}" if options.budget is None else str(step)
+    if loop.stopped_early:
+        return f"already finished: it ended early after update {updates}"
+    if not loop.pace.is_finished(step):
+        return f"continuing at update {updates}"
+    return f"already finished at update {updates}" + (
+        "; train.epochs=… extends it" if options.budget is None else ""
+    )
+
+
 def record_extensions(run: RunFolder, names: dict[str, Any], *, new: bool) -> None:
     """Record the names of the user's own network, loss, transforms and callbacks; log what changed."""
     if new:
@@ -76,6 +90,6 @@ def _describe_extension(loop: TrainingLoop, earlier_epochs: int) -> str:
         return f"train.epochs is {options.epochs}, but {stop} already ended this run"
     return (
         f"train.epochs is {options.epochs}, the run was started for {earlier_epochs}: the schedule of the "
-        f"learning rate is that of {options.epochs} epochs from step {state.step + 1} on (a rate of "
-        f"{new:.3g}, not {old:.3g}); the result differs from a run of {options.epochs} epochs from the start"
+        f"learning rate is that of {plural(options.epochs, 'epoch')} from step {state.step + 1} on (a rate of "
+        f"{new:.3g}, not {old:.3g}); the result differs from that of a new run"
     )
