@@ -151,15 +151,16 @@ def _assumptions(
     options, device = loop.options, loop.model.device
     batches = f"{options.accumulate} × " if options.accumulate > 1 else ""
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    length = (
-        plural(options.epochs, "epoch") if options.budget is None else f"{options.budget:g} minutes, epochs"
-    )
+    every = "epoch" if options.validate_every == 1 else f"{options.validate_every} epochs"
+    length = plural(options.epochs, "epoch")
+    if options.budget is not None:
+        length = f"{options.budget:g} minutes, epochs"
     return (
         f"{length} of {options.iterations} updates, no early stop",
         f"an update: {batches}{options.batch_size} patches of "
         f"{'×'.join(map(str, config.sampling.patch_size))}, the faster of two measured",
         f"patches prepared in turn with the updates; data.workers={config.data.workers} may do it in parallel",
-        f"a validation every {plural(options.validate_every, 'epoch')} of {validated} of "
+        f"a validation every {every} of {validated} of "
         f"{plural(validation_cases, 'case')}, all as large as the measured one",
         "all cases prepared already",
         f"{device} in its present state{threads}",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from medseg.config.schema import RunConfig
 from medseg.data.loading.cache import CachedCase
 from medseg.inference.sliding_window.window_plan import WindowPlan
+from medseg.progress import plural
 
 UPDATE_COST = 3.0
 """Work of an update of the weights per voxel of a patch; a prediction has 1."""
@@ -84,7 +85,7 @@ class ValidationSelection:
 
     def describe(self) -> str:
         """Return one line for the log."""
-        text = f"each validation uses {len(self.cases)} of {self.available} cases"
+        text = f"each validation uses {len(self.cases)} of {plural(self.available, 'case')}"
         if len(self.cases) < self.available:
             text += (
                 f" and takes about {self.share:.0%} of the time of the updates before it (all of them "

@@ -24,7 +24,7 @@ def test_a_dry_run_lists_its_assumptions(balls, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "2 epochs of 4 updates" in text
     assert "2 patches of 16×16×16" in text
-    assert "1 of 1 cases" in text
+    assert "a validation every epoch of 1 of 1 case," in text
     assert "threads" in text
 
 

@@ -127,11 +127,10 @@ def _load_or_plan(source: Path, overrides: tuple[str, ...], resumed: RunFolder |
         return load_config(resumed.config, [f"data.path={source.resolve()}", *overrides])
     declared = load_config({}, [one for one in overrides if one.lstrip().startswith("train.budget")])
     config = plan_config(source, overrides, PlanRequest(minutes=declared.train.budget))
-    click.echo(
-        f"settings chosen for {source} (medseg plan {source} prints all of them with reasons):", err=True
-    )
+    click.echo(f"settings chosen for {source}:", err=True)
     for line in describe_settings(config):
         click.echo(f"  {line}", err=True)
+    click.echo(f"config.yaml in the run folder has all settings, medseg plan {source} their reasons", err=True)
     return config
 
 

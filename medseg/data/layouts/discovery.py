@@ -11,6 +11,7 @@ from typing import Protocol
 from medseg.data.cases import Case, join_problems
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError, Finding
+from medseg.progress import plural
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class DatasetListing:
         counted = ", ".join(f"{n} {part}" for part, n in sorted(parts.items()) if part)
         channels = max((len(case.images) for case in self.cases), default=1)
         unlabeled = sum(not case.label_files for case in self.cases)
-        facts = [f"{len(self.cases)} cases" + (f" ({counted})" if counted else "")]
+        facts = [plural(len(self.cases), "case") + (f" ({counted})" if counted else "")]
         facts += [f"{channels} files of channels each"] if channels > 1 else []
-        facts += [f"{len(self.labels.names)} labels named"] if self.labels else []
+        facts += [f"{plural(len(self.labels.names), 'label')} named"] if self.labels else []
         facts += [f"{unlabeled} without label map"] if unlabeled else []
         return f"layout: {self.layout}; " + ", ".join(facts)
 

@@ -58,9 +58,8 @@ def describe_resumption(loop: TrainingLoop) -> str:
         return f"already finished: it ended early after update {updates}"
     if not loop.pace.is_finished(step):
         return f"continuing at update {updates}"
-    return f"already finished at update {updates}" + (
-        "; train.epochs=… extends it" if options.budget is None else ""
-    )
+    extension = "; train.epochs=… extends it" if options.budget is None else ""
+    return f"already finished at update {updates}{extension}"
 
 
 def record_extensions(run: RunFolder, names: dict[str, Any], *, new: bool) -> None:

@@ -40,8 +40,8 @@ def test_the_command_continues_a_run_with_its_own_settings(tmp_path, monkeypatch
     assert "already finished at update 8 of 8; train.epochs=… extends it" in capsys.readouterr().err
     messages = (tmp_path / "my runs" / "a" / "messages.log").read_text()
     assert "continuing at update 2 of 8" in messages
+    other = load_config(settings, ["seed=1", f"data.path={tmp_path / 'data'}"])
     with pytest.raises(ConfigError, match="--resume auto") as caught:
-        other = load_config(settings, ["seed=1", f"data.path={tmp_path / 'data'}"])
         fit(other, tmp_path / "my runs" / "a", resume="auto")
     assert command in str(caught.value)
 
