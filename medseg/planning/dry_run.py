@@ -150,7 +150,7 @@ def _assumptions(
 ) -> tuple[str, ...]:
     options, device = loop.options, loop.model.device
     batches = f"{options.accumulate} × " if options.accumulate > 1 else ""
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    threads = f", {plural(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else ""
     every = "epoch" if options.validate_every == 1 else f"{options.validate_every} epochs"
     length = plural(options.epochs, "epoch")
     if options.budget is not None:

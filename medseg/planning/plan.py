@@ -157,7 +157,7 @@ class _Planner:
         choose_loss(self.fingerprint, draft)
         self._set_training(choice, seconds, threads, draft)
         self._set_workers(seconds, channels, draft)
-        _fit_levels(draft, overrides)
+        fit_levels(draft, overrides)
         config = load_config(draft.settings, overrides)
         header = describe_plan(self.fingerprint, self.machine, geometry, choice)
         return Plan(config, draft.reasons, header + draft.notes, self.fingerprint, choice)
@@ -225,7 +225,7 @@ class _Planner:
         draft.set("data.workers", count, reason)
 
 
-def _fit_levels(draft: Draft, overrides: Sequence[str]) -> None:
+def fit_levels(draft: Draft, overrides: Sequence[str]) -> None:
     """Adapt what is planned per level to the number of levels that ``model.channels`` of the user has.
 
     Further levels have the kernel and the stride of the coarsest planned one.

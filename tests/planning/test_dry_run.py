@@ -25,7 +25,7 @@ def test_a_dry_run_lists_its_assumptions(balls, tmp_path, capsys):
     assert "2 epochs of 4 updates" in text
     assert "2 patches of 16×16×16" in text
     assert "a validation every epoch of 1 of 1 case," in text
-    assert "threads" in text
+    assert " thread" in text
 
 
 def test_a_dry_run_names_the_preparation_and_a_short_budget(balls, tmp_path, capsys):

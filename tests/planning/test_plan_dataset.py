@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from medseg.config.schema import load_config
+from medseg.planning.draft import Draft
 from medseg.planning.measured.step_timer import StepCost, StepTimer
-from medseg.planning.plan import PlanRequest, plan_config, plan_dataset
+from medseg.planning.plan import PlanRequest, fit_levels, plan_config, plan_dataset
 from medseg.planning.plan_file import format_plan
 from medseg.task import Task
 
@@ -55,14 +56,21 @@ def test_slices_of_volumes(balls):
     assert len(config.sampling.patch_size) == 2
 
 
-@pytest.mark.parametrize("channels", ["[8, 16]", "[8, 16, 32, 64, 64]"])
-def test_kernels_and_strides_follow_the_levels_of_the_user(balls, channels):
-    planned = plan_dataset(balls, request=CPU, timer=FakeTimer()).config.model
-    model = plan_dataset(balls, [f"model.channels={channels}"], CPU, timer=FakeTimer()).config.model
-    levels = len(model.channels)
-    assert levels != len(planned.channels) == len(planned.stride) == len(planned.kernel)
-    assert model.stride == (planned.stride + planned.stride[-1:] * 2)[:levels]
-    assert model.kernel == (planned.kernel + planned.kernel[-1:] * 2)[:levels]
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "deep"),
+    [
+        ("[8, 16]", [[3, 3, 1], 3], [1, [2, 2, 1]], 0),
+        ("[8, 16, 16, 16]", [[3, 3, 1], 3, 3, 3], [1, [2, 2, 1], 2, 2], 1),
+    ],
+)
+def test_kernels_and_strides_follow_the_levels_of_the_user(channels, kernel, stride, deep):
+    draft = Draft()
+    planned = {"channels": [16, 32, 64], "kernel": [[3, 3, 1], 3, 3], "stride": [1, [2, 2, 1], 2]}
+    draft.set("model", {**planned, "deep_supervision": 1})
+    fit_levels(draft, ["train.epochs=3", f"model.channels={channels}"])
+    model = draft.settings["model"]
+    assert (model["kernel"], model["stride"], model["deep_supervision"]) == (kernel, stride, deep)
+    load_config(draft.settings, [f"model.channels={channels}"])
 
 
 def test_overrides_come_last(balls):

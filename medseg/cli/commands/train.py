@@ -162,7 +162,7 @@ def _print_estimate(estimate: Estimate, config: RunConfig) -> None:
     click.echo(f"seconds per validation  {estimate.seconds_per_validation:.1f}")
     click.echo(f"peak memory             {estimate.peak_memory_gb:.2f} GB")
     click.echo(f"whole training          about {60 * estimate.hours:.1f} minutes")
-    preparing = f", about {duration(estimate.preparation_seconds)}" if estimate.preparation_seconds else ""
+    preparing = f", about {duration(estimate.preparation_seconds)}" if estimate.preparation_seconds > 1 else ""
     click.echo(f"the first start also prepares the cases{preparing}")
     if config.train.budget is None:
         updates = max(1, round(_SHORT * 60 * _UPDATE_SHARE / estimate.seconds_per_update))

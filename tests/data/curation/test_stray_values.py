@@ -17,7 +17,7 @@ from medseg.training.dataset import NetworkNeeds, prepare_dataset
 def balls_with_a_stray_value(folder):
     root = write_balls(folder, cases=4)
     path = root / "labels" / "ball_2.nii.gz"
-    label = read_scan(path).array.copy()
+    label = read_scan(path).array[0].copy()
     label[0, 0, :3] = 7
     write_volume(path, label)
     return root
