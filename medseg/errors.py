@@ -4,6 +4,7 @@
     ├── ConfigError (2)       a setting is unknown, contradicts another, or has the wrong type
     ├── DataError (3)         a file, label or case is missing, broken or unusable
     │   ├── ExistingFileError (3) an existing file is not replaced
+    │   │   └── OtherResultError (3) it is a finished result of other inputs or settings
     │   ├── NonFiniteError (3) an image has NaN or infinite voxels
     │   └── GeometryError (3) two grids that must agree differ
     │       └── LabelGridError (3) a label map lies on another grid than its image
@@ -87,6 +88,20 @@ class DataError(MedsegError):
 
 class ExistingFileError(DataError):
     """An existing file is not replaced: it is another result or was not written by medseg."""
+
+
+class OtherResultError(ExistingFileError):
+    """A finished result of other inputs or settings is not replaced.
+
+    Attributes:
+        reason: how it was made, such as ``made with other settings: overlap 0.5 → 0.25``.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str, hint: str, case: str | None = None, path: Path | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, case=case, path=path)
+        self.reason = reason
 
 
 class GeometryError(DataError):

@@ -133,10 +133,11 @@ class _Stage:
         self.completed, self.counted, self.detail = self.completed + 1, self.counted + 1, detail
 
     def describe(self) -> str:
-        """One line: items done, the latest detail, seconds per item and time left."""
+        """One line: items done, the latest detail, time since the start, seconds per item and time left."""
         parts = [f"{self.description}: {self.completed} of {self.total} {self.unit}"]
         if self.detail:
             parts.append(self.detail)
+        parts.append(f"after {duration(time.monotonic() - self.began)}")
         if self.counted:
             left = (self.latest - self.began) / self.counted * max(self.total - self.completed, 0)
             parts.append(f"{self.seconds:.2f} s each")
@@ -175,6 +176,7 @@ class ConsoleProgress:
             disable=not self._console.is_terminal,
         )
         self._stages: list[_Stage] = []
+        self._ended: _Stage | None = None
         self._printed = time.monotonic()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -221,11 +223,16 @@ class ConsoleProgress:
 
     def finish(self) -> None:
         """Show the bar of the enclosing stage again."""
-        ended = self._stages.pop()
+        ended = self._ended = self._stages.pop()
         if ended.task is not None:
             self._bar.remove_task(ended.task)
         if self._stages and self._stages[-1].task is not None:
             self._bar.update(self._stages[-1].task, visible=True)
+
+    def describe_ended(self) -> str | None:
+        """The items done in the stage that ended last, such as ``3 of 87 cases``; None before any has ended."""
+        ended = self._ended
+        return None if ended is None else f"{ended.completed} of {ended.total} {ended.unit}"
 
     def print(self, text: str) -> None:
         """Print one line above the bar."""
@@ -250,6 +257,7 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        prefix = "error: " if record.levelno >= logging.ERROR else prefix
         self.progress.print(prefix + record.getMessage())
 
 

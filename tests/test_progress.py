@@ -22,6 +22,7 @@ def test_a_redirected_operation_prints_its_state_regularly(capsys):
             with stage(progress, 7, "validating"):
                 progress.advance()
                 time.sleep(0.25)
+    assert progress.describe_ended() == "2 of 100 updates"
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("preparing training cases: 1 of 3 cases, ")
     training = [line for line in lines if line.startswith("training: 2 of 100 updates, loss 0.4000, ")]
@@ -43,11 +44,12 @@ def test_time_left_follows_from_the_time_since_the_start(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     resumed = _Stage(50, "training", "updates", completed=10, began=now[0])
-    assert resumed.describe() == "training: 10 of 50 updates"
+    assert resumed.describe() == "training: 10 of 50 updates, after 0 s"
     now[0] += 2
     resumed.advance("loss 1.0000")
     # 39 updates of 2 s
-    assert resumed.describe() == "training: 11 of 50 updates, loss 1.0000, 2.00 s each, about 78 s left"
+    shown = "training: 11 of 50 updates, loss 1.0000, after 2 s, 2.00 s each, about 78 s left"
+    assert resumed.describe() == shown
     assert [duration(s) for s in (7, 600, 7200)] == ["7 s", "10 min", "2.0 h"]
 
 
@@ -57,8 +59,10 @@ def test_messages_are_printed_among_the_lines_and_the_logger_is_restored(capsys)
     with ConsoleProgress():
         logging.getLogger("medseg.training.loop").warning("the [cores] are busy")
         logging.getLogger("medseg.data").info("layout: folders")
+        logging.getLogger("medseg.inference").error("scan_1: failed")
         logging.getLogger("medseg.data").debug("details")
-    assert capsys.readouterr().err.splitlines() == ["warning: the [cores] are busy", "layout: folders"]
+    lines = ["warning: the [cores] are busy", "layout: folders", "error: scan_1: failed"]
+    assert capsys.readouterr().err.splitlines() == lines
     assert logger.level == before
 
 

@@ -36,9 +36,9 @@ def infer_cases(
     also for lack of memory (after a second attempt with less), is listed in ``failures.csv``; the others go on.
     Scans and results that differ from the training are listed in ``warnings.csv``.
 
-    A case whose result exists, from the same input, models and settings, is skipped. Another existing result
-    is an error of its case, unless ``options.overwrite`` is set. Input files, and files that medseg did not
-    write, are never replaced.
+    A case whose result exists, from the same input, models and settings, is skipped. A result of other inputs
+    or settings is kept, unless ``options.overwrite`` is set. Input files, and files that medseg did not write,
+    are never replaced.
 
     While the network processes one case, the next one is read and the previous one is written.
 
@@ -86,8 +86,12 @@ def infer_case(segmenter: Segmenter[PreparedT], case: Case, output: Path, option
 
 
 def report_outcome(outcome: CaseOutcome, progress: Progress) -> None:
-    """Log an outcome and count it as progress."""
-    level = logging.WARNING if outcome.status == "failed" or outcome.warnings else logging.INFO
+    """Log an outcome and count it as progress.
+
+    Kept results are logged at level DEBUG: there may be many with the same reason, which the caller reports once.
+    """
+    levels = {"failed": logging.ERROR, "kept": logging.DEBUG}
+    level = levels.get(outcome.status, logging.WARNING if outcome.warnings else logging.INFO)
     _LOGGER.log(level, "%s", outcome.describe())
     progress.advance(outcome.case)
 

@@ -54,7 +54,8 @@ class CaseFiles:
         """Whether a finished result with the same recipe exists and is to be kept.
 
         Raises:
-            ExistingFileError: another result exists, or a file that medseg did not write.
+            OtherResultError: a result of another recipe exists.
+            ExistingFileError: a file exists that medseg did not write.
         """
         record = read_record(self.output, self.case.id)
         check_written_by_medseg(record, self.label_map, self.planned)

@@ -23,6 +23,7 @@ from medseg.errors import (
     DiskFullError,
     ExistingFileError,
     MedsegError,
+    OtherResultError,
     OutOfMemoryError,
 )
 from medseg.files import is_disk_full, write_atomic
@@ -103,6 +104,9 @@ class CaseJob(Generic[PreparedT]):
             return self._failed(error)
 
     def _failed(self, error: BaseException) -> CaseOutcome:
+        if isinstance(error, OtherResultError):
+            output = None if error.path is None else str(error.path)
+            return CaseOutcome(self.case.id, "kept", output, error=error.reason)
         text = str(error) or type(error).__name__
         out_of_memory = is_out_of_memory(error)
         if out_of_memory and not isinstance(error, OutOfMemoryError):

@@ -26,7 +26,7 @@ from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 from medseg.system.version import medseg_version
 
-Status = Literal["done", "skipped", "failed"]
+Status = Literal["done", "skipped", "kept", "failed"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,11 @@ class CaseOutcome:
 
     Attributes:
         case: id of the case.
-        status: ``done``, ``skipped`` (its result exists) or ``failed``.
+        status: ``done``, ``skipped`` (its result exists), ``kept`` (an existing result of other inputs or settings
+            was not replaced) or ``failed``.
         output: the label map's file, unless the case failed.
         seconds: time spent on the case; waiting for other cases does not count.
-        error: why it failed.
+        error: why it failed, or how the result that was kept was made.
         notes: what is worth knowing about the input, or about how the result was computed.
         warnings: what differs from the training, with advice; one line each.
         out_of_memory: whether it failed for lack of memory.
@@ -62,8 +63,8 @@ class CaseOutcome:
             >>> CaseOutcome("liver_1", "done", "out/liver_1.nii.gz", 2.34).describe()
             'liver_1: done, 2.3 s'
         """
-        if self.status == "failed":
-            return f"{self.case}: failed: {self.error}"
+        if self.status in ("kept", "failed"):
+            return f"{self.case}: {self.status}: {self.error}"
         seconds = f", {self.seconds:.1f} s" if self.seconds else ""
         text = f"{self.case}: {self.status}{seconds}" + "".join(f" ({note})" for note in self.notes)
         return text + (f"; differs from the training: {'; '.join(self.warnings)}" if self.warnings else "")

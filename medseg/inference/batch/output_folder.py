@@ -53,8 +53,9 @@ def open_output(
     """Lock an output folder while a batch is written to it.
 
     ``medseg.json``, ``requested.json`` and the files of the layout are written before any case is read,
-    ``failures.csv`` and ``warnings.csv`` at the end. They are removed again if the folder was not an output
-    folder of medseg before and no case could be written because other files are in the way.
+    ``failures.csv`` and ``warnings.csv`` at the end. ``medseg.json`` and the files of the layout are removed
+    again if the folder had and gets no results. Nothing is left in a folder that was not an output folder of
+    medseg if no case could be written because other files are in the way.
 
     Args:
         segmenter: the model.
@@ -77,21 +78,30 @@ def open_output(
         legend = legend_texts(segmenter.header.labels, suffix, options.layout) if cases else {}
         _check_table(output / FAILURES, _FAILURE_COLUMNS)
         _check_table(output / WARNINGS, WARNING_COLUMNS)
-        common = [output / name for name in ("medseg.json", REQUESTED_FILE, *legend)]
-        added = [] if has_results(output) else [path for path in common if not os.path.lexists(path)]
+        legends, requested = [output / name for name in ("medseg.json", *legend)], output / REQUESTED_FILE
+        added = [path for path in legends if not os.path.lexists(path)]
+        foreign = not has_results(output) and not os.path.lexists(requested)
         write_labels(segmenter, cases, output, options, legend)
         write_requested(output, (case.id for case in cases))
         try:
             yield
         except BaseException:  # also when interrupted: list what failed until then
             with suppress(OSError):  # the first error is more important
+                _remove_without_results(output, added)
                 _write_tables(output, outcomes)
             raise
-        if added and any(o.existing_file for o in outcomes) and all(o.status == "failed" for o in outcomes):
-            for path in added:
-                path.unlink(missing_ok=True)
+        _remove_without_results(output, added)
+        if foreign and any(o.existing_file for o in outcomes) and all(o.status == "failed" for o in outcomes):
+            requested.unlink(missing_ok=True)
         else:
             _write_tables(output, outcomes)
+
+
+def _remove_without_results(output: Path, added: Sequence[Path]) -> None:
+    """Remove files that describe the label maps of a folder if it has none."""
+    if not (output / RECORDS).is_dir():
+        for path in added:
+            path.unlink(missing_ok=True)
 
 
 def has_results(output: Path) -> bool:
@@ -234,10 +244,7 @@ def _write_tables(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
 
 
 def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
-    """Write ``failures.csv``: the cases that failed now, or failed earlier and still have no result.
-
-    A case is not listed if it failed only because its finished result is not replaced.
-    """
+    """Write ``failures.csv``: the cases that failed now, or failed earlier and still have no result."""
     now = {outcome.case for outcome in outcomes}
     path = output / FAILURES
     rows = [

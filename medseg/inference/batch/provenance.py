@@ -12,7 +12,7 @@ from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import image_digest
 from medseg.data.io.dicom.series import UnevenSlices, series_slices
 from medseg.data.io.readers import is_dicom_series
-from medseg.errors import DataError, ExistingFileError, GeometryError
+from medseg.errors import DataError, GeometryError, OtherResultError
 from medseg.files import as_json_object, sha256_file, sha256_json
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.inference.options import InferenceConfig
@@ -174,21 +174,23 @@ def check_same_recipe(record: Record, current: Mapping[str, Any]) -> None:
     """Check that a finished result has the recipe ``current``.
 
     Raises:
-        ExistingFileError: there are differences; the message lists them.
+        OtherResultError: there are differences; the message lists them.
     """
     recorded = record.content.get("made_of")
     if record.content.get("made_of_sha256") == sha256_json(current):
         return
     if recorded is None:
-        reason = "was made by an earlier version of medseg, which did not record its settings"
+        reason = "made by an earlier version of medseg, which did not record its settings"
     else:
         changed = describe_changes(recorded, current)
         if not changed:
             return
-        reason = "was made with other inputs or settings: " + "; ".join(changed)
+        other = "settings" if all("→" in change for change in changed) else "inputs or settings"
+        reason = f"made with other {other}: {'; '.join(changed)}"
     edited = "; the file was edited afterwards" if record.is_edited() else ""
-    raise ExistingFileError(
-        f"{record.label_map}: existing result {reason}{edited}",
+    raise OtherResultError(
+        f"{record.label_map}: existing result, {reason}{edited}",
+        reason=f"{reason}{edited}",
         hint="Replace it with --overwrite, or choose another --output.",
         case=record.case,
         path=record.label_map,
@@ -208,8 +210,8 @@ def describe_changes(recorded: Mapping[str, Any], current: Mapping[str, Any]) ->
         if one == two:
             continue
         hashed = name.split(": ")[-1] in ("model", *_NAMES) and name != "dicom_geometry"
-        shown = _NAMES.get(name, name)
-        lines.append(f"{shown} differs" if hashed else f"{shown} was {_format(one)}, is now {_format(two)}")
+        shown = _NAMES.get(name, name.replace("inference.", ""))
+        lines.append(f"{shown} differs" if hashed else f"{shown} {_format(one)} → {_format(two)}")
     return lines
 
 

@@ -156,8 +156,7 @@ class Predictor:
         header = self.header
         slices = header.preprocess.slices
         if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
-            wanted = "pictures" if header.spatial_dims == 2 and slices is None else "volumes"
-            raise DataError(f"{scan.path}: a {scan.kind}; the model {self.path.name} takes {wanted}")
+            raise self._wrong_dimensions(scan)
         if self._fingerprint is not None and not self._force:
             check_modality(scan, self._fingerprint)
         if foreground is not None and any(member.receptive_field for member in self.members):
@@ -168,6 +167,14 @@ class Predictor:
         rescale = header.inference.rescale
         scale = ScaleChoice(rescale, rescale) if isinstance(rescale, float) else None
         return self._prepare(scan, foreground, scale)
+
+    def _wrong_dimensions(self, scan: Scan) -> DataError:
+        model = self.path.parent if self.path.name == "model.safetensors" else self.path
+        wanted, hint = "volumes", "Use a model trained on pictures."
+        if scan.kind == "volume":
+            wanted = "pictures"
+            hint = "Use a model trained on volumes, or on their slices (preprocess.slices)."
+        return DataError(f"{scan.path}: a {scan.kind}, but the model {model} segments {wanted}", hint=hint)
 
     def _prepare(self, scan: Scan, foreground: Array | None, scale: ScaleChoice | None) -> PreparedScan:
         """Preprocess a scan for each member, pictures at a scale."""
