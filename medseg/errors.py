@@ -32,6 +32,7 @@ Status = Literal["ok", "note", "warning", "problem"]
 EXIT_OK = 0
 EXIT_SOME_FAILED = 4
 EXIT_OUT_OF_MEMORY = 5
+EXIT_INTERRUPTED = 130
 
 
 class MedsegError(Exception):

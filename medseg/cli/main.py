@@ -23,11 +23,17 @@ from medseg.cli.commands.plan import plan
 from medseg.cli.commands.study import study
 from medseg.cli.commands.train import train
 from medseg.cli.options import debug_option
-from medseg.errors import EXIT_OK, EXIT_OUT_OF_MEMORY, ConfigError, MedsegError, TrainingStopped
+from medseg.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_OUT_OF_MEMORY,
+    ConfigError,
+    MedsegError,
+    TrainingStopped,
+)
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
 
 EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -11,6 +11,7 @@ from conftest import ball_settings, write_balls, write_volume
 import medseg
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
+from medseg.inference.batch.case_job import CaseJob
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,24 @@ def test_some_failed_cases_give_4(trained, balls, tmp_path, capsys):
     code = run(["infer", "--model", str(trained / "run"), str(bad), str(good), "--output", str(tmp_path / "p")])
     assert code == 4
     assert "1 done, 0 skipped, 1 failed" in capsys.readouterr().out
+
+
+def test_an_interrupted_inference_says_how_far_it_came(trained, balls, tmp_path, capsys, monkeypatch):
+    scans = [str(balls / "images" / f"ball_{i}.nii.gz") for i in range(3)]
+    command = ["infer", *scans, "--model", str(trained / "run"), "--output", str(tmp_path / "p")]
+    compute = CaseJob.compute
+
+    def interrupted(job, step):
+        if job.case.id == "ball_1":
+            raise KeyboardInterrupt
+        return compute(job, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaseJob, "compute", interrupted)
+        assert run(command) == 130
+    assert "stopped after 1 of 3 cases; repeat the command to continue" in capsys.readouterr().err
+    assert run(command) == 0
+    assert "2 done, 1 skipped, 0 failed" in capsys.readouterr().out
 
 
 def test_faulty_data_gives_3(tmp_path, capsys):

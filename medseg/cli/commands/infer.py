@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +22,13 @@ from medseg.cli.options import (
     json_option,
     weights_option,
 )
-from medseg.errors import EXIT_OK, EXIT_OUT_OF_MEMORY, EXIT_SOME_FAILED
+from medseg.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_OUT_OF_MEMORY, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from medseg.data.cases import Case
     from medseg.inference.batch.output_files import CaseOutcome
     from medseg.interop.model_loading import SegmenterSpec
+    from medseg.progress import ConsoleProgress
     from medseg.system.device import Precision
 
 
@@ -127,16 +131,19 @@ def infer(**arguments: Any) -> int:
     """Segment scans.
 
     INPUTS are files, or folders of files; --cases segments cases of the run instead. Exits with 4 if a case
-    failed, with 5 if memory was the only reason.
+    failed or its result of other settings was kept, with 5 if memory was the only reason.
     """
     given = InferArguments(**arguments)
     outcomes = _infer(given)
-    counts = {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")}
+    statuses = ("done", "skipped", "kept", "failed")
+    counts = {status: sum(o.status == status for o in outcomes) for status in statuses}
     if given.as_json:
         click.echo(json.dumps({"output": str(given.output), **counts, "cases": [vars(o) for o in outcomes]}))
     else:
-        listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+        listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count or status != "kept")
         click.echo(f"{listed}: {given.output}")
+        for reason, count in Counter(o.error for o in outcomes if o.status == "kept").items():
+            click.echo(f"{count} kept ({reason}); --overwrite replaces them", err=True)
         if warned := sum(bool(o.warnings) for o in outcomes):
             table = given.output / "warnings.csv"
             click.echo(f"{warned} of {len(outcomes)} cases differ from the training: {table}", err=True)
@@ -173,7 +180,6 @@ def _infer(given: InferArguments) -> list[CaseOutcome]:
     from medseg.inference.batch.distributed import connected, infer_distributed, local_workers
     from medseg.inference.batch.input_discovery import run_cases, with_foregrounds
     from medseg.inference.batch.options import BatchOptions
-    from medseg.progress import ConsoleProgress
 
     spec = _segmenter_spec(given)
     distributed = given.scheduler or given.workers
@@ -186,11 +192,28 @@ def _infer(given: InferArguments) -> list[CaseOutcome]:
         dicom_geometry=given.uneven,
     )  # fmt: skip
     if predictor is not None:
-        with ConsoleProgress() as progress:
+        with _progress(given) as progress:
             return infer_cases(predictor, cases, given.output, options, progress=progress)
     context = connected(given.scheduler) if given.scheduler else local_workers(given.workers or 1, given.device)
-    with context as client, ConsoleProgress() as progress:
+    with context as client, _progress(given) as progress:
         return infer_distributed(spec, cases, given.output, client, options, progress=progress)
+
+
+@contextmanager
+def _progress(given: InferArguments) -> Generator[ConsoleProgress]:
+    """Show the progress; if the user interrupts the command, print how many cases are done."""
+    from medseg.progress import ConsoleProgress
+
+    with ConsoleProgress() as progress:
+        try:
+            yield progress
+        except KeyboardInterrupt as error:
+            done = progress.describe_ended()
+            if done is None:
+                raise
+            advice = "" if given.overwrite else "; repeat the command to continue"
+            progress.print(f"stopped after {done}{advice}")
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from error
 
 
 def _segmenter_spec(given: InferArguments) -> SegmenterSpec:
@@ -226,8 +249,8 @@ def _inference_settings(given: InferArguments) -> dict[str, Any]:
 
 
 def _exit_code(outcomes: list[CaseOutcome]) -> int:
-    """5 if all failures are for lack of memory, 4 if a case failed for another reason."""
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    """5 if all failures are for lack of memory, 4 if a case failed for another reason or was kept."""
+    failed = [outcome for outcome in outcomes if outcome.status in ("kept", "failed")]
     if not failed:
         return EXIT_OK
     return EXIT_OUT_OF_MEMORY if all(outcome.out_of_memory for outcome in failed) else EXIT_SOME_FAILED

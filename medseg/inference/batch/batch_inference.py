@@ -88,7 +88,7 @@ def infer_case(segmenter: Segmenter[PreparedT], case: Case, output: Path, option
 def report_outcome(outcome: CaseOutcome, progress: Progress) -> None:
     """Log an outcome and count it as progress.
 
-    Kept results are logged at level DEBUG: there may be many with the same reason, which the caller reports once.
+    Kept results are logged at level DEBUG: there may be many for one reason, which the caller reports once.
     """
     levels = {"failed": logging.ERROR, "kept": logging.DEBUG}
     level = levels.get(outcome.status, logging.WARNING if outcome.warnings else logging.INFO)

@@ -13,7 +13,8 @@ from torch import nn
 
 from medseg.config.errors import explain
 from medseg.data.labels.schema import LabelSchema
-from medseg.errors import ConfigError, ModelFileError
+from medseg.data.scans import Scan
+from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.options import InferenceConfig
@@ -61,6 +62,17 @@ class EnsembleMember:
     def files(self) -> tuple[Path, ...]:
         """The files it was read from."""
         return (self.path,)
+
+    def check_dimensions(self, scan: Scan) -> None:
+        """Raise DataError if a scan is a picture and the model segments volumes, or the reverse."""
+        slices, dims = self.header.preprocess.slices is not None, self.header.spatial_dims
+        if scan.spatial_dims == (3 if slices else dims):
+            return
+        wanted, hint = "volumes", "Use a model trained on pictures."
+        if scan.kind == "volume":
+            wanted, hint = "pictures", "Use a model trained on volumes, or on their slices (preprocess.slices)."
+        model = self.path.parent if self.path.name == "model.safetensors" else self.path
+        raise DataError(f"{scan.path}: a {scan.kind}, but the model {model} segments {wanted}", hint=hint)
 
 
 @dataclass(frozen=True)

@@ -153,10 +153,7 @@ class Predictor:
     def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> PreparedScan:
         """Read a scan and preprocess it for each member; arguments and errors as :meth:`predict`."""
         scan = load_scan(source)
-        header = self.header
-        slices = header.preprocess.slices
-        if scan.spatial_dims != (3 if slices is not None else header.spatial_dims):
-            raise self._wrong_dimensions(scan)
+        self.members[0].check_dimensions(scan)
         if self._fingerprint is not None and not self._force:
             check_modality(scan, self._fingerprint)
         if foreground is not None and any(member.receptive_field for member in self.members):
@@ -164,17 +161,9 @@ class Predictor:
                 "inference.blend=exact skips no windows; a foreground was given",
                 hint="Use inference.blend=gaussian.",
             )
-        rescale = header.inference.rescale
+        rescale = self.header.inference.rescale
         scale = ScaleChoice(rescale, rescale) if isinstance(rescale, float) else None
         return self._prepare(scan, foreground, scale)
-
-    def _wrong_dimensions(self, scan: Scan) -> DataError:
-        model = self.path.parent if self.path.name == "model.safetensors" else self.path
-        wanted, hint = "volumes", "Use a model trained on pictures."
-        if scan.kind == "volume":
-            wanted = "pictures"
-            hint = "Use a model trained on volumes, or on their slices (preprocess.slices)."
-        return DataError(f"{scan.path}: a {scan.kind}, but the model {model} segments {wanted}", hint=hint)
 
     def _prepare(self, scan: Scan, foreground: Array | None, scale: ScaleChoice | None) -> PreparedScan:
         """Preprocess a scan for each member, pictures at a scale."""

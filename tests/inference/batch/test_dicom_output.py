@@ -105,7 +105,7 @@ def test_a_failed_object_leaves_no_output_and_no_change(model, tmp_path, monkeyp
         patch.setattr("medseg.dicom.rtstruct.MAX_CONTOURS", 0)
         assert infer_cases(predictor, cases, out, BOTH)[0].status == "failed"
     left = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert left == {"medseg.json", "requested.json", "failures.csv"}
+    assert left == {"requested.json", "failures.csv"}
     assert infer_cases(predictor, cases, out, BOTH)[0].status == "done"
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
@@ -270,8 +270,8 @@ def test_a_rerun_with_another_dicom_geometry_keeps_what_it_does_not_change(model
     again = infer_cases(predictor, cases, out, BatchOptions(dicom_geometry="resample"))
     assert [o.status for o in again] == ["skipped", "done"]
     refused = infer_cases(predictor, cases, out)
-    assert [o.status for o in refused] == ["skipped", "failed"]
-    assert "--dicom-geometry was resample, is now not used" in (refused[1].error or "")
+    assert [o.status for o in refused] == ["skipped", "kept"]
+    assert "--dicom-geometry resample → not used" in (refused[1].error or "")
 
 
 def export(tmp_path, *more):

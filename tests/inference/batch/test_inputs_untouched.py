@@ -82,7 +82,9 @@ def test_a_result_that_is_not_replaced_does_not_count_as_missing(model, tmp_path
     assert infer(model, scan, "--output", out) == 0
     before = contents(out)
     assert infer(model, scan, "--output", out, "--set", "overlap=0.75") == 4
-    assert "made with other inputs or settings" in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert "0 done, 0 skipped, 1 kept, 0 failed" in captured.out
+    assert "1 kept (made with other settings: overlap 0.5 → 0.75); --overwrite replaces them" in captured.err
     assert contents(out) == before
     command = ["evaluate", str(out), str(tmp_path / "ref"), "--output", str(tmp_path / "metrics")]
     assert run([*command, "--missing", "worst"]) == 0

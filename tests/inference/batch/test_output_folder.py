@@ -208,14 +208,14 @@ def test_own_results_are_replaced_on_request_and_after_an_interruption(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"settings": {"flips": [0, 1]}}, r"inference\.flips was \[\], is now \[0, 1\]"),
-        ({"settings": {"overlap": 0.25}}, r"inference\.overlap was 0\.5, is now 0\.25"),
-        ({"settings": {"postprocess": {"largest": ["a"]}}}, r"inference\.postprocess was"),
-        ({"amp": "bf16"}, "precision was float32, is now bfloat16"),
-        ({"backend": "openvino"}, "backend was torch, is now openvino"),
+        ({"settings": {"flips": [0, 1]}}, r"settings: flips \[\] → \[0, 1\]"),
+        ({"settings": {"overlap": 0.25}}, r"settings: overlap 0\.5 → 0\.25"),
+        ({"settings": {"postprocess": {"largest": ["a"]}}}, r"postprocess .* → "),
+        ({"amp": "bf16"}, "precision float32 → bfloat16"),
+        ({"backend": "openvino"}, "backend torch → openvino"),
     ],
 )
-def test_a_rerun_with_other_settings_is_an_error(model, predictor, scans, tmp_path, options, named):
+def test_a_result_of_other_settings_is_kept(model, predictor, scans, tmp_path, options, named):
     if options.get("backend") == "openvino":
         pytest.importorskip("openvino")
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
@@ -223,14 +223,15 @@ def test_a_rerun_with_other_settings_is_an_error(model, predictor, scans, tmp_pa
     before = (out / "s0.nii.gz").read_bytes()
     other = Predictor(model, **{"device": "cpu", "backend": "torch", "amp": "off", **options})
     (outcome,) = infer_cases(other, cases, out)
-    assert outcome.status == "failed"
-    assert re.search(named + ".*--overwrite", outcome.error or "")
+    assert outcome.status == "kept"
+    assert re.search(named, outcome.error or "")
+    assert not (out / "failures.csv").exists()
     assert (out / "s0.nii.gz").read_bytes() == before
     assert infer_cases(other, cases, out, OVERWRITE)[0].status == "done"
     assert infer_cases(other, cases, out)[0].status == "skipped"
 
 
-def test_a_rerun_with_another_model_or_foreground_is_an_error(predictor, scans, tmp_path):
+def test_a_result_of_another_model_or_foreground_is_kept(predictor, scans, tmp_path):
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
     infer_cases(predictor, cases, out)
     write_volume(tmp_path / "masks" / "s0.nii.gz", np.ones((10, 9, 8), np.uint8))
@@ -281,7 +282,7 @@ def test_a_setting_that_only_one_version_knows_counts_as_its_default():
     now = {"input": "x", "models": [{"model": "m", "inference": [{"overlap": 0.5, "blend": "gaussian"}]}]}
     assert describe_changes(then, now) == []
     now["models"][0]["inference"][0]["blend"] = "exact"
-    assert describe_changes(then, now) == ["inference.blend was gaussian, is now exact"]
+    assert describe_changes(then, now) == ["blend gaussian → exact"]
 
 
 def test_label_maps_with_other_labels_stay_readable(predictor, scans, tmp_path):
@@ -300,6 +301,18 @@ def test_another_layout_in_the_same_folder_does_not_leave_two_maps_of_a_case(pre
     (outcome,) = infer_cases(predictor, cases, out, BatchOptions(layout="bids", overwrite=True))
     assert "with this --layout" in (outcome.error or "")
     assert not list(out.rglob("*_dseg*"))
+
+
+def test_a_volume_given_to_a_model_of_pictures_leaves_no_description(tmp_path, scans, caplog):
+    (tmp_path / "run").mkdir()
+    model = save_tiny(tmp_path / "run" / "model.safetensors", dims=2)
+    segmenter = Predictor(model, device="cpu", backend="torch", amp="off")
+    with caplog.at_level("ERROR", logger="medseg"):
+        (outcome,) = infer_cases(segmenter, find_inputs([scans / "s0.nii.gz"]), tmp_path / "out")
+    error = f"a volume, but the model {tmp_path / 'run'} segments pictures. Use a model trained on volumes"
+    assert error in (outcome.error or "")
+    assert error in caplog.text
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"requested.json", "failures.csv"}
 
 
 # --- failures -----------------------------------------------------------------------------------------------

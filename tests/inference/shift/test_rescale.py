@@ -223,4 +223,4 @@ def test_the_scale_is_recorded_and_is_part_of_the_result(tmp_path):
     assert len(record["rescale"]["candidates"]) == 6
     assert record["made_of"]["models"][0]["inference"][0]["rescale"] == "auto"
     outcome = infer_cases(predictor(), find_inputs([path]), out)[0]
-    assert "inference.rescale was auto, is now None" in (outcome.error or "")
+    assert "rescale auto → None" in (outcome.error or "")
