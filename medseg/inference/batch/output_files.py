@@ -35,8 +35,8 @@ class CaseOutcome:
 
     Attributes:
         case: id of the case.
-        status: ``done``, ``skipped`` (its result exists), ``kept`` (a result of other inputs or settings was not
-            replaced) or ``failed``.
+        status: ``done``, ``skipped`` (its result exists), ``kept`` (a result of other inputs or settings was
+            not replaced) or ``failed``.
         output: the label map's file, unless the case failed.
         seconds: time spent on the case; waiting for other cases does not count.
         error: why it failed, or how the result that was kept was made.
