@@ -79,7 +79,7 @@ def open_output(
         _check_table(output / FAILURES, _FAILURE_COLUMNS)
         _check_table(output / WARNINGS, WARNING_COLUMNS)
         legends, requested = [output / name for name in ("medseg.json", *legend)], output / REQUESTED_FILE
-        added = [path for path in legends if not os.path.lexists(path)]
+        added = [path for path in legends if cases and not os.path.lexists(path)]
         foreign = not has_results(output) and not os.path.lexists(requested)
         write_labels(segmenter, cases, output, options, legend)
         write_requested(output, (case.id for case in cases))

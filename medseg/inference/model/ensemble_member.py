@@ -72,7 +72,7 @@ class EnsembleMember:
         if scan.kind == "volume":
             wanted, hint = "pictures", "Use a model trained on volumes, or on their slices (preprocess.slices)."
         model = self.path.parent if self.path.name == "model.safetensors" else self.path
-        raise DataError(f"{scan.path}: a {scan.kind}, but the model {model} segments {wanted}", hint=hint)
+        raise DataError(f"{scan.path}: a {scan.kind}, but the model {model} takes {wanted}", hint=hint)
 
 
 @dataclass(frozen=True)

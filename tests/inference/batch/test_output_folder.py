@@ -309,7 +309,7 @@ def test_a_volume_given_to_a_model_of_pictures_leaves_no_description(tmp_path, s
     segmenter = Predictor(model, device="cpu", backend="torch", amp="off")
     with caplog.at_level("ERROR", logger="medseg"):
         (outcome,) = infer_cases(segmenter, find_inputs([scans / "s0.nii.gz"]), tmp_path / "out")
-    error = f"a volume, but the model {tmp_path / 'run'} segments pictures. Use a model trained on volumes"
+    error = f"a volume, but the model {tmp_path / 'run'} takes pictures. Use a model trained on volumes"
     assert error in (outcome.error or "")
     assert error in caplog.text
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"requested.json", "failures.csv"}
