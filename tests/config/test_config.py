@@ -329,7 +329,7 @@ def test_settings_that_a_resumed_run_may_change():
     safe = {field.dotted for field in walk_fields(RunConfig) if field.traits.resume_safe}
     assert safe == {
         "data.path", "data.cache", "data.workers", "train.device", "train.threads", "train.save_every_steps",
-        "train.save_every_minutes",
+        "train.save_every_minutes", "train.gradient_checkpointing",
     }  # fmt: skip
 
 
