@@ -258,7 +258,8 @@ def _follow_budget(loop: TrainingLoop, budget: TimeBudget, validation: Validatio
 
     def select_validation(updates: int) -> float:
         """Select fewer cases if there is less time than between two validations; return their duration."""
-        fewer, earlier = max(min(updates, interval), 1), state.validated
+        beside_validation = updates / (1 + (options.validate_share or 0))
+        fewer, earlier = max(min(beside_validation, interval), 1), state.validated
         work = replace(validation, updates=validation.updates * fewer / interval)
         return fewer * _select_validation_cases(loop, work, [] if fewer < interval else earlier)
 

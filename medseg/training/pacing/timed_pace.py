@@ -215,9 +215,11 @@ class TimedPace:
         seconds, share = self.validation_seconds, self.options.validate_share
         rest = left - seconds
         spent, limit = (0.0, _LARGEST_SHARE) if share is None else (record.validating, share)
-        if record.final_validation:  # measurements vary: what was planned is kept
-            limit *= _TOLERANCE
-        record.final_validation = spent + seconds <= limit * (record.updating + max(rest, 0.0))
+        late = 0.0
+        if record.final_validation:  # measurements vary: what was planned is kept if possible
+            limit, late = limit * _TOLERANCE, _LAST_SHARE * self.budget.seconds
+        affordable = spent + seconds <= limit * (record.updating + max(rest, 0.0))
+        record.final_validation = affordable and rest >= -late
         return rest if record.final_validation else left
 
     def _updates_within(self, left: float) -> int:
