@@ -14,6 +14,7 @@ from medseg.data.loading.sampling import LateralPairs, PatchDataset, PatchPlan
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.model.model_file import ModelHeader, save_model
+from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
 from medseg.progress import ConsoleProgress, Progress, duration
@@ -136,13 +137,17 @@ def fit(
                 loop = _build(config, run_folder, dataset, own, progress)
             record_start(loop, dataset, earlier_epochs)
             record_extensions(run_folder, own.names(), new=new)
+            # measured before the training: a time budget then knows how long it takes
+            fingerprint = measure_training_cases(
+                dataset.part("train")[1], loop.loader.patches.cases, dataset.labels
+            )
             _select_validation_cases(loop, ValidationBudget.of(config), loop.state.validated)
             if budget is not None:
                 _follow_budget(loop, budget, ValidationBudget.of(config))
             if loop.state.step:
                 _LOGGER.info(describe_resumption(loop))
             _run(loop, config)
-            result = _write_model(loop, config, dataset)
+            result = _write_model(loop, config, dataset, fingerprint)
             for callback in own.callbacks:
                 callback.on_train_end(result)
             return result
@@ -300,7 +305,9 @@ def memory_errors(config: RunConfig) -> Iterator[None]:
         ) from error
 
 
-def _write_model(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset) -> RunResult:
+def _write_model(
+    loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset, fingerprint: TrainingFingerprint
+) -> RunResult:
     """Write the model file from the best checkpoint, or from the last state without validation."""
     state, run_folder = loop.state, loop.run_folder
     if run_folder.best.exists():
@@ -317,7 +324,7 @@ def _write_model(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset
         model=config.model,
         label_reader=dataset.label_reader,
         augmentation=TrainedAugmentation.of(config.augment),
-        fingerprint=measure_training_cases(dataset.part("train")[1], loop.loader.patches.cases, dataset.labels),
+        fingerprint=fingerprint,
         training=_summarize(loop, config, dataset),
     )
     save_model(run_folder.model, header, weights)

@@ -23,8 +23,8 @@ _OVERDUE = 1.03
 """Share of the budget after which a validation is abandoned."""
 _LARGEST_SHARE, _TOLERANCE = 0.5, 1.1
 """Largest share of the last validation without ``train.validate_share``; factor for a planned one."""
-_END_SECONDS = 0.5
-"""Time for the end of the process."""
+_END_SECONDS, _END_SHARE = 1.5, 0.03
+"""Time for the end of the process: seconds, and at most this share of the budget."""
 
 
 class TimedPace:
@@ -159,7 +159,7 @@ class TimedPace:
     @property
     def _end_seconds(self) -> float:
         """Time for the end of the last epoch, the model file and the end of the process."""
-        return 4 * self.record.closing_seconds + _END_SECONDS
+        return 4 * self.record.closing_seconds + min(_END_SECONDS, _END_SHARE * self.budget.seconds)
 
     def _speed(self) -> float:
         """Seconds of an update, by the newest measurement."""
