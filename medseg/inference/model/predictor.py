@@ -264,7 +264,7 @@ class Predictor:
         factor = None if scale is None or scale.factor == 1 else scale.factor
         values = measure_prediction(scan, label_map, self.header.labels, factor)
         raw = self.header.preprocess.normalize.voxelwise or scan.kind == "picture"
-        return compare(values, self._fingerprint, raw=raw)
+        return compare(values, self._fingerprint, raw=raw, rescaled=scale is not None)
 
     def _estimate_scale(self, prepared: PreparedScan, execution: Execution) -> ScaleChoice:
         """Estimate the scale at which a picture shows objects of the training's size, with the first member."""

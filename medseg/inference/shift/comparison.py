@@ -42,6 +42,7 @@ class Deviation:
         distance: from the training's range, relative to the tolerance; above 1 it is reported.
         kind: volume or picture; decides the unit.
         similar: whether the training's range is that of similar pictures.
+        rescaled: whether ``inference.rescale`` was used, so that it is no advice.
     """
 
     feature: str
@@ -50,6 +51,7 @@ class Deviation:
     distance: float
     kind: Kind = "volume"
     similar: bool = False
+    rescaled: bool = False
 
     @property
     def finding(self) -> str:
@@ -81,9 +83,11 @@ class Deviation:
     def advice(self) -> str:
         """What to do about it."""
         advice = kind_of(self.feature).advice
-        if self.feature.startswith("object_size") and self.kind == "volume":
+        if not self.feature.startswith("object_size"):
+            return advice
+        if self.kind == "volume":
             return "check the scan's spacing, and look at the result (--overlays)"
-        return advice
+        return "look at the result (--overlays)" if self.rescaled else advice
 
     def describe(self) -> str:
         """One line: what differs, by how much, and what to do."""
@@ -113,7 +117,7 @@ class ShiftReport:
         score: the largest distance of a feature from the training's range, relative to the tolerance: 0 if
             every feature is within the range, above 1 if there are warnings.
         warnings: the features that are far outside, the farthest first.
-        values: every compared feature.
+        values: every measured feature.
     """
 
     score: float
@@ -130,7 +134,9 @@ class ShiftReport:
         }
 
 
-def compare(values: Values, fingerprint: TrainingFingerprint, *, raw: bool) -> ShiftReport:
+def compare(
+    values: Values, fingerprint: TrainingFingerprint, *, raw: bool, rescaled: bool = False
+) -> ShiftReport:
     """Compare features with those of the training cases, and of those that are similar.
 
     A dataset may mix several kinds of pictures, such as dark fluorescence and bright stained tissue. The
@@ -140,6 +146,7 @@ def compare(values: Values, fingerprint: TrainingFingerprint, *, raw: bool) -> S
         values: feature → value; features that the training lacks are skipped.
         fingerprint: of the training.
         raw: whether the network sees intensities of volumes in the units of the file.
+        rescaled: whether ``inference.rescale`` was used.
     """
     kind = fingerprint.kind
     names = [n for n in values if n in fingerprint.features and is_compared(n, kind, raw=raw)]
@@ -154,7 +161,8 @@ def compare(values: Values, fingerprint: TrainingFingerprint, *, raw: bool) -> S
             near = replace(_deviation(name, values[name], local, unit, kind), similar=True)
             every = near if near.distance > every.distance else every
         found.append(every)
-    warnings = sorted((one for one in found if one.distance > 1), key=lambda one: -one.distance)
+    outside = [replace(one, rescaled=rescaled) for one in found if one.distance > 1]
+    warnings = sorted(outside, key=lambda one: -one.distance)
     score = max((one.distance for one in found), default=0.0)
     return ShiftReport(score, tuple(warnings), values)
 

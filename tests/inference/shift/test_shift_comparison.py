@@ -50,6 +50,8 @@ def test_a_feature_that_is_far_outside_is_reported_by_name_and_number():
         "median object size (nucleus) 4 × the training's (66 pixels; training 9.15 to 23.9 pixels): "
         "try --rescale auto"
     )
+    (again,) = compare({"object_size:nucleus": 66.0}, fingerprint(), raw=True, rescaled=True).warnings
+    assert again.advice == "look at the result (--overlays)"
     content = report.as_dict()
     assert content["score"] == round(report.score, 3)
     assert content["warnings"][0]["training"] == "9.15 to 23.9 pixels"
