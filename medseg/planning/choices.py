@@ -95,11 +95,13 @@ def choose_loss(fingerprint: Fingerprint, draft: Draft) -> None:
         )
         draft.set("loss", {"name": "sum", "terms": [cross_entropy, dice]}, reason)
         return
-    if fingerprint.radius is not None and fingerprint.radius < _THIN:
-        thin = min((c for c in fingerprint.classes if c.radius), key=lambda c: c.radius or 0.0)
+    thin = min(
+        (one for one in fingerprint.classes if one.radius), key=lambda one: one.radius or 0.0, default=None
+    )
+    if thin is not None and thin.radius is not None and thin.radius < _THIN:
         base += (
-            f". {thin.name} is thin (radius {thin.radius:.1f} voxels): the Dice term keeps it from being "
-            "ignored, and the grid is not made so coarse that it vanishes"
+            f". {thin.name} is thin (radius {thin.radius:.1f} voxels): the Dice term keeps it from "
+            "being ignored. clDice (loss cldice) may join interrupted lines, at a cost in time"
         )
     draft.set("loss", {"name": "sum", "terms": [dice, {"weight": 1.0, "loss": {"name": "ce"}}]}, base)
 

@@ -56,7 +56,9 @@ def describe_spacing(fingerprint: Fingerprint, geometry: Geometry, candidate: Ca
             "scan's own grid"
         )
         if fingerprint.radius is not None:
-            reason += f". The thinnest class has a radius of {fingerprint.radius:.1f} voxels of the scans"
+            reason += (
+                f". The class of median thickness has a radius of {fingerprint.radius:.1f} voxels of the scans"
+            )
     return reason
 
 

@@ -119,9 +119,9 @@ class Fingerprint(Spec):
 
     @property
     def radius(self) -> float | None:
-        """Radius of the thinnest class, voxels; None if no case was sampled."""
-        radii = [one.radius for one in self.classes if one.radius]
-        return min(radii, default=None)
+        """Radius of the class of median thickness (of two, the thinner), voxels; None if none was measured."""
+        radii = sorted(one.radius for one in self.classes if one.radius)
+        return radii[(len(radii) - 1) // 2] if radii else None
 
 
 def measure_fingerprint(statistics: Sequence[CaseStatistics], plan: LabelPlan) -> Fingerprint:

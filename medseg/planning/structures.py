@@ -19,6 +19,8 @@ from medseg.geometry import Array, to_ras
 
 _MOST_VOXELS = 4_000_000
 """Voxels of the block around a structure that is measured; larger ones are cut to their middle."""
+_SPECK = 0.1
+"""Components below this share of the typical size do not count in the radius."""
 
 
 class Structure(Spec):
@@ -28,8 +30,8 @@ class Structure(Spec):
         components: number of connected components.
         component_voxels: size of the component that half of the voxels are in at most; unlike the median over
             the components, it hardly depends on specks.
-        radius: median radius of the largest balls inside the structure, in voxels, weighted by their volume.
-            A line of single voxels has radius 1.
+        radius: median radius of the largest balls inside the structure, in voxels, without components much
+            smaller than ``component_voxels``. A line of single voxels has radius 1.
         center: mean position along each axis, 0 at the first voxel and 1 at the last.
         extent: share of each axis that the structure spans, without its outermost percents.
     """
@@ -98,14 +100,16 @@ def measure_structure(encoded: Array, code: int, box: Sequence[slice]) -> Struct
     """
     box = _middle(box)
     mask = np.pad(encoded[tuple(box)] == code, 1)
-    sizes = _component_sizes(mask)
+    components, sizes = _label_components(mask)
+    typical = weighted_median(sizes, sizes)
+    without_specks = np.concatenate([[False], sizes >= _SPECK * typical])[components]
     positions = [axis + part.start - 1 for axis, part in zip(np.nonzero(mask), box, strict=True)]
     if not sizes.size:  # the middle of a large box is empty
         positions = [np.array([part.start, part.stop - 1]) for part in box]
     return Structure(
         components=len(sizes),
-        component_voxels=weighted_median(sizes, sizes),
-        radius=inscribed_radius(mask),
+        component_voxels=typical,
+        radius=inscribed_radius(without_specks),
         center=tuple(
             float(axis.mean()) / max(n - 1, 1) for axis, n in zip(positions, encoded.shape, strict=True)
         ),
@@ -121,8 +125,8 @@ def _extent(positions: Array, length: int) -> float:
 def inscribed_radius(mask: Array) -> float:
     """Return the median radius, in voxels, of the largest balls inside a mask (*S); 0 for an empty one.
 
-    The radii are the values of the distance transform where it is not smaller than in any adjacent voxel,
-    weighted by the volume of the ball. Voxels outside the array count as background.
+    The radii are the values of the distance transform where it is not smaller than in any adjacent voxel.
+    Voxels outside the array count as background.
 
     Example:
         >>> inscribed_radius(np.pad(np.ones((3, 30), bool), 1))
@@ -132,8 +136,7 @@ def inscribed_radius(mask: Array) -> float:
         return 0.0
     distance = np.asarray(ndimage.distance_transform_edt(mask))
     ridge = mask & (distance >= ndimage.maximum_filter(distance, size=3))
-    radii = distance[ridge]
-    return weighted_median(radii, radii**mask.ndim)
+    return float(np.median(distance[ridge]))
 
 
 def weighted_median(values: Array, weights: Array) -> float:
@@ -150,10 +153,10 @@ def weighted_median(values: Array, weights: Array) -> float:
     return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
-def _component_sizes(mask: Array) -> Array:
-    """Return the voxels of each component; voxels that share a corner are connected."""
+def _label_components(mask: Array) -> tuple[Array, Array]:
+    """Return a map of the components, numbered from 1, and their sizes; corners connect voxels."""
     components = cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26)
-    return np.bincount(components.ravel())[1:]
+    return components, np.bincount(components.ravel())[1:]
 
 
 def _middle(box: Sequence[slice]) -> list[slice]:

@@ -41,7 +41,7 @@ def test_measurements_are_combined():
     assert (lesion.voxel_share, lesion.case_share) == (0.02, 0.5)  # of the case that contains it
     assert found.imbalance == pytest.approx(5)
     assert found.rarest.name == "lesion"
-    assert found.radius == 1
+    assert found.radius == 1  # of 3 and 1, the thinner
     assert found.nonzero_share == pytest.approx(0.6)
     assert organ.component_voxels == 450
     assert organ.radius_ratio == pytest.approx(3.8 / 2.2)  # percentiles of 2 and 4

@@ -56,7 +56,7 @@ def test_specks_do_not_count():
     encoded[1:60:8, 50:60:4] = 3  # 24 specks
     square = measure_classes(encoded, LABELS)["bar"]
     assert (square.components, square.component_voxels) == (25, 441)
-    assert square.radius == 11  # the square's weight is 121, that of the specks 24
+    assert square.radius == 11
 
 
 def test_the_weighted_median():
