@@ -5,9 +5,7 @@ Modules:
     fingerprint: the measurements of a dataset; ``structures`` those of the labels of a case.
     nnunet_rules: nnU-Net's plans; ``topology`` the levels of a U-Net and their cost.
     geometry: the candidate networks of a dataset; ``candidates`` lists them.
-    measured: what is measured on the machine: networks, workers, threads.
+    measured: what is measured on the machine: networks, workers, threads; ``dry_run``, ``lr_finder``.
     choices: settings that follow from the fingerprint; ``draft`` collects them with their reasons.
     describe: the reasons in words; ``plan_file`` writes settings and reasons as YAML.
-    dry_run: ``dry_run``, an estimate of time and memory.
-    lr_finder: ``find_learning_rate``, a learning-rate range test.
 """

@@ -29,6 +29,8 @@ from medseg.training.dataset import find_labeled_cases, measure_cases
 
 _UPDATE_SHARE = 0.8
 """Share of a budget that is left for updates; the rest is for preparing and validating cases."""
+_MEASURING_SHARE = 0.005
+"""Largest share of a budget for the measurement of one network."""
 _DEFAULT_MINUTES = {"cpu": 20.0, "cuda": 120.0}
 _VALIDATIONS = 12
 _EPOCH = {"cpu": 100, "cuda": 250}
@@ -142,7 +144,7 @@ class _Planner:
         channels = self._input_channels(geometry)
         timer = timer or StepTimer(
             Task(geometry.dims, channels, max(self.fingerprint.num_labels, 2)), self.machine.device,
-            deep_supervision=self.machine.on_gpu,
+            deep_supervision=self.machine.on_gpu, longest=min(4.0, _MEASURING_SHARE * 60 * self._minutes),
         )  # fmt: skip
         workload = Workload(channels, self.fingerprint.num_labels)
         choice = choose_candidate(geometry.ladder, workload, self._budget(), timer)
@@ -245,13 +247,13 @@ def fit_levels(draft: Draft, overrides: Sequence[str]) -> None:
 
 
 def _declarations(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides about the data and the device, which a plan depends on."""
-    names = ("data.", "train.device", "activation", "preprocess.orientation")
+    """Return the overrides about the data, the device and the time, which a plan depends on."""
+    names = ("data.", "train.device", "train.budget")
     return [one for one in overrides if one.lstrip().startswith(names)]
 
 
 def _with_overrides(request: PlanRequest, overrides: Sequence[str], declared: RunConfig) -> PlanRequest:
-    """Take dimensions and device from the overrides, where the request leaves them open."""
+    """Take dimensions, device and time from the overrides, where the request leaves them open."""
     compact = {one.replace(" ", "") for one in overrides}
     if request.dims is None:
         for dims in (2, 3):
@@ -259,4 +261,6 @@ def _with_overrides(request: PlanRequest, overrides: Sequence[str], declared: Ru
                 request = replace(request, dims=dims)
     if request.device == "auto":
         request = replace(request, device=declared.train.device)
+    if request.minutes is None:
+        request = replace(request, minutes=declared.train.budget)
     return request

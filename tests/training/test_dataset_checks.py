@@ -9,7 +9,7 @@ from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.loading import cache as cache_module
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
-from medseg.planning.dry_run import dry_run
+from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
 from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.dataset_checks import check_patch_fits_cases, check_patch_size, preprocessed_shape

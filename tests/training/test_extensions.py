@@ -10,7 +10,7 @@ from torch import nn
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError
 from medseg.inference.model.model_file import load_model
-from medseg.planning.dry_run import dry_run
+from medseg.planning.measured.dry_run import dry_run
 from medseg.task import Task
 from medseg.training.extensions import Callback, network_factory
 from medseg.training.fit import fit

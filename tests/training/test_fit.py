@@ -18,7 +18,7 @@ from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, DataError, DiskFullError, ModelFileError, TrainingError
 from medseg.inference.model.model_file import load_model
 from medseg.inference.model.predictor import Predictor
-from medseg.planning.dry_run import dry_run
+from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
 from medseg.system.locks import LOCK_NAME, lock_folder
 from medseg.training.fit import fit

@@ -12,7 +12,7 @@ from medseg.cli.main import run as command
 from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, TrainingStopped
 from medseg.inference.model.model_file import load_model
-from medseg.planning.dry_run import dry_run
+from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
 from medseg.training.pacing.time_budget import TimeBudget

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.options import PATH, debug_option, device_option
+from medseg.cli.options import DURATION, PATH, debug_option, device_option
 from medseg.errors import ConfigError
 from medseg.system.allocator import wait_without_spinning
 
@@ -17,7 +17,7 @@ from medseg.system.allocator import wait_without_spinning
 @click.argument("overrides", nargs=-1)
 @click.option("--output", "-o", type=PATH, help="Configuration file to write.  [default: print]")
 @click.option(
-    "--budget", metavar="TIME",
+    "--budget", type=DURATION,
     help="Time of the whole training, such as 20min or 2h.  [default: epochs for about 20 minutes on a CPU, 2 "
     "hours on a GPU]",
 )  # fmt: skip
@@ -34,7 +34,7 @@ def plan(
     data: Path,
     overrides: tuple[str, ...],
     output: Path | None,
-    budget: str | None,
+    budget: float | None,
     device: str,
     gpu_memory: str | None,
     dims: str | None,
@@ -44,14 +44,13 @@ def plan(
     DATA is a folder of cases. OVERRIDES are settings such as train.batch_size=4; they are applied last.
     """
     wait_without_spinning()
-    from medseg.config.duration import parse_minutes
     from medseg.files import check_exists
     from medseg.planning.plan import PlanRequest, plan_dataset
     from medseg.planning.plan_file import format_plan, write_plan
 
     check_exists(data)
     request = PlanRequest(
-        minutes=None if budget is None else parse_minutes(budget),
+        minutes=budget,
         device=device,
         gpu_memory_gb=None if gpu_memory is None else _gigabytes(gpu_memory),
         dims=None if dims is None else (2 if dims == "2" else 3),

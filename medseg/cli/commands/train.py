@@ -13,8 +13,8 @@ from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig
-    from medseg.planning.dry_run import Estimate
-    from medseg.planning.lr_finder import RangeTest
+    from medseg.planning.measured.dry_run import Estimate
+    from medseg.planning.measured.lr_finder import RangeTest
     from medseg.training.extensions import ExtensionArguments
     from medseg.training.run_folder.layout import RunFolder
 
@@ -77,8 +77,8 @@ def train(
     which settings are chosen. OVERRIDES are settings such as train.epochs=50.
     """
     wait_without_spinning()
-    from medseg.planning.dry_run import dry_run as estimate_training
-    from medseg.planning.lr_finder import find_learning_rate
+    from medseg.planning.measured.dry_run import dry_run as estimate_training
+    from medseg.planning.measured.lr_finder import find_learning_rate
     from medseg.progress import ConsoleProgress, plural
     from medseg.training.fit import fit
     from medseg.training.pacing.time_budget import TimeBudget

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,8 +19,6 @@ from medseg.system.allocator import is_out_of_memory
 from medseg.system.device import Precision, autocast, channels_last, resolve_autocast_dtype
 from medseg.task import Task
 
-_LONGEST = 4.0
-"""Seconds after which a measurement ends, after the update that is running."""
 _UPDATES = 5
 _EMA = 0.99
 
@@ -31,7 +28,7 @@ class StepCost:
     """Cost of an update.
 
     Attributes:
-        seconds: median over a few updates.
+        seconds: the fastest of a few updates, because other processes can only slow them down.
         memory: peak bytes on a CUDA device; None on the CPU.
     """
 
@@ -56,12 +53,14 @@ class StepTimer:
         device: the device that computes.
         deep_supervision: as in ``network_config``.
         precision: as ``train.amp``.
+        longest: seconds after which a measurement ends, after the update that is running.
     """
 
     task: Task
     device: torch.device
     deep_supervision: bool = False
     precision: Precision = "auto"
+    longest: float = 4.0
 
     def measure(self, candidate: Candidate) -> StepCost | None:
         """Return the cost of an update; None if the memory of the device is not enough."""
@@ -81,12 +80,12 @@ class StepTimer:
         update = _Update(self, candidate)
         update.run()  # warms up: memory, choice of algorithms
         seconds: list[float] = []
-        while len(seconds) < _UPDATES and sum(seconds) < _LONGEST:
+        while len(seconds) < _UPDATES and sum(seconds) < self.longest:
             began = time.monotonic()
             update.run()
             seconds.append(time.monotonic() - began)
         memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
-        return StepCost(statistics.median(seconds), memory)
+        return StepCost(min(seconds), memory)
 
 
 class _Update:

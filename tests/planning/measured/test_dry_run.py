@@ -4,7 +4,7 @@ from conftest import ball_settings
 
 from medseg.cli.main import run as command
 from medseg.config.schema import load_config, to_yaml
-from medseg.planning.dry_run import dry_run
+from medseg.planning.measured.dry_run import dry_run
 from medseg.training.fit import fit
 
 

@@ -4,7 +4,7 @@ from conftest import ball_settings
 from medseg.cli.main import run as command
 from medseg.config.schema import load_config, to_yaml
 from medseg.errors import TrainingError
-from medseg.planning.lr_finder import HIGHEST, LOWEST, find_learning_rate, suggest_rate
+from medseg.planning.measured.lr_finder import HIGHEST, LOWEST, find_learning_rate, suggest_rate
 
 
 def test_the_suggestion_is_where_the_loss_falls_fastest_before_its_minimum():
