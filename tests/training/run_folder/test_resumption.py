@@ -8,7 +8,7 @@ from conftest import ball_settings, write_balls
 from medseg.cli.main import run
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError, DataError
-from medseg.planning.dry_run import dry_run
+from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
 from medseg.training.run_folder.layout import RunFolder
