@@ -238,4 +238,4 @@ def test_plan_writes_a_configuration_file(balls, tmp_path, capsys):
     assert "# U-Net with" in path.read_text()
     assert run(["plan", str(balls), "--gpu-memory", "much"]) == 2
     assert "expected a size such as 8GB" in capsys.readouterr().err
-    assert run(["plan", str(tmp_path / "nowhere")]) == 2
+    assert run(["plan", str(tmp_path / "nowhere")]) == 3
