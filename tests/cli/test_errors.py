@@ -21,6 +21,17 @@ FEATURES = "models features --model {model} --output {out}"
 LOST = '[{"id": "a", "part": "val", "image": "/nowhere/a.nii.gz", "label": "/nowhere/a_mask.nii.gz"}]'
 
 CASES = [
+    "plan",
+    "plan {missing}",
+    "plan {text}",
+    "plan {empty}",
+    "plan {balls} --budget nonsense",
+    "plan {balls} --device nonsense",
+    "plan {balls} frobnicate=1",
+    "study ablate {missing}.yaml train.ema=[0,0.98] --output {out}",
+    "study ablate {text} train.ema=[0,0.98] --output {out}",
+    "study ablate hippocampus_unet3d frobnicate=[0,1] --output {out}",
+    "study ablate hippocampus_unet3d train.ema=[0,0.98] --seeds nonsense --output {out}",
     "train",
     "train {missing}",
     "train {missing}.yaml",
