@@ -268,11 +268,14 @@ class Predictor:
 
     def _estimate_scale(self, prepared: PreparedScan, execution: Execution) -> ScaleChoice:
         """Estimate the scale at which a picture shows objects of the training's size, with the first member."""
+        options = self._window_options(0, 0)
 
         def predict(part: Array) -> torch.Tensor:
             grid = Grid.picture(*part.shape[1:])
             trial = PreparedScan(prepared.scan, (PreparedImage(part, grid, grid),))
-            chunks = self._probabilities(0, trial, self._window_options(0, 0), execution)
+            chunks = self._probabilities(
+                0, trial, replace(options, overlap=min(options.overlap, 0.25)), execution
+            )
             return torch.as_tensor(assemble(chunks, grid.shape))
 
         assert self._fingerprint is not None

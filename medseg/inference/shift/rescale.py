@@ -8,8 +8,8 @@ network is confident. Each trial covers at most ``TRIAL_PIXELS``, which bounds t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,15 +27,19 @@ Rescale = Literal["auto"] | float
 
 SCALES = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 """Factors that are tried."""
-TRIAL_PIXELS = 512 * 512
+TRIAL_PIXELS = 448 * 448
 """Largest number of pixels of the part of a picture that is segmented at one scale."""
 
-_SMALLEST_SPREAD = 0.25
+_SMALLEST_SPREAD = 0.15
 """Smallest standard deviation of the logarithm of the training's object sizes."""
 _CONFIDENCE_WEIGHT = 10.0
 """Weight of the logarithm of the confidence against the log-likelihood of the object size."""
-_KEEP = 1.0
+_CONSISTENCY = 0.3
+"""Standard deviation of the logarithm of the sizes at two neighboring scales, brought to one scale."""
+_KEEP = 2.0
 """Advantage that another scale needs over the original one."""
+_LEAST = -5.0
+"""Smallest score of a scale that is chosen; below, the network is not certain of objects of a fitting size."""
 
 
 Predict = Callable[[Array], torch.Tensor]
@@ -50,13 +54,13 @@ class Candidate:
         factor: the scale.
         sizes: label → median object size at this scale, pixels.
         confidence: of the network.
-        score: log-likelihood of the sizes, and the confidence; None without objects.
+        score: rating (:func:`rate`); None without objects.
     """
 
     factor: float
     sizes: dict[str, float]
     confidence: float
-    score: float | None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -109,19 +113,19 @@ def estimate_scale(
         restandardize: whether the normalization depends on the picture, so that a reduced picture, which is
             smoother, gets its former standard deviation.
     """
-    candidates = tuple(
-        rate(factor, predict(_part(image, factor, restandardize)), labels, targets) for factor in SCALES
-    )
+    trials = [measure_trial(factor, predict(_part(image, factor, restandardize)), labels) for factor in SCALES]
+    candidates = rate(trials, targets)
     return ScaleChoice("auto", choose(candidates), candidates)
 
 
 def choose(candidates: tuple[Candidate, ...]) -> float:
-    """Return the factor of the best candidate; 1 if none has objects or none is clearly better than 1."""
+    """Return the factor of the best candidate; 1 if none is good, or none is clearly better than 1."""
     scored = {one.factor: one.score for one in candidates if one.score is not None}
     if not scored:
         return 1.0
     best = max(scored, key=lambda factor: (scored[factor], -abs(math.log(factor))))
-    return 1.0 if scored[best] < scored.get(1.0, -math.inf) + _KEEP else best
+    needed = max(_LEAST, scored.get(1.0, -math.inf) + _KEEP)
+    return best if scored[best] >= needed else 1.0
 
 
 def size_targets(fingerprint: TrainingFingerprint, values: Values | None = None) -> dict[str, Distribution]:
@@ -162,33 +166,58 @@ def confidence_of(probabilities: torch.Tensor, activation: str) -> float:
     return sum(dice) / len(dice) if dice else 0.0
 
 
-def rate(
-    factor: float, probabilities: torch.Tensor, labels: LabelSchema, targets: Mapping[str, Distribution]
-) -> Candidate:
-    """Rate a scale by the sizes of the objects and the confidence.
+def measure_trial(factor: float, probabilities: torch.Tensor, labels: LabelSchema) -> Candidate:
+    """Measure the objects at a scale.
 
     Args:
         factor: the scale.
         probabilities: (K, h, w) at this scale.
         labels: of the network.
-        targets: label → object sizes in the training.
     """
     decisions = decide(probabilities, labels.activation, 0.5).numpy()
     label_map = labels.paint(decisions) if labels.regions else labels.decode(decisions[0])
     objects = measure_objects(label_map, labels.evaluated, (1.0, 1.0))
-    sizes = {name: one.median for name, one in objects.items() if one.median is not None and name in targets}
-    confidence = confidence_of(probabilities, labels.activation)
-    if not sizes:
-        return Candidate(factor, {}, confidence, None)
-    fits = [_fit(size, targets[name]) for name, size in sizes.items()]
-    score = sum(fits) / len(fits) + _CONFIDENCE_WEIGHT * math.log(max(confidence, 1e-3))
-    return Candidate(factor, sizes, confidence, score)
+    sizes = {name: one.median for name, one in objects.items() if one.median is not None}
+    return Candidate(factor, sizes, confidence_of(probabilities, labels.activation))
+
+
+def rate(trials: Sequence[Candidate], targets: Mapping[str, Distribution]) -> tuple[Candidate, ...]:
+    """Rate each scale by the sizes of its objects, their agreement with the next scale, and the confidence.
+
+    A network that recognizes the objects finds them half as large at half the scale. Where it does not, it
+    labels noise, or joins objects to one: such sizes do not change with the scale.
+
+    Args:
+        trials: in the order of their scales.
+        targets: label → object sizes in the training.
+    """
+    rated: list[Candidate] = []
+    for index, trial in enumerate(trials):
+        terms = [
+            _fit(size, targets[name]) + _agreement(name, index, trials)
+            for name, size in trial.sizes.items()
+            if name in targets
+        ]
+        confidence = _CONFIDENCE_WEIGHT * math.log(max(trial.confidence, 1e-3))
+        rated.append(replace(trial, score=sum(terms) / len(terms) + confidence if terms else None))
+    return tuple(rated)
 
 
 def _fit(size: float, target: Distribution) -> float:
     """Return the log-likelihood of an object size under a normal distribution of its logarithm."""
     spread = max(math.log(target.q75 / target.q25) / 1.349, _SMALLEST_SPREAD)
     return -0.5 * (math.log(size / target.median) / spread) ** 2
+
+
+def _agreement(name: str, index: int, trials: Sequence[Candidate]) -> float:
+    """Return the log-likelihood of a label's object size, given that at the neighboring scale nearest to it."""
+    own = trials[index]
+    apart = [
+        abs(math.log(own.sizes[name] / own.factor * other.factor / other.sizes[name]))
+        for other in (*trials[max(0, index - 1) : index], *trials[index + 1 : index + 2])
+        if name in other.sizes
+    ]
+    return -0.5 * (min(apart) / _CONSISTENCY) ** 2 if apart else -0.5 / _CONSISTENCY**2
 
 
 def _part(image: Array, factor: float, restandardize: bool) -> Array:

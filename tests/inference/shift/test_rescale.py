@@ -16,7 +16,7 @@ from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.fingerprint import TrainingFingerprint
-from medseg.inference.shift.rescale import Candidate, choose, confidence_of, estimate_scale, size_targets
+from medseg.inference.shift.rescale import Candidate, choose, confidence_of, estimate_scale, rate, size_targets
 from medseg.models import CustomModelConfig
 
 LABELS = LabelSchema(names={"background": (0,), "nucleus": (255,)})
@@ -139,8 +139,19 @@ def test_another_scale_needs_an_advantage():
     def candidates(score):
         return (Candidate(0.5, {}, 1.0, score), Candidate(1.0, {}, 1.0, -2.0), Candidate(2.0, {}, 1.0, None))
 
-    assert choose(candidates(-1.5)) == 1
-    assert choose(candidates(-0.5)) == 0.5
+    assert choose(candidates(-0.1)) == 1  # -2 at the original scale, and 2 better is needed
+    assert choose(candidates(0.1)) == 0.5
+    assert choose((Candidate(0.5, {}, 1.0, -5.5), Candidate(1.0, {}, 1.0, None))) == 1
+
+
+def test_sizes_that_do_not_change_with_the_scale_are_not_trusted():
+    # at 0.5 the network joins everything to one object, whose size is by chance that of the training
+    trials = [Candidate(0.5, {"nucleus": 12.0}, 0.9), Candidate(1.0, {"nucleus": 6.0}, 0.9),
+              Candidate(2.0, {"nucleus": 12.0}, 0.9)]  # fmt: skip
+    rated = rate(trials, TARGETS)
+    assert choose(rated) == 2
+    assert rated[0].score < rated[2].score - 4
+    assert rate([Candidate(1.0, {"other": 3.0}, 0.9)], TARGETS)[0].score is None
 
 
 def test_confidence_is_the_dice_of_probabilities_and_decisions():
