@@ -202,22 +202,22 @@ def _override_value(override: str, dotted: str, text: str, paths: frozenset[str]
         value: Any = YAML(typ="safe", pure=True).load(text) if text else None  # pyright: ignore[reportUnknownMemberType]
     except YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML") from error
-    if isinstance(value, dict):
-        _check_colons(override, cast(dict[Any, Any], value))
+    _check_colons(override, value)
     return value
 
 
-def _check_colons(override: str, table: Mapping[Any, Any]) -> None:
+def _check_colons(override: str, value: Any) -> None:
     """Check that a mapping has a space after each colon; without it, YAML reads ``a:0`` as one name.
 
     Raises:
         ConfigError: that gives the mapping with spaces.
     """
-    pairs = {key: key.partition(":") for key, value in table.items() if value is None and isinstance(key, str)}
+    table = cast(dict[Any, Any], value) if isinstance(value, dict) else {}
+    pairs = {key: key.partition(":") for key, entry in table.items() if entry is None and isinstance(key, str)}
     if any(colon for _, colon, _ in pairs.values()):
         entries = [
-            f"{pairs[key][0]}: {pairs[key][2]}" if key in pairs else f"{key}: {value}"
-            for key, value in table.items()
+            f"{pairs[key][0]}: {pairs[key][2]}" if key in pairs else f"{key}: {entry}"
+            for key, entry in table.items()
         ]
         raise ConfigError(
             f"override {override!r}: write a space after each colon: {{{', '.join(entries)}}}",
