@@ -103,7 +103,7 @@ def test_images_with_the_same_name_raise(tmp_path):
 
 
 def test_missing_or_empty_folders_raise(tmp_path):
-    assert "no such folder" in problem(tmp_path / "none")
+    assert "does not exist" in problem(tmp_path / "none")
     (tmp_path / "pics").mkdir()
     assert "expected the folders images/ and labels/ in it, found pics/." in problem(tmp_path)
     assert "no image files" in problem(folder(tmp_path / "empty", [], []))
