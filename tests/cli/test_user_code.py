@@ -83,3 +83,15 @@ def test_errors_name_the_option_and_what_is_wrong(lab, options, message, capsys)
 def test_a_file_cannot_name_code(lab, capsys):
     assert command(["train", "c.yaml", "--run", "run", "loss={name: custom, function: labcode:loss}"]) == 2
     assert "cannot be built from a file" in capsys.readouterr().err
+
+
+def test_a_resumed_run_of_a_folder_keeps_its_plan(balls, lab, monkeypatch):
+    from medseg.planning import plan
+
+    def measure_again(*_):
+        raise AssertionError("the run has settings")
+
+    monkeypatch.setattr(plan, "plan_config", measure_again)
+    run = lab / "run"
+    assert command(["train", "c.yaml", "--run", str(run)]) == 0
+    assert command(["train", str(balls), "--run", str(run), "--resume", "auto"]) == 0
