@@ -7,6 +7,7 @@ from conftest import ball_settings
 
 from medseg.cli.main import run as command
 from medseg.config.schema import load_config, to_yaml
+from medseg.planning import plan
 
 CODE = """
 from torch import nn
@@ -86,8 +87,6 @@ def test_a_file_cannot_name_code(lab, capsys):
 
 
 def test_a_resumed_run_of_a_folder_keeps_its_plan(balls, lab, monkeypatch):
-    from medseg.planning import plan
-
     def measure_again(*_):
         raise AssertionError("the run has settings")
 
