@@ -330,3 +330,19 @@ def test_no_warning_without_gradients():
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("error")
         assert build(default_loss(), "softmax")(*batch("softmax")).isfinite()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@configs
+@activations
+@dims
+def test_a_gpu_computes_the_same(config, activation, spatial_dims):
+    logits, target = batch(activation, spatial_dims, side=6, ignored=0.2)
+    results = []
+    for device in ("cpu", "cuda"):
+        leaf = logits.clone().to(device).requires_grad_()
+        loss = build(config, activation, spatial_dims).to(device)(leaf, target.to(device))
+        loss.backward()
+        results.append((loss.detach().cpu(), leaf.grad.cpu()))
+    torch.testing.assert_close(results[1], results[0])
