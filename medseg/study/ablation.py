@@ -14,7 +14,7 @@ from medseg.study.cell_run import RunOutcome, StudyRun, execute_run
 from medseg.study.cells import Cell, Design, plan_cells
 from medseg.study.tables import tabulate, write_tables
 from medseg.system.locks import lock_folder
-from medseg.training.dataset import prepare_dataset
+from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.fit import network_needs
 from medseg.training.run_folder.layout import RunFolder
 
@@ -124,7 +124,7 @@ def run_ablation(
         stage(progress, len(runs), "comparing settings", unit="runs") as shown,
     ):
         if not all(run.is_complete() for run in runs):
-            _check_part(runs[0], progress)
+            _prepare_cases(runs[0], progress)
         for run in runs:
             outcome = execute_run(run, progress)
             outcomes.append(outcome)
@@ -135,17 +135,20 @@ def run_ablation(
     return result
 
 
-def _check_part(baseline: StudyRun, progress: Progress) -> None:
-    """Measure and split the cases of the baseline.
+def _prepare_cases(baseline: StudyRun, progress: Progress) -> None:
+    """Measure, split and preprocess the cases of the baseline, so that no run's time budget pays for it.
 
     Raises:
         DataError: if no case is in the part that is compared, or cases are faulty.
     """
     config = baseline.config
-    store = RunFolder(baseline.folder / "run").cache(config) / "facts"
-    dataset = prepare_dataset(config.data, config.preprocess, network_needs(config), store, progress=progress)
+    cache = RunFolder(baseline.folder / "run").cache(config)
+    dataset = prepare_dataset(
+        config.data, config.preprocess, network_needs(config), cache / "facts", progress=progress
+    )
     if baseline.part not in dataset.split.values():
         raise DataError(
             f"the split has no {baseline.part} cases to compare",
             hint="Set data.split.test above 0, or compare the validation cases with --cases val.",
         )
+    cache_dataset(dataset, cache, progress)

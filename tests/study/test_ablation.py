@@ -37,7 +37,7 @@ def trainings(monkeypatch):
         return rows
 
     monkeypatch.setattr(cell_run, "_train_and_evaluate", train)
-    monkeypatch.setattr(ablation, "_check_part", lambda run, progress: None)
+    monkeypatch.setattr(ablation, "_prepare_cases", lambda run, progress: None)
     return started
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medseg.cli.commands.config import find_config
-from medseg.cli.options import PATH, debug_option
+from medseg.cli.options import DURATION, PATH, debug_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
 from medseg.system.allocator import wait_without_spinning
 
@@ -33,7 +33,7 @@ def study() -> None:
     metavar="KEY=VALUE",
     help="Setting of all runs, such as train.epochs=20.",
 )
-@click.option("--budget", help="Time of each training, as train.budget, such as 10min.")
+@click.option("--budget", type=DURATION, help="Time of each training, such as 10min. Sets train.budget.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds of the runs of each cell, such as 0,1,2.")
 @click.option(
     "--one-at-a-time", is_flag=True,
@@ -51,7 +51,7 @@ def ablate(
     output: Path | None,
     data: Path | None,
     overrides: tuple[str, ...],
-    budget: str | None,
+    budget: float | None,
     seeds: str,
     one_at_a_time: bool,
     part: Part,
@@ -80,7 +80,7 @@ def ablate(
     common = [
         *overrides,
         *([f"data.path={data}"] if data else []),
-        *([f"train.budget={budget}"] if budget else []),
+        *([f"train.budget={budget}"] if budget is not None else []),
     ]
     ablation = AblationConfig(
         source, parse_grid(settings), tuple(common), _parse_seeds(seeds),
