@@ -101,7 +101,7 @@ def plan_dataset_sizes(sizes: DatasetSizes, memory_gb: float = 8.0) -> NnunetPla
         >>> sizes = DatasetSizes(np.ones((200, 3)), np.tile((36.0, 50.0, 35.0), (200, 1)), 200, 3)
         >>> plan = plan_dataset_sizes(sizes).full_resolution
         >>> plan.topology.patch_size, plan.batch_size
-        ((40, 56, 40), 9)
+        ((40, 56, 40), 7)
     """
     target = target_spacing(sizes.spacings, sizes.shapes)
     order = transposition(target)

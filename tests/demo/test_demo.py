@@ -26,7 +26,7 @@ def test_a_demonstration_from_data_to_tables_and_pictures(tmp_path):
     assert len(list((tmp_path / "predictions" / "overlays").glob("*.png"))) == 4
     assert (tmp_path / "metrics" / "cases.csv").is_file()
     assert json.loads((tmp_path / "metrics" / "summary.json").read_text())["overall"]["mean_dice"]["mean"] > 0.3
-    assert {row["label"] for row in evaluation.rows} >= {"triangle"}
+    assert {row["name"] for row in evaluation.rows} >= {"triangle"}
 
 
 @pytest.mark.exhaustive

@@ -51,6 +51,7 @@ def cohort(tmp_path_factory):
     return root
 
 
+@pytest.mark.openvino  # the workers choose as the product does
 @pytest.mark.slow
 def test_no_result_is_lost_if_a_worker_is_killed(cohort, tmp_path):
     spec = PredictorSpec((str(cohort / "model.safetensors"),), device="cpu", threads=1)
