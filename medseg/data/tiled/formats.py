@@ -72,7 +72,7 @@ def _open_untileable(path: Path, level: int, reason: NotTileable) -> TiledImage 
         return None
     raise DataError(
         f"{path}: cannot be read window by window, {reason}",
-        hint="Save it as tiled TIFF with deflate compression, or run pip install '.[wsi]' in the folder of medseg.",
+        hint="Save it as tiled TIFF with deflate compression, or run pip install '.[wsi]' in medseg's folder.",
         path=path,
     ) from reason
 
