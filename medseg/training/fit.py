@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from medseg.config.schema import RunConfig
-from medseg.data.loading.sampling import LateralPairs, PatchDataset, PatchPlan
+from medseg.data.loading.lateral_swap import LateralSwap
+from medseg.data.loading.sampling import PatchDataset, PatchPlan
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.model.model_file import ModelHeader, save_model
@@ -182,7 +183,7 @@ def build_loop(
     # a first label that is not background is drawn like any other
     include_background = config.sampling.include_background or not labels.background
     sampling = config.sampling.model_copy(update={"include_background": include_background})
-    sides = LateralPairs(labels.mirrored_labels, labels.mirrored_classes) if labels.pairs else None
+    sides = LateralSwap(labels.mirrored_labels, labels.mirrored_classes) if labels.pairs else None
     plan = PatchPlan(cached.train, tuple(labels.names), sampling, config.seed)
     epoch_length = options.iterations * options.accumulate * options.batch_size
     loader = PatchLoader(

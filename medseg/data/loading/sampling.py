@@ -20,6 +20,7 @@ from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.compact_storage import CompactImage
+from medseg.data.loading.lateral_swap import LateralSwap
 from medseg.data.loading.user_transforms import SampleTransform, apply_transforms
 from medseg.data.loading.workers import CaseTracker, Sample
 from medseg.data.preprocessing.pipeline import SliceConfig
@@ -167,29 +168,6 @@ def class_probabilities(cases: list[CachedCase], names: tuple[str, ...], config:
     return weights / total if total > 0 else weights
 
 
-@dataclass(frozen=True)
-class LateralPairs:
-    """Left and right labels, which are exchanged in a patch that is a mirror image.
-
-    Attributes:
-        labels: for each class the class that it becomes.
-        channels: the same for each channel of the logits.
-    """
-
-    labels: tuple[int, ...]
-    channels: tuple[int, ...]
-
-    def swap(self, sample: Sample) -> Sample:
-        """Exchange left and right in the labels, soft labels and annotated channels of a sample."""
-        swapped = dict(sample)
-        table = torch.tensor((*self.labels, -1), dtype=sample["label"].dtype)
-        swapped["label"] = table[sample["label"].long()]  # index -1 is the last entry, -1
-        for key in ("soft", "annotated"):
-            if key in sample:
-                swapped[key] = sample[key][list(self.channels)]
-        return swapped
-
-
 class PatchDataset(Dataset[Sample]):
     """Patches of cached cases, indexed by ``epoch * length + position``.
 
@@ -220,7 +198,7 @@ class PatchDataset(Dataset[Sample]):
         augment: AugmentConfig,
         length: int,
         slices: SliceConfig | None = None,
-        lateral_pairs: LateralPairs | None = None,
+        lateral_pairs: LateralSwap | None = None,
     ) -> None:
         self.slices = slices
         self.lateral_pairs = lateral_pairs

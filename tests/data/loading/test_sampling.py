@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from medseg.data.augmentation import AugmentConfig, augmentation_preset
 from medseg.data.augmentation.options import AffineConfig, CutMixConfig, FlipConfig, StyleConfig
 from medseg.data.loading.cache import write_cached_case
+from medseg.data.loading.lateral_swap import LateralSwap
 from medseg.data.loading.loader import AddressSampler, LoaderOptions, patch_loader
 from medseg.data.loading.sampling import (
-    LateralPairs,
     PatchDataset,
     PatchPlan,
     SamplingConfig,
@@ -238,7 +238,7 @@ class TestPatches:
         augment = AugmentConfig(flip=FlipConfig(probability=0.5, axes=(0, 1, 2)))
         plain = dataset_of(cases, augment, length=200)
         sided = dataset_of(cases, augment, length=200)
-        sided.lateral_pairs = LateralPairs(labels=(0, 2, 1), channels=(0, 2, 1))  # organ: left, lesion: right
+        sided.lateral_pairs = LateralSwap(labels=(0, 2, 1), channels=(0, 2, 1))  # organ: left, lesion: right
         table = torch.tensor([0, 2, 1, -1])
         seen = set()
         for position in range(60):
