@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from medseg.config.loading import apply_override
 from medseg.config.schema import RunConfig, load_config
-from medseg.data.augmentation.presets import PresetName
 from medseg.planning.choices import (
     choose_augmentation,
     choose_loss,
@@ -155,7 +154,7 @@ class _Planner:
         self._set_network(geometry, choice, draft)
         choose_normalization(self.fingerprint, draft)
         choose_sampling(self.fingerprint, geometry.coverage(choice.candidate), draft)
-        choose_augmentation(self.fingerprint, geometry.dims, get_args(PresetName), draft)
+        choose_augmentation(self.fingerprint, geometry.dims, draft)
         choose_loss(self.fingerprint, draft)
         self._set_training(choice, seconds, threads, draft)
         self._set_workers(seconds, channels, draft)

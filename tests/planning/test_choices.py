@@ -12,8 +12,6 @@ from medseg.planning.choices import (
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 
-PRESETS = ("2d", "3d", "none")
-
 
 def one_class(name="lesion", share=0.01, **fields):
     return ClassFingerprint(name=name, voxel_share=share, case_share=1.0, **fields)
@@ -86,19 +84,14 @@ def test_thin_structures_are_named():
 
 def test_upright_pictures_are_not_turned():
     sky = one_class("sky", center=(0.15, 0.5), center_spread=(0.05, 0.1))
-    draft = chosen(choose_augmentation, fingerprint(sky, kind="picture", modality="color"), 2, PRESETS)
+    draft = chosen(choose_augmentation, fingerprint(sky, kind="picture", modality="color"), 2)
     assert draft.settings["augment"] == {"preset": "2d", "flip": {"axes": [1]}, "affine": {"rotate": 10.0}}
     assert "sky is always above the middle (mean height 85%)" in draft.reasons["augment"]
     anywhere = one_class("nucleus", center=(0.4, 0.5), center_spread=(0.2, 0.2))
-    draft = chosen(choose_augmentation, fingerprint(anywhere, kind="picture", modality="gray"), 2, PRESETS)
+    draft = chosen(choose_augmentation, fingerprint(anywhere, kind="picture", modality="gray"), 2)
     assert draft.settings["augment"] == {"preset": "2d"}
 
 
 def test_objects_of_unequal_size_are_scaled():
-    draft = chosen(choose_augmentation, fingerprint(one_class(radius_ratio=2.0)), 3, PRESETS)
+    draft = chosen(choose_augmentation, fingerprint(one_class(radius_ratio=2.0)), 3)
     assert draft.settings["augment"]["affine"] == {"scale": [0.6, 1.7]}
-
-
-def test_the_robust_preset_is_used_where_it_exists():
-    draft = chosen(choose_augmentation, fingerprint(), 3, (*PRESETS, "3d_robust"))
-    assert draft.settings["augment"] == {"preset": "3d_robust"}
