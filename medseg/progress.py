@@ -60,6 +60,10 @@ class Progress(Protocol):
         """
         ...
 
+    def resize(self, total: int) -> None:
+        """Change the number of items of the current stage, as a training with a time budget does."""
+        ...
+
     def finish(self) -> None:
         """End the current stage, complete or not."""
         ...
@@ -99,6 +103,9 @@ class QuietProgress:
 
     def advance(self, detail: str = "") -> None:
         """Ignore the item."""
+
+    def resize(self, total: int) -> None:
+        """Ignore the number of items."""
 
     def finish(self) -> None:
         """Ignore the end."""
@@ -220,6 +227,13 @@ class ConsoleProgress:
         if current.task is not None:
             text = f"{current.description}, {detail}" if detail else current.description
             self._bar.update(current.task, completed=current.completed, description=text)
+
+    def resize(self, total: int) -> None:
+        """Give the bar another length."""
+        current = self._stages[-1]
+        current.total = total
+        if current.task is not None:
+            self._bar.update(current.task, total=total)
 
     def finish(self) -> None:
         """Show the bar of the enclosing stage again."""

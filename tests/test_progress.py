@@ -77,3 +77,13 @@ def test_a_stage_is_finished_after_an_error():
     with pytest.raises(ValueError, match="bad"), stage(progress, 2, "measuring"):
         raise ValueError("bad")
     assert progress.finished == 1
+
+
+def test_a_stage_that_changes_its_length_keeps_its_pace():
+    with ConsoleProgress(every=60) as progress, stage(progress, 8, "training", unit="updates"):
+        progress.advance()
+        progress.resize(1300)
+        progress.advance()
+        current = progress._stages[-1]
+        assert current.describe().startswith("training: 2 of 1300 updates, after 0 s, ")
+        assert current.counted == 2

@@ -185,9 +185,8 @@ class TrainingLoop:
         self.progress.advance(f"loss {self._last_loss:.4f}")
         total = self.pace.total
         self.pace.after_update(state.step)
-        if self.pace.total != total:  # a stage shows another total from its start on
-            self.progress.finish()
-            self.progress.start(self.pace.total, "training", unit="updates", completed=state.step)
+        if self.pace.total != total:
+            self.progress.resize(self.pace.total)
 
     def _next_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches of one update, and count what they contain."""
