@@ -109,9 +109,8 @@ def choose_loss(fingerprint: Fingerprint, draft: Draft) -> None:
 def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> None:
     """Choose the preset of the augmentation, and what the data forbids.
 
-    Pictures get the preset for images from elsewhere, unless structures are thin or pictures have a top.
-    Volumes do not: in trainings of some minutes, ``3d_robust`` is worse than ``3d`` on other scanners, too (see
-    the page *Augment*).
+    The presets for images from elsewhere are not chosen: in trainings of some minutes they cost more than they
+    gain (see the page *Augment*).
 
     Args:
         fingerprint: of the dataset.
@@ -119,15 +118,8 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
         draft: receives the settings.
     """
     upright = fingerprint.kind == "picture" and upright_class(fingerprint)
-    thin = any(one.radius is not None and one.radius < _THIN for one in fingerprint.classes)
-    robust = fingerprint.kind == "picture" and not upright and not thin
-    preset = f"{dims}d_robust" if robust else f"{dims}d"
-    if robust:
-        reason = f"preset {preset}: other magnifications, light and stains, because pictures differ in them"
-    else:
-        reason = (
-            f"preset {preset}; for scans from elsewhere and with much time, compare it with {preset}_robust"
-        )
+    preset = f"{dims}d"
+    reason = f"preset {preset}; for scans from elsewhere and with much time, compare it with {preset}_robust"
     settings: dict[str, object] = {"preset": preset}
     if upright:
         settings["flip"] = {"axes": [1]}
@@ -137,7 +129,7 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
             f". {upright.name} is always {where} the middle (mean height {1 - upright.center[0]:.0%}): no "
             "rotation beyond 10 degrees, mirrored left and right only"
         )
-    elif not robust and size_ratio(fingerprint) >= _SIZE_RATIO:
+    elif size_ratio(fingerprint) >= _SIZE_RATIO:
         settings["affine"] = {"scale": [0.6, 1.7]}
         reason += (
             f"; sizes of objects differ by a factor of {size_ratio(fingerprint):.1f} between cases: "
