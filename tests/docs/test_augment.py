@@ -20,8 +20,10 @@ def test_the_tables_name_every_transform_and_preset():
 
 
 def test_the_settings_are_valid():
-    for block in re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.S | re.M):
-        load_config(YAML(typ="safe").load(block))
+    blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.S | re.M)
+    assert blocks
+    for block in blocks:
+        assert load_config(YAML(typ="safe").load(block)).augment != AugmentConfig()
 
 
 def test_the_example_runs():
