@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import errno
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -164,6 +166,18 @@ def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` atomically, encoded as UTF-8."""
     with write_atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV file with a header, or remove it if there are no rows."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    stream = StringIO()
+    writer = csv.DictWriter(stream, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from medseg.data.io.readers import is_zarr, output_suffix
 from medseg.data.requested_cases import REQUESTED_FILE, write_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
-from medseg.files import as_json_object, remove_stale_temporaries, write_json, write_text
+from medseg.files import as_json_object, remove_stale_temporaries, write_json, write_table, write_text
 from medseg.inference.batch.dicom_objects import object_path
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
@@ -253,14 +252,7 @@ def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
     failed = [o for o in outcomes if o.status == "failed"]
     failed = [o for o in failed if not (o.existing_file and _is_finished(output, o.case))]
     rows += [{"case": o.case, "error": o.error or ""} for o in failed]
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    stream = StringIO()
-    writer = csv.DictWriter(stream, _FAILURE_COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
+    write_table(path, _FAILURE_COLUMNS, rows)
 
 
 def _input_files(case: Case) -> list[Path]:

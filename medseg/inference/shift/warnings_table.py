@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from medseg.files import write_text
+from medseg.files import write_table
 
 WARNINGS = "warnings.csv"
 WARNING_COLUMNS = ["case", "finding", "value", "training", "advice"]
@@ -26,11 +24,4 @@ def write_warnings(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
         for record in records
         for warning in record.get("shift", {}).get("warnings", [])
     ]
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    stream = StringIO()
-    writer = csv.DictWriter(stream, WARNING_COLUMNS)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
+    write_table(path, WARNING_COLUMNS, rows)
