@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.checks import BoolArray, as_mask, check_shapes, check_spacing, check_tolerance
+from medseg.metrics.checks import as_mask, check_shapes, check_spacing, check_tolerance
 from medseg.metrics.geometry.bounding_box import crop_pair
+from medseg.metrics.geometry.rim import rim
 from medseg.metrics.overlap import count_overlap, iou
-from medseg.metrics.typed_wrappers import distance_to
-
-_SLACK_MM = 1e-6
 
 
 def boundary_iou(
@@ -46,10 +43,5 @@ def boundary_iou(
     check_shapes(reference, prediction)
     voxel_mm = check_spacing(spacing, reference.ndim)
     width = check_tolerance(distance_mm)
-    rims = (_rim(mask, voxel_mm, width) for mask in crop_pair(as_mask(reference), as_mask(prediction)))
+    rims = (rim(mask, voxel_mm, width) for mask in crop_pair(as_mask(reference), as_mask(prediction)))
     return iou(count_overlap(*rims))
-
-
-def _rim(mask: BoolArray, spacing: tuple[float, ...], width: float) -> BoolArray:
-    padded = np.pad(mask, 1)
-    return padded & (distance_to(~padded, spacing) <= width + _SLACK_MM)

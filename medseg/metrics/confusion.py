@@ -69,9 +69,9 @@ def dataset_scores(
             prediction. They are false negatives of their class and false positives of none.
 
     Returns:
-        Keys: pixel_accuracy, miou_with_background, miou_without_background, iou (name → value),
-        classes_present, pixels. The IoU of a class that occurs neither in the reference nor in the prediction
-        is nan, and means leave it out.
+        Keys: pixel_accuracy, miou_with_background, miou_without_background, frequency_weighted_iou (weighted by
+        the pixels of each class in the reference), iou (name → value), classes_present, pixels. The IoU of a
+        class that occurs neither in the reference nor in the prediction is nan, and means leave it out.
 
     Raises:
         ValueError: if the matrix is not square or ``names`` does not fit it.
@@ -89,10 +89,13 @@ def dataset_scores(
     unions = (matrix.sum(axis=0) + matrix.sum(axis=1) - matrix.diagonal() + unseen).tolist()
     ious = [hit / union if union else math.nan for hit, union in zip(hits, unions, strict=True)]
     pixels = int(matrix.sum() + unseen.sum())
+    frequencies = (matrix.sum(axis=1) + unseen).tolist()
+    weighted = sum(size * value for size, value in zip(frequencies, ious, strict=True) if size)
     return {
         "pixel_accuracy": sum(hits) / pixels if pixels else math.nan,
         "miou_with_background": mean_defined(ious),
         "miou_without_background": mean_defined(ious[1:]),
+        "frequency_weighted_iou": weighted / pixels if pixels else math.nan,
         "iou": dict(zip(names, ious, strict=True)),
         "classes_present": sum(union > 0 for union in unions),
         "pixels": pixels,

@@ -125,6 +125,32 @@ def accuracy(counts: Counts) -> float:
     return _ratio(counts.tp + counts.tn, counts.tp + counts.fp + counts.fn + counts.tn)
 
 
+def f_beta(counts: Counts, beta: float) -> float:
+    """F-beta score, (1 + β²)·TP / ((1 + β²)·TP + β²·FN + FP) (van Rijsbergen 1979); β > 1 favors recall."""
+    weighted = (1 + beta**2) * counts.tp
+    total = weighted + beta**2 * counts.fn + counts.fp
+    return weighted / total if total else math.nan
+
+
+def cohens_kappa(counts: Counts) -> float:
+    """Cohen's kappa (Cohen 1960): agreement beyond chance; nan if both masks are empty or both are full."""
+    total = counts.tp + counts.fp + counts.fn + counts.tn
+    chance = counts.reference * counts.prediction + (total - counts.reference) * (total - counts.prediction)
+    return _ratio((counts.tp + counts.tn) * total - chance, total**2 - chance)
+
+
+def matthews_correlation(counts: Counts) -> float:
+    """Matthews correlation coefficient (Matthews 1975).
+
+    0 if one of the masks is empty or full and the other is not; nan if both are empty or both are full.
+    """
+    total = counts.tp + counts.fp + counts.fn + counts.tn
+    margins = (counts.reference, counts.prediction, total - counts.reference, total - counts.prediction)
+    if not all(margins):
+        return 0.0 if counts.fp + counts.fn else math.nan
+    return (counts.tp * counts.tn - counts.fp * counts.fn) / math.sqrt(math.prod(margins))
+
+
 def volume_similarity(counts: Counts) -> float:
     """Volume similarity, 1 − |Vp − Vr| / (Vp + Vr) (Taha & Hanbury 2015, doi:10.1186/s12880-015-0068-x)."""
     return _ratio(2 * min(counts.reference, counts.prediction), counts.reference + counts.prediction)

@@ -17,10 +17,17 @@ from numpy.typing import NDArray
 
 from medseg.metrics.checks import BoolArray, as_mask, check_shapes, check_spacing, check_tolerance
 from medseg.metrics.geometry.bounding_box import crop_pair
-from medseg.metrics.geometry.nearest_distance import nearest_distances
-from medseg.metrics.geometry.surface_elements import surfel_elements, voxel_elements
+from medseg.metrics.geometry.nearest_distance import distance_histogram
+from medseg.metrics.geometry.surface_elements import (
+    CodeArray,
+    neighbor_codes,
+    surfel_elements,
+    surfel_weights,
+    voxel_elements,
+)
 
 FloatArray = NDArray[np.float64]
+CountArray = NDArray[np.intp]
 Surface = Literal["surfel", "voxel"]
 
 TOLERANCE_SLACK_MM = 1e-6
@@ -28,31 +35,37 @@ TOLERANCE_SLACK_MM = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class DirectedDistances:
-    """Distances from the elements of one surface to the other surface.
+    """Distances from the elements of one surface to the other surface, as a histogram.
 
     Attributes:
-        distances: (N,) in mm. N is 0 if the mask is empty.
-        weights: (N,), or None if all elements have the same weight.
+        distances: (D,) in mm. D is 0 if the mask is empty.
+        counts: (D,) number of elements at each distance.
+        weights: (D,) area (mm²) or length (mm) of the elements at each distance, or None if all elements have
+            the same weight.
     """
 
     distances: FloatArray
+    counts: CountArray
     weights: FloatArray | None = None
+
+    @property
+    def sizes(self) -> FloatArray:
+        """Weight of the elements at each distance (D,)."""
+        return self.counts.astype(np.float64) if self.weights is None else self.weights
 
     @property
     def total_weight(self) -> float:
         """Size of the surface: mm² (3D) or mm (2D) for surfels, else the number of voxels."""
-        return float(len(self.distances) if self.weights is None else self.weights.sum())
+        return float(self.sizes.sum())
 
     @property
     def weighted_sum(self) -> float:
         """Σ weight · distance."""
-        weighted = self.distances if self.weights is None else self.weights * self.distances
-        return float(weighted.sum())
+        return float((self.sizes * self.distances).sum())
 
     def weight_within(self, distance_mm: float) -> float:
         """Return the weight of the elements within ``distance_mm``."""
-        near = self.distances <= distance_mm
-        return float(np.count_nonzero(near) if self.weights is None else self.weights[near].sum())
+        return float(self.sizes[self.distances <= distance_mm].sum())
 
     def percentile(self, percent: float) -> float:
         """Return the distance that ``percent`` of the surface does not exceed.
@@ -60,12 +73,26 @@ class DirectedDistances:
         Unweighted: linear interpolation between order statistics. Weighted: the smallest distance whose
         cumulated weight reaches ``percent`` of the whole (Nikolov et al. 2021, doi:10.2196/26151).
         """
-        if self.weights is None:
-            return float(np.percentile(self.distances, percent))
         order = np.argsort(self.distances)
+        ascending = self.distances[order]
+        if self.weights is None:
+            return _interpolated(ascending, np.cumsum(self.counts[order]), percent)
         cumulated = np.cumsum(self.weights[order]) / self.weights.sum()
         position = int(np.searchsorted(cumulated, percent / 100))
-        return float(self.distances[order[min(position, len(order) - 1)]])
+        return float(ascending[min(position, len(order) - 1)])
+
+    def joined(self, other: DirectedDistances) -> DirectedDistances:
+        """Return the distances of both directions together."""
+        weights = (
+            None
+            if self.weights is None or other.weights is None
+            else np.concatenate([self.weights, other.weights])
+        )
+        return DirectedDistances(
+            np.concatenate([self.distances, other.distances]),
+            np.concatenate([self.counts, other.counts]),
+            weights,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +146,64 @@ def surface_distances(
     """
     check_shapes(reference, prediction)
     voxel_mm = check_spacing(spacing, reference.ndim)
+    check_surface(surface)
+    masks = [np.ascontiguousarray(mask) for mask in crop_pair(as_mask(reference), as_mask(prediction))]
+    if surface == "voxel":
+        return element_distances(voxel_elements(masks[0]), voxel_elements(masks[1]), voxel_mm)
+    return surfel_distances(neighbor_codes(masks[0]), neighbor_codes(masks[1]), voxel_mm)
+
+
+def check_surface(surface: str) -> None:
+    """Raise ValueError if the kind of surface elements is unknown."""
     if surface not in ("surfel", "voxel"):
         raise ValueError(f"surface is {surface!r}, expected 'surfel' or 'voxel'")
-    masks = crop_pair(as_mask(reference), as_mask(prediction))
-    (from_mask, from_weights), (to_mask, to_weights) = (
-        surfel_elements(mask, voxel_mm) if surface == "surfel" else (voxel_elements(mask), None)
-        for mask in masks
-    )
-    if not (from_mask.any() and to_mask.any()):
-        return SurfaceDistances(
-            _unreachable(from_mask, from_weights), _unreachable(to_mask, to_weights), surface
-        )
+
+
+def element_distances(
+    reference: BoolArray, prediction: BoolArray, spacing: tuple[float, ...]
+) -> SurfaceDistances:
+    """Compute the distances between two sets of voxels, both (*S)."""
     return SurfaceDistances(
-        DirectedDistances(nearest_distances(from_mask, to_mask, voxel_mm), from_weights),
-        DirectedDistances(nearest_distances(to_mask, from_mask, voxel_mm), to_weights),
-        surface,
+        _directed(reference, prediction, spacing), _directed(prediction, reference, spacing), "voxel"
     )
+
+
+def surfel_distances(
+    reference: CodeArray, prediction: CodeArray, spacing: tuple[float, ...]
+) -> SurfaceDistances:
+    """Compute the distances between the surfels of two masks, given as ``neighbor_codes`` of the same shape."""
+    one, two = surfel_elements(reference), surfel_elements(prediction)
+    return SurfaceDistances(
+        _directed(one, two, spacing, reference), _directed(two, one, spacing, prediction), "surfel"
+    )
+
+
+def _directed(
+    queries: BoolArray, targets: BoolArray, spacing: tuple[float, ...], codes: CodeArray | None = None
+) -> DirectedDistances:
+    table = None if codes is None else surfel_weights(spacing)
+    if targets.any():
+        histogram = distance_histogram(queries, targets, spacing, codes)
+        weights = None if table is None else histogram.counts[:, : len(table)] @ table
+        return DirectedDistances(histogram.distances, histogram.counts.sum(axis=1), weights)
+    if not queries.any():
+        return DirectedDistances(np.zeros(0), np.zeros(0, np.intp), None if table is None else np.zeros(0))
+    kinds = np.zeros(1, np.uint8) if codes is None else codes[queries]
+    count = np.array([np.count_nonzero(queries)], np.intp)
+    weights = None if table is None else np.array([table[kinds].sum()])
+    return DirectedDistances(np.array([math.inf]), count, weights)
+
+
+def _interpolated(ascending: FloatArray, cumulated: CountArray, percent: float) -> float:
+    """Return a percentile of repeated values by linear interpolation between order statistics."""
+    position = percent / 100 * (int(cumulated[-1]) - 1)
+    below = math.floor(position)
+    low, high = (
+        float(ascending[int(np.searchsorted(cumulated, rank, side="right"))])
+        for rank in (below, min(below + 1, int(cumulated[-1]) - 1))
+    )
+    share = position - below
+    return low + share * (high - low) if share else low
 
 
 def hausdorff(distances: SurfaceDistances) -> float:
@@ -147,6 +216,13 @@ def hausdorff_percentile(distances: SurfaceDistances, percent: float = 95) -> fl
     if distances.empty_value is not None:
         return distances.empty_value
     return max(distances.from_reference.percentile(percent), distances.from_prediction.percentile(percent))
+
+
+def pooled_percentile(distances: SurfaceDistances, percent: float = 95) -> float:
+    """Percentile in mm of the distances of both directions together, as in medpy."""
+    if distances.empty_value is not None:
+        return distances.empty_value
+    return distances.from_reference.joined(distances.from_prediction).percentile(percent)
 
 
 def average_distance(distances: SurfaceDistances) -> float:
@@ -183,7 +259,3 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
     one, two = distances.from_reference, distances.from_prediction
     near = one.weight_within(limit) + two.weight_within(limit)
     return near / (one.total_weight + two.total_weight)
-
-
-def _unreachable(elements: BoolArray, weights: FloatArray | None) -> DirectedDistances:
-    return DirectedDistances(np.full(np.count_nonzero(elements), math.inf), weights)

@@ -65,10 +65,31 @@ def skeleton(mask: BoolArray) -> BoolArray:
     return morphology.skeletonize(mask) != 0
 
 
-def components(mask: BoolArray) -> NDArray[np.integer[Any]]:
-    """Number the connected components of a mask 1 … N (8 neighbors in 2D, 26 in 3D); 0 is background."""
+def components(mask: BoolArray, connectivity: int | None = None) -> NDArray[np.integer[Any]]:
+    """Number the connected components of a mask 1 … N; 0 is background.
+
+    Args:
+        mask: 2 or 3 axes.
+        connectivity: number of neighbors; by default 8 in 2D, 26 in 3D.
+    """
     cc3d: Any = import_module("cc3d")
-    return cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26)
+    neighbors = connectivity or (8 if mask.ndim == 2 else 26)
+    if not mask.size:
+        return np.zeros(mask.shape, np.uint16)
+    return cc3d.connected_components(mask, connectivity=neighbors, binary_image=True)
+
+
+def component_boxes(labels: NDArray[np.integer[Any]], largest: int) -> Sequence[tuple[slice, ...]]:
+    """Return the bounding boxes of the components 1 … ``largest``, all of which exist."""
+    ndimage: Any = import_module("scipy.ndimage")
+    return ndimage.find_objects(labels.astype(np.int64, copy=False), largest) if largest else []
+
+
+def dilated(mask: BoolArray, iterations: int) -> BoolArray:
+    """Dilate a mask repeatedly by the neighbors that differ in at most 2 axes."""
+    ndimage: Any = import_module("scipy.ndimage")
+    structure = ndimage.generate_binary_structure(mask.ndim, 2)
+    return ndimage.binary_dilation(mask, structure, iterations)
 
 
 def best_pairs(gains: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

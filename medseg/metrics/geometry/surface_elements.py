@@ -22,17 +22,12 @@ FloatArray = NDArray[np.float64]
 CodeArray = NDArray[np.uint8]
 
 
-def surfel_elements(mask: BoolArray, spacing: tuple[float, ...]) -> tuple[BoolArray, FloatArray]:
-    """Return the surfels of a mask (S), 2 or 3 axes.
+def surfel_elements(codes: CodeArray) -> BoolArray:
+    """Return the positions of the surfels among the ``neighbor_codes`` of a mask: those of mixed neighborhoods.
 
-    Element ``i`` is between the voxels ``i - 1`` and ``i``. Outside the array is background.
-
-    Returns:
-        A mask (S + 1) of the positions, and the weights in C order.
+    Element ``i`` is between the voxels ``i - 1`` and ``i`` of the mask.
     """
-    codes = neighbor_codes(mask)
-    positions = (codes != 0) & (codes != 2 ** (2**mask.ndim) - 1)
-    return positions, surfel_weights(spacing)[codes[positions]]
+    return (codes - np.uint8(1)) < np.uint8(2 ** (2**codes.ndim) - 2)  # code 0 wraps to 255
 
 
 def voxel_elements(mask: BoolArray) -> BoolArray:

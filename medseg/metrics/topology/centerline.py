@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.checks import as_mask, check_shapes
+from medseg.metrics.checks import BoolArray, as_mask, check_shapes
 from medseg.metrics.geometry.bounding_box import crop_pair
 from medseg.metrics.typed_wrappers import skeleton
 
@@ -40,7 +40,12 @@ def cldice(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
     check_shapes(reference, prediction)
     if reference.ndim not in (2, 3):
         raise ValueError(f"got an array of {reference.ndim} axes, expected 2 or 3")
-    one, two = (np.pad(mask, 1) for mask in crop_pair(as_mask(reference), as_mask(prediction)))
+    return centerline_dice(*crop_pair(as_mask(reference), as_mask(prediction)))
+
+
+def centerline_dice(reference: BoolArray, prediction: BoolArray) -> float:
+    """Compute ``cldice`` of two masks that are cropped to their foreground."""
+    one, two = np.pad(reference, 1), np.pad(prediction, 1)
     if not (one.any() and two.any()):
         return 0.0 if one.any() or two.any() else math.nan
     line_one, line_two = skeleton(one), skeleton(two)
