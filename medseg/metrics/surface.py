@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medseg.metrics.checks import BoolArray, as_mask, check_shapes, check_spacing, check_tolerance
 from medseg.metrics.geometry.bounding_box import crop_pair
-from medseg.metrics.geometry.nearest_distance import distance_histogram
+from medseg.metrics.geometry.nearest_distance import DistanceHistogram, Elements, distance_histogram
 from medseg.metrics.geometry.surface_elements import (
     CodeArray,
     neighbor_codes,
@@ -163,8 +163,13 @@ def element_distances(
     reference: BoolArray, prediction: BoolArray, spacing: tuple[float, ...]
 ) -> SurfaceDistances:
     """Compute the distances between two sets of voxels, both (*S)."""
+    table = np.ones(1)
+    one, two = (Elements(mask, np.zeros(mask.shape, np.uint8), table) for mask in (reference, prediction))
+    from_one, from_two = _histogram(one, two, spacing), _histogram(two, one, spacing)
     return SurfaceDistances(
-        _directed(reference, prediction, spacing), _directed(prediction, reference, spacing), "voxel"
+        DirectedDistances(from_one.distances, from_one.counts),
+        DirectedDistances(from_two.distances, from_two.counts),
+        "voxel",
     )
 
 
@@ -172,26 +177,25 @@ def surfel_distances(
     reference: CodeArray, prediction: CodeArray, spacing: tuple[float, ...]
 ) -> SurfaceDistances:
     """Compute the distances between the surfels of two masks, given as ``neighbor_codes`` of the same shape."""
-    one, two = surfel_elements(reference), surfel_elements(prediction)
+    table = surfel_weights(spacing)
+    one, two = (Elements(surfel_elements(codes), codes, table) for codes in (reference, prediction))
+    from_one, from_two = _histogram(one, two, spacing), _histogram(two, one, spacing)
     return SurfaceDistances(
-        _directed(one, two, spacing, reference), _directed(two, one, spacing, prediction), "surfel"
+        DirectedDistances(from_one.distances, from_one.counts, from_one.weights),
+        DirectedDistances(from_two.distances, from_two.counts, from_two.weights),
+        "surfel",
     )
 
 
-def _directed(
-    queries: BoolArray, targets: BoolArray, spacing: tuple[float, ...], codes: CodeArray | None = None
-) -> DirectedDistances:
-    table = None if codes is None else surfel_weights(spacing)
-    if targets.any():
-        histogram = distance_histogram(queries, targets, spacing, codes)
-        weights = None if table is None else histogram.counts[:, : len(table)] @ table
-        return DirectedDistances(histogram.distances, histogram.counts.sum(axis=1), weights)
-    if not queries.any():
-        return DirectedDistances(np.zeros(0), np.zeros(0, np.intp), None if table is None else np.zeros(0))
-    kinds = np.zeros(1, np.uint8) if codes is None else codes[queries]
-    count = np.array([np.count_nonzero(queries)], np.intp)
-    weights = None if table is None else np.array([table[kinds].sum()])
-    return DirectedDistances(np.array([math.inf]), count, weights)
+def _histogram(elements: Elements, targets: Elements, spacing: tuple[float, ...]) -> DistanceHistogram:
+    """Count elements by distance; all are at inf if there are no targets."""
+    if targets.positions.any():
+        return distance_histogram(elements, targets.positions, spacing)
+    weights = elements.table[elements.codes[elements.positions]]
+    groups = int(weights.size > 0)
+    return DistanceHistogram(
+        np.full(groups, math.inf), np.full(groups, weights.size), np.full(groups, weights.sum())
+    )
 
 
 def _interpolated(ascending: FloatArray, cumulated: CountArray, percent: float) -> float:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, pi
+from math import ceil, inf, log2, pi
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.metrics.checks import BoolArray
-from medseg.metrics.geometry.plane_sweep import sweep_planes, sweep_seconds
+from medseg.metrics.geometry.plane_transforms import sweep_planes, sweep_seconds, transform_grid
 from medseg.metrics.typed_wrappers import PointTree, point_tree
 
 FloatArray = NDArray[np.float64]
@@ -25,54 +25,68 @@ CodeArray = NDArray[np.uint8]
 
 _SCAN_OFFSETS = 512
 _BLOCK = 2**22
-_FAR_BLOCK = 2**21
+_DENSE = 1 / 8
+_LARGEST_TRANSFORM = 2**26
 _SAMPLE = 64
 _LEAF = 32
+_SCAN_SECONDS_PER_LOOKUP = 3e-9
+_TREE_SECONDS_PER_LEVEL = 1e-7
 _TREE_SECONDS_PER_TARGET = 3e-7
 _TREE_SECONDS_PER_VISIT = 8e-9
 _TREE_SECONDS_PER_QUERY = 2e-6
 
 
 @dataclass(frozen=True, slots=True)
-class DistanceHistogram:
-    """Number of query voxels at each distance.
+class Elements:
+    """Weighted voxels of a grid.
 
     Attributes:
-        distances: (D,) distinct distances in mm, ascending.
-        counts: (D, K) voxels at each distance by code; K is 1 without codes.
+        positions: mask (*S), 2 or 3 axes.
+        codes: code (*S) of each voxel.
+        table: (K,) weight of each code.
+    """
+
+    positions: BoolArray
+    codes: CodeArray
+    table: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceHistogram:
+    """Number and weight of voxels at each distance.
+
+    Attributes:
+        distances: (D,) in mm, not sorted; a value can be repeated.
+        counts: (D,) voxels at each distance.
+        weights: (D,) sum of their weights.
     """
 
     distances: FloatArray
     counts: IndexArray
+    weights: FloatArray
 
 
-def distance_histogram(
-    queries: BoolArray, targets: BoolArray, spacing: tuple[float, ...], codes: CodeArray | None = None
-) -> DistanceHistogram:
-    """Count the voxels of ``queries`` by their distance to the nearest voxel of ``targets``.
+def distance_histogram(elements: Elements, targets: BoolArray, spacing: tuple[float, ...]) -> DistanceHistogram:
+    """Count elements by their distance to the nearest voxel of ``targets``.
 
     Args:
-        queries: mask (*S), 2 or 3 axes.
+        elements: weighted voxels of a grid.
         targets: mask (*S) with at least one voxel.
         spacing: mm per axis.
-        codes: a code (*S) for each voxel, to count voxels of different codes separately. If None, all have
-            code 0.
     """
-    neighborhood = nearest_neighborhood(spacing)
-    scan = _Scan(targets, neighborhood, 1 if codes is None else 256)
-    far = [scan.count(*block) for block in _blocks(queries, codes)]
-    places = np.concatenate([places for places, _ in far], axis=1)
+    scan = _Scan(elements, targets, nearest_neighborhood(spacing))
+    far = [scan.count(*block) for block in _blocks(elements)]
+    voxels = np.concatenate([voxels for voxels, _ in far])
     kinds = np.concatenate([kinds for _, kinds in far])
-    seen = scan.counts.any(axis=1)
-    near = DistanceHistogram(neighborhood.lengths[seen], scan.counts[seen])
-    if not kinds.size:
-        return near
-    distances = _far_distances(places, targets, spacing)
-    values, position = np.unique(distances, return_inverse=True)
-    width = near.counts.shape[1]
-    counts = np.bincount(position * width + kinds, minlength=len(values) * width).reshape(-1, width)
+    del far
+    parts = [scan.histogram()]
+    distances = _far_distances(voxels, targets, spacing) if voxels.size else ()
+    for start, values in zip(range(0, voxels.size, _BLOCK), distances, strict=True):
+        parts.append(_grouped(values, elements.table[kinds[start : start + _BLOCK]]))
     return DistanceHistogram(
-        np.concatenate([near.distances, values]), np.concatenate([near.counts, counts.astype(np.intp)])
+        np.concatenate([part.distances for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+        np.concatenate([part.weights for part in parts]),
     )
 
 
@@ -111,78 +125,116 @@ def nearest_neighborhood(spacing: tuple[float, ...]) -> Neighborhood:
 class _Scan:
     """Search the targets among the nearest offsets of voxels, and count the voxels by distance.
 
-    Offsets are visited in order of their length, so the first that hits a target gives the exact distance.
+    Offsets are visited in order of their length, so the first that hits a target gives the exact distance. The
+    search ends where a tree or distance transforms would have been faster.
     """
 
-    def __init__(self, targets: BoolArray, neighborhood: Neighborhood, num_codes: int) -> None:
+    def __init__(self, elements: Elements, targets: BoolArray, neighborhood: Neighborhood) -> None:
         reach = np.abs(neighborhood.offsets).max(axis=0)
         padded = np.pad(targets, [(int(width), int(width)) for width in reach])
+        self.table = elements.table
         self.shape = targets.shape
         self.strides = [int(stride) for stride in padded.strides]  # in elements too: booleans are bytes
         self.flat: BoolArray = padded.ravel()
         self.start = int(reach @ np.array(self.strides))
-        steps = (neighborhood.offsets @ np.array(self.strides)).tolist()
-        self.groups = [
-            steps[low:high] for low, high in zip(neighborhood.starts[:-1], neighborhood.starts[1:], strict=True)
-        ]
-        self.counts = np.zeros((len(self.groups), num_codes), np.intp)
+        self.lengths = neighborhood.lengths
+        self.steps = _grouped_steps(neighborhood, self.strides)
+        self.counts = np.zeros((len(self.steps), len(self.table)), np.intp)
+        queries = max(1, int(np.count_nonzero(elements.positions)))
+        tree = _TREE_SECONDS_PER_LEVEL * log2(2 * int(np.count_nonzero(targets)))
+        self.most_seconds = min(tree, sweep_seconds(queries, self.shape) / queries)
 
     def count(self, voxels: IndexArray, kinds: CodeArray) -> tuple[IndexArray, CodeArray]:
-        """Count voxels (N,), given as flat indices; return the places (d, M) and codes of those not found."""
-        places = np.stack(np.unravel_index(voxels, self.shape))
-        base = sum(place * stride for place, stride in zip(places, self.strides, strict=True))
-        remaining = np.arange(voxels.size)
-        num_codes = self.counts.shape[1]
-        for row, steps in enumerate(self.groups):
+        """Count voxels (N,), given as flat indices; return the indices and codes (M,) of those not found."""
+        base = self._padded_indices(voxels)
+        seconds = 0.0
+        for row, steps in enumerate(self.steps):
+            if seconds > self.most_seconds * voxels.size:
+                break
+            seconds += len(steps) * voxels.size * _SCAN_SECONDS_PER_LOOKUP
             hit = self._at(base, steps[0])
             for step in steps[1:]:
                 hit |= self._at(base, step)
             found = np.flatnonzero(hit)
             if not found.size:
                 continue
-            self.counts[row] += np.bincount(kinds.take(found), minlength=num_codes)
+            self.counts[row] += np.bincount(kinds.take(found), minlength=len(self.table))
             left = np.flatnonzero(~hit)
-            base, kinds, remaining = base.take(left), kinds.take(left), remaining.take(left)
-            if not remaining.size:
+            base, kinds, voxels = base.take(left), kinds.take(left), voxels.take(left)
+            if not voxels.size:
                 break
-        return places[:, remaining], kinds
+        return voxels, kinds
+
+    def histogram(self) -> DistanceHistogram:
+        """Return the voxels counted so far."""
+        seen = self.counts.any(axis=1)
+        counts = self.counts[seen]
+        return DistanceHistogram(self.lengths[seen], counts.sum(axis=1), counts @ self.table)
+
+    def _padded_indices(self, voxels: IndexArray) -> IndexArray:
+        """Convert flat indices of the grid to those of the padded grid, less those of the padding."""
+        base = np.zeros(voxels.shape, np.intp)
+        rest = voxels
+        for size, stride in zip(self.shape[:0:-1], self.strides[:0:-1], strict=True):
+            rest, place = np.divmod(rest, size)
+            base += place * stride
+        return base + rest * self.strides[0]
 
     def _at(self, base: IndexArray, step: int) -> BoolArray:
         return self.flat[self.start + step :].take(base)
 
 
-def _blocks(queries: BoolArray, codes: CodeArray | None) -> Iterator[tuple[IndexArray, CodeArray]]:
-    """Yield flat indices and codes of the query voxels, block by block of the grid."""
-    flat = queries.reshape(-1)
-    for start in range(0, max(flat.size, 1), _BLOCK):
-        voxels: IndexArray = np.flatnonzero(flat[start : start + _BLOCK])
+def _grouped_steps(neighborhood: Neighborhood, strides: list[int]) -> list[list[int]]:
+    """Return the offsets as differences of flat indices, in groups of the same length."""
+    steps = (neighborhood.offsets @ np.array(strides)).tolist()
+    bounds = zip(neighborhood.starts[:-1], neighborhood.starts[1:], strict=True)
+    return [steps[low:high] for low, high in bounds]
+
+
+def _blocks(elements: Elements) -> Iterator[tuple[IndexArray, CodeArray]]:
+    """Yield flat indices and codes of the elements, block by block of the grid."""
+    positions, codes = elements.positions.reshape(-1), elements.codes.reshape(-1)
+    for start in range(0, max(positions.size, 1), _BLOCK):
+        voxels: IndexArray = np.flatnonzero(positions[start : start + _BLOCK])
         voxels += start
-        kinds = np.zeros(voxels.size, np.uint8) if codes is None else codes.reshape(-1).take(voxels)
-        yield voxels, kinds
+        yield voxels, codes.take(voxels)
 
 
-def _far_distances(places: IndexArray, targets: BoolArray, spacing: tuple[float, ...]) -> FloatArray:
-    """Return the distances (N,) of places (d, N) to the nearest target, by a tree or by distance transforms."""
-    tree = _tree_if_fast(places, targets, spacing)
-    distances = np.empty(places.shape[1])
-    for start in range(0, distances.size, _FAR_BLOCK):
-        part = places[:, start : start + _FAR_BLOCK]
-        distances[start : start + _FAR_BLOCK] = (
-            sweep_planes(part, targets, spacing) if tree is None else tree.query(index_points(part, spacing))[0]
-        )
-    return distances
+def _grouped(distances: FloatArray, weights: FloatArray) -> DistanceHistogram:
+    values, position, counts = np.unique(distances, return_inverse=True, return_counts=True)
+    return DistanceHistogram(values, counts, np.bincount(position, weights))
 
 
-def _tree_if_fast(places: IndexArray, targets: BoolArray, spacing: tuple[float, ...]) -> PointTree | None:
-    """Return a tree of the targets, or None if distance transforms of the planes are faster."""
-    blocks = ceil(places.shape[1] / _FAR_BLOCK)
-    limit = sweep_seconds(places.shape[1], targets.shape, blocks)
+def _far_distances(voxels: IndexArray, targets: BoolArray, spacing: tuple[float, ...]) -> Iterator[FloatArray]:
+    """Yield the distances of voxels (N,), given as flat indices, to the nearest target, in blocks."""
+    tree = _tree_if_fast(voxels, targets, spacing)
+    grid = None
+    if tree is None and _DENSE * targets.size < voxels.size and targets.size <= _LARGEST_TRANSFORM:
+        grid = np.ascontiguousarray(transform_grid(targets, spacing)).reshape(-1)
+    for start in range(0, voxels.size, _BLOCK):
+        part = voxels[start : start + _BLOCK]
+        if grid is not None:
+            yield grid.take(part)
+            continue
+        places = np.stack(np.unravel_index(part, targets.shape))
+        if tree is not None:
+            yield tree.query(index_points(places, spacing))[0]
+        else:
+            yield sweep_planes(places, targets, spacing)
+
+
+def _tree_if_fast(voxels: IndexArray, targets: BoolArray, spacing: tuple[float, ...]) -> PointTree | None:
+    """Return a tree of the targets, or None if distance transforms are faster."""
+    limit = sweep_seconds(voxels.size, targets.shape)
+    if targets.ndim == 2 and targets.size > _LARGEST_TRANSFORM:
+        limit = inf  # a transform would need too much memory
     if int(np.count_nonzero(targets)) * _TREE_SECONDS_PER_TARGET > limit:
         return None
     indices = np.stack(np.unravel_index(np.flatnonzero(targets), targets.shape))
     tree = point_tree(index_points(indices, spacing), _LEAF)
-    sample = index_points(places[:, :: ceil(places.shape[1] / _SAMPLE)], spacing)
-    return None if tree_seconds(tree, sample, places.shape[1], max(spacing)) > limit else tree
+    places = np.stack(np.unravel_index(voxels[:: ceil(voxels.size / _SAMPLE)], targets.shape))
+    seconds = tree_seconds(tree, index_points(places, spacing), voxels.size, max(spacing))
+    return None if seconds > limit else tree
 
 
 def index_points(indices: IndexArray, spacing: tuple[float, ...]) -> FloatArray:
