@@ -18,6 +18,7 @@ from medseg.cli.commands.evaluate import evaluate
 from medseg.cli.commands.export import export
 from medseg.cli.commands.import_models import import_group
 from medseg.cli.commands.infer import infer, tune
+from medseg.cli.commands.metrics import metrics_group
 from medseg.cli.commands.models import models, weights_group
 from medseg.cli.commands.plan import plan
 from medseg.cli.commands.study import study
@@ -44,7 +45,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(plan, train, infer, evaluate, tune, study, data, export, import_group, dicom),
+    *(plan, train, infer, evaluate, metrics_group, tune, study, data, export, import_group, dicom),
     *(models, weights_group, config_group, demo, doctor),
 ):
     cli.add_command(_command)

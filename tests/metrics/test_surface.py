@@ -38,7 +38,8 @@ def test_surfels_of_two_pixels_in_one_row():
     # 4 elements each, 2 columns (6 mm) apart: those on the facing sides are 1 element (3 mm) from the other's
     # nearest, those on the far sides 2 (6 mm)
     distances = surface_distances(pixel((3, 5), (1, 1)), pixel((3, 5), (1, 3)), (1.0, 3.0))
-    assert sorted(distances.from_reference.distances) == [3.0, 3.0, 6.0, 6.0]
+    assert distances.from_reference.distances.tolist() == [3.0, 6.0]
+    assert distances.from_reference.counts.tolist() == [2, 2]
     assert surfaces.average_distance(distances) == pytest.approx(4.5)
     assert surfaces.hausdorff(distances) == 6.0
     assert surfaces.surface_dice(distances, 3.0) == pytest.approx(0.5)
@@ -56,8 +57,21 @@ def test_directions_of_unequal_size():
 
 def test_percentile_of_weighted_elements():
     # weights 6 3 1 of 10 at 1 2 5 mm: 60 % within 1, 90 % within 2
-    directed = DirectedDistances(np.array([5.0, 1.0, 2.0]), np.array([1.0, 6.0, 3.0]))
+    directed = DirectedDistances(np.array([5.0, 1.0, 2.0]), np.array([1, 1, 1]), np.array([1.0, 6.0, 3.0]))
     assert [directed.percentile(percent) for percent in (50, 60, 61, 90, 95, 100)] == [1, 1, 2, 2, 5, 5]
+
+
+def test_percentile_of_equal_elements_is_that_of_the_repeated_distances():
+    directed = DirectedDistances(np.array([5.0, 1.0, 2.0]), np.array([2, 3, 4]))
+    repeated = [1.0] * 3 + [2.0] * 4 + [5.0] * 2
+    for percent in (0, 10, 30, 31, 75, 80, 95, 100):
+        assert directed.percentile(percent) == pytest.approx(np.percentile(repeated, percent))
+
+
+def test_pooled_percentile_of_both_directions():
+    # voxel borders: reference {0}, prediction {0, 4}: 0; 0 and 4. Together 0 0 4: 0.95 · 2 = 1.9 → 0.9 · 4
+    distances = surface_distances(pixel((1, 5), (0, 0)), pixel((1, 5), (0, 0), (0, 4)), (1, 1), surface="voxel")
+    assert surfaces.pooled_percentile(distances) == pytest.approx(3.6)
 
 
 def test_the_tolerance_itself_is_within():

@@ -14,9 +14,15 @@ from medseg.metrics.geometry.surface_elements import (
 )
 
 
+def surfels(mask, spacing):
+    codes = neighbor_codes(mask)
+    places = surfel_elements(codes)
+    return places, surfel_weights(spacing)[codes[places]]
+
+
 def test_a_single_pixel_has_four_cut_corners():
     # every corner of the diamond is cut at half a pixel: 4 · √((2/2)² + (0.5/2)²)
-    places, weights = surfel_elements(np.ones((1, 1), bool), (2.0, 0.5))
+    places, weights = surfels(np.ones((1, 1), bool), (2.0, 0.5))
     assert places.all()
     assert places.shape == (2, 2)
     assert weights.sum() == pytest.approx(4 * hypot(1.0, 0.25))
@@ -24,9 +30,9 @@ def test_a_single_pixel_has_four_cut_corners():
 
 def test_straight_lines_have_the_length_of_the_axis_they_run_along():
     # 1×3 pixels, rows 5 mm, columns 2 mm: four corners, and 2 elements of 2 mm above and below each
-    _, weights = surfel_elements(np.ones((1, 3), bool), (5.0, 2.0))
+    _, weights = surfels(np.ones((1, 3), bool), (5.0, 2.0))
     assert weights.sum() == pytest.approx(4 * hypot(5, 2) / 2 + 4 * 2.0)
-    _, weights = surfel_elements(np.ones((3, 1), bool), (5.0, 2.0))
+    _, weights = surfels(np.ones((3, 1), bool), (5.0, 2.0))
     assert weights.sum() == pytest.approx(4 * hypot(5, 2) / 2 + 4 * 5.0)
 
 
@@ -34,13 +40,13 @@ def test_a_single_voxel_is_an_octahedron():
     # 8 triangles over the half axes a, b, c: area ½·√((ab)² + (bc)² + (ca)²) each
     a, b, c = 0.35, 0.45, 1.25
     triangle = sqrt((a * b) ** 2 + (b * c) ** 2 + (c * a) ** 2) / 2
-    _, weights = surfel_elements(np.ones((1, 1, 1), bool), (2 * a, 2 * b, 2 * c))
+    _, weights = surfels(np.ones((1, 1, 1), bool), (2 * a, 2 * b, 2 * c))
     assert weights.tolist() == pytest.approx([triangle] * 8)
 
 
 def test_flat_faces_have_the_area_of_the_voxel_face():
     # the inner elements of a 3×3×3 block's top and bottom (normal along the first axis): 0.8 · 2.5 mm² each
-    places, weights = surfel_elements(np.ones((3, 3, 3), bool), (0.7, 0.8, 2.5))
+    places, weights = surfels(np.ones((3, 3, 3), bool), (0.7, 0.8, 2.5))
     areas = np.zeros(places.shape)
     areas[places] = weights
     assert areas[[0, 3], 1:3, 1:3].ravel().tolist() == pytest.approx([0.8 * 2.5] * 8)
@@ -57,8 +63,8 @@ def test_a_mask_and_its_background_share_one_surface(spacing):
 @given(hnp.arrays(bool, (3, 4, 2)), st.permutations([0, 1, 2]))
 def test_the_area_does_not_depend_on_the_order_of_the_axes(mask, order):
     spacing = (0.7, 1.1, 2.5)
-    _, weights = surfel_elements(mask, spacing)
-    _, turned = surfel_elements(mask.transpose(order), tuple(spacing[axis] for axis in order))
+    _, weights = surfels(mask, spacing)
+    _, turned = surfels(mask.transpose(order), tuple(spacing[axis] for axis in order))
     assert weights.sum() == pytest.approx(turned.sum())
 
 

@@ -3,7 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics import lesion_metrics, panoptic_quality
+from medseg.metrics import LesionOptions, lesion_metrics, lesion_table
+from medseg.metrics.lesions.components import component_overlaps
+from medseg.metrics.lesions.detection import stratum_sensitivities
 
 
 def test_detection_by_hand():
@@ -20,6 +22,9 @@ def test_detection_by_hand():
     assert scores["sensitivity_any"] == pytest.approx(1 / 3)
     assert scores["precision_any"] == pytest.approx(2 / 3)
     assert scores["mean_iou"] == pytest.approx(0.4)
+    assert scores["mean_dice"] == pytest.approx(4 / 7 / 3)  # A 2·2 / (4 + 3), the others 0
+    assert scores["fp_any"] == 1
+    assert scores["f1_any"] == pytest.approx(2 * (1 / 3) * (2 / 3))
     assert lesion_metrics(reference, prediction, min_iou=0.5)["tp"] == 0
 
 
@@ -56,19 +61,38 @@ def test_a_component_over_two_lesions_is_matched_with_the_better_one():
     assert scores["mean_iou"] == pytest.approx(3 / 5)  # 3 shared of 5
 
 
-def test_panoptic_quality_by_hand():
-    # ids 7 and 300 against 2 and 5: 3 of 4 shared (IoU 0.75 matches), 1 of 2 (0.5 does not)
-    reference = np.array([[7, 7, 7, 7, 0, 300, 300, 0]])
-    prediction = np.array([[2, 2, 2, 0, 0, 5, 0, 0]])
-    scores = panoptic_quality(reference, prediction)
-    assert (scores["tp"], scores["fp"], scores["fn"]) == (1, 1, 1)
-    assert scores["sq"] == pytest.approx(0.75)
-    assert scores["rq"] == pytest.approx(0.5)
-    assert scores["pq"] == pytest.approx(0.375)
+def test_one_side_without_lesions():
+    full, empty = np.ones((4, 4)), np.zeros((4, 4))
+    assert lesion_metrics(full, empty)["f1_any"] == lesion_metrics(empty, full)["f1_any"] == 0.0
+    assert math.isnan(lesion_metrics(empty, empty)["f1_any"])
 
 
-def test_panoptic_quality_without_matches_or_instances():
-    empty, full = np.zeros((3, 3), int), np.ones((3, 3), int)
-    assert panoptic_quality(full, empty)["pq"] == 0.0
-    assert math.isnan(panoptic_quality(full, empty)["sq"])
-    assert math.isnan(panoptic_quality(empty, empty)["pq"])
+def lesions_of_two_sizes():
+    # voxels of 2 mm²: A 4 voxels (8 mm²) found whole, B 1 voxel (2 mm²) missed
+    reference, prediction = np.zeros((6, 9), np.uint8), np.zeros((6, 9), np.uint8)
+    reference[1, 1:5] = prediction[1, 1:5] = 1
+    reference[4, 7] = 1
+    return reference, prediction
+
+
+def test_sensitivity_by_size():
+    overlaps = component_overlaps(*(mask > 0 for mask in lesions_of_two_sizes()))
+    scores = stratum_sensitivities(overlaps, 2.0, LesionOptions(size_edges=(2, 7, 100)))
+    expected = {"<=2": 0.0, "<=7": math.nan, "<=100": 1.0, ">100": math.nan}
+    assert scores == pytest.approx(expected, nan_ok=True)
+    assert stratum_sensitivities(overlaps, 2.0, LesionOptions()) == {}
+
+
+def test_table_of_lesions():
+    rows = lesion_table(*lesions_of_two_sizes(), (1.0, 2.0), LesionOptions(size_edges=(5.0,)))
+    assert [row["size"] for row in rows] == [8.0, 2.0]
+    assert [row["stratum"] for row in rows] == [">5", "<=5"]
+    assert [row["detected"] for row in rows] == [True, False]
+    assert [row["center"] for row in rows] == [(1.0, 2.5), (4.0, 7.0)]
+    assert lesion_table(np.zeros((3, 3)), np.zeros((3, 3)), (1, 1)) == []
+
+
+@pytest.mark.parametrize("options", [{"min_iou": 1.5}, {"size_edges": (5.0, 2.0)}, {"size_edges": (0.0,)}])
+def test_unusable_options(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        LesionOptions(**options)

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics import calibration_metrics
-from medseg.metrics.calibration import calibration_error
+from medseg.metrics import average_precision, binary_calibration, calibration_metrics
+from medseg.metrics.probabilities import calibration
 
 
 def test_calibration_by_hand():
@@ -20,11 +20,26 @@ def test_calibration_by_hand():
     assert two["nll"] == pytest.approx(-(math.log(0.4) + math.log(0.9)) / 2)
 
 
-def test_an_edge_belongs_to_the_bin_below():
-    # 0.5 falls into (0, 0.5] with 0.3, so gaps are |0.8 - 1| / 2 there and |0.7 - 0| above
-    ece, mce = calibration_error(np.array([0.3, 0.5, 0.7]), np.array([True, False, False]), 2)
-    assert ece == pytest.approx((0.2 + 0.7) / 3)
-    assert mce == pytest.approx(0.7)
+def test_binary_calibration_by_hand():
+    # one bin: mean probability 0.6, frequency 1/3
+    probability, mask = np.array([[0.9, 0.5, 0.4]]), np.array([[1, 0, 0]])
+    scores = binary_calibration(probability, mask, num_bins=1)
+    assert scores["ece"] == pytest.approx(0.6 - 1 / 3)
+    assert scores["brier"] == pytest.approx((0.1**2 + 0.5**2 + 0.4**2) / 3)
+    assert scores["nll"] == pytest.approx(-(math.log(0.9) + math.log(0.5) + math.log(0.6)) / 3)
+    assert scores["average_precision"] == 1.0
+    assert math.isnan(binary_calibration(probability, 0 * mask)["average_precision"])
+
+
+def test_binary_calibration_in_blocks(monkeypatch):
+    rng = np.random.default_rng(0)
+    probability = rng.random((7, 9))
+    mask = rng.random((7, 9)) < probability
+    whole = binary_calibration(probability, mask)
+    monkeypatch.setattr(calibration, "_BLOCK", 10)
+    blocks = binary_calibration(probability, mask)
+    assert blocks == pytest.approx(whole)
+    assert blocks["average_precision"] == pytest.approx(average_precision(probability, mask), abs=1e-3)
 
 
 def test_certain_and_wrong():

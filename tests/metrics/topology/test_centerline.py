@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics import centerline, cldice
+from medseg.metrics import cldice
+from medseg.metrics.topology import centerline
 
 
 def test_lines_by_hand():
