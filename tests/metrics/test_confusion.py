@@ -22,6 +22,7 @@ def test_scores_by_hand():
     assert math.isnan(scores["iou"]["absent"])
     assert scores["miou_with_background"] == pytest.approx((1 / 3 + 2 / 3 + 1 / 2) / 3)
     assert scores["miou_without_background"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert scores["frequency_weighted_iou"] == pytest.approx((2 * 1 / 3 + 2 * 2 / 3 + 2 * 1 / 2) / 6)
     assert (scores["classes_present"], scores["pixels"]) == (3, 6)
 
 

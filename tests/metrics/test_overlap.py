@@ -26,6 +26,25 @@ def test_scores_by_hand():
     assert overlap.relative_volume_difference(counts) == 0.0
 
 
+def test_agreement_beyond_chance_by_hand():
+    # 10 voxels: tp 3, fp 1, fn 2, tn 4. Chance (5·4 + 5·6) / 100 = 0.5; kappa (0.7 - 0.5) / 0.5
+    counts = Counts(tp=3, fp=1, fn=2, tn=4)
+    assert overlap.cohens_kappa(counts) == pytest.approx(0.4)
+    assert overlap.matthews_correlation(counts) == pytest.approx((3 * 4 - 1 * 2) / math.sqrt(5 * 4 * 5 * 6))
+    assert overlap.f_beta(counts, 1) == pytest.approx(overlap.dice(counts))
+    assert overlap.f_beta(counts, 2) == pytest.approx(5 * 3 / (5 * 3 + 4 * 2 + 1))
+
+
+def test_agreement_of_empty_and_full_masks():
+    empty, full, missed = Counts(0, 0, 0, 9), Counts(9, 0, 0, 0), Counts(0, 0, 2, 7)
+    for score in (overlap.cohens_kappa, overlap.matthews_correlation):
+        assert math.isnan(score(empty))
+        assert math.isnan(score(full))
+        assert score(missed) == 0.0
+    assert math.isnan(overlap.f_beta(empty, 2))
+    assert overlap.f_beta(missed, 2) == 0.0
+
+
 def test_volume_scores_are_signed_where_documented():
     counts = Counts(tp=1, fp=0, fn=3, tn=0)  # Vr = 4, Vp = 1
     assert overlap.relative_volume_difference(counts) == pytest.approx(-0.75)  # (1 - 4) / 4

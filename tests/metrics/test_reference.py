@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from medseg.metrics import (
+    MeasureOptions,
+    binary_calibration,
     binary_metrics,
     boundary_iou,
     calibration_metrics,
@@ -17,6 +19,8 @@ from medseg.metrics import (
     confusion_matrix,
     dataset_scores,
     lesion_metrics,
+    lesion_table,
+    measure_case,
     panoptic_quality,
     summarize,
 )
@@ -57,6 +61,37 @@ def test_binary_metrics(surface):
             np.testing.assert_allclose(score, number(expected[key]), 1e-6, 1e-9, err_msg=f"{name} {key}")
 
 
+@pytest.mark.parametrize("surface", ["surfel", "voxel"])
+def test_measure_case(surface):
+    names = {"vs": "volume_similarity", "rvd": "relative_volume_difference"}
+    for name, case, values, reference, prediction in labeled():
+        rim = values["boundary_iou"]
+        options = MeasureOptions(case["tau"], surface, boundary_iou_mm=rim["d_mm"])
+        row = measure_case(reference, prediction, {"x": [1]}, case["spacing"], options)[0]
+        expected = values["overlap"] | values[surface] | {"boundary_iou": rim["value"]}
+        for key, value in expected.items():
+            if (column := names.get(key, key)) in row:
+                np.testing.assert_allclose(row[column], number(value), 1e-6, 1e-9, err_msg=f"{name} {key}")
+
+
+@pytest.mark.parametrize(
+    ("like", "sources"),
+    [("monai", ("monai", "monai_overlap")), ("deepmind", ("deepmind",)), ("medpy", ("medpy",))],
+)
+def test_conventions_of_other_libraries(like, sources):
+    compared = 0
+    for name, case, values, reference, prediction in labeled():
+        options = MeasureOptions(case["tau"], like=like)
+        row = measure_case(reference, prediction, {"x": [1]}, case["spacing"], options)[0]
+        for key, value in {k: v for source in sources for k, v in values["refs"][source].items()}.items():
+            if key == "ERR":  # medpy raises for empty masks
+                assert math.isnan(row["hd"])
+                continue
+            compared += 1
+            np.testing.assert_allclose(row[key], number(value), 1e-5, 1e-6, err_msg=f"{name} {key}")
+    assert compared > 80
+
+
 def test_surface_areas():
     from medseg.metrics.surface import surface_distances
 
@@ -93,7 +128,17 @@ def test_lesion_metrics(name, min_iou, key):
         assert scores[score] == pytest.approx(lesion[key][score]), score
     assert scores["mean_iou"] == pytest.approx(lesion[key]["sq"])
     assert scores["sensitivity_any"] == pytest.approx(lesion["any_overlap"]["sensitivity_any"])
-    assert scores["precision_any"] == pytest.approx(lesion["any_overlap"]["precision_any"])
+    for score in ("precision_any", "f1_any"):
+        assert scores[score] == pytest.approx(lesion["any_overlap"][score])
+    assert scores["fp_any"] == lesion["any_overlap"]["fp"]
+
+
+@pytest.mark.parametrize("name", ["lesion2d", "lesion3d"])
+def test_lesion_table(name):
+    expected, arrays = suite()
+    rows = lesion_table(arrays[f"{name}__gt"], arrays[f"{name}__pred"], expected[name]["spacing"])
+    found = sorted(row["dice"] for row in rows)
+    assert found == pytest.approx(sorted(expected[name]["lesion"]["lesion_dice_per_gt"]))
 
 
 @pytest.mark.parametrize("name", ["lesion2d", "lesion3d"])
@@ -114,6 +159,10 @@ def test_calibration_metrics(name, num_bins):
     assert scores["mce"] == pytest.approx(calibration["top_label"][str(num_bins)]["mce"])
     assert scores["brier"] == pytest.approx(calibration["brier_multiclass"])
     assert scores["nll"] == pytest.approx(calibration["nll"])
+    probabilities = arrays[f"{name}__prob"].astype(np.float64)
+    probabilities /= probabilities.sum(axis=0)
+    one = binary_calibration(probabilities[1], arrays[f"{name}__gt"] == 1, num_bins=num_bins)
+    assert one["ece"] == pytest.approx(calibration["class1"][str(num_bins)])
 
 
 def test_mean_iou_of_the_data_set():

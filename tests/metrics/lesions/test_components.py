@@ -21,7 +21,7 @@ def test_overlaps_by_hand(largest, monkeypatch):
 
 
 def test_the_matching_has_the_largest_sum():
-    # rows 10 voxels; A 1..4 with B1 = A∪C: greedy by IoU takes one pair, the assignment takes two
+    # IoUs: 1 and A 3/6, 1 and B 3/10, 2 and B 4/7
     one = np.array([[1] * 6 + [2] * 4])
     two = np.array([[1] * 3 + [2] * 7])
     overlaps = instance_overlaps(one, two)
