@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.metrics.checks import BoolArray, as_mask, check_shapes, check_spacing
-from medseg.metrics.geometry.bounding_box import Box, bounding_box, crop_pair, joint_box
+from medseg.metrics.geometry.bounding_box import Box, crop_pair, joint_box
 from medseg.metrics.lesions.components import InstanceArray
 from medseg.metrics.lesions.detection import BratsChallenge
+from medseg.metrics.overlap import dice_score
 from medseg.metrics.surface import hausdorff_percentile, surface_distances
 from medseg.metrics.typed_wrappers import component_boxes, components, dilated
 
@@ -75,12 +77,13 @@ def brats_lesion_scores(
     one, two = (np.pad(mask, rules.dilations) for mask in masks)
     lesions = np.where(one, components(dilated(one, rules.dilations)), 0)
     predicted = components(two)
+    pair = _Pair(lesions, predicted, component_boxes(predicted, int(predicted.max(initial=0))), voxel_mm)
     scores = [
-        _lesion(lesions, predicted, index, box, rules, voxel_mm)
+        _lesion(pair, index, box, rules.dilations)
         for index, box in enumerate(component_boxes(lesions, int(lesions.max(initial=0))), start=1)
     ]
     claimed = set[int]().union(*(score.claimed for score in scores))
-    false = int(predicted.max(initial=0)) - len(claimed)
+    false = len(pair.boxes) - len(claimed)
     counted = [score for score in scores if score.volume > rules.smallest_mm3]
     total = len(counted) + false
     distance = sum(score.hd95 if score.claimed else WORST_HD95_MM for score in counted)
@@ -101,30 +104,28 @@ class _Lesion:
     hd95: float
 
 
-def _lesion(
-    lesions: InstanceArray,
-    predicted: InstanceArray,
-    index: int,
-    box: Box,
-    rules: _Rules,
-    spacing: tuple[float, ...],
-) -> _Lesion:
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Lesions of the reference, predicted components and their boxes, mm per axis."""
+
+    lesions: InstanceArray
+    predicted: InstanceArray
+    boxes: Sequence[Box]
+    spacing: tuple[float, ...]
+
+
+def _lesion(pair: _Pair, index: int, box: Box, dilations: int) -> _Lesion:
     """Score one lesion of the reference with the predicted components that touch it after dilation."""
-    near = tuple(slice(max(0, part.start - rules.dilations), part.stop + rules.dilations) for part in box)
-    touched = predicted[near][dilated(lesions[near] == index, rules.dilations)]
-    claimed = np.unique(touched[touched > 0])
-    volume = float(np.count_nonzero(lesions[box] == index)) * math.prod(spacing)
-    if not claimed.size:
+    near = tuple(slice(max(0, part.start - dilations), part.stop + dilations) for part in box)
+    touched = pair.predicted[near][dilated(pair.lesions[near] == index, dilations)]
+    claimed = np.unique(touched[touched > 0]).tolist()
+    volume = float(np.count_nonzero(pair.lesions[box] == index)) * math.prod(pair.spacing)
+    if not claimed:
         return _Lesion(frozenset(), volume, 0.0, math.inf)
-    member = np.zeros(int(predicted.max()) + 1, bool)
-    member[claimed] = True
-    whole = member[predicted]
-    crop = joint_box(box, bounding_box(whole))
-    lesion, found = lesions[crop] == index, whole[crop]
-    both = np.count_nonzero(lesion & found)
-    dice = 2 * both / (np.count_nonzero(lesion) + np.count_nonzero(found))
-    hd95 = hausdorff_percentile(surface_distances(lesion, found, spacing), 95)
-    return _Lesion(frozenset(claimed.tolist()), volume, float(dice), hd95)
+    crop = reduce(joint_box, (pair.boxes[number - 1] for number in claimed), box)
+    lesion, found = pair.lesions[crop] == index, np.isin(pair.predicted[crop], claimed)
+    hd95 = hausdorff_percentile(surface_distances(lesion, found, pair.spacing), 95)
+    return _Lesion(frozenset(claimed), volume, dice_score(lesion, found), hd95)
 
 
 def autopet_volumes(reference: NDArray[Any], prediction: NDArray[Any]) -> tuple[int, int]:
@@ -156,6 +157,6 @@ def _untouched_voxels(mask: BoolArray, other: BoolArray) -> int:
     """Return the number of voxels in the components of a mask that do not overlap another mask."""
     labels = components(mask, _AUTOPET_CONNECTIVITY if mask.ndim == 3 else None)
     sizes = np.bincount(labels.ravel(), minlength=1)
-    sizes[np.unique(labels[other])] = 0
+    sizes[np.bincount(labels[other], minlength=1).nonzero()] = 0
     sizes[0] = 0
     return int(sizes.sum())
