@@ -232,6 +232,8 @@ def _tree_if_fast(voxels: IndexArray, targets: BoolArray, spacing: tuple[float, 
         return None
     indices = np.stack(np.unravel_index(np.flatnonzero(targets), targets.shape))
     tree = point_tree(index_points(indices, spacing), _LEAF)
+    if voxels.size * (_TREE_SECONDS_PER_QUERY + tree.n * _TREE_SECONDS_PER_VISIT) <= limit:
+        return tree
     places = np.stack(np.unravel_index(voxels[:: ceil(voxels.size / _SAMPLE)], targets.shape))
     seconds = tree_seconds(tree, index_points(places, spacing), voxels.size, max(spacing))
     return None if seconds > limit else tree
