@@ -13,7 +13,7 @@ EVERYTHING = MeasureOptions(
 
 
 def test_every_column_is_defined():
-    mask = np.ones((4, 4, 4), np.uint8)
+    mask = np.ones((3, 3, 5), np.uint8)
     row = measure_case(mask, mask, {"x": [1]}, (1, 1, 1), EVERYTHING, {"x": mask * 0.5})[0]
     columns = [column for column in row if column not in ("label", "name")]
     infos = [metric_info(column) for column in columns]

@@ -145,7 +145,7 @@ def lesion_table(
         options: smallest IoU of a match, size strata.
 
     Returns:
-        One row per component: lesion (from 1), size (mm³ or mm²), stratum (None without size edges), dice (the
+        One row per component, the largest first: lesion (from 1), size (mm³ or mm²), stratum (None without size edges), dice (the
         best with one predicted component), iou (of the matched component, 0 without), touched (overlaps any),
         detected (matched), center (voxel indices of the center of its bounding box).
 
@@ -174,18 +174,19 @@ def lesion_table(
         tuple((part.start + part.stop - 1) / 2 + outer.start for part, outer in zip(inner, box, strict=True))
         for inner in component_boxes(lesions, overlaps.n_reference)
     ]
+    dice = overlaps.best_dice()
     return [
         {
-            "lesion": index + 1,
+            "lesion": number,
             "size": float(sizes[index]),
             "stratum": strata[positions[index]] if strata else None,
-            "dice": dice,
+            "dice": float(dice[index]),
             "iou": float(ious[index]),
             "touched": bool(overlaps.touched_reference[index]),
             "detected": bool(ious[index] > 0),
             "center": centers[index],
         }
-        for index, dice in enumerate(overlaps.best_dice().tolist())
+        for number, index in enumerate(np.argsort(-sizes, kind="stable").tolist(), start=1)
     ]
 
 
