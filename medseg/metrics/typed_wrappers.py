@@ -76,7 +76,8 @@ def components(mask: BoolArray, connectivity: int | None = None) -> NDArray[np.i
     neighbors = connectivity or (8 if mask.ndim == 2 else 26)
     if not mask.size:
         return np.zeros(mask.shape, np.uint16)
-    return cc3d.connected_components(mask, connectivity=neighbors, binary_image=True)
+    # of boolean arrays, cc3d 4.1 numbers wrong pixels in 2D and fails in 3D for some shapes
+    return cc3d.connected_components(mask.view(np.uint8), connectivity=neighbors)
 
 
 def component_boxes(labels: NDArray[np.integer[Any]], largest: int) -> Sequence[tuple[slice, ...]]:

@@ -47,6 +47,10 @@ class LesionOptions:
         edges = [f"{edge:g}" for edge in self.size_edges]
         return [*(f"<={edge}" for edge in edges), f">{edges[-1]}"] if edges else []
 
+    def strata_of(self, sizes: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the positions (N,) in ``strata`` of sizes (N,); 10⁻⁶ is subtracted for rounding."""
+        return np.searchsorted(self.size_edges, sizes - 1e-6, side="left")
+
 
 DEFAULT_LESIONS = LesionOptions()
 
@@ -122,7 +126,7 @@ def stratum_sensitivities(overlaps: Overlaps, voxel_size: float, options: Lesion
     sizes = overlaps.reference_sizes * voxel_size
     detected = np.zeros(overlaps.n_reference, bool)
     detected[overlaps.rows[overlaps.matched(options.min_iou)]] = True
-    stratum = np.searchsorted(options.size_edges, sizes - 1e-6, side="left")
+    stratum = options.strata_of(sizes)
     names = options.strata()
     return {
         name: _ratio(int(detected[stratum == index].sum()), int(np.count_nonzero(stratum == index)))
@@ -145,9 +149,9 @@ def lesion_table(
         options: smallest IoU of a match, size strata.
 
     Returns:
-        One row per component, the largest first: lesion (from 1), size (mm³ or mm²), stratum (None without size edges), dice (the
-        best with one predicted component), iou (of the matched component, 0 without), touched (overlaps any),
-        detected (matched), center (voxel indices of the center of its bounding box).
+        One row per component, the largest first: lesion (from 1), size (mm³ or mm²), stratum (None without size
+        edges), dice (the best with one predicted component), iou (of the matched component, 0 without), touched
+        (overlaps any), detected (matched), center (voxel indices of the center of its bounding box).
 
     Raises:
         ValueError: if the shapes differ or the spacing is invalid.
@@ -164,16 +168,21 @@ def lesion_table(
     box = joint_box(bounding_box(masks[0]), bounding_box(masks[1]))
     lesions = components(masks[0][box])
     overlaps = instance_overlaps(lesions, components(masks[1][box]))
-    ious = np.zeros(overlaps.n_reference)
-    matched = overlaps.matched(options.min_iou)
-    ious[overlaps.rows[matched]] = overlaps.ious[matched]
-    sizes = overlaps.reference_sizes * voxel_size
-    strata = options.strata()
-    positions = np.searchsorted(options.size_edges, sizes - 1e-6, side="left").tolist()
     centers = [
         tuple((part.start + part.stop - 1) / 2 + outer.start for part, outer in zip(inner, box, strict=True))
         for inner in component_boxes(lesions, overlaps.n_reference)
     ]
+    return _lesion_rows(overlaps, centers, voxel_size, options)
+
+
+def _lesion_rows(
+    overlaps: Overlaps, centers: Sequence[tuple[float, ...]], voxel_size: float, options: LesionOptions
+) -> list[dict[str, Any]]:
+    ious = np.zeros(overlaps.n_reference)
+    matched = overlaps.matched(options.min_iou)
+    ious[overlaps.rows[matched]] = overlaps.ious[matched]
+    sizes = overlaps.reference_sizes * voxel_size
+    strata, positions = options.strata(), options.strata_of(sizes)
     dice = overlaps.best_dice()
     return [
         {
