@@ -155,7 +155,8 @@ def weighted_median(values: Array, weights: Array) -> float:
 
 def _label_components(mask: Array) -> tuple[Array, Array]:
     """Return a map of the components, numbered from 1, and their sizes; corners connect voxels."""
-    components = cc3d.connected_components(mask, connectivity=8 if mask.ndim == 2 else 26)
+    counted = mask.astype(np.uint8)  # of boolean arrays, cc3d 4.1 numbers wrong pixels
+    components = cc3d.connected_components(counted, connectivity=8 if mask.ndim == 2 else 26)
     return components, np.bincount(components.ravel())[1:]
 
 
