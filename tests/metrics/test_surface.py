@@ -100,7 +100,7 @@ def test_identical_masks_have_no_distance(surface):
     assert surfaces.surface_dice(distances, 0.0) == 1.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.sampled_from(FAMILIES), st.sampled_from([(0.5, 2.0), (0.7, 1.0, 2.5)]))
 def test_swapping_the_masks_changes_nothing(data, surface, spacing):
     masks = hnp.arrays(bool, (5, 4, 3)[: len(spacing)])
@@ -112,7 +112,7 @@ def test_swapping_the_masks_changes_nothing(data, surface, spacing):
     np.testing.assert_allclose(surfaces.surface_dice(one, 1.0), surfaces.surface_dice(two, 1.0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(hnp.arrays(bool, (4, 5, 3)), hnp.arrays(bool, (4, 5, 3)), st.sampled_from(FAMILIES))
 def test_empty_space_around_the_masks_changes_nothing(reference, prediction, surface):
     near = surface_distances(reference, prediction, (1, 2, 3), surface=surface)

@@ -202,7 +202,7 @@ def _blocks(elements: Elements) -> Iterator[tuple[IndexArray, CodeArray]]:
 
 def _grouped(distances: FloatArray, weights: FloatArray) -> DistanceHistogram:
     values, position, counts = np.unique(distances, return_inverse=True, return_counts=True)
-    return DistanceHistogram(values, counts, np.bincount(position, weights))
+    return DistanceHistogram(values, counts, np.bincount(position, weights).astype(np.float64))
 
 
 def _far_distances(voxels: IndexArray, targets: BoolArray, spacing: tuple[float, ...]) -> Iterator[FloatArray]:

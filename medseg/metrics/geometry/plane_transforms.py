@@ -36,11 +36,11 @@ def sweep_planes(places: IndexArray, targets: BoolArray, spacing: tuple[float, .
     others = [other for other in range(3) if other != axis]
     planes = np.moveaxis(targets, axis, 0)
     plane_spacing = tuple(spacing[other] for other in others)
-    inside = places[others[0]] * planes.shape[2] + places[others[1]]
+    inside: IndexArray = places[others[0]] * planes.shape[2] + places[others[1]]
     height = places[axis] * spacing[axis]
     nearest = np.full(places.shape[1], np.inf)
     for number in np.flatnonzero(planes.any(axis=(1, 2))).tolist():
-        candidate = _squared(planes[number], plane_spacing).ravel().take(inside)
+        candidate: FloatArray = _squared(planes[number], plane_spacing).ravel().take(inside)
         candidate += np.square(height - number * spacing[axis])
         np.minimum(nearest, candidate, out=nearest)
     return np.sqrt(nearest)

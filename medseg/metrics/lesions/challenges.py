@@ -118,11 +118,11 @@ def _lesion(pair: _Pair, index: int, box: Box, dilations: int) -> _Lesion:
     """Score one lesion of the reference with the predicted components that touch it after dilation."""
     near = tuple(slice(max(0, part.start - dilations), part.stop + dilations) for part in box)
     touched = pair.predicted[near][dilated(pair.lesions[near] == index, dilations)]
-    claimed = np.unique(touched[touched > 0]).tolist()
+    claimed: list[int] = np.unique(touched[touched > 0]).tolist()
     volume = float(np.count_nonzero(pair.lesions[box] == index)) * math.prod(pair.spacing)
     if not claimed:
         return _Lesion(frozenset(), volume, 0.0, math.inf)
-    crop = reduce(joint_box, (pair.boxes[number - 1] for number in claimed), box)
+    crop = reduce(joint_box, [pair.boxes[number - 1] for number in claimed], box)
     lesion, found = pair.lesions[crop] == index, np.isin(pair.predicted[crop], claimed)
     hd95 = hausdorff_percentile(surface_distances(lesion, found, pair.spacing), 95)
     return _Lesion(frozenset(claimed), volume, dice_score(lesion, found), hd95)

@@ -47,7 +47,7 @@ class LesionOptions:
         edges = [f"{edge:g}" for edge in self.size_edges]
         return [*(f"<={edge}" for edge in edges), f">{edges[-1]}"] if edges else []
 
-    def strata_of(self, sizes: NDArray[np.float64]) -> NDArray[np.intp]:
+    def strata_of(self, sizes: NDArray[np.floating[Any]]) -> NDArray[np.intp]:
         """Return the positions (N,) in ``strata`` of sizes (N,); 10⁻⁶ is subtracted for rounding."""
         return np.searchsorted(self.size_edges, sizes - 1e-6, side="left")
 

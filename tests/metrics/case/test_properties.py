@@ -33,7 +33,7 @@ def assert_equal(one, two, keys=None):
             assert one[key] == pytest.approx(two[key], rel=1e-9, nan_ok=True), key
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases())
 def test_swapping_the_masks(case):
     reference, prediction, spacing, surface = case
@@ -44,7 +44,7 @@ def test_swapping_the_masks(case):
     assert one["fp_volume"] == pytest.approx(two["fn_volume"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases(), st.sampled_from([0.25, 3.0]))
 def test_distances_scale_with_the_spacing(case, factor):
     reference, prediction, spacing, surface = case
@@ -55,7 +55,7 @@ def test_distances_scale_with_the_spacing(case, factor):
     assert_equal(one, scaled, ("dice", "nsd", "boundary_iou", "lesion_f1"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases(), st.integers(0, 2))
 def test_flips_and_padding_change_nothing(case, axis):
     reference, prediction, spacing, surface = case
@@ -68,7 +68,7 @@ def test_flips_and_padding_change_nothing(case, axis):
     assert_equal(one, measure(*turned, spacing, surface))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(cases())
 def test_bounds(case):
     row = measure(*case)
@@ -87,7 +87,7 @@ def test_bounds(case):
         assert row["iou"] <= row["dice"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cases())
 def test_a_mask_equals_itself(case):
     reference, _, spacing, surface = case
@@ -97,7 +97,7 @@ def test_a_mask_equals_itself(case):
         assert all(row[key] == 0 for key in DISTANCES)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(hnp.arrays(np.uint8, (6, 5, 4), elements=st.integers(0, 1)))
 def test_brats_of_a_mask_with_itself(mask):
     options = MeasureOptions(groups=("lesions",), lesions=LesionOptions(brats="MET"))
