@@ -9,8 +9,8 @@ from medseg.metrics.binary import binary_metrics
 from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.case.measure import measure_case
 from medseg.metrics.case.options import Like, MeasureOptions, MetricGroup
-from medseg.metrics.catalog import MetricInfo, metric_info
 from medseg.metrics.confusion import IntArray, confusion_matrix, dataset_scores
+from medseg.metrics.definitions import MetricInfo, metric_info
 from medseg.metrics.lesions.challenges import autopet_volumes, brats_lesion_scores
 from medseg.metrics.lesions.detection import LesionOptions, lesion_metrics, lesion_table
 from medseg.metrics.lesions.panoptic import panoptic_quality

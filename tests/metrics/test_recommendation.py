@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from medseg.metrics.catalog import metric_info
+from medseg.metrics.definitions import metric_info
 from medseg.metrics.recommendation import (
     QUESTIONS,
     Answers,
