@@ -1,0 +1,1 @@
+"""The pages of the reports: evaluation, comparison, training, inference, datasets."""
