@@ -1,0 +1,286 @@
+"""The report of a comparison of methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from medseg.report import plots
+from medseg.report.environment import provenance
+from medseg.report.html import Content, bullets, figure, folded, grid, interval, join, number, paragraph, tag
+from medseg.report.page import Page
+from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Result
+from medseg.report.pages.comparison_verdict import p_value, percent, write_comparison_verdict
+from medseg.report.pages.scored_cases import as_float
+from medseg.report.table import Column, Table
+
+_MOST_PLOTS = 6
+
+
+@dataclass(frozen=True)
+class ComparisonPage:
+    """Builds the report of a comparison.
+
+    Attributes:
+        compared: the comparison.
+    """
+
+    compared: ComparedMethods
+
+    def build(self) -> Page:
+        """Return the page."""
+        compared = self.compared
+        title = (
+            " against ".join(compared.methods) if len(compared.methods) == 2 else ", ".join(compared.methods)
+        )
+        page = Page(title, "Comparison", write_comparison_verdict(compared))
+        page.add("Methods", self._methods())
+        page.add("Differences", self._difference_plots(), self._results())
+        page.add("Scores", self._score_plots())
+        page.add("Ranking", self._rankings())
+        page.add("Subgroups", self._subgroups())
+        page.add("Cases", self._cases())
+        page.add("Number of cases needed", self._sample_size())
+        page.add("How this was measured", self._notes(), provenance(self._definitions()))
+        return page
+
+    @property
+    def _metric(self) -> str:
+        unit = self.compared.unit
+        return f"{self.compared.title} ({unit})" if unit else self.compared.title
+
+    def _value(self, value: Any, *, signed: bool = False) -> Markup:
+        return number(as_float(value), self.compared.digits, signed=signed)
+
+    def _methods(self) -> Markup:
+        compared = self.compared
+        several = len(compared.labels) > 1
+        columns = [Column("method"), Column("mean" if several else f"mean {self._metric}", "number")]
+        columns += [Column(label, "number") for label in compared.labels] if several else []
+        columns += [Column("lowest" if compared.higher else "highest", "number", "worst score of a case")]
+        columns += [Column("missing", "number", "cases without a result")]
+        rows = [self._method_row(method, several) for method in compared.best_first]
+        title = f"Mean {self._metric} by method{' and label' if several else ''}, best first"
+        return Table(title, columns, rows).html()
+
+    def _method_row(self, method: str, several: bool) -> list[Content]:
+        compared = self.compared
+        means = [compared.mean(method)]
+        means += [compared.mean(method, label) for label in compared.labels] if several else []
+        defined = [one for one in compared.case_means(method) if not math.isnan(one)]
+        worst = (min if compared.higher else max)(defined, default=math.nan)
+        return [method, *map(self._value, means), self._value(worst), number(len(compared.missing(method)))]
+
+    def _difference_plots(self) -> Markup:
+        drawn = [self._difference_plot(pair) for pair in self.compared.main]
+        return grid(*drawn[:_MOST_PLOTS])
+
+    def _difference_plot(self, pair: Result) -> Markup:
+        compared = self.compared
+        rows = [
+            plots.Difference(
+                "all labels" if one["label"] == OVERALL else one["label"],
+                compared.differences(one),
+                compared.cases,
+                *(as_float(one[key]) for key in ("difference", "ci_low", "ci_high")),
+            )
+            for one in compared.of_pair(pair)
+        ]
+        margin = (pair.get("noninferiority") or {}).get("margin")
+        drawn = plots.difference_plot(
+            rows, f"{pair['method']} − {pair['baseline']}, {self._metric}", margin=margin
+        )
+        side = "right" if compared.higher else "left"
+        caption = f"Every point is a case. {side.capitalize()} of the dashed line, {pair['method']} is better."
+        return figure(drawn, f"{caption} Below: mean and {compared.confidence} interval.")
+
+    def _results(self) -> Markup:
+        compared = self.compared
+        columns = [
+            Column("method"),
+            Column("against", "choice"),
+            Column("label", "choice"),
+            Column("decision", "choice"),
+            Column("n", "number"),
+            Column("difference", "number"),
+            Column(f"{compared.confidence} interval", "number"),
+            Column("p", "number", "permutation test of the mean, adjusted by Holm's procedure"),
+            Column("p (ranks)", "number", "Wilcoxon signed-rank test, adjusted by Holm's procedure"),
+            Column("better / worse / equal", "number", "number of cases"),
+            Column("P(better)", "number", "probability of being better on a new case"),
+            Column(
+                "effect d", "number", "mean difference in standard deviations (Cohen's d of paired samples)"
+            ),
+            Column("rank effect", "number", "rank-biserial correlation, -1 to 1"),
+        ]
+        rows = [self._result_row(one) for one in compared.results]
+        marks = ["some" if one["decision"] != "undecided" else "" for one in compared.results]
+        title = f"Paired differences of {self._metric}; shaded rows are decided"
+        return Table(title, columns, rows, controls=len(rows) > 8, marks=marks).html()
+
+    def _result_row(self, one: Result) -> list[Content]:
+        counts = join((number(int(one[key])) for key in ("wins", "losses", "ties")), " / ")
+        digits = self.compared.digits
+        return [
+            one["method"],
+            one["baseline"],
+            "all labels" if one["label"] == OVERALL else one["label"],
+            one["decision"],
+            number(int(one["n"])),
+            self._value(one["difference"], signed=True),
+            interval(as_float(one["ci_low"]), as_float(one["ci_high"]), digits, signed=True),
+            _bare_p(one["p_permutation_holm"]),
+            _bare_p(one["p_wilcoxon_holm"]),
+            counts,
+            number(as_float(one["improvement"]), 2),
+            number(as_float(one["cohen_dz"]), 2, signed=True),
+            number(as_float(one["rank_biserial"]), 2, signed=True),
+        ]
+
+    def _score_plots(self) -> Markup:
+        compared = self.compared
+        parts = [self._box_plot(label) for label in compared.labels[:_MOST_PLOTS]]
+        rest = [self._box_plot(label) for label in compared.labels[_MOST_PLOTS:]]
+        if len(compared.methods) == 2:
+            first, second = compared.main[0]["baseline"], compared.main[0]["method"]
+            values = compared.case_means(first), compared.case_means(second)
+            drawn = plots.paired_scatter(*values, compared.cases, (first, second), self._metric)
+            parts.append(figure(drawn, f"Every point is a case; above the dashed line, {second} is higher."))
+        more = folded(f"{len(rest)} more labels", grid(*rest)) if rest else ""
+        return join([grid(*parts), more])
+
+    def _box_plot(self, label: str) -> Markup:
+        compared = self.compared
+        index = compared.labels.index(label)
+        groups = [
+            plots.Group(method, [float(v) for v in compared.scores[i, :, index]], compared.cases)
+            for i, method in enumerate(compared.methods)
+        ]
+        drawn = plots.box_plot(
+            groups, compared.title, score=not compared.unit, unit=compared.unit, digits=compared.digits
+        )
+        return figure(drawn, tag("b", label) if len(compared.labels) > 1 else "Every point is a case.")
+
+    def _rankings(self) -> Markup:
+        rankings = self.compared.rankings()
+        if not rankings:
+            return Markup("")
+        parts: list[Markup] = []
+        for one in rankings:
+            shares = [[as_float(s) for s in rank["shares"]] for rank in one["methods"].values()]
+            caption = Markup(
+                "<b>{}</b>. Area: share of the bootstrap samples. Agreement with them (Kendall's tau): {}."
+            )
+            drawn = plots.rank_plot(list(one["methods"]), shares)
+            parts.append(figure(drawn, caption.format(one["scheme"], number(as_float(one["kendall_tau"]), 2))))
+        columns = [Column("scheme"), Column("method", "choice"), Column("rank", "number")]
+        columns += [
+            Column("95% of the samples", "number"),
+            Column("first in", "number", "share of the samples"),
+        ]
+        rows = [
+            [
+                one["scheme"],
+                name,
+                number(as_float(rank["rank"]), 1),
+                interval(as_float(rank["low"]), as_float(rank["high"]), 1),
+                percent(as_float(rank["shares"][0])),
+            ]
+            for one in rankings
+            for name, rank in one["methods"].items()
+        ]
+        return join([grid(*parts), Table("Ranks, and how stable they are", columns, rows).html()])
+
+    def _subgroups(self) -> Markup:
+        found = self.compared.content.get("subgroups") or ()
+        parts: list[Markup] = []
+        for one in found:
+            groups = [
+                plots.Estimate(
+                    f"{name} (n = {r['n']})", *(as_float(r[k]) for k in ("difference", "ci_low", "ci_high"))
+                )
+                for name, r in one["groups"].items()
+            ]
+            title = f"{one['method']} − {one['baseline']}, {self._metric}"
+            caption = Markup("<b>{}</b>: test of equal differences in all groups, {} (adjusted).").format(
+                one["column"], p_value(one.get("p_interaction_holm"))
+            )
+            parts.append(figure(plots.interval_plot(groups, title, reference=0.0), caption))
+        return grid(*parts) if parts else Markup("")
+
+    def _cases(self) -> Markup:
+        compared = self.compared
+        pair = compared.main[0] if len(compared.methods) == 2 else None
+        columns = [Column("case"), *([Column("label", "choice")] if len(compared.labels) > 1 else [])]
+        columns += [Column(f"{method}", "number") for method in compared.methods]
+        columns += [Column("difference", "number", f"{pair['method']} − {pair['baseline']}")] if pair else []
+        best = compared.methods.index(compared.best_first[0])
+        sign = 1 if compared.higher else -1
+        keyed = [(case, label) for case in range(len(compared.cases)) for label in range(len(compared.labels))]
+        keyed = [key for key in keyed if not all(math.isnan(v) for v in compared.scores[:, *key])]
+        keyed.sort(
+            key=lambda key: (math.isnan(compared.scores[best, *key]), sign * compared.scores[best, *key])
+        )
+        rows: list[list[Content]] = []
+        for case, label in keyed:
+            values = [float(v) for v in compared.scores[:, case, label]]
+            row: list[Content] = [compared.cases[case]]
+            row += [compared.labels[label]] if len(compared.labels) > 1 else []
+            row += [self._value(value) for value in values]
+            if pair:
+                ours, theirs = (values[compared.methods.index(pair[key])] for key in ("method", "baseline"))
+                row.append(self._value(ours - theirs, signed=True))
+            rows.append(row)
+        order = (
+            columns.index(Column(compared.methods[best], "number")),
+            "ascending" if sign > 0 else "descending",
+        )
+        title = f"{self._metric} of every case, worst of {compared.methods[best]} first"
+        return Table(title, columns, rows, (order[0], "ascending" if sign > 0 else "descending"), True).html()
+
+    def _sample_size(self) -> Markup:
+        planned = self.compared.content.get("sample_size") or ()
+        items = [
+            Markup("{}: {} cases show a difference of {} with a power of {}").format(
+                "all labels" if one.get("label") == OVERALL else one.get("label", ""),
+                number(one["n"] if isinstance(one["n"], int) else as_float(one["n"]), 0),
+                self._value(one["detect"]),
+                percent(as_float(one["power"])),
+            )
+            for one in planned
+        ]
+        return bullets(items) if items else Markup("")
+
+    def _notes(self) -> Markup:
+        content = self.compared.content
+        excluded = content.get("excluded") or {}
+        lines: list[Content] = [str(note) for note in content.get("notes") or ()]
+        lines += [f"left out: {key}: {why}" for key, why in list(excluded.items())[:20]]
+        lines += [f"and {len(excluded) - 20} more left out"] if len(excluded) > 20 else []
+        return bullets(lines) if lines else paragraph("All methods have a score of every case.", class_="note")
+
+    def _definitions(self) -> dict[str, Any]:
+        content = self.compared.content
+        shown = {f"method {name}": path for name, path in (content.get("sources") or {}).items()}
+        options = {key: value for key, value in (content.get("options") or {}).items() if value is not None}
+        return {**shown, **options, **(content.get("definitions") or {})}
+
+
+def write_comparison_page(path: Path, comparison: Mapping[str, Any]) -> None:
+    """Write the report of a comparison.
+
+    Args:
+        path: file to write.
+        comparison: JSON object of the comparison, see :class:`ComparedMethods`.
+    """
+    ComparisonPage(ComparedMethods(comparison)).build().write(path)
+
+
+def _bare_p(value: Any) -> Markup:
+    """Return a p value without its letter."""
+    return Markup(str(p_value(value)).removeprefix("p = ").removeprefix("p ").replace("not defined", "–"))

@@ -1,0 +1,203 @@
+"""The verdict of a comparison, in words: which is better, on what, by how much, how sure, where it fails."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup
+
+from medseg.report.html import Content, bullets, enumerate_words, interval, join, number, paragraph, plural
+from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Result
+from medseg.report.pages.scored_cases import as_float
+
+_MOST = 5
+_SMALLEST_P = 0.001
+
+
+def write_comparison_verdict(compared: ComparedMethods) -> Markup:
+    """Return the verdict of a comparison."""
+    results = compared.main
+    if len(results) == 1:
+        lead, rest = _lead(compared, results[0]), _one_pair(compared, results[0])
+    else:
+        lead, rest = _ranking(compared), _pairs(compared)
+    return join([paragraph(lead, class_="lead"), *rest, *_failures(compared), *_missing(compared)])
+
+
+def p_value(value: object) -> Markup:
+    """Return a p value: ``p = 0.012`` or ``p < 0.001``."""
+    exact = as_float(value)
+    if math.isnan(exact):
+        return Markup("p not defined")
+    if exact < _SMALLEST_P:
+        return Markup('p <data value="{}">&lt; {}</data>').format(f"{exact:.9g}", _SMALLEST_P)
+    return Markup("p = {}").format(number(exact, 3))
+
+
+def _lead(compared: ComparedMethods, result: Result) -> Markup:
+    better, worse = result["method"], result["baseline"]
+    if result["decision"] == "worse":
+        better, worse = worse, better
+    if result["decision"] == "undecided":
+        head = Markup("<b>No difference is established</b> between {} and {}").format(better, worse)
+    else:
+        head = Markup("<b>{} is better than {}</b>").format(better, worse)
+    return Markup("{}: mean {} {} of {} against {} of {}.").format(
+        head,
+        compared.title,
+        number(as_float(result["mean_method"]), compared.digits, unit=compared.unit),
+        result["method"],
+        number(as_float(result["mean_baseline"]), compared.digits, unit=compared.unit),
+        result["baseline"],
+    )
+
+
+def _one_pair(compared: ComparedMethods, result: Result) -> list[Markup]:
+    unit = f" {compared.unit}" if compared.unit else ""
+    amount = Markup("By how much: {}{} ({} interval {}{}), {}.").format(
+        number(as_float(result["difference"]), compared.digits, signed=True),
+        unit,
+        compared.confidence,
+        interval(as_float(result["ci_low"]), as_float(result["ci_high"]), compared.digits, signed=True),
+        unit,
+        p_value(result["p_permutation_holm"]),
+    )
+    sure = Markup("How often: {} is better in {} and worse in {} of {}{}; {}.").format(
+        result["method"],
+        number(int(result["wins"])),
+        number(int(result["losses"])),
+        plural(int(result["n"]), "case"),
+        Markup(", equal in {}").format(number(int(result["ties"]))) if result["ties"] else "",
+        _improvement(compared, result),
+    )
+    lines: list[Content] = [amount, sure]
+    labels = [one for one in compared.of_pair(result) if one["label"] != OVERALL]
+    if len(labels) > 1:
+        lines.append(_on_what(labels))
+    lines += [_noninferiority(result)] if result.get("noninferiority") else []
+    return [bullets(lines)]
+
+
+def _improvement(compared: ComparedMethods, result: Result) -> Markup:
+    text = "on a new case it is the better one with a probability of {} ({} interval {})"
+    return Markup(text).format(
+        number(as_float(result["improvement"]), 2),
+        compared.confidence,
+        interval(as_float(result["improvement_low"]), as_float(result["improvement_high"]), 2),
+    )
+
+
+def _on_what(labels: list[Result]) -> Markup:
+    parts: list[Markup] = []
+    for decision, words in (("better", "better on"), ("worse", "worse on"), ("undecided", "no difference on")):
+        own = [one for one in labels if one["decision"] == decision]
+        if own:
+            named = enumerate_words(_label_difference(one) for one in own[:8])
+            more = Markup(" and {} more").format(number(len(own) - 8)) if len(own) > 8 else ""
+            parts.append(Markup("{} {}{}").format(words, named, more))
+    return Markup("On what: {} is {}.").format(labels[0]["method"], join(parts, "; "))
+
+
+def _label_difference(result: Result) -> Markup:
+    return Markup("{} ({})").format(result["label"], number(as_float(result["difference"]), 3, signed=True))
+
+
+def _noninferiority(result: Result) -> Markup:
+    found = result["noninferiority"]
+    words = {
+        "non-inferior": "{} is not worse than {} by {} or more (non-inferior, {}).",
+        "inferior": "{} is worse than {} by {} or more (inferior, {}).",
+        "inconclusive": "It is not decided whether {} is worse than {} by {} or more ({}).",
+    }
+    text = Markup(words[found["verdict"]])
+    return text.format(
+        result["method"], result["baseline"], number(as_float(found["margin"])), p_value(found["p"])
+    )
+
+
+def _ranking(compared: ComparedMethods) -> Markup:
+    order = compared.best_first
+    first = order[0]
+    rankings = compared.rankings()
+    sure = Markup("")
+    if rankings:
+        share = as_float(rankings[0]["methods"][first]["shares"][0])
+        sure = Markup("; it ranks first in {} of the bootstrap samples").format(percent(share))
+    mean = number(compared.mean(first), compared.digits, unit=compared.unit)
+    return Markup("<b>{} ranks first</b> of {} by mean {} ({}){}.").format(
+        first, plural(len(order), "method"), compared.title, mean, sure
+    )
+
+
+def percent(share: float) -> Markup:
+    """Return a share as percent."""
+    return Markup('<data value="{}">{}%</data>').format(f"{share:.9g}", f"{100 * share:.0f}")
+
+
+def _pairs(compared: ComparedMethods) -> list[Markup]:
+    lines = [_pair_line(compared, one) for one in compared.main[:10]]
+    more = len(compared.main) - 10
+    return [
+        bullets([*lines, *([Markup("{} in the table").format(plural(more, "more pair"))] if more > 0 else [])])
+    ]
+
+
+def _pair_line(compared: ComparedMethods, result: Result) -> Markup:
+    words = {"better": "is better than", "worse": "is worse than", "undecided": "does not differ clearly from"}
+    return Markup("{} {} {}: {} ({}), {}").format(
+        result["method"],
+        words[result["decision"]],
+        result["baseline"],
+        number(as_float(result["difference"]), compared.digits, signed=True, unit=compared.unit),
+        interval(as_float(result["ci_low"]), as_float(result["ci_high"]), compared.digits, signed=True),
+        p_value(result["p_permutation_holm"]),
+    )
+
+
+def _failures(compared: ComparedMethods) -> list[Markup]:
+    """Return the lowest scores of the best method, and where it loses most."""
+    best = compared.best_first[0]
+    sign = 1 if compared.higher else -1
+    ranked = [(score, case) for score, case in zip(compared.case_means(best), compared.cases, strict=True)]
+    ranked = sorted((one for one in ranked if not math.isnan(one[0])), key=lambda one: sign * one[0])
+    over = " (mean over labels)" if len(compared.labels) > 1 else ""
+    worst = join((_score(compared, *one) for one in ranked[:_MOST]), ", ")
+    parts = [paragraph(Markup("Where {} is worst{}: {}.").format(best, over, worst))] if ranked else []
+    if len(compared.methods) == 2 and compared.main:
+        result = compared.main[0]
+        flip = sign if result["method"] == best else -sign
+        losses = [
+            (flip * value, value, case)
+            for value, case in zip(compared.differences(result), compared.cases, strict=True)
+            if not math.isnan(value) and flip * value < 0
+        ]
+        lost = join(
+            (
+                Markup("{} ({})").format(case, number(abs(value), compared.digits, unit=compared.unit))
+                for _, value, case in sorted(losses)[:_MOST]
+            ),
+            ", ",
+        )
+        other = next(name for name in compared.methods if name != best)
+        if losses:
+            parts.append(paragraph(Markup("Where {} is better than {} by most: {}.").format(other, best, lost)))
+    return parts
+
+
+def _score(compared: ComparedMethods, score: float, case: str) -> Markup:
+    return Markup("{} ({})").format(case, number(score, compared.digits, unit=compared.unit))
+
+
+def _missing(compared: ComparedMethods) -> list[Markup]:
+    parts: list[Markup] = []
+    counted = compared.content.get("options", {}).get("missing", "worst") == "worst"
+    policy = "counted with the worst score" if counted else "left out for every method"
+    for method in compared.methods:
+        cases = compared.missing(method)
+        if cases:
+            more = f" and {len(cases) - _MOST} more" if len(cases) > _MOST else ""
+            text = Markup("{} has no result of {}, {}: {}{}.").format(
+                method, plural(len(cases), "case"), policy, ", ".join(cases[:_MOST]), more
+            )
+            parts.append(paragraph(text, class_="alarm"))
+    return parts
