@@ -59,7 +59,7 @@ class Page:
         """Add a section; sections without content are left out."""
         joined = join(content)
         if joined:
-            self._sections.append((anchor("section", heading.lower()), heading, joined))
+            self._sections.append((anchor("section", heading.lower().replace(" ", "-")), heading, joined))
 
     def add_script(self, code: str) -> None:
         """Add a script, which runs after the content; the same one is added once."""

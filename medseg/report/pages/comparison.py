@@ -17,7 +17,7 @@ from medseg.report.page import Page
 from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Result
 from medseg.report.pages.comparison_verdict import p_value, percent, write_comparison_verdict
 from medseg.report.pages.scored_cases import as_float
-from medseg.report.table import Column, Table
+from medseg.report.table import Column, Order, Table
 
 _MOST_PLOTS = 6
 
@@ -236,12 +236,10 @@ class ComparisonPage:
                 ours, theirs = (values[compared.methods.index(pair[key])] for key in ("method", "baseline"))
                 row.append(self._value(ours - theirs, signed=True))
             rows.append(row)
-        order = (
-            columns.index(Column(compared.methods[best], "number")),
-            "ascending" if sign > 0 else "descending",
-        )
+        first_score = len(columns) - len(compared.methods) - (pair is not None)
+        order: Order = "ascending" if compared.higher else "descending"
         title = f"{self._metric} of every case, worst of {compared.methods[best]} first"
-        return Table(title, columns, rows, (order[0], "ascending" if sign > 0 else "descending"), True).html()
+        return Table(title, columns, rows, (first_score + best, order), True).html()
 
     def _sample_size(self) -> Markup:
         planned = self.compared.content.get("sample_size") or ()

@@ -100,9 +100,9 @@ class TrainingPage:
         page.add("Worst cases", self.sections.html(cases))
         page.add("What was drawn", self._drawn())
         page.add("Data", self._data())
-        page.add("Settings", pairs({k: v for k, v in record.settings.items()}) if record.settings else "")
+        page.add("Settings", pairs(record.settings) if record.settings else "")
         page.add("Messages", bullets(record.warnings[-_MOST_MESSAGES:]) if record.warnings else "")
-        environment = pairs({k: v for k, v in record.environment.items()})
+        environment = pairs(record.environment)
         page.add("Environment", folded("Versions and device", environment) if record.environment else "")
         self.sections.equip(page)
         return page
