@@ -106,6 +106,7 @@ def data_check(
 @_options
 @click.option("--output", type=PATH, help="Folder for summary.json and summary.html.")
 @click.option("--pictures", default=12, show_default=True, help="Number of cases shown on the page.")
+@click.option("--compare", type=PATH, help="Another dataset; the page shows what differs. Needs --output.")
 def data_summary(
     source: Path,
     overrides: tuple[str, ...],
@@ -114,18 +115,26 @@ def data_summary(
     as_json: bool,
     output: Path | None,
     pictures: int,
+    compare: Path | None,
 ) -> None:
     """Summarize sizes, spacings, intensities and labels of a dataset."""
     from medseg.data.curation.summary import summarize_dataset
     from medseg.files import write_json
 
+    if compare is not None and output is None:
+        raise click.UsageError("--compare needs --output DIR")
     report = _dataset(source, overrides, labels, label_suffix).check()
     summary = summarize_dataset(report)
     if output is not None:
-        from medseg.report.dataset import write_dataset_page
+        from medseg.report.pages.dataset import Dataset, write_dataset_page
 
+        other = None
+        if compare is not None:
+            checked = _dataset(compare, overrides, labels, label_suffix).check()
+            other = Dataset(compare.resolve().name, checked, summarize_dataset(checked))
         write_json(output / "summary.json", summary)
-        write_dataset_page(output / "summary.html", report, summary, most=pictures)
+        dataset = Dataset(source.resolve().name, report, summary)
+        write_dataset_page(output / "summary.html", dataset, other, most=pictures)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
         return

@@ -180,7 +180,6 @@ def plot(height: float, description: str, *parts: Content) -> Markup:
     """Return a plot; ``description`` says what it shows to those who cannot see it."""
     return tag(
         "svg", *parts, class_="plot", viewBox=f"0 0 {WIDTH} {height:g}", role="img", aria_label=description,
-        xmlns="http://www.w3.org/2000/svg",
     )  # fmt: skip
 
 
