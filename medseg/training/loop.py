@@ -27,8 +27,16 @@ from medseg.training.pacing.pace import EpochPace, Pace
 from medseg.training.run_folder.checkpoint import save_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog
+from medseg.training.run_folder.report import RunReport
 from medseg.training.run_folder.state import TrainState
-from medseg.training.validation import Scores, Validator, dice_of_classes, is_better, mean_scores
+from medseg.training.validation import (
+    Scores,
+    Validator,
+    case_scores,
+    dice_of_classes,
+    is_better,
+    mean_scores,
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -91,6 +99,7 @@ class TrainingLoop:
     run_folder: RunFolder
     progress: Progress
     pace: Pace = field(init=False)
+    report: RunReport = field(init=False)
     callbacks: Sequence[Callback] = ()
     read_every: int = 0
     _unread: list[torch.Tensor] = field(init=False, default_factory=list)
@@ -98,7 +107,7 @@ class TrainingLoop:
     _saved_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self.pace = EpochPace(self.options)
+        self.pace, self.report = EpochPace(self.options), RunReport(self.run_folder)
         self.read_every = self.read_every or (1 if self.model.device.type == "cpu" else _READ_EVERY)
 
     @property
@@ -244,6 +253,10 @@ class TrainingLoop:
         _LOGGER.info(describe_epoch(entry))
         self._call_back(entry, scores, is_best)
         self.save()
+        ended = last or self.stopped_early
+        if scores or ended:
+            self.report.total = self.pace.total
+            self.report.write(running=not ended)
         self.pace.after_epoch()
         return bool(scores)
 
@@ -292,7 +305,9 @@ class TrainingLoop:
         seconds, updates = time.monotonic() - began, self.state.seconds
         share = f", {seconds / updates:.0%} of the time of the updates of the epoch" if updates else ""
         _LOGGER.debug("step %d: %d cases validated in %.1f s%s", self.state.step, cases, seconds, share)
-        return mean_scores(counts, tuple(self.model.labels.evaluated))
+        names = tuple(self.model.labels.evaluated)
+        self.report.scores = case_scores([case.id for case in self.validator.cases], counts, names)
+        return mean_scores(counts, names)
 
     def _save_is_due(self) -> bool:
         every_steps, every_minutes = self.options.save_every_steps, self.options.save_every_minutes

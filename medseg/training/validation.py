@@ -95,6 +95,24 @@ def mean_scores(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...
     return scores
 
 
+def case_scores(
+    cases: Sequence[str], counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...]
+) -> list[dict[str, str | float | None]]:
+    """Return the Dice of each case and label: rows of ``case``, ``name``, ``dice``, which is None if not defined.
+
+    Args:
+        cases: ids of the cases.
+        counts: for each case the counts of each label, as of :func:`mean_scores`.
+        names: of the labels.
+    """
+    rows: list[dict[str, str | float | None]] = []
+    for case, columns in zip(cases, counts, strict=True):
+        for name, one in zip(names, columns, strict=True):
+            score = math.nan if one is None else dice(one)
+            rows.append({"case": case, "name": name, "dice": None if math.isnan(score) else score})
+    return rows
+
+
 def dice_of_classes(scores: Scores, labels: LabelSchema) -> dict[str, float]:
     """Return the Dice of each label; with regions, the mean of the regions that contain the label."""
     if not labels.regions:

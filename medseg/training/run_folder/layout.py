@@ -85,6 +85,16 @@ class RunFolder:
         return self.root / "clock.json"
 
     @property
+    def validation(self) -> Path:
+        """The scores of each case in the latest validation."""
+        return self.root / "validation.json"
+
+    @property
+    def report(self) -> Path:
+        """The report of the run."""
+        return self.root / "report.html"
+
+    @property
     def extensions(self) -> Path:
         """The names of the user's own network, loss, transforms and callbacks."""
         return self.root / "extensions.json"
