@@ -98,7 +98,7 @@ def mean_scores(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...
 def case_scores(
     cases: Sequence[str], counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...]
 ) -> list[dict[str, str | float | None]]:
-    """Return the Dice of each case and label: rows of ``case``, ``name``, ``dice``, which is None if not defined.
+    """Return the Dice of each case and label as rows of ``case``, ``name`` and ``dice`` (None if not defined).
 
     Args:
         cases: ids of the cases.

@@ -1,0 +1,118 @@
+import re
+
+import pytest
+
+from medseg.report.pages.comparison import write_comparison_page
+from medseg.report.pages.comparison_verdict import p_value
+
+SCORES = {"old": [0.80, 0.70, 0.90, 0.60], "new": [0.85, 0.78, 0.88, 0.70]}
+CASES = ["a", "b", "c", "d"]
+
+
+RESULT = {
+    "method": "new",
+    "baseline": "old",
+    "label": "liver",
+    "n": 4,
+    "n_excluded": 0,
+    "mean_method": 0.8025,
+    "mean_baseline": 0.75,
+    "difference": 0.0525,
+    "ci_low": 0.01,
+    "ci_high": 0.09,
+    "wins": 3,
+    "losses": 1,
+    "ties": 0,
+    "p_permutation_holm": 0.0004,
+    "p_wilcoxon_holm": 0.03,
+    "rank_biserial": 0.8,
+    "cohen_dz": 1.0,
+    "improvement": 0.75,
+    "improvement_low": 0.3,
+    "improvement_high": 0.95,
+    "decision": "better",
+    "noninferiority": None,
+}
+
+
+def result(**changes):
+    return RESULT | changes
+
+
+def comparison(results, methods=("old", "new"), **more):
+    return {
+        "methods": list(methods),
+        "labels": ["liver"],
+        "cases": CASES,
+        "metric": {"name": "dice", "title": "Dice", "better": "higher"},
+        "scores": [[[value] for value in SCORES.get(name, SCORES["old"])] for name in methods],
+        "results": results,
+        "options": {"alpha": 0.05, "missing": "worst"},
+        **more,
+    }
+
+
+def write(tmp_path, content):
+    write_comparison_page(tmp_path / "report.html", content)
+    return (tmp_path / "report.html").read_text()
+
+
+def verdict(page):
+    return re.sub("<[^>]*>", "", page.partition('class="verdict"')[2].partition("</section>")[0])
+
+
+def test_the_verdict_says_which_is_better_by_how_much_and_where_it_fails(tmp_path):
+    text = verdict(write(tmp_path, comparison([result()])))
+    assert "new is better than old: mean Dice 0.802 of new against 0.750 of old" in text
+    assert "By how much: +0.052 (95% interval +0.010 to +0.090), p &lt; 0.001" in text
+    assert "new is better in 3 and worse in 1 of 4 cases" in text
+    assert "Where new is worst: d (0.700), b (0.780)" in text
+    assert "Where old is better than new by most: c (0.020)" in text
+
+
+def test_an_undecided_comparison_says_so(tmp_path):
+    text = verdict(write(tmp_path, comparison([result(decision="undecided")])))
+    assert "No difference is established between new and old" in text
+
+
+def test_a_worse_method_is_not_called_better(tmp_path):
+    text = verdict(write(tmp_path, comparison([result(decision="worse", difference=-0.05)])))
+    assert "old is better than new" in text
+
+
+def test_several_methods_are_ranked(tmp_path):
+    ranks = {name: {"rank": i + 1, "score": 0.8, "low": 1, "high": 2, "shares": [0.75, 0.25, 0]} for i, name in
+             enumerate(("new", "old", "third"))}  # fmt: skip
+    rankings = [{"scheme": "aggregate-then-rank", "label": "liver", "methods": ranks, "kendall_tau": 0.9}]
+    results = [result(), result(method="third", baseline="old", decision="undecided")]
+    page = write(tmp_path, comparison(results, ("old", "new", "third"), rankings=rankings))
+    text = verdict(page)
+    assert (
+        "new ranks first of 3 methods by mean Dice (0.802); it ranks first in 75% of the bootstrap samples"
+        in text
+    )
+    assert "new is better than old: +0.052" in text
+    assert "third does not differ clearly from old" in text
+    assert "Stability of the ranking. new: rank 1 in 75% of the samples" in page
+
+
+def test_missing_cases_and_noninferiority_are_named(tmp_path):
+    found = {"margin": 0.02, "verdict": "non-inferior", "p": 0.01}
+    content = comparison([result(noninferiority=found)], missing={"old": {"b": "no label map"}})
+    text = verdict(write(tmp_path, content))
+    assert "new is not worse than old by 0.020 or more (non-inferior, p = 0.010)" in text
+    assert "old has no result of 1 case, counted with the worst score: b" in text
+
+
+def test_the_table_of_cases_starts_where_the_best_method_is_worst(tmp_path):
+    page = write(tmp_path, comparison([result()]))
+    table = page.partition("<caption>Dice of every case, worst of new first")[2].partition("</table>")[0]
+    assert re.findall('<th scope="row">(.)</th>', table) == ["d", "b", "a", "c"]
+    first = re.search('<tr><th scope="row">d.*?</tr>', table)[0]
+    assert [float(v) for v in re.findall('value="([^"]*)"', first)] == pytest.approx([0.6, 0.7, 0.1])
+
+
+def test_p_values():
+    assert p_value(0.0004) == 'p <data value="0.0004">&lt; 0.001</data>'
+    assert p_value(0.04) == 'p = <data value="0.04">0.040</data>'
+    assert p_value("nan") == "p not defined"

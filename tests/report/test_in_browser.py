@@ -1,0 +1,130 @@
+"""Reports in headless Chromium, without network: they load fast, sort, filter, and have no serious faults."""
+
+import os
+import shutil
+import subprocess
+import tarfile
+
+import pytest
+from browser import Browser, needs_chromium
+from report_pages import write_comparison, write_evaluation, write_training
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+
+AXE = "axe-core@4.10.3"
+"""Checks of accessibility, fetched from npm when the tests run."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pages")
+    write_evaluation(root / "evaluation.html")
+    write_comparison(root / "comparison.html")
+    write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"))
+    write_training(root / "training.html")
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory):
+    folder, npm = tmp_path_factory.mktemp("axe"), shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm, which fetches axe-core, is not installed")
+    command = [npm, "pack", AXE, "--silent", "--fetch-retries=0", "--fetch-timeout=20000"]
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+    except (subprocess.SubprocessError, OSError):
+        pytest.skip(f"{AXE} cannot be fetched from npm")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        member = archive.extractfile("package/axe.min.js")
+        return member.read().decode()
+
+
+def column(browser, table, index):
+    """Return the visible cells of a column."""
+    return browser.evaluate(
+        f"[...document.querySelectorAll('.table table')[{table}].tBodies[0].rows].filter((r) => !r.hidden)"
+        f".map((r) => r.cells[{index}].querySelector('data')?.value ?? r.cells[{index}].textContent)"
+    )
+
+
+def test_tables_sort_and_filter(browser, folder):
+    browser.errors.clear()
+    browser.resize(1200)
+    browser.open(folder / "evaluation.html")
+    table, dice = 1, 3
+    shown = [float(value) for value in column(browser, table, dice)]
+    assert len(shown) == 50
+    assert shown == sorted(shown)
+    box = "document.querySelectorAll('.table')[1]"
+    browser.evaluate(f"{box}.querySelectorAll('thead button')[{dice}].click()")
+    falling = [float(value) for value in column(browser, table, dice)]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] > shown[-1]
+    heads = f"[...{box}.querySelectorAll('thead th')].map((one) => one.ariaSort)"
+    assert [one for one in browser.evaluate(heads) if one] == ["descending"]
+    browser.evaluate(f"{{ const one = {box}.querySelector('select'); one.value = 'spleen';"
+                     " one.dispatchEvent(new Event('input', {bubbles: true})); }")  # fmt: skip
+    assert set(column(browser, table, 1)) == {"spleen"}
+    browser.evaluate(f"{{ const one = {box}.querySelector('input'); one.value = 'CASE_01';"
+                     " one.dispatchEvent(new Event('input', {bubbles: true})); }")  # fmt: skip
+    assert sorted(column(browser, table, 0)) == [f"case_{i:03d}" for i in range(10, 20)]
+    assert browser.evaluate(f"{box}.querySelector('output').textContent") == "10 of 180 rows shown"
+    assert browser.errors == []
+    assert browser.requests == []
+
+
+def test_infinite_distances_sort_last_and_undefined_ones_after_them(browser, folder):
+    browser.open(folder / "evaluation.html")
+    browser.evaluate("document.querySelectorAll('.table')[1].querySelector('.more').click()")
+    for _ in range(2):
+        browser.evaluate("[...document.querySelectorAll('.table')[1].querySelectorAll('thead button')]"
+                         ".find((one) => one.textContent.startsWith('HD95')).click()")  # fmt: skip
+    values = column(browser, 1, 8)
+    assert len(values) == 180
+    assert values[0] == "inf"
+    assert float(values[-1]) < 1
+
+
+def test_headings_are_reached_and_pressed_by_keyboard(browser, folder):
+    browser.open(folder / "comparison.html")
+    browser.evaluate("document.querySelectorAll('.table')[0].querySelectorAll('thead button')[1].focus()")
+    browser.press("Enter")
+    sorted_ = "document.querySelectorAll('.table')[0].querySelectorAll('thead th')[1].ariaSort"
+    assert browser.evaluate(sorted_) == "ascending"
+
+
+@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_pages_fit_the_screen_and_are_silent(browser, folder, name, width):
+    browser.errors.clear()
+    browser.resize(width, mobile=width < 500)
+    browser.open(folder / f"{name}.html")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    assert browser.errors == []
+    assert browser.requests == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training"])
+def test_accessibility(browser, folder, axe, name, dark):
+    browser.resize(1440, dark=dark)
+    browser.open(folder / f"{name}.html")
+    browser.evaluate(axe + "; 0")
+    found = browser.evaluate(
+        "axe.run().then((result) => result.violations.map((one) => [one.id, one.impact, one.nodes[0].html]))"
+    )
+    assert [one for one in found if one[1] in ("serious", "critical")] == []
+
+
+def test_200_cases_load_fast(browser, tmp_path):
+    path = write_evaluation(tmp_path / "report.html", cases=200)
+    assert path.stat().st_size < 25e6
+    browser.resize(1440)
+    assert browser.open(path) < float(os.environ.get("MEDSEG_PAGE_SECONDS", "3"))
