@@ -11,6 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from medseg.errors import ExistingFileError
 from medseg.files import write_text
 from medseg.report.html import Content, anchor, join, tag
 from medseg.system.version import medseg_version
@@ -84,6 +85,7 @@ class Page:
                 Markup('<meta http-equiv="Content-Security-Policy" content="{}">').format(self._policy()),
                 Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
                 Markup('<meta name="color-scheme" content="light dark">'),
+                Markup('<meta name="generator" content="medseg {}">').format(medseg_version()),
                 tag("title", f"{self.kind}: {self.title}"),
                 *(Markup("<style>{}</style>").format(Markup(one)) for one in self._styles),
             ],
@@ -96,8 +98,19 @@ class Page:
         return str(page.format(head, self._body(), scripts))
 
     def write(self, path: Path) -> None:
-        """Write the page to a file atomically."""
-        write_text(Path(path), self.render())
+        """Write the page to a file atomically.
+
+        Raises:
+            ExistingFileError: if the file exists and is not a page of medseg.
+        """
+        path = Path(path)
+        if path.exists() and not _is_page(path):
+            raise ExistingFileError(
+                f"{path}: exists and was not written by medseg",
+                hint="Move the file, or choose another --output.",
+                path=path,
+            )
+        write_text(path, self.render())
 
     def _body(self) -> Markup:
         links = join(tag("a", heading, href=f"#{place}") for place, heading, _ in self._sections)
@@ -131,6 +144,11 @@ class Page:
         for directive, sources in self._allowed.items():
             policy[directive] = (*policy.get(directive, ()), *sources)
         return "; ".join(f"{directive} {' '.join(sources)}" for directive, sources in policy.items())
+
+
+def _is_page(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return '<meta name="generator" content="medseg' in stream.read(1 << 13)
 
 
 def _asset(name: str) -> str:

@@ -2,8 +2,10 @@ import base64
 import hashlib
 import re
 
+import pytest
 from markupsafe import Markup
 
+from medseg.errors import ExistingFileError
 from medseg.report.html import number, tag
 from medseg.report.page import Page
 from medseg.report.table import Column, Table, plain
@@ -77,3 +79,13 @@ def test_tables_are_semantic():
 def test_plain_text_of_cells():
     assert plain("a") == "a"
     assert plain(tag("b", "x & y")) == "x & y"
+
+
+def test_a_page_replaces_only_pages(tmp_path):
+    page, path = Page("title", "Test", "verdict"), tmp_path / "report.html"
+    page.write(path)
+    page.write(path)
+    path.write_text("<h1>my notes</h1>")
+    with pytest.raises(ExistingFileError, match=r"report\.html: exists and was not written by medseg"):
+        page.write(path)
+    assert path.read_text() == "<h1>my notes</h1>"
