@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,19 @@ from markupsafe import Markup
 
 from medseg.report import plots
 from medseg.report.environment import provenance
-from medseg.report.html import Content, bullets, figure, folded, grid, interval, join, number, paragraph, tag
+from medseg.report.html import (
+    Content,
+    bullets,
+    figure,
+    folded,
+    grid,
+    interval,
+    join,
+    number,
+    paragraph,
+    plural,
+    tag,
+)
 from medseg.report.page import Page
 from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Result
 from medseg.report.pages.comparison_verdict import p_value, percent, write_comparison_verdict
@@ -40,8 +52,13 @@ class ComparisonPage:
         )
         page = Page(title, "Comparison", write_comparison_verdict(compared))
         page.add("Methods", self._methods())
-        page.add("Differences", self._difference_plots(), self._results())
+        page.add(
+            "Differences",
+            self._difference_plots(),
+            self._results(compared.results, f"Paired differences of {self._metric}; shaded rows are decided"),
+        )
         page.add("Scores", self._score_plots())
+        page.add("More comparisons", self._more_results())
         page.add("Ranking", self._rankings())
         page.add("Subgroups", self._subgroups())
         page.add("Cases", self._cases())
@@ -99,8 +116,7 @@ class ComparisonPage:
         caption = f"Every point is a case. {side.capitalize()} of the dashed line, {pair['method']} is better."
         return figure(drawn, f"{caption} Below: mean and {compared.confidence} interval.")
 
-    def _results(self) -> Markup:
-        compared = self.compared
+    def _results(self, results: Sequence[Result], title: str) -> Markup:
         columns = [
             Column("method"),
             Column("against", "choice"),
@@ -108,7 +124,7 @@ class ComparisonPage:
             Column("decision", "choice"),
             Column("n", "number"),
             Column("difference", "number"),
-            Column(f"{compared.confidence} interval", "number"),
+            Column(f"{self.compared.confidence} interval", "number"),
             Column("p", "number", "permutation test of the mean, adjusted by Holm's procedure"),
             Column("p (ranks)", "number", "Wilcoxon signed-rank test, adjusted by Holm's procedure"),
             Column("better / worse / equal", "number", "number of cases"),
@@ -118,9 +134,8 @@ class ComparisonPage:
             ),
             Column("rank effect", "number", "rank-biserial correlation, -1 to 1"),
         ]
-        rows = [self._result_row(one) for one in compared.results]
-        marks = ["some" if one["decision"] != "undecided" else "" for one in compared.results]
-        title = f"Paired differences of {self._metric}; shaded rows are decided"
+        rows = [self._result_row(one) for one in results]
+        marks = ["some" if one["decision"] != "undecided" else "" for one in results]
         return Table(title, columns, rows, controls=len(rows) > 8, marks=marks).html()
 
     def _result_row(self, one: Result) -> list[Content]:
@@ -241,17 +256,39 @@ class ComparisonPage:
         title = f"{self._metric} of every case, worst of {compared.methods[best]} first"
         return Table(title, columns, rows, (first_score + best, order), True).html()
 
-    def _sample_size(self) -> Markup:
-        planned = self.compared.content.get("sample_size") or ()
-        items = [
-            Markup("{}: {} cases show a difference of {} with a power of {}").format(
-                "all labels" if one.get("label") == OVERALL else one.get("label", ""),
-                number(one["n"] if isinstance(one["n"], int) else as_float(one["n"]), 0),
-                self._value(one["detect"]),
-                percent(as_float(one["power"])),
+    def _more_results(self) -> Markup:
+        """Return the comparisons without replaced results, with a second observer, and of further metrics."""
+        content = self.compared.content
+        parts: list[Markup] = []
+        if content.get("complete_cases"):
+            parts.append(
+                self._results(content["complete_cases"], "Without the cases that a method has no result of")
             )
-            for one in planned
-        ]
+        if content.get("observer"):
+            note = "A method that does not differ from a second observer has reached the ceiling."
+            parts.append(self._results(content["observer"], "Methods against a second observer"))
+            parts.append(paragraph(note, class_="note"))
+        for one in content.get("secondary") or ():
+            other = ComparisonPage(ComparedMethods(one))
+            parts.append(other._results(other.compared.main, f"Secondary metric: {other._metric}"))
+        return join(parts)
+
+    def _sample_size(self) -> Markup:
+        items: list[Content] = []
+        for one in self.compared.content.get("sample_sizes") or ():
+            seen = Markup("{} against {}: {} detect a difference of {} with a power of {}").format(
+                one["method"], one["baseline"], plural(int(one["observed_cases"]), "case"),
+                self._value(one["detectable"]), percent(0.8),
+            )  # fmt: skip
+            if one.get("difference") is not None:
+                needed = join((
+                    Markup("{} cases ({} for the upper limit of the variation) with a power of {}").format(
+                        number(int(count)), number(int(one["cases_high"][power])), percent(float(power))
+                    )
+                    for power, count in one["cases"].items()
+                ), "; ")  # fmt: skip
+                seen += Markup(". A difference of {} needs {}").format(self._value(one["difference"]), needed)
+            items.append(seen + ".")
         return bullets(items) if items else Markup("")
 
     def _notes(self) -> Markup:
