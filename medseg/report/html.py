@@ -97,7 +97,7 @@ def compact(value: Any) -> Markup:
         ('<data value="1234.567">1,235</data>', '<data value="0.01234">0.01234</data>')
     """
     exact = math.nan if value is None else float(value)
-    if isinstance(value, int) or not math.isfinite(exact) or exact == 0:
+    if not math.isfinite(exact) or exact.is_integer():
         return number(value, 0)
     return number(value, max(0, min(8, 3 - math.floor(math.log10(abs(exact))))))
 

@@ -24,9 +24,8 @@ class ComparedMethods:
 
     Attributes:
         content: JSON object of the comparison, with ``methods``, ``labels``, ``cases``, ``metric``, ``unit``,
-            ``scores`` (M methods, C cases, L labels) and ``results`` (paired comparisons). ``rankings``,
-            ``missing``, ``excluded``, ``notes``, ``subgroups``, ``observer``, ``complete_cases``, ``secondary``,
-            ``sample_sizes`` and ``options`` may be absent.
+            ``scores`` (M methods, C cases, L labels) and ``results`` (paired comparisons); other keys may be
+            absent.
     """
 
     content: Mapping[str, Any]

@@ -69,10 +69,8 @@ class Measure:
             return dict(zip(names, (away / spread).tolist(), strict=True))
         differs = np.abs(away) > 1e-3 * max(float(np.abs(used).max()), 1e-12)
         rare = 0 < differs.sum() <= len(values) / 10
-        far = np.where(differs & rare, np.sign(away) * math.inf, 0.0)
-        return dict(
-            zip(names, np.nan_to_num(far, nan=0.0, posinf=math.inf, neginf=-math.inf).tolist(), strict=True)
-        )
+        far = np.where(differs & rare, np.copysign(math.inf, away), 0.0)
+        return dict(zip(names, far.tolist(), strict=True))
 
 
 @dataclass(frozen=True)

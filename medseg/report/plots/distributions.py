@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -204,7 +205,7 @@ def _describe(group: Group, unit: str, digits: int) -> str:
     values = [value for value in group.values if not math.isnan(value)]
     if not values:
         return f"{group.name}: no values"
-    low, median, high = (float(q) for q in np.percentile(values, (0, 50, 100), method="nearest"))
+    low, median, high = min(values), statistics.median(values), max(values)
     ending = f" {unit}" if unit else ""
     text = f"median {show(median, digits)}, from {show(low, digits)} to {show(high, digits)}{ending}"
     return f"{group.name}: n = {len(values)}, {text}"

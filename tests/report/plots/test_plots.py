@@ -19,7 +19,7 @@ def test_every_case_is_a_point_of_a_box_plot():
     group = plots.Group("liver", [0.5, 0.7, 0.8, 0.9, math.nan], ["a", "b", "c", "d", "e"])
     svg = plots.box_plot([group], "Dice", score=True)
     assert titles(svg) == ["a: 0.500", "b: 0.700", "c: 0.800", "d: 0.900"]
-    assert "liver: n = 4, median 0.700, from 0.500 to 0.900" in described(svg)
+    assert "liver: n = 4, median 0.750, from 0.500 to 0.900" in described(svg)
     assert 'class="median"' in svg
 
 
