@@ -38,7 +38,15 @@ def test_a_run_folder_contains_the_documented_files(ball_config, tmp_path):
     assert {p.name for p in (result.run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
     assert load_config(result.run / "config.yaml") == ball_config
     assert any((result.run / "tensorboard").iterdir())
-    assert [e["epoch"] for e in read_log(result.run / "log.jsonl")] == [1, 2]
+    log = read_log(result.run / "log.jsonl")
+    assert [entry["epoch"] for entry in log] == [1, 2]
+    assert "The training has ended after 8 updates" in re.sub(
+        "<[^>]*>", "", (result.run / "report.html").read_text()
+    )
+    scores = json.loads((result.run / "validation.json").read_text())
+    assert np.mean([row["dice"] for row in scores if row["name"] == "ball"]) == pytest.approx(
+        log[-1]["val_dice:ball"]
+    )
 
 
 def test_training_improves_the_score(balls, tmp_path):

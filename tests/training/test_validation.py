@@ -8,7 +8,7 @@ import pytest
 from medseg.data.labels.schema import LabelSchema
 from medseg.metrics import case_rows, summarize
 from medseg.metrics.overlap import Counts, count_overlap
-from medseg.training.validation import mean_scores, overlap_counts
+from medseg.training.validation import case_scores, mean_scores, overlap_counts
 
 PLAIN = LabelSchema(names={"background": (0,), "a": (1,), "b": (2,), "c": (3,)})
 REGIONS = LabelSchema(names=PLAIN.names, regions={"whole": ("a", "b"), "core": ("b",), "rest": ("c",)})
@@ -66,3 +66,14 @@ def test_a_label_not_annotated_in_a_case_has_no_score_there():
     scores = mean_scores([[full, None], [full, None]], ("a", "b"))
     assert scores["dice:a"] == scores["dice"] == pytest.approx(2 / 3)
     assert math.isnan(scores["dice:b"])
+
+
+def test_scores_of_cases_are_rows():
+    # Dice 2 · 3 / (2 · 3 + 1 + 1); absent in both; not annotated
+    counts = [[Counts(3, 1, 1, 0), Counts(0, 0, 0, 5)], [None, Counts(1, 0, 0, 4)]]
+    assert case_scores(["x", "y"], counts, ("a", "b")) == [
+        {"case": "x", "name": "a", "dice": 0.75},
+        {"case": "x", "name": "b", "dice": None},
+        {"case": "y", "name": "a", "dice": None},
+        {"case": "y", "name": "b", "dice": 1.0},
+    ]
