@@ -109,9 +109,8 @@ class ComparisonPage:
             for one in compared.of_pair(pair)
         ]
         margin = (pair.get("noninferiority") or {}).get("margin")
-        drawn = plots.difference_plot(
-            rows, f"{pair['method']} − {pair['baseline']}, {self._metric}", margin=margin
-        )
+        title = f"{pair['method']} − {pair['baseline']}, {self._metric}"
+        drawn = plots.difference_plot(rows, title, higher=compared.higher, margin=margin)
         side = "right" if compared.higher else "left"
         caption = f"Every point is a case. {side.capitalize()} of the dashed line, {pair['method']} is better."
         return figure(drawn, f"{caption} Below: mean and {compared.confidence} interval.")

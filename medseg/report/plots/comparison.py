@@ -32,30 +32,35 @@ class Difference:
     high: float
 
 
-def difference_plot(differences: Sequence[Difference], title: str, *, margin: float | None = None) -> Markup:
+def difference_plot(
+    differences: Sequence[Difference], title: str, *, higher: bool = True, margin: float | None = None
+) -> Markup:
     """Draw each case's difference as a point, with the mean and its interval below; 0 means no difference.
 
     Args:
         differences: one row each.
         title: what the difference is of.
-        margin: margin of non-inferiority, drawn at ``-margin``.
+        higher: whether higher differences are better.
+        margin: margin of non-inferiority, drawn at the loss of this size.
     """
     values = [v for one in differences for v in (*one.values, one.low, one.high) if math.isfinite(v)]
     left = min(130.0, 14 + max((svg.text_width(one.name) for one in differences), default=0))
-    include = (0.0,) if margin is None else (0.0, -margin)
+    sign = 1 if higher else -1
+    include = (0.0,) if margin is None else (0.0, -sign * margin)
     scale = Scale(*svg.fit_domain(values, include=include), left, WIDTH - 12)
     row = 58.0
     bottom = 6 + row * len(differences)
     parts = [svg.x_axis(scale, 4, bottom, title), svg.line((scale(0), 4), (scale(0), bottom), "zero")]
     if margin is not None:
-        parts.append(svg.line((scale(-margin), 4), (scale(-margin), bottom), "s2"))
+        x = scale(-sign * margin)
+        parts.append(svg.line((x, 4), (x, bottom), "s2"))
     for index, one in enumerate(differences):
         top = 6 + row * index
         parts.append(svg.label(left - 6, top + 24, svg.shorten(one.name, left - 8), "e"))
         kept = [(v, case) for v, case in zip(one.values, one.cases, strict=True) if math.isfinite(v)]
         offsets = svg.swarm([scale(v) for v, _ in kept], 15)
         for (value, case), offset in zip(kept, offsets, strict=True):
-            better = "f1" if value >= 0 else "f2"
+            better = "f1" if sign * value >= 0 else "f2"
             parts.append(
                 svg.dot(scale(value), top + 20 + offset, better, f"{case}: {show(value, signed=True)}")
             )
@@ -67,8 +72,8 @@ def difference_plot(differences: Sequence[Difference], title: str, *, margin: fl
             parts.append(svg.dot(scale(one.mean), top + 46, "mean", text, 4.2))
     described = "; ".join(
         f"{one.name}: mean {show(one.mean, signed=True)}, interval {show(one.low, signed=True)} to "
-        f"{show(one.high, signed=True)}, better in {sum(v > 0 for v in one.values)} and worse in "
-        f"{sum(v < 0 for v in one.values)} of {len(one.values)} cases"
+        f"{show(one.high, signed=True)}, better in {sum(sign * v > 0 for v in one.values)} and worse in "
+        f"{sum(sign * v < 0 for v in one.values)} of {len(one.values)} cases"
         for one in differences
     )
     return svg.plot(bottom + 36, f"{title}. {described}", *parts)
