@@ -40,7 +40,7 @@ class CaseSections:
     scripts: tuple[str, ...] = ()
     policy: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     note: str = ""
-    viewer: Markup = Markup("")
+    viewer: Content = ""
 
     def link(self, case: str) -> Content:
         """Return the name of a case, as a link if it has a section."""
@@ -62,7 +62,7 @@ class CaseSections:
             for index, (case, picture) in enumerate(self.pictures.items())
         ]
         note = paragraph(self.note, class_="note") if self.note and sections else ""
-        return join([note, *sections, tag("h3", "Viewer") + self.viewer if self.viewer else ""])
+        return join([note, *sections, join([tag("h3", "Viewer"), self.viewer]) if self.viewer else ""])
 
     def equip(self, page: Page) -> None:
         """Add to a page what the pictures need."""

@@ -83,7 +83,7 @@ class InferencePage:
     name: str
     cases: Sequence[SegmentedCase]
     model: Mapping[str, str]
-    sections: CaseSections = CaseSections()
+    sections: CaseSections = field(default_factory=CaseSections)
 
     def build(self) -> Page:
         """Return the page."""

@@ -88,7 +88,7 @@ class TrainingPage:
     """
 
     record: TrainingRecord
-    sections: CaseSections = CaseSections()
+    sections: CaseSections = field(default_factory=CaseSections)
 
     def build(self) -> Page:
         """Return the page."""
