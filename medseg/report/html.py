@@ -89,8 +89,8 @@ def show(value: Any, digits: int = 3, *, signed: bool = False) -> str:
     return text.replace("-", "−") if float(text.replace(",", "")) else f"{0:.{digits}f}"
 
 
-def compact(value: Any) -> Markup:
-    """Return a number of any size as ``<data>`` with about four significant digits.
+def compact(value: Any, figures: int = 4) -> Markup:
+    """Return a number of any size as ``<data>`` with about ``figures`` significant digits.
 
     Example:
         >>> str(compact(1234.567)), str(compact(0.01234))
@@ -99,7 +99,7 @@ def compact(value: Any) -> Markup:
     exact = math.nan if value is None else float(value)
     if not math.isfinite(exact) or exact.is_integer():
         return number(value, 0)
-    return number(value, max(0, min(8, 3 - math.floor(math.log10(abs(exact))))))
+    return number(value, max(0, min(8, figures - 1 - math.floor(math.log10(abs(exact))))))
 
 
 def interval(low: Any, high: Any, digits: int = 3, *, signed: bool = False) -> Markup:

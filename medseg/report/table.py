@@ -50,7 +50,7 @@ class Table:
     order: tuple[int, Order] | None = None
     controls: bool = False
     marks: Sequence[str] = ()
-    page: int = 50
+    page: int = 25
 
     def html(self) -> Markup:
         """Return the table as HTML; without scripts it is complete, in the given order."""

@@ -59,7 +59,7 @@ def test_tables_sort_and_filter(browser, folder):
     browser.open(folder / "evaluation.html")
     table, dice = 1, 3
     shown = [float(value) for value in column(browser, table, dice)]
-    assert len(shown) == 50
+    assert len(shown) == 25
     assert shown == sorted(shown)
     box = "document.querySelectorAll('.table')[1]"
     browser.evaluate(f"{box}.querySelectorAll('thead button')[{dice}].click()")

@@ -188,11 +188,11 @@ class EvaluationPage:
             "<b>{}</b>: predictions are {} {} {} on average; in 95% of the cases {} to {} {}."
         ).format(
             name,
-            compact(abs(agreement.bias)),
+            compact(abs(agreement.bias), 2),
             unit,
             "larger" if agreement.bias >= 0 else "smaller",
-            compact(agreement.low),
-            compact(agreement.high),
+            compact(agreement.low, 2),
+            compact(agreement.high, 2),
             unit,
         )
         return figure(drawn, caption)

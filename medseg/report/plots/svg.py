@@ -1,6 +1,6 @@
 """Elements of SVG plots: scales with round ticks, marks that the page's style sheet colors, axes.
 
-Plots are 400 units wide with text of 11 units, so that they can be read on a phone; larger screens enlarge
+Plots are 400 units wide with text of 12 units, so that they can be read on a phone; larger screens enlarge
 them. They have classes instead of colors, and follow the light or dark palette of the page.
 """
 
@@ -18,7 +18,7 @@ WIDTH = 400
 COLORS = 8
 """Number of colors of the palette; further series repeat them."""
 
-_CHARACTER = 5.9
+_CHARACTER = 6.5
 """Approximate width of a character of the tick labels."""
 
 

@@ -49,7 +49,7 @@ def test_domains():
 def test_texts():
     assert [tick_text(v) for v in (0.1 + 0.2, 12000, 2.5e6, -0.5)] == ["0.3", "12k", "2.5M", "−0.5"]
     assert shorten("segmentation", 1000) == "segmentation"
-    assert len(shorten("a" * 50, 59)) == 10
+    assert len(shorten("a" * 50, 65)) == 10
 
 
 def test_points_of_a_swarm_keep_their_distance():
