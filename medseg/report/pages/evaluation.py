@@ -181,7 +181,7 @@ class EvaluationPage:
         if len(own) < 3:
             return None
         unit, factor = _large_unit(sizes[0], max(row[0] for row in own))
-        reference, predicted = ([row[i] / factor for row in own] for i in (0, 1))
+        reference, predicted = [row[0] / factor for row in own], [row[1] / factor for row in own]
         drawn = plots.bland_altman(reference, predicted, [row[2] for row in own], unit=unit, title=name)
         agreement = plots.Agreement.of(reference, predicted)
         caption = Markup(

@@ -34,8 +34,8 @@ class Agreement:
         """Compute the agreement of predicted with reference values.
 
         Example:
-            >>> Agreement.of([1, 1], [2, 4])
-            Agreement(bias=2.0, low=-0.7718585822512667, high=4.771858582251267)
+            >>> Agreement.of([1, 2, 3], [2, 3, 4])
+            Agreement(bias=1.0, low=1.0, high=1.0)
         """
         differences = np.subtract(predicted, reference).astype(float)
         bias = float(differences.mean()) if differences.size else math.nan

@@ -73,8 +73,9 @@ def test_the_page_needs_no_other_file(tmp_path, capsys):
     assert run(["data", "summary", str(root), "--labels", "ball=10,core=20", "--output", str(out)]) == 0
     assert "core" in capsys.readouterr().out
     page = (out / "summary.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
-    assert "http" not in page
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "http:" not in page
+    assert "https:" not in page
     assert json.loads((out / "summary.json").read_text())["labels"][2]["label"] == "core"
 
 
