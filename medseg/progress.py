@@ -47,7 +47,7 @@ class Progress(Protocol):
         Args:
             total: number of items of the stage.
             description: what the stage does, such as ``"measuring cases"``.
-            unit: what is counted, in the plural.
+            unit: what is counted, in the plural, which ends with "s".
             completed: items that are done already, such as the updates of a run that is resumed.
         """
         ...
@@ -139,9 +139,14 @@ class _Stage:
         self.seconds = 0.9 * self.seconds + 0.1 * recent if self.counted else recent
         self.completed, self.counted, self.detail = self.completed + 1, self.counted + 1, detail
 
+    def counts(self) -> str:
+        """The items done, such as ``3 of 87 cases``."""
+        unit = self.unit.removesuffix("s") if self.total == 1 else self.unit
+        return f"{self.completed} of {self.total} {unit}"
+
     def describe(self) -> str:
         """One line: items done, the latest detail, time since the start, seconds per item and time left."""
-        parts = [f"{self.description}: {self.completed} of {self.total} {self.unit}"]
+        parts = [f"{self.description}: {self.counts()}"]
         if self.detail:
             parts.append(self.detail)
         parts.append(f"after {duration(time.monotonic() - self.began)}")
@@ -246,7 +251,7 @@ class ConsoleProgress:
     def describe_ended(self) -> str | None:
         """The items done in the stage that ended last, such as ``3 of 87 cases``; None before any has ended."""
         ended = self._ended
-        return None if ended is None else f"{ended.completed} of {ended.total} {ended.unit}"
+        return None if ended is None else ended.counts()
 
     def print(self, text: str) -> None:
         """Print one line above the bar."""

@@ -87,3 +87,10 @@ def test_a_stage_that_changes_its_length_keeps_its_pace():
         current = progress._stages[-1]
         assert current.describe().startswith("training: 2 of 1300 updates, after 0 s, ")
         assert current.counted == 2
+
+
+def test_one_item_is_singular():
+    progress = ConsoleProgress(every=1000)
+    with progress, stage(progress, 1, "validating"):
+        progress.advance()
+    assert progress.describe_ended() == "1 of 1 case"

@@ -44,6 +44,21 @@ amp_option = click.option(
     help="Precision. auto: bf16 if the device supports it, else float32; off: float32.",
 )  # fmt: skip
 weights_option = click.option("--weights", type=PATH, help="File with the weights of a published network.")
+
+
+def network_option(purpose: str) -> Callable[[Command], Command]:
+    """Return the option ``--network``.
+
+    Args:
+        purpose: what the network is for, in a sentence.
+    """
+    return click.option(
+        "--network", metavar="MODULE:CLASS",
+        help=f"{purpose} A class or function called with those of task, spatial_dims, in_channels, num_classes "
+        "(or out_channels) that it takes. Modules in the working directory can be imported.",
+    )  # fmt: skip
+
+
 label_suffix_option = click.option(
     "--label-suffix", help="Suffix that label file names add to image names, for example _mask."
 )

@@ -6,10 +6,15 @@ import difflib
 import importlib
 import inspect
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from medseg.errors import ConfigError
+from medseg.task import Task
 
 
 def load_object(reference: str, option: str) -> Any:
@@ -61,8 +66,24 @@ def load_network(reference: str) -> Any:
     raise ConfigError(f"--network {reference}: is of type {type(found).__name__}; expected a class or function")
 
 
+@dataclass(frozen=True)
+class NamedNetwork:
+    """Builds the network of ``--network``; unlike a factory, it can be sent to other processes.
+
+    Attributes:
+        reference: the module's dotted name and the name in it.
+    """
+
+    reference: str
+
+    def __call__(self, task: Task) -> nn.Module:
+        """Import and build the network."""
+        network: nn.Module = load_network(self.reference)(task)
+        return network
+
+
 def load_loss(reference: str) -> Any:
-    """Return a loss function for ``--loss``; a class is called without arguments.
+    """Return a loss function for ``--loss``, named as on the command line; a class is called without arguments.
 
     Raises:
         ConfigError: if it cannot be imported or does not take logits and target.
@@ -82,7 +103,20 @@ def load_loss(reference: str) -> Any:
             f"{name}: cannot be called with logits and target: {error}",
             hint="Expected a function such as: def my_loss(logits, target): …",
         ) from error
-    return found
+    return _named(found, reference)
+
+
+def _named(loss: Any, reference: str) -> Any:
+    """Give a loss the name by which it is recorded, and repeated in the command that continues the run."""
+    if isinstance(loss, nn.Module):
+        setattr(loss, "__qualname__", reference)  # noqa: B010 (not an attribute of the class)
+        return loss
+
+    def named(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return loss(logits, target)
+
+    named.__qualname__ = reference
+    return named
 
 
 def _public_names(found: object) -> list[str]:

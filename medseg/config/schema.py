@@ -23,7 +23,7 @@ from medseg.config.loading import (
 )
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.presets import PresetName, augmentation_preset
-from medseg.data.loading.sampling import SamplingConfig
+from medseg.data.loading.sampling_options import SamplingConfig
 from medseg.data.options import DataConfig
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
@@ -113,6 +113,11 @@ class RunConfig(Spec):
         if self.data.labels.pairs and self.preprocess.orientation == "native":
             raise ValueError(
                 "data.labels.pairs needs preprocess.orientation=RAS: without it the left side is unknown"
+            )
+        if self.data.labels.pairs and self.sampling.border == "reflect":
+            raise ValueError(
+                "sampling.border=reflect continues scans by mirror images, in which data.labels.pairs are "
+                "exchanged; use sampling.border=zeros"
             )
         if self.data.labels.regions and self.activation == "softmax":
             raise ValueError(

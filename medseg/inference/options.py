@@ -28,6 +28,9 @@ class InferenceConfig(Spec):
             averaged; labels of ``data.labels.pairs`` are swapped if the number of mirrored axes is odd.
             Default: none.
         scales: scale factors for test-time augmentation of 2D networks, averaged with scale 1. Default: none.
+        border: what a window contains beyond the border of an image that is smaller: ``zeros``, or the image
+            mirrored at its border (``reflect``). Default: as the patches of the training
+            (``sampling.border``).
         skip_below: windows in which no voxel of the scan exceeds this value are skipped and labeled background.
             If None, no windows are skipped.
         skip_above: windows in which every voxel exceeds this value in all channels are skipped and labeled
@@ -50,6 +53,7 @@ class InferenceConfig(Spec):
     batch_size: int = Field(default=4, ge=1)
     flips: tuple[Annotated[int, Field(ge=0, le=2)], ...] = ()
     scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = ()
+    border: Literal["zeros", "reflect"] | None = None
     skip_below: float | None = None
     skip_above: float | None = None
     large_above: float = Field(default=64.0, ge=0)

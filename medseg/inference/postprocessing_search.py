@@ -13,6 +13,7 @@ from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Array
 from medseg.inference.batch.input_discovery import run_cases
+from medseg.inference.model.ensemble_member import OwnNetwork
 from medseg.inference.model.model_file import ModelHeader, find_model_file, load_model, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.postprocessing import PostprocessConfig
@@ -79,12 +80,13 @@ class StepChoice:
 
 
 def tune_postprocessing(
-    run: Path, *, device: str = "auto", progress: Progress | None = None
+    run: Path, *, model: OwnNetwork | None = None, device: str = "auto", progress: Progress | None = None
 ) -> tuple[PostprocessConfig, list[StepChoice]]:
     """Try every step on every label of the validation cases and store the best steps in the model file.
 
     Args:
         run: run folder.
+        model: the network, or the function that builds it, of a training with a network of your own.
         device: device of the predictions, such as ``cuda:0``. Default: ``auto``.
         progress: receives the progress over the cases. Default: none is shown.
 
@@ -95,7 +97,7 @@ def tune_postprocessing(
         DataError: the run has no labeled validation cases.
     """
     path = find_model_file(Path(run))
-    predictor = Predictor(path, device=device, settings={"postprocess": {}})
+    predictor = Predictor(path, model=model, device=device, settings={"postprocess": {}})
     cases = run_cases(Path(run), "val")
     with stage(progress or QuietProgress(), len(cases), "predicting validation cases") as shown:
         scores = _score_steps(predictor, cases, shown)
@@ -117,10 +119,12 @@ def _score_steps(
     predictor: Predictor, cases: list[Case], progress: Progress
 ) -> dict[str, dict[CandidateStep, list[float]]]:
     """Return the Dice of each case by label and step."""
-    scores: dict[str, dict[CandidateStep, list[float]]] = {name: {} for name in _names(predictor.header)}
+    scores: dict[str, dict[CandidateStep, list[float]]] = {
+        name: {} for name in predicted_names(predictor.header)
+    }
     for case in cases:
         prediction = predictor.predict(case)
-        masks = _prediction_and_reference(case, prediction.scan, prediction.label_map, predictor.header)
+        masks = prediction_and_reference(case, prediction.scan, prediction.label_map, predictor.header)
         voxel = float(np.prod(prediction.scan.grid.spacing))
         for name, (predicted, reference) in masks.items():
             for step in _candidate_steps(voxel):
@@ -130,12 +134,13 @@ def _score_steps(
     return scores
 
 
-def _names(header: ModelHeader) -> list[str]:
+def predicted_names(header: ModelHeader) -> list[str]:
+    """Return the names of the labels or regions that a model is evaluated by."""
     labels = header.labels
     return list(labels.class_names[0 if labels.regions else labels.first_evaluated :])
 
 
-def _prediction_and_reference(
+def prediction_and_reference(
     case: Case, scan: Scan, label_map: Array, header: ModelHeader
 ) -> dict[str, tuple[Array, Array]]:
     """Return prediction and reference masks of each label or region; unlabeled voxels are excluded."""
@@ -148,7 +153,7 @@ def _prediction_and_reference(
     ]
     labeled = encoded[1] > 0
     pairs: dict[str, tuple[Array, Array]] = {}
-    for name in _names(header):
+    for name in predicted_names(header):
         members = labels.regions.get(name, (name,))
         indices = [list(labels.names).index(member) + 1 for member in members]
         predicted, reference = (np.isin(one, indices) & labeled for one in encoded)

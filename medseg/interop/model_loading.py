@@ -30,6 +30,8 @@ class SegmenterSpec(PredictorSpec):
         ]
         if not foreign:
             return super().build()
+        if self.network is not None:
+            raise ConfigError(f"--network is for models of medseg; {foreign[0]} is an nnU-Net model")
         if len(self.models) > 1:
             raise ConfigError(
                 f"{foreign[0]}: an nnU-Net model cannot be averaged with other models",

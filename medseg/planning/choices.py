@@ -66,6 +66,12 @@ def choose_sampling(fingerprint: Fingerprint, coverage: Sequence[float], draft: 
         reason = f"a random patch contains the rarest class ({rare.name}) with a chance of only about {hit:.0%}"
     draft.set("sampling.forced_share", round(share, 3), reason)
     draft.set("sampling.balance", "uniform", "rare classes are drawn as often as frequent ones")
+    if fingerprint.kind == "picture":
+        reason = (
+            "rotated and reduced patches reach beyond the picture: mirrored at its border, they have labels "
+            "everywhere and no black corners, which no window has when the model is used"
+        )
+        draft.set("sampling.border", "reflect", reason)
 
 
 def chance_of_class(one: ClassFingerprint, coverage: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -126,10 +126,11 @@ class ResumedRun:
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """The preprocessed cases to train on and to validate on."""
+    """The preprocessed cases to train on and to validate on, and images without labels."""
 
     train: list[CachedCase]
     val: list[CachedCase]
+    unlabeled: list[CachedCase] = field(default_factory=list[CachedCase])
 
 
 def prepare_dataset(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 from medseg.config.schema import RunConfig
+from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.lateral_swap import LateralSwap
 from medseg.data.loading.sampling import PatchDataset, PatchPlan
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, OutOfMemoryError
-from medseg.inference.model.model_file import ModelHeader, save_model
-from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
 from medseg.progress import ConsoleProgress, Progress, duration
@@ -26,17 +26,20 @@ from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import PatchLoader, TrainingLoop
 from medseg.training.model import TrainingModel, build_model, pretrained_file
+from medseg.training.options import TrainConfig
 from medseg.training.pacing.time_budget import TimeBudget
 from medseg.training.pacing.timed_pace import TimedPace
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog, write_messages
+from medseg.training.run_folder.result import RunResult, write_model
 from medseg.training.run_folder.resume import (
     describe_resumption,
     read_resumed_run,
     record_extensions,
     record_start,
 )
+from medseg.training.unlabeled import cache_unlabeled
 from medseg.training.validation import Validator
 from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
 
@@ -45,28 +48,6 @@ _LOGGER = logging.getLogger(__name__)
 Resume = Literal["never", "auto"]
 
 _LOCK_ADVICE = "Wait for it or stop it, or choose another --run folder."
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The result of a training.
-
-    Attributes:
-        run: the run folder.
-        model: the model file.
-        best: the best validation score (``train.monitor``); None without validation.
-        epochs: number of epochs trained; fewer than ``train.epochs`` after an early stop.
-
-    Example:
-        >>> result = RunResult(Path("run"), Path("run/model.safetensors"), best=0.91, epochs=50)
-        >>> result.best
-        0.91
-    """
-
-    run: Path
-    model: Path
-    best: float | None
-    epochs: int
 
 
 def fit(
@@ -113,45 +94,71 @@ def fit(
                 config, run, resume=resume, accept_new_cases=accept_new_cases, progress=shown, budget=budget,
                 **extensions,
             )  # fmt: skip
-    run_folder = RunFolder(Path(run))
+    run_folder, continued = RunFolder(Path(run)), resume == "auto"
     config, budget = _set_budget(config, budget)
     own = Extensions.of(extensions)
     config = own.record_in(config)
     pretrained_file(config.weights)
     if not run_folder.last.exists():
         check_inference_variants(config)
-    run_folder.check(config, resume=resume == "auto")
+    run_folder.check(config, resume=continued)
     with _on_error(run_folder.remove_if_empty), lock_folder(run_folder.root, _LOCK_ADVICE):
-        resumed = read_resumed_run(run_folder, accept_new_cases=accept_new_cases) if resume == "auto" else None
+        resumed = read_resumed_run(run_folder, accept_new_cases=accept_new_cases) if continued else None
         with _on_error(run_folder.remove_empty_folders):
             dataset = prepare_dataset(
                 config.data, config.preprocess, network_needs(config), run_folder.cache(config) / "facts",
                 resumed=resumed, progress=progress,
             )  # fmt: skip
-        earlier_epochs = run_folder.planned_epochs()
-        new = run_folder.start(config, resume=resume == "auto")
-        _LOGGER.info(dataset.summary)
-        with use_threads(config.train.threads), write_messages(run_folder.messages):
-            for warning in dataset.warnings:
-                _LOGGER.warning(warning)
-            with _abandon_on_error(run_folder, new):
-                loop = _build(config, run_folder, dataset, own, progress)
-            record_start(loop, dataset, earlier_epochs)
-            record_extensions(run_folder, own.names(), new=new)
-            # measured before the training: a time budget then knows how long it takes
-            fingerprint = measure_training_cases(
-                dataset.part("train")[1], loop.loader.patches.cases, dataset.labels
-            )
-            _select_validation_cases(loop, ValidationBudget.of(config), loop.state.validated)
-            if budget is not None:
-                _follow_budget(loop, budget, ValidationBudget.of(config))
-            if loop.state.step:
-                _LOGGER.info(describe_resumption(loop))
-            _run(loop, config)
-            result = _write_model(loop, config, dataset, fingerprint)
-            for callback in own.callbacks:
-                callback.on_train_end(result)
-            return result
+        setup = _Setup(config, run_folder, dataset, own, progress, run_folder.planned_epochs())
+        return _train(setup, budget, new=run_folder.start(config, resume=continued))
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What a training is built from.
+
+    Attributes:
+        config: the settings.
+        run_folder: the run folder.
+        dataset: the checked dataset.
+        extensions: the user's own code.
+        progress: receives the progress.
+        earlier_epochs: number of epochs that a resumed run was last started for; None for a new run.
+    """
+
+    config: RunConfig
+    run_folder: RunFolder
+    dataset: PreparedDataset
+    extensions: Extensions
+    progress: Progress
+    earlier_epochs: int | None = None
+
+
+def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
+    """Build the training in its run folder, run it to the end, and write the model file."""
+    config, folder, dataset, own = setup.config, setup.run_folder, setup.dataset, setup.extensions
+    _LOGGER.info(dataset.summary)
+    with use_threads(config.train.threads), write_messages(folder.messages):
+        for warning in dataset.warnings:
+            _LOGGER.warning(warning)
+        with _abandon_on_error(folder, new):
+            loop = _build(setup)
+        record_start(loop, dataset, setup.earlier_epochs)
+        record_extensions(folder, own.names(), new=new)
+        # measured before the training: a time budget then knows how long it takes
+        patches = loop.loader.patches.cases
+        fingerprint = measure_training_cases(dataset.part("train")[1], patches, dataset.labels)
+        validation = ValidationBudget.of(config)
+        _select_validation_cases(loop, validation, loop.state.validated)
+        if budget is not None:
+            _follow_budget(loop, budget, validation)
+        if loop.state.step:
+            _LOGGER.info(describe_resumption(loop))
+        _run(loop, config)
+        result = write_model(loop, config, dataset, fingerprint)
+        for callback in own.callbacks:
+            callback.on_train_end(result)
+        return result
 
 
 def network_needs(config: RunConfig) -> NetworkNeeds:
@@ -193,25 +200,39 @@ def build_loop(
         timeout=config.data.worker_timeout,
         pin_memory=model.device.type == "cuda",
     )
-    inference = config.inference.model_copy(update={"roi_size": config.roi_size})
+    if cached.unlabeled:
+        loader = _with_unlabeled(loader, cached.unlabeled, options)
+    border = config.inference.border or config.sampling.border
+    inference = config.inference.model_copy(update={"roi_size": config.roi_size, "border": border})
     validator = Validator(cached.val, labels, inference, model.device, model.dtype, slices)
     return TrainingLoop(options, model, loader, validator, run_folder, progress)
 
 
-def _build(
-    config: RunConfig,
-    run_folder: RunFolder,
-    dataset: PreparedDataset,
-    extensions: Extensions,
-    progress: Progress,
-) -> TrainingLoop:
+def _with_unlabeled(loader: PatchLoader, cases: list[CachedCase], options: TrainConfig) -> PatchLoader:
+    """Add patches of unlabeled images to every batch, at random positions, with two draws of intensities."""
+    patches = loader.patches
+    config = patches.plan.config.model_copy(update={"forced_share": 0.0, "balance": "uniform"})
+    plan = PatchPlan(cases, patches.plan.names, config, patches.plan.seed)
+    size = (options.unlabeled.batch_size if options.unlabeled is not None else None) or options.batch_size
+    length = options.iterations * options.accumulate * size
+    others = PatchDataset(cases, plan, patches.augmenter.config, length, patches.slices)
+    others.two_views = True
+    return replace(loader, unlabeled=others, unlabeled_batch_size=size)
+
+
+def _build(setup: _Setup) -> TrainingLoop:
     """Preprocess the cases, build the loop, and restore its state from the last checkpoint, if there is one."""
-    cached = cache_dataset(dataset, run_folder.cache(config), progress)
+    config, run_folder, dataset, own = setup.config, setup.run_folder, setup.dataset, setup.extensions
+    cache = run_folder.cache(config)
+    cached = cache_dataset(dataset, cache, setup.progress)
+    if config.train.unlabeled is not None:
+        others = cache_unlabeled(config.train.unlabeled.path, dataset, cache, setup.progress)
+        cached = replace(cached, unlabeled=others)
     resumed = run_folder.last.exists()
-    model = build_model(config, dataset, cached.train, extensions=extensions, pretrained=not resumed)
-    loop = build_loop(config, run_folder, dataset, cached, model, progress)
-    loop.loader.patches.transforms = extensions.transforms
-    loop.callbacks = extensions.callbacks
+    model = build_model(config, dataset, cached.train, extensions=own, pretrained=not resumed)
+    loop = build_loop(config, run_folder, dataset, cached, model, setup.progress)
+    loop.loader.patches.transforms = own.transforms
+    loop.callbacks = own.callbacks
     if resumed:
         loop.state.restore(load_checkpoint(run_folder.last))
     return loop
@@ -267,7 +288,9 @@ def _follow_budget(loop: TrainingLoop, budget: TimeBudget, validation: Validatio
         beside_validation = updates / (1 + (options.validate_share or 0))
         fewer, earlier = max(min(beside_validation, interval), 1), state.validated
         work = replace(validation, updates=validation.updates * fewer / interval)
-        return fewer * _select_validation_cases(loop, work, [] if fewer < interval else earlier)
+        share = _select_validation_cases(loop, work, [] if fewer < interval else earlier)
+        full, current = loop.loader.patches.plan.config.patch_size, loop.loader.patches.patch_size
+        return fewer * share * math.prod(full) / math.prod(current)
 
     budget.follow(loop.run_folder.clock, state.pace.used)
     loop.pace = TimedPace(budget, options, state.pace, select_validation)
@@ -304,43 +327,3 @@ def memory_errors(config: RunConfig) -> Iterator[None]:
             f"{list(config.sampling.patch_size)}; the last good checkpoint is kept",
             hint="Halve train.batch_size (and double train.accumulate), or make sampling.patch_size smaller.",
         ) from error
-
-
-def _write_model(
-    loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset, fingerprint: TrainingFingerprint
-) -> RunResult:
-    """Write the model file from the best checkpoint, or from the last state without validation."""
-    state, run_folder = loop.state, loop.run_folder
-    if run_folder.best.exists():
-        best = load_checkpoint(run_folder.best)
-        weights = best["averaged"] or best["network"]
-    else:
-        weights = state.evaluated.state_dict()
-    header = ModelHeader(
-        spatial_dims=config.spatial_dims,
-        channels=dataset.channels,
-        labels=dataset.labels,
-        preprocess=dataset.preprocess,
-        inference=loop.validator.inference,
-        model=config.model,
-        label_reader=dataset.label_reader,
-        augmentation=TrainedAugmentation.of(config.augment),
-        fingerprint=fingerprint,
-        training=_summarize(loop, config, dataset),
-    )
-    save_model(run_folder.model, header, weights)
-    return RunResult(run_folder.root, run_folder.model, state.best, state.epochs_closed)
-
-
-def _summarize(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset) -> dict[str, Any]:
-    """Summarize the training for the model file, without paths and identities."""
-    parts = list(dataset.split.values())
-    return {
-        "seed": config.seed,
-        "cases": {part: parts.count(part) for part in ("train", "val", "test")},
-        "validated_cases": len(loop.validator.cases),
-        "steps": loop.state.step,
-        "best_step": loop.state.best_step,
-        "monitor": config.train.monitor,
-        "score": loop.state.best,
-    }

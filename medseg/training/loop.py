@@ -7,14 +7,13 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset
-from medseg.data.loading.sampling_stats import SamplingStats
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.progress import Progress, stage
 from medseg.system.core_usage import CoreMonitor
@@ -29,6 +28,7 @@ from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog
 from medseg.training.run_folder.report import RunReport
 from medseg.training.run_folder.state import TrainState
+from medseg.training.unlabeled import UNLABELED_PREFIX
 from medseg.training.validation import (
     Scores,
     Validator,
@@ -40,6 +40,8 @@ from medseg.training.validation import (
 
 _LOGGER = logging.getLogger(__name__)
 
+_WAITING = 0.05
+"""Share of the time of the updates that is spent waiting for patches above which the log says so."""
 _READ_EVERY = 16
 """Updates between two readings of the losses of a GPU, which otherwise computes ahead of the CPU."""
 
@@ -54,6 +56,8 @@ class PatchLoader:
         workers: processes that prepare patches; 0 prepares them in this one.
         timeout: seconds after which a worker counts as stuck.
         pin_memory: whether batches are in pinned memory.
+        unlabeled: patches of unlabeled images, if there are any.
+        unlabeled_batch_size: their number in a batch.
     """
 
     patches: PatchDataset
@@ -61,9 +65,20 @@ class PatchLoader:
     workers: int
     timeout: float
     pin_memory: bool
+    unlabeled: PatchDataset | None = None
+    unlabeled_batch_size: int = 0
+
+    def set_patch_size(self, size: tuple[int, ...]) -> None:
+        """Set the size of the patches of the batches that are loaded next."""
+        self.patches.patch_size = size
+        if self.unlabeled is not None:
+            self.unlabeled.patch_size = size
 
     def batches(self, start: int, stop: int | None) -> Iterator[Batch]:
-        """Yield the batches from ``start`` to ``stop`` (None: no end), counted over the whole training."""
+        """Yield the batches from ``start`` to ``stop`` (None: no end), counted over the whole training.
+
+        Patches of unlabeled images are in the same batches; their keys start with ``unlabeled_``.
+        """
         options = LoaderOptions(
             batch_size=self.batch_size,
             start=start,
@@ -72,7 +87,15 @@ class PatchLoader:
             timeout=self.timeout,
             pin_memory=self.pin_memory,
         )
-        return patch_batches(self.patches, options)
+        labeled = patch_batches(self.patches, options)
+        if self.unlabeled is None:
+            return labeled
+        others = patch_batches(self.unlabeled, replace(options, batch_size=self.unlabeled_batch_size))
+        return ({**one, **_unlabeled(other)} for one, other in zip(labeled, others, strict=False))
+
+
+def _unlabeled(batch: Batch) -> Batch:
+    return {UNLABELED_PREFIX + key: value for key, value in batch.items()}
 
 
 @dataclass
@@ -145,9 +168,9 @@ class TrainingLoop:
                 )
                 if closing:
                     validated = self._close_epoch(signals, log, last=finished)
+                    if not pace.is_finished(state.step) and self._patches_change(validated):
+                        batches = self._batches()  # patches prepared ahead have the old size and balance
                     finished = pace.is_finished(state.step)
-                    if validated and self.loader.patches.plan.adaptive and not finished:
-                        batches = self._batches()  # patches prepared ahead follow the old balance
                 if finished or self.stopped_early:
                     return
                 self._update(batches)
@@ -178,16 +201,48 @@ class TrainingLoop:
         plan, accumulate = self.loader.patches.plan, self.options.accumulate
         if plan.adaptive and self.state.class_scores:
             plan.adapt(self.state.class_scores)
+        self.loader.set_patch_size(self._patch_size())
         return self.loader.batches(self.state.step * accumulate, self.pace.last_batch)
+
+    def _patch_size(self) -> tuple[int, ...]:
+        """Size of the patches in the current epoch: it depends on the position at the start of the epoch."""
+        config = self.loader.patches.plan.config
+        if config.progressive is None:
+            return config.patch_size
+        position = self.pace.position(self.state.epochs_closed * self.options.iterations)
+        return config.progressive.size_at(position, config.patch_size)
+
+    def _patches_change(self, validated: bool) -> bool:
+        """Return whether the epoch that begins has patches of another size or, after a validation, balance."""
+        before, now = (math.prod(size) for size in (self.loader.patches.patch_size, self._patch_size()))
+        if now != before:
+            self.pace.after_growth(self.state.step, now / before)
+        return now != before or (validated and self.loader.patches.plan.adaptive)
+
+    def _learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        swa, step = self.options.swa, self.state.step
+        if swa is not None and swa.rate is not None and self.pace.position(step) >= swa.start:
+            return swa.rate * self.options.optimizer.lr
+        return self.pace.learning_rate(step, self.state.scores)
+
+    def _average(self) -> None:
+        """Update the average of the weights, if there is one."""
+        swa, step = self.options.swa, self.state.step
+        if swa is None:
+            self.state.update_average(self.options.ema)
+        elif step % (swa.every or self.options.iterations) == 0 and self.pace.position(step) >= swa.start:
+            self.state.add_to_average()
 
     def _update(self, batches: Iterator[Batch]) -> None:
         """Update the weights once."""
         options, state = self.options, self.state
         began = time.monotonic()
-        rate = self.pace.learning_rate(state.step, state.scores)
-        self._unread += self.model.update(self._next_batches(batches), rate)
+        if options.unlabeled is not None:
+            self.model.consistency_weight = options.unlabeled.weight_at(self.pace.position(state.step))
+        self._unread += self.model.update(self._next_batches(batches), self._learning_rate())
         state.step += 1
-        state.update_average(options.ema)
+        self._average()
         if math.isnan(self._last_loss) or len(self._unread) >= self.read_every * options.accumulate:
             self._read_losses()
         state.seconds += time.monotonic() - began
@@ -200,7 +255,9 @@ class TrainingLoop:
     def _next_batches(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches of one update, and count what they contain."""
         for _ in range(self.options.accumulate):
+            began = time.monotonic()
             batch = next(batches)
+            self.state.waited += time.monotonic() - began
             self.state.drawn.add(batch)
             yield batch
 
@@ -233,12 +290,15 @@ class TrainingLoop:
         epoch = state.epochs_closed + 1
         scores: Scores = {}
         wanted = bool(self.validator.cases) and self.pace.wants_validation(epoch, last=last)
+        if options.swa is not None and state.averages and (wanted or last):
+            first = replace(self.loader, workers=0, unlabeled=None).batches(0, options.swa.norm_batches)
+            self.model.update_norms(first)
         if wanted:
             scores = self._validate(signals)
         elif last and self.validator.cases:
             _LOGGER.warning("there is no time to validate the last weights (train.budget)")
         entry = self._log_entry(epoch, scores)
-        state.epochs_closed, state.loss_sum, state.seconds, state.drawn = epoch, 0.0, 0.0, SamplingStats()
+        state.begin_epoch(epoch)
         is_best = bool(scores) and is_better(scores[options.monitor], state.best)
         if scores:
             state.scores.append(scores[options.monitor])
@@ -251,6 +311,11 @@ class TrainingLoop:
             save_checkpoint(self.run_folder.best, state.to_checkpoint())
         log.append(entry)
         _LOGGER.info(describe_epoch(entry))
+        if last and entry["waiting"] > _WAITING:
+            _LOGGER.info(
+                "%.0f%% of the time of the last epoch's updates was spent waiting for patches; more "
+                "data.workers or less augmentation would shorten it", 100 * entry["waiting"],
+            )  # fmt: skip
         self._call_back(entry, scores, is_best)
         self.save()
         ended = last or self.stopped_early
@@ -283,6 +348,7 @@ class TrainingLoop:
             "loss": state.loss_sum / self._epoch_updates,
             "lr": max(group["lr"] for group in state.optimizer.param_groups),
             "seconds": round(state.seconds, 3),
+            "waiting": round(state.waited / max(state.seconds, 1e-9), 4),
             **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
             **({"val_cases": len(self.validator.cases)} if scores else {}),
             **state.drawn.shares(tuple(self.model.labels.names)),

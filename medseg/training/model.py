@@ -16,8 +16,9 @@ from torch import nn
 from medseg.config.schema import RunConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.cropping import VIEW
 from medseg.losses import DeepSupervisionLoss
-from medseg.model_output import as_output
+from medseg.model_output import Output, as_output
 from medseg.models.pretrained.loading import (
     WeightsConfig,
     check_weights_exist,
@@ -36,10 +37,17 @@ from medseg.system.device import (
 from medseg.task import Task
 from medseg.training.dataset import PreparedDataset
 from medseg.training.extensions import NO_EXTENSIONS, Extensions
-from medseg.training.network_options import checkpoint_stages, compile_network, frozen_norms
+from medseg.training.network_options import (
+    checkpoint_stages,
+    compile_network,
+    cumulative_statistics,
+    frozen_norms,
+    has_statistics,
+)
 from medseg.training.options import TrainConfig
 from medseg.training.run_folder.checkpoint import seed_everything
 from medseg.training.run_folder.state import TrainState
+from medseg.training.unlabeled import UNLABELED_PREFIX, consistency
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -58,6 +66,7 @@ class TrainingModel:
         device: the device that computes.
         dtype: of mixed precision; None for float32.
         frozen_norms: batch norms whose running statistics stay as they are.
+        consistency_weight: weight of the loss of unlabeled images in the next update.
     """
 
     state: TrainState
@@ -67,6 +76,7 @@ class TrainingModel:
     device: torch.device
     dtype: torch.dtype | None
     frozen_norms: list[nn.Module] = field(default_factory=list)
+    consistency_weight: float = 0.0
 
     def update(self, batches: Iterable[Batch], rate: float) -> list[torch.Tensor]:
         """Update the weights once from the gradients of some batches.
@@ -95,15 +105,47 @@ class TrainingModel:
 
     def gradient_step(self, batch: Batch) -> torch.Tensor:
         """Add the gradient of one batch; return its loss, which the device may still be computing."""
-        image = batch["image"].to(self.device, non_blocking=True)
+        target = self._target(batch)
+        output = self._forward(self.state.network, batch["image"])
+        loss = self.loss(output, target, self._annotated(batch))
+        self._add_gradient(loss)
+        if UNLABELED_PREFIX + "image" in batch:
+            return loss.detach() + self._consistency_step(batch)
+        return loss.detach()
+
+    def update_norms(self, batches: Iterable[Batch]) -> None:
+        """Compute the running statistics of the averaged network from batches, as the means over them."""
+        network = self.state.averaged
+        assert network is not None
+        frozen = {name for name, one in self.state.network.named_modules() if one in self.frozen_norms}
+        norms = [one for name, one in network.named_modules() if has_statistics(one) and name not in frozen]
+        if norms:
+            with cumulative_statistics(network.eval(), norms), torch.no_grad():
+                for batch in batches:
+                    self._forward(network, batch["image"])
+
+    def _consistency_step(self, batch: Batch) -> torch.Tensor:
+        """Add the gradient of the unlabeled images of a batch; return their weighted loss."""
+        teacher, weight = self.state.averaged, self.consistency_weight
+        assert teacher is not None
+        inside = batch[UNLABELED_PREFIX + "label"].to(self.device, non_blocking=True) >= 0
+        with torch.no_grad():
+            taught = self._forward(teacher.eval(), batch[UNLABELED_PREFIX + VIEW]).logits
+        logits = self._forward(self.state.network, batch[UNLABELED_PREFIX + "image"]).logits
+        loss = weight * consistency(logits, taught, inside, sigmoid=bool(self.labels.regions))
+        self._add_gradient(loss)
+        return loss.detach()
+
+    def _forward(self, network: nn.Module, image: torch.Tensor) -> Output:
+        """Run a network on images (B, C, *P)."""
+        image = image.to(self.device, non_blocking=True)
         if self.options.channels_last:
             image = image.to(memory_format=channels_last(image.ndim - 2))
-        target = self._target(batch)
         with autocast(self.dtype, self.device):
-            output = as_output(self.state.network(image))
-        loss = self.loss(output, target, self._annotated(batch))
+            return as_output(network(image))
+
+    def _add_gradient(self, loss: torch.Tensor) -> None:
         self.state.scaler.scale(loss / self.options.accumulate).backward()
-        return loss.detach()
 
     def _target(self, batch: Batch) -> torch.Tensor:
         """Return classes (B, 1, *S), masks of regions (B, R, *S) or probabilities (B, K, *S); -1 is ignored."""
@@ -160,7 +202,7 @@ def build_model(
         network,
         options.optimizer.build(parameter_groups(network, config.weights)),
         torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
-        copy.deepcopy(network).requires_grad_(False) if options.ema else None,
+        copy.deepcopy(network).requires_grad_(False) if options.ema or options.swa is not None else None,
     )
     loss = extensions.build_loss(task)
     if loss is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -29,7 +30,7 @@ def checkpoint_stages(network: nn.Module) -> int:
     Returns:
         The number of stages.
     """
-    stages = [stage for stage in _stages(network, depth=2) if not any(map(_has_statistics, stage.modules()))]
+    stages = [stage for stage in _stages(network, depth=2) if not any(map(has_statistics, stage.modules()))]
     for stage in stages:
         stage.forward = _recompute(stage, stage.forward)
     return len(stages)
@@ -63,15 +64,38 @@ def frozen_norms(network: nn.Module, prefixes: tuple[str, ...]) -> list[nn.Modul
     return [
         module
         for name, module in network.named_modules()
-        if _has_statistics(module) and prefixes and f"{name}.".startswith(prefixes)
+        if has_statistics(module) and prefixes and f"{name}.".startswith(prefixes)
     ]
+
+
+@contextmanager
+def cumulative_statistics(network: nn.Module, norms: Sequence[nn.Module]) -> Iterator[None]:
+    """Let norms compute their running statistics again, as the means over all batches inside the block.
+
+    Args:
+        network: in evaluation mode; the rest of it computes as in evaluation.
+        norms: those with running statistics.
+    """
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        reset: Any = norm.reset_running_stats
+        reset()
+        norm.momentum = None  # pyright: ignore[reportArgumentType] (the mean over all batches)
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
 
 
 def _double(x: torch.Tensor) -> torch.Tensor:
     return x * 2
 
 
-def _has_statistics(module: nn.Module) -> bool:
+def has_statistics(module: nn.Module) -> bool:
+    """Return whether a module is a norm with running statistics."""
     return isinstance(module, _BatchNorm | nn.modules.instancenorm._InstanceNorm) and module.track_running_stats
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medseg.config.base import FieldTraits, Spec
 from medseg.config.duration import Minutes
@@ -13,6 +15,58 @@ from medseg.optim import AdamWConfig, OptimizerConfig, PolynomialSchedule, Sched
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 _RESUME_SAFE = FieldTraits(resume_safe=True)
+
+
+class SwaConfig(Spec):
+    """Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407).
+
+    The mean of the weights at several points late in the training is validated and saved in the model file. The
+    running statistics of its batch norms are computed again from training patches.
+
+    Attributes:
+        start: position in the training (0 to 1) from which weights are averaged.
+        every: updates between two weights of the average; if None, ``train.iterations``.
+        rate: constant learning rate from ``start`` on, as a share of ``train.optimizer.lr``; if None, that of
+            the schedule. The default is close to what the default schedule has reached at ``start``.
+        norm_batches: batches from which the statistics of batch norms are computed.
+    """
+
+    start: float = Field(default=0.75, ge=0, lt=1)
+    every: Annotated[int, Field(ge=1)] | None = None
+    rate: Annotated[float, Field(gt=0)] | None = 0.3
+    norm_batches: int = Field(default=20, ge=1)
+
+
+class UnlabeledConfig(Spec):
+    """Training with unlabeled images by a mean teacher (Tarvainen and Valpola 2017, arXiv:1703.01780).
+
+    The teacher is the moving average of the weights (``train.ema``). On patches of unlabeled images with two
+    drawn augmentations of the intensities, the network learns to predict what the teacher predicts: the loss is
+    the mean squared difference of the probabilities.
+
+    Attributes:
+        path: folder of images without labels.
+        weight: weight of this loss after the ramp-up.
+        ramp_up: position in the training (0 to 1) at which the weight is reached; before, it is multiplied by
+            exp(-5 (1 - t)²), where t grows from 0 to 1.
+        batch_size: patches of unlabeled images in a batch; if None, ``train.batch_size``.
+    """
+
+    path: Path
+    weight: float = Field(default=1.0, gt=0)
+    ramp_up: float = Field(default=0.4, gt=0, le=1)
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+
+    def weight_at(self, position: float) -> float:
+        """Return the weight at a position in the training, from 0 to 1.
+
+        Example:
+            >>> options = UnlabeledConfig(path="scans", weight=2.0, ramp_up=0.5)
+            >>> options.weight_at(0.5), round(options.weight_at(0), 4)
+            (2.0, 0.0135)
+        """
+        missing = 1 - min(position / self.ramp_up, 1.0)
+        return self.weight * math.exp(-5 * missing**2)
 
 
 class TrainConfig(Spec):
@@ -36,6 +90,8 @@ class TrainConfig(Spec):
         gradient_clip: largest gradient norm; if None, gradients are not clipped.
         ema: decay of an exponential moving average of the weights. With an average, it is the average that is
             validated and saved in the model file; 0 disables it.
+        swa: stochastic weight averaging, in place of ``ema``. If None, it is off.
+        unlabeled: training with unlabeled images, which needs ``ema``. If None, it is off.
         gradient_checkpointing: compute the activations of each stage of the network again in the backward pass
             instead of keeping them: less memory, about a third more time, the same gradients. Stages with batch
             normalization are left out.
@@ -71,6 +127,8 @@ class TrainConfig(Spec):
     aux_weight: float = Field(default=0.4, ge=0)
     gradient_clip: Annotated[float, Field(gt=0)] | None = 12.0
     ema: Fraction = 0.0
+    swa: SwaConfig | None = None
+    unlabeled: UnlabeledConfig | None = None
     gradient_checkpointing: Annotated[bool, _RESUME_SAFE] = False
     compile: bool = False
     channels_last: bool = True
@@ -83,3 +141,13 @@ class TrainConfig(Spec):
     save_every_minutes: Annotated[Annotated[float, Field(gt=0)] | None, _RESUME_SAFE] = 5.0
     device: Annotated[str, _RESUME_SAFE] = "auto"
     threads: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None
+
+    @model_validator(mode="after")
+    def _check_averages(self) -> TrainConfig:
+        if self.swa is not None and self.ema:
+            raise ValueError("swa and ema are both averages of the weights; set ema to 0, or leave out swa")
+        if self.unlabeled is not None and not self.ema:
+            raise ValueError(
+                "unlabeled needs an average of the weights as teacher: set ema, for example to 0.99"
+            )
+        return self

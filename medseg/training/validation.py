@@ -49,7 +49,10 @@ class Validator:
     def count(self, network: nn.Module) -> Iterator[list[Counts | None]]:
         """Yield for each case the voxel counts of each label; None for labels not annotated in the case."""
         predict = TorchBackend(network.eval(), BackendSetup(self.device, self.dtype)).predict
-        options = replace(SlidingWindowOptions.from_config(self.inference, slices=self.slices), normalize=False)
+        options = SlidingWindowOptions.from_config(
+            self.inference, mirrored_channels=self.labels.mirrored_classes, slices=self.slices
+        )
+        options = replace(options, normalize=False)
         execution = Execution(self.device, self.inference.batch_size)
         for case in self.cases:
             image = np.asarray(case.image)

@@ -1,13 +1,18 @@
 """``--network`` and ``--loss``: the user's own code on the command line."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ball_settings
+from torch import nn
 
 from medseg.cli.main import run as command
+from medseg.cli.user_code import load_loss
 from medseg.config.schema import load_config, to_yaml
 from medseg.planning import plan
+from medseg.training.extensions import Extensions
+from medseg.training.run_folder.layout import RunFolder
 
 CODE = """
 from torch import nn
@@ -55,8 +60,28 @@ def test_network_and_loss_of_the_working_directory(lab, loss, capsys):
     recorded = load_config(lab / "run" / "config.yaml")
     assert recorded.model.class_name == "labcode:Net"
     assert "model: run" in capsys.readouterr().out
+    repeated = RunFolder(Path("run")).resume_command
+    assert repeated.endswith(f"--resume auto --network labcode:Net --loss {loss}")
+    assert command(repeated.split()[1:]) == 0
     assert command(["infer", "--model", "run", "c.yaml", "--output", "out"]) == 2
     assert "custom network labcode:Net" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [[], pytest.param(["--workers", "1"], marks=pytest.mark.slow)])
+def test_a_model_with_its_own_network_segments(lab, balls, workers):
+    assert command(["train", "c.yaml", "--run", "run", "--network", "labcode:Net"]) == 0
+    given = ["--model", "run", "--network", "labcode:Net", "--device", "cpu", *workers]
+    assert command(["infer", *given, "--cases", "val", "--output", "out"]) == 0
+    assert len(list((lab / "out").glob("*.nii.gz"))) == 1
+    assert command(["tune", "run", "--network", "labcode:Net"]) == 0
+    assert command(["infer", "--model", "run", "--network", "labcode:greedy", "c.yaml", "--output", "out"]) == 2
+
+
+def test_a_loss_that_is_a_module_keeps_its_name(lab):
+    (lab / "labcode.py").write_text("from torch import nn\n\nclass Loss(nn.MSELoss):\n    pass\n")
+    loss = load_loss("labcode:Loss")
+    assert isinstance(loss, nn.MSELoss)
+    assert Extensions.of({"loss": loss}).names() == {"loss": "labcode:Loss"}
 
 
 @pytest.mark.parametrize(

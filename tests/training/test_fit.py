@@ -48,6 +48,7 @@ def test_a_run_folder_contains_the_documented_files(ball_config, tmp_path):
     assert np.mean([row["dice"] for row in scores if row["name"] == "ball"]) == pytest.approx(
         log[-1]["val_dice:ball"]
     )
+    assert all(0 < entry["waiting"] < 1 for entry in log)
 
 
 def test_training_improves_the_score(balls, tmp_path):
@@ -104,7 +105,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(balls, tmp_path, at):
         fit(config, tmp_path / "broken", progress=Stopper(at))
     fit(config, tmp_path / "broken", resume="auto")
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
-    logs = [[e | {"seconds": 0} for e in read_log(tmp_path / n / "log.jsonl")] for n in ("whole", "broken")]
+    logs = [
+        [e | {"seconds": 0, "waiting": 0} for e in read_log(tmp_path / n / "log.jsonl")]
+        for n in ("whole", "broken")
+    ]
     assert logs[0] == logs[1]
 
 

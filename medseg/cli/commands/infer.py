@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from medseg.cli.options import (
     device_option,
     geometry_option,
     json_option,
+    network_option,
     weights_option,
 )
 from medseg.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_OUT_OF_MEMORY, EXIT_SOME_FAILED
@@ -27,6 +28,7 @@ from medseg.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_OUT_OF_MEMORY, EXIT_SO
 if TYPE_CHECKING:
     from medseg.data.cases import Case
     from medseg.inference.batch.output_files import CaseOutcome
+    from medseg.inference.tta_search import VariantScore
     from medseg.interop.model_loading import SegmenterSpec
     from medseg.progress import ConsoleProgress
     from medseg.system.device import Precision
@@ -58,6 +60,7 @@ class InferArguments:
     compiled: bool
     scheduler: str | None
     workers: int | None
+    network: str | None
     as_json: bool
 
     def __post_init__(self) -> None:
@@ -125,6 +128,7 @@ class InferArguments:
     "--scheduler", help="Address of a Dask scheduler whose workers process the cases: tcp://HOST:8786."
 )
 @click.option("--workers", type=POSITIVE, help="Processes on this machine that share cases, cores and GPUs.")
+@network_option("Network of models that were trained with --network.")
 @json_option
 @debug_option
 def infer(**arguments: Any) -> int:
@@ -152,18 +156,33 @@ def infer(**arguments: Any) -> int:
 
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=PATH)
+@click.option("--tta", is_flag=True, help="First choose mirrors and scales of test-time augmentation.")
+@click.option(
+    "--tta-cost", type=click.FloatRange(min=1), default=4.0, show_default=True,
+    help="With --tta: largest time of a prediction, as a multiple of one without test-time augmentation.",
+)  # fmt: skip
+@network_option("Network of a model that was trained with --network.")
 @device_option
 @debug_option
-def tune(run_folder: Path, device: str) -> None:
-    """Choose postprocessing steps on the validation cases.
+def tune(run_folder: Path, tta: bool, tta_cost: float, network: str | None, device: str) -> None:
+    """Choose postprocessing steps, and mirrors and scales, on the validation cases.
 
     RUN is a run folder. For each label, the step that improves the mean Dice most is stored in the model file.
+    With --tta, mirrors and scales that the training used are stored if they improve it significantly.
     """
+    from medseg.cli.user_code import load_network
     from medseg.inference.postprocessing_search import tune_postprocessing
+    from medseg.inference.tta_search import tune_tta
     from medseg.progress import ConsoleProgress
 
+    model = None if network is None else load_network(network)
     with ConsoleProgress() as progress:
-        _, rows = tune_postprocessing(run_folder, device=device, progress=progress)
+        if tta:
+            for line in _tta_lines(
+                tune_tta(run_folder, most_cost=tta_cost, model=model, device=device, progress=progress)
+            ):
+                click.echo(line)
+        _, rows = tune_postprocessing(run_folder, model=model, device=device, progress=progress)
     for row in rows:
         click.echo(f"{row.label:24} {row.step:20} Dice {row.before:.4f} -> {row.after:.4f}")
     chosen = [row.label for row in rows if row.step != "none"]
@@ -172,6 +191,18 @@ def tune(run_folder: Path, device: str) -> None:
         if chosen
         else "no step improves the mean Dice"
     )
+
+
+def _tta_lines(scores: Sequence[VariantScore]) -> Iterator[str]:
+    """Yield a line for each variant of test-time augmentation, and one for the choice."""
+    for one in scores:
+        name = f"flips={list(one.variant.flips)} scales={list(one.variant.scales)}"
+        yield f"{name:40} Dice {one.dice:.4f}  gain {one.gain:+.4f}  p {one.p_value:.3f}  {one.seconds:.2f} s"
+    best = next(one for one in scores if one.chosen)
+    if best is scores[0]:
+        yield "no mirrors and scales stored: no gain of 0.001 or more that these cases can prove"
+    else:
+        yield f"stored in the model file: flips={list(best.variant.flips)} scales={list(best.variant.scales)}"
 
 
 def _infer(given: InferArguments) -> list[CaseOutcome]:
@@ -217,12 +248,17 @@ def _progress(given: InferArguments) -> Generator[ConsoleProgress]:
 
 
 def _segmenter_spec(given: InferArguments) -> SegmenterSpec:
+    from medseg.cli.user_code import NamedNetwork, load_network
     from medseg.interop.model_loading import SegmenterSpec
 
+    network = None
+    if given.network is not None:
+        load_network(given.network)  # raises before any model is read
+        network = NamedNetwork(given.network)
     return SegmenterSpec(
         tuple(map(str, given.model)), str(given.weights) if given.weights else None, given.device,
         _inference_settings(given), amp=given.amp, backend=given.backend, compiled=given.compiled,
-        force=given.force,
+        force=given.force, network=network,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from medseg.cli.commands.config import find_source
-from medseg.cli.options import DURATION, PATH, debug_option
+from medseg.cli.options import DURATION, PATH, debug_option, network_option
 from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
@@ -44,12 +44,7 @@ _UPDATE_SHARE = 0.8
     "--find-lr", is_flag=True,
     help="Train for 100 updates with a growing learning rate and print a suggestion (Smith 2017).",
 )  # fmt: skip
-@click.option(
-    "--network", metavar="MODULE:CLASS",
-    help="Train a network of your own: a class or function called with those of task, spatial_dims, "
-    "in_channels, num_classes (or out_channels) that it takes. "
-    "Modules in the working directory can be imported.",
-)  # fmt: skip
+@network_option("Train a network of your own.")
 @click.option(
     "--loss", metavar="MODULE:FUNCTION", help="Use a loss of your own: a function of logits and target."
 )

@@ -122,12 +122,14 @@ class CacheSettings:
         preprocess: grid and intensities.
         channels: number of channels of the network's input.
         label_reader: how label files are read.
+        unlabeled: whether the cases have no labels; their voxels count as the first class.
     """
 
     labels: LabelSchema
     preprocess: PreprocessConfig
     channels: int
     label_reader: LabelReader = AS_STORED
+    unlabeled: bool = False
 
     @property
     def deferred_normalization(self) -> NormalizeConfig | None:
@@ -154,6 +156,8 @@ class CacheSettings:
             "channels": self.channels,
             "label_reader": self.label_reader.model_dump(mode="json"),
         }
+        if self.unlabeled:
+            ingredients["unlabeled"] = True
         return sha256_json(ingredients)[:32]
 
     def path(self, case: CaseStatistics, folder: Path) -> Path:
@@ -226,11 +230,11 @@ def _prepare_into(item: tuple[Case, Path], settings: CacheSettings) -> CaseFile:
 
 def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dict[str, object]]:
     """The arrays and the metadata of a case's file."""
-    if not case.label_files:
+    if not case.label_files and not settings.unlabeled:
         raise DataError(f"case {case.id}: has no label map; training and validation require one", case=case.id)
     try:
         scan = read_image(case)
-        codes, soft = _targets(case, scan, settings)
+        codes, soft = (None, None) if settings.unlabeled else _targets(case, scan, settings)
         if settings.deferred_normalization is not None:
             settings.deferred_normalization(
                 np.zeros((settings.channels, 1), np.float32)
@@ -248,6 +252,8 @@ def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dic
         quantized = quantize_intensities(prepared.array, integral=is_integral(scan.array))
     else:
         quantized = quantize_normalized(prepared.array, None if prepared.resampled else prepared.raw)
+    if codes is None:
+        codes = np.ones(prepared.array.shape[1:], np.uint8)
     image = quantized or prepared.array.astype(np.float32, copy=False)
     return _contents(image, codes, len(settings.labels.names), prepared.spacing, soft)
 

@@ -6,54 +6,30 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch.utils.data import Dataset
 
 from medseg.class_weights import class_weights_from_counts
-from medseg.config.base import Spec
 from medseg.data.augmentation.mixing import draw_box
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.compact_storage import CompactImage
+from medseg.data.loading.cropping import VIEW, Voxels, crop, paste_box
 from medseg.data.loading.lateral_swap import LateralSwap
+from medseg.data.loading.sampling_options import SamplingConfig
 from medseg.data.loading.user_transforms import SampleTransform, apply_transforms
 from medseg.data.loading.workers import CaseTracker, Sample
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 
-Voxels = Array | CompactImage
-Balance = Literal["uniform", "inverse", "sqrt", "effective", "adaptive"]
-
 CLASS_COUNTS = "class_counts"
 """Key of a sample: (K + 1) int64, voxels of each class in the label patch; entry 0 counts ignored voxels."""
 
 ADAPTIVE_FLOOR = 0.1
 """Weight of a class with a Dice of 1; a class with a Dice of 0 has weight 1."""
-
-
-class SamplingConfig(Spec):
-    """How training patches are drawn.
-
-    Attributes:
-        patch_size: voxels along each axis of the preprocessed grid.
-        forced_share: share of the patches that contain a drawn class; the others have random positions.
-        balance: how often each class is drawn for the former: ``uniform``, by the inverse (``inverse``), the
-            inverse square root (``sqrt``) or the effective number (``effective``) of its voxels, or a weight
-            for each name. ``adaptive`` starts uniform and follows the validation: a class with Dice d has
-            weight 1 - d, at least 0.1.
-        include_background: whether the background is one of the drawn classes.
-    """
-
-    patch_size: tuple[Annotated[int, Field(gt=0)], ...] = Field(min_length=2, max_length=3)
-    forced_share: float = Field(default=1 / 3, ge=0, le=1)
-    balance: Balance | dict[str, float] = "uniform"
-    include_background: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +153,8 @@ class PatchDataset(Dataset[Sample]):
     - ``label`` (1, *P) int16, the class of each voxel, -1 if ignored,
     - ``class_counts`` (K + 1) int64, voxels of each class in the label patch,
     - ``soft`` (K, *P) float32, if the cases have probabilities,
-    - ``annotated`` (K,) bool, if some cases are only partially annotated.
+    - ``annotated`` (K,) bool, if some cases are only partially annotated,
+    - ``view`` (C, *P) float32, if ``two_views``: the image with other random intensities.
 
     Args:
         cases: the training cases.
@@ -188,7 +165,9 @@ class PatchDataset(Dataset[Sample]):
         lateral_pairs: left and right labels, exchanged in mirror images.
 
     Attributes:
+        patch_size: size of the patches; those of a training that grows them change between epochs.
         transforms: transforms of the user's own, applied after the augmentation.
+        two_views: whether intensities are drawn twice for each patch.
     """
 
     def __init__(
@@ -204,6 +183,7 @@ class PatchDataset(Dataset[Sample]):
         self.lateral_pairs = lateral_pairs
         self.tracker: CaseTracker | None = None
         self.transforms: tuple[SampleTransform, ...] = ()
+        self.two_views = False
         self.partial = any(case.annotated for case in cases)
         self.soft = any(case.has_probabilities for case in cases)
         self.cases = cases
@@ -275,7 +255,10 @@ class PatchDataset(Dataset[Sample]):
         if self.lateral_pairs is not None and transform.is_mirror:
             sample = self.lateral_pairs.swap(sample)
         style = self._style_patch(draw.rng) if self.augmenter.draws_style(draw.rng) else None
-        return {"image": self.augmenter.apply_intensity(image, draw.rng, style), **sample}
+        views = {"image": self.augmenter.apply_intensity(image, draw.rng, style)}
+        if self.two_views:
+            views[VIEW] = self.augmenter.apply_intensity(image, draw.rng)
+        return {**views, **sample}
 
     def _style_patch(self, rng: np.random.Generator) -> torch.Tensor:
         """Draw a patch (C, *P) of any case, whose intensities are mixed into a sample."""
@@ -296,10 +279,11 @@ class PatchDataset(Dataset[Sample]):
     def _cut(self, array: Voxels, origin: tuple[int, ...], size: tuple[int, ...], neighbors: int = 0) -> Array:
         """Crop (C, *R) around a patch; from a volume of slices, the slice and its neighbors as channels."""
         if self.slices is None:
-            return crop(array, origin, self.patch_size, size)
+            return crop(array, origin, self.patch_size, size, self.plan.config.border)
         near = range(origin[0] - neighbors, origin[0] + neighbors + 1)
         planes = [array[:, min(max(i, 0), array.shape[1] - 1)] for i in near]
-        return np.concatenate([crop(plane, origin[1:], self.patch_size, size) for plane in planes])
+        border = self.plan.config.border
+        return np.concatenate([crop(plane, origin[1:], self.patch_size, size, border) for plane in planes])
 
     def __len__(self) -> int:
         """Number of samples per epoch."""
@@ -323,21 +307,6 @@ class PatchDataset(Dataset[Sample]):
         return tuple(origin)
 
 
-def paste_box(sample: Sample, other: Sample, box: tuple[slice, ...]) -> Sample:
-    """Replace a box of a sample by that of another one: image, label and soft labels (CutMix).
-
-    A channel counts as annotated if it is in both.
-    """
-    mixed = dict(sample)
-    for key in ("image", "label", "soft"):
-        if key in sample:
-            mixed[key] = sample[key].clone()
-            mixed[key][(slice(None), *box)] = other[key][(slice(None), *box)]
-    if "annotated" in sample:
-        mixed["annotated"] = sample["annotated"] & other["annotated"]
-    return mixed
-
-
 @contextmanager
 def single_threaded() -> Iterator[None]:
     """Compute with one thread, as worker processes do: sums over several threads round differently."""
@@ -347,34 +316,3 @@ def single_threaded() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def crop(array: Voxels, origin: tuple[int, ...], patch: tuple[int, ...], size: tuple[int, ...]) -> Array:
-    """Crop a region around the center of a patch; voxels outside the array are 0.
-
-    Args:
-        array: (C, *S).
-        origin: first voxel of the patch; may be outside the array.
-        patch: size of the patch.
-        size: size *R of the region.
-
-    Returns:
-        A copy (C, *R).
-
-    Example:
-        >>> crop(np.arange(1, 5)[None], (0,), (2,), (4,)).tolist()
-        [[0, 1, 2, 3]]
-    """
-    starts = [o + p // 2 - r // 2 for o, p, r in zip(origin, patch, size, strict=True)]
-    inside = tuple(
-        slice(max(s, 0), max(min(s + r, n), 0)) for s, r, n in zip(starts, size, array.shape[1:], strict=True)
-    )
-    piece = np.array(array[(slice(None), *inside)])
-    if piece.shape[1:] == tuple(size):
-        return piece
-    out = np.zeros((len(array), *size), dtype=array.dtype)
-    target = tuple(
-        slice(i.start - s, i.start - s + n) for i, s, n in zip(inside, starts, piece.shape[1:], strict=True)
-    )
-    out[(slice(None), *target)] = piece
-    return out

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from medseg.data.cases import Case
 from medseg.errors import ConfigError, MedsegError
@@ -29,6 +31,7 @@ from medseg.progress import QUIET, Progress, stage
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
 from medseg.system.device import Precision
 from medseg.system.platform import granted_cores
+from medseg.task import Task
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -57,6 +60,8 @@ class PredictorSpec:
         backend: as in ``Predictor``.
         compiled: as in ``Predictor``.
         force: as in ``Predictor``.
+        network: the function that builds the models' networks, if they were trained with one of your own. The
+            workers can import its module.
     """
 
     models: tuple[str, ...]
@@ -68,14 +73,15 @@ class PredictorSpec:
     backend: str = "auto"
     compiled: bool = False
     force: bool = False
+    network: Callable[[Task], nn.Module] | None = None
 
     def build(self) -> Segmenter[Any]:
         """Load the predictor. Raises: MedsegError as ``Predictor``."""
         weights = Path(self.weights) if self.weights else None
         sources = [model_source(Path(model), weights) for model in self.models]
         return Predictor(
-            sources, device=self.device, amp=self.amp, settings=self.settings, backend=self.backend,
-            compiled=self.compiled, force=self.force,
+            sources, model=self.network, device=self.device, amp=self.amp, settings=self.settings,
+            backend=self.backend, compiled=self.compiled, force=self.force,
         )  # fmt: skip
 
 

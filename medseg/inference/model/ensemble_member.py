@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,11 @@ from medseg.inference.sliding_window.overlap_tile import ReceptiveField, measure
 from medseg.inference.sliding_window.tta import check_tta, check_tta_unrecorded
 from medseg.models import CustomModelConfig
 from medseg.system.device import to_channels_last
+from medseg.task import Task
 
 ModelSource = Path | str | LoadedModel
+OwnNetwork = nn.Module | Callable[[Task], nn.Module]
+"""A network of the user's own, or a function that builds it for a task."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,15 @@ class MemberOptions:
         setup: device and precision.
         backend: name of the backend.
         settings: settings of ``inference`` that replace those in the files.
-        model: the network of files that hold only weights; each file gets a copy.
+        model: the network of files that hold only weights, of which each file gets a copy; or a function that
+            builds it.
         force: allow flips and scales that the training did not use.
     """
 
     setup: BackendSetup
     backend: str = "auto"
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    model: nn.Module | None = None
+    model: OwnNetwork | None = None
     force: bool = False
 
 
@@ -107,7 +111,7 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
     else:
         path = find_model_file(Path(file))
         header, tensors, digest = load_model(path)
-    network: nn.Module = copy.deepcopy(options.model) if options.model is not None else _build(header, path)
+    network = _build(header, path, options.model)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -246,12 +250,18 @@ def _other_settings(labels: LabelSchema, other: LabelSchema) -> str:
     return ", ".join(f"{key}={value}" for key, value in labels.model_dump().items() if value != there[key])
 
 
-def _build(header: ModelHeader, path: Path) -> nn.Module:
+def _build(header: ModelHeader, path: Path, own: OwnNetwork | None) -> nn.Module:
+    """Return the network that a header describes, or the user's own."""
+    if isinstance(own, nn.Module):
+        return copy.deepcopy(own)
+    if own is not None:
+        return own(header.task)
     if isinstance(header.model, CustomModelConfig):
         raise ModelFileError(
             f"{path}: was trained with the custom network {header.model.class_name}, which the file does not "
             "contain",
-            hint="Load it from Python: Predictor(file, model=my_module).",
+            hint="Name it on the command line (--network module:Class), or pass it in Python: "
+            "Predictor(file, model=my_module).",
             path=path,
         )
     return header.model.build(header.task)

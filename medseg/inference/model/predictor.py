@@ -11,7 +11,6 @@ from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
-from torch import nn
 
 from medseg.data.cases import Case
 from medseg.data.preprocessing.pipeline import (
@@ -28,7 +27,13 @@ from medseg.geometry import Array, Grid
 from medseg.inference.backends import BackendSetup
 from medseg.inference.model.array_allocation import allocate_or_memmap
 from medseg.inference.model.ensemble import average_chunks
-from medseg.inference.model.ensemble_member import MemberOptions, ModelSource, check_same_task, load_member
+from medseg.inference.model.ensemble_member import (
+    MemberOptions,
+    ModelSource,
+    OwnNetwork,
+    check_same_task,
+    load_member,
+)
 from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.model_file import LoadedModel
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
@@ -83,8 +88,8 @@ class Predictor:
 
     Args:
         source: a run folder, a model file or a loaded model; or several of them.
-        model: the network of files that were trained with a network passed from Python. It is not changed; each
-            file's weights are loaded into a copy.
+        model: the network of files that were trained with a network of your own, or a function of a
+            :class:`medseg.task.Task` that builds it. Each file's weights are loaded into a copy.
         settings: settings of ``inference`` that replace those in the files.
         force: allow mirrored and scaled windows that the training did not use, and scans of another modality.
         execution: device, precision and backend, as :class:`ExecutionOptions`.
@@ -103,7 +108,7 @@ class Predictor:
         self,
         source: ModelSource | Sequence[ModelSource],
         *,
-        model: nn.Module | None = None,
+        model: OwnNetwork | None = None,
         settings: Mapping[str, Any] | None = None,
         force: bool = False,
         **execution: Unpack[ExecutionOptions],

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from medseg.data.loading.cropping import Border
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.inference.options import Blend, InferenceConfig
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField
@@ -30,6 +31,7 @@ class SlidingWindowOptions:
             memory.
         normalize: chunks have the sums of weights, from which mean logits follow; otherwise only the sign and
             order of the logits are right, which is enough for classes and regions and costs less.
+        border: what windows contain beyond the border of a smaller image.
     """
 
     roi_size: tuple[int, ...] | None = None
@@ -41,6 +43,7 @@ class SlidingWindowOptions:
     streaming_axis: int | None = None
     whole_planes: bool = True
     normalize: bool = True
+    border: Border = "zeros"
 
     @classmethod
     def from_config(
@@ -66,6 +69,7 @@ class SlidingWindowOptions:
             TTA(config.flips, config.scales, mirrored_channels),
             slices,
             receptive_field,
+            border=config.border or "zeros",
         )
 
 

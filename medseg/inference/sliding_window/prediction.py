@@ -83,7 +83,7 @@ def sliding_window_logits(
         network, read = _on_slices(network), _slice_reader(image, options.slices)
     if options.receptive_field is not None:
         return _without_gradients(overlap_tile_logits(read, shape, size, network, options.receptive_field))
-    plan = WindowPlan(shape, size, options.overlap, along=options.streaming_axis)
+    plan = WindowPlan(shape, size, options.overlap, along=options.streaming_axis, border=options.border)
     weight = window_weights(plan.size, options.blend).to(execution.accumulator_device)
     accumulator = make_accumulator(
         plan, AccumulatorOptions(weight, sum_weights=options.normalize), whole_planes=options.whole_planes

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 
+from medseg.data.loading.cropping import Border, mirrored_indices
 from medseg.inference.sliding_window.accumulator import Accumulator, AccumulatorOptions
 from medseg.inference.sliding_window.output_chunk import OutputChunk
 from medseg.inference.sliding_window.ring_accumulator import RingAccumulator
@@ -87,12 +88,25 @@ def _batches(
             continue
         voxels = read(box)
         starts.append(start)
-        windows.append(F.pad(voxels, padding) if any(padding) else voxels)
+        windows.append(_pad(voxels, padding, plan.border) if any(padding) else voxels)
         if len(starts) == batch_size:
             yield starts, _batch(windows)
             starts, windows = [], []
     if starts:
         yield starts, _batch(windows)
+
+
+def _pad(voxels: torch.Tensor, padding: list[int], border: Border) -> torch.Tensor:
+    """Pad voxels (C, *box) by numbers in the order of ``F.pad``."""
+    if border == "zeros":
+        return F.pad(voxels, padding)
+    for number in range(len(padding) // 2):
+        axis, (before, after) = voxels.ndim - 1 - number, padding[2 * number : 2 * number + 2]
+        if before or after:
+            size = voxels.shape[axis]
+            index = mirrored_indices(-before, before + size + after, size)
+            voxels = voxels.index_select(axis, torch.from_numpy(index))
+    return voxels
 
 
 def _batch(windows: list[torch.Tensor]) -> torch.Tensor:

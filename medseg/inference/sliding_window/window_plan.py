@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from medseg.data.loading.cropping import Border
 from medseg.inference.options import Blend
 
 Spread = Literal["clipped", "even"]
@@ -33,6 +34,8 @@ class WindowPlan:
         spread: ``clipped`` places windows at steps of size · (1 - overlap) and moves the last one back to the
             end of the image (MONAI); ``even`` places the same number of windows at equal distances, rounded
             (nnU-Net).
+        border: what windows contain beyond the border of a smaller image: zeros, or the image mirrored at its
+            border.
         along: streaming axis. If None, the axis along which the fewest sums are incomplete at once.
 
     Example:
@@ -45,6 +48,7 @@ class WindowPlan:
     overlap: float
     spread: Spread = "clipped"
     along: int | None = None
+    border: Border = "zeros"
 
     def __post_init__(self) -> None:
         if len(self.shape) != len(self.size):

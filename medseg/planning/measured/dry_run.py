@@ -165,4 +165,14 @@ def _assumptions(
         "all cases prepared already",
         f"{device} in its present state{threads}",
         "no other process that computes",
+        *(
+            ["without the patches of unlabeled images (train.unlabeled)"]
+            if options.unlabeled is not None
+            else []
+        ),
+        *(
+            ["full patches throughout (sampling.progressive)"]
+            if config.sampling.progressive is not None
+            else []
+        ),
     )

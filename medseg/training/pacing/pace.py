@@ -34,8 +34,16 @@ class Pace(Protocol):
         """Return the learning rate of an update, given the validation scores so far."""
         ...
 
+    def position(self, step: int) -> float:
+        """Return the position in the training after ``step`` updates, from 0 to 1."""
+        ...
+
     def after_update(self, step: int) -> None:
         """Note that ``step`` updates are done."""
+        ...
+
+    def after_growth(self, step: int, factor: float) -> None:
+        """Note that patches have ``factor`` times as many voxels after ``step`` updates."""
         ...
 
     def wants_validation(self, epoch: int, *, last: bool) -> bool:
@@ -90,7 +98,14 @@ class EpochPace:
         """Return the learning rate of an update."""
         return learning_rate(self.options.optimizer.lr, self.options.schedule, step, self.total, scores)
 
+    def position(self, step: int) -> float:
+        """Return the position in the training after ``step`` updates."""
+        return min(step / self.total, 1.0)
+
     def after_update(self, step: int) -> None:
+        """Do nothing."""
+
+    def after_growth(self, step: int, factor: float) -> None:
         """Do nothing."""
 
     def wants_validation(self, epoch: int, *, last: bool) -> bool:

@@ -98,6 +98,21 @@ class TimedPace:
         position = self.record.segments[-1].position(step + 0.5)
         return learning_rate_at(self.options.optimizer.lr, self.options.schedule, position, scores)
 
+    def position(self, step: int) -> float:
+        """Return the position in the training after ``step`` updates."""
+        segments = self.record.segments
+        current = next((one for one in reversed(segments) if one.start <= step), None)
+        return 0.0 if current is None else current.position(min(step, current.stop))
+
+    def after_growth(self, step: int, factor: float) -> None:
+        """Expect updates that take ``factor`` times as long, and decide the next segment."""
+        record = self.record
+        if self.is_measured:
+            record.update_seconds = self._speed() * factor
+            record.validation_updates /= factor
+            self._recent_seconds, self._recent_updates = 0.0, 0
+            self._decide(step)
+
     def after_update(self, step: int) -> None:
         """Measure the update; decide the next segment if this one is complete or late."""
         now = self.budget.used()

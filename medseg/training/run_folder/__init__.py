@@ -6,5 +6,6 @@ Modules:
     state: ``TrainState``, everything that changes during a training.
     checkpoint: writing and reading checkpoints.
     resume: what is recorded at the start of a run, and restored.
+    result: the model file, and what ``fit`` returns.
     log: logs as JSON lines, TensorBoard curves and text.
 """

@@ -102,8 +102,12 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """The command that continues the run with its own settings."""
-        config, root = (shlex.quote(str(path)) for path in (self.config, self.root))
-        return f"medseg train {config} --run {root} --resume auto"
+        words = ["medseg", "train", str(self.config), "--run", str(self.root), "--resume", "auto"]
+        names = self.extension_names()
+        for option, key in (("--network", "model"), ("--loss", "loss")):
+            if ":" in str(names.get(key, "")):  # named on the command line; an object of Python has no colon
+                words += [option, names[key]]
+        return shlex.join(words)
 
     def cache(self, config: RunConfig) -> Path:
         """Return the folder of preprocessed cases and statistics: that of the run, or one shared by runs."""
@@ -180,6 +184,13 @@ class RunFolder:
             return json.loads((self.root / "environment.json").read_text(encoding="utf-8")).get("threads")
         except (OSError, ValueError):
             return None
+
+    def extension_names(self) -> dict[str, Any]:
+        """Return the recorded names of the user's own network, loss, transforms and callbacks; {} without."""
+        try:
+            return dict(json.loads(self.extensions.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
 
     def write_cases(self, cases: list[dict[str, object]], *, keep_earlier_as: str | None = None) -> None:
         """Record the cases; keep an earlier record under another name, if one is given."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -68,7 +67,7 @@ def record_extensions(run: RunFolder, names: dict[str, Any], *, new: bool) -> No
         if names:
             write_json(run.extensions, names)
         return
-    before = json.loads(run.extensions.read_text(encoding="utf-8")) if run.extensions.exists() else {}
+    before = run.extension_names()
     if before.get("transforms") != names.get("transforms"):
         _LOGGER.warning(
             "resumed with the transforms %s, started with %s: the result differs from an uninterrupted run",

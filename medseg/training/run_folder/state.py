@@ -21,11 +21,13 @@ class TrainState:
         network: the network.
         optimizer: its optimizer.
         scaler: scales the gradients in fp16.
-        averaged: the moving average of the weights; None without one.
+        averaged: an average of the weights, moving (EMA) or of several points (SWA); None without one.
+        averages: number of weights that went into the average.
         step: updates done; the position of the sampler follows from it.
         epochs_closed: epochs validated and logged.
         loss_sum: sum of the losses of the current epoch.
         seconds: time of the updates of the current epoch.
+        waited: time in which they waited for patches.
         scores: the monitored score of each validation.
         best: the best of them.
         best_step: the step of the best score.
@@ -40,10 +42,12 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     averaged: nn.Module | None = None
+    averages: int = 0
     step: int = 0
     epochs_closed: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    waited: float = 0.0
     scores: list[float] = field(default_factory=list)
     best: float | None = None
     best_step: int = 0
@@ -55,8 +59,8 @@ class TrainState:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is validated and saved: the averaged one, if there is one."""
-        return self.averaged or self.network
+        """The network that is validated and saved: the averaged one, once there is an average."""
+        return self.averaged if self.averaged is not None and self.averages else self.network
 
     @property
     def stale_validations(self) -> int:
@@ -66,6 +70,11 @@ class TrainState:
         best = self.scores.index(self.best) if self.best in self.scores else 0
         return len(self.scores) - 1 - best
 
+    def begin_epoch(self, closed: int) -> None:
+        """Set the sums of the epoch that begins after ``closed`` epochs."""
+        self.epochs_closed, self.loss_sum, self.seconds, self.waited = closed, 0.0, 0.0, 0.0
+        self.drawn = SamplingStats()
+
     def update_average(self, decay: float) -> None:
         """Move the averaged weights towards the current ones.
 
@@ -74,11 +83,20 @@ class TrainState:
         """
         if self.averaged is None:
             return
-        decay = min(decay, (1 + self.step) / (10 + self.step))
+        self._move_average(1 - min(decay, (1 + self.step) / (10 + self.step)))
+
+    def add_to_average(self) -> None:
+        """Add the current weights to the mean of several weights; buffers are copied."""
+        self._move_average(1 / (self.averages + 1))
+
+    def _move_average(self, share: float) -> None:
+        """Move the averaged weights towards the current ones by a share of their difference."""
+        assert self.averaged is not None
+        self.averages += 1
         with torch.no_grad():
             pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
             for average, current in pairs:
-                average.lerp_(current, 1 - decay)
+                average.lerp_(current, share)
             for average, current in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
                 average.copy_(current)
 
@@ -86,13 +104,15 @@ class TrainState:
         """Return the state as plain types and tensors."""
         return {
             "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict() if self.averaged is not None else None,
+            "averaged": self.averaged.state_dict() if self.averaged is not None and self.averages else None,
+            "averages": self.averages,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "epochs_closed": self.epochs_closed,
             "loss_sum": self.loss_sum,
             "seconds": self.seconds,
+            "waited": self.waited,
             "scores": list(self.scores),
             "best": self.best,
             "best_step": self.best_step,
@@ -107,12 +127,14 @@ class TrainState:
     def restore(self, state: dict[str, Any]) -> None:
         """Restore the state from a checkpoint, with the global random sources."""
         self.network.load_state_dict(state["network"])
-        if self.averaged is not None:
+        if self.averaged is not None and state["averaged"] is not None:
             self.averaged.load_state_dict(state["averaged"])
+        self.averages = state.get("averages", state["step"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         for key in ("step", "epochs_closed", "loss_sum", "seconds", "scores", "best", "best_step"):
             setattr(self, key, state[key])
+        self.waited = state.get("waited", 0.0)
         self.drawn = SamplingStats(**state.get("drawn", {}))
         self.class_scores = dict(state.get("class_scores", {}))
         self.validated = list(state.get("validated", []))

@@ -222,3 +222,15 @@ def test_sums_may_be_of_half_precision():
     once = (image * 1e-3).half()  # rows 0 to 3 lie in one window, the next ones in two: rounded at each
     assert torch.equal(first[:, :4], once[:, :4])
     assert torch.equal(sums[4][0][:, :4], (once[:, 4:8] + image[:, 4:8] * 1e-3).half())
+
+
+def test_windows_beyond_a_small_image_continue_it_as_its_mirror_image():
+    image = torch.arange(1.0, 7.0).view(1, 2, 3)
+    plan = WindowPlan((2, 3), (3, 6), 0.5, border="reflect")
+    seen = []
+    chunks = stream_windows(reader(image), plan, lambda w: seen.append(w) or w, window_weights((3, 6)))
+    whole = torch.cat([chunk.means.clone() for chunk in chunks], dim=1 + plan.axis)
+    # 3 columns are missing: 1 before and 2 after; 1 row after
+    row, other = [2, 1, 2, 3, 2, 1], [5, 4, 5, 6, 5, 4]
+    assert seen[0].tolist() == [[[row, other, row]]]
+    assert torch.allclose(whole, image)

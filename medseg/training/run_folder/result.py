@@ -1,0 +1,77 @@
+"""The result of a training: the model file, and what ``fit`` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.config.schema import RunConfig
+from medseg.inference.model.model_file import ModelHeader, save_model
+from medseg.inference.shift.fingerprint import TrainingFingerprint
+from medseg.inference.sliding_window.tta import TrainedAugmentation
+from medseg.training.dataset import PreparedDataset
+from medseg.training.loop import TrainingLoop
+from medseg.training.run_folder.checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The result of a training.
+
+    Attributes:
+        run: the run folder.
+        model: the model file.
+        best: the best validation score (``train.monitor``); None without validation.
+        epochs: number of epochs trained; fewer than ``train.epochs`` after an early stop.
+
+    Example:
+        >>> result = RunResult(Path("run"), Path("run/model.safetensors"), best=0.91, epochs=50)
+        >>> result.best
+        0.91
+    """
+
+    run: Path
+    model: Path
+    best: float | None
+    epochs: int
+
+
+def write_model(
+    loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset, fingerprint: TrainingFingerprint
+) -> RunResult:
+    """Write the model file from the best checkpoint, or from the last state without validation."""
+    state, run_folder = loop.state, loop.run_folder
+    if run_folder.best.exists():
+        best = load_checkpoint(run_folder.best)
+        weights = best["averaged"] or best["network"]
+    else:
+        weights = state.evaluated.state_dict()
+    header = ModelHeader(
+        spatial_dims=config.spatial_dims,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        preprocess=dataset.preprocess,
+        inference=loop.validator.inference,
+        model=config.model,
+        label_reader=dataset.label_reader,
+        augmentation=TrainedAugmentation.of(config.augment),
+        fingerprint=fingerprint,
+        training=_summarize(loop, config, dataset),
+    )
+    save_model(run_folder.model, header, weights)
+    return RunResult(run_folder.root, run_folder.model, state.best, state.epochs_closed)
+
+
+def _summarize(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset) -> dict[str, Any]:
+    """Summarize the training for the model file, without paths and identities."""
+    parts = list(dataset.split.values())
+    return {
+        "seed": config.seed,
+        "cases": {part: parts.count(part) for part in ("train", "val", "test")},
+        "validated_cases": len(loop.validator.cases),
+        "steps": loop.state.step,
+        "best_step": loop.state.best_step,
+        "monitor": config.train.monitor,
+        "score": loop.state.best,
+    }

@@ -1,0 +1,82 @@
+"""Unlabeled images in a training: their preparation, and the loss of a mean teacher."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from medseg.data.curation.case_statistics import CaseStatistics, collect_statistics
+from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
+from medseg.errors import DataError
+from medseg.inference.batch.input_discovery import find_inputs
+from medseg.progress import Progress, plural, stage
+from medseg.training.dataset import PreparedDataset
+
+_LOGGER = logging.getLogger(__name__)
+
+UNLABELED_PREFIX = "unlabeled_"
+"""What the keys of unlabeled patches in a batch start with."""
+
+
+def cache_unlabeled(
+    images: Path, dataset: PreparedDataset, cache: Path, progress: Progress
+) -> list[CachedCase]:
+    """Preprocess the images of a folder that are not in the cache yet, and open all of them.
+
+    Images of validation and test cases are left out: the scores of these cases would no longer be those of
+    images that the training has not seen.
+
+    Args:
+        images: folder of images without labels.
+        dataset: the labeled dataset, whose preprocessing is used.
+        cache: folder of the cache.
+        progress: receives the measured and the preprocessed cases.
+
+    Raises:
+        DataError: if there are no images, or they cannot be used.
+    """
+    cases = find_inputs([images])
+    with stage(progress, len(cases), "checking unlabeled images") as shown:
+        statistics = collect_statistics(cases, cache / "facts", progress=shown)
+    held_out = {one.voxels_sha256 for part in ("val", "test") for one in dataset.part(part)[1]}
+    kept = [i for i, one in enumerate(statistics) if one.voxels_sha256 not in held_out]
+    if len(kept) < len(cases):
+        _LOGGER.info(
+            "%s of validation and test cases in %s: left out", plural(len(cases) - len(kept), "image"), images
+        )
+    cases, statistics = [cases[i] for i in kept], [statistics[i] for i in kept]
+    _check_kind(images, statistics, dataset.statistics[0])
+    settings = CacheSettings(dataset.labels, dataset.preprocess, dataset.channels, unlabeled=True)
+    with stage(progress, len(cases), "preparing unlabeled images") as shown:
+        return cache_cases(cases, statistics, settings, cache, shown)
+
+
+def consistency(
+    logits: torch.Tensor, taught: torch.Tensor, inside: torch.Tensor, *, sigmoid: bool
+) -> torch.Tensor:
+    """Compute the mean squared difference of two networks' probabilities, over classes and voxels.
+
+    Args:
+        logits: (B, K, *S) of the network.
+        taught: (B, K, *S) of the teacher.
+        inside: (B, 1, *S) bool, the voxels that count.
+        sigmoid: whether the channels are regions; otherwise they are classes.
+
+    Returns:
+        A scalar; 0 if no voxel counts.
+    """
+    one, two = (each.float().sigmoid() if sigmoid else each.float().softmax(dim=1) for each in (logits, taught))
+    squares = (one - two).square().mean(dim=1, keepdim=True) * inside
+    return squares.sum() / inside.sum().clamp(min=1)
+
+
+def _check_kind(folder: Path, images: list[CaseStatistics], labeled: CaseStatistics) -> None:
+    if not images:
+        raise DataError(f"{folder}: all images are those of validation or test cases", path=folder)
+    if images[0].kind != labeled.kind:
+        raise DataError(
+            f"train.unlabeled.path: {folder} contains {images[0].kind}s, the dataset contains {labeled.kind}s",
+            path=folder,
+        )
