@@ -76,6 +76,8 @@ def run_jobs(
     done: Callable[[Item], None] = lambda item: None,
     *,
     processes: bool | None = None,
+    limit: int | None = None,
+    on_error: Callable[[Item, Exception], Result] | None = None,
 ) -> list[Result]:
     """Call a function with each job's item, in parallel.
 
@@ -87,6 +89,9 @@ def run_jobs(
         done: called in this thread with the item of each job that ends.
         processes: whether jobs run in processes; function, items and results are then pickled. If None, this
             depends on the amount of work.
+        limit: most jobs at a time. If None, the number of cores.
+        on_error: called with the item and the error of a job that fails; what it returns is the result of the
+            job, and the other jobs go on. If None, the first error ends all jobs.
 
     Returns:
         The results in the order of the jobs.
@@ -101,7 +106,7 @@ def run_jobs(
     """
     if not jobs:
         return []
-    cores, budget, in_processes = _share_machine(jobs, processes)
+    cores, budget, in_processes = _share_machine(jobs, processes, limit)
     workers = [_Worker() for _ in range(cores)] if in_processes else []
     idle = list(workers)
 
@@ -113,11 +118,21 @@ def run_jobs(
             try:
                 return worker.call(function, job.item)
             finally:
+                if worker.is_dead and on_error is not None:
+                    workers.append(worker := _Worker())
                 idle.append(worker)
+
+    def attempt(job: Job[Item]) -> Result:
+        try:
+            return one(job)
+        except Exception as error:  # the caller decides about errors of any kind
+            if on_error is None:
+                raise
+            return on_error(job.item, error)
 
     pool = ThreadPoolExecutor(max_workers=cores)
     try:
-        futures: dict[Future[Result], Job[Item]] = {pool.submit(one, job): job for job in jobs}
+        futures: dict[Future[Result], Job[Item]] = {pool.submit(attempt, job): job for job in jobs}
         for future in as_completed(futures):
             future.result()
             done(futures[future].item)
@@ -132,9 +147,11 @@ def run_jobs(
             worker.close()
 
 
-def _share_machine(jobs: Sequence[Job[Any]], processes: bool | None) -> tuple[int, MemoryBudget, bool]:
+def _share_machine(
+    jobs: Sequence[Job[Any]], processes: bool | None, limit: int | None
+) -> tuple[int, MemoryBudget, bool]:
     """Return the number of jobs at a time, their memory, and whether they run in processes."""
-    cores = min(granted_cores(), len(jobs))
+    cores = min(limit or granted_cores(), len(jobs))
     if processes is None:
         processes = cores > 1 and sum(job.seconds for job in jobs) > PROCESS_SECONDS
     memory = (available_memory() or _UNKNOWN_MEMORY) // 2
@@ -179,6 +196,11 @@ class _Worker:
         if not good:
             raise result
         return result
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         """End the process at once."""

@@ -58,6 +58,24 @@ def test_a_process_that_dies_is_reported():
         run_jobs(die, jobs(1), processes=True)
 
 
+def die_or_double(number):
+    if number == 1:
+        os._exit(9)
+    return 2 * number
+
+
+@pytest.mark.parametrize(("function", "processes"), [(fail, False), (fail, True), (die_or_double, True)])
+def test_an_error_can_be_the_result_of_its_job_only(function, processes):
+    results = run_jobs(
+        function, jobs(4), processes=processes, limit=1, on_error=lambda item, error: (item, str(error))
+    )
+    broken = 2 if function is fail else 1
+    assert results[broken][0] == broken
+    assert ("case 2: is broken" if function is fail else "died") in results[broken][1]
+    factor = 1 if function is fail else 2
+    assert [one for one in results if isinstance(one, int)] == [factor * i for i in range(4) if i != broken]
+
+
 def test_what_functions_print_does_not_disturb_the_answers():
     assert run_jobs(prints, jobs(2), processes=True) == [0, 1]
 
