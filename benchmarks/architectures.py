@@ -22,7 +22,7 @@ import torch
 
 from medseg import Predictor, evaluate_cases, fit, infer_cases, load_config
 from medseg.inference.batch.input_discovery import run_cases
-from medseg.metrics.tables.summary import write_csv
+from medseg.metrics import write_csv
 from medseg.models.inspection.catalog import build_catalog, count_cost, markdown_table
 from medseg.system.allocator import keep_freed_memory
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,9 @@ from medseg.errors import DataError, GeometryError
 from medseg.evaluation.labels import encode_label_map
 from medseg.evaluation.options import EvaluationOptions
 from medseg.geometry import Array
-from medseg.metrics import IntArray, Unit, case_rows, confusion_matrix, worst_rows
+from medseg.metrics import IntArray, ScoreOptions, Unit, case_rows, confusion_matrix, worst_rows
+
+_TEXT = ("spacing_mm", "spacing_px")
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,25 @@ class CaseComparison:
     """Scores of one case.
 
     Attributes:
-        rows: one dict per label, see ``case_rows``.
+        rows: one dict per label, see ``case_rows``, with the columns ``spacing``, ``diagonal`` and
+            ``tolerance``, whose names end with the unit.
         unit: unit of distances: mm, or px for pictures without spacing.
+        shape, spacing: of the reference, in array axis order.
         matrix: (K, K) pixels by class in the reference (row) and in the prediction (column).
         unpredicted: (K,) pixels by class in the reference for which the prediction has no class.
     """
 
     rows: list[dict[str, Any]]
     unit: Unit
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
     matrix: IntArray
     unpredicted: IntArray
+
+    @property
+    def diagonal(self) -> float:
+        """Largest possible distance of two surfaces in the image."""
+        return image_diagonal(self.shape, self.spacing)
 
 
 @dataclass(frozen=True)
@@ -60,11 +72,9 @@ class CaseComparer:
                 f"prediction and reference have different grids: {error} ({reference}, {prediction})", case=case
             ) from error
         predicted = self._encode(aligned)
-        rows = case_rows(
-            case, expected, predicted, self._encoded_labels, _known_spacing(scan), self.options.scores
-        )
+        rows = case_rows(case, expected, predicted, self._encoded_labels, _known_spacing(scan), self.scores)
         matrix = confusion_matrix(expected, predicted, num_classes=len(self.labels.names) + 1)
-        return CaseComparison(self._with_values(rows), _unit(scan), matrix[1:, 1:], matrix[1:, 0])
+        return self._comparison(rows, scan, matrix[1:, 1:], matrix[1:, 0])
 
     def score_worst(self, case: str, reference: Path) -> CaseComparison:
         """Give a case the worst value of every score.
@@ -77,15 +87,24 @@ class CaseComparer:
         rows = worst_rows(case, expected, self._encoded_labels, _known_spacing(scan))
         size = len(self.labels.names)
         unpredicted = np.bincount(expected.ravel(), minlength=size + 1)[1:].astype(np.int64)
-        matrix = np.zeros((size, size), np.int64)
-        return CaseComparison(self._with_values(rows), _unit(scan), matrix, unpredicted)
+        return self._comparison(rows, scan, np.zeros((size, size), np.int64), unpredicted)
 
     def blank_rows(self, case: str, keys: list[str]) -> list[dict[str, Any]]:
         """Return rows of a case without scores, with nan for each of ``keys``."""
         rows: list[dict[str, Any]] = [
-            dict.fromkeys(keys, np.nan) | {"case": case, "name": name} for name in self._encoded_labels
+            {key: "" if key in _TEXT else np.nan for key in keys} | {"case": case, "name": name}
+            for name in self._encoded_labels
         ]
         return self._with_values(rows)
+
+    def check(self) -> None:
+        """Raise ConfigError if the options name a label that is not evaluated."""
+        _ = self.scores
+
+    @cached_property
+    def scores(self) -> ScoreOptions:
+        """Options of the scores of one case."""
+        return self.options.scores(self._encoded_labels)
 
     @cached_property
     def _encoded_labels(self) -> dict[str, list[int]]:
@@ -97,11 +116,32 @@ class CaseComparer:
     def _encode(self, scan: Scan) -> Array:
         return encode_label_map(as_label_map(scan), self.labels, scan.path)
 
+    def _comparison(
+        self, rows: list[dict[str, Any]], scan: Scan, matrix: IntArray, unpredicted: IntArray
+    ) -> CaseComparison:
+        unit, shape, spacing = _unit(scan), scan.grid.shape, scan.grid.spacing
+        tolerance = self.scores.tolerance_mm
+        for row in self._with_values(rows):
+            row[f"spacing_{unit}"] = "x".join(f"{step:g}" for step in spacing)
+            row[f"diagonal_{unit}"] = image_diagonal(shape, spacing)
+            row[f"tolerance_{unit}"] = tolerance[row["name"]] if isinstance(tolerance, Mapping) else tolerance
+        return CaseComparison(rows, unit, shape, spacing, matrix, unpredicted)
+
     def _with_values(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Set the column ``label`` to the values in the files, which the encoded ones replaced."""
         for row in rows:
             row["label"] = "+".join(map(str, self.labels.evaluated[row["name"]]))
         return rows
+
+
+def image_diagonal(shape: Sequence[int], spacing: Sequence[float]) -> float:
+    """Return the diagonal of an image, from outer border to outer border.
+
+    Example:
+        >>> image_diagonal((3, 4), (1.0, 1.0))
+        5.0
+    """
+    return math.hypot(*(size * step for size, step in zip(shape, spacing, strict=True)))
 
 
 def check_columns(columns: Sequence[str], expected: Sequence[str]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
-from medseg.metrics import ScoreOptions, Surface
+from medseg.metrics import MissPolicy, ScoreOptions, Surface
 
 MissingPolicy = Literal["error", "ignore", "worst"]
 OtherValues = Literal["error", "background", "ignore"]
+
+DEFAULT_TOLERANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,24 @@ class EvaluationOptions:
     Attributes:
         labels: names and values. If None, those of ``medseg.json`` in the folder of the predictions; without
             that file they are guessed from the values in the references.
-        label_suffix: suffix that names of references add to names of predictions, such as ``_mask``.
+        label_suffix: suffix that names of references add to names of cases, such as ``_mask``.
+        prediction_suffix: suffix that names of predictions add to names of cases, such as ``_2ndHO``.
         missing: cases without a prediction are an ``error``, are left out of the means (``ignore``) or get
             the ``worst`` value of every score.
+        misses: a structure that is missed, or predicted without being in the reference, counts in mean
+            distances with the diagonal of the image (``worst``), or is left out of them and counted
+            (``exclude``). Dice, IoU and NSD are 0 in both.
         others: meaning of values without a name, in both files. If None, as the labels define it.
         ignore_value: reference value of voxels to leave out. If None, as the labels define it.
-        tolerance: tolerance of the normalized surface Dice in mm, or in pixels for pictures without spacing.
+        tolerance: tolerance of the normalized surface Dice in mm, or in pixels for pictures without spacing:
+            one value, or one by name of a label; labels without one have 1.
         surface: ``surfel`` (elements weighted by area) or ``voxel`` (border voxels).
+        jobs: most cases compared at a time. If None, the number of cores; in each case, as many as fit into
+            half of the available memory.
+        images: folder of the images, for the pictures of a report; no score depends on it.
 
     Raises:
-        ConfigError: if the tolerance is negative or not finite.
+        ConfigError: if a tolerance is negative or not finite, or ``jobs`` is below 1.
 
     Example:
         >>> EvaluationOptions(missing="worst", tolerance=2.0).tolerance
@@ -39,20 +52,74 @@ class EvaluationOptions:
 
     labels: LabelSchema | None = None
     label_suffix: str | None = None
+    prediction_suffix: str | None = None
     missing: MissingPolicy = "error"
+    misses: MissPolicy = "worst"
     others: OtherValues | None = None
     ignore_value: int | None = None
-    tolerance: float = 1.0
+    tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE
     surface: Surface = "surfel"
+    jobs: int | None = None
+    images: Path | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ConfigError(f"--tolerance {self.tolerance}: expected a finite number, 0 or more")
+        values = self.tolerance.values() if isinstance(self.tolerance, Mapping) else (self.tolerance,)
+        for value in values:
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(f"--tolerance {value}: expected a finite number, 0 or more")
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError(f"--jobs {self.jobs}: expected 1 or more")
 
-    @property
-    def scores(self) -> ScoreOptions:
-        """Options of the scores of one case, whose maps encode ignored voxels as 0."""
-        return ScoreOptions(tolerance_mm=self.tolerance, surface=self.surface, ignore_value=0)
+    def scores(self, names: Iterable[str]) -> ScoreOptions:
+        """Return the options of the scores of one case, whose maps encode ignored voxels as 0.
+
+        Args:
+            names: names of the labels or regions that are evaluated.
+
+        Raises:
+            ConfigError: if there is a tolerance for another name.
+        """
+        tolerance = self.tolerance
+        if isinstance(tolerance, Mapping):
+            known = list(names)
+            _check_names(tolerance, known)
+            tolerance = {name: tolerance.get(name, DEFAULT_TOLERANCE) for name in known}
+        return ScoreOptions(tolerance_mm=tolerance, surface=self.surface, ignore_value=0)
 
 
 DEFAULT_OPTIONS = EvaluationOptions()
+
+
+def parse_tolerance(text: str) -> float | dict[str, float]:
+    """Parse the tolerance of the surface Dice: one number, or ``NAME=NUMBER[,…]``.
+
+    Raises:
+        ConfigError: if the text is neither, or a name appears twice.
+
+    Example:
+        >>> parse_tolerance("2.5"), parse_tolerance("liver=3,tumor=1.5")
+        (2.5, {'liver': 3.0, 'tumor': 1.5})
+    """
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [entry.partition("=") for entry in text.split(",")]
+        tolerances = {name.strip(): float(value) for name, _, value in pairs}
+    except ValueError as error:
+        raise ConfigError(
+            f"--tolerance {text!r}: expected a number, or NAME=NUMBER[,NAME=NUMBER…]",
+            hint="For example --tolerance 2, or --tolerance liver=3,tumor=1.5.",
+        ) from error
+    if len(tolerances) < len(pairs):
+        raise ConfigError(f"--tolerance {text!r}: a name appears twice")
+    return tolerances
+
+
+def _check_names(tolerance: Iterable[str], known: list[str]) -> None:
+    for name in tolerance:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ConfigError(
+                f"--tolerance: {name!r} is not a label",
+                hint=f"Did you mean {near[0]}?" if near else f"Labels: {', '.join(known)}.",
+            )

@@ -56,7 +56,23 @@ class Pairing:
         return len(self.pairs) + len(self.missing) + len(self.not_requested)
 
 
-def pair_cases(predictions: Path, references: Path, suffix: str | None) -> Pairing:
+@dataclass(frozen=True)
+class Suffixes:
+    """What names of files add to the name of their case.
+
+    Attributes:
+        reference: suffix of references; other files are skipped.
+        prediction: suffix of predictions; other files are skipped.
+    """
+
+    reference: str | None = None
+    prediction: str | None = None
+
+
+NO_SUFFIXES = Suffixes()
+
+
+def pair_cases(predictions: Path, references: Path, suffixes: Suffixes = NO_SUFFIXES) -> Pairing:
     """Pair two folders by name, one file with the reference of the same name in a folder, or two files.
 
     ``requested.json`` in the folder of the predictions lists the cases that were to be predicted; without it,
@@ -66,7 +82,7 @@ def pair_cases(predictions: Path, references: Path, suffix: str | None) -> Pairi
     Args:
         predictions: folder of label maps, or one file.
         references: folder of label maps, searched recursively, or one file.
-        suffix: suffix that names of references add to names of predictions.
+        suffixes: what names of files add to the name of their case.
 
     Raises:
         DataError: if a path does not exist, a case has no reference or several, or there is no prediction.
@@ -78,12 +94,13 @@ def pair_cases(predictions: Path, references: Path, suffix: str | None) -> Pairi
                 f"{predictions} is a folder, but {references} is a file",
                 hint="To compare, give two folders, two files, or a prediction and a folder of references.",
             )
-        return _pair_folders(predictions, references, suffix)
-    case = image_stem(predictions)
+        return _pair_folders(predictions, references, suffixes)
+    case = image_stem(predictions).removesuffix(suffixes.prediction or "")
     if _is_one_file(references):
         return Pairing({case: (predictions, references)})
-    candidates = _list_references(references, suffix)
-    reference = _match([predictions], candidates, references, suffix)[predictions]
+    candidates = _list_references(references, suffixes.reference)
+    named = predictions.with_name(f"{case}{_ending(predictions)}")
+    reference = _match([named], candidates, references, suffixes.reference)[named]
     others = tuple(path for path in candidates if path != reference)
     return Pairing({case: (predictions, reference)}, not_requested=others)
 
@@ -95,10 +112,33 @@ def check_exists(*paths: Path) -> None:
             raise DataError(f"{path}: no such file or folder", path=path)
 
 
-def _pair_folders(predictions: Path, references: Path, suffix: str | None) -> Pairing:
-    predicted, requested = _list_predictions(predictions), read_requested(predictions)
+def find_images(folder: Path, cases: Iterable[str], suffix: str | None) -> dict[str, Path]:
+    """Find the images of cases by name in a folder; cases without exactly one are left out.
+
+    Args:
+        folder: folder of images, searched recursively.
+        cases: names of the cases.
+        suffix: suffix of references, which some cases are named after.
+
+    Raises:
+        DataError: if the folder does not exist.
+    """
+    check_exists(folder)
+    images: dict[str, list[Path]] = {}
+    for path in sorted(p for p in folder.rglob("*") if is_image_file(p)):
+        for name in dict.fromkeys((image_stem(path), image_stem(path).removesuffix("_0000"))):
+            images.setdefault(name, []).append(path)
+    by_case = {case: images.get(case) or images.get(case.removesuffix(suffix or ""), []) for case in cases}
+    return {case: paths[0] for case, paths in by_case.items() if len(paths) == 1}
+
+
+def _pair_folders(predictions: Path, references: Path, suffixes: Suffixes) -> Pairing:
+    suffix = suffixes.reference
+    predicted = _list_predictions(predictions, suffixes.prediction)
+    requested = read_requested(predictions)
     if not predicted and not requested:
-        raise DataError(f"{predictions}: no label maps in this folder")
+        ending = f" whose names end with {suffixes.prediction}" if suffixes.prediction else ""
+        raise DataError(f"{predictions}: no label maps{ending} in this folder")
     label_maps = {image_stem(name): path for name, path in predicted.items()}
     absent = [predictions / f"{case}.nii.gz" for case in requested or () if case not in label_maps]
     candidates = _list_references(references, suffix)
@@ -175,11 +215,11 @@ def _names(paths: list[Path], root: Path, suffix: str | None) -> dict[str, Path]
     }
 
 
-def _list_predictions(folder: Path) -> dict[Path, Path]:
+def _list_predictions(folder: Path, suffix: str | None) -> dict[Path, Path]:
     """Return the label maps of a folder by a path whose stem is the case.
 
-    The key is the path itself. In layouts with subfolders, such as BIDS, it is built from the provenance
-    record.
+    The key is the path itself, without the suffix. In layouts with subfolders, such as BIDS, it is built from
+    the provenance record.
 
     Raises:
         DataError: if two label maps belong to the same case.
@@ -193,7 +233,13 @@ def _list_predictions(folder: Path) -> dict[Path, Path]:
                 hint="Keep one file per case.",
                 path=folder,
             )
-        return {path: path for path in files}
+        if suffix is None:
+            return {path: path for path in files}
+        return {
+            path.with_name(f"{image_stem(path).removesuffix(suffix)}{_ending(path)}"): path
+            for path in files
+            if image_stem(path).endswith(suffix)
+        }
     outputs = (_read_provenance(path) for path in sorted(folder.glob("provenance/*.json")))
     by_case = {case: folder / output for case, output in outputs if output}
     return {

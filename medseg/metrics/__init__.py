@@ -24,7 +24,10 @@ from medseg.metrics.probabilities.precision_recall import (
 from medseg.metrics.probabilities.reliability import ReliabilityCurve
 from medseg.metrics.surface import Surface, SurfaceDistances, surface_distances
 from medseg.metrics.tables.case_rows import ScoreOptions, Unit, case_rows, worst_rows
-from medseg.metrics.tables.summary import summarize, to_json, write_csv, write_summary
+from medseg.metrics.tables.export import long_rows, to_json, write_csv, write_summary
+from medseg.metrics.tables.misses import MissPolicy
+from medseg.metrics.tables.paper import latex_table, markdown_table
+from medseg.metrics.tables.summary import summarize
 from medseg.metrics.topology.betti import betti_numbers
 from medseg.metrics.topology.centerline import cldice
 
@@ -36,6 +39,7 @@ __all__ = [
     "MeasureOptions",
     "MetricGroup",
     "MetricInfo",
+    "MissPolicy",
     "PrecisionRecallCounts",
     "ReliabilityCurve",
     "ScoreOptions",
@@ -58,8 +62,11 @@ __all__ = [
     "dice",
     "dice_score",
     "iou",
+    "latex_table",
     "lesion_metrics",
     "lesion_table",
+    "long_rows",
+    "markdown_table",
     "mean_defined",
     "measure_case",
     "metric_info",

@@ -52,8 +52,18 @@ def test_a_missed_structure_is_counted_not_averaged_away(folders):
     write_volume(folders / "predictions" / "a.nii.gz", np.zeros((10, 10, 10), np.uint8))
     result = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING)
     hd95 = result.summary["labels"]["cube"]["metrics"]["hd95"]
-    assert hd95["n_inf"] == 1
-    assert hd95["mean"] == np.inf
+    # the other case is perfect; the missed cube counts with the image's diagonal
+    assert hd95["mean"] == pytest.approx(np.sqrt(300) / 2)
+    assert (hd95["n"], hd95["n_inf"], hd95["mean_finite"]) == (2, 1, 0.0)
+    assert result.summary["overall"]["structures"]["missed"] == 1
+    excluded = evaluate_cases(
+        folders / "predictions",
+        folders / "labels",
+        options=EvaluationOptions(missing="ignore", misses="exclude"),
+    )
+    assert excluded.summary["labels"]["cube"]["metrics"]["hd95"]["mean"] == 0
+    for rows in (result.rows, excluded.rows):  # the table of cases has inf in both
+        assert [row["hd95"] for row in rows if row["status"] == "scored"] == [np.inf, 0.0]
     assert result.summary["overall"]["mean_dice"]["mean"] == pytest.approx(0.5)
 
 
@@ -243,7 +253,8 @@ def test_two_files_are_compared(folders, capsys):
     prediction, reference = folders / "predictions" / "a.nii.gz", folders / "labels" / "b.nii.gz"
     assert run(["evaluate", str(prediction), str(reference), "--output", str(folders / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "mean Dice 0.7500, 95% interval 0.7500 to 0.7500" in printed
+    assert "mean Dice 0.7500\n" in printed  # one case has no interval
+    assert "precision" in printed
     assert "1 of 1 references scored" in printed
     run(["evaluate", str(prediction), str(folders / "labels"), "--output", str(folders / "out")])
     assert "1 of 3 references scored; 2 were not requested" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.commands.evaluate import print_evaluation
+from medseg.cli.evaluation_table import print_evaluation
 from medseg.cli.options import PATH, debug_option
 
 

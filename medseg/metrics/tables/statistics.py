@@ -4,50 +4,141 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.metrics.tables.intervals import RESAMPLES, bca_interval
+
 FloatArray = NDArray[np.float64]
 
-RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 _BLOCK = 2**21
 
 
 def describe(values: Sequence[float], seed: int = 0) -> dict[str, float | int]:
-    """Compute mean, spread, order statistics and a bootstrap interval of the mean of one score over cases.
+    """Compute mean, spread, order statistics and intervals of one score over cases.
 
     nan is left out and counted (n_nan). inf is counted (n_inf) and included: ``mean`` is then inf, and so are
-    the order statistics that it reaches. ``mean_finite`` and ``sd`` (divided by n - 1) use the finite values
-    only. ``n`` counts the values that are not nan. ``ci_low`` and ``ci_high`` are the 95 % percentile bootstrap
-    interval of ``mean`` over cases. Statistics without values are nan.
+    the order statistics that it reaches. ``mean_finite`` uses the finite values only. ``n`` counts the values
+    that are not nan. ``sd`` is divided by n - 1. ``ci_low`` and ``ci_high`` are the 95 % BCa bootstrap interval
+    of ``mean`` over cases, ``median_ci_low`` and ``median_ci_high`` that of ``median`` by order statistics.
+    Statistics without enough values are nan: no interval comes from one case.
 
     Example:
         >>> statistics = describe([0.5, 1.0, math.nan])
         >>> statistics["mean"], statistics["n"], statistics["n_nan"]
         (0.75, 2, 1)
     """
-    scores = np.asarray(values, np.float64)
-    defined = np.sort(scores[~np.isnan(scores)])
+    return describe_columns(np.asarray(values, np.float64)[:, None], seed)[0]
+
+
+def describe_columns(values: FloatArray, seed: int = 0) -> list[dict[str, float | int]]:
+    """Compute the statistics of :func:`describe` for each column of values (C cases, M columns).
+
+    Columns that are defined in the same cases share their resamples.
+    """
+    low, high = mean_intervals(values, seed)
+    return [_describe(column, (float(low[index]), float(high[index]))) for index, column in enumerate(values.T)]
+
+
+def _describe(values: FloatArray, mean_interval: tuple[float, float]) -> dict[str, float | int]:
+    defined = np.sort(values[~np.isnan(values)])
     finite = defined[np.isfinite(defined)]
-    low, high = interval(bootstrap_means(scores[:, None], seed)[:, 0])
+    median_low, median_high = median_interval(defined)
+    spread = finite.size == defined.size and finite.size > 1
     return {
         "mean": float(defined.mean()) if defined.size else math.nan,
         "mean_finite": float(finite.mean()) if finite.size else math.nan,
-        "sd": float(finite.std(ddof=1)) if finite.size > 1 else math.nan,
+        "sd": float(finite.std(ddof=1)) if spread else math.nan,
         "median": quantile(defined, 0.5),
         "q1": quantile(defined, 0.25),
         "q3": quantile(defined, 0.75),
         "min": quantile(defined, 0),
         "max": quantile(defined, 1),
-        "ci_low": low,
-        "ci_high": high,
+        "ci_low": mean_interval[0],
+        "ci_high": mean_interval[1],
+        "median_ci_low": median_low,
+        "median_ci_high": median_high,
         "n": int(defined.size),
-        "n_nan": int(scores.size - defined.size),
+        "n_nan": int(values.size - defined.size),
         "n_inf": int(defined.size - finite.size),
     }
+
+
+def mean_intervals(values: FloatArray, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+    """Compute the 95 % interval of the mean of each column of values (C cases, M columns), without nan.
+
+    BCa bootstrap (Efron 1987); the percentile bootstrap for columns with infinite values; nan for columns with
+    fewer than two values.
+
+    Returns:
+        Lower and upper limits (M,).
+    """
+    low, high = np.full(values.shape[1], math.nan), np.full(values.shape[1], math.nan)
+    patterns: dict[bytes, list[int]] = {}
+    defined = ~np.isnan(values)
+    for index, column in enumerate(values.T):
+        kept = column[defined[:, index]]
+        if np.isfinite(kept).all():
+            patterns.setdefault(defined[:, index].tobytes(), []).append(index)
+        elif kept.size > 1:
+            low[index], high[index] = interval(bootstrap_means(kept[:, None], seed)[:, 0])
+    for columns in patterns.values():
+        kept = values[defined[:, columns[0]]][:, columns]
+        if len(kept) > 1:
+            low[columns], high[columns] = bca_interval(kept.T, CONFIDENCE, seed)
+    return low, high
+
+
+def interval_of_label_means(scores: FloatArray, seed: int = 0) -> tuple[float, float]:
+    """Compute the 95 % interval of the mean over labels of each label's mean over cases.
+
+    Cases are resampled with all their labels. BCa if every case has the same labels; otherwise the percentile
+    bootstrap, because a label that few cases contain is absent from some resamples.
+
+    Args:
+        scores: (C cases, L labels), nan where a case does not have a label.
+        seed: seed of the resamples.
+    """
+    scores = scores[:, ~np.isnan(scores).all(axis=0)]
+    scores = scores[~np.isnan(scores).all(axis=1)] if scores.size else scores
+    if len(scores) < 2:
+        return math.nan, math.nan
+    if not np.isnan(scores).any():
+        low, high = bca_interval(scores.mean(axis=1), CONFIDENCE, seed)
+        return float(low), float(high)
+    return interval(mean_defined(bootstrap_means(scores, seed), axis=1))
+
+
+def mean_defined(values: FloatArray, axis: int) -> FloatArray:
+    """Return the mean of the values that are not nan along an axis; nan without any."""
+    defined = ~np.isnan(values)
+    counts = np.asarray(defined.sum(axis=axis), np.float64)
+    total = np.where(defined, values, 0.0).sum(axis=axis)
+    return np.divide(total, counts, out=np.full(counts.shape, math.nan), where=counts > 0)
+
+
+def median_interval(ascending: FloatArray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the distribution-free interval of the median of ascending values (N,), by order statistics.
+
+    The limits are the k-th smallest and the k-th largest value, with the largest k for which the binomial
+    distribution gives at least the confidence (Conover 1999, section 3.2); nan with too few values for any
+    (fewer than six at 95 %). The percentile bootstrap covers a median less often than it states.
+
+    Example:
+        >>> median_interval(np.arange(1.0, 11.0))
+        (2.0, 9.0)
+    """
+    size = ascending.size
+    if not size:
+        return math.nan, math.nan
+    stats: Any = import_module("scipy.stats")
+    k = int(stats.binom.ppf((1 - confidence) / 2, size, 0.5))
+    return (float(ascending[k - 1]), float(ascending[size - k])) if k else (math.nan, math.nan)
 
 
 def bootstrap_means(scores: FloatArray, seed: int = 0, resamples: int = RESAMPLES) -> FloatArray:

@@ -2,8 +2,17 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from medseg.metrics.tables.statistics import bootstrap_means, describe, interval, quantile
+from medseg.metrics.tables.statistics import (
+    bootstrap_means,
+    describe,
+    describe_columns,
+    interval,
+    interval_of_label_means,
+    median_interval,
+    quantile,
+)
 
 
 def test_describe_by_hand():
@@ -29,14 +38,57 @@ def test_an_infinite_value_spoils_the_mean_and_is_counted():
 def test_nothing_to_describe(values, n_nan):
     result = describe(values)
     assert (result["n"], result["n_nan"], result["n_inf"]) == (0, n_nan, 0)
-    undefined = ("mean", "mean_finite", "sd", "median", "ci_low", "ci_high")
+    undefined = ("mean", "mean_finite", "sd", "median", "ci_low", "ci_high", "median_ci_low")
     assert all(math.isnan(result[key]) for key in undefined)
 
 
-def test_one_value_has_no_spread():
-    result = describe([0.8])
-    assert result["mean"] == result["ci_low"] == result["ci_high"] == 0.8
-    assert math.isnan(result["sd"])
+def test_one_value_has_no_spread_and_no_interval():
+    result = describe([0.8, math.nan])
+    assert result["mean"] == result["median"] == 0.8
+    assert all(math.isnan(result[key]) for key in ("sd", "ci_low", "ci_high", "median_ci_low"))
+
+
+def test_equal_values_have_an_interval_of_width_zero():
+    result = describe([0.8] * 7)
+    assert result["ci_low"] == result["ci_high"] == result["median_ci_low"] == 0.8
+    assert result["sd"] == 0
+
+
+def test_the_interval_of_the_mean_equals_scipys_bca():
+    # a skewed score, as Dice with two failures; the percentile interval would be 0.05 lower on the left
+    values = np.random.default_rng(3).beta(8, 1, 40)
+    values[:2] = 0
+    options = {"n_resamples": 5000, "method": "BCa", "random_state": np.random.default_rng(0)}
+    expected = stats.bootstrap((values,), np.mean, **options).confidence_interval
+    result = describe(values)
+    assert (result["ci_low"], result["ci_high"]) == pytest.approx((expected.low, expected.high), abs=0.003)
+
+
+def test_columns_with_gaps_are_described_like_single_ones():
+    values = np.random.default_rng(5).random((12, 3))
+    values[4, 1], values[0, 2] = math.nan, math.inf
+    alone = [describe(column) for column in values.T]
+    assert describe_columns(values) == alone
+    assert [one["n"] for one in alone] == [12, 11, 12]
+
+
+@pytest.mark.parametrize(("n", "k"), [(6, 1), (8, 1), (9, 2), (20, 6), (50, 18)])
+def test_median_intervals_are_order_statistics(n, k):
+    # the ranks of tables of the sign test, such as Conover (1999), at 95%
+    assert median_interval(np.arange(1.0, n + 1)) == (k, n + 1 - k)
+
+
+def test_few_values_give_no_median_interval():
+    assert all(math.isnan(limit) for limit in median_interval(np.arange(5.0)))
+
+
+def test_labels_that_few_cases_have_keep_an_interval():
+    scores = np.full((10, 2), 0.8)
+    scores[:, 0] += np.linspace(-0.1, 0.1, 10)
+    scores[1:, 1] = math.nan  # only the first case has the second label
+    low, high = interval_of_label_means(scores)
+    assert 0.7 < low < 0.8 < high < 0.9
+    assert math.isnan(interval_of_label_means(scores[:1])[0])
 
 
 def test_quantiles_equal_numpys():

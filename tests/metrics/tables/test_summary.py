@@ -1,5 +1,3 @@
-import csv
-import json
 import math
 
 import numpy as np
@@ -7,14 +5,11 @@ import pytest
 
 from medseg.metrics import (
     ScoreOptions,
-    case_rows,
     dataset_scores,
     summarize,
     to_json,
-    write_csv,
-    write_summary,
 )
-from medseg.metrics.tables.summary import DISTANCES
+from medseg.metrics.tables.columns import DISTANCES
 
 
 def row(case, name, *, tp=0, fp=0, fn=0, distance=1.0, dice=0.5, iou=0.4):
@@ -60,29 +55,54 @@ def test_summary_by_hand():
 
 def test_a_missed_structure_never_improves_a_mean():
     found = summarize([ROWS[0], row("c2", "liver", distance=900.0, dice=0.01)])
-    missed = summarize([ROWS[0], row("c2", "liver", distance=math.inf, dice=0.0)], diagonal_mm=1000.0)
+    missed_rows = [ROWS[0], row("c2", "liver", fn=9, distance=math.inf, dice=0.0)]
+    missed = summarize([one | {"diagonal_mm": 1000.0} for one in missed_rows])
+    unknown_size = summarize(missed_rows)
     for metric in DISTANCES:
         worse, better = (summary["labels"]["liver"]["metrics"][metric] for summary in (missed, found))
-        assert worse["mean"] == math.inf > better["mean"]
-        assert worse["mean_penalized"] == (2 + 1000) / 2 > better["mean"]
-        assert (worse["n"], worse["n_inf"], worse["mean_finite"]) == (2, 1, 2.0)
+        assert worse["mean"] == worse["median"] == (2 + 1000) / 2 > better["mean"]
+        assert (worse["n"], worse["n_inf"], worse["mean_finite"], worse["max"]) == (2, 1, 2.0, 1000.0)
+        assert unknown_size["labels"]["liver"]["metrics"][metric]["mean"] == math.inf
     assert missed["overall"]["mean_dice"]["mean"] < found["overall"]["mean_dice"]["mean"]
 
 
-def test_penalties_per_case():
-    summary = summarize(ROWS, diagonal_mm={"c1": 10.0, "c2": 30.0})
-    metrics = {name: label["metrics"]["hd"] for name, label in summary["labels"].items()}
-    assert metrics["liver"]["mean_penalized"] == 3.0
-    assert metrics["spleen"]["mean_penalized"] == 15.0  # (0 + 30) / 2
-    assert math.isnan(metrics["absent"]["mean_penalized"])
-    with pytest.raises(ValueError, match="no value for case c2"):
-        summarize(ROWS, diagonal_mm={"c1": 10.0})
+def test_excluded_misses_are_counted():
+    rows = [one | {"diagonal_mm": 1000.0} for one in ROWS]
+    summary = summarize(rows, misses="exclude")
+    spleen = summary["labels"]["spleen"]
+    assert (spleen["metrics"]["hd95"]["mean"], spleen["metrics"]["hd95"]["n"]) == (0.0, 1)
+    assert (spleen["metrics"]["hd95"]["n_inf"], spleen["metrics"]["hd95"]["n_nan"]) == (1, 0)
+    assert spleen["metrics"]["dice"]["mean"] == 0.5  # the missed spleen's Dice of 0 stays
+    assert "left out" in summary["definitions"]["misses_rule"]
+    absent = summary["labels"]["absent"]["metrics"]["hd95"]
+    assert (absent["n"], absent["n_nan"], absent["n_inf"]) == (0, 2, 0)
+
+
+def test_the_precision_of_a_missed_structure_counts_as_zero():
+    found = row("c1", "liver", tp=9, fp=1) | {"precision": 0.9}
+    missed = row("c2", "liver", fn=9, distance=math.inf) | {"precision": math.nan}
+    metrics = {
+        policy: summarize([found, missed], misses=policy)["labels"]["liver"]["metrics"]["precision"]
+        for policy in ("worst", "exclude")
+    }
+    assert (metrics["worst"]["mean"], metrics["worst"]["n"]) == (0.45, 2)
+    assert (metrics["exclude"]["mean"], metrics["exclude"]["n"], metrics["exclude"]["n_nan"]) == (0.9, 1, 1)
+
+
+def test_structures_are_counted():
+    spurious = row("c3", "spleen", fp=4, distance=math.inf, dice=0.0, iou=0.0)
+    nothing = row("c4", "spleen", distance=math.nan, dice=math.nan, iou=math.nan)
+    summary = summarize([*ROWS, spurious, nothing])
+    expected = {"in_reference": 2, "missed": 1, "spurious": 1, "absent": 1}
+    assert summary["labels"]["spleen"]["structures"] == expected
+    assert summary["overall"]["structures"] == {"in_reference": 4, "missed": 1, "spurious": 1, "absent": 3}
 
 
 def test_the_interval_of_the_mean_dice():
     # two cases, (0.8 + 1) / 2 = 0.9 and (0.4 + 0) / 2 = 0.2: resamples give 0.9, 0.55 and 0.2
     overall = summarize(ROWS)["overall"]["mean_dice"]
     assert (overall["ci_low"], overall["ci_high"]) == pytest.approx((0.2, 0.9))
+    assert (overall["n"], overall["n_labels"]) == (2, 2)
     assert to_json(summarize(ROWS, seed=1)) == to_json(summarize(ROWS, seed=1))
 
 
@@ -93,7 +113,7 @@ def test_a_summary_defines_its_numbers():
     assert "linear interpolation" in definitions["hd95"]
     assert "cumulated surfel weight" in summarize(ROWS)["definitions"]["hd95"]
     assert definitions["bootstrap"]["seed"] == 7
-    assert definitions["bootstrap"]["resamples"] == 2000
+    assert definitions["bootstrap"]["resamples"] == 5000
     assert "mm" in definitions["spacing_units"]
 
 
@@ -112,34 +132,3 @@ def test_no_rows():
 def test_two_rows_for_one_case_and_label():
     with pytest.raises(ValueError, match="case c1 has two rows for label 'liver'"):
         summarize([ROWS[0], ROWS[0]])
-
-
-def test_to_json_is_strict():
-    value = {"a": math.nan, "b": [math.inf, -math.inf, 1.5], 3: (np.float64(2.0), np.int64(4)), "c": None}
-    expected = {"a": "nan", "b": ["inf", "-inf", 1.5], "3": [2.0, 4], "c": None}
-    assert to_json(value) == expected
-    assert json.loads(json.dumps(to_json(value), allow_nan=False)) == expected
-
-
-def test_files(tmp_path):
-    reference, prediction = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
-    reference[1, 1] = 1
-    rows = case_rows("c, 1", reference, prediction, {"spot": [1], "none": [2]}, (1, 1))
-    write_csv(tmp_path / "metrics" / "cases.csv", rows)
-    with (tmp_path / "metrics" / "cases.csv").open(newline="") as stream:
-        read = list(csv.DictReader(stream))
-    assert [line["case"] for line in read] == ["c, 1", "c, 1"]
-    assert [line["hd95"] for line in read] == ["inf", "nan"]
-    assert list(read[0]) == list(rows[0])
-    write_summary(tmp_path / "summary.json", summarize(rows))
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["labels"]["spot"]["metrics"]["hd95"]["mean"] == "inf"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics", "summary.json"]
-
-
-def test_tables_that_cannot_be_written(tmp_path):
-    with pytest.raises(ValueError, match="no rows"):
-        write_csv(tmp_path / "a.csv", [])
-    with pytest.raises(ValueError, match="row 1 has keys"):
-        write_csv(tmp_path / "a.csv", [{"a": 1}, {"b": 2}])
-    assert not list(tmp_path.iterdir())

@@ -1,0 +1,140 @@
+"""The tables that ``medseg evaluate`` prints: statistics per label, or the scores of a single case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from medseg.evaluation import Evaluation
+
+_MOST_LISTED = 20
+_POLICIES = {"ignore": "left out of the means", "worst": "counted with the worst scores"}
+_DISTANCES = ("hd95", "assd")
+_OF_ONE_CASE = ("dice", "iou", "precision", "recall", "nsd", "hd95", "assd")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print a table with one row per label, the scores of the dataset, and which cases were scored.
+
+    A single case gets its scores, more cases get means with intervals, and the numbers of cases, of missed and
+    of spurious structures.
+    """
+    from rich.console import Console
+
+    summary = evaluation.summary
+    console = Console(highlight=False, width=max(120, Console().width), markup=False)
+    single = summary["n_cases"] == 1
+    rows = _case_cells(evaluation) if single else _label_cells(summary)
+    console.print(_table(rows))
+    mean = summary["overall"]["mean_dice"]
+    click.echo(f"mean Dice {number(mean['mean'], 4)}{_with_interval(mean, 4)}")
+    if "dataset" in summary:
+        scores = summary["dataset"]
+        click.echo(
+            f"pixel accuracy {number(scores['pixel_accuracy'], 4)}, "
+            f"mIoU with background {number(scores['miou_with_background'], 4)}"
+        )
+    for line in (*_miss_lines(summary), *_coverage_lines(summary["coverage"])):
+        click.echo(line)
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """Format a number; a dash if it is undefined."""
+    if isinstance(value, float) and math.isnan(value):
+        return "–"
+    return f"{value:.{digits}f}" if isinstance(value, float | int) else str(value)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Any:
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
+
+
+def _label_cells(summary: Mapping[str, Any]) -> list[list[str]]:
+    unit = summary["definitions"]["unit"]
+    head = ["label", "cases", "missed", "spurious", "Dice", "95% interval", "median", "IoU"]
+    rows = [[*head, f"HD95 {unit}", f"ASSD {unit}", "NSD"]]
+    for name, entry in summary["labels"].items():
+        metrics, structures = entry["metrics"], entry["structures"]
+        dice = metrics["dice"]
+        distances = [
+            number(metrics[one]["mean"], 2) + _count(metrics[one]["n"], dice["n"]) for one in _DISTANCES
+        ]
+        rows.append(
+            [
+                *(name, str(dice["n"]), _share(structures), str(structures["spurious"])),
+                *(number(dice["mean"]), _interval(dice, 3), number(dice["median"])),
+                *(number(metrics["iou"]["mean"]), *distances, number(metrics["nsd"]["mean"])),
+            ]
+        )
+    return rows
+
+
+def _case_cells(evaluation: Evaluation) -> list[list[str]]:
+    from medseg.metrics.tables.columns import title_of
+
+    unit = evaluation.unit
+    rows = [row for row in evaluation.rows if not math.isnan(row["tp"])]
+    sizes = [key for key in rows[0] if key.startswith(("reference_", "predicted_"))]
+    measure = sizes[0].rpartition("_")[2].replace("3", "³").replace("2", "²")
+    heads = [title_of(column, unit) for column in _OF_ONE_CASE]
+    cells = [["label", *heads, f"reference {measure}", f"predicted {measure}"]]
+    for row in rows:
+        scores = [number(row[one], 2 if one in _DISTANCES else 3) for one in _OF_ONE_CASE]
+        cells.append([row["name"], *scores, *(number(row[size], 0) for size in sizes)])
+    return cells
+
+
+def _miss_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Say how many structures were missed or spurious, and how they count."""
+    structures, definitions = summary["overall"]["structures"], summary["definitions"]
+    missed, spurious = structures["missed"], structures["spurious"]
+    if not missed and not spurious:
+        return []
+    counted = f"{missed} of {structures['in_reference']} structures missed, {spurious} spurious"
+    if summary["n_cases"] == 1:
+        return [counted]
+    return [f"{counted}; in the means {definitions['misses_rule']}"]
+
+
+def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
+    """Describe how many references were scored, and which were not."""
+    missing, failed = coverage["missing"], coverage["failed"]
+    parts = [f"{coverage['scored']} of {coverage['references']} references scored"]
+    parts += [f"{len(failed)} failed"] if failed else []
+    policy = _POLICIES.get(coverage["missing_policy"], "")
+    parts += [f"{len(missing)} without a prediction, {policy}"] if missing else []
+    count = coverage["not_requested"]
+    parts += [f"{count} {'was' if count == 1 else 'were'} not requested"] if count else []
+    lines = ["; ".join(parts)]
+    lines += [f"  missing: {case}: {reason}" for case, reason in list(missing.items())[:_MOST_LISTED]]
+    if len(missing) > _MOST_LISTED:
+        lines.append(f"  … and {len(missing) - _MOST_LISTED} more, all in summary.json")
+    return lines
+
+
+def _share(structures: Mapping[str, int]) -> str:
+    return f"{structures['missed']} of {structures['in_reference']}"
+
+
+def _count(cases: int, usual: int) -> str:
+    """Return the number of cases behind a mean where it differs from that of the row."""
+    return "" if cases == usual else f" (n = {cases})"
+
+
+def _interval(entry: Mapping[str, Any], digits: int) -> str:
+    if math.isnan(entry["ci_low"]):
+        return "–"
+    return f"{number(entry['ci_low'], digits)} to {number(entry['ci_high'], digits)}"
+
+
+def _with_interval(entry: Mapping[str, Any], digits: int) -> str:
+    return "" if math.isnan(entry["ci_low"]) else f", 95% interval {_interval(entry, digits)}"

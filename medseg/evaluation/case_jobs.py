@@ -1,0 +1,134 @@
+"""Comparison of many cases in parallel; a case that fails does not end the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+from PIL import Image
+
+from medseg.data.parallel import Job, run_jobs
+from medseg.errors import DataError
+from medseg.evaluation.compare import CaseComparer, CaseComparison
+from medseg.progress import QUIET, Progress, stage
+
+_VOXEL_BYTES = 48
+"""Approximate memory per voxel while a case is compared: two label maps as stored and encoded, and masks."""
+
+_FIXED_BYTES = 100 << 20
+_UNPACKED = 40
+"""Voxels per byte of a file whose header is not read here."""
+_VOXEL_SECONDS, _FIXED_SECONDS = 1e-7, 0.02
+"""Approximate time on one core."""
+
+
+@dataclass(frozen=True)
+class CaseTask:
+    """A case to compare.
+
+    Attributes:
+        case: name of the case.
+        reference: file of the reference.
+        prediction: file of the prediction; None if the case is missing.
+        reason: why there is no prediction.
+    """
+
+    case: str
+    reference: Path
+    prediction: Path | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CaseOutcome:
+    """Result of one case.
+
+    Attributes:
+        comparison: the scores, or the worst ones if the policy asks for them; None without scores.
+        error: why the case could not be compared; None if it could, or is only missing.
+    """
+
+    comparison: CaseComparison | None
+    error: str | None = None
+
+
+def compare_cases(
+    tasks: Sequence[CaseTask], comparer: CaseComparer, jobs: int | None, progress: Progress = QUIET
+) -> list[CaseOutcome]:
+    """Compare cases in parallel, in threads or, if there is much to do, in processes.
+
+    Args:
+        tasks: the cases.
+        comparer: labels and options.
+        jobs: most cases at a time. If None, the number of cores.
+        progress: advances with each case.
+
+    Returns:
+        The outcomes in the order of the tasks.
+    """
+    with stage(progress, len(tasks), "comparing cases"):
+        return run_jobs(
+            partial(compare_case, comparer=comparer),
+            [_job(task) for task in tasks],
+            lambda task: progress.advance(task.case),
+            limit=jobs,
+            on_error=lambda task, error: _after_failure(task, comparer, error),
+        )
+
+
+def compare_case(task: CaseTask, comparer: CaseComparer) -> CaseOutcome:
+    """Compare one case; an error of any kind becomes part of the outcome."""
+    if task.prediction is None:
+        return _worst(task, comparer, None)
+    try:
+        return CaseOutcome(comparer.compare(task.case, task.prediction, task.reference))
+    except Exception as error:  # a damaged file can make a library raise anything; the case is listed
+        return _after_failure(task, comparer, error)
+
+
+def _after_failure(task: CaseTask, comparer: CaseComparer, error: Exception) -> CaseOutcome:
+    return _worst(task, comparer, describe_error(error))
+
+
+def _worst(task: CaseTask, comparer: CaseComparer, reason: str | None) -> CaseOutcome:
+    """Give a case the worst scores if the policy asks for them."""
+    if comparer.options.missing != "worst":
+        return CaseOutcome(None, reason)
+    try:
+        return CaseOutcome(comparer.score_worst(task.case, task.reference), reason)
+    except Exception as error:  # the reference cannot be read
+        return CaseOutcome(None, reason or describe_error(error))
+
+
+def describe_error(error: Exception) -> str:
+    """Return the text of an error, with its type if its text is not written for users."""
+    if isinstance(error, DataError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error})" if str(error) else "not enough memory"
+    return f"{type(error).__name__}: {error}"
+
+
+def _job(task: CaseTask) -> Job[CaseTask]:
+    voxels = declared_voxels(task.reference)
+    return Job(task, _FIXED_BYTES + voxels * _VOXEL_BYTES, _FIXED_SECONDS + voxels * _VOXEL_SECONDS)
+
+
+def declared_voxels(path: Path) -> int:
+    """Return the number of voxels that a header declares, or an estimate by the size of the file."""
+    try:
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            image: Any = nib.load(path)
+            return math.prod(image.shape)
+        if path.suffix.lower() in (".png", ".bmp", ".gif", ".jpg", ".jpeg"):
+            with Image.open(path) as picture:
+                return math.prod(picture.size)
+        files = path.rglob("*") if path.is_dir() else (path,)
+        return _UNPACKED * sum(file.stat().st_size for file in files if file.is_file())
+    except Exception:  # reading it reports the reason
+        return 0

@@ -1,0 +1,75 @@
+"""Files of an evaluation: which are written, which are removed first, and which are never replaced."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from medseg.errors import ConfigError
+from medseg.evaluation.evaluation import Evaluation
+from medseg.files import write_atomic, write_text
+from medseg.metrics import long_rows, write_csv, write_summary
+from medseg.metrics.tables.columns import IDENTITY
+from medseg.metrics.tables.paper import LATEX_MARK, MARKDOWN_MARK
+
+CASES_FILE = "cases.csv"
+SCORES_FILE = "scores.csv"
+SUMMARY_FILE = "summary.json"
+MARKDOWN_FILE, LATEX_FILE = "table.md", "table.tex"
+PARQUET_FILES = ("cases.parquet", "scores.parquet")
+
+_FILES = (CASES_FILE, SCORES_FILE, SUMMARY_FILE, MARKDOWN_FILE, LATEX_FILE, *PARQUET_FILES)
+
+
+def write_tables(output: Path, evaluation: Evaluation) -> None:
+    """Write all tables of an evaluation into a folder; Parquet only where pyarrow is installed."""
+    write_csv(output / CASES_FILE, evaluation.rows)
+    write_csv(output / SCORES_FILE, long_rows(evaluation.rows, evaluation.unit))
+    write_text(output / MARKDOWN_FILE, evaluation.to_markdown())
+    write_text(output / LATEX_FILE, evaluation.to_latex())
+    if find_spec("pyarrow"):
+        for name, frame in zip(PARQUET_FILES, (evaluation.to_frame(), evaluation.to_long_frame()), strict=True):
+            with write_atomic(output / name) as temporary:
+                frame.to_parquet(temporary, engine="pyarrow", index=False)
+    write_summary(output / SUMMARY_FILE, evaluation.summary)
+
+
+def check_output(output: Path) -> None:
+    """Raise ConfigError if the folder is not writable or contains tables of another origin."""
+    above = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise ConfigError(f"{above}: is a file, expected a folder", hint="Choose another --output.", path=above)
+    if not os.access(above, os.W_OK):
+        raise ConfigError(f"{above}: not writable", hint="Choose another --output.", path=above)
+    for path in (output / name for name in _FILES):
+        if path.exists() and not _is_ours(path):
+            raise ConfigError(
+                f"{path}: exists and was not written by medseg evaluate",
+                hint="Choose another --output, or move the file.",
+                path=path,
+            )
+
+
+def remove_tables(output: Path) -> None:
+    """Remove the tables of an earlier evaluation, so that a failed one does not leave them behind."""
+    for name in _FILES:
+        (output / name).unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        if path.suffix == ".parquet":  # they are written before the summary, and removed with it
+            return _is_ours(path.with_name(SUMMARY_FILE))
+        with path.open(encoding="utf-8", newline="") as stream:
+            if path.name == SUMMARY_FILE:
+                content = json.load(stream)
+                return isinstance(content, Mapping) and "definitions" in content
+            if path.suffix == ".csv":
+                return next(csv.reader(stream), list[str]())[:3] == list(IDENTITY[:3])
+            return stream.readline().strip() in (MARKDOWN_MARK, LATEX_MARK)
+    except (OSError, ValueError, csv.Error):
+        return False

@@ -1,0 +1,176 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import write_picture, write_volume
+
+from medseg.cli.main import run
+from medseg.errors import ConfigError, DataError
+from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels, parse_tolerance
+
+LABELS = parse_labels("left=1,right=2")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two cases with two labels: one perfect, one that lacks the label on the right."""
+    reference = np.zeros((6, 8), np.uint8)
+    reference[1:3, 1:3], reference[1:3, 5:7] = 1, 2
+    for case, guess in (("a", reference), ("b", np.where(reference == 2, 0, reference).astype(np.uint8))):
+        write_picture(tmp_path / "labels" / f"{case}_first.png", reference)
+        write_picture(tmp_path / "predictions" / f"{case}.png", guess)
+    return tmp_path
+
+
+def evaluate(folder, output=None, **options):
+    options = EvaluationOptions(**({"labels": LABELS, "label_suffix": "_first"} | options))
+    return evaluate_cases(folder / "predictions", folder / "labels", output, options)
+
+
+def test_files_of_an_evaluation(pictures):
+    evaluate(pictures, pictures / "out")
+    names = {path.name for path in (pictures / "out").iterdir() if path.suffix != ".parquet"}
+    assert names == {"cases.csv", "scores.csv", "summary.json", "table.md", "table.tex"}
+    with (pictures / "out" / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert list(rows[0]) == ["case", "label", "name", "status", "metric", "value", "unit"]
+    missed = [row for row in rows if row["case"] == "b" and row["name"] == "right"]
+    assert {row["metric"]: row["value"] for row in missed}["hd95"] == "inf"
+    # the diagonal of 6 x 8 pixels is 10
+    assert "| right | 2 | 1 of 2 | 0 |" in (pictures / "out" / "table.md").read_text()
+    assert "5.00 (0.00 to 10.00)" in (pictures / "out" / "table.tex").read_text()
+    evaluate(pictures, pictures / "out")  # its own tables are replaced
+
+
+def test_what_the_numbers_depend_on_travels_with_them(pictures):
+    evaluation = evaluate(pictures, pictures / "out", tolerance={"right": 2.0})
+    summary = json.loads((pictures / "out" / "summary.json").read_text())
+    assert summary["definitions"]["tolerance_px"] == {"left": 1.0, "right": 2.0}
+    assert summary["definitions"]["misses"] == "worst"
+    assert summary["cases"]["b"] == {
+        "status": "scored", "shape": [6, 8], "spacing": [1.0, 1.0], "diagonal": 10.0
+    }  # fmt: skip
+    assert {"medseg", "numpy", "scipy", "created"} <= set(summary["provenance"])
+    assert summary["sources"] == {"predictions": "predictions", "references": "labels"}
+    assert [row["tolerance_px"] for row in evaluation.rows] == [1.0, 2.0, 1.0, 2.0]
+    assert evaluation.rows[0]["spacing_px"] == "1x1"
+    # 88 of 96 pixels are background, 8 left, and 4 of 8 right are called background
+    assert summary["dataset"]["confusion"] == [[80, 0, 0], [0, 8, 0], [4, 0, 4]]
+    assert summary["dataset"]["classes"] == ["background", "left", "right"]
+
+
+def test_data_frames(pictures):
+    evaluation = evaluate(pictures)
+    frame, long = evaluation.to_frame(), evaluation.to_long_frame()
+    assert frame.groupby("name")["dice"].mean().to_dict() == {"left": 1.0, "right": 0.5}
+    assert long[long["metric"] == "dice"]["value"].tolist() == frame["dice"].tolist()
+    assert frame.attrs["definitions"]["unit"] == "px"
+    assert json.loads(json.dumps(frame.attrs))["coverage"]["scored"] == 2
+
+
+def test_parquet_keeps_the_definitions(pictures):
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    evaluate(pictures, pictures / "out")
+    frame = pd.read_parquet(pictures / "out" / "scores.parquet")
+    assert frame.attrs["definitions"]["tolerance_px"] == 1.0
+    assert len(frame) == len(evaluate(pictures).to_long_frame())
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "table.md", "table.tex", "cases.parquet"])
+def test_other_files_are_not_replaced(pictures, name):
+    (pictures / "out").mkdir()
+    (pictures / "out" / name).write_text("something else")
+    with pytest.raises(ConfigError, match=rf"{name}: exists and was not written by medseg evaluate"):
+        evaluate(pictures, pictures / "out")
+
+
+def test_a_tolerance_per_label():
+    assert parse_tolerance("right=2, left=0.5") == {"right": 2.0, "left": 0.5}
+    for text in ("right=a", "big", "right=1,right=2"):
+        with pytest.raises(ConfigError, match="--tolerance"):
+            parse_tolerance(text)
+    with pytest.raises(ConfigError, match="expected a finite number"):
+        EvaluationOptions(tolerance={"left": -1.0})
+
+
+def test_a_tolerance_of_an_unknown_label(pictures):
+    with pytest.raises(ConfigError, match=r"'rigth' is not a label\. Did you mean right\?"):
+        evaluate(pictures, tolerance={"rigth": 2.0})
+
+
+def test_two_observers_have_a_suffix_each(pictures):
+    for path in (pictures / "predictions").iterdir():
+        path.rename(path.with_name(f"{path.stem}_second.png"))
+    evaluation = evaluate(pictures, prediction_suffix="_second")
+    assert [row["case"] for row in evaluation.rows] == ["a", "a", "b", "b"]
+    with pytest.raises(DataError, match="no label maps whose names end with _third"):
+        evaluate(pictures, prediction_suffix="_third")
+    one = evaluate_cases(
+        pictures / "predictions" / "b_second.png",
+        pictures / "labels",
+        options=EvaluationOptions(labels=LABELS, label_suffix="_first", prediction_suffix="_second"),
+    )
+    assert list(one.files) == ["b"]
+
+
+def test_files_and_images_of_the_cases(pictures):
+    write_picture(pictures / "images" / "a.png", np.zeros((6, 8), np.uint8))
+    files = evaluate(pictures, images=pictures / "images").files
+    assert files["a"].image == pictures / "images" / "a.png"
+    assert files["a"].prediction == pictures / "predictions" / "a.png"
+    assert files["b"].image is None
+
+
+def test_a_pair_needs_no_folder(pictures, capsys):
+    pair = [str(pictures / "predictions" / "b.png"), str(pictures / "labels" / "b_first.png")]
+    assert run(["evaluate", *pair, "--labels", "left=1,right=2"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 2 structures missed, 0 spurious" in printed
+    right = next(line.split() for line in printed.splitlines() if line.split()[:1] == ["right"])
+    assert right == ["right", "0.000", "0.000", "–", "0.000", "0.000", "inf", "inf", "4", "0"]
+    assert run(["evaluate", *pair, "--labels", "left=1,right=2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"]["right"]["metrics"]["hd95"]["mean"] == 10.0
+
+
+def test_misses_are_always_printed(pictures, capsys):
+    command = ["evaluate", str(pictures / "predictions"), str(pictures / "labels")]
+    command += ["--labels", "left=1,right=2", "--label-suffix", "_first"]
+    for misses, text in (("worst", "count as the image's diagonal"), ("exclude", "left out of all statistics")):
+        assert run([*command, "--misses", misses]) == 0
+        printed = capsys.readouterr().out
+        assert "1 of 4 structures missed, 0 spurious; in the means infinite distances" in printed
+        assert text in printed
+
+
+def test_unexpected_errors_and_lack_of_memory_are_listed(pictures, monkeypatch):
+    from medseg.evaluation import compare
+
+    real = compare.case_rows
+
+    def broken(case, *arguments):
+        if case == "a":
+            raise MemoryError
+        return real(case, *arguments)
+
+    monkeypatch.setattr(compare, "case_rows", broken)
+    evaluation = evaluate(pictures, jobs=2)
+    assert evaluation.failed == {"a": "not enough memory"}
+    assert evaluation.summary["n_cases"] == 1
+    worst = evaluate(pictures, missing="worst")
+    assert worst.summary["labels"]["left"]["metrics"]["dice"]["mean"] == 0.5
+
+
+@pytest.mark.slow
+def test_cases_are_compared_in_processes(tmp_path, monkeypatch):
+    from medseg.data import parallel
+
+    for folder in ("predictions", "labels"):
+        for case in "ab":
+            write_volume(tmp_path / folder / f"{case}_first.nii.gz", np.ones((4, 4, 4), np.uint8))
+    monkeypatch.setattr(parallel, "PROCESS_SECONDS", 0.0)
+    options = EvaluationOptions(labels=parse_labels("x=1"), jobs=2)
+    evaluation = evaluate_cases(tmp_path / "predictions", tmp_path / "labels", options=options)
+    assert [row["dice"] for row in evaluation.rows] == [1.0, 1.0]
