@@ -107,24 +107,12 @@ def run_jobs(
     if not jobs:
         return []
     cores, budget, in_processes = _share_machine(jobs, processes, limit)
-    workers = [_Worker() for _ in range(cores)] if in_processes else []
-    idle = list(workers)
+    workers = _Workers(cores if in_processes else 0)
 
     def one(job: Job[Item]) -> Result:
-        with budget.reserve(job.memory):
-            if not in_processes:
-                return function(job.item)
-            worker = idle.pop()
-            try:
-                return worker.call(function, job.item)
-            finally:
-                if worker.is_dead and on_error is not None:
-                    workers.append(worker := _Worker())
-                idle.append(worker)
-
-    def attempt(job: Job[Item]) -> Result:
         try:
-            return one(job)
+            with budget.reserve(job.memory):
+                return (workers.call if in_processes else _call)(function, job.item)
         except Exception as error:  # the caller decides about errors of any kind
             if on_error is None:
                 raise
@@ -132,19 +120,21 @@ def run_jobs(
 
     pool = ThreadPoolExecutor(max_workers=cores)
     try:
-        futures: dict[Future[Result], Job[Item]] = {pool.submit(attempt, job): job for job in jobs}
+        futures: dict[Future[Result], Job[Item]] = {pool.submit(one, job): job for job in jobs}
         for future in as_completed(futures):
             future.result()
             done(futures[future].item)
         return [future.result() for future in futures]
     except BaseException:  # also when interrupted: running jobs are not waited for
-        for worker in workers:
-            worker.kill()
+        workers.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        for worker in workers:
-            worker.close()
+        workers.close()
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
+    return function(item)
 
 
 def _share_machine(
@@ -159,6 +149,35 @@ def _share_machine(
         cores = max(1, min(cores, memory // (2 * _PROCESS_BYTES)))
         memory -= cores * _PROCESS_BYTES
     return cores, MemoryBudget(max(memory, 1)), processes
+
+
+class _Workers:
+    """Processes, each of which calls one function at a time; one that died is replaced when it is needed."""
+
+    def __init__(self, number: int) -> None:
+        self._all = [_Worker() for _ in range(number)]
+        self._idle = list(self._all)
+
+    def call(self, function: Callable[[Any], Any], item: Any) -> Any:
+        """Call a function in an idle process. Raises: as ``_Worker.call``."""
+        worker = self._idle.pop()
+        if worker.has_ended:
+            worker = _Worker()
+            self._all.append(worker)
+        try:
+            return worker.call(function, item)
+        finally:
+            self._idle.append(worker)
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        for worker in self._all:
+            worker.kill()
+
+    def close(self) -> None:
+        """Let all processes end and wait for them."""
+        for worker in self._all:
+            worker.close()
 
 
 class _Worker:
@@ -189,7 +208,7 @@ class _Worker:
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             code = self._process.wait()
             raise TrainingError(
-                f"a process that prepared cases died (exit code {code})",
+                f"a process that worked on a case died (exit code {code})",
                 hint="If memory was short, close other programs and start again: cases prepared so far stay in "
                 "the cache.",
             ) from error
@@ -198,7 +217,7 @@ class _Worker:
         return result
 
     @property
-    def is_dead(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the process has ended."""
         return self._process.poll() is not None
 

@@ -13,7 +13,7 @@ import nibabel as nib
 from PIL import Image
 
 from medseg.data.parallel import Job, run_jobs
-from medseg.errors import DataError
+from medseg.errors import DataError, MedsegError
 from medseg.evaluation.compare import CaseComparer, CaseComparison
 from medseg.progress import QUIET, Progress, stage
 
@@ -109,6 +109,8 @@ def describe_error(error: Exception) -> str:
     """Return the text of an error, with its type if its text is not written for users."""
     if isinstance(error, DataError):
         return str(error)
+    if isinstance(error, MedsegError):  # a process died; its hint concerns trainings
+        return error.message
     if isinstance(error, MemoryError):
         return f"not enough memory ({error})" if str(error) else "not enough memory"
     return f"{type(error).__name__}: {error}"
