@@ -51,7 +51,7 @@ def test_one_value_has_no_spread_and_no_interval():
 def test_equal_values_have_an_interval_of_width_zero():
     result = describe([0.8] * 7)
     assert result["ci_low"] == result["ci_high"] == result["median_ci_low"] == 0.8
-    assert result["sd"] == 0
+    assert result["sd"] == pytest.approx(0, abs=1e-12)
 
 
 def test_the_interval_of_the_mean_equals_scipys_bca():
