@@ -125,8 +125,8 @@ def declared_voxels(path: Path) -> int:
     """Return the number of voxels that a header declares, or an estimate by the size of the file."""
     try:
         if path.name.lower().endswith((".nii", ".nii.gz")):
-            image: Any = nib.load(path)
-            return math.prod(image.shape)
+            nibabel: Any = nib
+            return math.prod(nibabel.load(path).shape)
         if path.suffix.lower() in (".png", ".bmp", ".gif", ".jpg", ".jpeg"):
             with Image.open(path) as picture:
                 return math.prod(picture.size)

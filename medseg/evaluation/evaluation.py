@@ -11,7 +11,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.metrics import latex_table, long_rows, markdown_table, to_json
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Evaluation:
         return latex_table(self.summary, columns)
 
     def _frame(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
-        import pandas as pd
+        import pandas as pd  # pyright: ignore[reportMissingTypeStubs]
 
         frame = pd.DataFrame(rows)
         kept = ("definitions", "coverage", "provenance")

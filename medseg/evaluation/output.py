@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from medseg.errors import ConfigError
 from medseg.evaluation.evaluation import Evaluation
@@ -32,7 +33,8 @@ def write_tables(output: Path, evaluation: Evaluation) -> None:
     write_text(output / MARKDOWN_FILE, evaluation.to_markdown())
     write_text(output / LATEX_FILE, evaluation.to_latex())
     if find_spec("pyarrow"):
-        for name, frame in zip(PARQUET_FILES, (evaluation.to_frame(), evaluation.to_long_frame()), strict=True):
+        frames: tuple[Any, Any] = evaluation.to_frame(), evaluation.to_long_frame()
+        for name, frame in zip(PARQUET_FILES, frames, strict=True):
             with write_atomic(output / name) as temporary:
                 frame.to_parquet(temporary, engine="pyarrow", index=False)
     write_summary(output / SUMMARY_FILE, evaluation.summary)
