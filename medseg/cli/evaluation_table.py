@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from medseg.evaluation import Evaluation
 
 _MOST_LISTED = 20
+_WIDEST = 400
+"""Width from which a table wraps."""
 _POLICIES = {"ignore": "left out of the means", "worst": "counted with the worst scores"}
-_DISTANCES = ("hd95", "assd")
-_OF_ONE_CASE = ("dice", "iou", "precision", "recall", "nsd", "hd95", "assd")
+_SHOWN = ("iou", "assd", "nsd", "cldice", "lesion_f1", "brats_dice", "ece")
+"""Columns shown beside the Dice and the percentiles of the Hausdorff distance, where an evaluation has them."""
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -26,10 +28,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
     from rich.console import Console
 
     summary = evaluation.summary
-    console = Console(highlight=False, width=max(120, Console().width), markup=False)
     single = summary["n_cases"] == 1
-    rows = _case_cells(evaluation) if single else _label_cells(summary)
-    console.print(_table(rows))
+    table = _table(_case_cells(evaluation) if single else _label_cells(summary))
+    Console(highlight=False, width=_WIDEST, markup=False).print(table)
     mean = summary["overall"]["mean_dice"]
     click.echo(f"mean Dice {number(mean['mean'], 4)}{_with_interval(mean, 4)}")
     if "dataset" in summary:
@@ -59,38 +60,46 @@ def _table(rows: Sequence[Sequence[str]]) -> Any:
 
 
 def _label_cells(summary: Mapping[str, Any]) -> list[list[str]]:
+    from medseg.metrics.tables.columns import is_distance, title_of
+
     unit = summary["definitions"]["unit"]
-    head = ["label", "cases", "missed", "spurious", "Dice", "95% interval", "median", "IoU"]
-    rows = [[*head, f"HD95 {unit}", f"ASSD {unit}", "NSD"]]
+    present = next(iter(summary["labels"].values()))["metrics"]
+    columns = [name for name in present if _is_shown(name)]
+    head = ["label", "cases", "missed", "spurious", "Dice", "95% interval", "median"]
+    rows = [[*head, *(title_of(name, unit) for name in columns)]]
     for name, entry in summary["labels"].items():
         metrics, structures = entry["metrics"], entry["structures"]
         dice = metrics["dice"]
-        distances = [
-            number(metrics[one]["mean"], 2) + _count(metrics[one]["n"], dice["n"]) for one in _DISTANCES
+        means = [
+            number(metrics[one]["mean"], 2 if is_distance(one) else 3) + _count(metrics[one]["n"], dice["n"])
+            for one in columns
         ]
         rows.append(
             [
                 *(name, str(dice["n"]), _share(structures), str(structures["spurious"])),
-                *(number(dice["mean"]), _interval(dice, 3), number(dice["median"])),
-                *(number(metrics["iou"]["mean"]), *distances, number(metrics["nsd"]["mean"])),
+                *(number(dice["mean"]), _interval(dice, 3), number(dice["median"]), *means),
             ]
         )
     return rows
 
 
 def _case_cells(evaluation: Evaluation) -> list[list[str]]:
-    from medseg.metrics.tables.columns import title_of
+    from medseg.metrics.tables.columns import is_distance, size_unit, title_of
 
-    unit = evaluation.unit
     rows = [row for row in evaluation.rows if not math.isnan(row["tp"])]
+    columns = [name for name in rows[0] if name in ("dice", "precision", "recall") or _is_shown(name)]
     sizes = [key for key in rows[0] if key.startswith(("reference_", "predicted_"))]
-    measure = sizes[0].rpartition("_")[2].replace("3", "³").replace("2", "²")
-    heads = [title_of(column, unit) for column in _OF_ONE_CASE]
+    measure = size_unit(sizes).replace("3", "³").replace("2", "²")
+    heads = [title_of(column, evaluation.unit) for column in columns]
     cells = [["label", *heads, f"reference {measure}", f"predicted {measure}"]]
     for row in rows:
-        scores = [number(row[one], 2 if one in _DISTANCES else 3) for one in _OF_ONE_CASE]
+        scores = [number(row[one], 2 if is_distance(one) else 3) for one in columns]
         cells.append([row["name"], *scores, *(number(row[size], 0) for size in sizes)])
     return cells
+
+
+def _is_shown(column: str) -> bool:
+    return column in _SHOWN or (column.startswith("hd") and column != "hd")
 
 
 def _miss_lines(summary: Mapping[str, Any]) -> list[str]:

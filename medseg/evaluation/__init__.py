@@ -2,7 +2,7 @@
 
 from medseg.evaluation.evaluation import CaseFiles, Evaluation
 from medseg.evaluation.labels import parse_labels
-from medseg.evaluation.options import EvaluationOptions, parse_tolerance
+from medseg.evaluation.options import EvaluationOptions, parse_numbers, parse_tolerance
 from medseg.evaluation.run import evaluate_cases
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "EvaluationOptions",
     "evaluate_cases",
     "parse_labels",
+    "parse_numbers",
     "parse_tolerance",
 ]

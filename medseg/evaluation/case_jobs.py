@@ -19,7 +19,8 @@ from medseg.progress import QUIET, Progress, stage
 
 _VOXEL_BYTES = 48
 """Approximate memory per voxel while a case is compared: two label maps as stored and encoded, and masks."""
-
+_PROBABILITY_BYTES = 12
+"""The same, per class, if the calibration is computed."""
 _FIXED_BYTES = 100 << 20
 _UNPACKED = 40
 """Voxels per byte of a file whose header is not read here."""
@@ -74,7 +75,7 @@ def compare_cases(
     with stage(progress, len(tasks), "comparing cases"):
         return run_jobs(
             partial(compare_case, comparer=comparer),
-            [_job(task) for task in tasks],
+            [_job(task, comparer) for task in tasks],
             lambda task: progress.advance(task.case),
             limit=jobs,
             on_error=lambda task, error: _after_failure(task, comparer, error),
@@ -116,9 +117,11 @@ def describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _job(task: CaseTask) -> Job[CaseTask]:
+def _job(task: CaseTask, comparer: CaseComparer) -> Job[CaseTask]:
     voxels = declared_voxels(task.reference)
-    return Job(task, _FIXED_BYTES + voxels * _VOXEL_BYTES, _FIXED_SECONDS + voxels * _VOXEL_SECONDS)
+    probabilities = "calibration" in comparer.options.metrics
+    each = _VOXEL_BYTES + probabilities * _PROBABILITY_BYTES * len(comparer.labels.class_names)
+    return Job(task, _FIXED_BYTES + voxels * each, _FIXED_SECONDS + voxels * _VOXEL_SECONDS)
 
 
 def declared_voxels(path: Path) -> int:

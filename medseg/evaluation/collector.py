@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,7 @@ from medseg.errors import DataError
 from medseg.evaluation.case_jobs import CaseOutcome, CaseTask
 from medseg.evaluation.compare import CaseComparer, CaseComparison, check_columns
 from medseg.evaluation.pairing import Pairing
-from medseg.metrics import IntArray, Unit, dataset_scores, summarize
+from medseg.metrics import IntArray, ReliabilityCurve, Unit, dataset_scores, summarize
 from medseg.metrics.tables.columns import IDENTITY
 from medseg.system.version import medseg_version
 
@@ -85,9 +85,12 @@ class ScoreCollector:
         summary = summarize(
             scored, self.comparer.scores, unit=self._unit, misses=options.misses, dataset=self._dataset()
         )
+        curves = [one.reliability for one in self.comparisons.values() if one.reliability is not None]
+        calibration = {"calibration": _calibration(curves)} if curves else {}
         return {
             "coverage": self._coverage(pairing),
             **summary,
+            **calibration,
             "cases": {
                 case: self._case(case) for case in sorted({*self.comparisons, *self.failed, *self.missing})
             },
@@ -131,6 +134,13 @@ class ScoreCollector:
         found = self.comparisons.get(case)
         geometry = {"shape": found.shape, "spacing": found.spacing, "diagonal": found.diagonal} if found else {}
         return {"status": self.status(case), **geometry}
+
+
+def _calibration(curves: Sequence[ReliabilityCurve]) -> dict[str, Any]:
+    """Return the calibration of the most probable class over the voxels of all cases together."""
+    curve = sum(curves[1:], start=curves[0])
+    bins = [{("n" if key == "size" else key): value for key, value in one.items()} for one in curve.bins()]
+    return {"ece": curve.ece, "mce": curve.mce, "reliability": bins}
 
 
 def provenance() -> dict[str, str]:

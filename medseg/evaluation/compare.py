@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,17 @@ from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError, GeometryError
 from medseg.evaluation.labels import encode_label_map
 from medseg.evaluation.options import EvaluationOptions
+from medseg.evaluation.probabilities import by_name, read_probabilities, reliability
 from medseg.geometry import Array
-from medseg.metrics import IntArray, ScoreOptions, Unit, case_rows, confusion_matrix, worst_rows
+from medseg.metrics import (
+    IntArray,
+    MeasureOptions,
+    ReliabilityCurve,
+    Unit,
+    confusion_matrix,
+    measure_case,
+    worst_rows,
+)
 
 _TEXT = ("spacing_mm", "spacing_px")
 
@@ -34,6 +43,7 @@ class CaseComparison:
         shape, spacing: of the reference, in array axis order.
         matrix: (K, K) pixels by class in the reference (row) and in the prediction (column).
         unpredicted: (K,) pixels by class in the reference for which the prediction has no class.
+        reliability: of the probabilities; None without them.
     """
 
     rows: list[dict[str, Any]]
@@ -42,6 +52,7 @@ class CaseComparison:
     spacing: tuple[float, ...]
     matrix: IntArray
     unpredicted: IntArray
+    reliability: ReliabilityCurve | None = None
 
     @property
     def diagonal(self) -> float:
@@ -51,10 +62,17 @@ class CaseComparison:
 
 @dataclass(frozen=True)
 class CaseComparer:
-    """Compares cases with the same labels and options."""
+    """Compares cases with the same labels and options.
+
+    Attributes:
+        labels: names and values.
+        options: options of the evaluation.
+        folder: folder of the predictions, with ``probabilities`` for the calibration.
+    """
 
     labels: LabelSchema
     options: EvaluationOptions
+    folder: Path = Path()
 
     def compare(self, case: str, prediction: Path, reference: Path) -> CaseComparison:
         """Score a prediction.
@@ -72,9 +90,15 @@ class CaseComparer:
                 f"prediction and reference have different grids: {error} ({reference}, {prediction})", case=case
             ) from error
         predicted = self._encode(aligned)
-        rows = case_rows(case, expected, predicted, self._encoded_labels, _known_spacing(scan), self.scores)
+        maps = curve = None
+        if "calibration" in self.options.metrics:
+            probabilities = read_probabilities(self.folder, case, scan, self.labels)
+            maps, curve = by_name(probabilities, self.labels), reliability(probabilities, expected, self.labels)
+        rows = measure_case(expected, predicted, self._encoded_labels, _known_spacing(scan), self.scores, maps)
+        rows = [{"case": case} | row for row in rows]
         matrix = confusion_matrix(expected, predicted, num_classes=len(self.labels.names) + 1)
-        return self._comparison(rows, scan, matrix[1:, 1:], matrix[1:, 0])
+        compared = self._comparison(rows, scan, matrix[1:, 1:], matrix[1:, 0])
+        return replace(compared, reliability=curve)
 
     def score_worst(self, case: str, reference: Path) -> CaseComparison:
         """Give a case the worst value of every score.
@@ -84,7 +108,7 @@ class CaseComparer:
         """
         scan = read_scan(reference)
         expected = self._encode(scan)
-        rows = worst_rows(case, expected, self._encoded_labels, _known_spacing(scan))
+        rows = worst_rows(case, expected, self._encoded_labels, _known_spacing(scan), self.scores)
         size = len(self.labels.names)
         unpredicted = np.bincount(expected.ravel(), minlength=size + 1)[1:].astype(np.int64)
         return self._comparison(rows, scan, np.zeros((size, size), np.int64), unpredicted)
@@ -102,7 +126,7 @@ class CaseComparer:
         _ = self.scores
 
     @cached_property
-    def scores(self) -> ScoreOptions:
+    def scores(self) -> MeasureOptions:
         """Options of the scores of one case."""
         return self.options.scores(self._encoded_labels)
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
-from medseg.metrics import MissPolicy, ScoreOptions, Surface
+from medseg.metrics import LesionOptions, Like, MeasureOptions, MetricGroup, MissPolicy, Surface
+from medseg.metrics.lesions.detection import DEFAULT_LESIONS
 
 MissingPolicy = Literal["error", "ignore", "worst"]
 OtherValues = Literal["error", "background", "ignore"]
@@ -37,13 +38,18 @@ class EvaluationOptions:
         ignore_value: reference value of voxels to leave out. If None, as the labels define it.
         tolerance: tolerance of the normalized surface Dice in mm, or in pixels for pictures without spacing:
             one value, or one by name of a label; labels without one have 1.
+        metrics: groups of metrics: ``overlap`` (always computed), ``boundary``, ``topology``, ``lesions``,
+            ``calibration`` (which needs the probabilities that ``medseg infer --probabilities`` writes).
+        percentiles: of the Hausdorff distance; 95 is the column ``hd95``.
         surface: ``surfel`` (elements weighted by area) or ``voxel`` (border voxels).
+        like: library whose conventions the scores of each case follow. If None, medseg's own.
+        lesions: how lesions are matched, and their size strata.
         jobs: most cases compared at a time. If None, the number of cores; in each case, as many as fit into
             half of the available memory.
         images: folder of the images, for the pictures of a report; no score depends on it.
 
     Raises:
-        ConfigError: if a tolerance is negative or not finite, or ``jobs`` is below 1.
+        ConfigError: if a tolerance is negative or not finite, ``jobs`` is below 1, or a group is not known.
 
     Example:
         >>> EvaluationOptions(missing="worst", tolerance=2.0).tolerance
@@ -58,7 +64,11 @@ class EvaluationOptions:
     others: OtherValues | None = None
     ignore_value: int | None = None
     tolerance: float | Mapping[str, float] = DEFAULT_TOLERANCE
+    metrics: tuple[MetricGroup, ...] = ("overlap", "boundary")
+    percentiles: tuple[float, ...] = (95.0,)
     surface: Surface = "surfel"
+    like: Like | None = None
+    lesions: LesionOptions = DEFAULT_LESIONS
     jobs: int | None = None
     images: Path | None = None
 
@@ -69,8 +79,12 @@ class EvaluationOptions:
                 raise ConfigError(f"--tolerance {value}: expected a finite number, 0 or more")
         if self.jobs is not None and self.jobs < 1:
             raise ConfigError(f"--jobs {self.jobs}: expected 1 or more")
+        try:
+            MeasureOptions(groups=self.metrics, percentiles=self.percentiles, like=self.like)
+        except ValueError as error:
+            raise ConfigError(f"--metrics, --percentiles or --like: {error}") from error
 
-    def scores(self, names: Iterable[str]) -> ScoreOptions:
+    def scores(self, names: Iterable[str]) -> MeasureOptions:
         """Return the options of the scores of one case, whose maps encode ignored voxels as 0.
 
         Args:
@@ -84,7 +98,15 @@ class EvaluationOptions:
             known = list(names)
             _check_names(tolerance, known)
             tolerance = {name: tolerance.get(name, DEFAULT_TOLERANCE) for name in known}
-        return ScoreOptions(tolerance_mm=tolerance, surface=self.surface, ignore_value=0)
+        return MeasureOptions(
+            tolerance_mm=tolerance,
+            surface=self.surface,
+            ignore_value=0,
+            groups=tuple(dict.fromkeys(("overlap", *self.metrics))),
+            percentiles=self.percentiles,
+            like=self.like,
+            lesions=self.lesions,
+        )
 
 
 DEFAULT_OPTIONS = EvaluationOptions()
@@ -113,6 +135,22 @@ def parse_tolerance(text: str) -> float | dict[str, float]:
     if len(tolerances) < len(pairs):
         raise ConfigError(f"--tolerance {text!r}: a name appears twice")
     return tolerances
+
+
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
+    """Parse numbers separated by commas.
+
+    Raises:
+        ConfigError: if the text is anything else.
+
+    Example:
+        >>> parse_numbers("--percentiles", "95,99")
+        (95.0, 99.0)
+    """
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: expected numbers, such as 95,99") from error
 
 
 def _check_names(tolerance: Iterable[str], known: list[str]) -> None:

@@ -69,7 +69,7 @@ def evaluate_cases(
     tasks = _tasks(pairing)
     folder = predictions if predictions.is_dir() else predictions.parent
     labels = resolve_labels(options, folder, [task.reference for task in tasks])
-    comparer = CaseComparer(labels, options)
+    comparer = CaseComparer(labels, options, folder)
     comparer.check()
     collector = ScoreCollector(comparer)
     for task, outcome in zip(tasks, compare_cases(tasks, comparer, options.jobs, progress), strict=True):

@@ -8,7 +8,7 @@ scores have their worst value, which means include.
 from medseg.metrics.binary import binary_metrics
 from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.case.measure import measure_case
-from medseg.metrics.case.options import Like, MeasureOptions, MetricGroup
+from medseg.metrics.case.options import Like, MeasureOptions, MetricGroup, Unit
 from medseg.metrics.confusion import IntArray, confusion_matrix, dataset_scores
 from medseg.metrics.definitions import MetricInfo, metric_info
 from medseg.metrics.lesions.challenges import autopet_volumes, brats_lesion_scores
@@ -23,7 +23,7 @@ from medseg.metrics.probabilities.precision_recall import (
 )
 from medseg.metrics.probabilities.reliability import ReliabilityCurve
 from medseg.metrics.surface import Surface, SurfaceDistances, surface_distances
-from medseg.metrics.tables.case_rows import ScoreOptions, Unit, case_rows, worst_rows
+from medseg.metrics.tables.case_rows import ScoreOptions, case_rows, worst_rows
 from medseg.metrics.tables.export import long_rows, to_json, write_csv, write_summary
 from medseg.metrics.tables.misses import MissPolicy
 from medseg.metrics.tables.paper import latex_table, markdown_table

@@ -1,13 +1,16 @@
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 from conftest import write_picture, write_volume
+from PIL import Image
 
 from medseg.cli.main import run
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels, parse_tolerance
+from medseg.metrics import LesionOptions
 
 LABELS = parse_labels("left=1,right=2")
 
@@ -135,6 +138,58 @@ def test_a_pair_needs_no_folder(pictures, capsys):
     assert json.loads(capsys.readouterr().out)["labels"]["right"]["metrics"]["hd95"]["mean"] == 10.0
 
 
+def test_more_groups_of_metrics(pictures, capsys):
+    write_picture(pictures / "labels" / "c_first.png", np.full((6, 8), 2, np.uint8))  # not predicted
+    groups = ("overlap", "boundary", "topology", "lesions")
+    evaluation = evaluate(
+        pictures, metrics=groups, percentiles=(95, 99), missing="worst", lesions=LesionOptions(size_edges=(3,))
+    )
+    right = {row["case"]: row for row in evaluation.rows if row["name"] == "right"}
+    assert (right["a"]["lesion_f1"], right["a"]["cldice"], right["a"]["hd99"]) == (1.0, 1.0, 0.0)
+    assert (right["b"]["lesion_fn"], right["b"]["lesion_sensitivity_>3"]) == (1, 0.0)
+    assert (right["c"]["status"], right["c"]["lesion_f1"], right["c"]["fn"]) == ("missing", 0.0, 48)
+    metrics = evaluation.summary["labels"]["right"]["metrics"]
+    assert (metrics["lesion_precision"]["mean"], metrics["lesion_precision"]["n"]) == (pytest.approx(1 / 3), 3)
+    # 0, and twice the diagonal of 10
+    assert metrics["hd99"]["mean"] == pytest.approx(20 / 3)
+    assert "connected components" in evaluation.summary["definitions"]["metrics"]["lesions_reference"]
+    pair = [str(pictures / "predictions" / "b.png"), str(pictures / "labels" / "b_first.png")]
+    command = ["evaluate", *pair, "--labels", "left=1,right=2", "--percentiles", "95,99"]
+    assert run([*command, "--metrics", "boundary,lesions", "--lesion-sizes", "3"]) == 0
+    assert {"HD99 (px)", "lesion F1"} <= set(re.split(r"\s{2,}", capsys.readouterr().out.splitlines()[0]))
+    assert run([*command, "--metrics", "surface"]) == 2
+    assert run([*command, "--lesion-sizes", "big"]) == 2
+
+
+def test_calibration_of_stored_probabilities(pictures):
+    probabilities = np.full((3, 6, 8), 0.1, np.float16)
+    for case in "ab":
+        prediction = np.asarray(Image.open(pictures / "predictions" / f"{case}.png"))
+        np.put_along_axis(probabilities, prediction[None].astype(np.int64), 0.8, axis=0)
+        path = pictures / "predictions" / "probabilities" / f"{case}.npz"
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, probabilities=probabilities)
+        probabilities[:] = 0.1
+    evaluation = evaluate(pictures, metrics=("calibration",))
+    left = [row["brier"] for row in evaluation.rows if row["name"] == "left"]
+    # 4 voxels with 0.8, 44 with 0.1: (4·0.04 + 44·0.01) / 48
+    assert left == pytest.approx([0.6 / 48] * 2, abs=1e-4)
+    # 92 of 96 voxels are right, all with a confidence of 0.8
+    (only,) = evaluation.summary["calibration"]["reliability"]
+    assert (only["n"], only["accuracy"]) == (96, pytest.approx(92 / 96))
+    assert evaluation.summary["calibration"]["ece"] == pytest.approx(92 / 96 - 0.8, abs=1e-3)
+    (pictures / "predictions" / "probabilities" / "a.npz").unlink()
+    assert "no probabilities of case a" in evaluate(pictures, metrics=("calibration",)).failed["a"]
+
+
+def test_conventions_of_other_libraries(pictures):
+    rows = {row["case"]: row for row in evaluate(pictures, like="monai").rows if row["name"] == "right"}
+    assert np.isnan(rows["b"]["hd95"])
+    summary = evaluate(pictures, like="monai").summary
+    assert summary["definitions"]["like"] == "monai"
+    assert summary["labels"]["right"]["metrics"]["hd95"]["mean"] == 5.0  # the missed one counts with 10
+
+
 def test_misses_are_always_printed(pictures, capsys):
     command = ["evaluate", str(pictures / "predictions"), str(pictures / "labels")]
     command += ["--labels", "left=1,right=2", "--label-suffix", "_first"]
@@ -148,14 +203,14 @@ def test_misses_are_always_printed(pictures, capsys):
 def test_unexpected_errors_and_lack_of_memory_are_listed(pictures, monkeypatch):
     from medseg.evaluation import compare
 
-    real = compare.case_rows
+    real = compare.read_scan
 
-    def broken(case, *arguments):
-        if case == "a":
+    def broken(path):
+        if path.name == "a.png":
             raise MemoryError
-        return real(case, *arguments)
+        return real(path)
 
-    monkeypatch.setattr(compare, "case_rows", broken)
+    monkeypatch.setattr(compare, "read_scan", broken)
     evaluation = evaluate(pictures, jobs=2)
     assert evaluation.failed == {"a": "not enough memory"}
     assert evaluation.summary["n_cases"] == 1

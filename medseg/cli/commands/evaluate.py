@@ -11,11 +11,12 @@ import click
 
 from medseg.cli.evaluation_table import print_evaluation
 from medseg.cli.options import PATH, POSITIVE, all_options, debug_option, json_option, label_suffix_option
-from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, DataError
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 
 if TYPE_CHECKING:
     from medseg.evaluation.options import EvaluationOptions, MissingPolicy, OtherValues
-    from medseg.metrics import MissPolicy, Surface
+    from medseg.metrics import Like, MissPolicy, Surface
+    from medseg.metrics.lesions.detection import BratsChallenge
 
 _label_options = all_options(
     click.option(
@@ -49,6 +50,30 @@ _score_options = all_options(
         "label (1 for labels that are not named).",
     ),
     click.option(
+        "--metrics", default="overlap,boundary", show_default=True, metavar="GROUP[,…]",
+        help="Groups of metrics: overlap (always), boundary, topology, lesions, calibration.",
+    ),
+    click.option(
+        "--percentiles", default="95", show_default=True, metavar="NUMBER[,…]",
+        help="Percentiles of the Hausdorff distance.",
+    ),
+    click.option(
+        "--like", type=click.Choice(["monai", "deepmind", "medpy", "nnunet"]),
+        help="Library whose conventions the scores follow.  [default: medseg's own]",
+    ),
+    click.option(
+        "--lesion-iou", type=float, default=0.1, show_default=True,
+        help="Smallest IoU of a reference lesion and the predicted one that matches it.",
+    ),
+    click.option(
+        "--lesion-sizes", metavar="NUMBER[,…]",
+        help="Volumes in mm³ (areas in mm²) between the size strata of lesions, such as 100,1000.",
+    ),
+    click.option(
+        "--brats", type=click.Choice(["GLI", "SSA", "MEN", "PED", "MET"]),
+        help="Add the lesion-wise scores of this challenge of BraTS 2023.",
+    ),
+    click.option(
         "--surface", type=click.Choice(["surfel", "voxel"]), default="surfel", show_default=True,
         help="Surface elements of the distances. surfel: weighted by area; voxel: border voxels.",
     ),
@@ -67,10 +92,24 @@ class _Given:
     missing: MissingPolicy
     misses: MissPolicy
     tolerance: str
+    metrics: str
+    percentiles: str
+    like: Like | None
+    lesion_iou: float
+    lesion_sizes: str | None
+    brats: BratsChallenge | None
     surface: Surface
 
     def options(self, jobs: int | None, images: Path | None) -> EvaluationOptions:
-        from medseg.evaluation import EvaluationOptions, parse_labels, parse_tolerance
+        from medseg.evaluation import EvaluationOptions, parse_labels, parse_numbers, parse_tolerance
+        from medseg.metrics import LesionOptions
+
+        sizes = parse_numbers("--lesion-sizes", self.lesion_sizes) if self.lesion_sizes else ()
+        groups: Any = tuple(name.strip() for name in self.metrics.split(","))
+        try:
+            lesions = LesionOptions(self.lesion_iou, sizes, self.brats)
+        except ValueError as error:
+            raise ConfigError(f"--lesion-iou or --lesion-sizes: {error}") from error
 
         return EvaluationOptions(
             labels=parse_labels(self.labels) if self.labels else None,
@@ -81,7 +120,11 @@ class _Given:
             others=self.others,
             ignore_value=self.ignore_value,
             tolerance=parse_tolerance(self.tolerance),
+            metrics=groups,
+            percentiles=parse_numbers("--percentiles", self.percentiles),
             surface=self.surface,
+            like=self.like,
+            lesions=lesions,
             jobs=jobs,
             images=images,
         )

@@ -1,10 +1,13 @@
-"""Meaning of the columns of a table of scores: unit, direction, and the value of a missed structure."""
+"""Columns of a table of scores: which are metrics, their units, and the value of a missed structure."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
+
+from medseg.metrics.definitions import MetricInfo, metric_info
 
 Row = Mapping[str, Any]
 
@@ -20,35 +23,22 @@ COUNTS = ("tp", "fp", "fn", "tn")
 DISTANCES = ("hd", "hd95", "assd", "masd")
 """Columns of distances that every evaluation has."""
 
-Kind = Literal["score", "distance", "error", "size", "count", "other"]
-"""What a column holds: a score (0 worst, 1 best), a distance, an error (0 best), a size, a number of voxels or
-objects, or another quantity."""
-
-KINDS: dict[str, Kind] = {
-    **dict.fromkeys(COUNTS, "count"),
-    **dict.fromkeys(DISTANCES, "distance"),
-    **dict.fromkeys(("ece", "brier", "nll"), "error"),
-    **dict.fromkeys(("rvd", "relative_volume_difference"), "other"),
-    **dict.fromkeys(("lesion_tp", "lesion_fp", "lesion_fn", "lesion_fp_any"), "count"),
-    **dict.fromkeys(("fp_volume", "fn_volume"), "size"),
-    "brats_hd95": "distance",
-}
-"""Kinds of the columns that :func:`kind_of` does not infer from the name."""
-
-_CONTEXT_PREFIXES = tuple(f"{name}_" for name in CONTEXT)
-_SIZE_ENDINGS = {"_mm3": "mm3", "_mm2": "mm2", "_px": "px"}
 _TITLES = {
     "dice": "Dice",
     "iou": "IoU",
     "nsd": "NSD",
     "cldice": "clDice",
     "boundary_iou": "boundary IoU",
+    "lesion_f1": "lesion F1",
     "mcc": "MCC",
     "ece": "ECE",
     "brier": "Brier score",
     "nll": "NLL",
+    "brats_hd95": "BraTS HD95",
+    "brats_dice": "BraTS Dice",
 }
-_COUNT_PREFIXES = ("lesions_",)
+_CONTEXT_PREFIXES = tuple(f"{name}_" for name in CONTEXT)
+_SIZE = re.compile(r"(?:reference|predicted)_(?:volume|area)_(mm3|mm2|px)")
 
 
 def metric_columns(rows: Iterable[Row], *, counts: bool = False) -> list[str]:
@@ -68,52 +58,37 @@ def is_context(column: str) -> bool:
     return column.startswith(_CONTEXT_PREFIXES)
 
 
-def kind_of(column: str) -> Kind:
-    """Return the kind of a column.
-
-    Example:
-        >>> kind_of("hd95"), kind_of("nsd"), kind_of("reference_volume_mm3")
-        ('distance', 'score', 'size')
-    """
-    if column in KINDS:
-        return KINDS[column]
-    if column.startswith("hd") and column[2:].replace(".", "").replace("_", "").isdigit():
-        return "distance"
-    if column.endswith("_error"):
-        return "error"
-    if any(column.endswith(ending) for ending in _SIZE_ENDINGS):
-        return "size"
-    return "count" if column.startswith(_COUNT_PREFIXES) else "score"
-
-
 def is_distance(column: str) -> bool:
     """Whether a column holds distances, which are infinite for a missed structure."""
-    return kind_of(column) == "distance"
+    return _info(column).unit == "mm"
 
 
 def direction(column: str) -> Literal["higher", "lower"] | None:
-    """Return which values of a column are better; None for sizes, counts and signed differences."""
-    kind = kind_of(column)
-    if kind == "score":
-        return "higher"
-    return "lower" if kind in ("distance", "error") else None
+    """Return which values of a column are better; None for sizes and signed differences.
+
+    Example:
+        >>> direction("hd95"), direction("nsd"), direction("relative_volume_difference")
+        ('lower', 'higher', None)
+    """
+    better = _info(column).better
+    return None if better == "zero" else better
 
 
-def unit_of(column: str, unit: str) -> str:
-    """Return the unit of a column: that of distances for distances, ``1`` for ratios.
+def unit_of(column: str, unit: str, size_unit: str = "mm3") -> str:
+    """Return the unit of a column: that of distances or sizes, ``voxels``, or ``1`` for ratios and numbers.
 
     Example:
         >>> unit_of("hd95", "mm"), unit_of("dice", "mm"), unit_of("reference_volume_mm3", "mm")
         ('mm', '1', 'mm3')
     """
-    if is_distance(column):
-        return unit
-    for ending, size in _SIZE_ENDINGS.items():
-        if column.endswith(ending):
-            return size
-    if kind_of(column) == "size":
-        return f"{unit}3"
-    return "voxels" if column in COUNTS else "1"
+    if named := _SIZE.fullmatch(column):
+        return named[1]
+    return {"mm": unit, "mm³": size_unit, "voxels": "voxels"}.get(_info(column).unit, "1")
+
+
+def size_unit(columns: Iterable[str]) -> str:
+    """Return the unit of the sizes of a table with these columns: mm3, mm2 or px."""
+    return next((named[1] for column in columns if (named := _SIZE.fullmatch(column))), "mm3")
 
 
 def title_of(column: str, unit: str) -> str:
@@ -132,10 +107,10 @@ def worst_value(column: str, diagonal: float) -> float:
 
     nan for other columns, in which a missed structure has an ordinary value, such as a volume of 0.
     """
-    kind = kind_of(column)
-    if kind == "distance":
+    info = _info(column)
+    if info.unit == "mm":
         return diagonal
-    return 0.0 if kind == "score" else math.nan
+    return 0.0 if info.better == "higher" and info.worst == 0 else math.nan
 
 
 def diagonal_of(row: Row) -> float:
@@ -158,3 +133,10 @@ def is_spurious(row: Row) -> bool:
 
 def _has(row: Row, count: str) -> bool:
     return row.get(count, 0) > 0
+
+
+def _info(column: str) -> MetricInfo:
+    try:
+        return metric_info(column)
+    except KeyError:  # a column that someone added to the table
+        return MetricInfo(column, None, "", None, math.nan, "")

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from medseg.files import write_atomic, write_json
-from medseg.metrics.tables.columns import IDENTITY, Row, metric_columns, unit_of
+from medseg.metrics.tables.columns import IDENTITY, Row, metric_columns, size_unit, unit_of
 
 
 def long_rows(rows: Sequence[Row], unit: str = "mm") -> list[dict[str, Any]]:
@@ -29,7 +29,8 @@ def long_rows(rows: Sequence[Row], unit: str = "mm") -> list[dict[str, Any]]:
         >>> long_rows([{"case": "a", "label": "1", "name": "organ", "dice": 0.5}])
         [{'case': 'a', 'label': '1', 'name': 'organ', 'metric': 'dice', 'value': 0.5, 'unit': '1'}]
     """
-    units = {column: unit_of(column, unit) for column in metric_columns(rows, counts=True)}
+    columns = metric_columns(rows, counts=True)
+    units = {column: unit_of(column, unit, size_unit(columns)) for column in columns}
     return [
         {key: row[key] for key in IDENTITY if key in row}
         | {"metric": column, "value": row[column], "unit": units[column]}

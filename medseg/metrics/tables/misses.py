@@ -36,8 +36,9 @@ def counted_value(row: Row, column: str, policy: MissPolicy) -> float:
     value = float(row.get(column, math.nan))
     if math.isinf(value) and is_distance(column):
         return worst_value(column, diagonal_of(row)) if policy == "worst" else math.nan
-    if math.isnan(value) and policy == "worst" and column in row and is_missed(row):
-        return worst_value(column, diagonal_of(row))
+    if math.isnan(value) and policy == "worst" and column in row:
+        wrong = is_missed(row) or (is_spurious(row) and is_distance(column))  # nan as in other libraries
+        return worst_value(column, diagonal_of(row)) if wrong else value
     return value
 
 

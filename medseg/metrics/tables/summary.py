@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from medseg.metrics.case.options import DEFAULT_MEASURES, MeasureOptions, Unit
 from medseg.metrics.overlap import Counts, dice, iou
 from medseg.metrics.tables import statistics
-from medseg.metrics.tables.case_rows import DEFAULT_SCORES, ScoreOptions, Unit
 from medseg.metrics.tables.columns import COUNTS, Row, metric_columns
-from medseg.metrics.tables.definitions import definitions
+from medseg.metrics.tables.definitions import definitions, metric_definitions
 from medseg.metrics.tables.misses import MissPolicy, count_structures, counted_value
 from medseg.metrics.tables.statistics import FloatArray
 
 
 def summarize(
     rows: Sequence[Row],
-    options: ScoreOptions = DEFAULT_SCORES,
+    options: MeasureOptions = DEFAULT_MEASURES,
     *,
     unit: Unit = "mm",
     seed: int = 0,
@@ -53,7 +53,7 @@ def summarize(
     by_name = _group(rows)
     cases = list(dict.fromkeys(str(row["case"]) for row in rows))
     summary: dict[str, Any] = {
-        "definitions": definitions(options, seed, unit, misses),
+        "definitions": definitions(options, seed, unit, misses) | {"metrics": metric_definitions(rows)},
         "n_cases": len(cases),
         "labels": {name: _label(group, seed, misses) for name, group in by_name.items()},
         "overall": _overall(by_name, cases, seed),

@@ -3,10 +3,18 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics import ScoreOptions, binary_metrics, case_rows, worst_rows
+from medseg.metrics import (
+    MeasureOptions,
+    ScoreOptions,
+    binary_metrics,
+    case_rows,
+    measure_case,
+    worst_rows,
+)
 
-KEYS = ["case", "label", "name", "dice", "iou", "precision", "recall", "specificity", "volume_similarity"]
-KEYS += ["hd", "hd95", "assd", "masd", "nsd", "reference_volume_mm3", "predicted_volume_mm3"]
+KEYS = ["case", "label", "name", "dice", "iou", "precision", "recall", "specificity", "accuracy", "f_beta"]
+KEYS += ["volume_similarity", "relative_volume_difference", "kappa", "mcc"]
+KEYS += ["hd", "hd95", "assd", "masd", "nsd", "boundary_iou", "reference_volume_mm3", "predicted_volume_mm3"]
 KEYS += ["tp", "fp", "fn", "tn"]
 
 
@@ -67,6 +75,22 @@ def test_sizes_are_in_pixels_where_the_spacing_is_not_known():
     (row,) = case_rows("c", array, array, {"x": [1]}, None)
     assert row["reference_area_px"] == row["predicted_area_px"] == 4
     assert not [key for key in row if "mm" in key]
+
+
+def test_the_worst_rows_of_all_groups():
+    array = np.zeros((6, 6), np.uint8)
+    array[1:4, 1:4] = 1
+    options = MeasureOptions(groups=("overlap", "boundary", "topology", "lesions", "calibration"))
+    maps = {name: (array == value).astype(float) for name, value in (("x", 1), ("absent", 2))}
+    labels = {"x": [1], "absent": [2]}
+    usual = measure_case(array, array, labels, (1, 1), options, maps)
+    for row, worst in zip(usual, worst_rows("c", array, labels, (1, 1), options), strict=True):
+        assert ["case", *row] == list(worst)
+        scores = ("dice", "precision", "specificity", "boundary_iou", "cldice", "lesion_f1")
+        assert [worst[name] for name in scores] == [0.0] * 6
+        assert worst["hd95"] == worst["nll"] == math.inf
+        assert (worst["ece"], worst["tn"], worst["tp"], worst["fp"]) == (1.0, 0, 0, 0)
+    assert worst_rows("c", array, labels, (1, 1), options)[0]["lesions_reference"] == 1
 
 
 def test_the_worst_rows_have_the_columns_of_the_others():

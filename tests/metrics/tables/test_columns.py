@@ -6,7 +6,6 @@ from medseg.metrics.tables.columns import (
     direction,
     is_missed,
     is_spurious,
-    kind_of,
     metric_columns,
     unit_of,
     worst_value,
@@ -14,28 +13,30 @@ from medseg.metrics.tables.columns import (
 
 
 @pytest.mark.parametrize(
-    ("column", "kind", "better", "unit"),
+    ("column", "better", "unit"),
     [
-        ("dice", "score", "higher", "1"),
-        ("hd99.5", "distance", "lower", "mm"),
-        ("masd", "distance", "lower", "mm"),
-        ("betti0_error", "error", "lower", "1"),
-        ("relative_volume_difference", "other", None, "1"),
-        ("reference_volume_mm3", "size", None, "mm3"),
-        ("reference_area_px", "size", None, "px"),
-        ("lesions_reference", "count", None, "1"),
-        ("lesion_f1", "score", "higher", "1"),
-        ("fn", "count", None, "voxels"),
+        ("dice", "higher", "1"),
+        ("hd99.5", "lower", "px"),
+        ("masd", "lower", "px"),
+        ("betti0_error", "lower", "1"),
+        ("relative_volume_difference", None, "1"),
+        ("reference_volume_mm3", None, "mm3"),
+        ("fp_volume", "lower", "mm2"),
+        ("lesions_reference", None, "1"),
+        ("lesion_f1", "higher", "1"),
+        ("fn", None, "voxels"),
+        ("somebody's own", None, "1"),
     ],
 )
-def test_columns_have_a_kind(column, kind, better, unit):
-    assert (kind_of(column), direction(column), unit_of(column, "mm")) == (kind, better, unit)
+def test_columns_have_a_direction_and_a_unit(column, better, unit):
+    assert (direction(column), unit_of(column, "px", "mm2")) == (better, unit)
 
 
 def test_the_worst_value_of_a_column():
     assert worst_value("hd95", 90.0) == 90.0
     assert worst_value("precision", 90.0) == 0.0
     assert math.isnan(worst_value("reference_volume_mm3", 90.0))
+    assert math.isnan(worst_value("lesion_tp", 90.0))
 
 
 def test_missed_and_spurious():
