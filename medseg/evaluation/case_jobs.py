@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import nibabel as nib
-from PIL import Image
 
 from medseg.data.parallel import Job, run_jobs
 from medseg.errors import DataError, MedsegError
 from medseg.evaluation.compare import CaseComparer, CaseComparison
+from medseg.evaluation.voxel_count import declared_voxels
 from medseg.progress import QUIET, Progress, stage
 
 _VOXEL_BYTES = 48
@@ -22,8 +18,6 @@ _VOXEL_BYTES = 48
 _PROBABILITY_BYTES = 12
 """The same, per class, if the calibration is computed."""
 _FIXED_BYTES = 100 << 20
-_UNPACKED = 40
-"""Voxels per byte of a file whose header is not read here."""
 _VOXEL_SECONDS, _FIXED_SECONDS = 1e-7, 0.02
 """Approximate time on one core."""
 
@@ -122,18 +116,3 @@ def _job(task: CaseTask, comparer: CaseComparer) -> Job[CaseTask]:
     probabilities = "calibration" in comparer.options.metrics
     each = _VOXEL_BYTES + probabilities * _PROBABILITY_BYTES * len(comparer.labels.class_names)
     return Job(task, _FIXED_BYTES + voxels * each, _FIXED_SECONDS + voxels * _VOXEL_SECONDS)
-
-
-def declared_voxels(path: Path) -> int:
-    """Return the number of voxels that a header declares, or an estimate by the size of the file."""
-    try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            nibabel: Any = nib
-            return math.prod(nibabel.load(path).shape)
-        if path.suffix.lower() in (".png", ".bmp", ".gif", ".jpg", ".jpeg"):
-            with Image.open(path) as picture:
-                return math.prod(picture.size)
-        files = path.rglob("*") if path.is_dir() else (path,)
-        return _UNPACKED * sum(file.stat().st_size for file in files if file.is_file())
-    except Exception:  # reading it reports the reason
-        return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,17 @@ from pydantic import ValidationError
 from medseg.data.curation.case_statistics import count_values
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema, guess_schema
+from medseg.data.parallel import Job, run_jobs
 from medseg.data.scans import as_label_map
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.options import EvaluationOptions
+from medseg.evaluation.voxel_count import declared_voxels
 from medseg.geometry import Array
 
 _MOST_GUESSED = 64
 _MOST_SHOWN = 10
+_VOXEL_BYTES, _VOXEL_SECONDS = 16, 2e-8
+"""Approximate memory and time per voxel of counting the values of a label map."""
 
 
 def parse_labels(text: str) -> LabelSchema:
@@ -96,7 +99,7 @@ def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterabl
     recorded = folder / "medseg.json"
     labels = options.labels or (read_labels(recorded) if recorded.is_file() else None)
     if labels is None:
-        labels = _guess_from(references, options.ignore_value)
+        labels = _guess_from(references, options.ignore_value, options.jobs)
     changes: dict[str, Any] = {}
     if options.others is not None:
         changes["others"] = "refuse" if options.others == "error" else options.others
@@ -132,12 +135,20 @@ def _reason(error: ValidationError) -> str:
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
-def _guess_from(references: Iterable[Path], ignore_value: int | None) -> LabelSchema:
-    values: set[int] = set()
-    for path in references:
-        with suppress(DataError):  # the comparison lists it as a failed case
-            values |= count_values(as_label_map(read_scan(path))).keys()
-    values.discard(ignore_value)  # type: ignore[arg-type]
+def _sizes(paths: Iterable[Path]) -> list[tuple[Path, int]]:
+    return [(path, declared_voxels(path)) for path in paths]
+
+
+def _values(path: Path) -> set[int]:
+    try:
+        return set(count_values(as_label_map(read_scan(path))))
+    except DataError:  # the comparison lists it as a failed case
+        return set()
+
+
+def _guess_from(references: Iterable[Path], ignore_value: int | None, limit: int | None) -> LabelSchema:
+    jobs = [Job(path, voxels * _VOXEL_BYTES, voxels * _VOXEL_SECONDS) for path, voxels in _sizes(references)]
+    values = set[int]().union(*run_jobs(_values, jobs, limit=limit)) - {ignore_value}
     if not 2 <= len(values) <= _MOST_GUESSED:
         got = f"{len(values)} different values" if len(values) > 1 else f"only the value {sorted(values)}"
         raise ConfigError(
