@@ -266,7 +266,7 @@ def test_pictures_without_a_spacing_have_no_millimeters(tmp_path, capsys):
     for folder in "pr":
         write_picture(tmp_path / folder / "001.png", np.eye(8, dtype=np.uint8))
     assert run(["evaluate", str(tmp_path / "p"), str(tmp_path / "r"), "--output", str(tmp_path / "out")]) == 0
-    assert "HD95 px" in capsys.readouterr().out
+    assert "HD95 (px)" in capsys.readouterr().out
     header = (tmp_path / "out" / "cases.csv").read_text().splitlines()[0]
     assert "reference_area_px" in header
     assert "mm" not in header

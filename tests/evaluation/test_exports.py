@@ -133,7 +133,7 @@ def test_a_pair_needs_no_folder(pictures, capsys):
     printed = capsys.readouterr().out
     assert "1 of 2 structures missed, 0 spurious" in printed
     right = next(line.split() for line in printed.splitlines() if line.split()[:1] == ["right"])
-    assert right == ["right", "0.000", "0.000", "–", "0.000", "0.000", "inf", "inf", "4", "0"]
+    assert right == ["right", "0.000", "0.000", "–", "0.000", "inf", "inf", "0.000", "4", "0"]
     assert run(["evaluate", *pair, "--labels", "left=1,right=2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["labels"]["right"]["metrics"]["hd95"]["mean"] == 10.0
 
