@@ -16,7 +16,7 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-_FLAGS = [
+_FLAGS = (
     "--headless=new",
     "--no-sandbox",
     "--disable-dev-shm-usage",
@@ -24,15 +24,20 @@ _FLAGS = [
     "--no-first-run",
     "--disable-extensions",
     "--disable-background-networking",
-    "--use-angle=swiftshader",
+    "--use-angle=swiftshader",  # WebGL without a graphics card
     "--enable-unsafe-swiftshader",
     "--remote-debugging-pipe",
-]
+)
 _PROBLEMS = {"error", "warning", "assert"}
 
 
 class Browser:
-    """One tab. ``problems`` collects console errors and warnings, exceptions, and blocked content."""
+    """One tab.
+
+    Attributes:
+        problems: console errors and warnings, exceptions, and content blocked by a policy.
+        requests: addresses of everything that was requested, except data URIs.
+    """
 
     def __init__(self, read_end: int, write_end: int) -> None:
         self._in, self._out = os.fdopen(read_end, "rb", 0), os.fdopen(write_end, "wb", 0)
@@ -124,7 +129,8 @@ class Browser:
         elif method == "Log.entryAdded" and content["entry"]["level"] in _PROBLEMS:
             self.problems.append(content["entry"]["text"])
         elif method == "Network.requestWillBeSent":
-            self.requests.append(content["request"]["url"])
+            url = content["request"]["url"]
+            self.requests += [] if url.startswith("data:") else [url]
 
 
 @contextmanager

@@ -106,7 +106,7 @@ def read_case_view(
         LabelGridError: the grids of the files differ.
 
     Example:
-        >>> view = read_case_view("a", image=Path("a.nii.gz"), prediction=Path("out/a.nii.gz"))  # doctest: +SKIP
+        >>> view = read_case_view("a", prediction=Path("out/a.nii.gz"))  # doctest: +SKIP
     """
     scans = [read_scan(path) for path in (image, reference, prediction) if path is not None]
     if not scans:

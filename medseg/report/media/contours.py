@@ -18,8 +18,8 @@ Array = NDArray[Any]
 class Polygon:
     """A connected region: one outer ring and the rings of its holes.
 
-    A ring is (N, 2) of x (column) and y (row), closed: its last point equals its first. Coordinates are those of
-    QuPath and SVG: pixel (row 0, column 0) covers 0 to 1, so its center is at 0.5.
+    A ring is (N, 2) of x (column) and y (row), closed: its last point equals its first. Coordinates are those
+    of QuPath and SVG: pixel (row 0, column 0) covers 0 to 1, so its center is at 0.5.
 
     Attributes:
         outer: ring around the region, counterclockwise in a frame whose y axis points up (RFC 7946).
@@ -38,8 +38,8 @@ class Polygon:
 def label_polygons(mask: Array) -> list[Polygon]:
     """Return the polygons of a mask, one per region of pixels that share an edge.
 
-    A ring runs half-way between the pixels inside and outside and cuts corners, so that every pixel center inside a
-    polygon belongs to the mask, and no other.
+    A ring runs half-way between the pixels inside and outside and cuts corners, so that every pixel center
+    inside a polygon belongs to the mask, and no other.
 
     Args:
         mask: (H, W) bool.

@@ -30,8 +30,8 @@ def error_map(view: CaseView) -> Array | None:
     Voxels that are not annotated in the reference have no error.
 
     Example:
-        >>> view = CaseView("a", (1, 1), reference=np.array([[0, 1, 1, 2]]), prediction=np.array([[1, 1, 0, 1]]))
-        >>> error_map(view)
+        >>> reference, prediction = np.array([[0, 1, 1, 2]]), np.array([[1, 1, 0, 1]])
+        >>> error_map(CaseView("a", (1, 1), reference=reference, prediction=prediction))
         array([[2, 0, 1, 3]], dtype=uint8)
     """
     if view.reference is None or view.prediction is None:
@@ -51,8 +51,8 @@ def error_map(view: CaseView) -> Array | None:
 def largest_error(errors: Array, spacing: Sequence[float]) -> tuple[int, ...] | None:
     """Return the voxel at the center of the largest error; None without errors.
 
-    The largest error is the connected component with the most voxels of one kind; its center is the voxel farthest
-    from its surface, in mm.
+    The largest error is the connected component with the most voxels of one kind; its center is the voxel
+    farthest from its surface, in mm.
 
     Args:
         errors: (*S), result of :func:`error_map`.

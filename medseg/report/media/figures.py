@@ -175,7 +175,7 @@ def plane_pictures(view: CaseView, plane: Plane, size: tuple[int, int]) -> dict[
 
 
 def display_size(plane: Plane, planes: list[Plane], longest: int) -> tuple[int, int]:
-    """Return height and width of a plane in pixels: ``longest``, or less for a plane much smaller than others."""
+    """Return height and width of a plane in pixels: ``longest``, or less for a much smaller plane."""
     common = longest / max(max(one.size_mm) for one in planes)
     height, width = plane.size_mm
     scale = min(longest / max(height, width), _MOST_ENLARGED * common)

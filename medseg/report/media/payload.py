@@ -32,10 +32,11 @@ class VolumePayload:
 
     Attributes:
         name: name of the case.
-        json: a JSON object with ``name``, ``shape`` (X, Y, Z), ``spacing`` and ``origin`` in RAS mm, ``focus`` (the
-            voxel shown first), ``labels`` (value, name, color), ``note``, and ``image``, ``reference`` and
-            ``prediction``: uint8 with X fastest, compressed by gzip, in base64; null if absent. ``<`` is escaped, so
-            that the text can be part of HTML.
+        json: a JSON object with ``name``, ``shape`` (X, Y, Z), ``spacing`` and ``origin`` in RAS mm, ``start``
+            and ``stride`` (voxel i is voxel start + stride * i of the case), ``focus`` (the voxel shown first),
+            ``labels`` (value, name, color), ``note``, and ``image``, ``reference`` and ``prediction``: uint8
+            with X fastest, compressed by gzip, in base64; null if absent. ``<`` is escaped, so that the text
+            can be part of HTML.
         stride: every how many voxels one was kept, along each axis.
     """
 
@@ -47,8 +48,8 @@ class VolumePayload:
 def volume_payload(view: CaseView, max_bytes: int = 1_500_000) -> VolumePayload | None:
     """Pack a volume for the viewer: the region of its labels with 20 mm around it.
 
-    A volume that is larger than ``max_bytes`` is reduced: every second voxel (and so on) is kept along the axes with
-    the finest spacing, until it fits.
+    A volume that is larger than ``max_bytes`` is reduced: every second voxel (and so on) is kept along the axes
+    with the finest spacing, until it fits.
 
     Args:
         view: the case.
@@ -102,6 +103,8 @@ def _pack(
         "shape": shape,
         "spacing": [float(s) * t for s, t in zip(view.spacing, stride, strict=True)],
         "origin": [round(float(one), 4) for one in affine[:3, :3] @ start + affine[:3, 3]],
+        "start": [int(one) for one in start],
+        "stride": list(stride),
         "focus": [
             min(max(0, (f - s.start) // t), n - 1) for f, s, t, n in zip(focus, box, stride, shape, strict=True)
         ],

@@ -1,7 +1,7 @@
 """The viewer of volumes in a page: three planes, or NiiVue with a 3D view where it is installed.
 
-A page holds one viewer for all its volumes. Its scripts and its style are inline, use no ``eval``, load nothing, and
-therefore work under a strict content security policy with hashes:
+A page holds one viewer for all its volumes. Its scripts and its style are inline, use no ``eval``, load
+nothing, and therefore work under a strict content security policy with hashes:
 ``default-src 'none'; img-src data:; style-src 'sha256-…'; script-src 'sha256-…'``.
 """
 
@@ -47,7 +47,8 @@ def viewer_scripts(*, niivue: bool = True) -> list[str]:
     """Return the scripts of the viewer, each for an inline ``script`` element at the end of the page.
 
     Args:
-        niivue: include NiiVue (2.3 MB) if ``scripts/assets`` has installed it. Without it, the viewer shows slices.
+        niivue: include NiiVue (2.3 MB) if ``scripts/assets`` has installed it. Without it, the viewer shows
+            slices.
     """
     own = _read("static/slices.js"), _read("static/viewer.js")
     if not (niivue and has_niivue()):

@@ -18,7 +18,7 @@ CT_WINDOWS: dict[Window, tuple[float, float]] = {
     "lung": (-1350.0, 150.0),
     "bone": (-500.0, 1300.0),
 }
-"""Hounsfield units shown black and white: level 40, width 400; level -600, width 1500; level 400, width 1800."""
+"""Hounsfield units shown black and white: level 40, -600 and 400, width 400, 1500 and 1800."""
 
 _MOST_SAMPLES = 1_000_000
 
@@ -27,8 +27,8 @@ def display_window(view: CaseView, window: Window = "auto") -> tuple[float, floa
     """Return the values that are drawn black and white.
 
     ``auto`` selects a CT window for Hounsfield units: ``lung`` if the labeled voxels have a median below -400,
-    ``bone`` above 150, else ``soft tissue``. Other images use percentiles 1 and 99.5 of the values that differ from
-    the darkest one, so that an empty background does not count.
+    ``bone`` above 150, else ``soft tissue``. Other images use percentiles 1 and 99.5 of the values that differ
+    from the darkest one, so that an empty background does not count.
 
     Args:
         view: the case; pictures of type uint8 are drawn unchanged, 0 to 255.

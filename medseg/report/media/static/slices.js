@@ -63,7 +63,7 @@
       const { volume, place } = this.owner;
       const [title, letter, letters] = PLANES[this.axis];
       this.slider.value = String(place[this.axis]);
-      this.caption.textContent = `${title}, ${letter} = ${place[this.axis] + 1} of ${volume.shape[this.axis]}`;
+      this.caption.textContent = `${title}, ${letter} = ${volume.start[this.axis] + volume.stride[this.axis] * place[this.axis]}`;
       this.canvas.setAttribute("aria-label", `${volume.name}, ${this.caption.textContent}`);
       const pen = this.canvas.getContext("2d");
       const ink = this.buffer.getContext("2d");
