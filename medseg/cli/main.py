@@ -23,6 +23,7 @@ from medseg.cli.commands.models import models, weights_group
 from medseg.cli.commands.plan import plan
 from medseg.cli.commands.study import study
 from medseg.cli.commands.train import train
+from medseg.cli.commands.view import view
 from medseg.cli.options import debug_option
 from medseg.errors import (
     EXIT_INTERRUPTED,
@@ -45,7 +46,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(plan, train, infer, evaluate, metrics_group, tune, study, data, export, import_group, dicom),
+    *(plan, train, infer, evaluate, view, metrics_group, tune, study, data, export, import_group, dicom),
     *(models, weights_group, config_group, demo, doctor),
 ):
     cli.add_command(_command)

@@ -14,6 +14,9 @@ from medseg.data.scans import Kind, Scan, SingleFileReader
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import Array, Grid, is_invertible
 
+INTENT_LABEL = 1002
+"""Intent code of label maps, NIFTI_INTENT_LABEL."""
+
 _MAX_GZIP_RATIO = 1100
 """Largest ratio of uncompressed to compressed bytes of a gzip file (the limit of deflate is 1032)."""
 
@@ -69,15 +72,18 @@ class NiftiReader(SingleFileReader):
         return Scan(array, Grid(tuple(shape[:3]), affine), self.kind, path, image.header)
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write NIfTI with the header of the input: affine, qform and sform codes and units are preserved."""
-        write_nifti(path, label_map, like)
+        """Write NIfTI with the header of the input: affine, qform and sform codes and units are preserved.
+
+        The intent code is that of label maps, so that viewers draw labels instead of gray values.
+        """
+        write_nifti(path, label_map, like, intent_code=INTENT_LABEL)
 
 
 def _both_orders(four_bytes: bytes) -> tuple[int, int]:
     return int.from_bytes(four_bytes, "little"), int.from_bytes(four_bytes, "big")
 
 
-def write_nifti(path: Path, volume: Array, like: Scan) -> None:
+def write_nifti(path: Path, volume: Array, like: Scan, *, intent_code: int = 0) -> None:
     """Write voxels on exactly the grid of ``like``.
 
     The header of a NIfTI scan is preserved: affine, qform and sform codes and units. For other scans, the
@@ -87,12 +93,14 @@ def write_nifti(path: Path, volume: Array, like: Scan) -> None:
         path: the file to write.
         volume: (X, Y, Z) or (X, Y, Z, C).
         like: the scan that defines the grid.
+        intent_code: what the voxels are, such as ``INTENT_LABEL``; 0 for nothing in particular.
     """
     if not isinstance(like.header, nib.Nifti1Header):
         image = nib.Nifti1Image(volume, like.grid.affine)
         image.set_qform(like.grid.affine, 1)
         image.set_sform(like.grid.affine, 1)
         image.header.set_xyzt_units("mm")
+        image.header["intent_code"] = intent_code
         nib.save(image, path)
         return
     header = like.header.copy()
@@ -100,7 +108,9 @@ def write_nifti(path: Path, volume: Array, like: Scan) -> None:
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
     header["descrip"] = b"medseg"
-    header["intent_code"] = 0
+    header["intent_code"] = intent_code
+    header["intent_name"] = b""
+    header["intent_p1"] = header["intent_p2"] = header["intent_p3"] = 0
     header.extensions.clear()
     image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     if volume.ndim == 3 and like.header["dim"][0] == 4 and like.header["dim"][4] == 1:

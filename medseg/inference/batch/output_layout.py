@@ -13,7 +13,10 @@ from typing import Any
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 from medseg.inference.batch.options import Layout
+from medseg.report.export.color_tables import itksnap_labels, slicer_color_table
 from medseg.system.version import medseg_version
+
+_VOLUME_SUFFIXES = (".nii.gz", ".nrrd")
 
 
 def label_path(output: Path, case: str, suffix: str, layout: Layout) -> Path:
@@ -87,13 +90,17 @@ def check_clashes(output: Path, cases: list[str], layout: Layout) -> None:
 def legend_texts(labels: LabelSchema, suffix: str, layout: Layout) -> dict[str, str]:
     """Content of the files that describe the label values for other tools, by file name.
 
-    For nnU-Net ``dataset.json``; for BIDS ``dataset_description.json`` and ``dseg.tsv``.
+    For volumes ``labels.ctbl`` (3D Slicer) and ``labels_itksnap.txt`` (ITK-SNAP); for nnU-Net ``dataset.json``;
+    for BIDS ``dataset_description.json`` and ``dseg.tsv``.
     """
+    tables: dict[str, str] = {}
+    if suffix in _VOLUME_SUFFIXES:
+        tables = {"labels.ctbl": slicer_color_table(labels), "labels_itksnap.txt": itksnap_labels(labels)}
     values = {name: group[0] for name, group in labels.names.items()}
     if layout == "nnunet":
-        return {"dataset.json": _json({"labels": values, "file_ending": suffix})}
+        return tables | {"dataset.json": _json({"labels": values, "file_ending": suffix})}
     if layout == "flat":
-        return {}
+        return tables
     stream = StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow(("index", "name", "color"))
@@ -107,7 +114,7 @@ def legend_texts(labels: LabelSchema, suffix: str, layout: Layout) -> dict[str, 
         "DatasetType": "derivative",
         "GeneratedBy": [generated_by],
     }
-    return {"dataset_description.json": _json(description), "dseg.tsv": stream.getvalue()}
+    return tables | {"dataset_description.json": _json(description), "dseg.tsv": stream.getvalue()}
 
 
 def _json(value: dict[str, Any]) -> str:

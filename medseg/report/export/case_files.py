@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 from medseg.files import write_text
 from medseg.report.export.color_tables import itksnap_labels, slicer_color_table
@@ -27,9 +26,7 @@ ExportFormat = Literal["png", "svg", "geojson", "stl", "obj", "slicer", "itksnap
 _PNG_SIZE, _GAP = 768, 6
 
 
-def export_case(
-    view: CaseView, folder: Path, formats: Sequence[ExportFormat], labels: LabelSchema | None = None
-) -> list[Path]:
+def export_case(view: CaseView, folder: Path, formats: Sequence[ExportFormat]) -> list[Path]:
     """Write files of a case: ``CASE[_plane | _map][_label].EXT``.
 
     * ``png``: image, reference, prediction and errors, one picture for each plane.
@@ -43,16 +40,15 @@ def export_case(
         view: the case.
         folder: folder to write to.
         formats: what to write.
-        labels: names and values of the labels, for color tables.
 
     Returns:
         The files.
 
     Raises:
         ConfigError: if a format does not apply: surfaces of pictures, GeoJSON of volumes, color tables without
-            ``labels``.
+            labels.
     """
-    _check(view, formats, labels)
+    _check(view, formats)
     written: list[Path] = []
     planes = display_planes(view, crop=view.spatial_dims == 3) if {"png", "svg"} & {*formats} else []
     for plane in planes:
@@ -72,20 +68,20 @@ def export_case(
             written += _write_meshes(view, folder / f"{view.name}_{name}", label_map, formats)
     tables = {"slicer": (slicer_color_table, ".ctbl"), "itksnap": (itksnap_labels, "_itksnap.txt")}
     for name, (text, suffix) in tables.items():
-        if name in formats and labels is not None:
+        if name in formats and view.labels is not None:
             written.append(folder / f"{view.name}{suffix}")
-            write_text(written[-1], text(labels))
+            write_text(written[-1], text(view.labels))
     return written
 
 
-def _check(view: CaseView, formats: Sequence[ExportFormat], labels: LabelSchema | None) -> None:
+def _check(view: CaseView, formats: Sequence[ExportFormat]) -> None:
     volume = view.spatial_dims == 3
     reasons = {
         "stl": "" if volume else "a picture has no surface",
         "obj": "" if volume else "a picture has no surface",
         "geojson": "QuPath shows pictures, and this is a volume" if volume else "",
-        "slicer": "" if labels is not None else "no labels are known",
-        "itksnap": "" if labels is not None else "no labels are known",
+        "slicer": "" if view.labels is not None else "the case has no labels",
+        "itksnap": "" if view.labels is not None else "the case has no labels",
     }
     for name in formats:
         if reasons.get(name):

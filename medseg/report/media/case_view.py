@@ -37,6 +37,7 @@ class CaseView:
         legend: names and colors of the classes.
         affine: (4, 4), voxel to RAS mm; None for pictures, and for volumes whose position does not matter.
         modality: as in ``Scan``, such as ``CT``; None if unknown.
+        labels: names and values of the labels in files; None if unknown.
 
     Raises:
         ValueError: if there is no array, or shapes and spacing do not match.
@@ -50,6 +51,7 @@ class CaseView:
     legend: Legend = PLAIN
     affine: Array | None = None
     modality: str | None = None
+    labels: LabelSchema | None = None
 
     def __post_init__(self) -> None:
         arrays = [one for one in (self.image, self.reference, self.prediction) if one is not None]
@@ -132,14 +134,14 @@ def view_of_scan(
     legend = PLAIN if labels is None else Legend.of(labels)
     image = _pixels(scan) if len(scan.array) else None
     if scan.kind == "picture":
-        return CaseView(name, scan.grid.spacing, image, reference, prediction, legend)
+        return CaseView(name, scan.grid.spacing, image, reference, prediction, legend, labels=labels)
     image, reference, prediction = (
         None if one is None else to_ras(one[None], scan.grid.affine)[0][0]
         for one in (image, reference, prediction)
     )
     affine = to_ras(np.broadcast_to(np.uint8(0), (1, *scan.grid.shape)), scan.grid.affine)[1]
     spacing = Grid(scan.grid.shape, affine).spacing
-    return CaseView(name, spacing, image, reference, prediction, legend, affine, scan.modality)
+    return CaseView(name, spacing, image, reference, prediction, legend, affine, scan.modality, labels)
 
 
 def _read_values(path: Path, grid: Grid) -> Array:
