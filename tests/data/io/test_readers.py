@@ -205,6 +205,7 @@ class TestWritingNifti:
         assert label.get_data_dtype() == np.uint8
         assert not label.header.extensions
         assert label.header["cal_max"] == 0
+        assert label.header["intent_code"] == 1002  # NIFTI_INTENT_LABEL
         assert b"scanner" not in bytes(label.header["descrip"].tobytes())
         again = read_scan(out)
         assert np.array_equal(as_label_map(again), label_map)

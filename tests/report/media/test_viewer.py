@@ -1,0 +1,141 @@
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from browser import Browser, needs_chromium
+from PIL import Image
+
+from medseg.report.media import (
+    CaseView,
+    viewer_html,
+    viewer_scripts,
+    viewer_style,
+    volume_payload,
+    write_case_page,
+)
+from medseg.report.media.viewer import has_niivue
+from medseg.report.palette import Legend
+
+_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+BLUE, ORANGE = (86, 180, 233), (230, 90, 10)
+
+
+def _view(name="scan"):
+    """A bright box in the dark: its half at larger x is label 1, the other half is predicted as label 2."""
+    image = np.zeros((24, 24, 24), np.int16)
+    image[6:18, 6:18, 6:18] = 100
+    reference, prediction = np.zeros(image.shape, int), np.zeros(image.shape, int)
+    reference[12:18, 6:18, 6:18] = 1
+    prediction[6:12, 6:18, 6:18], prediction[12:18, 6:18, 6:18] = 2, 1
+    return CaseView(name, (1, 1, 1), image, reference, prediction, Legend(("bg", "right part", "left part")))
+
+
+def _share(png, color, tolerance=60):
+    """Return the share of the pixels of a picture that are near a color."""
+    pixels = np.array(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    return (np.abs(pixels - color).max(axis=-1) <= tolerance).mean()
+
+
+def test_scripts_work_under_a_strict_policy():
+    text = "\n".join(viewer_scripts(niivue=False)) + viewer_html([volume_payload(_view())])
+    assert not re.search(r"\beval\b|new Function|innerHTML|style=|onclick=", text)
+    assert "</script" not in "".join(viewer_scripts())
+    assert "url(" not in viewer_style()
+
+
+def test_names_are_escaped_and_there_is_one_viewer_for_all_volumes():
+    html = viewer_html([volume_payload(_view("<a>")), volume_payload(_view("b"))])
+    assert html.count('class="volume-viewer"') == 1
+    assert "<option>&lt;a&gt;</option><option>b</option>" in html
+    data = re.findall(r'class="medseg-volume">(.*?)</script>', html)
+    assert [json.loads(one)["name"] for one in data] == ["<a>", "b"]
+
+
+def test_without_volumes_there_is_no_viewer():
+    assert viewer_html([]) == ""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile"), _WEBGL) as one:
+        yield one
+
+
+def _open(browser, folder, view):
+    browser.errors.clear()
+    write_case_page(folder / "page.html", view)
+    browser.resize(1200, 1000)
+    browser.open(folder / "page.html")
+    _wait(browser, f"slices {view.name}")
+
+
+def _wait(browser, ready):
+    browser.evaluate(
+        "new Promise((done, fail) => { const end = Date.now() + 20000; (function look() {"
+        f"if (document.querySelector('.volume-viewer').dataset.ready === '{ready}') done();"
+        "else if (Date.now() > end) fail(new Error(document.querySelector('.vv-status').textContent));"
+        "else setTimeout(look, 20); })(); })"
+    )
+
+
+def _canvas(browser, index=0):
+    code = f"document.querySelectorAll('.vv-planes canvas')[{index}].toDataURL().split(',')[1]"
+    return base64.b64decode(browser.evaluate(code))
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_slices_show_the_volume_with_its_masks(browser, tmp_path):
+    _open(browser, tmp_path, _view())
+    axial = _canvas(browser)
+    # in the picture the patient's right is on the left; the half of the reference, at larger x, is on the right
+    pixels = np.array(Image.open(io.BytesIO(axial)).convert("RGB")).astype(int)
+    row = pixels[pixels.shape[0] // 3]
+    assert np.abs(row[10] - (0, 0, 0)).max() < 10
+    blend = np.array(BLUE) * 0.4 + 255 * 0.6
+    assert np.abs(row[int(pixels.shape[1] * 0.3)] - blend).max() < 12
+    blend = np.array(ORANGE) * 0.4 + 255 * 0.6
+    assert np.abs(row[int(pixels.shape[1] * 0.62)] - blend).max() < 12
+    assert _share(axial, BLUE, 20) > 0.002  # the outline of the reference
+    assert browser.errors == []
+    assert browser.requests == []
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_controls_change_what_is_drawn(browser, tmp_path):
+    _open(browser, tmp_path, _view())
+    caption = "document.querySelector('.vv-planes figcaption').textContent"
+    before, first = _canvas(browser), browser.evaluate(caption)
+    browser.evaluate("document.querySelector('.vv-planes canvas').focus()")
+    browser.press("ArrowUp")
+    assert browser.evaluate(caption) != first
+    browser.press("ArrowDown")
+    assert _canvas(browser) == before
+    browser.press("e")  # errors: the left part is extra
+    assert _share(_canvas(browser), (240, 160, 102), 40) > 0.05  # vermilion at 60% over white
+    browser.press("e")
+    browser.press("p")
+    browser.press("r")
+    image = np.array(Image.open(io.BytesIO(_canvas(browser))).convert("RGB")).astype(int)
+    assert np.ptp(image, axis=-1).max() == 0  # gray values alone
+    assert browser.errors == []
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.skipif(not has_niivue(), reason="NiiVue is not installed: scripts/assets")
+def test_niivue_renders_the_volume_with_its_masks(browser, tmp_path):
+    _open(browser, tmp_path, _view())
+    browser.evaluate("document.querySelector('[data-mode=niivue]').click()")
+    _wait(browser, "niivue scan")
+    browser.evaluate("new Promise((done) => setTimeout(done, 300))")
+    browser.screenshot(tmp_path / "niivue.png", full=False)
+    png = (tmp_path / "niivue.png").read_bytes()
+    assert _share(png, BLUE, 45) > 0.005
+    assert _share(png, ORANGE, 60) > 0.005
+    assert browser.errors == []
+    assert browser.requests == []
