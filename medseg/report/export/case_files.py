@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from medseg.errors import ConfigError
 from medseg.files import write_text
@@ -16,14 +15,14 @@ from medseg.report.export.color_tables import itksnap_labels, slicer_color_table
 from medseg.report.export.contour_files import contours_geojson, plane_svg
 from medseg.report.export.meshes import label_mesh, write_obj, write_stl
 from medseg.report.media.case_view import CaseView
-from medseg.report.media.figures import display_size, plane_pictures
-from medseg.report.media.planes import Plane, display_planes
+from medseg.report.media.figures import display_size, plane_strip
+from medseg.report.media.planes import display_planes
 from medseg.report.pictures import save_png
 
 Array = NDArray[Any]
 ExportFormat = Literal["png", "svg", "geojson", "stl", "obj", "slicer", "itksnap"]
 
-_PNG_SIZE, _GAP = 768, 6
+_PNG_SIZE = 768
 
 
 def export_case(view: CaseView, folder: Path, formats: Sequence[ExportFormat]) -> list[Path]:
@@ -55,7 +54,7 @@ def export_case(view: CaseView, folder: Path, formats: Sequence[ExportFormat]) -
         stem = view.name + (f"_{plane.title.split(',')[0]}" if plane.title else "")
         if "png" in formats:
             written.append(folder / f"{stem}.png")
-            save_png(written[-1], _strip(view, plane, planes))
+            save_png(written[-1], plane_strip(view, plane, display_size(plane, planes, _PNG_SIZE)))
         if "svg" in formats:
             written.append(folder / f"{stem}.svg")
             write_text(written[-1], plane_svg(plane, view.legend, f"{view.name} {plane.title}".strip()))
@@ -86,16 +85,6 @@ def _check(view: CaseView, formats: Sequence[ExportFormat]) -> None:
     for name in formats:
         if reasons.get(name):
             raise ConfigError(f"--export {name}: {reasons[name]}", hint="Leave it out.", case=view.name)
-
-
-def _strip(view: CaseView, plane: Plane, planes: list[Plane]) -> Image.Image:
-    """Draw image, reference, prediction and errors of a plane side by side."""
-    size = display_size(plane, planes, _PNG_SIZE)
-    pictures = list(plane_pictures(view, plane, size).values())
-    strip = Image.new("RGB", (len(pictures) * (size[1] + _GAP) - _GAP, size[0]), (255, 255, 255))
-    for index, picture in enumerate(pictures):
-        strip.paste(Image.fromarray(picture), (index * (size[1] + _GAP), 0))
-    return strip
 
 
 def _write_meshes(view: CaseView, stem: Path, label_map: Array, formats: Sequence[ExportFormat]) -> list[Path]:

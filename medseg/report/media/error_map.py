@@ -22,6 +22,8 @@ ERROR_COLORS = {MISSED: (86, 180, 233), EXTRA: (230, 95, 0), CONFUSED: (240, 228
 """Sky blue, vermilion and yellow of Okabe and Ito: distinct for every kind of color vision."""
 
 _MOST_VOXELS = 4_000_000
+_DEEP = 0.95
+"""Share of the largest depth from which a voxel counts as center."""
 
 
 def error_map(view: CaseView) -> Array | None:
@@ -52,7 +54,7 @@ def largest_error(errors: Array, spacing: Sequence[float]) -> tuple[int, ...] | 
     """Return the voxel at the center of the largest error; None without errors.
 
     The largest error is the connected component with the most voxels of one kind; its center is the voxel
-    farthest from its surface, in mm.
+    farthest from its surface, in mm; of several the one in their middle.
 
     Args:
         errors: (*S), result of :func:`error_map`.
@@ -66,14 +68,15 @@ def largest_error(errors: Array, spacing: Sequence[float]) -> tuple[int, ...] | 
     sizes[0] = 0
     largest = int(sizes.argmax())
     box = _bounding_box(components == largest)
-    inside = np.pad(components[box] == largest, 1)
+    inside = components[box] == largest
     step = max(1, int(np.ceil((inside.size / _MOST_VOXELS) ** (1 / inside.ndim))))
     coarse = inside[(slice(None, None, step),) * inside.ndim]
     if not coarse.any():
         coarse, step = inside, 1
-    depth: Any = ndimage.distance_transform_edt(coarse, sampling=tuple(s * step for s in spacing))
-    center = np.unravel_index(int(np.argmax(depth)), coarse.shape)
-    return tuple(int(c) * step - 1 + side.start for c, side in zip(center, box, strict=True))
+    depth: Any = ndimage.distance_transform_edt(np.pad(coarse, 1), sampling=tuple(s * step for s in spacing))
+    deepest = np.argwhere(depth >= _DEEP * depth.max())
+    center = deepest[np.argmin(((deepest - deepest.mean(axis=0)) ** 2).sum(axis=1))]
+    return tuple((int(c) - 1) * step + side.start for c, side in zip(center, box, strict=True))
 
 
 def labeled_box(view: CaseView, margin_mm: float) -> tuple[slice, ...]:

@@ -21,7 +21,7 @@ from medseg.report.palette import Bytes
 
 Array = NDArray[Any]
 
-_SMALLEST = 96
+_SMALLEST, _GAP = 96, 6
 _MOST_ENLARGED = 2.5
 """How much more a small plane may be enlarged than the largest one."""
 _PICTURE = 1.5
@@ -172,6 +172,21 @@ def plane_pictures(view: CaseView, plane: Plane, size: tuple[int, int]) -> dict[
     if plane.errors is not None:
         pictures["errors"] = draw_errors(plane, view.legend, size)
     return pictures
+
+
+def plane_strip(view: CaseView, plane: Plane, size: tuple[int, int]) -> Bytes:
+    """Draw image, reference, prediction and errors of a plane side by side, (height, total width, 3) uint8.
+
+    Args:
+        view: the case.
+        plane: one of its planes.
+        size: height and width in pixels of each part.
+    """
+    parts: list[Bytes] = []
+    for picture in plane_pictures(view, plane, size).values():
+        parts += [np.full((size[0], _GAP, 3), 255, np.uint8)] if parts else []
+        parts.append(picture)
+    return np.concatenate(parts, axis=1)
 
 
 def display_size(plane: Plane, planes: list[Plane], longest: int) -> tuple[int, int]:

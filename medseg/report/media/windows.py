@@ -42,8 +42,9 @@ def display_window(view: CaseView, window: Window = "auto") -> tuple[float, floa
     if window == "auto" and is_hounsfield(image, view.modality):
         return CT_WINDOWS[_ct_window(view, image)]
     samples = _subsample(image)
-    brighter = samples[samples > samples.min(initial=np.inf)] if samples.size else samples
-    return intensity_window(brighter if brighter.size else samples, 1, 99.5)
+    brighter = samples[samples > samples.min()] if samples.size else samples
+    low, high = intensity_window(brighter, 1, 99.5)
+    return (low, high) if low < high else intensity_window(samples, 0, 100)
 
 
 def is_hounsfield(image: Array, modality: str | None = None) -> bool:
@@ -54,7 +55,7 @@ def is_hounsfield(image: Array, modality: str | None = None) -> bool:
     if samples.size == 0:
         return False
     low, high = np.percentile(samples, (1, 99.9))
-    return bool(-4100 <= low <= -900 and 100 <= high <= 4100)
+    return bool(-4100 <= low <= -900 and high <= 4100)
 
 
 def _ct_window(view: CaseView, image: Array) -> Window:

@@ -56,8 +56,8 @@ def test_aspect_ratio_is_physical():
 
 def test_the_size_is_bounded():
     large = case_figures(_volume())
-    small = case_figures(_volume(), FigureOptions(max_bytes=60_000))
-    assert small.size <= 60_000 < large.size
+    small = case_figures(_volume(), FigureOptions(max_bytes=80_000))
+    assert small.size <= 80_000 < large.size
 
 
 def test_html_is_escaped_and_has_no_inline_style():

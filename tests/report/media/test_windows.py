@@ -17,9 +17,7 @@ def _ct(inside):
 
 @pytest.mark.parametrize(("inside", "window"), [(60, (-160, 240)), (-800, (-1350, 150)), (700, (-500, 1300))])
 def test_ct_gets_the_window_of_what_is_labeled(inside, window):
-    image = _ct(inside)
-    image.image[0, 0, 0] = 800  # so that the scan has bright voxels
-    assert display_window(image) == window
+    assert display_window(_ct(inside)) == window
 
 
 def test_other_images_use_percentiles_of_what_is_not_empty():
@@ -29,6 +27,10 @@ def test_other_images_use_percentiles_of_what_is_not_empty():
     # 5% of the voxels have values from 100 to 499; the rest is 0 and does not count
     assert low == pytest.approx(100 + 0.01 * 399)
     assert high == pytest.approx(100 + 0.995 * 399)
+
+
+def test_an_image_of_two_values_is_black_and_white():
+    assert display_window(CaseView("a", (1, 1, 1), image=np.eye(3)[None] * 7)) == (0, 7)
 
 
 def test_declared_modality_decides():
