@@ -8,6 +8,7 @@ Modules:
     extensions: network, loss, transforms and callbacks of the user's own.
     network_options: gradient checkpointing, compilation, frozen statistics.
     unlabeled: unlabeled images, and the loss of a mean teacher.
+    patch_loader: batches of patches.
     loop: the training loop.
     pacing: the length of the training and the position in the schedule.
     validation: scores of whole cases; ``validation_schedule`` selects the cases.

@@ -24,11 +24,12 @@ from medseg.system.locks import lock_folder
 from medseg.system.threads import use_threads
 from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset, cache_dataset, prepare_dataset
 from medseg.training.extensions import ExtensionArguments, Extensions
-from medseg.training.loop import PatchLoader, TrainingLoop
+from medseg.training.loop import TrainingLoop
 from medseg.training.model import TrainingModel, build_model, pretrained_file
 from medseg.training.options import TrainConfig
 from medseg.training.pacing.time_budget import TimeBudget
 from medseg.training.pacing.timed_pace import TimedPace
+from medseg.training.patch_loader import PatchLoader
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog, write_messages

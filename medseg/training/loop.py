@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,6 @@ from typing import Any
 
 import torch
 
-from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling import PatchDataset
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.progress import Progress, stage
 from medseg.system.core_usage import CoreMonitor
@@ -23,12 +20,12 @@ from medseg.training.extensions import Callback, EpochInfo
 from medseg.training.model import Batch, TrainingModel
 from medseg.training.options import TrainConfig
 from medseg.training.pacing.pace import EpochPace, Pace
+from medseg.training.patch_loader import PatchLoader
 from medseg.training.run_folder.checkpoint import save_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog
 from medseg.training.run_folder.report import RunReport
 from medseg.training.run_folder.state import TrainState
-from medseg.training.unlabeled import UNLABELED_PREFIX
 from medseg.training.validation import (
     Scores,
     Validator,
@@ -44,58 +41,6 @@ _WAITING = 0.05
 """Share of the time of the updates that is spent waiting for patches above which the log says so."""
 _READ_EVERY = 16
 """Updates between two readings of the losses of a GPU, which otherwise computes ahead of the CPU."""
-
-
-@dataclass(frozen=True)
-class PatchLoader:
-    """Loads batches of patches, in worker processes.
-
-    Attributes:
-        patches: the patches by address.
-        batch_size: patches in a batch.
-        workers: processes that prepare patches; 0 prepares them in this one.
-        timeout: seconds after which a worker counts as stuck.
-        pin_memory: whether batches are in pinned memory.
-        unlabeled: patches of unlabeled images, if there are any.
-        unlabeled_batch_size: their number in a batch.
-    """
-
-    patches: PatchDataset
-    batch_size: int
-    workers: int
-    timeout: float
-    pin_memory: bool
-    unlabeled: PatchDataset | None = None
-    unlabeled_batch_size: int = 0
-
-    def set_patch_size(self, size: tuple[int, ...]) -> None:
-        """Set the size of the patches of the batches that are loaded next."""
-        self.patches.patch_size = size
-        if self.unlabeled is not None:
-            self.unlabeled.patch_size = size
-
-    def batches(self, start: int, stop: int | None) -> Iterator[Batch]:
-        """Yield the batches from ``start`` to ``stop`` (None: no end), counted over the whole training.
-
-        Patches of unlabeled images are in the same batches; their keys start with ``unlabeled_``.
-        """
-        options = LoaderOptions(
-            batch_size=self.batch_size,
-            start=start,
-            stop=sys.maxsize if stop is None else stop,
-            workers=self.workers,
-            timeout=self.timeout,
-            pin_memory=self.pin_memory,
-        )
-        labeled = patch_batches(self.patches, options)
-        if self.unlabeled is None:
-            return labeled
-        others = patch_batches(self.unlabeled, replace(options, batch_size=self.unlabeled_batch_size))
-        return ({**one, **_unlabeled(other)} for one, other in zip(labeled, others, strict=False))
-
-
-def _unlabeled(batch: Batch) -> Batch:
-    return {UNLABELED_PREFIX + key: value for key, value in batch.items()}
 
 
 @dataclass
