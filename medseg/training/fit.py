@@ -214,7 +214,7 @@ def _with_unlabeled(loader: PatchLoader, cases: list[CachedCase], options: Train
     patches = loader.patches
     config = patches.plan.config.model_copy(update={"forced_share": 0.0, "balance": "uniform"})
     plan = PatchPlan(cases, patches.plan.names, config, patches.plan.seed)
-    size = (options.unlabeled.batch_size if options.unlabeled is not None else None) or options.batch_size
+    size = (options.unlabeled.patches if options.unlabeled is not None else None) or options.batch_size
     length = options.iterations * options.accumulate * size
     others = PatchDataset(cases, plan, patches.augmenter.config, length, patches.slices)
     others.two_views = True

@@ -49,13 +49,13 @@ class UnlabeledConfig(Spec):
         weight: weight of this loss after the ramp-up.
         ramp_up: position in the training (0 to 1) at which the weight is reached; before, it is multiplied by
             exp(-5 (1 - t)²), where t grows from 0 to 1.
-        batch_size: patches of unlabeled images in a batch; if None, ``train.batch_size``.
+        patches: number of patches of unlabeled images in a batch; if None, ``train.batch_size``.
     """
 
     path: Path
     weight: float = Field(default=1.0, gt=0)
     ramp_up: float = Field(default=0.4, gt=0, le=1)
-    batch_size: Annotated[int, Field(ge=1)] | None = None
+    patches: Annotated[int, Field(ge=1)] | None = None
 
     def weight_at(self, position: float) -> float:
         """Return the weight at a position in the training, from 0 to 1.

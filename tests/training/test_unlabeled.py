@@ -37,7 +37,7 @@ def images(balls, tmp_path):
 
 
 def settings_of(balls, images, **train):
-    unlabeled = {"path": str(images), "weight": 5.0, "ramp_up": 0.5, "batch_size": 1}
+    unlabeled = {"path": str(images), "weight": 5.0, "ramp_up": 0.5, "patches": 1}
     settings = ball_settings(balls, epochs=2, iterations=2, ema=0.9, unlabeled=unlabeled, **train)
     settings["augment"] = {"noise": {"probability": 1.0}}
     return settings
