@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from medseg.models.layers.norms import NormName
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 
@@ -37,6 +38,15 @@ def choose_normalization(fingerprint: Fingerprint, draft: Draft) -> None:
     else:
         reason = "intensities have no fixed unit: each scan gets mean 0 and standard deviation 1"
         draft.set(key, {"name": "zscore"}, reason)
+
+
+def choose_norm(fingerprint: Fingerprint) -> NormName:
+    """Choose the norm of the network: ``batch`` for pictures, ``instance`` (nnU-Net) for volumes.
+
+    Instance norm scales the noise of an empty window up to what an object looks like. A picture with few
+    objects has many empty windows.
+    """
+    return "batch" if fingerprint.kind == "picture" else "instance"
 
 
 def choose_sampling(fingerprint: Fingerprint, coverage: Sequence[float], draft: Draft) -> None:
@@ -115,8 +125,9 @@ def choose_loss(fingerprint: Fingerprint, draft: Draft) -> None:
 def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> None:
     """Choose the preset of the augmentation, and what the data forbids.
 
-    The presets for images from elsewhere are not chosen: in trainings of some minutes they cost more than they
-    gain (see the page *Augment*).
+    Pictures that may be turned get ``2d_robust``, because microscopes, stains and magnifications differ.
+    Volumes get ``3d``: in trainings of some minutes, ``3d_robust`` costs more than it gains (see the page
+    *Augment*).
 
     Args:
         fingerprint: of the dataset.
@@ -125,7 +136,13 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
     """
     upright = fingerprint.kind == "picture" and upright_class(fingerprint)
     preset = f"{dims}d"
-    reason = f"preset {preset}; for scans from elsewhere and with much time, compare it with {preset}_robust"
+    if fingerprint.kind == "picture" and not upright:
+        preset = "2d_robust"
+        reason = "preset 2d_robust: pictures of other microscopes, stains and magnifications"
+    else:
+        reason = (
+            f"preset {preset}; for scans from elsewhere and with much time, compare it with {preset}_robust"
+        )
     settings: dict[str, object] = {"preset": preset}
     if upright:
         settings["flip"] = {"axes": [1]}
@@ -135,7 +152,7 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
             f". {upright.name} is always {where} the middle (mean height {1 - upright.center[0]:.0%}): no "
             "rotation beyond 10 degrees, mirrored left and right only"
         )
-    elif size_ratio(fingerprint) >= _SIZE_RATIO:
+    elif preset != "2d_robust" and size_ratio(fingerprint) >= _SIZE_RATIO:
         settings["affine"] = {"scale": [0.6, 1.7]}
         reason += (
             f"; sizes of objects differ by a factor of {size_ratio(fingerprint):.1f} between cases: "

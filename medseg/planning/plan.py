@@ -12,6 +12,7 @@ from medseg.config.schema import RunConfig, load_config
 from medseg.planning.choices import (
     choose_augmentation,
     choose_loss,
+    choose_norm,
     choose_normalization,
     choose_sampling,
 )
@@ -143,7 +144,8 @@ class _Planner:
         channels = self._input_channels(geometry)
         timer = timer or StepTimer(
             Task(geometry.dims, channels, max(self.fingerprint.num_labels, 2)), self.machine.device,
-            deep_supervision=self.machine.on_gpu, longest=min(4.0, _MEASURING_SHARE * 60 * self._minutes),
+            deep_supervision=self.machine.on_gpu, norm=choose_norm(self.fingerprint),
+            longest=min(4.0, _MEASURING_SHARE * 60 * self._minutes),
         )  # fmt: skip
         workload = Workload(channels, self.fingerprint.num_labels)
         choice = choose_candidate(geometry.ladder, workload, self._budget(), timer)
@@ -184,9 +186,9 @@ class _Planner:
             slices = {"axis": geometry.slice_axis, "neighbors": geometry.neighbors}
             reason = "2D slices across the coarsest axis, with the slices on either side as further channels"
             draft.set("preprocess.slices", slices, reason)
-        reasons = describe_network(choice)
+        reasons = describe_network(choice, choose_norm(self.fingerprint))
         draft.set("sampling.patch_size", list(topology.patch_size), reasons.patch)
-        network = network_config(topology, deep_supervision=self.machine.on_gpu)
+        network = network_config(topology, self.machine.on_gpu, choose_norm(self.fingerprint))
         draft.set("model", network.model_dump(mode="json"), reasons.model)
 
     def _set_training(self, choice: Choice, seconds: float, threads: int | None, draft: Draft) -> None:

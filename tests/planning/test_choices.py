@@ -89,7 +89,7 @@ def test_upright_pictures_are_not_turned():
     assert "sky is always above the middle (mean height 85%)" in draft.reasons["augment"]
     anywhere = one_class("nucleus", center=(0.4, 0.5), center_spread=(0.2, 0.2))
     draft = chosen(choose_augmentation, fingerprint(anywhere, kind="picture", modality="gray"), 2)
-    assert draft.settings["augment"] == {"preset": "2d"}
+    assert draft.settings["augment"] == {"preset": "2d_robust"}
 
 
 def test_objects_of_unequal_size_are_scaled():

@@ -67,35 +67,23 @@ def _volumes() -> AugmentConfig:
     return AugmentConfig(affine=AffineConfig(probability=0.5, rotate=20, scale=(0.8, 1.25)), **_common())
 
 
-def _robust_common() -> dict[str, Any]:
-    return {
-        "noise": NoiseConfig(probability=0.25, std=0.25),
-        "blur": BlurConfig(probability=0.2, sigma=(0.5, 1.5)),
-        "sharpen": IntensityConfig(probability=0.1, low=0.2, high=1.0),
-        "brightness": IntensityConfig(probability=0.2, low=-0.4, high=0.4),
-        "shift": IntensityConfig(probability=0.2, low=-0.3, high=0.3),
-        "contrast": IntensityConfig(probability=0.2, low=-0.5, high=0.5),
-        "gamma": IntensityConfig(probability=0.3, low=0.5, high=2.0),
-        "inverted_gamma": IntensityConfig(probability=0.15, low=0.5, high=2.0),
-        "low_resolution": IntensityConfig(probability=0.2, low=0.4, high=1.0),
-        "histogram": HistogramConfig(probability=0.2, knots=6, strength=0.7),
-        "style": StyleConfig(probability=0.1),
-    }
-
-
 def _robust_pictures() -> AugmentConfig:
+    common = _common() | {
+        "noise": NoiseConfig(probability=0.2, std=0.2),
+        "brightness": IntensityConfig(probability=0.3, low=-0.25, high=0.25),
+        "contrast": IntensityConfig(probability=0.3, low=-0.25, high=0.35),
+        "gamma": IntensityConfig(probability=0.3, low=0.6, high=1.8),
+    }
     return AugmentConfig(
         flip=FlipConfig(probability=0.5, axes=(0, 1)),
-        affine=AffineConfig(probability=0.7, rotate=180, scale=(0.5, 2.0), stretch=0.15),
-        elastic=ElasticConfig(probability=0.15),
-        bias_field=FieldConfig(probability=0.2, strength=0.5),
-        illumination=FieldConfig(probability=0.25, strength=0.4),
+        affine=AffineConfig(probability=0.6, rotate=180, scale=(0.5, 2.0)),
+        shift=IntensityConfig(probability=0.15, low=-0.1, high=0.1),
+        illumination=FieldConfig(probability=0.15, strength=0.4),
         inversion=RandomConfig(probability=0.1),
-        color=ColorConfig(probability=0.3, hue=30, saturation=0.5),
-        stain=StainConfig(probability=0.3, scale=0.3, shift=0.05),
-        gray=RandomConfig(probability=0.1),
-        channel_shuffle=RandomConfig(probability=0.05),
-        **_robust_common(),
+        color=ColorConfig(probability=0.2, hue=40),
+        stain=StainConfig(probability=0.2),
+        gray=RandomConfig(probability=0.2),
+        **common,
     )
 
 
@@ -104,5 +92,15 @@ def _robust_volumes() -> AugmentConfig:
         affine=AffineConfig(probability=0.6, rotate=30, scale=(0.7, 1.4), stretch=0.1),
         elastic=ElasticConfig(probability=0.15),
         bias_field=FieldConfig(probability=0.3, strength=0.5),
-        **_robust_common(),
+        noise=NoiseConfig(probability=0.25, std=0.25),
+        blur=BlurConfig(probability=0.2, sigma=(0.5, 1.5)),
+        sharpen=IntensityConfig(probability=0.1, low=0.2, high=1.0),
+        brightness=IntensityConfig(probability=0.2, low=-0.4, high=0.4),
+        shift=IntensityConfig(probability=0.2, low=-0.3, high=0.3),
+        contrast=IntensityConfig(probability=0.2, low=-0.5, high=0.5),
+        gamma=IntensityConfig(probability=0.3, low=0.5, high=2.0),
+        inverted_gamma=IntensityConfig(probability=0.15, low=0.5, high=2.0),
+        low_resolution=IntensityConfig(probability=0.2, low=0.4, high=1.0),
+        histogram=HistogramConfig(probability=0.2, knots=6, strength=0.7),
+        style=StyleConfig(probability=0.1),
     )
