@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medseg.inference.model.prediction import Prediction
     from medseg.inference.model.predictor import Predictor
     from medseg.progress import ConsoleProgress, QuietProgress
+    from medseg.study.methods import compare_runs
     from medseg.training.extensions import Callback
     from medseg.training.fit import RunResult, fit
     from medseg.training.pacing.time_budget import TimeBudget
@@ -37,6 +38,7 @@ __all__ = [
     "RunConfig",
     "RunResult",
     "TimeBudget",
+    "compare_runs",
     "evaluate_cases",
     "fit",
     "infer_cases",
@@ -53,6 +55,7 @@ __getattr__, __dir__ = lazy_names(
         "medseg.inference.model.prediction": ("Prediction",),
         "medseg.inference.model.predictor": ("Predictor",),
         "medseg.progress": ("ConsoleProgress", "QuietProgress"),
+        "medseg.study.methods": ("compare_runs",),
         "medseg.training.extensions": ("Callback",),
         "medseg.training.fit": ("RunResult", "fit"),
         "medseg.training.pacing.time_budget": ("TimeBudget",),

@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from medseg.cli.commands.compare import compare
 from medseg.cli.commands.config import config_group
 from medseg.cli.commands.data import data
 from medseg.cli.commands.demo import demo
@@ -46,7 +47,8 @@ def cli() -> None:
 
 
 for _command in (
-    *(plan, train, infer, evaluate, view, metrics_group, tune, study, data, export, import_group, dicom),
+    *(plan, train, infer, evaluate, compare, view, metrics_group, tune, study, data),
+    *(export, import_group, dicom),
     *(models, weights_group, config_group, demo, doctor),
 ):
     cli.add_command(_command)

@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from medseg.config.schema import RunConfig
-from medseg.data.cases import Case, Part
-from medseg.data.io.multichannel import read_image
-from medseg.data.io.readers import output_suffix, reader_for
-from medseg.data.labels.schema import smallest_integer
-from medseg.errors import DataError, DiskFullError, TrainingStopped
+from medseg.data.cases import Part
+from medseg.errors import DiskFullError, TrainingStopped
 from medseg.evaluation import EvaluationOptions, evaluate_cases
-from medseg.files import write_atomic, write_json, write_text
+from medseg.files import write_json, write_text
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
-from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.progress import Progress
 from medseg.study.cells import Cell
+from medseg.study.run_scores import write_reference
 from medseg.training.fit import fit
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import read_log
@@ -159,22 +156,7 @@ def _train_and_evaluate(run: StudyRun, progress: Progress) -> list[dict[str, Any
     cases = run_cases(result.run, run.part)
     references = run.root / "references"
     for case in cases:
-        _write_reference(case, predictor.header, references)
+        write_reference(case, predictor.header, references)
     infer_cases(predictor, cases, run.predictions, progress=progress)
     evaluate_cases(run.predictions, references, run.metrics, EvaluationOptions(missing="worst"))
     return read_rows(run.metrics / "cases.csv")
-
-
-def _write_reference(case: Case, header: ModelHeader, folder: Path) -> None:
-    """Write the label map of a case as the network's labels define it, whatever the layout of the dataset."""
-    path = folder / f"{case.id}{output_suffix(case.image)}"
-    if path.exists():
-        return
-    scan = read_image(case)
-    target = header.label_reader.read(case, scan)
-    if target is None:
-        raise DataError(f"case {case.id}: no label map to compare the prediction with", case=case.id)
-    values = target.values
-    values = values.astype(smallest_integer((int(values.min()), int(values.max()))))
-    with write_atomic(path) as temporary:
-        reader_for(case.image).write_label_map(temporary, values, scan, None)

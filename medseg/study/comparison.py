@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.tables.statistics import bootstrap_means, interval
+from medseg.evaluation.comparison.paired import mean_defined, paired_influence
+from medseg.metrics.tables.intervals import mean_interval
 
 FloatArray = NDArray[np.float64]
 
@@ -75,7 +76,7 @@ class CellScores:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean paired difference of two cells, with its 95% bootstrap interval over cases.
+    """Mean paired difference of two cells, with its 95% interval over cases, as in ``medseg compare``.
 
     Attributes:
         mean: mean difference of the Dice.
@@ -110,18 +111,10 @@ def paired_difference(cell: CellScores, baseline: CellScores, seed: int = 0) -> 
     both = np.isnan(ours) & np.isnan(theirs)
     differences = np.where(both, math.nan, np.nan_to_num(ours, nan=1.0) - np.nan_to_num(theirs, nan=1.0))
     of_cases = mean_defined(differences, axis=0)  # (C, L)
-    means = mean_defined(bootstrap_means(of_cases, seed), axis=1)
-    low, high = interval(means)
-    mean = float(mean_defined(mean_defined(of_cases, axis=0), axis=0))
-    return Difference(mean, low, high, len(cases), len(seeds))
-
-
-def mean_defined(values: FloatArray, axis: int) -> FloatArray:
-    """Return the mean of the values that are not nan along an axis; nan without any."""
-    defined = ~np.isnan(values)
-    counts = np.asarray(defined.sum(axis=axis), np.float64)
-    total = np.where(defined, values, 0.0).sum(axis=axis)
-    return np.divide(total, counts, out=np.full(counts.shape, math.nan), where=counts > 0)
+    values = paired_influence(of_cases)
+    low, high = mean_interval(values, seed=seed)
+    mean = float(values.mean()) if values.size else math.nan
+    return Difference(mean, float(low), float(high), len(cases), len(seeds))
 
 
 def _select(

@@ -1,0 +1,170 @@
+"""Options of a comparison of methods, and what is known about metrics."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from medseg.data.cases import Part
+from medseg.errors import ConfigError
+from medseg.evaluation.options import EvaluationOptions
+
+Better = Literal["higher", "lower"]
+MissingScores = Literal["worst", "exclude"]
+
+_UNIT = re.compile(r"_(mm[23]?|px|ml)$")
+_HIGHER = (
+    r"dice|iou|jaccard|precision|recall|sensitivity|specificity|accuracy|balanced_accuracy|volume_similarity|"
+    r"nsd|boundary_iou|boundary_dice|cldice|pq|rq|sq|average_precision|auc|auroc|f\d?(_.*)?|f_?beta.*|"
+    r".*(dice|iou|f1|nsd|precision|recall|sensitivity|specificity|accuracy)(_any)?"
+)
+_CORRELATIONS = r"kappa|cohens?_kappa|mcc"
+_ERRORS = r"ece|ace|mce|brier"
+_UNBOUNDED = (
+    r"(.*_)?hd\d*|hausdorff.*|assd|masd|nll|betti.*|(.*_)?(false|missed|fp|fn)(_.*)?|"
+    r".*(error|distance)s?"
+)
+_DISTANCES = r"(.*_)?hd\d*|hausdorff.*|assd|masd"
+_SIGNED = r"rvd|relative_volume_difference|volume_difference"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of a table of scores.
+
+    Attributes:
+        name: name of the column, without a unit.
+        better: whether ``higher`` or ``lower`` values are better.
+        best: value of a perfect result.
+        worst: value of a missing result; inf for distances.
+        magnitude: whether the absolute value is compared, because the column is signed.
+    """
+
+    name: str
+    better: Better
+    best: float
+    worst: float
+    magnitude: bool = False
+
+    @property
+    def sign(self) -> int:
+        """1 if higher values are better, else -1."""
+        return 1 if self.better == "higher" else -1
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether the values are distances between surfaces, which the diagonal of the image bounds."""
+        return re.fullmatch(_DISTANCES, self.name) is not None
+
+    @property
+    def title(self) -> str:
+        """Name for texts and heads of tables."""
+        return _TITLES.get(self.name, self.name)
+
+
+_TITLES = {
+    "dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd": "HD", "hd95": "HD95", "assd": "ASSD", "masd": "MASD",
+    "cldice": "clDice", "ece": "ECE", "nll": "NLL", "mcc": "MCC",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What is compared, and how.
+
+    Attributes:
+        metric: column of the scores, such as ``dice`` or ``hd95``.
+        better: whether ``higher`` or ``lower`` values are better. Needed for columns that medseg does not know.
+        missing: a case without a result counts as the ``worst`` score, or is left out for every method
+            (``exclude``). It is listed in both.
+        also: further metrics. They are secondary: the tests are not adjusted for their number.
+        baseline: name of the method that the others are compared with. If None, all pairs are compared.
+        margin: largest loss of the mean that is accepted as not inferior. If None, non-inferiority is not
+            tested.
+        detect: difference of the mean for which the necessary number of cases is planned.
+        penalty: value of infinite distances. If None, the diagonal of the image if the table has it, else the
+            largest finite distance of the label.
+        alpha: level of the tests; intervals have the level 1 - alpha.
+        part: part of the split of runs whose cases are compared.
+        resamples: number of bootstrap resamples of the rankings.
+        seed: seed of resamples and permutations.
+        evaluation: labels and files of predictions that are evaluated first.
+
+    Raises:
+        ConfigError: if a number is out of range.
+
+    Example:
+        >>> ComparisonOptions(metric="hd95", margin=1.0).alpha
+        0.05
+    """
+
+    metric: str = "dice"
+    better: Better | None = None
+    missing: MissingScores = "worst"
+    also: tuple[str, ...] = ()
+    baseline: str | None = None
+    margin: float | None = None
+    detect: float | None = None
+    penalty: float | None = None
+    alpha: float = 0.05
+    part: Part = "test"
+    resamples: int = 1000
+    seed: int = 0
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+
+    def of_secondary(self, metric: str) -> ComparisonOptions:
+        """Return the options for a further metric, to which margin, difference and penalty do not belong."""
+        return replace(self, metric=metric, better=None, also=(), margin=None, detect=None, penalty=None)
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "detect", "penalty"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"--{name} {value}: expected a finite number above 0")
+        if not 0 < self.alpha < 1:
+            raise ConfigError(f"alpha {self.alpha}: expected a number between 0 and 1")
+        if self.resamples < 1:
+            raise ConfigError(f"resamples {self.resamples}: expected at least 1")
+
+
+def resolve_metric(name: str, better: Better | None = None) -> Metric:
+    """Return what is known about a column of scores.
+
+    Args:
+        name: name of the column; a unit at its end, such as ``_mm``, is removed.
+        better: overrides the direction, and is needed for unknown names.
+
+    Raises:
+        ConfigError: if the direction of the metric is unknown.
+
+    Example:
+        >>> resolve_metric("hd95_mm")
+        Metric(name='hd95', better='lower', best=0.0, worst=inf, magnitude=False)
+    """
+    name = _UNIT.sub("", name)
+    metric = _known_metric(name)
+    if metric is None or (better is not None and better != metric.better):
+        if better is None:
+            raise ConfigError(
+                f"metric {name!r}: not known whether higher or lower values are better",
+                hint="Add --better higher or --better lower.",
+            )
+        worst = -math.inf if better == "higher" else math.inf
+        return Metric(name, better, best=math.nan, worst=worst)
+    return metric
+
+
+def _known_metric(name: str) -> Metric | None:
+    if re.fullmatch(_SIGNED, name):
+        return Metric(name, "lower", 0.0, math.inf, magnitude=True)
+    if re.fullmatch(_CORRELATIONS, name):
+        return Metric(name, "higher", 1.0, -1.0)
+    if re.fullmatch(_ERRORS, name):
+        return Metric(name, "lower", 0.0, 1.0)
+    if re.fullmatch(_UNBOUNDED, name):
+        return Metric(name, "lower", 0.0, math.inf)
+    if re.fullmatch(_HIGHER, name):
+        return Metric(name, "higher", 1.0, 0.0)
+    return None

@@ -1,0 +1,323 @@
+"""Scores of several methods on the same cases and labels; what is missing never flatters a method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import DataError
+from medseg.evaluation.comparison.options import ComparisonOptions, Metric, resolve_metric
+from medseg.evaluation.comparison.sources import SCORED, MethodScores
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Kind = Literal["score", "empty", "missed", "missing", "undefined"]
+
+_EMPTY_IS_NAN = ("dice", "iou", "nsd", "volume_similarity", "hd", "hd95", "assd", "masd", "boundary_iou")
+"""Metrics that are nan only if both masks are empty."""
+_VOXEL_METRICS = ("dice", "iou", "precision", "recall", "specificity", "accuracy", "volume_similarity", "rvd")
+_UNITS = ("", "_mm", "_px", "_mm2", "_mm3", "_ml")
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Comparable scores.
+
+    Attributes:
+        metric: what the scores are.
+        methods, cases, labels: names.
+        values: (M methods, C cases, L labels), finite, or nan for all methods where the case and label are left
+            out.
+        observed: (M, C, L) the same before cases of missing results are left out or replaced: nan where the
+            method has no result, or nothing can be compared.
+        missing: method → case → why it has no result.
+        excluded: what is left out for all methods (``CASE`` or ``CASE / LABEL``) → why.
+        substituted: (M, C, L) where a score replaces a missing result.
+        unit: unit of the scores, such as mm; empty without one.
+        notes: how values were replaced, and what readers need to know.
+    """
+
+    metric: Metric
+    methods: tuple[str, ...]
+    cases: tuple[str, ...]
+    labels: tuple[str, ...]
+    values: FloatArray
+    observed: FloatArray
+    missing: Mapping[str, Mapping[str, str]]
+    excluded: Mapping[str, str]
+    substituted: BoolArray
+    unit: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def goodness(self) -> FloatArray:
+        """(M, C, L) values with a sign by which higher is better."""
+        return self.values * self.metric.sign
+
+
+def align_scores(methods: Sequence[MethodScores], options: ComparisonOptions) -> ScoreTable:
+    """Arrange the scores of methods by case and label.
+
+    * A result that is missing (no row, a status other than scored, an empty cell) counts as the worst score, or
+      is left out for every method.
+    * A label that neither mask contains has no score. If that holds for every method, the case is left out;
+      otherwise it is the best score, because another method found something where there is nothing.
+    * A distance that is infinite counts as the penalty.
+
+    Args:
+        methods: at least two, with distinct names.
+        options: metric and treatment of missing results.
+
+    Raises:
+        DataError: if the methods have no case or label in common, or a table has no such metric.
+        ConfigError: if the direction of the metric is unknown.
+    """
+    metric = resolve_metric(options.metric, options.better)
+    columns = [_column_of(method, metric.name, options.metric) for method in methods]
+    _check_definitions(methods, metric)
+    labels, notes = _common_labels(methods)
+    cases, outside = _requested_cases(methods)
+    unit = _unit_of(metric, columns[0], methods)
+    builder = _Builder(metric, tuple(cases), tuple(labels), options, unit, notes=notes)
+    builder.excluded.update(outside)
+    notes += _differing_references(methods)
+    for method, column in zip(methods, columns, strict=True):
+        builder.add(method, column)
+    return builder.build(tuple(method.name for method in methods))
+
+
+@dataclass
+class _Builder:
+    metric: Metric
+    cases: tuple[str, ...]
+    labels: tuple[str, ...]
+    options: ComparisonOptions
+    unit: str
+    notes: list[str] = field(default_factory=list[str])
+    excluded: dict[str, str] = field(default_factory=dict[str, str])
+    values: list[FloatArray] = field(default_factory=list[FloatArray])
+    kinds: list[NDArray[np.str_]] = field(default_factory=list[NDArray[np.str_]])
+    missing: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+    diagonals: dict[str, float] = field(default_factory=dict[str, float])
+
+    def add(self, method: MethodScores, column: str) -> None:
+        """Add the scores of one method."""
+        rows = {(str(row["case"]), str(row["name"])): row for row in method.rows}
+        shape = (len(self.cases), len(self.labels))
+        values, kinds = np.full(shape, math.nan), np.full(shape, "missing", "<U9")
+        reasons: dict[str, str] = {}
+        for c, case in enumerate(self.cases):
+            for k, label in enumerate(self.labels):
+                row = rows.get((case, label))
+                kinds[c, k] = _kind(row, column, self.metric)
+                if row is not None and kinds[c, k] == "score":
+                    values[c, k] = abs(row[column]) if self.metric.magnitude else row[column]
+                if row is not None and _diagonal(row):
+                    self.diagonals[case] = _diagonal(row)
+            if (kinds[c] == "missing").any():
+                status = next((rows[case, k].get("status") for k in self.labels if (case, k) in rows), None)
+                reasons[case] = method.reasons.get(case) or _reason(status)
+        self.values.append(values)
+        self.kinds.append(kinds)
+        self.missing[method.name] = reasons
+
+    def build(self, methods: tuple[str, ...]) -> ScoreTable:
+        """Replace and exclude values; return the table.
+
+        Raises:
+            DataError: if nothing is left to compare.
+        """
+        values, kinds = np.stack(self.values), np.stack(self.kinds)
+        missing = kinds == "missing"
+        out = self._left_out(kinds, missing)
+        worst = missing | (kinds == "missed")
+        values = np.where(worst, self.metric.worst, values)
+        values = np.where(kinds == "empty", self.metric.best, values)
+        values = self._with_penalties(values, out)
+        no_score = (kinds == "empty").all(axis=0) | (kinds == "undefined").any(axis=0)
+        observed = np.where(missing | no_score, math.nan, values)
+        values = np.where(out, math.nan, values)
+        if not (~out).any():
+            raise DataError(
+                f"no case has a {self.metric.title} for every method",
+                hint="Compare tables of the same cases, or count missing results with --missing worst.",
+            )
+        return ScoreTable(
+            self.metric, methods, self.cases, self.labels, values, observed, self.missing,
+            self.excluded, missing & ~out, self.unit, tuple(self.notes),
+        )  # fmt: skip
+
+    def _left_out(self, kinds: NDArray[np.str_], missing: BoolArray) -> BoolArray:
+        """Return (C, L) what is left out for all methods, and record why."""
+        nothing: BoolArray = np.logical_and.reduce(kinds == "empty", axis=0)
+        unclear: BoolArray = np.logical_or.reduce(kinds == "undefined", axis=0)
+        by_none: BoolArray = np.logical_and.reduce(missing, axis=0)
+        by_some: BoolArray = np.logical_or.reduce(missing, axis=0)
+        dropped = by_some if self.options.missing == "exclude" else by_none
+        if np.isnan(self.metric.best):  # no value is known to be correct
+            unclear |= np.logical_or.reduce(kinds == "empty", axis=0)
+        for c, case in enumerate(self.cases):
+            if dropped[c].all():
+                self.excluded[case] = "no method has a result" if by_none[c].all() else "a method has no result"
+                continue
+            for k, label in enumerate(self.labels):
+                reason = (
+                    "a method has no result" if dropped[c, k]
+                    else "neither the reference nor any prediction has the label" if nothing[c, k]
+                    else f"{self.metric.title} is undefined for a method" if unclear[c, k]
+                    else None
+                )  # fmt: skip
+                if reason:
+                    self.excluded[f"{case} / {label}"] = reason
+        return dropped | nothing | unclear
+
+    def _with_penalties(self, values: FloatArray, out: BoolArray) -> FloatArray:
+        """Replace infinite values by the penalty of the case or label; note it for those not left out."""
+        infinite = np.isinf(values)
+        if not infinite.any():
+            return values
+        direction = 1.0 if self.metric.better == "lower" else -1.0
+        finite = np.where(np.isfinite(values), values * direction, -math.inf)
+        largest = finite.max(axis=(0, 1))  # (L,)
+        if self.options.penalty is not None:
+            penalties = np.full(values.shape[1:], direction * self.options.penalty)
+            rule = f"{self.options.penalty:g}"
+        elif self.diagonals and self.metric.is_distance:
+            largest_diagonal = max(self.diagonals.values())
+            diagonals = np.array([self.diagonals.get(case, largest_diagonal) for case in self.cases])
+            penalties, rule = np.broadcast_to(diagonals[:, None], values.shape[1:]), "the diagonal of the image"
+        else:
+            fallback = largest.max() if np.isfinite(largest).any() else 1.0
+            penalties = np.broadcast_to(
+                direction * np.where(np.isfinite(largest), largest, fallback), values.shape[1:]
+            )
+            rule = "the largest finite value of the label, which is lenient; set --penalty"
+        count = int((infinite & ~out).sum())
+        verb = "value counts" if count == 1 else "values count"
+        self.notes += [f"{count} infinite {self.metric.title} {verb} as {rule}"] if count else []
+        return np.where(infinite, penalties, values)
+
+
+def _kind(row: Mapping[str, Any] | None, column: str, metric: Metric) -> Kind:
+    """Return what the cell of a row means."""
+    if row is None or row.get("status", SCORED) != SCORED:
+        return "missing"
+    if not math.isnan(row.get(column, math.nan)):
+        return "score"
+    sizes = _sizes(row)
+    if sizes is None:
+        declared = row.get("status") == SCORED and metric.name in _EMPTY_IS_NAN
+        return "empty" if declared else "missing"
+    reference, prediction = sizes
+    if not reference and not prediction:
+        return "empty"
+    return "missed" if reference and not prediction else "undefined"
+
+
+def _sizes(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the sizes of the label in the reference and in the prediction, if the row has them."""
+    if all(name in row for name in ("tp", "fp", "fn")):
+        return row["tp"] + row["fn"], row["tp"] + row["fp"]
+    reference = next((row[key] for key in row if key.startswith("reference_")), None)
+    prediction = next((row[key] for key in row if key.startswith("predicted_")), None)
+    return None if reference is None or prediction is None else (reference, prediction)
+
+
+def _diagonal(row: Mapping[str, Any]) -> float:
+    value = next((row[key] for key in ("diagonal_mm", "diagonal_px", "diagonal") if key in row), math.nan)
+    return float(value) if math.isfinite(value) else 0.0
+
+
+def _reason(status: str | None) -> str:
+    if status is None:
+        return "not in its table"
+    return "no score" if status == SCORED else status
+
+
+def _column_of(method: MethodScores, name: str, given: str) -> str:
+    columns = list(dict.fromkeys(key for row in method.rows for key in row))
+    for column in (given, *(f"{name}{unit}" for unit in _UNITS)):
+        if column in columns:
+            return column
+    scores = [c for c in columns if c not in ("case", "label", "name", "status", "tp", "fp", "fn", "tn")]
+    raise DataError(
+        f"{method.name}: the table has no column {given!r}",
+        hint=f"Choose another --metric: {', '.join(scores) or 'the table has no scores'}.",
+    )
+
+
+def _unit_of(metric: Metric, column: str, methods: Sequence[MethodScores]) -> str:
+    """Return the unit of a column: that of its name, or of the distances of the evaluation."""
+    suffix = column.removeprefix(metric.name).removeprefix("_")
+    if suffix in ("mm", "px", "mm2", "mm3", "ml"):
+        return suffix.replace("2", "²").replace("3", "³")
+    return str(methods[0].definitions.get("unit", "")) if metric.is_distance else ""
+
+
+def _common_labels(methods: Sequence[MethodScores]) -> tuple[list[str], list[str]]:
+    """Return the labels of all methods, and a note on those that only some of them have."""
+    names = [list(dict.fromkeys(str(row["name"]) for row in method.rows)) for method in methods]
+    common = [name for name in names[0] if all(name in other for other in names)]
+    if not common:
+        shown = "; ".join(f"{m.name}: {', '.join(own)}" for m, own in zip(methods, names, strict=True))
+        raise DataError(f"the methods have no label in common ({shown})", hint="Name labels alike.")
+    rest = sorted({name for own in names for name in own if name not in common})
+    return common, [f"labels that not every method has are not compared: {', '.join(rest)}"] if rest else []
+
+
+def _check_definitions(methods: Sequence[MethodScores], metric: Metric) -> None:
+    """Check that scores of surfaces were computed alike.
+
+    Raises:
+        DataError: if unit, tolerance or surface elements differ.
+    """
+    if metric.name in _VOXEL_METRICS:
+        return
+    for key in ("unit", "surface", "tolerance_mm", "tolerance_px"):
+        found = {m.name: m.definitions[key] for m in methods if key in m.definitions}
+        if len({str(value) for value in found.values()}) > 1:
+            shown = ", ".join(f"{name}: {value}" for name, value in found.items())
+            raise DataError(
+                f"the tables define {metric.title} differently: {key} is {shown}",
+                hint="Evaluate the predictions again with the same options.",
+            )
+
+
+def _differing_references(methods: Sequence[MethodScores]) -> list[str]:
+    """Return a note if the tables have other sizes of the same label in the reference of a case."""
+    seen: dict[tuple[str, str], float] = {}
+    differing: list[str] = []
+    for method in methods:
+        for row in method.rows:
+            sizes = _sizes(row) if row.get("status", SCORED) == SCORED else None
+            if sizes is None or math.isnan(sizes[0]):
+                continue
+            key = (str(row["case"]), str(row["name"]))
+            if not math.isclose(seen.setdefault(key, sizes[0]), sizes[0], rel_tol=1e-6):
+                differing.append(f"{key[0]} / {key[1]}")
+    if not differing:
+        return []
+    shown = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
+    return [f"the tables were made with different references: {len(differing)} sizes differ ({shown})"]
+
+
+def _requested_cases(methods: Sequence[MethodScores]) -> tuple[list[str], dict[str, str]]:
+    """Return the cases that every method was to segment, and those outside them."""
+    cases = {str(row["case"]) for method in methods for row in method.rows}
+    cases |= {case for method in methods for case in method.reasons}
+    outside: dict[str, str] = {}
+    for method in methods:
+        if method.requested is not None:
+            cases |= method.requested
+            outside |= dict.fromkeys(cases - method.requested, f"{method.name} was not to segment it")
+    if len(outside) == len(cases):
+        raise DataError(
+            "the methods have no case in common",
+            hint="Runs are compared on cases that are test cases of each: train them with the same split.",
+        )
+    return sorted(cases - outside.keys()), outside

@@ -1,0 +1,201 @@
+"""Scores of one method: a table, a folder of an evaluation, or predictions that are evaluated first."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medseg.data.io.readers import is_image_file
+from medseg.errors import ConfigError, DataError
+from medseg.evaluation.options import EvaluationOptions
+from medseg.evaluation.run import CASES_FILE, SUMMARY_FILE, evaluate_cases
+from medseg.files import as_json_object, check_exists
+
+SCORED = "scored"
+
+_TEXT = ("case", "label", "name", "status")
+_CASE_NAMES = ("case", "case_id", "id", "subject", "image")
+_LABEL_NAMES = ("name", "label", "structure", "task", "class")
+_NO_NUMBER = ("", "na", "n/a", "none", "null")
+
+
+@dataclass(frozen=True)
+class MethodScores:
+    """The scores of one method.
+
+    Attributes:
+        name: name of the method.
+        rows: one dict per case and label: case, name, status and scores.
+        reasons: why cases have no result.
+        definitions: how the scores were computed, from ``summary.json``; empty if unknown.
+        requested: the cases that the method was to segment; None if unknown.
+        source: name of the file or folder.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, Any]]
+    reasons: Mapping[str, str] = field(default_factory=dict[str, str])
+    definitions: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    requested: frozenset[str] | None = None
+    source: str = ""
+
+
+def read_method(
+    name: str, path: Path, references: Path | None = None, options: EvaluationOptions | None = None
+) -> MethodScores:
+    """Read the scores of a method, or compute them.
+
+    Args:
+        name: name of the method.
+        path: a table with one row per case and label, a folder with the tables of ``medseg evaluate``, or a
+            folder of label maps.
+        references: label maps that predictions are compared with.
+        options: labels and files of the evaluation. Cases without a prediction are always listed, whatever its
+            ``missing`` says.
+
+    Raises:
+        DataError: if the path has no scores, or no case can be scored.
+        ConfigError: if predictions have no references.
+    """
+    check_exists(path)
+    if path.is_file() and not is_image_file(path):
+        return _read_table(name, path)
+    if (path / CASES_FILE).is_file():
+        return _read_table(name, path / CASES_FILE)
+    if references is None:
+        raise ConfigError(
+            f"{path}: has no {CASES_FILE}, so it is taken for a folder of predictions, which need references",
+            hint="Add --reference FOLDER, or give a table or folder that medseg evaluate wrote.",
+            path=path,
+        )
+    policy = replace(options or EvaluationOptions(), missing="ignore")
+    evaluation = evaluate_cases(path, references, options=policy)
+    reasons = {**evaluation.missing, **evaluation.failed}
+    return MethodScores(name, evaluation.rows, reasons, evaluation.summary["definitions"], source=path.name)
+
+
+def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
+    """Return the paths of methods by their names.
+
+    Args:
+        paths: each a path, or ``NAME=PATH``. Without a name, the last parts of the path in which the methods
+            differ are joined.
+
+    Raises:
+        ConfigError: if a name appears twice.
+
+    Example:
+        >>> sorted(name_methods(["runs/a/metrics", "runs/b/metrics/cases.csv", "new=c.csv"]))
+        ['a', 'b', 'new']
+    """
+    named: dict[str, Path] = {}
+    unnamed: list[Path] = []
+    for entry in paths:
+        name, separator, rest = str(entry).partition("=")
+        if separator and not Path(entry).exists():
+            _add_name(named, name.strip(), Path(rest))
+        else:
+            unnamed.append(Path(entry))
+            named[f"\0{len(unnamed) - 1}"] = Path(entry)  # keeps the order
+    names = _distinct_names(unnamed)
+    result: dict[str, Path] = {}
+    for key, path in named.items():
+        _add_name(result, names[int(key[1:])] if key.startswith("\0") else key, path)
+    return result
+
+
+def _add_name(named: dict[str, Path], name: str, path: Path) -> None:
+    if not name or name in named:
+        raise ConfigError(
+            f"{path}: another method is also named {name!r}" if name else f"={path}: the name is empty",
+            hint="Name the methods: medseg compare first=PATH second=PATH.",
+        )
+    named[name] = path
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return the part of each path that tells it from the others, without a common ending."""
+    parts = [list(path.absolute().with_suffix("").parts if path.is_file() else path.absolute().parts)
+             for path in paths]  # fmt: skip
+    for own, path in zip(parts, paths, strict=True):
+        if path.name == CASES_FILE:
+            own[:] = path.absolute().parent.parts
+    while len(parts) > 1 and len({own[-1] for own in parts}) == 1 and min(map(len, parts)) > 1:
+        for own in parts:
+            own.pop()
+    generic = ("metrics", "predictions", "evaluation")
+    shown = [own[-2] if own[-1] in generic and len(own) > 1 else own[-1] for own in parts]
+    return shown if len(set(shown)) == len(shown) else ["/".join(own[-2:]) for own in parts]
+
+
+def _read_table(name: str, path: Path) -> MethodScores:
+    rows = read_scores(path)
+    source = f"{path.absolute().parent.name}/{path.name}"
+    summary: dict[str, Any] = {}
+    beside = path.parent / SUMMARY_FILE
+    if path.name == CASES_FILE and beside.is_file():
+        try:
+            summary = as_json_object(json.loads(beside.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise DataError(f"{beside}: not a summary of medseg evaluate ({error})", path=beside) from error
+    coverage = as_json_object(summary.get("coverage"))
+    reasons = {**as_json_object(coverage.get("missing")), **as_json_object(coverage.get("failed"))}
+    return MethodScores(name, rows, reasons, as_json_object(summary.get("definitions")), source=source)
+
+
+def read_scores(path: Path) -> list[dict[str, Any]]:
+    """Read a table of scores with one row per case and label.
+
+    Columns: the case (``case``, ``case_id``, ``id``, ``subject`` or ``image``), the label (``name``, ``label``,
+    ``structure``, ``task`` or ``class``; a table without one has one label), optionally ``status``, and scores.
+    Empty cells, NA and nan are missing values.
+
+    Raises:
+        DataError: if the file is not such a table, or has no rows, or two rows of a case and label.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns = list(reader.fieldnames or ())
+            raw = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV table ({error})", path=path) from error
+    case = next((column for column in _CASE_NAMES if column in columns), None)
+    label = next((column for column in _LABEL_NAMES if column in columns), None)
+    if case is None or not raw:
+        got = f"the columns {', '.join(columns)}" if case is None else "no rows"
+        raise DataError(
+            f"{path}: {got}, expected one row per case and label with the columns case, name and scores",
+            path=path,
+        )
+    rows = [_parse_row(row, case, label) for row in raw]
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        key = (row["case"], row["name"])
+        if key in seen:
+            raise DataError(f"{path}: case {key[0]} has two rows for label {key[1]!r}, expected one", path=path)
+        seen.add(key)
+    return rows
+
+
+def _parse_row(row: Mapping[str | None, Any], case: str, label: str | None) -> dict[str, Any]:
+    parsed: dict[str, Any] = {
+        str(key): value if key in _TEXT else _number(value)
+        for key, value in row.items()
+        if key is not None and key not in (case, label)
+    }
+    return {"case": str(row[case]), "name": str(row[label]) if label else "all"} | parsed
+
+
+def _number(text: str | None) -> float:
+    """Return the number of a cell; nan if it is empty or has no number."""
+    value = (text or "").strip()
+    try:
+        return math.nan if value.lower() in _NO_NUMBER else float(value)
+    except ValueError:
+        return math.nan

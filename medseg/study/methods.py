@@ -1,0 +1,123 @@
+"""Comparison of runs, predictions or tables of scores."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medseg.evaluation.comparison import (
+    Comparison,
+    ComparisonOptions,
+    MethodScores,
+    check_output,
+    compare_scores,
+    name_methods,
+    read_groups,
+    read_method,
+    write_comparison,
+)
+from medseg.files import check_exists
+from medseg.progress import ConsoleProgress
+
+OBSERVER = "second observer"
+_FOLDER = "methods"
+
+
+@dataclass(frozen=True)
+class ComparisonInputs:
+    """What methods are compared with.
+
+    Attributes:
+        reference: folder of label maps that predictions are compared with. Runs have their own.
+        observer: a second observer: a folder of label maps, or a table or folder of ``medseg evaluate``.
+        groups: CSV table with a column ``case`` and one column per grouping, such as site.
+    """
+
+    reference: Path | str | None = None
+    observer: Path | str | None = None
+    groups: Path | str | None = None
+
+
+def compare_runs(
+    methods: Mapping[str, Path | str] | Sequence[Path | str],
+    output: Path | str | None = None,
+    options: ComparisonOptions | None = None,
+    inputs: ComparisonInputs | None = None,
+) -> Comparison:
+    """Compare methods on the same cases, paired by case.
+
+    Each method is a run folder, a folder of predicted label maps, a folder that ``medseg evaluate`` wrote, or a
+    CSV table with one row per case and label. Test cases of runs are predicted and evaluated first; only cases
+    that are test cases of every run are compared.
+
+    Args:
+        methods: name → path, or paths that may have the form ``NAME=PATH``; at least two.
+        output: folder for the tables, see ``write_comparison``, and for predictions of runs. If None, no file
+            is written.
+        options: metric, missing results, baseline, margin, level.
+        inputs: references, second observer and groups of cases.
+
+    Raises:
+        ConfigError: if there are fewer than two methods, or predictions without references.
+        DataError: if a path does not exist or has no scores, or the methods have nothing in common.
+
+    Example:
+        >>> comparison = compare_runs(["runs/a", "runs/b"], "comparison")  # doctest: +SKIP
+        >>> print("\\n".join(comparison.verdict))  # doctest: +SKIP
+    """
+    options, inputs = options or ComparisonOptions(), inputs or ComparisonInputs()
+    if not isinstance(methods, Mapping):
+        methods = name_methods(list(methods))
+    paths = {name: Path(path) for name, path in methods.items()}
+    for path in paths.values():
+        check_exists(path)
+    if output is not None:
+        check_output(Path(output))
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary) if output is None else Path(output)
+        reader = _MethodReader(root / _FOLDER, options, inputs)
+        scores = [reader.read(name, path) for name, path in paths.items()]
+        observer = reader.read_observer()
+    groups = read_groups(Path(inputs.groups)) if inputs.groups is not None else None
+    comparison = compare_scores(scores, options, groups=groups, observer=observer)
+    if output is not None:
+        write_comparison(output, comparison)
+    return comparison
+
+
+@dataclass
+class _MethodReader:
+    """Reads the scores of methods, and keeps the references of the first run for the observer."""
+
+    folder: Path
+    options: ComparisonOptions
+    inputs: ComparisonInputs
+    reference: Path | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = self.inputs.reference
+        self.reference = None if given is None else Path(given)
+
+    def read(self, name: str, path: Path) -> MethodScores:
+        if not is_run(path):
+            return read_method(name, path, self.reference, self.options.evaluation)
+        from medseg.study.run_scores import score_run
+
+        folder = self.folder / name.replace("/", "_")
+        with ConsoleProgress() as progress:
+            scores = score_run(name, path, folder, self.options.part, self.options.evaluation, progress)
+        self.reference = self.reference or folder / "references"
+        return scores
+
+    def read_observer(self) -> MethodScores | None:
+        given = self.inputs.observer
+        if given is None:
+            return None
+        return read_method(OBSERVER, Path(given), self.reference, self.options.evaluation)
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is the folder of a finished training."""
+    return (path / "cases.json").is_file() and (path / "model.safetensors").is_file()

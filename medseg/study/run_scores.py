@@ -1,0 +1,62 @@
+"""Scores of a trained run on its own test cases."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from medseg.data.cases import Case, Part
+from medseg.data.io.multichannel import read_image
+from medseg.data.io.readers import output_suffix, reader_for
+from medseg.data.labels.schema import smallest_integer
+from medseg.errors import DataError
+from medseg.evaluation import EvaluationOptions
+from medseg.evaluation.comparison import MethodScores, read_method
+from medseg.files import write_atomic
+from medseg.inference.batch.batch_inference import infer_cases
+from medseg.inference.batch.input_discovery import run_cases
+from medseg.inference.model.model_file import ModelHeader
+from medseg.inference.model.predictor import Predictor
+from medseg.progress import Progress
+
+
+def score_run(
+    name: str, run: Path, folder: Path, part: Part, options: EvaluationOptions, progress: Progress
+) -> MethodScores:
+    """Predict the cases of one part of a run's split and evaluate them.
+
+    Predictions of an earlier call with the same model are kept.
+
+    Args:
+        name: name of the method.
+        run: run folder.
+        folder: folder of the method's ``predictions`` and ``references``.
+        part: the part of the split.
+        options: options of the evaluation.
+        progress: receives each case.
+
+    Raises:
+        DataError: if the run has no case in this part, or a case has no label map.
+    """
+    predictor = Predictor(run)
+    cases = run_cases(run, part)
+    for case in cases:
+        write_reference(case, predictor.header, folder / "references")
+    infer_cases(predictor, cases, folder / "predictions", progress=progress)
+    scores = read_method(name, folder / "predictions", folder / "references", options)
+    return dataclasses.replace(scores, requested=frozenset(case.id for case in cases), source=run.name)
+
+
+def write_reference(case: Case, header: ModelHeader, folder: Path) -> None:
+    """Write the label map of a case as the network's labels define it, whatever the layout of the dataset."""
+    path = folder / f"{case.id}{output_suffix(case.image)}"
+    if path.exists():
+        return
+    scan = read_image(case)
+    target = header.label_reader.read(case, scan)
+    if target is None:
+        raise DataError(f"case {case.id}: no label map to compare the prediction with", case=case.id)
+    values = target.values
+    values = values.astype(smallest_integer((int(values.min()), int(values.max()))))
+    with write_atomic(path) as temporary:
+        reader_for(case.image).write_label_map(temporary, values, scan, None)

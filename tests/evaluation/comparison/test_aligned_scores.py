@@ -1,0 +1,138 @@
+"""Aligned scores: what is missing never flatters a method, and is always listed."""
+
+import math
+
+import numpy as np
+import pytest
+
+from medseg.errors import ConfigError, DataError
+from medseg.evaluation.comparison import ComparisonOptions, MethodScores
+from medseg.evaluation.comparison.options import resolve_metric
+from medseg.evaluation.comparison.scores import align_scores
+
+NAN, INF = math.nan, math.inf
+
+
+def method(name, scores, metric="dice", label="organ", **more):
+    """Scores of one label from {case: value or row}."""
+    rows = [
+        {"case": case, "name": label, "status": "scored"} | (one if isinstance(one, dict) else {metric: one})
+        for case, one in scores.items()
+    ]
+    return MethodScores(name, rows, **more)
+
+
+def values(table, case):
+    return table.values[:, table.cases.index(case), 0].tolist()
+
+
+def test_a_case_without_a_result_counts_as_the_worst_score():
+    a, b = method("a", {"1": 0.8, "2": 0.9}), method("b", {"1": 0.7}, reasons={"2": "out of memory"})
+    table = align_scores([a, b], ComparisonOptions())
+    assert values(table, "2") == [0.9, 0.0]
+    assert table.missing == {"a": {}, "b": {"2": "out of memory"}}
+    assert table.substituted[1, 1, 0]
+
+
+def test_a_case_without_a_result_is_left_out_for_both():
+    a, b = method("a", {"1": 0.8, "2": 0.9}), method("b", {"1": 0.7})
+    table = align_scores([a, b], ComparisonOptions(missing="exclude"))
+    assert np.isnan(values(table, "2")).all()
+    assert table.excluded == {"2": "a method has no result"}
+    assert table.missing["b"] == {"2": "not in its table"}
+
+
+@pytest.mark.parametrize("status", ["missing", "failed"])
+def test_scores_of_cases_that_were_not_scored_do_not_count(status):
+    # medseg evaluate --missing worst writes 0; another tool may write anything
+    b = method("b", {"1": 0.7, "2": {"status": status, "dice": 1.0}})
+    table = align_scores([method("a", {"1": 0.8, "2": 0.9}), b], ComparisonOptions())
+    assert values(table, "2") == [0.9, 0.0]
+
+
+def test_a_correctly_empty_prediction_is_the_best_score():
+    empty = {"dice": NAN, "tp": 0, "fp": 0, "fn": 0}
+    false_positive = {"dice": 0.0, "tp": 0, "fp": 9, "fn": 0}
+    a = method("a", {"1": 0.5, "2": empty, "3": empty})
+    b = method("b", {"1": 0.5, "2": false_positive, "3": empty})
+    table = align_scores([a, b], ComparisonOptions())
+    assert values(table, "2") == [1.0, 0.0]
+    assert np.isnan(values(table, "3")).all()
+    assert table.excluded == {"3 / organ": "neither the reference nor any prediction has the label"}
+
+
+def test_an_undefined_precision_of_a_missed_structure_is_the_worst_score():
+    missed = {"precision": NAN, "tp": 0, "fp": 0, "fn": 50}
+    a, b = method("a", {"1": missed}, "precision"), method("b", {"1": 0.5}, "precision")
+    assert values(align_scores([a, b], ComparisonOptions(metric="precision")), "1") == [0.0, 0.5]
+
+
+def test_an_empty_cell_of_another_table_is_a_missing_result():
+    a = MethodScores("a", [{"case": "1", "name": "x", "dice": NAN}])
+    b = MethodScores("b", [{"case": "1", "name": "x", "dice": 0.5}])
+    assert values(align_scores([a, b], ComparisonOptions()), "1") == [0.0, 0.5]
+
+
+def test_infinite_distances_count_as_the_diagonal_else_as_the_largest():
+    scores = {"1": {"hd95": 2.0, "diagonal_mm": 90.0}, "2": {"hd95": INF, "diagonal_mm": 80.0}}
+    a, b = method("a", scores), method("b", {"1": 3.0}, "hd95")
+    table = align_scores([a, b], ComparisonOptions(metric="hd95"))
+    assert values(table, "2") == [80.0, 80.0]
+    a, b = method("a", {"1": 2.0, "2": INF}, "hd95"), method("b", {"1": 3.0, "2": 4.0}, "hd95")
+    table = align_scores([a, b], ComparisonOptions(metric="hd95"))
+    assert values(table, "2") == [4.0, 4.0]
+    assert "lenient" in table.notes[0]
+    table = align_scores([a, b], ComparisonOptions(metric="hd95", penalty=50))
+    assert values(table, "2") == [50.0, 4.0]
+
+
+def test_signed_volumes_are_compared_by_size():
+    a = method("a", {"1": -0.3}, "relative_volume_difference")
+    b = method("b", {"1": 0.2}, "relative_volume_difference")
+    table = align_scores([a, b], ComparisonOptions(metric="relative_volume_difference"))
+    assert values(table, "1") == [0.3, 0.2]
+
+
+def test_other_references_and_other_labels_are_noted():
+    row = {"dice": 0.5, "reference_volume_mm3": 10.0, "predicted_volume_mm3": 10.0}
+    a = method("a", {"1": row})
+    b = method("b", {"1": row | {"reference_volume_mm3": 11.0}})
+    b = MethodScores("b", [*b.rows, {"case": "1", "name": "vessel", "status": "scored", "dice": 1.0}])
+    notes = " ".join(align_scores([a, b], ComparisonOptions()).notes)
+    assert "vessel" in notes
+    assert "different references" in notes
+
+
+def test_other_definitions_are_an_error():
+    a = method("a", {"1": 2.0}, "hd95", definitions={"unit": "mm", "surface": "voxel"})
+    b = method("b", {"1": 2.0}, "hd95", definitions={"unit": "mm", "surface": "surfel"})
+    with pytest.raises(DataError, match="surface is a: voxel, b: surfel"):
+        align_scores([a, b], ComparisonOptions(metric="hd95"))
+
+
+def test_only_cases_that_all_runs_were_to_segment_are_compared():
+    a = method("a", {"1": 0.5, "2": 0.6}, requested=frozenset("12"))
+    b = method("b", {"2": 0.6, "3": 0.6}, requested=frozenset("23"))
+    table = align_scores([a, b], ComparisonOptions())
+    assert table.cases == ("2",)
+    assert set(table.excluded) == {"1", "3"}
+
+
+def test_nothing_in_common_is_an_error():
+    with pytest.raises(DataError, match="no label in common"):
+        align_scores([method("a", {"1": 1.0}), method("b", {"1": 1.0}, label="x")], ComparisonOptions())
+    with pytest.raises(DataError, match="no column 'nsd'"):
+        align_scores([method("a", {"1": 1.0}), method("b", {"1": 1.0})], ComparisonOptions(metric="nsd"))
+    exclude = ComparisonOptions(missing="exclude")
+    with pytest.raises(DataError, match="no case has a Dice"):
+        align_scores([method("a", {"1": 1.0}), method("b", {"2": 1.0})], exclude)
+
+
+def test_the_direction_of_metrics():
+    for name in ("dice", "iou", "nsd", "lesion_f1", "lesion_sensitivity_any", "kappa", "f_beta"):
+        assert resolve_metric(name).better == "higher"
+    for name in ("hd95_mm", "assd", "ece", "betti0_error", "lesion_fp_any", "fn_volume", "brats_hd95"):
+        assert resolve_metric(name).better == "lower"
+    with pytest.raises(ConfigError, match="higher or lower"):
+        resolve_metric("quality")
+    assert resolve_metric("quality", "higher").worst == -INF

@@ -1,0 +1,138 @@
+"""Comparison of tables, folders and predictions, and the files it writes."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import write_volume
+
+from medseg import compare_runs
+from medseg.cli.main import run
+from medseg.errors import ConfigError, DataError
+from medseg.evaluation.comparison import ComparisonOptions, name_methods, read_groups, read_method
+from medseg.study import ComparisonInputs
+
+QUICK = ComparisonOptions(resamples=20)
+
+
+def write_table(path, scores, metric="dice", label="organ"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["case", "name", metric])
+        writer.writerows([case, label, value] for case, value in scores.items())
+    return path
+
+
+def read_rows(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+@pytest.fixture
+def tables(tmp_path):
+    rng = np.random.default_rng(0)
+    base = rng.beta(12, 3, 20)
+    for name, shift in (("old", 0.0), ("new", 0.03)):
+        values = base + shift + rng.normal(0, 0.01, 20)
+        write_table(tmp_path / name / "metrics" / "cases.csv", {f"{i:03}": v for i, v in enumerate(values)})
+    return tmp_path
+
+
+def test_the_command_answers_in_words_and_writes_tables(tables, capsys):
+    output = tables / "out"
+    (tables / "site.csv").write_text(
+        "case,site\n" + "".join(f"{i:03},{'AB'[i % 2]}\n" for i in range(20)), encoding="utf-8"
+    )
+    folders = [str(tables / name / "metrics") for name in ("old", "new")]
+    options = ["--groups", str(tables / "site.csv"), "--margin", "0.01", "--detect", "0.01"]
+    assert run(["compare", *folders, *options, "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("new is better than old: Dice 0.")
+    assert "By site, new against old: A +0.0" in printed
+    content = json.loads((output / "comparison.json").read_text())
+    assert content["results"][0]["decision"] == "better"
+    rows = read_rows(output / "comparison.csv")
+    assert float(rows[0]["difference"]) == content["results"][0]["difference"]
+    assert (output / "comparison.md").read_text().startswith("* new is better than old")
+    assert r"\begin{tabular}" in (output / "comparison.tex").read_text()
+    assert {row["group"] for row in read_rows(output / "subgroups.csv")} == {"A", "B"}
+    assert run(["compare", *folders, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["methods"] == ["old", "new"]
+
+
+def test_the_table_for_challenger_has_explicit_missing_values(tmp_path):
+    a = write_table(tmp_path / "a.csv", {"1": 0.5, "2": 0.6, "3": 0.7})
+    b = write_table(tmp_path / "b.csv", {"1": 0.4, "2": "NA", "3": 0.8})
+    for missing in ("worst", "exclude"):
+        options = ComparisonOptions(resamples=20, missing=missing)
+        compare_runs([a, b], tmp_path / missing, options)
+        assert (tmp_path / missing / "challengeR.csv").read_text().splitlines() == [
+            '"task","case","algorithm","value"',
+            '"organ","1","a",0.5',
+            '"organ","1","b",0.4',
+            '"organ","2","a",0.6',
+            '"organ","2","b",NA',
+            '"organ","3","a",0.7',
+            '"organ","3","b",0.8',
+        ]
+
+
+def test_predictions_are_evaluated_first(tmp_path):
+    reference = np.zeros((12, 12, 12), np.uint8)
+    reference[2:8, 2:8, 2:8] = 1
+    for case in "abc":
+        write_volume(tmp_path / "labels" / f"{case}.nii.gz", reference)
+        write_volume(tmp_path / "good" / f"{case}.nii.gz", reference)
+        if case != "c":
+            write_volume(tmp_path / "shifted" / f"{case}.nii.gz", np.roll(reference, 1, axis=0))
+    inputs = ComparisonInputs(reference=tmp_path / "labels", observer=tmp_path / "good")
+    comparison = compare_runs([tmp_path / "good", tmp_path / "shifted"], options=QUICK, inputs=inputs)
+    # moved by one of six voxels: Dice 5/6; the missing case is 0
+    assert comparison.table.values[1, :, 0].tolist() == pytest.approx([5 / 6, 5 / 6, 0])
+    assert comparison.table.missing["shifted"] == {"c": "there is no label map"}
+    assert [pair.difference for pair in comparison.observer] == pytest.approx([0, -4 / 9])
+    with pytest.raises(ConfigError, match="need references"):
+        compare_runs([tmp_path / "good", tmp_path / "shifted"])
+
+
+def test_names_of_methods(tmp_path):
+    assert list(name_methods(["runs/a/metrics", "runs/b/metrics"])) == ["a", "b"]
+    assert list(name_methods(["x/pred_a", "y=x/pred_b"])) == ["pred_a", "y"]
+    with pytest.raises(ConfigError, match="also named 'a'"):
+        name_methods(["a=1", "a=2"])
+
+
+def test_tables_of_other_tools(tmp_path):
+    (tmp_path / "t.csv").write_text("subject,structure,HD95\n007,liver,3.5\n008,liver,\n", encoding="utf-8")
+    rows = read_method("t", tmp_path / "t.csv").rows
+    assert rows[0] == {"case": "007", "name": "liver", "HD95": 3.5}
+    assert math.isnan(rows[1]["HD95"])
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(DataError, match="expected one row per case"):
+        read_method("t", tmp_path / "bad.csv")
+    (tmp_path / "twice.csv").write_text("case,dice\n1,0.2\n1,0.3\n", encoding="utf-8")
+    with pytest.raises(DataError, match="two rows"):
+        read_method("t", tmp_path / "twice.csv")
+    with pytest.raises(DataError, match="does not exist"):
+        read_method("t", tmp_path / "none.csv")
+
+
+def test_numbers_are_grouped_by_their_median(tmp_path):
+    lines = "".join(f"{i},{20 + i},f\n" for i in range(20))
+    (tmp_path / "g.csv").write_text("case,age,sex\n" + lines, encoding="utf-8")
+    groups = read_groups(tmp_path / "g.csv")
+    assert set(groups["age"].values()) == {"≤ 29.5", "> 29.5"}
+    assert set(groups["sex"].values()) == {"f"}
+
+
+def test_tables_of_an_evaluation_are_not_replaced(tables):
+    folders = [tables / name / "metrics" for name in ("old", "new")]
+    with pytest.raises(ConfigError, match="tables of an evaluation"):
+        compare_runs(folders, folders[0], QUICK)
+
+
+def test_the_same_input_gives_the_same_result(tables):
+    folders = [tables / name / "metrics" for name in ("old", "new")]
+    assert compare_runs(folders, options=QUICK).to_json() == compare_runs(folders, options=QUICK).to_json()
