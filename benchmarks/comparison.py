@@ -7,8 +7,8 @@ Prints, for several distributions of paired Dice differences, how often 95% inte
 difference; how often tests report a difference where there is none; and how often they find a planted one. The
 last table compares whole tables of five labels as the command does, and counts the studies with any wrong
 decision.
-Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (to 97.5% where a few cases differ by much, for
-which Student's t alone is above 96.5%), false positives at most 6.5%.
+Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (to 97.5% where few cases differ by much),
+false positives at most 6.5%.
 """
 
 from __future__ import annotations

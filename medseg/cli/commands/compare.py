@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from medseg.evaluation.comparison import Comparison, PairedResult
     from medseg.evaluation.comparison.options import Better, MissingScores
 
+REPORT_FILE = "report.html"
+
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
@@ -88,10 +90,11 @@ def compare(
 
     The answer comes in words, then in tables: paired differences with intervals, permutation and signed-rank
     tests adjusted for their number, and rankings. With --output, tables are written as CSV, JSON, Markdown,
-    LaTeX and for challengeR.
+    LaTeX and for challengeR, and report.html shows them with plots.
     """
     from medseg.evaluation import EvaluationOptions, parse_labels
     from medseg.evaluation.comparison import ComparisonOptions
+    from medseg.report.pages.comparison import write_comparison_page
     from medseg.study.methods import ComparisonInputs, compare_runs
 
     evaluation = EvaluationOptions(
@@ -103,12 +106,14 @@ def compare(
     )  # fmt: skip
     inputs = ComparisonInputs(reference, observer, groups)
     comparison = compare_runs(methods, output, options, inputs)
+    if output is not None:
+        write_comparison_page(output / REPORT_FILE, comparison.to_json())
     if as_json:
         click.echo(json.dumps(comparison.to_json(), indent=2, ensure_ascii=False))
         return EXIT_OK
     print_comparison(comparison)
     if output is not None:
-        click.echo(f"tables: {output}")
+        click.echo(f"tables: {output}\nreport: {output / REPORT_FILE}")
     return EXIT_OK
 
 
