@@ -7,7 +7,7 @@ Prints, for several distributions of paired Dice differences, how often 95% inte
 difference; how often tests report a difference where there is none; and how often they find a planted one. The
 last table compares whole tables of five labels as the command does, and counts the studies with any wrong
 decision.
-Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (to 97.5% where few cases differ by much),
+Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (97.5% where few cases differ by much),
 false positives at most 6.5%.
 """
 
