@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.errors import ConfigError
 from medseg.evaluation.comparison.paired import OVERALL, PairedResult
 from medseg.evaluation.comparison.verdict import format_p, format_score
-from medseg.evaluation.run import CASES_FILE
+from medseg.evaluation.output import CASES_FILE
 from medseg.files import write_json, write_text
 from medseg.metrics import write_csv
 

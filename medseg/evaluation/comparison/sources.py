@@ -13,7 +13,8 @@ from typing import Any
 from medseg.data.io.readers import is_image_file
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.options import EvaluationOptions
-from medseg.evaluation.run import CASES_FILE, SUMMARY_FILE, evaluate_cases
+from medseg.evaluation.output import CASES_FILE, SUMMARY_FILE
+from medseg.evaluation.run import evaluate_cases
 from medseg.files import as_json_object, check_exists
 
 SCORED = "scored"
