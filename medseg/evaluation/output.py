@@ -16,6 +16,8 @@ from medseg.files import write_atomic, write_text
 from medseg.metrics import long_rows, write_csv, write_summary
 from medseg.metrics.tables.columns import IDENTITY
 from medseg.metrics.tables.paper import LATEX_MARK, MARKDOWN_MARK
+from medseg.report.page import is_page
+from medseg.report.pages.evaluation import write_evaluation_page
 
 CASES_FILE = "cases.csv"
 SCORES_FILE = "scores.csv"
@@ -23,7 +25,9 @@ SUMMARY_FILE = "summary.json"
 MARKDOWN_FILE, LATEX_FILE = "table.md", "table.tex"
 PARQUET_FILES = ("cases.parquet", "scores.parquet")
 
-_FILES = (CASES_FILE, SCORES_FILE, SUMMARY_FILE, MARKDOWN_FILE, LATEX_FILE, *PARQUET_FILES)
+REPORT_FILE = "report.html"
+
+_FILES = (CASES_FILE, SCORES_FILE, SUMMARY_FILE, MARKDOWN_FILE, LATEX_FILE, REPORT_FILE, *PARQUET_FILES)
 
 
 def write_tables(output: Path, evaluation: Evaluation) -> None:
@@ -38,6 +42,23 @@ def write_tables(output: Path, evaluation: Evaluation) -> None:
             with write_atomic(output / name) as temporary:
                 frame.to_parquet(temporary, engine="pyarrow", index=False)
     write_summary(output / SUMMARY_FILE, evaluation.summary)
+
+
+def write_evaluation_report(path: Path, evaluation: Evaluation) -> None:
+    """Write the report of an evaluation: verdict, tables and plots.
+
+    Args:
+        path: file to write, ``.html``.
+        evaluation: result of ``evaluate_cases``.
+
+    Raises:
+        ExistingFileError: if the file exists and is not a page of medseg.
+
+    Example:
+        >>> evaluation = evaluate_cases("predictions", "labels")  # doctest: +SKIP
+        >>> write_evaluation_report("report.html", evaluation)  # doctest: +SKIP
+    """
+    write_evaluation_page(Path(path), evaluation.rows, evaluation.summary)
 
 
 def check_output(output: Path) -> None:
@@ -70,6 +91,8 @@ def _is_ours(path: Path) -> bool:
             if path.name == SUMMARY_FILE:
                 content = json.load(stream)
                 return isinstance(content, Mapping) and "definitions" in content
+            if path.suffix == ".html":
+                return is_page(path)
             if path.suffix == ".csv":
                 return next(csv.reader(stream), list[str]())[:3] == list(IDENTITY[:3])
             return stream.readline().strip() in (MARKDOWN_MARK, LATEX_MARK)

@@ -104,7 +104,7 @@ class Page:
             ExistingFileError: if the file exists and is not a page of medseg.
         """
         path = Path(path)
-        if path.exists() and not _is_page(path):
+        if path.exists() and not is_page(path):
             raise ExistingFileError(
                 f"{path}: exists and was not written by medseg",
                 hint="Move the file, or choose another --output.",
@@ -146,7 +146,8 @@ class Page:
         return "; ".join(f"{directive} {' '.join(sources)}" for directive, sources in policy.items())
 
 
-def _is_page(path: Path) -> bool:
+def is_page(path: Path) -> bool:
+    """Return whether a file is a page of medseg."""
     with path.open(encoding="utf-8", errors="replace") as stream:
         return '<meta name="generator" content="medseg' in stream.read(1 << 13)
 

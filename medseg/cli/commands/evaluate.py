@@ -137,6 +137,7 @@ class _Given:
 @_label_options
 @_score_options
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
+@click.option("--report/--no-report", default=True, help="Write report.html to --output.  [default: --report]")
 @click.option("--jobs", type=POSITIVE, help="Most cases compared at a time.  [default: number of cores]")
 @json_option
 @debug_option
@@ -145,6 +146,7 @@ def evaluate(
     references: Path,
     output: Path | None,
     images: Path | None,
+    report: bool,
     jobs: int | None,
     as_json: bool,
     **given: Any,
@@ -155,18 +157,23 @@ def evaluate(
     case could not be compared, with 3 if none could.
     """
     from medseg.evaluation import evaluate_cases
+    from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
     from medseg.metrics import to_json
     from medseg.progress import ConsoleProgress
 
     with ConsoleProgress() as progress:
         options = _Given(**given).options(jobs, images)
         evaluation = evaluate_cases(predictions, references, output, options, progress=progress)
+    if output is not None and report:
+        write_evaluation_report(output / REPORT_FILE, evaluation)
     if as_json:
         click.echo(json.dumps(to_json(evaluation.summary), indent=2, ensure_ascii=False))
     else:
         print_evaluation(evaluation)
         if output is not None:
             click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}, {output / 'table.md'}")
+        if output is not None and report:
+            click.echo(f"report: {output / REPORT_FILE}")
     for case, reason in evaluation.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
     if not evaluation.summary["coverage"]["scored"]:

@@ -9,6 +9,7 @@ from conftest import write_volume
 from markupsafe import Markup
 
 from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
+from medseg.evaluation.output import write_evaluation_report
 from medseg.report.pages.case_sections import CaseSections
 from medseg.report.pages.evaluation import write_evaluation_page
 from medseg.report.pages.scored_cases import ScoredCases
@@ -36,7 +37,7 @@ def evaluated(tmp_path_factory):
             write_volume(root / "predictions" / f"case_{index}.nii.gz", prediction)
     options = EvaluationOptions(missing="ignore", labels=parse_labels("organ=1,lesion=2"))
     evaluation = evaluate_cases(root / "predictions", root / "labels", root / "out", options)
-    write_evaluation_page(root / "out" / "report.html", evaluation.rows, evaluation.summary)
+    write_evaluation_report(root / "out" / "report.html", evaluation)
     return root / "out"
 
 
