@@ -38,7 +38,10 @@ def test_cases_with_the_same_bids_name_are_an_error():
 
 def test_legends():
     labels = LabelSchema(names={"no": (0,), "liver": (5,)}, colors={"liver": (255, 0, 16)})
-    assert legend_texts(labels, ".nii.gz", "flat") == {}
+    assert legend_texts(labels, ".png", "flat") == {}
+    flat = legend_texts(labels, ".nii.gz", "flat")
+    assert sorted(flat) == ["labels.ctbl", "labels_itksnap.txt"]
+    assert flat["labels.ctbl"].endswith("5 liver 255 0 16 255\n")
     nnunet = legend_texts(labels, ".nii.gz", "nnunet")
     assert json.loads(nnunet["dataset.json"])["labels"] == {"no": 0, "liver": 5}
     bids = legend_texts(labels, ".nii.gz", "bids")
