@@ -221,7 +221,7 @@ def _detection(answers: Answers) -> Iterator[Recommendation]:
             ("panoptic_quality",),
             "it combines detection and segmentation of objects in one number; report sq and rq beside it",
         )
-    if answers.task == "instance" or answers.several:
+    if answers.task == "instance" or (answers.several and not answers.tubular):
         by_overlap = answers.small or not answers.touching
         columns = ("lesion_sensitivity_any", "lesion_fp_any") if by_overlap else ("lesion_f1",)
         yield Recommendation(

@@ -55,6 +55,11 @@ def test_small_structures_with_a_boundary_question_have_no_dice():
     assert "Do not compare them between datasets" in warnings(small=True)
 
 
+def test_separate_vessels_are_no_lesions():
+    assert "lesion_f1" not in columns(tubular=True, several=True)
+    assert "lesion_f1" in columns(tubular=True, several=True, task="instance")
+
+
 def test_warnings():
     assert "accuracy" in warnings(imbalanced=True)
     assert "n_nan" in warnings(absent=True)
