@@ -118,8 +118,8 @@ def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
     """Describe how many references were scored, and which were not."""
     missing, failed = coverage["missing"], coverage["failed"]
     parts = [f"{coverage['scored']} of {coverage['references']} references scored"]
-    parts += [f"{len(failed)} failed"] if failed else []
-    policy = _POLICIES.get(coverage["missing_policy"], "")
+    policy = _POLICIES.get(coverage["missing_policy"], "left out of the means")
+    parts += [f"{len(failed)} failed, {policy}"] if failed else []
     parts += [f"{len(missing)} without a prediction, {policy}"] if missing else []
     count = coverage["not_requested"]
     parts += [f"{count} {'was' if count == 1 else 'were'} not requested"] if count else []

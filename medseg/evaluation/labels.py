@@ -83,8 +83,10 @@ def read_labels(path: Path) -> LabelSchema:
         raise ConfigError(f"{path}: not a medseg.json with labels ({reason})", path=path) from error
 
 
-def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterable[Path]) -> LabelSchema:
-    """Return the labels of the options, else of ``medseg.json``, else guessed from the references.
+def resolve_labels(
+    options: EvaluationOptions, folder: Path, references: Iterable[Path], predictions: Iterable[Path] = ()
+) -> LabelSchema:
+    """Return the labels of the options, else of ``medseg.json``, else guessed from the files.
 
     ``others`` and ``ignore_value`` of the options override those of the labels.
 
@@ -92,6 +94,7 @@ def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterabl
         options: options of the evaluation.
         folder: folder of the predictions, which may contain ``medseg.json``.
         references: label maps to guess from.
+        predictions: label maps that may contain labels that no reference contains.
 
     Raises:
         ConfigError: if labels cannot be guessed, or the ignore value belongs to a label.
@@ -99,7 +102,7 @@ def resolve_labels(options: EvaluationOptions, folder: Path, references: Iterabl
     recorded = folder / "medseg.json"
     labels = options.labels or (read_labels(recorded) if recorded.is_file() else None)
     if labels is None:
-        labels = _guess_from(references, options.ignore_value, options.jobs)
+        labels = _guess_from(options, list(references), list(predictions))
     changes: dict[str, Any] = {}
     if options.others is not None:
         changes["others"] = "refuse" if options.others == "error" else options.others
@@ -135,20 +138,13 @@ def _reason(error: ValidationError) -> str:
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
-def _sizes(paths: Iterable[Path]) -> list[tuple[Path, int]]:
-    return [(path, declared_voxels(path)) for path in paths]
+def _guess_from(options: EvaluationOptions, references: list[Path], predictions: list[Path]) -> LabelSchema:
+    """Guess the labels from the values in the references, and in the predictions if both share a label.
 
-
-def _values(path: Path) -> set[int]:
-    try:
-        return set(count_values(as_label_map(read_scan(path))))
-    except DataError:  # the comparison lists it as a failed case
-        return set()
-
-
-def _guess_from(references: Iterable[Path], ignore_value: int | None, limit: int | None) -> LabelSchema:
-    jobs = [Job(path, voxels * _VOXEL_BYTES, voxels * _VOXEL_SECONDS) for path, voxels in _sizes(references)]
-    values = set[int]().union(*run_jobs(_values, jobs, limit=limit)) - {ignore_value}
+    Without a shared label the files rather have different codes, such as 1 and 255, than spurious structures.
+    """
+    given, predicted = (_read_values(paths, options) for paths in (references, predictions))
+    values = given | predicted if given & predicted - {0} else given
     if not 2 <= len(values) <= _MOST_GUESSED:
         got = f"{len(values)} different values" if len(values) > 1 else f"only the value {sorted(values)}"
         raise ConfigError(
@@ -157,3 +153,18 @@ def _guess_from(references: Iterable[Path], ignore_value: int | None, limit: int
             hint="Name them: --labels NAME=VALUE[,…], or a medseg.json.",
         )
     return guess_schema(values, most=_MOST_GUESSED)
+
+
+def _read_values(paths: list[Path], options: EvaluationOptions) -> set[int]:
+    """Return the values that occur in label maps, without the ignored one."""
+    voxels = [declared_voxels(path) for path in paths]
+    jobs = [
+        Job(path, count * _VOXEL_BYTES, count * _VOXEL_SECONDS)
+        for path, count in zip(paths, voxels, strict=True)
+    ]
+    values = set[int]().union(*run_jobs(_values, jobs, limit=options.jobs, on_error=lambda path, error: set()))
+    return {value for value in values if value != options.ignore_value}
+
+
+def _values(path: Path) -> set[int]:
+    return set(count_values(as_label_map(read_scan(path))))

@@ -26,7 +26,7 @@ class EvaluationOptions:
 
     Attributes:
         labels: names and values. If None, those of ``medseg.json`` in the folder of the predictions; without
-            that file they are guessed from the values in the references.
+            that file they are guessed from the values in the files.
         label_suffix: suffix that names of references add to names of cases, such as ``_mask``.
         prediction_suffix: suffix that names of predictions add to names of cases, such as ``_2ndHO``.
         missing: cases without a prediction are an ``error``, are left out of the means (``ignore``) or get

@@ -68,7 +68,8 @@ def evaluate_cases(
         )
     tasks = _tasks(pairing)
     folder = predictions if predictions.is_dir() else predictions.parent
-    labels = resolve_labels(options, folder, [task.reference for task in tasks])
+    predicted = [task.prediction for task in tasks if task.prediction is not None]
+    labels = resolve_labels(options, folder, [task.reference for task in tasks], predicted)
     comparer = CaseComparer(labels, options, folder)
     comparer.check()
     collector = ScoreCollector(comparer)

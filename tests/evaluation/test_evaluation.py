@@ -132,6 +132,19 @@ def test_labels_are_guessed_from_the_references_without_names(folders):
     assert {row["name"] for row in rows} == {"foreground"}
 
 
+def test_guessed_labels_include_spurious_ones(folders):
+    (folders / "predictions" / "medseg.json").unlink()
+    spurious = np.zeros((10, 10, 10), np.uint8)
+    spurious[2:6, 2:6, 2:6], spurious[9, 9, 9] = 4, 7
+    write_volume(folders / "predictions" / "b.nii.gz", spurious)
+    result = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING)
+    assert result.summary["labels"]["label_7"]["structures"]["spurious"] == 1
+    for case in "ab":  # other codes are not spurious structures
+        write_volume(folders / "predictions" / f"{case}.nii.gz", np.full((10, 10, 10), 255, np.uint8))
+    with pytest.raises(DataError, match="label values without a name: 255"):
+        evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING)
+
+
 def test_a_case_without_prediction_is_an_error(folders):
     with pytest.raises(DataError, match=r"1 of 3 references has no prediction[^:]*\(1\):\s+never_predicted"):
         evaluate_cases(folders / "predictions", folders / "labels", folders / "out")
