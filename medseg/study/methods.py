@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medseg.data.labels.schema import LabelSchema
+from medseg.evaluation import EvaluationOptions
 from medseg.evaluation.comparison import (
     Comparison,
     ComparisonOptions,
@@ -18,10 +21,13 @@ from medseg.evaluation.comparison import (
     read_method,
     write_comparison,
 )
+from medseg.evaluation.labels import read_labels
 from medseg.files import check_exists
+from medseg.metrics import metric_info
 from medseg.progress import ConsoleProgress
 
 OBSERVER = "second observer"
+LABELS_FILE = "medseg.json"
 _FOLDER = "methods"
 
 
@@ -32,11 +38,14 @@ class ComparisonInputs:
     Attributes:
         reference: folder of label maps that predictions are compared with. Runs have their own.
         observer: a second observer: a folder of label maps, or a table or folder of ``medseg evaluate``.
+        observer_suffix: suffix that names of the observer's label maps add to names of cases, such as
+            ``_2ndHO``.
         groups: CSV table with a column ``case`` and one column per grouping, such as site.
     """
 
     reference: Path | str | None = None
     observer: Path | str | None = None
+    observer_suffix: str | None = None
     groups: Path | str | None = None
 
 
@@ -78,6 +87,7 @@ def compare_runs(
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) if output is None else Path(output)
         reader = _MethodReader(root / _FOLDER, options, inputs)
+        reader.find_labels(paths.values())
         scores = [reader.read(name, path) for name, path in paths.items()]
         observer = reader.read_observer()
     groups = read_groups(Path(inputs.groups)) if inputs.groups is not None else None
@@ -89,33 +99,59 @@ def compare_runs(
 
 @dataclass
 class _MethodReader:
-    """Reads the scores of methods, and keeps the references of the first run for the observer."""
+    """Reads the scores of methods; the first run or folder with labels provides what later ones lack."""
 
     folder: Path
     options: ComparisonOptions
     inputs: ComparisonInputs
-    reference: Path | None = field(init=False)
+    reference: Path | None = None
+    labels: LabelSchema | None = None
 
     def __post_init__(self) -> None:
         given = self.inputs.reference
         self.reference = None if given is None else Path(given)
+        self.labels = self.options.evaluation.labels
+        self.options = replace(self.options, evaluation=_with_groups(self.options))
+
+    def find_labels(self, paths: Iterable[Path]) -> None:
+        """Use the first ``medseg.json`` in folders of predictions, unless labels were given."""
+        files = (path / LABELS_FILE for path in paths)
+        file = next((file for file in files if file.is_file()), None)
+        if self.labels is None and file is not None:
+            self.labels = read_labels(file)
 
     def read(self, name: str, path: Path) -> MethodScores:
         if not is_run(path):
-            return read_method(name, path, self.reference, self.options.evaluation)
+            return read_method(name, path, self.reference, self._evaluation(path))
         from medseg.study.run_scores import score_run
 
         folder = self.folder / name.replace("/", "_")
         with ConsoleProgress() as progress:
             scores = score_run(name, path, folder, self.options.part, self.options.evaluation, progress)
         self.reference = self.reference or folder / "references"
+        self.find_labels([folder / "predictions"])
         return scores
 
     def read_observer(self) -> MethodScores | None:
         given = self.inputs.observer
         if given is None:
             return None
-        return read_method(OBSERVER, Path(given), self.reference, self.options.evaluation)
+        evaluation = replace(self._evaluation(Path(given)), prediction_suffix=self.inputs.observer_suffix)
+        return read_method(OBSERVER, Path(given), self.reference, evaluation)
+
+    def _evaluation(self, path: Path) -> EvaluationOptions:
+        """Return the options for a folder of predictions: its own labels, else those of another method."""
+        given = self.options.evaluation
+        return given if (path / LABELS_FILE).is_file() else replace(given, labels=given.labels or self.labels)
+
+
+def _with_groups(options: ComparisonOptions) -> EvaluationOptions:
+    """Return the options of evaluations, with the groups that the compared metrics belong to."""
+    groups = dict.fromkeys(options.evaluation.metrics)
+    for name in (options.metric, *options.also):
+        with suppress(KeyError):
+            groups[metric_info(name).group or "overlap"] = None
+    return replace(options.evaluation, metrics=tuple(groups))
 
 
 def is_run(path: Path) -> bool:

@@ -51,6 +51,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     "--groups", type=PATH, help="CSV table: a column case, and columns of groups such as site or sex."
 )
 @click.option("--observer", type=PATH, help="A second observer's label maps, or table: the ceiling.")
+@click.option("--observer-suffix", help="Suffix of the observer's file names, for example _2ndHO.")
 @click.option("--margin", type=_POSITIVE, help="Loss of the mean up to which a method is not inferior.")
 @click.option("--detect", type=_POSITIVE, help="Difference of the mean: print how many cases it needs.")
 @click.option(
@@ -75,6 +76,7 @@ def compare(
     baseline: str | None,
     groups: Path | None,
     observer: Path | None,
+    observer_suffix: str | None,
     margin: float | None,
     detect: float | None,
     penalty: float | None,
@@ -104,7 +106,7 @@ def compare(
         metric=metric, also=also, better=better, missing=missing, baseline=baseline, margin=margin,
         detect=detect, penalty=penalty, part=part, evaluation=evaluation,
     )  # fmt: skip
-    inputs = ComparisonInputs(reference, observer, groups)
+    inputs = ComparisonInputs(reference, observer, observer_suffix, groups)
     comparison = compare_runs(methods, output, options, inputs)
     if output is not None:
         write_comparison_page(output / REPORT_FILE, comparison.to_json())

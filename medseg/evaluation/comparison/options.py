@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from medseg.data.cases import Part
 from medseg.errors import ConfigError
 from medseg.evaluation.options import EvaluationOptions
+from medseg.metrics import metric_info
 
 Better = Literal["higher", "lower"]
 MissingScores = Literal["worst", "exclude"]
@@ -157,14 +159,25 @@ def resolve_metric(name: str, better: Better | None = None) -> Metric:
 
 
 def _known_metric(name: str) -> Metric | None:
+    """Return a metric of medseg, or one whose name is in use elsewhere.
+
+    The worst value is that of a case without a result, which must not gain from having no false positives.
+    """
+    direction = _direction(name)
+    if direction is None:
+        return None
+    if direction == "higher":
+        return Metric(name, "higher", best=1.0, worst=-1.0 if re.fullmatch(_CORRELATIONS, name) else 0.0)
+    worst = 1.0 if re.fullmatch(_ERRORS, name) else math.inf
+    return Metric(name, "lower", best=0.0, worst=worst, magnitude=direction == "zero")
+
+
+def _direction(name: str) -> Literal["higher", "lower", "zero"] | None:
+    """Return which values are better; None for columns that are no scores or are unknown."""
+    with suppress(KeyError):
+        return metric_info(name).better
     if re.fullmatch(_SIGNED, name):
-        return Metric(name, "lower", 0.0, math.inf, magnitude=True)
-    if re.fullmatch(_CORRELATIONS, name):
-        return Metric(name, "higher", 1.0, -1.0)
-    if re.fullmatch(_ERRORS, name):
-        return Metric(name, "lower", 0.0, 1.0)
-    if re.fullmatch(_UNBOUNDED, name):
-        return Metric(name, "lower", 0.0, math.inf)
-    if re.fullmatch(_HIGHER, name):
-        return Metric(name, "higher", 1.0, 0.0)
-    return None
+        return "zero"
+    if re.fullmatch(f"{_ERRORS}|{_UNBOUNDED}", name):
+        return "lower"
+    return "higher" if re.fullmatch(f"{_HIGHER}|{_CORRELATIONS}", name) else None

@@ -116,6 +116,8 @@ def _describe_details(comparison: Comparison, pair: PairedResult) -> list[str]:
     losses = _largest_losses(comparison, pair)
     if losses:
         lines.append(f"{method} loses most on {losses}.")
+    lowest = pair.baseline if pair.decision == "worse" else method
+    lines.append(f"{lowest} is worst on {_worst_scores(comparison, lowest, pair.label)}.")
     if pair.noninferiority is not None:
         lines.append(_describe_noninferiority(comparison, pair))
     return lines
@@ -202,6 +204,21 @@ def _largest_losses(comparison: Comparison, pair: PairedResult) -> str:
     return _join(
         f"{name} ({format_score(comparison, value, signed=True)})"
         for _, name, value in sorted(losses)[:_MOST_CASES]
+    )
+
+
+def _worst_scores(comparison: Comparison, method: str, label: str) -> str:
+    """List the cases and labels with the worst scores of a method."""
+    table, several = comparison.table, len(comparison.labels) > 1
+    values = table.values[comparison.methods.index(method)]
+    scores = [
+        (table.metric.sign * float(values[c, k]), f"{case} {name}" if several else case, float(values[c, k]))
+        for c, case in enumerate(table.cases)
+        for k, name in enumerate(table.labels)
+        if label in (name, OVERALL) and not math.isnan(values[c, k])
+    ]
+    return _join(
+        f"{name} ({format_score(comparison, value)})" for _, name, value in sorted(scores)[:_MOST_CASES]
     )
 
 

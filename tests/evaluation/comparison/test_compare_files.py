@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import write_volume
+from conftest import write_picture, write_volume
 
-from medseg import compare_runs
+from medseg import EvaluationOptions, compare_runs
 from medseg.cli.main import run
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.comparison import ComparisonOptions, name_methods, read_groups, read_method
@@ -95,6 +95,27 @@ def test_predictions_are_evaluated_first(tmp_path):
     assert [pair.difference for pair in comparison.observer] == pytest.approx([0, -4 / 9])
     with pytest.raises(ConfigError, match="need references"):
         compare_runs([tmp_path / "good", tmp_path / "shifted"])
+
+
+def test_an_observer_has_names_of_its_own_and_the_labels_of_the_methods(tmp_path):
+    reference = np.zeros((16, 16), np.uint8)
+    reference[4:12, 4:12] = 1
+    for case in "abc":
+        write_picture(tmp_path / "labels" / f"{case}_1stHO.png", reference)
+        write_picture(tmp_path / "observer" / f"{case}_2ndHO.png", np.roll(reference, 2, axis=1))
+        write_picture(tmp_path / "good" / f"{case}.png", reference)
+        write_picture(tmp_path / "other" / f"{case}.png", np.roll(reference, 4, axis=1))
+    names = {"labels": {"names": {"background": [0], "square": [1]}}}
+    (tmp_path / "good" / "medseg.json").write_text(json.dumps(names))
+    inputs = ComparisonInputs(tmp_path / "labels", tmp_path / "observer", "_2ndHO")
+    options = ComparisonOptions(
+        resamples=20, also=("cldice",), evaluation=EvaluationOptions(label_suffix="_1stHO")
+    )
+    comparison = compare_runs([tmp_path / "good", tmp_path / "other"], options=options, inputs=inputs)
+    assert comparison.labels == ("square",)
+    # moved by 2 and 4 of 8 columns: Dice 3/4 and 1/2
+    assert [pair.difference for pair in comparison.observer] == pytest.approx([1 / 4, -1 / 4])
+    assert comparison.secondary[0].metric.title == "clDice"
 
 
 def test_names_of_methods(tmp_path):

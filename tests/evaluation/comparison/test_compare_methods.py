@@ -84,6 +84,12 @@ def test_the_verdict_says_which_is_better_by_how_much_and_how_sure():
     assert f"{pair.difference:+.3f} ({interval}; p < 0.001)" in first
     assert "mean over 2 labels, 30 cases" in first
     assert any("By label, new is better on" in line for line in comparison.verdict)
+    lowest = min(
+        (value, f"{case} {label}")
+        for k, label in enumerate(comparison.labels)
+        for case, value in zip(comparison.table.cases, comparison.table.values[1, :, k], strict=True)
+    )
+    assert any(f"new is worst on {lowest[1]} ({lowest[0]:.3f})" in line for line in comparison.verdict)
 
 
 def test_no_difference_is_not_called_equality():
