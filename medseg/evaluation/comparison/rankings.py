@@ -144,9 +144,9 @@ def _significant_wins(goodness: FloatArray, alpha: float) -> FloatArray:
     methods = goodness.shape[1]
     pairs = [(a, b) for a in range(methods) for b in range(a + 1, methods)]
     z = np.stack([_signed_rank_z(goodness[:, a] - goodness[:, b]) for a, b in pairs], axis=-1)
-    p = _stats().norm.sf(np.concatenate([z, -z], axis=-1))  # (R, L, 2 · pairs)
+    p: FloatArray = _stats().norm.sf(np.concatenate([z, -z], axis=-1))  # (R, L, 2 · pairs)
     order = np.argsort(p, axis=-1, kind="stable")
-    factors: NDArray[np.intp] = np.arange(p.shape[-1], 0, -1, dtype=np.intp)
+    factors: FloatArray = np.arange(p.shape[-1], 0, -1, dtype=np.float64)
     adjusted: FloatArray = np.take_along_axis(p, order, axis=-1) * factors
     rejected = np.empty(p.shape, np.bool_)
     np.put_along_axis(rejected, order, np.maximum.accumulate(adjusted, axis=-1) < alpha, axis=-1)
