@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from medseg.data.cases import Case
 from medseg.errors import ConfigError
+from medseg.geometry import Array
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.ensemble_member import OwnNetwork
 from medseg.inference.model.model_file import LoadedModel, find_model_file, load_model, save_model
@@ -20,6 +22,8 @@ from medseg.inference.postprocessing_search import LEAST_GAIN, predicted_names, 
 from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.metrics.overlap import count_overlap, dice, mean_defined
 from medseg.progress import Progress, QuietProgress, stage
+
+Item = TypeVar("Item", int, float)
 
 LEVEL = 0.05
 """Level of the test of a gain, divided by the number of variants."""
@@ -111,7 +115,7 @@ def tune_tta(
     seconds: list[float] = []
     with stage(progress or QuietProgress(), len(variants) * len(cases), "comparing variants") as shown:
         for variant in variants:
-            settings = {"flips": variant.flips, "scales": variant.scales, "postprocess": {}}
+            settings: dict[str, Any] = {"flips": variant.flips, "scales": variant.scales, "postprocess": {}}
             predictor = Predictor(loaded, model=model, device=device, settings=settings)
             began = time.monotonic()
             tables.append([_mean_dice(predictor, case, shown) for case in cases])
@@ -135,7 +139,8 @@ def tta_variants(trained: TrainedAugmentation, dims: int, most_cost: float) -> l
     """
     low, high = trained.scale
     scales = [scale for scale in _SCALES if dims == 2 and low <= scale <= high]
-    variants = [TTAVariant(*pair) for pair in product(_subsets(trained.mirror_axes), _subsets(scales))]
+    pairs = product(_subsets(trained.mirror_axes), _subsets(scales))
+    variants = [TTAVariant(flips, chosen) for flips, chosen in pairs]
     return [one for one in variants if one == TTAVariant() or one.cost <= most_cost]
 
 
@@ -172,7 +177,7 @@ def select_variant(
     return [replace(one, chosen=one is best) for one in scores]
 
 
-def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
+def sign_flip_p(differences: Sequence[float] | Array) -> float:
     """Compute the one-sided p value of a mean above 0 by flipping the signs of paired differences.
 
     All combinations of signs are used for up to 12 differences, else 10,000 random ones.
@@ -182,10 +187,8 @@ def sign_flip_p(differences: Sequence[float] | np.ndarray) -> float:
         0.125
     """
     values = np.asarray(differences, np.float64)
-    if not len(values):
-        return 1.0
     if len(values) <= _EXACT_CASES:
-        signs = np.array(list(product((1, -1), repeat=len(values))), np.float64).reshape(-1, len(values))
+        signs = 1.0 - 2 * (np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1)
         return float(np.mean(signs @ values >= values.sum() - 1e-12))
     signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(_DRAWS, len(values)))
     return float((np.sum(signs @ values >= values.sum() - 1e-12) + 1) / (_DRAWS + 1))
@@ -200,5 +203,5 @@ def _mean_dice(predictor: Predictor, case: Case, progress: Progress) -> float:
     return mean_defined(dice(count_overlap(masks[name][1], masks[name][0])) for name in names)
 
 
-def _subsets(items: Sequence[float] | Sequence[int]) -> list[tuple[float, ...]]:
+def _subsets(items: Sequence[Item]) -> list[tuple[Item, ...]]:
     return list(chain.from_iterable(combinations(items, n) for n in range(len(items) + 1)))

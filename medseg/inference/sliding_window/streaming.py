@@ -105,7 +105,7 @@ def _pad(voxels: torch.Tensor, padding: list[int], border: Border) -> torch.Tens
         if before or after:
             size = voxels.shape[axis]
             index = mirrored_indices(-before, before + size + after, size)
-            voxels = voxels.index_select(axis, torch.from_numpy(index))
+            voxels = voxels.index_select(axis, torch.as_tensor(index))
     return voxels
 
 
