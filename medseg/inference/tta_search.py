@@ -188,10 +188,11 @@ def sign_flip_p(differences: Sequence[float] | Array) -> float:
     """
     values = np.asarray(differences, np.float64)
     if len(values) <= _EXACT_CASES:
-        signs = 1.0 - 2 * (np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1)
+        numbers: Array = np.arange(2 ** len(values))
+        signs: Array = 1.0 - 2 * (numbers[:, None] >> np.arange(len(values)) & 1)
         return float(np.mean(signs @ values >= values.sum() - 1e-12))
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(_DRAWS, len(values)))
-    return float((np.sum(signs @ values >= values.sum() - 1e-12) + 1) / (_DRAWS + 1))
+    drawn: Array = np.random.default_rng(0).choice((-1.0, 1.0), size=(_DRAWS, len(values)))
+    return float((np.sum(drawn @ values >= values.sum() - 1e-12) + 1) / (_DRAWS + 1))
 
 
 def _mean_dice(predictor: Predictor, case: Case, progress: Progress) -> float:
