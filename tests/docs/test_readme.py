@@ -45,7 +45,7 @@ def test_the_commands_and_options_exist():
         if words[:1] == ["medseg"]:
             command = cli.commands[words[1]]
             command = command.commands[words[2]] if isinstance(command, click.Group) else command
-            known = {name for parameter in command.params for name in parameter.opts}
+            known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
             assert {word for word in words if word.startswith("--")} <= known, line
 
 
