@@ -26,6 +26,7 @@ from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog
 from medseg.training.run_folder.report import RunReport
 from medseg.training.run_folder.state import TrainState
+from medseg.training.run_folder.validation_pictures import ValidationPictures
 from medseg.training.validation import (
     Scores,
     Validator,
@@ -68,6 +69,7 @@ class TrainingLoop:
     progress: Progress
     pace: Pace = field(init=False)
     report: RunReport = field(init=False)
+    pictures: ValidationPictures = field(init=False)
     callbacks: Sequence[Callback] = ()
     read_every: int = 0
     _unread: list[torch.Tensor] = field(init=False, default_factory=list)
@@ -76,6 +78,7 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         self.pace, self.report = EpochPace(self.options), RunReport(self.run_folder)
+        self.pictures = ValidationPictures(self.model.labels)
         self.read_every = self.read_every or (1 if self.model.device.type == "cpu" else _READ_EVERY)
 
     @property
@@ -255,6 +258,7 @@ class TrainingLoop:
         if is_best:
             save_checkpoint(self.run_folder.best, state.to_checkpoint())
         log.append(entry)
+        self.pictures.write(log.writer, state.step)
         _LOGGER.info(describe_epoch(entry))
         if last and entry["waiting"] > _WAITING:
             _LOGGER.info(
@@ -305,7 +309,7 @@ class TrainingLoop:
         counts: list[Any] = []
         with stage(self.progress, cases, "validating"):
             self._stop_if_asked(signals)
-            for one in self.validator.count(self.state.evaluated):
+            for one in self.validator.count(self.state.evaluated, self.pictures):
                 counts.append(one)
                 self.progress.advance()
                 if len(counts) < cases:

@@ -21,6 +21,7 @@ from medseg.inference.sliding_window.output_chunk import assemble
 from medseg.inference.sliding_window.prediction import decide, sliding_window_logits
 from medseg.metrics.confusion import class_counts, confusion_matrix, region_counts
 from medseg.metrics.overlap import Counts, dice, iou, mean_defined
+from medseg.training.run_folder.validation_pictures import ValidationPictures
 
 Scores = dict[str, float]
 """``dice``, ``iou`` (means over classes) and ``dice:NAME``, ``iou:NAME``; nan if no case has the class."""
@@ -46,8 +47,16 @@ class Validator:
     dtype: torch.dtype | None
     slices: SliceConfig | None = None
 
-    def count(self, network: nn.Module) -> Iterator[list[Counts | None]]:
-        """Yield for each case the voxel counts of each label; None for labels not annotated in the case."""
+    def count(
+        self, network: nn.Module, pictures: ValidationPictures | None = None
+    ) -> Iterator[list[Counts | None]]:
+        """Yield for each case the voxel counts of each label; None for labels not annotated in the case.
+
+        Args:
+            network: the network to validate.
+            pictures: draws cases, if it is given and pictures are due.
+        """
+        watch = pictures if pictures is not None and pictures.is_due else None
         predict = TorchBackend(network.eval(), BackendSetup(self.device, self.dtype)).predict
         options = SlidingWindowOptions.from_config(
             self.inference, mirrored_channels=self.labels.mirrored_classes, slices=self.slices
@@ -60,7 +69,10 @@ class Validator:
             decided = assemble(
                 chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, self.labels.activation)
             )
-            counts = overlap_counts(decided, np.asarray(case.label).astype(np.int64) - 1, self.labels)
+            classes = np.asarray(case.label).astype(np.int64) - 1
+            counts = overlap_counts(decided, classes, self.labels)
+            if watch is not None:
+                watch.add(case, decided, classes, counts)
             annotated = case.annotated[-len(counts) :] or (True,) * len(counts)
             yield [one if known else None for one, known in zip(counts, annotated, strict=True)]
 
