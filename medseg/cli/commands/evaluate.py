@@ -110,7 +110,6 @@ class _Given:
             lesions = LesionOptions(self.lesion_iou, sizes, self.brats)
         except ValueError as error:
             raise ConfigError(f"--lesion-iou or --lesion-sizes: {error}") from error
-
         return EvaluationOptions(
             labels=parse_labels(self.labels) if self.labels else None,
             label_suffix=self.label_suffix,
