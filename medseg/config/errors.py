@@ -116,6 +116,8 @@ def _places(key: str, block: tuple[str, ...], root: type[BaseModel]) -> list[str
     guess which one is meant.
     """
     places = [place for place in dict.fromkeys(field.keys for field in walk_fields(root)) if place[-1] == key]
+    if block[:1] != ("cascade",):  # the first stage repeats other settings
+        places = [place for place in places if place[0] != "cascade"] or places
     below = [place for place in places if place[: len(block)] == block]
     chosen = [".".join(place) for place in below or places]
     return chosen if len(chosen) <= _MOST_PLACES else []

@@ -32,6 +32,7 @@ from medseg.losses import LossConfig, default_loss
 from medseg.models import ModelConfig, UNetConfig
 from medseg.models.pretrained.loading import WeightsConfig
 from medseg.task import Activation
+from medseg.training.cascade.options import CascadeConfig
 from medseg.training.options import TrainConfig
 
 
@@ -52,6 +53,7 @@ class RunConfig(Spec):
         loss: the loss function.
         train: the training loop.
         inference: the sliding window, used for validation and stored in the model file.
+        cascade: a first stage at low resolution; if None, there is one network.
 
     Example:
         >>> config = RunConfig.model_validate({"spatial_dims": 2, "train": {"epochs": 3}})
@@ -71,6 +73,7 @@ class RunConfig(Spec):
     loss: LossConfig = default_loss()
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
+    cascade: CascadeConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +101,10 @@ class RunConfig(Spec):
         slices = self.preprocess.slices
         if slices is not None and self.spatial_dims != 2:
             raise ValueError("preprocess.slices cuts volumes into slices for 2D networks; set spatial_dims=2")
+        if self.cascade is not None and self.spatial_dims != 3:
+            raise ValueError("cascade: is for volumes and 3D networks; set spatial_dims=3, or leave it out")
+        if self.cascade is not None and self.train.unlabeled is not None:
+            raise ValueError("cascade: not possible with train.unlabeled; leave one of them out")
         for key, value in sizes.items():
             axes = 3 if key == "preprocess.spacing" and slices is not None else self.spatial_dims
             if value is not None and len(value) != axes:

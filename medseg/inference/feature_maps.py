@@ -92,7 +92,10 @@ def feature_maps(
         DataError: the scan cannot be read.
         ValueError: the network does not support the size of the image.
     """
-    member, prepared = predictor.members[0], predictor.prepare(source).inputs[0]
+    member = predictor.members[0]
+    if member.first_stages:
+        raise ConfigError("feature maps are not available for cascades", hint="Give the model of one stage.")
+    prepared = predictor.prepare(source).inputs[0]
     image, index, spacing = _input(prepared, view, member.header.inference.roi_size)
     volume = member.header.spatial_dims == 3 or prepared.slices is not None
     tensor = torch.as_tensor(np.ascontiguousarray(image))[None].to(predictor.device)

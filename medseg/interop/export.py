@@ -117,6 +117,8 @@ def export_model(
         raise ConfigError(f"--to {target} needs {kind.package}, which is not installed", hint=hint)
     opening = MemberOptions(BackendSetup(torch.device("cpu")), "torch", model=model)
     member = load_member(source, opening)
+    if member.first_stages:
+        raise ConfigError("the model is a cascade: only networks that receive the image alone are exported")
     header, network = member.header, member.network
     size = header.inference.roi_size or (64,) * header.spatial_dims
     failures: list[ConversionError] = []

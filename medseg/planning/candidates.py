@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medseg.planning.nnunet_rules import (
+    LEAST_GAIN,
     LOW_RESOLUTION_BELOW,
     Configuration,
     coarser,
@@ -126,6 +127,31 @@ def fit_patch(
             break
         topology = smaller
     return topology
+
+
+def first_stage(second: Candidate, max_levels: int = 99) -> Candidate | None:
+    """Plan the first stage of a cascade: patches of as many voxels as in the second, a quarter of a scan.
+
+    Args:
+        second: the network of the second stage.
+        max_levels: largest number of levels.
+
+    Returns:
+        None if that spacing divides the voxels of a scan by less than 2 (nnU-Net's rule).
+    """
+    fine, shape = np.array(second.spacing), np.array(second.median_shape)
+    spacing, voxels = fine.copy(), second.topology.voxels
+    while voxels / float(np.prod(fine / spacing * shape)) < LOW_RESOLUTION_BELOW:
+        spacing = coarser(spacing)
+    coarse = np.round(fine / spacing * shape)
+    if math.prod(second.median_shape) / float(np.prod(coarse)) < LEAST_GAIN:
+        return None
+    dims = len(spacing)
+    topology = fit_patch(voxels, spacing.tolist(), coarse.tolist(), _builder(max_levels, dims))
+    topology = topology.with_features(second.topology.features[0], _MOST_FEATURES[dims])
+    return Candidate(
+        topology, second.batch_size, tuple(spacing.tolist()), tuple(coarse.tolist()), second.comfortable
+    )
 
 
 def _builder(max_levels: int, dims: int) -> Callable[[Sequence[float], Sequence[float]], Topology]:

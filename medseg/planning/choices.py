@@ -1,4 +1,4 @@
-"""Settings that follow from the fingerprint: intensities, patches, loss and augmentation."""
+"""Settings that follow from the fingerprint: intensities, patches, loss, augmentation, and a first stage."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import math
 from collections.abc import Sequence
 
 from medseg.models.layers.norms import NormName
+from medseg.planning.candidates import Candidate
+from medseg.planning.describe import mm, shown
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
+from medseg.planning.geometry import Geometry
+from medseg.planning.measured.step_timer import network_config
+from medseg.training.cascade.options import CascadeConfig
+
+FIRST_STAGE_SHARE: float = CascadeConfig.model_fields["share"].default
+"""Share of the time of the updates that the first stage takes."""
+FOLDS: int = CascadeConfig.model_fields["folds"].default
 
 _MASKED_BELOW = 0.75
 """Share of nonzero voxels below which only those are normalized. nnU-Net compares the box around them."""
@@ -174,3 +183,52 @@ def upright_class(fingerprint: Fingerprint) -> ClassFingerprint | None:
 def size_ratio(fingerprint: Fingerprint) -> float:
     """Return the largest ratio of the 90th to the 10th percentile of a class's radius."""
     return max((one.radius_ratio or 1.0 for one in fingerprint.classes), default=1.0)
+
+
+def wants_cascade(geometry: Geometry, requested: bool | None, *, on_gpu: bool) -> bool:
+    """Return whether a plan should have two stages.
+
+    By default on a GPU, where nnU-Net has a first stage: its patch has less than a quarter of a scan's voxels.
+    On a CPU the time is too short for the networks of two stages.
+
+    Args:
+        geometry: with nnU-Net's plan.
+        requested: the user's choice; None leaves it to the data and the device.
+        on_gpu: whether a GPU trains.
+    """
+    if requested is not None:
+        return requested
+    low = None if geometry.nnunet is None or geometry.dims == 2 else geometry.nnunet.low_resolution
+    return on_gpu and low is not None
+
+
+def choose_first_stage(
+    draft: Draft, geometry: Geometry, stages: tuple[Candidate, Candidate], *, deep_supervision: bool
+) -> None:
+    """Set the first stage of a plan whose second stage has its number of epochs.
+
+    Args:
+        draft: the settings of the second stage.
+        geometry: gives the order of axes.
+        stages: the networks of the first and the second stage.
+        deep_supervision: as in :func:`medseg.planning.measured.step_timer.network_config`.
+    """
+    first, second = stages
+    topology = geometry.topology(first)
+    draft.explain(
+        "cascade",
+        f"a patch of the second stage covers {second.coverage:.0%} of the median case. The first stage sees "
+        f"{first.coverage:.0%} of it at {mm(geometry.spacing(first))} mm (patch {shown(topology.patch_size)}), "
+        "and the second one receives its segmentation as further channels",
+    )
+    draft.set("cascade.spacing", [float(f"{s:.4g}") for s in geometry.spacing(first)])
+    draft.set("cascade.patch_size", list(topology.patch_size))
+    network = network_config(topology, deep_supervision=deep_supervision)
+    draft.set("cascade.model", network.model_dump(mode="json"))
+    draft.set("cascade.batch_size", first.batch_size)
+    epochs = draft.settings["train"]["epochs"] * FIRST_STAGE_SHARE / (1 - FIRST_STAGE_SHARE) / FOLDS
+    draft.set(
+        "cascade.epochs", max(1, round(epochs)),
+        f"{FOLDS} networks, each trained without a part of the cases, which it then segments for the second "
+        f"stage; together they take {FIRST_STAGE_SHARE:.0%} of the time",
+    )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from medseg.config.schema import RunConfig
 from medseg.models.layers.norms import NormName
-from medseg.planning.candidates import Candidate
+from medseg.planning.candidates import Candidate, first_stage
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from medseg.planning.geometry import Geometry
 from medseg.planning.measured.budget import Choice
@@ -65,20 +65,38 @@ def describe_spacing(fingerprint: Fingerprint, geometry: Geometry, candidate: Ca
     return reason
 
 
-def describe_plan(fingerprint: Fingerprint, machine: Machine, geometry: Geometry, choice: Choice) -> list[str]:
-    """Describe the data, the machine and what the plan leaves open, a paragraph each."""
+def describe_plan(
+    fingerprint: Fingerprint,
+    machine: Machine,
+    geometry: Geometry,
+    choice: Choice,
+    first: Candidate | None = None,
+) -> list[str]:
+    """Describe the data, the machine and what the plan leaves open, a paragraph each.
+
+    Args:
+        fingerprint: of the dataset.
+        machine: the device.
+        geometry: the candidates.
+        choice: the chosen network, or the second stage of a cascade.
+        first: the first stage of a cascade.
+    """
     parts = [_describe_data(fingerprint), _describe_classes(fingerprint), f"Machine: {machine.describe()}."]
     start, network = geometry.start, geometry.start.topology
     parts.append(
         f"nnU-Net would plan patch {shown(network.patch_size)} (its axis order), batch {start.batch_size} and "
         f"{network.levels} levels of {network.features[0]} to {network.features[-1]} features."
     )
-    low = geometry.nnunet.low_resolution if geometry.nnunet is not None and geometry.dims == 3 else None
-    if low is not None:
-        coarse = ", at a coarser spacing" if choice.candidate.spacing != start.spacing else ""
+    coverage = f"a patch covers {choice.candidate.coverage:.0%} of the median case"
+    if first is not None:
         parts.append(
-            f"A patch covers {choice.candidate.coverage:.0%} of the median case. nnU-Net would add a first "
-            f"stage at {mm(low.spacing)} mm (its axis order), a cascade; medseg plans one network{coarse}."
+            f"A cascade: {coverage}, so that a first stage at {mm(geometry.spacing(first))} mm segments the "
+            "whole scan, and a second one refines the result. --no-cascade plans one network."
+        )
+    elif geometry.dims == 3 and (low := first_stage(choice.candidate, geometry.max_levels)) is not None:
+        parts.append(
+            f"One network: {coverage}. With --cascade, a first stage at {mm(geometry.spacing(low))} mm would "
+            "segment the whole scan before it."
         )
     return parts
 
@@ -140,7 +158,11 @@ def describe_settings(config: RunConfig) -> list[str]:
         updates = f"as many as fit in {duration(60 * train.budget)}"
     channels = getattr(config.model, "channels", None)
     unit = "pixels" if config.spatial_dims == 2 else "voxels"
-    rows = {
+    first: dict[str, str] = {}
+    if (cascade := config.cascade) is not None:
+        networks = plural(cascade.folds, "network")
+        first["first stage"] = f"{mm(cascade.spacing)} mm, patch {shown(cascade.patch_size)}, {networks}"
+    rows = first | {
         "spacing": f"{mm(spacing)} mm" if spacing is not None else "as in the files",
         "patch": f"{shown(config.sampling.patch_size)} {unit}{cut}",
         "network": config.model.name + (f", channels {' '.join(map(str, channels))}" if channels else ""),

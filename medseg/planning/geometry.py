@@ -42,6 +42,7 @@ class Geometry:
         nnunet: nnU-Net's plans of a dataset of volumes.
         slice_axis: axis across the slices of volumes for 2D networks; None without.
         fixed_spacing: spacing of all axes for slices, in medseg's order.
+        max_levels: largest number of levels of a network.
     """
 
     dims: Dims
@@ -51,6 +52,7 @@ class Geometry:
     nnunet: NnunetPlan | None = None
     slice_axis: int | None = None
     fixed_spacing: tuple[float, ...] | None = None
+    max_levels: int = 99
 
     @property
     def neighbors(self) -> int:
@@ -78,7 +80,12 @@ class Geometry:
 
 
 def plan_geometry(
-    fingerprint: Fingerprint, *, on_gpu: bool, memory_gb: float, dims: Dims | None = None
+    fingerprint: Fingerprint,
+    *,
+    on_gpu: bool,
+    memory_gb: float,
+    dims: Dims | None = None,
+    full_resolution: bool = False,
 ) -> Geometry:
     """Plan the candidates of a dataset.
 
@@ -87,6 +94,7 @@ def plan_geometry(
         on_gpu: whether a GPU trains.
         memory_gb: memory of the GPU; on a CPU, nnU-Net's plan for 8 GB is the start.
         dims: 2 or 3; if None, slices of volumes are used where 3D patches would be too thin.
+        full_resolution: whether small patches keep nnU-Net's spacing, as for the second stage of a cascade.
     """
     memory = memory_gb if on_gpu else _USUAL_GB
     levels = 99 if on_gpu else _CPU_LEVELS
@@ -98,11 +106,10 @@ def plan_geometry(
     if dims == 2 or (dims is None and needs_slices(plan.full_resolution)) or plan.full_resolution is None:
         return _slice_geometry(plan, usual_plan, levels)
     assert usual_plan.full_resolution is not None
-    limits = LadderLimits(
-        levels, max(1.0, fingerprint.radius or 1.0), usual_plan.full_resolution.topology.voxels
-    )
+    coarsening = 1.0 if full_resolution else max(1.0, fingerprint.radius or 1.0)
+    limits = LadderLimits(levels, coarsening, usual_plan.full_resolution.topology.voxels)
     start = plan.full_resolution
-    return Geometry(3, _file_order(plan), candidate_ladder(start, limits), start, plan)
+    return Geometry(3, _file_order(plan), candidate_ladder(start, limits), start, plan, max_levels=levels)
 
 
 def needs_slices(configuration: Configuration | None) -> bool:

@@ -24,7 +24,7 @@ ANISOTROPY = 3.0
 """Ratio from which the coarsest axis is treated separately."""
 LOW_RESOLUTION_BELOW = 0.25
 """A stage of low resolution is planned if the patch has a smaller share of the median scan's voxels."""
-_LEAST_GAIN = 2.0
+LEAST_GAIN = 2.0
 """A stage of low resolution is dropped if it does not divide the voxels by this much."""
 _SPACING_STEP = 1.03
 _REFERENCE_ELEMENTS = {2: 85e6, 3: 560e6}
@@ -239,7 +239,7 @@ def _plan_low_resolution(rules: Rules, full: Configuration, cases: int) -> Confi
         spacing = coarser(spacing)
         voxels = float(np.prod(fine / spacing * shape))
         plan = rules.plan(spacing, [round(float(n)) for n in fine / spacing * shape], voxels * cases)
-    return plan if whole / voxels >= _LEAST_GAIN else None
+    return plan if whole / voxels >= LEAST_GAIN else None
 
 
 def coarser(spacing: Floats) -> Floats:

@@ -9,12 +9,17 @@ from typing import Any, cast
 
 from medseg.config.loading import apply_override
 from medseg.config.schema import RunConfig, load_config
+from medseg.errors import ConfigError
+from medseg.planning.candidates import first_stage
 from medseg.planning.choices import (
+    FIRST_STAGE_SHARE,
     choose_augmentation,
+    choose_first_stage,
     choose_loss,
     choose_norm,
     choose_normalization,
     choose_sampling,
+    wants_cascade,
 )
 from medseg.planning.describe import describe_network, describe_plan, describe_spacing
 from medseg.planning.draft import Draft
@@ -46,12 +51,14 @@ class PlanRequest:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         gpu_memory_gb: memory to fill on a CUDA device; if None, 90% of it.
         dims: 2 or 3; if None, this follows from the data.
+        cascade: whether volumes get a first stage at low resolution; if None, on a GPU where nnU-Net has one.
     """
 
     minutes: float | None = None
     device: str = "auto"
     gpu_memory_gb: float | None = None
     dims: Dims | None = None
+    cascade: bool | None = None
 
 
 DEFAULT_REQUEST = PlanRequest()
@@ -135,20 +142,22 @@ class _Planner:
     draft: Draft
 
     def plan(self, overrides: Sequence[str], timer: Timer | None) -> Plan:
-        geometry = plan_geometry(
-            self.fingerprint,
-            on_gpu=self.machine.on_gpu,
-            memory_gb=self.machine.memory_gb,
-            dims=self.request.dims,
-        )
-        channels = self._input_channels(geometry)
+        geometry = self._geometry()
+        cascade = wants_cascade(geometry, self.request.cascade, on_gpu=self.machine.on_gpu)
+        if cascade:
+            geometry = self._geometry(full_resolution=True)
+        channels = self._input_channels(geometry, cascade=cascade)
         timer = timer or StepTimer(
             Task(geometry.dims, channels, max(self.fingerprint.num_labels, 2)), self.machine.device,
             deep_supervision=self.machine.on_gpu, norm=choose_norm(self.fingerprint),
             longest=min(4.0, _MEASURING_SHARE * 60 * self._minutes),
         )  # fmt: skip
         workload = Workload(channels, self.fingerprint.num_labels)
-        choice = choose_candidate(geometry.ladder, workload, self._budget(), timer)
+        budget = self._budget(1 - FIRST_STAGE_SHARE if cascade else 1.0)
+        choice = choose_candidate(geometry.ladder, workload, budget, timer)
+        first = first_stage(choice.candidate, geometry.max_levels) if cascade and geometry.dims == 3 else None
+        if cascade and first is None:
+            return self._without_cascade(choice, overrides, timer)
         threads, seconds = None, choice.cost.seconds
         if not self.machine.on_gpu:
             threads, seconds = plan_threads(timer, choice.candidate, choice.cost, self.machine.cores)
@@ -158,22 +167,53 @@ class _Planner:
         choose_sampling(self.fingerprint, geometry.coverage(choice.candidate), draft)
         choose_augmentation(self.fingerprint, geometry.dims, draft)
         choose_loss(self.fingerprint, draft)
-        self._set_training(choice, seconds, threads, draft)
+        self._set_training(choice, budget.updates(seconds), seconds, draft)
+        if first is not None:
+            choose_first_stage(draft, geometry, (first, choice.candidate), deep_supervision=self.machine.on_gpu)
+        if threads is not None:
+            draft.set("train.threads", threads, "measured: faster than one thread per core")
         self._set_workers(seconds, channels, draft)
         fit_levels(draft, overrides)
         config = load_config(draft.settings, overrides)
-        header = describe_plan(self.fingerprint, self.machine, geometry, choice)
+        header = describe_plan(self.fingerprint, self.machine, geometry, choice, first)
         return Plan(config, draft.reasons, header + draft.notes, self.fingerprint, choice)
+
+    def _geometry(self, *, full_resolution: bool = False) -> Geometry:
+        return plan_geometry(
+            self.fingerprint,
+            on_gpu=self.machine.on_gpu,
+            memory_gb=self.machine.memory_gb,
+            dims=self.request.dims,
+            full_resolution=full_resolution,
+        )
+
+    def _without_cascade(self, choice: Choice, overrides: Sequence[str], timer: Timer) -> Plan:
+        """Plan one network where a first stage would see no more than the second.
+
+        Raises:
+            ConfigError: if the user requested a cascade.
+        """
+        if self.request.cascade:
+            reason = f"a patch covers {choice.candidate.coverage:.0%} of the median case"
+            raise ConfigError(
+                f"a cascade has no use here: {reason}, and a first stage at low resolution is for less than 25%"
+                if self.fingerprint.kind == "volume"
+                else "a cascade is for volumes, and the cases are pictures",
+                hint="Leave --cascade out.",
+            )
+        return replace(self, request=replace(self.request, cascade=False)).plan(overrides, timer)
 
     @property
     def _minutes(self) -> float:
         return self.request.minutes or _DEFAULT_MINUTES.get(self.machine.device.type, 20.0)
 
-    def _budget(self) -> Budget:
-        return Budget(60 * self._minutes * _UPDATE_SHARE, self.machine.memory, self.machine.device.type)
+    def _budget(self, share: float = 1.0) -> Budget:
+        seconds = 60 * self._minutes * _UPDATE_SHARE * share
+        return Budget(seconds, self.machine.memory, self.machine.device.type)
 
-    def _input_channels(self, geometry: Geometry) -> int:
-        return self.fingerprint.channels * (1 + 2 * geometry.neighbors)
+    def _input_channels(self, geometry: Geometry, *, cascade: bool) -> int:
+        masks = len(self.fingerprint.classes) if cascade else 0
+        return self.fingerprint.channels * (1 + 2 * geometry.neighbors) + masks
 
     def _set_network(self, geometry: Geometry, choice: Choice, draft: Draft) -> None:
         topology, spacing = geometry.topology(choice.candidate), geometry.spacing(choice.candidate)
@@ -191,8 +231,7 @@ class _Planner:
         network = network_config(topology, self.machine.on_gpu, choose_norm(self.fingerprint))
         draft.set("model", network.model_dump(mode="json"), reasons.model)
 
-    def _set_training(self, choice: Choice, seconds: float, threads: int | None, draft: Draft) -> None:
-        updates = self._budget().updates(seconds)
+    def _set_training(self, choice: Choice, updates: int, seconds: float, draft: Draft) -> None:
         iterations = _EPOCH.get(self.machine.device.type, 100)
         epochs = max(1, round(updates / iterations))
         draft.set("train.batch_size", choice.candidate.batch_size)
@@ -215,8 +254,6 @@ class _Planner:
         )
         draft.explain("train.schedule", "polynomial decay to 0 after a short warm-up (nnU-Net: power 0.9)")
         draft.explain("train.optimizer", "AdamW needs no tuning of momentum in short trainings")
-        if threads is not None:
-            draft.set("train.threads", threads, "measured: faster than one thread per core")
         if self.request.device != "auto":
             draft.set("train.device", self.request.device)
 

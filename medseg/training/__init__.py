@@ -5,6 +5,8 @@ Modules:
     options: the settings ``train``.
     dataset: the prepared dataset; ``dataset_checks`` compares it with the settings.
     model: network, loss and gradient steps on one device.
+    device_augmentation: intensity transforms of whole batches on the device.
+    cascade: the first stage of a cascade.
     extensions: network, loss, transforms and callbacks of the user's own.
     network_options: gradient checkpointing, compilation, frozen statistics.
     unlabeled: unlabeled images, and the loss of a mean teacher.

@@ -27,6 +27,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import DatasetListing, find_dataset
 from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
 from medseg.data.options import DataConfig
+from medseg.data.preprocessing.masks import mask_count
 from medseg.data.preprocessing.normalization import CT
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
@@ -91,9 +92,15 @@ class PreparedDataset:
         kept = [i for i, case in enumerate(self.cases) if self.split[case.id] == part]
         return [self.cases[i] for i in kept], [self.statistics[i] for i in kept]
 
-    def task(self, spatial_dims: int) -> Task:
-        """Return the task that a network for this dataset is built for."""
-        return task_for(spatial_dims, self.channels, self.labels, self.preprocess)
+    def task(self, spatial_dims: int, *, masks: bool = False) -> Task:
+        """Return the task that a network for this dataset is built for; ``masks``: with masks as channels."""
+        count = mask_count(self.labels) if masks else 0
+        return task_for(spatial_dims, self.channels, self.labels, self.preprocess, count)
+
+    @property
+    def cache_settings(self) -> CacheSettings:
+        """What the content of a cached case depends on, in addition to its files."""
+        return CacheSettings(self.labels, self.preprocess, self.channels, self.label_reader)
 
     def case_entries(self) -> list[dict[str, object]]:
         """Return one entry per case for ``cases.json``: id, part, files and their hashes."""
@@ -201,7 +208,7 @@ def cache_dataset(
     Raises:
         DataError: that names the case that cannot be prepared.
     """
-    settings = CacheSettings(dataset.labels, dataset.preprocess, dataset.channels, dataset.label_reader)
+    settings = dataset.cache_settings
 
     def cached(part: Part, description: str) -> list[CachedCase]:
         cases, statistics = dataset.part(part)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from medseg.config.schema import RunConfig
+from medseg.data.augmentation.mask_corruption import MaskChannels
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.lateral_swap import LateralSwap
 from medseg.data.loading.sampling import PatchDataset, PatchPlan
@@ -22,7 +23,9 @@ from medseg.progress import ConsoleProgress, Progress, duration
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.locks import lock_folder
 from medseg.system.threads import use_threads
+from medseg.training.cascade.first_stage import FirstStage, FirstStageTraining
 from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset, cache_dataset, prepare_dataset
+from medseg.training.device_augmentation import DeviceAugmentation
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop
 from medseg.training.model import TrainingModel, build_model, pretrained_file
@@ -143,7 +146,8 @@ def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
         for warning in dataset.warnings:
             _LOGGER.warning(warning)
         with _abandon_on_error(folder, new):
-            loop = _build(setup)
+            first_stage = _train_first_stage(setup, budget)
+            loop = _build(setup, first_stage)
         record_start(loop, dataset, setup.earlier_epochs)
         record_extensions(folder, own.names(), new=new)
         # measured before the training: a time budget then knows how long it takes
@@ -156,10 +160,19 @@ def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
         if loop.state.step:
             _LOGGER.info(describe_resumption(loop))
         _run(loop, config)
-        result = write_model(loop, config, dataset, fingerprint)
+        models = () if first_stage is None else first_stage.models
+        result = write_model(loop, config, dataset, fingerprint, models)
         for callback in own.callbacks:
             callback.on_train_end(result)
         return result
+
+
+def _train_first_stage(setup: _Setup, budget: TimeBudget | None) -> FirstStage | None:
+    """Train the first stage of a cascade, or continue with it; None without a cascade."""
+    if setup.config.cascade is None:
+        return None
+    training = FirstStageTraining(setup.config, setup.run_folder, setup.dataset, fit, setup.progress)
+    return training.run(setup.extensions, budget)
 
 
 def network_needs(config: RunConfig) -> NetworkNeeds:
@@ -205,7 +218,10 @@ def build_loop(
         loader = _with_unlabeled(loader, cached.unlabeled, options)
     border = config.inference.border or config.sampling.border
     inference = config.inference.model_copy(update={"roi_size": config.roi_size, "border": border})
-    validator = Validator(cached.val, labels, inference, model.device, model.dtype, slices)
+    masks = None if config.cascade is None else MaskChannels.of(labels, config.cascade.masks)
+    loader.patches.masks = masks
+    count = 0 if masks is None else masks.count
+    validator = Validator(cached.val, labels, inference, model.device, model.dtype, slices, count)
     return TrainingLoop(options, model, loader, validator, run_folder, progress)
 
 
@@ -221,11 +237,13 @@ def _with_unlabeled(loader: PatchLoader, cases: list[CachedCase], options: Train
     return replace(loader, unlabeled=others, unlabeled_batch_size=size)
 
 
-def _build(setup: _Setup) -> TrainingLoop:
+def _build(setup: _Setup, first_stage: FirstStage | None) -> TrainingLoop:
     """Preprocess the cases, build the loop, and restore its state from the last checkpoint, if there is one."""
     config, run_folder, dataset, own = setup.config, setup.run_folder, setup.dataset, setup.extensions
     cache = run_folder.cache(config)
     cached = cache_dataset(dataset, cache, setup.progress)
+    if first_stage is not None:
+        cached = first_stage.add_to(cached)
     if config.train.unlabeled is not None:
         others = cache_unlabeled(config.train.unlabeled.path, dataset, cache, setup.progress)
         cached = replace(cached, unlabeled=others)
@@ -234,6 +252,9 @@ def _build(setup: _Setup) -> TrainingLoop:
     loop = build_loop(config, run_folder, dataset, cached, model, setup.progress)
     loop.loader.patches.transforms = own.transforms
     loop.callbacks = own.callbacks
+    if config.train.augment_on == "device":
+        augmentation = DeviceAugmentation.of(loop.loader.patches, model.device)
+        loop.loader = replace(loop.loader, augmentation=augmentation)
     if resumed:
         loop.state.restore(load_checkpoint(run_folder.last))
     return loop
@@ -251,11 +272,11 @@ def _on_error(clean_up: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _abandon_on_error(run_folder: RunFolder, new: bool) -> Iterator[None]:
-    """Empty the folder of a new run that cannot be built."""
+    """Empty the folder of a new run that cannot be built, unless a part of a cascade is trained."""
     try:
         yield
     except BaseException:  # also when interrupted
-        if new:
+        if new and not any(run_folder.first_stage.glob("*/checkpoints/*.pt")):
             run_folder.abandon()
         raise
 

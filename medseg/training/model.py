@@ -189,7 +189,7 @@ def build_model(
     """
     options = config.train
     device = resolve_device(options.device)
-    task = dataset.task(config.spatial_dims)
+    task = dataset.task(config.spatial_dims, masks=config.cascade is not None)
     seed_everything(config.seed)
     own = extensions.build_network(task)
     network: nn.Module = (config.model.build(task) if own is None else own).to(device)

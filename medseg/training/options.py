@@ -111,6 +111,9 @@ class TrainConfig(Spec):
             checkpoint is also written after every epoch.
         save_every_minutes: minutes between checkpoints within an epoch; if None, only the updates count.
         device: ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        augment_on: where the intensity transforms are computed: ``workers`` prepare each sample; ``device``
+            augments whole batches on the device, which relieves the CPU beside a GPU. The draws are the same.
+            Mixing of styles, CutMix and transforms of your own need ``workers``.
         threads: number of CPU threads; if None, one for each core that this process may use. Fewer can be
             faster while other processes use the cores. The number affects the last digits of results.
     """
@@ -140,6 +143,7 @@ class TrainConfig(Spec):
     save_every_steps: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None
     save_every_minutes: Annotated[Annotated[float, Field(gt=0)] | None, _RESUME_SAFE] = 5.0
     device: Annotated[str, _RESUME_SAFE] = "auto"
+    augment_on: Literal["workers", "device"] = "workers"
     threads: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None
 
     @model_validator(mode="after")

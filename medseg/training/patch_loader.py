@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from medseg.data.loading.loader import LoaderOptions, patch_batches
 from medseg.data.loading.sampling import PatchDataset
+from medseg.training.device_augmentation import DeviceAugmentation
 from medseg.training.model import Batch
 from medseg.training.unlabeled import UNLABELED_PREFIX
 
@@ -24,6 +25,7 @@ class PatchLoader:
         pin_memory: whether batches are in pinned memory.
         unlabeled: patches of unlabeled images, if there are any.
         unlabeled_batch_size: their number in a batch.
+        augmentation: applies the intensity transforms to whole batches; None if the workers do.
     """
 
     patches: PatchDataset
@@ -33,6 +35,7 @@ class PatchLoader:
     pin_memory: bool
     unlabeled: PatchDataset | None = None
     unlabeled_batch_size: int = 0
+    augmentation: DeviceAugmentation | None = None
 
     def set_patch_size(self, size: tuple[int, ...]) -> None:
         """Set the size of the patches of the batches that are loaded next."""
@@ -54,6 +57,8 @@ class PatchLoader:
             pin_memory=self.pin_memory,
         )
         labeled = patch_batches(self.patches, options)
+        if self.augmentation is not None:
+            labeled = self.augmentation.batches(labeled)
         if self.unlabeled is None:
             return labeled
         others = patch_batches(self.unlabeled, replace(options, batch_size=self.unlabeled_batch_size))

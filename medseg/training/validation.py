@@ -12,6 +12,7 @@ from torch import nn
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
+from medseg.data.preprocessing.masks import ImageWithMasks
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup, TorchBackend
@@ -38,6 +39,7 @@ class Validator:
         device: the device that computes.
         dtype: of mixed precision; None for float32.
         slices: how volumes are sliced for a 2D network.
+        masks: number of masks that the network receives as further channels.
     """
 
     cases: list[CachedCase]
@@ -46,6 +48,7 @@ class Validator:
     device: torch.device
     dtype: torch.dtype | None
     slices: SliceConfig | None = None
+    masks: int = 0
 
     def count(
         self, network: nn.Module, pictures: ValidationPictures | None = None
@@ -65,7 +68,8 @@ class Validator:
         execution = Execution(self.device, self.inference.batch_size)
         for case in self.cases:
             image = np.asarray(case.image)
-            chunks = sliding_window_logits(predict, image, options, execution)
+            network_input = ImageWithMasks(image, case.masks, self.masks) if self.masks else image
+            chunks = sliding_window_logits(predict, network_input, options, execution)
             decided = assemble(
                 chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, self.labels.activation)
             )

@@ -1,12 +1,18 @@
 """Plans of whole datasets; the timer is fake but for one test."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from medseg.config.schema import load_config
+from medseg.errors import ConfigError
+from medseg.planning.describe import describe_settings
 from medseg.planning.draft import Draft
+from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
+from medseg.planning.measured.machine import Machine
 from medseg.planning.measured.step_timer import StepCost, StepTimer
-from medseg.planning.plan import PlanRequest, fit_levels, plan_config, plan_dataset
+from medseg.planning.plan import PlanRequest, _Planner, fit_levels, plan_config, plan_dataset
 from medseg.planning.plan_file import format_plan
 from medseg.task import Task
 
@@ -115,3 +121,42 @@ def test_an_update_is_measured(balls):
     cost = StepTimer(Task(3, 1, 3), torch.device("cpu"), deep_supervision=True).measure(timed)
     assert 0 < cost.seconds < 2
     assert cost.memory is None
+
+
+def plan_of_large_volumes(**request):
+    """A plan for 20 volumes of 300 x 300 x 200 voxels that do not exist, with a fake timer."""
+    ball = ClassFingerprint(name="ball", voxel_share=0.01, case_share=1.0, radius=1.0)
+    fingerprint = Fingerprint(
+        kind="volume", modality="other", cases=20, channels=1, spacings=((0.8, 0.8, 1.0),) * 20,
+        shapes=((300, 300, 200),) * 20, intensities=None, nonzero_share=1.0, classes=(ball,), sampled=12,
+    )  # fmt: skip
+    machine = Machine(torch.device("cpu"), 16e9, 2)
+    return _Planner(fingerprint, machine, replace(CPU, **request), Draft()).plan((), FakeTimer())
+
+
+def test_a_cascade_on_request():
+    plan = plan_of_large_volumes(cascade=True)
+    config, cascade = plan.config, plan.config.cascade
+    assert config.preprocess.spacing is None  # the scans' own
+    assert max(cascade.spacing) > 1.2
+    assert cascade.batch_size == config.train.batch_size
+    # 0.8 · 1200 s in updates of 0.2 s: 60% for the second stage, 20% for each network of the first
+    assert (config.train.epochs, cascade.epochs, cascade.folds) == (29, 10, 2)
+    assert any("A cascade" in paragraph for paragraph in plan.header)
+    text = format_plan(config, plan.reasons, plan.header)
+    assert "# a patch of the second stage covers" in text
+    assert describe_settings(config)[0].startswith("first stage")
+
+
+def test_no_cascade_on_a_cpu_without_a_request():
+    plan = plan_of_large_volumes()
+    assert plan.config.cascade is None
+    assert any("With --cascade, a first stage at" in paragraph for paragraph in plan.header)
+
+
+def test_a_cascade_without_a_use_is_refused(balls, squares):
+    request = PlanRequest(minutes=20, device="cpu", cascade=True)
+    with pytest.raises(ConfigError, match="a patch covers 100% of the median case"):
+        plan_dataset(balls, request=request, timer=FakeTimer())
+    with pytest.raises(ConfigError, match="a cascade is for volumes"):
+        plan_dataset(squares, request=request, timer=FakeTimer())

@@ -2,6 +2,7 @@
 
 import pytest
 
+from medseg.planning.candidates import first_stage
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from medseg.planning.geometry import plan_geometry, spacing_setting
 
@@ -77,3 +78,35 @@ def test_the_spacing_is_left_out_where_all_scans_have_it():
     assert spacing_setting(found, (1.0, 1.0, 2.501)) is None
     assert spacing_setting(found, (1.0, 1.0, 2.0)) == [1, 1, 2]
     assert spacing_setting(fingerprint((20, 20), (1.0, 1.0), "picture"), (2.0, 2.0)) is None
+
+
+def test_the_first_stage_of_a_cascade():
+    found = fingerprint((512, 512, 240), (0.8, 0.8, 2.0))
+    geometry = plan_geometry(found, on_gpu=True, memory_gb=8, full_resolution=True)
+    second = geometry.ladder[0]
+    assert second.coverage < 0.1
+    first = first_stage(second, geometry.max_levels)
+    assert first.coverage == pytest.approx(0.25, abs=0.06)
+    # in-plane voxels are finer than half the others, so they become coarser first
+    x, y, z = geometry.spacing(first)
+    assert x == y > 0.8
+    assert 2 * x == pytest.approx(z, rel=0.03)  # then all axes together
+    low = geometry.nnunet.low_resolution
+    assert max(first.spacing) == pytest.approx(max(low.spacing), rel=0.1)
+    assert first.topology.features[0] == second.topology.features[0]
+    assert first.topology.voxels <= 1.06 * second.topology.voxels
+
+
+def test_a_small_patch_keeps_the_spacing_for_a_second_stage():
+    found = fingerprint((240, 240, 155))
+    geometry = plan_geometry(found, on_gpu=False, memory_gb=8, full_resolution=True)
+    second = smallest(geometry)
+    assert second.spacing == (1, 1, 1)
+    first = first_stage(second, geometry.max_levels)
+    assert first.spacing[0] > 2
+    assert first.topology.levels <= 5
+
+
+def test_no_first_stage_where_a_patch_covers_enough():
+    geometry = plan_geometry(fingerprint((64, 64, 64)), on_gpu=False, memory_gb=8)
+    assert first_stage(geometry.ladder[0]) is None

@@ -29,6 +29,11 @@ from medseg.system.allocator import wait_without_spinning
     "--dims", type=click.Choice(["2", "3"]),
     help="2: slices, 3: volumes.  [default: 3, or 2 where slices are too thick]",
 )  # fmt: skip
+@click.option(
+    "--cascade/--no-cascade", default=None,
+    help="Volumes: a first stage at low resolution, whose segmentation a second stage refines.  [default: on a "
+    "GPU where a patch covers less than a quarter of a scan]",
+)  # fmt: skip
 @debug_option
 def plan(
     data: Path,
@@ -38,6 +43,7 @@ def plan(
     device: str,
     gpu_memory: str | None,
     dims: str | None,
+    cascade: bool | None,
 ) -> None:
     """Plan the settings of a training: measure cases and machine, write a configuration file with reasons.
 
@@ -54,6 +60,7 @@ def plan(
         device=device,
         gpu_memory_gb=None if gpu_memory is None else _gigabytes(gpu_memory),
         dims=None if dims is None else (2 if dims == "2" else 3),
+        cascade=cascade,
     )
     planned = plan_dataset(data, overrides, request)
     text = format_plan(planned.config, planned.reasons, planned.header)

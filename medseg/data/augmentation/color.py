@@ -49,7 +49,7 @@ def vary_stain(image: torch.Tensor, config: StainConfig, rng: np.random.Generato
     density = image.clamp_(_DARKEST, 1).log_().neg_()
     # density = stainsᵀ · amounts
     _mix(density, stains.T @ np.diag(scale) @ np.linalg.inv(stains.T))
-    density.add_(_column(stains.T @ shift))
+    density.add_(_column(stains.T @ shift).to(image.device))
     density.neg_().exp_().clamp_(0, 1)
     image.mul_(width).add_(low)
 
@@ -61,12 +61,12 @@ def to_gray(image: torch.Tensor, config: RandomConfig, rng: np.random.Generator)
 
 def shuffle_channels(image: torch.Tensor, config: RandomConfig, rng: np.random.Generator) -> None:
     """Permute the channels."""
-    image.copy_(image[torch.from_numpy(rng.permutation(len(image)))])
+    image.copy_(image[torch.from_numpy(rng.permutation(len(image))).to(image.device)])
 
 
 def _mix(image: torch.Tensor, matrix: Array) -> None:
     """Multiply the channels by a (3, 3) matrix."""
-    weights = torch.from_numpy(matrix.astype(np.float32))
+    weights = torch.from_numpy(matrix.astype(np.float32)).to(image.device)
     image.copy_((weights @ image.reshape(3, -1)).reshape(image.shape))
 
 
@@ -74,7 +74,7 @@ def _rescale(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rescale to [0, 1] in place, and return what was subtracted and divided by, (3, 1, 1) each."""
     low, high = torch.aminmax(image.reshape(3, -1), dim=1)
     if float(low.min()) >= 0 and float(high.max()) <= 1:
-        low, high = torch.zeros(3), torch.ones(3)
+        low, high = torch.zeros_like(low), torch.ones_like(high)
     low, width = low.reshape(3, 1, 1), (high - low).clamp_min(1e-6).reshape(3, 1, 1)
     image.sub_(low).div_(width)
     return low, width

@@ -50,21 +50,24 @@ def bspline_field(coefficients: torch.Tensor, size: Sequence[int]) -> torch.Tens
     return field
 
 
-def smooth_field(rng: np.random.Generator, size: Sequence[int], intervals: int) -> torch.Tensor:
+def smooth_field(
+    rng: np.random.Generator, size: Sequence[int], intervals: int, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """Draw a smooth field (*P) whose largest absolute value is 1, with at most ``intervals`` per axis."""
     shape = [int(rng.integers(1, intervals + 1)) + 3 for _ in size]
-    coefficients = torch.from_numpy(rng.uniform(-1, 1, (1, *shape)).astype(np.float32))
+    coefficients = torch.from_numpy(rng.uniform(-1, 1, (1, *shape)).astype(np.float32)).to(device)
     field = bspline_field(coefficients, size)[0]
     low, high = torch.aminmax(field)
     return field.div_(torch.maximum(-low, high).clamp_min(1e-6))
 
 
 def along_axis(matrix: torch.Tensor, array: torch.Tensor, axis: int) -> torch.Tensor:
-    """Multiply an array by a matrix (m, n) along an axis of length n.
+    """Multiply an array by a matrix (m, n) along an axis of length n, on the device of the array.
 
     Returns:
         The array with length m along the axis.
     """
+    matrix = matrix.to(array.device)
     shape = array.shape
     if axis == array.ndim - 1:
         return array @ matrix.T

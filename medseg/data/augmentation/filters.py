@@ -77,7 +77,7 @@ def lower_resolution(image: torch.Tensor, factors: Sequence[float]) -> torch.Ten
         return F.interpolate(small, size, mode=mode, align_corners=False)[0]
     for axis, (n, m) in enumerate(zip(size, coarse, strict=True), start=1):
         nearest = ((np.arange(m) + 0.5) * n / m).astype(np.int64)
-        image = image.index_select(axis, torch.from_numpy(nearest))
+        image = image.index_select(axis, torch.from_numpy(nearest).to(image.device))
     for axis in range(len(size), 0, -1):
         image = along_axis(_linear_matrix(coarse[axis - 1], size[axis - 1]), image, axis)
     return image
@@ -113,7 +113,7 @@ def apply_curve(image: torch.Tensor, low: float, high: float, values: Array) -> 
     position = (image.reshape(-1) - low).mul_(pieces / (high - low)).clamp_(0, pieces)
     index = position.int().clamp_max_(pieces - 1)
     position -= index
-    curve = torch.from_numpy(np.asarray(values, dtype=np.float32))
+    curve = torch.from_numpy(np.asarray(values, dtype=np.float32)).to(image.device)
     mapped = torch.diff(curve).index_select(0, index).mul_(position).add_(curve.index_select(0, index))
     return mapped.reshape(image.shape)
 

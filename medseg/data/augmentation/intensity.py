@@ -1,7 +1,7 @@
 """Random intensity transforms of normalized images.
 
-Each takes an image (C, *P) that belongs to the caller and changes it in place. ``C`` may be a part of the
-channels of an image; they get the same random values.
+Each takes an image (C, *P) that belongs to the caller and changes it in place, on its device. ``C`` may be a
+part of the channels of an image; they get the same random values.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _SHARPEN_SIGMA = 1.0
 def add_noise(image: torch.Tensor, config: NoiseConfig, rng: np.random.Generator) -> None:
     """Add Gaussian noise, independent in each channel and voxel."""
     std = rng.uniform(0, config.std)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))  # twice as fast as NumPy's
-    image.add_(torch.empty(image.shape).normal_(generator=generator), alpha=std)
+    generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**63)))  # twice as fast as NumPy's
+    image.add_(torch.empty(image.shape, device=image.device).normal_(generator=generator), alpha=std)
 
 
 def random_blur(image: torch.Tensor, config: BlurConfig, rng: np.random.Generator) -> None:
@@ -56,7 +56,7 @@ def change_brightness(image: torch.Tensor, config: IntensityConfig, rng: np.rand
 def shift_intensity(image: torch.Tensor, config: IntensityConfig, rng: np.random.Generator) -> None:
     """Add a drawn value to each channel."""
     offsets = rng.uniform(config.low, config.high, size=len(image)).astype(np.float32)
-    image.add_(torch.from_numpy(offsets).reshape(-1, *(1,) * (image.ndim - 1)))
+    image.add_(torch.from_numpy(offsets).to(image.device).reshape(-1, *(1,) * (image.ndim - 1)))
 
 
 def change_contrast(image: torch.Tensor, config: IntensityConfig, rng: np.random.Generator) -> None:
@@ -108,14 +108,15 @@ def apply_bias_field(image: torch.Tensor, config: FieldConfig, rng: np.random.Ge
 
     Receive coils of MR scanners and vignetting of lenses have such gains.
     """
-    field = smooth_field(rng, image.shape[1:], config.intervals).mul_(rng.uniform(0, config.strength)).exp_()
+    field = smooth_field(rng, image.shape[1:], config.intervals, image.device)
+    field.mul_(rng.uniform(0, config.strength)).exp_()
     low = float(image.min())
     image.sub_(low).mul_(field).add_(low)
 
 
 def add_illumination(image: torch.Tensor, config: FieldConfig, rng: np.random.Generator) -> None:
     """Add a smooth field, times the range of the intensities: background light, scatter, fluorescence."""
-    field = smooth_field(rng, image.shape[1:], config.intervals)
+    field = smooth_field(rng, image.shape[1:], config.intervals, image.device)
     low, high = value_range(image)
     image.add_(field, alpha=rng.uniform(0, config.strength) * (high - low))
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,7 @@ class CachedCase:
         offsets: start of the indices of each code in ``voxels``, with one more entry than ``counts``.
         annotated: for each channel of the logits whether the case is annotated for it; empty if for all.
         normalize: voxelwise normalization, applied when voxels are read.
+        mask_file: file of the masks of an earlier segmentation; None without.
     """
 
     id: str
@@ -79,6 +81,7 @@ class CachedCase:
     offsets: tuple[int, ...]
     annotated: tuple[bool, ...] = ()
     normalize: NormalizeConfig | None = None
+    mask_file: CaseFile | None = field(default=None, repr=False)
 
     @property
     def image(self) -> CompactImage | Array:
@@ -95,6 +98,13 @@ class CachedCase:
     def label(self) -> Array:
         """(*S) encoded label map, memory-mapped."""
         return self.file["label"]
+
+    @property
+    def masks(self) -> Array:
+        """(*S) mask codes (:mod:`medseg.data.preprocessing.masks`), memory-mapped; 0 without a file."""
+        if self.mask_file is None:
+            return np.broadcast_to(np.uint8(0), self.shape)
+        return self.mask_file["masks"]
 
     @property
     def has_probabilities(self) -> bool:
@@ -304,7 +314,7 @@ def _open_case(case: Case, file: CaseFile | None, settings: CacheSettings) -> Ca
 def _with_file(
     name: str, file: CaseFile, annotated: tuple[bool, ...] = (), normalize: NormalizeConfig | None = None
 ) -> CachedCase:
-    lists = {key: tuple(file.metadata[key]) for key in ("shape", "spacing", "counts", "offsets")}
+    lists: Any = {key: tuple(file.metadata[key]) for key in ("shape", "spacing", "counts", "offsets")}
     return CachedCase(id=name, file=file, **lists, annotated=annotated, normalize=normalize)
 
 

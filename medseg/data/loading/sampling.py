@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from medseg.class_weights import class_weights_from_counts
+from medseg.data.augmentation.mask_corruption import MaskChannels, pack_codes, unpack_codes
 from medseg.data.augmentation.mixing import draw_box
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.pipeline import Augmenter
@@ -24,6 +26,9 @@ from medseg.data.loading.workers import CaseTracker, Sample
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
+
+GENERATOR = "generator"
+"""Key of a sample: state of its random generator before the intensity transforms, if those are left out."""
 
 CLASS_COUNTS = "class_counts"
 """Key of a sample: (K + 1) int64, voxels of each class in the label patch; entry 0 counts ignored voxels."""
@@ -45,6 +50,39 @@ class Draw:
     case: int
     class_index: int | None
     rng: np.random.Generator
+
+
+def pack_generator(rng: np.random.Generator) -> torch.Tensor:
+    """Return the state of a generator of the kind of ``numpy.random.default_rng`` as (40,) uint8."""
+    state: Any = rng.bit_generator.state
+    numbers = (
+        (state["state"]["state"], 16),
+        (state["state"]["inc"], 16),
+        (state["has_uint32"], 4),
+        (state["uinteger"], 4),
+    )
+    return torch.frombuffer(
+        bytearray(b"".join(n.to_bytes(size, "little") for n, size in numbers)), dtype=torch.uint8
+    )
+
+
+def unpack_generator(packed: torch.Tensor) -> np.random.Generator:
+    """Return a generator with a packed state.
+
+    Example:
+        >>> rng = np.random.default_rng(3)
+        >>> unpack_generator(pack_generator(rng)).random() == rng.random()
+        True
+    """
+    data = packed.cpu().numpy().tobytes()
+    state, inc, has, last = (
+        int.from_bytes(data[i:j], "little") for i, j in ((0, 16), (16, 32), (32, 36), (36, 40))
+    )
+    generator = np.random.PCG64()
+    generator.state = {
+        "bit_generator": "PCG64", "state": {"state": state, "inc": inc}, "has_uint32": has, "uinteger": last,
+    }  # fmt: skip
+    return np.random.Generator(generator)
 
 
 class PatchPlan:
@@ -168,6 +206,9 @@ class PatchDataset(Dataset[Sample]):
         patch_size: size of the patches; those of a training that grows them change between epochs.
         transforms: transforms of the user's own, applied after the augmentation.
         two_views: whether intensities are drawn twice for each patch.
+        masks: masks of an earlier segmentation, which the image has as further channels; None without.
+        defer_intensity: leave out the intensity transforms; the sample then has the state of its random
+            generator (:data:`GENERATOR`), from which they can be applied later.
     """
 
     def __init__(
@@ -184,6 +225,8 @@ class PatchDataset(Dataset[Sample]):
         self.tracker: CaseTracker | None = None
         self.transforms: tuple[SampleTransform, ...] = ()
         self.two_views = False
+        self.masks: MaskChannels | None = None
+        self.defer_intensity = False
         self.partial = any(case.annotated for case in cases)
         self.soft = any(case.has_probabilities for case in cases)
         self.cases = cases
@@ -240,12 +283,18 @@ class PatchDataset(Dataset[Sample]):
         size = transform.source_size(self.patch_size)
         image = torch.from_numpy(self._cut(case.image, origin, size, self._neighbors))
         codes = self._cut(case.label[None], origin, size)
-        codes = torch.from_numpy(codes if codes.dtype == np.uint8 else codes.astype(np.int16))
+        if self.masks is not None:
+            codes = pack_codes(codes, self._cut(case.masks[None], origin, size))
+        codes = torch.from_numpy(codes if codes.dtype in (np.uint8, np.int32) else codes.astype(np.int16))
         soft = None
         if self.soft:
             soft = torch.from_numpy(self._cut(case.probabilities, origin, size).astype(np.float32))
             image = torch.cat([image, soft])  # transformed like the image, by linear interpolation
         image, codes = self.augmenter.apply_spatial(image, codes, transform, self.patch_size)
+        mask_codes = None
+        if self.masks is not None:
+            label_codes, mask_codes = unpack_codes(codes.numpy())
+            codes = torch.from_numpy(label_codes)
         sample = {"label": codes.to(torch.int16).contiguous() - 1}
         if soft is not None:
             sample["soft"] = image[-len(soft) :].contiguous()
@@ -254,11 +303,22 @@ class PatchDataset(Dataset[Sample]):
             sample["annotated"] = torch.tensor(case.annotated or (True,) * self._annotated_channels)
         if self.lateral_pairs is not None and transform.is_mirror:
             sample = self.lateral_pairs.swap(sample)
-        style = self._style_patch(draw.rng) if self.augmenter.draws_style(draw.rng) else None
-        views = {"image": self.augmenter.apply_intensity(image, draw.rng, style)}
-        if self.two_views:
-            views[VIEW] = self.augmenter.apply_intensity(image, draw.rng)
+        views = self._draw_intensities(image, draw.rng)
+        if self.masks is not None and mask_codes is not None:
+            mask_codes = self.masks.mirror(mask_codes) if transform.is_mirror else mask_codes
+            own = draw.rng.spawn(1)[0]  # does not change the draws of the rest
+            views["image"] = self.masks.add_to(views["image"], mask_codes[0], case.spacing, own)
         return {**views, **sample}
+
+    def _draw_intensities(self, image: torch.Tensor, rng: np.random.Generator) -> Sample:
+        """Apply the intensity transforms to an image, or prepare that they are applied later."""
+        if self.defer_intensity:
+            return {"image": image, GENERATOR: pack_generator(rng)}
+        style = self._style_patch(rng) if self.augmenter.draws_style(rng) else None
+        views = {"image": self.augmenter.apply_intensity(image, rng, style)}
+        if self.two_views:
+            views[VIEW] = self.augmenter.apply_intensity(image, rng)
+        return views
 
     def _style_patch(self, rng: np.random.Generator) -> torch.Tensor:
         """Draw a patch (C, *P) of any case, whose intensities are mixed into a sample."""

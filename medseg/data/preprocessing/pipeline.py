@@ -75,6 +75,8 @@ class PreparedImage:
         raw: (C, *S) voxels before normalization, with the axis order of ``array``.
         foreground: (*S) bool with the axis order of ``array``; voxels outside are background. None if no mask
             is given.
+        masks: (*S) codes of the masks that the network also receives (:mod:`medseg.data.preprocessing.masks`);
+            None for networks that receive the image alone.
     """
 
     array: Array
@@ -83,6 +85,7 @@ class PreparedImage:
     slices: SliceConfig | None = None
     raw: Array | None = field(default=None, repr=False)
     foreground: Array | None = field(default=None, repr=False)
+    masks: Array | None = field(default=None, repr=False)
 
     def foreground_mask(self, above: float | None, below: float | None = None) -> Array | None:
         """Combine the given foreground with intensity limits (see :func:`intensity_mask`).

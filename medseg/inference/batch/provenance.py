@@ -157,6 +157,7 @@ def result_recipe(
             "backend": part.planned_backend.backend,
             "precision": part.planned_backend.precision,
             "inference": [_effective(settings) for settings in part.settings],
+            **({"first_stage": list(part.stage_digests)} if part.stage_digests else {}),
         }
         for part in segmenter.members
     ]

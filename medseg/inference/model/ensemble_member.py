@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
+from medseg.inference.model.cascade import SHARED_SETTINGS, split_stages
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.rescale import size_targets
@@ -26,7 +27,6 @@ from medseg.models import CustomModelConfig
 from medseg.system.device import to_channels_last
 from medseg.task import Task
 
-ModelSource = Path | str | LoadedModel
 OwnNetwork = nn.Module | Callable[[Task], nn.Module]
 """A network of the user's own, or a function that builds it for a task."""
 
@@ -42,6 +42,7 @@ class EnsembleMember:
         digest: SHA-256 of header and weights.
         backend: computes the network's logits.
         receptive_field: the network's, for overlap-tile inference; None for blended windows.
+        first_stages: of a cascade, the models whose mean segmentation the network receives.
         planned_backend: the backend as chosen before the first window; the same for every result.
     """
 
@@ -51,6 +52,7 @@ class EnsembleMember:
     digest: str
     backend: Backend
     receptive_field: ReceptiveField | None = None
+    first_stages: tuple[EnsembleMember, ...] = ()
     planned_backend: BackendInfo = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,8 +60,13 @@ class EnsembleMember:
 
     @property
     def settings(self) -> tuple[InferenceConfig, ...]:
-        """Inference settings of each stage; this model has one stage."""
-        return (self.header.inference,)
+        """Inference settings of each stage."""
+        return (*(stage.header.inference for stage in self.first_stages[:1]), self.header.inference)
+
+    @property
+    def stage_digests(self) -> tuple[str, ...]:
+        """SHA-256 of header and weights of each model of the first stage; none without a cascade."""
+        return tuple(stage.digest for stage in self.first_stages)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -76,6 +83,9 @@ class EnsembleMember:
             wanted, hint = "pictures", "Use a model trained on volumes, or on their slices (preprocess.slices)."
         model = self.path.parent if self.path.name == "model.safetensors" else self.path
         raise DataError(f"{scan.path}: a {scan.kind}, but the model {model} takes {wanted}", hint=hint)
+
+
+ModelSource = Path | str | LoadedModel | EnsembleMember
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,13 @@ class MemberOptions:
     force: bool = False
 
 
+def load_members(source: ModelSource | Sequence[ModelSource], options: MemberOptions) -> list[EnsembleMember]:
+    """Load one or several models; errors as :func:`load_member`."""
+    if isinstance(source, Path | str | LoadedModel | EnsembleMember):
+        source = [source]
+    return [load_member(one, options) for one in source]
+
+
 def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
     """Load one model and move it to its device.
 
@@ -106,14 +123,17 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
         ConfigError: settings do not suit the model.
     """
     setup, backend = options.setup, options.backend
+    if isinstance(file, EnsembleMember):
+        return file
     if isinstance(file, LoadedModel):
         path, (header, tensors, digest) = Path("the model"), file
     else:
         path = find_model_file(Path(file))
         header, tensors, digest = load_model(path)
+    own, first_stages = split_stages(header, tensors)
     network = _build(header, path, options.model)
     try:
-        network.load_state_dict(tensors)
+        network.load_state_dict(own)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: the weights do not fit the network: {error}") from error
     check_weights(network, str(path))
@@ -138,10 +158,19 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
                 "inference.blend=exact: tiles differ in size, which openvino does not support",
                 hint="Use --backend torch.",
             )
-        field = measure_receptive_field(copy.deepcopy(network).to("meta"), header.spatial_dims, header.channels)
+        field = measure_receptive_field(
+            copy.deepcopy(network).to("meta"), header.spatial_dims, header.task.in_channels
+        )
         backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size; no rounding
     setup = replace(setup, one_size=header.inference.roi_size is not None and field is None)
-    return EnsembleMember(path, header, network, digest, make_backend(backend, network, setup), field)
+    stages = tuple(load_member(stage, _of_first_stage(options)) for stage in first_stages)
+    return EnsembleMember(path, header, network, digest, make_backend(backend, network, setup), field, stages)
+
+
+def _of_first_stage(options: MemberOptions) -> MemberOptions:
+    """Return the options for the first stage of a cascade: the settings that both stages share."""
+    settings = {name: value for name, value in options.settings.items() if name in SHARED_SETTINGS}
+    return replace(options, settings=settings, model=None)
 
 
 def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path, force: bool) -> ModelHeader:

@@ -20,6 +20,7 @@ from medseg.config.base import Spec
 from medseg.config.renamed import rename_keys
 from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import LabelSchema
+from medseg.data.preprocessing.masks import mask_count, mirrored_masks
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ModelFileError
 from medseg.files import write_atomic
@@ -54,6 +55,8 @@ class ModelHeader(Spec):
         fingerprint: what the training cases look like; without paths and identities. None in files of earlier
             versions and of published networks.
         training: summary of the training: version, split sizes, score, seed; without paths and identities.
+        first_stages: of a cascade, the headers of the networks whose mean segmentation this one receives as
+            further channels. Their weights have names that begin with ``first_stage.0.``, ``first_stage.1.`` …
     """
 
     format: Literal["medseg-model"] = "medseg-model"
@@ -69,14 +72,28 @@ class ModelHeader(Spec):
     augmentation: TrainedAugmentation | None = None
     fingerprint: TrainingFingerprint | None = None
     training: dict[str, Any] = Field(default_factory=dict)
+    first_stages: tuple[ModelHeader, ...] = ()
+
+    @property
+    def masks(self) -> int:
+        """Number of masks that the network receives as further channels."""
+        return mask_count(self.labels) if self.first_stages else 0
+
+    @property
+    def mirrored_inputs(self) -> tuple[int, ...]:
+        """For each channel of the input the one it becomes in a mirror image; empty if none changes."""
+        masks = mirrored_masks(self.labels) if self.first_stages else ()
+        return (*range(self.channels), *(self.channels + index for index in masks)) if masks else ()
 
     @property
     def task(self) -> Task:
         """Input and output of the network."""
-        return task_for(self.spatial_dims, self.channels, self.labels, self.preprocess)
+        return task_for(self.spatial_dims, self.channels, self.labels, self.preprocess, self.masks)
 
 
-def task_for(spatial_dims: int, channels: int, labels: LabelSchema, preprocess: PreprocessConfig) -> Task:
+def task_for(
+    spatial_dims: int, channels: int, labels: LabelSchema, preprocess: PreprocessConfig, masks: int = 0
+) -> Task:
     """Describe the input and output of a network for these images and labels.
 
     Args:
@@ -84,10 +101,11 @@ def task_for(spatial_dims: int, channels: int, labels: LabelSchema, preprocess: 
         channels: number of image channels.
         labels: labels that the network predicts.
         preprocess: preprocessing; if the network takes slices of volumes, neighboring slices become channels.
+        masks: number of masks that are further channels.
     """
     thickness = preprocess.slices.thickness if preprocess.slices is not None else 1
     dims = 2 if spatial_dims == 2 else 3
-    return Task(dims, channels * thickness, labels.num_classes, labels.activation, labels.background)
+    return Task(dims, channels * thickness + masks, labels.num_classes, labels.activation, labels.background)
 
 
 class LoadedModel(NamedTuple):

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
 from medseg.data.cases import Case
+from medseg.data.preprocessing.masks import ImageWithMasks
 from medseg.data.preprocessing.pipeline import (
     PreparedImage,
     prepare_image,
@@ -26,17 +27,18 @@ from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array, Grid
 from medseg.inference.backends import BackendSetup
 from medseg.inference.model.array_allocation import allocate_or_memmap
+from medseg.inference.model.cascade import with_masks
 from medseg.inference.model.ensemble import average_chunks
 from medseg.inference.model.ensemble_member import (
     MemberOptions,
     ModelSource,
     OwnNetwork,
     check_same_task,
-    load_member,
+    load_members,
 )
 from medseg.inference.model.memory_fallback import Result, retry_with_less
-from medseg.inference.model.model_file import LoadedModel
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
+from medseg.inference.model.protocols import ExecutionOptions
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.comparison import ShiftReport, compare, measure_appearance, measure_prediction
 from medseg.inference.shift.modality import check_modality
@@ -52,7 +54,7 @@ from medseg.inference.sliding_window.prediction import (
 )
 from medseg.inference.sliding_window.streaming_resample import resample_chunks
 from medseg.inference.sliding_window.window_plan import WindowPlan
-from medseg.system.device import Precision, resolve_autocast_dtype, resolve_device
+from medseg.system.device import resolve_autocast_dtype, resolve_device
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -64,27 +66,12 @@ _MEMORY_HINT = (
 )
 
 
-class ExecutionOptions(TypedDict, total=False):
-    """Keyword arguments for where and how a predictor computes.
-
-    Attributes:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        amp: precision of convolutions and products: ``auto``, ``bf16``, ``fp16`` or ``off``.
-        backend: ``auto``, ``torch`` or ``openvino``.
-        compiled: use ``torch.compile``, on CUDA.
-    """
-
-    device: str
-    amp: Precision
-    backend: str
-    compiled: bool
-
-
 class Predictor:
     """Segments scans with a trained network, its preprocessing and its labels.
 
     Several models are an ensemble: their probabilities are averaged on the scan's grid. They have the same
-    labels; their networks, spacings and windows may differ. The backend is logged once it has been chosen.
+    labels; their networks, spacings and windows may differ. A cascade segments a scan with its first stage
+    first. The backend is logged once it has been chosen.
 
     Args:
         source: a run folder, a model file or a loaded model; or several of them.
@@ -117,7 +104,7 @@ class Predictor:
         self.dtype = resolve_autocast_dtype(execution.get("amp", "auto"), self.device)
         setup = BackendSetup(self.device, self.dtype, execution.get("compiled", False))
         options = MemberOptions(setup, execution.get("backend", "auto"), settings or {}, model, force)
-        self.members = [load_member(one, options) for one in _as_sequence(source)]
+        self.members = load_members(source, options)
         self._force = force
         self._logged: set[str] = set()
         first = self.members[0]
@@ -125,6 +112,10 @@ class Predictor:
         for other in self.members[1:]:
             check_same_task(first, other)
         self._fingerprint = next((m.header.fingerprint for m in self.members if m.header.fingerprint), None)
+        self._first_stages = [
+            Predictor(member.first_stages, force=force, **execution) if member.first_stages else None
+            for member in self.members
+        ]
         digests = "".join(member.digest for member in self.members)
         self.digest = first.digest if len(self.members) == 1 else sha256(digests.encode()).hexdigest()
 
@@ -221,6 +212,7 @@ class Predictor:
         if self.header.inference.rescale == "auto" and prepared.scale is None:
             scale = self.with_less_memory(lambda execution: self._estimate_scale(prepared, execution))
             prepared = self._prepare(prepared.scan, prepared.foreground, scale)
+        prepared = self._add_masks(prepared)
 
         def attempt(execution: Execution) -> Prediction:
             shape = (self.header.labels.num_classes, *prepared.inputs[0].target_shape)
@@ -228,6 +220,16 @@ class Predictor:
             return self._run(prepared, whole, execution)
 
         return self.with_less_memory(attempt)
+
+    def _add_masks(self, prepared: PreparedScan) -> PreparedScan:
+        """Segment a scan with the first stages of cascades, and add the results to the inputs."""
+        inputs = [
+            image
+            if first is None
+            else with_masks(image, first.predict(prepared.scan, foreground=prepared.foreground), member.header)
+            for image, first, member in zip(prepared.inputs, self._first_stages, self.members, strict=True)
+        ]
+        return replace(prepared, inputs=tuple(inputs))
 
     def with_less_memory(self, attempt: Callable[[Execution], Result]) -> Result:
         """Call ``attempt``, again with a reduced execution where memory runs out.
@@ -333,6 +335,7 @@ class Predictor:
         options = SlidingWindowOptions.from_config(
             member.header.inference,
             mirrored_channels=member.header.labels.mirrored_classes,
+            mirrored_inputs=member.header.mirrored_inputs,
             slices=member.header.preprocess.slices,
             receptive_field=member.receptive_field,
         )
@@ -346,6 +349,8 @@ class Predictor:
         settings = member.header.inference
         execution = replace(execution, batch_size=min(execution.batch_size, settings.batch_size))
         image = inputs if isinstance(inputs, PreprocessedTiledImage) else inputs.array
+        if not isinstance(inputs, PreprocessedTiledImage) and inputs.masks is not None:
+            image = ImageWithMasks(inputs.array, inputs.masks, member.header.masks)
         keep = inputs.foreground_mask(settings.skip_below, settings.skip_above)
         chunks = sliding_window_logits(member.backend.predict, image, options, execution, keep=keep)
         chunks = check_chunks(chunks, prepared.path, member.backend)
@@ -391,9 +396,3 @@ def _labels(chunks: Iterator[SegmentedChunk], probabilities: Array | None) -> It
 
 def _skips_windows(settings: InferenceConfig) -> bool:
     return settings.skip_below is not None or settings.skip_above is not None
-
-
-def _as_sequence(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSource]:
-    if isinstance(source, Path | str | LoadedModel):
-        return [source]
-    return source

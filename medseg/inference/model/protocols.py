@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypedDict, TypeVar
 
 import torch
 
@@ -23,8 +23,25 @@ from medseg.inference.model.prediction import Prediction, PreparedTiledImage
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.options import Execution
 from medseg.inference.sliding_window.output_chunk import SegmentedChunk
+from medseg.system.device import Precision
 
 Result = TypeVar("Result")
+
+
+class ExecutionOptions(TypedDict, total=False):
+    """Keyword arguments for where and how a predictor computes.
+
+    Attributes:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        amp: precision of convolutions and products: ``auto``, ``bf16``, ``fp16`` or ``off``.
+        backend: ``auto``, ``torch`` or ``openvino``.
+        compiled: use ``torch.compile``, on CUDA.
+    """
+
+    device: str
+    amp: Precision
+    backend: str
+    compiled: bool
 
 
 class ModelDescription(Protocol):
@@ -46,6 +63,7 @@ class MemberDescription(Protocol):
         backend: the backend that computes its logits.
         planned_backend: the backend as chosen before the first window; the same for every result.
         settings: inference settings of each stage.
+        stage_digests: SHA-256 of each model of the first stage of a cascade.
         files: the files it was read from.
     """
 
@@ -57,6 +75,8 @@ class MemberDescription(Protocol):
     def planned_backend(self) -> BackendInfo: ...
     @property
     def settings(self) -> tuple[InferenceConfig, ...]: ...
+    @property
+    def stage_digests(self) -> tuple[str, ...]: ...
     @property
     def files(self) -> tuple[Path, ...]: ...
 

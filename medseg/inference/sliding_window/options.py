@@ -51,6 +51,7 @@ class SlidingWindowOptions:
         config: InferenceConfig,
         *,
         mirrored_channels: tuple[int, ...] = (),
+        mirrored_inputs: tuple[int, ...] = (),
         slices: SliceConfig | None = None,
         receptive_field: ReceptiveField | None = None,
     ) -> SlidingWindowOptions:
@@ -59,6 +60,7 @@ class SlidingWindowOptions:
         Args:
             config: window and test-time augmentation.
             mirrored_channels: for each channel of the logits the one it becomes in a mirror image.
+            mirrored_inputs: the same for each channel of the image.
             slices: as the attribute.
             receptive_field: as the attribute.
         """
@@ -66,7 +68,7 @@ class SlidingWindowOptions:
             config.roi_size,
             config.overlap,
             config.blend,
-            TTA(config.flips, config.scales, mirrored_channels),
+            TTA(config.flips, config.scales, mirrored_channels, mirrored_inputs),
             slices,
             receptive_field,
             border=config.border or "zeros",

@@ -111,6 +111,7 @@ class TTA:
         scales: factors of the window's size, besides 1.
         mirrored_channels: for each channel of the logits the one it becomes in a mirror image; empty if none
             changes.
+        mirrored_inputs: the same for each channel of the windows.
 
     Example:
         >>> len(TTA(flips=(0, 1), scales=(1.5,)))
@@ -120,6 +121,7 @@ class TTA:
     flips: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
     mirrored_channels: tuple[int, ...] = ()
+    mirrored_inputs: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return 2 ** len(self.flips) * (1 + len(self.scales))
@@ -150,8 +152,13 @@ class TTA:
         together = max(1, batch_size // len(windows))  # small batches are filled with mirrored windows
         for first in range(0, len(subsets), together):
             group = subsets[first : first + together]
-            logits = network(torch.cat([_flip(windows, axes) for axes in group]))
+            logits = network(torch.cat([self._mirror(windows, axes) for axes in group]))
             yield from zip(group, torch.split(logits, len(windows)), strict=True)
+
+    def _mirror(self, windows: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+        if self.mirrored_inputs and is_mirror_image(axes):
+            windows = windows[:, list(self.mirrored_inputs)]
+        return _flip(windows, axes)
 
     def _restored(self, logits: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
         logits = _flip(logits, axes)

@@ -85,6 +85,7 @@ class Member:
     planned_backend: BackendInfo
     settings: tuple[InferenceConfig, ...]
     files: tuple[Path, ...]
+    stage_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -286,7 +286,8 @@ def _check_hash(path: Path) -> None:
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            tensors = load_file(path)  # without the first stage of a cascade
+            return {name: tensor for name, tensor in tensors.items() if not name.startswith("first_stage.")}
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, ValueError, RuntimeError, EOFError, KeyError) as error:
         raise ModelFileError(

@@ -155,7 +155,9 @@ def _assumptions(
     length = plural(options.epochs, "epoch")
     if options.budget is not None:
         length = f"{options.budget:g} minutes, epochs"
+    first = ("the second stage of the cascade only, without its first stage",) if config.cascade else ()
     return (
+        *first,
         f"{length} of {options.iterations} updates, no early stop",
         f"an update: {batches}{options.batch_size} patches of "
         f"{'×'.join(map(str, config.sampling.patch_size))}, the faster of two measured",

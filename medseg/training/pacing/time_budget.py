@@ -16,6 +16,14 @@ from medseg.system.platform import process_age
 _NOTE_SECONDS = 10.0
 
 
+def read_clock(file: Path) -> float:
+    """Return the seconds that a run records to have used; 0 without a record."""
+    try:
+        return float(json.loads(file.read_text(encoding="utf-8"))["seconds_used"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
+
+
 @dataclass
 class TimeBudget:
     """The time that a training may take, from the planning to the model file.
@@ -66,15 +74,15 @@ class TimeBudget:
     def follow(self, file: Path, used: float = 0.0) -> None:
         """Count the time that earlier processes of a run used, and record it from now on.
 
+        Called again with the same file, it changes nothing.
+
         Args:
             file: where the run records the time that it used.
             used: seconds that the checkpoint of the run records.
         """
-        try:
-            noted = float(json.loads(file.read_text(encoding="utf-8"))["seconds_used"])
-        except (OSError, ValueError, KeyError, TypeError):
-            noted = 0.0
-        self.earlier = max(noted, used)
+        if file == self._file:
+            return
+        self.earlier = max(read_clock(file), used)
         self._file = file
         self.note(at_once=True)
 

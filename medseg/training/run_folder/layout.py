@@ -80,6 +80,11 @@ class RunFolder:
         return self.root / "model.safetensors"
 
     @property
+    def first_stage(self) -> Path:
+        """The first stage of a cascade: its networks, each a run folder, and its segmentations."""
+        return self.root / "first_stage"
+
+    @property
     def clock(self) -> Path:
         """The time used by a training with a time budget."""
         return self.root / "clock.json"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg.config.schema import RunConfig
-from medseg.inference.model.model_file import ModelHeader, save_model
+from medseg.inference.model.cascade import join_stages
+from medseg.inference.model.model_file import LoadedModel, ModelHeader, save_model
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.training.dataset import PreparedDataset
@@ -38,9 +40,21 @@ class RunResult:
 
 
 def write_model(
-    loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset, fingerprint: TrainingFingerprint
+    loop: TrainingLoop,
+    config: RunConfig,
+    dataset: PreparedDataset,
+    fingerprint: TrainingFingerprint,
+    first_stages: Sequence[LoadedModel] = (),
 ) -> RunResult:
-    """Write the model file from the best checkpoint, or from the last state without validation."""
+    """Write the model file from the best checkpoint, or from the last state without validation.
+
+    Args:
+        loop: the training.
+        config: its settings.
+        dataset: its dataset.
+        fingerprint: of the training cases.
+        first_stages: of a cascade, the networks of the first stage, which become part of the file.
+    """
     state, run_folder = loop.state, loop.run_folder
     if run_folder.best.exists():
         best = load_checkpoint(run_folder.best)
@@ -58,8 +72,9 @@ def write_model(
         augmentation=TrainedAugmentation.of(config.augment),
         fingerprint=fingerprint,
         training=_summarize(loop, config, dataset),
+        first_stages=tuple(model.header for model in first_stages),
     )
-    save_model(run_folder.model, header, weights)
+    save_model(run_folder.model, header, join_stages(weights, first_stages))
     return RunResult(run_folder.root, run_folder.model, state.best, state.epochs_closed)
 
 

@@ -20,7 +20,8 @@ _LOGGER = logging.getLogger(__name__)
 
 def read_resumed_run(run: RunFolder, *, accept_new_cases: bool) -> ResumedRun | None:
     """Read the records of a run that was trained before; return None without a checkpoint to resume from."""
-    record = read_record(run.cases, accept_changes=accept_new_cases) if run.last.exists() else None
+    started = run.last.exists() or run.first_stage.is_dir()
+    record = read_record(run.cases, accept_changes=accept_new_cases) if started else None
     return None if record is None else ResumedRun(record, read_fitted(run.dataset))
 
 
@@ -44,9 +45,14 @@ def record_start(loop: TrainingLoop, dataset: PreparedDataset, earlier_epochs: i
     for line in dataset.changes:
         _LOGGER.warning("the dataset changed before step %d: %s", state.step + 1, line)
     kept = f"cases-until-step-{state.step}.json" if dataset.changes else None
-    run.write_cases(dataset.case_entries(), keep_earlier_as=kept)
-    write_json(run.dataset, dataset.fitted().model_dump(mode="json"))
+    record_dataset(run, dataset, keep_earlier_as=kept)
     run.write_environment(loop.model.device, threads)
+
+
+def record_dataset(run: RunFolder, dataset: PreparedDataset, *, keep_earlier_as: str | None = None) -> None:
+    """Record the cases of a run and what is fitted to them; keep an earlier record under another name."""
+    run.write_cases(dataset.case_entries(), keep_earlier_as=keep_earlier_as)
+    write_json(run.dataset, dataset.fitted().model_dump(mode="json"))
 
 
 def describe_resumption(loop: TrainingLoop) -> str:
