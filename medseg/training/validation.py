@@ -12,7 +12,7 @@ from torch import nn
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
-from medseg.data.preprocessing.masks import ImageWithMasks
+from medseg.data.preprocessing.masks import ImageWithMasks, mirrored_inputs
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup, TorchBackend
@@ -61,8 +61,12 @@ class Validator:
         """
         watch = pictures if pictures is not None and pictures.is_due else None
         predict = TorchBackend(network.eval(), BackendSetup(self.device, self.dtype)).predict
+        channels = len(self.cases[0].image) if self.cases else 0
         options = SlidingWindowOptions.from_config(
-            self.inference, mirrored_channels=self.labels.mirrored_classes, slices=self.slices
+            self.inference,
+            mirrored_channels=self.labels.mirrored_classes,
+            mirrored_inputs=mirrored_inputs(channels, self.labels) if self.masks else (),
+            slices=self.slices,
         )
         options = replace(options, normalize=False)
         execution = Execution(self.device, self.inference.batch_size)

@@ -30,6 +30,20 @@ def mirrored_masks(labels: LabelSchema) -> tuple[int, ...]:
     return tuple(index - first for index in labels.mirrored_labels[first:])
 
 
+def mirrored_inputs(channels: int, labels: LabelSchema) -> tuple[int, ...]:
+    """Return for each channel of an image with masks the one that it becomes in a mirror image.
+
+    Args:
+        channels: of the image alone.
+        labels: of the masks.
+
+    Returns:
+        One index for each channel and mask; empty without pairs of labels.
+    """
+    masks = mirrored_masks(labels)
+    return (*range(channels), *(channels + index for index in masks)) if masks else ()
+
+
 def prepare_masks(label_map: Array, scan: Scan, config: PreprocessConfig, labels: LabelSchema) -> Array:
     """Bring a segmentation to a network's grid (nearest neighbor) as mask codes.
 

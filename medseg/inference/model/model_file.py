@@ -20,7 +20,7 @@ from medseg.config.base import Spec
 from medseg.config.renamed import rename_keys
 from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.preprocessing.masks import mask_count, mirrored_masks
+from medseg.data.preprocessing.masks import mask_count, mirrored_inputs
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ModelFileError
 from medseg.files import write_atomic
@@ -82,8 +82,7 @@ class ModelHeader(Spec):
     @property
     def mirrored_inputs(self) -> tuple[int, ...]:
         """For each channel of the input the one it becomes in a mirror image; empty if none changes."""
-        masks = mirrored_masks(self.labels) if self.first_stages else ()
-        return (*range(self.channels), *(self.channels + index for index in masks)) if masks else ()
+        return mirrored_inputs(self.channels, self.labels) if self.first_stages else ()
 
     @property
     def task(self) -> Task:
