@@ -17,7 +17,9 @@ from medseg.metrics import long_rows, write_csv, write_summary
 from medseg.metrics.tables.columns import IDENTITY
 from medseg.metrics.tables.paper import LATEX_MARK, MARKDOWN_MARK
 from medseg.report.page import is_page
+from medseg.report.pages.case_sections import DEFAULT_LIMITS, CaseFiles, DrawingLimits, draw_case_sections
 from medseg.report.pages.evaluation import write_evaluation_page
+from medseg.report.pages.scored_cases import ScoredCases
 
 CASES_FILE = "cases.csv"
 SCORES_FILE = "scores.csv"
@@ -44,12 +46,13 @@ def write_tables(output: Path, evaluation: Evaluation) -> None:
     write_summary(output / SUMMARY_FILE, evaluation.summary)
 
 
-def write_evaluation_report(path: Path, evaluation: Evaluation) -> None:
-    """Write the report of an evaluation: verdict, tables and plots.
+def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingLimits = DEFAULT_LIMITS) -> None:
+    """Write the report of an evaluation: verdict, tables, plots, and pictures of the worst cases.
 
     Args:
         path: file to write, ``.html``.
         evaluation: result of ``evaluate_cases``.
+        limits: number and sizes of the pictures.
 
     Raises:
         ExistingFileError: if the file exists and is not a page of medseg.
@@ -58,7 +61,14 @@ def write_evaluation_report(path: Path, evaluation: Evaluation) -> None:
         >>> evaluation = evaluate_cases("predictions", "labels")  # doctest: +SKIP
         >>> write_evaluation_report("report.html", evaluation)  # doctest: +SKIP
     """
-    write_evaluation_page(Path(path), evaluation.rows, evaluation.summary)
+    worst = ScoredCases(evaluation.rows).worst_cases(limits.figures)
+    files = {
+        case: CaseFiles(image=own.image, reference=own.reference, prediction=own.prediction)
+        for case in worst
+        if (own := evaluation.files.get(case)) is not None and own.prediction is not None
+    }
+    sections = draw_case_sections(files, evaluation.labels, limits)
+    write_evaluation_page(Path(path), evaluation.rows, evaluation.summary, sections)
 
 
 def check_output(output: Path) -> None:

@@ -61,6 +61,7 @@ class InferArguments:
     scheduler: str | None
     workers: int | None
     network: str | None
+    report: bool
     as_json: bool
 
     def __post_init__(self) -> None:
@@ -129,6 +130,7 @@ class InferArguments:
 )
 @click.option("--workers", type=POSITIVE, help="Processes on this machine that share cases, cores and GPUs.")
 @network_option("Network of models that were trained with --network.")
+@click.option("--report/--no-report", default=True, help="Write report.html to --output.  [default: --report]")
 @json_option
 @debug_option
 def infer(**arguments: Any) -> int:
@@ -211,6 +213,7 @@ def _infer(given: InferArguments) -> list[CaseOutcome]:
     from medseg.inference.batch.distributed import connected, infer_distributed, local_workers
     from medseg.inference.batch.input_discovery import run_cases, with_foregrounds
     from medseg.inference.batch.options import BatchOptions
+    from medseg.inference.report import write_inference_report
 
     spec = _segmenter_spec(given)
     distributed = given.scheduler or given.workers
@@ -224,10 +227,15 @@ def _infer(given: InferArguments) -> list[CaseOutcome]:
     )  # fmt: skip
     if predictor is not None:
         with _progress(given) as progress:
-            return infer_cases(predictor, cases, given.output, options, progress=progress)
-    context = connected(given.scheduler) if given.scheduler else local_workers(given.workers or 1, given.device)
-    with context as client, _progress(given) as progress:
-        return infer_distributed(spec, cases, given.output, client, options, progress=progress)
+            outcomes = infer_cases(predictor, cases, given.output, options, progress=progress)
+    else:
+        local = given.workers or 1
+        context = connected(given.scheduler) if given.scheduler else local_workers(local, given.device)
+        with context as client, _progress(given) as progress:
+            outcomes = infer_distributed(spec, cases, given.output, client, options, progress=progress)
+    if given.report:
+        write_inference_report(given.output, cases, outcomes)
+    return outcomes
 
 
 @contextmanager

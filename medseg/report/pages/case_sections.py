@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from markupsafe import Markup
 
+from medseg.data.labels.schema import LabelSchema
+from medseg.errors import DataError
 from medseg.report.html import Content, anchor, folded, join, number, paragraph, tag
+from medseg.report.media.case_view import read_case_view
+from medseg.report.media.figures import FigureOptions, case_figures
+from medseg.report.media.payload import VolumePayload, volume_payload
+from medseg.report.media.viewer import viewer_html, viewer_scripts, viewer_style
 from medseg.report.page import Page
 from medseg.report.pages.scored_cases import ScoredCase, ScoredCases
 
@@ -67,6 +74,73 @@ class CaseSections:
             page.add_script(script)
         for directive, sources in self.policy.items():
             page.allow(directive, *sources)
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of a case that is drawn.
+
+    Attributes:
+        image: its image; None if unknown, label maps are then drawn on black.
+        reference: its reference label map.
+        prediction: its predicted label map.
+    """
+
+    image: Path | None = None
+    reference: Path | None = None
+    prediction: Path | None = None
+
+
+@dataclass(frozen=True)
+class DrawingLimits:
+    """How much of a page is pictures.
+
+    Attributes:
+        figures: number of cases with figures.
+        volumes: number of volumes in the viewer.
+        figure_bytes: limit of the figures of a case.
+        volume_bytes: limit of a volume.
+    """
+
+    figures: int = 16
+    volumes: int = 4
+    figure_bytes: int = 250_000
+    volume_bytes: int = 1_500_000
+
+
+DEFAULT_LIMITS = DrawingLimits()
+
+
+def draw_case_sections(
+    files: Mapping[str, CaseFiles], labels: LabelSchema | None = None, limits: DrawingLimits = DEFAULT_LIMITS
+) -> CaseSections:
+    """Draw the sections of cases: figures of the first ones, and a viewer of the first volumes.
+
+    A case that cannot be drawn has a sentence instead.
+
+    Args:
+        files: case → its files, the most interesting case first.
+        labels: names, values and colors of the labels; None if every value is a label.
+        limits: how many cases are drawn, and their sizes.
+    """
+    pictures: dict[str, Markup] = {}
+    payloads: list[VolumePayload] = []
+    for case, own in list(files.items())[: limits.figures]:
+        try:
+            view = read_case_view(
+                case, image=own.image, reference=own.reference, prediction=own.prediction, labels=labels
+            )
+            figures = Markup(case_figures(view, FigureOptions(max_bytes=limits.figure_bytes)).to_html())
+            payload = volume_payload(view, limits.volume_bytes) if len(payloads) < limits.volumes else None
+        except (DataError, OSError, ValueError) as error:  # a picture is not worth the page
+            pictures[case] = paragraph(f"This case cannot be drawn: {error}", class_="note")
+            continue
+        if payload is not None:
+            payloads.append(payload)
+            figures += tag("button", "Open in the viewer", type="button", data_show_volume=case, class_="more")
+        pictures[case] = figures
+    scripts = tuple(viewer_scripts()) if payloads else ()
+    return CaseSections(pictures, (viewer_style(),), scripts, viewer=Markup(viewer_html(payloads)))
 
 
 def _heading(case: str, scores: list[ScoredCase]) -> Markup:
