@@ -89,7 +89,11 @@ def _improvement(compared: ComparedMethods, result: Result) -> Markup:
 
 def _on_what(labels: list[Result]) -> Markup:
     parts: list[Markup] = []
-    for decision, words in (("better", "better on"), ("worse", "worse on"), ("undecided", "no difference on")):
+    for decision, words in (
+        ("better", "better on"),
+        ("worse", "worse on"),
+        ("undecided", "not clearly different on"),
+    ):
         own = [one for one in labels if one["decision"] == decision]
         if own:
             named = enumerate_words(_label_difference(one) for one in own[:8])

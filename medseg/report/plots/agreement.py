@@ -58,8 +58,8 @@ def bland_altman(
     ends = [value for value in (agreement.low, agreement.high, 0.0) if math.isfinite(value)]
     left, right, bottom = 46.0, WIDTH - 66.0, 214.0
     x = Scale(*svg.fit_domain(means), left, right)
-    y = Scale(*svg.fit_domain([*differences, *ends], share=0.08), bottom, 20)
-    parts = [svg.x_axis(x, 20, bottom, f"mean of reference and prediction ({unit})")]
+    y = Scale(*svg.fit_domain([*differences, *ends], share=0.08), bottom, 26)
+    parts = [svg.x_axis(x, 26, bottom, f"mean of reference and prediction ({unit})")]
     parts.append(svg.y_axis(y, left, right, f"prediction − reference ({unit})"))
     if math.isfinite(agreement.low):
         parts.append(
@@ -95,7 +95,7 @@ def reliability_curve(
         accuracy: (B,) share of its voxels that have the class.
         counts: (B,) number of its voxels; the area of a point grows with it.
     """
-    left, right, top, bottom = 36.0, 300.0, 18.0, 282.0
+    left, right, top, bottom = 36.0, 300.0, 26.0, 290.0
     x, y = Scale(0, 1, left, right), Scale(0, 1, bottom, top)
     parts = [svg.x_axis(x, top, bottom, "predicted probability"), svg.y_axis(y, left, right, "observed share")]
     parts.append(svg.line((left, bottom), (right, top), "zero"))

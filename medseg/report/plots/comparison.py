@@ -88,7 +88,7 @@ def paired_scatter(
     ]
     values = [value for a, b, _ in rows for value in (a, b)]
     domain = svg.score_domain(values) if all(0 <= value <= 1 for value in values) else svg.fit_domain(values)
-    left, right, top, bottom = 40.0, 320.0, 18.0, 298.0
+    left, right, top, bottom = 40.0, 320.0, 26.0, 306.0
     x, y = Scale(*domain, left, right), Scale(*domain, bottom, top)
     parts = [
         svg.x_axis(x, top, bottom, f"{title}, {names[0]}"),

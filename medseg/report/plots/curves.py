@@ -48,7 +48,7 @@ def curve_plot(
     values = [y for points in kept for _, y in points]
     steps = [x for points in kept for x, _ in points] or [0.0, 1.0]
     legend = _legend_rows([curve.name for curve in curves])
-    left, right, top, bottom = 42.0, WIDTH - 14.0, 20.0, 190.0
+    left, right, top, bottom = 42.0, WIDTH - 14.0, 26.0, 196.0
     x = Scale(min(0, *steps), max(steps), left, right)
     if log and values:
         y = Scale(min(values) * 0.9, max(values) * 1.1, bottom, top, log=True)
