@@ -31,9 +31,11 @@ def write_inference_report(output: Path, cases: Sequence[Case], outcomes: Sequen
         outcomes: their outcomes.
 
     Returns:
-        The page; None if it could not be written, which is logged.
+        The page; None if no case was segmented, or if it could not be written, which is logged.
     """
     path = Path(output) / REPORT_FILE
+    if not any(one.status in ("done", "skipped") for one in outcomes):
+        return None
     try:
         records = {
             one.case: record for one in outcomes if (record := read_record(output, one.case)) is not None

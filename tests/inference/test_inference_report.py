@@ -1,0 +1,32 @@
+import re
+
+import numpy as np
+from conftest import write_volume
+from test_output_folder import save_tiny
+
+from medseg.inference.batch.batch_inference import infer_cases
+from medseg.inference.batch.input_discovery import find_inputs
+from medseg.inference.model.predictor import Predictor
+from medseg.inference.report import write_inference_report
+
+
+def test_the_page_of_a_batch_shows_cases_and_failures(tmp_path):
+    for index in range(2):
+        voxels = np.random.default_rng(index).normal(0, 100, (10, 9, 8)).astype(np.int16)
+        write_volume(tmp_path / "scans" / f"s{index}.nii.gz", voxels)
+    (tmp_path / "run").mkdir()
+    predictor = Predictor(save_tiny(tmp_path / "run" / "model.safetensors"), device="cpu", backend="torch")
+    cases, out = find_inputs([tmp_path / "scans"]), tmp_path / "out"
+    (tmp_path / "scans" / "s1.nii.gz").write_bytes(b"no volume")
+    outcomes = infer_cases(predictor, cases, out)
+    page = write_inference_report(out, cases, outcomes)
+    text = page.read_text()
+    words = re.sub("<[^>]*>", "", text.partition("<main")[2])
+    assert "1 of 2 scans was segmented" in words
+    assert "1 case failed: s1: " in words
+    assert text.count("data:image/png;base64,") >= 6  # image and prediction in three planes
+
+
+def test_nothing_segmented_gives_no_page(tmp_path):
+    assert write_inference_report(tmp_path, [], []) is None
+    assert list(tmp_path.iterdir()) == []
