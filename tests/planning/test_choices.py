@@ -61,6 +61,12 @@ def test_rarely_hit_classes_are_forced_more_often(covered, share):
     assert draft.settings["sampling"]["forced_share"] == pytest.approx(share, abs=1e-3)
 
 
+def test_pictures_continue_beyond_their_border():
+    for kind, border in (("picture", "reflect"), ("volume", None)):
+        draft = chosen(choose_sampling, fingerprint(one_class(), kind=kind), (1.0, 1.0))
+        assert draft.settings["sampling"].get("border") == border
+
+
 def test_many_unequal_classes_are_forced():
     classes = [one_class(str(i), share) for i, share in enumerate((0.4, 0.3, 0.2, 0.01))]
     draft = chosen(choose_sampling, fingerprint(*classes), (1.0,) * 3)
