@@ -190,7 +190,8 @@ def sign_flip_p(differences: Sequence[float] | Array) -> float:
     if len(values) <= _EXACT_CASES:
         numbers: Array = np.arange(1 << len(values))
         signs: Array = 1.0 - 2 * (numbers[:, None] >> np.arange(len(values)) & 1)
-        return float(np.mean(signs @ values >= values.sum() - 1e-12))
+        sums: Array = signs @ values
+        return float(np.mean(sums >= values.sum() - 1e-12))
     drawn: Array = np.random.default_rng(0).choice((-1.0, 1.0), size=(_DRAWS, len(values)))
     return float((np.sum(drawn @ values >= values.sum() - 1e-12) + 1) / (_DRAWS + 1))
 
