@@ -31,7 +31,7 @@ def test_a_page_and_exports_of_an_image(tmp_path):
     assert result.exit_code == 0
     text = page.read_text(encoding="utf-8")
     assert "organ" in text
-    assert "default-src 'none'" in text
+    assert "Content-Security-Policy" in text
     assert 'class="medseg-volume"' in text
     assert (tmp_path / "out" / "scan.ctbl").read_text().splitlines()[-1].startswith("3 organ ")
 

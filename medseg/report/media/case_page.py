@@ -2,61 +2,41 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 
-from medseg.files import write_text
+from markupsafe import Markup
+
+from medseg.report.html import paragraph
 from medseg.report.media.case_view import CaseView
 from medseg.report.media.figures import FigureOptions, case_figures
 from medseg.report.media.payload import volume_payload
 from medseg.report.media.viewer import viewer_html, viewer_scripts, viewer_style
+from medseg.report.page import Page
 
-_MOST_FIGURE_BYTES = 3_000_000
+_DEFAULTS = FigureOptions(size=360, max_bytes=3_000_000)
 _MOST_VOLUME_BYTES = 12_000_000
 
 
-def write_case_page(path: Path, view: CaseView, options: FigureOptions | None = None) -> None:
+def write_case_page(path: Path, view: CaseView, options: FigureOptions = _DEFAULTS) -> None:
     """Write the page of a case. It loads nothing and runs no script but its own.
 
     Args:
         path: file to write, ``.html``.
         view: the case.
         options: how the figures are drawn.
+
+    Raises:
+        ExistingFileError: if the file exists and is not a page of medseg.
     """
-    options = options or FigureOptions(size=360, max_bytes=_MOST_FIGURE_BYTES)
-    figures = case_figures(view, options)
+    page = Page(view.name, "Case", paragraph(_summary(view), class_="lead"))
+    page.add_style(viewer_style())
+    page.add("Figures", Markup(case_figures(view, options).to_html()))
     payload = volume_payload(view, _MOST_VOLUME_BYTES)
-    payloads = [] if payload is None else [payload]
-    style = viewer_style() + files("medseg.report.media").joinpath("static", "page.css").read_text("utf-8")
-    scripts = viewer_scripts() if payloads else []
-    body = f"<h1>{escape(view.name)}</h1><p>{escape(_summary(view))}</p>"
-    body += f"<h2>Figures</h2>{figures.to_html()}"
-    body += f"<h2>Volume</h2>{viewer_html(payloads)}" if payloads else ""
-    body += "".join(f"<script>{script}</script>" for script in scripts)
-    write_text(
-        path,
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{content_security_policy([style], scripts)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(view.name)}</title><style>{style}</style></head><body><main>{body}</main></body></html>\n",
-    )
-
-
-def content_security_policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
-    """Return a policy that allows these inline styles and scripts, pictures in the page, and nothing else."""
-    return (
-        f"default-src 'none'; img-src data:; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hashes(texts: Sequence[str]) -> str:
-    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
-    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    if payload is not None:
+        page.add("Volume", Markup(viewer_html([payload])))
+        for script in viewer_scripts():
+            page.add_script(script)
+    page.write(path)
 
 
 def _summary(view: CaseView) -> str:
