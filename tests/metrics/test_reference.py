@@ -24,6 +24,7 @@ from medseg.metrics import (
     panoptic_quality,
     summarize,
 )
+from medseg.metrics.typed_wrappers import components
 
 FOLDER = Path(__file__).parents[3] / "shared" / "fixtures" / "metrics"
 
@@ -147,6 +148,9 @@ def test_panoptic_quality(name):
     scores = panoptic_quality(arrays[f"{name}_inst__gt"], arrays[f"{name}_inst__pred"])
     for score, value in scores.items():
         assert value == pytest.approx(expected[name]["pq_inst"]["own"][score]), score
+    numbered = (components(arrays[f"{name}__{role}"] > 0) for role in ("gt", "pred"))
+    for score, value in panoptic_quality(*numbered).items():
+        assert value == pytest.approx(expected[name]["pq_cc"]["own"][score]), score
 
 
 @pytest.mark.parametrize("name", ["calib_binary2d", "calib_multi3d"])
