@@ -96,6 +96,7 @@ class RunConfig(Spec):
         sizes = {
             "sampling.patch_size": self.sampling.patch_size,
             "inference.roi_size": self.inference.roi_size,
+            "inference.max_roi_size": self.inference.max_roi_size,
             "preprocess.spacing": self.preprocess.spacing,
         }
         slices = self.preprocess.slices

@@ -19,6 +19,9 @@ class InferenceConfig(Spec):
     Attributes:
         roi_size: window size in voxels. Default: the patch size of the training; for published weights, the
             whole image.
+        max_roi_size: if given, windows are as large as the image, rounded up to multiples of 32 and at most of
+            this size, instead of ``roi_size``. Instance norm then sees the objects of the whole image: in a
+            small window without objects it amplifies the noise. Default: None.
         overlap: fraction of a window that the next window covers too, 0 to below 1. Default: 0.5.
         blend: how overlapping windows are combined. ``gaussian`` and ``constant`` average them, with Gaussian
             or equal weights; ``exact`` does not average, but takes from each window the voxels that its border
@@ -48,6 +51,7 @@ class InferenceConfig(Spec):
     """
 
     roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
+    max_roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
     overlap: Fraction = 0.5
     blend: Blend = "gaussian"
     batch_size: int = Field(default=4, ge=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from medseg.models.layers.norms import NormName
 from medseg.planning.candidates import Candidate
 from medseg.planning.describe import mm, shown
 from medseg.planning.draft import Draft
@@ -24,6 +23,7 @@ _MANY_CLASSES, _IMBALANCE = 4, 20.0
 _SIZE_RATIO = 1.5
 _OFF_CENTER = 0.1
 _THIN = 2.5
+_MAX_WINDOW = (1024, 1024)
 
 
 def choose_normalization(fingerprint: Fingerprint, draft: Draft) -> None:
@@ -49,13 +49,15 @@ def choose_normalization(fingerprint: Fingerprint, draft: Draft) -> None:
         draft.set(key, {"name": "zscore"}, reason)
 
 
-def choose_norm(fingerprint: Fingerprint) -> NormName:
-    """Choose the norm of the network: ``batch`` for pictures, ``instance`` (nnU-Net) for volumes.
-
-    Instance norm scales the noise of an empty window up to what an object looks like. A picture with few
-    objects has many empty windows.
-    """
-    return "batch" if fingerprint.kind == "picture" else "instance"
+def choose_windows(fingerprint: Fingerprint, draft: Draft) -> None:
+    """Choose the windows of the inference: for pictures, as large as the picture where it fits."""
+    if fingerprint.kind == "picture":
+        reason = (
+            "windows as large as the picture, up to this size: instance norm amplifies the noise of small "
+            "windows without objects"
+        )
+        draft.set("inference.max_roi_size", list(_MAX_WINDOW), reason)
+        draft.set("inference.batch_size", 1)
 
 
 def choose_sampling(fingerprint: Fingerprint, coverage: Sequence[float], draft: Draft) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medseg.config.schema import RunConfig
-from medseg.models.layers.norms import NormName
 from medseg.planning.candidates import Candidate, first_stage
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from medseg.planning.geometry import Geometry
@@ -26,8 +25,8 @@ class NetworkReasons:
     model: str
 
 
-def describe_network(choice: Choice, norm: NormName) -> NetworkReasons:
-    """Explain patch, network and norm of a choice."""
+def describe_network(choice: Choice) -> NetworkReasons:
+    """Explain patch and network of a choice."""
     one = choice.candidate
     patch = f"covers {one.coverage:.0%} of the median case; equal edges in mm, multiples of the total stride"
     model = (
@@ -42,8 +41,6 @@ def describe_network(choice: Choice, norm: NormName) -> NetworkReasons:
             f"{shown(other.topology.patch_size)}, batch {other.batch_size}) about {seconds:.3g} s: too long "
             "for the number of updates that trainings need"
         )
-    if norm == "batch":
-        model += ". Batch norm: instance norm turns the noise of empty windows into objects"
     return NetworkReasons(patch, model)
 
 

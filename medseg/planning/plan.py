@@ -16,9 +16,9 @@ from medseg.planning.choices import (
     choose_augmentation,
     choose_first_stage,
     choose_loss,
-    choose_norm,
     choose_normalization,
     choose_sampling,
+    choose_windows,
     wants_cascade,
 )
 from medseg.planning.describe import describe_network, describe_plan, describe_spacing
@@ -149,8 +149,7 @@ class _Planner:
         channels = self._input_channels(geometry, cascade=cascade)
         timer = timer or StepTimer(
             Task(geometry.dims, channels, max(self.fingerprint.num_labels, 2)), self.machine.device,
-            deep_supervision=self.machine.on_gpu, norm=choose_norm(self.fingerprint),
-            longest=min(4.0, _MEASURING_SHARE * 60 * self._minutes),
+            deep_supervision=self.machine.on_gpu, longest=min(4.0, _MEASURING_SHARE * 60 * self._minutes),
         )  # fmt: skip
         workload = Workload(channels, self.fingerprint.num_labels)
         budget = self._budget(1 - FIRST_STAGE_SHARE if cascade else 1.0)
@@ -167,6 +166,7 @@ class _Planner:
         choose_sampling(self.fingerprint, geometry.coverage(choice.candidate), draft)
         choose_augmentation(self.fingerprint, geometry.dims, draft)
         choose_loss(self.fingerprint, draft)
+        choose_windows(self.fingerprint, draft)
         self._set_training(choice, budget.updates(seconds), seconds, draft)
         if first is not None:
             choose_first_stage(draft, geometry, (first, choice.candidate), deep_supervision=self.machine.on_gpu)
@@ -226,9 +226,9 @@ class _Planner:
             slices = {"axis": geometry.slice_axis, "neighbors": geometry.neighbors}
             reason = "2D slices across the coarsest axis, with the slices on either side as further channels"
             draft.set("preprocess.slices", slices, reason)
-        reasons = describe_network(choice, choose_norm(self.fingerprint))
+        reasons = describe_network(choice)
         draft.set("sampling.patch_size", list(topology.patch_size), reasons.patch)
-        network = network_config(topology, self.machine.on_gpu, choose_norm(self.fingerprint))
+        network = network_config(topology, deep_supervision=self.machine.on_gpu)
         draft.set("model", network.model_dump(mode="json"), reasons.model)
 
     def _set_training(self, choice: Choice, updates: int, seconds: float, draft: Draft) -> None:

@@ -40,7 +40,6 @@ def test_volumes(balls):
     assert config.preprocess.spacing is None
     assert config.preprocess.normalize.name == "zscore"
     assert config.model.channels == (16, 32, 64)
-    assert config.model.norm == "instance"
     assert config.train.batch_size == 2
     assert config.data.path == balls.resolve()
     # 0.8 · 1200 s in updates of 0.2 s: 48 epochs of 100
@@ -54,8 +53,7 @@ def test_pictures(squares):
     assert plan.config.spatial_dims == 2
     assert plan.config.sampling.patch_size == (32, 40)
     assert plan.fingerprint.modality == "color"
-    assert plan.config.model.norm == "batch"
-    assert "Batch norm" in plan.reasons["model"]
+    assert plan.config.inference.max_roi_size == (1024, 1024)
 
 
 def test_slices_of_volumes(balls):

@@ -162,7 +162,7 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
             copy.deepcopy(network).to("meta"), header.spatial_dims, header.task.in_channels
         )
         backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size; no rounding
-    setup = replace(setup, one_size=header.inference.roi_size is not None and field is None)
+    setup = replace(setup, one_size=_one_size(header.inference) and field is None)
     stages = tuple(load_member(stage, _of_first_stage(options)) for stage in first_stages)
     return EnsembleMember(path, header, network, digest, make_backend(backend, network, setup), field, stages)
 
@@ -171,6 +171,11 @@ def _of_first_stage(options: MemberOptions) -> MemberOptions:
     """Return the options for the first stage of a cascade: the settings that both stages share."""
     settings = {name: value for name, value in options.settings.items() if name in SHARED_SETTINGS}
     return replace(options, settings=settings, model=None)
+
+
+def _one_size(settings: InferenceConfig) -> bool:
+    """Whether all windows have the same size."""
+    return settings.roi_size is not None and settings.max_roi_size is None
 
 
 def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path, force: bool) -> ModelHeader:
@@ -192,7 +197,8 @@ def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfi
         changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
     except ValidationError as error:
         raise ConfigError("inference: " + "; ".join(explain(error, InferenceConfig))) from error
-    lengths = {len(changed.roi_size or (0,) * header.spatial_dims)}
+    sizes = (changed.roi_size, changed.max_roi_size)
+    lengths = {len(size) for size in sizes if size is not None} or {header.spatial_dims}
     if lengths != {header.spatial_dims} or any(axis >= header.spatial_dims for axis in changed.flips):
         raise ConfigError(f"inference: roi_size and flips: expected {header.spatial_dims} axes for this model")
     first = 0 if header.labels.regions else header.labels.first_evaluated

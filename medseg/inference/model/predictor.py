@@ -379,7 +379,7 @@ class Predictor:
         if any(member.receptive_field is not None for member in self.members):
             return 0
         shape, settings = prepared.inputs[0].array.shape[1:], self.header.inference
-        size = settings.roi_size or shape
+        size = SlidingWindowOptions.from_config(settings).window_size(shape[-self.header.spatial_dims :])
         if len(size) < len(shape):
             return 0  # slice by slice
         return WindowPlan(shape, size, settings.overlap).axis

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +13,9 @@ from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.inference.options import Blend, InferenceConfig
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField
 from medseg.inference.sliding_window.tta import NO_TTA, TTA
+
+_STEP = 32
+"""Windows that follow the size of an image are a multiple of this, which the strides of networks divide."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class SlidingWindowOptions:
         normalize: chunks have the sums of weights, from which mean logits follow; otherwise only the sign and
             order of the logits are right, which is enough for classes and regions and costs less.
         border: what windows contain beyond the border of a smaller image.
+        max_roi_size: if given, windows have the image's size, at most this one, instead of ``roi_size``.
     """
 
     roi_size: tuple[int, ...] | None = None
@@ -44,6 +50,21 @@ class SlidingWindowOptions:
     whole_planes: bool = True
     normalize: bool = True
     border: Border = "zeros"
+    max_roi_size: tuple[int, ...] | None = None
+
+    def window_size(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Return the size of the windows over an image (*S), or over its slices (*S).
+
+        Example:
+            >>> SlidingWindowOptions(max_roi_size=(512, 512)).window_size((100, 1000))
+            (128, 512)
+        """
+        if self.max_roi_size is not None:
+            return tuple(
+                min(math.ceil(n / _STEP) * _STEP, most)
+                for n, most in zip(shape, self.max_roi_size, strict=True)
+            )
+        return self.roi_size or tuple(shape)
 
     @classmethod
     def from_config(
@@ -72,6 +93,7 @@ class SlidingWindowOptions:
             slices,
             receptive_field,
             border=config.border or "zeros",
+            max_roi_size=config.max_roi_size,
         )
 
 

@@ -73,11 +73,11 @@ def sliding_window_logits(
         [(0, 3, 2.0), (3, 4, 2.0), (4, 5, 2.0), (5, 8, 2.0), (8, 9, 2.0)]
     """
     shape = image.shape[1:]
-    size = options.roi_size or shape
+    size = options.window_size(shape if options.slices is None else shape[1:])
     network = move_windows(options.tta.wrap(network, execution.batch_size), execution.device)
     read = _reader(image)
     if options.slices is not None:
-        size = (1, *(options.roi_size or shape[1:]))
+        size = (1, *size)
         if not isinstance(image, np.ndarray):
             raise ValueError("slices need an image in memory")
         network, read = _on_slices(network), _slice_reader(image, options.slices)

@@ -12,7 +12,6 @@ from torch import nn
 
 from medseg.losses import DeepSupervisionLoss, default_loss
 from medseg.models import UNetConfig
-from medseg.models.layers.norms import NormName
 from medseg.optim import AdamWConfig
 from medseg.planning.candidates import Candidate
 from medseg.planning.topology import Topology
@@ -53,7 +52,6 @@ class StepTimer:
         task: of the network.
         device: the device that computes.
         deep_supervision: as in ``network_config``.
-        norm: as in ``network_config``.
         precision: as ``train.amp``.
         longest: seconds after which a measurement ends, after the update that is running.
     """
@@ -61,7 +59,6 @@ class StepTimer:
     task: Task
     device: torch.device
     deep_supervision: bool = False
-    norm: NormName = "instance"
     precision: Precision = "auto"
     longest: float = 4.0
 
@@ -98,8 +95,7 @@ class _Update:
         self.device = timer.device
         self.dtype = resolve_autocast_dtype(timer.precision, timer.device)
         layout = channels_last(timer.task.spatial_dims)
-        config = network_config(candidate.topology, timer.deep_supervision, timer.norm)
-        network: nn.Module = config.build(timer.task)
+        network: nn.Module = network_config(candidate.topology, timer.deep_supervision).build(timer.task)
         network = network.to(timer.device).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.network = network.train()
         self.average = copy.deepcopy(network).requires_grad_(False)
@@ -126,22 +122,20 @@ class _Update:
             torch.cuda.synchronize(self.device)
 
 
-def network_config(topology: Topology, deep_supervision: bool, norm: NormName = "instance") -> UNetConfig:
+def network_config(topology: Topology, deep_supervision: bool) -> UNetConfig:
     """Return the settings of the U-Net with a topology.
 
     Args:
         topology: of the network. A U-Net has two levels at least; a single one is repeated without halving.
         deep_supervision: whether all decoder levels but the lowest have heads (in nnU-Net, its weight is 0).
-        norm: kind of norm of all layers.
     """
     if topology.levels == 1:
-        return UNetConfig(channels=topology.features * 2, stride=1, norm=norm)
+        return UNetConfig(channels=topology.features * 2, stride=1)
     heads = max(topology.levels - 3, 0) if deep_supervision else 0
     return UNetConfig(
         channels=topology.features,
         kernel=_shortened(topology.kernels, 3),
         stride=_shortened_strides(topology),
-        norm=norm,
         deep_supervision=heads,
     )
 
