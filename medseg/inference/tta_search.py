@@ -191,7 +191,7 @@ def sign_flip_p(differences: Sequence[float] | Array) -> float:
         numbers: Array = np.arange(1 << len(values))
         signs: Array = 1.0 - 2 * (numbers[:, None] >> np.arange(len(values)) & 1)
         sums: Array = signs @ values
-        return float(np.mean(sums >= values.sum() - 1e-12))
+        return float(np.sum(sums >= values.sum() - 1e-12) / len(sums))
     drawn: Array = np.random.default_rng(0).choice((-1.0, 1.0), size=(_DRAWS, len(values)))
     return float((np.sum(drawn @ values >= values.sum() - 1e-12) + 1) / (_DRAWS + 1))
 
