@@ -139,8 +139,8 @@ def folded(summary: Content, *content: Content, open_: bool = False) -> Markup:
 
 
 def picture(source: str, alt: str) -> Markup:
-    """Return an image from a data URI; it is decoded when it scrolls into view."""
-    return Markup('<img src="{}" alt="{}" loading="lazy" decoding="async">').format(source, alt)
+    """Return an image from a data URI."""
+    return Markup('<img src="{}" alt="{}" decoding="async">').format(source, alt)
 
 
 def plural(count: int, word: str, many: str | None = None) -> Markup:

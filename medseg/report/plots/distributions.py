@@ -88,7 +88,7 @@ def histogram(
     low, high = _bounds(values, log)
     edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
     counts = [np.histogram(one, edges)[0] for one in kept]
-    top, each, left = (16 if len(series) > 1 else 6), 84 if len(series) == 1 else 62, 32.0
+    top, each, left = (26 if len(series) > 1 else 6), 84 if len(series) == 1 else 62, 32.0
     scale = Scale(low, high, left, WIDTH - 12, log)
     parts: list[Markup] = []
     for index, (one, count) in enumerate(zip(series, counts, strict=True)):
@@ -96,7 +96,7 @@ def histogram(
         height = Scale(0, max(int(count.max()), 1), start + top + each, start + top)
         parts.append(svg.y_axis(height, left, WIDTH - 12, count=2))
         if len(series) > 1:
-            parts.append(svg.label(left, start + 11, f"{one.name} (n = {len(kept[index])})", "head"))
+            parts.append(svg.label(left, start + 19, f"{one.name} (n = {len(kept[index])})", "head"))
         for bin_, n in enumerate(count):
             x, end = scale(float(edges[bin_])), scale(float(edges[bin_ + 1]))
             hover = f"{svg.tick_text(float(edges[bin_]))} to {svg.tick_text(float(edges[bin_ + 1]))}: {n}"
