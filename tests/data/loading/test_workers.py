@@ -67,22 +67,29 @@ def raise_stale_handle():
     raise OSError("Stale file handle")
 
 
+@pytest.fixture
 def no_process_remains():
-    for _ in range(50):
-        if not multiprocessing.active_children():
-            return True
-        time.sleep(0.1)
-    return False
+    """Whether all processes that the test started have ended; other tests may have left some of theirs."""
+    before = {process.pid for process in multiprocessing.active_children()}
+
+    def check():
+        for _ in range(50):
+            if {process.pid for process in multiprocessing.active_children()} <= before:
+                return True
+            time.sleep(0.1)
+        return False
+
+    return check
 
 
-def test_a_killed_worker_is_reported(cases):
+def test_a_killed_worker_is_reported(cases, no_process_remains):
     with pytest.raises(TrainingError, match=r"worker process was killed \(Killed\).*case case_1"):
         run(cases, kill)
     assert no_process_remains()
 
 
 @pytest.mark.slow
-def test_a_stuck_worker_is_reported(cases):
+def test_a_stuck_worker_is_reported(cases, no_process_remains):
     began = time.monotonic()
     with pytest.raises(
         TrainingError, match=r"stuck for \d+ s while preparing case case_1.*data\.worker_timeout"
@@ -93,7 +100,7 @@ def test_a_stuck_worker_is_reported(cases):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_case_is_reported_by_a_typed_error(cases, workers):
+def test_an_unreadable_case_is_reported_by_a_typed_error(cases, workers, no_process_remains):
     with pytest.raises(DataError) as raised:
         run(cases, raise_stale_handle, workers=workers)
     assert raised.value.message == "case case_1: cannot be read from the cache (Stale file handle)"
