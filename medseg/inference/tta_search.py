@@ -16,7 +16,7 @@ from medseg.errors import ConfigError
 from medseg.geometry import Array
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.ensemble_member import OwnNetwork
-from medseg.inference.model.model_file import LoadedModel, find_model_file, load_model, save_model
+from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.postprocessing_search import LEAST_GAIN, predicted_names, prediction_and_reference
 from medseg.inference.sliding_window.tta import TrainedAugmentation
@@ -88,7 +88,7 @@ def tune_tta(
     Only mirrors and scales that the training used are tried. A variant is eligible if it adds at least 0.001 to
     the mean Dice and the gain is significant (p at most 0.05 / number of variants in a paired sign-flip test).
     Of the eligible ones within 0.001 of the largest gain, the cheapest is stored; without one, no mirrors and
-    scales.
+    scales. The first stage of a cascade gets the same mirrors, as it had them when the variant was measured.
 
     Args:
         run: run folder.
@@ -124,7 +124,11 @@ def tune_tta(
     best = next(one for one in scores if one.chosen)
     record = {"gain": best.gain, "p_value": best.p_value, "cases": len(cases), "dice": best.dice}
     inference = header.inference.model_copy(update={"flips": best.variant.flips, "scales": best.variant.scales})
-    changed = {"inference": inference, "training": {**header.training, "tta": record}}
+    changed = {
+        "inference": inference,
+        "first_stages": tuple(_with_flips(stage, best.variant) for stage in header.first_stages),
+        "training": {**header.training, "tta": record},
+    }
     save_model(path, header.model_copy(update=changed), loaded.tensors)
     return scores
 
@@ -151,11 +155,13 @@ def select_variant(
 
     Args:
         variants: the first is without test-time augmentation.
-        tables: the Dice of each case, for each variant; nan where it is not defined.
+        tables: the Dice of each case, for each variant; nan where reference and prediction are empty. This
+            counts as 1 if another variant predicts something there; otherwise the case is left out.
         seconds: mean time of a prediction, for each variant.
     """
     values = np.asarray(tables, np.float64)
-    values = values[:, ~np.isnan(values).any(axis=0)]
+    undefined = np.isnan(values)
+    values = np.where(undefined, 1.0, values)[:, ~undefined.all(axis=0)]
     differences = values - values[0]
     scores = [
         VariantScore(
@@ -194,6 +200,11 @@ def sign_flip_p(differences: Sequence[float] | Array) -> float:
         return float(np.sum(sums >= values.sum() - 1e-12) / len(sums))
     drawn: Array = np.random.default_rng(0).choice((-1.0, 1.0), size=(_DRAWS, len(values)))
     return float((np.sum(drawn @ values >= values.sum() - 1e-12) + 1) / (_DRAWS + 1))
+
+
+def _with_flips(stage: ModelHeader, variant: TTAVariant) -> ModelHeader:
+    """Return the header of a first stage with the mirrors of a variant."""
+    return stage.model_copy(update={"inference": stage.inference.model_copy(update={"flips": variant.flips})})
 
 
 def _mean_dice(predictor: Predictor, case: Case, progress: Progress) -> float:
