@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
 from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.batch.provenance import Record, read_record
+from medseg.report.folder_names import without_folders
 from medseg.report.pages.case_sections import CaseFiles, CaseSections, DrawingLimits, draw_case_sections
 from medseg.report.pages.inference import SegmentedCase, write_inference_page
 
@@ -41,13 +43,25 @@ def write_inference_report(output: Path, cases: Sequence[Case], outcomes: Sequen
             one.case: record for one in outcomes if (record := read_record(output, one.case)) is not None
         }
         contents = {case: record.content for case, record in records.items()}
-        segmented = [SegmentedCase.of(vars(one), contents.get(one.case)) for one in outcomes]
+        files = {
+            one.id: (*one.images, *one.label_files, *filter(None, [one.foreground]), path) for one in cases
+        }
+        segmented = [
+            _without_folders(SegmentedCase.of(vars(one), contents.get(one.case)), files.get(one.case, (path,)))
+            for one in outcomes
+        ]
         sections = _draw(segmented, records, {case.id: case.image for case in cases})
         write_inference_page(path, segmented, _describe_model(contents.values()), sections)
     except Exception as error:  # the results are complete without the page
         _LOGGER.warning("%s was not written: %s", path, error)
         return None
     return path
+
+
+def _without_folders(case: SegmentedCase, files: Sequence[Path]) -> SegmentedCase:
+    """Return a case whose messages do not name the folders of its files."""
+    warnings = tuple(without_folders(text, files) for text in case.warnings)
+    return replace(case, error=without_folders(case.error, files), warnings=warnings)
 
 
 def _draw(cases: Sequence[SegmentedCase], records: dict[str, Record], images: dict[str, Path]) -> CaseSections:

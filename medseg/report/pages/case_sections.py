@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
+from medseg.report.folder_names import without_folders
 from medseg.report.html import Content, anchor, folded, join, number, paragraph, tag
 from medseg.report.media.case_view import read_case_view
 from medseg.report.media.figures import FigureOptions, case_figures
@@ -133,7 +134,8 @@ def draw_case_sections(
             figures = Markup(case_figures(view, FigureOptions(max_bytes=limits.figure_bytes)).to_html())
             payload = volume_payload(view, limits.volume_bytes) if len(payloads) < limits.volumes else None
         except (DataError, OSError, ValueError) as error:  # a picture is not worth the page
-            pictures[case] = paragraph(f"This case cannot be drawn: {error}", class_="note")
+            reason = without_folders(str(error), filter(None, (own.image, own.reference, own.prediction)))
+            pictures[case] = paragraph(f"This case cannot be drawn: {reason}", class_="note")
             continue
         if payload is not None:
             payloads.append(payload)

@@ -12,6 +12,7 @@ from typing import Any
 
 from medseg.config.schema import RunConfig, load_config
 from medseg.files import write_json
+from medseg.report.folder_names import without_folders
 from medseg.report.pages.training import TrainingRecord, write_training_page
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import read_log
@@ -55,7 +56,7 @@ class RunReport:
             data=self._data,
             settings=_describe_settings(self._config),
             environment=self._environment,
-            warnings=_read_warnings(self.run.messages),
+            warnings=[without_folders(text, self._files) for text in _read_warnings(self.run.messages)],
         )
 
     @cached_property
@@ -65,6 +66,13 @@ class RunReport:
     @cached_property
     def _cases(self) -> list[dict[str, Any]]:
         return _read_json(self.run.cases) or []
+
+    @cached_property
+    def _files(self) -> set[Path]:
+        """One file of each folder of the dataset, the dataset's folder, and the run folder."""
+        data = self._config.data.path
+        by_folder = {Path(file).parent: Path(file) for case in self._cases for file in _files_of(case)}
+        return {*by_folder.values(), self.run.report, *([] if data is None else [Path(data)])}
 
     @cached_property
     def _data(self) -> dict[str, str]:
@@ -85,6 +93,12 @@ class RunReport:
         packages = content.pop("packages", {})
         shown = {key.replace("_", " "): str(value) for key, value in content.items() if value is not None}
         return shown | {name: str(version) for name, version in packages.items() if version}
+
+
+def _files_of(case: Mapping[str, Any]) -> list[str]:
+    """Return the files in an entry of ``cases.json``."""
+    files = [case.get("image"), *(case.get("other_channels") or ()), case.get("label")]
+    return [str(one) for one in (*files, *(case.get("masks") or {}).values()) if one]
 
 
 def _describe_settings(config: RunConfig) -> dict[str, str]:

@@ -53,3 +53,18 @@ def test_an_error_does_not_end_the_training(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         RunReport(run_folder(tmp_path)).write(running=False)
     assert "report.html was not written" in caplog.text
+
+
+def test_folders_are_not_on_the_page(tmp_path):
+    folder = tmp_path / "Smith John"
+    run = run_folder(tmp_path)
+    files = {"image": str(folder / "ct.nii.gz"), "masks": {"ball": str(tmp_path / "masks of Alice" / "m.nii")}}
+    write_json(run.cases, [{"id": "c0", "part": "train", **files}])
+    texts = (files["image"], files["masks"]["ball"], str(run.log), str(tmp_path), "/home/bob/x.txt")
+    write_text(run.messages, "\n".join(f"2026-01-01 00:00:00,000 WARNING {text}: damaged" for text in texts))
+    RunReport(run).write(running=False)
+    text = run.report.read_text()
+    for hidden in ("Smith", "Alice", "bob", str(tmp_path.parent)):
+        assert hidden not in text
+    for shown in ("ct.nii.gz: damaged", "m.nii: damaged", "log.jsonl: damaged", "x.txt: damaged"):
+        assert shown in text
