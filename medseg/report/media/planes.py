@@ -106,7 +106,7 @@ def _picture(
 
     height, width = view.spacing
     corner = box[0].start, box[1].start
-    image = _gray(view.image, view.shape, window)[box]
+    image = _gray(cut(view.image), tuple(s.stop - s.start for s in box), window)
     return Plane("", "", image, cut(view.reference), cut(view.prediction), cut(errors), (height, width), corner)
 
 

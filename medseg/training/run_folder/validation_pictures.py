@@ -20,15 +20,19 @@ from medseg.report.palette import Legend
 _LOGGER = logging.getLogger(__name__)
 
 _MOST, _SIZE = 3, 256
+_SAMPLES = 3
+"""Of a large case, this many voxels are drawn per pixel of a side."""
 _REST = 30
 """Pictures are drawn again after this many times the time that drawing took."""
+_LEAST_PAUSE, _PAUSE_SHARE = 60.0, 0.05
+"""Pictures are drawn again after this many seconds, and this share of the time since the start."""
 
 
 class ValidationPictures:
     """Draws cases while they are validated.
 
     A picture shows image, reference, prediction and errors; a volume in the axial plane through its largest
-    error. Drawing takes at most about 3% of the time of a training.
+    error. Drawing takes at most about 3% of the time of a training, and about 100 times a day.
 
     Args:
         labels: of the dataset.
@@ -38,7 +42,7 @@ class ValidationPictures:
         self.labels = labels
         self._first: dict[str, Any] = {}
         self._worst: tuple[float, str, Any] | None = None
-        self._next, self._took = 0.0, 0.0
+        self._began, self._next, self._took = time.monotonic(), 0.0, 0.0
 
     @property
     def is_due(self) -> bool:
@@ -60,29 +64,34 @@ class ValidationPictures:
         if len(self._first) < _MOST or is_worst:
             try:
                 picture = _draw(case, decided, classes, self.labels)
-            except (ValueError, MemoryError) as error:  # a picture is not worth a training
+            except Exception as error:  # a picture is not worth a training
                 _LOGGER.debug("%s cannot be drawn: %s", case.id, error)
-                return
-            if len(self._first) < _MOST:
-                self._first[case.id] = picture
-            if is_worst:
-                self._worst = score, case.id, picture
+            else:
+                if len(self._first) < _MOST:
+                    self._first[case.id] = picture
+                if is_worst:
+                    self._worst = score, case.id, picture
         self._took += time.monotonic() - began
 
     def write(self, writer: SummaryWriter, step: int) -> None:
-        """Write the pictures drawn in a validation, if any, and forget them."""
+        """Write the pictures drawn in a validation, if any, and forget them; an error is logged only."""
         if not self._took:
             return
-        for name, picture in self._first.items():
-            writer.add_image(f"val/{name}", picture, step, dataformats="HWC")
-        if self._worst is not None:
-            writer.add_image("val/worst_case", self._worst[2], step, dataformats="HWC")
+        try:
+            for name, picture in self._first.items():
+                writer.add_image(f"val/{name}", picture, step, dataformats="HWC")
+            if self._worst is not None:
+                writer.add_image("val/worst_case", self._worst[2], step, dataformats="HWC")
+        except Exception:
+            _LOGGER.warning("the pictures for TensorBoard were not written", exc_info=True)
         self._first.clear()
-        self._next = time.monotonic() + _REST * self._took
+        now = time.monotonic()
+        self._next = now + max(_LEAST_PAUSE, _REST * self._took, _PAUSE_SHARE * (now - self._began))
         self._worst, self._took = None, 0.0
 
 
 def _draw(case: CachedCase, decided: Array, classes: Array, labels: LabelSchema) -> Array:
+    """Draw a case; of a large one only every n-th voxel, so that time and memory do not grow with its size."""
     from medseg.report.media.case_view import CaseView
     from medseg.report.media.figures import display_size, plane_strip
     from medseg.report.media.planes import display_planes
@@ -90,10 +99,14 @@ def _draw(case: CachedCase, decided: Array, classes: Array, labels: LabelSchema)
     image = np.asarray(case.image)
     colored = image.ndim == 3 and len(image) == 3
     shown = np.moveaxis(image, 0, -1) if colored else image[0]
+    step = tuple(max(1, n // (_SAMPLES * _SIZE)) for n in classes.shape)
+    spacing = tuple(mm * n for mm, n in zip(case.spacing, step, strict=True))
+    cut = tuple(slice(None, None, n) for n in step)
+    shown, classes, decided = shown[cut], classes[cut], decided[(slice(None), *cut)]
     predicted = decided[0].astype(np.int64)
     if labels.regions:
         painted = labels.paint(decided.astype(bool))
         predicted = labels.encode(painted, case.id).astype(np.int64) - 1
-    view = CaseView(case.id, case.spacing, shown, classes, predicted, Legend.of(labels), modality="")
+    view = CaseView(case.id, spacing, shown, classes, predicted, Legend.of(labels), modality="")
     planes = display_planes(view)
     return plane_strip(view, planes[0], display_size(planes[0], planes[:1], _SIZE))

@@ -1,9 +1,11 @@
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.metrics.overlap import Counts
+from medseg.training.run_folder import validation_pictures
 from medseg.training.run_folder.validation_pictures import ValidationPictures
 
 LABELS = LabelSchema(names={"background": (0,), "organ": (1,)})
@@ -76,3 +78,50 @@ def test_a_case_that_cannot_be_drawn_is_left_out():
     pictures.add(_case("a"), np.zeros((1, 5, 5, 5)), np.zeros((12, 12, 12), int), [Counts(1, 0, 0, 0)])
     pictures.write(writer, 1)
     assert writer.pictures == {}
+
+
+def test_drawing_takes_little_memory_for_large_pictures():
+    pictures, writer = ValidationPictures(LABELS), _Writer()
+    shape = (3000, 3000)
+    image = np.random.default_rng(0).random((1, *shape), np.float32)
+    classes = np.zeros(shape, np.int16)
+    classes[200:2800, 200:2800] = 1
+    case = SimpleNamespace(id="a", image=image, spacing=(1.0, 1.0))
+    _add(ValidationPictures(LABELS), "b", 50)  # modules are imported now
+    tracemalloc.start()
+    pictures.add(case, classes[None].astype(np.uint8), classes, [Counts(50, 50, 50, 0)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    pictures.write(writer, 1)
+    assert writer.pictures["val/a"][0].shape == (256, 4 * 256 + 3 * 6, 3)
+    assert peak < 2 * image.nbytes
+
+
+def test_errors_are_logged_only(monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr(validation_pictures, "_draw", fail)
+    pictures, writer = ValidationPictures(LABELS), _Writer()
+    _add(pictures, "a", 50)
+    pictures.write(writer, 1)
+    assert writer.pictures == {}
+    monkeypatch.undo()
+    _add(pictures, "a", 50)
+    pictures.write(SimpleNamespace(add_image=fail), 1)
+    assert not pictures.is_due
+
+
+def test_the_log_grows_slowly(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(validation_pictures, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(validation_pictures, "_draw", lambda *_: now.__setitem__(0, now[0] + 0.1))
+    pictures, written = ValidationPictures(LABELS), 0
+    while now[0] < 24 * 3600:  # a validation every 20 s, for a day
+        if pictures.is_due:
+            _add(pictures, "a", 50)
+            pictures.write(_Writer(), 1)
+            written += 1
+        now[0] += 20
+    # every minute for 20 minutes, then each 5% later than the one before: 20 + ln(72) / ln(1.05)
+    assert 80 < written <= 20 + 88
