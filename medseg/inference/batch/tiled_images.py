@@ -21,6 +21,7 @@ from medseg.geometry import Array
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.prediction import PreparedTiledImage
 from medseg.inference.model.protocols import TiledSegmenter
+from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.options import Execution
 from medseg.inference.sliding_window.output_chunk import SegmentedChunk
 from medseg.report.palette import Legend, value_palette
@@ -78,7 +79,7 @@ def open_tiled_image(segmenter: TiledSegmenter, case: Case) -> TiledImage | None
     if case.foreground is not None:
         reason = "a foreground mask needs the whole picture in memory"
         hint = "Use --set large_above=1e6, or skip_above and skip_below instead of the mask."
-    elif any(size.roi_size is None for member in segmenter.members for size in member.settings):
+    elif any(_has_no_window(one) for member in segmenter.members for one in member.settings):
         reason, hint = "the model has no window size", "Use --set roi_size=[512,512]."
     elif settings.postprocess.names:
         reason = "inference.postprocess needs whole components"
@@ -89,6 +90,11 @@ def open_tiled_image(segmenter: TiledSegmenter, case: Case) -> TiledImage | None
             f"{case.image}: is read window by window, but {reason}", hint=hint, case=case.id, path=case.image
         )
     return image
+
+
+def _has_no_window(settings: InferenceConfig) -> bool:
+    """Whether the whole picture is the window."""
+    return settings.roi_size is None and settings.max_roi_size is None
 
 
 def segment_tiled(

@@ -192,7 +192,12 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path,
 
 
 def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfig:
-    """Return a header's ``inference`` with other settings; raise ConfigError if they do not suit the model."""
+    """Return a header's ``inference`` with other settings; raise ConfigError if they do not suit the model.
+
+    A new ``roi_size`` applies, even if the model's windows follow the size of the image.
+    """
+    if "roi_size" in settings and "max_roi_size" not in settings:
+        settings = {**settings, "max_roi_size": None}
     try:
         changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
     except ValidationError as error:

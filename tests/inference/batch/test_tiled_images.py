@@ -267,3 +267,22 @@ def test_a_slide_for_a_model_of_volumes_is_an_error(tmp_path):
     source = tiled(tmp_path / "a.svs", picture(100, 100))
     (outcome,) = infer_cases(Predictor(file, device="cpu"), find_inputs([source]), tmp_path / "out")
     assert "takes volumes" in outcome.error
+
+
+def test_windows_may_follow_the_size_of_the_picture(tmp_path):
+    source = tiled(tmp_path / "a.tif", picture(100, 90))
+    file = model(tmp_path, roi_size=None, max_roi_size=(64, 64))
+    found, _ = large(source, file, out=tmp_path / "out")
+    assert found.shape == (100, 90)
+
+
+def test_a_window_size_replaces_windows_that_follow_the_picture(tmp_path):
+    file = model(tmp_path, max_roi_size=(512, 512))
+
+    def sizes(**settings):
+        inference = Predictor(file, device="cpu", settings=settings).header.inference
+        return inference.roi_size, inference.max_roi_size
+
+    assert sizes(roi_size=[32, 32]) == ((32, 32), None)
+    assert sizes(overlap=0.25) == ((64, 64), (512, 512))
+    assert sizes(roi_size=[32, 32], max_roi_size=[96, 96]) == ((32, 32), (96, 96))
