@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from medseg.config.schema import RunConfig
 from medseg.data.loading.cache import CachedCase
+from medseg.inference.sliding_window.options import SlidingWindowOptions
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.progress import plural
 
@@ -25,8 +26,8 @@ class ValidationBudget:
     """How much a validation may cost.
 
     Attributes:
-        window: size of the sliding window; with slices, one voxel along the first axis.
-        overlap: of the windows.
+        options: size of the sliding window, or how it follows that of the case; its overlap.
+        slices: whether the windows are slices, one voxel along the first axis.
         copies: predictions of each window, with mirrored and scaled ones.
         updates: work of the updates between two validations, in voxels.
         share: largest share of that work; None for no limit.
@@ -34,8 +35,8 @@ class ValidationBudget:
         seed: of the order of the cases.
     """
 
-    window: tuple[int, ...]
-    overlap: float
+    options: SlidingWindowOptions
+    slices: bool
     copies: float
     updates: float
     share: float | None
@@ -48,8 +49,10 @@ class ValidationBudget:
         train, inference = config.train, config.inference
         patches = train.validate_every * train.iterations * train.accumulate * train.batch_size
         return cls(
-            window=config.roi_size if config.preprocess.slices is None else (1, *config.roi_size),
-            overlap=inference.overlap,
+            options=SlidingWindowOptions(
+                config.roi_size, inference.overlap, max_roi_size=inference.max_roi_size
+            ),
+            slices=config.preprocess.slices is not None,
             copies=2 ** len(inference.flips) * (1 + sum(s**config.spatial_dims for s in inference.scales)),
             updates=patches * math.prod(config.sampling.patch_size) * UPDATE_COST,
             share=train.validate_share,
@@ -59,8 +62,9 @@ class ValidationBudget:
 
     def prediction_work(self, shape: Sequence[int]) -> float:
         """Return the voxels of all windows over a preprocessed case (*S), with mirrored and scaled ones."""
-        windows = len(WindowPlan(tuple(shape), self.window, self.overlap))
-        return windows * math.prod(self.window) * self.copies
+        size = self.options.window_size(shape[1:] if self.slices else shape)
+        window = (1, *size) if self.slices else size
+        return len(WindowPlan(tuple(shape), window, self.options.overlap)) * math.prod(window) * self.copies
 
     def work_share(self, case: CachedCase) -> float:
         """Return the work of validating a case as a share of that of the updates."""

@@ -32,6 +32,24 @@ def test_work_is_the_voxels_of_all_windows():
     assert settings("inference.flips=[0,1]").prediction_work((32, 32, 32)) == 4 * 27 * 16**3
 
 
+def test_windows_that_follow_the_size_of_the_case_count_as_large_as_they_are():
+    large = "inference.max_roi_size=[64,64,64]"
+    assert settings(large).prediction_work((60, 64, 33)) == 64**3  # one window, rounded up to multiples of 32
+    # windows of 64 at steps of 32 over 128 voxels: 3
+    assert settings(large).prediction_work((128, 64, 64)) == 3 * 64**3
+
+
+def test_windows_over_slices():
+    base = {
+        "spatial_dims": 2,
+        "preprocess": {"slices": {}},
+        "sampling": {"patch_size": [16, 16]},
+    }
+    assert ValidationBudget.of(load_config(base)).prediction_work((5, 32, 16)) == 5 * 3 * 16**2
+    large = ["inference.max_roi_size=[64,64]"]
+    assert ValidationBudget.of(load_config(base, large)).prediction_work((5, 60, 16)) == 5 * 64 * 32
+
+
 def test_validation_leaves_time_for_training():
     """40 cases of 27 windows an epoch of 20 patches took 18 times as long as the training itself."""
     selection = select_validation_cases(CASES, settings())
