@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -19,6 +19,7 @@ TIE = 1e-10
 
 _EXACT_CASES = 13
 _BLOCK = 2**24
+_DRAWN = 2**21
 
 
 def permutation_p(differences: FloatArray, seed: int = 0, *, one_sided: bool = False) -> FloatArray:
@@ -49,12 +50,15 @@ def permutation_p(differences: FloatArray, seed: int = 0, *, one_sided: bool = F
         block = max(1, _BLOCK // len(signs))
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
-            sums, total = signs @ part.T, part.sum(axis=1)
+            total = part.sum(axis=1)
             slack = TIE * np.maximum(np.abs(part).sum(axis=1), TIE)
-            if one_sided:
-                count = (sums >= total - slack).sum(axis=0)
-            else:
-                count = (np.abs(sums) >= np.abs(total) - slack).sum(axis=0)
+            count: NDArray[np.intp] = np.zeros(len(part), np.intp)
+            for drawn in _blocks(signs):
+                sums = drawn @ part.T
+                if one_sided:
+                    count += (sums >= total - slack).sum(axis=0)
+                else:
+                    count += (np.abs(sums) >= np.abs(total) - slack).sum(axis=0)
             p[start : start + block] = count / len(signs) if exact else (count + 1) / (len(signs) + 1)
     return p.reshape(differences.shape[:-1])
 
@@ -181,12 +185,16 @@ def group_p(values: FloatArray, groups: NDArray[np.intp], seed: int = 0) -> floa
     members = np.equal.outer(np.unique(groups), groups).astype(np.float64)  # (G, N)
     centered = values - values.mean()
     rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.broadcast_to(centered, (PERMUTATIONS, len(values))), axis=1)
     # the sum of squares between groups orders as the F ratio, because the total is fixed
-    between = ((shuffled @ members.T) ** 2 / sizes).sum(axis=1)
     own = float(((members @ centered) ** 2 / sizes).sum())
     slack = TIE * max(own, TIE)
-    return float(((between >= own - slack).sum() + 1) / (PERMUTATIONS + 1))
+    count, step = 0, max(1, _DRAWN // len(values))
+    for start in range(0, PERMUTATIONS, step):
+        rows = min(step, PERMUTATIONS - start)
+        shuffled = rng.permuted(np.broadcast_to(centered, (rows, len(values))), axis=1)
+        between = ((shuffled @ members.T) ** 2 / sizes).sum(axis=1)
+        count += int((between >= own - slack).sum())
+    return (count + 1) / (PERMUTATIONS + 1)
 
 
 def cases_needed(deviation: float, difference: float, power: float = 0.8, alpha: float = 0.05) -> int:
@@ -252,14 +260,23 @@ def without_rounding(differences: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=2)
-def _signs(cases: int, seed: int) -> tuple[FloatArray, bool]:
+def _signs(cases: int, seed: int) -> tuple[NDArray[np.int8], bool]:
     """Return signs (R, N) of 1 and -1, and whether they are all there are."""
     if cases <= _EXACT_CASES:
         numbers: NDArray[np.intp] = np.arange(2**cases, dtype=np.intp)
         bits = (numbers[:, None] >> np.arange(cases, dtype=np.intp)) & 1
-        return np.where(bits, -1.0, 1.0), True
+        return (1 - 2 * bits).astype(np.int8), True
     draws = np.random.default_rng(seed).integers(0, 2, size=(PERMUTATIONS, cases), dtype=np.int8)
-    return np.where(draws, -1.0, 1.0), False
+    draws *= -2
+    draws += 1
+    return draws, False
+
+
+def _blocks(signs: NDArray[np.int8]) -> Iterator[FloatArray]:
+    """Yield signs (R, N) in blocks of rows, as numbers that a product can take."""
+    step = max(1, _DRAWN // signs.shape[1])
+    for start in range(0, len(signs), step):
+        yield signs[start : start + step].astype(np.float64)
 
 
 def _stats() -> Any:

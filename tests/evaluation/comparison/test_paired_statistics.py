@@ -1,6 +1,7 @@
 """Tests and effect sizes of paired differences, by hand and against SciPy."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -104,3 +105,22 @@ def test_family_wise_errors_over_five_labels():
     adjusted = np.array([statistics.holm(row) for row in p.tolist()])
     assert np.mean((p < 0.05).any(axis=1)) > 0.1  # without adjustment
     assert np.mean((adjusted < 0.05).any(axis=1)) <= 0.065
+
+
+def test_blocks_of_resamples_do_not_change_p_values(monkeypatch):
+    rng = np.random.default_rng(0)
+    values, groups = rng.normal(0.2, 1, 40), np.arange(40) % 3
+    whole = statistics.permutation_p(values), statistics.group_p(values, groups)
+    monkeypatch.setattr(statistics, "_DRAWN", 40 * 1000)
+    assert (statistics.permutation_p(values), statistics.group_p(values, groups)) == whole
+
+
+def test_memory_of_many_cases_is_bounded():
+    values = np.random.default_rng(0).normal(size=600)
+    tracemalloc.start()
+    statistics.permutation_p(values)
+    statistics.group_p(values, np.arange(600) % 2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    statistics._signs.cache_clear()
+    assert peak < 48e6  # 9999 signs as float64 alone have 48 MB
