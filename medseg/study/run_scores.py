@@ -48,10 +48,11 @@ def score_run(
 
 
 def write_reference(case: Case, header: ModelHeader, folder: Path) -> None:
-    """Write the label map of a case as the network's labels define it, whatever the layout of the dataset."""
+    """Write the label map of a case as the network's labels define it, whatever the layout of the dataset.
+
+    A file of an earlier call is replaced, because labels may have been corrected since.
+    """
     path = folder / f"{case.id}{output_suffix(case.image)}"
-    if path.exists():
-        return
     scan = read_image(case)
     target = header.label_reader.read(case, scan)
     if target is None:

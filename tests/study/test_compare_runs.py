@@ -55,6 +55,23 @@ def test_a_case_without_label_map_has_no_reference(tmp_path, monkeypatch):
         run_scores.write_reference(Case("a", tmp_path / "a.nii.gz"), Header(), tmp_path)
 
 
+def test_references_follow_corrected_labels(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    image = tmp_path / "image.nii.gz"
+    header = SimpleNamespace(label_reader=SimpleNamespace(read=lambda case, scan: scan))
+    for value in (1, 2):
+        labels = SimpleNamespace(values=np.full((2, 2, 2), value, np.int64), affine=np.eye(4))
+        monkeypatch.setattr(run_scores, "read_image", lambda case, labels=labels: labels)
+        written = []
+        writer = SimpleNamespace(
+            write_label_map=lambda path, values, scan, schema, w=written: (w.append(values), path.touch())
+        )
+        monkeypatch.setattr(run_scores, "reader_for", lambda path, writer=writer: writer)
+        run_scores.write_reference(Case("a", image), header, tmp_path / "references")
+        assert [int(values.max()) for values in written] == [value]
+
+
 @pytest.mark.slow
 def test_a_run_equals_its_copy(ball_config, tmp_path):
     fit(load_config(ball_config.model_dump(mode="json")), tmp_path / "first")
