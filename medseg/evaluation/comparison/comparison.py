@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.comparison.options import ComparisonOptions, Metric
-from medseg.evaluation.comparison.paired import OVERALL, PairedResult, adjust, compare_pair
+from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric
+from medseg.evaluation.comparison.paired import PairedResult, adjust, compare_pair
 from medseg.evaluation.comparison.rankings import Ranking, rank_methods
 from medseg.evaluation.comparison.sample_size import SampleSize, plan_sample_size
 from medseg.evaluation.comparison.scores import ScoreTable, align_scores

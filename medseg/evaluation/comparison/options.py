@@ -16,6 +16,9 @@ from medseg.metrics import metric_info
 Better = Literal["higher", "lower"]
 MissingScores = Literal["worst", "exclude"]
 
+OVERALL = "overall"
+"""Name of the mean of the labels' means."""
+
 _UNIT = re.compile(r"_(mm[23]?|px|ml)$")
 _HIGHER = (
     r"dice|iou|jaccard|precision|recall|sensitivity|specificity|accuracy|balanced_accuracy|volume_similarity|"
@@ -40,7 +43,7 @@ class Metric:
         name: name of the column, without a unit.
         better: whether ``higher`` or ``lower`` values are better.
         best: value of a perfect result.
-        worst: value of a missing result; inf for distances.
+        worst: value of a missing result; inf for distances without a bound.
         magnitude: whether the absolute value is compared, because the column is signed.
     """
 
@@ -169,6 +172,9 @@ def _known_metric(name: str) -> Metric | None:
     if direction == "higher":
         return Metric(name, "higher", best=1.0, worst=-1.0 if re.fullmatch(_CORRELATIONS, name) else 0.0)
     worst = 1.0 if re.fullmatch(_ERRORS, name) else math.inf
+    with suppress(KeyError):
+        stated = metric_info(name).worst
+        worst = stated if direction == "lower" and math.isfinite(stated) else worst
     return Metric(name, "lower", best=0.0, worst=worst, magnitude=direction == "zero")
 
 

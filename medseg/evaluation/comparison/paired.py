@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.evaluation.comparison import statistics
-from medseg.evaluation.comparison.options import ComparisonOptions
+from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.metrics.tables.intervals import mean_interval
 
 FloatArray = NDArray[np.float64]
 Decision = Literal["better", "worse", "undecided"]
-
-OVERALL = "overall"
-"""Name of the mean of the labels' means."""
 
 
 @dataclass(frozen=True)

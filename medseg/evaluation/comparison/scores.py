@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import DataError
-from medseg.evaluation.comparison.options import ComparisonOptions, Metric, resolve_metric
+from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric, resolve_metric
 from medseg.evaluation.comparison.sources import SCORED, MethodScores
 
 FloatArray = NDArray[np.float64]
@@ -20,7 +21,15 @@ Kind = Literal["score", "empty", "missed", "missing", "undefined"]
 
 _EMPTY_IS_NAN = ("dice", "iou", "nsd", "volume_similarity", "hd", "hd95", "assd", "masd", "boundary_iou")
 """Metrics that are nan only if both masks are empty."""
+_OWN_DEFINITIONS = {
+    r"lesion_(?!dice$).*(?<!_any)": "lesions.min_iou",
+    r"brats_.*": "lesions.brats",
+    "f_beta": "f_beta",
+    "boundary_iou": "boundary_iou_width",
+}
+_SAME_OPTIONS = "Evaluate the predictions again with the same options."
 _VOXEL_METRICS = ("dice", "iou", "precision", "recall", "specificity", "accuracy", "volume_similarity", "rvd")
+_STRATUM = r"lesion_sensitivity_[<>]"
 _UNITS = ("", "_mm", "_px", "_mm2", "_mm3", "_ml")
 
 
@@ -67,14 +76,16 @@ def align_scores(methods: Sequence[MethodScores], options: ComparisonOptions) ->
       is left out for every method.
     * A label that neither mask contains has no score. If that holds for every method, the case is left out;
       otherwise it is the best score, because another method found something where there is nothing.
-    * A distance that is infinite counts as the penalty.
+    * A distance that is infinite counts as the penalty, as does an undefined one of a label that only one of
+      both masks contains.
 
     Args:
         methods: at least two, with distinct names.
         options: metric and treatment of missing results.
 
     Raises:
-        DataError: if the methods have no case or label in common, or a table has no such metric.
+        DataError: if the methods have no case or label in common, a table has no such metric, or the tables
+            define it differently.
         ConfigError: if the direction of the metric is unknown.
     """
     metric = resolve_metric(options.metric, options.better)
@@ -82,7 +93,7 @@ def align_scores(methods: Sequence[MethodScores], options: ComparisonOptions) ->
     _check_definitions(methods, metric)
     labels, notes = _common_labels(methods)
     cases, outside = _requested_cases(methods)
-    unit = _unit_of(metric, columns[0], methods)
+    unit = _common_unit(metric, columns, methods)
     builder = _Builder(metric, tuple(cases), tuple(labels), options, unit, notes=notes)
     builder.excluded.update(outside)
     notes += _differing_references(methods)
@@ -193,10 +204,14 @@ class _Builder:
             penalties, rule = np.broadcast_to(diagonals[:, None], values.shape[1:]), "the diagonal of the image"
         else:
             fallback = largest.max() if np.isfinite(largest).any() else 1.0
-            penalties = np.broadcast_to(
-                direction * np.where(np.isfinite(largest), largest, fallback), values.shape[1:]
-            )
-            rule = "the largest finite value of the label, which is lenient; set --penalty"
+            largest = np.where(np.isfinite(largest), largest, fallback)
+            if self.metric.magnitude:  # 1 is that of an empty prediction
+                largest = np.maximum(largest, 1.0)
+            elif self.metric.best == 0:  # a missing result is never perfect
+                largest = np.where(largest > 0, largest, 1.0)
+            penalties = np.broadcast_to(direction * largest, values.shape[1:])
+            least = "1 or the largest" if self.metric.magnitude else "the largest"
+            rule = f"{least} finite value of the label, which is lenient; set --penalty"
         count = int((infinite & ~out).sum())
         verb = "value counts" if count == 1 else "values count"
         self.notes += [f"{count} infinite {self.metric.title} {verb} as {rule}"] if count else []
@@ -210,13 +225,16 @@ def _kind(row: Mapping[str, Any] | None, column: str, metric: Metric) -> Kind:
     if not math.isnan(row.get(column, math.nan)):
         return "score"
     sizes = _sizes(row)
-    if sizes is None:
-        declared = row.get("status") == SCORED and metric.name in _EMPTY_IS_NAN
+    if sizes is None or any(map(math.isnan, sizes)):
+        declared = sizes is None and row.get("status") == SCORED and metric.name in _EMPTY_IS_NAN
         return "empty" if declared else "missing"
+    if re.match(_STRATUM, metric.name):
+        return "undefined"  # the reference has no lesion of this size
     reference, prediction = sizes
     if not reference and not prediction:
         return "empty"
-    return "missed" if reference and not prediction else "undefined"
+    spurious = bool(prediction) and not reference and metric.is_distance  # nan as in other libraries
+    return "missed" if (reference and not prediction) or spurious else "undefined"
 
 
 def _sizes(row: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -251,12 +269,26 @@ def _column_of(method: MethodScores, name: str, given: str) -> str:
     )
 
 
-def _unit_of(metric: Metric, column: str, methods: Sequence[MethodScores]) -> str:
+def _common_unit(metric: Metric, columns: Sequence[str], methods: Sequence[MethodScores]) -> str:
+    """Return the unit of the scores; empty if no table states it.
+
+    Raises:
+        DataError: if tables state different units.
+    """
+    units = {m.name: _unit_of(metric, column, m) for m, column in zip(methods, columns, strict=True)}
+    known = {name: unit for name, unit in units.items() if unit}
+    if len(set(known.values())) > 1:
+        shown = ", ".join(f"{name}: {unit}" for name, unit in known.items())
+        raise DataError(f"the tables have {metric.title} in different units ({shown})", hint=_SAME_OPTIONS)
+    return next(iter(known.values()), "")
+
+
+def _unit_of(metric: Metric, column: str, method: MethodScores) -> str:
     """Return the unit of a column: that of its name, or of the distances of the evaluation."""
     suffix = column.removeprefix(metric.name).removeprefix("_")
     if suffix in ("mm", "px", "mm2", "mm3", "ml"):
         return suffix.replace("2", "²").replace("3", "³")
-    return str(methods[0].definitions.get("unit", "")) if metric.is_distance else ""
+    return str(method.definitions.get("unit", "")) if metric.is_distance else ""
 
 
 def _common_labels(methods: Sequence[MethodScores]) -> tuple[list[str], list[str]]:
@@ -266,26 +298,43 @@ def _common_labels(methods: Sequence[MethodScores]) -> tuple[list[str], list[str
     if not common:
         shown = "; ".join(f"{m.name}: {', '.join(own)}" for m, own in zip(methods, names, strict=True))
         raise DataError(f"the methods have no label in common ({shown})", hint="Name labels alike.")
+    if OVERALL in common and len(common) > 1:
+        raise DataError(
+            f"a label is named {OVERALL!r}, like the mean over the labels",
+            hint="Rename the label, or remove its rows from the tables if they are means.",
+        )
     rest = sorted({name for own in names for name in own if name not in common})
     return common, [f"labels that not every method has are not compared: {', '.join(rest)}"] if rest else []
 
 
 def _check_definitions(methods: Sequence[MethodScores], metric: Metric) -> None:
-    """Check that scores of surfaces were computed alike.
+    """Check that scores were computed alike, as far as the tables tell.
 
     Raises:
-        DataError: if unit, tolerance or surface elements differ.
+        DataError: if conventions, unit, tolerance, surface elements or the rules of lesions differ.
     """
-    if metric.name in _VOXEL_METRICS:
-        return
-    for key in ("unit", "surface", "tolerance_mm", "tolerance_px"):
-        found = {m.name: m.definitions[key] for m in methods if key in m.definitions}
-        if len({str(value) for value in found.values()}) > 1:
+    keys = ["like"]
+    if metric.name not in _VOXEL_METRICS:
+        keys += ["unit", "surface", "tolerance_mm", "tolerance_px"]
+    keys += [key for pattern, key in _OWN_DEFINITIONS.items() if re.fullmatch(pattern, metric.name)]
+    for key in keys:
+        found = {m.name: _definition(m.definitions, key) for m in methods}
+        found = {name: value for name, value in found.items() if value is not None}
+        if len(set(found.values())) > 1:
             shown = ", ".join(f"{name}: {value}" for name, value in found.items())
             raise DataError(
-                f"the tables define {metric.title} differently: {key} is {shown}",
-                hint="Evaluate the predictions again with the same options.",
+                f"the tables define {metric.title} differently: {key} is {shown}", hint=_SAME_OPTIONS
             )
+
+
+def _definition(definitions: Mapping[str, Any], key: str) -> str | None:
+    """Return the text of a definition, with dots between the keys of nested ones; None if it is not stated."""
+    value: Any = definitions
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = cast("Mapping[str, Any]", value)[part]
+    return str(value)
 
 
 def _differing_references(methods: Sequence[MethodScores]) -> list[str]:

@@ -136,3 +136,86 @@ def test_the_direction_of_metrics():
     with pytest.raises(ConfigError, match="higher or lower"):
         resolve_metric("quality")
     assert resolve_metric("quality", "higher").worst == -INF
+
+
+def test_an_empty_cell_of_a_failed_case_is_a_missing_result_even_beside_empty_counts():
+    empty = {"dice": NAN, "tp": NAN, "fp": NAN, "fn": NAN}
+    a = MethodScores("a", [{"case": "1", "name": "x", **empty}])
+    b = MethodScores("b", [{"case": "1", "name": "x", "dice": 0.5, "tp": 1, "fp": 1, "fn": 1}])
+    assert values(align_scores([a, b], ComparisonOptions()), "1") == [0.0, 0.5]
+
+
+def test_an_undefined_distance_of_a_spurious_structure_is_the_diagonal():
+    spurious = {"hd95": NAN, "tp": 0, "fp": 9, "fn": 0, "diagonal_mm": 100.0}
+    absent = spurious | {"fp": 0}
+    a, b = method("a", {"1": 3.0, "2": spurious}, "hd95"), method("b", {"1": 4.0, "2": absent}, "hd95")
+    table = align_scores([a, b], ComparisonOptions(metric="hd95"))
+    assert values(table, "2") == [100.0, 0.0]
+
+
+def test_a_sensitivity_of_lesions_of_a_size_that_is_absent_is_left_out():
+    name = "lesion_sensitivity_>10"
+    small = {name: NAN, "tp": 0, "fp": 0, "fn": 5}  # a small lesion, missed
+    scores = [method(m, {"1": {name: 1.0, "tp": 9, "fp": 0, "fn": 0}, "2": small}) for m in "ab"]
+    table = align_scores(scores, ComparisonOptions(metric=name))
+    assert values(table, "1") == [1.0, 1.0]
+    assert np.isnan(values(table, "2")).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "worst"),
+    [("brats_hd95", [370.0, 2.0], 374.0), ("relative_volume_difference", [0.05, 0.02], 1.0),
+     ("relative_volume_difference", [-3.0, 0.02], 3.0), ("fp_volume", [0.0, 0.0], 1.0),
+     ("fp_volume", [40.0, 0.0], 40.0)],
+)  # fmt: skip
+def test_a_missing_result_is_not_better_than_an_empty_one(metric, scores, worst):
+    cases = {str(i): {metric: one, "diagonal_mm": 100.0} for i, one in enumerate(scores)}
+    a, b = method("a", cases), method("b", {"0": cases["0"]})
+    table = align_scores([a, b], ComparisonOptions(metric=metric))
+    assert values(table, "1") == [scores[1], worst]
+
+
+@pytest.mark.parametrize(
+    ("metric", "first", "second", "message"),
+    [
+        ("dice", {"like": None}, {"like": "medpy"}, "like is a: None, b: medpy"),
+        (
+            "lesion_f1",
+            {"lesions": {"min_iou": 0.1}},
+            {"lesions": {"min_iou": 0.5}},
+            "min_iou is a: 0.1",
+        ),
+        ("brats_dice", {"lesions": {"brats": "GLI"}}, {"lesions": {"brats": "PED"}}, "brats is a: GLI"),
+        ("f_beta", {"f_beta": 1.0}, {"f_beta": 2.0}, "f_beta is a: 1.0, b: 2.0"),
+    ],
+)
+def test_definitions_that_matter_to_a_metric_must_agree(metric, first, second, message):
+    a, b = (method(n, {"1": 0.5}, metric, definitions=d) for n, d in (("a", first), ("b", second)))
+    with pytest.raises(DataError, match=message):
+        align_scores([a, b], ComparisonOptions(metric=metric))
+
+
+def test_definitions_that_do_not_matter_to_a_metric_may_differ():
+    others = ({"lesions": {"min_iou": 0.1}, "f_beta": 1.0}, {"lesions": {"min_iou": 0.5}, "f_beta": 2.0})
+    for metric in ("dice", "lesion_f1_any"):
+        a, b = (method(n, {"1": 0.5}, metric, definitions=d) for n, d in zip("ab", others, strict=True))
+        assert align_scores([a, b], ComparisonOptions(metric=metric)).cases == ("1",)
+
+
+def test_distances_in_other_units_are_an_error():
+    a, b = method("a", {"1": 12.5}, "hd95_mm"), method("b", {"1": 6.5}, "hd95_px")
+    with pytest.raises(DataError, match=r"different units \(a: mm, b: px\)"):
+        align_scores([a, b], ComparisonOptions(metric="hd95"))
+    plain = method("b", {"1": 6.5}, "hd95")
+    assert align_scores([a, plain], ComparisonOptions(metric="hd95")).unit == "mm"
+
+
+def test_a_label_may_not_have_the_name_of_the_mean():
+    scores = [
+        MethodScores(m, [{"case": "1", "name": label, "dice": 0.5} for label in ("organ", "overall")])
+        for m in "ab"
+    ]
+    with pytest.raises(DataError, match="a label is named 'overall'"):
+        align_scores(scores, ComparisonOptions())
+    only = [method(m, {"1": 0.5}, label="overall") for m in "ab"]
+    assert align_scores(only, ComparisonOptions()).labels == ("overall",)
