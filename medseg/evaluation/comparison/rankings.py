@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.evaluation.comparison.options import ComparisonOptions
-from medseg.evaluation.comparison.paired import OVERALL, mean_defined
+from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions
+from medseg.evaluation.comparison.paired import mean_defined
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.evaluation.comparison.statistics import signed_ranks, without_rounding
 
@@ -30,7 +30,8 @@ class Rank:
     Attributes:
         rank: from 1; methods that tie share the mean of their ranks.
         score: mean score, mean rank, or number of methods that it is significantly better than.
-        low, high: interval of the rank over bootstrap resamples.
+        low, high: interval of the rank over bootstrap resamples; those without any case of the label are left
+            out.
         shares: share of the resamples in which the method has the ranks 1, 2, …; a tie counts for the lower
             number.
     """
@@ -111,8 +112,10 @@ def _ranking(
 ) -> Ranking:
     """Create a ranking from scores (M,), those to show (M,), and those of resamples (R, M)."""
     own, shown, resampled = scores
+    defined = resampled[~np.isnan(resampled).any(axis=1)]  # others have no case with the label
+    resampled = defined if len(defined) else resampled
     ranks, drawn = _ranks(own), _ranks(resampled)
-    places = np.floor(drawn)  # a tie of 1 and 2 has the rank 1.5
+    places = _ranks(resampled, ties="min")
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     best_first = sorted(range(len(methods)), key=lambda i: (ranks[i], methods[i]))
     entries = {
@@ -164,9 +167,9 @@ def _signed_rank_z(differences: FloatArray) -> FloatArray:
     return ranks.sum(axis=-1) / np.where(deviation > 0, deviation, 1.0)
 
 
-def _ranks(scores: FloatArray) -> FloatArray:
-    """Return the ranks of scores (..., M), 1 for the highest; ties share the mean."""
-    return _stats().rankdata(-np.round(scores, 10), axis=-1)
+def _ranks(scores: FloatArray, ties: Literal["average", "min"] = "average") -> FloatArray:
+    """Return the ranks of scores (..., M), 1 for the highest; ties share the mean or the lowest number."""
+    return _stats().rankdata(-np.round(scores, 10), method=ties, axis=-1)
 
 
 def _mean_tau(ranks: FloatArray, drawn: FloatArray) -> float:

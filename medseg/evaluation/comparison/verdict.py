@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from medseg.evaluation.comparison.paired import OVERALL, PairedResult
+from medseg.evaluation.comparison.options import OVERALL
+from medseg.evaluation.comparison.paired import PairedResult
 
 if TYPE_CHECKING:
     from medseg.evaluation.comparison.comparison import Comparison
@@ -55,7 +56,7 @@ def format_score(comparison: Comparison, value: float, *, signed: bool = False, 
     """
     if math.isnan(value):
         return "n/a"
-    bounded = math.isfinite(comparison.metric.worst)
+    bounded = abs(comparison.metric.worst) <= 1
     digits = 3 if bounded else 2
     rounded = round(value, digits) + 0.0  # -0.0 becomes 0.0
     text = f"{rounded:+.{digits}f}" if signed and rounded else f"{rounded:.{digits}f}"
@@ -179,10 +180,11 @@ def _describe_noninferiority(comparison: Comparison, pair: PairedResult) -> str:
     assert result is not None
     margin = format_score(comparison, result.margin)
     gain = comparison.metric.sign
-    worst = max(0.0, -pair.ci_low if gain > 0 else pair.ci_high)
+    worst = -pair.ci_low if gain > 0 else pair.ci_high
     names = f"{pair.method} is {{}} {pair.baseline}"
     allowed = f"a loss of up to {format_score(comparison, worst)}" if worst > 0 else "no loss"
-    loss = f"the interval allows {allowed}, {format_p(result.p)}"
+    interval = "there is no interval" if math.isnan(worst) else f"the interval allows {allowed}"
+    loss = f"{interval}, {format_p(result.p)}"
     if result.verdict == "non-inferior":
         return f"{names.format('not inferior to')} by the margin of {margin} ({loss})."
     if result.verdict == "inferior":
@@ -248,12 +250,14 @@ def _describe_subgroups(comparison: Comparison, one: Subgroups) -> str:
 def _describe_observer(comparison: Comparison) -> list[str]:
     lines: list[str] = []
     for pair in comparison.observer:
-        if pair.label != comparison.primary_label:
+        own = comparison.observer[0].label  # the observer may have fewer labels
+        if pair.label != own:
             continue
+        on = f" on {own}" if own not in (OVERALL, comparison.primary_label) else ""
         place = {"better": "above", "worse": "below", "undecided": "not shown to differ from"}[pair.decision]
         lines.append(
             f"{pair.method} is {place} the agreement of {pair.baseline} with the reference: "
-            f"{comparison.metric.title} {format_score(comparison, pair.mean_method)} against "
+            f"{comparison.metric.title}{on} {format_score(comparison, pair.mean_method)} against "
             f"{format_score(comparison, pair.mean_baseline)}, a difference of "
             f"{format_score(comparison, pair.difference, signed=True)} ({_interval(comparison, pair)}; "
             f"{format_p(pair.p_permutation_holm)}; {_cases(pair.n)})."
@@ -279,7 +283,8 @@ def _describe_missing(comparison: Comparison) -> list[str]:
     lines: list[str] = []
     table = comparison.table
     worst = comparison.options.missing == "worst"
-    for method, reasons in table.missing.items():
+    for method, every in table.missing.items():
+        reasons = {case: why for case, why in every.items() if not (worst and case in table.excluded)}
         if reasons:
             policy = "counted as the worst score" if worst else "left out for every method"
             lines.append(

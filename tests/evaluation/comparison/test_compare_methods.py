@@ -238,3 +238,62 @@ def test_json_has_every_number():
 def test_few_cases_are_noted():
     notes = compare_scores([method("a", [0.5, 0.6]), method("b", [0.6, 0.7])]).notes
     assert any("2 cases are few" in note for note in notes)
+
+
+def test_methods_that_all_tie_are_all_first():
+    comparison = compare_scores([method(m, [0.5, 0.7, 0.6]) for m in "abc"], ComparisonOptions(resamples=20))
+    for ranking in comparison.rankings:
+        assert [entry.shares for entry in ranking.methods.values()] == [(1, 0, 0)] * 3
+    assert comparison.verdict[0].startswith("Ranked first: a, b and c by ")
+    assert "in 100% of resamples" in comparison.verdict[0]
+
+
+def test_resamples_without_a_rare_label_are_left_out_of_its_ranking():
+    names = ("organ", "rare")
+    rare = [[0.5, 0.2 if c < 2 else NAN] for c in range(8)]
+    better = [[0.6, 0.4 if c < 2 else NAN] for c in range(8)]
+    methods = []
+    for name, values in (("a", rare), ("b", better)):
+        rows = [
+            {"case": str(c), "name": label, "status": "scored", "dice": value}
+            for c, row in enumerate(values)
+            for label, value in zip(names, row, strict=True)
+        ]
+        methods.append(MethodScores(name, rows))
+    rankings = rank_methods(align_scores(methods, ComparisonOptions()), ComparisonOptions(resamples=200))
+    (ranking,) = (r for r in rankings if (r.scheme, r.label) == ("aggregate-then-rank", "rare"))
+    assert ranking.kendall_tau == 1
+    assert (ranking.methods["b"].low, ranking.methods["b"].high) == (1, 1)
+    assert ranking.methods["b"].shares == (1, 0)
+
+
+def test_a_single_case_has_no_interval():
+    methods = [method("a", [0.9]), method("b", [0.5])]
+    text = "\n".join(compare_scores(methods, ComparisonOptions(margin=0.05, resamples=5)).verdict)
+    assert "is not decided (there is no interval, " in text
+    assert "no loss" not in text
+
+
+def test_a_case_that_no_method_has_is_not_counted_as_the_worst_score():
+    scores = np.linspace(0.5, 0.9, 6)
+    scores[2] = NAN
+    other = scores.copy()
+    other[3] = NAN
+    methods = [
+        method("a", other, reasons={"c02": "failed", "c03": "failed"}),
+        method("b", scores, reasons={"c02": "failed"}),
+    ]
+    text = "\n".join(compare_scores(methods, ComparisonOptions(resamples=5)).verdict)
+    assert "a has no result for 1 of 6 cases, counted as the worst score: c03 (failed)." in text
+    assert "b has no result" not in text
+    assert "because no method has a result: c02." in text
+
+
+def test_an_observer_with_fewer_labels_is_in_the_verdict():
+    names = ("organ", "lesion")
+    methods = [method("old", noisy(1, -0.05), names), method("new", noisy(2, 0.0), names)]
+    observer = method("observer", noisy(3, 0.0)[:, 1], ("lesion",))
+    verdict = compare_scores(methods, ComparisonOptions(resamples=5), observer=observer).verdict
+    lines = [line for line in verdict if "the agreement of observer" in line]
+    assert len(lines) == 2
+    assert all("Dice on lesion" in line for line in lines)
