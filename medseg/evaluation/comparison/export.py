@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError
-from medseg.evaluation.comparison.paired import OVERALL, PairedResult
+from medseg.evaluation.comparison.options import OVERALL
+from medseg.evaluation.comparison.paired import PairedResult
 from medseg.evaluation.comparison.verdict import format_p, format_score
 from medseg.evaluation.output import CASES_FILE
 from medseg.files import write_json, write_text
@@ -28,6 +29,10 @@ SUBGROUPS_FILE = "subgroups.csv"
 CHALLENGE_FILE = "challengeR.csv"
 MARKDOWN_FILE = "comparison.md"
 LATEX_FILE = "comparison.tex"
+_FILES = (
+    JSON_FILE, PAIRS_FILE, SCORES_FILE, RANKINGS_FILE, MARKDOWN_FILE, LATEX_FILE, CHALLENGE_FILE,
+    SUBGROUPS_FILE,
+)  # fmt: skip
 
 _OTHER_FOLDER = "Choose another --output."
 
@@ -71,19 +76,18 @@ def write_comparison(folder: Path | str, comparison: Comparison) -> list[Path]:
     """
     folder = Path(folder)
     check_output(folder)
+    (folder / SUBGROUPS_FILE).unlink(missing_ok=True)
     write_json(folder / JSON_FILE, comparison.to_json())
     every = (comparison, *comparison.secondary)
     write_csv(folder / PAIRS_FILE, [row for one in every for row in _pair_rows(one)])
     write_csv(folder / SCORES_FILE, [row for one in every for row in score_rows(one)])
     write_csv(folder / RANKINGS_FILE, _ranking_rows(comparison))
-    written = [JSON_FILE, PAIRS_FILE, SCORES_FILE, RANKINGS_FILE, MARKDOWN_FILE, LATEX_FILE, CHALLENGE_FILE]
     if comparison.subgroups:
         write_csv(folder / SUBGROUPS_FILE, _subgroup_rows(comparison))
-        written.append(SUBGROUPS_FILE)
     write_text(folder / MARKDOWN_FILE, format_markdown(comparison))
     write_text(folder / LATEX_FILE, format_latex(comparison))
     write_text(folder / CHALLENGE_FILE, format_challenge(comparison))
-    return [folder / name for name in written]
+    return [folder / name for name in _FILES if name != SUBGROUPS_FILE or comparison.subgroups]
 
 
 def check_output(folder: Path) -> None:
@@ -106,6 +110,12 @@ def check_output(folder: Path) -> None:
             raise ConfigError(
                 f"{path}: exists and was not written by medseg compare", hint=_OTHER_FOLDER, path=path
             )
+    elif others := [name for name in _FILES if (folder / name).exists()]:
+        raise ConfigError(
+            f"{folder}: has {', '.join(others)} but no {JSON_FILE}, so medseg compare did not write it",
+            hint=_OTHER_FOLDER,
+            path=folder,
+        )
 
 
 def score_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -164,7 +174,9 @@ def format_markdown(comparison: Comparison) -> str:
         lines += ["", f"Secondary metric, {other.metric.title}:", ""]
         lines += _markdown_table(table_head(other), table_rows(other, other.pairs))
     lines += ["", _caption(comparison)]
-    return "\n".join([*lines, *(f"\nNote: {note}." for note in comparison.notes)]) + "\n"
+    every = (comparison, *comparison.secondary)
+    notes = dict.fromkeys(note for one in every for note in one.notes)
+    return "\n".join([*lines, *(f"\nNote: {note}." for note in notes)]) + "\n"
 
 
 def format_latex(comparison: Comparison) -> str:

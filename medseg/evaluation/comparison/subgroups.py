@@ -23,6 +23,7 @@ Groups = Mapping[str, Mapping[str, str]]
 UNKNOWN = "(unknown)"
 _CASE_NAMES = ("case", "case_id", "id", "subject", "image")
 _MOST_GROUPS = 10
+_NO_GROUP = ("", "na", "n/a", "nan", "null")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Subgroups:
 def read_groups(path: Path) -> dict[str, dict[str, str]]:
     """Read groups of cases from a CSV table with a column ``case`` and one column per grouping.
 
-    A column of more than ten different numbers is divided at its median.
+    A column of more than ten different numbers is divided at its median. Cases with an empty cell, NA, nan or
+    null are in no group, nor are those with none in a column of numbers.
 
     Raises:
         DataError: if the table has no cases or no other column, or a case appears twice.
@@ -125,11 +127,12 @@ def _compare(
 
 def _group_values(values: Mapping[str, str]) -> dict[str, str]:
     """Return the groups of cases: the values, or the halves of a column of many numbers."""
-    given = {case: value for case, value in values.items() if value}
-    if len(set(given.values())) <= _MOST_GROUPS:
+    given = {case: value for case, value in values.items() if value.lower() not in _NO_GROUP}
+    numeric = {case: value for case, value in given.items() if value.lower() != "none"}
+    if len(set(numeric.values())) <= _MOST_GROUPS:
         return given
     try:
-        numbers = {case: float(value) for case, value in given.items()}
+        numbers = {case: float(value) for case, value in numeric.items()}
     except ValueError:
         return given
     median = float(np.median(list(numbers.values())))

@@ -157,3 +157,42 @@ def test_tables_of_an_evaluation_are_not_replaced(tables):
 def test_the_same_input_gives_the_same_result(tables):
     folders = [tables / name / "metrics" for name in ("old", "new")]
     assert compare_runs(folders, options=QUICK).to_json() == compare_runs(folders, options=QUICK).to_json()
+
+
+def test_files_of_others_are_not_replaced(tables):
+    folders = [tables / name / "metrics" for name in ("old", "new")]
+    own = tables / "own"
+    own.mkdir()
+    (own / "rankings.csv").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"has rankings\.csv but no comparison\.json"):
+        compare_runs(folders, own, QUICK)
+    assert [path.name for path in own.iterdir()] == ["rankings.csv"]
+
+
+def test_a_comparison_without_groups_removes_their_table(tables):
+    folders = [tables / name / "metrics" for name in ("old", "new")]
+    (tables / "g.csv").write_text("case,site\n000,A\n001,B\n", encoding="utf-8")
+    compare_runs(folders, tables / "out", QUICK, inputs=ComparisonInputs(groups=tables / "g.csv"))
+    assert (tables / "out" / "subgroups.csv").exists()
+    compare_runs(folders, tables / "out", QUICK)
+    assert not (tables / "out" / "subgroups.csv").exists()
+
+
+def test_notes_of_secondary_metrics_are_in_the_text(tmp_path):
+    for name, far in (("a", "inf"), ("b", "2")):
+        lines = "".join(f"{i},0.{5 + i},{far if i == 3 else 1}\n" for i in range(4))
+        (tmp_path / f"{name}.csv").write_text("case,dice,hd95\n" + lines, encoding="utf-8")
+    options = ComparisonOptions(resamples=5, also=("hd95",))
+    compare_runs([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "out", options)
+    assert "Note: 1 infinite HD95 value counts as" in (tmp_path / "out" / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize("unknown", ["NA", "nan", "None", ""])
+def test_unknown_numbers_are_in_no_group(tmp_path, unknown):
+    lines = "".join(f"{i},{20 + i}\n" for i in range(20))
+    (tmp_path / "g.csv").write_text(f"case,age\n{lines}20,{unknown}\n", encoding="utf-8")
+    groups = read_groups(tmp_path / "g.csv")["age"]
+    assert set(groups.values()) == {"≤ 29.5", "> 29.5"}
+    assert "20" not in groups
+    (tmp_path / "g.csv").write_text("case,drug\n1,none\n2,a\n3,NA\n", encoding="utf-8")
+    assert read_groups(tmp_path / "g.csv")["drug"] == {"1": "none", "2": "a"}
