@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medseg.metrics.case.measure import as_labels, measure_case
 from medseg.metrics.case.options import DEFAULT_MEASURES, MeasureOptions
+from medseg.metrics.lesions.challenges import WORST_HD95_MM
 from medseg.metrics.tables.columns import is_distance, worst_value
 
 ScoreOptions = MeasureOptions
@@ -64,8 +65,8 @@ def worst_rows(
     """Return the rows of a case without a prediction: the worst value of every score.
 
     Scores are 0 and distances are inf, even for labels that the reference does not contain; calibration errors
-    are 1 and the log-likelihood inf. Numbers and sizes are those of an empty prediction. tp, fp and tn are 0;
-    fn is the number of voxels in the reference.
+    are 1 and the log-likelihood inf; the distance of BraTS is 374 mm. Numbers and sizes are those of an empty
+    prediction. tp, fp and tn are 0; fn is the number of voxels in the reference.
 
     Args:
         case: id of the case.
@@ -90,7 +91,7 @@ def _worst(column: str, value: Any) -> Any:
         return value
     if column == "tn":
         return 0
-    if is_distance(column) and column != "brats_hd95":
-        return math.inf
+    if is_distance(column):
+        return WORST_HD95_MM if column == "brats_hd95" else math.inf
     worst = _WORST_CALIBRATION.get(column, worst_value(column, math.inf))
-    return value if math.isnan(worst) or column == "brats_hd95" else worst
+    return value if math.isnan(worst) else worst

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medseg.metrics import (
+    LesionOptions,
     MeasureOptions,
     ScoreOptions,
     binary_metrics,
@@ -91,6 +92,14 @@ def test_the_worst_rows_of_all_groups():
         assert worst["hd95"] == worst["nll"] == math.inf
         assert (worst["ece"], worst["tn"], worst["tp"], worst["fp"]) == (1.0, 0, 0, 0)
     assert worst_rows("c", array, labels, (1, 1), options)[0]["lesions_reference"] == 1
+
+
+def test_the_worst_rows_of_brats_do_not_depend_on_the_reference():
+    reference = np.zeros((4, 4, 4), np.uint8)
+    reference[1, 1, 1:3] = 1
+    options = MeasureOptions(groups=("overlap", "lesions"), lesions=LesionOptions(brats="GLI"))
+    rows = worst_rows("c", reference, {"present": [1], "absent": [2]}, (1, 1, 1), options)
+    assert [(row["brats_dice"], row["brats_hd95"]) for row in rows] == [(0.0, 374.0)] * 2
 
 
 def test_the_worst_rows_have_the_columns_of_the_others():
