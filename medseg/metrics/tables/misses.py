@@ -19,12 +19,16 @@ MISS_RULES: dict[MissPolicy, str] = {
 }
 """What the policies do, for the definitions of a table."""
 
+_STRATA = tuple(f"lesion_sensitivity_{sign}" for sign in "<>")
+"""Begin of the columns of size strata, such as ``lesion_sensitivity_>100``."""
+
 
 def counted_value(row: Row, column: str, policy: MissPolicy) -> float:
     """Return the value with which a row enters the statistics of a column; nan if it is left out.
 
-    Infinite values stay infinite with the policy ``worst`` if the row has no diagonal, or the column is no
-    distance, such as the relative volume difference of a structure that the reference does not contain.
+    The sensitivity of a size stratum is left out where the reference has no lesion of that size, whatever was
+    predicted. Infinite values stay infinite with the policy ``worst`` if the row has no diagonal, or the column
+    is no distance, such as the relative volume difference of a structure that the reference does not contain.
 
     Example:
         >>> row = {"hd95": math.inf, "precision": math.nan, "tp": 0, "fp": 0, "fn": 8, "diagonal_mm": 90.0}
@@ -34,6 +38,8 @@ def counted_value(row: Row, column: str, policy: MissPolicy) -> float:
         [nan, nan]
     """
     value = float(row.get(column, math.nan))
+    if column.startswith(_STRATA):
+        return value
     if math.isinf(value) and is_distance(column):
         return worst_value(column, diagonal_of(row)) if policy == "worst" else math.nan
     if math.isnan(value) and policy == "worst" and column in row:

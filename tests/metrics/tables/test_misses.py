@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medseg.metrics import MeasureOptions, case_rows, summarize
+from medseg.metrics import LesionOptions, MeasureOptions, case_rows, summarize
 from medseg.metrics.tables.columns import direction
 from medseg.metrics.tables.misses import count_structures, counted_value
 
@@ -50,6 +50,18 @@ def test_counted_values():
     found = {"hd95": 2.5, "tp": 1, "fp": 0, "fn": 0}
     assert counted_value(found, "hd95", "exclude") == 2.5
     assert math.isnan(counted_value(found, "dice", "worst"))  # the row has no such column
+
+
+def test_a_size_stratum_without_lesions_is_left_out():
+    # 12 and 1 mm² in strata of ≤ 10 and > 10: the only large lesion is found, the only small one is missed
+    options = MeasureOptions(groups=("overlap", "lesions"), lesions=LesionOptions(size_edges=(10,)))
+    large, small = np.zeros((6, 6), np.uint8), np.zeros((6, 6), np.uint8)
+    large[:3, :4] = small[4, 4] = 1
+    pairs = {"a": (large, large), "b": (small, np.zeros_like(small))}
+    rows = [case_rows(case, *pair, {"x": [1]}, (1, 1), options)[0] for case, pair in pairs.items()]
+    metrics = summarize(rows)["labels"]["x"]["metrics"]
+    means = {stratum: metrics[f"lesion_sensitivity_{stratum}"] for stratum in (">10", "<=10")}
+    assert [(one["mean"], one["n"]) for one in means.values()] == [(1.0, 1), (0.0, 1)]
 
 
 @pytest.mark.parametrize(("counts", "key"), [((1, 2, 3), None), ((0, 0, 3), "missed"), ((0, 3, 0), "spurious")])
