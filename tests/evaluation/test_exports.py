@@ -161,6 +161,29 @@ def test_more_groups_of_metrics(pictures, capsys):
     assert run([*command, "--lesion-sizes", "big"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "column"),
+    [
+        (("--lesion-sizes", "3"), "lesion_sensitivity_>3"),
+        (("--lesion-iou", "0.5"), "lesion_f1"),
+    ],
+)
+def test_options_of_lesions_add_their_metrics(pictures, capsys, option, column):
+    pair = [str(pictures / "predictions" / "a.png"), str(pictures / "labels" / "a_first.png")]
+    command = ["evaluate", *pair, "--labels", "left=1,right=2", "--json", *option]
+    assert run(command) == 0
+    assert column in json.loads(capsys.readouterr().out)["labels"]["left"]["metrics"]
+
+
+def test_a_challenge_adds_its_scores(tmp_path, capsys):
+    lesion = np.zeros((8, 8, 8), np.uint8)
+    lesion[2:6, 2:6, 2:6] = 1
+    pair = [str(write_volume(tmp_path / f"{name}.nii.gz", lesion)) for name in "ab"]
+    assert run(["evaluate", *pair, "--labels", "lesion=1", "--brats", "GLI", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["labels"]["lesion"]["metrics"]
+    assert metrics["brats_dice"]["mean"] == 1.0
+
+
 def test_calibration_of_stored_probabilities(pictures):
     probabilities = np.full((3, 6, 8), 0.1, np.float16)
     for case in "ab":

@@ -63,7 +63,8 @@ _score_options = all_options(
     ),
     click.option(
         "--lesion-iou", type=float, default=0.1, show_default=True,
-        help="Smallest IoU of a reference lesion and the predicted one that matches it.",
+        help="Smallest IoU of a reference lesion and the predicted one that matches it. This and the next two "
+        "options add the metrics of lesions.",
     ),
     click.option(
         "--lesion-sizes", metavar="NUMBER[,…]",
@@ -106,6 +107,8 @@ class _Given:
 
         sizes = parse_numbers("--lesion-sizes", self.lesion_sizes) if self.lesion_sizes else ()
         groups: Any = tuple(name.strip() for name in self.metrics.split(","))
+        if "lesions" not in groups and (self.brats or sizes or self.lesion_iou != LesionOptions().min_iou):
+            groups = (*groups, "lesions")
         try:
             lesions = LesionOptions(self.lesion_iou, sizes, self.brats)
         except ValueError as error:
