@@ -81,7 +81,7 @@ def has_all_outputs(record: Record, options: BatchOptions) -> bool:
 
 def write_probabilities(output: Path, case: str, prediction: Prediction, staged: ExitStack) -> None:
     """Write ``probabilities/``: 4D NIfTI (classes last) for volumes, a compressed NumPy file with an array
-    (K, H, W) float16 for pictures.
+    (K, H, W) float32 for pictures: float16 rounds 0.9998 to 1, and the log-likelihood of a wrong pixel to inf.
 
     Args:
         output: output folder.
@@ -95,7 +95,7 @@ def write_probabilities(output: Path, case: str, prediction: Prediction, staged:
     if prediction.scan.kind == "volume":
         write_nifti(temporary, np.moveaxis(prediction.probabilities, 0, -1), prediction.scan)
     else:
-        np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float16))
+        np.savez_compressed(temporary, probabilities=prediction.probabilities.astype(np.float32))
 
 
 def write_overlays(

@@ -83,7 +83,7 @@ def binary_calibration(
     """Compute how well the probability of one class matches its mask, over all voxels.
 
     Args:
-        probability: (*S) of the foreground.
+        probability: (*S) of the foreground; rounded values beyond 0 and 1 count as 0 and 1.
         reference: mask (*S).
         num_bins: number of equal bins (lo, hi] of the probability.
 
@@ -110,6 +110,7 @@ def binary_calibration(
     squares = logarithms = 0.0
     for start in range(0, values.size, _BLOCK):
         part, hit = values[start : start + _BLOCK].astype(np.float64), hits[start : start + _BLOCK]
+        np.clip(part, 0.0, 1.0, out=part)
         curve.add(part, hit)
         squares += float(np.square(part - hit).sum())
         with np.errstate(divide="ignore"):

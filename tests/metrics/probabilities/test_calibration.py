@@ -42,6 +42,12 @@ def test_binary_calibration_in_blocks(monkeypatch):
     assert blocks["average_precision"] == pytest.approx(average_precision(probability, mask), abs=1e-3)
 
 
+def test_probabilities_that_rounding_moves_beyond_one():
+    scores = binary_calibration(np.array([1.0000001, -1e-8], np.float32), np.array([0, 0]))
+    assert scores["nll"] == math.inf  # not nan, which would leave the case out of the mean
+    assert scores["brier"] == 0.5
+
+
 def test_certain_and_wrong():
     scores = calibration_metrics(np.array([[1.0], [0.0]]), np.array([1]))
     assert scores["nll"] == math.inf
