@@ -16,6 +16,8 @@ RESAMPLES = 5000
 
 _TIE = 1e-12
 _BLOCK = 2**24
+_DRAWS = 2**22
+"""Most draws of resamples in memory at a time; fewer are kept for the next call."""
 
 
 def mean_interval(values: FloatArray, confidence: float = 0.95, seed: int = 0) -> tuple[FloatArray, FloatArray]:
@@ -86,12 +88,28 @@ def resample_weights(cases: int, resamples: int, seed: int) -> FloatArray:
     Returns:
         (R, N), read-only; its product with scores (N, L) is the mean of each resample.
     """
-    chosen = np.random.default_rng(seed).integers(cases, size=(resamples, cases))
-    chosen += np.arange(resamples)[:, None] * cases
-    counts = np.bincount(chosen.ravel(), minlength=resamples * cases).reshape(resamples, cases)
-    weights = counts / cases
+    weights = _draw_weights(np.random.default_rng(seed), cases, resamples)
     weights.setflags(write=False)
     return weights
+
+
+def _draw_weights(rng: np.random.Generator, cases: int, resamples: int) -> FloatArray:
+    chosen = rng.integers(cases, size=(resamples, cases))
+    chosen += np.arange(resamples)[:, None] * cases
+    return np.bincount(chosen.ravel(), minlength=resamples * cases).reshape(resamples, cases) / cases
+
+
+def _resampled_means(rows: FloatArray, seed: int) -> FloatArray:
+    """Return the means (RESAMPLES, rows) of each row over resamples of its values, in bounded memory."""
+    cases = rows.shape[1]
+    if RESAMPLES * cases <= _DRAWS:
+        return resample_weights(cases, RESAMPLES, seed) @ rows.T
+    rng, means = np.random.default_rng(seed), np.empty((RESAMPLES, len(rows)))
+    block = max(1, _DRAWS // cases)
+    for start in range(0, RESAMPLES, block):
+        part = means[start : start + block]
+        part[:] = _draw_weights(rng, cases, len(part)) @ rows.T
+    return means
 
 
 def _bca(rows: FloatArray, confidence: float, seed: int) -> tuple[FloatArray, FloatArray]:
@@ -102,7 +120,7 @@ def _bca(rows: FloatArray, confidence: float, seed: int) -> tuple[FloatArray, Fl
     constant = np.ptp(rows, axis=1) == 0
     scale = np.where(constant, 1.0, squares)
     acceleration = (deviations**3).sum(axis=1) / (6 * scale**1.5)
-    offsets = np.sort(resample_weights(rows.shape[1], RESAMPLES, seed) @ deviations.T, axis=0)  # (R, rows)
+    offsets = np.sort(_resampled_means(deviations, seed), axis=0)
     tie = _TIE * np.sqrt(scale)
     below, equal = (offsets < -tie).sum(axis=0), (np.abs(offsets) <= tie).sum(axis=0)
     share = np.clip((below + 0.5 * equal) / RESAMPLES, 0.5 / RESAMPLES, 1 - 0.5 / RESAMPLES)
