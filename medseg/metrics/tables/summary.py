@@ -53,7 +53,8 @@ def summarize(
     by_name = _group(rows)
     cases = list(dict.fromkeys(str(row["case"]) for row in rows))
     summary: dict[str, Any] = {
-        "definitions": definitions(options, seed, unit, misses) | {"metrics": metric_definitions(rows)},
+        "definitions": definitions(options, seed, unit, misses)
+        | {"metrics": metric_definitions(rows, options.like)},
         "n_cases": len(cases),
         "labels": {name: _label(group, seed, misses) for name, group in by_name.items()},
         "overall": _overall(by_name, cases, seed),

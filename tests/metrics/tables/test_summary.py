@@ -117,6 +117,19 @@ def test_a_summary_defines_its_numbers():
     assert "mm" in definitions["spacing_units"]
 
 
+def test_the_definitions_are_those_of_the_reproduced_library():
+    own, nnunet, monai = (
+        summarize(ROWS, ScoreOptions(like=like))["definitions"] for like in (None, "nnunet", "monai")
+    )
+    assert "both directions together" in nnunet["hd95"]
+    assert "both directions together" in nnunet["metrics"]["hd95"]
+    assert "mean of the fractions" in nnunet["nsd"]
+    assert "one empty: distances nan" in nnunet["empty"]
+    assert monai["hd95"].startswith("larger of the two directed")
+    assert "dice and iou 1" in monai["empty"]
+    assert "distances inf" in own["empty"]
+
+
 def test_the_scores_of_the_data_set_come_along():
     scores = dataset_scores(np.array([[3, 1], [0, 4]]), ["background", "liver"])
     assert summarize(ROWS, dataset=scores)["dataset"]["pixel_accuracy"] == pytest.approx(7 / 8)
