@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 _MOST_LISTED = 20
 _WIDEST = 400
 """Width from which a table wraps."""
-_POLICIES = {"ignore": "left out of the means", "worst": "counted with the worst scores"}
 _SHOWN = ("iou", "assd", "nsd", "cldice", "lesion_f1", "brats_dice", "ece")
 """Columns shown beside the Dice and the percentiles of the Hausdorff distance, where an evaluation has them."""
 
@@ -116,11 +115,14 @@ def _miss_lines(summary: Mapping[str, Any]) -> list[str]:
 
 def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
     """Describe how many references were scored, and which were not."""
-    missing, failed = coverage["missing"], coverage["failed"]
+    from medseg.metrics.tables.coverage import split_by_rule
+
+    missing = coverage["missing"]
     parts = [f"{coverage['scored']} of {coverage['references']} references scored"]
-    policy = _POLICIES.get(coverage["missing_policy"], "left out of the means")
-    parts += [f"{len(failed)} failed, {policy}"] if failed else []
-    parts += [f"{len(missing)} without a prediction, {policy}"] if missing else []
+    for kind, text in (("failed", "failed"), ("missing", "without a prediction")):
+        counted, left_out = split_by_rule(coverage, kind)
+        parts += [f"{len(counted)} {text}, counted with the worst scores"] if counted else []
+        parts += [f"{len(left_out)} {text}, left out of the means"] if left_out else []
     count = coverage["not_requested"]
     parts += [f"{count} {'was' if count == 1 else 'were'} not requested"] if count else []
     lines = ["; ".join(parts)]

@@ -128,6 +128,7 @@ class ScoreCollector:
             "missing_policy": self.comparer.options.missing,
             "missing": self.missing,
             "failed": self.failed,
+            "unscored": sorted({*self.missing, *self.failed} - self.comparisons.keys()),
         }
 
     def _case(self, case: str) -> dict[str, Any]:

@@ -214,6 +214,19 @@ def test_one_unreadable_prediction_does_not_end_the_evaluation(folders, missing,
         assert [row["status"] for row in csv.DictReader(stream)] == ["failed", "scored"]
 
 
+def test_an_unreadable_reference_never_counts_as_worst(folders, capsys):
+    (folders / "labels" / "a.nii.gz").write_bytes(b"not a label map")
+    command = ["evaluate", str(folders / "predictions"), str(folders / "labels"), "--missing", "worst"]
+    assert run([*command, "--output", str(folders / "out")]) == 4
+    text = "1 failed, left out of the means; 1 without a prediction, counted with the worst scores"
+    assert text in capsys.readouterr().out
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert (summary["coverage"]["unscored"], summary["n_cases"]) == (["a"], 2)
+    assert "1 could not be compared, left out." in (folders / "out" / "table.md").read_text()
+    page = (folders / "out" / "report.html").read_text()
+    assert "not readable or not comparable, left out of every mean: a." in page
+
+
 def test_an_unreadable_reference_is_listed(folders):
     (folders / "labels" / "a.nii.gz").write_bytes(b"not a label map")
     result = evaluate_cases(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medseg.metrics.tables.columns import is_distance, title_of
+from medseg.metrics.tables.coverage import split_by_rule
 
 PAPER_COLUMNS = ("dice", "nsd", "hd95", "assd", "cldice", "lesion_f1")
 """Columns of a table that does not name others; those that an evaluation lacks are left out."""
@@ -124,11 +125,10 @@ def _coverage_notes(summary: Mapping[str, Any]) -> list[str]:
     if not coverage:
         return []
     notes = [f"{coverage['scored']} of {coverage['references']} references scored."]
-    policy = {"worst": "counted with the worst scores", "ignore": "left out"}
     for kind, text in (("missing", "without a prediction"), ("failed", "could not be compared")):
-        if coverage[kind]:
-            rule = policy.get(coverage["missing_policy"], "left out")
-            notes.append(f"{len(coverage[kind])} {text}, {rule}.")
+        counted, left_out = split_by_rule(coverage, kind)
+        notes += [f"{len(counted)} {text}, counted with the worst scores."] if counted else []
+        notes += [f"{len(left_out)} {text}, left out."] if left_out else []
     version = summary.get("provenance", {}).get("medseg")
     return [*notes, f"medseg {version}."] if version else notes
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from medseg.metrics.tables.coverage import split_by_rule
 from medseg.report.html import Content, bullets, enumerate_words, interval, join, number, paragraph, plural
 from medseg.report.pages.scored_cases import ScoredCase, ScoredCases, as_float
 
 _MOST_LABELS = 6
 _MOST_CASES = 5
-_POLICIES = {"ignore": "left out of every mean", "worst": "counted with the worst scores", "error": "left out"}
 
 
 def write_verdict(cases: ScoredCases, summary: Mapping[str, Any], link: Callable[[str], Content]) -> Markup:
@@ -113,16 +113,19 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any]) -> list[Markup]:
             _list(false, cases),
         )
         parts.append(paragraph(text, class_="alarm"))
-    coverage = summary.get("coverage") or {}
-    policy = _POLICIES.get(coverage.get("missing_policy", ""), "left out")
-    for key, what in (("missing", "never predicted"), ("failed", "not readable or not comparable")):
-        names = list(coverage.get(key) or ())
-        if names:
-            counted = policy if key == "missing" or policy.startswith("counted") else "left out of every mean"
-            text = Markup("{} {} {}, {}: {}.").format(
-                plural(len(names), "case"), "was" if len(names) == 1 else "were", what, counted, _names(names)
-            )
-            parts.append(paragraph(text, class_="alarm"))
+    return parts + _not_compared(summary.get("coverage") or {})
+
+
+def _not_compared(coverage: Mapping[str, Any]) -> list[Markup]:
+    parts: list[Markup] = []
+    rules = ("counted with the worst scores", "left out of every mean")
+    for kind, what in (("missing", "never predicted"), ("failed", "not readable or not comparable")):
+        for rule, names in zip(rules, split_by_rule(coverage, kind), strict=True):
+            if names:
+                text = Markup("{} {} {}, {}: {}.").format(
+                    plural(len(names), "case"), "was" if len(names) == 1 else "were", what, rule, _names(names)
+                )
+                parts.append(paragraph(text, class_="alarm"))
     return parts
 
 

@@ -64,6 +64,14 @@ def test_cases_that_were_not_scored_are_stated():
     assert "medseg 9.9." in text
 
 
+def test_a_case_without_scores_is_not_counted_as_worst():
+    coverage = {"references": 4, "scored": 2, "missing": {}, "failed": {"d": "damaged", "e": "damaged"}}
+    coverage |= {"missing_policy": "worst", "not_requested": 0, "unscored": ["e"]}
+    text = markdown_table(summarize(ROWS) | {"coverage": coverage})
+    assert "1 could not be compared, counted with the worst scores." in text
+    assert "1 could not be compared, left out." in text
+
+
 def test_an_unknown_column():
     with pytest.raises(ValueError, match="volume_error"):
         markdown_table(summarize(ROWS), ["volume_error"])
