@@ -23,8 +23,9 @@ def split_by_rule(coverage: Mapping[str, Any], kind: str) -> tuple[list[str], li
         >>> split_by_rule(coverage, "missing")
         (['a'], ['b'])
     """
-    cases = list(coverage.get(kind) or ())
+    cases: list[str] = list(coverage.get(kind) or ())
     if coverage.get("missing_policy") != "worst":
-        return [], cases
+        counted: list[str] = []
+        return counted, cases
     unscored = {*coverage.get("unscored", ())}
     return [case for case in cases if case not in unscored], [case for case in cases if case in unscored]
