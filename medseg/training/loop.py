@@ -179,8 +179,17 @@ class TrainingLoop:
         swa, step = self.options.swa, self.state.step
         if swa is None:
             self.state.update_average(self.options.ema)
-        elif step % (swa.every or self.options.iterations) == 0 and self.pace.position(step) >= swa.start:
+        elif self.pace.position(step) < swa.start:
+            self.state.averages = 0  # an extension stretched the schedule: the average begins again
+        elif step % (swa.every or self.options.iterations) == 0:
             self.state.add_to_average()
+
+    def _update_norms(self) -> None:
+        """Compute the running statistics of the average, if there is one of several weights (SWA)."""
+        swa = self.options.swa
+        if swa is not None and self.state.averages:
+            first = replace(self.loader, workers=0, unlabeled=None).batches(0, swa.norm_batches)
+            self.model.update_norms(first)
 
     def _update(self, batches: Iterator[Batch]) -> None:
         """Update the weights once."""
@@ -238,9 +247,8 @@ class TrainingLoop:
         epoch = state.epochs_closed + 1
         scores: Scores = {}
         wanted = bool(self.validator.cases) and self.pace.wants_validation(epoch, last=last)
-        if options.swa is not None and state.averages and (wanted or last):
-            first = replace(self.loader, workers=0, unlabeled=None).batches(0, options.swa.norm_batches)
-            self.model.update_norms(first)
+        if wanted or last:
+            self._update_norms()
         if wanted:
             scores = self._validate(signals)
         elif last and self.validator.cases:
@@ -266,8 +274,10 @@ class TrainingLoop:
                 "data.workers or less augmentation would shorten it", 100 * entry["waiting"],
             )  # fmt: skip
         self._call_back(entry, scores, is_best)
+        if state.stop_requested and not (wanted or last):
+            self._update_norms()
         self.save()
-        ended = last or self.stopped_early
+        ended = last or self.stopped_early or self.pace.is_finished(state.step)
         if scores or ended:
             self.report.total = self.pace.total
             self.report.write(running=not ended)

@@ -16,8 +16,10 @@ from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
 from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.timed_pace import TimedPace
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.log import read_log
+from medseg.training.run_folder.report import RunReport
 
 
 class Ticker(QuietProgress):
@@ -144,3 +146,14 @@ def test_a_dry_run_names_the_budget(balls, tmp_path):
     estimate = dry_run(load_config(ball_settings(balls, budget="90s")), tmp_path / "run")
     assert estimate.hours == pytest.approx(0.025)
     assert "1.5 minutes" in estimate.assumed[0]
+
+
+def test_the_report_of_a_training_that_ends_with_a_validation_is_final(balls, tmp_path, monkeypatch):
+    def end(pace, step):
+        pace.record.finished = True
+
+    written = []
+    monkeypatch.setattr(TimedPace, "after_validation", end)  # no time is left after it
+    monkeypatch.setattr(RunReport, "write", lambda _, running: written.append(running))
+    train(load_config(ball_settings(balls, iterations=2, validate_share=None)), tmp_path / "run", Ticker())
+    assert written == [False]

@@ -73,3 +73,15 @@ def test_a_timed_training_expects_slower_updates():
     assert record.validation_updates == 2.0
     assert record.expected_updates < expected
     assert record.segments[-1].start == 30
+
+
+@pytest.mark.parametrize("now", [99.0, 120.0])
+def test_a_timed_training_does_not_end_where_patches_grow(now):
+    # the end of an epoch follows, with the validation and the report of the last weights
+    record = PaceRecord([Segment(0, 30, 0.0, 0.3), Segment(30, 40, 0.3, 0.4)], update_seconds=1.0)
+    pace = TimedPace(TimeBudget(100, clock=lambda: now, began=0.0), TrainConfig(iterations=10), record, float)
+    pace.after_growth(40, 20.0)
+    assert not pace.is_finished(40)
+    assert record.segments[-1] == Segment(40, 41, 0.4, 1.0)
+    pace.after_update(41)
+    assert pace.is_finished(41)

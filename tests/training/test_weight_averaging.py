@@ -81,6 +81,32 @@ def test_a_training_saves_the_average_with_its_own_statistics(balls, tmp_path):
     assert all(torch.equal(saved[key], expected[key]) for key in saved)
 
 
+def test_an_extended_training_begins_its_average_again(balls, tmp_path):
+    config = swa_config(balls, rate=None)
+    fit(config, tmp_path / "run")  # the average begins at epoch 2 of 4
+    longer = config.model_copy(update={"train": config.train.model_copy(update={"epochs": 12})})
+    kept = Weights()
+    fit(longer, tmp_path / "run", resume="auto", callbacks=kept)  # and now at epoch 6 of 12
+    name = next(key for key in kept.epochs[0] if key.endswith("weight"))
+    assert not torch.equal(kept.epochs[0][name], kept.epochs[1][name])  # epochs 5 and 6: no old average
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["averages"] == 7
+
+
+def test_the_average_of_a_training_ended_by_a_callback_has_its_own_statistics(balls, tmp_path):
+    class Stop(Callback):
+        def on_epoch_end(self, info):
+            if info.epoch == 3:
+                info.stop()
+
+    settings = ball_settings(balls, epochs=4, iterations=2, validate_every=4, swa={"start": 0.5})
+    settings["model"]["norm"] = "batch"
+    fit(load_config(settings), tmp_path / "run", callbacks=Stop())
+    last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert last["averages"] == 2
+    running = next(key for key in last["network"] if key.endswith("running_mean"))
+    assert not torch.equal(last["averaged"][running], last["network"][running])
+
+
 def test_the_learning_rate_is_constant_while_weights_are_averaged(balls, tmp_path):
     class Rates(Callback):
         def __init__(self):

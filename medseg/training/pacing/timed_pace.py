@@ -105,13 +105,16 @@ class TimedPace:
         return 0.0 if current is None else current.position(min(step, current.stop))
 
     def after_growth(self, step: int, factor: float) -> None:
-        """Expect updates that take ``factor`` times as long, and decide the next segment."""
+        """Expect updates that take ``factor`` times as long, and decide the next segment.
+
+        At least one update follows, so that the training ends with the end of an epoch.
+        """
         record = self.record
         if self.is_measured:
             record.update_seconds = self._speed() * factor
             record.validation_updates /= factor
             self._recent_seconds, self._recent_updates = 0.0, 0
-            self._decide(step)
+            self._decide(step, least=1)
 
     def after_update(self, step: int) -> None:
         """Measure the update; decide the next segment if this one is complete or late."""
@@ -190,8 +193,8 @@ class TimedPace:
         slack = _LATE_SHARE * self.budget.seconds
         return now - self._segment_began > _LATE_FACTOR * done * self._expected_seconds + slack
 
-    def _decide(self, step: int) -> None:
-        """End the current segment at ``step`` and decide the next one."""
+    def _decide(self, step: int, *, least: int = 0) -> None:
+        """End the current segment at ``step`` and decide the next one, of at least ``least`` updates."""
         record = self.record
         low = self._end_segment(step)
         first, record.update_seconds = not self.is_measured, self._speed()
@@ -200,7 +203,7 @@ class TimedPace:
             record.validation_updates = self.select_validation(step + int(max(expected, 0)))
         self._recent_seconds, self._recent_updates = 0.0, 0
         left = self._time_left()
-        count = self._updates_within(left) if low < 1 else 0
+        count = max(self._updates_within(left), least) if low < 1 else 0
         record.expected_updates = step + count
         if count < 1:
             record.finished = True
@@ -208,7 +211,7 @@ class TimedPace:
             return
         budget = self.budget.seconds
         length = left if left <= _LAST_SHARE * budget else min(_SEGMENT_SHARE * budget, left / 4)
-        planned = min(max(1, round(count * length / left)), count)
+        planned = count if length >= left else min(max(1, round(count * length / left)), count)
         high = 1.0 if planned == count else low + (1 - low) * planned / count
         self._add(Segment(step, step + planned, low, high), planned * record.update_seconds)
 
