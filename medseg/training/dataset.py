@@ -276,7 +276,7 @@ def _split_cases(
         check_copies(copies)
     if resumed is None:
         return _new_split(data, cases, statistics, labels, copies), []
-    declared = declared_parts(cases, data.split)
+    declared = declared_parts(_without_unlisted_copies(data, cases, copies), data.split)
     if data.duplicates == "drop":
         dropped = unrecorded_copies(copies, resumed.record.cases)
         cases = [case for case in cases if case.id not in dropped]
@@ -293,13 +293,18 @@ def _new_split(
     copies: list[list[str]],
 ) -> Split:
     holders = {one.id: label_names(one, labels) for one in statistics}
-    drop = data.duplicates == "drop"
-    if drop and isinstance(data.split, FileSplit):  # the file may be of a run that dropped them
-        dropped = unrecorded_copies(copies, data.split.parts())
-        cases = [case for case in cases if case.id not in dropped]
+    cases = _without_unlisted_copies(data, cases, copies)
     split = data.split.assign(bind_copies(cases, copies), holders)
-    dropped = surplus_copies(copies, split) if drop else set[str]()
+    dropped = surplus_copies(copies, split) if data.duplicates == "drop" else set[str]()
     return {name: part for name, part in split.items() if name not in dropped}
+
+
+def _without_unlisted_copies(data: DataConfig, cases: list[Case], copies: list[list[str]]) -> list[Case]:
+    """Leave out copies that a split file does not list: the file may be of a run that dropped them."""
+    if data.duplicates != "drop" or not isinstance(data.split, FileSplit):
+        return cases
+    dropped = unrecorded_copies(copies, data.split.parts())
+    return [case for case in cases if case.id not in dropped]
 
 
 def _resolve_labels(

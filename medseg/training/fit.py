@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Unpack
 
@@ -43,7 +44,7 @@ from medseg.training.run_folder.resume import (
     record_extensions,
     record_start,
 )
-from medseg.training.unlabeled import cache_unlabeled
+from medseg.training.unlabeled import UnlabeledRecord, cache_unlabeled
 from medseg.training.validation import Validator
 from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
 
@@ -113,7 +114,8 @@ def fit(
                 config.data, config.preprocess, network_needs(config), run_folder.cache(config) / "facts",
                 resumed=resumed, progress=progress,
             )  # fmt: skip
-        setup = _Setup(config, run_folder, dataset, own, progress, run_folder.planned_epochs())
+        earlier = run_folder.planned_epochs()
+        setup = _Setup(config, run_folder, dataset, own, progress, earlier, accept_new_cases)
         return _train(setup, budget, new=run_folder.start(config, resume=continued))
 
 
@@ -128,6 +130,7 @@ class _Setup:
         extensions: the user's own code.
         progress: receives the progress.
         earlier_epochs: number of epochs that a resumed run was last started for; None for a new run.
+        accept_new_cases: whether a resumed run continues with a changed dataset.
     """
 
     config: RunConfig
@@ -136,6 +139,7 @@ class _Setup:
     extensions: Extensions
     progress: Progress
     earlier_epochs: int | None = None
+    accept_new_cases: bool = False
 
 
 def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
@@ -145,11 +149,11 @@ def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
     with use_threads(config.train.threads), write_messages(folder.messages):
         for warning in dataset.warnings:
             _LOGGER.warning(warning)
+        record_extensions(folder, own.names(), new=new)  # a run stopped in its first stage needs them
         with _abandon_on_error(folder, new):
             first_stage = _train_first_stage(setup, budget)
             loop = _build(setup, first_stage)
         record_start(loop, dataset, setup.earlier_epochs)
-        record_extensions(folder, own.names(), new=new)
         # measured before the training: a time budget then knows how long it takes
         patches = loop.loader.patches.cases
         fingerprint = measure_training_cases(dataset.part("train")[1], patches, dataset.labels)
@@ -171,7 +175,8 @@ def _train_first_stage(setup: _Setup, budget: TimeBudget | None) -> FirstStage |
     """Train the first stage of a cascade, or continue with it; None without a cascade."""
     if setup.config.cascade is None:
         return None
-    training = FirstStageTraining(setup.config, setup.run_folder, setup.dataset, fit, setup.progress)
+    fit_network = partial(fit, accept_new_cases=setup.accept_new_cases)
+    training = FirstStageTraining(setup.config, setup.run_folder, setup.dataset, fit_network, setup.progress)
     return training.run(setup.extensions, budget)
 
 
@@ -244,10 +249,11 @@ def _build(setup: _Setup, first_stage: FirstStage | None) -> TrainingLoop:
     cached = cache_dataset(dataset, cache, setup.progress)
     if first_stage is not None:
         cached = first_stage.add_to(cached)
-    if config.train.unlabeled is not None:
-        others = cache_unlabeled(config.train.unlabeled.path, dataset, cache, setup.progress)
-        cached = replace(cached, unlabeled=others)
     resumed = run_folder.last.exists()
+    if config.train.unlabeled is not None:
+        record = UnlabeledRecord(run_folder.unlabeled, resumed, setup.accept_new_cases)
+        others = cache_unlabeled(config.train.unlabeled.path, dataset, cache, setup.progress, record)
+        cached = replace(cached, unlabeled=others)
     model = build_model(config, dataset, cached.train, extensions=own, pretrained=not resumed)
     loop = build_loop(config, run_folder, dataset, cached, model, setup.progress)
     loop.loader.patches.transforms = own.transforms

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from medseg.data.cases import join_problems
 from medseg.data.curation.case_statistics import CaseStatistics, collect_statistics
 from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
 from medseg.errors import DataError
+from medseg.files import write_json
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.progress import Progress, plural, stage
 from medseg.training.dataset import PreparedDataset
@@ -20,8 +24,48 @@ UNLABELED_PREFIX = "unlabeled_"
 """What the keys of unlabeled patches in a batch start with."""
 
 
+@dataclass(frozen=True)
+class UnlabeledRecord:
+    """The record of the unlabeled images of a run: every later patch depends on their number and order.
+
+    Attributes:
+        file: JSON, id → hash of the image.
+        resumed: whether a run is resumed.
+        accept_changes: whether it continues with changed images.
+    """
+
+    file: Path
+    resumed: bool = False
+    accept_changes: bool = False
+
+    def update(self, images: list[CaseStatistics]) -> None:
+        """Record the images; those of a resumed run must be the recorded ones.
+
+        Raises:
+            DataError: that lists the changes, unless they are accepted.
+        """
+        now = {one.id: one.image_sha256 for one in images}
+        if self.resumed and self.file.is_file():
+            before: dict[str, str] = json.loads(self.file.read_text(encoding="utf-8"))
+            lines = [
+                f"{name}: {'new' if name not in before else 'missing' if name not in now else 'changed'}"
+                for name in sorted(before.keys() | now.keys())
+                if before.get(name) != now.get(name)
+            ]
+            if lines and not self.accept_changes:
+                title = f"{self.file}: the unlabeled images changed since the start of this run"
+                hint = (
+                    "Restore the images, start a new run in another folder, or continue with "
+                    "--accept-new-cases (in Python accept_new_cases=True)."
+                )
+                raise DataError(join_problems(title, lines), hint=hint, path=self.file)
+            for line in lines:
+                _LOGGER.warning("the unlabeled images changed: %s", line)
+        write_json(self.file, now)
+
+
 def cache_unlabeled(
-    images: Path, dataset: PreparedDataset, cache: Path, progress: Progress
+    images: Path, dataset: PreparedDataset, cache: Path, progress: Progress, record: UnlabeledRecord
 ) -> list[CachedCase]:
     """Preprocess the images of a folder that are not in the cache yet, and open all of them.
 
@@ -33,9 +77,10 @@ def cache_unlabeled(
         dataset: the labeled dataset, whose preprocessing is used.
         cache: folder of the cache.
         progress: receives the measured and the preprocessed cases.
+        record: of the images of the run.
 
     Raises:
-        DataError: if there are no images, or they cannot be used.
+        DataError: if there are no images, they cannot be used, or those of a resumed run changed.
     """
     cases = find_inputs([images])
     with stage(progress, len(cases), "checking unlabeled images") as shown:
@@ -48,6 +93,7 @@ def cache_unlabeled(
         )
     cases, statistics = [cases[i] for i in kept], [statistics[i] for i in kept]
     _check_kind(images, statistics, dataset.statistics[0])
+    record.update(statistics)
     settings = CacheSettings(dataset.labels, dataset.preprocess, dataset.channels, unlabeled=True)
     with stage(progress, len(cases), "preparing unlabeled images") as shown:
         return cache_cases(cases, statistics, settings, cache, shown)

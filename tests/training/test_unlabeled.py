@@ -1,5 +1,6 @@
 """Unlabeled images in a training: the mean teacher."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch
 from conftest import ball_settings, write_squares, write_volume
 
 from medseg.config.schema import load_config
+from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.errors import ConfigError, DataError
 from medseg.inference.model.model_file import load_model
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
-from medseg.training.unlabeled import consistency
+from medseg.training.unlabeled import UnlabeledRecord, consistency
 
 
 def test_the_loss_is_the_mean_squared_difference_of_probabilities():
@@ -84,6 +86,34 @@ def test_a_resumed_run_with_workers_equals_an_uninterrupted_one_without(balls, i
         fit(config, tmp_path / "broken", progress=Stopper())
     fit(config, tmp_path / "broken", resume="auto")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+
+
+def statistics_of(**digests):
+    return [CaseStatistics.model_construct(id=name, image_sha256=digest) for name, digest in digests.items()]
+
+
+def test_changed_images_of_a_resumed_run_are_listed(tmp_path, caplog):
+    file = tmp_path / "unlabeled.json"
+    UnlabeledRecord(file).update(statistics_of(a="1", b="2", c="3"))
+    UnlabeledRecord(file, resumed=True).update(statistics_of(a="1", b="2", c="3"))
+    changed = statistics_of(a="1", c="4", d="2")
+    with pytest.raises(DataError, match=r"(?s)b: missing.*c: changed.*d: new"):
+        UnlabeledRecord(file, resumed=True).update(changed)
+    UnlabeledRecord(file, resumed=True, accept_changes=True).update(changed)
+    assert "the unlabeled images changed: d: new" in caplog.text
+    assert json.loads(file.read_text()) == {"a": "1", "c": "4", "d": "2"}
+
+
+@pytest.mark.slow
+def test_images_of_a_resumed_run_are_those_of_its_start(balls, images, tmp_path, caplog):
+    config = load_config(settings_of(balls, images), ["train.epochs=1", "train.iterations=1"])
+    fit(config, tmp_path / "run")
+    assert sorted(json.loads((tmp_path / "run" / "unlabeled.json").read_text())) == ["new_0", "new_1"]
+    (images / "new_0.nii.gz").rename(images / "new_2.nii.gz")
+    with pytest.raises(DataError, match=r"(?s)unlabeled images changed.*new_0: missing.*new_2: new"):
+        fit(config, tmp_path / "run", resume="auto")
+    fit(config, tmp_path / "run", resume="auto", accept_new_cases=True)
+    assert "the unlabeled images changed: new_2: new" in caplog.text
 
 
 def test_images_of_validation_cases_are_left_out(balls, images, tmp_path, caplog):

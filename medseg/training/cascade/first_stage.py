@@ -62,7 +62,7 @@ class FirstStageTraining:
         config: the settings of the cascade.
         run_folder: of the cascade; the first stage is in its folder ``first_stage``.
         dataset: of the second stage.
-        fit: :func:`medseg.training.fit.fit`, which trains one network.
+        fit: :func:`medseg.training.fit.fit`, which trains one network; it accepts what this run accepts.
         progress: receives the progress.
     """
 
@@ -96,20 +96,29 @@ class FirstStageTraining:
         return FirstStage(tuple(models), self._segment(models, splits))
 
     def _split_files(self) -> list[Path]:
-        """Return the files with the split of each network; write those that do not exist."""
+        """Return the files with the split of each network; write those that do not exist or need new cases."""
         folds = _cascade(self.config).folds
         files = [self.run_folder.first_stage / f"split_{i}.json" for i in range(folds)]
         if not all(file.is_file() for file in files):
             record_dataset(self.run_folder, self.dataset)
             splits = out_of_fold_splits(self.dataset, folds, self.config.seed)
             for file, split in zip(files, splits, strict=True):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_json(file, {part: [i for i, own in split.items() if own == part] for part in PARTS})
+                _write_split(file, split)
+        elif self.dataset.changes:
+            splits = extended_splits(self.dataset, [FileSplit(file=file).parts() for file in files])
+            waiting = [i for i in range(folds) if not self._network_folder(i).model.is_file()]
+            for number in waiting:
+                _write_split(files[number], splits[number])
+            if waiting:
+                record_dataset(self.run_folder, self.dataset, keep_earlier_as="cases-until-step-0.json")
         return files
+
+    def _network_folder(self, number: int) -> RunFolder:
+        return RunFolder(self.run_folder.first_stage / f"network_{number}")
 
     def _train(self, number: int, count: int, split: Path, own: Mapping[str, object]) -> Path:
         """Train one network and return its model file, or the one that exists."""
-        folder = RunFolder(self.run_folder.first_stage / f"network_{number}")
+        folder = self._network_folder(number)
         if folder.model.is_file():
             return folder.model
         _LOGGER.info("first stage: network %d of %d", number + 1, count)
@@ -223,6 +232,41 @@ def out_of_fold_splits(dataset: PreparedDataset, folds: int, seed: int) -> list[
         held_out = {case for case, part in assigned.items() if part == "val"}
         splits.append({case: "test" if case in held_out else part for case, part in dataset.split.items()})
     return splits
+
+
+def extended_splits(dataset: PreparedDataset, splits: Sequence[Split]) -> list[Split]:
+    """Return the splits of the networks of a first stage for a dataset that changed since they were made.
+
+    Known cases keep their parts, missing ones are left out. A new training case is left out by the network that
+    left out its patient or a copy of its image, else by one network after the other.
+
+    Args:
+        dataset: the changed dataset.
+        splits: case id → part, for each network.
+    """
+    bound = bind_copies(dataset.part("train")[0], find_copies(dataset.statistics))
+    patients = {case.id: case.patient or case.id for case in bound}
+    folds = {
+        patients[case]: number
+        for number, split in enumerate(splits)
+        for case, part in split.items()
+        if part == "test" and case in patients
+    }
+    for number, case in enumerate(case for case in patients if not any(case in split for split in splits)):
+        folds.setdefault(patients[case], number % len(splits))
+    extended: list[Split] = []
+    for number, split in enumerate(splits):
+        new: Split = {
+            case: "test" if len(splits) > 1 and folds.get(patients.get(case, "")) == number else part
+            for case, part in dataset.split.items()
+        }
+        extended.append({case: split.get(case, part) for case, part in new.items()})
+    return extended
+
+
+def _write_split(file: Path, split: Split) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {part: [i for i, own in split.items() if own == part] for part in PARTS})
 
 
 def _cascade(config: RunConfig) -> CascadeConfig:

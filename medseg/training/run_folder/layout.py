@@ -50,6 +50,11 @@ class RunFolder:
         return self.root / "dataset.json"
 
     @property
+    def unlabeled(self) -> Path:
+        """The ids and hashes of the unlabeled images."""
+        return self.root / "unlabeled.json"
+
+    @property
     def messages(self) -> Path:
         """The messages of the run, one line each."""
         return self.root / "messages.log"
@@ -198,9 +203,10 @@ class RunFolder:
             return {}
 
     def write_cases(self, cases: list[dict[str, object]], *, keep_earlier_as: str | None = None) -> None:
-        """Record the cases; keep an earlier record under another name, if one is given."""
-        if keep_earlier_as is not None and self.cases.exists():
-            write_text(self.root / keep_earlier_as, self.cases.read_text(encoding="utf-8"))
+        """Record the cases; keep the earliest record under another name, if one is given."""
+        kept = None if keep_earlier_as is None else self.root / keep_earlier_as
+        if kept is not None and self.cases.exists() and not kept.exists():
+            write_text(kept, self.cases.read_text(encoding="utf-8"))
         write_json(self.cases, cases)
 
     def remove_empty_folders(self) -> None:

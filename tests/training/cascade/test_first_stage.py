@@ -1,11 +1,13 @@
 """Trainings of cascades."""
 
 import json
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import ball_settings
+import torch
+from conftest import ball_settings, write_balls
 
 from medseg.cli.main import run as command
 from medseg.config.schema import load_config, to_yaml
@@ -17,7 +19,7 @@ from medseg.inference.model.model_file import load_model
 from medseg.inference.model.predictor import Predictor
 from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
-from medseg.training.cascade.first_stage import first_stage_config, out_of_fold_splits
+from medseg.training.cascade.first_stage import extended_splits, first_stage_config, out_of_fold_splits
 from medseg.training.fit import fit
 from medseg.training.run_folder.log import read_log
 
@@ -201,3 +203,47 @@ def test_patients_and_copies_stay_together(tmp_path):
         assert split["c2"] == split["c3"] != split["c0"]
     with pytest.raises(MedsegError):
         out_of_fold_splits(dataset, 3, seed=0)
+
+
+def doubled(logits, target):
+    return 2 * torch.nn.functional.cross_entropy(logits, target[:, 0], ignore_index=-1)
+
+
+@pytest.mark.slow
+def test_a_cascade_stopped_in_its_first_stage_continues_with_changed_cases(balls, tmp_path):
+    data, folder = shutil.copytree(balls, tmp_path / "data"), tmp_path / "run"
+    write_balls(tmp_path / "more", cases=7)
+    for kind in ("images", "labels"):
+        shutil.copy(data / kind / "ball_0.nii.gz", data / kind / "twin.nii.gz")
+    config = load_config(settings(data, save_every_steps=1), ["data.duplicates=drop"])
+    with pytest.raises(SuddenEndError):
+        fit(config, folder, loss=doubled, progress=Stopper(0, 2))
+    assert json.loads((folder / "extensions.json").read_text()) == {"loss": "doubled"}
+    before = [parts(folder, number) for number in (0, 1)]
+    gone = next(case for case, part in before[0].items() if part == "train" and case != "ball_0")
+    for kind in ("images", "labels"):
+        shutil.copy(tmp_path / "more" / kind / "ball_6.nii.gz", data / kind)
+        (data / kind / f"{gone}.nii.gz").unlink()
+    options = {"loss": doubled, "resume": "auto", "progress": QuietProgress()}
+    fit(config, folder, accept_new_cases=True, **options)
+    after = [parts(folder, number) for number in (0, 1)]
+    assert {split.pop("ball_6") for split in after} == {"train", "test"}
+    for old, new in zip(before, after, strict=True):
+        assert new == {case: part for case, part in old.items() if case != gone}
+    kept = json.loads((folder / "cases-until-step-0.json").read_text())
+    assert sorted(entry["id"] for entry in kept) == sorted(before[0])
+    fit(config, folder, **options)  # what was accepted is no change any more
+
+
+def test_new_cases_stay_with_their_patients(tmp_path):
+    names = {"a": "p", "b": "q", "n1": "q", "n2": None, "n3": None, "v": None, "n4": None}
+    cases = [Case(name, tmp_path / name, patient=patient) for name, patient in names.items()]
+    split = dict.fromkeys(names, "train") | {"v": "val", "n4": "val"}
+    earlier = [
+        {"a": "test", "b": "train", "v": "val", "gone": "train"},
+        {"a": "train", "b": "test", "v": "val", "gone": "test"},
+    ]
+    one, two = extended_splits(Cases(cases, split, []), earlier)
+    assert one == split | {"a": "test", "n3": "test"}
+    assert two == split | {"b": "test", "n1": "test", "n2": "test"}
+    assert extended_splits(Cases(cases, split, []), [{"a": "train"}]) == [split]

@@ -1,0 +1,30 @@
+"""Datasets of resumed runs."""
+
+import json
+import shutil
+
+import pytest
+from conftest import ball_settings
+
+from medseg.config.schema import load_config
+from medseg.training.dataset import NetworkNeeds, ResumedRun, prepare_dataset
+from medseg.training.run_folder.case_record import CaseRecord, RecordedCase
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_dropped_copies_may_be_missing_in_a_split_file(balls, tmp_path, listed):
+    root = shutil.copytree(balls, tmp_path / "data")
+    for folder in ("images", "labels"):
+        shutil.copy(root / folder / "ball_0.nii.gz", root / folder / "twin.nii.gz")
+    split = {f"ball_{i}": "val" if i == 5 else "train" for i in range(6)}
+    (tmp_path / "split.json").write_text(json.dumps(split | ({"twin": "train"} if listed else {})))
+    settings = ball_settings(root)
+    settings["data"] |= {"duplicates": "drop", "split": {"name": "file", "file": str(tmp_path / "split.json")}}
+    config, needs = load_config(settings), NetworkNeeds(3, (16, 16, 16))
+    new = prepare_dataset(config.data, config.preprocess, needs, tmp_path)
+    record = CaseRecord(
+        tmp_path / "cases.json",
+        {one.id: RecordedCase(new.split[one.id], one.image_sha256, one.label_sha256) for one in new.statistics},
+    )
+    again = prepare_dataset(config.data, config.preprocess, needs, tmp_path, resumed=ResumedRun(record))
+    assert again.split == new.split == split
