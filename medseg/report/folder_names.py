@@ -26,10 +26,14 @@ def without_folders(text: str, paths: Iterable[Path | str] = ()) -> str:
         >>> without_folders("My data/Smith John/ct.nii.gz: cannot be read", ["My data/Smith John/ct.nii.gz"])
         'ct.nii.gz: cannot be read'
     """
+    if os.sep not in text:
+        return text
     folders: set[str] = set()
-    for path in map(Path, paths):
-        folders |= {str(path.parent), *map(str, path.absolute().parents), *map(str, path.resolve().parents)}
-    for folder in sorted(folders - {".", os.sep}, key=len, reverse=True):
+    for folder in {Path(path).parent for path in paths}:
+        for form in (folder.absolute(), folder.resolve()):
+            folders |= {str(folder), str(form), *map(str, form.parents)}
+    mentioned = [folder for folder in folders - {".", os.sep} if folder in text]
+    for folder in sorted(mentioned, key=len, reverse=True):
         text = re.sub(rf"(?<![\w./]){re.escape(folder + os.sep)}", "", text)
     with suppress(RuntimeError):  # there is no home folder
         home = str(Path.home())

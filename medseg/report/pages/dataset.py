@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from medseg.data.curation.summary import summary_labels
 from medseg.errors import Finding
 from medseg.report import plots
 from medseg.report.environment import describe_environment
+from medseg.report.folder_names import without_folders
 from medseg.report.html import (
     Content,
     anchor,
@@ -346,7 +347,22 @@ def write_dataset_page(path: Path, dataset: Dataset, other: Dataset | None = Non
         other: a dataset that it is compared with, such as that of a new site.
         most: number of cases with a picture, unusual ones first.
     """
-    DatasetPage(dataset, other, most).build().write(path)
+    DatasetPage(_without_folders(dataset), other, most).build().write(path)
+
+
+def _without_folders(dataset: Dataset) -> Dataset:
+    """Return a dataset whose findings do not name the folders of its files."""
+    files = {one.id: (*one.images, *one.label_files) for one in dataset.report.listing.cases}
+
+    def shorten(finding: Finding) -> Finding:
+        subject, message, hint = (
+            without_folders(text, files.get(finding.subject, ()))
+            for text in (finding.subject, finding.message, finding.hint)
+        )
+        return replace(finding, subject=subject, message=message, hint=hint)
+
+    report = replace(dataset.report, findings=[shorten(one) for one in dataset.report.findings])
+    return replace(dataset, report=report)
 
 
 def _finding(finding: Finding, *, open_: bool) -> Markup:

@@ -56,7 +56,7 @@ class RunReport:
             data=self._data,
             settings=_describe_settings(self._config),
             environment=self._environment,
-            warnings=[without_folders(text, self._files) for text in _read_warnings(self.run.messages)],
+            warnings=without_folders("\n".join(_read_warnings(self.run.messages)), self._files).splitlines(),
         )
 
     @cached_property

@@ -72,5 +72,15 @@ def test_the_page_shows_outliers_first_and_what_differs(tmp_path):
     assert "Histogram of volume, ball" in page
 
 
+def test_the_page_names_files_without_their_folders(tmp_path):
+    root, out = dataset(tmp_path / "Smith John" / "ours", 1.0, 3), tmp_path / "out"
+    (root / "images" / "c1.nii.gz").write_bytes(b"no volume")
+    run(["data", "summary", str(root), "--labels", "ball=1", "--output", str(out), "--pictures", "1"])
+    page = (out / "summary.html").read_text()
+    assert "c1.nii.gz: " in page
+    assert "Smith" not in page
+    assert str(tmp_path) not in page
+
+
 def test_comparing_needs_an_output_folder(tmp_path):
     assert run(["data", "summary", str(tmp_path), "--compare", str(tmp_path)]) == 2
