@@ -22,7 +22,7 @@ from medseg.inference.model.model_file import LoadedModel, load_model
 from medseg.inference.model.predictor import Predictor
 from medseg.models import CustomModelConfig
 from medseg.models.pretrained.loading import WeightsConfig
-from medseg.progress import Progress, plural, stage
+from medseg.progress import Progress, duration, plural, stage
 from medseg.training.cascade.options import CascadeConfig
 from medseg.training.dataset import CachedDataset, PreparedDataset
 from medseg.training.extensions import Extensions
@@ -31,6 +31,9 @@ from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.resume import record_dataset
 
 _LOGGER = logging.getLogger(__name__)
+
+_SEGMENTING = 0.15
+"""Share of the first stage's time that is kept for the segmentations of the cases."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class FirstStageTraining:
             header, weights, digest = load_model(model)
             models.append(LoadedModel(header.model_copy(update={"fingerprint": None}), weights, digest))
         splits = [FileSplit(file=file).parts() for file in files]
-        return FirstStage(tuple(models), self._segment(models, splits))
+        return FirstStage(tuple(models), self._segment(models, splits, budget))
 
     def _split_files(self) -> list[Path]:
         """Return the files with the split of each network; write those that do not exist or need new cases."""
@@ -129,7 +132,9 @@ class FirstStageTraining:
             raise TrainingStopped(stop.signal_number, self.run_folder.resume_command) from stop
         return folder.model
 
-    def _segment(self, models: Sequence[LoadedModel], splits: Sequence[Split]) -> dict[str, CaseFile]:
+    def _segment(
+        self, models: Sequence[LoadedModel], splits: Sequence[Split], budget: TimeBudget | None
+    ) -> dict[str, CaseFile]:
         """Segment each case with the networks that were not trained on it; with all if there are none."""
         groups: dict[tuple[int, ...], list[tuple[Case, Path]]] = defaultdict(list)
         paths: dict[str, Path] = {}
@@ -138,7 +143,9 @@ class FirstStageTraining:
             paths[case.id] = path
             if read_case_file(path) is None:
                 groups[tuple(unseen or range(len(models)))].append((case, path))
-        with stage(self.progress, sum(map(len, groups.values())), "first stage: segmenting cases"):
+        count = sum(map(len, groups.values()))
+        check = None if budget is None else SegmentationTime(budget, _cascade(self.config).share, count)
+        with stage(self.progress, count, "first stage: segmenting cases"):
             for networks, cases in groups.items():
                 predictor = Predictor(
                     [models[i] for i in networks], device=self.config.train.device,
@@ -147,6 +154,8 @@ class FirstStageTraining:
                 for case, path in cases:
                     self._write_masks(predictor, case, path)
                     self.progress.advance()
+                    if check is not None:
+                        check.after_case()
         files = {case: read_case_file(path) for case, path in paths.items()}
         return {case: file for case, file in files.items() if file is not None}
 
@@ -170,6 +179,35 @@ class FirstStageTraining:
         write_case_file(path, {"masks": codes}, {"shape": codes.shape})
 
 
+class SegmentationTime:
+    """Warns if the segmentations of the first stage take time of the second stage.
+
+    Args:
+        budget: of both stages.
+        share: of the budget that the first stage may take.
+        cases: number of cases to segment.
+    """
+
+    def __init__(self, budget: TimeBudget, share: float, cases: int) -> None:
+        self.budget, self.share, self.cases, self.done, self.began = budget, share, cases, 0, budget.used()
+
+    def after_case(self) -> None:
+        """Note the time; the first two cases tell how long all of them take."""
+        self.done += 1
+        self.budget.note()
+        if self.done != min(2, self.cases):
+            return
+        used = self.budget.used()
+        end = used + (self.cases - self.done) * (used - self.began) / self.done
+        if end > self.share * self.budget.seconds:
+            _LOGGER.warning(
+                "the first stage takes until %s of %s, more than its share (cascade.share=%g): the "
+                "segmentation of %s takes about %s; the second stage has the rest",
+                duration(end), duration(self.budget.seconds), self.share, plural(self.cases, "case"),
+                duration(end - self.began),
+            )  # fmt: skip
+
+
 def first_stage_config(config: RunConfig, split: Path, cache: Path) -> RunConfig:
     """Return the settings of a network of the first stage.
 
@@ -187,10 +225,11 @@ def first_stage_config(config: RunConfig, split: Path, cache: Path) -> RunConfig
             f"the network {config.model.class_name} is used for the second stage of the cascade only",
             hint="Set cascade.model for the first stage.",
         )
+    networks = cascade.share * (1 - _SEGMENTING)
     own = {
         "batch_size": cascade.batch_size or train.batch_size,
         "epochs": cascade.epochs or train.epochs,
-        "budget": None if train.budget is None else round(train.budget * cascade.share / cascade.folds, 4),
+        "budget": None if train.budget is None else round(train.budget * networks / cascade.folds, 4),
     }
     changed = config.model_copy(
         update={

@@ -37,7 +37,7 @@ class CascadeConfig(Spec):
             segments that part; new scans get the mean of all networks. With 1, a single network is trained on
             all training cases and also segments them: less time, but its results on them are better than on
             new scans.
-        share: share of ``train.budget`` that the first stage may take.
+        share: share of ``train.budget`` that the first stage may take, with its segmentations of the cases.
         masks: how the segmentations are made less reliable in training.
     """
 

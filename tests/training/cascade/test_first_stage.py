@@ -19,8 +19,14 @@ from medseg.inference.model.model_file import load_model
 from medseg.inference.model.predictor import Predictor
 from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
-from medseg.training.cascade.first_stage import extended_splits, first_stage_config, out_of_fold_splits
+from medseg.training.cascade.first_stage import (
+    SegmentationTime,
+    extended_splits,
+    first_stage_config,
+    out_of_fold_splits,
+)
 from medseg.training.fit import fit
+from medseg.training.pacing.time_budget import TimeBudget
 from medseg.training.run_folder.log import read_log
 
 
@@ -159,9 +165,21 @@ def test_settings_of_the_first_stage(balls, tmp_path):
     first = first_stage_config(config, tmp_path / "split.json", tmp_path / "cache")
     assert (first.cascade, first.preprocess.spacing, first.sampling.patch_size) == (None, (2, 2, 2), (8, 8, 8))
     assert (first.train.epochs, first.train.batch_size) == (7, config.train.batch_size)
-    assert first.train.budget == 4  # 40% of 20 minutes, for two networks
+    assert first.train.budget == 3.4  # 40% of 20 minutes, 15% of it for segmentations, for two networks
     assert first.preprocess.normalize == config.preprocess.normalize
     assert load_config(settings(balls), ["cascade.model=null"]).cascade.model is None
+
+
+@pytest.mark.parametrize(("seconds", "warned"), [(0.9, False), (2.0, True)])
+def test_segmentations_that_take_time_of_the_second_stage_are_warned_of(seconds, warned, caplog):
+    now = [30.0]
+    time = SegmentationTime(TimeBudget(100, clock=lambda: now[0], began=0.0), share=0.4, cases=10)
+    for _ in range(10):
+        now[0] += seconds
+        time.after_case()
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == warned  # 30 s + 10 × 2 s is more than 40 s
+    assert not warned or "takes until 50 s" in messages[0]
 
 
 def test_a_cascade_is_for_volumes():
