@@ -20,7 +20,7 @@ from medseg.task import Task
 class FakeTimer:
     """Every update takes the same time."""
 
-    def __init__(self, seconds=0.2):
+    def __init__(self, seconds=0.5):
         self.seconds = seconds
         self.measured = []
 
@@ -42,9 +42,9 @@ def test_volumes(balls):
     assert config.model.channels == (16, 32, 64)
     assert config.train.batch_size == 2
     assert config.data.path == balls.resolve()
-    # 0.8 · 1200 s in updates of 0.2 s: 48 epochs of 100
-    assert (config.train.epochs, config.train.iterations, config.train.validate_every) == (48, 100, 4)
-    assert config.train.ema == pytest.approx(1 - 10 / 4800, abs=1e-4)
+    # 0.8 · 1200 s in updates of 0.5 s: 19 epochs of 100
+    assert (config.train.epochs, config.train.iterations, config.train.validate_every) == (19, 100, 1)
+    assert config.train.ema == pytest.approx(1 - 10 / 1920, abs=1e-4)
     assert config.train.device == "cpu"
 
 
@@ -90,7 +90,7 @@ def test_overrides_come_last(balls):
 def test_the_time_is_a_setting_too(balls):
     request = PlanRequest(device="cpu")
     config = plan_dataset(balls, ["train.budget=30min"], request, timer=FakeTimer()).config
-    assert (config.train.budget, config.train.epochs) == (30, 72)  # 0.8 · 1800 s / 0.2 s / 100
+    assert (config.train.budget, config.train.epochs) == (30, 29)  # 0.8 · 1800 s / 0.2 s / 100
     config = plan_dataset(balls, request=request, timer=FakeTimer()).config
     assert (config.train.budget, config.train.epochs) == (None, 48)  # for 20 minutes
 
@@ -138,8 +138,8 @@ def test_a_cascade_on_request():
     assert config.preprocess.spacing is None  # the scans' own
     assert max(cascade.spacing) > 1.2
     assert cascade.batch_size == config.train.batch_size
-    # 0.8 · 1200 s in updates of 0.2 s: 60% for the second stage, 20% for each network of the first
-    assert (config.train.epochs, cascade.epochs, cascade.folds) == (29, 10, 2)
+    # 0.8 · 1200 s in updates of 0.5 s: 60% for the second stage, 20% for each network of the first
+    assert (config.train.epochs, cascade.epochs, cascade.folds) == (12, 4, 2)
     assert any("A cascade" in paragraph for paragraph in plan.header)
     text = format_plan(config, plan.reasons, plan.header)
     assert "# a patch of the second stage covers" in text

@@ -147,7 +147,9 @@ def confusion_plot(matrix: Sequence[Sequence[float]], names: Sequence[str]) -> M
     for column in range(size):
         if cell >= 30 or size <= 12:
             parts.append(
-                svg.label(left + cell * (column + 0.5), bottom + 14, svg.shorten(names[column], cell), "t m")
+                svg.label(
+                    left + cell * (column + 0.5), bottom + 14, svg.shorten(names[column], cell - 10), "t m"
+                )
             )
     text = ", ".join(f"{names[i]} {100 * float(shares[i, i]):.1f}%" for i in range(size))
     return svg.plot(

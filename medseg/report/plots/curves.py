@@ -48,8 +48,7 @@ def curve_plot(
     values = [y for points in kept for _, y in points]
     steps = [x for points in kept for x, _ in points] or [0.0, 1.0]
     legend = _legend_rows([curve.name for curve in curves])
-    left, right, top, bottom = 42.0, WIDTH - 14.0, 26.0, 196.0
-    x = Scale(min(0, *steps), max(steps), left, right)
+    right, top, bottom = WIDTH - 14.0, 26.0, 196.0
     if log and values:
         y = Scale(min(values) * 0.9, max(values) * 1.1, bottom, top, log=True)
     else:
@@ -59,6 +58,8 @@ def curve_plot(
             else svg.fit_domain(values, include=(0,) if values and min(values) > 0 else ())
         )
         y = Scale(*domain, bottom, top)
+    left = max(42.0, 10 + max(svg.text_width(svg.tick_text(value)) for value in y.ticks(5)))
+    x = Scale(min(0, *steps), max(steps), left, right)
     parts = [svg.x_axis(x, top, bottom, "step"), svg.y_axis(y, left, right, title)]
     if mark is not None:
         parts += [svg.line((x(mark), top), (x(mark), bottom), "zero")]
