@@ -90,9 +90,9 @@ def test_overrides_come_last(balls):
 def test_the_time_is_a_setting_too(balls):
     request = PlanRequest(device="cpu")
     config = plan_dataset(balls, ["train.budget=30min"], request, timer=FakeTimer()).config
-    assert (config.train.budget, config.train.epochs) == (30, 29)  # 0.8 · 1800 s / 0.2 s / 100
+    assert (config.train.budget, config.train.epochs) == (30, 29)  # 0.8 · 1800 s / 0.5 s / 100
     config = plan_dataset(balls, request=request, timer=FakeTimer()).config
-    assert (config.train.budget, config.train.epochs) == (None, 48)  # for 20 minutes
+    assert (config.train.budget, config.train.epochs) == (None, 19)  # for 20 minutes
 
 
 def test_the_file_explains_every_block(balls, tmp_path):
