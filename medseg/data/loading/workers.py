@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -120,9 +119,15 @@ def supervise_batches(
                 yield batch
                 continue
             failure = batch.error
-        del batches
-        gc.collect()  # tracebacks refer to the loader in a cycle; collecting it ends the workers
+        _end_workers(batches)
         raise failure
+
+
+def _end_workers(batches: Iterator[Sample | FailedSample]) -> None:
+    """End the processes of a loader now; torch does it when the garbage collector finds the iterator."""
+    shutdown = getattr(batches, "_shutdown_workers", None)
+    if shutdown is not None:
+        shutdown()
 
 
 def _explain(
