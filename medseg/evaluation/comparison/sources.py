@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from medseg.data.io.readers import is_image_file
 from medseg.errors import ConfigError, DataError
+from medseg.evaluation.comparison.csv_table import read_csv
 from medseg.evaluation.options import EvaluationOptions
 from medseg.evaluation.output import CASES_FILE, SUMMARY_FILE
 from medseg.evaluation.run import evaluate_cases
@@ -20,7 +20,6 @@ from medseg.files import as_json_object, check_exists
 SCORED = "scored"
 
 _TEXT = ("case", "label", "name", "status")
-_CASE_NAMES = ("case", "case_id", "id", "subject", "image")
 _LABEL_NAMES = ("name", "label", "structure", "task", "class")
 _NO_NUMBER = ("", "na", "n/a", "none", "null")
 
@@ -159,14 +158,7 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: if the file is not such a table, or has no rows, or two rows of a case and label.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = list(reader.fieldnames or ())
-            raw = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV table ({error})", path=path) from error
-    case = next((column for column in _CASE_NAMES if column in columns), None)
+    columns, raw, case = read_csv(path)
     label = next((column for column in _LABEL_NAMES if column in columns), None)
     if case is None or not raw:
         got = f"the columns {', '.join(columns)}" if case is None else "no rows"

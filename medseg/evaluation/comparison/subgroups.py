@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import DataError
 from medseg.evaluation.comparison import statistics
+from medseg.evaluation.comparison.csv_table import read_csv
 from medseg.evaluation.comparison.options import ComparisonOptions
 from medseg.evaluation.comparison.paired import PairedResult, compare_pair, mean_defined
 from medseg.evaluation.comparison.scores import ScoreTable
@@ -21,7 +21,6 @@ Groups = Mapping[str, Mapping[str, str]]
 """Column → case → group."""
 
 UNKNOWN = "(unknown)"
-_CASE_NAMES = ("case", "case_id", "id", "subject", "image")
 _MOST_GROUPS = 10
 _NO_GROUP = ("", "na", "n/a", "nan", "null")
 
@@ -56,14 +55,7 @@ def read_groups(path: Path) -> dict[str, dict[str, str]]:
     Raises:
         DataError: if the table has no cases or no other column, or a case appears twice.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            columns = list(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV table ({error})", path=path) from error
-    case = next((name for name in _CASE_NAMES if name in columns), None)
+    columns, rows, case = read_csv(path)
     if case is None or len(columns) < 2 or not rows:
         raise DataError(
             f"{path}: has the columns {', '.join(columns) or 'none'} and {len(rows)} rows, expected a column "
