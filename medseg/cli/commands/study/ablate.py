@@ -1,4 +1,4 @@
-"""``medseg study``: compare trainings that differ in their settings."""
+"""``medseg study ablate``: compare the values of settings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
     from medseg.data.cases import Part
 
 
-@click.group()
-def study() -> None:
-    """Compare trainings that differ in their settings."""
-
-
-@study.command()
+@click.command()
 @click.argument("config", type=PATH)
 @click.argument("settings", nargs=-1, required=True)
 @click.option("--output", type=PATH, help="Folder of the study.  [default: studies/NAME]")
