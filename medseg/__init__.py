@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from medseg.inference.model.predictor import Predictor
     from medseg.progress import ConsoleProgress, QuietProgress
     from medseg.study.methods import compare_runs
-    from medseg.training.extensions import Callback
     from medseg.training.fit import RunResult, fit
     from medseg.training.pacing.time_budget import TimeBudget
+    from medseg.training.tracking.callbacks import Callback
 
 __all__ = [
     "Callback",
@@ -56,7 +56,7 @@ __getattr__, __dir__ = lazy_names(
         "medseg.inference.model.predictor": ("Predictor",),
         "medseg.progress": ("ConsoleProgress", "QuietProgress"),
         "medseg.study.methods": ("compare_runs",),
-        "medseg.training.extensions": ("Callback",),
+        "medseg.training.tracking.callbacks": ("Callback",),
         "medseg.training.fit": ("RunResult", "fit"),
         "medseg.training.pacing.time_budget": ("TimeBudget",),
     },

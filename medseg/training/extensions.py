@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from torch import nn
 
@@ -16,58 +15,10 @@ from medseg.errors import ConfigError
 from medseg.losses import CustomLoss, CustomLossConfig, LossFunction
 from medseg.models import CustomModelConfig
 from medseg.task import Task
-
-if TYPE_CHECKING:
-    from medseg.training.fit import RunResult
+from medseg.training.tracking.callbacks import Callback
 
 NetworkFactory = Callable[[Task], nn.Module]
 """Builds a network for a task."""
-
-
-@dataclass
-class EpochInfo:
-    """What a callback receives after an epoch.
-
-    Attributes:
-        epoch: number of the epoch, from 1.
-        step: updates so far.
-        loss: mean loss of the epoch.
-        scores: validation scores (``dice``, ``iou``, ``dice:NAME`` …); empty without a validation.
-        is_best: whether they are the best so far.
-        network: the network that is validated and saved.
-        run: the run folder.
-        stop_requested: whether a callback called :meth:`stop`.
-    """
-
-    epoch: int
-    step: int
-    loss: float
-    scores: Mapping[str, float]
-    is_best: bool
-    network: nn.Module
-    run: Path
-    stop_requested: bool = False
-
-    def stop(self) -> None:
-        """Request the end of the training after this epoch."""
-        self.stop_requested = True
-
-
-class Callback:
-    """Is called during a training; override what you need. Any object with these methods will do.
-
-    Example:
-        >>> class StopAt(Callback):
-        ...     def on_epoch_end(self, info):
-        ...         if info.scores.get("dice", 0) > 0.9:
-        ...             info.stop()
-    """
-
-    def on_epoch_end(self, info: EpochInfo) -> None:
-        """Is called after every epoch, before the state is saved."""
-
-    def on_train_end(self, info: RunResult) -> None:
-        """Is called once, after the model file is written."""
 
 
 class ExtensionArguments(TypedDict, total=False):
@@ -88,7 +39,7 @@ class Extensions:
             :class:`medseg.task.Task`. It maps (B, C, *S) to what :func:`medseg.model_output.as_output` adapts.
         loss: a function of logits (B, K, *S) and target to a scalar, instead of ``config.loss``.
         transforms: functions of a sample; see :func:`medseg.data.loading.user_transforms.apply_transforms`.
-        callbacks: see :class:`Callback`.
+        callbacks: see :class:`medseg.training.tracking.callbacks.Callback`.
     """
 
     model: nn.Module | NetworkFactory | None = None

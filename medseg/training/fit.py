@@ -40,10 +40,12 @@ from medseg.training.run_folder.log import RunLog, write_messages
 from medseg.training.run_folder.result import RunResult, write_model
 from medseg.training.run_folder.resume import (
     describe_resumption,
+    describe_start,
     read_resumed_run,
     record_extensions,
     record_start,
 )
+from medseg.training.tracking.callbacks import notify, report_errors
 from medseg.training.unlabeled import UnlabeledRecord, cache_unlabeled
 from medseg.training.validation import Validator
 from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
@@ -163,11 +165,12 @@ def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
             _follow_budget(loop, budget, validation)
         if loop.state.step:
             _LOGGER.info(describe_resumption(loop))
-        _run(loop, config)
         models = () if first_stage is None else first_stage.models
-        result = write_model(loop, config, dataset, fingerprint, models)
-        for callback in own.callbacks:
-            callback.on_train_end(result)
+        with report_errors(loop.callbacks):
+            notify(loop.callbacks, "on_train_start", describe_start(loop, config, dataset))
+            _run(loop, config)
+            result = write_model(loop, config, dataset, fingerprint, models)
+        notify(loop.callbacks, "on_train_end", result)
         return result
 
 

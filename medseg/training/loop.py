@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from medseg.errors import TrainingError, TrainingStopped
+from medseg.geometry import Array
 from medseg.progress import Progress, stage
 from medseg.system.core_usage import CoreMonitor
 from medseg.system.device import cudnn_benchmark
 from medseg.system.signals import collect_stop_signals
-from medseg.training.extensions import Callback, EpochInfo
 from medseg.training.model import Batch, TrainingModel
 from medseg.training.options import TrainConfig
 from medseg.training.pacing.pace import EpochPace, Pace
@@ -27,6 +27,7 @@ from medseg.training.run_folder.log import RunLog
 from medseg.training.run_folder.report import RunReport
 from medseg.training.run_folder.state import TrainState
 from medseg.training.run_folder.validation_pictures import ValidationPictures
+from medseg.training.tracking.callbacks import Callback, EpochInfo, UpdateInfo, notify
 from medseg.training.validation import (
     Scores,
     Validator,
@@ -56,7 +57,7 @@ class TrainingLoop:
         run_folder: the folder for checkpoints.
         progress: receives updates and validated cases.
         pace: decides when the training ends and its learning rate; by default ``train.epochs`` does.
-        callbacks: are called after every epoch.
+        callbacks: follow the training.
         read_every: updates between two readings of the losses, for which the CPU waits for the device; 0
             chooses by the device.
     """
@@ -194,16 +195,21 @@ class TrainingLoop:
     def _update(self, batches: Iterator[Batch]) -> None:
         """Update the weights once."""
         options, state = self.options, self.state
-        began = time.monotonic()
+        began, waited = time.monotonic(), state.waited
         if options.unlabeled is not None:
             self.model.consistency_weight = options.unlabeled.weight_at(self.pace.position(state.step))
-        self._unread += self.model.update(self._next_batches(batches), self._learning_rate())
+        rate = self._learning_rate()
+        self._unread += self.model.update(self._next_batches(batches), rate)
         state.step += 1
         self._average()
         if math.isnan(self._last_loss) or len(self._unread) >= self.read_every * options.accumulate:
             self._read_losses()
-        state.seconds += time.monotonic() - began
+        seconds = time.monotonic() - began
+        state.seconds += seconds
         self.progress.advance(f"loss {self._last_loss:.4f}")
+        patches = options.batch_size * options.accumulate
+        update = UpdateInfo(state.step, self._last_loss, rate, seconds, state.waited - waited, patches)
+        notify(self.callbacks, "on_update", update)
         total = self.pace.total
         self.pace.after_update(state.step)
         if self.pace.total != total:
@@ -265,15 +271,15 @@ class TrainingLoop:
             self.pace.after_validation(state.step)
         if is_best:
             save_checkpoint(self.run_folder.best, state.to_checkpoint())
-        log.append(entry)
-        self.pictures.write(log.writer, state.step)
+        pictures = self.pictures.take()
+        log.append(entry, pictures)
         _LOGGER.info(describe_epoch(entry))
         if last and entry["waiting"] > _WAITING:
             _LOGGER.info(
                 "%.0f%% of the time of the last epoch's updates was spent waiting for patches; more "
                 "data.workers or less augmentation would shorten it", 100 * entry["waiting"],
             )  # fmt: skip
-        self._call_back(entry, scores, is_best)
+        self._call_back(entry, scores, is_best, pictures)
         if state.stop_requested and not (wanted or last):
             self._update_norms()
         self.save()
@@ -284,20 +290,23 @@ class TrainingLoop:
         self.pace.after_epoch()
         return bool(scores)
 
-    def _call_back(self, entry: dict[str, Any], scores: Scores, is_best: bool) -> None:
-        state = self.state
-        for callback in self.callbacks:
-            info = EpochInfo(
-                epoch=entry["epoch"],
-                step=state.step,
-                loss=entry["loss"],
-                scores=scores,
-                is_best=is_best,
-                network=state.evaluated,
-                run=self.run_folder.root,
-            )
-            callback.on_epoch_end(info)
-            state.stop_requested |= info.stop_requested
+    def _call_back(
+        self, entry: dict[str, Any], scores: Scores, is_best: bool, pictures: dict[str, Array]
+    ) -> None:
+        info = EpochInfo(
+            epoch=entry["epoch"],
+            step=self.state.step,
+            loss=entry["loss"],
+            scores=scores,
+            is_best=is_best,
+            network=self.state.evaluated,
+            run=self.run_folder.root,
+            score=scores.get(self.options.monitor),
+            log=entry,
+            pictures=pictures,
+        )
+        notify(self.callbacks, "on_epoch_end", info)
+        self.state.stop_requested |= info.stop_requested
 
     def _log_entry(self, epoch: int, scores: Scores) -> dict[str, Any]:
         state = self.state

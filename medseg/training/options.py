@@ -12,6 +12,7 @@ from medseg.config.base import FieldTraits, Spec
 from medseg.config.duration import Minutes
 from medseg.losses.deep_supervision import DeepWeights
 from medseg.optim import AdamWConfig, OptimizerConfig, PolynomialSchedule, ScheduleConfig
+from medseg.training.tracking.options import TrackingConfig
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 _RESUME_SAFE = FieldTraits(resume_safe=True)
@@ -116,6 +117,7 @@ class TrainConfig(Spec):
             Mixing of styles, CutMix and transforms of your own need ``workers``.
         threads: number of CPU threads; if None, one for each core that this process may use. Fewer can be
             faster while other processes use the cores. The number affects the last digits of results.
+        tracking: services that receive the course of the training, beside ``log.jsonl`` and TensorBoard.
     """
 
     budget: Minutes | None = None
@@ -145,6 +147,7 @@ class TrainConfig(Spec):
     device: Annotated[str, _RESUME_SAFE] = "auto"
     augment_on: Literal["workers", "device"] = "workers"
     threads: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _check_averages(self) -> TrainConfig:

@@ -12,9 +12,10 @@ from medseg.errors import ConfigError
 from medseg.inference.model.model_file import load_model
 from medseg.planning.measured.dry_run import dry_run
 from medseg.task import Task
-from medseg.training.extensions import Callback, network_factory
+from medseg.training.extensions import network_factory
 from medseg.training.fit import fit
 from medseg.training.run_folder.log import read_log
+from medseg.training.tracking.callbacks import Callback
 
 
 @pytest.fixture

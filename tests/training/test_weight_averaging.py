@@ -8,12 +8,12 @@ from torch import nn
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError
 from medseg.inference.model.model_file import load_model
-from medseg.training.extensions import Callback
 from medseg.training.fit import fit
 from medseg.training.network_options import cumulative_statistics
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.log import read_log
 from medseg.training.run_folder.state import TrainState
+from medseg.training.tracking.callbacks import Callback
 
 
 def test_the_average_is_the_mean_of_the_added_weights():

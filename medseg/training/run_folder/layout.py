@@ -70,6 +70,11 @@ class RunFolder:
         return self.root / "tensorboard"
 
     @property
+    def tracking(self) -> Path:
+        """The ids of the run in tracking services, and what they received."""
+        return self.root / "tracking.json"
+
+    @property
     def last(self) -> Path:
         """The newest checkpoint."""
         return self.root / "checkpoints" / "last.pt"
@@ -188,12 +193,16 @@ class RunFolder:
         """Return the number of epochs that the run was last started for; None without a run."""
         return load_config(self.config).train.epochs if self.config.exists() else None
 
+    def environment(self) -> dict[str, Any]:
+        """Return the recorded versions and hardware; {} if they are not recorded."""
+        try:
+            return dict(json.loads((self.root / "environment.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
+
     def recorded_threads(self) -> int | None:
         """Return the number of threads that the run was last started with; None if it is not recorded."""
-        try:
-            return json.loads((self.root / "environment.json").read_text(encoding="utf-8")).get("threads")
-        except (OSError, ValueError):
-            return None
+        return self.environment().get("threads")
 
     def extension_names(self) -> dict[str, Any]:
         """Return the recorded names of the user's own network, loss, transforms and callbacks; {} without."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from medseg.files import write_text
+from medseg.geometry import Array
 from medseg.progress import LOGGER
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -29,19 +32,49 @@ class RunLog:
         kept = [json.dumps(entry) for entry in read_log(path) if entry["step"] <= step]
         write_text(path, "".join(line + "\n" for line in kept))
         self.writer = SummaryWriter(tensorboard, purge_step=step + 1)
+        self._failed = False
 
-    def append(self, entry: dict[str, Any]) -> None:
-        """Append an epoch; its numbers become curves over the steps."""
+    def append(self, entry: dict[str, Any], pictures: Mapping[str, Array] | None = None) -> None:
+        """Append an epoch; its numbers become curves over the steps in TensorBoard.
+
+        Args:
+            entry: the line of ``log.jsonl``.
+            pictures: of validation cases, (H, W, 3), for TensorBoard.
+        """
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
-        for key, value in entry.items():
-            if key not in ("epoch", "step") and value is not None:
-                self.writer.add_scalar(key.replace("_", "/", 1).replace(":", "/"), value, entry["step"])
-        self.writer.flush()
+        with self._warn_once():
+            for key, value in entry.items():
+                if key not in ("epoch", "step") and value is not None:
+                    self.writer.add_scalar(curve_name(key), value, entry["step"])
+            for name, picture in (pictures or {}).items():
+                self.writer.add_image(name, picture, entry["step"], dataformats="HWC")
+            self.writer.flush()
 
     def close(self) -> None:
         """Close the file of TensorBoard."""
-        self.writer.close()
+        with self._warn_once():
+            self.writer.close()
+
+    @contextmanager
+    def _warn_once(self) -> Iterator[None]:
+        """Log the first error of TensorBoard; curves are not worth a training."""
+        try:
+            yield
+        except Exception as error:
+            if not self._failed:
+                _LOGGER.warning("the log for TensorBoard is incomplete: %s", error)
+            self._failed = True
+
+
+def curve_name(key: str) -> str:
+    """Return the name of a curve in TensorBoard and other services for a key of ``log.jsonl``.
+
+    Example:
+        >>> curve_name("val_dice:left lung")
+        'val/dice/left lung'
+    """
+    return key.replace("_", "/", 1).replace(":", "/")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from medseg.config.schema import RunConfig
+from medseg.data.cases import PARTS
 from medseg.files import write_json
 from medseg.optim import learning_rate
 from medseg.progress import plural
@@ -14,6 +16,8 @@ from medseg.training.dataset import PreparedDataset, ResumedRun
 from medseg.training.loop import TrainingLoop
 from medseg.training.run_folder.case_record import read_fitted, read_record
 from medseg.training.run_folder.layout import RunFolder
+from medseg.training.run_folder.log import read_log
+from medseg.training.tracking.callbacks import TrainStart
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,6 +51,20 @@ def record_start(loop: TrainingLoop, dataset: PreparedDataset, earlier_epochs: i
     kept = f"cases-until-step-{state.step}.json" if dataset.changes else None
     record_dataset(run, dataset, keep_earlier_as=kept)
     run.write_environment(loop.model.device, threads)
+
+
+def describe_start(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset) -> TrainStart:
+    """Describe what is trained, for callbacks."""
+    run, step, parts = loop.run_folder, loop.state.step, list(dataset.split.values())
+    return TrainStart(
+        config=config,
+        run=run.root,
+        step=step,
+        labels=tuple(dataset.labels.evaluated),
+        cases={part: parts.count(part) for part in PARTS},
+        history=[entry for entry in read_log(run.log) if entry["step"] <= step],
+        environment=run.environment(),
+    )
 
 
 def record_dataset(run: RunFolder, dataset: PreparedDataset, *, keep_earlier_as: str | None = None) -> None:

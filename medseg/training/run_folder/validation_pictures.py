@@ -1,4 +1,4 @@
-"""Pictures of validation cases for TensorBoard: the first ones, and the worst of the latest validation."""
+"""Pictures of validation cases: the first ones, and the worst of the latest validation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.tensorboard import SummaryWriter
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
@@ -73,21 +72,18 @@ class ValidationPictures:
                     self._worst = score, case.id, picture
         self._took += time.monotonic() - began
 
-    def write(self, writer: SummaryWriter, step: int) -> None:
-        """Write the pictures drawn in a validation, if any, and forget them; an error is logged only."""
+    def take(self) -> dict[str, Array]:
+        """Return the pictures drawn in a validation, if any, by ``val/CASE``, and forget them."""
         if not self._took:
-            return
-        try:
-            for name, picture in self._first.items():
-                writer.add_image(f"val/{name}", picture, step, dataformats="HWC")
-            if self._worst is not None:
-                writer.add_image("val/worst_case", self._worst[2], step, dataformats="HWC")
-        except Exception:
-            _LOGGER.warning("the pictures for TensorBoard were not written", exc_info=True)
+            return {}
+        pictures = {f"val/{name}": picture for name, picture in self._first.items()}
+        if self._worst is not None:
+            pictures["val/worst_case"] = self._worst[2]
         self._first.clear()
         now = time.monotonic()
         self._next = now + max(_LEAST_PAUSE, _REST * self._took, _PAUSE_SHARE * (now - self._began))
         self._worst, self._took = None, 0.0
+        return pictures
 
 
 def _draw(case: CachedCase, decided: Array, classes: Array, labels: LabelSchema) -> Array:

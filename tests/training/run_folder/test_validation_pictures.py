@@ -11,15 +11,6 @@ from medseg.training.run_folder.validation_pictures import ValidationPictures
 LABELS = LabelSchema(names={"background": (0,), "organ": (1,)})
 
 
-class _Writer:
-    def __init__(self):
-        self.pictures = {}
-
-    def add_image(self, tag, picture, step, dataformats):
-        assert dataformats == "HWC"
-        self.pictures[tag] = picture, step
-
-
 def _case(name, dims=3):
     shape = (12,) * dims
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
@@ -36,13 +27,12 @@ def _add(pictures, name, dice):
 
 
 def test_the_first_cases_and_the_worst_are_drawn():
-    pictures, writer = ValidationPictures(LABELS), _Writer()
+    pictures = ValidationPictures(LABELS)
     for name, dice in zip("abcdef", (90, 80, 85, 70, 10, 60), strict=True):
         _add(pictures, name, dice)
-    pictures.write(writer, 40)
-    assert sorted(writer.pictures) == ["val/a", "val/b", "val/c", "val/worst_case"]
-    picture, step = writer.pictures["val/worst_case"]
-    assert step == 40
+    drawn = pictures.take()
+    assert sorted(drawn) == ["val/a", "val/b", "val/c", "val/worst_case"]
+    picture = drawn["val/worst_case"]
     # image, reference, prediction and errors side by side
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 4 * 256 + 3 * 6
@@ -53,8 +43,9 @@ def test_drawing_rests_in_proportion_to_its_time():
     pictures = ValidationPictures(LABELS)
     assert pictures.is_due
     _add(pictures, "a", 50)
-    pictures.write(_Writer(), 1)
+    assert list(pictures.take()) == ["val/a", "val/worst_case"]
     assert not pictures.is_due
+    assert pictures.take() == {}
 
 
 def test_regions_are_painted():
@@ -62,26 +53,24 @@ def test_regions_are_painted():
         names={"background": (0,), "edema": (1,), "core": (2,)},
         regions={"whole": ("edema", "core"), "inner": ("core",)},
     )
-    pictures, writer = ValidationPictures(labels), _Writer()
+    pictures = ValidationPictures(labels)
     whole = np.zeros((12, 12, 12), bool)
     whole[2:10, 2:10, 2:10] = True
     inner = np.zeros_like(whole)
     inner[4:8, 4:8, 4:8] = True
     pictures.add(_case("a"), np.stack([whole, inner]), whole.astype(int) + inner, [Counts(1, 0, 0, 0)] * 2)
-    pictures.write(writer, 1)
-    errors = writer.pictures["val/a"][0][:, -256:]
+    errors = pictures.take()["val/a"][:, -256:]
     assert np.ptp(errors.astype(int), axis=-1).max() == 0  # gray: there are none
 
 
 def test_a_case_that_cannot_be_drawn_is_left_out():
-    pictures, writer = ValidationPictures(LABELS), _Writer()
+    pictures = ValidationPictures(LABELS)
     pictures.add(_case("a"), np.zeros((1, 5, 5, 5)), np.zeros((12, 12, 12), int), [Counts(1, 0, 0, 0)])
-    pictures.write(writer, 1)
-    assert writer.pictures == {}
+    assert pictures.take() == {}
 
 
 def test_drawing_takes_little_memory_for_large_pictures():
-    pictures, writer = ValidationPictures(LABELS), _Writer()
+    pictures = ValidationPictures(LABELS)
     shape = (3000, 3000)
     image = np.random.default_rng(0).random((1, *shape), np.float32)
     classes = np.zeros(shape, np.int16)
@@ -92,8 +81,7 @@ def test_drawing_takes_little_memory_for_large_pictures():
     pictures.add(case, classes[None].astype(np.uint8), classes, [Counts(50, 50, 50, 0)])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    pictures.write(writer, 1)
-    assert writer.pictures["val/a"][0].shape == (256, 4 * 256 + 3 * 6, 3)
+    assert pictures.take()["val/a"].shape == (256, 4 * 256 + 3 * 6, 3)
     assert peak < 2 * image.nbytes
 
 
@@ -102,13 +90,9 @@ def test_errors_are_logged_only(monkeypatch):
         raise RuntimeError
 
     monkeypatch.setattr(validation_pictures, "_draw", fail)
-    pictures, writer = ValidationPictures(LABELS), _Writer()
+    pictures = ValidationPictures(LABELS)
     _add(pictures, "a", 50)
-    pictures.write(writer, 1)
-    assert writer.pictures == {}
-    monkeypatch.undo()
-    _add(pictures, "a", 50)
-    pictures.write(SimpleNamespace(add_image=fail), 1)
+    assert pictures.take() == {}
     assert not pictures.is_due
 
 
@@ -120,7 +104,7 @@ def test_the_log_grows_slowly(monkeypatch):
     while now[0] < 24 * 3600:  # a validation every 20 s, for a day
         if pictures.is_due:
             _add(pictures, "a", 50)
-            pictures.write(_Writer(), 1)
+            pictures.take()
             written += 1
         now[0] += 20
     # every minute for 20 minutes, then each 5% later than the one before: 20 + ln(72) / ln(1.05)
