@@ -9,16 +9,19 @@ logger ``medseg``. :class:`ConsoleProgress` shows both.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
 LOGGER = logging.getLogger("medseg")
@@ -151,21 +154,30 @@ class _Stage:
             parts.append(self.detail)
         parts.append(f"after {duration(time.monotonic() - self.began)}")
         if self.counted:
-            left = (self.latest - self.began) / self.counted * max(self.total - self.completed, 0)
             parts.append(f"{self.seconds:.2f} s each")
-            parts.append(f"about {duration(left)} left")
+            parts.append(self.time_left())
         return ", ".join(parts)
+
+    def time_left(self) -> str:
+        """The time left at the pace since the start; empty before the first item."""
+        if not self.counted:
+            return ""
+        left = (self.latest - self.began) / self.counted * max(self.total - self.completed, 0)
+        return f"about {duration(left)} left"
 
 
 class ConsoleProgress:
     """Progress and messages on standard error.
 
-    On a terminal it is a live bar. Elsewhere a line is printed whenever nothing was printed for ``every``
-    seconds; a thread prints it, so it appears even while a single item takes long. Inside the ``with`` block
-    the messages of the logger ``medseg`` from level INFO upwards are printed as well.
+    On a terminal there is a live bar for each stage. Elsewhere a line is printed whenever nothing was printed
+    for ``every`` seconds; a thread prints it, so it appears even while a single item takes long. Inside the
+    ``with`` block the messages of the logger ``medseg`` from level INFO upwards are printed as well.
 
     Args:
         every: seconds between two lines where standard error is not a terminal.
+
+    Attributes:
+        is_live: whether standard error is a terminal on which bars can be shown.
 
     Example:
         >>> with ConsoleProgress() as progress:  # doctest: +SKIP
@@ -174,19 +186,12 @@ class ConsoleProgress:
 
     def __init__(self, *, every: float = 30.0) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
 
         self.every = every
         self._console = Console(file=sys.stderr, highlight=False)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self.is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._panel: RenderableType | None = None
+        self._bar = _create_bar(self._console, lambda: self._panel, live=self.is_live)
         self._stages: list[_Stage] = []
         self._ended: _Stage | None = None
         self._printed = time.monotonic()
@@ -202,7 +207,7 @@ class ConsoleProgress:
         if LOGGER.getEffectiveLevel() > logging.INFO:
             LOGGER.setLevel(logging.INFO)
         LOGGER.addHandler(self._handler)
-        if not self._console.is_terminal:
+        if not self.is_live:
             self._thread = threading.Thread(target=self._print_status, name="medseg-progress", daemon=True)
             self._thread.start()
         return self
@@ -211,27 +216,30 @@ class ConsoleProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the bar and stop printing messages."""
-        self._closed.set()
-        if self._thread is not None:
-            self._thread.join()
-        LOGGER.removeHandler(self._handler)
-        LOGGER.setLevel(self._level)
-        self._bar.stop()
+        try:
+            self._closed.set()
+            if self._thread is not None:
+                self._thread.join()
+            LOGGER.removeHandler(self._handler)
+            LOGGER.setLevel(self._level)
+        finally:  # a second Ctrl+C must not leave the terminal without a cursor
+            self._bar.stop()
 
     def start(self, total: int, description: str, *, unit: str = "cases", completed: int = 0) -> None:
-        """Show a new bar in place of the current one."""
-        if self._stages and self._stages[-1].task is not None:
-            self._bar.update(self._stages[-1].task, visible=False)
-        task = self._bar.add_task(description, total=total, completed=completed)
-        self._stages.append(_Stage(total, description, unit, completed, task))
+        """Show a new bar below those of the enclosing stages."""
+        started = _Stage(total, description, unit, completed)
+        fields = {"left": "", "detail": "", "unit": unit}
+        started.task = self._bar.add_task(description, total=total, completed=completed, **fields)
+        self._stages.append(started)
 
     def advance(self, detail: str = "") -> None:
         """Move the bar."""
         current = self._stages[-1]
         current.advance(detail)
-        if current.task is not None:
-            text = f"{current.description}, {detail}" if detail else current.description
-            self._bar.update(current.task, completed=current.completed, description=text)
+        if current.task is not None and self.is_live:
+            shown = "" if self._panel is not None else detail
+            left = current.time_left()
+            self._bar.update(current.task, completed=current.completed, detail=shown, left=left)
 
     def resize(self, total: int) -> None:
         """Give the bar another length."""
@@ -241,12 +249,23 @@ class ConsoleProgress:
             self._bar.update(current.task, total=total)
 
     def finish(self) -> None:
-        """Show the bar of the enclosing stage again."""
+        """Remove the bar."""
         ended = self._ended = self._stages.pop()
         if ended.task is not None:
             self._bar.remove_task(ended.task)
-        if self._stages and self._stages[-1].task is not None:
-            self._bar.update(self._stages[-1].task, visible=True)
+
+    @contextmanager
+    def show(self, panel: RenderableType) -> Iterator[None]:
+        """Show something above the bars while the block runs; only on a terminal.
+
+        Args:
+            panel: is drawn by rich several times a second, in another thread.
+        """
+        before, self._panel = self._panel, panel
+        try:
+            yield
+        finally:
+            self._panel = before
 
     def describe_ended(self) -> str | None:
         """The items done in the stage that ended last, such as ``3 of 87 cases``; None before any has ended."""
@@ -266,18 +285,57 @@ class ConsoleProgress:
                 self.print(stages[-1].describe())
 
 
+def _create_bar(console: Console, panel: Callable[[], RenderableType | None], *, live: bool) -> Bar:
+    """Return the bars of the stages, below what ``panel`` returns."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    class Bars(Bar):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            above = panel()
+            if above is not None:
+                yield above
+            yield from super().get_renderables()
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TextColumn("{task.fields[detail]}", markup=False),
+        TextColumn("{task.fields[left]}", markup=False),
+    )
+    return Bars(*columns, console=console, disable=not live, refresh_per_second=4)
+
+
 class _ConsoleHandler(logging.Handler):
-    """Prints log messages among the lines of a progress."""
+    """Prints log messages among the lines of a progress; in a forked process without its bars and locks."""
 
     def __init__(self, progress: ConsoleProgress) -> None:
         super().__init__(logging.INFO)
-        self.progress = progress
+        self.progress, self._process = progress, os.getpid()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one message."""
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         prefix = "error: " if record.levelno >= logging.ERROR else prefix
-        self.progress.print(prefix + record.getMessage())
+        text = prefix + record.getMessage()
+        if os.getpid() == self._process:
+            self.progress.print(text)
+        else:
+            print(text, file=sys.__stderr__, flush=True)
+
+
+def _restore_streams() -> None:
+    """Let a forked process write to the terminal itself: the thread that draws the bars is not copied."""
+    rich = sys.modules.get("rich.file_proxy")
+    for name in ("stdout", "stderr"):
+        if rich is not None and isinstance(getattr(sys, name), rich.FileProxy):
+            setattr(sys, name, getattr(sys, f"__{name}__"))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_restore_streams)
 
 
 def plural(number: int, noun: str, nouns: str | None = None) -> str:

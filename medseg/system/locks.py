@@ -1,9 +1,10 @@
-"""Lock of a folder that only one process at a time may write to."""
+"""Locks: of a folder that only one process at a time may write to, and of a step that takes turns."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,26 @@ def lock_folder(folder: Path, hint: str) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 path.unlink()
+
+
+@contextmanager
+def wait_for_lock(path: Path, *, patience: float = 60.0) -> Iterator[None]:
+    """Hold the lock of a file while the block runs, after waiting for other processes.
+
+    Args:
+        path: the file, which is created and removed.
+        patience: seconds after which the block runs without the lock.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        with file_lock(path) as held:
+            if held or time.monotonic() >= deadline:
+                yield
+                if held:
+                    with suppress(OSError):
+                        path.unlink()
+                return
+        time.sleep(0.05)
 
 
 def _owner(path: Path) -> str:

@@ -46,6 +46,8 @@ from medseg.training.run_folder.resume import (
     record_start,
 )
 from medseg.training.tracking.callbacks import notify, report_errors
+from medseg.training.tracking.live_view import live_view
+from medseg.training.tracking.setup import check_services, service_callbacks
 from medseg.training.unlabeled import UnlabeledRecord, cache_unlabeled
 from medseg.training.validation import Validator
 from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
@@ -106,6 +108,7 @@ def fit(
     own = Extensions.of(extensions)
     config = own.record_in(config)
     pretrained_file(config.weights)
+    check_services(config.train.tracking)
     if not run_folder.last.exists():
         check_inference_variants(config)
     run_folder.check(config, resume=continued)
@@ -166,7 +169,8 @@ def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
         if loop.state.step:
             _LOGGER.info(describe_resumption(loop))
         models = () if first_stage is None else first_stage.models
-        with report_errors(loop.callbacks):
+        with live_view(setup.progress) as views, report_errors(loop.callbacks):
+            loop.callbacks = (*loop.callbacks, *views)
             notify(loop.callbacks, "on_train_start", describe_start(loop, config, dataset))
             _run(loop, config)
             result = write_model(loop, config, dataset, fingerprint, models)
@@ -260,7 +264,7 @@ def _build(setup: _Setup, first_stage: FirstStage | None) -> TrainingLoop:
     model = build_model(config, dataset, cached.train, extensions=own, pretrained=not resumed)
     loop = build_loop(config, run_folder, dataset, cached, model, setup.progress)
     loop.loader.patches.transforms = own.transforms
-    loop.callbacks = own.callbacks
+    loop.callbacks = (*own.callbacks, *service_callbacks(config.train.tracking, run_folder))
     if config.train.augment_on == "device":
         augmentation = DeviceAugmentation.of(loop.loader.patches, model.device)
         loop.loader = replace(loop.loader, augmentation=augmentation)

@@ -29,6 +29,7 @@ from medseg.training.extensions import Extensions
 from medseg.training.pacing.time_budget import TimeBudget, read_clock
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.resume import record_dataset
+from medseg.training.tracking.options import TrackingConfig
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -230,6 +231,7 @@ def first_stage_config(config: RunConfig, split: Path, cache: Path) -> RunConfig
         "batch_size": cascade.batch_size or train.batch_size,
         "epochs": cascade.epochs or train.epochs,
         "budget": None if train.budget is None else round(train.budget * networks / cascade.folds, 4),
+        "tracking": TrackingConfig(),
     }
     changed = config.model_copy(
         update={
