@@ -1,6 +1,7 @@
 """The examples of the how-to guides on extending medseg work as described."""
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -129,7 +130,9 @@ def test_the_example_transforms_change_the_samples(lab, tmp_path):
 
 def test_the_example_callback_follows_a_training_and_ends_it(lab, tmp_path):
     example = load_example("own-callbacks", tmp_path)
-    callback = example.StopWhenGood(0.0)
-    result = fit(lab, "run", callbacks=callback)
-    assert [epoch for epoch, *_ in callback.history] == [1]
-    assert callback.model == result.model
+    result = fit(lab, "run", callbacks=example.JsonTracker("course.json", dice=0.0))
+    course = json.loads((tmp_path / "course.json").read_text())
+    assert [step for step, *_ in course["scores"]] == [2]
+    assert course["pictures"][-1] == "val/worst_case"
+    assert (course["cases"]["train"], course["from_step"]) == (4, 0)
+    assert (course["outcome"], course["model"]) == ("finished", result.model.name)

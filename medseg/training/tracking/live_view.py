@@ -213,7 +213,8 @@ class LiveView(Callback):
         speed = self._speed
         lines = (
             f"loss {self._loss:.4f}  {self._curve.text()}",
-            f"lr {self._lr:.2g}   {speed.patches_per_second:.1f} patches/s   device idle {speed.idle_share:.0%}",
+            f"lr {self._lr:.2g}   {speed.patches_per_second:.1f} patches/s   "
+            f"device idle {speed.idle_share:.0%}",
         )
         known = not math.isnan(self._lr)
         title = f"{self._name}, epoch {self._epoch + 1}" if self._name else "training"
