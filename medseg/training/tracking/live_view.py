@@ -234,9 +234,9 @@ class LiveView(Callback):
         if self._best is None:
             return "not validated yet"
         left_out = len(self._rows) - 1 - _ROWS
-        more = f"; {left_out} classes with higher scores are not shown" if left_out > 0 else ""
+        more = f"{left_out} classes with higher scores are not shown\n" if left_out > 0 else ""
         monitor = "" if self._monitor == "dice" else f" by {self._monitor}"
-        return f"validated after update {self._validated:,}; best{monitor} after update {self._best[1]:,}{more}"
+        return f"{more}validated after update {self._validated:,}; best{monitor} after update {self._best[1]:,}"
 
     def __rich__(self) -> RenderableType:
         """Draw the state."""
@@ -245,9 +245,7 @@ class LiveView(Callback):
         from rich.text import Text
 
         shown = self._shown
-        parts: list[RenderableType] = (
-            [Text(shown.line, overflow="ellipsis", no_wrap=True)] if shown.line else []
-        )
+        parts: list[RenderableType] = [Text(one, overflow="ellipsis", no_wrap=True) for one in shown.lines]
         if shown.rows:
             parts.append(_table(shown.rows))
         parts.append(Text(shown.footer, style="dim", overflow="ellipsis", no_wrap=True))
