@@ -13,6 +13,7 @@
     ├── TrainingError (2)     training cannot continue with these settings or this run folder (loss not finite,
     │                         damaged checkpoint, a worker killed for lack of memory)
     ├── TrainingStopped (128 + signal) a signal stopped a training after its state was saved
+    │   └── StudyStopped (128 + signal) a signal stopped a study after its cells were saved
     ├── DiskFullError (1)     no space is left on a disk
     ├── NumericalError (2)    a network's logits are NaN or infinite: model, precision and input do not match
     └── OutOfMemoryError (5)  the device or the machine has too little memory
@@ -169,6 +170,19 @@ class TrainingStopped(MedsegError):  # noqa: N818 (a request, not a failure)
         )
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+
+class StudyStopped(TrainingStopped):
+    """A signal stopped a study after the running cells had saved their state.
+
+    Args:
+        signal_number: the signal received, such as 15 for SIGTERM.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.args = (self.message.replace("training", "study", 1).replace("its state is", "its cells are"),)
+        self.hint = "Repeat the command to continue."
 
 
 class DiskFullError(MedsegError):

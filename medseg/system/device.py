@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
@@ -36,6 +37,18 @@ def resolve_device(name: str = "auto") -> torch.device:
             hint="Use device cpu or auto.",
         )
     return device
+
+
+def visible_gpus(device: str = "auto") -> list[str]:
+    """Return the GPUs that processes may divide, as named in ``CUDA_VISIBLE_DEVICES``.
+
+    Args:
+        device: device setting of the processes; the list is empty if it names one device.
+    """
+    if device not in ("auto", "cuda"):
+        return []
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return visible or [str(i) for i in range(torch.cuda.device_count())]
 
 
 def resolve_autocast_dtype(setting: Precision, device: torch.device) -> torch.dtype | None:

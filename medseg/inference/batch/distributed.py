@@ -29,20 +29,15 @@ from medseg.inference.model.protocols import Segmenter
 from medseg.inference.model.published_models import model_source
 from medseg.progress import QUIET, Progress, stage
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
-from medseg.system.device import Precision
+from medseg.system.device import Precision, visible_gpus
 from medseg.system.platform import granted_cores
+from medseg.system.processes import THREAD_VARIABLES
 from medseg.task import Task
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _START_SECONDS = 60
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
 _ATTEMPTS = 4
 
 
@@ -184,7 +179,7 @@ def local_workers(count: int, device: str = "auto") -> Generator[Client]:
     ]
     quiet = subprocess.DEVNULL
     options = ["--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--death-timeout", str(_START_SECONDS)]
-    shares = worker_environments(count, granted_cores(), _gpus(device))
+    shares = worker_environments(count, granted_cores(), visible_gpus(device))
     with cluster, distributed.Client(cluster, set_as_default=False) as client:
         workers = [
             subprocess.Popen([*command, *options], stdout=quiet, stderr=quiet, env={**os.environ, **share})
@@ -213,19 +208,9 @@ def worker_environments(count: int, cores: int, gpus: Sequence[str]) -> list[dic
     """
     threads = str(max(1, cores // count))
     nanny = "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON__"  # otherwise Dask sets these to 1
-    shared = {name: threads for variable in _THREADS for name in (variable, nanny + variable)}
+    shared = {name: threads for variable in THREAD_VARIABLES for name in (variable, nanny + variable)}
     devices = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(count)]
     return [shared | device for device in devices]
-
-
-def _gpus(device: str) -> list[str]:
-    """GPUs to distribute, as named in ``CUDA_VISIBLE_DEVICES``; empty if one is chosen or there are none."""
-    import torch
-
-    if device not in ("auto", "cuda"):
-        return []
-    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return visible or [str(i) for i in range(torch.cuda.device_count())]
 
 
 def _infer_one(spec: PredictorSpec, case: Case, output: Path, options: BatchOptions) -> CaseOutcome:
