@@ -1,8 +1,8 @@
 """Services of the operating system: cores, memory, files, processes and locks, on Linux, macOS and Windows.
 
-Only this module distinguishes between operating systems, with :mod:`medseg.system.processes` for child processes and
-:mod:`medseg.system.allocator` for its memory allocator. Each function documents its result on systems that lack the
-service.
+Only this module distinguishes between operating systems, with :mod:`medseg.system.processes` for child
+processes and :mod:`medseg.system.allocator` for its memory allocator. Each function documents its result on
+systems that lack the service.
 """
 
 from __future__ import annotations

@@ -61,11 +61,11 @@ def run_cell(cell: CellCommand, share: Share | None = None, *, stop: Callable[[]
             exit_code, stopped = _wait(process, stop)
         except BaseException:  # the executor itself is ended
             _end(process)
-            _record_end(cell, state, "stopped", process.returncode, time.monotonic() - began)
+            _record_end(state, CellResult(cell, process.returncode, time.monotonic() - began, stopped=True))
             raise
-    seconds = time.monotonic() - began
-    _record_end(cell, state, "stopped" if stopped else None, exit_code, seconds)
-    return CellResult(cell, exit_code, seconds, stopped)
+    result = CellResult(cell, exit_code, time.monotonic() - began, stopped)
+    _record_end(state, result)
+    return result
 
 
 def run_cell_as_job(cell: CellCommand) -> CellResult:
@@ -100,11 +100,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _record_end(
-    cell: CellCommand, state: CellState, status: str | None, exit_code: int | None, seconds: float
-) -> None:
-    ended = replace(state, exit_code=exit_code, seconds=round(seconds, 3), process="")
-    if status == "stopped":
-        write_state(cell.folder, replace(ended, status="stopped"))
-    else:
-        write_state(cell.folder, replace(ended, status="failed" if exit_code else "complete"))
+def _record_end(state: CellState, result: CellResult) -> None:
+    status = "stopped" if result.stopped else "complete" if result.succeeded else "failed"
+    ended = replace(
+        state, status=status, exit_code=result.exit_code, seconds=round(result.seconds, 3), process=""
+    )
+    write_state(result.cell.folder, ended)
