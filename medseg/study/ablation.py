@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Part
-from medseg.errors import ConfigError, DataError
-from medseg.progress import ConsoleProgress, Progress, stage
-from medseg.study.cell_run import RunOutcome, StudyRun, execute_run
+from medseg.errors import ConfigError
+from medseg.progress import ConsoleProgress, Progress
+from medseg.study.cell_run import RunOutcome, StudyRun
 from medseg.study.cells import Cell, Design, plan_cells
+from medseg.study.engine import run_study
+from medseg.study.executors import Executor, LocalExecutor
 from medseg.study.tables import tabulate, write_tables
-from medseg.system.locks import lock_folder
-from medseg.training.dataset import cache_dataset, prepare_dataset
-from medseg.training.fit import network_needs
-from medseg.training.run_folder.layout import RunFolder
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,11 @@ class AblationResult:
 
 
 def run_ablation(
-    config: AblationConfig, output: Path | str, *, progress: Progress | None = None
+    config: AblationConfig,
+    output: Path | str,
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
 ) -> AblationResult:
     """Train, predict and evaluate every cell of an ablation with every seed, and compare them.
 
@@ -100,13 +102,13 @@ def run_ablation(
         config: what is compared.
         output: folder of the study; one process at a time writes to it. Preprocessed cases are shared by the
             runs in ``cache``, unless ``data.cache`` is set.
+        executor: runs the trainings; by default one after the other on this machine.
         progress: receives the progress. By default it is shown on standard error.
 
     Raises:
         ConfigError: if settings are invalid, or another process writes to the folder.
-        DataError: if the split has no cases to compare, or cases of the baseline are faulty.
-        TrainingStopped: on SIGTERM or SIGINT, after saving.
-        DiskFullError: if no space is left on the disk.
+        DataError: if the split has no cases to compare, or cases are faulty.
+        StudyStopped: on SIGTERM or SIGINT, after saving.
 
     Example:
         >>> config = AblationConfig("config.yaml", {"train.ema": (0, 0.98)}, seeds=(0, 1))  # doctest: +SKIP
@@ -114,41 +116,15 @@ def run_ablation(
     """
     if progress is None:
         with ConsoleProgress() as shown:
-            return run_ablation(config, output, progress=shown)
+            return run_ablation(config, output, executor=executor, progress=shown)
     root, cells = Path(output), config.cells()
     runs = [StudyRun(cell, seed, root, config.part) for cell in cells for seed in config.seeds]
-    outcomes: list[RunOutcome] = []
-    result = AblationResult(root, outcomes)
-    with (
-        lock_folder(root, "Wait for it, or choose another --output."),
-        stage(progress, len(runs), "comparing settings", unit="runs") as shown,
-    ):
-        if not all(run.is_complete() for run in runs):
-            _prepare_cases(runs[0], progress)
-        for run in runs:
-            outcome = execute_run(run, progress)
-            outcomes.append(outcome)
-            table = tabulate(cells, outcomes)
-            markdown = write_tables(root, config.part, table, outcomes)
-            result = AblationResult(root, outcomes, table, markdown)
-            shown.advance(f"{outcome.cell}, seed {outcome.seed}: {outcome.status}")
+    result = AblationResult(root, [])
+
+    def write(outcomes: list[RunOutcome]) -> None:
+        nonlocal result
+        table = tabulate(cells, outcomes)
+        result = AblationResult(root, outcomes, table, write_tables(root, config.part, table, outcomes))
+
+    run_study(runs, root, executor or LocalExecutor(), progress, write)
     return result
-
-
-def _prepare_cases(baseline: StudyRun, progress: Progress) -> None:
-    """Measure, split and preprocess the cases of the baseline, so that no run's time budget pays for it.
-
-    Raises:
-        DataError: if no case is in the part that is compared, or cases are faulty.
-    """
-    config = baseline.config
-    cache = RunFolder(baseline.folder / "run").cache(config)
-    dataset = prepare_dataset(
-        config.data, config.preprocess, network_needs(config), cache / "facts", progress=progress
-    )
-    if baseline.part not in dataset.split.values():
-        raise DataError(
-            f"the split has no {baseline.part} cases to compare",
-            hint="Set data.split.test above 0, or compare the validation cases with --cases val.",
-        )
-    cache_dataset(dataset, cache, progress)

@@ -1,31 +1,42 @@
-"""One run of a study: training, prediction of the compared cases, evaluation."""
+"""One run of a study: where it is, what it runs as, and its outcome."""
 
 from __future__ import annotations
 
 import csv
 import json
-import logging
-import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from medseg.config.schema import RunConfig
+from medseg.config.base import Spec
+from medseg.config.schema import RunConfig, to_yaml, with_absolute_paths
 from medseg.data.cases import Part
-from medseg.errors import DiskFullError, TrainingStopped
-from medseg.evaluation import EvaluationOptions, evaluate_cases
-from medseg.files import write_json, write_text
-from medseg.inference.batch.batch_inference import infer_cases
-from medseg.inference.batch.input_discovery import run_cases
-from medseg.inference.model.predictor import Predictor
-from medseg.progress import Progress
+from medseg.data.curation.splits import FoldSplit
+from medseg.files import as_json_object, write_json, write_text
+from medseg.metrics import MetricGroup
 from medseg.study.cells import Cell
-from medseg.study.run_scores import write_reference
-from medseg.training.fit import fit
-from medseg.training.run_folder.layout import RunFolder
-from medseg.training.run_folder.log import read_log
+from medseg.study.executors import CellCommand, CellResult
 
-_LOGGER = logging.getLogger(__name__)
+ORDER_FILE, SETTINGS_FILE, FAILURE_FILE = "cell.json", "config.yaml", "failed.json"
+DEFAULT_GROUPS: tuple[MetricGroup, ...] = ("overlap", "boundary")
+
+
+class CellOrder(Spec):
+    """What a cell does, as ``cell.json`` in its folder, beside its settings.
+
+    Attributes:
+        task: ``train``: train, predict and evaluate; ``prepare``: preprocess the cases.
+        digest: of the settings.
+        part: the part of the split that is predicted and evaluated.
+        groups: groups of metrics of the evaluation.
+        references: folder of the label maps that predictions are compared with.
+    """
+
+    task: Literal["train", "prepare"]
+    digest: str
+    part: Part
+    groups: tuple[MetricGroup, ...] = DEFAULT_GROUPS
+    references: Path
 
 
 @dataclass(frozen=True)
@@ -37,22 +48,30 @@ class StudyRun:
         seed: its seed.
         root: folder of the study.
         part: the part of the split that is predicted and evaluated.
+        dataset: name of its dataset, if the study has several.
+        fold: index of its validation fold; None without cross-validation.
+        groups: groups of metrics of the evaluation.
     """
 
     cell: Cell
     seed: int
     root: Path
     part: Part = "test"
+    dataset: str = ""
+    fold: int | None = None
+    groups: tuple[MetricGroup, ...] = DEFAULT_GROUPS
+
+    @property
+    def name(self) -> str:
+        """Dataset, cell, seed and fold, as in messages."""
+        names = [self.dataset, self.cell.name, f"seed {self.seed}"]
+        return ", ".join([name for name in names if name] + ([] if self.fold is None else [f"fold {self.fold}"]))
 
     @property
     def folder(self) -> Path:
         """Folder with the run folder ``run`` and one folder per evaluated part of the split."""
-        return self.root / "cells" / self.cell.folder / f"seed_{self.seed}"
-
-    @property
-    def predictions(self) -> Path:
-        """Folder of the predicted label maps."""
-        return self.folder / self.part / "predictions"
+        folder = self.root / "cells" / self.dataset / self.cell.folder / f"seed_{self.seed}"
+        return folder if self.fold is None else folder / f"fold_{self.fold}"
 
     @property
     def metrics(self) -> Path:
@@ -61,28 +80,27 @@ class StudyRun:
 
     @property
     def config(self) -> RunConfig:
-        """The settings with the seed; preprocessed cases are shared by all runs of the study."""
+        """The settings with seed and fold; preprocessed cases are shared by all runs of the study."""
         config = self.cell.config
         data = config.data.model_copy(update={"cache": config.data.cache or self.root / "cache"})
+        if self.fold is not None and isinstance(data.split, FoldSplit):
+            split = data.split.model_copy(update={"fold": self.fold})
+            data = data.model_copy(update={"split": split})
         return config.model_copy(update={"seed": self.seed, "data": data})
 
     @property
-    def record(self) -> Path:
-        """The file that marks the run as complete."""
-        return self.folder / self.part / "complete.json"
+    def order(self) -> CellOrder:
+        """What the process of the run does."""
+        return CellOrder(
+            task="train", digest=self.cell.digest, part=self.part, groups=self.groups,
+            references=(self.root / "references" / self.dataset).absolute(),
+        )  # fmt: skip
 
-    @property
-    def failure_log(self) -> Path:
-        """The traceback of the failure."""
-        return self.folder / "failed.log"
-
-    def is_complete(self) -> bool:
-        """Return whether the run was evaluated with these settings on this part of the split."""
-        try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return record.get("digest") == self.cell.digest
+    def record(self) -> dict[str, Any] | None:
+        """Return the seconds and the score of a run that was evaluated with these settings; None if it was not."""
+        record = read_json(self.folder / self.part / "complete.json")
+        known = record.get("digest") == self.cell.digest and set(self.groups) <= set(record.get("groups", ()))
+        return record if known else None
 
 
 @dataclass(frozen=True)
@@ -96,7 +114,9 @@ class RunOutcome:
         rows: scores of each case and label, as in ``cases.csv`` of ``medseg evaluate``; empty if it failed.
         seconds: time of the updates of the training.
         error: why it failed.
-        log: file with the traceback of the failure.
+        log: file with everything that the run printed.
+        dataset: name of its dataset, if the study has several.
+        fold: index of its validation fold; None without cross-validation.
     """
 
     cell: str
@@ -106,57 +126,57 @@ class RunOutcome:
     seconds: float = 0.0
     error: str | None = None
     log: Path | None = None
+    dataset: str = ""
+    fold: int | None = None
 
     def describe(self) -> str:
-        """Return cell and seed, and the error with its log or the status."""
+        """Return dataset, cell, seed and fold, and the error with its log or the status."""
+        names = [self.dataset, self.cell, f"seed {self.seed}", "" if self.fold is None else f"fold {self.fold}"]
         ending = f"{self.error} (log: {self.log})" if self.error else self.status
-        return f"{self.cell}, seed {self.seed}: {ending}"
+        return f"{', '.join(name for name in names if name)}: {ending}"
 
 
-def execute_run(run: StudyRun, progress: Progress) -> RunOutcome:
-    """Train, predict and evaluate; continue where an interrupted run stopped, and skip a complete one.
+def write_cell(name: str, folder: Path, config: RunConfig, order: CellOrder) -> CellCommand:
+    """Write settings and order of a cell to its folder, and return its command."""
+    folder = folder.absolute()
+    write_text(folder / SETTINGS_FILE, to_yaml(with_absolute_paths(config)))
+    write_json(folder / ORDER_FILE, order.model_dump(mode="json"))
+    (folder / FAILURE_FILE).unlink(missing_ok=True)
+    return CellCommand.medseg(name, ["study", "cell", str(folder)], folder)
 
-    An error ends the run, not the study: it is recorded in ``failed.log``.
 
-    Raises:
-        TrainingStopped: a signal stopped the training; it continues when the study is started again.
-        DiskFullError: no space is left on the disk.
+def read_outcome(run: StudyRun, result: CellResult | None = None) -> RunOutcome:
+    """Return the outcome of a run.
+
+    Args:
+        run: the run.
+        result: the end of its process; None if it was complete before.
     """
-    name, seed = run.cell.name, run.seed
-    if run.is_complete():
-        record = json.loads(run.record.read_text(encoding="utf-8"))
-        rows = read_rows(run.metrics / "cases.csv")
-        return RunOutcome(name, seed, "skipped", rows, record["seconds"])
+    outcome = RunOutcome(run.cell.name, run.seed, "failed", dataset=run.dataset, fold=run.fold)
+    record = run.record()
+    if result is not None and (record is None or not result.succeeded):
+        return replace(outcome, error=describe_failure(result), log=result.cell.log)
+    if record is None:
+        return replace(outcome, error="it was not run")
+    status, rows = "skipped" if result is None else "complete", read_rows(run.metrics / "cases.csv")
+    return replace(outcome, status=status, rows=rows, seconds=float(record["seconds"]))
+
+
+def describe_failure(result: CellResult) -> str:
+    """Return the error that a cell recorded, or how its process ended."""
+    error = read_json(result.cell.folder / FAILURE_FILE).get("error")
+    return str(error) if error and not result.stopped else result.ending
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty if the file does not exist or is no object."""
     try:
-        rows = _train_and_evaluate(run, progress)
-    except (TrainingStopped, DiskFullError):
-        raise
-    except Exception as error:  # a failed run is listed, and the others continue
-        write_text(run.failure_log, "".join(traceback.format_exception(error)))
-        message = str(error) or type(error).__name__
-        outcome = RunOutcome(name, seed, "failed", error=message, log=run.failure_log)
-        _LOGGER.warning("failed: %s", outcome.describe())
-        return outcome
-    run.failure_log.unlink(missing_ok=True)
-    seconds = sum(float(entry["seconds"]) for entry in read_log(RunFolder(run.folder / "run").log))
-    write_json(run.record, {"digest": run.cell.digest, "seconds": seconds})
-    return RunOutcome(name, seed, "complete", rows, seconds)
+        return as_json_object(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a ``cases.csv``; what is not quoted is a number."""
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream, quoting=csv.QUOTE_NONNUMERIC))
-
-
-def _train_and_evaluate(run: StudyRun, progress: Progress) -> list[dict[str, Any]]:
-    config = run.config
-    result = fit(config, run.folder / "run", resume="auto", progress=progress)
-    predictor = Predictor(result.run, device=config.train.device, amp=config.train.amp)
-    cases = run_cases(result.run, run.part)
-    references = run.root / "references"
-    for case in cases:
-        write_reference(case, predictor.header, references)
-    infer_cases(predictor, cases, run.predictions, progress=progress)
-    evaluate_cases(run.predictions, references, run.metrics, EvaluationOptions(missing="worst"))
-    return read_rows(run.metrics / "cases.csv")

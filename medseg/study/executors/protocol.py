@@ -69,15 +69,17 @@ class CellResult:
         """Whether the exit code is 0."""
         return self.exit_code == 0
 
+    @property
+    def ending(self) -> str:
+        """How the process ended, in a few words."""
+        if self.stopped or self.succeeded or self.exit_code is None:
+            return "complete" if self.succeeded else "stopped"
+        return f"exit code {self.exit_code}" if self.exit_code > 0 else f"killed by signal {-self.exit_code}"
+
     def describe(self) -> str:
-        """Return what happened in a few words, with the log of a failure."""
-        if self.succeeded:
-            return f"{self.cell.name}: complete"
-        if self.stopped:
-            return f"{self.cell.name}: stopped"
-        code = self.exit_code or 0
-        ending = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        return f"{self.cell.name}: {ending} (log: {self.cell.log})"
+        """Return name and ending, with the log of a failure."""
+        log = "" if self.succeeded or self.stopped else f" (log: {self.cell.log})"
+        return f"{self.cell.name}: {self.ending}{log}"
 
     def tail(self, lines: int = _TAIL_LINES) -> str:
         """Return the last lines of the log of this run."""

@@ -1,0 +1,168 @@
+"""The engine of studies: prepare the cases, run what is not complete, and collect the outcomes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import ConfigError, DataError
+from medseg.files import sha256_json, write_json
+from medseg.progress import Progress, stage
+from medseg.study.cell_run import (
+    FAILURE_FILE,
+    RunOutcome,
+    StudyRun,
+    read_json,
+    read_outcome,
+    write_cell,
+)
+from medseg.study.executors import CellCommand, CellResult, Executor, read_state
+from medseg.system.locks import lock_folder
+
+INDEX_FILE = "study.json"
+
+_LOGGER = logging.getLogger(__name__)
+
+OnOutcome = Callable[[list[RunOutcome]], None]
+"""Is called with all outcomes so far, in the order of the runs."""
+
+
+def run_study(
+    runs: Sequence[StudyRun], root: Path, executor: Executor, progress: Progress, on_outcome: OnOutcome
+) -> list[RunOutcome]:
+    """Run what is not complete; return one outcome per run.
+
+    A run that fails is listed, and the others continue. A run that was interrupted continues where it stopped.
+
+    Args:
+        runs: the runs.
+        root: folder of the study; one process at a time writes to it.
+        executor: runs the cells.
+        progress: receives the runs.
+        on_outcome: called after each run, for tables that can be read while the study goes on.
+
+    Raises:
+        ConfigError: if another process writes to the folder, or settings do not fit the cases.
+        DataError: if the cases of no run can be prepared.
+        StudyStopped: on SIGTERM or SIGINT, after the running cells have saved their state.
+    """
+    board = _Board(runs, on_outcome)
+    with (
+        lock_folder(root, "Wait for it, or choose another --output."),
+        stage(progress, len(runs), "running the study", unit="runs") as shown,
+    ):
+        _write_index(root, runs)
+        for run in runs:
+            if run.record() is not None:
+                shown.advance(board.add(run, read_outcome(run)))
+        for run, failure in _prepare(root, board.waiting, executor):
+            shown.advance(board.add(run, read_outcome(run, failure)))
+        by_folder = {run.folder.absolute(): run for run in board.waiting}
+        cells = [write_cell(run.name, run.folder, run.config, run.order) for run in board.waiting]
+
+        def report(result: CellResult) -> None:
+            run = by_folder[result.cell.folder]
+            shown.advance(board.add(run, read_outcome(run, result)))
+
+        executor.run(cells, report)
+    return board.outcomes
+
+
+@dataclass
+class _Board:
+    """The outcomes so far.
+
+    Attributes:
+        runs: all runs.
+        on_outcome: called after each outcome.
+    """
+
+    runs: Sequence[StudyRun]
+    on_outcome: OnOutcome
+    by_folder: dict[Path, RunOutcome] = field(default_factory=dict[Path, RunOutcome])
+
+    @property
+    def outcomes(self) -> list[RunOutcome]:
+        """The outcomes so far, in the order of the runs."""
+        return [self.by_folder[run.folder] for run in self.runs if run.folder in self.by_folder]
+
+    @property
+    def waiting(self) -> list[StudyRun]:
+        """The runs without an outcome."""
+        return [run for run in self.runs if run.folder not in self.by_folder]
+
+    def add(self, run: StudyRun, outcome: RunOutcome) -> str:
+        """Add an outcome; return a description of it in a few words."""
+        self.by_folder[run.folder] = outcome
+        self.on_outcome(self.outcomes)
+        if outcome.status == "failed":
+            _LOGGER.warning("failed: %s", outcome.describe())
+        return f"{run.name}: {outcome.status}"
+
+
+def _prepare(root: Path, runs: Sequence[StudyRun], executor: Executor) -> list[tuple[StudyRun, CellResult]]:
+    """Preprocess the cases of runs, once for runs that share them; return the runs whose cases are faulty.
+
+    Raises:
+        ConfigError, DataError: if there are none left.
+    """
+    groups: dict[str, list[StudyRun]] = {}
+    for run in runs:
+        groups.setdefault(_preparation(run), []).append(run)
+    cells: dict[Path, list[StudyRun]] = {}
+    commands: list[CellCommand] = []
+    for key, members in groups.items():
+        folder = (root / "preparation" / key).absolute()
+        if read_state(folder).status == "complete":
+            continue
+        order = members[0].order.model_copy(update={"task": "prepare"})
+        name = f"preparing {members[0].dataset or 'the cases'}"
+        commands.append(write_cell(name, folder, members[0].config, order))
+        cells[folder] = members
+    failed = [one for one in executor.run(commands) if not one.succeeded]
+    failures = [(run, result) for result in failed for run in cells[result.cell.folder]]
+    if failed and len(failures) == len(runs):
+        _raise(failed[0])
+    return failures
+
+
+def _preparation(run: StudyRun) -> str:
+    """Return a key of what the preprocessed cases of a run depend on, without its fold."""
+    config = run.config
+    data = config.data.model_dump(mode="json", exclude={"cache", "workers", "worker_timeout"})
+    data["split"].pop("fold", None)
+    settings: list[Any] = [
+        data, config.preprocess.model_dump(mode="json"), config.spatial_dims, config.sampling.patch_size,
+        config.activation, run.part,
+    ]  # fmt: skip
+    return sha256_json(settings)[:12]
+
+
+def _raise(result: CellResult) -> None:
+    """Raise the error that a cell recorded."""
+    failure = read_json(result.cell.folder / FAILURE_FILE)
+    if not failure:
+        raise DataError(
+            f"the cases cannot be prepared: {result.describe()}", hint=result.tail(3) or None,
+            path=result.cell.log,
+        )  # fmt: skip
+    kind = ConfigError if failure.get("exit_code") == ConfigError.exit_code else DataError
+    raise kind(str(failure.get("message")), hint=failure.get("hint"), path=result.cell.log)
+
+
+def _write_index(root: Path, runs: Sequence[StudyRun]) -> None:
+    """Record the runs, which ``medseg study status`` reads."""
+    entries = [
+        {
+            "name": run.name,
+            "folder": str(run.folder.relative_to(root)),
+            "run": str((run.folder / "run").relative_to(root)),
+            "record": str((run.folder / run.part / "complete.json").relative_to(root)),
+            "digest": run.cell.digest,
+        }
+        for run in runs
+    ]
+    write_json(root / INDEX_FILE, {"runs": entries})
