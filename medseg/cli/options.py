@@ -62,6 +62,11 @@ def network_option(purpose: str) -> Callable[[Command], Command]:
 label_suffix_option = click.option(
     "--label-suffix", help="Suffix that label file names add to image names, for example _mask."
 )
+jobs_option = click.option(
+    "--jobs",
+    type=POSITIVE,
+    help="Trainings that run at the same time; they divide cores and GPUs.  [default: 1]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 geometry_option = click.option(
     "--dicom-geometry", "uneven", type=click.Choice(["refuse", "resample"]), default="refuse",

@@ -76,7 +76,7 @@ def read_settings(path: Path, rules: MergeRules, derived: tuple[Path, ...] = ())
         raise ConfigError(
             f"{path}: circular base reference", hint="Remove base: from one of the files.", path=path
         )
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     resolve_paths(raw, path.resolve().parent, rules.paths)
     _expand_short_forms(raw)
     base = raw.pop("base", None)
@@ -106,7 +106,8 @@ def _merge_blocks(
     return merged
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose content is a mapping. Raises: ConfigError if it is not."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file", path=path)
     try:

@@ -42,9 +42,7 @@ def execute_cell(folder: Path, progress: Progress) -> None:
         hint, code = (error.hint, error.exit_code) if isinstance(error, MedsegError) else (None, 1)
         text = str(error) or type(error).__name__
         message = error.message if isinstance(error, MedsegError) else text
-        write_json(
-            folder / FAILURE_FILE, {"error": text, "message": message, "hint": hint, "exit_code": code}
-        )
+        write_json(folder / FAILURE_FILE, {"error": text, "message": message, "hint": hint, "exit_code": code})
         traceback.print_exc()
         raise
 

@@ -65,7 +65,9 @@ class StudyRun:
     def name(self) -> str:
         """Dataset, cell, seed and fold, as in messages."""
         names = [self.dataset, self.cell.name, f"seed {self.seed}"]
-        return ", ".join([name for name in names if name] + ([] if self.fold is None else [f"fold {self.fold}"]))
+        return ", ".join(
+            [name for name in names if name] + ([] if self.fold is None else [f"fold {self.fold}"])
+        )
 
     @property
     def folder(self) -> Path:
@@ -97,7 +99,7 @@ class StudyRun:
         )  # fmt: skip
 
     def record(self) -> dict[str, Any] | None:
-        """Return the seconds and the score of a run that was evaluated with these settings; None if it was not."""
+        """Return the seconds and the score of a run that was evaluated with these settings; else None."""
         record = read_json(self.folder / self.part / "complete.json")
         known = record.get("digest") == self.cell.digest and set(self.groups) <= set(record.get("groups", ()))
         return record if known else None

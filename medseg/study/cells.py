@@ -141,14 +141,16 @@ def _load_cell(
     source: Path | str | Mapping[str, Any], overrides: Sequence[str], changes: Mapping[str, Any]
 ) -> RunConfig:
     try:
-        return load_config(source, [*overrides, *(_override(key, value) for key, value in changes.items())])
+        return load_config(
+            source, [*overrides, *(format_override(key, value) for key, value in changes.items())]
+        )
     except ConfigError as error:
         if not changes:
             raise
         raise ConfigError(f"cell {_name(changes)}: {error.message}", hint=error.hint) from error
 
 
-def _override(key: str, value: Any) -> str:
+def format_override(key: str, value: Any) -> str:
     """Format a setting as an override; text that YAML reads as itself is not quoted, so that paths work."""
     if isinstance(value, str):
         try:

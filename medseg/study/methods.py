@@ -111,7 +111,7 @@ class _MethodReader:
         given = self.inputs.reference
         self.reference = None if given is None else Path(given)
         self.labels = self.options.evaluation.labels
-        self.options = replace(self.options, evaluation=_with_groups(self.options))
+        self.options = replace(self.options, evaluation=with_groups(self.options))
 
     def find_labels(self, paths: Iterable[Path]) -> None:
         """Use the first ``medseg.json`` in folders of predictions, unless labels were given."""
@@ -145,7 +145,7 @@ class _MethodReader:
         return given if (path / LABELS_FILE).is_file() else replace(given, labels=given.labels or self.labels)
 
 
-def _with_groups(options: ComparisonOptions) -> EvaluationOptions:
+def with_groups(options: ComparisonOptions) -> EvaluationOptions:
     """Return the options of evaluations, with the groups that the compared metrics belong to."""
     groups = dict.fromkeys(options.evaluation.metrics)
     for name in (options.metric, *options.also):

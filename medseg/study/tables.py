@@ -1,4 +1,4 @@
-"""The tables of an ablation: one row per cell, and all scores in long form."""
+"""The tables of a study: one row per cell, and all scores in long form."""
 
 from __future__ import annotations
 
@@ -29,14 +29,20 @@ _HEAD = (
 )
 
 
-def tabulate(cells: Sequence[Cell], outcomes: Sequence[RunOutcome]) -> list[dict[str, Any]]:
+def tabulate(cells: Sequence[Cell], outcomes: Sequence[RunOutcome], *, folds: int = 1) -> list[dict[str, Any]]:
     """Return one row per cell that has scores; the first cell is the baseline.
 
     Keys: cell; the varied settings; seeds, cases; dice (mean), dice_sd_seeds; difference, ci_low, ci_high (nan
     for the baseline, and without its scores); worst_tenth, low_cases; minutes (mean time of the updates of a
     training), failed (number of runs); ``dice:LABEL``.
+
+    Args:
+        cells: the cells.
+        outcomes: of their runs on one dataset.
+        folds: number of runs with the same cell and seed, whose cases are put together; a seed of which one is
+            missing has no scores.
     """
-    scores = {cell.name: _scores(cell, outcomes) for cell in cells}
+    scores = {cell.name: _scores(cell, outcomes, folds) for cell in cells}
     baseline = scores[cells[0].name]
     keys = list(dict.fromkeys(key for cell in cells for key in cell.changes))
     labels = list(dict.fromkeys(label for one in scores.values() if one for label in one.labels))
@@ -63,7 +69,7 @@ def write_tables(root: Path, part: str, table: Sequence[dict[str, Any]], outcome
 
     Without scores, only ``table.md`` is written, with the failed runs.
     """
-    rows = [{"cell": o.cell, "seed": o.seed, **row} for o in outcomes for row in o.rows]
+    rows = [{**_identity(o), **row} for o in outcomes for row in o.rows]
     if rows:
         write_csv(root / CASES_FILE, rows)
         write_csv(root / TABLE_FILE, table)
@@ -74,8 +80,12 @@ def write_tables(root: Path, part: str, table: Sequence[dict[str, Any]], outcome
 
 def format_markdown(table: Sequence[dict[str, Any]], outcomes: Sequence[RunOutcome], part: str) -> str:
     """Format the table for people, with what its columns mean and the runs that failed."""
-    lines = ["| " + " | ".join(_HEAD) + " |", "|---|" + "---:|" * (len(_HEAD) - 1)]
-    lines += ["| " + " | ".join(_columns(row)) + " |" for row in table]
+    named = ["dataset"] if any("dataset" in row for row in table) else []
+    lines = [
+        "| " + " | ".join([*named, *_HEAD]) + " |",
+        "|---" * len(named) + "|---|" + "---:|" * (len(_HEAD) - 1),
+    ]
+    lines += ["| " + " | ".join([*(str(row[key]) for key in named), *_columns(row)]) + " |" for row in table]
     if table:
         lines += ["", _explanation(max(int(row["cases"]) for row in table), part)]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
@@ -109,8 +119,26 @@ def _columns(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _scores(cell: Cell, outcomes: Sequence[RunOutcome]) -> CellScores | None:
-    rows = {o.seed: o.rows for o in outcomes if o.cell == cell.name and o.rows}
+def complete_seeds(
+    cell: str, outcomes: Sequence[RunOutcome], folds: int = 1
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the scores of a cell by seed: of all folds together, without seeds of which a fold is missing."""
+    runs: dict[int, list[RunOutcome]] = {}
+    for outcome in outcomes:
+        if outcome.cell == cell and outcome.rows:
+            runs.setdefault(outcome.seed, []).append(outcome)
+    return {seed: [row for o in own for row in o.rows] for seed, own in runs.items() if len(own) == folds}
+
+
+def _identity(outcome: RunOutcome) -> dict[str, Any]:
+    """Return the columns that name a run."""
+    dataset = {"dataset": outcome.dataset} if outcome.dataset else {}
+    fold = {} if outcome.fold is None else {"fold": outcome.fold}
+    return {**dataset, "cell": outcome.cell, "seed": outcome.seed, **fold}
+
+
+def _scores(cell: Cell, outcomes: Sequence[RunOutcome], folds: int) -> CellScores | None:
+    rows = complete_seeds(cell.name, outcomes, folds)
     return CellScores.of(rows) if rows else None
 
 

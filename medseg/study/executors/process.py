@@ -40,7 +40,7 @@ def run_cell(cell: CellCommand, share: Share | None = None, *, stop: Callable[[]
         stop: asked several times a second; once it returns True, the process is asked to save its state and
             to end, and is killed after ``GRACE_SECONDS``.
     """
-    share = share or Share()
+    share, command = share or Share(), cell.arguments()
     cell.folder.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(cell.folder)
     state = replace(
@@ -50,10 +50,10 @@ def run_cell(cell: CellCommand, share: Share | None = None, *, stop: Callable[[]
     began = time.monotonic()
     with cell.log.open("ab") as log:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
-        log.write(f"\n{HEADER}{now} {shlex.join(cell.command)}\n".encode())
+        log.write(f"\n{HEADER}{now} {shlex.join(command)}\n".encode())
         log.flush()
         process = subprocess.Popen(
-            _launch_command(cell, share), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            _launch_command(command, share), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env={**os.environ, **cell.environment, **share.environment()}, start_new_session=True,
         )  # fmt: skip
         try:
@@ -74,9 +74,9 @@ def run_cell_as_job(cell: CellCommand) -> CellResult:
         return run_cell(cell, stop=lambda: bool(signals))
 
 
-def _launch_command(cell: CellCommand, share: Share) -> list[str]:
+def _launch_command(command: list[str], share: Share) -> list[str]:
     cores = ",".join(map(str, share.cores)) or "all"
-    return [sys.executable, "-m", "medseg.study.executors.launch", str(os.getpid()), cores, *cell.command]
+    return [sys.executable, "-m", "medseg.study.executors.launch", str(os.getpid()), cores, *command]
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Callable[[], bool]) -> tuple[int, bool]:

@@ -21,7 +21,7 @@ class CellCommand:
 
     Attributes:
         name: shown in messages.
-        command: program and arguments.
+        command: program and arguments, or a function that returns them, called when the cell starts.
         folder: receives the log file and the state of the cell; the command may write to it, too.
         environment: variables that are added to those of the executor.
 
@@ -33,7 +33,7 @@ class CellCommand:
     """
 
     name: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] | Callable[[], Sequence[str]]
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -41,6 +41,10 @@ class CellCommand:
     def medseg(cls, name: str, arguments: Sequence[str], folder: Path) -> CellCommand:
         """Return the cell of a ``medseg`` command, run by this interpreter."""
         return cls(name, (sys.executable, "-m", "medseg", *arguments), folder)
+
+    def arguments(self) -> list[str]:
+        """Return program and arguments of a cell that starts now."""
+        return list(self.command() if callable(self.command) else self.command)
 
     @property
     def log(self) -> Path:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import click
 
 from medseg.cli.commands.study.ablate import ablate
+from medseg.cli.commands.study.cell import cell
+from medseg.cli.commands.study.run import run
+from medseg.cli.commands.study.status import status
 
 
 @click.group()
@@ -12,5 +15,5 @@ def study() -> None:
     """Compare trainings that differ in their settings."""
 
 
-for _command in (ablate,):
+for _command in (ablate, cell, run, status):
     study.add_command(_command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from medseg.cli.commands.config import find_config
-from medseg.cli.options import DURATION, PATH, debug_option
+from medseg.cli.options import DURATION, PATH, debug_option, jobs_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
 from medseg.system.allocator import wait_without_spinning
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     "--cases", "part", type=click.Choice(["test", "val"]), default="test", show_default=True,
     help="Part of the split whose cases are compared.",
 )  # fmt: skip
+@jobs_option
 @click.option("--dry-run", is_flag=True, help="Check the settings and list the runs; train nothing.")
 @debug_option
 def ablate(
@@ -50,6 +51,7 @@ def ablate(
     seeds: str,
     one_at_a_time: bool,
     part: Part,
+    jobs: int | None,
     dry_run: bool,
 ) -> int:
     """Compare the values of settings on the same cases and seeds.
@@ -64,6 +66,7 @@ def ablate(
     wait_without_spinning()
     from medseg.study import AblationConfig, run_ablation
     from medseg.study.cells import parse_grid
+    from medseg.study.executors import LocalExecutor
 
     source = find_config(config)
     if source.is_dir():
@@ -87,7 +90,8 @@ def ablate(
             click.echo(cell.name)
         click.echo(f"{len(cells)} cells, {len(cells) * len(ablation.seeds)} runs")
         return EXIT_OK
-    result = run_ablation(ablation, output or Path("studies") / config.stem)
+    folder = output or Path("studies") / config.stem
+    result = run_ablation(ablation, folder, executor=LocalExecutor(jobs or 1))
     click.echo(result.markdown, nl=False)
     click.echo(f"tables: {result.output}")
     for outcome in result.failed:

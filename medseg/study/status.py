@@ -1,0 +1,85 @@
+"""What the runs of a study do: which are complete, run, wait or failed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import DataError
+from medseg.study.cell_run import FAILURE_FILE, read_json
+from medseg.study.engine import INDEX_FILE
+from medseg.study.executors.protocol import LOG_FILE
+from medseg.study.executors.state import CellState, CellStatus, read_state
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of one run of a study.
+
+    Attributes:
+        name: dataset, cell, seed and fold.
+        status: ``complete``, ``running``, ``waiting``, ``failed`` or ``stopped``.
+        seconds: time since its start while it runs, else the duration of its last process.
+        dice: mean Dice of the compared cases, once complete.
+        detail: the error and its log, the last epoch, or the machine that runs it.
+    """
+
+    name: str
+    status: CellStatus
+    seconds: float = 0.0
+    dice: float | None = None
+    detail: str = ""
+
+
+def study_status(root: Path | str) -> list[RunStatus]:
+    """Return the state of each run of a study, which may be running.
+
+    Raises:
+        DataError: if the folder has no study.
+    """
+    root = Path(root)
+    runs = read_json(root / INDEX_FILE).get("runs")
+    if not isinstance(runs, list):
+        raise DataError(
+            f"{root}: contains no study ({INDEX_FILE})",
+            hint="Give the folder that medseg study run or ablate wrote (--output).",
+            path=root,
+        )
+    return [_status(root, entry) for entry in runs]
+
+
+def count_statuses(statuses: list[RunStatus]) -> str:
+    """Return how many runs have each status, such as ``3 complete, 1 failed``."""
+    counts = Counter(one.status for one in statuses)
+    return ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+
+
+def _status(root: Path, entry: dict[str, Any]) -> RunStatus:
+    folder = root / entry["folder"]
+    state, record = read_state(folder), read_json(root / entry["record"])
+    if record.get("digest") == entry["digest"]:
+        seconds = state.seconds or float(record.get("seconds") or 0)
+        return RunStatus(entry["name"], "complete", seconds, record.get("dice"))
+    if state.status == "complete":  # of other settings, or its results were removed
+        return RunStatus(entry["name"], "waiting")
+    return RunStatus(entry["name"], state.status, state.elapsed, detail=_detail(folder, state))
+
+
+def _detail(folder: Path, state: CellState) -> str:
+    if state.status == "failed":
+        error = read_json(folder / FAILURE_FILE).get("error") or f"exit code {state.exit_code}"
+        return f"{error} (log: {folder / LOG_FILE})"
+    job = f"job {state.job} " if state.job else ""
+    if state.status == "waiting":
+        return f"{job}in the queue" if job else ""
+    from medseg.training.run_folder.log import read_log
+
+    epochs = read_log(folder / "run" / "log.jsonl")
+    parts = [f"{job}on {state.host}"] if state.status == "running" and state.host else []
+    if epochs:
+        last = epochs[-1]
+        score = "" if last.get("val_dice") is None else f", validation Dice {last['val_dice']:.4f}"
+        parts.append(f"epoch {last['epoch']}, loss {last['loss']:.4f}{score}")
+    return "; ".join(parts)

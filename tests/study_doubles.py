@@ -1,0 +1,51 @@
+"""Test doubles of studies: an executor in the process of the test, and trainings that return scores at once."""
+
+from medseg.errors import MedsegError
+from medseg.metrics import write_csv
+from medseg.progress import QuietProgress
+from medseg.study import cell_job
+from medseg.study.executors import CellResult
+from medseg.study.executors.state import CellState, write_state
+
+
+class InProcess:
+    """Runs cells one after the other; remembers the folders of those that it ran."""
+
+    def __init__(self):
+        self.ran = []
+
+    def run(self, cells, report=None):
+        results = []
+        for cell in cells:
+            self.ran.append(cell.folder)
+            code = 0
+            try:
+                cell_job.execute_cell(cell.folder, QuietProgress())
+            except MedsegError as error:
+                code = error.exit_code
+            cell.log.write_text("printed\n", encoding="utf-8")
+            write_state(cell.folder, CellState("failed" if code else "complete", exit_code=code, seconds=2.0))
+            results.append(CellResult(cell, code))
+            if report is not None:
+                report(results[-1])
+        return results
+
+
+def evaluated(dice, cases=("ball_0", "ball_1")):
+    """Rows of an evaluation of one label."""
+    return [
+        {"case": case, "label": "1", "name": "ball", "status": "scored", "dice": value}
+        for case, value in zip(cases, dice, strict=True)
+    ]
+
+
+def replace_trainings(monkeypatch, scores_of):
+    """Replace trainings by a function from their settings to their scores; cases need no preparation."""
+
+    def train(folder, config, order, progress):
+        rows = scores_of(config)
+        write_csv(folder / order.part / "metrics" / "cases.csv", rows)
+        return rows
+
+    monkeypatch.setattr(cell_job, "train_and_evaluate", train)
+    monkeypatch.setattr(cell_job, "prepare_cases", lambda config, part, folder, progress: None)
