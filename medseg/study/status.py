@@ -11,7 +11,7 @@ from medseg.errors import DataError
 from medseg.study.cell_run import FAILURE_FILE, read_json
 from medseg.study.engine import INDEX_FILE
 from medseg.study.executors.protocol import LOG_FILE
-from medseg.study.executors.state import CellState, CellStatus, read_state
+from medseg.study.executors.state import CellState, CellStatus, read_job, read_state
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def _detail(folder: Path, state: CellState) -> str:
     if state.status == "failed":
         error = read_json(folder / FAILURE_FILE).get("error") or f"exit code {state.exit_code}"
         return f"{error} (log: {folder / LOG_FILE})"
-    job = f"job {state.job} " if state.job else ""
+    number = read_job(folder)
+    job = f"job {number} " if number else ""
     if state.status == "waiting":
         return f"{job}in the queue" if job else ""
     from medseg.training.run_folder.log import read_log

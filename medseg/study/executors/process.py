@@ -15,10 +15,9 @@ from datetime import datetime
 from medseg.files import remove_stale_temporaries
 from medseg.study.executors.protocol import HEADER, CellCommand, CellResult
 from medseg.study.executors.shares import Share
-from medseg.study.executors.state import CellState, read_state, write_state
+from medseg.study.executors.state import CellState, write_state
 from medseg.system.platform import process_token
 from medseg.system.processes import kill_group
-from medseg.system.signals import collect_stop_signals
 
 GRACE_SECONDS = 60.0
 """Time that a process has to save its state after SIGTERM."""
@@ -43,10 +42,7 @@ def run_cell(cell: CellCommand, share: Share | None = None, *, stop: Callable[[]
     share, command = share or Share(), cell.arguments()
     cell.folder.mkdir(parents=True, exist_ok=True)
     remove_stale_temporaries(cell.folder)
-    state = replace(
-        read_state(cell.folder), status="running", began=time.time(), process=process_token(),
-        host=socket.gethostname(), exit_code=None, seconds=0.0,
-    )  # fmt: skip
+    state = CellState("running", time.time(), process=process_token(), host=socket.gethostname())
     began = time.monotonic()
     with cell.log.open("ab") as log:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -66,12 +62,6 @@ def run_cell(cell: CellCommand, share: Share | None = None, *, stop: Callable[[]
     result = CellResult(cell, exit_code, time.monotonic() - began, stopped)
     _record_end(state, result)
     return result
-
-
-def run_cell_as_job(cell: CellCommand) -> CellResult:
-    """Run a command in a process that a cluster started; SIGTERM and SIGINT end it after saving."""
-    with collect_stop_signals() as signals:
-        return run_cell(cell, stop=lambda: bool(signals))
 
 
 def _launch_command(command: list[str], share: Share) -> list[str]:

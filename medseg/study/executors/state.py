@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from medseg.files import write_json
+from medseg.files import write_json, write_text
 from medseg.system.platform import has_ended
 
-STATE_FILE = "state.json"
+STATE_FILE, JOB_FILE = "state.json", "job.txt"
 
 CellStatus = Literal["waiting", "running", "complete", "failed", "stopped"]
 """``stopped``: interrupted, killed, or lost with its machine; it continues when the study is run again."""
@@ -28,7 +28,6 @@ class CellState:
         exit_code: of its last run.
         process: identifies the process that runs it, see ``process_token``.
         host: name of the machine that runs it.
-        job: its number in the queue of a cluster.
     """
 
     status: CellStatus = "waiting"
@@ -37,7 +36,6 @@ class CellState:
     exit_code: int | None = None
     process: str = ""
     host: str = ""
-    job: str = ""
 
     @property
     def elapsed(self) -> float:
@@ -57,5 +55,18 @@ def read_state(folder: Path) -> CellState:
     except (OSError, ValueError, TypeError):
         return CellState()
     if state.status == "running" and has_ended(state.process):
-        return CellState("stopped", state.began, job=state.job, host=state.host)
+        return CellState("stopped", state.began, host=state.host)
     return state
+
+
+def write_job(folder: Path, job: str) -> None:
+    """Record the number of a cell's job in the queue of a cluster."""
+    write_text(folder / JOB_FILE, f"{job}\n")
+
+
+def read_job(folder: Path) -> str:
+    """Read the number of a cell's job in the queue of a cluster; empty if it has none."""
+    try:
+        return (folder / JOB_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

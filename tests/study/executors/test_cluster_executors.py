@@ -1,0 +1,164 @@
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+
+import pytest
+
+from medseg.errors import StudyStopped
+from medseg.study.executors import CellCommand, process, read_state
+from medseg.study.executors.cluster import STOP_FILE, run_cell_as_job
+from medseg.study.executors.dask import DaskExecutor, QueuedWorkers
+from medseg.study.executors.options import DaskConfig, SlurmConfig
+from medseg.study.executors.slurm import CellJob, JobResources, SlurmExecutor
+from medseg.study.executors.state import read_job
+
+
+def python(name, code, folder):
+    return CellCommand(name, (sys.executable, "-S", "-c", code), folder / name)
+
+
+def two_cells(folder):
+    return [
+        python("bad", "print('about to fail'); raise SystemExit(3)", folder),
+        python("good", "print('fine')", folder),
+    ]
+
+
+def check_two_results(results, reported):
+    bad, good = results
+    assert sorted(reported, key=lambda one: one.cell.name) == [bad, good]
+    assert (bad.exit_code, bad.tail(1)) == (3, "about to fail")
+    assert (good.succeeded, good.tail(1)) == (True, "fine")
+    assert [read_state(one.cell.folder).status for one in results] == ["failed", "complete"]
+
+
+def test_submitit_runs_cells_as_jobs(tmp_path):
+    reported = []
+    executor = SlurmExecutor(tmp_path / "jobs", cluster="debug", poll_seconds=0.02)
+    check_two_results(executor.run(two_cells(tmp_path), reported.append), reported)
+    assert read_job(tmp_path / "good")
+
+
+@pytest.mark.slow
+def test_submitit_starts_processes_of_its_own(tmp_path):
+    reported = []
+    executor = SlurmExecutor(tmp_path / "jobs", cluster="local", poll_seconds=0.1)
+    check_two_results(executor.run(two_cells(tmp_path), reported.append), reported)
+
+
+def test_a_lost_job_is_a_failed_cell(tmp_path):
+    class Lost:
+        def done(self):
+            return True
+
+        def result(self):
+            raise RuntimeError("state OUT_OF_MEMORY")
+
+        def cancel(self):
+            pass
+
+    executor = SlurmExecutor(tmp_path / "jobs", cluster="debug", poll_seconds=0.02)
+    executor._running_job = lambda cell: Lost()
+    (tmp_path / "good").mkdir()
+    (result,) = executor.run([python("good", "", tmp_path)])
+    assert result.exit_code == 1
+    assert "OUT_OF_MEMORY" in result.tail()
+    assert read_state(tmp_path / "good").status == "failed"
+
+
+def test_a_job_whose_time_is_over_is_queued_again(tmp_path):
+    cell = python("good", "print('fine')", tmp_path)
+    again = CellJob().checkpoint(cell)
+    assert again.function(*again.args).succeeded
+
+
+def test_the_resources_are_those_of_the_file(tmp_path):
+    config = SlurmConfig(time="8h", cpus=6, gpus=1, memory_gb=24, at_once=3, options={"partition": "gpu"})
+    executor = config.model_copy(update={"cluster": "debug"}).build(tmp_path)
+    assert executor.resources == JobResources(480, 6, 24, 1, 3, 3, (("partition", "gpu"),))
+    assert executor.resources.parameters() == {
+        "name": "medseg",
+        "timeout_min": 480,
+        "cpus_per_task": 6,
+        "mem_gb": 24,
+        "gpus_per_node": 1,
+        "slurm_array_parallelism": 3,
+        "slurm_additional_parameters": {"partition": "gpu"},
+    }
+    with pytest.raises(ValueError, match="pattern"):
+        SlurmConfig(options={"partition": "gpu\nrm -r x"})
+
+
+def test_dask_needs_a_scheduler_or_a_system(tmp_path):
+    executor = DaskConfig(system="pbs", workers=3, queue="long", directives=("--gres=gpu:1",)).build(tmp_path)
+    assert executor.workers == QueuedWorkers(
+        "pbs",
+        3,
+        {
+            "cores": 4,
+            "memory": "16GB",
+            "walltime": "04:00:00",
+            "queue": "long",
+            "job_extra_directives": ["--gres=gpu:1"],
+        },
+    )
+    with pytest.raises(ValueError, match="either scheduler or system"):
+        DaskConfig()
+
+
+@pytest.fixture
+def scheduler():
+    """Address of a Dask scheduler with a worker in this process."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        warnings.catch_warnings(),
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1",
+            dashboard_address=None, silence_logs=50,
+        ) as cluster,
+    ):  # fmt: skip
+        yield cluster.scheduler_address
+
+
+SAVES = """
+import pathlib, signal, sys, time
+def save(*_):
+    pathlib.Path(r'{folder}/saved').touch()
+    sys.exit(143)
+signal.signal(signal.SIGTERM, save)
+pathlib.Path(r'{folder}/ready').touch()
+time.sleep(60)
+"""
+
+
+def test_dask_workers_run_cells(tmp_path, scheduler):
+    reported = []
+    executor = DaskExecutor(scheduler, poll_seconds=0.02)
+    check_two_results(executor.run(two_cells(tmp_path), reported.append), reported)
+    assert executor.run([]) == []
+
+
+def test_a_signal_lets_the_cells_of_workers_save(tmp_path, scheduler):
+    def interrupt():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(StudyStopped):
+        DaskExecutor(scheduler, poll_seconds=0.02).run([python("a", SAVES.format(folder=tmp_path), tmp_path)])
+    thread.join()
+    assert (tmp_path / "saved").exists()
+    assert read_state(tmp_path / "a").status == "stopped"
+
+
+def test_a_job_that_starts_after_the_stop_does_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "run_cell", None)
+    cell = python("a", "", tmp_path)
+    cell.folder.mkdir()
+    (cell.folder / STOP_FILE).touch()
+    assert run_cell_as_job(cell).stopped
