@@ -91,12 +91,12 @@ def _result(cell: CellCommand, job: ClusterJob) -> CellResult:
         return replace(job.result(), cell=cell)
     except Exception as error:  # the queue killed it: memory, time, a broken node
         state = read_state(cell.folder)
+        seconds = state.elapsed
         with cell.log.open("a", encoding="utf-8") as log:
             log.write(f"\nthe job was lost: {error}\n")
-        write_state(
-            cell.folder, replace(state, status="failed", exit_code=1, seconds=state.elapsed, process="")
-        )
-        return CellResult(cell, 1, state.elapsed)
+        failed = replace(state, status="failed", exit_code=1, seconds=seconds, process="")
+        write_state(cell.folder, failed)
+        return CellResult(cell, 1, seconds)
 
 
 def _stop_jobs(jobs: Sequence[tuple[CellCommand, ClusterJob]], poll_seconds: float) -> None:

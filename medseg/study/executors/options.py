@@ -76,8 +76,10 @@ class DaskConfig(Spec):
         cores: cores of a worker.
         memory: memory of a worker, such as ``16GB``.
         walltime: longest duration of a worker, such as ``08:00:00``.
-        options: further arguments of the cluster class of dask-jobqueue, such as ``queue``, ``account`` or
-            ``job_extra_directives``.
+        queue: queue or partition of the workers.
+        account: account of the workers.
+        interface: network interface of scheduler and workers, such as ``ib0``.
+        directives: further directives of the job script, such as ``--gres=gpu:1``.
     """
 
     name: Literal["dask"] = "dask"
@@ -87,7 +89,10 @@ class DaskConfig(Spec):
     cores: Positive = 4
     memory: str = "16GB"
     walltime: str = "04:00:00"
-    options: dict[str, Any] = Field(default_factory=dict[str, Any])
+    queue: OneLine | None = None
+    account: OneLine | None = None
+    interface: OneLine | None = None
+    directives: tuple[OneLine, ...] = ()
 
     @model_validator(mode="after")
     def _check_workers(self) -> Self:
@@ -99,8 +104,13 @@ class DaskConfig(Spec):
         """Return the executor for a study in a folder."""
         if self.scheduler is not None or self.system is None:
             return DaskExecutor(str(self.scheduler))
-        options = {"cores": self.cores, "memory": self.memory, "walltime": self.walltime, **self.options}
-        return DaskExecutor(QueuedWorkers(self.system, self.workers, options))
+        options: dict[str, Any] = {
+            "cores": self.cores, "memory": self.memory, "walltime": self.walltime, "queue": self.queue,
+            "account": self.account, "interface": self.interface,
+            "job_extra_directives": list(self.directives) or None,
+        }  # fmt: skip
+        given = {key: value for key, value in options.items() if value is not None}
+        return DaskExecutor(QueuedWorkers(self.system, self.workers, given))
 
 
 ExecutorConfig = Annotated[LocalConfig | SlurmConfig | DaskConfig, Field(discriminator="name")]

@@ -107,12 +107,8 @@ class SlurmExecutor:
 
     def _running_job(self, cell: CellCommand) -> ClusterJob | None:
         """Return the job of a cell that an earlier process submitted, if it waits or runs."""
-        number = read_job(cell.folder)
-        if (
-            self.cluster != "slurm"
-            or not number
-            or read_state(cell.folder).status not in ("waiting", "running")
-        ):
+        number, status = read_job(cell.folder), read_state(cell.folder).status
+        if self.cluster != "slurm" or not number or status not in ("waiting", "running"):
             return None
         job = _submitit().SlurmJob(folder=self.folder / "%j", job_id=number)
         return job if job.state.upper().startswith(_ALIVE) else None
