@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from medseg.config.schema import RunConfig, load_config
+from medseg.config.schema import RunConfig
 from medseg.data.cases import Part
 from medseg.errors import DataError, MedsegError, TrainingStopped
 from medseg.evaluation import EvaluationOptions, evaluate_cases
@@ -15,7 +15,7 @@ from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.predictor import Predictor
 from medseg.progress import Progress
-from medseg.study.cell_run import FAILURE_FILE, ORDER_FILE, SETTINGS_FILE, CellOrder, read_rows
+from medseg.study.cell_run import FAILURE_FILE, ORDER_FILE, CellOrder, read_rows
 from medseg.study.comparison import CellScores
 from medseg.study.run_scores import write_reference
 from medseg.training.dataset import cache_dataset, prepare_dataset
@@ -30,12 +30,11 @@ def execute_cell(folder: Path, progress: Progress) -> None:
     An error is recorded in ``failed.json``, and its traceback is printed.
     """
     order = CellOrder.model_validate_json((folder / ORDER_FILE).read_text(encoding="utf-8"))
-    config = load_config(folder / SETTINGS_FILE)
     try:
         if order.task == "prepare":
-            prepare_cases(config, order.part, folder, progress)
+            prepare_cases(order.config, order.part, folder, progress)
         else:
-            _train(folder, config, order, progress)
+            _train(folder, order, progress)
     except TrainingStopped:
         raise
     except Exception as error:
@@ -65,10 +64,9 @@ def prepare_cases(config: RunConfig, part: Part, folder: Path, progress: Progres
     cache_dataset(dataset, cache, progress)
 
 
-def train_and_evaluate(
-    folder: Path, config: RunConfig, order: CellOrder, progress: Progress
-) -> list[dict[str, Any]]:
+def train_and_evaluate(folder: Path, order: CellOrder, progress: Progress) -> list[dict[str, Any]]:
     """Train in ``run``, predict and evaluate the cases of a part of the split; return their scores."""
+    config = order.config
     result = fit(config, folder / "run", resume="auto", progress=progress)
     predictor = Predictor(result.run, device=config.train.device, amp=config.train.amp)
     labels = predictor.header.labels.model_dump(mode="json")
@@ -83,8 +81,8 @@ def train_and_evaluate(
     return read_rows(output / "metrics" / "cases.csv")
 
 
-def _train(folder: Path, config: RunConfig, order: CellOrder, progress: Progress) -> None:
-    rows = train_and_evaluate(folder, config, order, progress)
+def _train(folder: Path, order: CellOrder, progress: Progress) -> None:
+    rows = train_and_evaluate(folder, order, progress)
     seconds = sum(float(entry["seconds"]) for entry in read_log(RunFolder(folder / "run").log))
     dice = float(CellScores.of({0: rows}).seed_means[0])
     write_json(

@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg.config.base import Spec
-from medseg.config.schema import RunConfig, to_yaml, with_absolute_paths
+from medseg.config.schema import RunConfig, with_absolute_paths
 from medseg.data.cases import Part
 from medseg.data.curation.splits import FoldSplit
-from medseg.files import as_json_object, write_json, write_text
+from medseg.files import as_json_object, write_json
 from medseg.metrics import MetricGroup
 from medseg.study.cells import Cell
 from medseg.study.executors import CellCommand, CellResult
 
-ORDER_FILE, SETTINGS_FILE, FAILURE_FILE = "cell.json", "config.yaml", "failed.json"
+ORDER_FILE, FAILURE_FILE = "cell.json", "failed.json"
 DEFAULT_GROUPS: tuple[MetricGroup, ...] = ("overlap", "boundary")
 
 
 class CellOrder(Spec):
-    """What a cell does, as ``cell.json`` in its folder, beside its settings.
+    """What a cell does, as ``cell.json`` in its folder.
 
     Attributes:
+        config: its settings.
         task: ``train``: train, predict and evaluate; ``prepare``: preprocess the cases.
         digest: of the settings.
         part: the part of the split that is predicted and evaluated.
@@ -32,6 +33,7 @@ class CellOrder(Spec):
         references: folder of the label maps that predictions are compared with.
     """
 
+    config: RunConfig
     task: Literal["train", "prepare"]
     digest: str
     part: Part
@@ -94,8 +96,8 @@ class StudyRun:
     def order(self) -> CellOrder:
         """What the process of the run does."""
         return CellOrder(
-            task="train", digest=self.cell.digest, part=self.part, groups=self.groups,
-            references=(self.root / "references" / self.dataset).absolute(),
+            config=with_absolute_paths(self.config), task="train", digest=self.cell.digest, part=self.part,
+            groups=self.groups, references=(self.root / "references" / self.dataset).absolute(),
         )  # fmt: skip
 
     def record(self) -> dict[str, Any] | None:
@@ -138,10 +140,9 @@ class RunOutcome:
         return f"{', '.join(name for name in names if name)}: {ending}"
 
 
-def write_cell(name: str, folder: Path, config: RunConfig, order: CellOrder) -> CellCommand:
-    """Write settings and order of a cell to its folder, and return its command."""
+def write_cell(name: str, folder: Path, order: CellOrder) -> CellCommand:
+    """Write the order of a cell to its folder, and return its command."""
     folder = folder.absolute()
-    write_text(folder / SETTINGS_FILE, to_yaml(with_absolute_paths(config)))
     write_json(folder / ORDER_FILE, order.model_dump(mode="json"))
     (folder / FAILURE_FILE).unlink(missing_ok=True)
     return CellCommand.medseg(name, ["study", "cell", str(folder)], folder)

@@ -61,7 +61,7 @@ def run_study(
         for run, failure in _prepare(root, board.waiting, executor):
             shown.advance(board.add(run, read_outcome(run, failure)))
         by_folder = {run.folder.absolute(): run for run in board.waiting}
-        cells = [write_cell(run.name, run.folder, run.config, run.order) for run in board.waiting]
+        cells = [write_cell(run.name, run.folder, run.order) for run in board.waiting]
 
         def report(result: CellResult) -> None:
             run = by_folder[result.cell.folder]
@@ -120,7 +120,7 @@ def _prepare(root: Path, runs: Sequence[StudyRun], executor: Executor) -> list[t
             continue
         order = members[0].order.model_copy(update={"task": "prepare"})
         name = f"preparing {members[0].dataset or 'the cases'}"
-        commands.append(write_cell(name, folder, members[0].config, order))
+        commands.append(write_cell(name, folder, order))
         cells[folder] = members
     failed = [one for one in executor.run(commands) if not one.succeeded]
     failures = [(run, result) for result in failed for run in cells[result.cell.folder]]

@@ -72,6 +72,7 @@ def write_tables(root: Path, part: str, table: Sequence[dict[str, Any]], outcome
     rows = [{**_identity(o), **row} for o in outcomes for row in o.rows]
     if rows:
         write_csv(root / CASES_FILE, rows)
+    if table:
         write_csv(root / TABLE_FILE, table)
     text = format_markdown(table, outcomes, part)
     write_text(root / MARKDOWN_FILE, text)

@@ -79,5 +79,6 @@ class DaskExecutor:
         workers = self.workers
         with connected(workers) if isinstance(workers, str) else workers.client() as client:
             queued = [prepare_for_queue(cell) for cell in cells]
-            tasks = [client.submit(run_cell_as_job, cell, pure=False) for cell in queued]
+            scheduler: Any = client  # Dask annotates few functions
+            tasks = [scheduler.submit(run_cell_as_job, cell, pure=False) for cell in queued]
             return wait_for_jobs(cells, tasks, report, self.poll_seconds)

@@ -35,6 +35,9 @@ def check_two_results(results, reported):
     assert [read_state(one.cell.folder).status for one in results] == ["failed", "complete"]
 
 
+@pytest.mark.filterwarnings(  # of submitit's debug executor
+    "ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_submitit_runs_cells_as_jobs(tmp_path):
     reported = []
     executor = SlurmExecutor(tmp_path / "jobs", cluster="debug", poll_seconds=0.02)

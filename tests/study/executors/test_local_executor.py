@@ -45,7 +45,7 @@ def test_the_log_keeps_all_runs_and_the_tail_is_of_the_last_one(tmp_path):
     (result,) = LocalExecutor().run([python("a", "print('second')", tmp_path)])
     assert "first" in result.cell.log.read_text(encoding="utf-8")
     assert result.tail().splitlines()[1:] == ["second"]  # after the command line
-    assert "print('second')" in result.tail().splitlines()[0]
+    assert "python" in result.tail().splitlines()[0]
 
 
 def test_a_killed_cell_is_described(tmp_path):

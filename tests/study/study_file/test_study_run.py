@@ -94,7 +94,7 @@ def test_a_study_with_a_failed_run(trainings, in_process, study_file, tmp_path):
 
     small = result.comparisons[out / "comparisons" / "all" / "small"]
     pair = small.pairs[0]
-    assert (pair.method, pair.baseline, pair.cases) == ("ema", "plain", 6)
+    assert (pair.method, pair.baseline, pair.n) == ("ema", "plain", 6)
     assert pair.difference == pytest.approx(0.1)
     assert (out / "comparisons" / "all" / "small" / "report.html").is_file()
     large = result.comparisons[out / "comparisons" / "all" / "large"]  # only seed 0 is complete in both
@@ -156,7 +156,7 @@ def test_the_command_lists_failures_and_status_shows_them(
         ("comparisons=[{baseline: other}]", "no configuration 'other'"),
         ("comparisons=[{}, {}]", "same name"),
         ("set.train.emma=0.5", "did you mean"),
-        ("executor.name=lokal", "expected"),
+        ("executor.name=lokal", "did you mean local"),
     ],
 )
 def test_wrong_studies_are_refused_before_anything_runs(study_file, tmp_path, override, words):

@@ -14,7 +14,7 @@ from medseg.system.allocator import wait_without_spinning
 @click.argument("folder", type=PATH)
 @debug_option
 def cell(folder: Path) -> None:
-    """Run one cell of a study again, or continue it: FOLDER contains its cell.json and config.yaml."""
+    """Run one cell of a study again, or continue it: FOLDER contains its cell.json."""
     wait_without_spinning()
     from medseg.progress import ConsoleProgress
     from medseg.study.cell_job import execute_cell
