@@ -106,6 +106,8 @@ class TrainConfig(Spec):
             validates the same cases. If None, all cases are validated.
         monitor: score that selects the best checkpoint: ``dice`` or ``iou``, the mean or that of one label
             (``dice:lesion``).
+        checkpoint: weights of the model file: those with the ``best`` score of a validation, or the ``last``
+            ones, which the validation cases do not influence.
         early_stop: number of validations without a better score after which the training ends; if None, it
             never ends early.
         save_every_steps: updates between checkpoints within an epoch; if None, only the time counts. A
@@ -141,6 +143,7 @@ class TrainConfig(Spec):
     validate_cases: Annotated[int, Field(ge=1)] | None = None
     validate_share: Annotated[float, Field(gt=0)] | None = 0.2
     monitor: str = "dice"
+    checkpoint: Literal["best", "last"] = "best"
     early_stop: Annotated[int, Field(ge=1)] | None = None
     save_every_steps: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None
     save_every_minutes: Annotated[Annotated[float, Field(gt=0)] | None, _RESUME_SAFE] = 5.0

@@ -17,6 +17,7 @@ from medseg.data.scans import Scan
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
 from medseg.inference.model.cascade import SHARED_SETTINGS, split_stages
+from medseg.inference.model.ensemble_file import is_ensemble_file, load_ensemble
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.rescale import size_targets
@@ -109,14 +110,28 @@ class MemberOptions:
 
 
 def load_members(source: ModelSource | Sequence[ModelSource], options: MemberOptions) -> list[EnsembleMember]:
-    """Load one or several models; errors as :func:`load_member`."""
+    """Load one or several models, some of which may be ensembles in one file; errors as :func:`load_member`."""
     if isinstance(source, Path | str | LoadedModel | EnsembleMember):
         source = [source]
-    return [load_member(one, options) for one in source]
+    members: list[EnsembleMember] = []
+    for one in source:
+        path = Path(one) if isinstance(one, Path | str) else None
+        if path is not None and is_ensemble_file(path):
+            members += [load_member(model, options, path) for model in load_ensemble(path)[1]]
+        else:
+            members.append(load_member(one, options))
+    return members
 
 
-def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
+def load_member(
+    file: ModelSource, options: MemberOptions, origin: Path = Path("the model")
+) -> EnsembleMember:
     """Load one model and move it to its device.
+
+    Args:
+        file: the model, or its file.
+        options: how it is loaded.
+        origin: file of a model that is loaded already.
 
     Raises:
         ModelFileError: the file is missing or damaged, or its weights do not fit the network.
@@ -126,7 +141,7 @@ def load_member(file: ModelSource, options: MemberOptions) -> EnsembleMember:
     if isinstance(file, EnsembleMember):
         return file
     if isinstance(file, LoadedModel):
-        path, (header, tensors, digest) = Path("the model"), file
+        path, (header, tensors, digest) = origin, file
     else:
         path = find_model_file(Path(file))
         header, tensors, digest = load_model(path)

@@ -235,8 +235,9 @@ def find_model_file(path: Path) -> Path:
 def _parse(path: Path, text: str) -> ModelHeader:
     raw = json.loads(text)
     if (kind := raw.get("format")) != "medseg-model":
+        what = "several models" if kind == "medseg-ensemble" else "an imported model"
         raise ModelFileError(
-            f"{path}: contains a {kind}, an imported model; expected a medseg-model",
+            f"{path}: contains a {kind}, {what}; expected a medseg-model",
             hint="Use it with medseg infer.",
             path=path,
         )

@@ -46,7 +46,9 @@ def write_model(
     fingerprint: TrainingFingerprint,
     first_stages: Sequence[LoadedModel] = (),
 ) -> RunResult:
-    """Write the model file from the best checkpoint, or from the last state without validation.
+    """Write the model file from the best checkpoint, or from the last state (``train.checkpoint``).
+
+    Without validation, it is the last state.
 
     Args:
         loop: the training.
@@ -56,7 +58,7 @@ def write_model(
         first_stages: of a cascade, the networks of the first stage, which become part of the file.
     """
     state, run_folder = loop.state, loop.run_folder
-    if run_folder.best.exists():
+    if config.train.checkpoint == "best" and run_folder.best.exists():
         best = load_checkpoint(run_folder.best)
         weights = best["averaged"] or best["network"]
     else:
@@ -80,13 +82,14 @@ def write_model(
 
 def _summarize(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset) -> dict[str, Any]:
     """Summarize the training for the model file, without paths and identities."""
-    parts = list(dataset.split.values())
+    parts, state = list(dataset.split.values()), loop.state
+    best = config.train.checkpoint == "best"
     return {
         "seed": config.seed,
         "cases": {part: parts.count(part) for part in ("train", "val", "test")},
         "validated_cases": len(loop.validator.cases),
-        "steps": loop.state.step,
-        "best_step": loop.state.best_step,
+        "steps": state.step,
+        "best_step": state.best_step if best else state.step,
         "monitor": config.train.monitor,
-        "score": loop.state.best,
+        "score": state.best if best or not state.scores else state.scores[-1],
     }
