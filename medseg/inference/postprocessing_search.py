@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from medseg.inference.model.predictor import Predictor
 from medseg.inference.postprocessing import PostprocessConfig
 from medseg.metrics.overlap import count_overlap, dice, mean_defined
 from medseg.progress import Progress, QuietProgress, stage
+
+Masks = dict[str, tuple[Array, Array]]
+"""Label or region → masks (*S) of prediction and reference."""
 
 LEAST_GAIN = 0.001
 """Minimum increase of the mean Dice for a step to be chosen."""
@@ -79,6 +83,10 @@ class StepChoice:
     after: float
 
 
+StepScores = dict[str, dict[CandidateStep, list[float]]]
+"""Label → step → Dice of each case."""
+
+
 def tune_postprocessing(
     run: Path, *, model: OwnNetwork | None = None, device: str = "auto", progress: Progress | None = None
 ) -> tuple[PostprocessConfig, list[StepChoice]]:
@@ -101,6 +109,22 @@ def tune_postprocessing(
     cases = run_cases(Path(run), "val")
     with stage(progress or QuietProgress(), len(cases), "predicting validation cases") as shown:
         scores = _score_steps(predictor, cases, shown)
+    chosen, rows = choose_steps(scores)
+    header, tensors, _ = load_model(path)
+    inference = header.inference.model_copy(update={"postprocess": chosen})
+    save_model(path, header.model_copy(update={"inference": inference}), tensors)
+    return chosen, rows
+
+
+def choose_steps(scores: StepScores) -> tuple[PostprocessConfig, list[StepChoice]]:
+    """Choose the best step for each label.
+
+    Args:
+        scores: label → step → Dice of each case.
+
+    Returns:
+        The steps, and one ``StepChoice`` per label.
+    """
     chosen = PostprocessConfig()
     rows: list[StepChoice] = []
     for name, scores_by_step in scores.items():
@@ -109,27 +133,37 @@ def tune_postprocessing(
         best = _best(means)
         rows.append(StepChoice(name, best, means["none"], means[best]))
         chosen = steps[best].add_to(chosen, name)
-    header, tensors, _ = load_model(path)
-    inference = header.inference.model_copy(update={"postprocess": chosen})
-    save_model(path, header.model_copy(update={"inference": inference}), tensors)
     return chosen, rows
 
 
-def _score_steps(
-    predictor: Predictor, cases: list[Case], progress: Progress
-) -> dict[str, dict[CandidateStep, list[float]]]:
-    """Return the Dice of each case by label and step."""
-    scores: dict[str, dict[CandidateStep, list[float]]] = {
-        name: {} for name in predicted_names(predictor.header)
+def score_steps(masks: Masks, voxel: float, steps: Sequence[CandidateStep]) -> dict[str, list[float]]:
+    """Return the Dice of each label of a case after each step.
+
+    Args:
+        masks: label → prediction and reference (*S).
+        voxel: volume of a voxel in mm³; 1 for 2D images.
+        steps: the steps.
+    """
+    return {
+        name: [
+            dice(count_overlap(reference, step.add_to(PostprocessConfig(), name).of_mask(mask, name, voxel)))
+            for step in steps
+        ]
+        for name, (mask, reference) in masks.items()
     }
+
+
+def _score_steps(predictor: Predictor, cases: list[Case], progress: Progress) -> StepScores:
+    """Return the Dice of each case by label and step."""
+    scores: StepScores = {name: {} for name in predicted_names(predictor.header)}
     for case in cases:
         prediction = predictor.predict(case)
         masks = prediction_and_reference(case, prediction.scan, prediction.label_map, predictor.header)
         voxel = float(np.prod(prediction.scan.grid.spacing))
-        for name, (predicted, reference) in masks.items():
-            for step in _candidate_steps(voxel):
-                processed = step.add_to(PostprocessConfig(), name).of_mask(predicted, name, voxel)
-                scores[name].setdefault(step, []).append(dice(count_overlap(reference, processed)))
+        steps = candidate_steps(voxel)
+        for name, values in score_steps(masks, voxel, steps).items():
+            for step, value in zip(steps, values, strict=True):
+                scores[name].setdefault(step, []).append(value)
         progress.advance(case.id)
     return scores
 
@@ -140,19 +174,27 @@ def predicted_names(header: ModelHeader) -> list[str]:
     return list(labels.class_names[0 if labels.regions else labels.first_evaluated :])
 
 
-def prediction_and_reference(
-    case: Case, scan: Scan, label_map: Array, header: ModelHeader
-) -> dict[str, tuple[Array, Array]]:
+def prediction_and_reference(case: Case, scan: Scan, label_map: Array, header: ModelHeader) -> Masks:
     """Return prediction and reference masks of each label or region; unlabeled voxels are excluded."""
     target = header.label_reader.read(case, scan)
     if target is None:
         raise DataError(f"case {case.id}: no label map to compare the prediction with", case=case.id)
+    return label_masks(label_map, target.values, header, case.id)
+
+
+def label_masks(label_map: Array, reference: Array, header: ModelHeader, case: str) -> Masks:
+    """Return prediction and reference masks of each label or region; unlabeled voxels are excluded.
+
+    Args:
+        label_map: (*S) predicted label values.
+        reference: (*S) label values of the reference.
+        header: of the model.
+        case: id of the case, for messages.
+    """
     labels = header.labels
-    encoded = [
-        labels.encode(values, f"case {case.id}").astype(np.int64) for values in (label_map, target.values)
-    ]
+    encoded = [labels.encode(values, f"case {case}").astype(np.int64) for values in (label_map, reference)]
     labeled = encoded[1] > 0
-    pairs: dict[str, tuple[Array, Array]] = {}
+    pairs: Masks = {}
     for name in predicted_names(header):
         members = labels.regions.get(name, (name,))
         indices = [list(labels.names).index(member) + 1 for member in members]
@@ -161,7 +203,7 @@ def prediction_and_reference(
     return pairs
 
 
-def _candidate_steps(voxel: float) -> list[CandidateStep]:
+def candidate_steps(voxel: float) -> list[CandidateStep]:
     """Return the steps to try, for voxels of a given size (mm³; 1 for pictures)."""
     steps = [
         CandidateStep(),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from medseg.study.ablation import AblationConfig, AblationResult, run_ablation
     from medseg.study.cell_run import RunOutcome
     from medseg.study.cells import Cell, Design, plan_cells
+    from medseg.study.cross_validation import CrossValidationConfig, CrossValidationResult, cross_validate
     from medseg.study.methods import ComparisonInputs, compare_runs
 
 __all__ = [
@@ -17,9 +18,12 @@ __all__ = [
     "AblationResult",
     "Cell",
     "ComparisonInputs",
+    "CrossValidationConfig",
+    "CrossValidationResult",
     "Design",
     "RunOutcome",
     "compare_runs",
+    "cross_validate",
     "plan_cells",
     "run_ablation",
 ]
@@ -30,6 +34,11 @@ __getattr__, __dir__ = lazy_names(
         "medseg.study.ablation": ("AblationConfig", "AblationResult", "run_ablation"),
         "medseg.study.cell_run": ("RunOutcome",),
         "medseg.study.cells": ("Cell", "Design", "plan_cells"),
+        "medseg.study.cross_validation": (
+            "CrossValidationConfig",
+            "CrossValidationResult",
+            "cross_validate",
+        ),
         "medseg.study.methods": ("ComparisonInputs", "compare_runs"),
     },
 )

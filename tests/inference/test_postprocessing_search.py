@@ -46,7 +46,7 @@ def test_no_step_is_chosen_for_a_label_that_no_case_contains():
 
 
 def test_steps_by_name():
-    steps = {step.name: step for step in tuning._candidate_steps(0.5)}
+    steps = {step.name: step for step in tuning.candidate_steps(0.5)}
     assert list(steps)[:5] == ["none", "largest", "fill", "largest and fill", "smallest 4"]
     config = steps["largest and fill"].add_to(PostprocessConfig(largest=("a",)), "b")
     assert config == PostprocessConfig(largest=("a", "b"), fill=("b",))

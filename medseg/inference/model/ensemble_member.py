@@ -115,7 +115,7 @@ def load_members(source: ModelSource | Sequence[ModelSource], options: MemberOpt
         source = [source]
     members: list[EnsembleMember] = []
     for one in source:
-        path = Path(one) if isinstance(one, Path | str) else None
+        path = find_model_file(Path(one)) if isinstance(one, Path | str) else None
         if path is not None and is_ensemble_file(path):
             members += [load_member(model, options, path) for model in load_ensemble(path)[1]]
         else:
@@ -123,9 +123,7 @@ def load_members(source: ModelSource | Sequence[ModelSource], options: MemberOpt
     return members
 
 
-def load_member(
-    file: ModelSource, options: MemberOptions, origin: Path = Path("the model")
-) -> EnsembleMember:
+def load_member(file: ModelSource, options: MemberOptions, origin: Path = Path("the model")) -> EnsembleMember:
     """Load one model and move it to its device.
 
     Args:

@@ -164,7 +164,7 @@ class RunFolder:
         if not self.config.exists():
             return
         earlier, config = load_config(self.config), with_absolute_paths(config)
-        changed = _differences(earlier, config, free=_extended(earlier, config))
+        changed = setting_differences(earlier, config, free=_extended(earlier, config))
         if changed:
             raise ConfigError(
                 f"{self.root}: the run was started with other settings: {'; '.join(changed)}",
@@ -274,7 +274,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _differences(old: RunConfig, new: RunConfig, *, free: tuple[str, ...] = ()) -> list[str]:
+def setting_differences(old: RunConfig, new: RunConfig, *, free: tuple[str, ...] = ()) -> list[str]:
     """Return the relevant settings that differ, as ``key: old → new``."""
     free = (*free, *(field.dotted for field in walk_fields(RunConfig) if field.traits.resume_safe))
     a, b = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))

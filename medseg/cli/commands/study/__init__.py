@@ -6,6 +6,7 @@ import click
 
 from medseg.cli.commands.study.ablate import ablate
 from medseg.cli.commands.study.cell import cell
+from medseg.cli.commands.study.cv import cv
 from medseg.cli.commands.study.run import run
 from medseg.cli.commands.study.status import status
 
@@ -15,5 +16,5 @@ def study() -> None:
     """Compare trainings that differ in their settings."""
 
 
-for _command in (ablate, cell, run, status):
+for _command in (ablate, cell, cv, run, status):
     study.add_command(_command)

@@ -1,0 +1,80 @@
+"""Predictions of held-out and test cases, and their scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg.data.cases import Case, join_problems
+from medseg.data.io.readers import output_suffix
+from medseg.errors import DataError
+from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
+from medseg.inference.batch.batch_inference import infer_cases
+from medseg.inference.batch.options import BatchOptions
+from medseg.inference.model.predictor import Predictor
+from medseg.progress import Progress
+from medseg.study.cross_validation.folder import FoldFolder
+from medseg.study.cross_validation.settings import Study
+from medseg.study.cross_validation.training import PredictionClock
+from medseg.study.run_scores import write_reference
+
+
+def reference_path(references: Path, case: Case) -> Path:
+    """Return the file of the reference label map of a case."""
+    return references / f"{case.id}{output_suffix(case.image)}"
+
+
+def load_fold(study: Study, fold: FoldFolder, **settings: Any) -> Predictor:
+    """Load the model of a fold, with settings of ``inference`` that replace its own."""
+    train = study.config.train
+    return Predictor(fold.run.root, device=train.device, amp=train.amp, settings=settings)
+
+
+def predict_cases(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    folder: Path,
+    progress: Progress,
+    clock: PredictionClock | None = None,
+) -> None:
+    """Predict cases; results of the same model are kept, those of another one are replaced.
+
+    Args:
+        predictor: the model.
+        cases: the cases.
+        folder: of the label maps.
+        progress: receives every case.
+        clock: counts the time; None for none.
+
+    Raises:
+        DataError: that lists the cases that failed.
+    """
+    began = time.monotonic()
+    outcomes = infer_cases(predictor, cases, folder, progress=progress)
+    kept = {outcome.case for outcome in outcomes if outcome.status == "kept"}
+    if kept:
+        stale = [case for case in cases if case.id in kept]
+        outcomes += infer_cases(predictor, stale, folder, BatchOptions(overwrite=True), progress=progress)
+    done = sum(outcome.status == "done" for outcome in outcomes)
+    if clock is not None and done:
+        clock.seconds += time.monotonic() - began
+        clock.cases += done * len(predictor.members)
+    failed = [f"{outcome.case}: {outcome.error}" for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        raise DataError(join_problems(f"{folder}: cases that could not be predicted", failed), path=folder)
+
+
+def write_references(cases: Sequence[Case], predictor: Predictor, folder: Path) -> None:
+    """Write the label maps of cases as the network's labels define them, unless they exist."""
+    for case in cases:
+        if not reference_path(folder, case).is_file():
+            write_reference(case, predictor.header, folder)
+
+
+def evaluate(predictions: Path, references: Path, output: Path, progress: Progress) -> Evaluation:
+    """Compare predictions with all references; a case without a prediction gets the worst scores."""
+    return evaluate_cases(
+        predictions, references, output, EvaluationOptions(missing="worst"), progress=progress
+    )

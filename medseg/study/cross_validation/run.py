@@ -1,0 +1,203 @@
+"""``cross_validate``: train, predict and evaluate every fold, and make one model of all of them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import DiskFullError, MedsegError, TrainingStopped
+from medseg.evaluation import Evaluation
+from medseg.evaluation.evaluation import CaseFiles
+from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
+from medseg.files import write_json, write_text
+from medseg.metrics import to_json, write_csv
+from medseg.progress import ConsoleProgress, Progress
+from medseg.study.cross_validation.budget import noting
+from medseg.study.cross_validation.ensemble import EnsembleScores, score_test_cases, write_ensemble
+from medseg.study.cross_validation.folder import FoldFolder, StudyFolder
+from medseg.study.cross_validation.folds import Folds, assign_folds
+from medseg.study.cross_validation.options import CrossValidationConfig, CrossValidationResult, FailedFold
+from medseg.study.cross_validation.predictions import evaluate, load_fold, predict_cases, write_references
+from medseg.study.cross_validation.settings import Study, open_study
+from medseg.study.cross_validation.steps import StepSelection, select_steps
+from medseg.study.cross_validation.tables import fold_rows, format_markdown, with_folds
+from medseg.study.cross_validation.training import FoldTrainer, PredictionClock
+from medseg.study.executors import Executor, LocalExecutor
+from medseg.system.locks import lock_folder
+from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.fit import network_needs
+from medseg.training.pacing.time_budget import TimeBudget
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def cross_validate(
+    config: CrossValidationConfig,
+    output: Path | str,
+    *,
+    progress: Progress | None = None,
+    executor: Executor | None = None,
+    budget: TimeBudget | None = None,
+) -> CrossValidationResult:
+    """Train a network on each of several folds, and evaluate it on the cases that it was not trained on.
+
+    The test part of the settings' split is left out of the folds; every other case is held out by one fold.
+    Every case is predicted by the model of its fold. On these predictions, postprocessing steps are chosen, and
+    the models of all folds become one file, an ensemble, whose mean Dice on the test cases is compared with
+    that of its members. Started again with the same output folder, the study keeps what is finished and
+    continues every training where it stopped; trainings of a number of epochs then end with the same weights
+    as uninterrupted ones.
+
+    Args:
+        config: what is cross-validated, and how.
+        output: folder of the study; one process at a time writes to it. Preprocessed cases are shared by the
+            folds in ``cache``, unless ``data.cache`` is set.
+        progress: receives the progress. By default it is shown on standard error.
+        executor: runs the trainings; by default ``config.jobs`` at a time on this machine.
+        budget: the time that the whole study may take; by default that of ``config.budget``, which then begins
+            with this call.
+
+    Raises:
+        ConfigError: if settings are invalid or differ from those of the study in the folder, or another process
+            writes to it.
+        DataError: if cases are faulty or changed, or there are fewer patients than folds.
+        TrainingStopped: on SIGTERM or SIGINT, after the trainings saved their state.
+        DiskFullError: if no space is left on the disk.
+
+    Example:
+        >>> from medseg.study import CrossValidationConfig, cross_validate  # doctest: +SKIP
+        >>> result = cross_validate(CrossValidationConfig("config.yaml"), "studies/cv")  # doctest: +SKIP
+        >>> print(result.markdown, result.model)  # doctest: +SKIP
+    """
+    if progress is None:
+        with ConsoleProgress() as shown:
+            return cross_validate(config, output, progress=shown, executor=executor, budget=budget)
+    folder = StudyFolder(Path(output))
+    if budget is None and config.budget is not None:
+        budget = TimeBudget.of(config.budget)
+    with lock_folder(folder.root, "Wait for it, or choose another --output folder."):
+        if budget is not None:
+            budget.follow(folder.clock)
+        with noting(budget):
+            return _Run(
+                open_study(config, folder), executor or LocalExecutor(config.jobs), budget, progress
+            ).run()
+
+
+@dataclass
+class _Run:
+    """One start of a cross-validation.
+
+    Attributes:
+        study: the study.
+        executor: runs the trainings.
+        budget: of the whole study.
+        progress: receives the progress.
+        failed: the folds that failed.
+        clock: time of the predictions.
+    """
+
+    study: Study
+    executor: Executor
+    budget: TimeBudget | None
+    progress: Progress
+    failed: list[FailedFold] = field(default_factory=list[FailedFold])
+    clock: PredictionClock = field(default_factory=PredictionClock)
+
+    def run(self) -> CrossValidationResult:
+        """Do everything that is not done yet."""
+        study = self.study
+        folds = self._prepare()
+        predicted: list[int] = []
+        trainer = FoldTrainer(study, folds, self.executor, self.budget, self.clock, self.progress)
+        waiting = {fold.number for fold in trainer.waiting}
+        trained = [study.folder.fold(n) for n in range(study.request.folds) if n not in waiting]
+        self._predict(folds, trained, predicted)
+        for failed in trainer.rounds():
+            self.failed += failed
+            new = [fold for fold in map(study.folder.fold, sorted(waiting)) if fold.is_trained]
+            waiting -= {fold.number for fold in new}
+            self._predict(folds, new, predicted)
+        if not predicted:
+            return self._write([], StepSelection(), None)
+        scored = study.folder.out_of_fold
+        evaluation = evaluate(scored.predictions, scored.references, scored.metrics, self.progress)
+        write_evaluation_report(scored.metrics / REPORT_FILE, _with_images(evaluation, folds))
+        rows = with_folds(evaluation.rows, folds.fold_of)
+        if len(predicted) < study.request.folds:
+            return self._write(rows, StepSelection(), None)
+        return self._finish(folds, rows)
+
+    def _prepare(self) -> Folds:
+        """Measure the cases, assign the folds, and preprocess what they train on."""
+        config = self.study.config
+        cache = config.data.cache or self.study.folder.cache
+        dataset = prepare_dataset(
+            config.data, config.preprocess, network_needs(config), cache / "facts", progress=self.progress
+        )
+        folds = assign_folds(self.study, dataset)
+        parts = {case.id: "train" if case.id in folds.fold_of else "test" for case in dataset.cases}
+        if not all(self.study.folder.fold(number).is_trained for number in range(self.study.request.folds)):
+            cache_dataset(replace(dataset, split=parts), cache, self.progress)
+        return folds
+
+    def _predict(self, folds: Folds, trained: list[FoldFolder], predicted: list[int]) -> None:
+        """Predict the held-out cases of folds; a fold whose cases cannot be predicted has failed."""
+        scored = self.study.folder.out_of_fold
+        for fold in trained:
+            try:
+                predictor = load_fold(self.study, fold)
+                cases = folds.held_out(fold.number)
+                write_references(cases, predictor, scored.references)
+                predict_cases(predictor, cases, scored.predictions, self.progress, self.clock)
+            except (TrainingStopped, DiskFullError):
+                raise
+            except MedsegError as error:
+                _LOGGER.warning("%s: %s", fold.name, error)
+                self.failed.append(FailedFold(fold.number, str(error), fold.run.messages))
+            else:
+                predicted.append(fold.number)
+
+    def _finish(self, folds: Folds, rows: list[dict[str, Any]]) -> CrossValidationResult:
+        """Choose the postprocessing, write the ensemble, and score it on the test cases."""
+        study = self.study
+        selection = StepSelection()
+        if not study.config.inference.postprocess.names:
+            header = load_fold(study, study.folder.fold(0)).header
+            selection = select_steps(folds, header, study.folder.out_of_fold, self.progress)
+        table = fold_rows(rows, folds.fold_of)
+        write_ensemble(study, selection, {"folds": study.request.folds, "out_of_fold_dice": table[-1]["dice"]})
+        return self._write(rows, selection, score_test_cases(study, folds, self.progress))
+
+    def _write(
+        self, rows: list[dict[str, Any]], selection: StepSelection, test: EnsembleScores | None
+    ) -> CrossValidationResult:
+        """Write tables, summary and report."""
+        folder = self.study.folder
+        table = fold_rows(rows, {row["case"]: row["fold"] for row in rows}) if rows else []
+        if rows:
+            write_csv(folder.case_table, rows)
+            write_csv(folder.table, table)
+        markdown = format_markdown(table, selection.rows, test, self.failed)
+        write_text(folder.markdown, markdown)
+        summary: dict[str, Any] = {
+            "folds": table,
+            "postprocessing": [asdict(row) for row in selection.rows],
+            "test": None if test is None else asdict(test),
+            "failed": [one.describe() for one in self.failed],
+        }
+        write_json(folder.summary, to_json(summary))
+        model = folder.model if folder.model.is_file() and not self.failed else None
+        return CrossValidationResult(folder.root, table, markdown, model, self.failed)
+
+
+def _with_images(evaluation: Evaluation, folds: Folds) -> Evaluation:
+    """Add the images to the files of an evaluation, for its report."""
+    images = {case.id: case.image for case in folds.dataset.cases}
+    files = {
+        case: CaseFiles(own.reference, own.prediction, images.get(case))
+        for case, own in evaluation.files.items()
+    }
+    return replace(evaluation, files=files)

@@ -1,0 +1,114 @@
+"""Settings of a cross-validation: loaded or planned once, recorded, and compared when it is continued."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.config.schema import RunConfig, load_config, to_yaml, with_absolute_paths
+from medseg.errors import ConfigError
+from medseg.files import write_json, write_text
+from medseg.planning.plan import PlanRequest, plan_dataset
+from medseg.planning.plan_file import format_plan
+from medseg.study.cross_validation.folder import StudyFolder
+from medseg.study.cross_validation.options import CrossValidationConfig
+from medseg.system.version import medseg_version
+from medseg.training.run_folder.layout import setting_differences
+
+_PLANNED_SHARE = 0.9
+"""Share of the budget that is planned for trainings; the rest is for predictions and their scores."""
+_OTHER_OUTPUT = "Continue it with its own settings, or choose another --output folder."
+
+
+@dataclass(frozen=True)
+class Study:
+    """A cross-validation whose settings are loaded.
+
+    Attributes:
+        request: what is cross-validated.
+        folder: the folder of the study.
+        config: settings that all folds share.
+    """
+
+    request: CrossValidationConfig
+    folder: StudyFolder
+    config: RunConfig
+
+
+def open_study(request: CrossValidationConfig, folder: StudyFolder) -> Study:
+    """Load or plan the settings, and record them; a continued study has the settings that it was started with.
+
+    Raises:
+        ConfigError: if settings are invalid, or differ from those of the study in the folder.
+        DataError: if settings are planned, and the cases cannot be used.
+    """
+    config = _shared_settings(_load(request, folder), request, folder)
+    if folder.record.is_file():
+        _check_unchanged(request, config, folder)
+    else:
+        if not folder.settings.is_file():
+            write_text(folder.settings, to_yaml(config))
+        write_json(folder.record, {"medseg_version": medseg_version(), **_options(request)})
+    return Study(request, folder, config)
+
+
+def _load(request: CrossValidationConfig, folder: StudyFolder) -> RunConfig:
+    source = request.source
+    if not isinstance(source, str | Path) or not Path(source).is_dir():
+        return load_config(source, request.overrides)
+    data = Path(source).resolve()
+    if folder.settings.is_file():  # a plan depends on the state of the machine
+        return load_config(folder.settings, [f"data.path={data}", *request.overrides])
+    planned = plan_dataset(data, request.overrides, _plan_request(request))
+    config = _shared_settings(planned.config, request, folder)
+    write_text(folder.settings, format_plan(config, planned.reasons, planned.header))
+    return config
+
+
+def _plan_request(request: CrossValidationConfig) -> PlanRequest:
+    if request.budget is None:
+        return PlanRequest()
+    return PlanRequest(minutes=_PLANNED_SHARE * request.budget * request.at_the_same_time / request.folds)
+
+
+def _shared_settings(config: RunConfig, request: CrossValidationConfig, folder: StudyFolder) -> RunConfig:
+    config = with_absolute_paths(config)
+    cache = config.data.cache or folder.cache.absolute()
+    changes: dict[str, Any] = {"checkpoint": request.checkpoint}
+    if request.budget is not None:
+        changes["budget"] = None  # the study divides its budget
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"cache": cache}),
+            "train": config.train.model_copy(update=changes),
+        }
+    )
+
+
+def _options(request: CrossValidationConfig) -> dict[str, Any]:
+    return {"folds": request.folds, "checkpoint": request.checkpoint, "strata": list(request.strata)}
+
+
+def _check_unchanged(request: CrossValidationConfig, config: RunConfig, folder: StudyFolder) -> None:
+    try:
+        record = json.loads(folder.record.read_text(encoding="utf-8"))
+        changed = [
+            f"{name}: {record[name]} → {value}"
+            for name, value in _options(request).items()
+            if record[name] != value
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{folder.record}: not the record of a cross-validation ({error})",
+            hint="Choose another --output folder.",
+            path=folder.record,
+        ) from error
+    changed += setting_differences(load_config(folder.settings), config)
+    if changed:
+        raise ConfigError(
+            f"{folder.root}: the study was started with other settings: {'; '.join(changed)}",
+            hint=_OTHER_OUTPUT,
+            path=folder.root,
+        )
