@@ -120,8 +120,8 @@ def case_strata(
 
 
 def _volumes(dataset: PreparedDataset, chosen: set[str]) -> dict[str, dict[str, float]]:
-    """Return the volume of each label in the cases that contain it; of all labels together if there are many."""
-    labels = {name: values for name, values in list(dataset.labels.names.items())[1:]}
+    """Return the volume of each label in the cases that contain it; of many labels, that of all together."""
+    labels = dict(list(dataset.labels.names.items())[1:])
     if len(labels) > _MOST_LABELS:
         labels = {"labels": tuple(value for values in labels.values() for value in values)}
     volumes: dict[str, dict[str, float]] = {name: {} for name in labels}

@@ -56,7 +56,7 @@ class StepSelection:
         rows: one per label.
     """
 
-    steps: PostprocessConfig = PostprocessConfig()
+    steps: PostprocessConfig = field(default_factory=PostprocessConfig)
     rows: list[ChosenStep] = field(default_factory=list[ChosenStep])
 
 

@@ -100,8 +100,8 @@ def _fold_table(table: Sequence[Row]) -> list[str]:
     return [
         *lines,
         "",
-        "Every case is predicted by the model that did not train on it. Mean Dice: mean of the labels' means over "
-        "cases. The interval is over cases; it does not cover the choice of the training cases.",
+        "Every case is predicted by the model that did not train on it. Mean Dice: mean of the labels' means "
+        "over cases. The interval is over cases; it does not cover the choice of the training cases.",
     ]
 
 
@@ -113,8 +113,8 @@ def _step_table(steps: Sequence[ChosenStep]) -> list[str]:
     return [
         *lines,
         "",
-        "Dice of the out-of-fold predictions. The last column is the Dice if the step of each fold is chosen on "
-        "the other folds, so that no case is scored with a step that was chosen on it.",
+        "Dice of the out-of-fold predictions. The last column is the Dice if the step of each fold is chosen "
+        "on the other folds, so that no case is scored with a step that was chosen on it.",
     ]
 
 
@@ -131,8 +131,8 @@ def _test_table(test: EnsembleScores) -> list[str]:
     return [
         *lines,
         "",
-        f"{test.cases} test cases, on which nothing was trained or chosen. Difference: of the ensemble from the "
-        "mean of its members, paired by case.",
+        f"{test.cases} test cases, on which nothing was trained or chosen. Difference: of the ensemble from "
+        "the mean of its members, paired by case.",
     ]
 
 
