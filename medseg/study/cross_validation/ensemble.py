@@ -20,8 +20,8 @@ from medseg.metrics.tables.statistics import mean_defined
 from medseg.progress import Progress, stage
 from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.predictions import evaluate, predict_cases, write_references
+from medseg.study.cross_validation.selection.steps import StepSelection
 from medseg.study.cross_validation.settings import Study
-from medseg.study.cross_validation.steps import StepSelection
 from medseg.study.cross_validation.tables import dice_matrix, mean_dice
 
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import DiskFullError, MedsegError, TrainingStopped
-from medseg.evaluation import Evaluation
-from medseg.evaluation.evaluation import CaseFiles
 from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
-from medseg.files import write_json, write_text
-from medseg.metrics import to_json, write_csv
 from medseg.progress import ConsoleProgress, Progress
 from medseg.study.cross_validation.budget import noting
 from medseg.study.cross_validation.ensemble import EnsembleScores, score_test_cases, write_ensemble
 from medseg.study.cross_validation.folder import FoldFolder, StudyFolder
 from medseg.study.cross_validation.folds import Folds, assign_folds
 from medseg.study.cross_validation.options import CrossValidationConfig, CrossValidationResult, FailedFold
+from medseg.study.cross_validation.output import Results, with_images, write_results
 from medseg.study.cross_validation.predictions import evaluate, load_fold, predict_cases, write_references
+from medseg.study.cross_validation.selection.steps import StepSelection, select_steps
 from medseg.study.cross_validation.settings import Study, open_study
-from medseg.study.cross_validation.steps import StepSelection, select_steps
-from medseg.study.cross_validation.tables import fold_rows, format_markdown, with_folds
+from medseg.study.cross_validation.tables import fold_rows, with_folds
 from medseg.study.cross_validation.training import FoldTrainer, PredictionClock
 from medseg.study.executors import Executor, LocalExecutor
 from medseg.system.locks import lock_folder
@@ -121,13 +118,13 @@ class _Run:
             waiting -= {fold.number for fold in new}
             self._predict(folds, new, predicted)
         if not predicted:
-            return self._write([], StepSelection(), None)
+            return self._write(folds, [])
         scored = study.folder.out_of_fold
         evaluation = evaluate(scored.predictions, scored.references, scored.metrics, self.progress)
-        write_evaluation_report(scored.metrics / REPORT_FILE, _with_images(evaluation, folds))
+        write_evaluation_report(scored.metrics / REPORT_FILE, with_images(evaluation, folds))
         rows = with_folds(evaluation.rows, folds.fold_of)
         if len(predicted) < study.request.folds:
-            return self._write(rows, StepSelection(), None)
+            return self._write(folds, rows)
         return self._finish(folds, rows)
 
     def _prepare(self) -> Folds:
@@ -169,35 +166,14 @@ class _Run:
             selection = select_steps(folds, header, study.folder.out_of_fold, self.progress)
         table = fold_rows(rows, folds.fold_of)
         write_ensemble(study, selection, {"folds": study.request.folds, "out_of_fold_dice": table[-1]["dice"]})
-        return self._write(rows, selection, score_test_cases(study, folds, self.progress))
+        return self._write(folds, rows, selection, score_test_cases(study, folds, self.progress))
 
     def _write(
-        self, rows: list[dict[str, Any]], selection: StepSelection, test: EnsembleScores | None
+        self,
+        folds: Folds,
+        rows: list[dict[str, Any]],
+        selection: StepSelection | None = None,
+        test: EnsembleScores | None = None,
     ) -> CrossValidationResult:
-        """Write tables, summary and report."""
-        folder = self.study.folder
-        table = fold_rows(rows, {row["case"]: row["fold"] for row in rows}) if rows else []
-        if rows:
-            write_csv(folder.case_table, rows)
-            write_csv(folder.table, table)
-        markdown = format_markdown(table, selection.rows, test, self.failed)
-        write_text(folder.markdown, markdown)
-        summary: dict[str, Any] = {
-            "folds": table,
-            "postprocessing": [asdict(row) for row in selection.rows],
-            "test": None if test is None else asdict(test),
-            "failed": [one.describe() for one in self.failed],
-        }
-        write_json(folder.summary, to_json(summary))
-        model = folder.model if folder.model.is_file() and not self.failed else None
-        return CrossValidationResult(folder.root, table, markdown, model, self.failed)
-
-
-def _with_images(evaluation: Evaluation, folds: Folds) -> Evaluation:
-    """Add the images to the files of an evaluation, for its report."""
-    images = {case.id: case.image for case in folds.dataset.cases}
-    files = {
-        case: CaseFiles(own.reference, own.prediction, images.get(case))
-        for case, own in evaluation.files.items()
-    }
-    return replace(evaluation, files=files)
+        results = Results(rows, selection or StepSelection(), test, self.failed)
+        return write_results(self.study, folds, results)

@@ -14,7 +14,7 @@ from medseg.metrics.tables.statistics import interval_of_label_means, mean_defin
 if TYPE_CHECKING:
     from medseg.study.cross_validation.ensemble import EnsembleScores
     from medseg.study.cross_validation.options import FailedFold
-    from medseg.study.cross_validation.steps import ChosenStep
+    from medseg.study.cross_validation.selection.steps import ChosenStep
 
 FloatArray = NDArray[np.float64]
 Row = Mapping[str, Any]

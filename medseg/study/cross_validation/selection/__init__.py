@@ -1,0 +1,1 @@
+"""Settings of the inference that are chosen on out-of-fold predictions."""
