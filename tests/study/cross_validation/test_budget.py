@@ -1,0 +1,93 @@
+"""The time of a study is divided over its folds."""
+
+import pytest
+from medseg.study.executors import CellResult
+
+from medseg.config.schema import load_config
+from medseg.data.cases import Case
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.preprocessing.pipeline import PreprocessConfig
+from medseg.progress import QuietProgress
+from medseg.study.cross_validation.budget import SHORTEST_SECONDS, RemainingWork, fold_seconds
+from medseg.study.cross_validation.folder import StudyFolder
+from medseg.study.cross_validation.folds import Folds
+from medseg.study.cross_validation.options import CrossValidationConfig
+from medseg.study.cross_validation.settings import Study
+from medseg.study.cross_validation.training import FoldTrainer, PredictionClock
+from medseg.training.dataset import PreparedDataset
+from medseg.training.pacing.time_budget import TimeBudget
+
+
+def test_what_remains_is_divided_over_what_remains():
+    # 1000 s, a tenth for predictions, three rounds of at most two folds
+    assert fold_seconds(1000, RemainingWork(5, 2, predictions=10)) == pytest.approx(300)
+    # measured: 10 predictions of 20 s
+    assert fold_seconds(1000, RemainingWork(4, 2, 10, seconds_per_prediction=20)) == pytest.approx(400)
+    assert fold_seconds(5, RemainingWork(4, 2, 10)) == SHORTEST_SECONDS
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Executor:
+    """Trains a fold by writing its model file; every round takes 100 s more than its budget."""
+
+    def __init__(self, clock):
+        self.clock, self.rounds = clock, []
+
+    def run(self, cells, report=None):
+        minutes = [load_config(cell.folder / "config.yaml").train.budget for cell in cells]
+        self.rounds.append([cell.name for cell in cells])
+        self.clock.now += 60 * minutes[0] + 100
+        for cell in cells:
+            model = cell.folder / "run" / "model.safetensors"
+            model.parent.mkdir()
+            model.touch()
+        return [CellResult(cell, 0) for cell in cells]
+
+
+def folds_of(tmp_path, count):
+    cases = [Case(f"c{i}", tmp_path / f"c{i}.nii.gz") for i in range(count)]
+    labels = LabelSchema(names={"background": (0,), "organ": (1,)})
+    dataset = PreparedDataset(cases, [], {}, labels, 1, PreprocessConfig())
+    return Folds(dataset, {case.id: i for i, case in enumerate(cases)})
+
+
+def test_later_rounds_get_what_earlier_ones_left(tmp_path):
+    clock = Clock()
+    budget = TimeBudget(3000, clock)
+    request = CrossValidationConfig({}, folds=5, jobs=2, budget=50)
+    study = Study(request, StudyFolder(tmp_path), load_config({"data": {"cache": str(tmp_path / "cache")}}))
+    executor, predictions = Executor(clock), PredictionClock()
+    trainer = FoldTrainer(study, folds_of(tmp_path, 5), executor, budget, predictions, QuietProgress())
+    for failed in trainer.rounds():
+        assert failed == []
+        predictions.seconds, predictions.cases = 2.0, 1
+    assert executor.rounds == [["fold 0", "fold 1"], ["fold 2", "fold 3"], ["fold 4"]]
+    minutes = [load_config(tmp_path / f"folds/fold_{k}/config.yaml").train.budget for k in range(5)]
+    # 90% of 3000 s in three rounds; then 2000 s less 3 predictions of 2 s in two; then the rest less one
+    assert minutes[0] == minutes[1] == pytest.approx(900 / 60, abs=1e-3)
+    assert minutes[2] == minutes[3] == pytest.approx((2000 - 6) / 2 / 60, abs=1e-3)
+    assert minutes[4] == pytest.approx((2000 - 997 - 100 - 2) / 60, abs=1e-3)
+
+
+def test_a_training_that_has_begun_keeps_its_budget(tmp_path):
+    clock = Clock()
+    request = CrossValidationConfig({}, folds=2, budget=50)
+    study = Study(request, StudyFolder(tmp_path), load_config({"data": {"cache": str(tmp_path / "cache")}}))
+    begun = study.folder.fold(0)
+    begun.run.root.mkdir(parents=True)
+    for path in (begun.config, begun.run.config):
+        path.write_text("train: {budget: 7}\n", encoding="utf-8")
+    folds, executor = folds_of(tmp_path, 2), Executor(clock)
+    executor.run = lambda cells, report: [CellResult(cell, 1) for cell in cells]
+    trainer = FoldTrainer(study, folds, executor, TimeBudget(3000, clock), PredictionClock(), QuietProgress())
+    failed = next(trainer.rounds())
+    assert [one.reason for one in failed] == ["exit code 1"]
+    assert load_config(begun.config).train.budget == 7
