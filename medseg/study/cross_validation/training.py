@@ -103,18 +103,16 @@ class FoldTrainer:
         return CellCommand.medseg(fold.name, arguments, fold.root)
 
 
-def fold_config(config: RunConfig, folds: Folds, fold: FoldFolder, minutes: float | None) -> RunConfig:
+def fold_config(config: RunConfig, fold: FoldFolder, minutes: float | None) -> RunConfig:
     """Return the settings of the training of a fold.
 
     Args:
         config: settings that all folds share.
-        folds: with the preprocessing that all folds share.
         fold: the fold.
         minutes: budget of the training; None for none.
     """
     changes = {
         "data": config.data.model_copy(update={"split": FileSplit(file=fold.split.absolute())}),
-        "preprocess": folds.dataset.preprocess,
         "train": config.train.model_copy(update={"budget": minutes}),
     }
     return config.model_copy(update=changes)

@@ -1,4 +1,4 @@
-"""Whole cross-validations of tiny networks; the trainings run in this process, or are killed with their parent."""
+"""Whole cross-validations of tiny networks; trainings run in this process, or are killed with their parent."""
 
 import csv
 import json
