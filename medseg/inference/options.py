@@ -46,6 +46,8 @@ class InferenceConfig(Spec):
         rescale: for pictures without spacing, the factor by which a picture is resized before it is segmented;
             the result has the picture's own size. ``auto`` estimates it from the sizes of the predicted
             objects. Default: pictures are not resized.
+        thresholds: probability above which a region is present, or the only label beside the background, by
+            name. Default: 0.5.
         postprocess: steps applied to the connected components of labels, described below. ``medseg tune``
             chooses them on the validation cases. Default: no steps.
     """
@@ -63,6 +65,7 @@ class InferenceConfig(Spec):
     large_above: float = Field(default=64.0, ge=0)
     level: int = Field(default=0, ge=0)
     rescale: Literal["auto"] | Annotated[float, Field(ge=0.05, le=20)] | None = None
+    thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     postprocess: PostprocessConfig = PostprocessConfig()
 
     @field_validator("flips")

@@ -201,6 +201,7 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path,
     else:
         check_tta_unrecorded(changed, header.inference, str(path))
     _check_rescale(changed, header, path)
+    _check_thresholds(changed, header, path)
     return header.model_copy(update={"inference": changed})
 
 
@@ -250,6 +251,19 @@ def _check_rescale(settings: InferenceConfig, header: ModelHeader, path: Path) -
         )
 
 
+def _check_thresholds(settings: InferenceConfig, header: ModelHeader, path: Path) -> None:
+    """Raise ConfigError if labels have a threshold that cannot have one."""
+    wrong = sorted(settings.thresholds.keys() - set(header.thresholded))
+    if wrong:
+        possible = ", ".join(header.thresholded)
+        raise ConfigError(
+            f"inference.thresholds: {path} cannot have a threshold for {', '.join(wrong)}",
+            hint=f"Labels with a threshold: {possible}."
+            if possible
+            else "Thresholds are for regions, or for a single label beside the background.",
+        )
+
+
 def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
     """Check that two models can be averaged.
 
@@ -284,6 +298,7 @@ def _check_common_settings(first: EnsembleMember, other: EnsembleMember) -> None
     one, two = first.header.inference, other.header.inference
     same = {
         "postprocess": one.postprocess.is_equivalent_to(two.postprocess),
+        "thresholds": one.thresholds == two.thresholds,
         "level": one.level == two.level,
         "rescale": one.rescale == two.rescale,
     }

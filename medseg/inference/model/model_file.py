@@ -85,6 +85,20 @@ class ModelHeader(Spec):
         return mirrored_inputs(self.channels, self.labels) if self.first_stages else ()
 
     @property
+    def thresholds(self) -> list[float] | None:
+        """Probability above which each region, or the second of two classes, is present; None for 0.5."""
+        chosen = self.inference.thresholds
+        return [chosen.get(name, 0.5) for name in self.labels.class_names] if chosen else None
+
+    @property
+    def thresholded(self) -> tuple[str, ...]:
+        """Names of the labels that can have a threshold: regions, or the only label beside the background."""
+        names = self.labels.class_names
+        if self.labels.regions:
+            return names
+        return names[1:] if len(names) == 2 and self.labels.background else ()
+
+    @property
     def task(self) -> Task:
         """Input and output of the network."""
         return task_for(self.spatial_dims, self.channels, self.labels, self.preprocess, self.masks)

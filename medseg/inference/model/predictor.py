@@ -49,6 +49,7 @@ from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedC
 from medseg.inference.sliding_window.prediction import (
     chunk_probabilities,
     decide,
+    decide_at,
     sliding_window_logits,
     zero_logits_if_empty,
 )
@@ -300,7 +301,9 @@ class Predictor:
             NumericalError: a network's logits are NaN or infinite.
         """
         activation, axis = self.header.labels.activation, self._streaming_axis(prepared)
-        if len(self.members) == 1 and not prepared.inputs[0].resampled and not probabilities:
+        thresholds = self.header.thresholds
+        plain = not prepared.inputs[0].resampled and not probabilities and thresholds is None
+        if len(self.members) == 1 and plain:
             options = replace(
                 self._window_options(0, axis),
                 whole_planes=isinstance(prepared, PreparedTiledImage),
@@ -314,7 +317,7 @@ class Predictor:
             for index in range(len(self.members))
         ]
         for chunk in average_chunks(members):
-            labels = chunk.with_tensor(decide(chunk.tensor, activation, 0.5))
+            labels = chunk.with_tensor(decide_at(chunk.tensor, activation, thresholds))
             yield SegmentedChunk(labels, chunk if probabilities else None)
 
     def _label_values(self, labels: Array, prepared: PreparedScan) -> Array:

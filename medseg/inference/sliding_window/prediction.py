@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -174,6 +174,31 @@ def decide(values: torch.Tensor, activation: Activation, threshold: float = 0.0)
     if activation == "sigmoid":
         return values > threshold
     return most_likely(values)[None]
+
+
+def decide_at(
+    probabilities: torch.Tensor, activation: Activation, thresholds: Sequence[float] | None
+) -> torch.Tensor:
+    """Return the labels of probabilities (K, *S), with a threshold for each region.
+
+    Args:
+        probabilities: of regions or classes.
+        activation: of the model.
+        thresholds: K probabilities above which a region, or the second of two classes, is present; None for
+            0.5, or the most likely class.
+
+    Returns:
+        As :func:`decide`.
+
+    Example:
+        >>> decide_at(torch.tensor([[0.6, 0.8], [0.4, 0.2]]), "softmax", [0.5, 0.3]).tolist()
+        [[1, 0]]
+    """
+    if thresholds is None:
+        return decide(probabilities, activation, 0.5)
+    limits = torch.tensor(thresholds, dtype=probabilities.dtype, device=probabilities.device)
+    above = probabilities > limits.view(-1, *[1] * (probabilities.ndim - 1))
+    return above if activation == "sigmoid" else above[1:].to(torch.uint8)
 
 
 def most_likely(values: torch.Tensor) -> torch.Tensor:
