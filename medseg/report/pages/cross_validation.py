@@ -39,7 +39,7 @@ class CrossValidationPage:
     Attributes:
         title: name of the study.
         rows: rows of ``cases.csv``: the scores of the out-of-fold predictions, with the fold of each case.
-        summary: content of ``summary.json``: ``folds``, ``postprocessing``, ``test``, ``failed``.
+        summary: content of ``summary.json``: ``folds``, ``settings``, ``test``, ``failed``.
         trainings: for each fold its ``fold``, ``minutes`` of updates, number of training ``cases``, and
             ``report``, a path relative to the page.
         evaluation: path of the evaluation's report, relative to the page.
@@ -56,7 +56,7 @@ class CrossValidationPage:
         page = Page(self.title, "Cross-validation", self._verdict())
         page.add("Folds", self._fold_table(), self._fold_plots())
         page.add("Labels", self._label_plots())
-        page.add("Postprocessing", self._postprocessing())
+        page.add("Chosen settings", self._settings())
         page.add("Test cases", self._test())
         page.add("All cases", self._cases())
         page.add("Trainings", self._trainings())
@@ -113,11 +113,11 @@ class CrossValidationPage:
         return [paragraph(text)]
 
     def _steps(self) -> list[Markup]:
-        chosen = [row for row in self.summary["postprocessing"] if row["step"] != "none"]
+        chosen = [row for row in self.summary["settings"] if row["setting"] != "none"]
         if not chosen:
             return []
-        named = enumerate_words(Markup("<b>{}</b>: {}").format(row["label"], row["step"]) for row in chosen)
-        return [paragraph(Markup("Postprocessing in the model file: {}.").format(named))]
+        named = enumerate_words(Markup("<b>{}</b>: {}").format(row["label"], row["setting"]) for row in chosen)
+        return [paragraph(Markup("Chosen for the model file: {}.").format(named))]
 
     def _fold_table(self) -> Markup:
         labels = self._labels
@@ -180,22 +180,24 @@ class CrossValidationPage:
             drawn.append(figure(plots.box_plot(groups, "Dice", score=True), tag("b", label)))
         return grid(*drawn) if drawn else Markup("")
 
-    def _postprocessing(self) -> Markup:
-        steps = self.summary["postprocessing"]
+    def _settings(self) -> Markup:
+        steps = self.summary["settings"]
         if not steps:
             return Markup("")
         columns = [
             Column("label"),
-            Column("step", "choice"),
+            Column("setting", "choice"),
             Column("Dice before", "number"),
-            Column("Dice after", "number", "of the cases that the step was chosen on"),
-            Column("chosen on other folds", "number", "Dice if the step of each fold is chosen on the others"),
+            Column("Dice after", "number", "of the cases that the setting was chosen on"),
+            Column(
+                "chosen on other folds", "number", "Dice if the setting of each fold is chosen on the others"
+            ),
         ]
         rows: list[list[Content]] = [
-            [row["label"], row["step"], *(number(row[key], 4) for key in ("before", "after", "unbiased"))]
+            [row["label"], row["setting"], *(number(row[key], 4) for key in ("before", "after", "unbiased"))]
             for row in steps
         ]
-        return Table("Steps chosen on the out-of-fold predictions", columns, rows).html()
+        return Table("Settings chosen on the out-of-fold predictions", columns, rows).html()
 
     def _test(self) -> Markup:
         test = self.summary.get("test")

@@ -20,7 +20,7 @@ from medseg.metrics.tables.statistics import mean_defined
 from medseg.progress import Progress, stage
 from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.predictions import evaluate, predict_cases, write_references
-from medseg.study.cross_validation.selection.steps import StepSelection
+from medseg.study.cross_validation.selection.steps import Selection
 from medseg.study.cross_validation.settings import Study
 from medseg.study.cross_validation.tables import dice_matrix, mean_dice
 
@@ -49,20 +49,19 @@ class EnsembleScores:
         return float(np.mean(self.members))
 
 
-def write_ensemble(study: Study, selection: StepSelection, summary: dict[str, Any]) -> Path:
-    """Write the models of all folds into one file, with the chosen postprocessing.
+def write_ensemble(study: Study, selection: Selection, summary: dict[str, Any]) -> Path:
+    """Write the models of all folds into one file, with the chosen settings of the inference.
 
     Args:
         study: the study.
-        selection: the steps; a step that the settings contain is kept.
+        selection: the chosen settings.
         summary: becomes part of the file.
     """
     models: list[LoadedModel] = []
     for number in range(study.request.folds):
         header, tensors, digest = load_model(study.folder.fold(number).run.model)
-        if selection.steps.names:
-            inference = header.inference.model_copy(update={"postprocess": selection.steps})
-            header = header.model_copy(update={"inference": inference})
+        inference = header.inference.model_copy(update=selection.inference)
+        header = header.model_copy(update={"inference": inference})
         models.append(LoadedModel(header, tensors, digest))
     save_ensemble(study.folder.model, models, summary | {"members": [model.digest for model in models]})
     return study.folder.model

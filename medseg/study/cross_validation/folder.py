@@ -29,6 +29,11 @@ class Scored:
         return self.root / "metrics"
 
     @property
+    def probabilities(self) -> Path:
+        """Rounded probabilities of labels that can have a threshold."""
+        return self.root / "probabilities"
+
+    @property
     def references(self) -> Path:
         """Label maps that the predictions are compared with."""
         return self.root / "references"

@@ -15,7 +15,7 @@ from medseg.report.pages.cross_validation import CrossValidationPage, write_cros
 from medseg.study.cross_validation.ensemble import EnsembleScores
 from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.options import CrossValidationResult, FailedFold
-from medseg.study.cross_validation.selection.steps import StepSelection
+from medseg.study.cross_validation.selection.steps import Selection
 from medseg.study.cross_validation.settings import Study
 from medseg.study.cross_validation.tables import fold_rows, format_markdown
 from medseg.training.run_folder.log import read_log
@@ -27,13 +27,13 @@ class Results:
 
     Attributes:
         rows: scores of the out-of-fold predictions, as in ``cases.csv``.
-        selection: chosen postprocessing.
+        selection: chosen settings of the inference.
         test: scores of the test cases; None without an ensemble or test cases.
         failed: the folds that failed.
     """
 
     rows: Sequence[Mapping[str, Any]] = ()
-    selection: StepSelection = field(default_factory=StepSelection)
+    selection: Selection = field(default_factory=Selection)
     test: EnsembleScores | None = None
     failed: list[FailedFold] = field(default_factory=list[FailedFold])
 
@@ -49,7 +49,7 @@ def write_results(study: Study, folds: Folds, results: Results) -> CrossValidati
     write_text(folder.markdown, markdown)
     summary: dict[str, Any] = {
         "folds": table,
-        "postprocessing": [asdict(row) for row in results.selection.rows],
+        "settings": [asdict(row) for row in results.selection.rows],
         "test": None if results.test is None else asdict(results.test),
         "failed": [one.describe() for one in results.failed],
     }

@@ -14,6 +14,7 @@ from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.predictor import Predictor
+from medseg.inference.model.protocols import AnySegmenter
 from medseg.progress import Progress
 from medseg.study.cross_validation.folder import FoldFolder
 from medseg.study.cross_validation.settings import Study
@@ -33,7 +34,7 @@ def load_fold(study: Study, fold: FoldFolder, **settings: Any) -> Predictor:
 
 
 def predict_cases(
-    predictor: Predictor,
+    predictor: AnySegmenter,
     cases: Sequence[Case],
     folder: Path,
     progress: Progress,

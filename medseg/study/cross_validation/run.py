@@ -17,7 +17,8 @@ from medseg.study.cross_validation.folds import Folds, assign_folds
 from medseg.study.cross_validation.options import CrossValidationConfig, CrossValidationResult, FailedFold
 from medseg.study.cross_validation.output import Results, with_images, write_results
 from medseg.study.cross_validation.predictions import evaluate, load_fold, predict_cases, write_references
-from medseg.study.cross_validation.selection.steps import StepSelection, select_steps
+from medseg.study.cross_validation.selection.probabilities import ProbabilityRecorder
+from medseg.study.cross_validation.selection.steps import Selection, SettingSelector
 from medseg.study.cross_validation.settings import Study, open_study
 from medseg.study.cross_validation.tables import fold_rows, with_folds
 from medseg.study.cross_validation.training import FoldTrainer, PredictionClock
@@ -142,13 +143,17 @@ class _Run:
 
     def _predict(self, folds: Folds, trained: list[FoldFolder], predicted: list[int]) -> None:
         """Predict the held-out cases of folds; a fold whose cases cannot be predicted has failed."""
-        scored = self.study.folder.out_of_fold
+        study, scored = self.study, self.study.folder.out_of_fold
         for fold in trained:
             try:
-                predictor = load_fold(self.study, fold)
+                predictor = load_fold(study, fold)
                 cases = folds.held_out(fold.number)
                 write_references(cases, predictor, scored.references)
-                predict_cases(predictor, cases, scored.predictions, self.progress, self.clock)
+                segmenter = predictor
+                if predictor.header.thresholded and not study.config.inference.thresholds:
+                    images = {case.image: case.id for case in cases}
+                    segmenter = ProbabilityRecorder(predictor, images, scored.probabilities)
+                predict_cases(segmenter, cases, scored.predictions, self.progress, self.clock)
             except (TrainingStopped, DiskFullError):
                 raise
             except MedsegError as error:
@@ -160,10 +165,10 @@ class _Run:
     def _finish(self, folds: Folds, rows: list[dict[str, Any]]) -> CrossValidationResult:
         """Choose the postprocessing, write the ensemble, and score it on the test cases."""
         study = self.study
-        selection = StepSelection()
-        if not study.config.inference.postprocess.names:
+        selection = Selection()
+        if not (study.config.inference.postprocess.names or study.config.inference.thresholds):
             header = load_fold(study, study.folder.fold(0)).header
-            selection = select_steps(folds, header, study.folder.out_of_fold, self.progress)
+            selection = SettingSelector(folds, header, study.folder.out_of_fold, self.progress).select()
         table = fold_rows(rows, folds.fold_of)
         write_ensemble(study, selection, {"folds": study.request.folds, "out_of_fold_dice": table[-1]["dice"]})
         return self._write(folds, rows, selection, score_test_cases(study, folds, self.progress))
@@ -172,8 +177,8 @@ class _Run:
         self,
         folds: Folds,
         rows: list[dict[str, Any]],
-        selection: StepSelection | None = None,
+        selection: Selection | None = None,
         test: EnsembleScores | None = None,
     ) -> CrossValidationResult:
-        results = Results(rows, selection or StepSelection(), test, self.failed)
+        results = Results(rows, selection or Selection(), test, self.failed)
         return write_results(self.study, folds, results)

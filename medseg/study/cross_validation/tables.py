@@ -14,7 +14,7 @@ from medseg.metrics.tables.statistics import interval_of_label_means, mean_defin
 if TYPE_CHECKING:
     from medseg.study.cross_validation.ensemble import EnsembleScores
     from medseg.study.cross_validation.options import FailedFold
-    from medseg.study.cross_validation.selection.steps import ChosenStep
+    from medseg.study.cross_validation.selection.steps import ChosenSetting
 
 FloatArray = NDArray[np.float64]
 Row = Mapping[str, Any]
@@ -77,7 +77,7 @@ def with_folds(rows: Sequence[Row], fold_of: Mapping[str, int]) -> list[dict[str
 
 def format_markdown(
     table: Sequence[Row],
-    steps: Sequence[ChosenStep] = (),
+    steps: Sequence[ChosenSetting] = (),
     test: EnsembleScores | None = None,
     failed: Sequence[FailedFold] = (),
 ) -> str:
@@ -105,16 +105,16 @@ def _fold_table(table: Sequence[Row]) -> list[str]:
     ]
 
 
-def _step_table(steps: Sequence[ChosenStep]) -> list[str]:
-    lines = _table_head(["label", "postprocessing", "Dice before", "Dice after", "chosen on other folds"])
+def _step_table(steps: Sequence[ChosenSetting]) -> list[str]:
+    lines = _table_head(["label", "setting", "Dice before", "Dice after", "chosen on other folds"])
     for one in steps:
         values = (f"{value:.4f}" for value in (one.before, one.after, one.unbiased))
-        lines.append(_line(one.label.replace("|", "\\|"), one.step, *values))
+        lines.append(_line(one.label.replace("|", "\\|"), one.setting, *values))
     return [
         *lines,
         "",
-        "Dice of the out-of-fold predictions. The last column is the Dice if the step of each fold is chosen "
-        "on the other folds, so that no case is scored with a step that was chosen on it.",
+        "Dice of the out-of-fold predictions. The last column is the Dice if the setting of each fold is "
+        "chosen on the other folds, so that no case is scored with a setting that was chosen on it.",
     ]
 
 

@@ -103,8 +103,10 @@ def test_the_ensemble_contains_the_models_of_all_folds(finished):
         assert header.training["members"][fold] == digest
         assert all(tensor.equal(tensors[name]) for name, tensor in model.tensors.items())
         steps = model.header.inference.postprocess
-        rows = json.loads((finished.output / "summary.json").read_text(encoding="utf-8"))["postprocessing"]
-        assert steps.names == {row["label"] for row in rows if row["step"] != "none"}
+        rows = json.loads((finished.output / "summary.json").read_text(encoding="utf-8"))["settings"]
+        assert steps.names == {
+            row["label"] for row in rows if row["setting"] != "none" and "threshold" not in row["setting"]
+        }
 
 
 def test_the_study_folder_is_a_model(finished, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from medseg.study.cross_validation.ensemble import compare_with_members
 from medseg.study.cross_validation.options import FailedFold
-from medseg.study.cross_validation.selection.steps import ChosenStep
+from medseg.study.cross_validation.selection.steps import ChosenSetting
 from medseg.study.cross_validation.tables import fold_rows, format_markdown, with_folds
 
 
@@ -59,7 +59,7 @@ def test_correctly_empty_counts_as_one_where_another_member_finds_something():
 
 def test_the_text_of_all_tables(tmp_path):
     table = fold_rows(SCORES, FOLDS)
-    steps = [ChosenStep("a", "largest", 0.7, 0.75, 0.74), ChosenStep("b", "none", 0.5, 0.5, 0.5)]
+    steps = [ChosenSetting("a", "largest", 0.7, 0.75, 0.74), ChosenSetting("b", "none", 0.5, 0.5, 0.5)]
     members = [rows(x=(0.8, 0.6), y=(0.6, 0.4)), rows(x=(0.6, 0.8), y=(0.6, 0.6))]
     test = compare_with_members(rows(x=(0.9, 0.9), y=(0.7, 0.5)), members)
     text = format_markdown(table, steps, test, [FailedFold(1, "out of memory", tmp_path / "output.log")])
