@@ -189,9 +189,7 @@ class CrossValidationPage:
             Column("setting", "choice"),
             Column("Dice before", "number"),
             Column("Dice after", "number", "of the cases that the setting was chosen on"),
-            Column(
-                "chosen on other folds", "number", "Dice if the setting of each fold is chosen on the others"
-            ),
+            Column("chosen on other folds", "number", "Dice if each fold's setting is chosen on the others"),
         ]
         rows: list[list[Content]] = [
             [row["label"], row["setting"], *(number(row[key], 4) for key in ("before", "after", "unbiased"))]
