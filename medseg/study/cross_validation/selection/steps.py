@@ -100,6 +100,12 @@ class SettingSelector:
     def _cases(self) -> list[Case]:
         return [case for case in self.folds.dataset.cases if case.id in self.folds.fold_of]
 
+    @property
+    def _voxel(self) -> float:
+        """Median volume of a voxel in mm³; pixels for pictures."""
+        facts = self.folds.dataset.statistics
+        return float(np.median([np.prod(one.spacing) for one in facts if one.id in self.folds.fold_of]))
+
     def _thresholds(self) -> tuple[dict[str, float], list[ChosenSetting]]:
         files = [stored_file(self.scored.probabilities, case.id) for case in self._cases]
         if not self.header.thresholded or not all(file.is_file() for file in files):
@@ -110,9 +116,7 @@ class SettingSelector:
         return found, _rows(choices, names)
 
     def _steps(self, thresholds: dict[str, float]) -> tuple[PostprocessConfig, list[ChosenSetting]]:
-        dataset = self.folds.dataset
-        voxels = [float(np.prod(s.spacing)) for s in dataset.statistics if s.id in self.folds.fold_of]
-        steps = candidate_steps(float(np.median(voxels)))
+        steps = candidate_steps(self._voxel)
         choices = self._choose(
             "choosing postprocessing", lambda case: self._score_steps(case, thresholds, steps)
         )
