@@ -98,7 +98,7 @@ class FoldTrainer:
     def _cell(self, fold: FoldFolder, minutes: float | None) -> CellCommand:
         """Return the command of a fold; a training that has begun keeps its settings."""
         if not fold.run.config.is_file():
-            write_text(fold.config, to_yaml(fold_config(self.study.config, self.folds, fold, minutes)))
+            write_text(fold.config, to_yaml(fold_config(self.study.config, fold, minutes)))
         arguments = ["train", str(fold.config), "--run", str(fold.run.root), "--resume", "auto"]
         return CellCommand.medseg(fold.name, arguments, fold.root)
 

@@ -22,6 +22,7 @@ from medseg.inference.model.model_file import load_model
 from medseg.progress import QuietProgress
 from medseg.study import CrossValidationConfig, cross_validate
 
+pytestmark = pytest.mark.slow
 TINY = ("train.epochs=1", "train.iterations=2", "data.split.test=0.25")
 
 
@@ -173,7 +174,6 @@ def wait_for(path, process, seconds=120):
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="children end with a killed parent on Linux")
 def test_a_study_killed_three_times_ends_with_the_same_tables(tmp_path):
     data = write_balls(tmp_path / "data", cases=8)
