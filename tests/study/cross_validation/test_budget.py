@@ -1,7 +1,6 @@
 """The time of a study is divided over its folds."""
 
 import pytest
-from medseg.study.executors import CellResult
 
 from medseg.config.schema import load_config
 from medseg.data.cases import Case
@@ -14,6 +13,7 @@ from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.options import CrossValidationConfig
 from medseg.study.cross_validation.settings import Study
 from medseg.study.cross_validation.training import FoldTrainer, PredictionClock
+from medseg.study.executors import CellResult
 from medseg.training.dataset import PreparedDataset
 from medseg.training.pacing.time_budget import TimeBudget
 

@@ -11,7 +11,6 @@ import time
 
 import pytest
 from conftest import ball_settings, write_balls
-from medseg.study.executors import CellResult
 
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
@@ -21,6 +20,7 @@ from medseg.inference.model.ensemble_file import load_ensemble
 from medseg.inference.model.model_file import load_model
 from medseg.progress import QuietProgress
 from medseg.study import CrossValidationConfig, cross_validate
+from medseg.study.executors import CellResult
 
 pytestmark = pytest.mark.slow
 TINY = ("train.epochs=1", "train.iterations=2", "data.split.test=0.25")
