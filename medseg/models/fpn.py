@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -63,12 +64,7 @@ class FPN(BackboneNetwork):
     def raw_logits(self, image: torch.Tensor) -> Output:
         features = self.backbone(image)[:-5:-1]
         sizes = [feature.shape[2:] for feature in features]
-        pyramid: list[torch.Tensor] = []
-        for lateral, feature in zip(self.lateral, features, strict=True):
-            x = lateral(feature)
-            if pyramid:
-                x = x + F.interpolate(pyramid[-1], size=x.shape[2:], mode="nearest")
-            pyramid.append(x)
+        pyramid = merge_top_down([lateral(x) for lateral, x in zip(self.lateral, features, strict=True)])
         total: torch.Tensor | None = None
         for level, (branch, x) in enumerate(zip(self.branches, pyramid, strict=True)):
             assert isinstance(branch, nn.Sequential)
@@ -78,6 +74,20 @@ class FPN(BackboneNetwork):
             total = x if total is None else total + x
         assert total is not None
         return Output(self.score(self.dropout(total)))
+
+
+def merge_top_down(laterals: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Add to each feature map the enlarged sum of the coarser ones (Lin et al. 2017, arXiv:1612.03144, figure 3).
+
+    Args:
+        laterals: (B, C, *S) of each level, coarsest first.
+    """
+    merged: list[torch.Tensor] = []
+    for lateral in laterals:
+        if merged:
+            lateral = lateral + F.interpolate(merged[-1], size=lateral.shape[2:], mode="nearest")
+        merged.append(lateral)
+    return merged
 
 
 def _branch(layers: LayerFactory, config: FPNConfig, count: int) -> nn.Sequential:

@@ -100,6 +100,38 @@ def _pooled_last_to_first(weight: torch.Tensor) -> torch.Tensor:
     return weight.roll(weight.shape[1] // 2, dims=1)
 
 
+def _first_axis_first(codes: torch.Tensor) -> torch.Tensor:
+    """Reorder the predictions of box codes: torchvision's are (x, y, width, height), medseg's (y, x, …)."""
+    return codes.reshape(-1, 4, *codes.shape[1:])[:, [1, 0, 3, 2]].reshape(codes.shape)
+
+
+def _mask_rcnn() -> dict[str, str]:
+    """Return the prefixes of torchvision's Mask R-CNN, those of its first published file included."""
+    names = {
+        "backbone.body.": "backbone.",
+        "rpn.head.conv.": "rpn.convs.0.0.",
+        "rpn.head.conv.0.": "rpn.convs.0.",
+        "rpn.head.conv.1.": "rpn.convs.1.",
+        "rpn.head.cls_logits.": "rpn.objectness.",
+        "rpn.head.bbox_pred.": "rpn.codes.",
+        "roi_heads.box_head.": "box_head.",
+        "roi_heads.box_head.5.": "box_head.fc6.",
+        "roi_heads.box_predictor.cls_score.": "box_head.classes.",
+        "roi_heads.box_predictor.bbox_pred.": "box_head.codes.",
+        "roi_heads.mask_head.": "mask_head.convs.",
+        "roi_heads.mask_predictor.conv5_mask.": "mask_head.upsample.",
+        "roi_heads.mask_predictor.mask_fcn_logits.": "mask_head.logits.",
+    }
+    for index in range(4):
+        names[f"roi_heads.box_head.{index}."] = f"box_head.convs.{index}."
+        names[f"roi_heads.mask_head.mask_fcn{index + 1}."] = f"mask_head.convs.{index}.0."
+        for published, own in (("inner_blocks", "lateral"), ("layer_blocks", "smooth")):
+            names[f"backbone.fpn.{published}.{index}."] = f"pyramid.{own}.{index}.0."
+            for part in (0, 1):
+                names[f"backbone.fpn.{published}.{index}.{part}."] = f"pyramid.{own}.{index}.{part}."
+    return names
+
+
 _SMP = {"encoder.": "backbone.", "decoder.": "decoder.", "segmentation_head.0.": "score."}
 _SAME = {"backbone.": "backbone.", "classifier.": "classifier.", "aux_classifier.": "aux_classifier."}
 _STAGES = {f"layer{stage}.": f"backbone.layer{stage}." for stage in range(1, 5)}
@@ -115,6 +147,15 @@ KEY_TABLES: dict[str, KeyTable] = {
     "torchvision_segmentation": KeyTable("an FCN or DeepLabV3 of torchvision on a ResNet", _SAME),
     "torchvision_segmentation_mobilenet": KeyTable(
         "a DeepLabV3 or LR-ASPP of torchvision on a MobileNetV3", {**_SAME, "backbone.": "backbone.features."}
+    ),
+    "torchvision_maskrcnn": KeyTable(
+        "Mask R-CNN of torchvision",
+        _mask_rcnn(),
+        reshaped={
+            f"{layer}.{part}": _first_axis_first
+            for layer in ("rpn.codes", "box_head.codes")
+            for part in ("weight", "bias")
+        },
     ),
     "vgg_to_fcn": KeyTable(
         "a VGG16 of torchvision for FCN",

@@ -1,0 +1,15 @@
+"""Detectors: networks that find and outline single objects, in 2D and 3D, in PyTorch alone.
+
+The union ``DetectorConfig`` is the registry. A detector maps images and ``ObjectTargets`` to losses in training,
+and images to ``Detections`` in evaluation.
+"""
+
+from __future__ import annotations
+
+from medseg.models.detection.detections import Detections
+from medseg.models.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from medseg.models.detection.targets import ObjectTargets, object_targets
+
+DetectorConfig = MaskRCNNConfig
+
+__all__ = ["Detections", "DetectorConfig", "MaskRCNN", "MaskRCNNConfig", "ObjectTargets", "object_targets"]
