@@ -29,7 +29,7 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
 from medseg.inference.options import InferenceConfig
 from medseg.losses import LossConfig, default_loss
-from medseg.models import ModelConfig, UNetConfig
+from medseg.models import AnyModelConfig, UNetConfig
 from medseg.models.pretrained.loading import WeightsConfig
 from medseg.task import Activation
 from medseg.training.cascade.options import CascadeConfig
@@ -67,7 +67,7 @@ class RunConfig(Spec):
     preprocess: PreprocessConfig = PreprocessConfig()
     sampling: SamplingConfig = SamplingConfig(patch_size=(64, 64, 64))
     augment: AugmentConfig = augmentation_preset("3d")
-    model: ModelConfig = UNetConfig()
+    model: AnyModelConfig = UNetConfig()
     weights: WeightsConfig = WeightsConfig()
     activation: Activation | None = None
     loss: LossConfig = default_loss()

@@ -5,6 +5,8 @@ of ``ArchitectureConfig`` with a literal ``name``, the ``paper`` and ``build``) 
 ``SegmentationNetwork`` or ``BackboneNetwork``), and add the settings to the union. Configuration files can then
 select it by name, ``medseg models list`` shows it, and the contract tests in
 ``tests/models/test_models_contract.py`` run on it.
+
+Detectors, which return objects instead of logits, have a union of their own, ``DetectorConfig``.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from medseg.models.deeplab import (
     DeepLabV3Plus,
     DeepLabV3PlusConfig,
 )
+from medseg.models.detection import DetectorConfig, MaskRCNNConfig, RetinaUNetConfig
 from medseg.models.fcn import FCN, FCNVGG, FCNConfig, FCNVGGConfig
 from medseg.models.fpn import FPN, FPNConfig
 from medseg.models.hrnetv2 import HRNetV2, HRNetV2Config
@@ -74,6 +77,9 @@ ModelConfig = Annotated[
     Field(discriminator="name"),
 ]
 
+AnyModelConfig = Annotated[ModelConfig | DetectorConfig, Field(discriminator="name")]
+"""Settings of an architecture that returns logits, or of a detector."""
+
 
 def parameter_count(module: nn.Module) -> int:
     """Return the number of trainable parameters of a network."""
@@ -85,6 +91,7 @@ __all__ = [
     "FCNVGG",
     "FPN",
     "LRASPP",
+    "AnyModelConfig",
     "ArchitectureConfig",
     "BackboneNetwork",
     "BackboneUNet",
@@ -98,6 +105,7 @@ __all__ = [
     "DeepLabV3Config",
     "DeepLabV3Plus",
     "DeepLabV3PlusConfig",
+    "DetectorConfig",
     "DynUNetConfig",
     "FCNConfig",
     "FCNVGGConfig",
@@ -105,11 +113,13 @@ __all__ = [
     "HRNetV2",
     "HRNetV2Config",
     "LRASPPConfig",
+    "MaskRCNNConfig",
     "MedNeXtConfig",
     "ModelConfig",
     "Output",
     "PSPNet",
     "PSPNetConfig",
+    "RetinaUNetConfig",
     "SegResNetConfig",
     "SegmentationNetwork",
     "SwinUNETRConfig",

@@ -10,7 +10,7 @@ from typing import Literal
 
 from medseg.data.labels.schema import Color, LabelSchema, Others
 
-TableName = Literal["voc", "cityscapes", "ade20k", "coco_stuff"]
+TableName = Literal["voc", "cityscapes", "ade20k", "coco", "coco_stuff"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def label_table(name: TableName) -> LabelTable:
     * ``ade20k``: SceneParse150 (Zhou et al. 2017), 1 to 150; 0 is ignored. Names: the first of each line in
       objectInfo150.txt; colors: color150 (both github.com/CSAILVision/sceneparsing), in which road and
       skyscraper share a color.
+    * ``coco``: the objects of COCO (Lin et al. 2014, arXiv:1405.0312, appendix) by category id, 1 to 90. The
+      annotations use 80 of them; the other ten are gray here.
     * ``coco_stuff``: the 171 classes of COCO-Stuff (Caesar et al. 2018; labels.txt in
       github.com/nightrome/cocostuff); a value is the id less 1, as in its pixel maps, and 255 is ignored.
       Colors: of the 80 things as in github.com/cocodataset/panopticapi, of the 91 stuff classes as in

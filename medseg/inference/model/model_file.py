@@ -27,7 +27,7 @@ from medseg.files import write_atomic
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
-from medseg.models import ModelConfig
+from medseg.models import AnyModelConfig
 from medseg.system.version import medseg_version
 from medseg.task import Task
 
@@ -67,7 +67,7 @@ class ModelHeader(Spec):
     labels: LabelSchema
     preprocess: PreprocessConfig
     inference: InferenceConfig
-    model: ModelConfig
+    model: AnyModelConfig
     label_reader: LabelReader = AS_STORED
     augmentation: TrainedAugmentation | None = None
     fingerprint: TrainingFingerprint | None = None

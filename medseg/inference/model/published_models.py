@@ -19,9 +19,12 @@ _TORCHVISION = TrainedAugmentation(mirror_axes=(1,), scale=(0.5, 2.0))
 """Augmentation of torchvision's segmentation training (references/segmentation/presets.py): columns are
 mirrored, and the shorter side is resized to 0.5 to 2 times the base size."""
 
+_DETECTION = TrainedAugmentation(mirror_axes=(1,), scale=(1.0, 1.0))
+"""Augmentation of torchvision's training of detectors (references/detection/presets.py): mirrored columns."""
+
 
 def published_model(name: str, weights: Path | None = None) -> LoadedModel:
-    """Load a published segmentation network by name.
+    """Load a published network by name.
 
     The network takes whole images at their original size.
 
@@ -36,7 +39,7 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
     entry = lookup_weights(name)
     if entry.network is None:
         networks = ", ".join(n for n, e in PUBLISHED_WEIGHTS.items() if e.network is not None)
-        raise ConfigError(f"{name}: weights of a backbone; expected a segmentation network, one of {networks}")
+        raise ConfigError(f"{name}: weights of a backbone; expected a network, one of {networks}")
     path = weights or entry.path()
     if not path.is_file():
         raise ModelFileError(
@@ -47,11 +50,11 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
     header = ModelHeader(
         spatial_dims=2,
         channels=3,
-        labels=label_table("voc").schema(ignore_value=255),
+        labels=label_table(entry.labels).schema(ignore_value=255),
         preprocess=PreprocessConfig(normalize=ImageNet()),
         inference=InferenceConfig(),
         model=entry.network,
-        augmentation=_TORCHVISION,
+        augmentation=_DETECTION if entry.labels == "coco" else _TORCHVISION,
         training={"published": entry.file, "data": entry.about},
     )
     network = entry.network.build(header.task)

@@ -6,10 +6,26 @@ and images to ``Detections`` in evaluation.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from medseg.models.detection.detections import Detections
 from medseg.models.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from medseg.models.detection.retina_unet import RetinaUNet, RetinaUNetConfig
 from medseg.models.detection.targets import ObjectTargets, object_targets
 
-DetectorConfig = MaskRCNNConfig
+DetectorConfig = Annotated[MaskRCNNConfig | RetinaUNetConfig, Field(discriminator="name")]
+Detector = MaskRCNN | RetinaUNet
 
-__all__ = ["Detections", "DetectorConfig", "MaskRCNN", "MaskRCNNConfig", "ObjectTargets", "object_targets"]
+__all__ = [
+    "Detections",
+    "Detector",
+    "DetectorConfig",
+    "MaskRCNN",
+    "MaskRCNNConfig",
+    "ObjectTargets",
+    "RetinaUNet",
+    "RetinaUNetConfig",
+    "object_targets",
+]

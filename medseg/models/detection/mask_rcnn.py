@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -35,7 +36,7 @@ class MaskRCNNConfig(ArchitectureConfig):
     Attributes:
         backbone: settings of the backbone.
         feature_maps: number of the backbone's coarsest feature maps that the pyramid is built on.
-        pyramid: channels and norm of the pyramid and of the RPN's convolutions.
+        pyramid: channels and norm of the pyramid.
         extra_level: whether the RPN gets one more level, of twice the coarsest stride.
         anchors: sizes and shapes of the anchors, one more level than ``feature_maps`` with ``extra_level``.
         rpn: the region proposal network.
@@ -103,13 +104,13 @@ class MaskRCNN(nn.Module):
         self.strides = self.backbone.strides[-config.feature_maps :]
         inputs = self.backbone.channels[-config.feature_maps :]
         self.pyramid = FeaturePyramid(inputs, config.pyramid, dims, extra=config.extra_level)
-        self.rpn = RPN(channels, len(self.shapes[0]), config.rpn, config.pyramid, dims)
+        self.rpn = RPN(channels, len(self.shapes[0]), config.rpn, dims)
         self.box_head = BoxHead(channels, task.num_classes, config.box_head, dims)
         self.mask_head = MaskHead(channels, task.num_classes, config.mask_head, dims)
         self.box_pool = RoIAlign((config.box_head.size,) * dims, aligned=config.aligned)
         self.mask_pool = RoIAlign((config.mask_head.size,) * dims, aligned=config.aligned)
         self.mask_target = RoIAlign((2 * config.mask_head.size,) * dims, aligned=True)
-        smallest = min(torch.tensor(one).log().mean().exp().item() for one in self.shapes[0])
+        smallest = min(math.prod(one) ** (1 / dims) for one in self.shapes[0])
         self.level_size = config.level_size or 1.75 * smallest
         for module in self.backbone.modules():
             if isinstance(module, BatchNorm):

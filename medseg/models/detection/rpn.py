@@ -68,17 +68,14 @@ class RPN(nn.Module):
         channels: of the pyramid.
         anchors: number of anchors of a position.
         options: its settings.
-        layer_options: norm of its convolutions.
         spatial_dims: 2 or 3.
     """
 
-    def __init__(
-        self, channels: int, anchors: int, options: RPNOptions, layer_options: LayerOptions, spatial_dims: int
-    ) -> None:
+    def __init__(self, channels: int, anchors: int, options: RPNOptions, spatial_dims: int) -> None:
         super().__init__()
         self.options = options
         self.coder = BoxCoder()
-        own = layer_options.model_copy(update={"channels": channels})
+        own = LayerOptions(channels=channels)
         layers = own.layers(spatial_dims)
         self.convs = nn.Sequential(*(own.conv(layers, channels, 3) for _ in range(options.convs)))
         self.objectness = layers.pointwise(channels, anchors)

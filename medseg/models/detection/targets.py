@@ -35,6 +35,19 @@ class ObjectTargets:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def class_map(self) -> torch.Tensor:
+        """Return the class of each voxel: (*S) int64, 0 for background, -1 where voxels are ignored."""
+        classes = self.label_maps.new_zeros(self.label_maps.shape[1:])
+        for number, layer in enumerate(self.label_maps):
+            own = self.layers == number
+            values, index = torch.unique(layer, return_inverse=True)
+            table = torch.where(values == 0, 0, -1)
+            place = torch.searchsorted(values, self.ids[own])
+            table[place] = self.classes[own]
+            drawn = table[index]
+            classes = torch.where(drawn != 0, drawn, classes)
+        return classes
+
     def to(self, device: torch.device) -> ObjectTargets:
         """Copy the tensors to a device."""
         return ObjectTargets(**{name: tensor.to(device) for name, tensor in vars(self).items()})

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from medseg.errors import ConfigError
-from medseg.models import ModelConfig
+from medseg.models import AnyModelConfig
 from medseg.models.backbones import MobileNetV3Config, ResNetConfig
 from medseg.models.deeplab import DeepLabV3Config
+from medseg.models.detection.heads import BoxHeadOptions, MaskHeadOptions
+from medseg.models.detection.mask_rcnn import MaskRCNNConfig
+from medseg.models.detection.pyramid import LayerOptions
+from medseg.models.detection.rpn import RPNOptions
 from medseg.models.fcn import FCNConfig
 from medseg.models.lraspp import LRASPPConfig
 
@@ -28,13 +33,15 @@ class PublishedWeights:
         file: name of the file, which contains the first digits of its SHA-256.
         keys: name of the key table (``medseg.models.pretrained.key_mapping.KEY_TABLES``).
         about: the data they were trained on.
-        network: the segmentation network they belong to; None for a backbone trained on ImageNet.
+        network: the network they belong to; None for a backbone trained on ImageNet.
+        labels: name of the table of the classes (``medseg.data.labels.tables``).
     """
 
     file: str
     keys: str
     about: str
-    network: ModelConfig | None = None
+    network: AnyModelConfig | None = None
+    labels: Literal["voc", "coco"] = "voc"
 
     @property
     def url(self) -> str:
@@ -48,6 +55,19 @@ class PublishedWeights:
 
 _VOC = "COCO's pictures, Pascal VOC's 21 classes"
 _SEGMENTATION, _MOBILE = "torchvision_segmentation", "torchvision_segmentation_mobilenet"
+_COCO = "COCO's pictures, 80 kinds of objects under 91 category ids"
+_MASK_RCNN = MaskRCNNConfig(
+    aligned=False, pasting="rounded", level_size=56, shorter_side=800, longer_side=1333, norm_eps=0
+)
+_MASK_RCNN_V2 = _MASK_RCNN.model_copy(
+    update={
+        "pyramid": LayerOptions(norm="batch"),
+        "rpn": RPNOptions(convs=2),
+        "box_head": BoxHeadOptions(norm="batch", convs=4),
+        "mask_head": MaskHeadOptions(norm="batch"),
+        "norm_eps": 1e-5,
+    }
+)
 _NETWORKS = {
     "fcn_resnet50_voc": PublishedWeights(
         "fcn_resnet50_coco-1167a1af.pth", _SEGMENTATION, _VOC, FCNConfig(backbone=ResNetConfig(depth=50))
@@ -71,6 +91,12 @@ _NETWORKS = {
     ),
     "lraspp_mobilenet_voc": PublishedWeights(
         "lraspp_mobilenet_v3_large-d234d4ea.pth", _MOBILE, _VOC, LRASPPConfig()
+    ),
+    "maskrcnn_resnet50_fpn_coco": PublishedWeights(
+        "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth", "torchvision_maskrcnn", _COCO, _MASK_RCNN, "coco"
+    ),
+    "maskrcnn_resnet50_fpn_v2_coco": PublishedWeights(
+        "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth", "torchvision_maskrcnn", _COCO, _MASK_RCNN_V2, "coco"
     ),
 }  # fmt: skip
 _BACKBONES = {

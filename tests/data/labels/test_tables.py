@@ -4,7 +4,8 @@ import pytest
 
 from medseg.data.labels.tables import TableName, label_table
 
-SHARED = {"ade20k": {"road", "skyscraper"}, "coco_stuff": {"cardboard", "floor-tile"}}
+UNUSED = {"street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door", "blender"}
+SHARED = {"ade20k": {"road", "skyscraper"}, "coco": UNUSED, "coco_stuff": {"cardboard", "floor-tile"}}
 """Labels that have one color in the published tables."""
 
 
@@ -14,6 +15,7 @@ SHARED = {"ade20k": {"road", "skyscraper"}, "coco_stuff": {"cardboard", "floor-t
         ("voc", 21, ("background", 0), ("tvmonitor", 20)),
         ("cityscapes", 19, ("road", 7), ("bicycle", 33)),
         ("ade20k", 150, ("wall", 1), ("flag", 150)),
+        ("coco", 91, ("background", 0), ("toothbrush", 90)),
         ("coco_stuff", 171, ("person", 0), ("wood", 181)),
     ],
 )
@@ -21,7 +23,7 @@ def test_lengths_and_ends(name, length, first, last):
     table = label_table(name)
     pairs = list(zip(table.names, table.values, strict=True))
     assert (len(pairs), pairs[0], pairs[-1]) == (length, first, last)
-    assert table.background == (name == "voc")
+    assert table.background == (name in ("voc", "coco"))
 
 
 @pytest.mark.parametrize("name", get_args(TableName))
