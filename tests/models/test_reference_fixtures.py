@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -33,8 +30,6 @@ from medseg.models.layers.padding import resize_linear
 from medseg.models.pretrained.inflation import inflate
 from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.task import Task
-
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "fixtures" / "models"
 
 pytestmark = pytest.mark.data
 
@@ -106,22 +101,6 @@ NETWORKS = {
         "smp_deeplabv3plus",
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def recipe() -> ModuleType:
-    """The module that makes the references' weights and inputs and compares outputs."""
-    path = FOLDER / "recipe.py"
-    if not path.is_file():
-        pytest.skip("the reference outputs are not here")
-    spec = importlib.util.spec_from_file_location("fixture_recipe", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder may be read-only
-    spec.loader.exec_module(module)
-    sys.dont_write_bytecode = writes
-    return module
 
 
 def filled(recipe: ModuleType, name: str) -> nn.Module:
