@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nibabel as nib
@@ -56,6 +59,22 @@ def data_root() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the real data is not here")
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def recipe() -> ModuleType:
+    """The module that makes the weights and inputs of reference networks and compares outputs."""
+    path = SHARED / "fixtures" / "models" / "recipe.py"
+    if not path.is_file():
+        pytest.skip("the reference outputs are not here")
+    spec = importlib.util.spec_from_file_location("fixture_recipe", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # the folder may be read-only
+    spec.loader.exec_module(module)
+    sys.dont_write_bytecode = writes
+    return module
 
 
 def write_volume(path: Path, voxels: np.ndarray, affine: np.ndarray | None = None) -> Path:

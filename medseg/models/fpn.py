@@ -77,7 +77,9 @@ class FPN(BackboneNetwork):
 
 
 def merge_top_down(laterals: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Add to each feature map the enlarged sum of the coarser ones (Lin et al. 2017, arXiv:1612.03144, figure 3).
+    """Add to each feature map the enlarged sum of the coarser ones.
+
+    Source: Lin et al. 2017, arXiv:1612.03144, figure 3.
 
     Args:
         laterals: (B, C, *S) of each level, coarsest first.

@@ -1,7 +1,7 @@
 """Detectors: networks that find and outline single objects, in 2D and 3D, in PyTorch alone.
 
-The union ``DetectorConfig`` is the registry. A detector maps images and ``ObjectTargets`` to losses in training,
-and images to ``Detections`` in evaluation.
+The union ``DetectorConfig`` is the registry. A detector maps images and ``ObjectTargets`` to losses in
+training, and images to ``Detections`` in evaluation.
 """
 
 from __future__ import annotations

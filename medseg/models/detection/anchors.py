@@ -117,7 +117,9 @@ def _cluster(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     centers = points[np.abs(along[:, None] - quantiles).argmin(axis=0)]
     for _ in range(20):
         nearest = ((points[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
-        moved = [points[nearest == k].mean(axis=0) if (nearest == k).any() else centers[k] for k in range(count)]
+        moved = [
+            points[nearest == k].mean(axis=0) if (nearest == k).any() else centers[k] for k in range(count)
+        ]
         centers = np.stack(moved)
     return centers
 

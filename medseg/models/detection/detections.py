@@ -56,8 +56,10 @@ class Detections:
     def paste(self, index: int) -> tuple[tuple[slice, ...], torch.Tensor]:
         """Return where in the image an object's box lies, and its mask there: probabilities per voxel."""
         box, mask = self.boxes[index], self.masks[index]
-        return _paste_rounded(mask, box, self.size) if self.pasting == "rounded" else _paste_exact(
-            mask, box, self.size
+        return (
+            _paste_rounded(mask, box, self.size)
+            if self.pasting == "rounded"
+            else _paste_exact(mask, box, self.size)
         )
 
     def full_masks(self) -> torch.Tensor:

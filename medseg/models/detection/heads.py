@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from medseg.config.base import Spec
 from medseg.models.detection.boxes import BoxCoder, box_iou, clip_boxes, has_sides
 from medseg.models.detection.matching import Sample, match_by_iou, sample_balanced
 from medseg.models.detection.nms import nms
 from medseg.models.detection.pyramid import LayerOptions
 from medseg.models.detection.rpn import SMOOTH_L1, leave_out_ignored
 from medseg.models.detection.targets import ObjectTargets
+from medseg.models.layers.factory import set_stride_and_dilation
 
 
 class BoxHeadOptions(LayerOptions):
@@ -79,7 +79,7 @@ class BoxHead(nn.Module):
         self.pool: nn.Module = nn.Flatten()
         if reduce == "convolve":
             strided = own.conv(layers, width, 3)
-            strided[0].stride = (2,) * spatial_dims
+            set_stride_and_dilation(strided[0], (2,) * spatial_dims, (1,) * spatial_dims)
             self.pool = nn.Sequential(strided, layers.average_to(1), nn.Flatten())
             width = own.channels
         else:
@@ -181,7 +181,7 @@ class MaskHead(nn.Module):
 
     def __init__(self, inputs: int, num_classes: int, options: MaskHeadOptions, spatial_dims: int) -> None:
         super().__init__()
-        self.options = options
+        self.options, self.num_classes = options, num_classes
         layers = options.layers(spatial_dims)
         self.convs = nn.Sequential(
             *(options.conv(layers, options.channels if i else inputs, 3) for i in range(options.convs))
@@ -196,9 +196,8 @@ class MaskHead(nn.Module):
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         if not len(pooled):
-            side = 2 * self.options.size
-            shape = (0, self.logits.weight.shape[0], *(side,) * (pooled.ndim - 2))
-            zero = sum(parameter.sum() for parameter in self.parameters()) * 0
+            shape = (0, self.num_classes, *(2 * self.options.size,) * (pooled.ndim - 2))
+            zero = torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
             return pooled.new_zeros(shape) + pooled.sum() * 0 + zero
         return self.logits(F.relu(self.upsample(self.convs(pooled))))
 

@@ -121,7 +121,9 @@ class MaskRCNN(nn.Module):
     ) -> list[Detections] | Losses:
         if self.training:
             if targets is None:
-                raise ValueError("in training, Mask R-CNN needs the objects of each image: network(images, targets)")
+                raise ValueError(
+                    "in training, Mask R-CNN needs the objects of each image: network(images, targets)"
+                )
             return self.losses(images, targets)
         size = tuple(images.shape[2:])
         resized = self.resize(images)
@@ -161,7 +163,8 @@ class MaskRCNN(nn.Module):
         masks = self.masks(self.pool(self.mask_pool, features, boxes), kinds)
         parts = masks.split([len(one) for one in boxes])
         return [
-            Detections(*found, mask, size, self.config.pasting) for found, mask in zip(decided, parts, strict=True)
+            Detections(*found, mask, size, self.config.pasting)
+            for found, mask in zip(decided, parts, strict=True)
         ]
 
     def masks(self, pooled: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -62,9 +62,7 @@ class FeaturePyramid(nn.Module):
         layers = options.layers(spatial_dims)
         self.extra = extra
         self.lateral = nn.ModuleList(options.conv(layers, count, activate=False) for count in inputs)
-        self.smooth = nn.ModuleList(
-            options.conv(layers, options.channels, 3, activate=False) for _ in inputs
-        )
+        self.smooth = nn.ModuleList(options.conv(layers, options.channels, 3, activate=False) for _ in inputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_uniform_(module.weight, a=1)

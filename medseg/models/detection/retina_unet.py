@@ -1,4 +1,4 @@
-"""Retina U-Net in 2D and 3D: dense detection with a segmentation head (Jaeger et al. 2020, arXiv:1811.08661)."""
+"""Retina U-Net in 2D and 3D: dense detection with a segmentation head (Jaeger et al. 2020)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ class RetinaUNet(nn.Module):
             )
         self.pyramid = FeaturePyramid(self.backbone.channels, config.pyramid, dims, extra=False)
         layers, channels, anchors = config.pyramid.layers(dims), config.pyramid.channels, len(self.shapes[0])
-        self.class_head = nn.Sequential(*(config.pyramid.conv(layers, channels, 3) for _ in range(config.convs)))
+        self.class_head = nn.Sequential(
+            *(config.pyramid.conv(layers, channels, 3) for _ in range(config.convs))
+        )
         self.box_head = nn.Sequential(*(config.pyramid.conv(layers, channels, 3) for _ in range(config.convs)))
         self.classes = layers.conv(channels, anchors * (task.num_classes - 1), 3, bias=True)
         self.codes = layers.conv(channels, anchors * 2 * dims, 3, bias=True)
@@ -128,7 +130,9 @@ class RetinaUNet(nn.Module):
             return self.losses(images, targets)
         return self.detect(images)
 
-    def predict(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], torch.Tensor]:
+    def predict(
+        self, images: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], torch.Tensor]:
         """Return logits (B, N, K - 1), codes (B, N, 2·D), the anchors of each level, and the segmentation.
 
         The segmentation's logits are (B, K, *S).
@@ -150,14 +154,14 @@ class RetinaUNet(nn.Module):
         logits, codes, anchors, whole = self.predict(images)
         probabilities = whole.softmax(dim=1)
         return [
-            self._decide(*one, anchors, segmented)
-            for *one, segmented in zip(logits.sigmoid(), codes, probabilities, strict=True)
+            self._decide(scores, code, anchors, segmented)
+            for scores, code, segmented in zip(logits.sigmoid(), codes, probabilities, strict=True)
         ]
 
     def _decide(
         self, scores: torch.Tensor, codes: torch.Tensor, levels: list[torch.Tensor], segmented: torch.Tensor
     ) -> Detections:
-        """Return the detections of one image from scores (N, K - 1), codes (N, 2·D) and probabilities (K, *S)."""
+        """Decode one image from scores (N, K - 1), codes (N, 2·D) and probabilities (K, *S)."""
         size, kinds = tuple(segmented.shape[1:]), scores.shape[1]
         anchors, chosen, start = torch.cat(levels), [], 0
         for level in levels:

@@ -36,11 +36,11 @@ class Samples(NamedTuple):
     """Sampling positions of regions along one axis.
 
     Attributes:
-        index: (N, P, R) voxels that are read for each bin.
+        voxel: (N, P, R) voxels that are read for each bin.
         weight: (N, P, R) their weights; 0 outside the image.
     """
 
-    index: torch.Tensor
+    voxel: torch.Tensor
     weight: torch.Tensor
 
 
@@ -131,12 +131,14 @@ class RoIAlign:
         extents = torch.tensor(sizes, device=boxes.device)[levels]
         stride = torch.tensor([list(s) for s in strides], dtype=boxes.dtype, device=boxes.device)[levels]
         boxes = boxes / torch.cat([stride, stride], dim=1)
-        axes = [self._axis(boxes[:, axis], boxes[:, dims + axis], extents[:, axis], axis) for axis in range(dims)]
-        reads = math.prod(self.size) * math.prod(axis.index.shape[2] for axis in axes)
+        axes = [
+            self._axis(boxes[:, axis], boxes[:, dims + axis], extents[:, axis], axis) for axis in range(dims)
+        ]
+        reads = math.prod(self.size) * math.prod(axis.voxel.shape[2] for axis in axes)
         step = max(1, _MAX_READS // reads)
         for start in range(0, len(boxes), step):
             part = slice(start, start + step)
-            chosen = [Samples(axis.index[part], axis.weight[part]) for axis in axes]
+            chosen = [Samples(axis.voxel[part], axis.weight[part]) for axis in axes]
             yield _combine(chosen, extents[part], base[part])
 
     def _axis(self, lower: torch.Tensor, upper: torch.Tensor, extent: torch.Tensor, axis: int) -> Samples:
@@ -146,10 +148,7 @@ class RoIAlign:
             lower, upper = lower - 0.5, upper - 0.5
         length = upper - lower if self.aligned else (upper - lower).clamp(min=1)
         width = (length / bins)[:, None, None]
-        if self.samples:
-            count = torch.full_like(lower, self.samples)
-        else:
-            count = width[:, 0, 0].ceil().clamp(min=1)
+        count = torch.full_like(lower, self.samples) if self.samples else width[:, 0, 0].ceil().clamp(min=1)
         number = torch.arange(int(count.max()), device=lower.device, dtype=lower.dtype)
         count = count[:, None, None]
         first = lower[:, None, None] + torch.arange(bins, device=lower.device)[:, None] * width
@@ -190,10 +189,10 @@ def _combine(
     weight: torch.Tensor | None = None
     for number, axis in enumerate(axes):
         shape = [count] + [1] * (2 * dims)
-        shape[1 + number], shape[1 + dims + number] = axis.index.shape[1:]
+        shape[1 + number], shape[1 + dims + number] = axis.voxel.shape[1:]
         step = extents[:, number + 1 :].prod(dim=1).view(count, *(1,) * (2 * dims))
-        index = index + axis.index.view(shape) * step
+        index = index + axis.voxel.view(shape) * step
         weight = axis.weight.view(shape) if weight is None else weight * axis.weight.view(shape)
     assert weight is not None
-    reads = math.prod(axis.index.shape[2] for axis in axes)
+    reads = math.prod(axis.voxel.shape[2] for axis in axes)
     return index.reshape(-1, reads), weight.reshape(-1, reads)

@@ -48,8 +48,6 @@ def test_detections_in_3d_and_in_a_resized_image():
 
 def test_no_detections():
     none = detections(torch.zeros(0, 4).tolist(), torch.zeros(0, 2, 2), (3, 3))
-    label_map, drawn = Detections(
-        torch.zeros(0, 4), none.classes, none.scores, none.masks, (3, 3)
-    ).label_map()
+    label_map, drawn = Detections(torch.zeros(0, 4), none.classes, none.scores, none.masks, (3, 3)).label_map()
     assert not label_map.any()
     assert len(drawn) == 0

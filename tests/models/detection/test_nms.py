@@ -10,7 +10,7 @@ from medseg.models.detection.nms import nms
 
 def random_boxes(count, dims, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    lower = torch.rand(count, dims, generator=generator) * 30
+    lower = torch.rand(count, dims, generator=generator) * (30 if dims == 2 else 10)
     boxes = torch.cat([lower, lower + 3 + torch.rand(count, dims, generator=generator) * 9], dim=1)
     scores = (torch.rand(count, generator=generator) * 20).round() / 20  # many ties
     return boxes, scores

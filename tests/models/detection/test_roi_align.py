@@ -98,7 +98,7 @@ def test_masks_of_objects_in_regions():
     boxes = torch.tensor([[0.0, 0, 2, 4], [0, 0, 2, 4], [0, 0, 2, 4]])
     regions = Regions(boxes, torch.tensor([0, 0, 1]), torch.zeros(3, dtype=torch.long))
     pooled = RoIAlign((2, 2), samples=2, aligned=True).pool_ids(maps, regions, torch.tensor([7, 9, 7]))
-    # bins of 1 x 2 voxels, sampled at 0.5 and 1.5 along the second axis less half a voxel: 0, 1 | 2, 3
-    assert pooled[0].tolist() == [[1, 0], [pytest.approx(1), 0]]
-    assert pooled[1].tolist() == [[0, pytest.approx(0.25)], [0, pytest.approx(0.75)]]
+    # samples along the second axis: 0, 1 | 2, 3; along the first: 0 (cut), 0.25 | 0.75, 1 (cut)
+    assert pooled[0].tolist() == [[1, 0], [1, 0]]
+    assert pooled[1].tolist() == [[0, 0.125], [0, 0.875]]
     assert pooled[2].tolist() == [[0, 1], [0, 1]]

@@ -125,7 +125,9 @@ def test_published_keys_and_shapes(name, keys, rename, recipe):
     entry = PUBLISHED_WEIGHTS[name]
     assert entry.network is not None
     with torch.device("meta"):
-        expected = {key: tensor.shape for key, tensor in entry.network.build(Task(2, 3, 91)).state_dict().items()}
+        expected = {
+            key: tensor.shape for key, tensor in entry.network.build(Task(2, 3, 91)).state_dict().items()
+        }
         published = {rename(key): torch.empty(shape) for key, shape in recipe.keys(keys)}
     assert len(published) == len(expected)
     renamed = KEY_TABLES[entry.keys].rename(published)
