@@ -151,7 +151,12 @@ def _load_cell(
 
 
 def format_override(key: str, value: Any) -> str:
-    """Format a setting as an override; text that YAML reads as itself is not quoted, so that paths work."""
+    """Format a setting as an override; text that YAML reads as itself is not quoted, so that paths work.
+
+    Example:
+        >>> format_override("loss.name", "dice"), format_override("train.ema", 0.98)
+        ('loss.name=dice', 'train.ema=0.98')
+    """
     if isinstance(value, str):
         try:
             if YAML(typ="safe", pure=True).load(value) == value:  # pyright: ignore[reportUnknownMemberType]

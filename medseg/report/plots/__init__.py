@@ -4,6 +4,14 @@ from medseg.report.plots.agreement import Agreement, bland_altman, confusion_plo
 from medseg.report.plots.comparison import Difference, difference_plot, paired_scatter, rank_plot
 from medseg.report.plots.curves import Curve, curve_plot
 from medseg.report.plots.distributions import Estimate, Group, bar_chart, box_plot, histogram, interval_plot
+from medseg.report.plots.trials import (
+    TrialCurve,
+    TrialPoint,
+    front_plot,
+    history_plot,
+    slice_plot,
+    trial_curves,
+)
 
 __all__ = [
     "Agreement",
@@ -11,15 +19,21 @@ __all__ = [
     "Difference",
     "Estimate",
     "Group",
+    "TrialCurve",
+    "TrialPoint",
     "bar_chart",
     "bland_altman",
     "box_plot",
     "confusion_plot",
     "curve_plot",
     "difference_plot",
+    "front_plot",
     "histogram",
+    "history_plot",
     "interval_plot",
     "paired_scatter",
     "rank_plot",
     "reliability_curve",
+    "slice_plot",
+    "trial_curves",
 ]

@@ -1,0 +1,1 @@
+"""What a sweep searches: settings with their values, resolved types, validation against the schema."""

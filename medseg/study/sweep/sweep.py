@@ -1,0 +1,222 @@
+"""``run_sweep``: search for better settings, in one or several processes that share a study."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medseg.config.schema import RunConfig
+from medseg.errors import DataError, DiskFullError, MedsegError, TrainingError, TrainingStopped
+from medseg.files import write_text
+from medseg.progress import ConsoleProgress, Progress, stage
+from medseg.study.sweep.records import TrialRecord
+from medseg.study.sweep.results import SweepResult, write_results
+from medseg.study.sweep.search_space.options import SweepConfig
+from medseg.study.sweep.search_space.space import describe_changes
+from medseg.study.sweep.shared_study import OpenTrial, SharedStudy
+from medseg.study.sweep.study_folder import SweepFolder
+from medseg.study.sweep.trial_run import TrialJob, run_trial
+from medseg.study.sweep.workers import run_workers
+from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.fit import network_needs
+from medseg.training.run_folder.log import read_log
+
+_LOGGER = logging.getLogger(__name__)
+
+Execute = Callable[[TrialJob, Progress], tuple[float, ...]]
+"""Runs a trial and returns the value of each objective; nan if it was pruned."""
+
+_MOST_FAILURES = 3
+"""Trials that may fail before the first one succeeds."""
+_WAIT_SECONDS = 2.0
+
+
+def run_sweep(
+    config: RunConfig,
+    sweep: SweepConfig,
+    output: Path | str,
+    *,
+    trials: int,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Search for better settings by trainings, which are compared on the validation cases.
+
+    The space is validated before the first trial. Several processes, also on other machines, may work on the
+    same folder: each runs this function with the same arguments. The function returns when all trials are
+    accounted for. A trial whose process was killed is continued from its last checkpoint, by another process or
+    when the sweep is started again. A trial that fails is listed, and the others go on. ``trials.csv``,
+    ``best.yaml`` and ``report.html`` are written after every trial.
+
+    The test cases are not read. Measure the chosen settings on them once, at the end.
+
+    Args:
+        config: the settings that are varied.
+        sweep: the search space, the objectives, how trials are drawn and pruned.
+        output: folder of the study. Preprocessed cases are shared by the trials in ``cache``, unless
+            ``data.cache`` is set.
+        trials: number of trials in the study, those of earlier calls included.
+        jobs: processes on this machine, which share its cores and GPUs.
+        progress: receives the progress. By default it is shown on standard error.
+
+    Raises:
+        ConfigError: if the space or a setting is invalid, the folder contains another study, or Optuna is not
+            installed.
+        DataError: if there are no validation cases, or cases are faulty.
+        TrainingError: if the first three trials fail.
+        TrainingStopped: on SIGTERM or SIGINT, after saving.
+        DiskFullError: if no space is left on the disk.
+
+    Example:
+        >>> space = {"train.optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}, "train.ema": [0, 0.98]}
+        >>> sweep = read_sweep({"space": space})  # doctest: +SKIP
+        >>> result = run_sweep(load_config("config.yaml"), sweep, "sweep", trials=20)  # doctest: +SKIP
+        >>> result.best.scores, result.config.train.ema  # doctest: +SKIP
+        ((0.87,), 0.98)
+    """
+    if progress is None:
+        with ConsoleProgress() as shown:
+            return run_sweep(config, sweep, output, trials=trials, jobs=jobs, progress=shown)
+    folder = SweepFolder(Path(output))
+    space = folder.start(config, sweep)
+    shared = SharedStudy(folder.root, sweep, space)
+    worker = SweepWorker(folder, shared, progress, trials)
+    if not worker.is_finished():
+        _prepare_cases(folder.trial_config(space.config({})), progress)
+        if jobs > 1:
+            run_workers(folder, trials, jobs)
+            worker.recount()
+        with stage(progress, trials, "searching for settings", unit="trials", completed=worker.counted):
+            worker.run()
+    return write_results(folder, shared.records(), space, sweep)
+
+
+@dataclass
+class SweepWorker:
+    """Runs trials of a shared study until all of them are accounted for.
+
+    Attributes:
+        folder: of the sweep.
+        shared: its trials.
+        progress: receives each trial that ends, also in another process.
+        trials: number of trials of the study.
+        execute: runs a trial.
+    """
+
+    folder: SweepFolder
+    shared: SharedStudy
+    progress: Progress
+    trials: int
+    execute: Execute = run_trial
+    counted: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recount()
+
+    def recount(self) -> None:
+        """Count the trials that are accounted for."""
+        self.counted = self._finished()
+
+    def is_finished(self) -> bool:
+        """Return whether all trials are accounted for."""
+        return self._finished() >= self.trials and not self.shared.is_worked_on()
+
+    def run(self) -> None:
+        """Run trials; wait for those of other processes, and continue them if these are killed.
+
+        Raises:
+            TrainingStopped: a signal stopped the training; the trial continues when the sweep is started again.
+            TrainingError: the first three trials failed.
+            DiskFullError: no space is left on the disk.
+        """
+        waiting = False
+        while True:
+            trial = self.shared.next_trial(self.trials)
+            if trial is not None:
+                self._run(trial)
+                self._report()
+            elif self.shared.is_worked_on():
+                if not waiting:
+                    _LOGGER.info("waiting for the trials of other processes")
+                waiting = True
+                time.sleep(_WAIT_SECONDS)
+                self._count()
+            else:
+                return
+
+    def _run(self, trial: OpenTrial) -> None:
+        """Run one trial; an error ends the trial, not the sweep."""
+        folder = self.shared.folder(trial.number)
+        log = folder / "failed.log"
+        verb = "continued" if trial.continued else "started"
+        _LOGGER.info("trial %d %s: %s", trial.number, verb, describe_changes(trial.changes))
+        with trial.claim:
+            try:
+                job = self._job(trial, folder)
+                values = self.execute(job, self.progress)
+                self.shared.complete(trial.number, values, self._seconds(folder))
+            except (TrainingStopped, DiskFullError):
+                raise
+            except Exception as error:  # a failed trial is listed, and the others go on
+                write_text(log, "".join(traceback.format_exception(error)))
+                message = str(error) or type(error).__name__
+                self.shared.fail(trial.number, message)
+                _LOGGER.warning("trial %d failed: %s (log: %s)", trial.number, message, log)
+                self._stop_if_nothing_works(error)
+
+    def _job(self, trial: OpenTrial, folder: Path) -> TrialJob:
+        config = self.folder.trial_config(self.shared.space.config(trial.changes))
+        sweep = self.shared.sweep
+        return TrialJob(
+            config, folder, self.folder.references, sweep.objectives, trial if sweep.pruning != "none" else None
+        )
+
+    def _stop_if_nothing_works(self, error: Exception) -> None:
+        records = [one for one in self.shared.records() if one.finished]
+        if len(records) >= _MOST_FAILURES and all(one.state == "failed" for one in records):
+            hint = error.hint if isinstance(error, MedsegError) else None
+            raise TrainingError(
+                f"{self.folder.root}: the first {len(records)} trials failed, the last one with: {error}",
+                hint=hint or "Fix the cause and choose another --output.",
+            ) from error
+
+    def _report(self) -> None:
+        records = self.shared.records()
+        result = write_results(self.folder, records, self.shared.space, self.shared.sweep)
+        _LOGGER.info(result.describe())
+        self._count(records)
+
+    def _count(self, records: list[TrialRecord] | None = None) -> None:
+        finished = self._finished(records)
+        while self.counted < min(finished, self.trials):
+            self.counted += 1
+            self.progress.advance()
+
+    def _finished(self, records: list[TrialRecord] | None = None) -> int:
+        return sum(one.finished for one in (self.shared.records() if records is None else records))
+
+    @staticmethod
+    def _seconds(folder: Path) -> float:
+        return sum(float(entry["seconds"]) for entry in read_log(folder / "run" / "log.jsonl"))
+
+
+def _prepare_cases(config: RunConfig, progress: Progress) -> None:
+    """Measure, split and preprocess the cases once, so that no trial's time budget pays for it.
+
+    Raises:
+        DataError: if there are no validation cases, or cases are faulty.
+    """
+    cache = config.data.cache
+    assert cache is not None  # set by the folder of the sweep
+    dataset = prepare_dataset(
+        config.data, config.preprocess, network_needs(config), cache / "facts", progress=progress
+    )
+    if "val" not in dataset.split.values():
+        raise DataError(
+            "the split has no validation cases to compare the trials with", hint="Set data.split.val above 0."
+        )
+    cache_dataset(dataset, cache, progress)
