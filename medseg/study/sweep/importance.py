@@ -67,7 +67,7 @@ def _frozen(
 def _distribution(optuna: Any, setting: Setting) -> optuna.distributions.BaseDistribution:
     domain, distributions = setting.domain, optuna.distributions
     if setting.kind == "choice":
-        return distributions.CategoricalDistribution(setting.labels)
+        return distributions.CategoricalDistribution(domain.names)
     if setting.kind == "int":
         step = int(domain.step or 1)
         return distributions.IntDistribution(

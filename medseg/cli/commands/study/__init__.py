@@ -9,6 +9,7 @@ from medseg.cli.commands.study.cell import cell
 from medseg.cli.commands.study.cv import cv
 from medseg.cli.commands.study.run import run
 from medseg.cli.commands.study.status import status
+from medseg.cli.commands.study.sweep import sweep
 
 
 @click.group()
@@ -16,5 +17,5 @@ def study() -> None:
     """Compare trainings that differ in their settings."""
 
 
-for _command in (ablate, cell, cv, run, status):
+for _command in (ablate, cell, cv, run, status, sweep):
     study.add_command(_command)

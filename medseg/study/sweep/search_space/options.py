@@ -14,6 +14,7 @@ from ruamel.yaml.error import YAMLError
 from medseg.config.base import Spec
 from medseg.config.errors import explain
 from medseg.errors import ConfigError
+from medseg.study.cells import describe_value
 
 SECONDS = "seconds_per_case"
 """Objective: median time of the inference of a validation case."""
@@ -31,9 +32,10 @@ class Domain(Spec):
         log: whether the range is drawn on a logarithmic scale.
         step: distance between two values, from ``low`` on.
         type: ``int`` or ``float``; by default that of the setting.
-        choices: the values instead of a range: numbers, text, lists or blocks of settings.
-        when: settings of the space, listed before this one, and the value or list of values that they need;
-            without them this setting keeps its value.
+        choices: the values instead of a range: numbers, text, lists or blocks of settings; a mapping gives them
+            names.
+        when: settings of the space, listed before this one, and the value (or name of a choice) that they need,
+            or a list of them; otherwise this setting keeps its value.
 
     Example:
         >>> Domain(low=1e-4, high=1e-2, log=True).choices is None
@@ -45,13 +47,25 @@ class Domain(Spec):
     log: bool = False
     step: float | None = Field(default=None, gt=0)
     type: Literal["int", "float"] | None = None
-    choices: tuple[Any, ...] | None = Field(default=None, min_length=1)
+    choices: dict[str, Any] | tuple[Any, ...] | None = Field(default=None, min_length=1)
     when: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
     def _expand_list(cls, data: Any) -> Any:
         return {"choices": data} if isinstance(data, list | tuple) else data
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The choices without their names; empty for a range."""
+        return tuple(self.choices.values()) if isinstance(self.choices, dict) else self.choices or ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the choices, by default descriptions of their values."""
+        return (
+            tuple(self.choices) if isinstance(self.choices, dict) else tuple(map(describe_value, self.values))
+        )
 
     @model_validator(mode="after")
     def _check(self) -> Domain:

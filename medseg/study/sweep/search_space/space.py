@@ -53,36 +53,29 @@ class Setting:
     kind: Literal["int", "float", "choice"]
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The names of the choices."""
-        return tuple(describe_value(value) for value in self.domain.choices or ())
-
-    @property
     def ends(self) -> tuple[Any, ...]:
         """The values that are validated before the first trial: both ends of a range, or all choices."""
-        if self.domain.choices is not None:
-            return self.domain.choices
+        if self.kind == "choice":
+            return self.domain.values
         return self.tidy(_number(self.domain.low)), self.tidy(_number(self.domain.high))
 
     def describe(self) -> str:
         """Describe the values on one line, such as ``0.001 to 0.1 (logarithmic)``."""
         domain = self.domain
         if domain.choices is not None:
-            return ", ".join(self.labels)
+            return ", ".join(domain.names)
         more = " (logarithmic)" if domain.log else f" in steps of {domain.step:g}" if domain.step else ""
         return f"{domain.low:g} to {domain.high:g}{more}"
 
     def applies(self, changes: Mapping[str, Any]) -> bool:
         """Return whether the setting is varied in a trial with these values of the settings before it."""
-        return all(
-            key in changes and satisfies(changes[key], wanted) for key, wanted in self.domain.when.items()
-        )
+        return all(key in changes and changes[key] in wanted for key, wanted in self.domain.when.items())
 
     def suggest(self, trial: Suggest) -> Any:
         """Draw the value for a trial."""
         domain = self.domain
         if self.kind == "choice":
-            return self.choice(trial.suggest_categorical(self.key, self.labels))
+            return self.choice(trial.suggest_categorical(self.key, domain.names))
         low, high = _number(domain.low), _number(domain.high)
         if self.kind == "int":
             step = int(domain.step or 1)
@@ -91,7 +84,7 @@ class Setting:
 
     def choice(self, name: str) -> Any:
         """Return the choice of a name."""
-        return (self.domain.choices or ())[self.labels.index(name)]
+        return self.domain.values[self.domain.names.index(name)]
 
     def tidy(self, value: float) -> float | int:
         """Return a value of the range as it appears in the settings: with four significant digits."""
@@ -104,7 +97,7 @@ class Setting:
         """Return what stands for a value in Optuna's records; None if the value is not in the space."""
         domain = self.domain
         if domain.choices is not None:
-            return self.labels[domain.choices.index(value)] if value in domain.choices else None
+            return domain.names[domain.values.index(value)] if value in domain.values else None
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         low, high, step = _number(domain.low), _number(domain.high), domain.step
@@ -167,7 +160,7 @@ class SearchSpace:
         """Return the value in the baseline; of choices, the one that gives the settings of the baseline."""
         if setting.domain.choices is None:
             return read_setting(given, setting.key)
-        for choice in setting.domain.choices:
+        for choice in setting.domain.values:
             try:
                 if self.config({setting.key: choice}) == given:
                     return choice
@@ -237,16 +230,6 @@ def describe_changes(changes: Mapping[str, Any]) -> str:
         'train.ema=0.98, loss=dice'
     """
     return ", ".join(f"{key}={describe_value(value)}" for key, value in changes.items())
-
-
-def satisfies(value: Any, wanted: Any) -> bool:
-    """Return whether a value satisfies a condition: it is the value, or one of the list.
-
-    Example:
-        >>> satisfies("dice", "dice"), satisfies("dice", ["ce", "focal"])
-        (True, False)
-    """
-    return value == wanted or (isinstance(wanted, list) and value in wanted)
 
 
 def _number(value: float | None) -> float:

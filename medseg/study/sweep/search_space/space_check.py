@@ -10,7 +10,7 @@ from medseg.config.schema import RunConfig
 from medseg.errors import ConfigError
 from medseg.study.cells import describe_value
 from medseg.study.sweep.search_space.options import Domain
-from medseg.study.sweep.search_space.space import SearchSpace, Setting, describe_changes, satisfies
+from medseg.study.sweep.search_space.space import SearchSpace, Setting, describe_changes
 
 _MOST_CORNERS = 300
 """Combinations of values that are validated; each takes about 5 ms."""
@@ -42,7 +42,8 @@ def build_space(domains: Mapping[str, Domain], source: Mapping[str, Any]) -> Sea
         found = list(_check_domain(key, domain, domains))
         problems += [f"{key}: {problem}" for problem in found]
         if not found:
-            settings.append(Setting(key, domain, _kind(key, domain)))
+            when = {other: _as_values(wanted, domains[other]) for other, wanted in domain.when.items()}
+            settings.append(Setting(key, domain.model_copy(update={"when": when}), _kind(key, domain)))
     space = SearchSpace(source, tuple(settings))
     for setting in space.settings:
         problems += _check_values(space, setting)
@@ -72,8 +73,7 @@ def _check_domain(key: str, domain: Domain, domains: Mapping[str, Domain]) -> It
     if domain.choices is None:
         yield from _check_type(key, domain)
     else:
-        labels = [describe_value(value) for value in domain.choices]
-        repeated = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+        repeated = [name for name in dict.fromkeys(domain.names) if domain.names.count(name) > 1]
         if repeated:
             yield f"the choice {repeated[0]} appears twice"
     before = list(domains)[: list(domains).index(key)]
@@ -81,12 +81,11 @@ def _check_domain(key: str, domain: Domain, domains: Mapping[str, Domain]) -> It
         if other not in before:
             yield f"when names {other}, which is not a setting of the space before this one"
         elif domains[other].choices is not None:
-            choices = domains[other].choices or ()
-            values = wanted if isinstance(wanted, list) and wanted not in choices else [wanted]
+            values = _as_values(wanted, domains[other])
             yield from (
                 f"when names {describe_value(one)}, which is no choice of {other}"
                 for one in values
-                if one not in choices
+                if one not in domains[other].values
             )
 
 
@@ -118,13 +117,21 @@ def _kind(key: str, domain: Domain) -> Literal["int", "float", "choice"]:
     return domain.type or ("float" if float in types else "int")
 
 
+def _as_values(wanted: Any, domain: Domain) -> list[Any]:
+    """Return the values that a condition allows, for their names or values."""
+    listed: list[Any] = wanted if isinstance(wanted, list) and wanted not in domain.values else [wanted]
+    if not isinstance(domain.choices, dict):
+        return listed
+    return [domain.choices.get(one, one) if isinstance(one, str) else one for one in listed]
+
+
 def _check_values(space: SearchSpace, setting: Setting) -> list[str]:
     """Return what the schema says about the values of a setting, with the first values of those it needs."""
     context: dict[str, Any] = {}
     for one in space.settings:
         if one.key in setting.domain.when:
             wanted = setting.domain.when[one.key]
-            context[one.key] = next((v for v in one.ends if satisfies(v, wanted)), one.ends[0])
+            context[one.key] = next((value for value in one.ends if value in wanted), one.ends[0])
     problems: dict[str, None] = {}
     for value in setting.ends:
         try:

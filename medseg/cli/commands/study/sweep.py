@@ -1,0 +1,104 @@
+"""``medseg study sweep``: search for better settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from medseg.cli.commands.config import find_config
+from medseg.cli.options import DURATION, PATH, POSITIVE, debug_option
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
+from medseg.system.allocator import wait_without_spinning
+
+if TYPE_CHECKING:
+    from medseg.config.schema import RunConfig
+    from medseg.study.sweep import SweepConfig
+
+
+@click.command()
+@click.argument("config", type=PATH)
+@click.argument("space", type=PATH)
+@click.option(
+    "--trials", type=POSITIVE, required=True, help="Trials of the study, those of earlier calls included."
+)
+@click.option("--output", type=PATH, help="Folder of the study.  [default: studies/CONFIG_SPACE]")
+@click.option("--data", type=PATH, help="Folder of cases, as data.path.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Setting of all trials, such as train.epochs=20.",
+)
+@click.option("--budget", type=DURATION, help="Time of each training, such as 10min. Sets train.budget.")
+@click.option(
+    "--jobs", type=POSITIVE, default=1, show_default=True,
+    help="Trials at the same time, each in a process with its share of the cores and its own GPU.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Check the search space and print it; train nothing.")
+@debug_option
+def sweep(
+    config: Path,
+    space: Path,
+    trials: int,
+    output: Path | None,
+    data: Path | None,
+    overrides: tuple[str, ...],
+    budget: float | None,
+    jobs: int,
+    dry_run: bool,
+) -> int:
+    """Search for better settings by trainings that are compared on the validation cases.
+
+    CONFIG is a configuration file or the name of an included one. SPACE is a YAML file with the values of
+    settings: space: {train.optimizer.lr: {low: 1e-4, high: 1e-2, log: true}, train.ema: [0, 0.98]}.
+
+    Writes trials.csv, best.yaml (complete settings for medseg train) and report.html. Started again, also in
+    other processes or on other machines with the same --output, the command works on the same trials; those of
+    killed processes are continued. The test cases are not read. Exits with 4 if a trial failed.
+    """
+    wait_without_spinning()
+    from medseg.config.schema import load_config
+    from medseg.study.sweep import read_sweep, run_sweep
+
+    source = find_config(config)
+    if source.is_dir():
+        raise ConfigError(
+            f"{source}: is a folder, expected a configuration file",
+            hint=f"Write one for these cases: medseg plan {source} -o config.yaml.",
+            path=source,
+        )
+    common = [
+        *overrides,
+        *([f"data.path={data}"] if data else []),
+        *([f"train.budget={budget}"] if budget is not None else []),
+    ]
+    settings, searched = load_config(source, common), read_sweep(space)
+    if dry_run:
+        _print_space(settings, searched)
+        return EXIT_OK
+    folder = output or Path("studies") / f"{source.stem}_{space.stem}"
+    result = run_sweep(settings, searched, folder, trials=trials, jobs=jobs)
+    click.echo(result.describe())
+    if result.best is not None:
+        click.echo(f"settings: {folder / 'best.yaml'}")
+    click.echo(f"report: {folder / 'report.html'}")
+    for trial in result.failed:
+        click.echo(f"failed: trial {trial.number}: {trial.error}", err=True)
+    return EXIT_SOME_FAILED if result.failed else EXIT_OK
+
+
+def _print_space(config: RunConfig, sweep: SweepConfig) -> None:
+    """Print the settings of a valid search space and their values."""
+    from medseg.study.sweep.search_space.space_check import build_space
+
+    space = build_space(sweep.space, config.model_dump(mode="json"))
+    for setting in space.settings:
+        click.echo(f"{setting.key}  {setting.describe()}")
+    directions = [
+        f"{name} ({'higher' if up else 'lower'} is better)"
+        for name, up in zip(sweep.objectives, sweep.maximized, strict=True)
+    ]
+    click.echo(f"objectives: {', '.join(directions)}; pruner: {sweep.pruning}; sampler: {sweep.sampler}")

@@ -1,0 +1,39 @@
+"""Sweeps with stubs in place of trainings."""
+
+import math
+from pathlib import Path
+
+from conftest import ball_settings
+
+from medseg.config.schema import load_config
+from medseg.progress import QuietProgress
+from medseg.study.sweep import read_sweep
+from medseg.study.sweep.shared_study import SharedStudy
+from medseg.study.sweep.study_folder import SweepFolder
+from medseg.study.sweep.sweep import SweepWorker
+
+SPACE = {"train.optimizer.lr": {"low": 1e-5, "high": 1e-1, "log": True}, "model.channels": [[4, 8], [8, 16]]}
+
+
+def score_of(config):
+    """A score with its maximum 0.9 at a learning rate of 0.001 and the wider network."""
+    distance = abs(math.log10(config.train.optimizer.lr) + 3)
+    return 0.9 - 0.2 * distance - (0.1 if config.model.channels == (4, 8) else 0.0)
+
+
+def run_stub(job, progress):
+    """Validate three times instead of a training; the score grows to its final value."""
+    final = score_of(job.config)
+    for step in (1, 2, 3):
+        if job.pruner is not None and step < 3 and job.pruner.is_worse(step, final - 0.1 * (3 - step)):
+            return (math.nan,) * len(job.objectives)
+    width = sum(job.config.model.channels)
+    return tuple(width / 10 if one == "seconds_per_case" else final for one in job.objectives)
+
+
+def open_worker(folder, trials=6, execute=run_stub, **entries):
+    """Open the sweep in a folder as a new process would."""
+    sweep = read_sweep({"space": SPACE, **entries})
+    root = SweepFolder(Path(folder))
+    space = root.start(load_config(ball_settings("DATA")), sweep)
+    return SweepWorker(root, SharedStudy(root.root, sweep, space), QuietProgress(), trials, execute)

@@ -1,0 +1,260 @@
+import csv
+import json
+import re
+import signal
+import sys
+
+import pytest
+from conftest import ball_settings
+from sweep_stubs import SPACE, open_worker, run_stub, score_of
+
+from medseg.config.schema import load_config
+from medseg.errors import ConfigError, DataError, TrainingError, TrainingStopped
+from medseg.progress import QuietProgress
+from medseg.study.sweep import claims, read_sweep, run_sweep
+
+
+def states(worker):
+    return [trial.state for trial in worker.shared.records()]
+
+
+def drawn(worker):
+    return [trial.changes for trial in worker.shared.records()]
+
+
+def stop(job, progress):
+    """Validate once; then a signal stops the training."""
+    if job.pruner is not None:
+        job.pruner.is_worse(1, 0.5)
+    raise TrainingStopped(signal.SIGTERM)
+
+
+def test_all_trials_are_accounted_for_and_the_best_settings_are_complete(tmp_path, capfd):
+    worker = open_worker(tmp_path, trials=8, pruner="none")
+    worker.run()
+    assert worker.is_finished()
+    assert states(worker) == ["complete"] * 8
+    best = load_config(tmp_path / "best.yaml")
+    scores = {trial.number: trial.scores[0] for trial in worker.shared.records()}
+    assert score_of(best) == pytest.approx(max(scores.values()))
+    assert best.data.cache is None  # it can be trained elsewhere
+    with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["dice"]) for row in rows] == pytest.approx(list(scores.values()))
+    assert (
+        "chosen by a sweep of 8 trials" in (tmp_path / "best.yaml").read_text("utf-8").splitlines()[0].lower()
+    )
+    assert capfd.readouterr() == ("", "")  # Optuna prints nothing
+
+
+def test_the_page_names_the_best_trial_and_says_how_it_was_chosen(tmp_path):
+    worker = open_worker(tmp_path, trials=10, pruner="none")
+    worker.run()
+    page = (tmp_path / "report.html").read_text("utf-8")
+    best = max(worker.shared.records(), key=lambda trial: trial.scores[0])
+    text = re.sub("<[^>]+>", "", page)
+    assert f"Trial {best.number} is the best: validation Dice {best.scores[0]:.4g}" in text
+    assert "the configuration itself (trial 0) has" in text
+    assert "the test cases were not read" in text
+    assert page.count('class="plot"') == 4  # history, importance, two settings
+    assert f'value="{best.scores[0]:.9g}"' in page
+    assert {f"trial {i}" for i in range(10)} <= set(re.findall(r"<title>(trial \d+):", page))
+
+
+def test_the_first_trial_is_the_configuration_itself(tmp_path):
+    worker = open_worker(tmp_path, trials=1)
+    worker.run()
+    (first,) = worker.shared.records()
+    settings = load_config(ball_settings("DATA"))
+    assert first.changes == {"train.optimizer.lr": settings.train.optimizer.lr, "model.channels": "[4, 8]"}
+
+
+def test_a_sweep_goes_on_with_more_trials(tmp_path):
+    open_worker(tmp_path, trials=2).run()
+    worker = open_worker(tmp_path, trials=4)
+    assert (worker.counted, worker.is_finished()) == (2, False)
+    worker.run()
+    assert states(worker) == ["complete"] * 4
+    assert open_worker(tmp_path, trials=4).is_finished()
+
+
+def test_a_trial_that_a_signal_stopped_is_continued(tmp_path):
+    seen = []
+
+    def note(job, progress):
+        seen.append(job.config.train.optimizer.lr)
+        return run_stub(job, progress)
+
+    with pytest.raises(TrainingStopped):
+        open_worker(tmp_path, execute=stop).run()
+    worker = open_worker(tmp_path, trials=3, execute=note)
+    assert states(worker) == ["running"]
+    stopped = worker.shared.records()[0]
+    worker.run()
+    assert states(worker) == ["complete"] * 3
+    assert seen[0] == stopped.changes["train.optimizer.lr"]
+    first = worker.shared.records()[0]
+    assert (first.attempts, first.curve[1]) == (2, 0.5)  # the repeated step does not replace the first one
+
+
+def test_an_interrupted_sweep_draws_the_same_trials(tmp_path):
+    whole = open_worker(tmp_path / "whole", trials=13)
+    whole.run()
+    calls = []
+
+    def sometimes(job, progress):
+        calls.append(job)
+        return stop(job, progress) if len(calls) in (3, 4, 12) else run_stub(job, progress)
+
+    for _ in range(3):
+        with pytest.raises(TrainingStopped):
+            open_worker(tmp_path / "broken", trials=13, execute=sometimes).run()
+    broken = open_worker(tmp_path / "broken", trials=13, execute=sometimes)
+    broken.run()
+    assert drawn(broken)[:10] == drawn(whole)[:10]  # later ones depend on scores, which a stop may leave out
+    assert len(states(broken)) == 13
+    assert "running" not in states(broken)
+
+
+@pytest.fixture
+def kill(monkeypatch):
+    """A function that begins a trial and leaves it as a process that is killed does."""
+    ended = claims.has_ended
+    monkeypatch.setattr(claims, "has_ended", lambda token: token == "killed" or ended(token))
+
+    def begin(folder):
+        trial = open_worker(folder).shared.next_trial(6)
+        claim = max((folder / "trials" / f"{trial.number:04}" / "claims").glob("*.json"))
+        claim.write_text(json.dumps({"process": "killed"}), encoding="utf-8")
+        return trial.number
+
+    return begin
+
+
+def test_a_trial_whose_process_was_killed_is_run_again(tmp_path, kill):
+    assert kill(tmp_path) == 0
+    worker = open_worker(tmp_path, trials=3)
+    worker.run()
+    assert states(worker) == ["complete"] * 3
+    assert [trial.attempts for trial in worker.shared.records()] == [2, 1, 1]
+
+
+def test_a_trial_that_kills_every_process_fails(tmp_path, kill):
+    assert [kill(tmp_path) for _ in range(3)] == [0, 0, 0]
+    worker = open_worker(tmp_path, trials=3)
+    worker.run()
+    assert states(worker) == ["failed", "complete", "complete"]
+    assert worker.shared.records()[0].error == "3 processes were killed while they worked on this trial"
+
+
+def test_a_killed_process_that_had_only_begun_to_draw(tmp_path):
+    worker = open_worker(tmp_path, baseline=False)
+    worker.shared.study.ask()  # no values and no claim
+    worker.run()
+    assert states(worker) == ["complete"] * 6
+    assert all(len(changes) == 2 for changes in drawn(worker))
+
+
+def test_two_processes_do_not_run_the_same_trial(tmp_path):
+    first, second = open_worker(tmp_path).shared, open_worker(tmp_path).shared
+    trials = [shared.next_trial(3) for shared in (first, second, first)]
+    assert [trial.number for trial in trials] == [0, 1, 2]
+    assert second.next_trial(3) is None
+    assert second.is_worked_on()
+
+
+def test_a_failed_trial_is_listed_and_the_others_go_on(tmp_path):
+    def fail_wide(job, progress):
+        if job.config.model.channels == (8, 16):
+            raise DataError("case ball_3: unreadable", hint="Copy it again.")
+        return run_stub(job, progress)
+
+    worker = open_worker(tmp_path, trials=8, execute=fail_wide)
+    worker.run()
+    failed = [trial for trial in worker.shared.records() if trial.state == "failed"]
+    assert failed
+    assert {trial.changes["model.channels"] for trial in failed} == {"[8, 16]"}
+    assert failed[0].error == "case ball_3: unreadable. Copy it again."
+    log = tmp_path / "trials" / f"{failed[0].number:04}" / "failed.log"
+    assert "Traceback" in log.read_text("utf-8")
+    assert "unreadable" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_if_the_first_trials_fail_the_sweep_stops(tmp_path):
+    def fail(job, progress):
+        raise DataError("the disk is gone")
+
+    worker = open_worker(tmp_path, execute=fail)
+    with pytest.raises(TrainingError, match="the first 3 trials failed, the last one with: the disk is gone"):
+        worker.run()
+    assert states(worker) == ["failed"] * 3
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_bad_trials_are_pruned(tmp_path, pruner):
+    worker = open_worker(tmp_path, trials=12, pruner=pruner, startup=2)
+    worker.run()
+    records = worker.shared.records()
+    pruned = [trial for trial in records if trial.state == "pruned"]
+    assert pruned
+    best = max((trial for trial in records if trial.scores), key=lambda trial: trial.scores[0])
+    assert all(trial.scores == () and max(trial.curve) < 3 for trial in pruned)
+    if pruner == "median":
+        assert all(trial.curve[1] < best.curve[1] for trial in pruned)
+    assert "pruned (last validation)" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_a_pruned_trial_whose_process_is_killed_stays_pruned(tmp_path, kill):
+    shared = open_worker(tmp_path).shared
+    trial = shared.next_trial(1)
+    trial.trial.set_user_attr("pruned", 1)
+    with trial.claim:
+        pass
+    assert open_worker(tmp_path).shared.next_trial(1).ended
+
+
+def test_several_objectives_give_a_pareto_front(tmp_path):
+    worker = open_worker(tmp_path, trials=10, objectives=["dice", "seconds_per_case"])
+    worker.run()
+    files = sorted((tmp_path / "pareto").iterdir())
+    records = worker.shared.records()
+    # one trial of each width: seconds are 1.2 and 2.4, and the best score of a width surpasses its others
+    best = [max((t for t in records if t.scores[1] == s), key=lambda t: t.scores[0]) for s in (1.2, 2.4)]
+    front = best if best[1].scores[0] > best[0].scores[0] else best[:1]
+    assert [path.name for path in files] == sorted(f"trial_{trial.number:04}.yaml" for trial in front)
+    assert load_config(tmp_path / "best.yaml") == load_config(
+        tmp_path / "pareto" / f"trial_{max(front, key=lambda t: t.scores[0]).number:04}.yaml"
+    )
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Pareto front" in page
+    assert "seconds per case" in page
+
+
+def test_another_study_in_the_folder_is_refused(tmp_path):
+    open_worker(tmp_path, trials=1).run()
+    with pytest.raises(ConfigError, match="another search space"):
+        open_worker(tmp_path, objectives=["iou"])
+    with pytest.raises(ConfigError, match="with other settings"):
+        run_sweep(
+            load_config(ball_settings("DATA", epochs=7)), read_sweep({"space": SPACE}), tmp_path, trials=1,
+            progress=QuietProgress(),
+        )  # fmt: skip
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="no sweep"):
+        open_worker(tmp_path / "other")
+
+
+def test_a_damaged_journal_is_an_error(tmp_path):
+    open_worker(tmp_path, trials=1).run()
+    with (tmp_path / "journal.log").open("a", encoding="utf-8") as stream:
+        stream.write('{"op_code": 4, "wor\n{"op_code": 4}\n')
+    with pytest.raises(ConfigError, match="journal of the sweep is damaged"):
+        open_worker(tmp_path)
+
+
+def test_without_optuna_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ConfigError, match="needs the package optuna") as error:
+        open_worker(tmp_path)
+    assert "medseg[hpo]" in error.value.hint
