@@ -61,24 +61,28 @@ class SweepResult:
         return f"trial {trial.number}, {scores or trial.state} ({describe_changes(trial.changes)})"
 
 
-def write_results(
+def summarize(
     folder: SweepFolder, trials: list[TrialRecord], space: SearchSpace, sweep: SweepConfig
 ) -> SweepResult:
-    """Write ``trials.csv``, ``best.yaml``, with several objectives ``pareto/``, and ``report.html``."""
+    """Return the result so far."""
     front = pareto_front(trials, sweep.maximized)
     config = space.config(space.values(front[0].changes)) if front else None
-    result = SweepResult(folder.root, sweep.objectives, trials, front, config)
+    return SweepResult(folder.root, sweep.objectives, trials, front, config)
+
+
+def write_results(folder: SweepFolder, result: SweepResult, space: SearchSpace, sweep: SweepConfig) -> None:
+    """Write ``trials.csv``, ``best.yaml``, with several objectives ``pareto/``, and ``report.html``."""
+    trials = result.trials
     if trials:
         write_csv(folder.table, [_row(trial, space, sweep) for trial in trials])
-    if front:
-        write_text(folder.best, _best_yaml(result, front[0], space))
+    if result.best is not None:
+        _write_settings(folder.best, result, result.best, space)
     if len(sweep.objectives) > 1:
         _write_front(folder, result, space)
     try:
         write_sweep_page(folder.report, folder.root.resolve().name, trials, space, sweep)
     except Exception:  # a page is not worth a sweep
         _LOGGER.warning("%s was not written", folder.report, exc_info=True)
-    return result
 
 
 def _write_front(folder: SweepFolder, result: SweepResult, space: SearchSpace) -> None:
@@ -88,16 +92,17 @@ def _write_front(folder: SweepFolder, result: SweepResult, space: SearchSpace) -
         if path.name not in names:
             path.unlink(missing_ok=True)
     for name, trial in names.items():
-        write_text(folder.pareto / name, _best_yaml(result, trial, space))
+        _write_settings(folder.pareto / name, result, trial, space)
 
 
-def _best_yaml(result: SweepResult, trial: TrialRecord, space: SearchSpace) -> str:
-    finished = sum(one.finished for one in result.trials)
+def _write_settings(path: Path, result: SweepResult, trial: TrialRecord, space: SearchSpace) -> None:
+    """Write the settings of a trial, unless the file has them already."""
     comment = (
-        f"# Chosen by a sweep of {finished} trials on the validation cases: {result.describe_trial(trial)}.\n"
+        f"# Chosen by a sweep on the validation cases: {result.describe_trial(trial)}.\n"
         "# Train it with medseg train, and measure it on the test cases once.\n"
     )
-    return comment + to_yaml(space.config(space.values(trial.changes)))
+    if not path.is_file() or not path.read_text(encoding="utf-8").startswith(comment):
+        write_text(path, comment + to_yaml(space.config(space.values(trial.changes))))
 
 
 def _row(trial: TrialRecord, space: SearchSpace, sweep: SweepConfig) -> dict[str, Any]:

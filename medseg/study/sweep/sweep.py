@@ -13,8 +13,7 @@ from medseg.config.schema import RunConfig
 from medseg.errors import DataError, DiskFullError, MedsegError, TrainingError, TrainingStopped
 from medseg.files import write_text
 from medseg.progress import ConsoleProgress, Progress, stage
-from medseg.study.sweep.records import TrialRecord
-from medseg.study.sweep.results import SweepResult, write_results
+from medseg.study.sweep.results import SweepResult, summarize, write_results
 from medseg.study.sweep.search_space.options import SweepConfig
 from medseg.study.sweep.search_space.space import describe_changes
 from medseg.study.sweep.shared_study import OpenTrial, SharedStudy
@@ -32,6 +31,8 @@ Execute = Callable[[TrialJob, Progress], tuple[float, ...]]
 _MOST_FAILURES = 3
 """Trials that may fail before the first one succeeds."""
 _WAIT_SECONDS = 2.0
+_REPORT_SECONDS = 10.0
+"""Shortest time between two versions of the report."""
 
 
 def run_sweep(
@@ -49,7 +50,7 @@ def run_sweep(
     same folder: each runs this function with the same arguments. The function returns when all trials are
     accounted for. A trial whose process was killed is continued from its last checkpoint, by another process or
     when the sweep is started again. A trial that fails is listed, and the others go on. ``trials.csv``,
-    ``best.yaml`` and ``report.html`` are written after every trial.
+    ``best.yaml`` and ``report.html`` follow every trial.
 
     The test cases are not read. Measure the chosen settings on them once, at the end.
 
@@ -93,7 +94,7 @@ def run_sweep(
             worker.recount()
         with stage(progress, trials, "searching for settings", unit="trials", completed=worker.counted):
             worker.run()
-    return write_results(folder, shared.records(), space, sweep)
+    return worker.report()
 
 
 @dataclass
@@ -114,6 +115,7 @@ class SweepWorker:
     trials: int
     execute: Execute = run_trial
     counted: int = field(init=False)
+    _written: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self.recount()
@@ -139,7 +141,8 @@ class SweepWorker:
             trial = self.shared.next_trial(self.trials)
             if trial is not None:
                 self._run(trial)
-                self._report()
+                _LOGGER.info(self.report(every=_REPORT_SECONDS).describe())
+                self._count()
             elif self.shared.is_worked_on():
                 if not waiting:
                     _LOGGER.info("waiting for the trials of other processes")
@@ -147,7 +150,16 @@ class SweepWorker:
                 time.sleep(_WAIT_SECONDS)
                 self._count()
             else:
+                self.report()
                 return
+
+    def report(self, *, every: float = 0.0) -> SweepResult:
+        """Return the result so far; write its files, if the last ones are ``every`` seconds old."""
+        result = summarize(self.folder, self.shared.records(), self.shared.space, self.shared.sweep)
+        if time.monotonic() - self._written >= every:
+            write_results(self.folder, result, self.shared.space, self.shared.sweep)
+            self._written = time.monotonic()
+        return result
 
     def _run(self, trial: OpenTrial) -> None:
         """Run one trial; an error ends the trial, not the sweep."""
@@ -185,20 +197,15 @@ class SweepWorker:
                 hint=hint or "Fix the cause and choose another --output.",
             ) from error
 
-    def _report(self) -> None:
-        records = self.shared.records()
-        result = write_results(self.folder, records, self.shared.space, self.shared.sweep)
-        _LOGGER.info(result.describe())
-        self._count(records)
-
-    def _count(self, records: list[TrialRecord] | None = None) -> None:
-        finished = self._finished(records)
+    def _count(self) -> None:
+        """Report the trials that have ended to the progress, also those of other processes."""
+        finished = self._finished()
         while self.counted < min(finished, self.trials):
             self.counted += 1
             self.progress.advance()
 
-    def _finished(self, records: list[TrialRecord] | None = None) -> int:
-        return sum(one.finished for one in (self.shared.records() if records is None else records))
+    def _finished(self) -> int:
+        return sum(trial.finished for trial in self.shared.records())
 
     @staticmethod
     def _seconds(folder: Path) -> float:

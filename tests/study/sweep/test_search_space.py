@@ -4,6 +4,7 @@ from conftest import ball_settings
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError
 from medseg.study.sweep import Domain
+from medseg.study.sweep.search_space.space import SearchSpace, Setting
 from medseg.study.sweep.search_space.space_check import build_space
 
 SETTINGS = load_config(ball_settings("DATA")).model_dump(mode="json")
@@ -128,7 +129,8 @@ def test_conditions_must_name_choices_of_earlier_settings():
 
 def test_many_combinations_are_sampled():
     keys = ("train.epochs", "train.batch_size", "train.accumulate", "train.iterations", "train.validate_every")
-    found = build_space({key: Domain(choices=(1, 2, 3, 4)) for key in keys}, SETTINGS)
+    settings = (Setting(key, Domain(choices=(1, 2, 3, 4)), "choice") for key in keys)
+    found = SearchSpace(SETTINGS, tuple(settings))
     corners = [tuple(changes.items()) for changes in found.corners(200)]
     assert len(corners) == len(set(corners)) == 200  # of 4⁵ = 1,024
     pairs = {(a, b) for changes in corners for a in changes for b in changes if a[0] < b[0]}

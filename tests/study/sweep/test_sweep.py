@@ -10,8 +10,8 @@ from sweep_stubs import SPACE, open_worker, run_stub, score_of
 
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError, DataError, TrainingError, TrainingStopped
-from medseg.progress import QuietProgress
-from medseg.study.sweep import claims, read_sweep, run_sweep
+from medseg.study.sweep import claims, read_sweep
+from medseg.study.sweep.study_folder import SweepFolder
 
 
 def states(worker):
@@ -30,7 +30,7 @@ def stop(job, progress):
 
 
 def test_all_trials_are_accounted_for_and_the_best_settings_are_complete(tmp_path, capfd):
-    worker = open_worker(tmp_path, trials=8, pruner="none")
+    worker = open_worker(tmp_path, trials=8, pruner="none", files=True)
     worker.run()
     assert worker.is_finished()
     assert states(worker) == ["complete"] * 8
@@ -41,14 +41,12 @@ def test_all_trials_are_accounted_for_and_the_best_settings_are_complete(tmp_pat
     with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [float(row["dice"]) for row in rows] == pytest.approx(list(scores.values()))
-    assert (
-        "chosen by a sweep of 8 trials" in (tmp_path / "best.yaml").read_text("utf-8").splitlines()[0].lower()
-    )
+    assert "# Chosen by a sweep on the validation cases: trial " in (tmp_path / "best.yaml").read_text("utf-8")
     assert capfd.readouterr() == ("", "")  # Optuna prints nothing
 
 
 def test_the_page_names_the_best_trial_and_says_how_it_was_chosen(tmp_path):
-    worker = open_worker(tmp_path, trials=10, pruner="none")
+    worker = open_worker(tmp_path, trials=10, pruner="none", files=True)
     worker.run()
     page = (tmp_path / "report.html").read_text("utf-8")
     best = max(worker.shared.records(), key=lambda trial: trial.scores[0])
@@ -98,22 +96,21 @@ def test_a_trial_that_a_signal_stopped_is_continued(tmp_path):
 
 
 def test_an_interrupted_sweep_draws_the_same_trials(tmp_path):
-    whole = open_worker(tmp_path / "whole", trials=13)
+    whole = open_worker(tmp_path / "whole", trials=7)
     whole.run()
     calls = []
 
     def sometimes(job, progress):
         calls.append(job)
-        return stop(job, progress) if len(calls) in (3, 4, 12) else run_stub(job, progress)
+        return stop(job, progress) if len(calls) in (3, 4) else run_stub(job, progress)
 
-    for _ in range(3):
+    for _ in range(2):
         with pytest.raises(TrainingStopped):
-            open_worker(tmp_path / "broken", trials=13, execute=sometimes).run()
-    broken = open_worker(tmp_path / "broken", trials=13, execute=sometimes)
+            open_worker(tmp_path / "broken", trials=7, execute=sometimes).run()
+    broken = open_worker(tmp_path / "broken", trials=7, execute=sometimes)
     broken.run()
-    assert drawn(broken)[:10] == drawn(whole)[:10]  # later ones depend on scores, which a stop may leave out
-    assert len(states(broken)) == 13
-    assert "running" not in states(broken)
+    assert drawn(broken) == drawn(whole)
+    assert states(broken) == states(whole)
 
 
 @pytest.fixture
@@ -169,7 +166,7 @@ def test_a_failed_trial_is_listed_and_the_others_go_on(tmp_path):
             raise DataError("case ball_3: unreadable", hint="Copy it again.")
         return run_stub(job, progress)
 
-    worker = open_worker(tmp_path, trials=8, execute=fail_wide)
+    worker = open_worker(tmp_path, trials=8, execute=fail_wide, files=True)
     worker.run()
     failed = [trial for trial in worker.shared.records() if trial.state == "failed"]
     assert failed
@@ -192,7 +189,7 @@ def test_if_the_first_trials_fail_the_sweep_stops(tmp_path):
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_bad_trials_are_pruned(tmp_path, pruner):
-    worker = open_worker(tmp_path, trials=12, pruner=pruner, startup=2)
+    worker = open_worker(tmp_path, trials=10, pruner=pruner, startup=2, files=True)
     worker.run()
     records = worker.shared.records()
     pruned = [trial for trial in records if trial.state == "pruned"]
@@ -214,7 +211,7 @@ def test_a_pruned_trial_whose_process_is_killed_stays_pruned(tmp_path, kill):
 
 
 def test_several_objectives_give_a_pareto_front(tmp_path):
-    worker = open_worker(tmp_path, trials=10, objectives=["dice", "seconds_per_case"])
+    worker = open_worker(tmp_path, trials=6, objectives=["dice", "seconds_per_case"], files=True)
     worker.run()
     files = sorted((tmp_path / "pareto").iterdir())
     records = worker.shared.records()
@@ -222,27 +219,25 @@ def test_several_objectives_give_a_pareto_front(tmp_path):
     best = [max((t for t in records if t.scores[1] == s), key=lambda t: t.scores[0]) for s in (1.2, 2.4)]
     front = best if best[1].scores[0] > best[0].scores[0] else best[:1]
     assert [path.name for path in files] == sorted(f"trial_{trial.number:04}.yaml" for trial in front)
-    assert load_config(tmp_path / "best.yaml") == load_config(
-        tmp_path / "pareto" / f"trial_{max(front, key=lambda t: t.scores[0]).number:04}.yaml"
-    )
+    best_file = tmp_path / "pareto" / f"trial_{max(front, key=lambda t: t.scores[0]).number:04}.yaml"
+    assert (tmp_path / "best.yaml").read_text("utf-8") == best_file.read_text("utf-8")
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "Pareto front" in page
     assert "seconds per case" in page
 
 
 def test_another_study_in_the_folder_is_refused(tmp_path):
-    open_worker(tmp_path, trials=1).run()
+    settings, sweep = load_config(ball_settings("DATA")), read_sweep({"space": SPACE})
+    folder = SweepFolder(tmp_path / "study")
+    folder.start(settings, sweep)
+    folder.start(settings, sweep)
     with pytest.raises(ConfigError, match="another search space"):
-        open_worker(tmp_path, objectives=["iou"])
+        folder.start(settings, sweep.model_copy(update={"objectives": ("iou",)}))
     with pytest.raises(ConfigError, match="with other settings"):
-        run_sweep(
-            load_config(ball_settings("DATA", epochs=7)), read_sweep({"space": SPACE}), tmp_path, trials=1,
-            progress=QuietProgress(),
-        )  # fmt: skip
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes.txt").touch()
+        folder.start(load_config(ball_settings("DATA", epochs=7)), sweep)
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(ConfigError, match="no sweep"):
-        open_worker(tmp_path / "other")
+        SweepFolder(tmp_path).start(settings, sweep)
 
 
 def test_a_damaged_journal_is_an_error(tmp_path):
