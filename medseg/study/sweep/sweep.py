@@ -19,6 +19,7 @@ from medseg.study.sweep.search_space.space import describe_changes
 from medseg.study.sweep.shared_study import OpenTrial, SharedStudy
 from medseg.study.sweep.study_folder import SweepFolder
 from medseg.study.sweep.trial_run import TrialJob, run_trial
+from medseg.study.sweep.workers import run_workers
 from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.fit import network_needs
 from medseg.training.run_folder.log import read_log
@@ -88,8 +89,6 @@ def run_sweep(
     if not worker.is_finished():
         _prepare_cases(folder.trial_config(space.config({})), progress)
         if jobs > 1:
-            from medseg.study.sweep.workers import run_workers
-
             run_workers(folder, trials, jobs)
             worker.recount()
         with stage(progress, trials, "searching for settings", unit="trials", completed=worker.counted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
 from medseg.study.executors import CellCommand, CellResult, LocalExecutor
 from medseg.study.sweep.study_folder import SweepFolder
 
@@ -30,6 +31,6 @@ def run_workers(folder: SweepFolder, trials: int, jobs: int) -> list[CellResult]
     _LOGGER.info("%d processes search; their messages are in %s", jobs, folder.root / "workers")
     results = LocalExecutor(jobs).run(cells)
     for result in results:
-        if not result.succeeded:
+        if result.exit_code not in (EXIT_OK, EXIT_SOME_FAILED):
             _LOGGER.warning("%s: %s; its trial is continued", result.cell.name, result.describe())
     return results
