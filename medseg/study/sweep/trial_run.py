@@ -24,9 +24,9 @@ from medseg.progress import Progress
 from medseg.study.run_scores import write_reference
 from medseg.study.sweep.search_space.options import SECONDS
 from medseg.study.sweep.storage import RUNGS
-from medseg.training.extensions import Callback, EpochInfo
 from medseg.training.fit import fit
 from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.tracking.callbacks import Callback, EpochInfo
 
 _LOGGER = logging.getLogger(__name__)
 
