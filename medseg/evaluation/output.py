@@ -10,9 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
+from medseg.evaluation.evaluation import CaseFiles as EvaluatedFiles
 from medseg.evaluation.evaluation import Evaluation
-from medseg.files import write_atomic, write_text
+from medseg.files import write_atomic, write_json, write_text
 from medseg.metrics import long_rows, write_csv, write_summary
 from medseg.metrics.tables.columns import IDENTITY
 from medseg.metrics.tables.paper import LATEX_MARK, MARKDOWN_MARK
@@ -24,12 +26,22 @@ from medseg.report.pages.scored_cases import ScoredCases
 CASES_FILE = "cases.csv"
 SCORES_FILE = "scores.csv"
 SUMMARY_FILE = "summary.json"
+CASE_FILES = "files.json"
 MARKDOWN_FILE, LATEX_FILE = "table.md", "table.tex"
 PARQUET_FILES = ("cases.parquet", "scores.parquet")
 
 REPORT_FILE = "report.html"
 
-_FILES = (CASES_FILE, SCORES_FILE, SUMMARY_FILE, MARKDOWN_FILE, LATEX_FILE, REPORT_FILE, *PARQUET_FILES)
+_FILES = (
+    CASES_FILE,
+    SCORES_FILE,
+    SUMMARY_FILE,
+    CASE_FILES,
+    MARKDOWN_FILE,
+    LATEX_FILE,
+    REPORT_FILE,
+    *PARQUET_FILES,
+)
 
 
 def write_tables(output: Path, evaluation: Evaluation) -> None:
@@ -43,7 +55,45 @@ def write_tables(output: Path, evaluation: Evaluation) -> None:
         for name, frame in zip(PARQUET_FILES, frames, strict=True):
             with write_atomic(output / name) as temporary:
                 frame.to_parquet(temporary, engine="pyarrow", index=False)
+    write_case_files(output, evaluation)
     write_summary(output / SUMMARY_FILE, evaluation.summary)
+
+
+def write_case_files(output: Path, evaluation: Evaluation) -> None:
+    """Write ``files.json``: the labels, and the files of each case, relative to the folder.
+
+    Reports of comparisons draw them.
+    """
+    cases: dict[str, dict[str, str]] = {}
+    for case, files in evaluation.files.items():
+        paths = {"reference": files.reference, "prediction": files.prediction, "image": files.image}
+        cases[case] = {key: _relative(path, output) for key, path in paths.items() if path is not None}
+    labels = None if evaluation.labels is None else evaluation.labels.model_dump(mode="json")
+    write_json(
+        output / CASE_FILES,
+        {"definitions": "paths are relative to this folder", "labels": labels, "cases": cases},
+    )
+
+
+def read_case_files(folder: Path) -> tuple[dict[str, EvaluatedFiles], LabelSchema | None]:
+    """Read ``files.json``: case → its files, and the labels; nothing if the file is absent or damaged."""
+    try:
+        content = json.loads((folder / CASE_FILES).read_text(encoding="utf-8"))
+        cases = {
+            str(case): EvaluatedFiles(**{key: folder / path for key, path in paths.items()})
+            for case, paths in content["cases"].items()
+        }
+        return cases, LabelSchema.model_validate(content["labels"]) if content["labels"] else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}, None
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return a path relative to a folder; absolute where no relative path leads, as between drives."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
 
 
 def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingLimits = DEFAULT_LIMITS) -> None:
@@ -61,7 +111,7 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingL
         >>> evaluation = evaluate_cases("predictions", "labels")  # doctest: +SKIP
         >>> write_evaluation_report("report.html", evaluation)  # doctest: +SKIP
     """
-    worst = ScoredCases(evaluation.rows).worst_cases(limits.figures)
+    worst = ScoredCases(evaluation.rows).worst_cases(len(evaluation.rows))  # not all have a prediction to draw
     files = {
         case: CaseFiles(image=own.image, reference=own.reference, prediction=own.prediction)
         for case in worst
@@ -98,7 +148,7 @@ def _is_ours(path: Path) -> bool:
         if path.suffix == ".parquet":  # they are written before the summary, and removed with it
             return _is_ours(path.with_name(SUMMARY_FILE))
         with path.open(encoding="utf-8", newline="") as stream:
-            if path.name == SUMMARY_FILE:
+            if path.suffix == ".json":
                 content = json.load(stream)
                 return isinstance(content, Mapping) and "definitions" in content
             if path.suffix == ".html":

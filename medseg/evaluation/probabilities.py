@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema
@@ -15,7 +16,7 @@ from medseg.geometry import Array
 from medseg.metrics import ReliabilityCurve
 
 PROBABILITIES_FOLDER = "probabilities"
-_ENDINGS = (".nii.gz", ".npz")
+_ENDINGS = (".nii.gz", ".npz", ".tif")
 _HINT = "Predict with medseg infer --probabilities, or leave calibration out of --metrics."
 
 
@@ -39,7 +40,7 @@ def read_probabilities(folder: Path, case: str, scan: Scan, labels: LabelSchema)
     path = next((one for one in candidates if one.is_file()), None)
     if path is None:
         raise DataError(f"{candidates[0].parent}: no probabilities of case {case}", hint=_HINT, path=folder)
-    array = _read_picture(path) if path.suffix == ".npz" else _read_volume(path, scan)
+    array = _read_volume(path, scan) if path.name.endswith(".nii.gz") else _read_picture(path)
     expected = (len(labels.class_names), *scan.grid.shape)
     if array.shape != expected:
         raise DataError(f"{path}: probabilities of shape {array.shape}, expected {expected}", path=path)
@@ -79,7 +80,11 @@ def _read_volume(path: Path, scan: Scan) -> Array:
 
 
 def _read_picture(path: Path) -> Array:
+    """Return (K, H, W) float32: of an array of that shape, or of a tiled TIFF (H, W, K) of a large picture."""
     try:
+        if path.suffix == ".tif":
+            pixels: Array = tifffile.imread(path)
+            return np.moveaxis(pixels, -1, 0).astype(np.float32)
         with np.load(path, allow_pickle=False) as content:
             return content["probabilities"].astype(np.float32)
     except (OSError, ValueError, KeyError) as error:

@@ -58,6 +58,26 @@ def metric_info(column: str) -> MetricInfo:
     raise KeyError(column)
 
 
+_CORRELATIONS = ("kappa", "mcc")
+
+
+def value_range(column: str) -> tuple[float, float]:
+    """Return the smallest and the largest value that a column can have; infinite where there is no bound.
+
+    Example:
+        >>> value_range("dice"), value_range("hd95"), value_range("my_score")
+        ((0.0, 1.0), (0.0, inf), (-inf, inf))
+    """
+    try:
+        info = metric_info(column)
+    except KeyError:
+        return -math.inf, math.inf
+    if info.better == "zero" or column in _CORRELATIONS:
+        return -1.0, math.inf if info.better == "zero" else 1.0
+    is_ratio = info.group is not None and not info.unit and info.worst == 0.0
+    return 0.0, 1.0 if is_ratio or column in ("ece", "brier") else math.inf
+
+
 def _ratio(column: str, group: MetricGroup, definition: str, better: Better = "higher") -> MetricInfo:
     worst = {"higher": 0.0, "lower": math.nan, "zero": -1.0}[better]
     return MetricInfo(column, group, "", better, worst, definition)

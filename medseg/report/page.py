@@ -6,6 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass, field
 from datetime import date
+from gzip import compress
 from importlib.resources import files
 from pathlib import Path
 
@@ -50,6 +51,7 @@ class Page:
     _sections: list[tuple[str, str, Markup]] = field(default_factory=list[tuple[str, str, Markup]])
     _scripts: list[str] = field(default_factory=list[str])
     _styles: list[str] = field(default_factory=list[str])
+    _deferred: dict[str, str] = field(default_factory=dict[str, str])
     _allowed: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def __post_init__(self) -> None:
@@ -66,6 +68,14 @@ class Page:
         """Add a script, which runs after the content; the same one is added once."""
         if code not in self._scripts:
             self._scripts.append(code)
+
+    def add_deferred_script(self, name: str, code: str) -> None:
+        """Add a large script that another script starts when it is needed.
+
+        It is stored compressed, as text of an element of the class ``deferred-script``: gzip in base64. The
+        content security policy allows it, unpacked, as the text of a script element.
+        """
+        self._deferred[name] = code
 
     def add_style(self, code: str) -> None:
         """Add a style sheet; the same one is added once."""
@@ -91,7 +101,9 @@ class Page:
             ],
             "\n",
         )
-        scripts = join(Markup("<script>{}</script>").format(Markup(_inline(one))) for one in self._scripts)
+        deferred = (_deferred(name, code) for name, code in self._deferred.items())
+        inline = (Markup("<script>{}</script>").format(Markup(_inline(one))) for one in self._scripts)
+        scripts = join([*deferred, *inline])
         page = Markup(
             '<!doctype html>\n<html lang="en">\n<head>\n{}\n</head>\n<body>\n{}\n{}\n</body>\n</html>\n'
         )
@@ -139,7 +151,7 @@ class Page:
         policy: dict[str, tuple[str, ...]] = {
             **_POLICY,
             "style-src": tuple(_digest(one) for one in self._styles),
-            "script-src": tuple(_digest(_inline(one)) for one in self._scripts),
+            "script-src": tuple(map(_digest, [*map(_inline, self._scripts), *self._deferred.values()])),
         }
         for directive, sources in self._allowed.items():
             policy[directive] = (*policy.get(directive, ()), *sources)
@@ -159,6 +171,11 @@ def _asset(name: str) -> str:
 def _inline(code: str) -> str:
     """Return a script that contains no end tag, which would end its element."""
     return code.replace("</script", "<\\/script")
+
+
+def _deferred(name: str, code: str) -> Markup:
+    packed = base64.b64encode(compress(code.encode(), mtime=0)).decode()
+    return tag("script", packed, type="application/gzip", class_="deferred-script", data_name=name)
 
 
 def _digest(code: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.evaluation.comparison.paired import mean_defined, paired_influence
 from medseg.metrics.tables.intervals import mean_interval
+from medseg.metrics.tables.statistics import label_mean_influence, mean_defined
 
 FloatArray = NDArray[np.float64]
 
@@ -111,7 +111,7 @@ def paired_difference(cell: CellScores, baseline: CellScores, seed: int = 0) -> 
     both = np.isnan(ours) & np.isnan(theirs)
     differences = np.where(both, math.nan, np.nan_to_num(ours, nan=1.0) - np.nan_to_num(theirs, nan=1.0))
     of_cases = mean_defined(differences, axis=0)  # (C, L)
-    values = paired_influence(of_cases)
+    values = label_mean_influence(of_cases)
     low, high = mean_interval(values, seed=seed)
     mean = float(values.mean()) if values.size else math.nan
     return Difference(mean, float(low), float(high), len(cases), len(seeds))

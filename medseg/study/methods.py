@@ -41,12 +41,14 @@ class ComparisonInputs:
         observer_suffix: suffix that names of the observer's label maps add to names of cases, such as
             ``_2ndHO``.
         groups: CSV table with a column ``case`` and one column per grouping, such as site.
+        images: folder of the images, which the report shows below the label maps. Runs have their own.
     """
 
     reference: Path | str | None = None
     observer: Path | str | None = None
     observer_suffix: str | None = None
     groups: Path | str | None = None
+    images: Path | str | None = None
 
 
 def compare_runs(
@@ -111,7 +113,10 @@ class _MethodReader:
         given = self.inputs.reference
         self.reference = None if given is None else Path(given)
         self.labels = self.options.evaluation.labels
-        self.options = replace(self.options, evaluation=with_groups(self.options))
+        evaluation = with_groups(self.options)
+        if self.inputs.images is not None:
+            evaluation = replace(evaluation, images=Path(self.inputs.images))
+        self.options = replace(self.options, evaluation=evaluation)
 
     def find_labels(self, paths: Iterable[Path]) -> None:
         """Use the first ``medseg.json`` in folders of predictions, unless labels were given."""

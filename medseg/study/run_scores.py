@@ -44,7 +44,10 @@ def score_run(
         write_reference(case, predictor.header, folder / "references")
     infer_cases(predictor, cases, folder / "predictions", progress=progress)
     scores = read_method(name, folder / "predictions", folder / "references", options)
-    return dataclasses.replace(scores, requested=frozenset(case.id for case in cases), source=run.name)
+    images = {case.id: case.image for case in cases}
+    files = {case: dataclasses.replace(own, image=images.get(case)) for case, own in scores.files.items()}
+    requested = frozenset(images)
+    return dataclasses.replace(scores, requested=requested, source=run.name, files=files)
 
 
 def write_reference(case: Case, header: ModelHeader, folder: Path) -> None:

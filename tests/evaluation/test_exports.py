@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import write_picture, write_volume
 from PIL import Image
 
@@ -34,15 +35,15 @@ def evaluate(folder, output=None, **options):
 def test_files_of_an_evaluation(pictures):
     evaluate(pictures, pictures / "out")
     names = {path.name for path in (pictures / "out").iterdir() if path.suffix != ".parquet"}
-    assert names == {"cases.csv", "scores.csv", "summary.json", "table.md", "table.tex"}
+    assert names == {"cases.csv", "scores.csv", "summary.json", "files.json", "table.md", "table.tex"}
     with (pictures / "out" / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["case", "label", "name", "status", "metric", "value", "unit"]
     missed = [row for row in rows if row["case"] == "b" and row["name"] == "right"]
     assert {row["metric"]: row["value"] for row in missed}["hd95"] == "inf"
-    # the diagonal of 6 x 8 pixels is 10
+    # the diagonal of 6 x 8 pixels is 10; Student's t interval of 0 and 10 is 5 ± 12.706 · 5, and no distance is below 0
     assert "| right | 2 | 1 of 2 | 0 |" in (pictures / "out" / "table.md").read_text()
-    assert "5.00 (0.00 to 10.00)" in (pictures / "out" / "table.tex").read_text()
+    assert "5.00 (0.00 to 68.53)" in (pictures / "out" / "table.tex").read_text()
     evaluate(pictures, pictures / "out")  # its own tables are replaced
 
 
@@ -76,10 +77,15 @@ def test_parquet_keeps_the_definitions(pictures):
     pytest.importorskip("pyarrow")
     import pandas as pd
 
-    evaluate(pictures, pictures / "out")
+    evaluation = evaluate(pictures, pictures / "out")
     frame = pd.read_parquet(pictures / "out" / "scores.parquet")
     assert frame.attrs["definitions"]["tolerance_px"] == 1.0
-    assert len(frame) == len(evaluate(pictures).to_long_frame())
+    for name, own in (("scores", evaluation.to_long_frame()), ("cases", evaluation.to_frame())):
+        stored = pd.read_parquet(pictures / "out" / f"{name}.parquet")
+        pd.testing.assert_frame_equal(stored, own)  # among them distances of inf and undefined scores
+        assert stored.attrs == own.attrs
+        table = pd.read_csv(pictures / "out" / f"{name}.csv", dtype={"label": str, "value": float})
+        pd.testing.assert_frame_equal(stored, table, check_dtype=False)
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "table.md", "table.tex", "cases.parquet"])
@@ -203,6 +209,18 @@ def test_calibration_of_stored_probabilities(pictures):
     assert evaluation.summary["calibration"]["ece"] == pytest.approx(92 / 96 - 0.8, abs=1e-3)
     (pictures / "predictions" / "probabilities" / "a.npz").unlink()
     assert "no probabilities of case a" in evaluate(pictures, metrics=("calibration",)).failed["a"]
+
+
+def test_calibration_of_a_large_picture(pictures):
+    prediction = np.asarray(Image.open(pictures / "predictions" / "b.png"))
+    probabilities = np.full((6, 8, 3), 0.1, np.float32)
+    np.put_along_axis(probabilities, prediction[..., None].astype(np.int64), 0.8, axis=-1)
+    path = pictures / "predictions" / "probabilities" / "b.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, probabilities, tile=(16, 16), metadata=None, planarconfig="contig")
+    rows = evaluate(pictures, metrics=("calibration",)).rows
+    brier = next(row["brier"] for row in rows if (row["case"], row["name"]) == ("b", "left"))
+    assert brier == pytest.approx(0.6 / 48)  # as for the array of a small picture
 
 
 def test_conventions_of_other_libraries(pictures):

@@ -28,6 +28,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.command()
 @click.argument("methods", nargs=-1, required=True)
 @click.option("--reference", type=PATH, help="Folder of reference label maps, for folders of predictions.")
+@click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
 @click.option("--output", type=PATH, help="Folder for the tables, and for predictions of runs.")
 @click.option(
     "--metric", default="dice", show_default=True, help="Column of the scores, such as dice, nsd or hd95."
@@ -68,6 +69,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 def compare(
     methods: tuple[str, ...],
     reference: Path | None,
+    images: Path | None,
     output: Path | None,
     metric: str,
     also: tuple[str, ...],
@@ -95,8 +97,7 @@ def compare(
     LaTeX and for challengeR, and report.html shows them with plots.
     """
     from medseg.evaluation import EvaluationOptions, parse_labels
-    from medseg.evaluation.comparison import ComparisonOptions
-    from medseg.report.pages.comparison import write_comparison_page
+    from medseg.evaluation.comparison import ComparisonOptions, write_comparison_report
     from medseg.study.methods import ComparisonInputs, compare_runs
 
     evaluation = EvaluationOptions(
@@ -106,10 +107,10 @@ def compare(
         metric=metric, also=also, better=better, missing=missing, baseline=baseline, margin=margin,
         detect=detect, penalty=penalty, part=part, evaluation=evaluation,
     )  # fmt: skip
-    inputs = ComparisonInputs(reference, observer, observer_suffix, groups)
+    inputs = ComparisonInputs(reference, observer, observer_suffix, groups, images)
     comparison = compare_runs(methods, output, options, inputs)
     if output is not None:
-        write_comparison_page(output / REPORT_FILE, comparison.to_json())
+        write_comparison_report(output / REPORT_FILE, comparison)
     if as_json:
         click.echo(json.dumps(comparison.to_json(), indent=2, ensure_ascii=False))
         return EXIT_OK

@@ -1,7 +1,7 @@
 """Comparison of methods on the same cases: paired statistics, rankings, subgroups, sample sizes."""
 
 from medseg.evaluation.comparison.comparison import Comparison, compare_scores
-from medseg.evaluation.comparison.export import check_output, write_comparison
+from medseg.evaluation.comparison.export import check_output, write_comparison, write_comparison_report
 from medseg.evaluation.comparison.options import ComparisonOptions, Metric
 from medseg.evaluation.comparison.paired import NonInferiority, PairedResult
 from medseg.evaluation.comparison.rankings import Rank, Ranking
@@ -28,4 +28,5 @@ __all__ = [
     "read_groups",
     "read_method",
     "write_comparison",
+    "write_comparison_report",
 ]

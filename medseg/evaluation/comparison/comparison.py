@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric
 from medseg.evaluation.comparison.paired import PairedResult, adjust, compare_pair
@@ -18,6 +19,7 @@ from medseg.evaluation.comparison.sample_size import SampleSize, plan_sample_siz
 from medseg.evaluation.comparison.scores import ScoreTable, align_scores
 from medseg.evaluation.comparison.sources import MethodScores
 from medseg.evaluation.comparison.subgroups import Groups, Subgroups, compare_subgroups
+from medseg.evaluation.evaluation import CaseFiles
 from medseg.metrics import to_json
 
 _FEW_CASES = 10
@@ -40,6 +42,8 @@ class Comparison:
         options: what was compared, and how.
         notes: what limits the conclusions.
         sources: method → name of its file or folder.
+        files: method → case → its files, as far as they are known; reports draw them.
+        schema: names and values of the labels in these files; None if unknown.
     """
 
     table: ScoreTable
@@ -53,6 +57,8 @@ class Comparison:
     options: ComparisonOptions
     notes: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
+    files: Mapping[str, Mapping[str, CaseFiles]] = field(default_factory=dict[str, Mapping[str, CaseFiles]])
+    schema: LabelSchema | None = None
 
     @property
     def metric(self) -> Metric:
@@ -116,6 +122,10 @@ class Comparison:
             "sample_sizes": _as_json(self.sample_sizes),
             "secondary": [one.to_json() for one in self.secondary],
             "missing": to_json(table.missing),
+            "missed_structures": {
+                name: {"structures": one.structures, "missed": [list(key) for key in one.missed]}
+                for name, one in table.misses.items()
+            },
             "excluded": dict(table.excluded),
             "notes": list(self.notes),
             "scores": to_json(table.values.tolist()),
@@ -193,6 +203,8 @@ def compare_scores(
         options,
         tuple(_notes(table, results)),
         {method.name: method.source for method in methods},
+        {method.name: method.files for method in methods},
+        next((method.labels for method in methods if method.labels is not None), None),
     )
 
 

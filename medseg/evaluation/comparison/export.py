@@ -17,6 +17,10 @@ from medseg.evaluation.comparison.verdict import format_p, format_score
 from medseg.evaluation.output import CASES_FILE
 from medseg.files import write_json, write_text
 from medseg.metrics import write_csv
+from medseg.report.pages.case_sections import DEFAULT_LIMITS, DrawingLimits
+from medseg.report.pages.compared_cases import MethodFiles, draw_compared_cases, notable_cases
+from medseg.report.pages.compared_methods import ComparedMethods
+from medseg.report.pages.comparison import write_comparison_page
 
 if TYPE_CHECKING:
     from medseg.evaluation.comparison.comparison import Comparison
@@ -88,6 +92,43 @@ def write_comparison(folder: Path | str, comparison: Comparison) -> list[Path]:
     write_text(folder / LATEX_FILE, format_latex(comparison))
     write_text(folder / CHALLENGE_FILE, format_challenge(comparison))
     return [folder / name for name in _FILES if name != SUBGROUPS_FILE or comparison.subgroups]
+
+
+def write_comparison_report(
+    path: Path | str, comparison: Comparison, limits: DrawingLimits = DEFAULT_LIMITS
+) -> None:
+    """Write the report of a comparison: verdict, tables, plots, and pictures of the most remarkable cases.
+
+    Cases whose files are known are drawn: those of runs, of folders of predictions, and of folders that
+    ``medseg evaluate`` wrote, as long as the files are where they were.
+
+    Args:
+        path: file to write, ``.html``.
+        comparison: the comparison.
+        limits: number and sizes of the pictures.
+
+    Raises:
+        ExistingFileError: if the file exists and is not a page of medseg.
+    """
+    content = comparison.to_json()
+    cases = notable_cases(ComparedMethods(content))
+    files = {one.case: _files_of(comparison, one.case) for one in cases}
+    sections = draw_compared_cases(cases, files, comparison.schema, limits)
+    write_comparison_page(Path(path), content, sections)
+
+
+def _files_of(comparison: Comparison, case: str) -> MethodFiles:
+    """Return the files of a case that still exist."""
+    own = {name: comparison.files.get(name, {}).get(case) for name in comparison.methods}
+    every = [one for one in own.values() if one is not None]
+    image = next((one.image for one in every if one.image is not None and one.image.exists()), None)
+    reference = next((one.reference for one in every if one.reference.exists()), None)
+    predictions = {
+        name: one.prediction
+        for name, one in own.items()
+        if one is not None and one.prediction is not None and one.prediction.exists()
+    }
+    return MethodFiles(image, reference, predictions)
 
 
 def check_output(folder: Path) -> None:

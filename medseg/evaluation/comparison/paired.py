@@ -14,6 +14,7 @@ from medseg.evaluation.comparison import statistics
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.metrics.tables.intervals import mean_interval
+from medseg.metrics.tables.statistics import label_mean_influence, mean_defined
 
 FloatArray = NDArray[np.float64]
 Decision = Literal["better", "worse", "undecided"]
@@ -132,36 +133,6 @@ def adjust(results: Sequence[PairedResult], alpha: float) -> list[PairedResult]:
     return adjusted
 
 
-def paired_influence(differences: FloatArray) -> FloatArray:
-    """Return one value per case whose mean is the mean of the labels' means, with its sampling variance.
-
-    For the mean θ of the L label means m, of n cases of C each, a case has the value θ + Σ (d - m) C / (n L)
-    over its labels: the linear part of the statistic, so that intervals of a mean apply. Without missing
-    differences it is the mean over the labels of the case.
-
-    Args:
-        differences: (C, L); nan where a case has no difference.
-
-    Returns:
-        Values of the cases with a difference. nan labels and cases are left out.
-
-    Example:
-        >>> import numpy as np
-        >>> paired_influence(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
-        [1.5, 3.5]
-    """
-    defined = ~np.isnan(differences)
-    counts = defined.sum(axis=0)
-    labels = counts > 0
-    if not labels.any():
-        return np.empty(0)
-    kept = defined[:, labels].any(axis=1)
-    values, defined, counts = differences[kept][:, labels], defined[kept][:, labels], counts[labels]
-    means = np.where(defined, values, 0.0).sum(axis=0) / counts
-    scaled = np.where(defined, values - means, 0.0) * (len(values) / (counts * len(counts)))
-    return means.mean() + scaled.sum(axis=1)
-
-
 @dataclass(frozen=True)
 class _Pair:
     method: str
@@ -180,10 +151,10 @@ class _Pair:
         """Compare the scores (C, L) of all labels together."""
         differences = ours - theirs
         kept = ~np.isnan(differences).all(axis=1)
-        means = tuple(paired_influence(scores) for scores in (ours, theirs))
+        means = tuple(label_mean_influence(scores) for scores in (ours, theirs))
         of_cases = mean_defined(differences[kept], axis=1)
         return self._result(
-            OVERALL, (means[0], means[1]), paired_influence(differences), of_cases, int((~kept).sum())
+            OVERALL, (means[0], means[1]), label_mean_influence(differences), of_cases, int((~kept).sum())
         )
 
     def _result(
@@ -229,14 +200,6 @@ class _Pair:
         p = float(statistics.permutation_p(self.sign * values + margin, self.options.seed, one_sided=True))
         verdict = "non-inferior" if worst > -margin else "inferior" if best <= -margin else "inconclusive"
         return NonInferiority(margin, verdict, p)
-
-
-def mean_defined(values: FloatArray, axis: int) -> FloatArray:
-    """Return the mean of the values that are not nan along an axis; nan without any."""
-    defined = ~np.isnan(values)
-    counts = np.asarray(defined.sum(axis=axis), np.float64)
-    total = np.where(defined, values, 0.0).sum(axis=axis)
-    return np.divide(total, counts, out=np.full(counts.shape, math.nan), where=counts > 0)
 
 
 def _decide(result: PairedResult, alpha: float) -> Decision:

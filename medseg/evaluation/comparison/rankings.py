@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions
-from medseg.evaluation.comparison.paired import mean_defined
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.evaluation.comparison.statistics import signed_ranks, without_rounding
+from medseg.metrics.tables.statistics import mean_defined
 
 FloatArray = NDArray[np.float64]
 Scheme = Literal["aggregate-then-rank", "rank-then-aggregate", "test-then-rank"]

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.evaluation.comparison.options import ComparisonOptions
-from medseg.evaluation.comparison.paired import paired_influence
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.evaluation.comparison.statistics import cases_needed, detectable_difference
 from medseg.metrics.tables.intervals import resample_weights
+from medseg.metrics.tables.statistics import label_mean_influence
 
 FloatArray = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def plan_sample_size(
         None with fewer than two cases.
     """
     ours, theirs = (table.values[table.methods.index(name)] for name in (method, baseline))
-    differences = paired_influence(ours - theirs)
+    differences = label_mean_influence(ours - theirs)
     count = len(differences)
     if count < 2:
         return None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import DataError
+from medseg.evaluation.comparison.misses import Misses, count_misses, structure_sizes
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric, resolve_metric
 from medseg.evaluation.comparison.sources import SCORED, MethodScores
 
@@ -49,6 +50,7 @@ class ScoreTable:
         substituted: (M, C, L) where a score replaces a missing result.
         unit: unit of the scores, such as mm; empty without one.
         notes: how values were replaced, and what readers need to know.
+        misses: method → which structures it missed; without methods whose tables have no sizes.
     """
 
     metric: Metric
@@ -62,6 +64,7 @@ class ScoreTable:
     substituted: BoolArray
     unit: str = ""
     notes: tuple[str, ...] = ()
+    misses: Mapping[str, Misses] = field(default_factory=dict[str, Misses])
 
     @property
     def goodness(self) -> FloatArray:
@@ -115,6 +118,7 @@ class _Builder:
     kinds: list[NDArray[np.str_]] = field(default_factory=list[NDArray[np.str_]])
     missing: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     diagonals: dict[str, float] = field(default_factory=dict[str, float])
+    misses: dict[str, Misses] = field(default_factory=dict[str, Misses])
 
     def add(self, method: MethodScores, column: str) -> None:
         """Add the scores of one method."""
@@ -136,6 +140,9 @@ class _Builder:
         self.values.append(values)
         self.kinds.append(kinds)
         self.missing[method.name] = reasons
+        misses = count_misses(rows, self.cases, self.labels)
+        if misses is not None:
+            self.misses[method.name] = misses
 
     def build(self, methods: tuple[str, ...]) -> ScoreTable:
         """Replace and exclude values; return the table.
@@ -160,7 +167,7 @@ class _Builder:
             )
         return ScoreTable(
             self.metric, methods, self.cases, self.labels, values, observed, self.missing,
-            self.excluded, missing & ~out, self.unit, tuple(self.notes),
+            self.excluded, missing & ~out, self.unit, tuple(self.notes), self.misses,
         )  # fmt: skip
 
     def _left_out(self, kinds: NDArray[np.str_], missing: BoolArray) -> BoolArray:
@@ -224,7 +231,7 @@ def _kind(row: Mapping[str, Any] | None, column: str, metric: Metric) -> Kind:
         return "missing"
     if not math.isnan(row.get(column, math.nan)):
         return "score"
-    sizes = _sizes(row)
+    sizes = structure_sizes(row)
     if sizes is None or any(map(math.isnan, sizes)):
         declared = sizes is None and row.get("status") == SCORED and metric.name in _EMPTY_IS_NAN
         return "empty" if declared else "missing"
@@ -235,15 +242,6 @@ def _kind(row: Mapping[str, Any] | None, column: str, metric: Metric) -> Kind:
         return "empty"
     spurious = bool(prediction) and not reference and metric.is_distance  # nan as in other libraries
     return "missed" if (reference and not prediction) or spurious else "undefined"
-
-
-def _sizes(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the sizes of the label in the reference and in the prediction, if the row has them."""
-    if all(name in row for name in ("tp", "fp", "fn")):
-        return row["tp"] + row["fn"], row["tp"] + row["fp"]
-    reference = next((row[key] for key in row if key.startswith("reference_")), None)
-    prediction = next((row[key] for key in row if key.startswith("predicted_")), None)
-    return None if reference is None or prediction is None else (reference, prediction)
 
 
 def _diagonal(row: Mapping[str, Any]) -> float:
@@ -343,7 +341,7 @@ def _differing_references(methods: Sequence[MethodScores]) -> list[str]:
     differing: list[str] = []
     for method in methods:
         for row in method.rows:
-            sizes = _sizes(row) if row.get("status", SCORED) == SCORED else None
+            sizes = structure_sizes(row) if row.get("status", SCORED) == SCORED else None
             if sizes is None or math.isnan(sizes[0]):
                 continue
             key = (str(row["case"]), str(row["name"]))

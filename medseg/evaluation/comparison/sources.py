@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.io.readers import is_image_file
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.comparison.csv_table import read_csv
+from medseg.evaluation.evaluation import CaseFiles
 from medseg.evaluation.options import EvaluationOptions
-from medseg.evaluation.output import CASES_FILE, SUMMARY_FILE
+from medseg.evaluation.output import CASES_FILE, SUMMARY_FILE, read_case_files
 from medseg.evaluation.run import evaluate_cases
 from medseg.files import as_json_object, check_exists
 
 SCORED = "scored"
 
 _TEXT = ("case", "label", "name", "status")
+_CASE_NAMES = ("case", "case_id", "id", "subject", "image")
 _LABEL_NAMES = ("name", "label", "structure", "task", "class")
 _NO_NUMBER = ("", "na", "n/a", "none", "null")
 
@@ -35,6 +38,8 @@ class MethodScores:
         definitions: how the scores were computed, from ``summary.json``; empty if unknown.
         requested: the cases that the method was to segment; None if unknown.
         source: name of the file or folder.
+        files: case → its files, as far as they are known; reports draw them.
+        labels: names and values of the labels in these files; None if unknown.
     """
 
     name: str
@@ -43,6 +48,8 @@ class MethodScores:
     definitions: Mapping[str, Any] = field(default_factory=dict[str, Any])
     requested: frozenset[str] | None = None
     source: str = ""
+    files: Mapping[str, CaseFiles] = field(default_factory=dict[str, CaseFiles])
+    labels: LabelSchema | None = None
 
 
 def read_method(
@@ -76,7 +83,10 @@ def read_method(
     policy = replace(options or EvaluationOptions(), missing="ignore")
     evaluation = evaluate_cases(path, references, options=policy)
     reasons = {**evaluation.missing, **evaluation.failed}
-    return MethodScores(name, evaluation.rows, reasons, evaluation.summary["definitions"], source=path.name)
+    return MethodScores(
+        name, evaluation.rows, reasons, evaluation.summary["definitions"], source=path.name,
+        files=evaluation.files, labels=evaluation.labels,
+    )  # fmt: skip
 
 
 def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
@@ -145,7 +155,11 @@ def _read_table(name: str, path: Path) -> MethodScores:
             raise DataError(f"{beside}: not a summary of medseg evaluate ({error})", path=beside) from error
     coverage = as_json_object(summary.get("coverage"))
     reasons = {**as_json_object(coverage.get("missing")), **as_json_object(coverage.get("failed"))}
-    return MethodScores(name, rows, reasons, as_json_object(summary.get("definitions")), source=source)
+    files, labels = read_case_files(path.parent) if path.name == CASES_FILE else ({}, None)
+    return MethodScores(
+        name, rows, reasons, as_json_object(summary.get("definitions")), source=source, files=files,
+        labels=labels,
+    )  # fmt: skip
 
 
 def read_scores(path: Path) -> list[dict[str, Any]]:
@@ -174,6 +188,21 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path}: case {key[0]} has two rows for label {key[1]!r}, expected one", path=path)
         seen.add(key)
     return rows
+
+
+def read_csv(path: Path) -> tuple[list[str], list[dict[str | None, Any]], str | None]:
+    """Return the columns, the rows and the name of the column of cases; None if there is no such column.
+
+    Raises:
+        DataError: if the file is not a CSV table.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream)
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a CSV table ({error})", path=path) from error
+    return columns, rows, next((name for name in _CASE_NAMES if name in columns), None)
 
 
 def _parse_row(row: Mapping[str | None, Any], case: str, label: str | None) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from medseg.errors import DataError
 from medseg.evaluation.comparison import statistics
-from medseg.evaluation.comparison.csv_table import read_csv
 from medseg.evaluation.comparison.options import ComparisonOptions
-from medseg.evaluation.comparison.paired import PairedResult, compare_pair, mean_defined
+from medseg.evaluation.comparison.paired import PairedResult, compare_pair
 from medseg.evaluation.comparison.scores import ScoreTable
+from medseg.evaluation.comparison.sources import read_csv
+from medseg.metrics.tables.statistics import mean_defined
 
 Groups = Mapping[str, Mapping[str, str]]
 """Column → case → group."""

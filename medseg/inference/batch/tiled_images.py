@@ -56,7 +56,7 @@ class _Rows:
     Attributes:
         start: index of the first row.
         values: (n, W) label values.
-        probabilities: (n, W, K) float16; None if not requested.
+        probabilities: (n, W, K) float32; None if not requested.
     """
 
     start: int
@@ -101,7 +101,7 @@ def segment_tiled(
     segmenter: TiledSegmenter, prepared: PreparedTiledImage, outputs: TiledOutputs, staged: ExitStack
 ) -> tuple[str, ...]:
     """Segment a picture into files: a tiled label map with a pyramid and, if requested, probabilities
-    (H, W, K) float16 and the panel and overlay of a reduced picture.
+    (H, W, K) float32 and the panel and overlay of a reduced picture.
 
     Args:
         segmenter: the model.
@@ -149,7 +149,7 @@ def _write_rows(
         temporary = files.enter_context(write_atomic(path))
         writers.append(
             files.enter_context(
-                TiledTiffWriter(temporary, shape, np.float16, spacing_um=image.spacing_um, pyramid=False)
+                TiledTiffWriter(temporary, shape, np.float32, spacing_um=image.spacing_um, pyramid=False)
             )
         )
     stride = _overlay_stride(image)
@@ -186,7 +186,7 @@ def _label_values(segmenter: TiledSegmenter, chunk: SegmentedChunk) -> Array:
 
 def _probabilities(chunk: SegmentedChunk) -> Array | None:
     return (
-        None if chunk.probabilities is None else chunk.probabilities.tensor.half().movedim(0, -1).cpu().numpy()
+        None if chunk.probabilities is None else chunk.probabilities.tensor.float().movedim(0, -1).cpu().numpy()
     )
 
 

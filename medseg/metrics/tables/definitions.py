@@ -61,7 +61,7 @@ def definitions(
         "mean": "of the n values that count; mean_finite is of those that are finite in the table of cases",
         "quantiles": linear,
         "bootstrap": {
-            "interval": f"BCa, {statistics.CONFIDENCE:.0%}, of the mean, over cases",
+            "interval": f"{statistics.CONFIDENCE:.0%}, of the mean over cases: BCa, extended to Student's t",
             "resamples": statistics.RESAMPLES,
             "seed": seed,
         },

@@ -64,7 +64,8 @@ def describe_table(summary: Mapping[str, Any], columns: Sequence[str] = ()) -> l
     defined = summary["definitions"]
     unit, shown = defined["unit"], columns or ("nsd", "hd95")
     notes = [
-        "Mean over n cases with its 95% BCa bootstrap interval; n is given in the cell where it differs.",
+        "Mean over n cases with its 95% bootstrap interval (BCa, extended to Student's t); n is given in the "
+        "cell where it differs.",
         "Missed: cases in which the reference contains the structure and the prediction does not; "
         "spurious: the opposite.",
     ]

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.tables.intervals import RESAMPLES, bca_interval
+from medseg.metrics.tables.intervals import RESAMPLES, mean_interval
 
 FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+
+Range = tuple[float, float]
+UNBOUNDED: Range = (-math.inf, math.inf)
 
 _BLOCK = 2**21
 
@@ -24,9 +27,9 @@ def describe(values: Sequence[float], seed: int = 0) -> dict[str, float | int]:
 
     nan is left out and counted (n_nan). inf is counted (n_inf) and included: ``mean`` is then inf, and so are
     the order statistics that it reaches. ``mean_finite`` uses the finite values only. ``n`` counts the values
-    that are not nan. ``sd`` is divided by n - 1. ``ci_low`` and ``ci_high`` are the 95 % BCa bootstrap interval
-    of ``mean`` over cases, ``median_ci_low`` and ``median_ci_high`` that of ``median`` by order statistics.
-    Statistics without enough values are nan: no interval comes from one case.
+    that are not nan. ``sd`` is divided by n - 1. ``ci_low`` and ``ci_high`` are the 95 % interval of ``mean``
+    over cases by ``mean_interval``, ``median_ci_low`` and ``median_ci_high`` that of ``median`` by order
+    statistics. Statistics without enough values are nan: no interval comes from one case.
 
     Example:
         >>> statistics = describe([0.5, 1.0, math.nan])
@@ -36,12 +39,22 @@ def describe(values: Sequence[float], seed: int = 0) -> dict[str, float | int]:
     return describe_columns(np.asarray(values, np.float64)[:, None], seed)[0]
 
 
-def describe_columns(values: FloatArray, seed: int = 0) -> list[dict[str, float | int]]:
+def describe_columns(
+    values: FloatArray, seed: int = 0, ranges: Sequence[Range] = ()
+) -> list[dict[str, float | int]]:
     """Compute the statistics of :func:`describe` for each column of values (C cases, M columns).
 
     Columns that are defined in the same cases share their resamples.
+
+    Args:
+        values: (C cases, M columns).
+        seed: seed of the resamples.
+        ranges: smallest and largest possible value of each column; intervals do not exceed them.
     """
     low, high = mean_intervals(values, seed)
+    if ranges:
+        least, most = np.array(ranges, np.float64).reshape(-1, 2).T
+        low, high = np.maximum(low, least), np.minimum(high, most)
     return [_describe(column, (float(low[index]), float(high[index]))) for index, column in enumerate(values.T)]
 
 
@@ -72,8 +85,8 @@ def _describe(values: FloatArray, mean_interval: tuple[float, float]) -> dict[st
 def mean_intervals(values: FloatArray, seed: int = 0) -> tuple[FloatArray, FloatArray]:
     """Compute the 95 % interval of the mean of each column of values (C cases, M columns), without nan.
 
-    BCa bootstrap (Efron 1987); the percentile bootstrap for columns with infinite values; nan for columns with
-    fewer than two values.
+    By ``mean_interval``, as in comparisons; the percentile bootstrap for columns with infinite values; nan for
+    columns with fewer than two values.
 
     Returns:
         Lower and upper limits (M,).
@@ -90,28 +103,54 @@ def mean_intervals(values: FloatArray, seed: int = 0) -> tuple[FloatArray, Float
     for columns in patterns.values():
         kept = values[defined[:, columns[0]]][:, columns]
         if len(kept) > 1:
-            low[columns], high[columns] = bca_interval(kept.T, CONFIDENCE, seed)
+            low[columns], high[columns] = mean_interval(kept.T, CONFIDENCE, seed)
     return low, high
 
 
-def interval_of_label_means(scores: FloatArray, seed: int = 0) -> tuple[float, float]:
+def interval_of_label_means(
+    scores: FloatArray, seed: int = 0, bounds: Range = UNBOUNDED
+) -> tuple[float, float]:
     """Compute the 95 % interval of the mean over labels of each label's mean over cases.
 
-    Cases are resampled with all their labels. BCa if every case has the same labels; otherwise the percentile
-    bootstrap, because a label that few cases contain is absent from some resamples.
+    By ``mean_interval`` of one value per case, see :func:`label_mean_influence`.
 
     Args:
         scores: (C cases, L labels), nan where a case does not have a label.
         seed: seed of the resamples.
+        bounds: smallest and largest possible score; the interval does not exceed them.
     """
-    scores = scores[:, ~np.isnan(scores).all(axis=0)]
-    scores = scores[~np.isnan(scores).all(axis=1)] if scores.size else scores
-    if len(scores) < 2:
-        return math.nan, math.nan
-    if not np.isnan(scores).any():
-        low, high = bca_interval(scores.mean(axis=1), CONFIDENCE, seed)
-        return float(low), float(high)
-    return interval(mean_defined(bootstrap_means(scores, seed), axis=1))
+    low, high = mean_interval(label_mean_influence(scores), CONFIDENCE, seed)
+    return float(np.maximum(low, bounds[0])), float(np.minimum(high, bounds[1]))
+
+
+def label_mean_influence(scores: FloatArray) -> FloatArray:
+    """Return one value per case whose mean is the mean of the labels' means, with its sampling variance.
+
+    For the mean θ of the L label means m, of n cases of C each, a case has the value θ + Σ (s - m) C / (n L)
+    over its labels: the linear part of the statistic, so that intervals of a mean apply. Without missing
+    scores it is the mean over the labels of the case.
+
+    Args:
+        scores: (C, L), or differences of scores; nan where a case has none.
+
+    Returns:
+        Values of the cases with a score. nan labels and cases are left out.
+
+    Example:
+        >>> import numpy as np
+        >>> label_mean_influence(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+        [1.5, 3.5]
+    """
+    defined = ~np.isnan(scores)
+    counts = defined.sum(axis=0)
+    labels = counts > 0
+    if not labels.any():
+        return np.empty(0)
+    kept = defined[:, labels].any(axis=1)
+    values, defined, counts = scores[kept][:, labels], defined[kept][:, labels], counts[labels]
+    means = np.where(defined, values, 0.0).sum(axis=0) / counts
+    scaled = np.where(defined, values - means, 0.0) * (len(values) / (counts * len(counts)))
+    return means.mean() + scaled.sum(axis=1)
 
 
 def mean_defined(values: FloatArray, axis: int) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medseg.metrics.case.options import DEFAULT_MEASURES, MeasureOptions, Unit
+from medseg.metrics.definitions import value_range
 from medseg.metrics.overlap import Counts, dice, iou
 from medseg.metrics.tables import statistics
 from medseg.metrics.tables.columns import COUNTS, Row, metric_columns
@@ -78,7 +79,7 @@ def _label(rows: Sequence[Row], seed: int, misses: MissPolicy) -> dict[str, Any]
     names = metric_columns(rows)
     raw = np.array([[float(row.get(name, math.nan)) for name in names] for row in rows], np.float64)
     counted = np.array([[counted_value(row, name, misses) for name in names] for row in rows], np.float64)
-    described = statistics.describe_columns(counted, seed)
+    described = statistics.describe_columns(counted, seed, [value_range(name) for name in names])
     finite = _column_means(np.where(np.isfinite(raw), raw, math.nan)).tolist()
     infinite = np.isinf(raw)
     undefined = (np.isnan(counted) & ~infinite).sum(axis=0).tolist()
@@ -99,7 +100,7 @@ def _label(rows: Sequence[Row], seed: int, misses: MissPolicy) -> dict[str, Any]
 def _overall(by_name: Mapping[str, Sequence[Row]], cases: Sequence[str], seed: int) -> dict[str, Any]:
     dices, ious = (_matrix(metric, by_name, cases) for metric in ("dice", "iou"))
     label_means = _column_means(dices)
-    low, high = statistics.interval_of_label_means(dices, seed)
+    low, high = statistics.interval_of_label_means(dices, seed, value_range("dice"))
     totals = [iou(_total(rows)) for rows in by_name.values()]
     structures = [count_structures(rows) for rows in by_name.values()]
     return {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from medseg.report.media.case_view import CaseView, read_case_view, view_of_scan
     from medseg.report.media.figures import CaseFigures, Figure, FigureOptions, case_figures
     from medseg.report.media.payload import VolumePayload, volume_payload
-    from medseg.report.media.viewer import viewer_html, viewer_scripts, viewer_style
+    from medseg.report.media.viewer import deferred_scripts, viewer_html, viewer_scripts, viewer_style
 
 __all__ = [
     "CaseFigures",
@@ -30,6 +30,7 @@ __all__ = [
     "FigureOptions",
     "VolumePayload",
     "case_figures",
+    "deferred_scripts",
     "read_case_view",
     "view_of_scan",
     "viewer_html",
@@ -45,7 +46,7 @@ __getattr__, __dir__ = lazy_names(
         "medseg.report.media.case_page": ("write_case_page",),
         "medseg.report.media.case_view": ("CaseView", "read_case_view", "view_of_scan"),
         "medseg.report.media.figures": ("CaseFigures", "Figure", "FigureOptions", "case_figures"),
-        "medseg.report.media.viewer": ("viewer_html", "viewer_scripts", "viewer_style"),
+        "medseg.report.media.viewer": ("deferred_scripts", "viewer_html", "viewer_scripts", "viewer_style"),
         "medseg.report.media.payload": ("VolumePayload", "volume_payload"),
     },
 )

@@ -10,7 +10,7 @@ from medseg.report.html import paragraph
 from medseg.report.media.case_view import CaseView
 from medseg.report.media.figures import FigureOptions, case_figures
 from medseg.report.media.payload import volume_payload
-from medseg.report.media.viewer import viewer_html, viewer_scripts, viewer_style
+from medseg.report.media.viewer import deferred_scripts, viewer_html, viewer_scripts, viewer_style
 from medseg.report.page import Page
 
 _DEFAULTS = FigureOptions(size=360, max_bytes=3_000_000)
@@ -36,6 +36,8 @@ def write_case_page(path: Path, view: CaseView, options: FigureOptions = _DEFAUL
         page.add("Volume", Markup(viewer_html([payload])))
         for script in viewer_scripts():
             page.add_script(script)
+        for name, script in deferred_scripts().items():
+            page.add_deferred_script(name, script)
     page.write(path)
 
 

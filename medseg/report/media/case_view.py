@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,38 @@ def read_case_view(
     scan = scans[0]
     maps = [None if p is None else _read_values(p, scan.grid) for p in (reference, prediction)]
     return view_of_scan(name, scan if image is not None else replace(scan, array=scan.array[:0]), maps, labels)
+
+
+def read_method_views(
+    name: str,
+    predictions: Mapping[str, Path],
+    *,
+    image: Path | None = None,
+    reference: Path | None = None,
+    labels: LabelSchema | None = None,
+) -> dict[str, CaseView]:
+    """Read one case as several methods segmented it: method → the case with its prediction.
+
+    Args:
+        name: name of the case.
+        predictions: method → file of its label map.
+        image: as in :func:`read_case_view`.
+        reference: as in :func:`read_case_view`.
+        labels: as in :func:`read_case_view`; the same for all methods.
+
+    Raises:
+        DataError: a file cannot be read or is not a label map.
+        LabelGridError: the grids of the files differ.
+    """
+    first = next((path for path in (image, reference, *predictions.values()) if path is not None), None)
+    if first is None:
+        raise ValueError(f"{name}: no image, reference or prediction")
+    scan = read_scan(first)
+    expected = None if reference is None else _read_values(reference, scan.grid)
+    maps = {method: _read_values(path, scan.grid) for method, path in predictions.items()}
+    labels = labels or _guess_labels([expected, *maps.values()])
+    scan = scan if image is not None else replace(scan, array=scan.array[:0])
+    return {method: view_of_scan(name, scan, [expected, own], labels) for method, own in maps.items()}
 
 
 def view_of_scan(

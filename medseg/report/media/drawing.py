@@ -21,9 +21,10 @@ _FILL, _AGREED, _DIM = 0.3, 0.3, 0.6
 _GRAY_STEP = 2.0
 """Step of the gray values below errors, so that all colors fit into a palette."""
 _IGNORED_COLOR = (150, 150, 150)
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 _OVERSAMPLING = 3
 _LETTER = 13
-_LINE, _THIN_LINE = 1.6, 1.0
+_LINE, _THIN_LINE, _HALO = 1.6, 1.0, 3.0
 """Width of contours in pixels; the thin one is for reduced pictures."""
 
 
@@ -55,6 +56,30 @@ def draw_labels(plane: Plane, label_map: Array, legend: Legend, size: tuple[int,
     return np.rint(picture).astype(np.uint8)
 
 
+def draw_contours(
+    plane: Plane, label_map: Array, reference: Array | None, legend: Legend, size: tuple[int, int]
+) -> Bytes:
+    """Draw the contours of a label map over the image in gray, and those of a reference as white lines.
+
+    Args:
+        plane: gives the image.
+        label_map: class indices (H, W); its contours are in the colors of the classes, on top.
+        reference: class indices (H, W); None for none.
+        legend: colors of the classes.
+        size: height and width of the picture.
+    """
+    picture = as_rgb(as_gray(_resized(plane.image, size))).astype(float)
+    if reference is not None:
+        masks = [mask for _, mask in _classes(reference, legend)]
+        for color, width in ((_BLACK, _HALO), (_WHITE, _LINE)):  # the halo shows on light images
+            for mask in masks:
+                picture = _with_contour(picture, mask, color, width)
+    colors = legend.palette(max(int(label_map.max(initial=0)), 0) + 1)
+    for index, mask in _classes(label_map, legend):
+        picture = _with_contour(picture, mask, tuple(colors[index]))
+    return np.rint(picture).astype(np.uint8)
+
+
 def draw_errors(plane: Plane, legend: Legend, size: tuple[int, int]) -> Bytes:
     """Draw the errors of a plane over the dimmed image; where reference and prediction agree, it is lighter."""
     assert plane.errors is not None
@@ -80,11 +105,11 @@ def _classes(label_map: Array, legend: Legend) -> Iterator[tuple[int, Array]]:
             yield int(index), label_map == index
 
 
-def _with_contour(picture: Array, mask: Array, color: tuple[int, ...]) -> Array:
+def _with_contour(picture: Array, mask: Array, color: tuple[int, ...], line: float = _LINE) -> Array:
     """Draw the contour of a mask (h, w), scaled to the picture (H, W, 3) float, antialiased."""
     height, width_px = picture.shape[:2]
     n = _OVERSAMPLING
-    width = _LINE if height >= mask.shape[0] else _THIN_LINE
+    width = line if height >= mask.shape[0] else line * _THIN_LINE / _LINE
     scale = np.array((width_px / mask.shape[1], height / mask.shape[0])) * n
     stencil = Image.new("L", (width_px * n, height * n))
     pen = ImageDraw.Draw(stencil)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
@@ -152,7 +153,7 @@ def case_figures(view: CaseView, options: FigureOptions = DEFAULTS) -> CaseFigur
         figures = tuple(figure for plane in planes for figure in _plane_figures(view, plane, planes, size))
         excess = sum(len(figure.source) for figure in figures) / options.max_bytes
         if excess <= 1 or size <= _SMALLEST:
-            return CaseFigures(view.name, figures, _caption(view, planes), _legend(view, planes))
+            return CaseFigures(view.name, figures, _caption(view, planes), plane_legend(view, planes))
         size = max(_SMALLEST, min(int(size * 0.9), int(size * (0.95 / excess) ** 0.5)))
 
 
@@ -245,13 +246,21 @@ def _alt(view: CaseView, plane: Plane, column: str) -> str:
         return f"{where}: errors: {', '.join(parts) or 'none in this plane'}"
     label_map = plane.reference if column == "reference" else plane.prediction
     assert label_map is not None
+    return f"{where}: {column}: {describe_areas(view, plane, label_map)}"
+
+
+def describe_areas(view: CaseView, plane: Plane, label_map: Array) -> str:
+    """Return the labels in a plane with their areas, such as ``liver 1,200 mm²``, for alt texts."""
+    unit = "mm²" if plane.title else "pixels"
+    area = plane.pixel_mm[0] * plane.pixel_mm[1] if plane.title else 1.0
     values, counts = np.unique(label_map[label_map >= view.legend.first], return_counts=True)
     parts = [f"{view.legend.name(int(v))} {n * area:,.0f} {unit}" for v, n in zip(values, counts, strict=True)]
     more = f" and {len(parts) - _MOST_NAMED} more" if len(parts) > _MOST_NAMED else ""
-    return f"{where}: {column}: {', '.join(parts[:_MOST_NAMED]) or 'no label in this plane'}{more}"
+    return f"{', '.join(parts[:_MOST_NAMED]) or 'no label in this plane'}{more}"
 
 
-def _legend(view: CaseView, planes: list[Plane]) -> tuple[tuple[str, str], ...]:
+def plane_legend(view: CaseView, planes: Sequence[Plane]) -> tuple[tuple[str, str], ...]:
+    """Return text and color of the labels and errors in planes."""
     maps = [m for p in planes for m in (p.reference, p.prediction) if m is not None]
     shown = sorted({int(value) for one in maps for value in np.unique(one) if value >= view.legend.first})
     palette = view.legend.palette(max(shown, default=0) + 1)

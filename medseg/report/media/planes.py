@@ -67,11 +67,32 @@ def display_planes(view: CaseView, *, window: Window = "auto", crop: bool = True
     """
     low_high = display_window(view, window)
     errors = error_map(view)
-    box = labeled_box(view, _margin_mm(view)) if crop else tuple(slice(0, n) for n in view.shape)
+    box = labeled_box(view, margin_mm(view)) if crop else tuple(slice(0, n) for n in view.shape)
     if view.spatial_dims == 2:
-        return [_picture(view, errors, low_high, _worthwhile(box, view.shape))]
+        return [cut_plane(view, errors, low_high, box)]
     focus = focus_voxel(view, errors)
-    return [_volume_plane(view, errors, low_high, (axis, focus[axis]), box) for axis in PLANES]
+    return [cut_plane(view, errors, low_high, box, (axis, focus[axis])) for axis in PLANES]
+
+
+def cut_plane(
+    view: CaseView,
+    errors: Array | None,
+    window: tuple[float, float],
+    box: tuple[slice, ...],
+    place: tuple[int, int] = (2, 0),
+) -> Plane:
+    """Cut a plane out of a case.
+
+    Args:
+        view: the case.
+        errors: kinds of error (*S); None for none.
+        window: gray values that are drawn black and white.
+        box: region of interest; axes that it covers almost entirely are not cropped.
+        place: axis and index of the plane of a volume.
+    """
+    if view.spatial_dims == 2:
+        return _picture(view, errors, window, _worthwhile(box, view.shape))
+    return _volume_plane(view, errors, window, place, box)
 
 
 def focus_voxel(view: CaseView, errors: Array | None) -> tuple[int, ...]:
@@ -85,7 +106,7 @@ def focus_voxel(view: CaseView, errors: Array | None) -> tuple[int, ...]:
     return tuple(best_slice(guide, view.shape, axis) for axis in range(3))
 
 
-def _margin_mm(view: CaseView) -> float:
+def margin_mm(view: CaseView) -> float:
     """Return a quarter of the extent of the labels along their longest axis; in volumes at most 15 mm."""
     labeled = labeled_box(view, 0.0)
     extent = max((s.stop - s.start) * step for s, step in zip(labeled, view.spacing, strict=True))

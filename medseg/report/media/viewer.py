@@ -43,18 +43,20 @@ def viewer_style() -> str:
     return _read("static/viewer.css")
 
 
-def viewer_scripts(*, niivue: bool = True) -> list[str]:
-    """Return the scripts of the viewer, each for an inline ``script`` element at the end of the page.
+def viewer_scripts() -> list[str]:
+    """Return the scripts of the viewer, each for an inline ``script`` element at the end of the page."""
+    return [_read(f"static/{name}.js") for name in ("niivue_view", "slices", "viewer")]
 
-    Args:
-        niivue: include NiiVue (2.3 MB) if ``scripts/assets`` has installed it. Without it, the viewer shows
-            slices.
+
+def deferred_scripts() -> dict[str, str]:
+    """Return what the viewer starts on demand, for :meth:`Page.add_deferred_script`.
+
+    That is NiiVue (2.3 MB), if ``scripts/assets`` has installed it. Without it, the viewer shows slices.
     """
-    own = _read("static/slices.js"), _read("static/viewer.js")
-    if not (niivue and has_niivue()):
-        return [*own]
+    if not has_niivue():
+        return {}
     notice = _read(_NOTICE).replace("*/", "* /")
-    return [f"/*!\n{notice}\n*/\n{_read(NIIVUE)}", _read("static/niivue_view.js"), *own]
+    return {"niivue": f"/*!\n{notice}\n*/\n{_read(NIIVUE)}"}
 
 
 def has_niivue() -> bool:

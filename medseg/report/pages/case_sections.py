@@ -15,7 +15,7 @@ from medseg.report.html import Content, anchor, folded, join, number, paragraph,
 from medseg.report.media.case_view import read_case_view
 from medseg.report.media.figures import FigureOptions, case_figures
 from medseg.report.media.payload import VolumePayload, volume_payload
-from medseg.report.media.viewer import viewer_html, viewer_scripts, viewer_style
+from medseg.report.media.viewer import deferred_scripts, viewer_html, viewer_scripts, viewer_style
 from medseg.report.page import Page
 from medseg.report.pages.scored_cases import ScoredCase, ScoredCases
 
@@ -31,6 +31,7 @@ class CaseSections:
         pictures: case → its pictures, the first case first.
         styles: style sheets that the pictures need.
         scripts: scripts that they need.
+        deferred: name → script that starts on demand.
         policy: what they need of the content security policy: directive → sources.
         note: sentence above the sections.
         viewer: viewer of volumes, below the sections.
@@ -39,6 +40,7 @@ class CaseSections:
     pictures: Mapping[str, Markup] = field(default_factory=dict[str, Markup])
     styles: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    deferred: Mapping[str, str] = field(default_factory=dict[str, str])
     policy: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     note: str = ""
     viewer: Content = ""
@@ -48,15 +50,23 @@ class CaseSections:
         return tag("a", case, href=f"#{anchor('case', case)}") if case in self.pictures else case
 
     def html(self, cases: ScoredCases) -> Markup:
-        """Return the sections; all but the first ones are folded."""
+        """Return the sections with the scores of an evaluation; all but the first ones are folded."""
         by_case: dict[str, list[ScoredCase]] = {case: [] for case in self.pictures}
         for one in cases.worst_first:
             if one.case in by_case:
                 by_case[one.case].append(one)
+        return self.with_headings({case: _heading(case, scores) for case, scores in by_case.items()})
+
+    def with_headings(self, headings: Mapping[str, Content]) -> Markup:
+        """Return the sections; all but the first ones are folded.
+
+        Args:
+            headings: case → the line above its pictures.
+        """
         sections = [
             tag(
                 "article",
-                folded(_heading(case, by_case[case]), picture, open_=index < _MOST_OPEN),
+                folded(headings[case], picture, open_=index < _MOST_OPEN),
                 class_="case",
                 id=anchor("case", case),
             )
@@ -73,6 +83,8 @@ class CaseSections:
             page.add_style(style)
         for script in self.scripts:
             page.add_script(script)
+        for name, script in self.deferred.items():
+            page.add_deferred_script(name, script)
         for directive, sources in self.policy.items():
             page.allow(directive, *sources)
 
@@ -142,7 +154,8 @@ def draw_case_sections(
             figures += tag("button", "Open in the viewer", type="button", data_show_volume=case, class_="more")
         pictures[case] = figures
     scripts = tuple(viewer_scripts()) if payloads else ()
-    return CaseSections(pictures, (viewer_style(),), scripts, viewer=Markup(viewer_html(payloads)))
+    deferred = deferred_scripts() if payloads else {}
+    return CaseSections(pictures, (viewer_style(),), scripts, deferred, viewer=Markup(viewer_html(payloads)))
 
 
 def _heading(case: str, scores: list[ScoredCase]) -> Markup:

@@ -132,6 +132,14 @@ class ComparedMethods:
         """Return the cases without a result of a method."""
         return list((self.content.get("missing") or {}).get(method) or ())
 
+    def missed(self, method: str) -> tuple[int, list[tuple[str, str]]] | None:
+        """Return the number of structures in the references, and case and label of those that a method missed.
+
+        None if the tables do not tell.
+        """
+        found = (self.content.get("missed_structures") or {}).get(method)
+        return None if found is None else (int(found["structures"]), [(c, name) for c, name in found["missed"]])
+
 
 def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
     defined = [float(value) for value in values if not math.isnan(value)]

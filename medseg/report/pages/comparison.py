@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from medseg.report.html import (
     tag,
 )
 from medseg.report.page import Page
+from medseg.report.pages.case_sections import CaseSections
+from medseg.report.pages.compared_cases import case_headings, notable_cases
 from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Result
 from medseg.report.pages.comparison_verdict import p_value, percent, write_comparison_verdict
 from medseg.report.pages.scored_cases import as_float
@@ -40,9 +42,11 @@ class ComparisonPage:
 
     Attributes:
         compared: the comparison.
+        sections: pictures of cases.
     """
 
     compared: ComparedMethods
+    sections: CaseSections = field(default_factory=CaseSections)
 
     def build(self) -> Page:
         """Return the page."""
@@ -50,7 +54,7 @@ class ComparisonPage:
         title = (
             " against ".join(compared.methods) if len(compared.methods) == 2 else ", ".join(compared.methods)
         )
-        page = Page(title, "Comparison", write_comparison_verdict(compared))
+        page = Page(title, "Comparison", write_comparison_verdict(compared, self.sections.link))
         page.add("Methods", self._methods())
         page.add(
             "Differences",
@@ -61,9 +65,11 @@ class ComparisonPage:
         page.add("More comparisons", self._more_results())
         page.add("Ranking", self._rankings())
         page.add("Subgroups", self._subgroups())
-        page.add("Cases", self._cases())
+        page.add("Cases to look at", self._pictures())
+        page.add("All cases", self._cases())
         page.add("Number of cases needed", self._sample_size())
         page.add("How this was measured", self._notes(), provenance(self._definitions()))
+        self.sections.equip(page)
         return page
 
     @property
@@ -227,6 +233,10 @@ class ComparisonPage:
             parts.append(figure(plots.interval_plot(groups, title, reference=0.0), caption))
         return grid(*parts) if parts else Markup("")
 
+    def _pictures(self) -> Markup:
+        shown = [one for one in notable_cases(self.compared) if one.case in self.sections.pictures]
+        return self.sections.with_headings(case_headings(self.compared, shown)) if shown else Markup("")
+
     def _cases(self) -> Markup:
         compared = self.compared
         pair = compared.main[0] if len(compared.methods) == 2 else None
@@ -243,7 +253,7 @@ class ComparisonPage:
         rows: list[list[Content]] = []
         for case, label in keyed:
             values = [float(v) for v in compared.scores[:, case, label]]
-            row: list[Content] = [compared.cases[case]]
+            row: list[Content] = [self.sections.link(compared.cases[case])]
             row += [compared.labels[label]] if len(compared.labels) > 1 else []
             row += [self._value(value) for value in values]
             if pair:
@@ -305,14 +315,17 @@ class ComparisonPage:
         return {**shown, **options, **(content.get("definitions") or {})}
 
 
-def write_comparison_page(path: Path, comparison: Mapping[str, Any]) -> None:
+def write_comparison_page(
+    path: Path, comparison: Mapping[str, Any], sections: CaseSections | None = None
+) -> None:
     """Write the report of a comparison.
 
     Args:
         path: file to write.
         comparison: JSON object of the comparison, see :class:`ComparedMethods`.
+        sections: pictures of cases; None for none.
     """
-    ComparisonPage(ComparedMethods(comparison)).build().write(path)
+    ComparisonPage(ComparedMethods(comparison), sections or CaseSections()).build().write(path)
 
 
 def _bare_p(value: Any) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from markupsafe import Markup
 
@@ -11,17 +12,42 @@ from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Resul
 from medseg.report.pages.scored_cases import as_float
 
 _MOST = 5
+_MEANINGS = {
+    "dice": "Dice: overlap with the reference, from 0 (none) to 1 (identical).",
+    "iou": "IoU: overlap with the reference, from 0 (none) to 1 (identical).",
+    "nsd": "NSD: share of both surfaces within the tolerance of each other, from 0 to 1 (all).",
+    "cldice": "clDice: agreement of the center lines, from 0 (none) to 1 (all).",
+    "hd": "HD: largest distance between both surfaces; 0 is perfect.",
+    "hd95": "HD95: distance that 95% of both surfaces do not exceed; 0 is perfect.",
+    "assd": "ASSD: mean distance between both surfaces; 0 is perfect.",
+    "masd": "MASD: mean distance between both surfaces; 0 is perfect.",
+}
 _SMALLEST_P = 0.001
 
 
-def write_comparison_verdict(compared: ComparedMethods) -> Markup:
-    """Return the verdict of a comparison."""
+def write_comparison_verdict(compared: ComparedMethods, link: Callable[[str], Content] = str) -> Markup:
+    """Return the verdict of a comparison.
+
+    Args:
+        compared: the comparison.
+        link: returns the name of a case, as a link if it is drawn.
+    """
     results = compared.main
     if len(results) == 1:
         lead, rest = _lead(compared, results[0]), _one_pair(compared, results[0])
     else:
         lead, rest = _ranking(compared), _pairs(compared)
-    return join([paragraph(lead, class_="lead"), *rest, *_failures(compared), *_missing(compared)])
+    meaning = _MEANINGS.get(str(compared.content["metric"]["name"]), "")
+    return join(
+        [
+            paragraph(lead, class_="lead"),
+            *rest,
+            *_misses(compared, link),
+            *_failures(compared, link),
+            *_missing(compared),
+            paragraph(meaning, class_="note") if meaning else "",
+        ]
+    )
 
 
 def p_value(value: object) -> Markup:
@@ -42,13 +68,16 @@ def _lead(compared: ComparedMethods, result: Result) -> Markup:
         head = Markup("<b>No difference is established</b> between {} and {}").format(better, worse)
     else:
         head = Markup("<b>{} is better than {}</b>").format(better, worse)
-    return Markup("{}: mean {} {} of {} against {} of {}.").format(
+    labels = len(compared.labels)
+    over = Markup("{} and {}").format(plural(int(result["n"]), "case"), plural(labels, "label"))
+    return Markup("{}: mean {} {} of {} against {} of {}, over {}.").format(
         head,
         compared.title,
         number(as_float(result["mean_method"]), compared.digits, unit=compared.unit),
         result["method"],
         number(as_float(result["mean_baseline"]), compared.digits, unit=compared.unit),
         result["baseline"],
+        over if labels > 1 else plural(int(result["n"]), "case"),
     )
 
 
@@ -75,7 +104,82 @@ def _one_pair(compared: ComparedMethods, result: Result) -> list[Markup]:
     if len(labels) > 1:
         lines.append(_on_what(labels))
     lines += [_noninferiority(result)] if result.get("noninferiority") else []
+    lines += [*_doubts(compared, result), *_secondary(compared)]
     return [bullets(lines)]
+
+
+def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
+    """Return what limits the answer: tests that disagree, missing results, differences too small to be seen."""
+    lines: list[Markup] = []
+    ranks = as_float(result.get("p_wilcoxon_holm"))
+    alpha = as_float(compared.content.get("options", {}).get("alpha", 0.05))
+    decided = result["decision"] != "undecided"
+    if not math.isnan(ranks) and (ranks < alpha) != decided:
+        words = "hardly differs, the mean does" if decided else "differs, the mean does not clearly"
+        text = "The test of the ranks disagrees ({}): the typical case {}."
+        lines.append(Markup(text).format(p_value(ranks), words))
+    size = _same_pair(compared, "sample_sizes", result)
+    if not decided and size is not None and as_float(size["detectable"]) > 0:
+        text = Markup(
+            "That does not show that they are equal: {} detect a difference of {} with a probability of {}, "
+            "smaller ones less often."
+        )
+        seen = number(as_float(size["detectable"]), compared.digits, unit=compared.unit)
+        lines.append(text.format(plural(int(size["observed_cases"]), "case"), seen, percent(0.8)))
+    complete = _same_pair(compared, "complete_cases", result)
+    if complete is not None and complete["n"]:
+        words = {"undecided": "no difference is established"}
+        text = Markup("On the {} that both have results of, {}: {} ({} interval {}).")
+        lines.append(
+            text.format(
+                plural(int(complete["n"]), "case"),
+                words.get(complete["decision"], f"{result['method']} is {complete['decision']}"),
+                number(as_float(complete["difference"]), compared.digits, signed=True, unit=compared.unit),
+                compared.confidence,
+                interval(
+                    as_float(complete["ci_low"]), as_float(complete["ci_high"]), compared.digits, signed=True
+                ),
+            )
+        )
+    return lines
+
+
+def _same_pair(compared: ComparedMethods, key: str, result: Result) -> Result | None:
+    names = (result["method"], result["baseline"])
+    return next(
+        (one for one in compared.content.get(key) or () if (one["method"], one["baseline"]) == names), None
+    )
+
+
+def _secondary(compared: ComparedMethods) -> list[Markup]:
+    """Return a line for each further metric and pair."""
+    others = [ComparedMethods(one) for one in compared.content.get("secondary") or ()]
+    return [
+        Markup("{}: {}").format(other.title, _pair_line(other, result))
+        for other in others
+        for result in other.main[:_MOST]
+    ]
+
+
+def _misses(compared: ComparedMethods, link: Callable[[str], Content]) -> list[Markup]:
+    """Return how many structures each method missed entirely, and which."""
+    parts: list[Markup] = []
+    for method in compared.best_first:
+        found = compared.missed(method)
+        if found is None:
+            continue
+        structures, missed = found
+        several = len(compared.labels) > 1
+        named = [
+            Markup("{} ({})").format(link(case), label) if several else link(case)
+            for case, label in missed[:_MOST]
+        ]
+        more = [Markup("{} more").format(number(len(missed) - _MOST))] if len(missed) > _MOST else []
+        which = Markup(": {}").format(join([*named, *more], ", ")) if missed else ""
+        parts.append(Markup("{} {} of {}{}").format(method, number(len(missed)), number(structures), which))
+    if not parts:
+        return []
+    return [paragraph(Markup("Structures missed entirely: {}.").format(join(parts, "; ")))]
 
 
 def _improvement(compared: ComparedMethods, result: Result) -> Markup:
@@ -158,14 +262,14 @@ def _pair_line(compared: ComparedMethods, result: Result) -> Markup:
     )
 
 
-def _failures(compared: ComparedMethods) -> list[Markup]:
+def _failures(compared: ComparedMethods, link: Callable[[str], Content]) -> list[Markup]:
     """Return the lowest scores of the best method, and where it loses most."""
     best = compared.best_first[0]
     sign = 1 if compared.higher else -1
     ranked = [(score, case) for score, case in zip(compared.case_means(best), compared.cases, strict=True)]
     ranked = sorted((one for one in ranked if not math.isnan(one[0])), key=lambda one: sign * one[0])
     over = " (mean over labels)" if len(compared.labels) > 1 else ""
-    worst = join((_score(compared, *one) for one in ranked[:_MOST]), ", ")
+    worst = join((_score(compared, score, link(case)) for score, case in ranked[:_MOST]), ", ")
     parts = [paragraph(Markup("Where {} is worst{}: {}.").format(best, over, worst))] if ranked else []
     if len(compared.methods) == 2 and compared.main:
         result = compared.main[0]
@@ -176,10 +280,7 @@ def _failures(compared: ComparedMethods) -> list[Markup]:
             if not math.isnan(value) and flip * value < 0
         ]
         lost = join(
-            (
-                Markup("{} ({})").format(case, number(abs(value), compared.digits, unit=compared.unit))
-                for _, value, case in sorted(losses)[:_MOST]
-            ),
+            (_score(compared, abs(value), link(case)) for _, value, case in sorted(losses)[:_MOST]),
             ", ",
         )
         other = next(name for name in compared.methods if name != best)
@@ -188,7 +289,7 @@ def _failures(compared: ComparedMethods) -> list[Markup]:
     return parts
 
 
-def _score(compared: ComparedMethods, score: float, case: str) -> Markup:
+def _score(compared: ComparedMethods, score: float, case: Content) -> Markup:
     return Markup("{} ({})").format(case, number(score, compared.digits, unit=compared.unit))
 
 

@@ -86,14 +86,14 @@ class EvaluationPage:
             Column(f"HD95 ({self.unit})", "number", self._distance_help),
             Column("infinite", "number", "cases whose distance is infinite: one mask is empty"),
             Column("NSD", "number", "normalized surface Dice"),
-            Column("missed", "number", "cases in which nothing was predicted"),
-            Column("not in reference", "number", "cases in which the reference does not contain the label"),
+            Column("missed", "number", "cases in which nothing was predicted, or that count as missed"),
+            Column("not in reference", "number", "predicted, but the reference does not contain the label"),
         ]
-        rows = [self._label_row(name, entry["metrics"]) for name, entry in self.summary["labels"].items()]
+        rows = [self._label_row(name, entry) for name, entry in self.summary["labels"].items()]
         return Table("Scores by label, means over cases", columns, rows).html()
 
-    def _label_row(self, name: str, metrics: Mapping[str, Any]) -> list[Markup | str]:
-        own = [one.finding for one in self.cases.of(name)]
+    def _label_row(self, name: str, entry: Mapping[str, Any]) -> list[Markup | str]:
+        metrics, structures = entry["metrics"], entry["structures"]
         dice, distance = metrics["dice"], metrics.get(self.cases.column("hd95") or "hd95", {})
         return [
             name,
@@ -106,8 +106,8 @@ class EvaluationPage:
             number(distance.get("mean" if self._misses_count else "mean_finite"), 2),
             number(distance.get("n_inf", 0)),
             number(metrics.get("nsd", {}).get("mean")),
-            number(own.count("missed")),
-            number(own.count("not in reference")),
+            number(structures["missed"]),
+            number(structures["spurious"]),
         ]
 
     def _score_plots(self) -> Markup:

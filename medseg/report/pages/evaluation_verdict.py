@@ -97,7 +97,8 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any]) -> list[Markup]:
     parts: list[Markup] = []
     missed = cases.found("missed")
     if missed:
-        present = sum(as_float(one.row[cases.sizes[0]]) > 0 for one in cases.scored) if cases.sizes else 0
+        compared = [one for one in cases.scored if one.finding not in ("never predicted", "failed")]
+        present = sum(as_float(one.row[cases.sizes[0]]) > 0 for one in compared) if cases.sizes else 0
         text = Markup("{} of {} missed entirely (Dice 0): {}.").format(
             number(len(missed)),
             Markup("{} structures {}").format(number(present), "was" if len(missed) == 1 else "were"),
@@ -105,7 +106,9 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any]) -> list[Markup]:
         )
         parts.append(paragraph(text, class_="alarm"))
     else:
-        parts.append(paragraph("No structure was missed entirely.", class_="fine"))
+        whole = not (cases.found("never predicted") or cases.found("failed"))
+        where = "" if whole else " in the cases that were compared"
+        parts.append(paragraph(f"No structure was missed entirely{where}.", class_="fine"))
     false = cases.found("not in reference")
     if false:
         text = Markup("{} predicted where the reference has none: {}.").format(

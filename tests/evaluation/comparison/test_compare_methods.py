@@ -8,9 +8,10 @@ import pytest
 
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.comparison import ComparisonOptions, MethodScores, compare_scores
-from medseg.evaluation.comparison.paired import adjust, compare_pair, paired_influence
+from medseg.evaluation.comparison.paired import adjust, compare_pair
 from medseg.evaluation.comparison.rankings import rank_methods
 from medseg.evaluation.comparison.scores import align_scores
+from medseg.metrics.tables.statistics import label_mean_influence
 
 NAN = math.nan
 
@@ -69,10 +70,10 @@ def test_lower_is_better_for_distances():
 
 def test_overall_is_the_mean_of_the_means_of_labels():
     # organ: 0.1 and 0.3 → 0.2; lesion: 0.5 in one case only → mean of 0.2 and 0.5
-    influence = paired_influence(np.array([[0.1, NAN], [0.3, 0.5], [NAN, NAN]]))
+    influence = label_mean_influence(np.array([[0.1, NAN], [0.3, 0.5], [NAN, NAN]]))
     assert len(influence) == 2
     assert influence.mean() == pytest.approx(0.35)
-    assert paired_influence(np.full((2, 2), NAN)).size == 0
+    assert label_mean_influence(np.full((2, 2), NAN)).size == 0
 
 
 def test_the_verdict_says_which_is_better_by_how_much_and_how_sure():

@@ -131,8 +131,8 @@ def test_regions_ensembles_flips_and_probabilities(tmp_path):
     assert outcome.status == "done", outcome.error
     whole = predictor.predict(tmp_path / "whole.png", probabilities=True).probabilities
     soft = tifffile.imread(tmp_path / "more" / "probabilities" / "a.tif")
-    assert (soft.dtype, soft.shape) == (np.float16, (130, 190, 2))
-    assert np.array_equal(np.moveaxis(soft, -1, 0), whole.astype(np.float16))
+    assert (soft.dtype, soft.shape) == (np.float32, (130, 190, 2))
+    assert np.array_equal(np.moveaxis(soft, -1, 0), whole)
     assert np.array_equal(tifffile.imread(outcome.output), found)
     with Image.open(tmp_path / "more" / "overlays" / "reduced" / "a.png") as reduced:
         assert reduced.size == (190, 130)

@@ -54,14 +54,24 @@ def test_equal_values_have_an_interval_of_width_zero():
     assert result["sd"] == pytest.approx(0, abs=1e-12)
 
 
-def test_the_interval_of_the_mean_equals_scipys_bca():
+def test_the_interval_of_the_mean_contains_scipys_bca_and_student():
     # a skewed score, as Dice with two failures; the percentile interval would be 0.05 lower on the left
     values = np.random.default_rng(3).beta(8, 1, 40)
     values[:2] = 0
     options = {"n_resamples": 5000, "method": "BCa", "random_state": np.random.default_rng(0)}
     expected = stats.bootstrap((values,), np.mean, **options).confidence_interval
     result = describe(values)
-    assert (result["ci_low"], result["ci_high"]) == pytest.approx((expected.low, expected.high), abs=0.003)
+    student = stats.t.interval(0.95, 39, values.mean(), stats.sem(values))
+    assert result["ci_low"] == pytest.approx(min(expected.low, student[0]), abs=0.003)
+    assert result["ci_high"] == pytest.approx(max(expected.high, student[1]), abs=0.003)
+
+
+def test_an_interval_stays_within_the_possible_values():
+    # mean 0.95, standard error 0.05: Student's t interval reaches 0.95 + 2.093 * 0.05 = 1.055
+    values = np.array([[0.0], *[[1.0]] * 19])
+    assert describe_columns(values)[0]["ci_high"] == pytest.approx(1.0546, abs=1e-4)
+    assert describe_columns(values, ranges=[(0.0, 1.0)])[0]["ci_high"] == 1.0
+    assert interval_of_label_means(values, bounds=(0.0, 1.0))[1] == 1.0
 
 
 def test_columns_with_gaps_are_described_like_single_ones():

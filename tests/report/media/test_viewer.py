@@ -40,7 +40,7 @@ def _share(png, color, tolerance=60):
 
 
 def test_scripts_work_under_a_strict_policy():
-    text = "\n".join(viewer_scripts(niivue=False)) + viewer_html([volume_payload(_view())])
+    text = "\n".join(viewer_scripts()) + viewer_html([volume_payload(_view())])
     assert not re.search(r"\beval\b|new Function|innerHTML|style=|onclick=", text)
     assert "</script" not in "".join(viewer_scripts())
     assert "url(" not in viewer_style()
@@ -69,6 +69,7 @@ def _open(browser, folder, view):
     write_case_page(folder / "page.html", view)
     browser.resize(1200, 1000)
     browser.open(folder / "page.html")
+    browser.evaluate("document.querySelector('.volume-viewer').scrollIntoView()")
     _wait(browser, f"slices {view.name}")
 
 
@@ -84,6 +85,23 @@ def _wait(browser, ready):
 def _canvas(browser, index=0):
     code = f"document.querySelectorAll('.vv-planes canvas')[{index}].toDataURL().split(',')[1]"
     return base64.b64decode(browser.evaluate(code))
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_nothing_is_unpacked_before_the_viewer_comes_into_sight(browser, tmp_path):
+    write_case_page(tmp_path / "page.html", _view())
+    page = (tmp_path / "page.html").read_text()
+    viewer, spacer = '<section class="volume-viewer"', '<svg width="10" height="4000"></svg>'
+    (tmp_path / "page.html").write_text(page.replace(viewer, spacer + viewer))
+    browser.resize(1200, 1000)
+    browser.open(tmp_path / "page.html")
+    ready = "document.querySelector('.volume-viewer').dataset.ready ?? null"
+    browser.evaluate("new Promise((done) => setTimeout(done, 200))")
+    assert browser.evaluate(ready) is None
+    assert browser.evaluate("typeof globalThis.niivue") == "undefined"
+    browser.evaluate("document.querySelector('.volume-viewer').scrollIntoView()")
+    _wait(browser, "slices scan")
 
 
 @pytest.mark.slow

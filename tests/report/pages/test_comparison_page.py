@@ -63,7 +63,8 @@ def verdict(page):
 
 def test_the_verdict_says_which_is_better_by_how_much_and_where_it_fails(tmp_path):
     text = verdict(write(tmp_path, comparison([result()])))
-    assert "new is better than old: mean Dice 0.802 of new against 0.750 of old" in text
+    assert "new is better than old: mean Dice 0.802 of new against 0.750 of old, over 4 cases." in text
+    assert "Dice: overlap with the reference, from 0 (none) to 1 (identical)." in text
     assert "By how much: +0.052 (95% interval +0.010 to +0.090), p &lt; 0.001" in text
     assert "new is better in 3 and worse in 1 of 4 cases" in text
     assert "Where new is worst: d (0.700), b (0.780)" in text
@@ -73,6 +74,42 @@ def test_the_verdict_says_which_is_better_by_how_much_and_where_it_fails(tmp_pat
 def test_an_undecided_comparison_says_so(tmp_path):
     text = verdict(write(tmp_path, comparison([result(decision="undecided")])))
     assert "No difference is established between new and old" in text
+
+
+def test_an_undecided_comparison_says_what_it_could_have_detected(tmp_path):
+    size = {"method": "new", "baseline": "old", "detectable": 0.0312, "observed_cases": 4, "difference": None}
+    own = result(decision="undecided", p_wilcoxon_holm=0.2)
+    text = verdict(write(tmp_path, comparison([own], sample_sizes=[size])))
+    assert (
+        "does not show that they are equal: 4 cases detect a difference of 0.031 with a probability of 80%"
+        in text
+    )
+    assert "The test of the ranks disagrees" not in text
+
+
+def test_a_rank_test_that_disagrees_is_named(tmp_path):
+    text = verdict(write(tmp_path, comparison([result(p_wilcoxon_holm=0.3)])))
+    assert (
+        "The test of the ranks disagrees (p = 0.300): the typical case hardly differs, the mean does." in text
+    )
+    text = verdict(write(tmp_path, comparison([result(decision="undecided", p_wilcoxon_holm=0.01)])))
+    assert "the typical case differs, the mean does not clearly." in text
+
+
+def test_missed_structures_and_complete_cases_are_counted(tmp_path):
+    missed = {"old": {"structures": 4, "missed": [["b", "liver"]]}, "new": {"structures": 4, "missed": []}}
+    complete = result(n=3, decision="undecided", difference=0.012, ci_low=-0.02, ci_high=0.04)
+    text = verdict(write(tmp_path, comparison([result()], missed_structures=missed, complete_cases=[complete])))
+    assert "Structures missed entirely: new 0 of 4; old 1 of 4: b." in text
+    expected = "On the 3 cases that both have results of, no difference is established: +0.012 (95% interval"
+    assert expected in text
+
+
+def test_secondary_metrics_have_a_line(tmp_path):
+    other = comparison([result(difference=-0.5, ci_low=-0.9, ci_high=-0.1)], unit="mm")
+    other["metric"] = {"name": "hd95", "title": "HD95", "better": "lower"}
+    text = verdict(write(tmp_path, comparison([result()], secondary=[other])))
+    assert "HD95: new is better than old: −0.50 mm (−0.90 to −0.10), p &lt; 0.001" in text
 
 
 def test_a_worse_method_is_not_called_better(tmp_path):

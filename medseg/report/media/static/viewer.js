@@ -11,7 +11,8 @@
   const slices = new Slices(root.querySelector(".vv-planes"));
   const unpacked = new Map();
   let mode = "slices";
-  let niivue = null;
+  const packed = document.querySelector('script.deferred-script[data-name="niivue"]');
+  let started = null;
   let current = null;
 
   async function unpack(text) {
@@ -19,6 +20,16 @@
     const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  // NiiVue is large: it is unpacked and started when its view is chosen for the first time.
+  async function start() {
+    if (!document.createElement("canvas").getContext("webgl2")) throw new Error("the browser has no WebGL 2");
+    const script = document.createElement("script");
+    script.textContent = new TextDecoder().decode(await unpack(packed.textContent));
+    document.body.append(script);
+    if (!globalThis.niivue) throw new Error("its script did not start");
+    return new globalThis.medsegNiivue.NiivueView(root.querySelector(".vv-niivue"));
   }
 
   function errors(reference, prediction) {
@@ -61,20 +72,21 @@
 
   async function draw() {
     if (!current) return;
-    if (mode === "niivue" && niivue) {
+    if (mode === "niivue") {
       try {
+        started ??= start();
+        const niivue = await started;
+        if (mode !== "niivue") return;
         if (niivue.volume !== current) await niivue.show(current, slices.shown, slices.opacity);
         else niivue.apply(slices.shown, slices.opacity);
         niivue.volume = current;
         root.dataset.ready = `niivue ${current.name}`;
-        return;
       } catch (error) {
         status.textContent = `The 3D view is not available here (${error.message}); slices are shown.`;
-        niivue = null;
         root.querySelector(".vv-modes").hidden = true;
         setMode("slices");
-        return;
       }
+      return;
     }
     slices.draw();
     root.dataset.ready = `slices ${current.name}`;
@@ -103,10 +115,6 @@
       button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
     }
     draw();
-  }
-
-  function hasWebGL2() {
-    return Boolean(document.createElement("canvas").getContext("webgl2"));
   }
 
   function connect() {
@@ -145,10 +153,19 @@
     return;
   }
   connect();
+  status.textContent = "";
   root.querySelector(".vv-case").hidden = volumes.length < 2;
-  if (globalThis.medsegNiivue && hasWebGL2()) {
-    niivue = new globalThis.medsegNiivue.NiivueView(root.querySelector(".vv-niivue"));
-    root.querySelector(".vv-modes").hidden = false;
+  root.querySelector(".vv-modes").hidden = !(packed && globalThis.WebGL2RenderingContext);
+  // Volumes are unpacked when the viewer comes near the window, so that the page loads fast.
+  const first = () => { if (!current) show(select.selectedIndex); };
+  if (typeof IntersectionObserver === "undefined") {
+    first();
+    return;
   }
-  show(0);
+  const watcher = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    watcher.disconnect();
+    first();
+  }, { rootMargin: "400px" });
+  watcher.observe(root);
 })();

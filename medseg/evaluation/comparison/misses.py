@@ -1,0 +1,49 @@
+"""Structures that a method missed entirely, and the sizes of structures in rows of scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medseg.evaluation.comparison.sources import SCORED
+
+
+@dataclass(frozen=True)
+class Misses:
+    """Structures of the references in which a method predicted nothing of the label.
+
+    Attributes:
+        structures: number of structures in the references of the cases with a result.
+        missed: case and label of those that were missed.
+    """
+
+    structures: int
+    missed: tuple[tuple[str, str], ...]
+
+
+def count_misses(
+    rows: Mapping[tuple[str, str], Mapping[str, Any]], cases: Sequence[str], labels: Sequence[str]
+) -> Misses | None:
+    """Return the structures that a method missed in the cases with a result; None without sizes of labels."""
+    structures, missed, known = 0, list[tuple[str, str]](), False
+    for key in ((case, label) for case in cases for label in labels):
+        row = rows.get(key)
+        sizes = structure_sizes(row) if row is not None and row.get("status", SCORED) == SCORED else None
+        if sizes is None or any(map(math.isnan, sizes)):
+            continue
+        known = True
+        structures += sizes[0] > 0
+        if sizes[0] > 0 and not sizes[1]:
+            missed.append(key)
+    return Misses(structures, tuple(missed)) if known else None
+
+
+def structure_sizes(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the sizes of the label in the reference and in the prediction, if the row has them."""
+    if all(name in row for name in ("tp", "fp", "fn")):
+        return row["tp"] + row["fn"], row["tp"] + row["fp"]
+    reference = next((row[key] for key in row if key.startswith("reference_")), None)
+    prediction = next((row[key] for key in row if key.startswith("predicted_")), None)
+    return None if reference is None or prediction is None else (reference, prediction)

@@ -1,0 +1,171 @@
+"""Pictures of the cases of a comparison: where the methods differ most, and where the best one is worst."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from markupsafe import Markup
+
+from medseg.data.labels.schema import LabelSchema
+from medseg.errors import DataError
+from medseg.report.folder_names import without_folders
+from medseg.report.html import Content, join, number, paragraph, tag
+from medseg.report.media.case_view import read_method_views
+from medseg.report.media.figures import FigureOptions
+from medseg.report.media.method_figures import method_figures
+from medseg.report.media.viewer import viewer_style
+from medseg.report.pages.case_sections import DEFAULT_LIMITS, CaseSections, DrawingLimits
+from medseg.report.pages.compared_methods import ComparedMethods
+
+_MOST = 3
+"""Number of cases for each reason."""
+_MOST_METHODS = 8
+_TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class MethodFiles:
+    """The files of a case that several methods segmented.
+
+    Attributes:
+        image: its image; None if unknown, label maps are then drawn on black.
+        reference: its reference label map.
+        predictions: method → its predicted label map; methods without a result are absent.
+    """
+
+    image: Path | None = None
+    reference: Path | None = None
+    predictions: Mapping[str, Path] = field(default_factory=dict[str, Path])
+
+
+@dataclass(frozen=True)
+class NotableCase:
+    """A case of a comparison that is worth a look.
+
+    Attributes:
+        case: its id.
+        reasons: why, in words.
+        focus: method whose largest error is shown; None for the largest difference between the methods.
+    """
+
+    case: str
+    reasons: tuple[str, ...]
+    focus: str | None = None
+
+
+def notable_cases(compared: ComparedMethods, most: int = _MOST) -> list[NotableCase]:
+    """Return the cases to look at, the most remarkable first.
+
+    Of two methods, those in which either is better by most; of more, those whose scores differ most. Then those
+    in which the best method is worst. Scores are means over the labels of a case.
+
+    Args:
+        compared: the comparison.
+        most: number of cases for each reason.
+    """
+    best = compared.best_first[0]
+    if len(compared.methods) == 2:
+        other = next(name for name in compared.methods if name != best)
+        found = [
+            *_better_by_most(compared, other, best, most),  # first what speaks against the best
+            *_better_by_most(compared, best, other, most),
+        ]
+    else:
+        found = _differ_most(compared, most)
+    found += _worst(compared, best, most)
+    merged: dict[str, NotableCase] = {}
+    for one in found:
+        earlier = merged.get(one.case)
+        reasons = (*(earlier.reasons if earlier else ()), *one.reasons)
+        merged[one.case] = NotableCase(one.case, reasons, earlier.focus if earlier else one.focus)
+    return list(merged.values())
+
+
+def draw_compared_cases(
+    cases: Sequence[NotableCase],
+    files: Mapping[str, MethodFiles],
+    labels: LabelSchema | None = None,
+    limits: DrawingLimits = DEFAULT_LIMITS,
+) -> CaseSections:
+    """Draw the cases of a comparison: image, reference and each method side by side.
+
+    A case that cannot be drawn has a sentence instead; a case whose files are not known is left out.
+
+    Args:
+        cases: the cases to draw, in this order.
+        files: case → its files.
+        labels: names, values and colors of the labels; None if every value is a label.
+        limits: how many cases are drawn, and their sizes.
+    """
+    pictures: dict[str, Markup] = {}
+    for one in cases:
+        own = files.get(one.case)
+        if own is None or not own.predictions or len(pictures) == limits.figures:
+            continue
+        pictures[one.case] = _draw(one, own, labels, limits)
+    note = "Lines: colored for each method and label, white for the reference."
+    return CaseSections(pictures, (viewer_style(),), note=note if pictures else "")
+
+
+def case_headings(compared: ComparedMethods, cases: Sequence[NotableCase]) -> dict[str, Content]:
+    """Return the line above the pictures of each case: its scores, and why it is shown."""
+    means = {name: compared.case_means(name) for name in compared.methods}
+    headings: dict[str, Content] = {}
+    for one in cases:
+        index = compared.cases.index(one.case)
+        scores = join(
+            (
+                Markup("{} {}").format(name, number(values[index], compared.digits, unit=compared.unit))
+                for name, values in means.items()
+            ),
+            ", ",
+        )
+        over = " (mean over labels)" if len(compared.labels) > 1 else ""
+        words = Markup("{}{}: {}. {}.").format(compared.title, over, scores, "; ".join(one.reasons))
+        headings[one.case] = Markup("<b>{}</b> {}").format(one.case, tag("span", words, class_="hint"))
+    return headings
+
+
+def _draw(one: NotableCase, files: MethodFiles, labels: LabelSchema | None, limits: DrawingLimits) -> Markup:
+    shown = dict(list(files.predictions.items())[:_MOST_METHODS])
+    try:
+        views = read_method_views(one.case, shown, image=files.image, reference=files.reference, labels=labels)
+        figures = method_figures(views, one.focus, FigureOptions(max_bytes=limits.figure_bytes))
+    except (DataError, OSError, ValueError) as error:  # a picture is not worth the page
+        named = filter(None, (files.image, files.reference, *shown.values()))
+        return paragraph(f"This case cannot be drawn: {without_folders(str(error), named)}", class_="note")
+    rest = len(files.predictions) - len(shown)
+    more = paragraph(f"{rest} more methods are not drawn.", class_="note") if rest else ""
+    return join([Markup(figures.to_html()), more])
+
+
+def _better_by_most(compared: ComparedMethods, better: str, worse: str, most: int) -> list[NotableCase]:
+    """Return the cases in which a method is better than another by most."""
+    sign = 1 if compared.higher else -1
+    pairs = zip(compared.case_means(better), compared.case_means(worse), compared.cases, strict=True)
+    gains = sorted(((sign * (a - b), case) for a, b, case in pairs if not math.isnan(a - b)), reverse=True)
+    reason = f"{better} is better by most"
+    return [NotableCase(case, (reason,)) for gain, case in gains[:most] if gain > _TIE]
+
+
+def _differ_most(compared: ComparedMethods, most: int) -> list[NotableCase]:
+    """Return the cases in which the best and the worst score of the methods are farthest apart."""
+    by_case = zip(*(compared.case_means(name) for name in compared.methods), strict=True)
+    ranges: list[tuple[float, str]] = []
+    for scores, case in zip(by_case, compared.cases, strict=True):
+        defined = [one for one in scores if not math.isnan(one)]
+        if defined and max(defined) - min(defined) > _TIE:
+            ranges.append((max(defined) - min(defined), case))
+    ranges.sort(key=lambda one: -one[0])
+    return [NotableCase(case, ("the methods differ most",)) for _, case in ranges[:most]]
+
+
+def _worst(compared: ComparedMethods, best: str, most: int) -> list[NotableCase]:
+    """Return the cases with the worst scores of the best method."""
+    sign = 1 if compared.higher else -1
+    scores = zip(compared.case_means(best), compared.cases, strict=True)
+    ranked = sorted((sign * score, case) for score, case in scores if not math.isnan(score))
+    return [NotableCase(case, (f"{best} is worst here",), best) for _, case in ranked[:most]]
