@@ -41,7 +41,7 @@ def test_files_of_an_evaluation(pictures):
     assert list(rows[0]) == ["case", "label", "name", "status", "metric", "value", "unit"]
     missed = [row for row in rows if row["case"] == "b" and row["name"] == "right"]
     assert {row["metric"]: row["value"] for row in missed}["hd95"] == "inf"
-    # the diagonal of 6 x 8 pixels is 10; Student's t interval of 0 and 10 is 5 ± 12.706 · 5, and no distance is below 0
+    # the diagonal of 6 x 8 pixels is 10; Student's t interval of 0 and 10 is 5 ± 12.706 · 5, of distances
     assert "| right | 2 | 1 of 2 | 0 |" in (pictures / "out" / "table.md").read_text()
     assert "5.00 (0.00 to 68.53)" in (pictures / "out" / "table.tex").read_text()
     evaluate(pictures, pictures / "out")  # its own tables are replaced
@@ -217,7 +217,9 @@ def test_calibration_of_a_large_picture(pictures):
     np.put_along_axis(probabilities, prediction[..., None].astype(np.int64), 0.8, axis=-1)
     path = pictures / "predictions" / "probabilities" / "b.tif"
     path.parent.mkdir()
-    tifffile.imwrite(path, probabilities, tile=(16, 16), metadata=None, planarconfig="contig")
+    tifffile.imwrite(
+        path, probabilities, tile=(16, 16), metadata=None, photometric="minisblack", planarconfig="contig"
+    )
     rows = evaluate(pictures, metrics=("calibration",)).rows
     brier = next(row["brier"] for row in rows if (row["case"], row["name"]) == ("b", "left"))
     assert brier == pytest.approx(0.6 / 48)  # as for the array of a small picture

@@ -50,8 +50,8 @@ def mean_interval(values: FloatArray, confidence: float = 0.95, seed: int = 0) -
     mean, deviation = values.mean(axis=-1), values.std(axis=-1, ddof=1)
     reach = _stats().t.ppf((1 + confidence) / 2, cases - 1) * deviation / math.sqrt(cases)
     constant = np.ptp(values, axis=-1) == 0
-    reach = np.where(constant, 0.0, reach)
-    return np.minimum(low, mean - reach), np.maximum(high, mean + reach)
+    lower, upper = np.minimum(low, mean - reach), np.maximum(high, mean + reach)
+    return np.where(constant, low, lower), np.where(constant, high, upper)
 
 
 def bca_interval(values: FloatArray, confidence: float = 0.95, seed: int = 0) -> tuple[FloatArray, FloatArray]:

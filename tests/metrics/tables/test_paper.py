@@ -29,15 +29,15 @@ def test_each_cell_has_mean_and_interval():
     assert cells(text, "label") == ["label", "n", "missed", "spurious", "Dice", "NSD", "HD95 (mm)"]
     big = "0.900 (0.900 to 0.900)"
     assert cells(text, "big_one") == ["big_one", "2", "0 of 2", "0", big, big, "1.00 (1.00 to 1.00)"]
-    # the distance of the missed structure is the diagonal: (2 + 100) / 2
-    assert cells(text, "50%")[-1] == "51.00 (2.00 to 100.00)"
+    # the distance of the missed structure is the diagonal: (2 + 100) / 2; Student's t: 51 ± 12.706 · 49
+    assert cells(text, "50%")[-1] == "51.00 (0.00 to 673.60)"
     assert "count as the image's diagonal" in text
     assert "tolerance of NSD: 1 mm" in text
 
 
 def test_a_mean_of_fewer_cases_shows_its_n():
     text = markdown_table(summarize(ROWS, misses="exclude"), ["dice", "hd95"])
-    assert cells(text, "50%") == ["50% & less", "2", "1 of 2", "0", "0.250 (0.000 to 0.500)", "2.00 (n = 1)"]
+    assert cells(text, "50%") == ["50% & less", "2", "1 of 2", "0", "0.250 (0.000 to 1.000)", "2.00 (n = 1)"]
     assert "left out" in text
 
 
@@ -48,7 +48,7 @@ def test_a_score_that_no_case_has_is_a_dash():
 
 def test_latex_is_escaped():
     text = latex_table(summarize(ROWS), ["dice"])
-    assert r"50\% \& less & 2 & 1 of 2 & 0 & 0.250 (0.000 to 0.500) \\" in text
+    assert r"50\% \& less & 2 & 1 of 2 & 0 & 0.250 (0.000 to 1.000) \\" in text
     assert r"big\_one" in text
     assert text.count(r"\\") == 3
     assert r"\begin{tabular}{lrrrr}" in text

@@ -23,7 +23,9 @@ def test_describe_by_hand():
     assert (result["median"], result["q1"], result["q3"]) == pytest.approx((2.5, 1.75, 3.75))
     assert (result["min"], result["max"]) == (1.0, 6.0)
     assert (result["n"], result["n_nan"], result["n_inf"]) == (4, 1, 0)
-    assert 1.0 <= result["ci_low"] < 3.0 < result["ci_high"] <= 6.0
+    # Student's t interval: 3 ± 3.182 · 2.160 / 2
+    assert result["ci_low"] == pytest.approx(3 - 3.4374, abs=1e-4)
+    assert result["ci_high"] == pytest.approx(3 + 3.4374, abs=1e-4)
 
 
 def test_an_infinite_value_spoils_the_mean_and_is_counted():
