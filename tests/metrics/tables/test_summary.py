@@ -99,7 +99,7 @@ def test_structures_are_counted():
 
 
 def test_the_interval_of_the_mean_dice():
-    # two cases, (0.8 + 1) / 2 = 0.9 and (0.4 + 0) / 2 = 0.2: Student's t reaches 0.55 ± 12.7 · 0.35, beyond 0 and 1
+    # two cases, (0.8 + 1) / 2 = 0.9 and (0.4 + 0) / 2 = 0.2: Student's t is 0.55 ± 12.7 · 0.35, beyond 0 and 1
     overall = summarize(ROWS)["overall"]["mean_dice"]
     assert (overall["ci_low"], overall["ci_high"]) == (0.0, 1.0)
     assert (overall["n"], overall["n_labels"]) == (2, 2)
