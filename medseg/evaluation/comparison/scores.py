@@ -140,7 +140,7 @@ class _Builder:
         self.values.append(values)
         self.kinds.append(kinds)
         self.missing[method.name] = reasons
-        misses = count_misses(rows, self.cases, self.labels)
+        misses = None if method.averaged else count_misses(rows, self.cases, self.labels)
         if misses is not None:
             self.misses[method.name] = misses
 

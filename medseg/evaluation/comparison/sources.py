@@ -40,6 +40,8 @@ class MethodScores:
         source: name of the file or folder.
         files: case → its files, as far as they are known; reports draw them.
         labels: names and values of the labels in these files; None if unknown.
+        averaged: whether scores are means over several predictions of a case; which structures were missed is
+            then not known.
     """
 
     name: str
@@ -50,6 +52,7 @@ class MethodScores:
     source: str = ""
     files: Mapping[str, CaseFiles] = field(default_factory=dict[str, CaseFiles])
     labels: LabelSchema | None = None
+    averaged: bool = False
 
 
 def read_method(

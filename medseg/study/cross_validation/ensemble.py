@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from medseg.evaluation import Evaluation
-from medseg.evaluation.comparison.paired import paired_influence
 from medseg.inference.model.ensemble_file import save_ensemble
 from medseg.inference.model.model_file import LoadedModel, load_model
 from medseg.inference.model.predictor import Predictor
 from medseg.metrics.tables.intervals import mean_interval
-from medseg.metrics.tables.statistics import mean_defined
+from medseg.metrics.tables.statistics import label_mean_influence, mean_defined
 from medseg.progress import Progress, stage
 from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.predictions import evaluate, predict_cases, write_references
@@ -105,7 +104,7 @@ def compare_with_members(
     undefined = np.isnan(dice) & np.isnan(mean)
     # an undefined Dice is that of a prediction that is correctly empty
     difference = np.where(undefined, math.nan, np.nan_to_num(dice, nan=1.0) - np.nan_to_num(mean, nan=1.0))
-    influence = paired_influence(difference)
+    influence = label_mean_influence(difference)
     low, high = mean_interval(influence)
     gain = float(influence.mean()) if influence.size else math.nan
     label_means = mean_defined(dice, axis=0)

@@ -66,7 +66,13 @@ def _methods(
     some = next(run for run in runs if run.dataset == dataset and run.cell.name in scores and run.record())
     definitions = read_json(some.metrics / "summary.json").get("definitions", {})
     return [
-        MethodScores(name, average_rows([seeds[seed] for seed in common]), definitions=definitions, source=name)
+        MethodScores(
+            name,
+            average_rows([seeds[seed] for seed in common]),
+            definitions=definitions,
+            source=name,
+            averaged=len(common) > 1,
+        )  # fmt: skip
         for name, seeds in scores.items()
     ]
 
