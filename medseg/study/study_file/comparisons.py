@@ -72,7 +72,7 @@ def _methods(
             definitions=definitions,
             source=name,
             averaged=len(common) > 1,
-        )  # fmt: skip
+        )
         for name, seeds in scores.items()
     ]
 
