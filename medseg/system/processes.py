@@ -1,14 +1,16 @@
-"""Child processes: the cores they run on, their end with their parent, and the end of all that they started."""
+"""Cores and child processes: where they run, and how they end with their parent."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -26,6 +28,16 @@ def usable_core_numbers() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def processor_name() -> str:
+    """Return the name of the processor; empty if it is unknown."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # macOS, Windows
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, platform.processor())
 
 
 def run_on_cores(cores: Iterable[int]) -> None:

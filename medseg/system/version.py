@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+@cache
+def source_digest() -> str:
+    """Return the SHA-256 of medseg's Python files: it changes with every change of the code.
+
+    Line endings do not count.
+    """
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py"), key=lambda one: one.relative_to(root).as_posix()):
+        content = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 @cache

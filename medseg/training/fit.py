@@ -31,6 +31,7 @@ from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop
 from medseg.training.model import TrainingModel, build_model, pretrained_file
 from medseg.training.options import TrainConfig
+from medseg.training.pacing.replayed_pace import ClockDecisions, ReplayedPace
 from medseg.training.pacing.time_budget import TimeBudget
 from medseg.training.pacing.timed_pace import TimedPace
 from medseg.training.patch_loader import PatchLoader
@@ -163,8 +164,13 @@ def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
         patches = loop.loader.patches.cases
         fingerprint = measure_training_cases(dataset.part("train")[1], patches, dataset.labels)
         validation = ValidationBudget.of(config)
-        _select_validation_cases(loop, validation, loop.state.validated)
-        if budget is not None:
+        decisions = ClockDecisions.read(folder.replay)
+        replayed = list(decisions.validated_cases) if decisions is not None else []
+        _select_validation_cases(loop, validation, replayed or loop.state.validated)
+        if decisions is not None:
+            loop.state.pace = decisions.record()
+            loop.pace = ReplayedPace(loop.options, decisions)
+        elif budget is not None:
             _follow_budget(loop, budget, validation)
         if loop.state.step:
             _LOGGER.info(describe_resumption(loop))

@@ -152,10 +152,13 @@ class FileSplit(Spec):
     Attributes:
         file: JSON (case id → part, or part → list of ids), the ``cases.json`` of another run, or CSV with the
             columns ``id`` and ``split``.
+        unmatched: cases that the file does not list, and listed ones that do not exist, are an error
+            (``refuse``) or take no part (``leave_out``).
     """
 
     name: Literal["file"] = "file"
     file: Path
+    unmatched: Literal["refuse", "leave_out"] = "refuse"
 
     def parts(self) -> Split:
         """Read the part of each case from the file.
@@ -172,9 +175,11 @@ class FileSplit(Spec):
             DataError: the file cannot be read, its ids are not those of the cases, or none is in train.
         """
         table = self.parts()
+        if self.unmatched == "leave_out":
+            table = {case.id: table[case.id] for case in cases if case.id in table}
         missing = sorted({case.id for case in cases} - table.keys())
         unknown = sorted(table.keys() - {case.id for case in cases})
-        if missing or unknown:
+        if self.unmatched == "refuse" and (missing or unknown):
             raise DataError(
                 f"{self.file}: does not match the cases of the dataset; missing: {_shortened(missing)}; not in "
                 f"the dataset: {_shortened(unknown)}",

@@ -26,6 +26,7 @@ from medseg.progress import Progress, duration, plural, stage
 from medseg.training.cascade.options import CascadeConfig
 from medseg.training.dataset import CachedDataset, PreparedDataset
 from medseg.training.extensions import Extensions
+from medseg.training.pacing.replayed_pace import ClockDecisions
 from medseg.training.pacing.time_budget import TimeBudget, read_clock
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.resume import record_dataset
@@ -127,6 +128,9 @@ class FirstStageTraining:
             return folder.model
         _LOGGER.info("first stage: network %d of %d", number + 1, count)
         config = first_stage_config(self.config, split, self.run_folder.cache(self.config))
+        decisions = ClockDecisions.read(self.run_folder.replay)
+        if decisions is not None:
+            decisions.first_stage[number].write(folder.replay)
         try:
             self.fit(config, folder.root, resume="auto", progress=self.progress, **own)
         except TrainingStopped as stop:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -14,13 +14,15 @@ class Segment:
         start: first update, from 0.
         stop: update to stop before.
         low: position (0 to 1) in the schedule at ``start``.
-        high: position at ``stop``.
+        high: position at ``stop``, or at ``planned_stop``.
+        planned_stop: where the segment was to stop before it was cut; None if it was not.
     """
 
     start: int
     stop: int
     low: float
     high: float
+    planned_stop: int | None = None
 
     def position(self, step: float) -> float:
         """Return the position at an update.
@@ -29,11 +31,17 @@ class Segment:
             >>> Segment(10, 20, 0.5, 0.75).position(12)
             0.55
         """
-        return self.low + (self.high - self.low) * (step - self.start) / (self.stop - self.start)
+        length = (self.planned_stop or self.stop) - self.start
+        return self.low + (self.high - self.low) * (step - self.start) / length
+
+    @property
+    def end(self) -> float:
+        """The position at ``stop``."""
+        return self.high if self.planned_stop is None else self.position(self.stop)
 
     def cut(self, step: int) -> Segment:
-        """Return the segment that ends at ``step``; the positions before it stay the same."""
-        return Segment(self.start, step, self.low, self.position(step))
+        """Return the segment that ends at ``step``; the positions before it stay exactly the same."""
+        return replace(self, stop=step, planned_stop=self.planned_stop or self.stop)
 
 
 @dataclass

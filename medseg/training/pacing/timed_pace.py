@@ -140,7 +140,7 @@ class TimedPace:
         self._validation_began = self.budget.used()
         if last:
             return record.final_validation
-        if epoch % self.options.validate_every or record.segments[-1].high >= 1:
+        if epoch % self.options.validate_every or record.segments[-1].end >= 1:
             return False
         if share is None:
             return True
@@ -220,7 +220,7 @@ class TimedPace:
         segments = self.record.segments
         current = segments[-1]
         if step >= current.stop:
-            return current.high
+            return current.end
         segments.pop()
         if step > current.start:
             segments.append(current.cut(step))

@@ -20,9 +20,10 @@ from medseg.errors import ConfigError
 from medseg.files import TEMPORARY, remove_stale_temporaries, write_json, write_text
 from medseg.system.locks import LOCK_NAME
 from medseg.system.platform import usable_cores
-from medseg.system.version import medseg_version
+from medseg.system.processes import processor_name
+from medseg.system.version import medseg_version, source_digest
 
-_NOT_OF_THE_RUN = ("cache", LOCK_NAME)
+_NOT_OF_THE_RUN = ("cache", "replay.json", LOCK_NAME)
 """What the folder of a run that was never started may contain."""
 _OTHER_FOLDER = "Choose another --run folder."
 _PACKAGES = ("medseg", "torch", "monai", "numpy", "nibabel", "SimpleITK", "pillow", "tifffile", "pydantic")
@@ -98,6 +99,11 @@ class RunFolder:
     def clock(self) -> Path:
         """The time used by a training with a time budget."""
         return self.root / "clock.json"
+
+    @property
+    def replay(self) -> Path:
+        """The decisions of the clock of another run, which this run repeats instead of its own."""
+        return self.root / "replay.json"
 
     @property
     def validation(self) -> Path:
@@ -240,19 +246,24 @@ class RunFolder:
 
     def write_environment(self, device: torch.device, threads: int) -> None:
         """Record versions and hardware, without user or host name."""
-        cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        write_json(
-            self.root / "environment.json",
-            {
-                "python": platform.python_version(),
-                "system": f"{platform.system()} {platform.machine()}",
-                "packages": {name: _version(name) for name in _PACKAGES},
-                "device": str(device),
-                "cuda_device": cuda,
-                "cpus": usable_cores(),
-                "threads": threads,
-            },
-        )
+        write_json(self.root / "environment.json", current_environment(device, threads))
+
+
+def current_environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """Return versions and hardware of a training in this process, without user or host name."""
+    cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "source_sha256": source_digest(),
+        "device": str(device),
+        "cuda_device": cuda,
+        "cpu": processor_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpus": usable_cores(),
+        "threads": threads,
+    }
 
 
 def _extended(old: RunConfig, new: RunConfig) -> tuple[str, ...]:

@@ -174,8 +174,10 @@ def test_a_resumed_training_decides_as_an_uninterrupted_one(at):
 def test_a_cut_segment_keeps_its_positions():
     segment = Segment(10, 20, 0.5, 0.75)
     cut = segment.cut(14)
-    assert (cut.stop, cut.high) == (14, 0.6)
+    assert (cut.stop, cut.end) == (14, 0.6)
     assert [cut.position(step) for step in (10, 12)] == [0.5, 0.55]
+    odd = Segment(0, 7, 0.1, 0.3)  # exactly: a replayed training has the same learning rates
+    assert all(odd.cut(5).cut(3).position(step + 0.5) == odd.position(step + 0.5) for step in range(3))
 
 
 def test_a_validation_is_abandoned_long_after_the_end():
