@@ -64,7 +64,9 @@ def reproduce(
 
 
 def _print_differences(result: Reproduction) -> None:
-    click.echo("data      " + (f"{len(result.cases)} changes" if result.cases else "equal"))
+    from medseg.progress import plural
+
+    click.echo("data      " + (plural(len(result.cases), "change") if result.cases else "equal"))
     for case in result.cases:
         click.echo(f"          case {case.case}: {case.change}")
     for topic in ("code", "versions", "hardware"):
@@ -79,8 +81,8 @@ def _print_weights(weights: WeightComparison) -> None:
         click.echo(f"weights   equal, bit by bit, in {weights.tensors} tensors")
     else:
         click.echo(
-            f"weights   differ in {weights.different} of {weights.tensors} tensors, most by {weights.largest:.3g} "
-            f"({weights.tensor})"
+            f"weights   differ in {weights.different} of {weights.tensors} tensors, "
+            f"most by {weights.largest:.3g} ({weights.tensor})"
         )
     if weights.steps != weights.reproduced_steps:
         click.echo(f"updates   {weights.steps}, reproduced {weights.reproduced_steps}")

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from medseg.errors import TrainingError
 from medseg.training.options import TrainConfig
+from medseg.training.pacing.replayed_pace import ClockDecisions, ReplayedPace
 from medseg.training.pacing.segments import PaceRecord, Segment
 from medseg.training.pacing.time_budget import TimeBudget
 from medseg.training.pacing.timed_pace import TimedPace
@@ -95,11 +97,34 @@ def test_a_training_ends_within_5_percent_of_its_budget(name):
     machine = replace(MACHINES[name], validations=[], rates=[])
     record = run(600, machine)
     assert 570 <= machine.now <= 630
-    assert record.segments[-1].high > 0.97
+    assert record.segments[-1].end > 0.97
     assert record.segments[-1].stop == machine.updates
     for before, after in zip(record.segments, record.segments[1:], strict=False):
-        assert (before.stop, before.high) == (after.start, after.low)
-        assert after.high > after.low
+        assert (before.stop, before.end) == (after.start, after.low)
+        assert after.end > after.low
+
+
+@pytest.mark.parametrize("name", ["steady", "ten times slower", "no validation"])
+def test_a_training_is_replayed_exactly(name, tmp_path):
+    machine = replace(MACHINES[name], validations=[], rates=[])
+    record = run(600, machine)
+    log = [{"epoch": 1, "val_cases": 3}, {"epoch": 2}]
+    written = ClockDecisions.of(record, log, ["a", "b", "c"])
+    written.write(tmp_path / "replay.json")
+    decisions = ClockDecisions.read(tmp_path / "replay.json")
+    assert decisions == written
+    pace = ReplayedPace(TrainConfig(), decisions)
+    assert [pace.learning_rate(step, []) for step in range(pace.total)] == machine.rates
+    assert [pace.is_finished(step) for step in (machine.updates - 1, machine.updates)] == [False, True]
+    assert [pace.wants_validation(epoch, last=False) for epoch in (1, 2)] == [True, False]
+
+
+def test_only_a_training_with_a_time_budget_has_decisions(tmp_path):
+    assert ClockDecisions.of(PaceRecord(), [], []) is None
+    assert ClockDecisions.read(tmp_path / "replay.json") is None
+    (tmp_path / "replay.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        ClockDecisions.read(tmp_path / "replay.json")
 
 
 @pytest.mark.parametrize("budget", [60, 180, 1200, 7200])

@@ -1,0 +1,140 @@
+"""Trainings of a few updates, reproduced."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import ball_settings, write_balls
+
+from medseg.cli.main import run as command
+from medseg.config.schema import load_config
+from medseg.errors import ConfigError
+from medseg.progress import QuietProgress
+from medseg.study.reproduction import CaseChange, reproduce_run
+from medseg.training.fit import fit
+from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.run_folder.checkpoint import load_checkpoint
+from medseg.training.run_folder.layout import RunFolder
+from medseg.training.run_folder.log import read_log
+
+pytestmark = pytest.mark.slow
+
+
+class Machine(QuietProgress):
+    """A clock that moves with the updates, which become slower and faster again."""
+
+    def __init__(self):
+        self.now, self.updates, self.stages = 0.0, 0, []
+
+    def start(self, total, description, *, unit="cases", completed=0):
+        self.stages.append(description)
+
+    def advance(self, detail=""):
+        if self.stages[-1] == "training":
+            self.updates += 1
+            self.now += 0.5 if self.updates < 14 else 3.0 if self.updates < 18 else 0.7
+        elif self.stages[-1] == "validating":
+            self.now += 0.4
+
+    def finish(self):
+        self.stages.pop()
+
+
+def retrain(run, output, **options):
+    return reproduce_run(run, output, progress=QuietProgress(), **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A dataset and a finished run on it."""
+    root = tmp_path_factory.mktemp("reproduced")
+    write_balls(root / "data")
+    settings = ball_settings(root / "data", epochs=1, iterations=2, ema=0.5)
+    fit(load_config(settings), root / "run", progress=QuietProgress())
+    return root
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of dataset and run, which the test may change."""
+    shutil.copytree(trained, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    return tmp_path / "copy"
+
+
+def test_the_same_data_give_the_same_weights(trained, tmp_path, capsys):
+    assert command(["reproduce", str(trained / "run"), "--output", str(tmp_path / "again")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == ["data      equal", "code      equal", "versions  equal", "hardware  equal"]
+    assert lines[4].startswith("weights   equal, bit by bit")
+    saved = json.loads((tmp_path / "again" / "reproduction.json").read_text(encoding="utf-8"))
+    assert saved["equal"]
+    assert saved["weights"]["score"] == saved["weights"]["reproduced_score"]
+
+
+def test_a_changed_label_is_named_and_added_cases_take_no_part(copied, tmp_path, capsys):
+    parts = {one["id"]: one["part"] for one in json.loads((copied / "run" / "cases.json").read_text())}
+    case = next(name for name, part in parts.items() if part == "train")
+    for folder in ("images", "labels"):
+        shutil.copy(copied / "data" / folder / "ball_0.nii.gz", copied / "data" / folder / "new.nii.gz")
+    moved = ["--data", str(copied / "data"), "--output", str(tmp_path / "again")]
+    image = copied / "data" / "images" / "new.nii.gz"
+    scan = nib.load(image)
+    nib.save(nib.Nifti1Image(np.asarray(scan.dataobj) + 3, scan.affine), image)  # not a copy
+    assert command(["reproduce", str(copied / "run"), *moved]) == 0
+    out = capsys.readouterr().out
+    assert "case new: added" in out
+    assert "weights   equal" in out
+
+    label = copied / "data" / "labels" / f"{case}.nii.gz"
+    scan = nib.load(label)
+    values = np.asarray(scan.dataobj).copy()
+    values[8:14, 8:14, 8:14] = 1
+    nib.save(nib.Nifti1Image(values, scan.affine), label)
+    assert command(["reproduce", str(copied / "run"), *moved[:2], "--output", str(tmp_path / "changed")]) == 4
+    out = capsys.readouterr().out
+    assert f"case {case}: label changed" in out
+    assert "weights   differ in" in out
+    assert "score     " in out
+
+
+def test_without_training_only_differences_are_found(copied):
+    (copied / "data" / "images" / "ball_2.nii.gz").unlink()
+    (copied / "data" / "labels" / "ball_2.nii.gz").unlink()
+    result = retrain(copied / "run", copied / "none", data=copied / "data", train=False)
+    assert result.cases == [CaseChange("ball_2", "missing")]
+    assert result.weights is None
+    assert not (copied / "none").exists()
+
+
+def test_a_time_budget_is_replayed(balls, tmp_path):
+    config = load_config(ball_settings(balls, iterations=5, validate_share=0.5))
+    machine = Machine()
+    budget = TimeBudget(30.0, clock=lambda: machine.now)
+    fit(config, tmp_path / "run", progress=machine, budget=budget)
+    first = RunFolder(tmp_path / "run")
+    assert any(one["planned_stop"] for one in load_checkpoint(first.last)["pace"]["segments"])
+
+    result = retrain(tmp_path / "run", tmp_path / "again")
+    assert result.equal
+    logs = [read_log(RunFolder(tmp_path / name).log) for name in ("run", "again")]
+    keys = ("step", "lr", "loss", "val_dice")
+    assert [[entry.get(key) for key in keys] for entry in logs[0]] == [
+        [entry.get(key) for key in keys] for entry in logs[1]
+    ]
+
+
+def test_what_cannot_be_reproduced_is_refused(copied, tmp_path):
+    run = copied / "run"
+    with pytest.raises(ConfigError, match="contains no run"):
+        retrain(tmp_path / "none", tmp_path / "again")
+    with pytest.raises(ConfigError, match="is the run itself"):
+        retrain(run, run)
+    RunFolder(run).extensions.write_text(json.dumps({"model": "nets:Small"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"your own model \(nets:Small\)") as caught:
+        retrain(run, tmp_path / "again")
+    assert "--network nets:Small" in caught.value.hint
+    (run / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="not finished"):
+        retrain(run, tmp_path / "again")
