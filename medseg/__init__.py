@@ -5,9 +5,12 @@ The names below are the public API. They are imported when first used, so ``impo
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from medseg.system.lazy_imports import lazy_names
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MONAI imports MLflow wherever it is installed
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig, load_config

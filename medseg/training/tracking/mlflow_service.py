@@ -77,7 +77,6 @@ class MlflowService:
         """Return the client; the tables of a new database are created by one process at a time."""
         if self._client is not None:
             return self._client
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
         uri = self.options.uri
         if uri is not None:
             for name, value in _PATIENCE.items():

@@ -78,7 +78,7 @@ class WandbService:
 
         if model is not None and self.options.model:
             artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
-            artifact.add_file(str(model), name=model.name, policy="immutable", skip_cache=True)
+            artifact.add_file(str(model.absolute()), name=model.name, policy="immutable", skip_cache=True)
             self._run.log_artifact(artifact)
         self._run.finish(exit_code=_EXIT_CODES[outcome])
 

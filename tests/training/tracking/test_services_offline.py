@@ -17,7 +17,9 @@ pytestmark = pytest.mark.slow
 SETUP = """
 import json, logging, os, pathlib, socket, sys, warnings
 
-logging.basicConfig(level=logging.WARNING)
+handler = logging.StreamHandler()
+handler.setLevel(logging.WARNING)
+logging.getLogger().addHandler(handler)
 connect, lookup = socket.socket.connect, socket.getaddrinfo
 
 def is_local(host):
@@ -43,6 +45,8 @@ from medseg import fit, load_config, QuietProgress
 settings = json.loads(pathlib.Path("settings.json").read_text())
 quiet = QuietProgress()
 """
+
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}  # of the script that reads the model back
 
 TWO_STARTS = """
 fit(load_config(settings), "runs/first", progress=quiet)
@@ -92,10 +96,11 @@ def train(balls, tmp_path, monkeypatch):
         (tmp_path / "settings.json").write_text(json.dumps(settings))
         kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS") if key in os.environ}
         with _Proxy() as proxy:
+            closed = {**proxy.environment, "NO_PROXY": "127.0.0.1", "HOME": str(tmp_path / "home")}
             done = subprocess.run(
                 [sys.executable, "-c", SETUP + textwrap.dedent(script)],
                 capture_output=True, text=True, timeout=300,
-                env={**kept, "HOME": str(tmp_path / "home"), **proxy.environment},
+                env={**kept, **QUIET, **closed},
             )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert not (tmp_path / "network.txt").exists()
@@ -143,7 +148,8 @@ def test_mlflow_receives_settings_scores_pictures_and_the_model(train, tmp_path)
     sent = json.dumps([logged["params"], logged["tags"], logged["name"], logged["user"]])
     assert str(tmp_path) not in sent
     assert socket.gethostname() not in sent
-    assert not train.errors  # neither messages of the migration nor warnings
+    assert train.errors.startswith("train.epochs is 3, the run was started for 2")
+    assert train.errors.count("\n") == 1  # neither messages of the migration nor other warnings
     assert not Path("mlruns").exists()
     assert list((tmp_path / "home").rglob("*")) == []
 
@@ -153,4 +159,69 @@ def test_wandb_receives_settings_scores_pictures_and_the_model(train, tmp_path):
     folders = sorted(Path("runs/first/wandb").glob("offline-run-*"))
     assert len(folders) == 2  # a resumed run continues in another folder, with the same id
     assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
-    print(folders)
+    records = [record for folder in folders for record in _read_wandb(next(folder.glob("*.wandb")))]
+    runs = [record.run for record in records if record.WhichOneof("record_type") == "run"]
+    settings = {one.key: json.loads(one.value_json) for one in runs[0].config.update}
+    assert (runs[0].project, runs[0].display_name, runs[0].host) == ("balls", "first", "")
+    assert (settings["train.batch_size"], settings["model.channels"]) == (2, "[4, 8]")
+    assert settings["cases.train"] == 4
+    rows = [
+        {".".join([*one.nested_key] or [one.key]): json.loads(one.value_json) for one in record.history.item}
+        for record in records
+        if record.WhichOneof("record_type") == "history"
+    ]
+    expected = [(entry["step"], entry["val_dice:core"], entry["loss"]) for entry in _log()]
+    assert [(row["_step"], row["val/dice/core"], row["loss"]) for row in rows] == [
+        tuple(pytest.approx(one) for one in row) for row in expected
+    ]
+    pictures = [row["val/worst_case.path"] for row in rows if "val/worst_case.path" in row]
+    assert (folders[0] / "files" / pictures[0]).read_bytes().startswith(b"\x89PNG")
+    artifacts = [record.artifact for record in records if record.WhichOneof("record_type") == "artifact"]
+    assert Path(artifacts[-1].manifest.contents[0].local_path) == tmp_path / "runs/first/model.safetensors"
+    exits = [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"]
+    assert exits == [0, 0]
+    sent = "".join(str(one) for one in records if one.WhichOneof("record_type") != "artifact")
+    assert str(tmp_path) not in sent
+    assert socket.gethostname() not in sent
+    assert "ball_settings" not in sent  # the function of this test: no code, no command line
+    assert train.errors.count("\n") == 1
+    assert list((tmp_path / "home").rglob("*")) == []
+
+
+def _read_wandb(path):
+    """The records of an offline run: LevelDB's log format with the header :W&B."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, text = path.read_bytes(), 7, b""
+    assert data[:4] == b":W&B"
+    while position < len(data):
+        block = 32768 - position % 32768
+        if block < 7:
+            position += block
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        part = data[position + 7 : position + 7 + length]
+        position += 7 + length
+        text = part if kind in (1, 2) else text + part  # 1 complete, 2 first, 3 middle, 4 last
+        if kind in (1, 4):
+            record = Record()
+            record.ParseFromString(text)
+            yield record
+
+
+def test_services_that_fail_do_not_stop_a_training(train, tmp_path):
+    (tmp_path / "file").write_text("a file where a folder is needed")
+    script = """
+    began = __import__("time").monotonic()
+    result = fit(load_config(settings), "runs/first", progress=quiet)
+    print(json.dumps({"epochs": result.epochs, "seconds": __import__("time").monotonic() - began}))
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    done = train(script, mlflow={"uri": f"http://127.0.0.1:{port}"}, wandb={"folder": str(tmp_path / "file")})
+    assert done["epochs"] == 2
+    assert Path("runs/first/model.safetensors").is_file()
+    warnings = [line for line in train.errors.splitlines() if " failed: " in line]
+    assert [line.partition(" failed")[0] for line in warnings] == ["MLflow", "Weights & Biases"]
+    assert all(line.endswith("The training is not affected") for line in warnings)
+    assert done["seconds"] < 120
