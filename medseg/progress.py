@@ -228,8 +228,9 @@ class ConsoleProgress:
     def start(self, total: int, description: str, *, unit: str = "cases", completed: int = 0) -> None:
         """Show a new bar below those of the enclosing stages."""
         started = _Stage(total, description, unit, completed)
-        fields = {"left": "", "detail": "", "unit": unit}
-        started.task = self._bar.add_task(description, total=total, completed=completed, **fields)
+        started.task = self._bar.add_task(
+            description, total=total, completed=completed, unit=unit, detail="", left=""
+        )
         self._stages.append(started)
 
     def advance(self, detail: str = "") -> None:
