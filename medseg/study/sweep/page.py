@@ -275,7 +275,9 @@ class SweepPage:
     def _trial_row(self, trial: TrialRecord) -> list[Content]:
         scores = trial.scores or (math.nan,) * len(self.titles)
         return [
-            number(trial.number),
+            tag("a", number(trial.number), href=f"trials/{trial.number:04}/run/report.html")
+            if trial.curve
+            else number(trial.number),
             trial.state,
             *(compact(score) for score in scores),
             *(_value(trial.changes.get(one.key)) for one in self.space.settings),

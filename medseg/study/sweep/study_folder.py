@@ -69,12 +69,11 @@ class SweepFolder:
         """
         config = with_absolute_paths(config)
         space = build_space(sweep.space, config.model_dump(mode="json"))
-        if self.root.is_dir() and not self.config.exists() and any(self.root.glob("[!.]*")):
-            raise ConfigError(f"{self.root}: holds other files and no sweep", hint=_OTHER, path=self.root)
         with wait_for_lock(self.root / ".start.lock"):
             if self.config.exists() and self.sweep.exists():
                 self._check(config, sweep)
             else:
+                self._check_foreign()
                 write_text(self.sweep, _to_yaml(sweep))
                 write_text(self.config, to_yaml(config))
         return space
@@ -83,6 +82,11 @@ class SweepFolder:
         """Return the settings of a trial, which shares the preprocessed cases of the sweep."""
         data = config.data.model_copy(update={"cache": config.data.cache or self.root.absolute() / "cache"})
         return config.model_copy(update={"data": data})
+
+    def _check_foreign(self) -> None:
+        others = [path for path in self.root.glob("[!.]*") if path != self.sweep]
+        if others:
+            raise ConfigError(f"{self.root}: holds other files and no sweep", hint=_OTHER, path=self.root)
 
     def _check(self, config: RunConfig, sweep: SweepConfig) -> None:
         earlier = load_config(self.config)
