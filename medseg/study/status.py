@@ -13,6 +13,9 @@ from medseg.study.engine import INDEX_FILE
 from medseg.study.executors.protocol import LOG_FILE
 from medseg.study.executors.state import CellState, CellStatus, read_job, read_state
 
+SWEEP_JOURNAL = "journal.log"
+"""File that only the folder of a sweep has."""
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -40,11 +43,13 @@ def study_status(root: Path | str) -> list[RunStatus]:
         DataError: if the folder has no study.
     """
     root = Path(root)
+    if (root / SWEEP_JOURNAL).is_file():
+        return _trial_statuses(root)
     runs = read_json(root / INDEX_FILE).get("runs")
     if not isinstance(runs, list):
         raise DataError(
             f"{root}: contains no study ({INDEX_FILE})",
-            hint="Give the folder that medseg study run or ablate wrote (--output).",
+            hint="Give the folder that medseg study run, ablate or sweep wrote (--output).",
             path=root,
         )
     return [_status(root, entry) for entry in runs]
@@ -54,6 +59,25 @@ def count_statuses(statuses: list[RunStatus]) -> str:
     """Return how many runs have each status, such as ``3 complete, 1 failed``."""
     counts = Counter(one.status for one in statuses)
     return ", ".join(f"{counts[name]} {name}" for name in sorted(counts))
+
+
+def _trial_statuses(root: Path) -> list[RunStatus]:
+    """Return the state of each trial of a sweep."""
+    from medseg.study.sweep.search_space.space import describe_changes
+    from medseg.study.sweep.shared_study import SharedStudy
+    from medseg.study.sweep.study_folder import SweepFolder
+
+    shared = SharedStudy(root, *SweepFolder(root).load())
+    statuses: list[RunStatus] = []
+    for trial in shared.records():
+        status: CellStatus = "complete" if trial.state == "pruned" else trial.state
+        if status == "running" and not shared.claims(trial.number).is_held():
+            status = "stopped"
+        name = f"trial {trial.number}: {describe_changes(trial.changes)}"
+        scores = dict(zip(shared.sweep.objectives, trial.scores, strict=False))
+        detail = trial.error or ("pruned" if trial.state == "pruned" else "")
+        statuses.append(RunStatus(name, status, trial.seconds, scores.get("dice"), detail))
+    return statuses
 
 
 def _status(root: Path, entry: dict[str, Any]) -> RunStatus:

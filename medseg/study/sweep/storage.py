@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError
+from medseg.study.status import SWEEP_JOURNAL
 from medseg.study.sweep.search_space.options import SweepConfig
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def open_study(root: Path, sweep: SweepConfig, epochs: int | None) -> optuna.Stu
     """
     optuna = import_optuna()
     journal = optuna.storages.journal
-    path = (root / "journal.log").absolute()
+    path = (root / SWEEP_JOURNAL).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = journal.JournalFileOpenLock(str(path), grace_period=_LOCK_SECONDS)
     try:

@@ -15,7 +15,7 @@ from medseg.study.cells import settings_digest
 from medseg.study.sweep.claims import wait_for_lock
 from medseg.study.sweep.search_space.options import SweepConfig, read_sweep
 from medseg.study.sweep.search_space.space import SearchSpace
-from medseg.study.sweep.search_space.space_check import build_space
+from medseg.study.sweep.search_space.space_check import build_space, resolve_space
 
 _OTHER = "Choose another --output folder."
 
@@ -77,6 +77,11 @@ class SweepFolder:
                 write_text(self.sweep, _to_yaml(sweep))
                 write_text(self.config, to_yaml(config))
         return space
+
+    def load(self) -> tuple[SweepConfig, SearchSpace]:
+        """Return what the folder records: the description of the sweep, and its search space."""
+        sweep = read_sweep(self.sweep)
+        return sweep, resolve_space(sweep.space, load_config(self.config).model_dump(mode="json"))
 
     def trial_config(self, config: RunConfig) -> RunConfig:
         """Return the settings of a trial, which shares the preprocessed cases of the sweep."""

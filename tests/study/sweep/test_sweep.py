@@ -10,6 +10,7 @@ from sweep_stubs import SPACE, open_worker, run_stub, score_of
 
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError, DataError, TrainingError, TrainingStopped
+from medseg.study.status import study_status
 from medseg.study.sweep import claims, read_sweep
 from medseg.study.sweep.study_folder import SweepFolder
 
@@ -253,3 +254,18 @@ def test_without_optuna_the_error_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="needs the package optuna") as error:
         open_worker(tmp_path)
     assert "medseg[hpo]" in error.value.hint
+
+
+def test_study_status_shows_the_trials(tmp_path, kill):
+    settings, sweep = load_config(ball_settings("DATA")), read_sweep({"space": SPACE})
+    SweepFolder(tmp_path).start(settings, sweep)
+    open_worker(tmp_path, trials=1).run()
+    kill(tmp_path)
+    open_worker(tmp_path).shared.next_trial(3)
+    first, *others = study_status(tmp_path)
+    lr = settings.train.optimizer.lr
+    assert first.name == f"trial 0: train.optimizer.lr={lr}, model.channels=[4, 8]"
+    assert first.dice == pytest.approx(score_of(settings))
+    assert [one.status for one in (first, *others)] == ["complete", "running"]  # the killed one is continued
+    kill(tmp_path)
+    assert [one.status for one in study_status(tmp_path)] == ["complete", "running", "stopped"]

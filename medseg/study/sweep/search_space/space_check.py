@@ -36,15 +36,9 @@ def build_space(domains: Mapping[str, Domain], source: Mapping[str, Any]) -> Sea
     Raises:
         ConfigError: one error that lists every wrong setting, or the first combination that the schema refuses.
     """
-    problems: list[str] = []
-    settings: list[Setting] = []
-    for key, domain in domains.items():
-        found = list(_check_domain(key, domain, domains))
-        problems += [f"{key}: {problem}" for problem in found]
-        if not found:
-            when = {other: _as_values(wanted, domains[other]) for other, wanted in domain.when.items()}
-            settings.append(Setting(key, domain.model_copy(update={"when": when}), _kind(key, domain)))
-    space = SearchSpace(source, tuple(settings))
+    wrong = {key: list(_check_domain(key, domain, domains)) for key, domain in domains.items()}
+    problems = [f"{key}: {problem}" for key, found in wrong.items() for problem in found]
+    space = resolve_space({key: domain for key, domain in domains.items() if not wrong[key]}, source)
     for setting in space.settings:
         problems += _check_values(space, setting)
     if problems:
@@ -59,6 +53,18 @@ def build_space(domains: Mapping[str, Domain], source: Mapping[str, Any]) -> Sea
                 hint="Change the ranges or choices, or give a setting the condition when.",
             ) from error
     return space
+
+
+def resolve_space(domains: Mapping[str, Domain], source: Mapping[str, Any]) -> SearchSpace:
+    """Return the search space with resolved types, without validating it; arguments as of ``build_space``."""
+    settings: list[Setting] = []
+    for key, domain in domains.items():
+        when = {
+            other: _as_values(wanted, domains[other]) if other in domains else [wanted]
+            for other, wanted in domain.when.items()
+        }
+        settings.append(Setting(key, domain.model_copy(update={"when": when}), _kind(key, domain)))
+    return SearchSpace(source, tuple(settings))
 
 
 def _check_domain(key: str, domain: Domain, domains: Mapping[str, Domain]) -> Iterator[str]:
