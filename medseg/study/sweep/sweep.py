@@ -165,7 +165,8 @@ class SweepWorker:
         folder = self.shared.folder(trial.number)
         log = folder / "failed.log"
         verb = "continued" if trial.continued else "started"
-        _LOGGER.info("trial %d %s: %s", trial.number, verb, describe_changes(trial.changes))
+        drawn = describe_changes(self.shared.space.records(trial.changes))
+        _LOGGER.info("trial %d %s: %s", trial.number, verb, drawn)
         with trial.claim:
             try:
                 job = self._job(trial, folder)

@@ -142,6 +142,10 @@ class SearchSpace:
             if one.key in records
         }
 
+    def records(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the records for values of settings: choices have names, other values are as they are."""
+        return {one.key: one.fixed(changes[one.key]) for one in self.settings if one.key in changes}
+
     def baseline(self) -> dict[str, Any] | None:
         """Return the records of a trial with the values of the baseline; None if they are not in the space."""
         given = self.config({})
