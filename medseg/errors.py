@@ -47,6 +47,7 @@ class MedsegError(Exception):
 
     Attributes:
         exit_code: exit status of a command that ends with this error.
+        shown: whether the command prints it; of several processes with the same error, only one does.
 
     Example:
         >>> error = MedsegError("a.nii.gz: 2 axes, expected 3", hint="Set spatial_dims=2.")
@@ -55,6 +56,7 @@ class MedsegError(Exception):
     """
 
     exit_code = 1
+    shown = True
 
     def __init__(
         self, message: str = "", *, hint: str | None = None, case: str | None = None, path: Path | None = None

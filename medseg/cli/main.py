@@ -92,6 +92,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _report(error: Exception) -> int:
     """Print an error and return its exit code."""
+    if isinstance(error, MedsegError) and not error.shown:
+        return error.exit_code
     if isinstance(error, TrainingStopped):
         click.echo(f"{error.message}\nhint: {error.hint}", err=True)
         return error.exit_code

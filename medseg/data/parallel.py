@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from medseg.errors import TrainingError
+from medseg.system.launch import Launch
 from medseg.system.platform import available_memory, granted_cores
 
 Item = TypeVar("Item")
@@ -141,10 +142,11 @@ def _share_machine(
     jobs: Sequence[Job[Any]], processes: bool | None, limit: int | None
 ) -> tuple[int, MemoryBudget, bool]:
     """Return the number of jobs at a time, their memory, and whether they run in processes."""
-    cores = min(limit or granted_cores(), len(jobs))
+    processes_here = Launch.of_this_process().local_size  # of a distributed training; they share the machine
+    cores = min(limit or max(1, granted_cores() // processes_here), len(jobs))
     if processes is None:
         processes = cores > 1 and sum(job.seconds for job in jobs) > PROCESS_SECONDS
-    memory = (available_memory() or _UNKNOWN_MEMORY) // 2
+    memory = (available_memory() or _UNKNOWN_MEMORY) // (2 * processes_here)
     if processes:
         cores = max(1, min(cores, memory // (2 * _PROCESS_BYTES)))
         memory -= cores * _PROCESS_BYTES

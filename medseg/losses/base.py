@@ -13,6 +13,7 @@ from torch import nn
 from medseg.class_weights import BalanceScheme, class_weights_from_counts
 from medseg.config.base import Spec
 from medseg.errors import ConfigError
+from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.losses.partial_labels import (
     ignore_unannotated_channels,
     merge_unannotated_logits,
@@ -47,11 +48,16 @@ class SegmentationLoss(nn.Module):
         activation: how logits become probabilities.
         class_weights: (K,) weights, or None.
 
+    Attributes:
+        reduction: combines sums over the samples of several processes that share a batch; see
+            :func:`share_batch`.
+
     Raises:
         ValueError: when called with shapes or a type of target that do not fit.
     """
 
     class_weights: torch.Tensor | None
+    reduction: BatchReduction = WHOLE_BATCH
 
     def __init__(self, activation: Activation, class_weights: torch.Tensor | None = None) -> None:
         super().__init__()
@@ -80,6 +86,17 @@ class SegmentationLoss(nn.Module):
         probability of 0 and no voxel, and must not be counted as a class.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement compute")
+
+    def mean(self, total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """Return the mean over the whole batch, from a sum over this process's samples and what it counts.
+
+        Args:
+            total: scalar, with gradients.
+            count: scalar; if that of the whole batch is 0, the mean is 0.
+        """
+        if self.reduction is not WHOLE_BATCH:
+            total, count = self.reduction.sum(torch.stack([total, count.to(total.dtype)])).unbind()
+        return mean_over(total, count)
 
 
 class ClassWeightedConfig(Spec):
@@ -207,12 +224,20 @@ class RegionLoss(SegmentationLoss):
             predicted: (B, K, *S) result of ``activate``, 0 in ignored voxels.
             truth: (B, K, *S) target of each class, 0 in ignored voxels.
             counted: (B, 1, *S) or (B, K, *S), 1 for the voxels that are not ignored, else 0.
-            over: axes of the voxels: all but the class axis, with ``per="sample"`` all but the first two.
+            over: axes of the voxels: all but the class axis, with ``per="sample"`` all but the first two. Sums
+                over them pass through :meth:`batch_total`.
 
         Returns:
             (K,), with ``per="sample"`` (B, K).
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement compare")
+
+    def batch_total(self, sums: torch.Tensor) -> torch.Tensor:
+        """Return sums over the voxels of the whole batch, from those of this process's samples.
+
+        With ``per="sample"``, and in one process, they are the same.
+        """
+        return self.reduction.sum(sums) if self.per == "batch" else sums
 
     def activate(self, logits: torch.Tensor) -> torch.Tensor:
         """Return what is compared with the target: the probabilities."""
@@ -232,12 +257,24 @@ class RegionLoss(SegmentationLoss):
 
         over = [axis for axis in range(logits.ndim) if axis != 1 and (axis or self.per == "batch")]
         loss = self.compare(predicted, truth, counted, over)
-        sizes = truth.sum(over)  # (K,), or (B, K) for each sample
-        present = sizes > 0 if self.absent == "skip" else (counted.sum(over) > 0).expand_as(sizes)
+        weight = self._weights(truth, counted, over, annotated)
+        total, count = (loss * weight).sum(), weight.sum()
+        return mean_over(total, count) if self.per == "batch" else self.mean(total, count)
+
+    def _weights(
+        self, truth: torch.Tensor, counted: torch.Tensor, over: list[int], annotated: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the weights of the mean over classes, (K,), or (B, K); arguments: see ``compare``."""
+        sizes = self.batch_total(truth.sum(over))
+        present = sizes > 0
+        if self.absent == "count":
+            present = (self.batch_total(counted.sum(over)) > 0).expand_as(sizes)
+        classes = sizes.shape[-1]
         if annotated is not None:  # a class that was not annotated has no region
-            present = present & (annotated.any(0) if self.per == "batch" else annotated)[..., first:]
-        weight = present if self.class_weights is None else present * self.class_weights[first:]
-        return mean_over((loss * weight).sum(), weight.sum())
+            if self.per == "batch":
+                annotated = self.reduction.sum(annotated.sum(0)) > 0
+            present = present & annotated[..., -classes:]
+        return present if self.class_weights is None else present * self.class_weights[-classes:]
 
 
 class WeightedSum(nn.Module):
@@ -317,6 +354,13 @@ def counted_voxels(target: torch.Tensor) -> torch.Tensor:
     if not target.is_signed():  # bool, uint8: torch would compare them with -1 modulo 256
         return torch.ones_like(target, dtype=torch.bool)
     return target != IGNORE_INDEX
+
+
+def share_batch(loss: nn.Module, reduction: BatchReduction) -> None:
+    """Let the losses in a module combine their sums with those of other processes, in place."""
+    for module in loss.modules():
+        if isinstance(module, SegmentationLoss):
+            module.reduction = reduction
 
 
 def mean_over(total: torch.Tensor, count: torch.Tensor) -> torch.Tensor:

@@ -84,7 +84,8 @@ class BoundaryLoss(RegionLoss):
         for sample in np.ndindex(regions.shape[:2]):
             maps[sample] = signed_distances(regions[sample], valid[sample], self.spacing)
         distances = torch.as_tensor(maps).to(predicted)
-        return (distances * (predicted - truth)).sum(over) / counted.sum(over).clamp(min=1)
+        total = self.batch_total((distances * (predicted - truth)).sum(over))
+        return total / self.batch_total(counted.sum(over)).clamp(min=1)
 
 
 def signed_distances(

@@ -78,7 +78,8 @@ class ClDiceLoss(RegionLoss):
         return 1 - 2 * precision * sensitivity / (precision + sensitivity)
 
     def _share(self, skeleton: torch.Tensor, mask: torch.Tensor, over: list[int]) -> torch.Tensor:
-        return ((skeleton * mask).sum(over) + self.smooth) / (skeleton.sum(over) + self.smooth)
+        shared, whole = (self.batch_total(one.sum(over)) for one in (skeleton * mask, skeleton))
+        return (shared + self.smooth) / (whole + self.smooth)
 
 
 def soft_skeleton(image: torch.Tensor, iterations: int, ignored: torch.Tensor | None = None) -> torch.Tensor:

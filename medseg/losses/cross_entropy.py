@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from medseg.losses.base import ClassWeightedConfig, SegmentationLoss, counted_voxels, is_soft, mean_over
+from medseg.losses.base import ClassWeightedConfig, SegmentationLoss, counted_voxels, is_soft
 from medseg.task import IGNORE_INDEX, Activation, Task
 
 
@@ -87,8 +87,8 @@ class CrossEntropyLoss(SegmentationLoss):
         )
         counted = counted_voxels(labels)
         if weights is None:
-            return mean_over(total, counted.sum())
-        return mean_over(total, (weights[labels.clamp(min=0)] * counted).sum())
+            return self.mean(total, counted.sum())
+        return self.mean(total, (weights[labels.clamp(min=0)] * counted).sum())
 
     def _soft(self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None) -> torch.Tensor:
         """Compute the loss of probabilities, -Σ t log p, where each class's share has the class's weight."""
@@ -102,7 +102,7 @@ class CrossEntropyLoss(SegmentationLoss):
             shape = (-1, *[1] * (logits.ndim - 2))
             truth, smoothed = (one * self.class_weights.view(shape) for one in (truth, smoothed))
         counted = counted_voxels(target[:, :1])
-        return mean_over(-(smoothed * logits.log_softmax(1) * counted).sum(), (truth * counted).sum())
+        return self.mean(-(smoothed * logits.log_softmax(1) * counted).sum(), (truth * counted).sum())
 
     def _sigmoid(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         counted = counted_voxels(target)
@@ -110,4 +110,4 @@ class CrossEntropyLoss(SegmentationLoss):
         loss = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
         weights = self.class_weights
         weight = counted if weights is None else counted * weights.view(-1, *[1] * (logits.ndim - 2))
-        return mean_over((loss * weight).sum(), weight.sum())
+        return self.mean((loss * weight).sum(), weight.sum())

@@ -45,7 +45,8 @@ class CustomLoss(SegmentationLoss):
     Logits are float32 or float64. Where a sample is only partially annotated, the logits and labels of the
     other classes are merged with the background beforehand, as for every loss.
 
-    Shapes as in ``SegmentationLoss``.
+    Shapes as in ``SegmentationLoss``. In a distributed training, it is called with the samples of each process,
+    and the results are averaged.
 
     Args:
         function: maps logits and target to a scalar.
@@ -73,4 +74,4 @@ class CustomLoss(SegmentationLoss):
             raise ConfigError(f"loss {self.name}: returned a tensor of shape {shape}; expected a scalar")
         if logits.requires_grad and not value.requires_grad:
             raise ConfigError(f"loss {self.name}: its value does not depend on the logits")
-        return value
+        return self.reduction.mean(value)

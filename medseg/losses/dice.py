@@ -84,4 +84,5 @@ class DiceLoss(RegionLoss):
             total = predicted.sum(over) + truth.sum(over)
         else:
             total = predicted.square().sum(over) + truth.square().sum(over)
-        return 1 - (2 * (predicted * truth).sum(over) + self.smooth) / (total + self.smooth)
+        overlap = self.batch_total((predicted * truth).sum(over))
+        return 1 - (2 * overlap + self.smooth) / (self.batch_total(total) + self.smooth)

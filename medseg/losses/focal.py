@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from medseg.errors import ConfigError
-from medseg.losses.base import ClassWeightedConfig, SegmentationLoss, counted_voxels, is_soft, mean_over
+from medseg.losses.base import ClassWeightedConfig, SegmentationLoss, counted_voxels, is_soft
 from medseg.task import Activation, Task
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -99,7 +99,7 @@ class FocalLoss(SegmentationLoss):
             loss = loss * (factors[labels] if self.alpha.ndim else factors)
         weights = self.class_weights
         weight = counted if weights is None else weights[labels] * counted
-        return mean_over((loss * weight).sum(), weight.sum())
+        return self.mean((loss * weight).sum(), weight.sum())
 
     def _sigmoid(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         counted = counted_voxels(target)
@@ -111,7 +111,7 @@ class FocalLoss(SegmentationLoss):
             loss = loss * torch.where(positive, alpha, 1 - alpha)
         weights = self.class_weights
         weight = counted if weights is None else counted * weights.view(channels)
-        return mean_over((loss * weight).sum(), weight.sum())
+        return self.mean((loss * weight).sum(), weight.sum())
 
     def _focal(self, log_p: torch.Tensor) -> torch.Tensor:
         # 1 - p without cancellation; clamped, as a power below 1 has an infinite slope at 0

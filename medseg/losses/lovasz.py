@@ -35,7 +35,8 @@ class LovaszLoss(RegionLoss):
 
     Shapes, ignored voxels and errors: ``SegmentationLoss``. Soft labels are not supported with softmax; with
     sigmoid, a voxel belongs to a region from a probability above 0.5. The cost is one sort of all voxels for
-    each class, about 12 times that of a Dice loss on a CPU.
+    each class, about 12 times that of a Dice loss on a CPU. Processes that share a batch send each other all
+    errors, and each sorts those of the whole batch.
 
     Source: Berman et al. 2018, arXiv:1705.08790.
 
@@ -73,8 +74,11 @@ class LovaszLoss(RegionLoss):
             errors = (present - predicted).abs()
         else:
             errors = (1 - predicted * (2 * present - 1)).relu() * counted
-        errors, order = self._rows(errors).sort(dim=-1, descending=True)
-        return (errors * jaccard_losses(self._rows(present).gather(-1, order))).sum(-1)
+        errors, present = self._rows(errors), self._rows(present)
+        if self.per == "batch":  # the order is that of all voxels of the batch
+            errors, present = map(self.reduction.concatenate, (errors, present))
+        errors, order = errors.sort(dim=-1, descending=True)
+        return (errors * jaccard_losses(present.gather(-1, order))).sum(-1)
 
     def _rows(self, values: torch.Tensor) -> torch.Tensor:
         """Reshape (B, K, *S) to one row per class (K, N), with ``per="sample"`` per sample and class."""

@@ -65,8 +65,9 @@ class TopKCrossEntropyLoss(SegmentationLoss):
         self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None
     ) -> torch.Tensor:
         loss, weight = self._voxel_losses(logits, target)
-        loss, weight = loss.flatten(), weight.flatten()
-        counted = counted_voxels(target if self.activation == "sigmoid" else target[:, :1]).flatten()
+        counted = counted_voxels(target if self.activation == "sigmoid" else target[:, :1])
+        # the hardest voxels of the whole batch, also if several processes share it
+        loss, weight, counted = (self.reduction.concatenate(one.flatten()) for one in (loss, weight, counted))
         # the number of selected voxels stays on the device; the size of topk is its upper bound
         selected = (self.fraction * counted.sum()).round().clamp(min=1)
         largest = min(round(self.fraction * counted.numel()) + 1, counted.numel())

@@ -104,10 +104,10 @@ class TverskyLoss(RegionLoss):
     def compare(
         self, predicted: torch.Tensor, truth: torch.Tensor, counted: torch.Tensor, over: list[int]
     ) -> torch.Tensor:
-        overlap = (predicted * truth).sum(over)
+        overlap = self.batch_total((predicted * truth).sum(over))
         false_positives = (predicted * (1 - truth)).sum(over)
         false_negatives = ((counted - predicted) * truth).sum(over)
-        errors = self.alpha * false_positives + self.beta * false_negatives
+        errors = self.batch_total(self.alpha * false_positives + self.beta * false_negatives)
         loss = errors / (overlap + errors + self.smooth)  # 1 - T without cancellation
         if self.gamma == 1:
             return loss

@@ -41,6 +41,7 @@ from medseg.training.dataset_checks import (
     check_patients,
     check_spacing,
 )
+from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
 from medseg.training.run_folder.case_record import CaseRecord, FittedSettings, declared_parts
 
 
@@ -148,6 +149,7 @@ def prepare_dataset(
     *,
     resumed: ResumedRun | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> PreparedDataset:
     """Find, measure, check and split the cases of ``data.path``.
 
@@ -158,6 +160,7 @@ def prepare_dataset(
         store: folder that keeps the statistics of the cases.
         resumed: if given, every case keeps its part of the split, and the fitted settings are kept.
         progress: receives the measured cases.
+        ranks: processes that share the measurements.
 
     Raises:
         ConfigError: if settings and data contradict each other.
@@ -165,6 +168,7 @@ def prepare_dataset(
     """
     listing, plan = find_labeled_cases(data)
     cases = plan.cases
+    ranks.divide(cases, lambda part: collect_statistics(part, store, plan.reader, plan.foreground))
     with stage(progress or QuietProgress(), len(cases), "checking cases") as shown:
         statistics = collect_statistics(cases, store, plan.reader, plan.foreground, progress=shown)
     check_dimensions(needs.spatial_dims, preprocess, statistics[0], dataset_folder(data))
@@ -195,7 +199,12 @@ def prepare_dataset(
 
 
 def cache_dataset(
-    dataset: PreparedDataset, folder: Path, progress: Progress, *, limit: int | None = None
+    dataset: PreparedDataset,
+    folder: Path,
+    progress: Progress,
+    *,
+    limit: int | None = None,
+    ranks: Ranks = ONE_PROCESS,
 ) -> CachedDataset:
     """Preprocess the training and validation cases that are not in the cache yet, and open all of them.
 
@@ -204,6 +213,7 @@ def cache_dataset(
         folder: of the cache.
         progress: receives the preprocessed cases.
         limit: number of cases of each part; if None, all.
+        ranks: processes that share the work.
 
     Raises:
         DataError: that names the case that cannot be prepared.
@@ -213,6 +223,8 @@ def cache_dataset(
     def cached(part: Part, description: str) -> list[CachedCase]:
         cases, statistics = dataset.part(part)
         cases, statistics = cases[:limit], statistics[:limit]
+        pairs = list(zip(cases, statistics, strict=True))
+        ranks.divide(pairs, lambda own: cache_cases(*zip(*own, strict=True), settings, folder))
         with stage(progress, len(cases), description) as shown:
             return cache_cases(cases, statistics, settings, folder, shown)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,24 +15,28 @@ from medseg.data.augmentation.mask_corruption import MaskChannels
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.lateral_swap import LateralSwap
 from medseg.data.loading.sampling import PatchDataset, PatchPlan
+from medseg.data.loading.sampling_stats import SamplingStats
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import ConfigError, OutOfMemoryError
+from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
-from medseg.progress import ConsoleProgress, Progress, duration
+from medseg.progress import ConsoleProgress, Progress
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.locks import lock_folder
 from medseg.system.threads import use_threads
 from medseg.training.cascade.first_stage import FirstStage, FirstStageTraining
 from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset, cache_dataset, prepare_dataset
 from medseg.training.device_augmentation import DeviceAugmentation
+from medseg.training.distributed.launch import join_ranks
+from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop
 from medseg.training.model import TrainingModel, build_model, pretrained_file
 from medseg.training.options import TrainConfig
+from medseg.training.pacing.loop_budget import choose_validation_cases, follow_budget
 from medseg.training.pacing.replayed_pace import ClockDecisions, ReplayedPace
 from medseg.training.pacing.time_budget import TimeBudget
-from medseg.training.pacing.timed_pace import TimedPace
 from medseg.training.patch_loader import PatchLoader
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
@@ -51,7 +54,7 @@ from medseg.training.tracking.live_view import live_view
 from medseg.training.tracking.setup import check_services, service_callbacks
 from medseg.training.unlabeled import UnlabeledRecord, cache_unlabeled
 from medseg.training.validation import Validator
-from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
+from medseg.training.validation_schedule import ValidationBudget
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -72,7 +75,9 @@ def fit(
 ) -> RunResult:
     """Train a network.
 
-    One process at a time trains in a run folder.
+    One process at a time trains in a run folder, or several that ``torchrun`` started together
+    (:mod:`medseg.training.distributed`): each calls this function with the same arguments, rank 0 writes the
+    run folder, and all return the same result.
 
     Args:
         config: the settings.
@@ -110,19 +115,23 @@ def fit(
     config = own.record_in(config)
     pretrained_file(config.weights)
     check_services(config.train.tracking)
-    if not run_folder.last.exists():
-        check_inference_variants(config)
-    run_folder.check(config, resume=continued)
-    with _on_error(run_folder.remove_if_empty), lock_folder(run_folder.root, _LOCK_ADVICE):
-        resumed = read_resumed_run(run_folder, accept_new_cases=accept_new_cases) if continued else None
-        with _on_error(run_folder.remove_empty_folders):
-            dataset = prepare_dataset(
-                config.data, config.preprocess, network_needs(config), run_folder.cache(config) / "facts",
-                resumed=resumed, progress=progress,
-            )  # fmt: skip
-        earlier = run_folder.planned_epochs()
-        setup = _Setup(config, run_folder, dataset, own, progress, earlier, accept_new_cases)
-        return _train(setup, budget, new=run_folder.start(config, resume=continued))
+    with join_ranks(config.train.distributed, config.train.device) as ranks:
+        if not run_folder.last.exists():
+            check_inference_variants(config)
+        ranks.on_main(lambda: run_folder.check(config, resume=continued))
+        with _on_error(run_folder.remove_if_empty), _lock(run_folder, ranks):
+            resumed = read_resumed_run(run_folder, accept_new_cases=accept_new_cases) if continued else None
+            with _on_error(run_folder.remove_empty_folders):
+                dataset = prepare_dataset(
+                    config.data, config.preprocess, network_needs(config), run_folder.cache(config) / "facts",
+                    resumed=resumed, progress=ranks.progress(progress), ranks=ranks,
+                )  # fmt: skip
+            earlier = ranks.on_main(run_folder.planned_epochs)
+            new = ranks.on_main(lambda: run_folder.start(config, resume=continued))
+            setup = _Setup(
+                config, run_folder, dataset, own, ranks.progress(progress), earlier, accept_new_cases, ranks
+            )
+            return _train(setup, budget, new=new)
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,7 @@ class _Setup:
         progress: receives the progress.
         earlier_epochs: number of epochs that a resumed run was last started for; None for a new run.
         accept_new_cases: whether a resumed run continues with a changed dataset.
+        ranks: the processes that train.
     """
 
     config: RunConfig
@@ -146,32 +156,32 @@ class _Setup:
     progress: Progress
     earlier_epochs: int | None = None
     accept_new_cases: bool = False
+    ranks: Ranks = ONE_PROCESS
 
 
 def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
     """Build the training in its run folder, run it to the end, and write the model file."""
-    config, folder, dataset, own = setup.config, setup.run_folder, setup.dataset, setup.extensions
+    config, folder, dataset, ranks = setup.config, setup.run_folder, setup.dataset, setup.ranks
     _LOGGER.info(dataset.summary)
-    with use_threads(config.train.threads), write_messages(folder.messages):
+    messages = write_messages(folder.messages) if ranks.is_main else nullcontext()
+    with use_threads(ranks.threads(config.train.threads)), messages:
         for warning in dataset.warnings:
             _LOGGER.warning(warning)
-        record_extensions(folder, own.names(), new=new)  # a run stopped in its first stage needs them
-        with _abandon_on_error(folder, new):
+        if ranks.is_main:  # a run stopped in its first stage needs them
+            record_extensions(folder, setup.extensions.names(), new=new)
+        with _abandon_on_error(folder, new and ranks.is_main):
             first_stage = _train_first_stage(setup, budget)
             loop = _build(setup, first_stage)
-        record_start(loop, dataset, setup.earlier_epochs)
-        # measured before the training: a time budget then knows how long it takes
-        patches = loop.loader.patches.cases
-        fingerprint = measure_training_cases(dataset.part("train")[1], patches, dataset.labels)
+        fingerprint = ranks.on_main(partial(_record, setup, loop))
         validation = ValidationBudget.of(config)
         decisions = ClockDecisions.read(folder.replay)
         replayed = list(decisions.validated_cases) if decisions is not None else []
-        _select_validation_cases(loop, validation, replayed or loop.state.validated)
+        choose_validation_cases(loop, validation, replayed or loop.state.validated)
         if decisions is not None:
             loop.state.pace = decisions.record()
             loop.pace = ReplayedPace(loop.options, decisions)
         elif budget is not None:
-            _follow_budget(loop, budget, validation)
+            follow_budget(loop, budget, validation)
         if loop.state.step:
             _LOGGER.info(describe_resumption(loop))
         models = () if first_stage is None else first_stage.models
@@ -179,9 +189,25 @@ def _train(setup: _Setup, budget: TimeBudget | None, *, new: bool) -> RunResult:
             loop.callbacks = (*loop.callbacks, *views)
             notify(loop.callbacks, "on_train_start", describe_start(loop, config, dataset))
             _run(loop, config)
-            result = write_model(loop, config, dataset, fingerprint, models)
+            loop.last_network = loop.model.evaluated()
+            result = ranks.on_main(lambda: write_model(loop, config, dataset, fingerprint, models))
         notify(loop.callbacks, "on_train_end", result)
         return result
+
+
+def _record(setup: _Setup, loop: TrainingLoop) -> TrainingFingerprint:
+    """Record what the run trains with; measure the training cases.
+
+    They are measured before the training: a time budget then knows how long it takes.
+    """
+    dataset = setup.dataset
+    record_start(loop, dataset, setup.earlier_epochs)
+    return measure_training_cases(dataset.part("train")[1], loop.loader.patches.cases, dataset.labels)
+
+
+def _lock(run_folder: RunFolder, ranks: Ranks) -> AbstractContextManager[None]:
+    """Lock the run folder for the processes that train in it: rank 0 does."""
+    return lock_folder(run_folder.root, _LOCK_ADVICE) if ranks.is_main else nullcontext()
 
 
 def _train_first_stage(setup: _Setup, budget: TimeBudget | None) -> FirstStage | None:
@@ -189,7 +215,9 @@ def _train_first_stage(setup: _Setup, budget: TimeBudget | None) -> FirstStage |
     if setup.config.cascade is None:
         return None
     fit_network = partial(fit, accept_new_cases=setup.accept_new_cases)
-    training = FirstStageTraining(setup.config, setup.run_folder, setup.dataset, fit_network, setup.progress)
+    training = FirstStageTraining(
+        setup.config, setup.run_folder, setup.dataset, fit_network, setup.progress, setup.ranks
+    )
     return training.run(setup.extensions, budget)
 
 
@@ -218,6 +246,8 @@ def build_loop(
 ) -> TrainingLoop:
     """Build the training loop: each component receives its own options."""
     labels, options, slices = dataset.labels, config.train, dataset.preprocess.slices
+    ranks = model.ranks
+    _check_shares(options, ranks)
     _check_monitor(options.monitor, tuple(labels.evaluated))
     # a first label that is not background is drawn like any other
     include_background = config.sampling.include_background or not labels.background
@@ -231,6 +261,8 @@ def build_loop(
         workers=config.data.workers,
         timeout=config.data.worker_timeout,
         pin_memory=model.device.type == "cuda",
+        rank=ranks.rank,
+        ranks=ranks.size,
     )
     if cached.unlabeled:
         loader = _with_unlabeled(loader, cached.unlabeled, options)
@@ -259,23 +291,30 @@ def _build(setup: _Setup, first_stage: FirstStage | None) -> TrainingLoop:
     """Preprocess the cases, build the loop, and restore its state from the last checkpoint, if there is one."""
     config, run_folder, dataset, own = setup.config, setup.run_folder, setup.dataset, setup.extensions
     cache = run_folder.cache(config)
-    cached = cache_dataset(dataset, cache, setup.progress)
+    cached = cache_dataset(dataset, cache, setup.progress, ranks=setup.ranks)
     if first_stage is not None:
         cached = first_stage.add_to(cached)
     resumed = run_folder.last.exists()
     if config.train.unlabeled is not None:
-        record = UnlabeledRecord(run_folder.unlabeled, resumed, setup.accept_new_cases)
+        record = UnlabeledRecord(
+            run_folder.unlabeled, resumed, setup.accept_new_cases, written=setup.ranks.is_main
+        )
         others = cache_unlabeled(config.train.unlabeled.path, dataset, cache, setup.progress, record)
         cached = replace(cached, unlabeled=others)
-    model = build_model(config, dataset, cached.train, extensions=own, pretrained=not resumed)
+    model = build_model(
+        config, dataset, cached.train, extensions=own, pretrained=not resumed, ranks=setup.ranks
+    )
     loop = build_loop(config, run_folder, dataset, cached, model, setup.progress)
     loop.loader.patches.transforms = own.transforms
-    loop.callbacks = (*own.callbacks, *service_callbacks(config.train.tracking, run_folder))
+    if setup.ranks.is_main:
+        loop.callbacks = (*own.callbacks, *service_callbacks(config.train.tracking, run_folder))
     if config.train.augment_on == "device":
         augmentation = DeviceAugmentation.of(loop.loader.patches, model.device)
         loop.loader = replace(loop.loader, augmentation=augmentation)
     if resumed:
-        loop.state.restore(load_checkpoint(run_folder.last))
+        model.restore(load_checkpoint(run_folder.last))
+        if not setup.ranks.is_main:  # the sums of all processes continue in rank 0
+            model.state.drawn = SamplingStats()
     return loop
 
 
@@ -300,16 +339,6 @@ def _abandon_on_error(run_folder: RunFolder, new: bool) -> Iterator[None]:
         raise
 
 
-def _select_validation_cases(loop: TrainingLoop, budget: ValidationBudget, earlier: list[str]) -> float:
-    """Select the validation cases; return the share of the time of the updates that they take."""
-    selection = select_validation_cases(loop.validator.cases, budget, earlier)
-    loop.validator = replace(loop.validator, cases=selection.cases)
-    loop.state.validated = [case.id for case in selection.cases]
-    level = logging.INFO if len(selection.cases) < selection.available else logging.DEBUG
-    _LOGGER.log(level, selection.describe())
-    return selection.share
-
-
 def _set_budget(config: RunConfig, budget: TimeBudget | None) -> tuple[RunConfig, TimeBudget | None]:
     """Return the settings with the budget in them, and the budget, which may come from either."""
     if budget is None:
@@ -319,34 +348,28 @@ def _set_budget(config: RunConfig, budget: TimeBudget | None) -> tuple[RunConfig
     return config.model_copy(update={"train": train}), budget
 
 
-def _follow_budget(loop: TrainingLoop, budget: TimeBudget, validation: ValidationBudget) -> None:
-    """Let the time decide the number of updates."""
-    options, state = loop.options, loop.state
-    interval = options.validate_every * options.iterations
-
-    def select_validation(updates: int) -> float:
-        """Select fewer cases if there is less time than between two validations; return their duration."""
-        beside_validation = updates / (1 + (options.validate_share or 0))
-        fewer, earlier = max(min(beside_validation, interval), 1), state.validated
-        work = replace(validation, updates=validation.updates * fewer / interval)
-        share = _select_validation_cases(loop, work, [] if fewer < interval else earlier)
-        full, current = loop.loader.patches.plan.config.patch_size, loop.loader.patches.patch_size
-        return fewer * share * math.prod(full) / math.prod(current)
-
-    budget.follow(loop.run_folder.clock, state.pace.used)
-    loop.pace = TimedPace(budget, options, state.pace, select_validation)
-    _LOGGER.info("time budget: %s, of which %s are used", duration(budget.seconds), duration(budget.used()))
-
-
 def _run(loop: TrainingLoop, config: RunConfig) -> None:
     """Train from the current state to the end."""
     folder = loop.run_folder
-    log = RunLog(folder.log, folder.tensorboard, loop.state.epochs_closed * config.train.iterations)
+    log = None
+    if loop.ranks.is_main:
+        log = RunLog(folder.log, folder.tensorboard, loop.state.epochs_closed * config.train.iterations)
     try:
         with memory_errors(config), report_worker_crash():
             loop.run(log)
     finally:
-        log.close()
+        if log is not None:
+            log.close()
+
+
+def _check_shares(options: TrainConfig, ranks: Ranks) -> None:
+    unlabeled = options.unlabeled.patches if options.unlabeled is not None else None
+    for name, size in (("train.batch_size", options.batch_size), ("train.unlabeled.patches", unlabeled)):
+        if size is not None and size < ranks.size:
+            raise ConfigError(
+                f"{name}={size}: fewer than the {ranks.size} processes that share a batch",
+                hint=f"Set {name}={ranks.size} or a multiple, or start fewer processes.",
+            )
 
 
 def _check_monitor(monitor: str, names: tuple[str, ...]) -> None:

@@ -7,16 +7,20 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from medseg.data.loading.sampling_stats import SamplingStats
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.geometry import Array
 from medseg.progress import Progress, stage
 from medseg.system.core_usage import CoreMonitor
 from medseg.system.device import cudnn_benchmark
 from medseg.system.signals import collect_stop_signals
+from medseg.training.distributed.ranks import Ranks
 from medseg.training.model import Batch, TrainingModel
 from medseg.training.options import TrainConfig
 from medseg.training.pacing.pace import EpochPace, Pace
@@ -57,9 +61,10 @@ class TrainingLoop:
         run_folder: the folder for checkpoints.
         progress: receives updates and validated cases.
         pace: decides when the training ends and its learning rate; by default ``train.epochs`` does.
-        callbacks: follow the training.
+        callbacks: follow the training, in rank 0.
         read_every: updates between two readings of the losses, for which the CPU waits for the device; 0
             chooses by the device.
+        last_network: the whole network with the weights after the training; None before.
     """
 
     options: TrainConfig
@@ -73,6 +78,7 @@ class TrainingLoop:
     pictures: ValidationPictures = field(init=False)
     callbacks: Sequence[Callback] = ()
     read_every: int = 0
+    last_network: nn.Module | None = None
     _unread: list[torch.Tensor] = field(init=False, default_factory=list)
     _last_loss: float = field(init=False, default=math.nan)
     _saved_at: float = field(init=False, default=0.0)
@@ -81,6 +87,11 @@ class TrainingLoop:
         self.pace, self.report = EpochPace(self.options), RunReport(self.run_folder)
         self.pictures = ValidationPictures(self.model.labels)
         self.read_every = self.read_every or (1 if self.model.device.type == "cpu" else _READ_EVERY)
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes of the training."""
+        return self.model.ranks
 
     @property
     def state(self) -> TrainState:
@@ -93,11 +104,11 @@ class TrainingLoop:
         patience = self.options.early_stop
         return self.state.stop_requested or (patience is not None and self.state.stale_validations >= patience)
 
-    def run(self, log: RunLog) -> None:
+    def run(self, log: RunLog | None) -> None:
         """Train to the end, or to the early stop.
 
         Args:
-            log: receives an entry per epoch.
+            log: receives an entry per epoch; None in processes other than rank 0.
 
         Raises:
             TrainingStopped: on SIGTERM or SIGINT, after saving.
@@ -123,11 +134,14 @@ class TrainingLoop:
                 if finished or self.stopped_early:
                     return
                 self._update(batches)
-                self._stop_if_asked(signals)
+                stop, save = self.ranks.agree(
+                    [next(iter(signals), 0), self.ranks.is_main and self._save_is_due()]
+                )
+                self._stop_if_asked(stop)
                 message = cores.check() if cores is not None else None
                 if message is not None:
                     _LOGGER.warning(message)
-                if self._save_is_due():
+                if save:
                     self.save()
 
     def save(self) -> None:
@@ -138,8 +152,16 @@ class TrainingLoop:
         """
         self._read_losses()
         self.pace.note_time()
-        save_checkpoint(self.run_folder.last, self.state.to_checkpoint())
+        self._write_checkpoint(self.run_folder.last)
         self._saved_at = time.monotonic()
+
+    def _write_checkpoint(self, path: Path) -> None:
+        """Write the state of all processes, in rank 0."""
+        self.model.synchronize()
+        drawn = SamplingStats.merged(self.ranks.gather(self.state.drawn))
+        checkpoint = self.model.to_checkpoint()
+        if self.ranks.is_main:
+            save_checkpoint(path, {**checkpoint, "drawn": drawn.to_checkpoint()})
 
     @property
     def _epoch_updates(self) -> int:
@@ -196,6 +218,7 @@ class TrainingLoop:
         """Update the weights once."""
         options, state = self.options, self.state
         began, waited = time.monotonic(), state.waited
+        self.ranks.seed_update(self.loader.patches.plan.seed, state.step)
         if options.unlabeled is not None:
             self.model.consistency_weight = options.unlabeled.weight_at(self.pace.position(state.step))
         rate = self._learning_rate()
@@ -232,7 +255,9 @@ class TrainingLoop:
         """
         if not self._unread:
             return
-        losses, together = torch.stack(self._unread).tolist(), self.options.accumulate
+        # the processes' means are the same already, unless a loss cannot be computed over the whole batch
+        means = self.ranks.reduction.mean(torch.stack(self._unread))
+        losses, together = means.tolist(), self.options.accumulate
         self._unread.clear()
         updates = [sum(losses[i : i + together]) / together for i in range(0, len(losses), together)]
         for step, loss in enumerate(updates, start=self.state.step + 1 - len(updates)):
@@ -246,7 +271,7 @@ class TrainingLoop:
             self.state.loss_sum += loss
             self._last_loss = loss
 
-    def _close_epoch(self, signals: list[int], log: RunLog, *, last: bool) -> bool:
+    def _close_epoch(self, signals: list[int], log: RunLog | None, *, last: bool) -> bool:
         """Validate, log, keep the best checkpoint, save; return whether there was a validation."""
         self._read_losses()
         state, options = self.state, self.options
@@ -255,6 +280,7 @@ class TrainingLoop:
         wanted = bool(self.validator.cases) and self.pace.wants_validation(epoch, last=last)
         if wanted or last:
             self._update_norms()
+        self.model.synchronize()
         if wanted:
             scores = self._validate(signals)
         elif last and self.validator.cases:
@@ -270,9 +296,10 @@ class TrainingLoop:
         if wanted:
             self.pace.after_validation(state.step)
         if is_best:
-            save_checkpoint(self.run_folder.best, state.to_checkpoint())
+            self._write_checkpoint(self.run_folder.best)
         pictures = self.pictures.take()
-        log.append(entry, pictures)
+        if log is not None:
+            log.append(entry, pictures)
         _LOGGER.info(describe_epoch(entry))
         if last and entry["waiting"] > _WAITING:
             _LOGGER.info(
@@ -284,7 +311,7 @@ class TrainingLoop:
             self._update_norms()
         self.save()
         ended = last or self.stopped_early or self.pace.is_finished(state.step)
-        if scores or ended:
+        if self.ranks.is_main and (scores or ended):
             self.report.total = self.pace.total
             self.report.write(running=not ended)
         self.pace.after_epoch()
@@ -299,14 +326,14 @@ class TrainingLoop:
             loss=entry["loss"],
             scores=scores,
             is_best=is_best,
-            network=self.state.evaluated,
+            network=self.model.evaluated(),
             run=self.run_folder.root,
             score=scores.get(self.options.monitor),
             log=entry,
             pictures=pictures,
         )
         notify(self.callbacks, "on_epoch_end", info)
-        self.state.stop_requested |= info.stop_requested
+        self.state.stop_requested |= self.ranks.broadcast(info.stop_requested)
 
     def _log_entry(self, epoch: int, scores: Scores) -> dict[str, Any]:
         state = self.state
@@ -319,23 +346,28 @@ class TrainingLoop:
             "waiting": round(state.waited / max(state.seconds, 1e-9), 4),
             **{f"val_{key}": None if math.isnan(value) else value for key, value in scores.items()},
             **({"val_cases": len(self.validator.cases)} if scores else {}),
-            **state.drawn.shares(tuple(self.model.labels.names)),
+            **SamplingStats.merged(self.ranks.gather(state.drawn)).shares(tuple(self.model.labels.names)),
         }
 
     def _validate(self, signals: list[int]) -> Scores:
-        """Validate the current network; a received signal ends it. No scores if the time is over."""
+        """Validate the current network; a received signal ends it. No scores if the time is over.
+
+        Each process validates its share of the cases.
+        """
         began, cases = time.monotonic(), len(self.validator.cases)
-        counts: list[Any] = []
-        with stage(self.progress, cases, "validating"):
-            self._stop_if_asked(signals)
-            for one in self.validator.count(self.state.evaluated, self.pictures):
-                counts.append(one)
+        own: list[Any] = []
+        network, share = self.model.evaluated(), self.ranks.share(self.validator.cases)
+        with stage(self.progress, len(share), "validating"):
+            counted = replace(self.validator, cases=share).count(network, self.pictures)
+            while len(own) < len(share) and not signals and not (own and self.pace.is_overdue()):
+                own.append(next(counted))
                 self.progress.advance()
-                if len(counts) < cases:
-                    self._stop_if_asked(signals)
-                    if self.pace.is_overdue():
-                        _LOGGER.warning("the time is over: the validation is abandoned (train.budget)")
-                        return {}
+        stop, abandoned = self.ranks.agree([next(iter(signals), 0), len(own) < len(share)])
+        if abandoned:
+            self._stop_if_asked(stop)
+            _LOGGER.warning("the time is over: the validation is abandoned (train.budget)")
+            return {}
+        counts = self.ranks.gather_shares(own)
         seconds, updates = time.monotonic() - began, self.state.seconds
         share = f", {seconds / updates:.0%} of the time of the updates of the epoch" if updates else ""
         _LOGGER.debug("step %d: %d cases validated in %.1f s%s", self.state.step, cases, seconds, share)
@@ -349,10 +381,11 @@ class TrainingLoop:
             return True
         return every_minutes is not None and time.monotonic() - self._saved_at >= 60 * every_minutes
 
-    def _stop_if_asked(self, signals: list[int]) -> None:
-        if signals:
+    def _stop_if_asked(self, signal: int) -> None:
+        """Save and stop if any process received a signal, on which they agreed; 0 for none."""
+        if signal:
             self.save()
-            raise TrainingStopped(signals[0], self.run_folder.resume_command)
+            raise TrainingStopped(signal, self.run_folder.resume_command)
 
 
 def describe_epoch(entry: dict[str, Any]) -> str:

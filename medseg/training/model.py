@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.cropping import VIEW
 from medseg.losses import DeepSupervisionLoss
+from medseg.losses.base import share_batch
 from medseg.model_output import Output, as_output
 from medseg.models.pretrained.loading import (
     WeightsConfig,
@@ -31,11 +33,12 @@ from medseg.system.device import (
     autocast,
     channels_last,
     resolve_autocast_dtype,
-    resolve_device,
     to_channels_last,
 )
 from medseg.task import Task
 from medseg.training.dataset import PreparedDataset
+from medseg.training.distributed.ranks import ONE_PROCESS, ProcessRanks, Ranks
+from medseg.training.distributed.replicas import Replica, SharedReplica, with_synchronized_norms
 from medseg.training.extensions import NO_EXTENSIONS, Extensions
 from medseg.training.network_options import (
     checkpoint_stages,
@@ -67,6 +70,8 @@ class TrainingModel:
         dtype: of mixed precision; None for float32.
         frozen_norms: batch norms whose running statistics stay as they are.
         consistency_weight: weight of the loss of unlabeled images in the next update.
+        ranks: the processes of the training.
+        replica: the network as this process has it; if None, alone and whole.
     """
 
     state: TrainState
@@ -77,6 +82,11 @@ class TrainingModel:
     dtype: torch.dtype | None
     frozen_norms: list[nn.Module] = field(default_factory=list)
     consistency_weight: float = 0.0
+    ranks: Ranks = ONE_PROCESS
+    replica: Replica = field(default=None)  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self) -> None:
+        self.replica = self.replica or Replica(self.state.network)
 
     def update(self, batches: Iterable[Batch], rate: float) -> list[torch.Tensor]:
         """Update the weights once from the gradients of some batches.
@@ -95,7 +105,8 @@ class TrainingModel:
         for norm in self.frozen_norms:
             norm.eval()
         state.optimizer.zero_grad(set_to_none=True)
-        losses = [self.gradient_step(batch) for batch in batches]
+        last = self.options.accumulate - 1
+        losses = [self.gradient_step(batch, final=i == last) for i, batch in enumerate(batches)]
         if clip is not None:
             state.scaler.unscale_(state.optimizer)
             nn.utils.clip_grad_norm_(state.network.parameters(), clip)
@@ -103,15 +114,40 @@ class TrainingModel:
         state.scaler.update()
         return losses
 
-    def gradient_step(self, batch: Batch) -> torch.Tensor:
-        """Add the gradient of one batch; return its loss, which the device may still be computing."""
-        target = self._target(batch)
-        output = self._forward(self.state.network, batch["image"])
-        loss = self.loss(output, target, self._annotated(batch))
+    def gradient_step(self, batch: Batch, *, final: bool = True) -> torch.Tensor:
+        """Add the gradient of one batch; return its loss, which the device may still be computing.
+
+        Args:
+            batch: this process's samples of the batch.
+            final: whether the update follows.
+        """
+        target, annotated = self._target(batch), self._annotated(batch)
+        unlabeled = UNLABELED_PREFIX + "image" in batch
+
+        def compute(network: nn.Module) -> torch.Tensor:
+            return self.loss(self._forward(network, batch["image"]), target, annotated)
+
+        loss = self.replica.compute(compute, final=final and not unlabeled)
         self._add_gradient(loss)
-        if UNLABELED_PREFIX + "image" in batch:
-            return loss.detach() + self._consistency_step(batch)
-        return loss.detach()
+        return loss.detach() + self._consistency_step(batch, final=final) if unlabeled else loss.detach()
+
+    def synchronize(self) -> None:
+        """Let the processes agree on what they do not train together: the running statistics of norms."""
+        self.replica.synchronize(self.state.network)
+        if self.state.averaged is not None:
+            self.replica.synchronize(self.state.averaged)
+
+    def evaluated(self) -> nn.Module:
+        """Return the whole network that is validated and saved."""
+        return self.replica.evaluated(self.state.evaluated)
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """Return the state as plain types and whole tensors."""
+        return self.replica.whole(self.state.to_checkpoint())
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the state from a checkpoint."""
+        self.state.restore(self.replica.own_part(checkpoint, self.state.optimizer))
 
     def update_norms(self, batches: Iterable[Batch]) -> None:
         """Compute the running statistics of the averaged network from batches, as the means over them."""
@@ -124,15 +160,20 @@ class TrainingModel:
                 for batch in batches:
                     self._forward(network, batch["image"])
 
-    def _consistency_step(self, batch: Batch) -> torch.Tensor:
+    def _consistency_step(self, batch: Batch, *, final: bool) -> torch.Tensor:
         """Add the gradient of the unlabeled images of a batch; return their weighted loss."""
         teacher, weight = self.state.averaged, self.consistency_weight
         assert teacher is not None
         inside = batch[UNLABELED_PREFIX + "label"].to(self.device, non_blocking=True) >= 0
         with torch.no_grad():
             taught = self._forward(teacher.eval(), batch[UNLABELED_PREFIX + VIEW]).logits
-        logits = self._forward(self.state.network, batch[UNLABELED_PREFIX + "image"]).logits
-        loss = weight * consistency(logits, taught, inside, sigmoid=bool(self.labels.regions))
+        sigmoid, reduction = bool(self.labels.regions), self.ranks.reduction
+
+        def compute(network: nn.Module) -> torch.Tensor:
+            logits = self._forward(network, batch[UNLABELED_PREFIX + "image"]).logits
+            return weight * consistency(logits, taught, inside, sigmoid=sigmoid, reduction=reduction)
+
+        loss = self.replica.compute(compute, final=final)
         self._add_gradient(loss)
         return loss.detach()
 
@@ -160,9 +201,14 @@ class TrainingModel:
         return torch.where(classes < 0, -1, masks)
 
     def _annotated(self, batch: Batch) -> torch.Tensor | None:
-        """Return (B, K) bool: the channels annotated in each sample; None if all are."""
+        """Return (B, K) bool: the channels annotated in each sample; None if all are.
+
+        Several processes compute the same loss even if all channels are annotated in the samples of one.
+        """
         annotated = batch.get("annotated")
-        return None if annotated is None or bool(annotated.all()) else annotated.to(self.device)
+        if annotated is None or (self.ranks.size == 1 and bool(annotated.all())):
+            return None
+        return annotated.to(self.device)
 
     @cached_property
     def _region_table(self) -> torch.Tensor:
@@ -177,6 +223,7 @@ def build_model(
     *,
     extensions: Extensions = NO_EXTENSIONS,
     pretrained: bool = True,
+    ranks: Ranks = ONE_PROCESS,
 ) -> TrainingModel:
     """Build and seed the network, its optimizer and its loss.
 
@@ -186,9 +233,10 @@ def build_model(
         training: the training cases, whose classes the loss may balance.
         extensions: may replace the network and the loss.
         pretrained: whether to load the weights that ``config.weights`` names.
+        ranks: the processes that train the network.
     """
     options = config.train
-    device = resolve_device(options.device)
+    device = ranks.resolve_device(options.device)
     task = dataset.task(config.spatial_dims, masks=config.cascade is not None)
     seed_everything(config.seed)
     own = extensions.build_network(task)
@@ -197,20 +245,52 @@ def build_model(
         _load_pretrained(config.weights, network)
     if options.channels_last:
         network = to_channels_last(network, config.spatial_dims)
+    network = _synchronize_norms(network, options, ranks)
+    averaged = copy.deepcopy(network).requires_grad_(False) if options.ema or options.swa is not None else None
+    replica = _build_replica(network, averaged, options, ranks)
     dtype = resolve_autocast_dtype(options.amp, device)
     state = TrainState(
         network,
         options.optimizer.build(parameter_groups(network, config.weights)),
         torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
-        copy.deepcopy(network).requires_grad_(False) if options.ema or options.swa is not None else None,
+        averaged,
     )
     loss = extensions.build_loss(task)
     if loss is None:
         loss = config.loss.build(task, _channel_counts(training, dataset.labels, task))
     loss = DeepSupervisionLoss(loss, aux_weight=options.aux_weight, weights=options.deep_weights)
+    share_batch(loss, ranks.reduction)
     _set_network_options(network, options, device)
-    frozen = frozen_norms(network, config.weights.freeze)
-    return TrainingModel(state, loss.to(device), dataset.labels, options, device, dtype, frozen)
+    return TrainingModel(
+        state, loss.to(device), dataset.labels, options, device, dtype,
+        frozen_norms(network, config.weights.freeze), ranks=ranks, replica=replica,
+    )  # fmt: skip
+
+
+def _synchronize_norms(network: nn.Module, options: TrainConfig, ranks: Ranks) -> nn.Module:
+    """Let batch norms compute their statistics over all processes, if there are several, and GPUs."""
+    if not isinstance(ranks, ProcessRanks) or not options.distributed.sync_batchnorm:
+        return network
+    if ranks.device.type == "cuda":
+        return with_synchronized_norms(network, ranks.data)
+    if any(map(has_statistics, network.modules())):
+        _LOGGER.warning(
+            "batch norms on CPUs have the statistics of each process's samples, not of the whole batch"
+        )
+    return network
+
+
+def _build_replica(
+    network: nn.Module, averaged: nn.Module | None, options: TrainConfig, ranks: Ranks
+) -> Replica:
+    """Return the network as this process has it; FSDP divides the weights of it and of its average in place."""
+    if not isinstance(ranks, ProcessRanks):
+        return Replica(network)
+    if options.distributed.strategy == "fsdp":
+        from medseg.training.distributed.sharding import ShardedReplica  # FSDP takes a second to import
+
+        return ShardedReplica(network, averaged, ranks)
+    return SharedReplica(network, ranks, options.distributed.compression)
 
 
 def _set_network_options(network: nn.Module, options: TrainConfig, device: torch.device) -> None:

@@ -19,10 +19,9 @@ _LOGGER = logging.getLogger(__name__)
 def checkpoint_stages(network: nn.Module) -> int:
     """Let the stages of a network recompute their activations in the backward pass instead of keeping them.
 
-    A stage is an entry of a ``ModuleList``, or a ``Sequential``, that is a child of the network or of one of
-    its children (the levels of an encoder or decoder, the stages of a backbone). Stages with running
-    statistics are left out: they would be updated twice. Memory of the activations falls to that of the
-    stages' results; the gradients are the same (Chen et al. 2016, arXiv:1604.06174).
+    Stages (:func:`stages`) with running statistics are left out: they would be updated twice. Memory of the
+    activations falls to that of the stages' results; the gradients are the same (Chen et al. 2016,
+    arXiv:1604.06174).
 
     Args:
         network: changed in place; names of parameters stay the same.
@@ -30,10 +29,19 @@ def checkpoint_stages(network: nn.Module) -> int:
     Returns:
         The number of stages.
     """
-    stages = [stage for stage in _stages(network, depth=2) if not any(map(has_statistics, stage.modules()))]
-    for stage in stages:
+    plain = [stage for stage in stages(network) if not any(map(has_statistics, stage.modules()))]
+    for stage in plain:
         stage.forward = _recompute(stage, stage.forward)
-    return len(stages)
+    return len(plain)
+
+
+def stages(network: nn.Module) -> list[nn.Module]:
+    """Return the stages of a network: the levels of an encoder or decoder, the stages of a backbone.
+
+    A stage is an entry of a ``ModuleList``, or a ``Sequential``, that is a child of the network or of one of
+    its children.
+    """
+    return list(_stages(network, depth=2))
 
 
 def compile_network(network: nn.Module, device: torch.device) -> bool:

@@ -12,6 +12,7 @@ from medseg.config.base import FieldTraits, Spec
 from medseg.config.duration import Minutes
 from medseg.losses.deep_supervision import DeepWeights
 from medseg.optim import AdamWConfig, OptimizerConfig, PolynomialSchedule, ScheduleConfig
+from medseg.training.distributed.options import DistributedConfig
 from medseg.training.tracking.options import TrackingConfig
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -79,7 +80,7 @@ class TrainConfig(Spec):
             ``epochs`` is not used. If None, the training has ``epochs`` epochs.
         epochs: number of epochs.
         iterations: updates of the weights in an epoch.
-        batch_size: patches in a batch.
+        batch_size: patches in a batch; several processes share them.
         accumulate: batches in an update.
         optimizer: the optimizer and its learning rate.
         schedule: how the learning rate changes over the training.
@@ -120,6 +121,7 @@ class TrainConfig(Spec):
         threads: number of CPU threads; if None, one for each core that this process may use. Fewer can be
             faster while other processes use the cores. The number affects the last digits of results.
         tracking: services that receive the course of the training, beside ``log.jsonl`` and TensorBoard.
+        distributed: training with several processes; see :class:`DistributedConfig`.
     """
 
     budget: Minutes | None = None
@@ -151,6 +153,7 @@ class TrainConfig(Spec):
     augment_on: Literal["workers", "device"] = "workers"
     threads: Annotated[Annotated[int, Field(ge=1)] | None, _RESUME_SAFE] = None
     tracking: TrackingConfig = TrackingConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     @model_validator(mode="after")
     def _check_averages(self) -> TrainConfig:
@@ -160,4 +163,14 @@ class TrainConfig(Spec):
             raise ValueError(
                 "unlabeled needs an average of the weights as teacher: set ema, for example to 0.99"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_sharding(self) -> TrainConfig:
+        options = self.distributed
+        refused = {"amp=fp16": self.amp == "fp16", "compile=true": self.compile}
+        refused["distributed.compression"] = options.compression != "none"
+        names = [name for name, used in refused.items() if used]
+        if options.strategy == "fsdp" and names:
+            raise ValueError(f"distributed.strategy=fsdp is not possible with {' and '.join(names)}")
         return self

@@ -19,13 +19,14 @@ class PatchLoader:
 
     Attributes:
         patches: the patches by address.
-        batch_size: patches in a batch.
+        batch_size: patches in a batch, of all processes together.
         workers: processes that prepare patches; 0 prepares them in this one.
         timeout: seconds after which a worker counts as stuck.
         pin_memory: whether batches are in pinned memory.
         unlabeled: patches of unlabeled images, if there are any.
         unlabeled_batch_size: their number in a batch.
         augmentation: applies the intensity transforms to whole batches; None if the workers do.
+        rank, ranks: of the processes that share each batch, this one and their number.
     """
 
     patches: PatchDataset
@@ -36,6 +37,8 @@ class PatchLoader:
     unlabeled: PatchDataset | None = None
     unlabeled_batch_size: int = 0
     augmentation: DeviceAugmentation | None = None
+    rank: int = 0
+    ranks: int = 1
 
     def set_patch_size(self, size: tuple[int, ...]) -> None:
         """Set the size of the patches of the batches that are loaded next."""
@@ -55,6 +58,8 @@ class PatchLoader:
             workers=self.workers,
             timeout=self.timeout,
             pin_memory=self.pin_memory,
+            rank=self.rank,
+            ranks=self.ranks,
         )
         labeled = patch_batches(self.patches, options)
         if self.augmentation is not None:

@@ -15,6 +15,7 @@ from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
 from medseg.errors import DataError
 from medseg.files import write_json
 from medseg.inference.batch.input_discovery import find_inputs
+from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.progress import Progress, plural, stage
 from medseg.training.dataset import PreparedDataset
 
@@ -32,11 +33,13 @@ class UnlabeledRecord:
         file: JSON, id → hash of the image.
         resumed: whether a run is resumed.
         accept_changes: whether it continues with changed images.
+        written: whether this process writes the file.
     """
 
     file: Path
     resumed: bool = False
     accept_changes: bool = False
+    written: bool = True
 
     def update(self, images: list[CaseStatistics]) -> None:
         """Record the images; those of a resumed run must be the recorded ones.
@@ -61,7 +64,8 @@ class UnlabeledRecord:
                 raise DataError(join_problems(title, lines), hint=hint, path=self.file)
             for line in lines:
                 _LOGGER.warning("the unlabeled images changed: %s", line)
-        write_json(self.file, now)
+        if self.written:
+            write_json(self.file, now)
 
 
 def cache_unlabeled(
@@ -100,7 +104,12 @@ def cache_unlabeled(
 
 
 def consistency(
-    logits: torch.Tensor, taught: torch.Tensor, inside: torch.Tensor, *, sigmoid: bool
+    logits: torch.Tensor,
+    taught: torch.Tensor,
+    inside: torch.Tensor,
+    *,
+    sigmoid: bool,
+    reduction: BatchReduction = WHOLE_BATCH,
 ) -> torch.Tensor:
     """Compute the mean squared difference of two networks' probabilities, over classes and voxels.
 
@@ -109,13 +118,14 @@ def consistency(
         taught: (B, K, *S) of the teacher.
         inside: (B, 1, *S) bool, the voxels that count.
         sigmoid: whether the channels are regions; otherwise they are classes.
+        reduction: combines sums over the samples of several processes that share a batch.
 
     Returns:
         A scalar; 0 if no voxel counts.
     """
     one, two = (each.float().sigmoid() if sigmoid else each.float().softmax(dim=1) for each in (logits, taught))
     squares = (one - two).square().mean(dim=1, keepdim=True) * inside
-    return squares.sum() / inside.sum().clamp(min=1)
+    return reduction.sum(squares.sum()) / reduction.sum(inside.sum()).clamp(min=1)
 
 
 def _check_kind(folder: Path, images: list[CaseStatistics], labeled: CaseStatistics) -> None:

@@ -10,6 +10,7 @@ import click
 from medseg.cli.commands.config import find_source
 from medseg.cli.options import DURATION, PATH, debug_option, network_option
 from medseg.system.allocator import wait_without_spinning
+from medseg.system.launch import Launch
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig
@@ -84,8 +85,10 @@ def train(
     if budget is not None:
         overrides = (*overrides, f"train.budget={budget}")
     own = _load_extensions(network, loss)
-    started = RunFolder(folder)
-    started.check_start(resume=resume == "auto" or dry_run or find_lr)  # before a plan is computed and printed
+    started, launch = RunFolder(folder), Launch.of_this_process()
+    _check_launch(launch, "--dry-run" if dry_run else "--find-lr" if find_lr else None, source)
+    if launch.is_first:  # before a plan is computed and printed
+        started.check_start(resume=resume == "auto" or dry_run or find_lr)
     config = _load_or_plan(source, overrides, started if resume == "auto" else None)
     if dry_run:
         _print_estimate(estimate_training(config, folder, **own), config)
@@ -99,9 +102,23 @@ def train(
             budget=TimeBudget.of_command(config.train.budget) if config.train.budget is not None else None,
             **own,
         )  # fmt: skip
+    if not launch.is_first:
+        return
     score = f", best {config.train.monitor} {result.best:.4f}" if result.best is not None else ""
     click.echo(f"{plural(result.epochs, 'epoch')}{score}")
     click.echo(f"model: {result.model}")
+
+
+def _check_launch(launch: Launch, estimate: str | None, source: Path) -> None:
+    """Check that several processes can run the command."""
+    if launch.size > 1 and (estimate is not None or source.is_dir()):
+        from medseg.errors import ConfigError
+
+        hint = "Run it without torchrun."
+        if estimate is None:
+            hint = f"Write a configuration file first: medseg plan {source} -o config.yaml. Then train with it."
+        what = estimate or f"choosing settings for {source}"
+        raise ConfigError(f"{what} is for a single process, not for {launch.size} of torchrun", hint=hint)
 
 
 def _load_or_plan(source: Path, overrides: tuple[str, ...], resumed: RunFolder | None) -> RunConfig:

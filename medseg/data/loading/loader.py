@@ -15,15 +15,20 @@ from medseg.data.loading.workers import CaseTracker, ReportingDataset, Sample, c
 
 
 class AddressSampler(Sampler[list[int]]):
-    """Yields the sample addresses of the batches ``start`` to ``stop``, counted over the whole training."""
+    """Yields the sample addresses of the batches ``start`` to ``stop``, counted over the whole training.
 
-    def __init__(self, batch_size: int, start: int, stop: int) -> None:
-        self.batch_size, self.start, self.stop = batch_size, start, stop
+    Several processes share each batch: process ``rank`` of ``ranks`` yields a contiguous part of its addresses,
+    so that the batch is the same for any number of processes.
+    """
+
+    def __init__(self, batch_size: int, start: int, stop: int, rank: int = 0, ranks: int = 1) -> None:
+        self.start, self.stop, self.batch_size = start, stop, batch_size
+        self.part = range(batch_size * rank // ranks, batch_size * (rank + 1) // ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the addresses of each batch, in order."""
         for batch in range(self.start, self.stop):
-            yield list(range(batch * self.batch_size, (batch + 1) * self.batch_size))
+            yield [batch * self.batch_size + position for position in self.part]
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -35,12 +40,13 @@ class LoaderOptions:
     """Which batches are loaded, and how.
 
     Attributes:
-        batch_size: samples per batch.
+        batch_size: samples per batch, of all processes together.
         start: first batch, counted over the whole training.
         stop: batch to stop before.
         workers: worker processes; 0 loads in the calling process.
         timeout: seconds without a batch after which a worker counts as stuck; 0 waits forever.
         pin_memory: whether to copy batches to pinned memory.
+        rank, ranks: of the processes that share each batch, this one and their number.
     """
 
     batch_size: int
@@ -49,6 +55,8 @@ class LoaderOptions:
     workers: int = 0
     timeout: float = 600.0
     pin_memory: bool = False
+    rank: int = 0
+    ranks: int = 1
 
 
 def patch_batches(dataset: PatchDataset, options: LoaderOptions) -> Iterator[Sample]:
@@ -76,7 +84,9 @@ def patch_loader(dataset: PatchDataset, options: LoaderOptions) -> DataLoader:
     )
     return DataLoader(
         ReportingDataset(dataset),
-        batch_sampler=AddressSampler(options.batch_size, options.start, options.stop),
+        batch_sampler=AddressSampler(
+            options.batch_size, options.start, options.stop, options.rank, options.ranks
+        ),
         collate_fn=collate,
         pin_memory=options.pin_memory,
         generator=torch.Generator().manual_seed(0),

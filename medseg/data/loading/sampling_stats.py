@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,16 @@ class SamplingStats:
         self.patches += len(counts)
         self.holding = [a + b for a, b in zip(self.holding or [0] * size, holding, strict=True)]
         self.voxels = [a + b for a, b in zip(self.voxels or [0] * size, voxels, strict=True)]
+
+    @classmethod
+    def merged(cls, parts: Sequence[SamplingStats]) -> SamplingStats:
+        """Return the counts of several processes together."""
+        counted = [part for part in parts if part.patches]
+        return cls(
+            sum(part.patches for part in counted),
+            [sum(column) for column in zip(*(part.holding for part in counted), strict=True)],
+            [sum(column) for column in zip(*(part.voxels for part in counted), strict=True)],
+        )
 
     def shares(self, names: tuple[str, ...]) -> dict[str, Any]:
         """Return entries of the log: the share of the patches with each class, and its share of the voxels."""

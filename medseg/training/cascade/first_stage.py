@@ -25,6 +25,7 @@ from medseg.models.pretrained.loading import WeightsConfig
 from medseg.progress import Progress, duration, plural, stage
 from medseg.training.cascade.options import CascadeConfig
 from medseg.training.dataset import CachedDataset, PreparedDataset
+from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
 from medseg.training.extensions import Extensions
 from medseg.training.pacing.replayed_pace import ClockDecisions
 from medseg.training.pacing.time_budget import TimeBudget, read_clock
@@ -69,6 +70,7 @@ class FirstStageTraining:
         dataset: of the second stage.
         fit: :func:`medseg.training.fit.fit`, which trains one network; it accepts what this run accepts.
         progress: receives the progress.
+        ranks: the processes that train, and share the segmentations.
     """
 
     config: RunConfig
@@ -76,6 +78,7 @@ class FirstStageTraining:
     dataset: PreparedDataset
     fit: Callable[..., object]
     progress: Progress
+    ranks: Ranks = ONE_PROCESS
 
     def run(self, own: Extensions, budget: TimeBudget | None) -> FirstStage:
         """Train the networks and segment the training and validation cases.
@@ -87,10 +90,10 @@ class FirstStageTraining:
         Raises:
             MedsegError: as :func:`medseg.training.fit.fit`.
         """
-        if budget is not None:
+        if budget is not None and self.ranks.is_main:
             clocks = self.run_folder.first_stage.glob("*/clock.json")
             budget.follow(self.run_folder.clock, sum(map(read_clock, clocks)))
-        files = self._split_files()
+        files = self.ranks.on_main(self._split_files)
         shared = {"loss": own.loss, "transforms": own.transforms}
         models: list[LoadedModel] = []
         for number, file in enumerate(files):
@@ -143,24 +146,28 @@ class FirstStageTraining:
         """Segment each case with the networks that were not trained on it; with all if there are none."""
         groups: dict[tuple[int, ...], list[tuple[Case, Path]]] = defaultdict(list)
         paths: dict[str, Path] = {}
-        for case, path in self._mask_paths(models):
+        masks = self._mask_paths(models)
+        own = {case.id for case, _ in self.ranks.share(masks)}
+        for case, path in masks:
             unseen = [i for i, split in enumerate(splits) if split.get(case.id) != "train"]
             paths[case.id] = path
-            if read_case_file(path) is None:
+            if case.id in own and read_case_file(path) is None:
                 groups[tuple(unseen or range(len(models)))].append((case, path))
         count = sum(map(len, groups.values()))
         check = None if budget is None else SegmentationTime(budget, _cascade(self.config).share, count)
         with stage(self.progress, count, "first stage: segmenting cases"):
             for networks, cases in groups.items():
                 predictor = Predictor(
-                    [models[i] for i in networks], device=self.config.train.device,
+                    [models[i] for i in networks],
+                    device=str(self.ranks.resolve_device(self.config.train.device)),
                     amp=self.config.train.amp, backend="torch",
                 )  # fmt: skip
                 for case, path in cases:
                     self._write_masks(predictor, case, path)
                     self.progress.advance()
-                    if check is not None:
+                    if check is not None and self.ranks.is_main:
                         check.after_case()
+        self.ranks.wait()
         files = {case: read_case_file(path) for case, path in paths.items()}
         return {case: file for case, file in files.items() if file is not None}
 

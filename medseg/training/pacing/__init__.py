@@ -5,4 +5,5 @@ Modules:
     time_budget: ``TimeBudget``, the time that a command may take.
     segments: the decisions under a budget, recorded in checkpoints.
     timed_pace: ``TimedPace``, as many updates as the budget allows.
+    loop_budget: a training loop with a time budget.
 """

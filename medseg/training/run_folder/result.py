@@ -62,7 +62,7 @@ def write_model(
         best = load_checkpoint(run_folder.best)
         weights = best["averaged"] or best["network"]
     else:
-        weights = state.evaluated.state_dict()
+        weights = (loop.last_network or state.evaluated).state_dict()
     header = ModelHeader(
         spatial_dims=config.spatial_dims,
         channels=dataset.channels,
