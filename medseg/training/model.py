@@ -18,9 +18,10 @@ from medseg.config.schema import RunConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.cropping import VIEW
-from medseg.losses import DeepSupervisionLoss
+from medseg.losses import CustomLossConfig, DeepSupervisionLoss
 from medseg.losses.base import share_batch
 from medseg.model_output import Output, as_output
+from medseg.models import CustomModelConfig
 from medseg.models.pretrained.loading import (
     WeightsConfig,
     check_weights_exist,
@@ -247,7 +248,7 @@ def build_model(
         network = to_channels_last(network, config.spatial_dims)
     network = _synchronize_norms(network, options, ranks)
     averaged = copy.deepcopy(network).requires_grad_(False) if options.ema or options.swa is not None else None
-    replica = _build_replica(network, averaged, options, ranks)
+    replica = _build_replica(network, averaged, config, ranks)
     dtype = resolve_autocast_dtype(options.amp, device)
     state = TrainState(
         network,
@@ -280,17 +281,20 @@ def _synchronize_norms(network: nn.Module, options: TrainConfig, ranks: Ranks) -
     return network
 
 
-def _build_replica(
-    network: nn.Module, averaged: nn.Module | None, options: TrainConfig, ranks: Ranks
-) -> Replica:
+def _build_replica(network: nn.Module, averaged: nn.Module | None, config: RunConfig, ranks: Ranks) -> Replica:
     """Return the network as this process has it; FSDP divides the weights of it and of its average in place."""
     if not isinstance(ranks, ProcessRanks):
         return Replica(network)
+    options = config.train
     if options.distributed.strategy == "fsdp":
         from medseg.training.distributed.sharding import ShardedReplica  # FSDP takes a second to import
 
         return ShardedReplica(network, averaged, ranks)
-    return SharedReplica(network, ranks, options.distributed.compression)
+    own = isinstance(config.model, CustomModelConfig) or isinstance(config.loss, CustomLossConfig)
+    weights = options.deep_weights
+    skipped = weights == "halving_skip_lowest" or 0 in weights
+    all_used = not (own or skipped or options.unlabeled is not None)
+    return SharedReplica(network, ranks, options.distributed.compression, all_used=all_used)
 
 
 def _set_network_options(network: nn.Module, options: TrainConfig, device: torch.device) -> None:

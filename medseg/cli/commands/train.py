@@ -28,7 +28,7 @@ _UPDATE_SHARE = 0.8
 @click.command()
 @click.argument("source", type=PATH)
 @click.argument("overrides", nargs=-1)
-@click.option("--run", "run_folder", type=PATH, help="Run folder.  [default: runs/NAME]")
+@click.option("--run", "--run-folder", "run_folder", type=PATH, help="Run folder.  [default: runs/NAME]")
 @click.option(
     "--resume", type=click.Choice(["never", "auto"]), default="never", show_default=True,
     help="auto: continue the run in --run exactly where it stopped, or start it.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -60,7 +61,9 @@ def join_ranks(options: DistributedConfig, device: str) -> Iterator[Ranks]:
     if not ranks.is_main:
         LOGGER.setLevel(logging.ERROR)  # rank 0 logs for all
     try:
-        yield ranks
+        with warnings.catch_warnings():  # of weights of one voxel, whose memory format is ambiguous
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            yield ranks
         ranks.wait()
     except BaseException as error:
         explained = _explained(error, watch, launch)

@@ -63,17 +63,22 @@ class SharedReplica(Replica):
         network: the network.
         ranks: the processes.
         compression: as in ``train.distributed.compression``.
+        all_used: whether every loss of an update depends on all weights that are trained. If not, the unused
+            ones are searched for in every update.
     """
 
-    def __init__(self, network: nn.Module, ranks: ProcessRanks, compression: str = "none") -> None:
+    def __init__(
+        self, network: nn.Module, ranks: ProcessRanks, compression: str = "none", *, all_used: bool = False
+    ) -> None:
         super().__init__(network)
         self.ranks = ranks
-        # the module's result is the loss: weights on which it does not depend are found from there
-        self._parallel = DistributedDataParallel(
-            _Loss(network), process_group=ranks.data, broadcast_buffers=False, gradient_as_bucket_view=True,
-            find_unused_parameters=True,
-        )  # fmt: skip
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            # the module's result is the loss: weights on which it does not depend are found from there
+            self._parallel = DistributedDataParallel(
+                _Loss(network), process_group=ranks.data, broadcast_buffers=False, gradient_as_bucket_view=True,
+                find_unused_parameters=not all_used,
+            )  # fmt: skip
         if compression != "none":
             hooks = {"bf16": default_hooks.bf16_compress_hook, "fp16": default_hooks.fp16_compress_hook}
             self._parallel.register_comm_hook(ranks.data, hooks[compression])

@@ -24,16 +24,20 @@ class ShardedReplica(Replica):
             afterwards.
         averaged: the average of the weights, divided in the same way; None without one.
         ranks: the processes.
+        patch: (1, C, *P), an image that shows which stages the network calls.
     """
 
-    def __init__(self, network: nn.Module, averaged: nn.Module | None, ranks: ProcessRanks) -> None:
+    def __init__(
+        self, network: nn.Module, averaged: nn.Module | None, ranks: ProcessRanks, patch: torch.Tensor
+    ) -> None:
         super().__init__(network)
         self.ranks, self.averaged = ranks, averaged
         self._whole = copy.deepcopy(network).requires_grad_(False).to("cpu")
         mesh = DeviceMesh.from_group(ranks.data, ranks.device.type)
-        self._sharded = _shard(network, mesh)
+        names = called_stages(network, patch.to(ranks.device))
+        self._sharded = _shard(network, names, mesh)
         if averaged is not None:
-            _shard(averaged, mesh)
+            _shard(averaged, names, mesh)
 
     def compute(self, function: Compute, *, final: bool) -> torch.Tensor:
         self._sharded.set_requires_gradient_sync(final)
@@ -62,10 +66,26 @@ class ShardedReplica(Replica):
         return {**checkpoint, **divided}
 
 
-def _shard(network: nn.Module, mesh: DeviceMesh) -> FSDPModule:
-    """Divide each stage of a network, then what is left of it."""
-    for stage in stages(network):
-        fully_shard(stage, mesh=mesh)
+def called_stages(network: nn.Module, patch: torch.Tensor) -> list[str]:
+    """Return the names of the stages that a network calls as a whole, not layer by layer.
+
+    Only these can gather their weights when they are called.
+    """
+    called: set[nn.Module] = set()
+    handles = [one.register_forward_pre_hook(lambda module, _: called.add(module)) for one in stages(network)]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(patch)
+    network.train(training)
+    for handle in handles:
+        handle.remove()
+    return [name for name, module in network.named_modules() if module in called]
+
+
+def _shard(network: nn.Module, names: list[str], mesh: DeviceMesh) -> FSDPModule:
+    """Divide some stages of a network, then what is left of it."""
+    for name in names:
+        fully_shard(network.get_submodule(name), mesh=mesh)
     return fully_shard(network, mesh=mesh)
 
 

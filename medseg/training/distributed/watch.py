@@ -50,9 +50,13 @@ class RankWatch:
 
     def start(self) -> None:
         """Begin; every process must have created its watch before."""
+        self.read_processes()
+        self._thread.start()
+
+    def read_processes(self) -> None:
+        """Read which processes the others are."""
         keys = [self._key("process", rank) for rank in range(self._launch.size)]
         self._processes = [self._store.get(key).decode().split(" ", 2) for key in keys]
-        self._thread.start()
 
     def stop(self) -> None:
         """End the thread."""

@@ -127,6 +127,9 @@ class TestLoader:
         assert torch.get_num_threads() == before
 
     def test_addresses(self):
+        shares = [list(AddressSampler(5, 2, 4, rank, 2)) for rank in range(2)]
+        assert [one + two for one, two in zip(*shares, strict=True)] == list(AddressSampler(5, 2, 4))
+        assert [len(one) for one, _ in shares] == [2, 3]
         addresses = AddressSampler(3, 2, 4)
         assert list(addresses) == [[6, 7, 8], [9, 10, 11]]
         assert len(addresses) == 2
