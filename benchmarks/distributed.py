@@ -1,4 +1,4 @@
-"""Patches per second of a training by one process and by two that torchrun starts (gloo), on the same two cores.
+"""Patches per second of a training by one process and by two of torchrun (gloo), on the same two cores.
 
     .venv/bin/python benchmarks/distributed.py [--cores 0,1] [--updates 20] [--rounds 3]
 

@@ -248,7 +248,7 @@ def build_model(
         network = to_channels_last(network, config.spatial_dims)
     network = _synchronize_norms(network, options, ranks)
     averaged = copy.deepcopy(network).requires_grad_(False) if options.ema or options.swa is not None else None
-    replica = _build_replica(network, averaged, config, ranks)
+    replica = _build_replica(network, averaged, config, ranks, task.in_channels)
     dtype = resolve_autocast_dtype(options.amp, device)
     state = TrainState(
         network,
@@ -281,7 +281,9 @@ def _synchronize_norms(network: nn.Module, options: TrainConfig, ranks: Ranks) -
     return network
 
 
-def _build_replica(network: nn.Module, averaged: nn.Module | None, config: RunConfig, ranks: Ranks) -> Replica:
+def _build_replica(
+    network: nn.Module, averaged: nn.Module | None, config: RunConfig, ranks: Ranks, channels: int
+) -> Replica:
     """Return the network as this process has it; FSDP divides the weights of it and of its average in place."""
     if not isinstance(ranks, ProcessRanks):
         return Replica(network)
@@ -289,11 +291,13 @@ def _build_replica(network: nn.Module, averaged: nn.Module | None, config: RunCo
     if options.distributed.strategy == "fsdp":
         from medseg.training.distributed.sharding import ShardedReplica  # FSDP takes a second to import
 
-        return ShardedReplica(network, averaged, ranks)
+        patch = torch.zeros(1, channels, *config.sampling.patch_size)
+        return ShardedReplica(network, averaged, ranks, patch)
     own = isinstance(config.model, CustomModelConfig) or isinstance(config.loss, CustomLossConfig)
     weights = options.deep_weights
-    skipped = weights == "halving_skip_lowest" or 0 in weights
-    all_used = not (own or skipped or options.unlabeled is not None)
+    skipped = weights == "halving_skip_lowest" or (not isinstance(weights, str) and 0 in weights)
+    varying = own or skipped or options.unlabeled is not None
+    all_used = not varying and getattr(network, "uses_all_weights", True)
     return SharedReplica(network, ranks, options.distributed.compression, all_used=all_used)
 
 

@@ -144,6 +144,8 @@ def _explained(error: BaseException, watch: RankWatch, launch: Launch) -> BaseEx
         return error
     found = watch.explain(_PATIENCE if isinstance(error, RuntimeError) else 1.0)
     if found is not None:
-        return TrainingError(found, hint=_RESUME)
+        explained = TrainingError(found, hint=_RESUME)
+        explained.shown = launch.rank == 0 or watch.error_of(0, patience=0.0) is None  # or rank 0 prints it
+        return explained
     watch.report(error)
     return error

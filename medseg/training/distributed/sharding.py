@@ -84,6 +84,8 @@ def called_stages(network: nn.Module, patch: torch.Tensor) -> list[str]:
 
 def _shard(network: nn.Module, names: list[str], mesh: DeviceMesh) -> FSDPModule:
     """Divide some stages of a network, then what is left of it."""
+    for parameter in network.parameters():  # of another memory format: not supported
+        parameter.data = parameter.data.contiguous()
     for name in names:
         fully_shard(network.get_submodule(name), mesh=mesh)
     return fully_shard(network, mesh=mesh)
