@@ -235,7 +235,7 @@ def has_ended(token: str) -> bool | None:
     number, _, start = rest.partition(".")
     if machine != _machine() or not number.isdigit() or not start.isdigit():
         return None
-    if not _is_running(int(number)):
+    if not _is_running(int(number)) or _is_zombie(int(number)):
         return True
     now = _process_start(int(number))
     return now is not None and start != "0" and now != int(start)  # the process id was reused
@@ -270,6 +270,11 @@ def _is_running(number: int) -> bool:
     except PermissionError:  # a process of another user
         return True
     return True
+
+
+def _is_zombie(number: int) -> bool:
+    """Whether a process ended, but its parent has not read its exit status."""
+    return _read(Path(f"/proc/{number}/stat")).rpartition(")")[2].split()[:1] == ["Z"]
 
 
 def _process_start(number: int) -> int | None:

@@ -61,8 +61,10 @@ def join_ranks(options: DistributedConfig, device: str) -> Iterator[Ranks]:
     if not ranks.is_main:
         LOGGER.setLevel(logging.ERROR)  # rank 0 logs for all
     try:
-        with warnings.catch_warnings():  # of weights of one voxel, whose memory format is ambiguous
+        with warnings.catch_warnings():
+            # weights of one voxel, whose memory format is ambiguous; stages that end with a norm
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
             yield ranks
         ranks.wait()
     except BaseException as error:

@@ -54,7 +54,7 @@ def test_a_killed_rank_ends_the_job_by_name_and_one_process_resumes_it(balls, tm
     message = job.communicate(timeout=60)[1]
     assert time.monotonic() - began < 60
     assert job.returncode != 0
-    assert f"error: rank 1 (process {victim}" in message
+    assert f"error: rank 1 (process {victim}" in message, message
     assert "--resume auto" in message
     train_all([(raw, tmp_path / "whole")])
     train_all([(raw, run)], resume="auto")
