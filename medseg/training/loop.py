@@ -27,7 +27,7 @@ from medseg.training.pacing.pace import EpochPace, Pace
 from medseg.training.patch_loader import PatchLoader
 from medseg.training.run_folder.checkpoint import save_checkpoint
 from medseg.training.run_folder.layout import RunFolder
-from medseg.training.run_folder.log import RunLog
+from medseg.training.run_folder.log import RunLog, describe_epoch
 from medseg.training.run_folder.report import RunReport
 from medseg.training.run_folder.state import TrainState
 from medseg.training.run_folder.validation_pictures import ValidationPictures
@@ -386,19 +386,3 @@ class TrainingLoop:
         if signal:
             self.save()
             raise TrainingStopped(signal, self.run_folder.resume_command)
-
-
-def describe_epoch(entry: dict[str, Any]) -> str:
-    """Format an entry of the log as one line.
-
-    Example:
-        >>> describe_epoch({"epoch": 1, "step": 4, "loss": 0.5, "seconds": 2.0, "val_dice": 0.75})
-        'epoch 1  step 4  loss 0.5000  dice 0.7500  2.0 s'
-    """
-    parts = [f"epoch {entry['epoch']}", f"step {entry['step']}", f"loss {entry['loss']:.4f}"]
-    parts += [
-        f"{key.removeprefix('val_')} " + ("–" if value is None else f"{value:.4f}")
-        for key, value in entry.items()
-        if key.startswith("val_dice")
-    ]
-    return "  ".join([*parts, f"{entry['seconds']:.1f} s"])

@@ -103,3 +103,19 @@ def write_messages(path: Path) -> Iterator[None]:
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)
         handler.close()
+
+
+def describe_epoch(entry: dict[str, Any]) -> str:
+    """Format an entry of the log as one line.
+
+    Example:
+        >>> describe_epoch({"epoch": 1, "step": 4, "loss": 0.5, "seconds": 2.0, "val_dice": 0.75})
+        'epoch 1  step 4  loss 0.5000  dice 0.7500  2.0 s'
+    """
+    parts = [f"epoch {entry['epoch']}", f"step {entry['step']}", f"loss {entry['loss']:.4f}"]
+    parts += [
+        f"{key.removeprefix('val_')} " + ("–" if value is None else f"{value:.4f}")
+        for key, value in entry.items()
+        if key.startswith("val_dice")
+    ]
+    return "  ".join([*parts, f"{entry['seconds']:.1f} s"])
