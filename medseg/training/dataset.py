@@ -224,7 +224,9 @@ def cache_dataset(
         cases, statistics = dataset.part(part)
         cases, statistics = cases[:limit], statistics[:limit]
         pairs = list(zip(cases, statistics, strict=True))
-        ranks.divide(pairs, lambda own: cache_cases(*zip(*own, strict=True), settings, folder))
+        ranks.divide(
+            pairs, lambda own: cache_cases([one for one, _ in own], [one for _, one in own], settings, folder)
+        )
         with stage(progress, len(cases), description) as shown:
             return cache_cases(cases, statistics, settings, folder, shown)
 

@@ -8,9 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 
 from medseg.errors import ConfigError, MedsegError, TrainingError, TrainingStopped
 from medseg.progress import LOGGER
@@ -112,12 +115,12 @@ def _connect(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        store, _, _ = next(iter(dist.rendezvous("env://", timeout=_CONNECTING)))
+        store: Any = next(iter(rendezvous("env://", timeout=_CONNECTING)))[0]
         number = next(_connections)  # a process may train several times
-        watch = RankWatch(dist.PrefixStore(f"medseg/watch/{number}", store.clone()), launch, options.silence)
+        watch = RankWatch(PrefixStore(f"medseg/watch/{number}", store.clone()), launch, options.silence)
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore(f"medseg/group/{number}", store),
+            store=PrefixStore(f"medseg/group/{number}", store),
             rank=launch.rank,
             world_size=launch.size,
             timeout=timedelta(seconds=options.timeout),

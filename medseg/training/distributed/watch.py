@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-import torch.distributed as dist
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from medseg.errors import MedsegError
 from medseg.system.launch import Launch
@@ -37,7 +37,7 @@ class RankWatch:
         silence: seconds without a sign of life after which a process counts as dead.
     """
 
-    def __init__(self, store: dist.Store, launch: Launch, silence: float) -> None:
+    def __init__(self, store: Store, launch: Launch, silence: float) -> None:
         self._store, self._launch, self._silence = store, launch, silence
         self._others = [rank for rank in range(launch.size) if rank != launch.rank]
         self._seen: dict[int, tuple[str, float]] = {}
