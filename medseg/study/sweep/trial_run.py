@@ -6,7 +6,8 @@ import logging
 import math
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,7 +125,8 @@ def _measure(job: TrialJob, run: Path, progress: Progress) -> tuple[float, ...]:
     cases = run_cases(run, "val")
     for case in cases:
         write_reference(case, predictor.header, job.references)
-    outcomes = infer_cases(predictor, cases, predictions, progress=progress)
+    with _only_errors(infer_cases.__module__):
+        outcomes = infer_cases(predictor, cases, predictions, progress=progress)
     failed = [f"{one.case}: {one.error}" for one in outcomes if one.status == "failed"]
     if failed:
         raise DataError(f"validation cases could not be predicted: {'; '.join(failed)}")
@@ -137,6 +139,18 @@ def _measure(job: TrialJob, run: Path, progress: Progress) -> tuple[float, ...]:
         rows = evaluate_cases(predictions, job.references, job.folder / "metrics", options).rows
     seconds = statistics.median(one.seconds for one in outcomes)
     return tuple(seconds if one == SECONDS else mean_score(rows, one) for one in job.objectives)
+
+
+@contextmanager
+def _only_errors(logger: str) -> Iterator[None]:
+    """Hide the messages of a logger below ERROR, such as what differs between cases and training."""
+    own = logging.getLogger(logger)
+    level = own.level
+    own.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        own.setLevel(level)
 
 
 def mean_score(rows: Sequence[Mapping[str, Any]], objective: str) -> float:
