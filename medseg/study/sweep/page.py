@@ -291,7 +291,7 @@ class SweepPage:
         sweep = self.sweep
         pruning = {
             "median": "Trials are pruned if their best validation is below the median of the others at the "
-            f"same point, after {sweep.startup} complete trials.",
+            f"same point, after {sweep.startup} complete trials and {100 * sweep.warmup:.0f}% of the training.",
             "hyperband": "Trials are pruned by Hyperband (Li et al. 2018).",
             "none": "No trial is pruned.",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,8 @@ def build_sampler(sweep: SweepConfig, number: int) -> optuna.samplers.BaseSample
 
 def _build_pruner(optuna: Any, sweep: SweepConfig, epochs: int | None) -> optuna.pruners.BasePruner:
     if sweep.pruning == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=sweep.startup)
+        warmup = math.ceil(sweep.warmup * (epochs or RUNGS))
+        return optuna.pruners.MedianPruner(n_startup_trials=sweep.startup, n_warmup_steps=warmup)
     if sweep.pruning == "hyperband":
         return optuna.pruners.HyperbandPruner(max_resource=epochs or RUNGS)
     return optuna.pruners.NopPruner()

@@ -202,6 +202,13 @@ def test_bad_trials_are_pruned(tmp_path, pruner):
     assert "pruned (last validation)" in (tmp_path / "report.html").read_text("utf-8")
 
 
+def test_the_median_waits_for_the_warmup(tmp_path):
+    pruners = [
+        open_worker(tmp_path / str(share), warmup=share).shared.study.pruner for share in (0.0, 0.3, 0.9)
+    ]
+    assert [pruner._n_warmup_steps for pruner in pruners] == [0, 1, 2]  # of 2 epochs
+
+
 def test_a_pruned_trial_whose_process_is_killed_stays_pruned(tmp_path, kill):
     shared = open_worker(tmp_path).shared
     trial = shared.next_trial(1)

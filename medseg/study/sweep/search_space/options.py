@@ -101,6 +101,7 @@ class SweepConfig(Spec):
             others), ``hyperband`` (Li et al. 2018) or ``none``. If None, median for one objective that the
             training measures (``dice``, ``iou``), otherwise none.
         startup: complete trials before the median prunes.
+        warmup: share of a training before which the median does not prune it.
         seed: of the draws of the trials; the seed of the trainings is that of the configuration.
         baseline: whether the first trial has the values of the configuration, if they are in the space.
 
@@ -115,6 +116,7 @@ class SweepConfig(Spec):
     sampler: Literal["tpe", "random"] = "tpe"
     pruner: Literal["median", "hyperband", "none"] | None = None
     startup: int = Field(default=5, ge=1)
+    warmup: float = Field(default=0.25, ge=0, lt=1)
     seed: int = Field(default=0, ge=0)
     baseline: bool = True
 
