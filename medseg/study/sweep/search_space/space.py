@@ -94,7 +94,7 @@ class Setting:
         return min(max(float(f"{value:.{_DIGITS}g}"), low), high)
 
     def fixed(self, value: Any) -> Any:
-        """Return what stands for a value in Optuna's records; None if the value is not in the space."""
+        """Return the record of a value in the journal; None if the value is not in the space."""
         domain = self.domain
         if domain.choices is not None:
             return domain.names[domain.values.index(value)] if value in domain.values else None
