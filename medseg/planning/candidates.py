@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _WIDTHS = (32, 24, 16)
 _SHRINK = 0.7
 """Factor on the voxels of a patch from one candidate to the next."""
 _TOLERANCE = 1.05
-_COMFORT = {2: (4, 256**2), 3: (2, 64**3)}
+_COMFORT = {2: (2, 256**2), 3: (2, 64**3)}
 """Batch size and voxels of a patch below which candidates only go if the time forces them to."""
 _MIN_VOXELS = {2: 96**2, 3: 32**3}
 _MOST_FEATURES = {2: 512, 3: 320}
@@ -71,17 +71,21 @@ class LadderLimits:
         max_coarsening: largest factor on the spacing.
         usual_voxels: voxels of the patch that nnU-Net plans for 8 GB; larger patches shrink to it before the
             width does.
+        half_resolution: whether networks may compute at half the resolution of the image before their patch
+            shrinks; their logits are interpolated.
     """
 
     max_levels: int = 99
     max_coarsening: float = 1.0
     usual_voxels: float = math.inf
+    half_resolution: bool = False
 
 
 def candidate_ladder(start: Configuration, limits: LadderLimits) -> list[Candidate]:
     """List the candidates, from the most to the least costly.
 
-    First the batch shrinks, then a patch above the usual size, then the width, then the patch. While the patch
+    First the batch shrinks, then a patch above the usual size, then the width, then (within the limits) the
+    resolution of the network, which costs a quarter and may be wide again, then the patch. While the patch
     shrinks below the usual size, the spacing becomes coarser within the limits, so that a patch keeps covering
     a quarter of a scan. The last candidates, with still smaller patches and widths, are not comfortable: only a
     very short time justifies them.
@@ -92,7 +96,7 @@ def candidate_ladder(start: Configuration, limits: LadderLimits) -> list[Candida
     """
     dims = len(start.spacing)
     batch, comfort = _COMFORT[dims]
-    build = _builder(limits.max_levels, dims)
+    build, deeper = _builder(limits.max_levels, dims), _builder(limits.max_levels + 1, dims)
     full = build(start.topology.patch_size, start.spacing)
     usual = min(limits.usual_voxels, full.voxels)
     floor = min(comfort, usual)
@@ -107,10 +111,27 @@ def candidate_ladder(start: Configuration, limits: LadderLimits) -> list[Candida
     least = ladder[-1].batch_size
     ladder += [at(n, _WIDTHS[0], least) for n in _shrinking(full.voxels, usual)]
     ladder += [at(usual, width, least) for width in _WIDTHS[1:]]
-    ladder += [at(n, _WIDTHS[-1], batch) for n in _shrinking(usual, floor)]
+    smaller = [at(n, _WIDTHS[-1], batch) for n in _shrinking(usual, floor)]
     small = _shrinking(floor, min(_MIN_VOXELS[dims], floor))
-    ladder += [at(n, max(8, 16 - 4 * step), batch, False) for step, n in enumerate(small)]
-    return _distinct(ladder)
+    smaller += [at(n, max(8, 16 - 4 * step), batch, False) for step, n in enumerate(small)]
+    if limits.half_resolution:
+        smaller = [
+            _at_half_resolution(one, deeper) for one in [*(at(usual, n, least) for n in _WIDTHS), *smaller]
+        ]
+    return _distinct(ladder + smaller)
+
+
+def _at_half_resolution(
+    candidate: Candidate, deeper: Callable[[Sequence[float], Sequence[float]], Topology]
+) -> Candidate:
+    """Return a candidate with the same patch and first width whose network computes at half the resolution."""
+    topology = deeper(candidate.topology.patch_size, candidate.spacing)
+    if topology.levels < 3:
+        return candidate
+    base = candidate.topology.features[0]
+    return replace(
+        candidate, topology=topology.halved().with_features(base, _MOST_FEATURES[len(candidate.spacing)])
+    )
 
 
 def fit_patch(

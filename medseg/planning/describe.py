@@ -34,6 +34,11 @@ def describe_network(choice: Choice) -> NetworkReasons:
         f"as coarse as another (nnU-Net). {choice.measured} networks measured; this one needs "
         f"{choice.cost.seconds:.3g} s an update"
     )
+    if max(one.topology.strides[0]) > 1:
+        model += (
+            ". It computes at half the resolution in a quarter of the time, because the labeled structures "
+            "and the gaps between them are thick"
+        )
     if choice.rejected is not None:
         other, seconds = choice.rejected
         model += (

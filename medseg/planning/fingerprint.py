@@ -72,6 +72,7 @@ class Fingerprint(Spec):
         classes: the labels, without the background.
         background: whether the first label is background.
         sampled: number of cases whose structures were measured.
+        background_radius: median thickness of the background of pictures, pixels; None if it was not measured.
     """
 
     kind: Kind
@@ -85,6 +86,7 @@ class Fingerprint(Spec):
     classes: tuple[ClassFingerprint, ...]
     background: bool = True
     sampled: int = 0
+    background_radius: float | None = None
 
     @property
     def median_shape(self) -> tuple[float, ...]:
@@ -122,6 +124,14 @@ class Fingerprint(Spec):
         """Radius of the class of median thickness (of two, the thinner), voxels; None if none was measured."""
         radii = sorted(one.radius for one in self.classes if one.radius)
         return radii[(len(radii) - 1) // 2] if radii else None
+
+    @property
+    def thinnest(self) -> float | None:
+        """Radius of the thinnest class, the background included, voxels; None if none was measured."""
+        radii = [one.radius for one in self.classes if one.radius]
+        if self.background_radius:
+            radii.append(self.background_radius)
+        return min(radii, default=None)
 
 
 def measure_fingerprint(statistics: Sequence[CaseStatistics], plan: LabelPlan) -> Fingerprint:
@@ -170,6 +180,7 @@ def combine(
     """Compute the fingerprint from the measurements of the cases."""
     foreground = np.array([value for one in statistics for value in one.foreground])
     low, middle, high = np.percentile(foreground, (0.5, 50, 99.5)) if foreground.size else (0.0, 0.0, 0.0)
+    backgrounds = [one.background_radius for one in structures if one.background_radius]
     counts = np.array([_class_counts(one, labels) for one in statistics], dtype=np.float64)
     names = list(labels.names)
     classes = [
@@ -188,6 +199,7 @@ def combine(
         classes=tuple(classes),
         background=labels.background,
         sampled=len(structures),
+        background_radius=float(np.median(backgrounds)) if backgrounds else None,
     )
 
 

@@ -26,6 +26,8 @@ _CPU_LEVELS = 5
 _FEW_PLANES = 8
 """A patch with fewer planes than this along a coarse axis is too thin for a 3D network."""
 _NEIGHBORS = 1
+_HALF_RESOLUTION_RADIUS = 4.0
+"""Radius in pixels from which a class or the background may be computed at half the resolution."""
 
 Dims = Literal[2, 3]
 
@@ -100,7 +102,8 @@ def plan_geometry(
     levels = 99 if on_gpu else _CPU_LEVELS
     if fingerprint.kind == "picture":
         start, usual = (_plan_pictures(fingerprint, gb) for gb in (memory, _USUAL_GB))
-        limits = LadderLimits(levels, usual_voxels=usual.topology.voxels)
+        half = not on_gpu and (fingerprint.thinnest or 0.0) >= _HALF_RESOLUTION_RADIUS
+        limits = LadderLimits(levels, usual_voxels=usual.topology.voxels, half_resolution=half)
         return Geometry(2, (0, 1), candidate_ladder(start, limits), start)
     plan, usual_plan = (plan_dataset_sizes(_sizes(fingerprint), gb) for gb in (memory, _USUAL_GB))
     if dims == 2 or (dims is None and needs_slices(plan.full_resolution)) or plan.full_resolution is None:

@@ -49,10 +49,12 @@ class CaseStructures(Spec):
     Attributes:
         nonzero_share: share of the voxels that are not 0 in all channels.
         classes: name of a class in the case → its measurements.
+        background_radius: thickness of the background, as ``Structure.radius``; None without background.
     """
 
     nonzero_share: float
     classes: dict[str, Structure]
+    background_radius: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,13 @@ class StructureMeasuring:
         scan = read_image(case)
         label_map = self.reader.read(case, scan)
         classes: dict[str, Structure] = {}
+        background = None
         if label_map is not None:
-            encoded = self.labels.encode(label_map.values, case.id)
-            classes = measure_classes(_oriented(encoded[None], scan)[0], self.labels)
-        return CaseStructures(nonzero_share=float(np.any(scan.array != 0, axis=0).mean()), classes=classes)
+            encoded = _oriented(self.labels.encode(label_map.values, case.id)[None], scan)[0]
+            classes = measure_classes(encoded, self.labels)
+            background = measure_background(encoded, self.labels)
+        nonzero = float(np.any(scan.array != 0, axis=0).mean())
+        return CaseStructures(nonzero_share=nonzero, classes=classes, background_radius=background)
 
 
 def measure_classes(encoded: Array, labels: LabelSchema) -> dict[str, Structure]:
@@ -87,6 +92,17 @@ def measure_classes(encoded: Array, labels: LabelSchema) -> dict[str, Structure]
         for code, box in enumerate(ndimage.find_objects(encoded), start=1)
         if box is not None and code >= first
     }
+
+
+def measure_background(encoded: Array, labels: LabelSchema) -> float | None:
+    """Return the radius of the background of an encoded picture (H, W); None for volumes or if there is none.
+
+    Membranes between cells, or gaps between objects, may be thinner than any class.
+    """
+    if not labels.background or encoded.ndim != 2:
+        return None
+    box = _middle([slice(0, n) for n in encoded.shape])
+    return inscribed_radius(np.pad(encoded[tuple(box)] == 1, 1)) or None
 
 
 def measure_structure(encoded: Array, code: int, box: Sequence[slice]) -> Structure:

@@ -26,7 +26,8 @@ class Topology:
 
     Attributes:
         patch_size: voxels of a patch.
-        strides: from the level above to each level; the first is 1 along every axis.
+        strides: from the level above to each level; the first one is from the image to level 0, 1 along every
+            axis or 2 in a network that computes at half the resolution.
         kernels: kernel of each level.
         features: channels of each level.
     """
@@ -84,6 +85,10 @@ class Topology:
             if level + 1 < self.levels:  # decoder: upsampling, then skip and upsampled features
                 total += voxels * own * self.features[level + 1] + kernel * voxels * own * 3 * own
         return total
+
+    def halved(self) -> Topology:
+        """Return the topology without its finest level: level 0 has half the resolution of the image."""
+        return Topology(self.patch_size, self.strides[1:], self.kernels[1:], self.features[:-1])
 
     def with_features(self, base: int, most: int) -> Topology:
         """Return the topology with features ``base``, 2 ``base``, … up to ``most``."""

@@ -72,6 +72,10 @@ class DeviceAugmentation:
         images = batch["image"].to(self.device, non_blocking=True)
         channels = images.shape[1] - self.masks
         with single_threaded():
-            for image, state in zip(images, batch[GENERATOR], strict=True):
-                image[:channels] = self.augmenter.apply_intensity(image[:channels], unpack_generator(state))
+            foreground: list[torch.Tensor | None] = [None] * len(images)
+            if self.augmenter.config.background.probability > 0:
+                foreground = list((batch["label"][:, 0] > 0).to(self.device, non_blocking=True))
+            for image, objects, state in zip(images, foreground, batch[GENERATOR], strict=True):
+                rng = unpack_generator(state)
+                image[:channels] = self.augmenter.apply_intensity(image[:channels], rng, None, objects)
         return {**batch, "image": images}

@@ -56,3 +56,16 @@ def test_pictures():
     last = [one for one in candidate_ladder(start, LadderLimits(max_levels=5)) if one.comfortable][-1]
     assert (last.topology.patch_size, last.batch_size) == ((256, 256), 4)
     assert last.topology.features == (16, 32, 64, 128, 256)
+
+
+def test_networks_at_half_the_resolution_come_before_smaller_patches():
+    start = Rules(2).plan((1.0, 1.0), (256, 256), 120 * 256 * 256)
+    ladder = candidate_ladder(start, LadderLimits(max_levels=5, half_resolution=True))
+    work = [one.work(3, 2) for one in ladder]
+    assert work == sorted(work, reverse=True)
+    half = [one.topology for one in ladder if one.topology.strides[0] == (2, 2)]
+    assert half[0].patch_size == (256, 256)
+    assert [one.features[0] for one in half[:3]] == [32, 24, 16]
+    assert half[2].features == (16, 32, 64, 128, 256)
+    assert half[2].divisor == (32, 32)
+    assert all(one.patch_size == (256, 256) for one in (c.topology for c in ladder[: -len(half)]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.planning.structures import inscribed_radius, measure_classes, weighted_median
+from medseg.planning.structures import inscribed_radius, measure_background, measure_classes, weighted_median
 
 LABELS = LabelSchema(names={"background": (0,), "dot": (1,), "bar": (2,)})
 
@@ -63,3 +63,10 @@ def test_the_weighted_median():
     assert weighted_median(np.array([3, 1, 2]), np.array([1, 1, 1])) == 2
     assert weighted_median(np.array([3, 1, 2]), np.array([5, 1, 1])) == 3
     assert weighted_median(np.array([]), np.array([])) == 0
+
+
+def test_background_between_cells_is_thin():
+    encoded = np.full((40, 40), 2, np.uint8)
+    encoded[10:13] = encoded[:, 20:23] = 1
+    assert measure_background(encoded, LABELS) == 2.0
+    assert measure_background(encoded[None], LABELS) is None

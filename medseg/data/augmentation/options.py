@@ -129,6 +129,26 @@ class FieldConfig(RandomConfig):
     intervals: int = Field(default=2, ge=1)
 
 
+class BackgroundConfig(RandomConfig):
+    """Background that is moved toward the foreground's intensities within smooth random regions.
+
+    Attributes:
+        strength: smallest and largest change, as a share of the difference between the mean intensities of
+            foreground and background; 1 makes them equal.
+        intervals: largest number of intervals between the control points of the regions along each axis.
+        texture: largest standard deviation of the noise within the regions, relative to the change.
+    """
+
+    strength: tuple[Share, Share] = (0.1, 0.6)
+    intervals: int = Field(default=5, ge=1)
+    texture: float = Field(default=0.2, ge=0)
+
+    @model_validator(mode="after")
+    def _check_range(self) -> BackgroundConfig:
+        _check_order("strength", *self.strength)
+        return self
+
+
 class HistogramConfig(RandomConfig):
     """A random monotone, piecewise linear map of the intensities that keeps minimum and maximum.
 
@@ -224,6 +244,8 @@ class AugmentConfig(Spec):
         bias_field: multiplies intensities, measured from the patch's minimum, by the exponential of a smooth
             field.
         illumination: adds a smooth field, times the patch's range of intensities.
+        background: moves the background toward the intensities of the foreground within smooth random regions,
+            so that objects have surroundings of an intermediate intensity.
         histogram: random monotone map of the intensities.
         inversion: exchanges dark and bright: 1 - x where intensities are in [0, 1], otherwise -x.
         channel_dropout: sets one of several channels to 0.
@@ -251,6 +273,7 @@ class AugmentConfig(Spec):
     low_resolution: IntensityConfig = IntensityConfig(low=0.5, high=1.0)
     bias_field: FieldConfig = FieldConfig()
     illumination: FieldConfig = FieldConfig()
+    background: BackgroundConfig = BackgroundConfig()
     histogram: HistogramConfig = HistogramConfig()
     inversion: RandomConfig = RandomConfig()
     channel_dropout: RandomConfig = RandomConfig()

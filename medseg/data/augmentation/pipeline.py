@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from medseg.data.augmentation import color, intensity
+from medseg.data.augmentation.background import change_background
 from medseg.data.augmentation.mixing import mix_style
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.spatial import SpatialTransform, draw_transform
@@ -100,7 +101,11 @@ class Augmenter:
         return style.probability > 0 and rng.random() < style.probability
 
     def apply_intensity(
-        self, image: torch.Tensor, rng: np.random.Generator, style: torch.Tensor | None = None
+        self,
+        image: torch.Tensor,
+        rng: np.random.Generator,
+        style: torch.Tensor | None = None,
+        foreground: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Draw and apply the intensity transforms.
 
@@ -108,6 +113,8 @@ class Augmenter:
             image: (C, *P) float32, normalized.
             rng: source of all random numbers.
             style: (C, *P) patch of another case whose intensities are mixed in, if any.
+            foreground: (*P) bool, voxels of any class other than the background; without it, ``background`` is
+                not applied.
 
         Returns:
             A new (C, *P) image.
@@ -115,6 +122,9 @@ class Augmenter:
         image = image.clone(memory_format=torch.contiguous_format)
         if style is not None:
             mix_style(image, style, self.config.style, rng)
+        background = self.config.background
+        if foreground is not None and background.probability > 0 and rng.random() < background.probability:
+            change_background(image, foreground, background, rng)
         if len(image) == 3:
             for name, change in self._color:
                 options = getattr(self.config, name)

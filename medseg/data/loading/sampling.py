@@ -303,21 +303,23 @@ class PatchDataset(Dataset[Sample]):
             sample["annotated"] = torch.tensor(case.annotated or (True,) * self._annotated_channels)
         if self.lateral_pairs is not None and transform.is_mirror:
             sample = self.lateral_pairs.swap(sample)
-        views = self._draw_intensities(image, draw.rng)
+        views = self._draw_intensities(image, sample["label"][0] > 0, draw.rng)
         if self.masks is not None and mask_codes is not None:
             mask_codes = self.masks.mirror(mask_codes) if transform.is_mirror else mask_codes
             own = draw.rng.spawn(1)[0]  # does not change the draws of the rest
             views["image"] = self.masks.add_to(views["image"], mask_codes[0], case.spacing, own)
         return {**views, **sample}
 
-    def _draw_intensities(self, image: torch.Tensor, rng: np.random.Generator) -> Sample:
+    def _draw_intensities(
+        self, image: torch.Tensor, foreground: torch.Tensor, rng: np.random.Generator
+    ) -> Sample:
         """Apply the intensity transforms to an image, or prepare that they are applied later."""
         if self.defer_intensity:
             return {"image": image, GENERATOR: pack_generator(rng)}
         style = self._style_patch(rng) if self.augmenter.draws_style(rng) else None
-        views = {"image": self.augmenter.apply_intensity(image, rng, style)}
+        views = {"image": self.augmenter.apply_intensity(image, rng, style, foreground)}
         if self.two_views:
-            views[VIEW] = self.augmenter.apply_intensity(image, rng)
+            views[VIEW] = self.augmenter.apply_intensity(image, rng, None, foreground)
         return views
 
     def _style_patch(self, rng: np.random.Generator) -> torch.Tensor:

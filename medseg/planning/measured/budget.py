@@ -10,9 +10,9 @@ from medseg.planning.candidates import Candidate
 from medseg.planning.measured.step_timer import StepCost, Timer
 
 _MEASUREMENTS = 4
-_WANTED_UPDATES, _WANTED_SECONDS = 1500, 1200.0
-_LEAST_UPDATES = 600
-"""The validation Dice of small networks of pictures and volumes stops to rise after 400 to 1,500 updates."""
+_WANTED_UPDATES, _WANTED_SECONDS = 2000, 1200.0
+_LEAST_UPDATES = 1000
+"""The validation Dice of small networks of pictures and volumes stops to rise after 400 to 2,000 updates."""
 _TOLERANCE = 0.9
 """A candidate may reach this share of the wanted updates."""
 _BYTES_PER_ELEMENT = 16.0
@@ -35,7 +35,7 @@ class Budget:
 
     @property
     def wanted_updates(self) -> int:
-        """Updates that a large candidate has to leave time for: 1500 in 20 minutes; as the square root of time.
+        """Updates that a large candidate has to leave time for: 2000 in 20 minutes; as the square root of time.
 
         With more time, half of it (on a logarithmic scale) goes into a larger network, half into more updates.
         """

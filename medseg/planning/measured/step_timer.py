@@ -145,6 +145,6 @@ def _shortened(values: tuple[tuple[int, ...], ...], usual: int) -> int | tuple[t
 
 
 def _shortened_strides(topology: Topology) -> int | tuple[tuple[int, ...], ...]:
-    """Return 2 if every level below the first halves all axes, else the strides."""
-    uniform = all(n == 2 for one in topology.strides[1:] for n in one)
+    """Return 2 if only every level below the first halves all axes, else the strides."""
+    uniform = max(topology.strides[0]) == 1 and all(n == 2 for one in topology.strides[1:] for n in one)
     return 2 if uniform else topology.strides
