@@ -173,6 +173,7 @@ class TrainingLoop:
         if plan.adaptive and self.state.class_scores:
             plan.adapt(self.state.class_scores)
         self.loader.set_patch_size(self._patch_size())
+        self.loader.patches.augmenter.set_position(self._position_of_epoch())
         return self.loader.batches(self.state.step * accumulate, self.pace.last_batch)
 
     def _patch_size(self) -> tuple[int, ...]:
@@ -180,15 +181,19 @@ class TrainingLoop:
         config = self.loader.patches.plan.config
         if config.progressive is None:
             return config.patch_size
-        position = self.pace.position(self.state.epochs_closed * self.options.iterations)
-        return config.progressive.size_at(position, config.patch_size)
+        return config.progressive.size_at(self._position_of_epoch(), config.patch_size)
+
+    def _position_of_epoch(self) -> float:
+        """Position in the training at the start of the current epoch, from 0 to 1."""
+        return self.pace.position(self.state.epochs_closed * self.options.iterations)
 
     def _patches_change(self, validated: bool) -> bool:
-        """Return whether the epoch that begins has patches of another size or, after a validation, balance."""
+        """Return whether the epoch that begins has patches of another size, augmentation or balance."""
         before, now = (math.prod(size) for size in (self.loader.patches.patch_size, self._patch_size()))
         if now != before:
             self.pace.after_growth(self.state.step, now / before)
-        return now != before or (validated and self.loader.patches.plan.adaptive)
+        changed = self.loader.patches.augmenter.set_position(self._position_of_epoch())
+        return now != before or changed or (validated and self.loader.patches.plan.adaptive)
 
     def _learning_rate(self) -> float:
         """Learning rate of the next update."""

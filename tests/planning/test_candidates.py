@@ -54,7 +54,7 @@ def test_a_patch_above_the_usual_size_shrinks_before_the_width():
 def test_pictures():
     start = Rules(2).plan((1.0, 1.0), (256, 256), 120 * 256 * 256)
     last = [one for one in candidate_ladder(start, LadderLimits(max_levels=5)) if one.comfortable][-1]
-    assert (last.topology.patch_size, last.batch_size) == ((256, 256), 4)
+    assert (last.topology.patch_size, last.batch_size) == ((256, 256), 2)
     assert last.topology.features == (16, 32, 64, 128, 256)
 
 

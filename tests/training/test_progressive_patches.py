@@ -5,6 +5,7 @@ import torch
 from conftest import ball_settings
 
 from medseg.config.schema import load_config
+from medseg.data.augmentation.options import AugmentConfig, FinalConfig, IntensityConfig, NoiseConfig
 from medseg.inference.model.model_file import load_model
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
@@ -51,9 +52,23 @@ def test_the_size_changes_between_epochs(config, tmp_path):
     assert len(sizes) == 18  # one more batch for the statistics of the average
 
 
+def test_the_last_part_leaves_out_transforms(config, tmp_path):
+    shift = IntensityConfig(probability=1, low=100, high=100)
+    augment = AugmentConfig(shift=shift, final=FinalConfig(start=0.5, without=("shift",)))
+    shifted = []
+    fit(
+        config.model_copy(update={"augment": augment}),
+        tmp_path / "run",
+        transforms=lambda sample: shifted.append(bool(sample["image"].mean() > 50)) or sample,
+    )
+    assert shifted[:16] == [True] * 8 + [False] * 8  # 4 epochs
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [3, 7])
 def test_a_resumed_run_has_the_same_sizes_and_average(config, tmp_path, at):
+    augment = AugmentConfig(noise=NoiseConfig(probability=1), final=FinalConfig(start=0.5, without=("noise",)))
+    config = config.model_copy(update={"augment": augment})
     fit(config, tmp_path / "whole")
     with pytest.raises(StopError):
         fit(config, tmp_path / "broken", progress=Stopper(at))

@@ -216,6 +216,22 @@ class CutMixConfig(RandomConfig):
         return self
 
 
+class FinalConfig(Spec):
+    """The last part of a training, which leaves out some of the transforms.
+
+    Transforms that make images unlike those of the dataset teach the network to be robust, and cost accuracy on
+    images like those of the dataset. Training without them while the learning rate falls wins it back.
+
+    Attributes:
+        start: position in the training (0 to 1) from which the transforms are left out; the change takes place
+            between two epochs.
+        without: names of the transforms.
+    """
+
+    start: float = Field(default=0.7, gt=0, lt=1)
+    without: tuple[str, ...] = ("illumination", "inversion", "color", "stain", "gray")
+
+
 def _check_order(name: str, low: float, high: float) -> None:
     if low > high:
         raise ValueError(f"{name}: {low} is above {high}; expected the smaller number first")
@@ -255,6 +271,7 @@ class AugmentConfig(Spec):
         channel_shuffle: permutes the channels of a picture in RGB.
         style: intensities of another training case.
         cutmix: exchanges a box with another sample.
+        final: transforms that the last part of the training leaves out; by default none.
         per_channel: probability that each channel of an image draws values of its own, for the transforms
             ``noise`` to ``inversion``; otherwise all channels have the same.
     """
@@ -283,7 +300,32 @@ class AugmentConfig(Spec):
     channel_shuffle: RandomConfig = RandomConfig()
     style: StyleConfig = StyleConfig()
     cutmix: CutMixConfig = CutMixConfig()
+    final: FinalConfig | None = None
     per_channel: float = Field(default=0.5, ge=0, le=1)
+
+    def at(self, position: float) -> AugmentConfig:
+        """Return the augmentation at a position in the training, from 0 to 1.
+
+        Example:
+            >>> config = AugmentConfig(gray=RandomConfig(probability=0.5), final=FinalConfig(start=0.7))
+            >>> [config.at(position).gray.probability for position in (0.5, 0.7)]
+            [0.5, 0.0]
+        """
+        if self.final is None or position < self.final.start:
+            return self
+        off = {name: getattr(self, name).model_copy(update={"probability": 0.0}) for name in self.final.without}
+        return self.model_copy(update=off)
+
+    @model_validator(mode="after")
+    def _check_final(self) -> AugmentConfig:
+        transforms = [name for name in type(self).model_fields if isinstance(getattr(self, name), RandomConfig)]
+        unknown = [name for name in (self.final.without if self.final else ()) if name not in transforms]
+        if unknown:
+            expected = ", ".join(transforms)
+            raise ValueError(
+                f"final.without: {', '.join(unknown)} is no transform; expected some of {expected}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_positive(self) -> AugmentConfig:

@@ -55,6 +55,9 @@ class Augmenter:
         rgb: whether an image with three channels is a picture in RGB (not slices of a volume); by default, all
             2D images with three channels are.
 
+    Attributes:
+        config: parameters at the position that was set, at first those of the start of the training.
+
     Example:
         >>> augmenter = Augmenter(AugmentConfig(), spatial_dims=2)
         >>> rng = np.random.default_rng([0, 0, 0])
@@ -67,11 +70,18 @@ class Augmenter:
     """
 
     def __init__(self, config: AugmentConfig, spatial_dims: int, rgb: bool | None = None) -> None:
-        self.config = config
+        self._whole = config
         self.spatial_dims = spatial_dims
         self.rgb = spatial_dims == 2 if rgb is None else rgb
-        self._color = _used(_COLOR, config) if self.rgb else []
-        self._intensity = _used(_INTENSITY, config)
+        self.set_position(0.0)
+
+    def set_position(self, position: float) -> bool:
+        """Use the augmentation of a position in the training, from 0 to 1; return whether it changed."""
+        before = getattr(self, "config", None)
+        self.config = self._whole.at(position)
+        self._color = _used(_COLOR, self.config) if self.rgb else []
+        self._intensity = _used(_INTENSITY, self.config)
+        return before is not None and before != self.config
 
     def draw_transform(
         self, rng: np.random.Generator, spacing: Sequence[float], patch_size: Sequence[int] | None = None

@@ -11,6 +11,7 @@ from medseg.data.augmentation.options import (
     ColorConfig,
     ElasticConfig,
     FieldConfig,
+    FinalConfig,
     FlipConfig,
     HistogramConfig,
     IntensityConfig,
@@ -83,6 +84,7 @@ def _robust_pictures() -> AugmentConfig:
         color=ColorConfig(probability=0.2, hue=40),
         stain=StainConfig(probability=0.2),
         gray=RandomConfig(probability=0.2),
+        final=FinalConfig(start=0.7),
         **common,
     )
 

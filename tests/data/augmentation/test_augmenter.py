@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medseg.data.augmentation import AugmentConfig, Augmenter, SpatialTransform, augmentation_preset
-from medseg.data.augmentation.options import IntensityConfig
+from medseg.data.augmentation.options import FinalConfig, IntensityConfig, RandomConfig
 
 INTENSITIES = ["noise", "blur", "brightness", "shift", "contrast", "gamma", "low_resolution", "sharpen"]
 INTENSITIES += ["inverted_gamma", "bias_field", "illumination", "histogram"]
@@ -156,3 +156,19 @@ def test_color_transforms_are_for_pictures_in_rgb():
     assert torch.equal(Augmenter(config, 2).apply_intensity(picture[:1], rng()), picture[:1])
     volume = picture[:, None]
     assert torch.equal(Augmenter(config, 3).apply_intensity(volume, rng()), volume)
+
+
+def test_the_end_of_a_training_leaves_out_transforms():
+    config = AugmentConfig(gray=RandomConfig(probability=1), final=FinalConfig(start=0.7, without=("gray",)))
+    augmenter = Augmenter(config, spatial_dims=2)
+    image = torch.arange(12.0).reshape(3, 2, 2)
+    assert not torch.equal(augmenter.apply_intensity(image, np.random.default_rng(0)), image)
+    assert augmenter.set_position(0.7)
+    assert torch.equal(augmenter.apply_intensity(image, np.random.default_rng(0)), image)
+    assert not augmenter.set_position(0.8)
+    assert augmenter.set_position(0.2)
+
+
+def test_only_transforms_can_be_left_out():
+    with pytest.raises(ValueError, match="grey is no transform"):
+        AugmentConfig(final=FinalConfig(without=("grey",)))
