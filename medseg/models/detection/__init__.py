@@ -1,6 +1,6 @@
 """Detectors: networks that find and outline single objects, in 2D and 3D, in PyTorch alone.
 
-The union ``DetectorConfig`` is the registry. A detector maps images and ``ObjectTargets`` to losses in
+The union ``DetectorConfig`` is the registry. A detector maps images and ``DetectionTargets`` to losses in
 training, and images to ``Detections`` in evaluation.
 """
 
@@ -13,19 +13,19 @@ from pydantic import Field
 from medseg.models.detection.detections import Detections
 from medseg.models.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from medseg.models.detection.retina_unet import RetinaUNet, RetinaUNetConfig
-from medseg.models.detection.targets import ObjectTargets, object_targets
+from medseg.models.detection.targets import DetectionTargets, detection_targets
 
 DetectorConfig = Annotated[MaskRCNNConfig | RetinaUNetConfig, Field(discriminator="name")]
 Detector = MaskRCNN | RetinaUNet
 
 __all__ = [
+    "DetectionTargets",
     "Detections",
     "Detector",
     "DetectorConfig",
     "MaskRCNN",
     "MaskRCNNConfig",
-    "ObjectTargets",
     "RetinaUNet",
     "RetinaUNetConfig",
-    "object_targets",
+    "detection_targets",
 ]

@@ -16,7 +16,7 @@ from medseg.models.detection.matching import Sample, match_by_iou, sample_balanc
 from medseg.models.detection.nms import nms
 from medseg.models.detection.pyramid import LayerOptions
 from medseg.models.detection.rpn import SMOOTH_L1, leave_out_ignored
-from medseg.models.detection.targets import ObjectTargets
+from medseg.models.detection.targets import DetectionTargets
 from medseg.models.layers.factory import set_stride_and_dilation
 
 
@@ -101,7 +101,7 @@ class BoxHead(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, proposals: torch.Tensor, target: ObjectTargets
+        self, proposals: torch.Tensor, target: DetectionTargets
     ) -> tuple[torch.Tensor, torch.Tensor, Sample]:
         """Draw the regions of one image that the losses use.
 

@@ -20,7 +20,7 @@ from medseg.models.detection.heads import BoxHead, BoxHeadOptions, MaskHead, Mas
 from medseg.models.detection.pyramid import FeaturePyramid, LayerOptions
 from medseg.models.detection.roi_align import Regions, RoIAlign
 from medseg.models.detection.rpn import RPN, RPNOptions
-from medseg.models.detection.targets import ObjectTargets
+from medseg.models.detection.targets import DetectionTargets
 from medseg.models.layers.norms import BatchNorm
 from medseg.models.layers.padding import resize_linear
 from medseg.task import Task
@@ -82,8 +82,8 @@ class MaskRCNNConfig(ArchitectureConfig):
 class MaskRCNN(nn.Module):
     """Mask R-CNN; see ``MaskRCNNConfig``.
 
-    Shapes: images (B, C, *S) to a list of B ``Detections``; in training, with a list of B ``ObjectTargets``, to
-    the losses by name, whose sum is trained.
+    Shapes: images (B, C, *S) to a list of B ``Detections``; in training, with a list of B ``DetectionTargets``,
+    to the losses by name, whose sum is trained.
 
     Example:
         >>> network = MaskRCNNConfig(backbone=ResNetConfig(depth=18)).build(Task(2, 1, 2)).eval()
@@ -117,7 +117,7 @@ class MaskRCNN(nn.Module):
                 module.eps = config.norm_eps
 
     def forward(
-        self, images: torch.Tensor, targets: Sequence[ObjectTargets] | None = None
+        self, images: torch.Tensor, targets: Sequence[DetectionTargets] | None = None
     ) -> list[Detections] | Losses:
         if self.training:
             if targets is None:
@@ -191,7 +191,7 @@ class MaskRCNN(nn.Module):
         level = torch.floor(torch.log2(size / self.level_size) + 1e-6)
         return level.clamp(0, self.config.feature_maps - 1).long()
 
-    def losses(self, images: torch.Tensor, targets: Sequence[ObjectTargets]) -> Losses:
+    def losses(self, images: torch.Tensor, targets: Sequence[DetectionTargets]) -> Losses:
         """Return the losses of images (B, C, *S) and their objects."""
         size = tuple(images.shape[2:])
         features = self.features(images)
@@ -217,7 +217,7 @@ class MaskRCNN(nn.Module):
         features: Sequence[torch.Tensor],
         boxes: Sequence[torch.Tensor],
         matched: Sequence[torch.Tensor],
-        targets: Sequence[ObjectTargets],
+        targets: Sequence[DetectionTargets],
     ) -> torch.Tensor:
         """Return the loss of the masks of positive boxes, whose objects are ``matched``."""
         logits = self.mask_head(self.pool(self.mask_pool, features, boxes))

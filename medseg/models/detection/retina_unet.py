@@ -22,7 +22,7 @@ from medseg.models.detection.nms import nms
 from medseg.models.detection.pyramid import FeaturePyramid, LayerOptions
 from medseg.models.detection.roi_align import Regions, RoIAlign
 from medseg.models.detection.rpn import flatten_levels, leave_out_ignored
-from medseg.models.detection.targets import ObjectTargets
+from medseg.models.detection.targets import DetectionTargets
 from medseg.models.layers.padding import pad_end, resize_linear
 from medseg.task import Task
 
@@ -122,7 +122,7 @@ class RetinaUNet(nn.Module):
         nn.init.constant_(self.classes.bias, -math.log((1 - _PRIOR) / _PRIOR))  # type: ignore[arg-type]
 
     def forward(
-        self, images: torch.Tensor, targets: Sequence[ObjectTargets] | None = None
+        self, images: torch.Tensor, targets: Sequence[DetectionTargets] | None = None
     ) -> list[Detections] | Losses:
         if self.training:
             if targets is None:
@@ -181,7 +181,7 @@ class RetinaUNet(nn.Module):
         masks = masks[torch.arange(len(kind), device=kind.device), kind]
         return Detections(boxes, kind, score[kept], masks, size)
 
-    def losses(self, images: torch.Tensor, targets: Sequence[ObjectTargets]) -> Losses:
+    def losses(self, images: torch.Tensor, targets: Sequence[DetectionTargets]) -> Losses:
         """Return the losses of images (B, C, *S) and their objects."""
         logits, codes, levels, whole = self.predict(images)
         anchors, counts = torch.cat(levels), [len(level) for level in levels]
@@ -204,7 +204,7 @@ class RetinaUNet(nn.Module):
         losses = {"class": torch.stack(classes).mean(), "box": box}
         return losses | {"segmentation": self.config.segmentation_weight * _segmentation_loss(whole, maps)}
 
-    def _match(self, anchors: torch.Tensor, counts: list[int], target: ObjectTargets) -> torch.Tensor:
+    def _match(self, anchors: torch.Tensor, counts: list[int], target: DetectionTargets) -> torch.Tensor:
         """Return the index of the object of each anchor."""
         dims = self.spatial_dims
         iou = box_iou(target.boxes, anchors)

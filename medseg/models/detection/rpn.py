@@ -15,7 +15,7 @@ from medseg.models.detection.boxes import BoxCoder, box_iou, clip_boxes, covered
 from medseg.models.detection.matching import BACKGROUND, BETWEEN, match_by_iou, sample_balanced
 from medseg.models.detection.nms import nms
 from medseg.models.detection.pyramid import LayerOptions
-from medseg.models.detection.targets import ObjectTargets
+from medseg.models.detection.targets import DetectionTargets
 
 SMOOTH_L1 = 1 / 9
 """Error of a box code below which its loss is quadratic (torchvision)."""
@@ -119,7 +119,7 @@ class RPN(nn.Module):
             proposals.append(boxes[kept])
         return proposals
 
-    def losses(self, predicted: Anchored, targets: Sequence[ObjectTargets]) -> dict[str, torch.Tensor]:
+    def losses(self, predicted: Anchored, targets: Sequence[DetectionTargets]) -> dict[str, torch.Tensor]:
         """Return the losses: objectness (mean cross-entropy) and boxes (smooth L1 by sampled anchors)."""
         options, anchors = self.options, predicted.anchors
         scores, labels, codes, wanted = [], [], [], []
@@ -149,7 +149,7 @@ def flatten_levels(predicted: torch.Tensor, numbers: int) -> torch.Tensor:
     return by_anchor.permute(0, 3, 1, 2).reshape(batch, -1, numbers)
 
 
-def leave_out_ignored(matches: torch.Tensor, boxes: torch.Tensor, target: ObjectTargets) -> None:
+def leave_out_ignored(matches: torch.Tensor, boxes: torch.Tensor, target: DetectionTargets) -> None:
     """Mark background boxes that lie by more than half in an ignored region, in place."""
     if len(target.ignored):
         covered = covered_share(boxes, target.ignored).amax(dim=1) > 0.5

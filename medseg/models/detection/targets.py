@@ -1,4 +1,4 @@
-"""``ObjectTargets``: the annotated objects of one image, as a detector learns them."""
+"""``DetectionTargets``: the annotated objects of one image, as a detector learns them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from medseg.geometry import Array
 
 
 @dataclass(frozen=True)
-class ObjectTargets:
+class DetectionTargets:
     """Objects of one image.
 
     Attributes:
@@ -48,14 +48,14 @@ class ObjectTargets:
             classes = torch.where(drawn != 0, drawn, classes)
         return classes
 
-    def to(self, device: torch.device) -> ObjectTargets:
+    def to(self, device: torch.device) -> DetectionTargets:
         """Copy the tensors to a device."""
-        return ObjectTargets(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return DetectionTargets(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-def object_targets(
+def detection_targets(
     layers: Array, classes: Mapping[int, int] | None = None, *, smallest: int = 1
-) -> ObjectTargets:
+) -> DetectionTargets:
     """Find the objects of label maps.
 
     Args:
@@ -65,7 +65,7 @@ def object_targets(
         smallest: number of voxels below which an object is left out.
 
     Example:
-        >>> targets = object_targets(np.array([[[0, 7, 7], [0, 0, 7]]]))
+        >>> targets = detection_targets(np.array([[[0, 7, 7], [0, 0, 7]]]))
         >>> targets.boxes.tolist(), targets.ids.tolist()
         ([[0.0, 1.0, 2.0, 3.0]], [7])
     """
@@ -89,7 +89,7 @@ def object_targets(
                 boxes.append(box)
                 rows.append((kind, value, number))
     table = torch.tensor(rows, dtype=torch.long).reshape(-1, 3)
-    return ObjectTargets(
+    return DetectionTargets(
         boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 2 * dims),
         classes=table[:, 0],
         ids=table[:, 1],

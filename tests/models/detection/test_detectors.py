@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medseg.models.backbones import ResNetConfig
-from medseg.models.detection import MaskRCNNConfig, RetinaUNetConfig, object_targets
+from medseg.models.detection import MaskRCNNConfig, RetinaUNetConfig, detection_targets
 from medseg.models.detection.anchors import AnchorOptions
 from medseg.models.detection.heads import BoxHeadOptions, MaskHeadOptions
 from medseg.models.detection.pyramid import LayerOptions
@@ -45,7 +45,7 @@ def sample(spatial_dims):
     size = (24, 20) if spatial_dims == 2 else (16, 14, 16)
     label_map = np.zeros(size, int)
     label_map[(slice(5, 13),) * spatial_dims] = 5
-    return torch.from_numpy(label_map > 0).float()[None, None], [object_targets(label_map[None], {5: 2})]
+    return torch.from_numpy(label_map > 0).float()[None, None], [detection_targets(label_map[None], {5: 2})]
 
 
 @configs
@@ -66,7 +66,7 @@ def test_losses_are_finite_and_reach_every_parameter(config, spatial_dims):
 def test_empty_pictures_train(config, spatial_dims):
     network = config.build(Task(spatial_dims, 1, 3))
     image, _ = sample(spatial_dims)
-    losses = network(image, [object_targets(np.zeros((1, *image.shape[2:]), int))])
+    losses = network(image, [detection_targets(np.zeros((1, *image.shape[2:]), int))])
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert total.isfinite()
