@@ -1,0 +1,194 @@
+"""Overlaps of the objects of a reference and a prediction, as a sparse list of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.geometry import Array
+
+Indices = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Region = tuple[tuple[slice, ...], Array]
+"""Box of an object in the image, and its mask within the box."""
+
+_BLOCK = 512
+"""Predicted boxes that are compared with the reference at once."""
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Sizes of the objects of one image, and the pairs that overlap.
+
+    Attributes:
+        reference_sizes: (G,) voxels of each reference object, or the volume of its box.
+        predicted_sizes: (D,) of each predicted object.
+        reference: (P,) index of the reference object of each pair.
+        predicted: (P,) index of the predicted object of each pair.
+        shared: (P,) voxels or volume that the two share, above 0.
+    """
+
+    reference_sizes: Numbers
+    predicted_sizes: Numbers
+    reference: Indices
+    predicted: Indices
+    shared: Numbers
+
+    @property
+    def ious(self) -> Numbers:
+        """(P,) intersection over union of each pair."""
+        sizes = self.reference_sizes[self.reference] + self.predicted_sizes[self.predicted]
+        return self.shared / (sizes - self.shared)
+
+    def select(self, reference: Flags | None = None, predicted: Flags | None = None) -> Overlaps:
+        """Return the overlaps of some objects, whose order is kept.
+
+        Args:
+            reference: (G,) bool; None: all.
+            predicted: (D,) bool; None: all.
+        """
+        first = np.ones(len(self.reference_sizes), bool) if reference is None else reference
+        second = np.ones(len(self.predicted_sizes), bool) if predicted is None else predicted
+        kept = first[self.reference] & second[self.predicted]
+        return Overlaps(
+            self.reference_sizes[first],
+            self.predicted_sizes[second],
+            (np.cumsum(first) - 1)[self.reference[kept]],
+            (np.cumsum(second) - 1)[self.predicted[kept]],
+            self.shared[kept],
+        )
+
+
+def overlaps_of_label_maps(reference: Array, predicted: Array, ignored: Array | None = None) -> Overlaps:
+    """Return the overlaps of two label maps, whose objects are in the order of their numbers.
+
+    Ignored voxels are removed from all objects first. Reference objects that lie there entirely, and predicted
+    objects that lie there by more than half, are left out (Kirillov et al. 2019, arXiv:1801.00868, section 4.2).
+
+    Args:
+        reference: (*S) non-negative integers, 0 for background.
+        predicted: (*S) likewise.
+        ignored: (*S) bool.
+
+    Example:
+        >>> overlaps_of_label_maps(np.array([7, 7, 0, 9]), np.array([2, 2, 2, 0])).ious.tolist()
+        [0.6666666666666666]
+    """
+    first, first_sizes = _compact(reference)
+    second, second_sizes = _compact(predicted)
+    if ignored is not None and ignored.any():
+        outside = ~ignored.ravel()
+        first, second = first * outside, second * outside
+        before = second_sizes
+        first_sizes = np.bincount(first, minlength=len(first_sizes))
+        second_sizes = np.bincount(second, minlength=len(second_sizes))
+        whole = _pairs(first, second, first_sizes, second_sizes)
+        return whole.select(first_sizes[1:] > 0, 2 * second_sizes[1:] >= np.maximum(before[1:], 1))
+    return _pairs(first, second, first_sizes, second_sizes)
+
+
+def overlaps_of_masks(reference: Sequence[Region], predicted: Sequence[Region]) -> Overlaps:
+    """Return the overlaps of objects that are given by their boxes and masks, and may overlap each other.
+
+    Args:
+        reference: box and mask of each object.
+        predicted: likewise.
+    """
+    first, second = _boxes(reference), _boxes(predicted)
+    rows: list[tuple[int, int, int]] = []
+    for index, other in _touching(first, second):
+        (own_box, own), (other_box, mask) = reference[index], predicted[other]
+        common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(own_box, other_box, strict=True)]
+        parts = [
+            tuple(
+                slice(low - one.start, high - one.start) for (low, high), one in zip(common, box, strict=True)
+            )
+            for box in (own_box, other_box)
+        ]
+        shared = int(np.count_nonzero(own[parts[0]].astype(bool) & mask[parts[1]].astype(bool)))
+        if shared:
+            rows.append((index, other, shared))
+    table = np.array(rows, np.int64).reshape(-1, 3)
+    sizes = [
+        np.array([np.count_nonzero(mask) for _, mask in one], np.float64) for one in (reference, predicted)
+    ]
+    return Overlaps(sizes[0], sizes[1], table[:, 0], table[:, 1], table[:, 2].astype(np.float64))
+
+
+def overlaps_of_boxes(reference: Array, predicted: Array) -> Overlaps:
+    """Return the overlaps of boxes.
+
+    Args:
+        reference: (G, 2·D) lower corner, then upper corner.
+        predicted: (D, 2·D) likewise.
+    """
+    first, second = np.asarray(reference, np.float64), np.asarray(predicted, np.float64)
+    pairs = np.array(list(_touching(first, second)), np.int64).reshape(-1, 2)
+    axes = first.shape[1] // 2
+    a, b = first[pairs[:, 0]], second[pairs[:, 1]]
+    sides = np.minimum(a[:, axes:], b[:, axes:]) - np.maximum(a[:, :axes], b[:, :axes])
+    return Overlaps(_volumes(first), _volumes(second), pairs[:, 0], pairs[:, 1], sides.prod(axis=1))
+
+
+def _compact(label_map: Array) -> tuple[Indices, Indices]:
+    """Number the objects of a label map 1 … N in order; return the flat map and the sizes, background first."""
+    flat = np.asarray(label_map).ravel()
+    if flat.size and int(flat.max()) <= 4 * flat.size:
+        counts = np.bincount(flat.astype(np.int64, copy=False))
+        present = counts > 0
+        present[0] = True
+        return (np.cumsum(present) - 1)[flat], counts[present]
+    values, compact = np.unique(flat, return_inverse=True)
+    compact = compact.ravel() + (0 if values.size and values[0] == 0 else 1)
+    return compact, np.bincount(compact, minlength=1)
+
+
+def _pairs(first: Indices, second: Indices, first_sizes: Indices, second_sizes: Indices) -> Overlaps:
+    both = (first > 0) & (second > 0)
+    keys, shared = np.unique(first[both] * len(second_sizes) + second[both], return_counts=True)
+    reference, predicted = np.divmod(keys, max(1, len(second_sizes)))
+    return Overlaps(
+        first_sizes[1:].astype(np.float64),
+        second_sizes[1:].astype(np.float64),
+        reference - 1,
+        predicted - 1,
+        shared.astype(np.float64),
+    )
+
+
+def _boxes(regions: Sequence[Region]) -> Numbers:
+    """Return the boxes of regions, (N, 2·D)."""
+    rows = [[side.start for side in box] + [side.stop for side in box] for box, _ in regions]
+    return np.array(rows, np.float64).reshape(len(rows), len(rows[0]) if rows else 0)
+
+
+def _volumes(boxes: Numbers) -> Numbers:
+    axes = boxes.shape[1] // 2
+    return (boxes[:, axes:] - boxes[:, :axes]).prod(axis=1)
+
+
+def _touching(first: Numbers, second: Numbers) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of boxes that share volume, by the first and then by the second."""
+    if not len(first) or not len(second):
+        return
+    axes = first.shape[1] // 2
+    order = np.argsort(first[:, 0], kind="stable")
+    found: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        near = np.flatnonzero(
+            (second[:, 0] < first[block, axes].max()) & (second[:, axes] > first[block, 0].min())
+        )
+        a, b = first[block][:, None], second[near][None]
+        touch = (np.minimum(a[..., axes:], b[..., axes:]) > np.maximum(a[..., :axes], b[..., :axes])).all(
+            axis=2
+        )
+        rows, columns = np.nonzero(touch)
+        found.append(np.stack([block[rows], near[columns]], axis=1))
+    pairs = np.concatenate(found)
+    for index, other in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
+        yield index, other
