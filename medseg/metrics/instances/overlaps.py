@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +66,8 @@ class Overlaps:
 def overlaps_of_label_maps(reference: Array, predicted: Array, ignored: Array | None = None) -> Overlaps:
     """Return the overlaps of two label maps, whose objects are in the order of their numbers.
 
-    Ignored voxels are removed from all objects first. Reference objects that lie there entirely, and predicted
-    objects that lie there by more than half, are left out (Kirillov et al. 2019, arXiv:1801.00868, section 4.2).
+    Ignored voxels are removed from all objects first. Reference objects that lie there entirely are left out,
+    and predicted ones that lie there by more than half (Kirillov et al. 2019, arXiv:1801.00868, section 4.2).
 
     Args:
         reference: (*S) non-negative integers, 0 for background.
@@ -98,25 +98,14 @@ def overlaps_of_masks(reference: Sequence[Region], predicted: Sequence[Region]) 
         reference: box and mask of each object.
         predicted: likewise.
     """
-    first, second = _boxes(reference), _boxes(predicted)
-    rows: list[tuple[int, int, int]] = []
-    for index, other in _touching(first, second):
-        (own_box, own), (other_box, mask) = reference[index], predicted[other]
-        common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(own_box, other_box, strict=True)]
-        parts = [
-            tuple(
-                slice(low - one.start, high - one.start) for (low, high), one in zip(common, box, strict=True)
-            )
-            for box in (own_box, other_box)
-        ]
-        shared = int(np.count_nonzero(own[parts[0]].astype(bool) & mask[parts[1]].astype(bool)))
-        if shared:
-            rows.append((index, other, shared))
-    table = np.array(rows, np.int64).reshape(-1, 3)
-    sizes = [
-        np.array([np.count_nonzero(mask) for _, mask in one], np.float64) for one in (reference, predicted)
-    ]
-    return Overlaps(sizes[0], sizes[1], table[:, 0], table[:, 1], table[:, 2].astype(np.float64))
+    pairs = _touching(_boxes(reference), _boxes(predicted))
+    shared = np.array([_shared(reference[i], predicted[j]) for i, j in pairs.tolist()], np.float64)
+    pairs, shared = pairs[shared > 0], shared[shared > 0]
+    first, second = (
+        np.array([np.count_nonzero(mask) for _, mask in regions], np.float64)
+        for regions in (reference, predicted)
+    )
+    return Overlaps(first, second, pairs[:, 0], pairs[:, 1], shared)
 
 
 def overlaps_of_boxes(reference: Array, predicted: Array) -> Overlaps:
@@ -127,7 +116,7 @@ def overlaps_of_boxes(reference: Array, predicted: Array) -> Overlaps:
         predicted: (D, 2·D) likewise.
     """
     first, second = np.asarray(reference, np.float64), np.asarray(predicted, np.float64)
-    pairs = np.array(list(_touching(first, second)), np.int64).reshape(-1, 2)
+    pairs = _touching(first, second)
     axes = first.shape[1] // 2
     a, b = first[pairs[:, 0]], second[pairs[:, 1]]
     sides = np.minimum(a[:, axes:], b[:, axes:]) - np.maximum(a[:, :axes], b[:, :axes])
@@ -171,24 +160,36 @@ def _volumes(boxes: Numbers) -> Numbers:
     return (boxes[:, axes:] - boxes[:, :axes]).prod(axis=1)
 
 
-def _touching(first: Numbers, second: Numbers) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of boxes that share volume, by the first and then by the second."""
+def _shared(first: Region, second: Region) -> int:
+    """Count the voxels that two objects share, whose boxes overlap."""
+    boxes = first[0], second[0]
+    common = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(*boxes, strict=True)]
+    parts = [
+        mask[
+            tuple(
+                slice(low - side.start, high - side.start)
+                for (low, high), side in zip(common, box, strict=True)
+            )
+        ]
+        for box, mask in (first, second)
+    ]
+    return int(np.count_nonzero(parts[0].astype(bool) & parts[1].astype(bool)))
+
+
+def _touching(first: Numbers, second: Numbers) -> Indices:
+    """Return the pairs of boxes that share volume, (P, 2), by the first and then by the second."""
     if not len(first) or not len(second):
-        return
+        return np.zeros((0, 2), np.int64)
     axes = first.shape[1] // 2
     order = np.argsort(first[:, 0], kind="stable")
-    found: list[NDArray[np.int64]] = []
+    found: list[Indices] = []
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
-        near = np.flatnonzero(
-            (second[:, 0] < first[block, axes].max()) & (second[:, axes] > first[block, 0].min())
-        )
+        low, high = first[block, 0].min(), first[block, axes].max()
+        near = np.flatnonzero((second[:, 0] < high) & (second[:, axes] > low))
         a, b = first[block][:, None], second[near][None]
-        touch = (np.minimum(a[..., axes:], b[..., axes:]) > np.maximum(a[..., :axes], b[..., :axes])).all(
-            axis=2
-        )
-        rows, columns = np.nonzero(touch)
+        ends = np.minimum(a[..., axes:], b[..., axes:])
+        rows, columns = np.nonzero((ends > np.maximum(a[..., :axes], b[..., :axes])).all(axis=2))
         found.append(np.stack([block[rows], near[columns]], axis=1))
     pairs = np.concatenate(found)
-    for index, other in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].tolist():
-        yield index, other
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

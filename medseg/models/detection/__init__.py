@@ -10,13 +10,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from medseg.models.detection.detections import Detections
+from medseg.models.detection.detections import Detections, Detector
 from medseg.models.detection.mask_rcnn import MaskRCNN, MaskRCNNConfig
 from medseg.models.detection.retina_unet import RetinaUNet, RetinaUNetConfig
 from medseg.models.detection.targets import DetectionTargets, detection_targets
 
 DetectorConfig = Annotated[MaskRCNNConfig | RetinaUNetConfig, Field(discriminator="name")]
-Detector = MaskRCNN | RetinaUNet
 
 __all__ = [
     "DetectionTargets",

@@ -1,15 +1,17 @@
-"""``Detections``: the objects that a detector finds in one image."""
+"""``Detections``: the objects that a detector finds in one image; ``Detector``: base class of detectors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from medseg.models.detection.boxes import clip_boxes
+from medseg.models.detection.targets import DetectionTargets
 from medseg.models.layers.padding import resize_linear
 
 Pasting = Literal["exact", "rounded"]
@@ -92,6 +94,42 @@ class Detections:
             drawn.append(index)
             part[free] = len(drawn)
         return label_map, torch.tensor(drawn, dtype=torch.long)
+
+
+class Detector(nn.Module):
+    """Base class of detectors.
+
+    Shapes: images (B, C, *S) to a list of B ``Detections``; in training, with a list of B ``DetectionTargets``,
+    to the losses by name, whose sum is trained.
+
+    Attributes:
+        config: its settings, with planned anchors.
+        spatial_dims: 2 or 3.
+        uses_all_weights: whether the losses depend on all weights in every update.
+    """
+
+    config: Any
+    spatial_dims: int
+    uses_all_weights = False
+
+    def forward(
+        self, images: torch.Tensor, targets: Sequence[DetectionTargets] | None = None
+    ) -> list[Detections] | dict[str, torch.Tensor]:
+        if not self.training:
+            return self.detect(images)
+        if targets is None:
+            raise ValueError(
+                f"in training, {type(self).__name__} needs the objects of each image: network(images, targets)"
+            )
+        return self.losses(images, targets)
+
+    def detect(self, images: torch.Tensor) -> list[Detections]:
+        """Find the objects of images (B, C, *S)."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement detect")
+
+    def losses(self, images: torch.Tensor, targets: Sequence[DetectionTargets]) -> dict[str, torch.Tensor]:
+        """Return the losses of images (B, C, *S) and their objects."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement losses")
 
 
 def _paste_exact(

@@ -15,7 +15,7 @@ from medseg.models.backbones import BackboneConfig, ResNetConfig
 from medseg.models.base import ArchitectureConfig
 from medseg.models.detection.anchors import AnchorOptions, grid_anchors
 from medseg.models.detection.boxes import volumes
-from medseg.models.detection.detections import Detections, Pasting
+from medseg.models.detection.detections import Detections, Detector, Pasting
 from medseg.models.detection.heads import BoxHead, BoxHeadOptions, MaskHead, MaskHeadOptions
 from medseg.models.detection.pyramid import FeaturePyramid, LayerOptions
 from medseg.models.detection.roi_align import Regions, RoIAlign
@@ -79,11 +79,8 @@ class MaskRCNNConfig(ArchitectureConfig):
         return MaskRCNN(self, task)
 
 
-class MaskRCNN(nn.Module):
-    """Mask R-CNN; see ``MaskRCNNConfig``.
-
-    Shapes: images (B, C, *S) to a list of B ``Detections``; in training, with a list of B ``DetectionTargets``,
-    to the losses by name, whose sum is trained.
+class MaskRCNN(Detector):
+    """Mask R-CNN; see ``MaskRCNNConfig`` and ``Detector``.
 
     Example:
         >>> network = MaskRCNNConfig(backbone=ResNetConfig(depth=18)).build(Task(2, 1, 2)).eval()
@@ -116,19 +113,6 @@ class MaskRCNN(nn.Module):
             if isinstance(module, BatchNorm):
                 module.eps = config.norm_eps
 
-    def forward(
-        self, images: torch.Tensor, targets: Sequence[DetectionTargets] | None = None
-    ) -> list[Detections] | Losses:
-        if self.training:
-            if targets is None:
-                raise ValueError(
-                    "in training, Mask R-CNN needs the objects of each image: network(images, targets)"
-                )
-            return self.losses(images, targets)
-        size = tuple(images.shape[2:])
-        resized = self.resize(images)
-        return [found.resized(size) for found in self.detect(resized)]
-
     def resize(self, images: torch.Tensor) -> torch.Tensor:
         """Resize images (B, C, *S) to the size at which the network looks at them."""
         if self.config.shorter_side is None:
@@ -149,7 +133,8 @@ class MaskRCNN(nn.Module):
         return grid_anchors(self.shapes, padded, features, rounded=self.config.anchors.shapes is None)
 
     def detect(self, images: torch.Tensor) -> list[Detections]:
-        """Find the objects of images (B, C, *S)."""
+        original = tuple(images.shape[2:])
+        images = self.resize(images)
         size = tuple(images.shape[2:])
         features = self.features(images)
         proposals = self.rpn.propose(self.rpn(features, self.anchors(features, size)), size)
@@ -163,7 +148,7 @@ class MaskRCNN(nn.Module):
         masks = self.masks(self.pool(self.mask_pool, features, boxes), kinds)
         parts = masks.split([len(one) for one in boxes])
         return [
-            Detections(*found, mask, size, self.config.pasting)
+            Detections(*found, mask, size, self.config.pasting).resized(original)
             for found, mask in zip(decided, parts, strict=True)
         ]
 
@@ -192,7 +177,6 @@ class MaskRCNN(nn.Module):
         return level.clamp(0, self.config.feature_maps - 1).long()
 
     def losses(self, images: torch.Tensor, targets: Sequence[DetectionTargets]) -> Losses:
-        """Return the losses of images (B, C, *S) and their objects."""
         size = tuple(images.shape[2:])
         features = self.features(images)
         predicted = self.rpn(features, self.anchors(features, size))

@@ -16,7 +16,7 @@ from medseg.models.backbones import BackboneConfig, ResNetConfig
 from medseg.models.base import ArchitectureConfig
 from medseg.models.detection.anchors import AnchorOptions, grid_anchors
 from medseg.models.detection.boxes import BoxCoder, box_iou, clip_boxes, has_sides, paired_generalized_iou
-from medseg.models.detection.detections import Detections
+from medseg.models.detection.detections import Detections, Detector
 from medseg.models.detection.matching import match_adaptively, sample_hard
 from medseg.models.detection.nms import nms
 from medseg.models.detection.pyramid import FeaturePyramid, LayerOptions
@@ -81,8 +81,8 @@ class RetinaUNetConfig(ArchitectureConfig):
         return RetinaUNet(self, task)
 
 
-class RetinaUNet(nn.Module):
-    """Retina U-Net; see ``RetinaUNetConfig``. Shapes as ``MaskRCNN``.
+class RetinaUNet(Detector):
+    """Retina U-Net; see ``RetinaUNetConfig`` and ``Detector``.
 
     The mask of an object is the segmentation of its class within its box.
     """
@@ -121,15 +121,6 @@ class RetinaUNet(nn.Module):
             nn.init.zeros_(layer.bias)
         nn.init.constant_(self.classes.bias, -math.log((1 - _PRIOR) / _PRIOR))  # type: ignore[arg-type]
 
-    def forward(
-        self, images: torch.Tensor, targets: Sequence[DetectionTargets] | None = None
-    ) -> list[Detections] | Losses:
-        if self.training:
-            if targets is None:
-                raise ValueError("in training, Retina U-Net needs the objects of each image")
-            return self.losses(images, targets)
-        return self.detect(images)
-
     def predict(
         self, images: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor], torch.Tensor]:
@@ -150,7 +141,6 @@ class RetinaUNet(nn.Module):
         return torch.cat(logits, dim=1).float(), torch.cat(codes, dim=1).float(), anchors, whole.float()
 
     def detect(self, images: torch.Tensor) -> list[Detections]:
-        """Find the objects of images (B, C, *S)."""
         logits, codes, anchors, whole = self.predict(images)
         probabilities = whole.softmax(dim=1)
         return [
@@ -182,7 +172,6 @@ class RetinaUNet(nn.Module):
         return Detections(boxes, kind, score[kept], masks, size)
 
     def losses(self, images: torch.Tensor, targets: Sequence[DetectionTargets]) -> Losses:
-        """Return the losses of images (B, C, *S) and their objects."""
         logits, codes, levels, whole = self.predict(images)
         anchors, counts = torch.cat(levels), [len(level) for level in levels]
         classes, overlaps = [], []

@@ -97,3 +97,31 @@ def detection_targets(
         label_maps=torch.from_numpy(np.ascontiguousarray(layers, dtype=np.int64)),
         ignored=torch.tensor(ignored, dtype=torch.float32).reshape(-1, 2 * dims),
     )
+
+
+def batch_targets(objects: torch.Tensor, classes: torch.Tensor) -> list[DetectionTargets]:
+    """Return the objects of each image of a batch.
+
+    Args:
+        objects: (B, L, *P) numbers of objects; 0 for none.
+        classes: (B, 1, *P) class of each voxel, -1 where it is ignored. The class of an object is that of most
+            of its voxels.
+    """
+    targets: list[DetectionTargets] = []
+    for layers, kinds in zip(objects.numpy(force=True), classes[:, 0].numpy(force=True), strict=True):
+        layers = np.where(kinds < 0, -1, layers)
+        targets.append(detection_targets(layers, _majority(layers, kinds)))
+    return targets
+
+
+def _majority(layers: Array, kinds: Array) -> dict[int, int]:
+    """Return the class that most voxels of each object have."""
+    drawn = np.broadcast_to(kinds, layers.shape)
+    inside = (layers > 0) & (drawn > 0)
+    if not inside.any():
+        return {}
+    numbers, values = layers[inside].astype(np.int64), drawn[inside].astype(np.int64)
+    step = int(values.max()) + 1
+    pairs, counts = np.unique(numbers * step + values, return_counts=True)
+    ascending = pairs[np.argsort(counts, kind="stable")]
+    return dict(zip((ascending // step).tolist(), (ascending % step).tolist(), strict=True))

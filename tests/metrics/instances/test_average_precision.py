@@ -61,7 +61,7 @@ def test_a_class_without_reference_objects_is_left_out():
 
 
 class Picture:
-    """Random objects and detections of one picture, some near objects; some of them crowds, scores with ties."""
+    """Random objects and detections of one picture, with crowds, and scores with ties."""
 
     def __init__(self, rng, number, classes):
         self.number = number
