@@ -138,6 +138,11 @@ class _Given:
 @click.option("--output", type=PATH, help="Folder for the tables.  [default: print only]")
 @_label_options
 @_score_options
+@click.option(
+    "--objects", is_flag=True,
+    help="Compare numbered objects (instances): the values of the label maps are numbers of objects. Options of "
+    "labels and of other metrics do not apply.",
+)  # fmt: skip
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
 @click.option("--report/--no-report", default=True, help="Write report.html to --output.  [default: --report]")
 @click.option("--jobs", type=POSITIVE, help="Most cases compared at a time.  [default: number of cores]")
@@ -147,6 +152,7 @@ def evaluate(
     predictions: Path,
     references: Path,
     output: Path | None,
+    objects: bool,
     images: Path | None,
     report: bool,
     jobs: int | None,
@@ -163,6 +169,9 @@ def evaluate(
     from medseg.metrics import to_json
     from medseg.progress import ConsoleProgress
 
+    if objects:
+        suffixes = given["label_suffix"], given["prediction_suffix"]
+        return _evaluate_objects(predictions, references, output, suffixes, as_json=as_json)
     with ConsoleProgress() as progress:
         options = _Given(**given).options(jobs, images)
         evaluation = evaluate_cases(predictions, references, output, options, progress=progress)
@@ -182,3 +191,24 @@ def evaluate(
         click.echo("no prediction was compared: all scores above are the worst possible", err=True)
         return DataError.exit_code
     return EXIT_SOME_FAILED if evaluation.failed else EXIT_OK
+
+
+def _evaluate_objects(
+    predictions: Path, references: Path, output: Path | None, suffixes: tuple[str | None, str | None], *,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Compare numbered objects and print their scores."""
+    from medseg.evaluation.objects import OBJECTS_SUMMARY, OBJECTS_TABLE, evaluate_objects
+    from medseg.evaluation.pairing import Suffixes
+    from medseg.progress import ConsoleProgress
+
+    with ConsoleProgress() as progress:
+        found = evaluate_objects(
+            predictions, references, output, suffixes=Suffixes(*suffixes), progress=progress
+        )
+    click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
+    if output is not None and not as_json:
+        click.echo(f"tables: {output / OBJECTS_TABLE}, {output / OBJECTS_SUMMARY}")
+    for case, reason in found.failed.items():
+        click.echo(f"failed: {case}: {reason}", err=True)
+    return EXIT_SOME_FAILED if found.failed else EXIT_OK

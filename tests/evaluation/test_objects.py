@@ -1,0 +1,67 @@
+"""Comparison of numbered objects from files."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg.cli.main import run
+from medseg.errors import DataError
+from medseg.evaluation.objects import evaluate_objects
+
+
+def write(path, label_map):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.array(label_map, np.uint16)).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two touching objects, one of which is found with the score 0.9; one object found with a false one."""
+    write(tmp_path / "labels" / "a.png", [[1, 1, 2, 2], [1, 1, 2, 2]])
+    write(tmp_path / "found" / "a.png", [[300, 300, 0, 0], [300, 300, 0, 0]])
+    write(tmp_path / "labels" / "b.png", [[7, 7, 0, 0]])
+    write(tmp_path / "found" / "b.png", [[1, 1, 0, 2]])
+    tables = tmp_path / "found" / "instances"
+    tables.mkdir()
+    (tables / "a.csv").write_text("case,instance,class,score\na,300,cell,0.9\n")
+    (tables / "b.csv").write_text("case,instance,class,score\nb,1,cell,0.8\nb,2,cell,0.7\n")
+    return tmp_path
+
+
+def test_scores_of_cases_and_of_all_together(folders):
+    found = evaluate_objects(folders / "found", folders / "labels", folders / "out")
+    assert [row["case"] for row in found.rows] == ["a", "b"]
+    assert [row["reference"] for row in found.rows] == [2, 1]
+    assert [row["pooled_50"] for row in found.rows] == [0.5, 0.5]
+    scores = found.summary["scores"]
+    assert scores["pooled_50"] == 0.5  # two found, one missed, one invented
+    assert scores["ap"] == pytest.approx(67 / 101)  # precision 1 up to a recall of 2/3
+    assert found.summary["ceiling"]["pooled_50"] == pytest.approx(2 / 3)  # the two in a are one component
+    assert json.loads((folders / "out" / "objects.json").read_text())["cases"] == 2
+    assert (folders / "out" / "objects.csv").read_text().splitlines()[0].startswith("case,reference,predicted")
+
+
+def test_without_scores_there_is_no_average_precision(folders):
+    (folders / "found" / "instances" / "b.csv").unlink()
+    assert "ap" not in evaluate_objects(folders / "found", folders / "labels").summary["scores"]
+
+
+def test_the_command_prints_the_ceiling_beside_the_scores(folders, capsys):
+    asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects"]
+    assert run([*asked, "--output", str(folders / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "perfect foreground" in printed
+    assert "COCO AP50" in printed
+    assert run([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["split"] == 0
+
+
+def test_other_grids_are_listed_as_failed(folders):
+    write(folders / "found" / "b.png", [[1, 1]])
+    found = evaluate_objects(folders / "found", folders / "labels")
+    assert list(found.failed) == ["b"]
+    write(folders / "found" / "a.png", [[1, 1]])
+    with pytest.raises(DataError, match="no case can be compared"):
+        evaluate_objects(folders / "found", folders / "labels")
