@@ -140,8 +140,8 @@ class _Given:
 @_score_options
 @click.option(
     "--objects", is_flag=True,
-    help="Compare numbered objects (instances): the values of the label maps are numbers of objects. Options of "
-    "labels and of other metrics do not apply.",
+    help="Compare numbered objects (instances): the values of the label maps are numbers of objects. Options "
+    "of labels and of other metrics do not apply.",
 )  # fmt: skip
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
 @click.option("--report/--no-report", default=True, help="Write report.html to --output.  [default: --report]")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from medseg.metrics.instances.overlaps import Indices, Numbers, Overlaps
+
+_OPTIMIZE: Any = import_module("scipy.optimize")
+_SPARSE: Any = import_module("scipy.sparse")
+_GRAPHS: Any = import_module("scipy.sparse.csgraph")
 
 
 def match_objects(overlaps: Overlaps, threshold: float) -> Indices:
@@ -51,12 +54,12 @@ def best_pairs(overlaps: Overlaps, candidates: Indices, values: Numbers) -> Indi
     return np.sort(np.concatenate(chosen))
 
 
-def _groups(rows: Indices, columns: Indices, references: int, predictions: int) -> NDArray[np.int32]:
+def _groups(rows: Indices, columns: Indices, references: int, predictions: int) -> Indices:
     """Return the connected component of each pair: pairs of different ones have no common objects."""
     total = references + predictions
-    graph = coo_array((np.ones(len(rows), bool), (rows, references + columns)), shape=(total, total))
-    _, component = connected_components(graph, directed=False)
-    return component[rows]
+    graph = _SPARSE.coo_array((np.ones(len(rows), bool), (rows, references + columns)), shape=(total, total))
+    _, component = _GRAPHS.connected_components(graph, directed=False)
+    return np.asarray(component, np.int64)[rows]
 
 
 def _solve(rows: Indices, columns: Indices, values: Numbers) -> Indices:
@@ -67,5 +70,5 @@ def _solve(rows: Indices, columns: Indices, values: Numbers) -> Indices:
     table[row, column] = values
     position = np.full(table.shape, -1)
     position[row, column] = np.arange(len(rows))
-    chosen = position[linear_sum_assignment(table, maximize=True)]
+    chosen = position[_OPTIMIZE.linear_sum_assignment(table, maximize=True)]
     return chosen[chosen >= 0]

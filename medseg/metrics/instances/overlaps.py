@@ -99,7 +99,7 @@ def overlaps_of_masks(reference: Sequence[Region], predicted: Sequence[Region]) 
         predicted: likewise.
     """
     pairs = _touching(_boxes(reference), _boxes(predicted))
-    shared = np.array([_shared(reference[i], predicted[j]) for i, j in pairs.tolist()], np.float64)
+    shared = np.array([_shared(reference[int(i)], predicted[int(j)]) for i, j in pairs], np.float64)
     pairs, shared = pairs[shared > 0], shared[shared > 0]
     first, second = (
         np.array([np.count_nonzero(mask) for _, mask in regions], np.float64)

@@ -45,7 +45,7 @@ def test_empty_label_maps():
 def test_masks_in_boxes_equal_label_maps(dims, block, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK", block)
     rng = np.random.default_rng(0)
-    maps = [rng.integers(0, 5, (6,) * dims) * (rng.random((6,) * dims) < 0.3) for _ in range(2)]
+    maps = [rng.integers(0, 5, (8,) * dims) * (rng.random((8,) * dims) < 0.5) for _ in range(2)]
 
     def regions(label_map):
         result = []
