@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def evaluate_objects(
     missing = {case: one.reason for case, one in pairing.missing.items()}
     summary = _summarize(list(compared.values())) | {"cases": len(rows), "missing": missing, "failed": failed}
     if output is not None:
-        write_table(Path(output) / OBJECTS_TABLE, rows)
+        write_table(Path(output) / OBJECTS_TABLE, list(rows[0]), rows)
         write_json(Path(output) / OBJECTS_SUMMARY, summary)
     return ObjectEvaluation(rows, summary)
 
@@ -166,9 +166,7 @@ def _scores(table: Path, numbers: Array) -> Array | None:
     if not table.is_file():
         return None
     with table.open(encoding="utf-8", newline="") as stream:
-        known: Mapping[int, float] = {
-            int(row["instance"]): float(row["score"]) for row in csv.DictReader(stream)
-        }
+        known = {int(row["instance"]): float(row["score"]) for row in csv.DictReader(stream)}
     values = [known.get(int(number), math.nan) for number in numbers]
     return None if any(map(math.isnan, values)) else np.array(values)
 
