@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg.geometry import Array
 from medseg.metrics.instances.counting import IOU_THRESHOLDS, count_matches
-from medseg.metrics.instances.overlaps import Overlaps, overlaps_of_label_maps
+from medseg.metrics.instances.overlaps import Array, Overlaps, overlaps_of_label_maps
 from medseg.metrics.instances.quality import mean_aggregated_jaccard, panoptic_quality_of, split_and_merged
 
 
