@@ -14,6 +14,9 @@ import numpy as np
 from medseg.data.cases import Case
 from medseg.errors import ConfigError
 from medseg.geometry import Array
+from medseg.geometry import Array
+from medseg.geometry import Array
+from medseg.geometry import Array
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.ensemble_member import OwnNetwork
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model, save_model
@@ -22,6 +25,12 @@ from medseg.inference.postprocessing_search import LEAST_GAIN, predicted_names, 
 from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.metrics.overlap import count_overlap, dice, mean_defined
 from medseg.progress import Progress, QuietProgress, stage
+
+Item = TypeVar("Item", int, float)
+
+Item = TypeVar("Item", int, float)
+
+Item = TypeVar("Item", int, float)
 
 Item = TypeVar("Item", int, float)
 

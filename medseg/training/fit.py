@@ -355,7 +355,7 @@ def _run(loop: TrainingLoop, config: RunConfig) -> None:
     if loop.ranks.is_main:
         log = RunLog(folder.log, folder.tensorboard, loop.state.epochs_closed * config.train.iterations)
     try:
-        with memory_errors(config), report_worker_crash():
+        with memory_errors(config), report_worker_crash(), loop.ranks.named_errors():
             loop.run(log)
     finally:
         if log is not None:

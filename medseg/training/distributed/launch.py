@@ -15,25 +15,17 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.rendezvous import rendezvous
 
-from medseg.errors import ConfigError, MedsegError, TrainingError, TrainingStopped
+from medseg.errors import ConfigError, TrainingError
 from medseg.progress import LOGGER
 from medseg.system.device import resolve_device
 from medseg.system.launch import Launch
 from medseg.training.distributed.options import DistributedConfig
-from medseg.training.distributed.ranks import ONE_PROCESS, ProcessRanks, Ranks
+from medseg.training.distributed.ranks import ONE_PROCESS, Groups, ProcessRanks, Ranks
 from medseg.training.distributed.watch import RankWatch
-
-_LOGGER = logging.getLogger(__name__)
 
 _CONNECTING = timedelta(minutes=5)
 _CONTROL = timedelta(days=7)
 """A process may wait long while another one prepares cases; that it is alive is watched."""
-_PATIENCE = 5.0
-"""Seconds to wait for evidence of which process died."""
-_RESUME = (
-    "The last good checkpoint is kept: start the same command again with --resume auto, with any number of "
-    "processes. If memory was short, lower train.batch_size or data.workers."
-)
 
 _joined: list[ProcessRanks] = []
 _connections = itertools.count()
@@ -58,7 +50,7 @@ def join_ranks(options: DistributedConfig, device: str) -> Iterator[Ranks]:
         yield _joined[-1] if _joined else ONE_PROCESS
         return
     own_device = rank_device(device, launch)
-    ranks, watch = _connect(options, launch, own_device)
+    ranks = _connect(options, launch, own_device)
     _joined.append(ranks)
     level = LOGGER.level
     if not ranks.is_main:
@@ -71,12 +63,12 @@ def join_ranks(options: DistributedConfig, device: str) -> Iterator[Ranks]:
             yield ranks
         ranks.wait()
     except BaseException as error:
-        explained = _explained(error, watch, launch)
+        explained = ranks.explained(error)
         if explained is error:
             raise
         raise explained from error
     finally:
-        watch.stop()
+        ranks.watch.stop()
         LOGGER.setLevel(level)
         _joined.remove(ranks)
         if own_device.type == "cpu":  # NCCL may wait for a dead process
@@ -108,9 +100,7 @@ def rank_device(name: str, launch: Launch) -> torch.device:
     return torch.device("cuda", launch.local_rank)
 
 
-def _connect(
-    options: DistributedConfig, launch: Launch, device: torch.device
-) -> tuple[ProcessRanks, RankWatch]:
+def _connect(options: DistributedConfig, launch: Launch, device: torch.device) -> ProcessRanks:
     """Connect the processes, and begin to watch them."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -134,23 +124,4 @@ def _connect(
         ) from error
     assert dist.group.WORLD is not None
     assert isinstance(control, dist.ProcessGroup)
-    return ProcessRanks(launch, device, dist.group.WORLD, control), watch
-
-
-def _explained(error: BaseException, watch: RankWatch, launch: Launch) -> BaseException:
-    """Return the error that ends this process, and let the others know it."""
-    if isinstance(error, TrainingStopped):
-        error.shown = launch.rank == 0
-        return error
-    if isinstance(error, MedsegError):
-        if launch.rank and watch.error_of(0, patience=1.0) == error.message:
-            error.shown = False  # by rank 0
-        watch.report(error)
-        return error
-    found = watch.explain(_PATIENCE if isinstance(error, RuntimeError) else 1.0)
-    if found is not None:
-        explained = TrainingError(found, hint=_RESUME)
-        explained.shown = launch.rank == 0 or watch.error_of(0, patience=0.0) is None  # or rank 0 prints it
-        return explained
-    watch.report(error)
-    return error
+    return ProcessRanks(launch, device, Groups(dist.group.WORLD, control), watch)

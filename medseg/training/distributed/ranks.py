@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from medseg.errors import MedsegError, TrainingError, TrainingStopped
 from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.progress import QUIET, Progress
 from medseg.system.device import resolve_device
 from medseg.system.launch import Launch
 from medseg.system.platform import usable_cores
 from medseg.training.distributed.reduction import RankReduction
+from medseg.training.distributed.watch import RankWatch
 
 _LOGGER = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_PATIENCE = 5.0
+"""Seconds to wait for evidence of which process died."""
+_RESUME = (
+    "The last good checkpoint is kept: start the same command again with --resume auto, with any number of "
+    "processes. If memory was short, lower train.batch_size or data.workers."
+)
 
 
 class Ranks:
@@ -115,6 +126,15 @@ class Ranks:
         result: Any = function() if self.is_main else None
         return self.broadcast(result)
 
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Turn an error of communication that the end of another process causes into one that names it.
+
+        Raises:
+            TrainingError: another process died.
+        """
+        yield
+
     def progress(self, progress: Progress) -> Progress:
         """Return the progress in rank 0, a silent one elsewhere."""
         return progress if self.is_main else QUIET
@@ -124,21 +144,32 @@ ONE_PROCESS = Ranks()
 """The ordinary case."""
 
 
+@dataclass(frozen=True)
+class Groups:
+    """The connections of the processes.
+
+    Attributes:
+        data: communicates tensors on the device that computes.
+        control: communicates decisions and results between the CPUs.
+    """
+
+    data: dist.ProcessGroup
+    control: dist.ProcessGroup
+
+
 class ProcessRanks(Ranks):
     """Several processes.
 
     Args:
         launch: the place of this process.
         device: the device that computes.
-        data: communicates tensors on the device that computes.
-        control: communicates decisions and results between the CPUs.
+        groups: the connections.
+        watch: detects that another process died.
     """
 
-    def __init__(
-        self, launch: Launch, device: torch.device, data: dist.ProcessGroup, control: dist.ProcessGroup
-    ) -> None:
-        super().__init__(launch, RankReduction(data))
-        self.device, self.data, self.control = device, data, control
+    def __init__(self, launch: Launch, device: torch.device, groups: Groups, watch: RankWatch) -> None:
+        super().__init__(launch, RankReduction(groups.data))
+        self.device, self.data, self.control, self.watch = device, groups.data, groups.control, watch
 
     def broadcast(self, value: T) -> T:
         """Return rank 0's value."""
@@ -179,3 +210,33 @@ class ProcessRanks(Ranks):
     def seed_update(self, seed: int, step: int) -> None:
         """Seed what is random in an update: the processes draw other numbers, and a resumed run the same."""
         torch.manual_seed(hash((seed, step, self.rank)) % 2**63)
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Turn an error of communication that the end of another process causes into one that names it."""
+        try:
+            yield
+        except RuntimeError as error:
+            explained = self.explained(error)
+            if explained is error:
+                raise
+            _LOGGER.debug("%s", explained)  # for messages.log; the command prints it
+            raise explained from error
+
+    def explained(self, error: BaseException) -> BaseException:
+        """Return the error that ends this process, and let the others know it."""
+        if isinstance(error, TrainingStopped):
+            error.shown = self.is_main
+            return error
+        if isinstance(error, MedsegError):
+            if not self.is_main and self.watch.error_of(0, patience=1.0) == error.message:
+                error.shown = False  # by rank 0
+            self.watch.report(error)
+            return error
+        found = self.watch.explain(_PATIENCE if isinstance(error, RuntimeError) else 1.0)
+        if found is None:
+            self.watch.report(error)
+            return error
+        explained = TrainingError(found, hint=_RESUME)
+        explained.shown = self.is_main or self.watch.error_of(0, patience=0.0) is None  # or rank 0 prints it
+        return explained
