@@ -14,9 +14,6 @@ import numpy as np
 from medseg.data.cases import Case
 from medseg.errors import ConfigError
 from medseg.geometry import Array
-from medseg.geometry import Array
-from medseg.geometry import Array
-from medseg.geometry import Array
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.ensemble_member import OwnNetwork
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model, save_model

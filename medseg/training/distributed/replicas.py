@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
+from medseg.errors import ConfigError
 from medseg.training.distributed.ranks import ProcessRanks, Ranks
 from medseg.training.network_options import has_statistics
 
@@ -65,6 +66,9 @@ class SharedReplica(Replica):
         compression: as in ``train.distributed.compression``.
         all_used: whether every loss of an update depends on all weights that are trained. If not, the unused
             ones are searched for in every update.
+
+    Raises:
+        ConfigError: the device does not support the compression.
     """
 
     def __init__(
@@ -72,6 +76,10 @@ class SharedReplica(Replica):
     ) -> None:
         super().__init__(network)
         self.ranks = ranks
+        if compression == "bf16" and ranks.device.type == "cpu":
+            raise ConfigError(
+                "train.distributed.compression=bf16 needs GPUs", hint="Set fp16 or none for training on CPUs."
+            )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             # the module's result is the loss: weights on which it does not depend are found from there
