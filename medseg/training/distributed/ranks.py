@@ -28,8 +28,9 @@ _PATIENCE = 5.0
 """Seconds to wait for evidence of which process died."""
 _RESUME = (
     "The last good checkpoint is kept: start the same command again with --resume auto, with any number of "
-    "processes. If memory was short, lower train.batch_size or data.workers."
+    "processes."
 )
+_MEMORY = " If memory was short, lower train.batch_size or data.workers."
 
 
 class Ranks:
@@ -237,6 +238,6 @@ class ProcessRanks(Ranks):
         if found is None:
             self.watch.report(error)
             return error
-        explained = TrainingError(found, hint=_RESUME)
+        explained = TrainingError(found, hint=_RESUME + (_MEMORY if found.endswith("died") else ""))
         explained.shown = self.is_main or self.watch.error_of(0, patience=0.0) is None  # or rank 0 prints it
         return explained
