@@ -6,12 +6,14 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medseg.training.pacing.time_budget import TimeBudget
 
 PREDICTION_SHARE = 0.1
-"""Share of the time that is kept for predictions and scores before a prediction was measured."""
+"""Share of the time that is kept for predictions and scores before they were measured."""
+REPORT_SECONDS = 15.0
+"""Time that is kept for the tables and the report."""
 SHORTEST_SECONDS = 10.0
 """Shortest budget of a fold."""
 _NOTE_SECONDS = 5.0
@@ -24,14 +26,48 @@ class RemainingWork:
     Attributes:
         folds: folds to train.
         at_the_same_time: folds that are trained at the same time.
-        predictions: cases to predict with one model each.
-        seconds_per_prediction: measured; None before the first.
+        scoring: estimated seconds of predictions and their scores; None before they were measured.
     """
 
     folds: int
     at_the_same_time: int
-    predictions: int
-    seconds_per_prediction: float | None = None
+    scoring: float | None = None
+
+
+@dataclass
+class CaseClock:
+    """Measures how long something takes for a case.
+
+    Attributes:
+        seconds: time used.
+        cases: number of cases.
+    """
+
+    seconds: float = 0.0
+    cases: int = 0
+
+    def add(self, seconds: float, cases: int) -> None:
+        """Count the time of some cases."""
+        if cases:
+            self.seconds += seconds
+            self.cases += cases
+
+    def estimate(self, cases: float) -> float | None:
+        """Return the seconds that a number of cases will take; None if nothing was measured."""
+        return cases * self.seconds / self.cases if self.cases else None
+
+
+@dataclass(frozen=True)
+class ScoringClocks:
+    """Time of predictions by one model and of evaluations."""
+
+    prediction: CaseClock = field(default_factory=CaseClock)
+    evaluation: CaseClock = field(default_factory=CaseClock)
+
+    def estimate(self, predictions: float, evaluations: float) -> float | None:
+        """Return the seconds of a number of predictions and evaluations; None if they were not measured."""
+        first, second = self.prediction.estimate(predictions), self.evaluation.estimate(evaluations)
+        return None if first is None or second is None else first + second
 
 
 def fold_seconds(remaining: float, work: RemainingWork) -> float:
@@ -42,17 +78,14 @@ def fold_seconds(remaining: float, work: RemainingWork) -> float:
         work: what is left to do.
 
     Example:
-        >>> fold_seconds(1000, RemainingWork(folds=5, at_the_same_time=2, predictions=50))
+        >>> fold_seconds(1015, RemainingWork(folds=5, at_the_same_time=2))
         300.0
-        >>> fold_seconds(1000, RemainingWork(5, 1, predictions=50, seconds_per_prediction=2.0))
+        >>> fold_seconds(1015, RemainingWork(folds=5, at_the_same_time=1, scoring=100.0))
         180.0
     """
-    if work.seconds_per_prediction is None:
-        kept = PREDICTION_SHARE * remaining
-    else:
-        kept = work.predictions * work.seconds_per_prediction
-    rounds = math.ceil(work.folds / work.at_the_same_time)
-    return max((remaining - kept) / rounds, SHORTEST_SECONDS)
+    left = remaining - REPORT_SECONDS
+    kept = PREDICTION_SHARE * left if work.scoring is None else work.scoring
+    return max((left - kept) / math.ceil(work.folds / work.at_the_same_time), SHORTEST_SECONDS)
 
 
 @contextmanager

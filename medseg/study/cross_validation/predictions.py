@@ -16,9 +16,9 @@ from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.progress import Progress
+from medseg.study.cross_validation.budget import CaseClock
 from medseg.study.cross_validation.folder import FoldFolder
 from medseg.study.cross_validation.settings import Study
-from medseg.study.cross_validation.training import PredictionClock
 from medseg.study.run_scores import write_reference
 
 
@@ -38,7 +38,7 @@ def predict_cases(
     cases: Sequence[Case],
     folder: Path,
     progress: Progress,
-    clock: PredictionClock | None = None,
+    clock: CaseClock | None = None,
 ) -> None:
     """Predict cases; results of the same model are kept, those of another one are replaced.
 
@@ -59,9 +59,8 @@ def predict_cases(
         stale = [case for case in cases if case.id in kept]
         outcomes += infer_cases(predictor, stale, folder, BatchOptions(overwrite=True), progress=progress)
     done = sum(outcome.status == "done" for outcome in outcomes)
-    if clock is not None and done:
-        clock.seconds += time.monotonic() - began
-        clock.cases += done * len(predictor.members)
+    if clock is not None:
+        clock.add(time.monotonic() - began, done * len(predictor.members))
     failed = [f"{outcome.case}: {outcome.error}" for outcome in outcomes if outcome.status == "failed"]
     if failed:
         raise DataError(join_problems(f"{folder}: cases that could not be predicted", failed), path=folder)

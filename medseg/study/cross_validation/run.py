@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import DiskFullError, MedsegError, TrainingStopped
+from medseg.evaluation import Evaluation
 from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
 from medseg.progress import ConsoleProgress, Progress
-from medseg.study.cross_validation.budget import noting
+from medseg.study.cross_validation.budget import ScoringClocks, noting
 from medseg.study.cross_validation.ensemble import EnsembleScores, score_test_cases, write_ensemble
 from medseg.study.cross_validation.folder import FoldFolder, StudyFolder
 from medseg.study.cross_validation.folds import Folds, assign_folds
@@ -21,7 +23,7 @@ from medseg.study.cross_validation.selection.probabilities import ProbabilityRec
 from medseg.study.cross_validation.selection.steps import Selection, SettingSelector
 from medseg.study.cross_validation.settings import Study, open_study
 from medseg.study.cross_validation.tables import fold_rows, with_folds
-from medseg.study.cross_validation.training import FoldTrainer, PredictionClock
+from medseg.study.cross_validation.training import FoldTrainer
 from medseg.study.executors import Executor, LocalExecutor
 from medseg.system.locks import lock_folder
 from medseg.training.dataset import cache_dataset, prepare_dataset
@@ -94,7 +96,7 @@ class _Run:
         budget: of the whole study.
         progress: receives the progress.
         failed: the folds that failed.
-        clock: time of the predictions.
+        clocks: time of predictions and evaluations.
     """
 
     study: Study
@@ -102,14 +104,14 @@ class _Run:
     budget: TimeBudget | None
     progress: Progress
     failed: list[FailedFold] = field(default_factory=list[FailedFold])
-    clock: PredictionClock = field(default_factory=PredictionClock)
+    clocks: ScoringClocks = field(default_factory=ScoringClocks)
 
     def run(self) -> CrossValidationResult:
         """Do everything that is not done yet."""
         study = self.study
         folds = self._prepare()
         predicted: list[int] = []
-        trainer = FoldTrainer(study, folds, self.executor, self.budget, self.clock, self.progress)
+        trainer = FoldTrainer(study, folds, self.executor, self.budget, self.clocks, self.progress)
         waiting = {fold.number for fold in trainer.waiting}
         trained = [study.folder.fold(n) for n in range(study.request.folds) if n not in waiting]
         self._predict(folds, trained, predicted)
@@ -118,11 +120,12 @@ class _Run:
             new = [fold for fold in map(study.folder.fold, sorted(waiting)) if fold.is_trained]
             waiting -= {fold.number for fold in new}
             self._predict(folds, new, predicted)
+            if self.budget is not None and predicted and waiting and not self.clocks.evaluation.cases:
+                self._evaluate(predicted, folds)
         if not predicted:
             return self._write(folds, [])
-        scored = study.folder.out_of_fold
-        evaluation = evaluate(scored.predictions, scored.references, scored.metrics, self.progress)
-        write_evaluation_report(scored.metrics / REPORT_FILE, with_images(evaluation, folds))
+        evaluation = self._evaluate(predicted, folds)
+        write_evaluation_report(study.folder.out_of_fold.metrics / REPORT_FILE, with_images(evaluation, folds))
         rows = with_folds(evaluation.rows, folds.fold_of)
         if len(predicted) < study.request.folds:
             return self._write(folds, rows)
@@ -153,7 +156,7 @@ class _Run:
                 if predictor.header.thresholded and not study.config.inference.thresholds:
                     images = {case.image: case.id for case in cases}
                     segmenter = ProbabilityRecorder(predictor, images, scored.probabilities)
-                predict_cases(segmenter, cases, scored.predictions, self.progress, self.clock)
+                predict_cases(segmenter, cases, scored.predictions, self.progress, self.clocks.prediction)
             except (TrainingStopped, DiskFullError):
                 raise
             except MedsegError as error:
@@ -161,6 +164,14 @@ class _Run:
                 self.failed.append(FailedFold(fold.number, str(error), fold.run.messages))
             else:
                 predicted.append(fold.number)
+
+    def _evaluate(self, predicted: list[int], folds: Folds) -> Evaluation:
+        """Evaluate the predictions of the held-out cases, and measure how long it takes."""
+        scored, began = self.study.folder.out_of_fold, time.monotonic()
+        evaluation = evaluate(scored.predictions, scored.references, scored.metrics, self.progress)
+        cases = sum(len(folds.held_out(fold)) for fold in predicted)
+        self.clocks.evaluation.add(time.monotonic() - began, cases)
+        return evaluation
 
     def _finish(self, folds: Folds, rows: list[dict[str, Any]]) -> CrossValidationResult:
         """Choose the postprocessing, write the ensemble, and score it on the test cases."""

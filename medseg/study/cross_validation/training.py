@@ -9,31 +9,13 @@ from medseg.config.schema import RunConfig, to_yaml
 from medseg.data.curation.splits import FileSplit
 from medseg.files import write_text
 from medseg.progress import Progress, stage
-from medseg.study.cross_validation.budget import RemainingWork, fold_seconds
+from medseg.study.cross_validation.budget import RemainingWork, ScoringClocks, fold_seconds
 from medseg.study.cross_validation.folder import FoldFolder
 from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.options import FailedFold
 from medseg.study.cross_validation.settings import Study
 from medseg.study.executors import CellCommand, CellResult, Executor
 from medseg.training.pacing.time_budget import TimeBudget
-
-
-@dataclass
-class PredictionClock:
-    """Measures how long a prediction takes.
-
-    Attributes:
-        seconds: time of the predictions.
-        cases: number of the predictions.
-    """
-
-    seconds: float = 0.0
-    cases: int = 0
-
-    @property
-    def per_case(self) -> float | None:
-        """Seconds per case; None without a prediction."""
-        return self.seconds / self.cases if self.cases else None
 
 
 @dataclass(frozen=True)
@@ -45,7 +27,7 @@ class FoldTrainer:
         folds: its folds.
         executor: runs the trainings.
         budget: of the whole study; None for none.
-        clock: time of the predictions so far.
+        clocks: time of predictions and evaluations so far.
         progress: receives every fold.
     """
 
@@ -53,7 +35,7 @@ class FoldTrainer:
     folds: Folds
     executor: Executor
     budget: TimeBudget | None
-    clock: PredictionClock
+    clocks: ScoringClocks
     progress: Progress
 
     @property
@@ -90,9 +72,10 @@ class FoldTrainer:
         if self.budget is None:
             return self.study.config.train.budget
         folds, request = self.folds, self.study.request
-        held_out = len(folds.fold_of) * left / request.folds
-        predictions = round(held_out + 2 * request.folds * len(folds.test))  # members, then the ensemble
-        work = RemainingWork(left, request.at_the_same_time, predictions, self.clock.per_case)
+        held_out, tested = len(folds.fold_of), len(folds.test)
+        predictions = held_out * left / request.folds + 2 * request.folds * tested  # members, then the ensemble
+        scoring = self.clocks.estimate(predictions, held_out + (request.folds + 1) * tested)
+        work = RemainingWork(left, request.at_the_same_time, scoring)
         return round(fold_seconds(self.budget.seconds - self.budget.used(), work) / 60, 4)
 
     def _cell(self, fold: FoldFolder, minutes: float | None) -> CellCommand:

@@ -7,23 +7,38 @@ from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.progress import QuietProgress
-from medseg.study.cross_validation.budget import SHORTEST_SECONDS, RemainingWork, fold_seconds
+from medseg.study.cross_validation.budget import (
+    REPORT_SECONDS,
+    SHORTEST_SECONDS,
+    RemainingWork,
+    ScoringClocks,
+    fold_seconds,
+)
 from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.options import CrossValidationConfig
 from medseg.study.cross_validation.settings import Study
-from medseg.study.cross_validation.training import FoldTrainer, PredictionClock
+from medseg.study.cross_validation.training import FoldTrainer
 from medseg.study.executors import CellResult
 from medseg.training.dataset import PreparedDataset
 from medseg.training.pacing.time_budget import TimeBudget
 
 
 def test_what_remains_is_divided_over_what_remains():
-    # 1000 s, a tenth for predictions, three rounds of at most two folds
-    assert fold_seconds(1000, RemainingWork(5, 2, predictions=10)) == pytest.approx(300)
-    # measured: 10 predictions of 20 s
-    assert fold_seconds(1000, RemainingWork(4, 2, 10, seconds_per_prediction=20)) == pytest.approx(400)
-    assert fold_seconds(5, RemainingWork(4, 2, 10)) == SHORTEST_SECONDS
+    # 1000 s after the report, a tenth for predictions, three rounds of at most two folds
+    assert fold_seconds(1000 + REPORT_SECONDS, RemainingWork(5, 2)) == pytest.approx(300)
+    # measured: 200 s
+    assert fold_seconds(1000 + REPORT_SECONDS, RemainingWork(4, 2, scoring=200)) == pytest.approx(400)
+    assert fold_seconds(5, RemainingWork(4, 2)) == SHORTEST_SECONDS
+
+
+def test_the_time_of_scores_is_estimated_once_both_steps_were_measured():
+    clocks = ScoringClocks()
+    clocks.prediction.add(30.0, 10)
+    clocks.prediction.add(0.5, 0)  # cases that exist already say nothing
+    assert clocks.estimate(5, 4) is None
+    clocks.evaluation.add(8.0, 4)
+    assert clocks.estimate(5, 4) == pytest.approx(5 * 3 + 4 * 2)
 
 
 class Clock:
@@ -64,17 +79,21 @@ def test_later_rounds_get_what_earlier_ones_left(tmp_path):
     budget = TimeBudget(3000, clock)
     request = CrossValidationConfig({}, folds=5, jobs=2, budget=50)
     study = Study(request, StudyFolder(tmp_path), load_config({"data": {"cache": str(tmp_path / "cache")}}))
-    executor, predictions = Executor(clock), PredictionClock()
-    trainer = FoldTrainer(study, folds_of(tmp_path, 5), executor, budget, predictions, QuietProgress())
+    executor, clocks = Executor(clock), ScoringClocks()
+    trainer = FoldTrainer(study, folds_of(tmp_path, 5), executor, budget, clocks, QuietProgress())
     for failed in trainer.rounds():
         assert failed == []
-        predictions.seconds, predictions.cases = 2.0, 1
+        if not clocks.prediction.cases:
+            clocks.prediction.add(2.0, 1)
+            clocks.evaluation.add(1.0, 1)
     assert executor.rounds == [["fold 0", "fold 1"], ["fold 2", "fold 3"], ["fold 4"]]
     minutes = [load_config(tmp_path / f"folds/fold_{k}/config.yaml").train.budget for k in range(5)]
-    # 90% of 3000 s in three rounds; then 2000 s less 3 predictions of 2 s in two; then the rest less one
-    assert minutes[0] == minutes[1] == pytest.approx(900 / 60, abs=1e-3)
-    assert minutes[2] == minutes[3] == pytest.approx((2000 - 6) / 2 / 60, abs=1e-3)
-    assert minutes[4] == pytest.approx((2000 - 997 - 100 - 2) / 60, abs=1e-3)
+    # 90% of 3000 - 15 s in three rounds; 3 predictions of 2 s, 5 evaluations of 1 s; then 1 and 5
+    first = 0.9 * 2985 / 3
+    second = (3000 - first - 100 - 15 - 11) / 2
+    assert minutes[0] == minutes[1] == pytest.approx(first / 60, abs=1e-3)
+    assert minutes[2] == minutes[3] == pytest.approx(second / 60, abs=1e-3)
+    assert minutes[4] == pytest.approx((3000 - first - second - 200 - 15 - 7) / 60, abs=1e-3)
 
 
 def test_a_training_that_has_begun_keeps_its_budget(tmp_path):
@@ -87,7 +106,7 @@ def test_a_training_that_has_begun_keeps_its_budget(tmp_path):
         path.write_text("train: {budget: 7}\n", encoding="utf-8")
     folds, executor = folds_of(tmp_path, 2), Executor(clock)
     executor.run = lambda cells, report: [CellResult(cell, 1) for cell in cells]
-    trainer = FoldTrainer(study, folds, executor, TimeBudget(3000, clock), PredictionClock(), QuietProgress())
+    trainer = FoldTrainer(study, folds, executor, TimeBudget(3000, clock), ScoringClocks(), QuietProgress())
     failed = next(trainer.rounds())
     assert [one.reason for one in failed] == ["exit code 1"]
     assert load_config(begun.config).train.budget == 7
