@@ -124,7 +124,7 @@ def tune_tta(
             settings: dict[str, Any] = {"flips": variant.flips, "scales": variant.scales, "postprocess": {}}
             predictor = Predictor(loaded, model=model, device=device, settings=settings)
             began = time.monotonic()
-            tables.append([_mean_dice(predictor, case, shown) for case in cases])
+            tables.append([mean_dice_of_case(predictor, case, shown) for case in cases])
             seconds.append((time.monotonic() - began) / len(cases))
     scores = select_variant(variants, tables, seconds)
     best = next(one for one in scores if one.chosen)
@@ -132,7 +132,7 @@ def tune_tta(
     inference = header.inference.model_copy(update={"flips": best.variant.flips, "scales": best.variant.scales})
     changed = {
         "inference": inference,
-        "first_stages": tuple(_with_flips(stage, best.variant) for stage in header.first_stages),
+        "first_stages": tuple(with_flips(stage, best.variant.flips) for stage in header.first_stages),
         "training": {**header.training, "tta": record},
     }
     save_model(path, header.model_copy(update=changed), loaded.tensors)
@@ -189,6 +189,20 @@ def select_variant(
     return [replace(one, chosen=one is best) for one in scores]
 
 
+def with_flips(stage: ModelHeader, flips: tuple[int, ...]) -> ModelHeader:
+    """Return the header of a first stage with other mirrors."""
+    return stage.model_copy(update={"inference": stage.inference.model_copy(update={"flips": flips})})
+
+
+def mean_dice_of_case(predictor: Predictor, case: Case, progress: Progress) -> float:
+    """Segment a case and return the mean Dice of its labels; nan if none is in it."""
+    prediction = predictor.predict(case)
+    masks = prediction_and_reference(case, prediction.scan, prediction.label_map, predictor.header)
+    names = predicted_names(predictor.header)
+    progress.advance(case.id)
+    return mean_defined(dice(count_overlap(masks[name][1], masks[name][0])) for name in names)
+
+
 def sign_flip_p(differences: Sequence[float] | Array) -> float:
     """Compute the one-sided p value of a mean above 0 by flipping the signs of paired differences.
 
@@ -206,20 +220,6 @@ def sign_flip_p(differences: Sequence[float] | Array) -> float:
         return float(np.sum(sums >= values.sum() - 1e-12) / len(sums))
     drawn: Array = np.random.default_rng(0).choice((-1.0, 1.0), size=(_DRAWS, len(values)))
     return float((np.sum(drawn @ values >= values.sum() - 1e-12) + 1) / (_DRAWS + 1))
-
-
-def _with_flips(stage: ModelHeader, variant: TTAVariant) -> ModelHeader:
-    """Return the header of a first stage with the mirrors of a variant."""
-    return stage.model_copy(update={"inference": stage.inference.model_copy(update={"flips": variant.flips})})
-
-
-def _mean_dice(predictor: Predictor, case: Case, progress: Progress) -> float:
-    """Segment a case and return the mean Dice of its labels."""
-    prediction = predictor.predict(case)
-    masks = prediction_and_reference(case, prediction.scan, prediction.label_map, predictor.header)
-    names = predicted_names(predictor.header)
-    progress.advance(case.id)
-    return mean_defined(dice(count_overlap(masks[name][1], masks[name][0])) for name in names)
 
 
 def _subsets(items: Sequence[Item]) -> list[tuple[Item, ...]]:

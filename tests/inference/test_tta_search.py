@@ -75,7 +75,7 @@ def test_the_command_stores_the_choice_and_its_gain(balls, tmp_path, monkeypatch
 
     assert command(["tune", str(run), "--tta"]) == 0
     assert "no mirrors and scales stored" in capsys.readouterr().out  # there is one validation case
-    monkeypatch.setattr(tta_search, "_mean_dice", invented)
+    monkeypatch.setattr(tta_search, "mean_dice_of_case", invented)
     monkeypatch.setattr(tta_search, "LEVEL", 2.0)
     assert command(["tune", str(run), "--tta", "--tta-cost", "2"]) == 0
     assert set(asked) == {(), (0,), (2,)}
@@ -130,7 +130,7 @@ def test_the_first_stage_of_a_cascade_gets_the_same_mirrors(tmp_path, monkeypatc
         measured.append((predictor.header.inference.flips, stage.header.inference.flips))
         return 0.8 if measured[-1][0] == best else 0.5
 
-    monkeypatch.setattr(tta_search, "_mean_dice", invented)
+    monkeypatch.setattr(tta_search, "mean_dice_of_case", invented)
     tta_search.tune_tta(tmp_path, device="cpu")
     stored = load_model(tmp_path / "model.safetensors")[0]
     assert (stored.inference.flips, stored.first_stages[0].inference.flips) == (best, best)

@@ -14,6 +14,7 @@ from medseg.evaluation import Evaluation
 from medseg.inference.model.ensemble_file import save_ensemble
 from medseg.inference.model.model_file import LoadedModel, load_model
 from medseg.inference.model.predictor import Predictor
+from medseg.inference.tta_search import with_flips
 from medseg.metrics.tables.intervals import mean_interval
 from medseg.metrics.tables.statistics import label_mean_influence, mean_defined
 from medseg.progress import Progress, stage
@@ -61,6 +62,9 @@ def write_ensemble(study: Study, selection: Selection, summary: dict[str, Any]) 
         header, tensors, digest = load_model(study.folder.fold(number).run.model)
         inference = header.inference.model_copy(update=selection.inference)
         header = header.model_copy(update={"inference": inference})
+        if "flips" in selection.tta:  # the first stage of a cascade had the same mirrors
+            stages = tuple(with_flips(stage, selection.tta["flips"]) for stage in header.first_stages)
+            header = header.model_copy(update={"first_stages": stages})
         models.append(LoadedModel(header, tensors, digest))
     save_ensemble(study.folder.model, models, summary | {"members": [model.digest for model in models]})
     return study.folder.model

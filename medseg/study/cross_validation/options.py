@@ -24,6 +24,8 @@ class CrossValidationConfig:
         jobs: number of folds that are trained at the same time; they divide cores and GPUs.
         checkpoint: weights of each fold's model. ``last``: the held-out cases have no influence on it.
             ``best``: those with the best score on the held-out cases, whose scores are then too good.
+        tta: choose mirrors and scales of test-time augmentation on the out-of-fold predictions, which are then
+            made with them. It takes about 20 predictions of every case.
         strata: columns of the manifest whose values are distributed evenly over the folds, such as ``site``.
 
     Raises:
@@ -42,6 +44,7 @@ class CrossValidationConfig:
     jobs: int = 1
     checkpoint: Checkpoint = "last"
     strata: tuple[str, ...] = ()
+    tta: bool = False
 
     def __post_init__(self) -> None:
         if self.folds < 2:

@@ -21,6 +21,7 @@ from medseg.study.cross_validation.output import Results, with_images, write_res
 from medseg.study.cross_validation.predictions import evaluate, load_fold, predict_cases, write_references
 from medseg.study.cross_validation.selection.probabilities import ProbabilityRecorder
 from medseg.study.cross_validation.selection.steps import Selection, SettingSelector
+from medseg.study.cross_validation.selection.tta import are_scored, choose_tta, tta_settings
 from medseg.study.cross_validation.settings import Study, open_study
 from medseg.study.cross_validation.tables import fold_rows, with_folds
 from medseg.study.cross_validation.training import FoldTrainer
@@ -97,6 +98,7 @@ class _Run:
         progress: receives the progress.
         failed: the folds that failed.
         clocks: time of predictions and evaluations.
+        tta: chosen settings of test-time augmentation.
     """
 
     study: Study
@@ -105,6 +107,7 @@ class _Run:
     progress: Progress
     failed: list[FailedFold] = field(default_factory=list[FailedFold])
     clocks: ScoringClocks = field(default_factory=ScoringClocks)
+    tta: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def run(self) -> CrossValidationResult:
         """Do everything that is not done yet."""
@@ -113,6 +116,8 @@ class _Run:
         predicted: list[int] = []
         trainer = FoldTrainer(study, folds, self.executor, self.budget, self.clocks, self.progress)
         waiting = {fold.number for fold in trainer.waiting}
+        if study.request.tta and not waiting and are_scored(study):
+            self.tta = tta_settings(choose_tta(study, folds, self.progress))
         trained = [study.folder.fold(n) for n in range(study.request.folds) if n not in waiting]
         self._predict(folds, trained, predicted)
         for failed in trainer.rounds():
@@ -124,6 +129,8 @@ class _Run:
                 self._evaluate(predicted, folds)
         if not predicted:
             return self._write(folds, [])
+        if study.request.tta and len(predicted) == study.request.folds:
+            self._predict_with_tta(folds, predicted)
         evaluation = self._evaluate(predicted, folds)
         write_evaluation_report(study.folder.out_of_fold.metrics / REPORT_FILE, with_images(evaluation, folds))
         rows = with_folds(evaluation.rows, folds.fold_of)
@@ -149,7 +156,7 @@ class _Run:
         study, scored = self.study, self.study.folder.out_of_fold
         for fold in trained:
             try:
-                predictor = load_fold(study, fold)
+                predictor = load_fold(study, fold, **self.tta)
                 cases = folds.held_out(fold.number)
                 write_references(cases, predictor, scored.references)
                 segmenter = predictor
@@ -165,6 +172,15 @@ class _Run:
             else:
                 predicted.append(fold.number)
 
+    def _predict_with_tta(self, folds: Folds, predicted: list[int]) -> None:
+        """Choose test-time augmentation, and predict the held-out cases with it if they are not yet."""
+        study = self.study
+        chosen = tta_settings(choose_tta(study, folds, self.progress))
+        if chosen != self.tta:
+            self.tta = chosen
+            predicted.clear()
+            self._predict(folds, [study.folder.fold(n) for n in range(study.request.folds)], predicted)
+
     def _evaluate(self, predicted: list[int], folds: Folds) -> Evaluation:
         """Evaluate the predictions of the held-out cases, and measure how long it takes."""
         scored, began = self.study.folder.out_of_fold, time.monotonic()
@@ -176,10 +192,11 @@ class _Run:
     def _finish(self, folds: Folds, rows: list[dict[str, Any]]) -> CrossValidationResult:
         """Choose the postprocessing, write the ensemble, and score it on the test cases."""
         study = self.study
-        selection = Selection()
+        selection = Selection(tta=self.tta)
         if not (study.config.inference.postprocess.names or study.config.inference.thresholds):
             header = load_fold(study, study.folder.fold(0)).header
-            selection = SettingSelector(folds, header, study.folder.out_of_fold, self.progress).select()
+            selector = SettingSelector(folds, header, study.folder.out_of_fold, self.progress)
+            selection = replace(selector.select(), tta=self.tta)
         table = fold_rows(rows, folds.fold_of)
         write_ensemble(study, selection, {"folds": study.request.folds, "out_of_fold_dice": table[-1]["dice"]})
         return self._write(folds, rows, selection, score_test_cases(study, folds, self.progress))

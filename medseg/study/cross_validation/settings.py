@@ -88,7 +88,12 @@ def _shared_settings(config: RunConfig, request: CrossValidationConfig, folder: 
 
 
 def _options(request: CrossValidationConfig) -> dict[str, Any]:
-    return {"folds": request.folds, "checkpoint": request.checkpoint, "strata": list(request.strata)}
+    return {
+        "folds": request.folds,
+        "checkpoint": request.checkpoint,
+        "strata": list(request.strata),
+        "tta": request.tta,
+    }
 
 
 def _check_unchanged(request: CrossValidationConfig, config: RunConfig, folder: StudyFolder) -> None:

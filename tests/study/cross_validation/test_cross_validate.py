@@ -18,8 +18,10 @@ from medseg.data.curation.splits import FileSplit
 from medseg.errors import ConfigError, DataError
 from medseg.inference.model.ensemble_file import load_ensemble
 from medseg.inference.model.model_file import load_model
+from medseg.inference.tta_search import TTAVariant
 from medseg.progress import QuietProgress
 from medseg.study import CrossValidationConfig, cross_validate
+from medseg.study.cross_validation.selection import tta
 from medseg.study.executors import CellResult
 
 pytestmark = pytest.mark.slow
@@ -155,6 +157,27 @@ def test_a_failed_fold_is_listed_and_trained_again(finished, eight_balls, tmp_pa
     assert executor.started == ["fold 1"]
     assert second.table == finished.table
     assert second.markdown == finished.markdown
+
+
+def test_chosen_mirrors_are_those_of_the_predictions_and_the_ensemble(eight_balls, tmp_path, monkeypatch):
+    def invented(predictor, case, progress):
+        progress.advance(case.id)
+        return 0.8 if predictor.header.inference.flips == (1,) else 0.5
+
+    monkeypatch.setattr(tta, "mean_dice_of_case", invented)
+    monkeypatch.setattr(tta, "tta_variants", lambda *given: [TTAVariant(), TTAVariant((0,)), TTAVariant((1,))])
+    settings = {**ball_settings(eight_balls), "augment": {"flip": {"probability": 0.5, "axes": [0, 1]}}}
+    config = CrossValidationConfig(settings, TINY, folds=2, tta=True)
+    result = cross_validate(config, tmp_path / "cv2", progress=QuietProgress(), executor=InProcess())
+    for _ in range(2):  # the second time, everything is read
+        _, models = load_ensemble(result.model)
+        assert [model.header.inference.flips for model in models] == [(1,), (1,)]
+        records = list((tmp_path / "cv2/out_of_fold/predictions/provenance").glob("*.json"))
+        made_of = [json.loads(path.read_text(encoding="utf-8"))["made_of"]["models"][0] for path in records]
+        assert [one["inference"]["flips"] for one in made_of] == [[1]] * 6
+        times = {path: path.stat().st_mtime_ns for path in records}
+        result = cross_validate(config, tmp_path / "cv2", progress=QuietProgress(), executor=InProcess())
+        assert times == {path: path.stat().st_mtime_ns for path in records}
 
 
 def test_a_changed_label_is_named(finished, eight_balls, tmp_path):

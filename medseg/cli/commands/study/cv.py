@@ -36,6 +36,10 @@ from medseg.system.allocator import wait_without_spinning
     help="Column of the manifest whose values are distributed evenly over the folds, besides the labels and "
     "their sizes. Can be repeated.",
 )  # fmt: skip
+@click.option(
+    "--tta", is_flag=True,
+    help="Choose mirrors and scales of test-time augmentation, too; takes about 20 predictions of every case.",
+)  # fmt: skip
 @debug_option
 def cv(
     source: Path,
@@ -46,6 +50,7 @@ def cv(
     budget: float | None,
     checkpoint: Literal["last", "best"],
     strata: tuple[str, ...],
+    tta: bool,
 ) -> int:
     """Train on folds, evaluate on the cases that each left out, and make one model of all folds.
 
@@ -61,7 +66,7 @@ def cv(
 
     source = find_source(source)
     name = source.resolve().name if source.is_dir() else source.stem
-    config = CrossValidationConfig(source, overrides, folds, budget, jobs, checkpoint, strata)
+    config = CrossValidationConfig(source, overrides, folds, budget, jobs, checkpoint, strata, tta)
     result = cross_validate(
         config,
         output or Path("studies") / f"{name}_cv",

@@ -61,16 +61,20 @@ class Selection:
         thresholds: label → threshold, where it is not 0.5.
         steps: postprocessing.
         rows: one per label for the thresholds, if there are any to choose, and one for the steps.
+        tta: settings of test-time augmentation.
     """
 
     thresholds: dict[str, float] = field(default_factory=dict[str, float])
     steps: PostprocessConfig = field(default_factory=PostprocessConfig)
     rows: list[ChosenSetting] = field(default_factory=list[ChosenSetting])
+    tta: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def inference(self) -> dict[str, Any]:
         """Settings of ``inference`` that it changes."""
-        changes: dict[str, Any] = {"thresholds": self.thresholds} if self.thresholds else {}
+        changes = dict(self.tta)
+        if self.thresholds:
+            changes["thresholds"] = self.thresholds
         return changes | ({"postprocess": self.steps} if self.steps.names else {})
 
 
