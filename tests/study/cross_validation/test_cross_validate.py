@@ -116,6 +116,8 @@ def test_the_study_folder_is_a_model(finished, tmp_path):
     command = ["infer", "--model", str(finished.output), "--cases", "test", "--output", str(tmp_path / "out")]
     assert run(command) == 0
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2
+    methods = [f"a={finished.output}", f"b={finished.output}"]
+    assert run(["compare", *methods, "--output", str(tmp_path / "compared")]) == 0
 
 
 def test_folds_share_preprocessing_and_use_the_last_weights(finished):
