@@ -51,6 +51,7 @@ def test_the_verdict_in_words(tmp_path):
     assert "On 4 test cases of no fold, the ensemble of all folds has a mean Dice of 0.880" in text
     assert "+0.0300 compared with the mean of its members (+0.0100 to +0.0500)" in text
     assert "Chosen for the model file: liver: largest." in text
+    assert "chosen on the other folds, mean Dice is 0.780." in text
 
 
 def test_every_training_and_the_evaluation_are_linked(tmp_path):
