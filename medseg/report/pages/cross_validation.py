@@ -119,9 +119,9 @@ class CrossValidationPage:
         named = enumerate_words(Markup("<b>{}</b>: {}").format(row["label"], row["setting"]) for row in chosen)
         last = {row["label"]: row for row in self.summary["settings"]}.values()  # after the thresholds
         dice = [row["before"] if row["setting"] == "none" else row["unbiased"] for row in last]
-        text = Markup("Chosen for the model file: {}. If the settings of each fold are chosen on the other folds, "
-                      "mean Dice is <b>{}</b>.")  # fmt: skip
-        return [paragraph(text.format(named, number(sum(dice) / len(dice))))]
+        chosen_for = Markup("Chosen for the model file: {}.").format(named)
+        text = Markup(" If the settings of each fold are chosen on the other folds, mean Dice is <b>{}</b>.")
+        return [paragraph(chosen_for, text.format(number(sum(dice) / len(dice))))]
 
     def _fold_table(self) -> Markup:
         labels = self._labels
