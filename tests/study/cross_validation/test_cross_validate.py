@@ -176,7 +176,7 @@ def test_chosen_mirrors_are_those_of_the_predictions_and_the_ensemble(eight_ball
         assert [model.header.inference.flips for model in models] == [(1,), (1,)]
         records = list((tmp_path / "cv2/out_of_fold/predictions/provenance").glob("*.json"))
         made_of = [json.loads(path.read_text(encoding="utf-8"))["made_of"]["models"][0] for path in records]
-        assert [one["inference"]["flips"] for one in made_of] == [[1]] * 6
+        assert [one["inference"][0]["flips"] for one in made_of] == [[1]] * 6
         times = {path: path.stat().st_mtime_ns for path in records}
         result = cross_validate(config, tmp_path / "cv2", progress=QuietProgress(), executor=InProcess())
         assert times == {path: path.stat().st_mtime_ns for path in records}
