@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ from medseg.planning.plan import PlanRequest, plan_dataset
 from medseg.planning.plan_file import format_plan
 from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.options import CrossValidationConfig
+from medseg.study.executors.shares import deal_out
+from medseg.system.processes import run_on_cores, usable_core_numbers
+from medseg.system.threads import use_threads
 from medseg.system.version import medseg_version
 from medseg.training.run_folder.layout import setting_differences
 
@@ -61,10 +66,27 @@ def _load(request: CrossValidationConfig, folder: StudyFolder) -> RunConfig:
     data = Path(source).resolve()
     if folder.settings.is_file():  # a plan depends on the state of the machine
         return load_config(folder.settings, [f"data.path={data}", *request.overrides])
-    planned = plan_dataset(data, request.overrides, _plan_request(request))
+    with _share_of_cores(request.at_the_same_time):
+        planned = plan_dataset(data, request.overrides, _plan_request(request))
     config = _shared_settings(planned.config, request, folder)
     write_text(folder.settings, format_plan(config, planned.reasons, planned.header))
     return config
+
+
+@contextmanager
+def _share_of_cores(jobs: int) -> Iterator[None]:
+    """Let the block run on the cores that a training has of which several run at the same time."""
+    cores = usable_core_numbers()
+    share = deal_out(jobs, cores, ())[0].cores
+    if not share:
+        yield
+        return
+    run_on_cores(share)
+    try:
+        with use_threads(len(share)):
+            yield
+    finally:
+        run_on_cores(cores)
 
 
 def _plan_request(request: CrossValidationConfig) -> PlanRequest:

@@ -1,0 +1,84 @@
+import os
+import sys
+
+import pytest
+import torch
+
+from medseg.config.schema import load_config
+from medseg.errors import ConfigError
+from medseg.planning.plan import PlanRequest
+from medseg.study.cross_validation import settings
+from medseg.study.cross_validation.folder import StudyFolder
+from medseg.study.cross_validation.options import CrossValidationConfig
+
+
+class Planned:
+    """A plan of a network for the machine that is visible while it is made."""
+
+    header, reasons = ("a plan",), {}
+
+    def __init__(self, data, overrides, request):
+        self.request, self.threads = request, torch.get_num_threads()
+        self.config = load_config(
+            {"data": {"path": str(data)}, "train": {"budget": request.minutes}}, overrides
+        )
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """Plans are invented; the list receives them."""
+    made = []
+
+    def plan(*given):
+        made.append(Planned(*given))
+        return made[-1]
+
+    monkeypatch.setattr(settings, "plan_dataset", plan)
+    return made
+
+
+def test_a_folder_is_planned_once_for_the_share_of_a_fold(plans, tmp_path):
+    (tmp_path / "data").mkdir()
+    folder = StudyFolder(tmp_path / "cv")
+    request = CrossValidationConfig(tmp_path / "data", ("seed=3",), folds=5, budget=100, jobs=2)
+    study = settings.open_study(request, folder)
+    assert plans[0].request == PlanRequest(minutes=pytest.approx(0.9 * 100 * 2 / 5))
+    assert study.config.train.budget is None  # divided by the study
+    assert study.config.train.checkpoint == "last"
+    assert study.config.data.cache == folder.cache.absolute()
+    again = settings.open_study(request, folder)
+    assert again.config == study.config
+    assert len(plans) == 1
+    with pytest.raises(ConfigError, match="seed: 3 → 4"):
+        settings.open_study(CrossValidationConfig(tmp_path / "data", ("seed=4",), budget=100, jobs=2), folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason=f"{sys.platform} has no affinity")
+def test_plans_of_several_jobs_are_made_on_the_cores_of_one(monkeypatch):
+    asked = []
+    monkeypatch.setattr(settings, "usable_core_numbers", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(settings, "run_on_cores", asked.append)
+    threads = torch.get_num_threads()
+    with settings._share_of_cores(2):
+        assert torch.get_num_threads() == 2
+    assert asked == [(0, 1), [0, 1, 2, 3]]
+    assert torch.get_num_threads() == threads
+    with settings._share_of_cores(1):
+        assert len(asked) == 2
+
+
+def test_the_budget_of_a_training_is_kept_without_one_of_the_study(tmp_path):
+    source = {"train": {"budget": 7, "epochs": 3}}
+    own = settings.open_study(CrossValidationConfig(source), StudyFolder(tmp_path / "own"))
+    assert own.config.train.budget == 7
+    whole = settings.open_study(CrossValidationConfig(source, budget=60), StudyFolder(tmp_path / "whole"))
+    assert whole.config.train.budget is None
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    folder = StudyFolder(tmp_path)
+    request = CrossValidationConfig({})
+    settings.open_study(request, folder)
+    folder.record.write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not the record of a cross-validation"):
+        settings.open_study(request, folder)
