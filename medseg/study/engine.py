@@ -122,7 +122,7 @@ def _prepare(root: Path, runs: Sequence[StudyRun], executor: Executor) -> list[t
         name = f"preparing {members[0].dataset or 'the cases'}"
         commands.append(write_cell(name, folder, order))
         cells[folder] = members
-    failed = [one for one in executor.run(commands) if not one.succeeded]
+    failed = [one for one in executor.run(commands) if not one.succeeded] if commands else []
     failures = [(run, result) for result in failed for run in cells[result.cell.folder]]
     if failed and len(failures) == len(runs):
         _raise(failed[0])

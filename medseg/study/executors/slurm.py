@@ -42,9 +42,11 @@ class JobResources:
         slurm: dict[str, Any] = {"slurm_array_parallelism": self.at_once} if self.at_once else {}
         if self.options:
             slurm["slurm_additional_parameters"] = dict(self.options)
+        if self.gpus:
+            slurm["gpus_per_node"] = self.gpus
         return {
             "name": "medseg", "timeout_min": max(1, round(self.minutes)), "cpus_per_task": self.cpus,
-            "mem_gb": self.memory_gb, "gpus_per_node": self.gpus, **slurm,
+            "mem_gb": self.memory_gb, **slurm,
         }  # fmt: skip
 
 

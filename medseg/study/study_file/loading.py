@@ -63,7 +63,7 @@ def plan_study(study: StudyConfig) -> dict[str, list[Cell]]:
 
 def _cell(study: StudyConfig, name: str, dataset: DatasetEntry | None) -> Cell:
     entry = study.configs[name]
-    settings: Settings = {}
+    settings: Settings = {} if study.folds is None else {"train.checkpoint": "last"}
     if study.budget is not None:
         settings["train.budget"] = study.budget
     settings |= study.set

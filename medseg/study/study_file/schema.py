@@ -78,7 +78,8 @@ class StudyConfig(Spec):
         datasets: name → dataset. If empty, every configuration has its own ``data.path``.
         seeds: seeds of the trainings; the split does not depend on them.
         folds: number of folds of a cross-validation, whose held-out cases are compared. If None, the split of
-            the configurations, and the cases of ``cases``.
+            the configurations, and the cases of ``cases``. With folds, ``train.checkpoint`` is ``last`` unless
+            it is set, so that the held-out cases do not select the weights.
         set: settings of all runs, by dotted key. Those of a dataset are set over them, then those of a
             configuration.
         budget: time of each training; sets ``train.budget``.

@@ -13,7 +13,7 @@ from medseg.study.executors.cluster import STOP_FILE, run_cell_as_job
 from medseg.study.executors.dask import DaskExecutor, QueuedWorkers
 from medseg.study.executors.options import DaskConfig, SlurmConfig
 from medseg.study.executors.slurm import CellJob, JobResources, SlurmExecutor
-from medseg.study.executors.state import read_job
+from medseg.study.executors.state import CellState, read_job, write_state
 
 
 def python(name, code, folder):
@@ -52,6 +52,59 @@ def test_submitit_starts_processes_of_its_own(tmp_path):
     check_two_results(executor.run(two_cells(tmp_path), reported.append), reported)
 
 
+SBATCH = """#!/bin/bash
+# starts the tasks of a job array on this machine
+cat "$1" >> {folder}/scripts
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")
+for task in $(seq 0 $last); do
+  SLURM_JOB_ID=$((100 + task)) SLURM_ARRAY_JOB_ID=42 SLURM_ARRAY_TASK_ID=$task SLURM_NTASKS=1 SLURM_PROCID=0 \\
+    bash "$1" > {folder}/job.$task 2>&1 &
+  echo "42_$task|RUNNING|here" >> {folder}/jobs
+done
+echo Submitted batch job 42
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do case $1 in --output|--error) shift 2;; *) shift;; esac; done
+exec "$@"
+"""
+SACCT = """#!/bin/bash
+echo 'JobID|State|NodeList'
+cat {folder}/jobs
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """A folder with commands that stand in for those of SLURM."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT), ("scancel", "#!/bin/bash\n")):
+        path = folder / name
+        path.write_text(text.replace("{folder}", str(folder)), encoding="utf-8")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    return folder
+
+
+@pytest.mark.slow
+def test_slurm_runs_a_job_array_and_a_study_started_again_waits_for_its_jobs(tmp_path, slurm):
+    resources = JobResources(minutes=90, gpus=1, at_once=2, options=(("partition", "gpu"),))
+    executor = SlurmExecutor(tmp_path / "jobs", resources, poll_seconds=0.2)
+    reported = []
+    check_two_results(executor.run(two_cells(tmp_path), reported.append), reported)
+    script = (slurm / "scripts").read_text(encoding="utf-8")
+    for line in ("partition=gpu", "time=90", "gpus-per-node=1", "array=0-1%2", "cpus-per-task=4"):
+        assert f"#SBATCH --{line}\n" in script
+    assert [read_job(tmp_path / name) for name in ("bad", "good")] == ["42_0", "42_1"]
+
+    write_state(tmp_path / "good", CellState("running", process="elsewhere.1.1", host="node7"))
+    (slurm / "scripts").unlink()
+    (again,) = executor.run([two_cells(tmp_path)[1]])
+    assert again.succeeded
+    assert not (slurm / "scripts").exists()  # nothing was submitted
+
+
 def test_a_lost_job_is_a_failed_cell(tmp_path):
     class Lost:
         def done(self):
@@ -87,8 +140,8 @@ def test_the_resources_are_those_of_the_file(tmp_path):
         "timeout_min": 480,
         "cpus_per_task": 6,
         "mem_gb": 24,
-        "gpus_per_node": 1,
         "slurm_array_parallelism": 3,
+        "gpus_per_node": 1,
         "slurm_additional_parameters": {"partition": "gpu"},
     }
     with pytest.raises(ValueError, match="pattern"):

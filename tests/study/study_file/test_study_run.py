@@ -79,6 +79,7 @@ def test_folds_hold_every_case_out_once(study_file, tmp_path):
     splits = [one.config.data.split for one in runs if one.cell.name == "ema" and one.dataset == "small"]
     assert [(split.folds, split.fold, split.test) for split in splits] == [(3, 0, 0), (3, 1, 0), (3, 2, 0)]
     assert {one.part for one in runs} == {"val"}
+    assert {one.config.train.checkpoint for one in runs} == {"last"}
 
 
 def test_a_study_with_a_failed_run(trainings, in_process, study_file, tmp_path):
