@@ -22,7 +22,7 @@ from medseg.study.cell_run import (
 from medseg.study.executors import CellCommand, CellResult, Executor, read_state
 from medseg.system.locks import lock_folder
 
-INDEX_FILE = "study.json"
+INDEX_FILE = "runs.json"
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from medseg.errors import DataError
 from medseg.study.cell_run import FAILURE_FILE, read_json
 from medseg.study.engine import INDEX_FILE
 from medseg.study.executors.protocol import LOG_FILE
-from medseg.study.executors.state import CellState, CellStatus, read_job, read_state
+from medseg.study.executors.state import STATE_FILE, CellState, CellStatus, read_job, read_state
 
 SWEEP_JOURNAL = "journal.log"
 """File that only the folder of a sweep has."""
@@ -46,13 +46,12 @@ def study_status(root: Path | str) -> list[RunStatus]:
     if (root / SWEEP_JOURNAL).is_file():
         return _trial_statuses(root)
     runs = read_json(root / INDEX_FILE).get("runs")
-    if not isinstance(runs, list):
+    statuses = [_status(root, entry) for entry in runs] if isinstance(runs, list) else _processes(root)
+    if not statuses:
         raise DataError(
-            f"{root}: contains no study ({INDEX_FILE})",
-            hint="Give the folder that medseg study run, ablate or sweep wrote (--output).",
-            path=root,
+            f"{root}: contains no study", hint="Give the folder that medseg study wrote (--output).", path=root
         )
-    return [_status(root, entry) for entry in runs]
+    return statuses
 
 
 def count_statuses(statuses: list[RunStatus]) -> str:
@@ -80,6 +79,16 @@ def _trial_statuses(root: Path) -> list[RunStatus]:
     return statuses
 
 
+def _processes(root: Path) -> list[RunStatus]:
+    """Return the state of the processes of a study without a list of runs, such as the folds of a ``cv``."""
+    folders = sorted(path.parent for path in root.rglob(STATE_FILE))
+    states = [(folder, read_state(folder)) for folder in folders]
+    return [
+        RunStatus(str(folder.relative_to(root)), state.status, state.elapsed, detail=_detail(folder, state))
+        for folder, state in states
+    ]
+
+
 def _status(root: Path, entry: dict[str, Any]) -> RunStatus:
     folder = root / entry["folder"]
     state, record = read_state(folder), read_json(root / entry["record"])
@@ -97,6 +106,8 @@ def _detail(folder: Path, state: CellState) -> str:
         return f"{error} (log: {folder / LOG_FILE})"
     number = read_job(folder)
     job = f"job {number} " if number else ""
+    if state.status == "complete":
+        return ""
     if state.status == "waiting":
         return f"{job}in the queue" if job else ""
     from medseg.training.run_folder.log import read_log

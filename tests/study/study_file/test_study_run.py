@@ -144,7 +144,10 @@ def test_the_command_lists_failures_and_status_shows_them(
     assert "7 complete, 1 failed" in capsys.readouterr().out
     assert run(["study", "status", str(out), "--json"]) == 4
     assert len(json.loads(capsys.readouterr().out)) == 8
-    assert run(["study", "status", str(tmp_path)]) == 3
+    (out / "runs.json").unlink()  # as for folds of a cv: every process is listed
+    assert run(["study", "status", str(out)]) == 4
+    assert "9 complete, 1 failed" in capsys.readouterr().out
+    assert run(["study", "status", str(out / "comparisons")]) == 3
 
 
 @pytest.mark.parametrize(
