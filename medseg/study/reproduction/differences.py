@@ -21,7 +21,10 @@ _TOPICS: Mapping[str, Topic] = {
     "cpu": "hardware",
     "cpu_capability": "hardware",
     "threads": "hardware",
+    "processes": "hardware",
 }
+_UNRECORDED = {"processes": 1}
+"""Values of facts that earlier versions did not record."""
 _SHOWN_DIGITS = 12
 
 
@@ -82,7 +85,7 @@ def compare_environments(recorded: Mapping[str, Any], current: Mapping[str, Any]
     """Return the facts of ``environment.json`` that differ, code first."""
     differences: list[Difference] = []
     for name, topic in _TOPICS.items():
-        before, now = recorded.get(name), current.get(name)
+        before, now = (facts.get(name, _UNRECORDED.get(name)) for facts in (recorded, current))
         if before != now:
             differences.append(Difference(topic, name, _text(before), _text(now)))
     packages, installed = recorded.get("packages") or {}, current.get("packages") or {}

@@ -198,8 +198,12 @@ def _device(config: RunConfig, environment: dict[str, Any]) -> str:
 
 
 def _notes(run: RunFolder) -> list[str]:
-    """Return what else in the record may make the results differ."""
-    return [
+    """Return what else may make the results differ."""
+    notes = [
         f"the dataset changed during the training ({path.name}); the reproduction uses the last one"
         for path in sorted(run.root.glob("cases-until-step-*.json"))
     ]
+    weights = load_config(run.config).weights.file
+    if weights is not None:
+        notes.append(f"the training began with {weights}, whose content is not recorded")
+    return notes

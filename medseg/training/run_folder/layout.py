@@ -244,12 +244,12 @@ class RunFolder:
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def write_environment(self, device: torch.device, threads: int) -> None:
+    def write_environment(self, device: torch.device, threads: int, processes: int) -> None:
         """Record versions and hardware, without user or host name."""
-        write_json(self.root / "environment.json", current_environment(device, threads))
+        write_json(self.root / "environment.json", current_environment(device, threads, processes))
 
 
-def current_environment(device: torch.device, threads: int) -> dict[str, Any]:
+def current_environment(device: torch.device, threads: int, processes: int = 1) -> dict[str, Any]:
     """Return versions and hardware of a training in this process, without user or host name."""
     cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
@@ -263,6 +263,7 @@ def current_environment(device: torch.device, threads: int) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cpus": usable_cores(),
         "threads": threads,
+        "processes": processes,
     }
 
 

@@ -50,7 +50,7 @@ def record_start(loop: TrainingLoop, dataset: PreparedDataset, earlier_epochs: i
         _LOGGER.warning("the dataset changed before step %d: %s", state.step + 1, line)
     kept = f"cases-until-step-{state.step}.json" if dataset.changes else None
     record_dataset(run, dataset, keep_earlier_as=kept)
-    run.write_environment(loop.model.device, threads)
+    run.write_environment(loop.model.device, threads, loop.ranks.size)
 
 
 def describe_start(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset) -> TrainStart:

@@ -39,6 +39,7 @@ def test_facts_are_compared_by_topic():
         "source_sha256": "b" * 64,
         "cpu": "Y",
         "threads": 2,
+        "processes": 1,
     }
     found = compare_environments(before, now)
     assert found == [
