@@ -42,14 +42,15 @@ def run_study(
         root: folder of the study; one process at a time writes to it.
         executor: runs the cells.
         progress: receives the runs.
-        on_outcome: called after each run, for tables that can be read while the study goes on.
+        on_outcome: called at the start with what is complete, and after each run: for tables that can be read
+            while the study goes on.
 
     Raises:
         ConfigError: if another process writes to the folder, or settings do not fit the cases.
         DataError: if the cases of no run can be prepared.
         StudyStopped: on SIGTERM or SIGINT, after the running cells have saved their state.
     """
-    board = _Board(runs, on_outcome)
+    board = _Board(runs)
     with (
         lock_folder(root, "Wait for it, or choose another --output."),
         stage(progress, len(runs), "running the study", unit="runs") as shown,
@@ -60,12 +61,15 @@ def run_study(
                 shown.advance(board.add(run, read_outcome(run)))
         for run, failure in _prepare(root, board.waiting, executor):
             shown.advance(board.add(run, read_outcome(run, failure)))
+        if board.outcomes:
+            on_outcome(board.outcomes)
         by_folder = {run.folder.absolute(): run for run in board.waiting}
         cells = [write_cell(run.name, run.folder, run.order) for run in board.waiting]
 
         def report(result: CellResult) -> None:
             run = by_folder[result.cell.folder]
             shown.advance(board.add(run, read_outcome(run, result)))
+            on_outcome(board.outcomes)
 
         executor.run(cells, report)
     return board.outcomes
@@ -77,11 +81,9 @@ class _Board:
 
     Attributes:
         runs: all runs.
-        on_outcome: called after each outcome.
     """
 
     runs: Sequence[StudyRun]
-    on_outcome: OnOutcome
     by_folder: dict[Path, RunOutcome] = field(default_factory=dict[Path, RunOutcome])
 
     @property
@@ -97,7 +99,6 @@ class _Board:
     def add(self, run: StudyRun, outcome: RunOutcome) -> str:
         """Add an outcome; return a description of it in a few words."""
         self.by_folder[run.folder] = outcome
-        self.on_outcome(self.outcomes)
         if outcome.status == "failed":
             _LOGGER.warning("failed: %s", outcome.describe())
         return f"{run.name}: {outcome.status}"
