@@ -42,8 +42,13 @@ OPTIONAL_FEATURES = {
         ("distributed",), "inference by several processes or machines (medseg infer --workers, --scheduler)"
     ),
     "dicom": OptionalFeature(("highdicom",), "writing DICOM SEG objects"),
+    "hpo": OptionalFeature(("optuna",), "searching for settings (medseg study sweep)"),
+    "mlflow": OptionalFeature(("mlflow-skinny", "sqlalchemy", "alembic"), "tracking trainings with MLflow"),
     "onnx": OptionalFeature(("onnx", "onnxruntime", "onnxscript"), "export to ONNX (medseg export --to onnx)"),
     "openvino": OptionalFeature(("openvino",), "faster inference on Intel CPUs, export to OpenVINO"),
+    "parquet": OptionalFeature(("pyarrow",), "tables of an evaluation as Parquet files"),
+    "slurm": OptionalFeature(("dask-jobqueue", "submitit"), "studies on a SLURM cluster"),
+    "wandb": OptionalFeature(("wandb",), "tracking trainings with Weights & Biases"),
     "wsi": OptionalFeature(("openslide-bin", "openslide-python"), "whole-slide images"),
     "zarr": OptionalFeature(("zarr",), "OME-Zarr images"),
 }

@@ -2,6 +2,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,12 +70,12 @@ def test_optional_features_are_a_note_if_a_package_is_missing(monkeypatch):
 
 
 def test_optional_features_are_the_extras_of_the_distribution():
-    extras: dict[str, set[str]] = {}
-    for line in importlib.metadata.requires("medseg") or []:
-        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
-        if extra:
-            extras.setdefault(extra[1], set()).add(re.match(r"[\w.-]+", line)[0])
-    expected = {name: packages for name, packages in extras.items() if name not in ("all", "dev", "docs")}
+    project = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]
+    expected = {
+        name: {re.match(r"[\w.-]+", line)[0] for line in lines}
+        for name, lines in project["optional-dependencies"].items()
+        if name not in ("all", "dev", "docs")
+    }
     assert {name: set(feature.packages) for name, feature in OPTIONAL_FEATURES.items()} == expected
 
 

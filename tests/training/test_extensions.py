@@ -40,9 +40,17 @@ def invert(sample):
 class Recorder(Callback):
     def __init__(self, stop_at=None):
         self.stop_at, self.epochs, self.result = stop_at, [], None
+        self.start, self.updates, self.last = None, [], None
+
+    def on_train_start(self, info):
+        self.start = info
+
+    def on_update(self, info):
+        self.updates.append((info.step, info.patches))
 
     def on_epoch_end(self, info):
         self.epochs.append((info.epoch, info.step, info.is_best, sorted(info.scores)[:1]))
+        self.last = info
         if info.epoch == self.stop_at:
             info.stop()
 
@@ -58,6 +66,11 @@ def test_all_parts_together(config, tmp_path):
     assert recorder.result == result
     assert [epoch[:2] for epoch in recorder.epochs] == [(1, 2), (2, 4)]
     assert recorder.epochs[0][2:] == (True, ["dice"])
+    start, last = recorder.start, recorder.last
+    assert (start.step, start.labels, start.cases) == (0, ("ball", "core"), {"train": 4, "val": 1, "test": 1})
+    assert (start.environment["device"], list(start.history)) == ("cpu", [])
+    assert recorder.updates == [(1, 2), (2, 2), (3, 2), (4, 2)]
+    assert last.score == last.scores["dice"] == last.log["val_dice"]
     recorded = load_config(tmp_path / "run" / "config.yaml")
     assert recorded.model.class_name == "one_layer"
     assert recorded.loss.function == "squared"
