@@ -29,8 +29,8 @@ with ConsoleProgress() as progress, progress.show("PANEL"), stage(progress, 30, 
         with stage(progress, 2, "validating"):
             progress.advance()
         progress.advance("loss 0.5")
-        time.sleep(0.02)
-    time.sleep(0.3)
+        time.sleep(0.01)
+    time.sleep(0.1)
     print("READY", flush=True)
     time.sleep(60)
 """
@@ -112,7 +112,7 @@ def test_messages_stay_intact_above_the_bars_and_ctrl_c_restores_the_cursor(term
     before, screen = termios.tcgetattr(own), Screen()
     received = _read(controller, screen, lambda text: "READY" in text)
     assert "printed by a worker" in received
-    time.sleep(0.6)
+    time.sleep(0.3)
     _read(controller, screen, lambda text: True)
     assert not screen.cursor
     messages = [line for line in screen.text if "message" in line]
