@@ -60,7 +60,7 @@ def notable_cases(compared: ComparedMethods, most: int = _MOST) -> list[NotableC
     """Return the cases to look at, the most remarkable first.
 
     Of two methods, those in which either is better by most; of more, those whose scores differ most. Then those
-    in which the best method is worst. Scores are means over the labels of a case.
+    in which the best method is worst, where scores are means over the labels of a case, and missed structures.
 
     Args:
         compared: the comparison.
@@ -76,10 +76,11 @@ def notable_cases(compared: ComparedMethods, most: int = _MOST) -> list[NotableC
     else:
         found = _differ_most(compared, most)
     found += _worst(compared, best, most)
+    found += _missed(compared, most)
     merged: dict[str, NotableCase] = {}
     for one in found:
         earlier = merged.get(one.case)
-        reasons = (*(earlier.reasons if earlier else ()), *one.reasons)
+        reasons = tuple(dict.fromkeys((*(earlier.reasons if earlier else ()), *one.reasons)))
         merged[one.case] = NotableCase(one.case, reasons, earlier.focus if earlier else one.focus)
     return list(merged.values())
 
@@ -169,3 +170,20 @@ def _worst(compared: ComparedMethods, best: str, most: int) -> list[NotableCase]
     scores = zip(compared.case_means(best), compared.cases, strict=True)
     ranked = sorted((sign * score, case) for score, case in scores if not math.isnan(score))
     return [NotableCase(case, (f"{best} is worst here",), best) for _, case in ranked[:most]]
+
+
+def _missed(compared: ComparedMethods, most: int) -> list[NotableCase]:
+    """Return cases in which a method missed a structure: of every label and method in turn."""
+    by_label: dict[tuple[str, str], list[str]] = {}
+    for method in compared.methods:
+        _, missed = compared.missed(method) or (0, [])
+        for case, label in missed:
+            by_label.setdefault((label, method), []).append(case)
+    rounds = max(map(len, by_label.values()), default=0)
+    found = [
+        NotableCase(cases[turn], (f"{method} misses {label}",), method)
+        for turn in range(rounds)
+        for (label, method), cases in by_label.items()
+        if turn < len(cases)
+    ]
+    return found[:most]

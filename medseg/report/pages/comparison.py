@@ -61,11 +61,11 @@ class ComparisonPage:
             self._difference_plots(),
             self._results(compared.results, f"Paired differences of {self._metric}; shaded rows are decided"),
         )
+        page.add("Cases to look at", self._pictures())
         page.add("Scores", self._score_plots())
         page.add("More comparisons", self._more_results())
-        page.add("Ranking", self._rankings())
+        page.add("Ranking", self._rankings() if len(compared.methods) > 2 else "")
         page.add("Subgroups", self._subgroups())
-        page.add("Cases to look at", self._pictures())
         page.add("All cases", self._cases())
         page.add("Number of cases needed", self._sample_size())
         page.add("How this was measured", self._notes(), provenance(self._definitions()))
@@ -86,6 +86,10 @@ class ComparisonPage:
         columns = [Column("method"), Column("mean" if several else f"mean {self._metric}", "number")]
         columns += [Column(label, "number") for label in compared.labels] if several else []
         columns += [Column("lowest" if compared.higher else "highest", "number", "worst score of a case")]
+        if all(compared.missed(name) is not None for name in compared.methods):
+            columns += [
+                Column("missed", "number", "structures of the references of which nothing was predicted")
+            ]
         columns += [Column("missing", "number", "cases without a result")]
         rows = [self._method_row(method, several) for method in compared.best_first]
         title = f"Mean {self._metric} by method{' and label' if several else ''}, best first"
@@ -97,7 +101,11 @@ class ComparisonPage:
         means += [compared.mean(method, label) for label in compared.labels] if several else []
         defined = [one for one in compared.case_means(method) if not math.isnan(one)]
         worst = (min if compared.higher else max)(defined, default=math.nan)
-        return [method, *map(self._value, means), self._value(worst), number(len(compared.missing(method)))]
+        missed = [found for found in map(compared.missed, compared.methods) if found is not None]
+        known = len(missed) == len(compared.methods)
+        counts = [len(missed[compared.methods.index(method)][1])] if known else []
+        counts.append(len(compared.missing(method)))
+        return [method, *map(self._value, means), self._value(worst), *map(number, counts)]
 
     def _difference_plots(self) -> Markup:
         drawn = [self._difference_plot(pair) for pair in self.compared.main]
@@ -303,7 +311,8 @@ class ComparisonPage:
     def _notes(self) -> Markup:
         content = self.compared.content
         excluded = content.get("excluded") or {}
-        lines: list[Content] = [str(note) for note in content.get("notes") or ()]
+        every = [content, *(content.get("secondary") or ())]
+        lines: list[Content] = list(dict.fromkeys(str(n) for one in every for n in one.get("notes") or ()))
         lines += [f"left out: {key}: {why}" for key, why in list(excluded.items())[:20]]
         lines += [f"and {len(excluded) - 20} more left out"] if len(excluded) > 20 else []
         return bullets(lines) if lines else paragraph("All methods have a score of every case.", class_="note")

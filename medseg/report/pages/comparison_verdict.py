@@ -41,10 +41,11 @@ def write_comparison_verdict(compared: ComparedMethods, link: Callable[[str], Co
     return join(
         [
             paragraph(lead, class_="lead"),
-            *rest,
             *_misses(compared, link),
+            *rest,
             *_failures(compared, link),
             *_missing(compared),
+            *_notes(compared),
             paragraph(meaning, class_="note") if meaning else "",
         ]
     )
@@ -99,12 +100,12 @@ def _one_pair(compared: ComparedMethods, result: Result) -> list[Markup]:
         Markup(", equal in {}").format(number(int(result["ties"]))) if result["ties"] else "",
         _improvement(compared, result),
     )
-    lines: list[Content] = [amount, sure]
+    lines: list[Content] = [amount, sure, *_doubts(compared, result)]
     labels = [one for one in compared.of_pair(result) if one["label"] != OVERALL]
     if len(labels) > 1:
         lines.append(_on_what(labels))
     lines += [_noninferiority(result)] if result.get("noninferiority") else []
-    lines += [*_doubts(compared, result), *_secondary(compared)]
+    lines += _secondary(compared)
     return [bullets(lines)]
 
 
@@ -115,9 +116,16 @@ def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
     alpha = as_float(compared.content.get("options", {}).get("alpha", 0.05))
     decided = result["decision"] != "undecided"
     if not math.isnan(ranks) and (ranks < alpha) != decided:
-        words = "hardly differs, the mean does" if decided else "differs, the mean does not clearly"
-        text = "The test of the ranks disagrees ({}): the typical case {}."
-        lines.append(Markup(text).format(p_value(ranks), words))
+        median = Markup("a median difference of {}; test of the ranks: {}").format(
+            number(as_float(result.get("median")), compared.digits, signed=True, unit=compared.unit),
+            p_value(ranks),
+        )
+        words = (
+            "The mean differs, the typical case hardly does ({}): a few cases differ by much."
+            if decided
+            else "The typical case differs ({}), the mean does not clearly: a few cases differ by much more."
+        )
+        lines.append(Markup(words).format(median))
     size = _same_pair(compared, "sample_sizes", result)
     if not decided and size is not None and as_float(size["detectable"]) > 0:
         text = Markup(
@@ -179,7 +187,9 @@ def _misses(compared: ComparedMethods, link: Callable[[str], Content]) -> list[M
         parts.append(Markup("{} {} of {}{}").format(method, number(len(missed)), number(structures), which))
     if not parts:
         return []
-    return [paragraph(Markup("Structures missed entirely: {}.").format(join(parts, "; ")))]
+    some = any(found[1] for found in map(compared.missed, compared.methods) if found)
+    text = Markup("Structures missed entirely: {}.").format(join(parts, "; "))
+    return [paragraph(text, class_="alarm" if some else "fine")]
 
 
 def _improvement(compared: ComparedMethods, result: Result) -> Markup:
@@ -291,6 +301,12 @@ def _failures(compared: ComparedMethods, link: Callable[[str], Content]) -> list
 
 def _score(compared: ComparedMethods, score: float, case: Content) -> Markup:
     return Markup("{} ({})").format(case, number(score, compared.digits, unit=compared.unit))
+
+
+def _notes(compared: ComparedMethods) -> list[Markup]:
+    """Return what limits the conclusions, such as few cases."""
+    notes = [str(one) for one in compared.content.get("notes") or ()]
+    return [paragraph(f"Note: {note}.") for note in notes[:_MOST]]
 
 
 def _missing(compared: ComparedMethods) -> list[Markup]:

@@ -116,7 +116,16 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any]) -> list[Markup]:
             _list(false, cases),
         )
         parts.append(paragraph(text, class_="alarm"))
-    return parts + _not_compared(summary.get("coverage") or {})
+    return [*_identical(cases), *parts, *_not_compared(summary.get("coverage") or {})]
+
+
+def _identical(cases: ScoredCases) -> list[Markup]:
+    """Return a warning if all predictions equal their references, as where one folder was given twice."""
+    dice = [one.dice for one in cases.scored if not math.isnan(one.dice)]
+    if len(dice) < 2 or any(one != 1.0 for one in dice):
+        return []
+    text = "Every prediction is identical to its reference: are these the right folders?"
+    return [paragraph(text, class_="alarm")]
 
 
 def _not_compared(coverage: Mapping[str, Any]) -> list[Markup]:

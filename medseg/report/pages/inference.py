@@ -134,9 +134,7 @@ class InferencePage:
     def _shift_words(self) -> Markup:
         far = [one for one in self._ordered if one.warnings and one.status != "failed"]
         if not far:
-            measured = any(not math.isnan(one.score) for one in self.cases)
-            text = "No scan differs from the training cases by more than is tolerated."
-            return paragraph(text, class_="fine") if measured else Markup("")
+            return self._alike_words()
         named = join(
             (Markup("{}: {}").format(self.sections.link(o.case), o.warnings[0]) for o in far[:3]), "; "
         )
@@ -147,14 +145,35 @@ class InferencePage:
         )
         return paragraph(text, class_="alarm")
 
+    def _alike_words(self) -> Markup:
+        """Return that no scan differs from the training cases, and how many could not be compared with them."""
+        segmented = [one for one in self.cases if one.status != "failed"]
+        unknown = sum(math.isnan(one.score) for one in segmented)
+        if unknown == len(segmented):
+            return Markup("")
+        if not unknown:
+            text = "No scan differs from the training cases by more than is tolerated."
+            return paragraph(text, class_="fine")
+        text = Markup("{} {} from the training cases by more than is tolerated; {} could not be compared.")
+        known = len(segmented) - unknown
+        return paragraph(
+            text.format(
+                Markup("The {} compared scan").format(number(known))
+                if known == 1
+                else Markup("None of {}").format(plural(known, "compared scan")),
+                "does not differ" if known == 1 else "differs",
+                number(unknown),
+            )
+        )
+
     def _empty_words(self) -> list[Markup]:
-        """Return which labels were found nowhere in some cases."""
+        """Return which labels were found nowhere in some or all cases."""
         lines: list[Markup] = []
         for label in self._labels:
             key = f"share:{label}"
             measured = [one for one in self.cases if key in one.features]
             empty = [one for one in measured if one.features[key] == 0]
-            if empty and len(empty) < len(measured):
+            if empty:
                 shown = ", ".join(one.case for one in empty[:_MOST_NAMED])
                 text = Markup("{} is predicted nowhere in {} of {}: {}{}.").format(
                     label, number(len(empty)), plural(len(measured), "case"), shown, _more(empty)

@@ -124,8 +124,20 @@ class TrainingPage:
         score = Markup("; best validation {} is <b>{}</b>, at update {}.").format(
             _title(record.monitor), number(as_float(best[f"val_{record.monitor}"])), number(int(best["step"]))
         )
-        parts = [paragraph(lead, score, class_="lead"), self._labels(best), self._trend(best)]
+        parts = [paragraph(lead, score, class_="lead"), self._selection(cases), self._labels(best)]
+        parts.append(self._trend(best))
         return join([*parts, *self._worst(cases), *self._time()])
+
+    def _selection(self, cases: ScoredCases) -> Markup:
+        """Return that the best validation was selected, so that it is an optimistic estimate."""
+        count, validated = len(self.record.validated), len(cases.cases)
+        of = Markup(" of {}").format(plural(validated, "case")) if validated else ""
+        if count < 2 and not of:
+            return Markup("")
+        best = Markup("It is the best of {}{}").format(plural(count, "validation"), of)
+        one = Markup("There was one validation{}").format(of)
+        words = "expect lower scores on new cases, and measure them on test cases"
+        return paragraph(one if count < 2 else best, f": {words}.", class_="note")
 
     def _labels(self, best: Mapping[str, Any]) -> Markup:
         """Return the scores of the labels at the best validation, the worst first."""

@@ -7,7 +7,7 @@ from medseg.report.pages.compared_cases import MethodFiles, NotableCase, draw_co
 from medseg.report.pages.compared_methods import ComparedMethods
 
 
-def compared(better="higher", **scores):
+def compared(better="higher", missed=None, **scores):
     cases = list("abcdefgh")[: len(next(iter(scores.values())))]
     content = {
         "methods": list(scores),
@@ -16,6 +16,7 @@ def compared(better="higher", **scores):
         "metric": {"name": "dice", "title": "Dice", "better": better},
         "scores": [[[value] for value in own] for own in scores.values()],
         "results": [],
+        "missed_structures": missed or {},
     }
     return ComparedMethods(content)
 
@@ -46,6 +47,16 @@ def test_of_several_methods_the_range_decides_and_missing_scores_do_not():
         NotableCase("b", ("the methods differ most",)),
         NotableCase("a", ("b is worst here",), "b"),
     ]
+
+
+def test_missed_structures_are_shown_for_every_label_in_turn():
+    missed = {"old": {"structures": 9, "missed": [["a", "x"], ["b", "x"], ["c", "x"], ["d", "y"]]}}
+    found = notable_cases(compared(old=[0.5] * 5, new=[0.5] * 5, missed=missed), most=2)
+    assert found[-2:] == [  # a is also the worst of old
+        NotableCase("b", ("old is worst here",), "old"),
+        NotableCase("d", ("old misses y",), "old"),
+    ]
+    assert found[0] == NotableCase("a", ("old is worst here", "old misses x"), "old")
 
 
 def test_cases_are_drawn_with_the_methods_that_have_a_result(tmp_path):

@@ -12,6 +12,7 @@ from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
 from medseg.evaluation.output import write_evaluation_report
 from medseg.report.pages.case_sections import CaseSections
 from medseg.report.pages.evaluation import write_evaluation_page
+from medseg.report.pages.evaluation_verdict import _identical
 from medseg.report.pages.scored_cases import ScoredCases
 from medseg.report.plots import Agreement
 
@@ -164,6 +165,13 @@ def test_outliers_are_below_the_fence_of_their_label():
     cases = ScoredCases(rows_of([0.9, 0.9, 0.9, 0.91, 0.91, 0.91, 0.9, 0.91, 0.884, 0.886]))
     assert [one.case for one in cases.found("outlier")] == ["c8"]
     assert ScoredCases(rows_of([0.9, 0.9, 0.1])).found("outlier") == []  # too few cases to tell
+
+
+def test_predictions_that_equal_their_references_are_suspicious():
+    for scores, suspicious in (([1.0, 1.0, 1.0], True), ([1.0, 1.0, 0.99], False), ([1.0], False)):
+        cases = ScoredCases(rows_of(scores))
+        words = "".join(_identical(cases))
+        assert ("identical to its reference" in words) is suspicious
 
 
 def test_worst_cases_are_those_with_the_lowest_mean():

@@ -26,3 +26,28 @@ def test_failures_come_first_and_shifts_are_named(tmp_path):
     assert re.findall('<th scope="row">(.)</th>', table) == ["c", "b", "a"]
     row = re.search('<th scope="row">b</th>.*?</tr>', table)[0]
     assert re.findall('value="([^"]*)"', row) == ["2.5", "5", "4"]  # deviation, share in percent, seconds
+
+
+def verdict_of(tmp_path, cases):
+    write_inference_page(tmp_path / "report.html", cases, {})
+    page = (tmp_path / "report.html").read_text()
+    return re.sub("<[^>]*>", "", page.partition('class="verdict"')[2].partition("</section>")[0])
+
+
+def test_a_label_that_is_predicted_in_no_case_is_named(tmp_path):
+    empty = {"shift": {"score": 0.2, "features": {"share:liver": 0.0}}}
+    cases = [SegmentedCase.of({"case": name, "status": "done"}, empty) for name in "ab"]
+    text = verdict_of(tmp_path, cases)
+    assert "liver is predicted nowhere in 2 of 2 cases: a, b" in text
+    assert "No scan differs from the training cases" in text
+
+
+def test_scans_that_could_not_be_compared_are_not_called_alike(tmp_path):
+    alike = {"shift": {"score": 0.2, "features": {"share:liver": 0.1}}}
+    cases = [SegmentedCase.of({"case": n, "status": "done"}, one) for n, one in zip("abc", [alike, alike, {}])]
+    text = verdict_of(tmp_path, cases)
+    assert (
+        "None of 2 compared scans differs from the training cases by more than is tolerated; 1 could not"
+        in text
+    )
+    assert "training cases" not in verdict_of(tmp_path, cases[2:])

@@ -36,6 +36,7 @@ def test_a_training_says_how_good_it_is_and_where_it_is_worst(tmp_path):
     record = TrainingRecord("liver", log, CASES, VALIDATION, total=40, warnings=["few cores"])
     page, text = text_of(tmp_path, record)
     assert "The training has ended after 40 updates; best validation Dice is 0.750, at update 20" in text
+    assert "It is the best of 3 validations of 2 cases: expect lower scores on new cases" in text
     assert "Dice by label, lowest first: b 0.650, a 0.850" in text
     assert "There was no improvement in the 1 validation since" in text
     assert "Where the latest validation is worst: c2, b (0.310); c2, a (0.900)" in text
