@@ -44,7 +44,10 @@ def test_a_label_that_is_predicted_in_no_case_is_named(tmp_path):
 
 def test_scans_that_could_not_be_compared_are_not_called_alike(tmp_path):
     alike = {"shift": {"score": 0.2, "features": {"share:liver": 0.1}}}
-    cases = [SegmentedCase.of({"case": n, "status": "done"}, one) for n, one in zip("abc", [alike, alike, {}])]
+    cases = [
+        SegmentedCase.of({"case": n, "status": "done"}, one)
+        for n, one in zip("abc", [alike, alike, {}], strict=True)
+    ]
     text = verdict_of(tmp_path, cases)
     assert (
         "None of 2 compared scans differs from the training cases by more than is tolerated; 1 could not"
