@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -82,7 +82,7 @@ def notable_cases(compared: ComparedMethods, most: int = _MOST) -> list[NotableC
         earlier = merged.get(one.case)
         reasons = tuple(dict.fromkeys((*(earlier.reasons if earlier else ()), *one.reasons)))
         merged[one.case] = NotableCase(one.case, reasons, earlier.focus if earlier else one.focus)
-    return list(merged.values())
+    return [_with_misses(compared, one) for one in merged.values()]
 
 
 def draw_compared_cases(
@@ -170,6 +170,17 @@ def _worst(compared: ComparedMethods, best: str, most: int) -> list[NotableCase]
     scores = zip(compared.case_means(best), compared.cases, strict=True)
     ranked = sorted((sign * score, case) for score, case in scores if not math.isnan(score))
     return [NotableCase(case, (f"{best} is worst here",), best) for _, case in ranked[:most]]
+
+
+def _with_misses(compared: ComparedMethods, one: NotableCase) -> NotableCase:
+    """Return a case with every structure that a method missed in it among its reasons."""
+    missed = [
+        f"{method} misses {label}"
+        for method in compared.methods
+        for case, label in (compared.missed(method) or (0, []))[1]
+        if case == one.case
+    ]
+    return replace(one, reasons=tuple(dict.fromkeys((*one.reasons, *missed))))
 
 
 def _missed(compared: ComparedMethods, most: int) -> list[NotableCase]:

@@ -90,7 +90,7 @@ class ComparisonPage:
             columns += [
                 Column("missed", "number", "structures of the references of which nothing was predicted")
             ]
-        columns += [Column("missing", "number", "cases without a result")]
+        columns += [Column("no result", "number", "cases without a result")]
         rows = [self._method_row(method, several) for method in compared.best_first]
         title = f"Mean {self._metric} by method{' and label' if several else ''}, best first"
         return Table(title, columns, rows).html()

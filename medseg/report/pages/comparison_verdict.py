@@ -116,16 +116,18 @@ def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
     alpha = as_float(compared.content.get("options", {}).get("alpha", 0.05))
     decided = result["decision"] != "undecided"
     if not math.isnan(ranks) and (ranks < alpha) != decided:
+        gain = as_float(result.get("median"))
         median = Markup("a median difference of {}; test of the ranks: {}").format(
-            number(as_float(result.get("median")), compared.digits, signed=True, unit=compared.unit),
-            p_value(ranks),
+            number(gain, compared.digits, signed=True, unit=compared.unit), p_value(ranks)
         )
+        better = result["method"] if (gain > 0) == compared.higher else result["baseline"]
         words = (
-            "The mean differs, the typical case hardly does ({}): a few cases differ by much."
+            "The mean differs, the typical case hardly does ({median}): a few cases differ by much."
             if decided
-            else "The typical case differs ({}), the mean does not clearly: a few cases differ by much more."
+            else "In the typical case {better} is better ({median}), but not clearly in the mean: a few cases differ "
+            "by much more."
         )
-        lines.append(Markup(words).format(median))
+        lines.append(Markup(words).format(median=median, better=better))
     size = _same_pair(compared, "sample_sizes", result)
     if not decided and size is not None and as_float(size["detectable"]) > 0:
         text = Markup(
@@ -306,7 +308,7 @@ def _score(compared: ComparedMethods, score: float, case: Content) -> Markup:
 def _notes(compared: ComparedMethods) -> list[Markup]:
     """Return what limits the conclusions, such as few cases."""
     notes = [str(one) for one in compared.content.get("notes") or ()]
-    return [paragraph(f"Note: {note}.") for note in notes[:_MOST]]
+    return [paragraph(f"Note: {note.rstrip('.')}.") for note in notes[:_MOST]]
 
 
 def _missing(compared: ComparedMethods) -> list[Markup]:

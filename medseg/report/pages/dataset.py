@@ -159,8 +159,14 @@ class DatasetPage:
         return join([*lines, *self._unusual_words(), *self._difference_words()])
 
     def _unusual_words(self) -> list[Markup]:
+        groups = [one.name for one in self.dataset.measures.grouped]
+        grouped = Markup("The cases form groups, or vary by much, in {}: see the plots.").format(
+            enumerate_words(groups)
+        )
+        lines = [paragraph(grouped, class_="alarm")] if groups else []
         if not self._unusual:
-            return [paragraph("No case is unusual in size, spacing, intensities or labels.")]
+            other = " other" if groups else ""
+            return [*lines, paragraph(f"No case is unusual in any{other} size, spacing, intensity or label.")]
         named = [
             Markup("{} ({})").format(self._link(case), ", ".join(m.name for m in measures[:2]))
             for case, measures in list(self._unusual.items())[:_MOST_NAMED]
@@ -169,9 +175,10 @@ class DatasetPage:
         verb = "is" if count == 1 else "are"
         more = Markup(" and {} more").format(number(count - len(named))) if count > len(named) else ""
         return [
+            *lines,
             paragraph(
                 Markup("{} {} unusual: {}{}.").format(plural(count, "case"), verb, join(named, "; "), more)
-            )
+            ),
         ]
 
     def _difference_words(self) -> list[Markup]:

@@ -15,6 +15,8 @@ from medseg.data.labels.schema import LabelSchema
 
 UNUSUAL = 3.5
 """Robust z-score from which a value is unusual (Iglewicz and Hoaglin 1993)."""
+_MOST_UNUSUAL = 0.2
+"""Share of the cases from which far values are groups instead of unusual cases."""
 
 _VOLUME_AXES = ("right", "anterior", "superior")
 _PICTURE_AXES = ("rows", "columns")
@@ -83,14 +85,31 @@ class CaseMeasures:
 
     measures: Sequence[Measure]
 
+    @cached_property
+    def grouped(self) -> list[Measure]:
+        """The measurements with more than a fifth of the cases far from the median: there are several groups."""
+        far = {
+            one.name: np.mean([abs(z) > UNUSUAL for z in one.scores.values()])
+            for one in self.measures
+            if one.scores
+        }
+        return [one for one in self.measures if far.get(one.name, 0.0) > _MOST_UNUSUAL]
+
+    @cached_property
+    def _compact(self) -> list[Measure]:
+        return [one for one in self.measures if one not in self.grouped]
+
     def unusual(self, case: str) -> list[Measure]:
-        """Return the measurements in which a case is unusual, the farthest first."""
-        far = [(abs(one.scores.get(case, 0.0)), one) for one in self.measures]
+        """Return the measurements in which a case is unusual, the farthest first.
+
+        Measurements in which the cases form groups do not count.
+        """
+        far = [(abs(one.scores.get(case, 0.0)), one) for one in self._compact]
         return [one for score, one in sorted(far, key=lambda pair: -pair[0]) if score > UNUSUAL]
 
     def outliers_first(self, cases: Sequence[str]) -> list[str]:
         """Return the cases, those with the farthest measurement first."""
-        largest = {c: max((abs(m.scores.get(c, 0.0)) for m in self.measures), default=0.0) for c in cases}
+        largest = {c: max((abs(m.scores.get(c, 0.0)) for m in self._compact), default=0.0) for c in cases}
         return sorted(cases, key=lambda case: -largest[case])
 
     def find(self, name: str) -> Measure | None:

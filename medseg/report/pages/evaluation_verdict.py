@@ -27,7 +27,7 @@ def write_verdict(cases: ScoredCases, summary: Mapping[str, Any], link: Callable
     parts = [
         paragraph(_lead(cases, summary), class_="lead"),
         paragraph(_coverage(cases, summary)),
-        *_problems(cases, summary),
+        *_problems(cases, summary, link),
     ]
     if len(summary["labels"]) > 1:
         parts.insert(1, _by_label(summary["labels"]))
@@ -93,7 +93,7 @@ def _certainty(summary: Mapping[str, Any]) -> Markup:
     return Markup("The interval is that of the mean over other cases of the same kind.")
 
 
-def _problems(cases: ScoredCases, summary: Mapping[str, Any]) -> list[Markup]:
+def _problems(cases: ScoredCases, summary: Mapping[str, Any], link: Callable[[str], Content]) -> list[Markup]:
     parts: list[Markup] = []
     missed = cases.found("missed")
     if missed:
@@ -102,7 +102,7 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any]) -> list[Markup]:
         text = Markup("{} of {} missed entirely (Dice 0): {}.").format(
             number(len(missed)),
             Markup("{} structures {}").format(number(present), "was" if len(missed) == 1 else "were"),
-            _list(missed, cases),
+            _list(missed, cases, link),
         )
         parts.append(paragraph(text, class_="alarm"))
     else:
@@ -113,7 +113,7 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any]) -> list[Markup]:
     if false:
         text = Markup("{} predicted where the reference has none: {}.").format(
             Markup("{} {}").format(plural(len(false), "structure"), "was" if len(false) == 1 else "were"),
-            _list(false, cases),
+            _list(false, cases, link),
         )
         parts.append(paragraph(text, class_="alarm"))
     return [*_identical(cases), *parts, *_not_compared(summary.get("coverage") or {})]
@@ -157,9 +157,11 @@ def _lowest(cases: ScoredCases, link: Callable[[str], Content]) -> Markup:
     return text + (outliers if count else Markup(""))
 
 
-def _list(rows: Sequence[ScoredCase], cases: ScoredCases) -> Markup:
+def _list(rows: Sequence[ScoredCase], cases: ScoredCases, link: Callable[[str], Content]) -> Markup:
     several = len(cases.names) > 1
-    return _names([f"{one.case} ({one.name})" if several else one.case for one in rows])
+    return _names(
+        [Markup("{} ({})").format(link(one.case), one.name) if several else link(one.case) for one in rows]
+    )
 
 
 def _names(names: Sequence[Content]) -> Markup:

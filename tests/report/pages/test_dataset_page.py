@@ -29,6 +29,16 @@ def test_a_rare_other_value_is_unusual_where_the_rest_is_equal():
     assert set(measure([1] * 8 + [2] * 4).scores.values()) == {0.0}  # four of twelve are not rare
 
 
+def test_groups_of_cases_are_not_unusual_cases():
+    # 70 values about 100 (robust deviation about 1.5), 30 about 10,000: almost a third is not unusual
+    values = [*(100 + i % 5 for i in range(70)), *(10_000 + i for i in range(30))]
+    measures = CaseMeasures([measure("intensity", values), measure("size", [*(i % 7 for i in range(99)), 90])])
+    assert [one.name for one in measures.grouped] == ["intensity"]
+    assert measures.unusual("c80") == []
+    assert [one.name for one in measures.unusual("c99")] == ["size"]
+    assert measures.outliers_first(["c80", "c99"]) == ["c99", "c80"]
+
+
 def test_few_cases_have_no_outliers():
     assert set(measure([1, 1, 1, 50]).scores.values()) == {0.0}
 
