@@ -124,8 +124,8 @@ def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
         words = (
             "The mean differs, the typical case hardly does ({median}): a few cases differ by much."
             if decided
-            else "In the typical case {better} is better ({median}), but not clearly in the mean: a few cases differ "
-            "by much more."
+            else "In the typical case {better} is better ({median}), but not clearly in the mean: a few cases "
+            "differ by much more."
         )
         lines.append(Markup(words).format(median=median, better=better))
     size = _same_pair(compared, "sample_sizes", result)

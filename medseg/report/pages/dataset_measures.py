@@ -87,7 +87,7 @@ class CaseMeasures:
 
     @cached_property
     def grouped(self) -> list[Measure]:
-        """The measurements with more than a fifth of the cases far from the median: there are several groups."""
+        """The measurements in which more than a fifth of the cases are far from the median."""
         far = {
             one.name: np.mean([abs(z) > UNUSUAL for z in one.scores.values()])
             for one in self.measures

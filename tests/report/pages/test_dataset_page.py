@@ -32,7 +32,7 @@ def test_a_rare_other_value_is_unusual_where_the_rest_is_equal():
 def test_groups_of_cases_are_not_unusual_cases():
     # 70 values about 100 (robust deviation about 1.5), 30 about 10,000: almost a third is not unusual
     values = [*(100 + i % 5 for i in range(70)), *(10_000 + i for i in range(30))]
-    measures = CaseMeasures([measure("intensity", values), measure("size", [*(i % 7 for i in range(99)), 90])])
+    measures = CaseMeasures([measure(values, "intensity"), measure([*(i % 7 for i in range(99)), 90], "size")])
     assert [one.name for one in measures.grouped] == ["intensity"]
     assert measures.unusual("c80") == []
     assert [one.name for one in measures.unusual("c99")] == ["size"]
