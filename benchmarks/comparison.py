@@ -7,8 +7,8 @@ Prints, for several distributions of paired Dice differences, and of the Dice of
 intervals contain the true mean; how often tests report a difference where there is none; and how often they
 find a planted one. The last table compares whole tables of five labels as the command does, and counts the
 studies with any wrong decision.
-Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (97.5% where few cases differ by much),
-false positives at most 6.5%.
+Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (97.5% where few cases differ by much, 90%
+where studies may lack the rare misses of one method), false positives at most 6.5%.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], FloatArray]
 Interval = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 
 COVERAGE = (0.935, 0.965)
-RARE = ("both miss 4%", "10% rescued by one", "Dice of one method, 4% missed")
-RARE_COVERAGE = (0.935, 0.975)
+RARE_COVERAGE = {
+    "both miss 4%": (0.935, 0.975),
+    "10% rescued by one": (0.935, 0.975),
+    "Dice of one method, 4% missed": (0.9, 0.965),  # 13% of the studies of 50 cases have no miss to see
+}
 MOST_FALSE = 0.065
 LABELS = ("a", "b", "c", "d", "e")
 
@@ -108,7 +111,7 @@ def measure_coverage(repeats: int, cases: int) -> bool:
             reference = np.subtract(*student_interval(values)[::-1])
             covered = float(((low <= truth) & (truth <= high)).mean())
             cells.append(f"{covered:.1%} ({np.mean((high - low) / reference):.2f})")
-            least, most = RARE_COVERAGE if name in RARE else COVERAGE
+            least, most = RARE_COVERAGE.get(name, COVERAGE)
             passed &= kind != "medseg" or least <= covered <= most
         print(f"{name:32}" + "".join(f"{cell:>16}" for cell in cells))
     return passed

@@ -19,6 +19,7 @@ from medseg.data.scans import Scan
 from medseg.geometry import Array, Grid, to_ras
 from medseg.report.palette import PLAIN, Bytes, Legend
 from medseg.report.pictures import overlay, slice_of, to_uint8
+from medseg.report.scaling import resize, resize_label
 
 _SIDE = 300
 _QUALITY = 80
@@ -51,7 +52,7 @@ def draw_thumbnail(case: Case, report: DatasetReport) -> Thumbnail:
     if target is not None and labels is not None:
         classes = labels.encode(target.values, case.id).astype(np.int64) - 1
     legend = Legend.of(labels) if labels is not None else PLAIN
-    image, shown = _plane(scan, classes)
+    image, shown = _enlarged(*_plane(scan, classes))
     picture = Image.fromarray(overlay(image, shown, legend, alpha=0.25))
     picture.thumbnail((_SIDE, _SIDE))
     stream = BytesIO()
@@ -63,6 +64,15 @@ def draw_thumbnail(case: Case, report: DatasetReport) -> Thumbnail:
     return Thumbnail(
         source, f"{case.id}: {kind} with {listed}" if names else f"{case.id}: {kind} without labels"
     )
+
+
+def _enlarged(image: Bytes, classes: Array) -> tuple[Bytes, Array]:
+    """Enlarge a picture that is smaller than a thumbnail, and its classes."""
+    factor = _SIDE / max(image.shape[:2])
+    if factor <= 1:
+        return image, classes
+    size = (max(1, round(image.shape[0] * factor)), max(1, round(image.shape[1] * factor)))
+    return resize(image, size, np.uint8, Image.Resampling.BICUBIC), resize_label(classes, size)
 
 
 def _plane(scan: Scan, classes: Array) -> tuple[Bytes, Array]:
