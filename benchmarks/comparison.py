@@ -7,8 +7,8 @@ Prints, for several distributions of paired Dice differences, and of the Dice of
 intervals contain the true mean; how often tests report a difference where there is none; and how often they
 find a planted one. The last table compares whole tables of five labels as the command does, and counts the
 studies with any wrong decision.
-Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (97.5% where few cases differ by much, 90%
-where studies may lack the rare misses of one method), false positives at most 6.5%.
+Exits with 1 if a figure is outside its limits: coverage 93.5 to 96.5% (97.5% where few cases differ by much,
+90% where studies may lack the rare misses of one method), false positives at most 6.5%.
 """
 
 from __future__ import annotations
