@@ -53,7 +53,7 @@ def test_missed_structures_are_shown_for_every_label_in_turn():
     missed = {"old": {"structures": 9, "missed": [["a", "x"], ["b", "x"], ["c", "x"], ["d", "y"]]}}
     found = notable_cases(compared(old=[0.5] * 5, new=[0.5] * 5, missed=missed), most=2)
     assert found[-2:] == [  # a is also the worst of old
-        NotableCase("b", ("old is worst here",), "old"),
+        NotableCase("b", ("old is worst here", "old misses x"), "old"),
         NotableCase("d", ("old misses y",), "old"),
     ]
     assert found[0] == NotableCase("a", ("old is worst here", "old misses x"), "old")
