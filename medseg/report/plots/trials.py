@@ -88,7 +88,14 @@ def history_plot(
     return _finish(text, parts, [point.kind for point in kept])
 
 
-def slice_plot(points: Sequence[TrialPoint], title: str, setting: str, *, log: bool = False) -> Markup:
+def slice_plot(
+    points: Sequence[TrialPoint],
+    title: str,
+    setting: str,
+    *,
+    log: bool = False,
+    categories: Sequence[str] = (),
+) -> Markup:
     """Draw the scores of trials over the values of one setting.
 
     Args:
@@ -96,13 +103,14 @@ def slice_plot(points: Sequence[TrialPoint], title: str, setting: str, *, log: b
         title: what the score is.
         setting: name of the setting.
         log: whether the scale of the setting is logarithmic.
+        categories: the categories in their order; empty for numbers.
     """
     kept = [point for point in points if math.isfinite(point.y)]
     y = Scale(*svg.fit_domain([point.y for point in kept]), _BOTTOM, _TOP)
     left = _left(y)
     parts = [svg.y_axis(y, left, _RIGHT, title)]
-    if any(isinstance(point.x, str) for point in kept):
-        parts += _categories(kept, left, y)
+    if categories:
+        parts += _columns(kept, categories, left, y)
         parts.append(svg.label((left + _RIGHT) / 2, _BOTTOM + 30, setting, "t m"))
     else:
         values = [_number(point.x) for point in kept]
@@ -166,9 +174,8 @@ def _curve(curve: TrialCurve, places: Sequence[tuple[float, float]]) -> Markup:
     )
 
 
-def _categories(points: Sequence[TrialPoint], left: float, y: Scale) -> list[Markup]:
+def _columns(points: Sequence[TrialPoint], names: Sequence[str], left: float, y: Scale) -> list[Markup]:
     """Return one column of points per category, with its name below."""
-    names = sorted({str(point.x) for point in points})
     step = (_RIGHT - left) / len(names)
     parts: list[Markup] = []
     for index, name in enumerate(names):

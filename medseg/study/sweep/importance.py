@@ -14,7 +14,7 @@ from medseg.study.sweep.storage import import_optuna
 if TYPE_CHECKING:
     import optuna
 
-FEWEST_TRIALS = 8
+FEWEST_TRIALS = 6
 """Complete trials from which an importance is computed."""
 _FEWEST_GOOD = 5
 """Complete trials that count as good, as the authors of the evaluator advise; at most half of them."""
@@ -35,7 +35,7 @@ def measure_importance(
         higher: whether its higher values are better.
 
     Returns:
-        Dotted key of each setting → its share of the importance, highest first; empty with fewer than 8
+        Dotted key of each setting → its share of the importance, highest first; empty with fewer than 6
         complete trials, or if all scores are equal.
     """
     complete = [trial for trial in trials if trial.state == "complete"]

@@ -31,11 +31,10 @@ from medseg.report.html import (
 from medseg.report.page import Page
 from medseg.report.plots.trials import Kind
 from medseg.report.table import Column, Table
-from medseg.study.cells import describe_value
 from medseg.study.sweep.importance import FEWEST_TRIALS, measure_importance
 from medseg.study.sweep.records import TrialRecord, pareto_front
 from medseg.study.sweep.search_space.options import SECONDS, SweepConfig
-from medseg.study.sweep.search_space.space import SearchSpace, read_setting
+from medseg.study.sweep.search_space.space import SearchSpace
 
 _TITLES = {"dice": "Dice", "iou": "IoU", "nsd": "normalized surface Dice", "hd95": "95% Hausdorff distance"}
 
@@ -122,7 +121,7 @@ class SweepPage:
         parts.append(
             paragraph(
                 "Settings are chosen on the validation cases; the test cases were not read. The best of many "
-                "trials is better than it deserves: measure it on the test cases once."
+                "trials was chosen by its score, so the score is optimistic: measure it on the test cases once."
             )
         )
         return join(parts)
@@ -153,12 +152,12 @@ class SweepPage:
     def _best_settings(self) -> Markup:
         if self.best is None:
             return Markup("")
-        given = self.space.config({})
+        given = self.space.describe_baseline()
         rows: list[list[Content]] = [
             [
                 one.key,
                 _value(self.best.changes.get(one.key)),
-                describe_value(read_setting(given, one.key)),
+                given[one.key],
                 one.describe(),
             ]
             for one in self.space.settings
@@ -243,7 +242,9 @@ class SweepPage:
                     if one.key in trial.changes
                 ]
                 if any(math.isfinite(point.y) for point in points):
-                    plot = plots.slice_plot(points, title, one.key, log=one.domain.log)
+                    plot = plots.slice_plot(
+                        points, title, one.key, log=one.domain.log, categories=one.domain.names
+                    )
                     drawn.append(figure(plot, tag("b", one.key)))
         return grid(*drawn) if drawn else Markup("")
 

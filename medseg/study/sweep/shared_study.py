@@ -48,16 +48,17 @@ class OpenTrial:
         """Number of the trial, from 0."""
         return self.trial.number
 
-    def is_worse(self, step: int, score: float) -> bool:
+    def is_worse(self, step: int, score: float, *, final: bool = False) -> bool:
         """Record a validation score; return whether the trial ends because others were better at this step.
 
-        A step that is known already, which an interrupted training repeats, changes nothing.
+        A step that is known already, which an interrupted training repeats, changes nothing. The final score is
+        recorded only.
         """
         frozen = self.trial.storage.get_trial(self.trial._trial_id)  # pyright: ignore[reportPrivateUsage]
         if step in frozen.intermediate_values:
             return False
         self.trial.report(score, step)
-        if self.trial.should_prune():
+        if not final and self.trial.should_prune():
             self.trial.set_user_attr(_PRUNED, step)
             self.ended = True
         return self.ended

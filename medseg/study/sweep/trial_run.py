@@ -41,8 +41,11 @@ class Pruner(Protocol):
 
     ended: bool
 
-    def is_worse(self, step: int, score: float) -> bool:
-        """Record a score; return whether the trial ends because others were better at this step."""
+    def is_worse(self, step: int, score: float, *, final: bool = False) -> bool:
+        """Record a score; return whether the trial ends because others were better at this step.
+
+        The final score of a training is recorded only.
+        """
         ...
 
 
@@ -87,7 +90,7 @@ class PruningCallback(Callback):
             return
         position = info.epoch / self.epochs if self.budget is None else self.budget.used() / self.budget.seconds
         step = info.epoch if self.budget is None else int(RUNGS * min(position, 1.0))
-        if position < 1 and self.pruner.is_worse(step, value):
+        if self.pruner.is_worse(step, value, final=position >= 1):
             _LOGGER.info(
                 "pruned after epoch %d: a validation %s of %.4f is too low beside that of the other trials",
                 info.epoch, self.score, value,

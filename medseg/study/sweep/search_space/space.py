@@ -16,6 +16,8 @@ from medseg.study.sweep.search_space.options import Domain
 Changes = dict[str, Any]
 """Dotted key of a setting → its value, in the order of the space."""
 
+_LONGEST = 40
+"""Characters of the description of a value that is no choice."""
 _DIGITS = 4
 """Significant digits of a number that is drawn from a continuous range."""
 
@@ -159,6 +161,18 @@ class SearchSpace:
                     return None
                 changes[setting.key] = value
         return records if self.config(changes) == given else None
+
+    def describe_baseline(self) -> dict[str, str]:
+        """Return the value of each setting in the baseline: a number, the name of a choice, or a short text."""
+        given = self.config({})
+        found: dict[str, str] = {}
+        for setting in self.settings:
+            value = self._baseline_value(setting, given)
+            actual = read_setting(given, setting.key)
+            record = None if value is None and actual is not None else setting.fixed(value)
+            text = describe_value(actual if record is None else record)
+            found[setting.key] = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+        return found
 
     def _baseline_value(self, setting: Setting, given: RunConfig) -> Any:
         """Return the value in the baseline; of choices, the one that gives the settings of the baseline."""
