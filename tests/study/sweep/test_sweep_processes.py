@@ -29,7 +29,7 @@ def claimed(folder):
 @pytest.mark.slow
 def test_one_of_two_processes_is_killed_and_all_trials_are_accounted_for(tmp_path):
     write_balls(tmp_path / "DATA", cases=8)
-    settings = load_config(ball_settings(tmp_path / "DATA", epochs=30, iterations=2))
+    settings = load_config(ball_settings(tmp_path / "DATA", epochs=10, iterations=2))
     (tmp_path / "balls.yaml").write_text(to_yaml(settings), encoding="utf-8")
     (tmp_path / "space.yaml").write_text(SPACE, encoding="utf-8")
     study = tmp_path / "study"
