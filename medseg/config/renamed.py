@@ -45,7 +45,6 @@ MOVED_KEYS = {
     "data.colors": "data.labels.colors",
     "data.colours": "data.labels.colors",
     "data.ignore_value": "data.labels.ignore_value",
-    "data.instances": "data.labels.instances",
     "data.missing": "data.labels.missing",
     "data.others": "data.labels.others",
     "data.overlapping": "data.labels.overlapping",

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from medseg.config.base import Spec
 from medseg.config.errors import explain
+from medseg.config.instances import fill_instances
 from medseg.config.loading import (
     MergeRules,
     apply_override,
@@ -28,6 +29,7 @@ from medseg.data.options import DataConfig
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
 from medseg.inference.options import InferenceConfig
+from medseg.instances.options import InstanceTask, SemanticTask, TaskConfig
 from medseg.losses import LossConfig, default_loss
 from medseg.models import AnyModelConfig, UNetConfig
 from medseg.models.pretrained.loading import WeightsConfig
@@ -46,6 +48,7 @@ class RunConfig(Spec):
         preprocess: how a scan becomes the input of the network.
         sampling: how patches are drawn.
         augment: how patches are augmented; the name of a preset, or settings over one.
+        task: what the network predicts: the class of each voxel, or each object on its own.
         model: the network.
         weights: pretrained weights to start from.
         activation: ``softmax`` for classes that exclude each other, ``sigmoid`` for regions that may overlap;
@@ -67,6 +70,7 @@ class RunConfig(Spec):
     preprocess: PreprocessConfig = PreprocessConfig()
     sampling: SamplingConfig = SamplingConfig(patch_size=(64, 64, 64))
     augment: AugmentConfig = augmentation_preset("3d")
+    task: TaskConfig = SemanticTask()
     model: AnyModelConfig = UNetConfig()
     weights: WeightsConfig = WeightsConfig()
     activation: Activation | None = None
@@ -89,7 +93,7 @@ class RunConfig(Spec):
             filled["sampling"] = {"patch_size": size, **cast(dict[str, Any], sampling)}
         if not isinstance(filled.get("augment"), AugmentConfig):
             filled["augment"] = _augment(filled.get("augment"), f"{dims}d")
-        return filled
+        return fill_instances(filled)
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -131,10 +135,27 @@ class RunConfig(Spec):
             raise ValueError(
                 "data.labels.regions may overlap, so they need activation=sigmoid; set it or leave it out"
             )
-        if self.train.monitor.split(":")[0] not in ("dice", "iou"):
-            expected = "dice, iou, dice:LABEL or iou:LABEL"
+        monitored = ("dice", "iou", *(("instances",) if isinstance(self.task, InstanceTask) else ()))
+        if self.train.monitor.split(":")[0] not in monitored:
+            expected = ", ".join((*monitored, "dice:LABEL or iou:LABEL"))
             raise ValueError(f"train.monitor: expected {expected}, got {self.train.monitor!r}")
+        if isinstance(self.task, InstanceTask):
+            self._check_instances()
         return self
+
+    def _check_instances(self) -> None:
+        """Raise ValueError for settings that are not possible if objects are separated."""
+        refused = {
+            "activation=sigmoid": self.activation == "sigmoid",
+            "cascade": self.cascade is not None,
+            "train.unlabeled": self.train.unlabeled is not None,
+            "inference.scales": bool(self.inference.scales),
+            "inference.blend=exact": self.inference.blend == "exact",
+            "data.labels.background=false": self.data.labels.background is False,
+        }
+        used = [name for name, value in refused.items() if value]
+        if used:
+            raise ValueError(f"task.name=instances: not possible with {' and '.join(used)}; leave them out")
 
     @property
     def roi_size(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from medseg.config.base import FieldTraits, Spec
 from medseg.data.curation.duplicates import Duplicates
 from medseg.data.curation.splits import AutoSplit, SplitConfig
 from medseg.data.labels.config import LabelConfig
+from medseg.data.labels.objects import InstanceSource
 from medseg.data.layouts.discovery import LayoutOptions
 
 _RESUME_SAFE, _WITHIN_DATASET = FieldTraits(resume_safe=True), FieldTraits(resolve_path=False)
@@ -30,6 +31,9 @@ class DataConfig(Spec):
         modalities: kinds of image that are the channels, in order (BIDS suffixes, BraTS contrasts, ``image:…``
             columns of a manifest). If None, those of the layout.
         labels: names, values and meaning of the labels; see :class:`LabelConfig`.
+        instances: train and predict each object on its own (``task.name=instances``): ``keep`` if label files
+            number the objects (one label in a map, or a file for each label) or list them (COCO);
+            ``components`` if the connected parts of each label are its objects. If None, labels are classes.
         patient: regular expression whose first group is the patient in a case's id; cases of one patient stay
             together in a split. Layouts that name patients do not need it.
         channels: channels of pictures: 1 turns color to gray, 3 repeats gray. If None, the most that any
@@ -49,6 +53,7 @@ class DataConfig(Spec):
     unlabeled: Literal["refuse", "leave_out"] = "refuse"
     modalities: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     labels: LabelConfig = LabelConfig()
+    instances: InstanceSource | None = None
     patient: str | None = None
     channels: Literal[1, 3] | None = None
     split: SplitConfig = AutoSplit()

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from medseg.config.base import Spec
 from medseg.inference.postprocessing import PostprocessConfig
+from medseg.instances.options import InstanceDecoding
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Blend = Literal["gaussian", "constant", "exact"]
@@ -50,6 +51,7 @@ class InferenceConfig(Spec):
             name. Default: 0.5.
         postprocess: steps applied to the connected components of labels, described below. ``medseg tune``
             chooses them on the validation cases. Default: no steps.
+        instances: thresholds of decoding objects, for models that tell them apart.
     """
 
     roi_size: tuple[Annotated[int, Field(gt=0)], ...] | None = None
@@ -67,6 +69,7 @@ class InferenceConfig(Spec):
     rescale: Literal["auto"] | Annotated[float, Field(ge=0.05, le=20)] | None = None
     thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     postprocess: PostprocessConfig = PostprocessConfig()
+    instances: InstanceDecoding = InstanceDecoding()
 
     @field_validator("flips")
     @classmethod

@@ -121,6 +121,8 @@ def plan_dataset(
     """
     declared = load_config({"data": {"path": str(data)}}, _declarations(overrides))
     request = _with_overrides(request, overrides, declared)
+    if declared.data.instances is not None:
+        request = replace(request, cascade=False)
     machine = Machine.detect(request.device, request.gpu_memory_gb)
     draft = Draft()
     draft.set("data.path", str(Path(data).resolve()))
@@ -286,7 +288,7 @@ def fit_levels(draft: Draft, overrides: Sequence[str]) -> None:
 
 def _declarations(overrides: Sequence[str]) -> list[str]:
     """Return the overrides about the data, the device and the time, which a plan depends on."""
-    names = ("data.", "train.device", "train.budget")
+    names = ("data.", "task.", "train.device", "train.budget")
     return [one for one in overrides if one.lstrip().startswith(names)]
 
 

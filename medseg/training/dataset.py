@@ -248,7 +248,7 @@ def find_labeled_cases(data: DataConfig) -> tuple[DatasetListing, LabelPlan]:
     if not listing.cases:
         raise DataError(f"{folder}: no image has a label map", path=folder)
     cases = [with_patient(case, data.patient) for case in listing.cases]
-    declarations = LabelDeclarations(data.labels, layout=listing.labels)
+    declarations = LabelDeclarations(data.labels, layout=listing.labels, instances=data.instances)
     return listing, plan_labels(cases, declarations, folder=folder)
 
 

@@ -14,6 +14,7 @@ from medseg.config.schema import RunConfig
 from medseg.data.augmentation.mask_corruption import MaskChannels
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.lateral_swap import LateralSwap
+from medseg.data.loading.object_targets import ObjectTargets
 from medseg.data.loading.sampling import PatchDataset, PatchPlan
 from medseg.data.loading.sampling_stats import SamplingStats
 from medseg.data.loading.workers import report_worker_crash
@@ -21,6 +22,7 @@ from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
+from medseg.instances.options import InstanceTask
 from medseg.progress import ConsoleProgress, Progress
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.locks import lock_folder
@@ -32,7 +34,7 @@ from medseg.training.distributed.launch import join_ranks
 from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop
-from medseg.training.model import TrainingModel, build_model, pretrained_file
+from medseg.training.model import TrainingModel, build_model, instance_head, pretrained_file
 from medseg.training.options import TrainConfig
 from medseg.training.pacing.loop_budget import choose_validation_cases, follow_budget
 from medseg.training.pacing.replayed_pace import ClockDecisions, ReplayedPace
@@ -271,7 +273,10 @@ def build_loop(
     masks = None if config.cascade is None else MaskChannels.of(labels, config.cascade.masks)
     loader.patches.masks = masks
     count = 0 if masks is None else masks.count
-    validator = Validator(cached.val, labels, inference, model.device, model.dtype, slices, count)
+    head = instance_head(config)
+    if isinstance(config.task, InstanceTask):
+        loader.patches.objects = ObjectTargets(head)
+    validator = Validator(cached.val, labels, inference, model.device, model.dtype, slices, count, head)
     return TrainingLoop(options, model, loader, validator, run_folder, progress)
 
 

@@ -34,9 +34,11 @@ from medseg.training.run_folder.validation_pictures import ValidationPictures
 from medseg.training.tracking.callbacks import Callback, EpochInfo, UpdateInfo, notify
 from medseg.training.validation import (
     Scores,
+    ValidatedCase,
     Validator,
     case_scores,
     dice_of_classes,
+    instance_score,
     is_better,
     mean_scores,
 )
@@ -360,10 +362,10 @@ class TrainingLoop:
         Each process validates its share of the cases.
         """
         began, cases = time.monotonic(), len(self.validator.cases)
-        own: list[Any] = []
+        own: list[ValidatedCase] = []
         network, share = self.model.evaluated(), self.ranks.share(self.validator.cases)
         with stage(self.progress, len(share), "validating"):
-            counted = replace(self.validator, cases=share).count(network, self.pictures)
+            counted = replace(self.validator, cases=share).validate(network, self.pictures)
             while len(own) < len(share) and not signals and not (own and self.pace.is_overdue()):
                 own.append(next(counted))
                 self.progress.advance()
@@ -372,13 +374,13 @@ class TrainingLoop:
             self._stop_if_asked(stop)
             _LOGGER.warning("the time is over: the validation is abandoned (train.budget)")
             return {}
-        counts = self.ranks.gather_shares(own)
+        validated = self.ranks.gather_shares(own)
         seconds, updates = time.monotonic() - began, self.state.seconds
         share = f", {seconds / updates:.0%} of the time of the updates of the epoch" if updates else ""
         _LOGGER.debug("step %d: %d cases validated in %.1f s%s", self.state.step, cases, seconds, share)
-        names = tuple(self.model.labels.evaluated)
+        names, counts = tuple(self.model.labels.evaluated), [one.counts for one in validated]
         self.report.scores = case_scores([case.id for case in self.validator.cases], counts, names)
-        return mean_scores(counts, names)
+        return {**instance_score(validated), **mean_scores(counts, names)}
 
     def _save_is_due(self) -> bool:
         every_steps, every_minutes = self.options.save_every_steps, self.options.save_every_minutes

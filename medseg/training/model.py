@@ -18,6 +18,11 @@ from medseg.config.schema import RunConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.cropping import VIEW
+from medseg.data.loading.object_targets import MAPS
+from medseg.inference.model.model_file import with_maps
+from medseg.instances.heads import InstanceHead, build_head
+from medseg.instances.loss import InstanceLoss
+from medseg.instances.options import InstanceTask
 from medseg.losses import CustomLossConfig, DeepSupervisionLoss
 from medseg.losses.base import share_batch
 from medseg.model_output import Output, as_output
@@ -190,8 +195,13 @@ class TrainingModel:
         self.state.scaler.scale(loss / self.options.accumulate).backward()
 
     def _target(self, batch: Batch) -> torch.Tensor:
-        """Return classes (B, 1, *S), masks of regions (B, R, *S) or probabilities (B, K, *S); -1 is ignored."""
+        """Return classes (B, 1, *S), masks of regions (B, R, *S) or probabilities (B, K, *S); -1 is ignored.
+
+        If objects are separated, classes (B, 1, *S) with the maps (B, G, *S) behind them.
+        """
         classes = batch["label"].to(self.device, non_blocking=True).long()
+        if MAPS in batch:
+            return torch.cat([classes.float(), batch[MAPS].to(self.device, non_blocking=True)], dim=1)
         regions = bool(self.labels.regions)
         if "soft" in batch:
             soft = batch["soft"].to(self.device, non_blocking=True)
@@ -238,7 +248,9 @@ def build_model(
     """
     options = config.train
     device = ranks.resolve_device(options.device)
-    task = dataset.task(config.spatial_dims, masks=config.cascade is not None)
+    classes = dataset.task(config.spatial_dims, masks=config.cascade is not None)
+    head = instance_head(config)
+    task = with_maps(classes, head)
     seed_everything(config.seed)
     own = extensions.build_network(task)
     network: nn.Module = (config.model.build(task) if own is None else own).to(device)
@@ -256,9 +268,11 @@ def build_model(
         torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         averaged,
     )
-    loss = extensions.build_loss(task)
+    loss = extensions.build_loss(classes)
     if loss is None:
-        loss = config.loss.build(task, _channel_counts(training, dataset.labels, task))
+        loss = config.loss.build(classes, _channel_counts(training, dataset.labels, classes))
+    if head is not None and isinstance(config.task, InstanceTask):
+        loss = InstanceLoss(loss, head, config.task.weight)
     loss = DeepSupervisionLoss(loss, aux_weight=options.aux_weight, weights=options.deep_weights)
     share_batch(loss, ranks.reduction)
     _set_network_options(network, options, device)
@@ -299,6 +313,11 @@ def _build_replica(
     varying = own or skipped or options.unlabeled is not None
     all_used = not varying and getattr(network, "uses_all_weights", True)
     return SharedReplica(network, ranks, options.distributed.compression, all_used=all_used)
+
+
+def instance_head(config: RunConfig) -> InstanceHead | None:
+    """Return the dense head of a run; None if it tells no objects apart."""
+    return build_head(config.task, config.spatial_dims) if isinstance(config.task, InstanceTask) else None
 
 
 def _set_network_options(network: nn.Module, options: TrainConfig, device: torch.device) -> None:

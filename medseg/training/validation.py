@@ -18,14 +18,34 @@ from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
-from medseg.inference.sliding_window.output_chunk import assemble
-from medseg.inference.sliding_window.prediction import decide, sliding_window_logits
+from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble
+from medseg.inference.sliding_window.prediction import class_probabilities, decide, sliding_window_logits
+from medseg.inference.sliding_window.streaming import Network
+from medseg.instances.decoding import DenseOutput, decode_instances
+from medseg.instances.heads import InstanceHead
+from medseg.instances.matching import MatchedObjects, match_objects, pooled_score
 from medseg.metrics.confusion import class_counts, confusion_matrix, region_counts
 from medseg.metrics.overlap import Counts, dice, iou, mean_defined
 from medseg.training.run_folder.validation_pictures import ValidationPictures
 
+INSTANCES = "instances"
+"""Key of the score of objects: TP / (TP + FP + FN) at an IoU of 0.5, over all validation cases together."""
+
 Scores = dict[str, float]
 """``dice``, ``iou`` (means over classes) and ``dice:NAME``, ``iou:NAME``; nan if no case has the class."""
+
+
+@dataclass(frozen=True)
+class ValidatedCase:
+    """The counts of one validated case.
+
+    Attributes:
+        counts: of the voxels of each label; None for labels not annotated in the case.
+        objects: the matched objects; None if objects are not separated.
+    """
+
+    counts: list[Counts | None]
+    objects: MatchedObjects | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +60,7 @@ class Validator:
         dtype: of mixed precision; None for float32.
         slices: how volumes are sliced for a 2D network.
         masks: number of masks that the network receives as further channels.
+        head: of a network that tells objects apart; None if it predicts classes only.
     """
 
     cases: list[CachedCase]
@@ -49,11 +70,12 @@ class Validator:
     dtype: torch.dtype | None
     slices: SliceConfig | None = None
     masks: int = 0
+    head: InstanceHead | None = None
 
-    def count(
+    def validate(
         self, network: nn.Module, pictures: ValidationPictures | None = None
-    ) -> Iterator[list[Counts | None]]:
-        """Yield for each case the voxel counts of each label; None for labels not annotated in the case.
+    ) -> Iterator[ValidatedCase]:
+        """Yield the counts of each case.
 
         Args:
             network: the network to validate.
@@ -61,28 +83,50 @@ class Validator:
         """
         watch = pictures if pictures is not None and pictures.is_due else None
         predict = TorchBackend(network.eval(), BackendSetup(self.device, self.dtype)).predict
-        channels = len(self.cases[0].image) if self.cases else 0
-        options = SlidingWindowOptions.from_config(
-            self.inference,
-            mirrored_channels=self.labels.mirrored_classes,
-            mirrored_inputs=mirrored_inputs(channels, self.labels) if self.masks else (),
-            slices=self.slices,
-        )
-        options = replace(options, normalize=False)
-        execution = Execution(self.device, self.inference.batch_size)
         for case in self.cases:
             image = np.asarray(case.image)
-            network_input = ImageWithMasks(image, case.masks, self.masks) if self.masks else image
-            chunks = sliding_window_logits(predict, network_input, options, execution)
-            decided = assemble(
-                chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, self.labels.activation)
-            )
+            objects = None
+            if self.head is None:
+                chunks = self._logits(predict, case, image)
+                decided = assemble(
+                    chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, self.labels.activation)
+                )
+            else:
+                output = self.dense_output(predict, case, image)
+                decided = output.probabilities.argmax(axis=0)[None]
+                found = decode_instances(self.head, output, self.inference.instances)
+                objects = match_objects(case.objects, found.label_map(), np.asarray(case.label) == 0)
             classes = np.asarray(case.label).astype(np.int64) - 1
             counts = overlap_counts(decided, classes, self.labels)
             if watch is not None:
                 watch.add(case, decided, classes, counts)
             annotated = case.annotated[-len(counts) :] or (True,) * len(counts)
-            yield [one if known else None for one, known in zip(counts, annotated, strict=True)]
+            known = [one if known else None for one, known in zip(counts, annotated, strict=True)]
+            yield ValidatedCase(known, objects)
+
+    def dense_output(self, predict: Network, case: CachedCase, image: Array | None = None) -> DenseOutput:
+        """Return the output of a network with a dense head for a case, on its preprocessed grid."""
+        image = np.asarray(case.image) if image is None else image
+        count = self.labels.num_classes
+        activation = self.labels.activation
+        chunks = self._logits(predict, case, image)
+        output = assemble(
+            chunks, image.shape[1:], lambda chunk: class_probabilities(chunk, activation, count).tensor
+        )
+        return DenseOutput.split(output, count, case.spacing)
+
+    def _logits(self, predict: Network, case: CachedCase, image: Array) -> Iterator[OutputChunk]:
+        options = SlidingWindowOptions.from_config(
+            self.inference,
+            mirrored_channels=self.labels.mirrored_classes,
+            mirrored_inputs=mirrored_inputs(len(image), self.labels) if self.masks else (),
+            slices=self.slices,
+            head=self.head,
+        )
+        options = replace(options, normalize=self.head is not None)
+        execution = Execution(self.device, self.inference.batch_size)
+        network_input = ImageWithMasks(image, case.masks, self.masks) if self.masks else image
+        return sliding_window_logits(predict, network_input, options, execution)
 
 
 def overlap_counts(decided: Array, classes: Array, labels: LabelSchema) -> list[Counts]:
@@ -116,6 +160,12 @@ def mean_scores(counts: Sequence[Sequence[Counts | None]], names: tuple[str, ...
         scores[key] = mean_defined(means)
         scores |= {f"{key}:{name}": mean for name, mean in zip(names, means, strict=True)}
     return scores
+
+
+def instance_score(cases: Sequence[ValidatedCase]) -> Scores:
+    """Return the score of objects under :data:`INSTANCES`; nothing if objects are not separated."""
+    matches = [case.objects for case in cases if case.objects is not None]
+    return {INSTANCES: pooled_score(matches)} if matches else {}
 
 
 def case_scores(

@@ -142,7 +142,8 @@ def _many_undeclared(holders: dict[int, dict[str, int]], status: Status, meaning
         f"{_describe_cases(dict(cases))}"
     )
     hint = (
-        "if they number objects, set data.labels.instances=foreground; otherwise name them under "
+        "if they number objects, set data.instances=keep or data.labels.instances=foreground; "
+        "otherwise name them under "
         "data.labels.names, or set data.labels.others=background"
     )
     return Finding(status, "values", next(iter(cases)), message, hint, tuple(cases))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -64,7 +64,21 @@ def _index(path: Path, modified: int, size: int) -> CocoIndex:
     return CocoIndex(images, sizes, categories, dict(annotations))
 
 
-def read_coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
+class CocoObject(NamedTuple):
+    """One annotation.
+
+    Attributes:
+        category: id of the category.
+        mask: (H, W) bool.
+        is_crowd: whether it is a group of objects that were not annotated one by one.
+    """
+
+    category: int
+    mask: Array
+    is_crowd: bool
+
+
+def read_coco_objects(path: Path, number: int) -> Iterator[CocoObject]:
     """Read the instances of one image, the largest first.
 
     Args:
@@ -72,7 +86,7 @@ def read_coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
         number: id of the image.
 
     Returns:
-        Pairs of category id and mask, (H, W) bool.
+        The annotations.
 
     Raises:
         DataError: the file does not list the image, or a segmentation is invalid.
@@ -81,17 +95,17 @@ def read_coco_masks(path: Path, number: int) -> Iterator[tuple[int, Array]]:
     if number not in index.images:
         raise DataError(f"{path}: lists no image with id {number}", path=path)
     height, width = index.sizes[number]
-    masks: list[tuple[int, Array]] = []
+    objects: list[CocoObject] = []
     for entry in index.annotations.get(number, []):
         try:
             mask = _mask(entry["segmentation"], height, width)
-            masks.append((int(entry["category_id"]), mask))
+            objects.append(CocoObject(int(entry["category_id"]), mask, bool(entry.get("iscrowd", 0))))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             where = f"{path}: annotation {entry.get('id')} of image {number}"
             raise DataError(
                 f"{where}: the segmentation is neither a polygon nor a run length ({error})", path=path
             ) from error
-    return iter(sorted(masks, key=lambda pair: -int(pair[1].sum())))
+    return iter(sorted(objects, key=lambda one: -int(one.mask.sum())))
 
 
 def coco_digest(path: Path, number: int) -> str:

@@ -12,6 +12,7 @@ from medseg.data.labels.config import LabelConfig, Missing
 from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.merging import merge_schema
 from medseg.data.labels.name_files import read_label_names
+from medseg.data.labels.objects import InstanceSource
 from medseg.data.labels.overlapping import overlapping_schema
 from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import Color, LabelSchema, guess_schema
@@ -29,11 +30,13 @@ class LabelDeclarations:
         schema: labels of the user's ``--labels``, such as those of a ``medseg.json``. Its names replace those
             of ``config``; other settings of ``config`` replace its fields.
         layout: labels that the dataset's layout declares; the user's fields replace them.
+        instances: how objects are separated, as ``data.instances``.
     """
 
     config: LabelConfig = DEFAULT_CONFIG
     schema: LabelSchema | None = None
     layout: LabelSchema | None = None
+    instances: InstanceSource | None = None
 
     @property
     def user_fields(self) -> dict[str, Any]:
@@ -158,6 +161,8 @@ def naming_hint(schema: LabelSchema) -> str | None:
 
 def _plan(cases: list[Case], declared: LabelDeclarations, schema: LabelSchema | None) -> LabelPlan:
     masks = sorted({name for case in cases for name in case.masks})
+    if declared.instances is not None:
+        return _plan_instances(cases, masks, declared, schema)
     if declared.config.overlapping:
         return _plan_overlapping(cases, masks, declared, schema)
     if declared.config.soft:
@@ -167,6 +172,62 @@ def _plan(cases: list[Case], declared: LabelDeclarations, schema: LabelSchema | 
     if masks:
         return _plan_masks(cases, masks, declared, schema)
     return LabelPlan(AS_STORED, schema, cases)
+
+
+def _plan_instances(
+    cases: list[Case], masks: list[str], declared: LabelDeclarations, schema: LabelSchema | None
+) -> LabelPlan:
+    """Plan how objects are separated.
+
+    Raises:
+        ConfigError: the labels cannot hold objects.
+    """
+    config, source = declared.config, declared.instances
+    if config.overlapping or config.soft or config.regions or config.colors:
+        raise ConfigError(
+            f"data.instances={source}: not possible with data.labels.overlapping, soft, regions or colors",
+            hint="Leave them out: each object has one label.",
+        )
+    if masks:
+        plan = _plan_masks(cases, masks, declared, schema)
+    else:
+        drawn = any(case.label is not None and ".json#" in case.label.name for case in cases)
+        if schema is None and source == "keep":
+            schema = declared.merged_over(LabelSchema(names={"background": (0,), "object": (1,)}))
+        if schema is not None and len(schema.names) > 2 and source == "keep" and not drawn:
+            raise ConfigError(
+                f"data.instances=keep: a label map numbers the objects of one label, but "
+                f"{len(schema.names) - 1} labels are declared",
+                hint="Store the objects of each label in a file of its own, or set data.instances=components.",
+            )
+        plan = LabelPlan(AS_STORED, schema, cases)
+    if plan.schema is None:
+        raise ConfigError(
+            f"data.instances={source}: no labels are named",
+            hint="Name them under data.labels.names, such as {background: 0, lesion: 1}.",
+        )
+    return replace(plan, reader=_object_reader(plan, declared), schema=_one_value_each(plan.schema))
+
+
+def _object_reader(plan: LabelPlan, declared: LabelDeclarations) -> LabelReader:
+    schema = plan.schema
+    assert schema is not None
+    names = list(schema.names)
+    kept = {*schema.names[names[0]], *((schema.ignore_value,) if schema.ignore_value is not None else ())}
+    values = plan.reader.values or {name: schema.names[name][0] for name in names[1:]}
+    return plan.reader.model_copy(
+        update={
+            "values": values,
+            "instances": declared.instances,
+            "kept_values": tuple(sorted(kept)),
+            "crowd_value": schema.ignore_value,
+        }
+    )
+
+
+def _one_value_each(schema: LabelSchema) -> LabelSchema:
+    """Return the schema of the values that a reader of objects returns."""
+    return schema.model_copy(update={"collapse_instances": False})
 
 
 def _plan_overlapping(

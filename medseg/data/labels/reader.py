@@ -7,8 +7,8 @@ COCO annotations.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,15 @@ from pydantic import Field
 
 from medseg.config.base import Spec
 from medseg.data.cases import Case
-from medseg.data.io.coco import read_coco_masks
+from medseg.data.io.coco import CocoObject, read_coco_objects
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
+from medseg.data.labels.objects import InstanceSource, join_maps, number_objects
 from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import DataError, GeometryError, LabelGridError
 from medseg.geometry import Array, Grid
+from medseg.instances.label_maps import split_components
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -35,10 +37,13 @@ class LabelMap:
         values: (*S) integers, on the image's grid.
         dtype: type of the first file's voxels; ``masks``, ``segments``, ``polygons`` for other kinds of file,
             ``float`` for probabilities.
+        objects: (*S) int32, number of the object that a voxel belongs to, 0 for none; None if the reader does
+            not tell objects apart.
     """
 
     values: Array
     dtype: str
+    objects: Array | None = None
 
 
 class LabelReader(Spec):
@@ -51,6 +56,10 @@ class LabelReader(Spec):
             powers of two.
         soft: files hold probabilities from 0 to 1.
         ignored: label → value, for labels with a file each whose voxels count nowhere.
+        instances: how objects are separated (``data.instances``); None if they are not. With ``keep``, the
+            values of a label map number objects, whose voxels then have the one value in ``values``.
+        kept_values: with ``instances``, values that are no objects: the background, and ignored voxels.
+        crowd_value: value of the voxels of crowds, which COCO does not divide into objects.
 
     Example:
         >>> from medseg.data.cases import Case
@@ -64,6 +73,9 @@ class LabelReader(Spec):
     overlapping: bool = False
     soft: bool = False
     ignored: dict[str, int] = Field(default_factory=dict)
+    instances: InstanceSource | None = None
+    kept_values: tuple[int, ...] = ()
+    crowd_value: int | None = None
 
     def read(self, case: Case, scan: Scan) -> LabelMap | None:
         """Read the label map of a case.
@@ -81,7 +93,7 @@ class LabelReader(Spec):
         """
         if not case.label_files:
             return None
-        label_map = self._read_values(case, scan)
+        label_map = self._read_values(case, scan) if self.instances is None else self._read_objects(case, scan)
         for name, value in self.ignored.items():
             if name in case.masks:
                 label_map.values[_read_mask(case.masks[name], scan.grid)] = value
@@ -117,6 +129,36 @@ class LabelReader(Spec):
         background = maps[names[0]] if names[0] in maps else np.clip(1 - rest.sum(axis=0), 0, 1)
         soft = np.concatenate([background[None], rest])
         return soft / np.maximum(soft.sum(axis=0), 1e-6)
+
+    def _read_objects(self, case: Case, scan: Scan) -> LabelMap:
+        """Read the values of the voxels and the numbers of their objects."""
+        if self.instances == "components":
+            label_map = self._read_values(case, scan)
+            outside = np.isin(label_map.values, self.kept_values)
+            return replace(label_map, objects=split_components(np.where(outside, 0, label_map.values))[0])
+        if case.label is None:
+            files = ((self.values[name], path) for name, path in case.masks.items() if name in self.values)
+            maps = ((value, as_label_map(_read_on_grid(path, scan.grid))) for value, path in files)
+            values, objects = join_maps(maps, scan.grid.shape)
+            return LabelMap(values, "masks", objects)
+        if ".json#" in case.label.name:
+            return LabelMap(*self._objects_from_coco(case.label, scan.grid))
+        label_map = AS_STORED.read(case, scan)
+        assert label_map is not None
+        outside = np.isin(label_map.values, self.kept_values)
+        (value,) = self.values.values()
+        objects = number_objects(np.where(outside, 0, label_map.values))
+        return LabelMap(np.where(outside, label_map.values, value), label_map.dtype, objects)
+
+    def _objects_from_coco(self, label: Path, grid: Grid) -> tuple[Array, str, Array]:
+        """Draw the objects of COCO annotations, the largest first."""
+        values, objects = np.zeros(grid.shape, np.int32), np.zeros(grid.shape, np.int32)
+        for number, found in enumerate(_coco_objects(label, grid), start=1):
+            if found.is_crowd and self.crowd_value is None:
+                continue
+            values[found.mask] = self.crowd_value if found.is_crowd else found.category
+            objects[found.mask] = 0 if found.is_crowd else number
+        return values, "polygons", number_objects(objects)
 
     def _read_values(self, case: Case, scan: Scan) -> LabelMap:
         if self.soft:
@@ -173,13 +215,9 @@ class LabelReader(Spec):
         return self._combine(numbers, scan, case)
 
     def _from_coco(self, label: Path, grid: Grid) -> Array:
-        file, _, number = str(label).rpartition("#")
         values = np.zeros(grid.shape, dtype=np.int32)
-        for value, mask in read_coco_masks(Path(file), int(number)):
-            if mask.shape != grid.shape:
-                raise GeometryError(
-                    f"{label}: declares an image of {mask.shape} pixels, the image has {grid.shape}", path=label
-                )
+        for found in _coco_objects(label, grid):
+            mask, value = found.mask, found.category
             values[mask] = values[mask] | value if self.overlapping else value
         return values
 
@@ -242,6 +280,18 @@ def _read_on_grid(path: Path, grid: Grid) -> Scan:
             "(medseg data check DATA --fix DIR writes such a copy).",
             path=path,
         ) from error
+
+
+def _coco_objects(label: Path, grid: Grid) -> Iterator[CocoObject]:
+    """Read the objects of one image of COCO annotations; raise GeometryError if its size is not the image's."""
+    file, _, number = str(label).rpartition("#")
+    for found in read_coco_objects(Path(file), int(number)):
+        if found.mask.shape != grid.shape:
+            raise GeometryError(
+                f"{label}: declares an image of {found.mask.shape} pixels, the image has {grid.shape}",
+                path=label,
+            )
+        yield found
 
 
 def _read_mask(path: Path, grid: Grid) -> Array:

@@ -288,7 +288,7 @@ def describe_undeclared(values: list[int], schema: LabelSchema) -> tuple[str, st
         f"map them in a copy: medseg data check DATA --fix DIR --map {values[0]}=NEW"
     )
     if len(values) > 10:
-        hint = f"If they number instances, set data.labels.instances=foreground. {hint}"
+        hint = f"If they number objects, set data.instances=keep (or data.labels.instances=foreground). {hint}"
     return f"undeclared label values: {shown}; declared: {declared}", f"{hint}."
 
 
@@ -312,7 +312,8 @@ def guess_schema(values: set[int], *, most: int = 64) -> LabelSchema:
     if len(values) > most:
         raise ConfigError(
             f"the label files hold {len(values)} different values and no names are declared",
-            hint="If they number instances, set data.labels.instances=foreground; otherwise name them under "
+            hint="If they number objects, set data.instances=keep (or data.labels.instances=foreground); "
+            "otherwise name them under "
             "data.labels.names.",
         )
     background, *others = sorted(values, key=lambda v: (v != 0, v))

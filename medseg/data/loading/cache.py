@@ -2,9 +2,9 @@
 
 Each case is a file named by the hash of its inputs (contents of the files, settings, version). It contains
 ``image`` (C, *S); ``label`` (*S), the encoded label map; ``voxels``, flat indices of at most ``INDEX_CAP``
-voxels of each code; and ``soft`` (K, *S) float16 for cases with probabilities. A code is 0 for ignored voxels
-and k + 1 for class k. Files are written atomically and never changed or removed, so that any number of
-trainings can fill and read a folder at the same time.
+voxels of each code; ``soft`` (K, *S) float16 for cases with probabilities; ``objects`` (*S) int32 if objects
+are separated. A code is 0 for ignored voxels and k + 1 for class k. Files are written atomically and never
+changed or removed, so that any number of trainings can fill and read a folder at the same time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -115,6 +115,13 @@ class CachedCase:
     def probabilities(self) -> Array:
         """(K, *S) float16 probabilities (soft labels), memory-mapped."""
         return self.file["soft"]
+
+    @property
+    def objects(self) -> Array:
+        """(*S) int32 numbers of objects, memory-mapped; 0 for none, and if objects are not separated."""
+        if "objects" not in self.file:
+            return np.broadcast_to(np.int32(0), self.shape)
+        return self.file["objects"]
 
     def draw_voxel(self, class_index: int, rng: np.random.Generator) -> tuple[int, ...]:
         """Draw a voxel of a class uniformly from its stored indices."""
@@ -244,7 +251,7 @@ def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dic
         raise DataError(f"case {case.id}: has no label map; training and validation require one", case=case.id)
     try:
         scan = read_image(case)
-        codes, soft = (None, None) if settings.unlabeled else _targets(case, scan, settings)
+        targets = None if settings.unlabeled else _targets(case, scan, settings)
         if settings.deferred_normalization is not None:
             settings.deferred_normalization(
                 np.zeros((settings.channels, 1), np.float32)
@@ -262,33 +269,43 @@ def _prepare(case: Case, settings: CacheSettings) -> tuple[dict[str, Array], dic
         quantized = quantize_intensities(prepared.array, integral=is_integral(scan.array))
     else:
         quantized = quantize_normalized(prepared.array, None if prepared.resampled else prepared.raw)
-    if codes is None:
-        codes = np.ones(prepared.array.shape[1:], np.uint8)
+    if targets is None:
+        targets = _Targets(np.ones(prepared.array.shape[1:], np.uint8))
     image = quantized or prepared.array.astype(np.float32, copy=False)
-    return _contents(image, codes, len(settings.labels.names), prepared.spacing, soft)
+    return _contents(image, targets, len(settings.labels.names), prepared.spacing)
 
 
-def _targets(case: Case, scan: Scan, settings: CacheSettings) -> tuple[Array, Array | None]:
-    """The encoded label map of a case on the network's grid, and its probabilities if there are any."""
+class _Targets(NamedTuple):
+    """What a case teaches: the encoded label map (*S), and probabilities and objects if there are any."""
+
+    codes: Array
+    soft: Array | None = None
+    objects: Array | None = None
+
+
+def _targets(case: Case, scan: Scan, settings: CacheSettings) -> _Targets:
+    """Read the label files of a case onto the network's grid."""
     reader, preprocess = settings.label_reader, settings.preprocess
     target = reader.read(case, scan)
     assert target is not None
     codes = settings.labels.encode(target.values, str(case.label_files[0]))
     codes = prepare_label_map(codes, scan, preprocess)
+    if target.objects is not None:
+        return _Targets(codes, objects=prepare_label_map(target.objects, scan, preprocess))
     if not reader.soft:
-        return codes, None
+        return _Targets(codes)
     soft = prepare_probabilities(reader.read_probabilities(case, scan), scan, preprocess)
-    return (soft.argmax(axis=0) + 1).astype(codes.dtype), soft
+    return _Targets((soft.argmax(axis=0) + 1).astype(codes.dtype), soft)
 
 
 def _contents(
     image: Array | QuantizedImage,
-    codes: Array,
+    targets: _Targets,
     classes: int,
     spacing: tuple[float, ...],
-    soft: Array | None = None,
 ) -> tuple[dict[str, Array], dict[str, object]]:
     """The arrays and the metadata of a case's file."""
+    codes, soft, objects = targets
     voxels, counts, offsets = index_voxels(codes, classes + 1, INDEX_CAP)
     metadata: dict[str, object] = {
         "shape": codes.shape,
@@ -302,6 +319,8 @@ def _contents(
     arrays = {"image": image, "label": codes, "voxels": voxels}
     if soft is not None:
         arrays["soft"] = soft.astype(np.float16)
+    if objects is not None:
+        arrays["objects"] = objects.astype(np.int32)
     return arrays, metadata
 
 
@@ -319,7 +338,12 @@ def _with_file(
 
 
 def write_cached_case(
-    path: Path, image: Array | QuantizedImage, codes: Array, classes: int, spacing: tuple[float, ...]
+    path: Path,
+    image: Array | QuantizedImage,
+    codes: Array,
+    classes: int,
+    spacing: tuple[float, ...],
+    objects: Array | None = None,
 ) -> CachedCase:
     """Write a cached case from arrays: for data that is not in files, for tests and benchmarks.
 
@@ -329,8 +353,9 @@ def write_cached_case(
         codes: (*S) encoded label map: 0 for ignored voxels, k + 1 for class k.
         classes: number of classes.
         spacing: spacing along each axis, mm.
+        objects: (*S) numbers of objects, if they are separated.
     """
-    write_case_file(path, *_contents(image, codes, classes, spacing))
+    write_case_file(path, *_contents(image, _Targets(codes, objects=objects), classes, spacing))
     file = read_case_file(path)
     assert file is not None
     return _with_file(path.stem, file)
@@ -354,6 +379,7 @@ def _stored_bytes(case: CaseStatistics, settings: CacheSettings) -> int:
     small = case.dtype in ("uint8", "int8") and settings.preprocess.spacing is None
     labels = 1 if len(settings.labels.names) < 255 else 2
     soft = 2 * len(settings.labels.names) if settings.label_reader.soft else 0
+    labels += 0 if settings.label_reader.instances is None else 4
     return voxels * (settings.channels * (1 if small else 2) + labels + soft)
 
 

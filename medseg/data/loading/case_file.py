@@ -23,7 +23,14 @@ from medseg.system.platform import descriptor_limit
 OPEN_FILES = max(8, min(256, descriptor_limit() // 8))
 """Largest number of files that a process keeps open."""
 
-_TYPES = {"U8": np.uint8, "U16": np.uint16, "I64": np.int64, "F16": np.float16, "F32": np.float32}
+_TYPES = {
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "F16": np.float16,
+    "F32": np.float32,
+}
 _NAMES = {np.dtype(kind): name for name, kind in _TYPES.items()}
 _ALIGNMENT = 64
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import torch
 
 from medseg.data.loading.compact_storage import CompactImage
+from medseg.data.loading.object_targets import OBJECTS
 from medseg.data.loading.workers import Sample
 from medseg.geometry import Array
 
@@ -84,12 +86,15 @@ def mirrored_indices(start: int, length: int, size: int) -> Array:
 
 
 def paste_box(sample: Sample, other: Sample, box: tuple[slice, ...]) -> Sample:
-    """Replace a box of a sample by that of another one: image, label and soft labels (CutMix).
+    """Replace a box of a sample by that of another one: image, label, objects and soft labels (CutMix).
 
     A channel counts as annotated if it is in both.
     """
     mixed = dict(sample)
-    for key in ("image", VIEW, "label", "soft"):
+    if OBJECTS in sample:  # the numbers of the other sample continue those of this one
+        numbers = other[OBJECTS]
+        other = {**other, OBJECTS: torch.where(numbers > 0, numbers + sample[OBJECTS].max(), 0)}
+    for key in ("image", VIEW, "label", "soft", OBJECTS):
         if key in sample:
             mixed[key] = sample[key].clone()
             mixed[key][(slice(None), *box)] = other[key][(slice(None), *box)]

@@ -17,9 +17,11 @@ from medseg.data.augmentation.mask_corruption import MaskChannels, pack_codes, u
 from medseg.data.augmentation.mixing import draw_box
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.pipeline import Augmenter
+from medseg.data.labels.objects import pack_objects, unpack_objects
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.cropping import VIEW, Voxels, crop, paste_box
 from medseg.data.loading.lateral_swap import LateralSwap
+from medseg.data.loading.object_targets import OBJECTS, ObjectTargets
 from medseg.data.loading.sampling_options import SamplingConfig
 from medseg.data.loading.user_transforms import SampleTransform, apply_transforms
 from medseg.data.loading.workers import CaseTracker, Sample
@@ -191,6 +193,7 @@ class PatchDataset(Dataset[Sample]):
     - ``label`` (1, *P) int16, the class of each voxel, -1 if ignored,
     - ``class_counts`` (K + 1) int64, voxels of each class in the label patch,
     - ``soft`` (K, *P) float32, if the cases have probabilities,
+    - ``objects`` (1, *P) int32 and ``maps`` (G, *P) float32, if objects are separated,
     - ``annotated`` (K,) bool, if some cases are only partially annotated,
     - ``view`` (C, *P) float32, if ``two_views``: the image with other random intensities.
 
@@ -207,6 +210,7 @@ class PatchDataset(Dataset[Sample]):
         transforms: transforms of the user's own, applied after the augmentation.
         two_views: whether intensities are drawn twice for each patch.
         masks: masks of an earlier segmentation, which the image has as further channels; None without.
+        objects: makes the targets of objects; None if they are not separated.
         defer_intensity: leave out the intensity transforms; the sample then has the state of its random
             generator (:data:`GENERATOR`), from which they can be applied later.
     """
@@ -226,6 +230,7 @@ class PatchDataset(Dataset[Sample]):
         self.transforms: tuple[SampleTransform, ...] = ()
         self.two_views = False
         self.masks: MaskChannels | None = None
+        self.objects: ObjectTargets | None = None
         self.defer_intensity = False
         self.partial = any(case.annotated for case in cases)
         self.soft = any(case.has_probabilities for case in cases)
@@ -256,6 +261,9 @@ class PatchDataset(Dataset[Sample]):
                 sample = paste_box(sample, self._prepare(other), box)
             if self.transforms:
                 sample = apply_transforms(sample, self.transforms, draw.rng)
+            if self.objects is not None:
+                spacing = self.cases[draw.case].spacing[-len(self.patch_size) :]
+                sample = self.objects.add_maps(sample, spacing)
             sample[CLASS_COUNTS] = torch.bincount(
                 sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1
             )
@@ -285,17 +293,24 @@ class PatchDataset(Dataset[Sample]):
         codes = self._cut(case.label[None], origin, size)
         if self.masks is not None:
             codes = pack_codes(codes, self._cut(case.masks[None], origin, size))
+        elif self.objects is not None:
+            codes = pack_objects(codes, self._cut(case.objects[None], origin, size))
         codes = torch.from_numpy(codes if codes.dtype in (np.uint8, np.int32) else codes.astype(np.int16))
         soft = None
         if self.soft:
             soft = torch.from_numpy(self._cut(case.probabilities, origin, size).astype(np.float32))
             image = torch.cat([image, soft])  # transformed like the image, by linear interpolation
         image, codes = self.augmenter.apply_spatial(image, codes, transform, self.patch_size)
-        mask_codes = None
+        mask_codes, objects = None, None
         if self.masks is not None:
             label_codes, mask_codes = unpack_codes(codes.numpy())
             codes = torch.from_numpy(label_codes)
+        elif self.objects is not None:
+            label_codes, objects = unpack_objects(codes.numpy())
+            codes = torch.from_numpy(label_codes)
         sample = {"label": codes.to(torch.int16).contiguous() - 1}
+        if objects is not None:
+            sample[OBJECTS] = torch.from_numpy(objects).contiguous()
         if soft is not None:
             sample["soft"] = image[-len(soft) :].contiguous()
             image = image[: -len(soft)]

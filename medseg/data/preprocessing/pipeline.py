@@ -112,6 +112,14 @@ class PreparedImage:
         return tuple(spacing)
 
     @property
+    def target_spacing(self) -> tuple[float, ...]:
+        """Spacing of the scan's grid before resampling, mm, in the axis order of ``array``."""
+        spacing = list(self.reoriented.spacing)
+        if self.slices is not None:
+            spacing.insert(0, spacing.pop(self.slices.axis))
+        return tuple(spacing)
+
+    @property
     def target_shape(self) -> tuple[int, ...]:
         """Shape of the scan's grid before resampling, in the axis order of ``array``."""
         shape = list(self.reoriented.shape)

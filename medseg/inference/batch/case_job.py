@@ -29,6 +29,7 @@ from medseg.errors import (
 from medseg.files import is_disk_full, write_atomic
 from medseg.inference.batch.case_files import CaseFiles
 from medseg.inference.batch.dicom_objects import build_objects, object_path
+from medseg.inference.batch.instance_files import write_instance_files
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome, write_overlays, write_probabilities
 from medseg.inference.batch.provenance import result_recipe
@@ -150,7 +151,11 @@ class CaseJob(Generic[PreparedT]):
         with ExitStack() as staged:
             label_map = staged.enter_context(write_atomic(files.label_map))
             colors = value_palette(labels)
-            reader_for(case.image).write_label_map(label_map, prediction.label_map, prediction.scan, colors)
+            values, found = prediction.label_map, prediction.instances
+            if found is not None:
+                values, colors = found.label_map(), None
+                write_instance_files(self.output, case.id, found, prediction.scan, labels, staged)
+            reader_for(case.image).write_label_map(label_map, values, prediction.scan, colors)
             if options.probabilities:
                 write_probabilities(self.output, case.id, prediction, staged)
             if options.overlays:

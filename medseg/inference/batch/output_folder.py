@@ -23,6 +23,8 @@ from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.files import as_json_object, remove_stale_temporaries, write_json, write_table, write_text
 from medseg.inference.batch.dicom_objects import object_path
+from medseg.inference.batch.instance_files import FOLDER as INSTANCES_FOLDER
+from medseg.inference.batch.instance_files import instance_paths, write_instance_table
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.batch.output_layout import check_clashes, label_path, legend_texts
@@ -68,10 +70,11 @@ def open_output(
             other labels or files that medseg did not write, or an output would replace an input, a label file
             or a model.
     """
+    check_instance_outputs(segmenter, options)
     check_clashes(output, [case.id for case in cases], options.layout)
     check_targets(segmenter, cases, output, options)
     with lock_folder(output, _LOCK_HINT):
-        for name in ("", RECORDS, "probabilities", "overlays", OBJECTS_FOLDER):
+        for name in ("", RECORDS, "probabilities", "overlays", INSTANCES_FOLDER, OBJECTS_FOLDER):
             remove_stale_temporaries(output / name)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
         legend = legend_texts(segmenter.header.labels, suffix, options.layout) if cases else {}
@@ -115,6 +118,7 @@ def result_files(output: Path, case: str, suffixes: Iterable[str], options: Batc
         files += [output / "probabilities" / f"{case}{suffix}" for suffix in (".nii.gz", ".npz", OUTPUT_SUFFIX)]
     if options.overlays:
         files += [output / "overlays" / folder / f"{case}.png" for folder in ("", "full_size", "reduced")]
+    files += instance_paths(output, case)
     return files + [object_path(output, case, kind) for kind in options.dicom]
 
 
@@ -187,6 +191,22 @@ def check_written_by_medseg(record: Record | None, target: Path, files: Iterable
             )
 
 
+def check_instance_outputs(segmenter: AnySegmenter, options: BatchOptions) -> None:
+    """Check that the outputs exist for a model that tells objects apart.
+
+    Raises:
+        ConfigError: probabilities or DICOM objects are requested of such a model.
+    """
+    if segmenter.header.instances is None:
+        return
+    if options.probabilities or options.dicom:
+        what = "probabilities" if options.probabilities else "DICOM objects"
+        raise ConfigError(
+            f"{what}: not available from a model that tells objects apart (task.name=instances)",
+            hint="Leave them out; the objects and their scores are in instances/.",
+        )
+
+
 def write_labels(
     segmenter: AnySegmenter,
     cases: Sequence[Case],
@@ -239,7 +259,9 @@ def write_labels(
 def _write_tables(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
     """Write ``failures.csv``, and ``warnings.csv`` from the records of the folder."""
     write_failures(output, outcomes)
-    write_warnings(output / WARNINGS, [record.content for record in read_records(output) if record.finished])
+    finished = [record for record in read_records(output) if record.finished]
+    write_warnings(output / WARNINGS, [record.content for record in finished])
+    write_instance_table(output, [record.case for record in finished])
 
 
 def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:

@@ -18,7 +18,9 @@ from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array
+from medseg.inference.batch.instance_files import InstanceWriter, instance_paths
 from medseg.inference.batch.options import BatchOptions
+from medseg.inference.batch.tiled_instances import segment_instance_rows
 from medseg.inference.model.prediction import PreparedTiledImage
 from medseg.inference.model.protocols import TiledSegmenter
 from medseg.inference.options import InferenceConfig
@@ -55,13 +57,15 @@ class _Rows:
 
     Attributes:
         start: index of the first row.
-        values: (n, W) label values.
+        values: (n, W) label values, or numbers of objects.
+        shown: (n, W) label values.
         probabilities: (n, W, K) float32; None if not requested.
     """
 
     start: int
     values: Array
-    probabilities: Array | None
+    shown: Array
+    probabilities: Array | None = None
 
 
 def open_tiled_image(segmenter: TiledSegmenter, case: Case) -> TiledImage | None:
@@ -138,6 +142,8 @@ def _write_rows(
     """Write label map and probabilities from the top down; returns a reduced label map for the overlay."""
     image, labels = prepared.image, segmenter.header.labels
     dtype = smallest_integer((*labels.output_values, *(labels.painted_values if labels.regions else ())))
+    if segmenter.header.instances is not None:
+        dtype = np.dtype(np.uint32)
     label_map = TiledTiffWriter(
         files.enter_context(write_atomic(outputs.label_map)), image.shape, dtype,
         colors=value_palette(labels), spacing_um=image.spacing_um,
@@ -154,9 +160,16 @@ def _write_rows(
         )
     stride = _overlay_stride(image)
     reduced: list[Array] = []
-    for rows in _segment_rows(segmenter, prepared, execution, probabilities=len(writers) > 1):
+    if segmenter.header.instances is None:
+        segmented = _segment_rows(segmenter, prepared, execution, probabilities=len(writers) > 1)
+    else:
+        paths = instance_paths(outputs.folder, outputs.case)
+        own = InstanceWriter(paths, outputs.case, image.path.name, labels, files)
+        bands = segment_instance_rows(segmenter, prepared, execution, own)
+        segmented = (_Rows(*band) for band in bands)
+    for rows in segmented:
         label_map.add(rows.values)
-        reduced.append(rows.values[-rows.start % stride :: stride, ::stride].copy())
+        reduced.append(rows.shown[-rows.start % stride :: stride, ::stride].copy())
         if rows.probabilities is not None:
             writers[1].add(rows.probabilities)
     for writer in writers:
@@ -176,7 +189,8 @@ def _segment_rows(
 ) -> Iterator[_Rows]:
     """Segment a picture in bands of rows, from the top down."""
     for chunk in segmenter.segment_chunks(prepared, execution, probabilities=probabilities):
-        yield _Rows(chunk.labels.start, _label_values(segmenter, chunk), _probabilities(chunk))
+        values = _label_values(segmenter, chunk)
+        yield _Rows(chunk.labels.start, values, values, _probabilities(chunk))
 
 
 def _label_values(segmenter: TiledSegmenter, chunk: SegmentedChunk) -> Array:

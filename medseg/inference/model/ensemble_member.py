@@ -212,6 +212,9 @@ def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfi
     """
     if "roi_size" in settings and "max_roi_size" not in settings:
         settings = {**settings, "max_roi_size": None}
+    if isinstance(settings.get("instances"), Mapping):  # thresholds that are not set stay as they are
+        kept = header.inference.instances.model_dump()
+        settings = {**settings, "instances": {**kept, **settings["instances"]}}
     try:
         changed = InferenceConfig.model_validate({**header.inference.model_dump(), **settings})
     except ValidationError as error:
@@ -278,6 +281,7 @@ def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
             "names of labels": ", ".join(header.labels.class_names),
             "labels": header.labels,
             "orientation": header.preprocess.orientation,
+            "instances": header.instances and header.instances.model_dump(exclude={"weight"}),
             "axis of slices": header.preprocess.slices and header.preprocess.slices.axis,
         }
         for header in (first.header, other.header)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
@@ -27,6 +28,8 @@ from medseg.files import write_atomic
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
+from medseg.instances.heads import InstanceHead, build_head
+from medseg.instances.options import InstanceTask
 from medseg.models import AnyModelConfig
 from medseg.system.version import medseg_version
 from medseg.task import Task
@@ -47,6 +50,7 @@ class ModelHeader(Spec):
         spatial_dims: number of spatial axes of the images, 2 or 3.
         channels: number of image channels.
         labels: labels that the model predicts.
+        instances: how objects are separated; None if the model predicts classes only.
         preprocess: preprocessing, with all values that were fitted to the training data.
         inference: inference settings; ``roi_size`` is set to the training's patch size.
         model: configuration of the network.
@@ -65,6 +69,7 @@ class ModelHeader(Spec):
     spatial_dims: Literal[2, 3]
     channels: int
     labels: LabelSchema
+    instances: InstanceTask | None = None
     preprocess: PreprocessConfig
     inference: InferenceConfig
     model: AnyModelConfig
@@ -101,7 +106,13 @@ class ModelHeader(Spec):
     @property
     def task(self) -> Task:
         """Input and output of the network."""
-        return task_for(self.spatial_dims, self.channels, self.labels, self.preprocess, self.masks)
+        task = task_for(self.spatial_dims, self.channels, self.labels, self.preprocess, self.masks)
+        return with_maps(task, self.head)
+
+    @property
+    def head(self) -> InstanceHead | None:
+        """The dense head whose maps follow the classes in the network's output; None without."""
+        return None if self.instances is None else build_head(self.instances, self.spatial_dims)
 
 
 def task_for(
@@ -119,6 +130,11 @@ def task_for(
     thickness = preprocess.slices.thickness if preprocess.slices is not None else 1
     dims = 2 if spatial_dims == 2 else 3
     return Task(dims, channels * thickness + masks, labels.num_classes, labels.activation, labels.background)
+
+
+def with_maps(task: Task, head: InstanceHead | None) -> Task:
+    """Return the task of a network that predicts the maps of a dense head, if given, after the classes."""
+    return task if head is None else replace(task, num_classes=task.num_classes + head.channels)
 
 
 class LoadedModel(NamedTuple):

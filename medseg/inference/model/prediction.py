@@ -15,6 +15,7 @@ from medseg.data.tiled.tiled_image import TiledImage
 from medseg.geometry import Array
 from medseg.inference.shift.comparison import ShiftReport
 from medseg.inference.shift.rescale import ScaleChoice
+from medseg.instances.result import Instances
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Prediction:
         shift: how far the scan and the label map are from the training cases; None if the model file does not
             describe them.
         scale: the scale at which a picture was segmented; None if it was not resized.
+        instances: the objects, for models that tell them apart; the label map shows their classes.
     """
 
     label_map: Array
@@ -37,6 +39,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
     shift: ShiftReport | None = None
     scale: ScaleChoice | None = None
+    instances: Instances | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ from medseg.inference.model.ensemble_member import (
     check_same_task,
     load_members,
 )
+from medseg.inference.model.instance_prediction import InstanceDecoder, predict_instances
+from medseg.inference.model.label_values import class_values, label_values, streaming_axis
 from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
 from medseg.inference.model.protocols import ExecutionOptions
@@ -47,14 +49,13 @@ from medseg.inference.sliding_window.finite_checks import check_chunks
 from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
 from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk, assemble
 from medseg.inference.sliding_window.prediction import (
-    chunk_probabilities,
+    class_probabilities,
     decide,
     decide_at,
     sliding_window_logits,
     zero_logits_if_empty,
 )
 from medseg.inference.sliding_window.streaming_resample import resample_chunks
-from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.system.device import resolve_autocast_dtype, resolve_device
 
 _LOGGER = logging.getLogger(__name__)
@@ -215,6 +216,11 @@ class Predictor:
             prepared = self._prepare(prepared.scan, prepared.foreground, scale)
         prepared = self._add_masks(prepared)
 
+        if self.header.instances is not None:
+            if probabilities:
+                raise ConfigError("probabilities: not available from a model that tells objects apart")
+            return self.with_less_memory(lambda execution: self._run_instances(prepared, execution))
+
         def attempt(execution: Execution) -> Prediction:
             shape = (self.header.labels.num_classes, *prepared.inputs[0].target_shape)
             whole = allocate_or_memmap(shape, scratch) if probabilities else None
@@ -257,13 +263,33 @@ class Predictor:
         scan, first, preprocess = prepared.scan, prepared.inputs[0], self.header.preprocess
         chunks = self.segment_chunks(prepared, execution, probabilities=probabilities is not None)
         labels = assemble(_labels(chunks, probabilities), first.target_shape)
-        label_map = self._label_values(labels, prepared)
+        label_map = label_values(self.header, labels, prepared)
         label_map = restore_orientation(label_map[None], first, scan, preprocess)[0]
         if probabilities is not None:
             probabilities = restore_orientation(probabilities, first, scan, preprocess)
         label_map = np.ascontiguousarray(label_map)
         shift = self._compare(scan, label_map, prepared.scale)
         return Prediction(label_map, probabilities, scan, execution.notes, shift, prepared.scale)
+
+    def instance_chunks(
+        self, prepared: _AnyPrepared, execution: Execution
+    ) -> tuple[Iterator[OutputChunk], int]:
+        """Return the averaged output of all members, classes and maps, and its streaming axis."""
+        axis = streaming_axis(self.members, prepared)
+        members = [
+            self._probabilities(index, prepared, self._window_options(index, axis), execution)
+            for index in range(len(self.members))
+        ]
+        return average_chunks(members), axis
+
+    def _run_instances(self, prepared: PreparedScan, execution: Execution) -> Prediction:
+        """Decode the objects of a scan."""
+        scan, scale = prepared.scan, prepared.scale
+        decoder = InstanceDecoder(self.header, 1.0 if scale is None else 1 / scale.factor)
+        found = predict_instances(decoder, prepared, *self.instance_chunks(prepared, execution))
+        label_map = class_values(found, self.header.labels.output_values)
+        shift = self._compare(scan, label_map, scale)
+        return Prediction(label_map, None, scan, execution.notes, shift, scale, found)
 
     def _compare(self, scan: Scan, label_map: Array, scale: ScaleChoice | None) -> ShiftReport | None:
         """Compare a scan and its label map with the training cases."""
@@ -284,7 +310,7 @@ class Predictor:
             chunks = self._probabilities(
                 0, trial, replace(options, overlap=min(options.overlap, 0.25)), execution
             )
-            return torch.as_tensor(assemble(chunks, grid.shape))
+            return torch.as_tensor(assemble(chunks, grid.shape))[: self.header.labels.num_classes]
 
         assert self._fingerprint is not None
         header, targets = self.header, size_targets(self._fingerprint, measure_appearance(prepared.scan))
@@ -300,7 +326,7 @@ class Predictor:
         Raises:
             NumericalError: a network's logits are NaN or infinite.
         """
-        activation, axis = self.header.labels.activation, self._streaming_axis(prepared)
+        activation, axis = self.header.labels.activation, streaming_axis(self.members, prepared)
         thresholds = self.header.thresholds
         plain = not prepared.inputs[0].resampled and not probabilities and thresholds is None
         if len(self.members) == 1 and plain:
@@ -320,18 +346,6 @@ class Predictor:
             labels = chunk.with_tensor(decide_at(chunk.tensor, activation, thresholds))
             yield SegmentedChunk(labels, chunk if probabilities else None)
 
-    def _label_values(self, labels: Array, prepared: PreparedScan) -> Array:
-        """Return the map of label values of classes (1, *S) or regions (R, *S), after postprocessing.
-
-        Sizes of objects in pictures are pixels at the scale of the network.
-        """
-        schema, steps = self.header.labels, self.header.inference.postprocess
-        voxel = float(np.prod(prepared.inputs[0].reoriented.spacing))
-        voxel *= 1.0 if prepared.scale is None else prepared.scale.factor**2
-        if schema.regions:
-            return schema.paint(steps.of_regions(labels, schema.class_names, voxel) if steps.names else labels)
-        return schema.decode(steps.of_classes(labels[0], schema.class_names, voxel))
-
     def _window_options(self, index: int, axis: int) -> SlidingWindowOptions:
         """Return the window of a member, streamed along ``axis``."""
         member = self.members[index]
@@ -341,6 +355,7 @@ class Predictor:
             mirrored_inputs=member.header.mirrored_inputs,
             slices=member.header.preprocess.slices,
             receptive_field=member.receptive_field,
+            head=member.header.head,
         )
         return replace(options, streaming_axis=axis)
 
@@ -358,7 +373,7 @@ class Predictor:
         chunks = sliding_window_logits(member.backend.predict, image, options, execution, keep=keep)
         chunks = check_chunks(chunks, prepared.path, member.backend)
         axis = options.streaming_axis or 0
-        return zero_logits_if_empty(chunks, member.header.labels.num_classes, image.shape[1:], axis)
+        return zero_logits_if_empty(chunks, member.header.task.num_classes, image.shape[1:], axis)
 
     def _probabilities(
         self, index: int, prepared: _AnyPrepared, options: SlidingWindowOptions, execution: Execution
@@ -366,26 +381,11 @@ class Predictor:
         """Yield one member's probabilities on the scan's grid, in the axis order of ``PreparedImage``."""
         inputs, activation = prepared.inputs[index], self.header.labels.activation
         logits = self._logits(index, prepared, options, execution)
-        chunks = (chunk_probabilities(chunk, activation) for chunk in logits)
+        count = self.header.labels.num_classes
+        chunks = (class_probabilities(chunk, activation, count) for chunk in logits)
         if isinstance(inputs, PreprocessedTiledImage) or not inputs.resampled:
             return chunks
         return resample_chunks(chunks, inputs.array.shape[1:], inputs.target_shape)
-
-    def _streaming_axis(self, prepared: _AnyPrepared) -> int:
-        """Return the axis along which all members' chunks follow one another.
-
-        It is 0 for pictures, because large ones are written row by row, and with overlap-tile inference; else
-        the axis along which the first member takes the least memory.
-        """
-        if isinstance(prepared, PreparedTiledImage) or prepared.scan.kind == "picture":
-            return 0
-        if any(member.receptive_field is not None for member in self.members):
-            return 0
-        shape, settings = prepared.inputs[0].array.shape[1:], self.header.inference
-        size = SlidingWindowOptions.from_config(settings).window_size(shape[-self.header.spatial_dims :])
-        if len(size) < len(shape):
-            return 0  # slice by slice
-        return WindowPlan(shape, size, settings.overlap).axis
 
 
 def _labels(chunks: Iterator[SegmentedChunk], probabilities: Array | None) -> Iterator[OutputChunk]:

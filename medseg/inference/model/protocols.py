@@ -22,7 +22,8 @@ from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import Prediction, PreparedTiledImage
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.options import Execution
-from medseg.inference.sliding_window.output_chunk import SegmentedChunk
+from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk
+from medseg.instances.options import InstanceTask
 from medseg.system.device import Precision
 
 Result = TypeVar("Result")
@@ -45,7 +46,9 @@ class ExecutionOptions(TypedDict, total=False):
 
 
 class ModelDescription(Protocol):
-    """A model's labels, how label files are read beside it, and its inference settings."""
+    """A model's labels, how label files are read beside it, its inference settings, and how it tells objects
+    apart (None if it does not).
+    """
 
     @property
     def labels(self) -> LabelSchema: ...
@@ -53,6 +56,8 @@ class ModelDescription(Protocol):
     def label_reader(self) -> LabelReader: ...
     @property
     def inference(self) -> InferenceConfig: ...
+    @property
+    def instances(self) -> InstanceTask | None: ...
 
 
 class MemberDescription(Protocol):
@@ -107,6 +112,12 @@ class TiledSegmenter(Protocol):
         self, prepared: PreparedTiledImage, /, execution: Execution, *, probabilities: bool
     ) -> Iterator[SegmentedChunk]:
         """Yield the segmentation in chunks of rows, from the top down."""
+        ...
+
+    def instance_chunks(
+        self, prepared: PreparedTiledImage, /, execution: Execution
+    ) -> tuple[Iterator[OutputChunk], int]:
+        """Return the output of a model that tells objects apart, in whole rows, and its streaming axis."""
         ...
 
     def with_less_memory(self, attempt: Callable[[Execution], Result]) -> Result:

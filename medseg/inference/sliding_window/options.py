@@ -13,6 +13,7 @@ from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.inference.options import Blend, InferenceConfig
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField
 from medseg.inference.sliding_window.tta import NO_TTA, TTA
+from medseg.instances.heads import InstanceHead
 
 _STEP = 32
 """Windows that follow the size of an image are a multiple of this, which the strides of networks divide."""
@@ -75,6 +76,7 @@ class SlidingWindowOptions:
         mirrored_inputs: tuple[int, ...] = (),
         slices: SliceConfig | None = None,
         receptive_field: ReceptiveField | None = None,
+        head: InstanceHead | None = None,
     ) -> SlidingWindowOptions:
         """Return the options of a configuration; the other arguments are the model's.
 
@@ -82,6 +84,7 @@ class SlidingWindowOptions:
             config: window and test-time augmentation.
             mirrored_channels: for each channel of the logits the one it becomes in a mirror image.
             mirrored_inputs: the same for each channel of the image.
+            head: dense head, whose maps change in a mirror image.
             slices: as the attribute.
             receptive_field: as the attribute.
         """
@@ -89,7 +92,7 @@ class SlidingWindowOptions:
             config.roi_size,
             config.overlap,
             config.blend,
-            TTA(config.flips, config.scales, mirrored_channels, mirrored_inputs),
+            TTA(config.flips, config.scales, mirrored_channels, mirrored_inputs, head),
             slices,
             receptive_field,
             border=config.border or "zeros",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -67,6 +67,10 @@ class OutputChunk:
     def with_tensor(self, tensor: torch.Tensor) -> OutputChunk:
         """Return other values (N, *s) of the same region."""
         return OutputChunk(self.region, self.axis, tensor)
+
+    def channels(self, start: int, stop: int | None = None) -> OutputChunk:
+        """Return channels [start, stop) with the same weights, as a view."""
+        return replace(self, tensor=self.tensor[start:stop])
 
     def planes(self, start: int, stop: int) -> OutputChunk:
         """Return planes [start, stop) along ``axis`` of a chunk without weights, as a view."""

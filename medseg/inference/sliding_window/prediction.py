@@ -221,6 +221,17 @@ def probabilities_of(logits: torch.Tensor, activation: Activation) -> torch.Tens
     return logits.softmax(dim=0) if activation == "softmax" else logits.sigmoid()
 
 
+def class_probabilities(chunk: OutputChunk, activation: Activation, classes: int) -> OutputChunk:
+    """Return a chunk of logits with weights with the probabilities of its first channels, the classes.
+
+    The further channels, the maps of a dense head, become their means.
+    """
+    if len(chunk.tensor) == classes:
+        return chunk_probabilities(chunk, activation)
+    probabilities = chunk_probabilities(chunk.channels(0, classes), activation).tensor
+    return chunk.with_tensor(torch.cat([probabilities, chunk.channels(classes).means]))
+
+
 def chunk_probabilities(chunk: OutputChunk, activation: Activation) -> OutputChunk:
     """Return the probabilities of a chunk of logits with weights.
 

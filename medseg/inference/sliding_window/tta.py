@@ -15,6 +15,7 @@ from medseg.errors import ConfigError
 from medseg.geometry import is_mirror_image
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.streaming import Network
+from medseg.instances.heads import InstanceHead
 from medseg.models.layers.padding import linear_mode, resize_linear
 
 _ROUNDING = 1e-6
@@ -112,6 +113,7 @@ class TTA:
         mirrored_channels: for each channel of the logits the one it becomes in a mirror image; empty if none
             changes.
         mirrored_inputs: the same for each channel of the windows.
+        head: dense head, whose maps are the last channels of the logits; None without.
 
     Example:
         >>> len(TTA(flips=(0, 1), scales=(1.5,)))
@@ -122,6 +124,7 @@ class TTA:
     scales: tuple[float, ...] = ()
     mirrored_channels: tuple[int, ...] = ()
     mirrored_inputs: tuple[int, ...] = ()
+    head: InstanceHead | None = None
 
     def __len__(self) -> int:
         return 2 ** len(self.flips) * (1 + len(self.scales))
@@ -162,9 +165,13 @@ class TTA:
 
     def _restored(self, logits: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
         logits = _flip(logits, axes)
+        maps = None
+        if self.head is not None:
+            classes = logits.shape[1] - self.head.channels
+            logits, maps = logits[:, :classes], self.head.mirror(logits[:, classes:], axes)
         if self.mirrored_channels and is_mirror_image(axes):
             logits = logits[:, list(self.mirrored_channels)]
-        return logits
+        return logits if maps is None else torch.cat([logits, maps], dim=1)
 
 
 NO_TTA = TTA()

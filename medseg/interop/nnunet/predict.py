@@ -95,6 +95,7 @@ class NnunetDescription:
     labels: LabelSchema
     inference: InferenceConfig
     label_reader: LabelReader = AS_STORED
+    instances: None = None
 
 
 class NnunetPredictor:

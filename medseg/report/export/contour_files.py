@@ -96,7 +96,7 @@ def contours_geojson(label_map: Array, legend: Legend) -> str:
     """
     palette = legend.palette(max(int(label_map.max(initial=0)), 0) + 1)
     features = [
-        _feature(polygon.rings, legend.name(int(index)), palette[index])
+        polygon_feature([polygon.rings], legend.name(int(index)), palette[index])
         for index in np.unique(label_map)
         if index >= legend.first
         for polygon in label_polygons(label_map == index)
@@ -104,10 +104,20 @@ def contours_geojson(label_map: Array, legend: Legend) -> str:
     return json.dumps({"type": "FeatureCollection", "features": features}) + "\n"
 
 
-def _feature(rings: Sequence[Array], name: str, color: Array) -> dict[str, Any]:
+def polygon_feature(parts: Sequence[Sequence[Array]], name: str, color: Array) -> dict[str, Any]:
+    """Return a GeoJSON annotation for QuPath.
+
+    Args:
+        parts: for each polygon its rings, the outer one first.
+        name, color: of its classification.
+    """
+    polygons = [[simplify_ring(ring).tolist() for ring in rings] for rings in parts]
+    geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": polygons}
+    if len(polygons) == 1:
+        geometry = {"type": "Polygon", "coordinates": polygons[0]}
     return {
         "type": "Feature",
-        "geometry": {"type": "Polygon", "coordinates": [simplify_ring(ring).tolist() for ring in rings]},
+        "geometry": geometry,
         "properties": {
             "objectType": "annotation",
             "classification": {"name": name, "color": [int(part) for part in color]},

@@ -12,7 +12,9 @@ from medseg.inference.model.cascade import join_stages
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, save_model
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
+from medseg.instances.options import InstanceTask
 from medseg.training.dataset import PreparedDataset
+from medseg.training.instance_tuning import tune_instances
 from medseg.training.loop import TrainingLoop
 from medseg.training.run_folder.checkpoint import load_checkpoint
 
@@ -63,12 +65,17 @@ def write_model(
         weights = best["averaged"] or best["network"]
     else:
         weights = (loop.last_network or state.evaluated).state_dict()
+    inference, instances = loop.validator.inference, None
+    if isinstance(config.task, InstanceTask):
+        instances = config.task
+        inference = tune_instances(loop, instances, weights)
     header = ModelHeader(
         spatial_dims=config.spatial_dims,
         channels=dataset.channels,
         labels=dataset.labels,
+        instances=instances,
         preprocess=dataset.preprocess,
-        inference=loop.validator.inference,
+        inference=inference,
         model=config.model,
         label_reader=dataset.label_reader,
         augmentation=TrainedAugmentation.of(config.augment),

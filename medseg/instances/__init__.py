@@ -1,0 +1,50 @@
+"""Instances: every object of an image on its own, in 2D and 3D.
+
+A network with a dense head predicts the classes of the voxels and further maps, from which the objects are
+decoded (:class:`InstanceHead`). All maps are in mm (pixels for pictures), so that one head serves pictures,
+volumes and anisotropic voxels.
+
+Modules:
+    result: ``Instances``, the objects of one image.
+    options: ``task`` and the thresholds of decoding.
+    heads: the protocol of dense heads, and how one is built.
+    flows, distance, rays: the dense heads.
+    object_batches: objects of similar size as one array.
+    label_maps: components, renumbering and cleaning of label maps.
+    matching: pairs of reference and predicted objects.
+    loss: the loss of classes and maps.
+    calibration: the score of an object, and the choice of thresholds.
+
+The names below are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medseg.system.lazy_imports import lazy_names
+
+if TYPE_CHECKING:
+    from medseg.instances.heads import DecodedObjects, InstanceHead, build_head
+    from medseg.instances.options import InstanceDecoding, InstanceTask, SemanticTask, TaskConfig
+    from medseg.instances.result import Instances
+
+__all__ = [
+    "DecodedObjects",
+    "InstanceDecoding",
+    "InstanceHead",
+    "InstanceTask",
+    "Instances",
+    "SemanticTask",
+    "TaskConfig",
+    "build_head",
+]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "medseg.instances.heads": ("DecodedObjects", "InstanceHead", "build_head"),
+        "medseg.instances.options": ("InstanceDecoding", "InstanceTask", "SemanticTask", "TaskConfig"),
+        "medseg.instances.result": ("Instances",),
+    },
+)

@@ -1,0 +1,170 @@
+"""Distance: the depth within each object and its border, decoded by a seeded watershed.
+
+The depth is the distance to the border of the object, divided by the largest one within it. The border are the
+voxels of an object that have a neighbor outside of it. Cores of objects, where the depth is high, grow down the
+depth; parts that no border divides are joined again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+
+from medseg.geometry import Array
+from medseg.instances.heads import DecodedObjects
+from medseg.instances.label_maps import (
+    component_map,
+    keep_largest_parts,
+    object_means,
+    renumber,
+    split_components,
+)
+from medseg.instances.options import InstanceDecoding
+
+_BORDER_WEIGHT = 2.0
+"""Weight of voxels on a border, which are few, in the loss of the border."""
+
+
+@dataclass(frozen=True)
+class DistanceHead:
+    """Two maps: the depth, 0 in the background and up to 1 in objects; and the logit of the border."""
+
+    channels: int = 2
+
+    def targets(self, label_map: Array, spacing: Sequence[float]) -> NDArray[np.float32]:
+        """Return the maps (2, *S), the border as 0 and 1; see :class:`~medseg.instances.heads.InstanceHead`."""
+        parts, count = split_components(label_map)
+        border = object_borders(parts)
+        return np.stack([object_depth(parts, count, border, spacing), border.astype(np.float32)])
+
+    def loss(self, predicted: torch.Tensor, target: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """Sum of the smooth L1 loss of the depth and the binary cross-entropy of the border."""
+        depth = F.smooth_l1_loss(predicted[:, :1], target[:, :1], beta=0.1, reduction="none")
+        edge = target[:, 1:]
+        border = F.binary_cross_entropy_with_logits(predicted[:, 1:], edge, reduction="none")
+        border = border * (1 + (_BORDER_WEIGHT - 1) * edge)
+        return ((depth + border) * counted).sum() / counted.sum().clamp(min=1)
+
+    def decode(
+        self, foreground: Array, maps: Array, spacing: Sequence[float], options: InstanceDecoding
+    ) -> DecodedObjects:
+        """Grow the cores of objects; see :class:`~medseg.instances.heads.InstanceHead`."""
+        depth = np.clip(np.asarray(maps[0], np.float32), 0, 1)
+        border = 1 / (1 + np.exp(-np.clip(np.asarray(maps[1], np.float32), -30, 30)))
+        label_map = grow_cores(depth, border, foreground > options.foreground, options)
+        label_map, kept = renumber(keep_largest_parts(label_map))
+        means = object_means(foreground, label_map, len(kept))
+        highest = np.asarray(ndimage.maximum(depth, label_map, np.arange(1, len(kept) + 1))).reshape(-1)
+        return DecodedObjects(label_map, means * highest)
+
+    def enlarge(self, maps: Array, factor: float) -> Array:
+        """Return the maps, which have no unit of length."""
+        return maps
+
+    def mirror(self, maps: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        """Return the maps: distances are the same in a mirror image."""
+        return maps
+
+
+def object_borders(label_map: Array) -> NDArray[np.bool_]:
+    """Return the voxels (*S) of objects that share a face with a voxel of another object or the background.
+
+    The outer faces of the image are no borders.
+    """
+    border = np.zeros(label_map.shape, bool)
+    for axis in range(label_map.ndim):
+        low, high = _neighbors(label_map.ndim, axis)
+        differs = label_map[low] != label_map[high]
+        border[low] |= differs
+        border[high] |= differs
+    return border & (label_map > 0)
+
+
+def object_depth(label_map: Array, count: int, border: Array, spacing: Sequence[float]) -> NDArray[np.float32]:
+    """Return the depth (*S) of the voxels of connected objects 1 … ``count``: 1 for the deepest of each object.
+
+    Args:
+        label_map: (*S) integers.
+        count: number of objects.
+        border: (*S) bool, of :func:`object_borders`.
+        spacing: distance between voxels, mm.
+    """
+    if not count:
+        return np.zeros(label_map.shape, np.float32)
+    inside = label_map > 0
+    if not border.any():  # one object fills the image
+        return inside.astype(np.float32)
+    distance: Any = ndimage.distance_transform_edt(inside & ~border, sampling=spacing)
+    distance += min(spacing) / 2  # from the voxel's center to its face
+    flat = torch.from_numpy(label_map.reshape(-1).astype(np.int64))
+    largest = torch.zeros(count + 1, dtype=torch.float64)
+    largest.scatter_reduce_(0, flat, torch.from_numpy(distance.reshape(-1)), "amax")
+    depth = distance / largest.numpy()[label_map]
+    return np.where(inside, depth, 0).astype(np.float32)
+
+
+def grow_cores(depth: Array, border: Array, inside: Array, options: InstanceDecoding) -> NDArray[np.int32]:
+    """Group voxels by the core that they lie around.
+
+    Args:
+        depth: (*S) predicted depth.
+        border: (*S) probability of the border.
+        inside: (*S) bool, the voxels of objects.
+        options: thresholds.
+
+    Returns:
+        (*S) int32 label map.
+    """
+    if not inside.any():
+        return np.zeros(inside.shape, np.int32)
+    cores, _ = component_map(inside & (depth > options.seed))
+    regions, count = component_map(inside)
+    without = np.ones(count + 1, bool)
+    without[np.unique(regions[cores > 0])] = False
+    without[0] = False
+    cores, _ = component_map((cores > 0) | without[regions])  # regions without a core are objects themselves
+    segmentation: Any = import_module("skimage.segmentation")
+    grown = segmentation.watershed(border - depth, cores, mask=inside)
+    return _join(np.asarray(grown).astype(np.int32), border, options.border)
+
+
+def _join(label_map: NDArray[np.int32], border: Array, below: float) -> NDArray[np.int32]:
+    """Join neighboring objects if the mean probability of the border between them is below a threshold."""
+    count = int(label_map.max(initial=0))
+    keys: list[Array] = []
+    values: list[Array] = []
+    for axis in range(label_map.ndim):
+        low, high = _neighbors(label_map.ndim, axis)
+        first, second = label_map[low], label_map[high]
+        touching = (first != second) & (first > 0) & (second > 0)
+        a, b = first[touching].astype(np.int64), second[touching].astype(np.int64)
+        keys.append(np.minimum(a, b) * (count + 1) + np.maximum(a, b))
+        values.append(np.maximum(border[low], border[high])[touching])
+    pairs, index = np.unique(np.concatenate(keys), return_inverse=True)
+    if not len(pairs):
+        return label_map
+    means = np.bincount(index, np.concatenate(values)) / np.bincount(index)
+    joined = pairs[means < below]
+    if not len(joined):
+        return label_map
+    rows, columns = joined // (count + 1), joined % (count + 1)
+    graph = sparse.coo_matrix((np.ones(len(joined)), (rows, columns)), shape=(count + 1, count + 1))
+    _, group = sparse.csgraph.connected_components(graph, directed=False)
+    group = np.asarray(group) + 1
+    group[0] = 0  # the background is in no pair, so its group is its own
+    return group[label_map].astype(np.int32)
+
+
+def _neighbors(axes: int, axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the boxes of all voxels with a successor along an axis, and of these successors."""
+    low, high = [slice(None)] * axes, [slice(None)] * axes
+    low[axis], high[axis] = slice(0, -1), slice(1, None)
+    return tuple(low), tuple(high)

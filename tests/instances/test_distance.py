@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from medseg.instances.distance import grow_cores, object_borders, object_depth
+from medseg.instances.options import InstanceDecoding
+
+
+def test_borders_lie_on_both_sides_but_not_at_the_edge_of_the_image():
+    label_map = np.array([[1, 1, 1, 2, 2, 0]])
+    assert object_borders(label_map).tolist() == [[False, False, True, True, True, False]]
+
+
+def test_depth_is_1_in_the_middle_of_each_object():
+    label_map = np.array([[0, 1, 1, 1, 2, 2, 2, 2, 2, 0]])
+    depth = object_depth(label_map, 2, object_borders(label_map), (1.0, 1.0))
+    # distances to the faces: 0.5, 1.5, 0.5 and 0.5, 1.5, 2.5, 1.5, 0.5
+    assert depth[0].tolist() == pytest.approx([0, 1 / 3, 1, 1 / 3, 0.2, 0.6, 1, 0.6, 0.2, 0])
+
+
+def test_two_cores_of_one_object_are_joined_unless_a_border_divides_them():
+    depth = np.array([[0.1, 0.9, 0.9, 0.3, 0.9, 0.9, 0.1]])
+    inside = np.ones(depth.shape, bool)
+    border = np.zeros(depth.shape)
+    assert len(np.unique(grow_cores(depth, border, inside, InstanceDecoding()))) == 1
+    border[0, 2:5] = 0.9
+    assert len(np.unique(grow_cores(depth, border, inside, InstanceDecoding()))) == 2
+
+
+def test_a_region_without_a_core_is_an_object():
+    depth = np.full((1, 3), 0.1)
+    found = grow_cores(depth, np.zeros((1, 3)), np.array([[True, True, False]]), InstanceDecoding())
+    assert found.tolist() == [[1, 1, 0]]
