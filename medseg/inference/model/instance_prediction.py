@@ -71,23 +71,24 @@ class InstanceDecoder:
 
 
 def predict_instances(
-    decoder: InstanceDecoder, prepared: PreparedScan, chunks: Iterable[OutputChunk], axis: int
+    header: ModelHeader, prepared: PreparedScan, chunks: Iterable[OutputChunk], axis: int
 ) -> Instances:
     """Decode the objects of a scan, on its own grid; of large scans strip by strip.
 
     Args:
-        decoder: of the model.
+        header: of the model.
         prepared: the scan.
         chunks: probabilities and maps (K + G, *s) on the scan's grid, in the axis order of ``PreparedImage``.
         axis: along which the chunks follow one another.
     """
-    first, scan, labels = prepared.inputs[0], prepared.scan, decoder.header.labels
+    first, scan, scale = prepared.inputs[0], prepared.scan, prepared.scale
+    decoder = InstanceDecoder(header, 1.0 if scale is None else 1 / scale.factor)
     shape, spacing = first.target_shape, first.target_spacing
     if decoder.channels * math.prod(shape) <= _WHOLE:
-        output = DenseOutput.split(assemble(chunks, shape), labels.num_classes, spacing)
+        output = DenseOutput.split(assemble(chunks, shape), header.labels.num_classes, spacing)
         found = decoder.decode(output)
         label_map, classes, scores = found.label_map(), found.classes, found.scores
     else:
         label_map, classes, scores = merge_strips(decoder.strips(chunks, shape, spacing, axis), shape, axis)
-    label_map = restore_orientation(label_map[None], first, scan, decoder.header.preprocess)[0]
+    label_map = restore_orientation(label_map[None], first, scan, header.preprocess)[0]
     return Instances.from_label_map(label_map, classes, scores, spacing=scan.grid.spacing)

@@ -36,7 +36,7 @@ from medseg.inference.model.ensemble_member import (
     check_same_task,
     load_members,
 )
-from medseg.inference.model.instance_prediction import InstanceDecoder, predict_instances
+from medseg.inference.model.instance_prediction import predict_instances
 from medseg.inference.model.label_values import class_values, label_values, streaming_axis
 from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
@@ -285,8 +285,7 @@ class Predictor:
     def _run_instances(self, prepared: PreparedScan, execution: Execution) -> Prediction:
         """Decode the objects of a scan."""
         scan, scale = prepared.scan, prepared.scale
-        decoder = InstanceDecoder(self.header, 1.0 if scale is None else 1 / scale.factor)
-        found = predict_instances(decoder, prepared, *self.instance_chunks(prepared, execution))
+        found = predict_instances(self.header, prepared, *self.instance_chunks(prepared, execution))
         label_map = class_values(found, self.header.labels.output_values)
         shift = self._compare(scan, label_map, scale)
         return Prediction(label_map, None, scan, execution.notes, shift, scale, found)
