@@ -90,8 +90,8 @@ def object_flows(label_map: Array, spacing: Sequence[float]) -> NDArray[np.float
     """
     flows = np.zeros((label_map.ndim, *label_map.shape), np.float32)
     for batch in object_batches(label_map):
-        for flow, values in zip(flows, _flows(batch, spacing), strict=True):
-            batch.scatter(values, flow)
+        for axis, values in enumerate(_flows(batch, spacing)):
+            batch.scatter(values, flows[axis])
     return flows
 
 
@@ -100,7 +100,8 @@ def _flows(batch: ObjectBatch, spacing: Sequence[float]) -> NDArray[np.float32]:
     heat = np.log1p(_diffuse(batch, spacing))
     gradients = np.zeros((len(spacing), *heat.shape), np.float32)
     inner = (slice(1, -1),) * len(spacing)
-    for axis, (gradient, mm) in enumerate(zip(gradients, spacing, strict=True)):
+    for axis, mm in enumerate(spacing):
+        gradient = gradients[axis]
         before, after = list(inner), list(inner)
         before[axis], after[axis] = slice(0, -2), slice(2, None)
         np.subtract(

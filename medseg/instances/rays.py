@@ -136,7 +136,8 @@ def measure_rays(label_map: Array, directions: Array, spacing: Sequence[float]) 
     padded = np.pad(label_map.astype(np.int32), [(0, 1)] * label_map.ndim)  # separates opposite faces
     lengths = np.empty((len(directions), *label_map.shape), np.float32)
     crop = tuple(slice(0, n) for n in label_map.shape)
-    for direction, length in zip(directions, lengths, strict=True):
+    for index, direction in enumerate(directions):
+        length = lengths[index]
         step = direction / np.asarray(spacing)
         main = int(np.abs(step).argmax())
         runs = _runs(padded, step / abs(step[main]), main)[crop]

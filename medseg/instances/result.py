@@ -150,7 +150,7 @@ class Instances:
     @property
     def sizes(self) -> NDArray[np.float64]:
         """(N,) area or volume of each object, in mm² or mm³ (pixels for pictures)."""
-        return self.voxels * float(np.prod(self.spacing))
+        return np.asarray(self.voxels * float(np.prod(self.spacing)), np.float64)
 
     @property
     def centers(self) -> NDArray[np.float64]:

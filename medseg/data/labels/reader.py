@@ -154,9 +154,10 @@ class LabelReader(Spec):
         """Draw the objects of COCO annotations, the largest first."""
         values, objects = np.zeros(grid.shape, np.int32), np.zeros(grid.shape, np.int32)
         for number, found in enumerate(_coco_objects(label, grid), start=1):
-            if found.is_crowd and self.crowd_value is None:
+            value = self.crowd_value if found.is_crowd else found.category
+            if value is None:
                 continue
-            values[found.mask] = self.crowd_value if found.is_crowd else found.category
+            values[found.mask] = value
             objects[found.mask] = 0 if found.is_crowd else number
         return values, "polygons", number_objects(objects)
 

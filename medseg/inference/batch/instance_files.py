@@ -129,12 +129,11 @@ class InstanceWriter:
     def _rows(self, instances: Instances, means: Array, affine: Array | None) -> Iterator[list[Any]]:
         """Yield the rows of the table."""
         names, centers, sizes = self._labels.class_names, instances.centers, instances.sizes
-        volume = len(instances.shape) == 3 and affine is not None
         for index in range(len(instances)):
-            number, label = self._count + index + 1, names[instances.classes[index]]
+            number, label = self._count + index + 1, names[int(instances.classes[index])]
             row: list[Any] = [self._case, number, label, round(float(instances.scores[index]), 4)]
             row += [f"{sizes[index]:.6g}", *(f"{value:.2f}" for value in centers[index])]
-            if volume:
+            if affine is not None and len(instances.shape) == 3:
                 row += [f"{value:.3f}" for value in affine[:-1, :-1] @ centers[index] + affine[:-1, -1]]
             row += [int(n) for first, last in instances.boxes[index] for n in (first, last - 1)]
             yield [*row, *(f"{value:.6g}" for value in means[index])]
