@@ -117,7 +117,7 @@ def average_statistics(network: nn.Module, ranks: Ranks) -> None:
     ranks.average(buffer for buffer in buffers if buffer.is_floating_point())
 
 
-def with_synchronized_norms(network: nn.Module, group: dist.ProcessGroup) -> nn.Module:
+def with_synchronized_norms(network: nn.Module, group: dist.ProcessGroup | None) -> nn.Module:
     """Return a network whose batch norms compute their statistics over all processes (``SyncBatchNorm``)."""
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network, group)
     return converted

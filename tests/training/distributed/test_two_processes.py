@@ -1,6 +1,8 @@
 """Trainings by two gloo processes equal those of one process."""
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,12 +49,17 @@ def trained(balls, tmp_path_factory):
     root = tmp_path_factory.mktemp("ranks")
     one, two = ([(raw, root / n / kind) for kind, raw in kinds.items()] for n in ("one", "two"))
     train_all(one)
-    results = run_ranks(train_all, two)
+    longer = settings(balls, SHARDED | {"epochs": 2}, deep_supervision=1)  # continues a run of one process
+    for trainings, folder in ((one, root / "one"), (two, root / "two")):
+        shutil.copytree(root / "one" / "sharded", folder / "resumed")
+        trainings.append((longer, folder / "resumed"))
+    train_all(one[-1:], resume="auto")
+    results = run_ranks(partial(train_all, resume="auto"), two)
     assert results[0] == results[1]
     return root
 
 
-@pytest.mark.parametrize("kind", ["plain", "rich", "sharded"])
+@pytest.mark.parametrize("kind", ["plain", "rich", "sharded", "resumed"])
 def test_two_processes_train_the_network_of_one(trained, kind):
     one, two = (trained / n / kind for n in ("one", "two"))
     logs = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (one, two)]
