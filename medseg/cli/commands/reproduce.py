@@ -52,7 +52,8 @@ def reproduce(
         own["model"] = load_network(network)
     if loss is not None:
         own["loss"] = load_loss(loss)
-    folder = output or run_folder.with_name(f"{run_folder.resolve().name}-reproduced")
+    whole = run_folder.resolve()
+    folder = output or whole.with_name(f"{whole.name}-reproduced")
     result = reproduce_run(run_folder, folder, data=data, train=not dry_run, **own)
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
