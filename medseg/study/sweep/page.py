@@ -228,7 +228,8 @@ class SweepPage:
             return paragraph(enough, class_="note")
         note = (
             "PED-ANOVA (Watanabe et al. 2023) compares the values of the good trials with those of all "
-            "complete trials. With few trials the shares are uncertain; they depend on the searched ranges."
+            "complete trials. Pruned trials do not count, so a choice whose trials were all pruned has little "
+            "importance here. With few trials the shares are uncertain; they depend on the searched ranges."
         )
         return join([grid(*parts), paragraph(note, class_="note")])
 
