@@ -62,7 +62,7 @@ def test_stored_probabilities_have_exact_limits(tmp_path):
 def test_a_threshold_and_then_a_step_are_chosen(tmp_path, monkeypatch):
     reference = np.zeros((12, 12, 12), bool)
     reference[2:8, 2:8, 2:8] = True
-    probability = np.where(reference, 0.42, 0.2)  # all of it is found at 0.25 to 0.4
+    probability = np.where(reference, 0.42, 0.2)  # all of it is found at 0.3 to 0.4
     probability[11, 11, 11] = 0.42  # a false component, which the largest component leaves out
     cases = [Case(f"c{i}", tmp_path / f"c{i}.nii.gz") for i in range(4)]
     dataset = PreparedDataset(cases, [], {}, HEADER.labels, 1, PreprocessConfig())
@@ -82,4 +82,4 @@ def test_a_threshold_and_then_a_step_are_chosen(tmp_path, monkeypatch):
     assert (step.before, step.after, step.unbiased) == pytest.approx((2 * 216 / (2 * 216 + 1), 1, 1))
     assert selection.inference["thresholds"] == selection.thresholds
     assert THRESHOLDS[0] == 0.5
-    assert len(THRESHOLDS) == len(set(THRESHOLDS)) == 17
+    assert len(THRESHOLDS) == len(set(THRESHOLDS)) == 9

@@ -30,8 +30,11 @@ from medseg.study.cross_validation.predictions import reference_path
 from medseg.study.cross_validation.selection.choice import Choice, choose_candidate
 from medseg.study.cross_validation.selection.probabilities import LEVELS, read_levels, stored_file
 
-THRESHOLDS = (0.5, *(n / 20 for n in range(2, 19) if n != 10))
-"""Thresholds that are tried: 0.5, then 0.1 to 0.9."""
+THRESHOLDS = (0.5, *(n / 20 for n in range(6, 15) if n != 10))
+"""Thresholds that are tried: 0.5, then 0.3 to 0.7.
+
+They are chosen on probabilities of single models and used for the mean of several, which is less extreme.
+"""
 
 
 @dataclass(frozen=True)
