@@ -46,7 +46,7 @@ def dice_matrix(
 def mean_dice(dice: FloatArray) -> tuple[float, float, float]:
     """Return the mean of the labels' means over cases (C, L), and its interval, as ``medseg evaluate`` does."""
     mean = float(mean_defined(mean_defined(dice, axis=0), axis=0)) if dice.size else math.nan
-    return (mean, *interval_of_label_means(dice))
+    return (mean, *interval_of_label_means(dice, bounds=(0.0, 1.0)))
 
 
 def fold_rows(rows: Sequence[Row], fold_of: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -68,3 +68,8 @@ def test_the_text_of_all_tables(tmp_path):
     assert "| a | largest | 0.7000 | 0.7500 | 0.7400 |" in text
     assert "| mean of the folds | 0.6250 |  |" in text
     assert f"* fold 1: out of memory (log: {tmp_path / 'output.log'})" in text
+
+
+def test_intervals_stay_between_0_and_1():
+    row = fold_rows(rows(x=(1.0, 1.0), y=(0.1, 0.1)), {"x": 0, "y": 0})[0]
+    assert (row["ci_low"], row["ci_high"]) == (0.0, 1.0)
