@@ -6,6 +6,9 @@ from typing import Any, cast
 
 from medseg.instances.options import InstanceTask
 
+DETECTORS = ("maskrcnn", "retina_unet")
+"""Architectures that return objects instead of maps."""
+
 
 def fill_instances(settings: dict[str, Any]) -> dict[str, Any]:
     """Fill in what follows from ``data.instances`` or ``task.name=instances`` in the settings of a run.
@@ -21,9 +24,9 @@ def fill_instances(settings: dict[str, Any]) -> dict[str, Any]:
         {'name': 'instances'}
     """
     source, task = _entry(settings.get("data"), "instances"), settings.get("task")
-    named = _entry(task, "name")
+    named, detector = _entry(task, "name"), _entry(settings.get("model"), "name") in DETECTORS
     has_decoder = isinstance(task, dict) and {"decoder", "rays", "weight"} & set(cast(dict[str, Any], task))
-    wanted = named == "instances" or (named is None and (source is not None or bool(has_decoder)))
+    wanted = named == "instances" or (named is None and (detector or source is not None or bool(has_decoder)))
     if not wanted:
         if source is not None and named == "semantic":
             raise ValueError(
@@ -32,7 +35,8 @@ def fill_instances(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     filled = dict(settings)
     if not isinstance(task, InstanceTask):
-        filled["task"] = {"name": "instances", **cast(dict[str, Any], task or {})}
+        decoder = {"decoder": "boxes"} if detector else {}
+        filled["task"] = {"name": "instances", **decoder, **cast(dict[str, Any], task or {})}
     if source is None:
         filled["data"] = _with(settings.get("data"), "instances", "keep")
     if _entry(settings.get("train"), "monitor") is None:

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from medseg.config.base import Spec
 from medseg.config.errors import explain
-from medseg.config.instances import fill_instances
+from medseg.config.instances import DETECTORS, fill_instances
 from medseg.config.loading import (
     MergeRules,
     apply_override,
@@ -141,6 +141,12 @@ class RunConfig(Spec):
             raise ValueError(f"train.monitor: expected {expected}, got {self.train.monitor!r}")
         if isinstance(self.task, InstanceTask):
             self._check_instances()
+        detector = self.model.name in DETECTORS
+        if detector != (isinstance(self.task, InstanceTask) and self.task.decoder == "boxes"):
+            raise ValueError(
+                f"model.name={self.model.name} and task do not match: {' and '.join(DETECTORS)} need "
+                "task.name=instances with task.decoder=boxes, and no other architecture has it"
+            )
         return self
 
     def _check_instances(self) -> None:

@@ -63,8 +63,8 @@ class InstanceHead(Protocol):
         ...
 
 
-def build_head(task: InstanceTask, spatial_dims: int) -> InstanceHead:
-    """Build the head of a task."""
+def build_head(task: InstanceTask, spatial_dims: int) -> InstanceHead | None:
+    """Build the dense head of a task; None for ``boxes``, which a detector predicts."""
     from medseg.instances.distance import DistanceHead
     from medseg.instances.flows import FlowHead
     from medseg.instances.rays import RayHead
@@ -73,4 +73,6 @@ def build_head(task: InstanceTask, spatial_dims: int) -> InstanceHead:
         return FlowHead(spatial_dims)
     if task.decoder == "distance":
         return DistanceHead()
+    if task.decoder == "boxes":
+        return None
     return RayHead.of(spatial_dims, task.rays)

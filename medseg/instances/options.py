@@ -8,7 +8,7 @@ from pydantic import Field
 
 from medseg.config.base import Spec
 
-Decoder = Literal["flows", "distance", "rays"]
+Decoder = Literal["flows", "distance", "rays", "boxes"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,7 +25,8 @@ class InstanceTask(Spec):
         decoder: the maps, and how objects are decoded from them: ``flows``, directions to the center of the
             object (Stringer et al. 2021, doi:10.1038/s41592-020-01018-x); ``distance``, the distance to the
             border of the object, and the border itself, decoded by a watershed; ``rays``, distances to the
-            border along fixed directions, for convex objects (Schmidt et al. 2018, arXiv:1806.03535).
+            border along fixed directions, for convex objects (Schmidt et al. 2018, arXiv:1806.03535);
+            ``boxes``, boxes and masks of a detector (``model.name`` ``maskrcnn`` or ``retina_unet``).
         rays: number of directions; if None, 32 in 2D and 96 in 3D.
         weight: weight of the loss of the maps.
     """

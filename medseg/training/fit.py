@@ -23,6 +23,7 @@ from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
 from medseg.instances.options import InstanceTask
+from medseg.models.detection import Detector
 from medseg.progress import ConsoleProgress, Progress
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.locks import lock_folder
@@ -270,6 +271,9 @@ def build_loop(
         loader = _with_unlabeled(loader, cached.unlabeled, options)
     border = config.inference.border or config.sampling.border
     inference = config.inference.model_copy(update={"roi_size": config.roi_size, "border": border})
+    if isinstance(model.state.network, Detector) and not inference.instances.score:
+        objects = inference.instances.model_copy(update={"score": 0.5})
+        inference = inference.model_copy(update={"instances": objects})
     masks = None if config.cascade is None else MaskChannels.of(labels, config.cascade.masks)
     loader.patches.masks = masks
     count = 0 if masks is None else masks.count

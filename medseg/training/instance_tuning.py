@@ -12,9 +12,12 @@ import torch
 
 from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.options import InferenceConfig
-from medseg.instances.calibration import ValidationOutput, tune_decoding
+from medseg.instances.calibration import ValidationOutput, best_cut, tune_decoding
+from medseg.instances.matching import match_objects
 from medseg.instances.options import InstanceTask
+from medseg.models.detection import Detector
 from medseg.training.loop import TrainingLoop
+from medseg.training.validation import Validator
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -34,11 +37,14 @@ def tune_instances(loop: TrainingLoop, task: InstanceTask, weights: dict[str, An
         weights: of the network in the model file.
     """
     validator, settings = loop.validator, loop.validator.inference
-    head = validator.head
-    if head is None or not validator.cases:
+    if not validator.cases:
         return settings
     network = copy.deepcopy(loop.state.evaluated)
     network.load_state_dict(weights)
+    if isinstance(network, Detector):
+        return _tune_detector(validator, network)
+    head = validator.head
+    assert head is not None
     predict = TorchBackend(network.eval(), BackendSetup(validator.device, validator.dtype)).predict
     outputs: list[ValidationOutput] = []
     left = _MOST_VALUES
@@ -55,3 +61,22 @@ def tune_instances(loop: TrainingLoop, task: InstanceTask, weights: dict[str, An
         len(outputs), tuned.score, tuned.mean_score, tuned.options,
     )  # fmt: skip
     return settings.model_copy(update={"instances": tuned.options})
+
+
+def _tune_detector(validator: Validator, network: Detector) -> InferenceConfig:
+    """Return the inference settings with the score below which dropping objects suits the cases best."""
+    scores, matched, reference = [np.zeros(0)], [np.zeros(0, bool)], 0
+    for case in validator.cases:
+        found = validator.detected(network, case, 0.0)
+        matches = match_objects(case.objects, found.label_map(), np.asarray(case.label) == 0)
+        hits = np.zeros(len(found), bool)
+        hits[matches.pairs[matches.ious > 0.5, 1] - 1] = True
+        scores.append(found.scores)
+        matched.append(hits)
+        reference += matches.reference
+    lowest = best_cut(np.concatenate(scores), np.concatenate(matched), reference)
+    _LOGGER.info("objects of %d validation cases: those with a score below %.2f are dropped",
+                 len(validator.cases), lowest)  # fmt: skip
+    settings = validator.inference
+    objects = settings.instances.model_copy(update={"score": lowest})
+    return settings.model_copy(update={"instances": objects})

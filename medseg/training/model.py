@@ -18,7 +18,7 @@ from medseg.config.schema import RunConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.cropping import VIEW
-from medseg.data.loading.object_targets import MAPS
+from medseg.data.loading.object_targets import MAPS, OBJECTS
 from medseg.inference.model.model_file import with_maps
 from medseg.instances.heads import InstanceHead, build_head
 from medseg.instances.loss import InstanceLoss
@@ -26,7 +26,10 @@ from medseg.instances.options import InstanceTask
 from medseg.losses import CustomLossConfig, DeepSupervisionLoss
 from medseg.losses.base import share_batch
 from medseg.model_output import Output, as_output
-from medseg.models import CustomModelConfig
+from medseg.models import AnyModelConfig, CustomModelConfig
+from medseg.models.detection import Detector, detection_targets
+from medseg.models.detection.anchors import AnchoredConfig
+from medseg.models.detection.targets import batch_targets
 from medseg.models.pretrained.loading import (
     WeightsConfig,
     check_weights_exist,
@@ -61,6 +64,9 @@ from medseg.training.unlabeled import UNLABELED_PREFIX, consistency
 _LOGGER = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
+
+_MEASURED = 200
+"""Training cases whose objects are measured for the anchors."""
 
 
 @dataclass
@@ -131,6 +137,8 @@ class TrainingModel:
         unlabeled = UNLABELED_PREFIX + "image" in batch
 
         def compute(network: nn.Module) -> torch.Tensor:
+            if isinstance(network, Detector):
+                return self._detection_loss(network, batch)
             return self.loss(self._forward(network, batch["image"]), target, annotated)
 
         loss = self.replica.compute(compute, final=final and not unlabeled)
@@ -185,11 +193,20 @@ class TrainingModel:
 
     def _forward(self, network: nn.Module, image: torch.Tensor) -> Output:
         """Run a network on images (B, C, *P)."""
-        image = image.to(self.device, non_blocking=True)
-        if self.options.channels_last:
-            image = image.to(memory_format=channels_last(image.ndim - 2))
         with autocast(self.dtype, self.device):
-            return as_output(network(image))
+            return as_output(network(self._image(image)))
+
+    def _detection_loss(self, network: Detector, batch: Batch) -> torch.Tensor:
+        """Return the sum of the losses of a detector."""
+        targets = [target.to(self.device) for target in batch_targets(batch[OBJECTS], batch["label"])]
+        with autocast(self.dtype, self.device):
+            losses = network(self._image(batch["image"]), targets)
+        return torch.stack([loss.float() for loss in losses.values()]).sum()
+
+    def _image(self, image: torch.Tensor) -> torch.Tensor:
+        """Bring images (B, C, *P) to the device."""
+        image = image.to(self.device, non_blocking=True)
+        return image.to(memory_format=channels_last(image.ndim - 2)) if self.options.channels_last else image
 
     def _add_gradient(self, loss: torch.Tensor) -> None:
         self.state.scaler.scale(loss / self.options.accumulate).backward()
@@ -253,7 +270,7 @@ def build_model(
     task = with_maps(classes, head)
     seed_everything(config.seed)
     own = extensions.build_network(task)
-    network: nn.Module = (config.model.build(task) if own is None else own).to(device)
+    network: nn.Module = (planned_model(config, training).build(task) if own is None else own).to(device)
     if pretrained:
         _load_pretrained(config.weights, network)
     if options.channels_last:
@@ -313,6 +330,19 @@ def _build_replica(
     varying = own or skipped or options.unlabeled is not None
     all_used = not varying and getattr(network, "uses_all_weights", True)
     return SharedReplica(network, ranks, options.distributed.compression, all_used=all_used)
+
+
+def planned_model(config: RunConfig, training: Sequence[CachedCase]) -> AnyModelConfig:
+    """Return the settings of the network; anchors of detectors are planned from the training cases."""
+    if not isinstance(config.model, AnchoredConfig) or config.model.anchors.shapes != "auto":
+        return config.model
+    sides = [np.zeros((0, config.spatial_dims))]
+    for case in training[:_MEASURED]:
+        boxes = detection_targets(np.asarray(case.objects)[None]).boxes.numpy()
+        sides.append(boxes[:, config.spatial_dims :] - boxes[:, : config.spatial_dims])
+    model = config.model.planned(np.concatenate(sides).astype(np.float64))
+    _LOGGER.info("anchors of each level, in voxels: %s", model.anchors.shapes)
+    return model
 
 
 def instance_head(config: RunConfig) -> InstanceHead | None:

@@ -16,6 +16,8 @@ from medseg.data.preprocessing.masks import ImageWithMasks, mirrored_inputs
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup, TorchBackend
+from medseg.inference.detection import DetectionRun, to_instances
+from medseg.inference.model.label_values import class_values
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
 from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble
@@ -24,8 +26,10 @@ from medseg.inference.sliding_window.streaming import Network
 from medseg.instances.decoding import DenseOutput, decode_instances
 from medseg.instances.heads import InstanceHead
 from medseg.instances.matching import MatchedObjects, match_objects, pooled_score
+from medseg.instances.result import Instances
 from medseg.metrics.confusion import class_counts, confusion_matrix, region_counts
 from medseg.metrics.overlap import Counts, dice, iou, mean_defined
+from medseg.models.detection import Detector
 from medseg.training.run_folder.validation_pictures import ValidationPictures
 
 INSTANCES = "instances"
@@ -86,7 +90,11 @@ class Validator:
         for case in self.cases:
             image = np.asarray(case.image)
             objects = None
-            if self.head is None:
+            if isinstance(network, Detector):
+                found = self.detected(network, case, self.inference.instances.score)
+                decided = class_values(found, tuple(range(self.labels.num_classes)))[None]
+                objects = match_objects(case.objects, found.label_map(), np.asarray(case.label) == 0)
+            elif self.head is None:
                 chunks = self._logits(predict, case, image)
                 decided = assemble(
                     chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, self.labels.activation)
@@ -103,6 +111,11 @@ class Validator:
             annotated = case.annotated[-len(counts) :] or (True,) * len(counts)
             known = [one if known else None for one, known in zip(counts, annotated, strict=True)]
             yield ValidatedCase(known, objects)
+
+    def detected(self, network: Detector, case: CachedCase, score: float) -> Instances:
+        """Return the objects that a detector finds in a case, on its preprocessed grid."""
+        run = DetectionRun(network.eval(), self.device, self.dtype, score)
+        return to_instances(run.detect(np.asarray(case.image)), case.spacing)
 
     def dense_output(self, predict: Network, case: CachedCase, image: Array | None = None) -> DenseOutput:
         """Return the output of a network with a dense head for a case, on its preprocessed grid."""

@@ -25,6 +25,7 @@ from medseg.inference.sliding_window.finite_checks import check_weights
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField, measure_receptive_field
 from medseg.inference.sliding_window.tta import check_tta, check_tta_unrecorded
 from medseg.models import CustomModelConfig
+from medseg.models.detection import Detector
 from medseg.system.device import to_channels_last
 from medseg.task import Task
 
@@ -175,6 +176,10 @@ def load_member(file: ModelSource, options: MemberOptions, origin: Path = Path("
             copy.deepcopy(network).to("meta"), header.spatial_dims, header.task.in_channels
         )
         backend, setup = "torch", replace(setup, dtype=None)  # tiles differ in size; no rounding
+    if isinstance(network, Detector):
+        if backend == "openvino":
+            raise ConfigError(f"{path}: detectors run with torch only", hint="Use --backend torch.")
+        backend = "torch"
     setup = replace(setup, one_size=_one_size(header.inference) and field is None)
     stages = tuple(load_member(stage, _of_first_stage(options)) for stage in first_stages)
     return EnsembleMember(path, header, network, digest, make_backend(backend, network, setup), field, stages)
@@ -237,6 +242,11 @@ def _check_rescale(settings: InferenceConfig, header: ModelHeader, path: Path) -
     """Raise ConfigError if a model does not take pictures that can be rescaled."""
     if settings.rescale is None:
         return
+    if settings.rescale == "auto" and header.instances is not None and header.head is None:
+        raise ConfigError(
+            f"inference.rescale=auto: {path} is a detector, whose scale cannot be estimated",
+            hint="Give the factor: --rescale FACTOR.",
+        )
     if header.spatial_dims != 2 or header.preprocess.slices is not None:
         raise ConfigError(
             f"inference.rescale: {path} segments volumes, whose spacing is recorded in their files",

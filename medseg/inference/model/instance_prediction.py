@@ -1,12 +1,17 @@
-"""Objects of a scan, decoded from the output of a network with a dense head."""
+"""Objects of a scan, decoded from the output of a network with a dense head, or found by a detector."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
 
 from medseg.data.preprocessing.pipeline import restore_orientation
+from medseg.errors import ConfigError
+from medseg.inference.detection import DetectionRun, to_instances
+from medseg.inference.model.ensemble_member import EnsembleMember
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import PreparedScan
 from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble
@@ -14,6 +19,7 @@ from medseg.instances.decoding import DenseOutput, decode_instances
 from medseg.instances.heads import InstanceHead
 from medseg.instances.result import Instances
 from medseg.instances.strips import Strip, StripDecoder, StripOptions, merge_strips
+from medseg.models.detection import Detector
 
 _WHOLE = 2**27
 """Values of an output up to which an image is decoded at once."""
@@ -92,3 +98,29 @@ def predict_instances(
         label_map, classes, scores = merge_strips(decoder.strips(chunks, shape, spacing, axis), shape, axis)
     label_map = restore_orientation(label_map[None], first, scan, header.preprocess)[0]
     return Instances.from_label_map(label_map, classes, scores, spacing=scan.grid.spacing)
+
+
+def detect_instances(
+    members: Sequence[EnsembleMember], prepared: PreparedScan, dtype: torch.dtype | None
+) -> Instances:
+    """Find the objects of a scan by a detector, on the scan's own grid.
+
+    Args:
+        members: one model; detectors are not averaged.
+        prepared: the scan.
+        dtype: of mixed precision; None for float32.
+
+    Raises:
+        ConfigError: there are several models.
+    """
+    if len(members) > 1:
+        raise ConfigError("detectors cannot be averaged", hint="Give one --model.")
+    [member], first, scan = members, prepared.inputs[0], prepared.scan
+    assert isinstance(member.network, Detector)
+    device = next(member.network.parameters()).device
+    run = DetectionRun(member.network, device, dtype, member.header.inference.instances.score)
+    found = to_instances(run.detect(first.array).resized(first.target_shape), first.target_spacing)
+    if scan.kind == "picture":  # the grid has no orientation, and objects may overlap
+        return replace(found, spacing=tuple(scan.grid.spacing))
+    label_map = restore_orientation(found.label_map()[None], first, scan, member.header.preprocess)[0]
+    return Instances.from_label_map(label_map, found.classes, found.scores, spacing=scan.grid.spacing)

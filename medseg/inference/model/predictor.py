@@ -36,7 +36,7 @@ from medseg.inference.model.ensemble_member import (
     check_same_task,
     load_members,
 )
-from medseg.inference.model.instance_prediction import predict_instances
+from medseg.inference.model.instance_prediction import detect_instances, predict_instances
 from medseg.inference.model.label_values import class_values, label_values, streaming_axis
 from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
@@ -125,6 +125,8 @@ class Predictor:
     def tiled(self) -> Predictor | None:
         """The predictor itself, which segments pictures larger than memory; None if it takes volumes."""
         header = self.header
+        if header.instances is not None and header.head is None:
+            return None
         return self if header.spatial_dims == 2 and header.preprocess.slices is None else None
 
     def predict(
@@ -285,7 +287,10 @@ class Predictor:
     def _run_instances(self, prepared: PreparedScan, execution: Execution) -> Prediction:
         """Decode the objects of a scan."""
         scan, scale = prepared.scan, prepared.scale
-        found = predict_instances(self.header, prepared, *self.instance_chunks(prepared, execution))
+        if self.header.head is None:
+            found = detect_instances(self.members, prepared, self.dtype)
+        else:
+            found = predict_instances(self.header, prepared, *self.instance_chunks(prepared, execution))
         label_map = class_values(found, self.header.labels.output_values)
         shift = self._compare(scan, label_map, scale)
         return Prediction(label_map, None, scan, execution.notes, shift, scale, found)

@@ -12,6 +12,8 @@ from medseg.files import sha256_file
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.tta import TrainedAugmentation
+from medseg.instances.options import InstanceDecoding, InstanceTask
+from medseg.models.detection.anchors import AnchoredConfig
 from medseg.models.pretrained.loading import load_pretrained, read_state
 from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS, lookup_weights
 
@@ -47,14 +49,16 @@ def published_model(name: str, weights: Path | None = None) -> LoadedModel:
             hint=f"Download them with medseg weights get {name}, or give the file with --weights FILE.",
             path=path,
         )
+    detector = isinstance(entry.network, AnchoredConfig)
     header = ModelHeader(
         spatial_dims=2,
         channels=3,
         labels=label_table(entry.labels).schema(ignore_value=255),
         preprocess=PreprocessConfig(normalize=ImageNet()),
-        inference=InferenceConfig(),
+        instances=InstanceTask(decoder="boxes") if detector else None,
+        inference=InferenceConfig(instances=InstanceDecoding(score=0.5 if detector else 0.0)),
         model=entry.network,
-        augmentation=_DETECTION if entry.labels == "coco" else _TORCHVISION,
+        augmentation=_DETECTION if detector else _TORCHVISION,
         training={"published": entry.file, "data": entry.about},
     )
     network = entry.network.build(header.task)

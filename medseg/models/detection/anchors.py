@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat
 
 from medseg.config.base import Spec
 from medseg.errors import ConfigError
+from medseg.models.base import ArchitectureConfig
 
 Shape = tuple[PositiveFloat, ...]
 
@@ -77,6 +78,25 @@ class AnchorOptions(Spec):
                 )
             )
         return tuple(levels)
+
+
+class AnchoredConfig(ArchitectureConfig):
+    """Base class of the settings of detectors with anchors.
+
+    Attributes:
+        anchors: sizes and shapes of the anchors.
+    """
+
+    anchors: AnchorOptions = AnchorOptions(shapes="auto")
+
+    @property
+    def levels(self) -> int:
+        """Number of levels of the anchors."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement levels")
+
+    def planned(self, sides: NDArray[np.float64]) -> Self:
+        """Return the settings with anchors planned from the sides (N, D) of objects, if they are ``auto``."""
+        return self.model_copy(update={"anchors": self.anchors.planned(sides, self.levels)})
 
 
 def plan_shapes(

@@ -12,8 +12,7 @@ from torch import nn
 
 from medseg.errors import ConfigError
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.base import ArchitectureConfig
-from medseg.models.detection.anchors import AnchorOptions, grid_anchors
+from medseg.models.detection.anchors import AnchoredConfig, grid_anchors
 from medseg.models.detection.boxes import volumes
 from medseg.models.detection.detections import Detections, Detector, Pasting
 from medseg.models.detection.heads import BoxHead, BoxHeadOptions, MaskHead, MaskHeadOptions
@@ -28,7 +27,7 @@ from medseg.task import Task
 Losses = dict[str, torch.Tensor]
 
 
-class MaskRCNNConfig(ArchitectureConfig):
+class MaskRCNNConfig(AnchoredConfig):
     """Mask R-CNN on a feature pyramid.
 
     torchvision's ``maskrcnn_resnet50_fpn`` has ``aligned=False, pasting="rounded", shorter_side=800``.
@@ -38,7 +37,7 @@ class MaskRCNNConfig(ArchitectureConfig):
         feature_maps: number of the backbone's coarsest feature maps that the pyramid is built on.
         pyramid: channels and norm of the pyramid.
         extra_level: whether the RPN gets one more level, of twice the coarsest stride.
-        anchors: sizes and shapes of the anchors, one more level than ``feature_maps`` with ``extra_level``.
+        anchors: sizes and shapes of the anchors; one more level than ``feature_maps`` with ``extra_level``.
         rpn: the region proposal network.
         box_head: classes and boxes.
         mask_head: masks.
@@ -58,7 +57,6 @@ class MaskRCNNConfig(ArchitectureConfig):
     feature_maps: PositiveInt = 4
     pyramid: LayerOptions = LayerOptions()
     extra_level: bool = True
-    anchors: AnchorOptions = AnchorOptions()
     rpn: RPNOptions = RPNOptions()
     box_head: BoxHeadOptions = BoxHeadOptions()
     mask_head: MaskHeadOptions = MaskHeadOptions()

@@ -13,8 +13,7 @@ from torch import nn
 
 from medseg.errors import ConfigError
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.base import ArchitectureConfig
-from medseg.models.detection.anchors import AnchorOptions, grid_anchors
+from medseg.models.detection.anchors import AnchoredConfig, AnchorOptions, grid_anchors
 from medseg.models.detection.boxes import BoxCoder, box_iou, clip_boxes, has_sides, paired_generalized_iou
 from medseg.models.detection.detections import Detections, Detector
 from medseg.models.detection.matching import match_adaptively, sample_hard
@@ -32,7 +31,7 @@ _PRIOR = 0.01
 """Probability of an object that an untrained network predicts (Lin et al. 2017, arXiv:1708.02002)."""
 
 
-class RetinaUNetConfig(ArchitectureConfig):
+class RetinaUNetConfig(AnchoredConfig):
     """Retina U-Net: a feature pyramid with dense class and box heads, and a segmentation of the whole image.
 
     Anchors are matched by ATSS; the loss is cross-entropy on hard samples, generalized IoU, and cross-entropy

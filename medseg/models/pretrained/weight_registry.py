@@ -13,6 +13,7 @@ from medseg.errors import ConfigError
 from medseg.models import AnyModelConfig
 from medseg.models.backbones import MobileNetV3Config, ResNetConfig
 from medseg.models.deeplab import DeepLabV3Config
+from medseg.models.detection.anchors import AnchorOptions
 from medseg.models.detection.heads import BoxHeadOptions, MaskHeadOptions
 from medseg.models.detection.mask_rcnn import MaskRCNNConfig
 from medseg.models.detection.pyramid import LayerOptions
@@ -57,7 +58,7 @@ _VOC = "COCO's pictures, Pascal VOC's 21 classes"
 _SEGMENTATION, _MOBILE = "torchvision_segmentation", "torchvision_segmentation_mobilenet"
 _COCO = "COCO's pictures, 80 kinds of objects under 91 category ids"
 _MASK_RCNN = MaskRCNNConfig(
-    aligned=False, pasting="rounded", level_size=56, shorter_side=800, longer_side=1333, norm_eps=0
+    anchors=AnchorOptions(), level_size=56, aligned=False, pasting="rounded", shorter_side=800, norm_eps=0
 )
 _MASK_RCNN_V2 = _MASK_RCNN.model_copy(
     update={

@@ -13,6 +13,8 @@ from medseg.inference.model.model_file import LoadedModel, ModelHeader, save_mod
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.instances.options import InstanceTask
+from medseg.models import AnyModelConfig
+from medseg.models.detection import Detector
 from medseg.training.dataset import PreparedDataset
 from medseg.training.instance_tuning import tune_instances
 from medseg.training.loop import TrainingLoop
@@ -76,7 +78,7 @@ def write_model(
         instances=instances,
         preprocess=dataset.preprocess,
         inference=inference,
-        model=config.model,
+        model=_trained_model(loop, config),
         label_reader=dataset.label_reader,
         augmentation=TrainedAugmentation.of(config.augment),
         fingerprint=fingerprint,
@@ -85,6 +87,12 @@ def write_model(
     )
     save_model(run_folder.model, header, join_stages(weights, first_stages))
     return RunResult(run_folder.root, run_folder.model, state.best, state.epochs_closed)
+
+
+def _trained_model(loop: TrainingLoop, config: RunConfig) -> AnyModelConfig:
+    """Return the settings of the network, with the anchors that were planned from the training cases."""
+    network = loop.state.network
+    return network.config if isinstance(network, Detector) else config.model
 
 
 def _summarize(loop: TrainingLoop, config: RunConfig, dataset: PreparedDataset) -> dict[str, Any]:

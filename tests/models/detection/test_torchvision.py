@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medseg.models.detection import MaskRCNNConfig
+from medseg.models.detection.anchors import AnchorOptions
 from medseg.models.detection.boxes import BoxCoder, box_iou, generalized_iou
 from medseg.models.detection.heads import BoxHeadOptions
 from medseg.models.detection.nms import nms
@@ -63,7 +64,8 @@ def test_roi_align(operators, aligned, samples):
 @pytest.fixture(scope="module")
 def network(recipe):
     config = MaskRCNNConfig(
-        shorter_side=160, longer_side=320, aligned=False, pasting="rounded", level_size=56,
+        anchors=AnchorOptions(), level_size=56, aligned=False, pasting="rounded",
+        shorter_side=160, longer_side=320,
         rpn=RPNOptions(candidates=(2000, 200), proposals=(2000, 60)), box_head=BoxHeadOptions(detections=12),
     )  # fmt: skip
     network = config.build(Task(2, 3, 4)).eval()
