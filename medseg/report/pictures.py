@@ -77,7 +77,7 @@ def overlay(
     drawn = label >= legend.first
     share = np.where(drawn, alpha, 0.0)
     if outline:
-        share[_border(label) & drawn] = 1.0
+        share[border(label) & drawn] = 1.0
     ink = colors[np.maximum(label, 0)]
     row, column = np.indices(label.shape)
     ignored = label < 0
@@ -374,7 +374,7 @@ def _letter_edges(
         )
 
 
-def _border(label: Array) -> NDArray[np.bool_]:
+def border(label: Array) -> NDArray[np.bool_]:
     """Return pixels with another value above, below, left or right; the edge of the picture is no border."""
     around = np.pad(label, 1, mode="edge")
     neighbors = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])

@@ -22,6 +22,7 @@ from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.provenance import Record
 from medseg.inference.model.prediction import Prediction
 from medseg.inference.model.protocols import AnySegmenter, ModelDescription
+from medseg.report.media.instance_picture import draw_instances
 from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 from medseg.system.version import medseg_version
@@ -126,7 +127,11 @@ def write_overlays(
     if scan.kind == "picture" and classes[1] is not None:
         picture = image if image.dtype == np.uint8 else to_uint8(image)
         path = staged.enter_context(write_atomic(folder / "full_size" / f"{case.id}.png"))
-        save_png(path, overlay(picture, classes[1], legend))
+        found = prediction.instances
+        save_png(
+            path,
+            overlay(picture, classes[1], legend) if found is None else draw_instances(picture, found, legend),
+        )
 
 
 def _display_image(scan: Scan) -> Array:

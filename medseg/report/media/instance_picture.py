@@ -1,0 +1,71 @@
+"""Pictures of objects: their masks, boxes, classes and scores over the image."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from medseg.instances.result import Instances
+from medseg.report.palette import Bytes, Legend, label_palette
+from medseg.report.pictures import border
+from medseg.report.scaling import as_rgb
+
+_NAMED = 60
+"""Objects up to which boxes and names are drawn; more would cover the picture."""
+_ALPHA = 0.4
+_MARGIN = 2
+
+
+def draw_instances(image: Bytes, instances: Instances, legend: Legend) -> Bytes:
+    """Draw objects over a picture: masks with borders, and, unless there are many, boxes, classes and scores.
+
+    Objects of a single class have different colors, those of several classes that of their class. Objects of
+    lower scores are drawn first.
+
+    Args:
+        image: (H, W) or (H, W, 3) uint8.
+        instances: the objects, of shape (H, W).
+        legend: names and colors of the classes.
+
+    Returns:
+        Picture (H, W, 3) uint8.
+    """
+    picture = as_rgb(image).astype(np.float32)
+    colors = _colors(instances, legend)
+    regions = list(instances)
+    order = np.argsort(instances.scores, kind="stable").tolist()
+    for index in order:
+        box, mask = regions[index]
+        part, color = picture[box], colors[index].astype(np.float32)
+        part[mask] = (1 - _ALPHA) * part[mask] + _ALPHA * color
+        part[border(np.pad(mask, 1))[1:-1, 1:-1] & mask] = color
+    drawn = np.rint(picture).astype(np.uint8)
+    if len(instances) > _NAMED:
+        return drawn
+    canvas = Image.fromarray(drawn)
+    pen = ImageDraw.Draw(canvas)
+    for index in order:
+        (top, bottom), (left, right) = instances.boxes[index].tolist()
+        color = tuple(int(value) for value in colors[index])
+        pen.rectangle((left, top, right - 1, bottom - 1), outline=color)
+        text = f"{legend.name(int(instances.classes[index]))} {instances.scores[index]:.2f}"
+        _write(pen, text, (left, top), color)
+    return np.asarray(canvas)
+
+
+def _colors(instances: Instances, legend: Legend) -> Bytes:
+    """Return the color (N, 3) of each object."""
+    if len(np.unique(instances.classes)) > 1:
+        return legend.palette(int(instances.classes.max()) + 1)[instances.classes]
+    return label_palette(len(instances) + 1)[1:]
+
+
+def _write(pen: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], color: tuple[int, ...]) -> None:
+    """Write a text on a background of a color above a corner, or below it at the upper edge."""
+    left, top = corner
+    x0, y0, x1, y1 = pen.textbbox((0, 0), text)
+    width, height = int(x1 - x0) + 2 * _MARGIN, int(y1 - y0) + 2 * _MARGIN
+    y = top - height if top >= height else top
+    pen.rectangle((left, y, left + width, y + height), fill=color)
+    dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
+    pen.text((left + _MARGIN - x0, y + _MARGIN - y0), text, fill=(0, 0, 0) if dark else (255, 255, 255))
