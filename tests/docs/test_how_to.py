@@ -12,7 +12,7 @@ from medseg.study.sweep.search_space.space_check import build_space
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 
 
-@pytest.mark.parametrize("page", ["cascades", "choose-a-loss", "imbalance", "tracking"])
+@pytest.mark.parametrize("page", ["cascades", "choose-a-loss", "detectors", "imbalance", "tracking"])
 def test_the_settings_of_a_guide_are_valid(page, tmp_path):
     blocks = re.findall(r"^```yaml\n(.*?)^```", (HOW_TO / f"{page}.md").read_text("utf-8"), flags=re.S | re.M)
     assert blocks
