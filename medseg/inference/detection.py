@@ -55,7 +55,7 @@ class DetectionRun:
     def _detect_window(self, image: Array, window: tuple[slice, ...]) -> Detections:
         """Return the objects of a window, with boxes in the image; those that it cuts are left out."""
         size = image.shape[1:]
-        part = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *window)], dtype=np.float32))
+        part = torch.as_tensor(np.ascontiguousarray(image[(slice(None), *window)], dtype=np.float32))
         with autocast(self.dtype, self.device):
             [found] = self.network(part[None].to(self.device))
         start = found.boxes.new_tensor([side.start for side in window] * 2)
