@@ -66,6 +66,6 @@ def _write(pen: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], color: 
     x0, y0, x1, y1 = pen.textbbox((0, 0), text)
     width, height = int(x1 - x0) + 2 * _MARGIN, int(y1 - y0) + 2 * _MARGIN
     y = top - height if top >= height else top
-    pen.rectangle((left, y, left + width, y + height), fill=color)
+    pen.rectangle((left, y, left + width, y + height - 1), fill=color)
     dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] > 140
     pen.text((left + _MARGIN - x0, y + _MARGIN - y0), text, fill=(0, 0, 0) if dark else (255, 255, 255))
