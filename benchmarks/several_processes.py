@@ -1,6 +1,6 @@
 """Patches per second of a training by one process and by two of torchrun (gloo), on the same two cores.
 
-    .venv/bin/python benchmarks/distributed.py [--cores 0,1] [--updates 20] [--rounds 3]
+    .venv/bin/python benchmarks/several_processes.py [--cores 0,1] [--updates 20] [--rounds 3]
 
 Eight synthetic volumes of 64³ voxels; a U-Net of 32 to 256 channels on patches of 48³, 4 in a batch, float32.
 Rows: one process with one thread, one process with two threads, two processes with one thread each. Each round
