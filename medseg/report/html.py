@@ -143,6 +143,11 @@ def picture(source: str, alt: str) -> Markup:
     return Markup('<img src="{}" alt="{}" decoding="async">').format(source, alt)
 
 
+def loaded_on_demand(content: Markup) -> Markup:
+    """Return content of a folded part whose pictures the page's script loads when the part is opened."""
+    return Markup(content.replace(Markup('<img src="data:'), Markup('<img data-src="data:')))
+
+
 def plural(count: int, word: str, many: str | None = None) -> Markup:
     """Return a count with its word: ``1 case``, ``2 cases``."""
     return Markup("{} {}").format(number(count), word if count == 1 else many or f"{word}s")

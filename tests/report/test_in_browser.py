@@ -1,12 +1,18 @@
 """Reports in headless Chromium, without network: they load fast, sort, filter, and have no serious faults."""
 
+import base64
 import shutil
 import subprocess
 import tarfile
 
+import numpy as np
 import pytest
 from browser import Browser, needs_chromium
+from conftest import write_volume
 from report_pages import write_comparison, write_evaluation, write_training
+from scipy import ndimage
+
+from medseg.report.pages.case_sections import CaseFiles, draw_case_sections
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -120,6 +126,40 @@ def test_accessibility(browser, folder, axe, name, dark):
         "axe.run().then((result) => result.violations.map((one) => [one.id, one.impact, one.nodes[0].html]))"
     )
     assert [one for one in found if one[1] in ("serious", "critical")] == []
+
+
+def case_sections(folder, count=16):
+    """Return sections with figures and volumes of cases of the size of a hippocampus."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for index in range(count):
+        image = ndimage.gaussian_filter(rng.normal(size=(36, 50, 36)), 1.5)
+        reference = (ndimage.gaussian_filter(rng.normal(size=image.shape), 6) > 0.005).astype(np.uint8)
+        parts = {"image": image.astype(np.float32), "reference": reference}
+        parts["prediction"] = np.roll(reference, 2, axis=0)
+        paths = {name: write_volume(folder / name / f"{index}.nii.gz", one) for name, one in parts.items()}
+        files[f"case_{index:03d}"] = CaseFiles(**paths)
+    return draw_case_sections(files)
+
+
+def test_200_cases_with_pictures_load_fast_and_folded_ones_open_and_print(browser, tmp_path):
+    path = write_evaluation(tmp_path / "report.html", 200, case_sections(tmp_path))
+    assert 1e6 < path.stat().st_size < 25e6
+    browser.errors.clear()
+    browser.resize(1440)
+    assert min(browser.open(path) for _ in range(2)) < 3
+    last = "document.querySelectorAll('article.case')[15]"
+    drawn = f"[...{last}.querySelectorAll('img')].filter((one) => one.complete && one.naturalWidth > 0).length"
+    assert browser.evaluate(drawn) == 0
+    browser.evaluate(f"{last}.querySelector('summary').click()")
+    wait = "new Promise((done) => setTimeout(done, 300))"
+    browser.evaluate(wait)
+    assert browser.evaluate(drawn) == 12
+    browser.open(path)
+    printed = base64.b64decode(browser._call("Page.printToPDF")["data"])
+    # 12 pictures a case; equal ones are stored once
+    assert printed.count(b"/Subtype /Image") > 150
+    assert browser.errors == []
 
 
 def test_200_cases_load_fast(browser, tmp_path):

@@ -79,6 +79,15 @@
     draw();
   }
 
+  // Pictures of folded parts are loaded when the part is opened, so that the page itself loads fast.
+  const load = (part) => {
+    for (const one of part.querySelectorAll("img[data-src]")) {
+      one.src = one.dataset.src;
+      one.removeAttribute("data-src");
+    }
+  };
+  document.addEventListener("toggle", (event) => { if (event.target.open) load(event.target); }, true);
+
   const reveal = () => {
     if (location.hash.length < 2) return;
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -88,6 +97,7 @@
   addEventListener("hashchange", reveal);
   reveal();
   addEventListener("beforeprint", () => {
+    load(document);
     for (const one of document.querySelectorAll("details:not([open])")) one.open = true;
   });
 })();

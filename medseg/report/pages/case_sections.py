@@ -11,7 +11,7 @@ from markupsafe import Markup
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
 from medseg.report.folder_names import without_folders
-from medseg.report.html import Content, anchor, folded, join, number, paragraph, tag
+from medseg.report.html import Content, anchor, folded, join, loaded_on_demand, number, paragraph, tag
 from medseg.report.media.case_view import read_case_view
 from medseg.report.media.figures import FigureOptions, case_figures
 from medseg.report.media.payload import VolumePayload, volume_payload
@@ -58,7 +58,7 @@ class CaseSections:
         return self.with_headings({case: _heading(case, scores) for case, scores in by_case.items()})
 
     def with_headings(self, headings: Mapping[str, Content]) -> Markup:
-        """Return the sections; all but the first ones are folded.
+        """Return the sections; all but the first ones are folded, and their pictures are loaded when they open.
 
         Args:
             headings: case → the line above its pictures.
@@ -66,7 +66,11 @@ class CaseSections:
         sections = [
             tag(
                 "article",
-                folded(headings[case], picture, open_=index < _MOST_OPEN),
+                folded(
+                    headings[case],
+                    picture if index < _MOST_OPEN else loaded_on_demand(picture),
+                    open_=index < _MOST_OPEN,
+                ),
                 class_="case",
                 id=anchor("case", case),
             )
