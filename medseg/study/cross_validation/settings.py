@@ -50,6 +50,11 @@ def open_study(request: CrossValidationConfig, folder: StudyFolder) -> Study:
         DataError: if settings are planned, and the cases cannot be used.
     """
     config = _shared_settings(_load(request, folder), request, folder)
+    if config.task.name == "instances":
+        raise ConfigError(
+            "task.name=instances: cross-validation compares label maps of classes, not objects",
+            hint="Train each fold by itself: data.split={name: folds, fold: 0}.",
+        )
     if folder.record.is_file():
         _check_unchanged(request, config, folder)
     else:

@@ -75,6 +75,12 @@ def test_the_budget_of_a_training_is_kept_without_one_of_the_study(tmp_path):
     assert whole.config.train.budget is None
 
 
+def test_instances_are_refused(tmp_path):
+    request = CrossValidationConfig({"task": {"name": "instances"}})
+    with pytest.raises(ConfigError, match="not objects"):
+        settings.open_study(request, StudyFolder(tmp_path))
+
+
 def test_a_damaged_record_is_named(tmp_path):
     folder = StudyFolder(tmp_path)
     request = CrossValidationConfig({})
