@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,11 +139,13 @@ def _exists(client: MlflowClient, run_id: str) -> bool:
 
 def _key(name: str) -> str:
     """Replace what MLflow does not accept in the name of a parameter, metric or tag."""
-    return re.sub(r"[^\w\-./: ]", "_", name, flags=re.ASCII)
+    return re.sub(r"[^\w\-./: ]", "_", name)
 
 
 def _picture_key(name: str) -> str:
-    return re.sub(r"[^\w\-./ ]", "_", name, flags=re.ASCII)
+    """Replace what MLflow does not accept in the name of a picture; different names stay different."""
+    plain = re.sub(r"[^\w\-./ ]", "_", name, flags=re.ASCII)
+    return plain if plain == name else f"{plain}-{sha256(name.encode()).hexdigest()[:4]}"
 
 
 @contextmanager
