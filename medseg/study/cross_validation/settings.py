@@ -49,6 +49,8 @@ def open_study(request: CrossValidationConfig, folder: StudyFolder) -> Study:
         ConfigError: if settings are invalid, or differ from those of the study in the folder.
         DataError: if settings are planned, and the cases cannot be used.
     """
+    if not folder.record.is_file():
+        _check_foreign(folder)
     config = _shared_settings(_load(request, folder), request, folder)
     if config.task.name == "instances":
         raise ConfigError(
@@ -60,7 +62,8 @@ def open_study(request: CrossValidationConfig, folder: StudyFolder) -> Study:
     else:
         if not folder.settings.is_file():
             write_text(folder.settings, to_yaml(config))
-        write_json(folder.record, {"medseg_version": medseg_version(), **_options(request)})
+        options = _options(request) | {"budget": request.budget}
+        write_json(folder.record, {"medseg_version": medseg_version(), **options})
     return Study(request, folder, config)
 
 
@@ -114,6 +117,17 @@ def _shared_settings(config: RunConfig, request: CrossValidationConfig, folder: 
     )
 
 
+def _check_foreign(folder: StudyFolder) -> None:
+    """Check that the folder of a new study holds nothing that the study would replace, such as a run."""
+    own = {folder.settings, folder.clock, folder.cache, folder.fold(0).root.parent}
+    if any(path not in own for path in folder.root.glob("[!.]*")):
+        raise ConfigError(
+            f"{folder.root}: holds other files and no cross-validation",
+            hint="Choose another --output folder.",
+            path=folder.root,
+        )
+
+
 def _options(request: CrossValidationConfig) -> dict[str, Any]:
     return {
         "folds": request.folds,
@@ -131,6 +145,8 @@ def _check_unchanged(request: CrossValidationConfig, config: RunConfig, folder: 
             for name, value in _options(request).items()
             if record[name] != value
         ]
+        if "budget" in record and record["budget"] != request.budget:  # earlier versions did not record it
+            changed.append(f"budget: {_minutes(record['budget'])} → {_minutes(request.budget)}")
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{folder.record}: not the record of a cross-validation ({error})",
@@ -144,3 +160,7 @@ def _check_unchanged(request: CrossValidationConfig, config: RunConfig, folder: 
             hint=_OTHER_OUTPUT,
             path=folder.root,
         )
+
+
+def _minutes(budget: float | None) -> str:
+    return "none" if budget is None else f"{budget:g} minutes"

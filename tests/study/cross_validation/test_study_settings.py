@@ -88,3 +88,22 @@ def test_a_damaged_record_is_named(tmp_path):
     folder.record.write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match="not the record of a cross-validation"):
         settings.open_study(request, folder)
+
+
+def test_folds_with_and_without_a_budget_are_not_mixed(tmp_path):
+    folder = StudyFolder(tmp_path)
+    source = {"train": {"epochs": 3}}
+    settings.open_study(CrossValidationConfig(source), folder)
+    with pytest.raises(ConfigError, match="budget: none → 60 minutes"):
+        settings.open_study(CrossValidationConfig(source, budget=60.0), folder)
+    settings.open_study(CrossValidationConfig(source), folder)
+
+
+def test_the_folder_of_a_run_is_not_overwritten(tmp_path):
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"of a run")
+    with pytest.raises(ConfigError, match="holds other files and no cross-validation"):
+        settings.open_study(CrossValidationConfig({}), StudyFolder(tmp_path))
+    model.unlink()
+    (tmp_path / "clock.json").touch()  # of a study that was killed before its record
+    settings.open_study(CrossValidationConfig({}), StudyFolder(tmp_path))
