@@ -108,9 +108,9 @@ class SlurmExecutor:
         return wait_for_jobs(cells, [jobs[cell.folder] for cell in cells], report, self.poll_seconds)
 
     def _running_job(self, cell: CellCommand) -> ClusterJob | None:
-        """Return the job of a cell that an earlier process submitted, if it waits or runs."""
+        """Return the job of a cell that an earlier process submitted, if it runs or waits to run (again)."""
         number, status = read_job(cell.folder), read_state(cell.folder).status
-        if self.cluster != "slurm" or not number or status not in ("waiting", "running"):
+        if self.cluster != "slurm" or not number or status in ("complete", "failed"):
             return None
         job = _submitit().SlurmJob(folder=self.folder / "%j", job_id=number)
         return job if job.state.upper().startswith(_ALIVE) else None

@@ -4,16 +4,18 @@ import sys
 import threading
 import time
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 from medseg.errors import StudyStopped
 from medseg.study.executors import CellCommand, process, read_state
+from medseg.study.executors import slurm as slurm_executor
 from medseg.study.executors.cluster import STOP_FILE, run_cell_as_job
 from medseg.study.executors.dask import DaskExecutor, QueuedWorkers
 from medseg.study.executors.options import DaskConfig, SlurmConfig
 from medseg.study.executors.slurm import CellJob, JobResources, SlurmExecutor
-from medseg.study.executors.state import CellState, read_job, write_state
+from medseg.study.executors.state import CellState, read_job, write_job, write_state
 
 
 def python(name, code, folder):
@@ -123,6 +125,32 @@ def test_a_lost_job_is_a_failed_cell(tmp_path):
     assert result.exit_code == 1
     assert "OUT_OF_MEMORY" in result.tail()
     assert read_state(tmp_path / "good").status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("status", "queue", "found"),
+    [
+        ("waiting", "PENDING", True),
+        ("running", "RUNNING", True),
+        ("stopped", "REQUEUED", True),  # its time was over; it runs again
+        ("stopped", "CANCELLED by 1000", False),
+        ("complete", "COMPLETING", False),
+    ],
+)
+def test_a_job_that_is_alive_in_the_queue_is_not_submitted_twice(tmp_path, monkeypatch, status, queue, found):
+    def job_of(folder, job_id):
+        return SimpleNamespace(job_id=job_id, state=queue)
+
+    executor = SlurmExecutor(tmp_path / "jobs", cluster="debug")
+    executor.cluster = "slurm"
+    monkeypatch.setattr(slurm_executor, "_submitit", lambda: SimpleNamespace(SlurmJob=job_of))
+    cell = python("good", "", tmp_path)
+    cell.folder.mkdir()
+    write_state(cell.folder, CellState(status, host="node7"))
+    write_job(cell.folder, "42_0")
+    job = executor._running_job(cell)
+    assert (job is not None) == found
+    assert job is None or job.job_id == "42_0"
 
 
 def test_a_job_whose_time_is_over_is_queued_again(tmp_path):
