@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,8 @@ from medseg.study.sweep.storage import build_sampler, import_optuna, open_study
 
 if TYPE_CHECKING:
     import optuna
+
+_LOGGER = logging.getLogger(__name__)
 
 MOST_DEATHS = 3
 """Processes that may be killed while they work on a trial before it counts as failed."""
@@ -51,12 +54,12 @@ class OpenTrial:
     def is_worse(self, step: int, score: float, *, final: bool = False) -> bool:
         """Record a validation score; return whether the trial ends because others were better at this step.
 
-        A step that is known already, which an interrupted training repeats, changes nothing. The final score is
-        recorded only.
+        A step that is known already, which an interrupted training repeats, changes nothing; a trial that was
+        ended before it was interrupted ends again. The final score is recorded only.
         """
         frozen = self.trial.storage.get_trial(self.trial._trial_id)  # pyright: ignore[reportPrivateUsage]
-        if step in frozen.intermediate_values:
-            return False
+        if step in frozen.intermediate_values or self.ended:
+            return self.ended
         self.trial.report(score, step)
         if not final and self.trial.should_prune():
             self.trial.set_user_attr(_PRUNED, step)
@@ -117,8 +120,14 @@ class SharedStudy:
         return any(frozen.state.name == "RUNNING" for frozen in self.study.get_trials(deepcopy=False))
 
     def complete(self, number: int, values: Sequence[float], seconds: float) -> None:
-        """Record the objectives of a trial; nan for one that was pruned."""
+        """Record the objectives of a trial; nan for one that was pruned.
+
+        The first record of a trial counts: a process that was silent for long may find that another one has
+        finished its trial.
+        """
         optuna = import_optuna()
+        if self._is_finished(number):
+            return
         self._annotate(number, _SECONDS, round(seconds, 3))
         if any(math.isnan(value) for value in values):
             self.study.tell(number, state=optuna.trial.TrialState.PRUNED)
@@ -126,8 +135,10 @@ class SharedStudy:
             self.study.tell(number, list(values))
 
     def fail(self, number: int, error: str) -> None:
-        """Record that a trial failed."""
+        """Record that a trial failed, unless another process has finished it."""
         optuna = import_optuna()
+        if self._is_finished(number):
+            return
         self._annotate(number, _ERROR, error)
         self.study.tell(number, state=optuna.trial.TrialState.FAIL)
 
@@ -168,6 +179,12 @@ class SharedStudy:
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> optuna.trial.Trial:
         """Return the handle of a trial that another process began."""
         return import_optuna().trial.Trial(self.study, frozen._trial_id)  # pyright: ignore[reportPrivateUsage]
+
+    def _is_finished(self, number: int) -> bool:
+        finished = bool(self.study.get_trials(deepcopy=False)[number].state.is_finished())
+        if finished:
+            _LOGGER.warning("trial %d: another process has finished it; its result is kept", number)
+        return finished
 
     def _annotate(self, number: int, key: str, value: Any) -> None:
         frozen = self.study.get_trials(deepcopy=False)[number]

@@ -218,6 +218,29 @@ def test_a_pruned_trial_whose_process_is_killed_stays_pruned(tmp_path, kill):
     assert open_worker(tmp_path).shared.next_trial(1).ended
 
 
+def test_a_trial_that_was_ended_ends_again_when_its_training_repeats_the_step(tmp_path):
+    trial = open_worker(tmp_path).shared.next_trial(1)
+    assert not trial.is_worse(1, 0.5)
+    trial.trial.set_user_attr("pruned", 2)
+    trial.trial.report(0.4, 2)
+    with trial.claim:  # killed before the training ended
+        pass
+    again = open_worker(tmp_path).shared.next_trial(1)
+    assert again.is_worse(1, 0.5)
+    assert again.is_worse(2, 0.4)
+
+
+def test_a_trial_that_another_process_finished_keeps_its_first_result(tmp_path, caplog):
+    silent, other = open_worker(tmp_path).shared, open_worker(tmp_path).shared
+    number = silent.next_trial(3).number
+    other.complete(number, [0.75], 10.0)
+    silent.complete(number, [0.5], 20.0)
+    silent.fail(number, "too late")
+    (record,) = silent.records()
+    assert (record.state, record.scores, record.seconds, record.error) == ("complete", (0.75,), 10.0, None)
+    assert "another process has finished it" in caplog.text
+
+
 def test_several_objectives_give_a_pareto_front(tmp_path):
     worker = open_worker(tmp_path, trials=6, objectives=["dice", "seconds_per_case"], files=True)
     worker.run()
