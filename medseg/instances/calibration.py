@@ -21,7 +21,7 @@ from medseg.instances.options import Decoder, InstanceDecoding
 _SHARES = (0.3, 0.4, 0.5, 0.6, 0.7)
 _SEARCHED: dict[Decoder, dict[str, tuple[float, ...]]] = {
     "flows": {"foreground": _SHARES, "flow_error": (0.4, 0.8, 1.6)},
-    "distance": {"foreground": _SHARES, "seed": _SHARES, "border": (0.3, 0.5, 0.7)},
+    "distance": {"foreground": _SHARES, "rise": (0.05, 0.1, 0.15, 0.2, 0.3), "border": (0.0, 0.2, 0.4)},
     "rays": {"seed": _SHARES, "foreground": _SHARES, "overlap": (0.2, 0.4, 0.6)},
 }
 """Thresholds that are searched, one after the other."""

@@ -1,8 +1,8 @@
 """Distance: the depth within each object and its border, decoded by a seeded watershed.
 
 The depth is the distance to the border of the object, divided by the largest one within it. The border are the
-voxels of an object that have a neighbor outside of it. Cores of objects, where the depth is high, grow down the
-depth; parts that no border divides are joined again.
+voxels of an object that have a neighbor outside of it. Peaks grow down the depth; parts that are divided by a
+shallow saddle only, or by no border, are joined again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import ndimage
 
 from medseg.geometry import Array
 from medseg.instances.heads import DecodedObjects
@@ -31,6 +31,8 @@ from medseg.instances.options import InstanceDecoding
 
 _BORDER_WEIGHT = 2.0
 """Weight of voxels on a border, which are few, in the loss of the border."""
+_SMOOTHING = 1.0
+"""Standard deviation of the smoothing of the depth, in voxels of the finest axis."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class DistanceHead:
         """Grow the cores of objects; see :class:`~medseg.instances.heads.InstanceHead`."""
         depth = np.clip(np.asarray(maps[0], np.float32), 0, 1)
         border = 1 / (1 + np.exp(-np.clip(np.asarray(maps[1], np.float32), -30, 30)))
-        label_map = grow_cores(depth, border, foreground > options.foreground, options)
+        label_map = grow_cores(depth, border, foreground > options.foreground, spacing, options)
         label_map, kept = renumber(keep_largest_parts(label_map))
         means = object_means(foreground, label_map, len(kept))
         highest = np.asarray(ndimage.maximum(depth, label_map, np.arange(1, len(kept) + 1))).reshape(-1)
@@ -111,13 +113,19 @@ def object_depth(label_map: Array, count: int, border: Array, spacing: Sequence[
     return np.where(inside, depth, 0).astype(np.float32)
 
 
-def grow_cores(depth: Array, border: Array, inside: Array, options: InstanceDecoding) -> NDArray[np.int32]:
+def grow_cores(
+    depth: Array, border: Array, inside: Array, spacing: Sequence[float], options: InstanceDecoding
+) -> NDArray[np.int32]:
     """Group voxels by the core that they lie around.
+
+    Every peak of the smoothed depth, lowered at borders, is a core that grows by a watershed. Two neighboring
+    parts are joined if the lower core rises little above the saddle between them, or if there is no border.
 
     Args:
         depth: (*S) predicted depth.
         border: (*S) probability of the border.
         inside: (*S) bool, the voxels of objects.
+        spacing: distance between voxels, mm.
         options: thresholds.
 
     Returns:
@@ -125,42 +133,60 @@ def grow_cores(depth: Array, border: Array, inside: Array, options: InstanceDeco
     """
     if not inside.any():
         return np.zeros(inside.shape, np.int32)
-    cores, _ = component_map(inside & (depth > options.seed))
-    regions, count = component_map(inside)
-    without = np.ones(count + 1, bool)
-    without[np.unique(regions[cores > 0])] = False
-    without[0] = False
-    cores, _ = component_map((cores > 0) | without[regions])  # regions without a core are objects themselves
+    sigma = [_SMOOTHING * min(spacing) / mm for mm in spacing]
+    relief = ndimage.gaussian_filter(depth - 0.5 * border, sigma)
+    relief[~inside] = -1
+    peaks = inside & (relief == ndimage.maximum_filter(relief, size=3, mode="nearest"))
+    cores, _ = component_map(peaks)
     segmentation: Any = import_module("skimage.segmentation")
-    grown = segmentation.watershed(border - depth, cores, mask=inside)
-    return _join(np.asarray(grown).astype(np.int32), border, options.border)
+    grown = segmentation.watershed(-relief, cores, mask=inside)
+    return _join(np.asarray(grown).astype(np.int32), relief, border, options)
 
 
-def _join(label_map: NDArray[np.int32], border: Array, below: float) -> NDArray[np.int32]:
-    """Join neighboring objects if the mean probability of the border between them is below a threshold."""
+def _join(
+    label_map: NDArray[np.int32], relief: Array, border: Array, options: InstanceDecoding
+) -> NDArray[np.int32]:
+    """Join neighboring parts, those with the highest saddle between them first."""
+    count = int(label_map.max(initial=0))
+    pairs, saddles, borders = _contacts(label_map, relief, border)
+    heights = np.asarray(ndimage.maximum(relief, label_map, np.arange(count + 1)))
+    group, height = list(range(count + 1)), heights.tolist()
+
+    def root(number: int) -> int:
+        while group[number] != number:
+            group[number] = group[group[number]]
+            number = group[number]
+        return number
+
+    for index in np.argsort(-saddles, kind="stable").tolist():
+        first, second = (root(number) for number in pairs[index].tolist())
+        if first == second:
+            continue
+        lower = first if height[first] < height[second] else second
+        if height[lower] - saddles[index] < options.rise or borders[index] < options.border:
+            group[lower] = second if lower == first else first
+    return np.array([root(number) for number in range(count + 1)], np.int32)[label_map]
+
+
+def _contacts(label_map: NDArray[np.int32], relief: Array, border: Array) -> tuple[Array, Array, Array]:
+    """Return the neighboring parts: (P, 2) numbers, (P,) highest saddle and (P,) mean border between them."""
     count = int(label_map.max(initial=0))
     keys: list[Array] = []
-    values: list[Array] = []
+    saddles: list[Array] = []
+    borders: list[Array] = []
     for axis in range(label_map.ndim):
         low, high = _neighbors(label_map.ndim, axis)
         first, second = label_map[low], label_map[high]
         touching = (first != second) & (first > 0) & (second > 0)
         a, b = first[touching].astype(np.int64), second[touching].astype(np.int64)
         keys.append(np.minimum(a, b) * (count + 1) + np.maximum(a, b))
-        values.append(np.maximum(border[low], border[high])[touching])
+        saddles.append(np.minimum(relief[low], relief[high])[touching])
+        borders.append(np.maximum(border[low], border[high])[touching])
     pairs, index = np.unique(np.concatenate(keys), return_inverse=True)
-    if not len(pairs):
-        return label_map
-    means = np.bincount(index, np.concatenate(values)) / np.bincount(index)
-    joined = pairs[means < below]
-    if not len(joined):
-        return label_map
-    rows, columns = joined // (count + 1), joined % (count + 1)
-    graph = sparse.coo_matrix((np.ones(len(joined)), (rows, columns)), shape=(count + 1, count + 1))
-    _, group = sparse.csgraph.connected_components(graph, directed=False)
-    group = np.asarray(group) + 1
-    group[0] = 0  # the background is in no pair, so its group is its own
-    return group[label_map].astype(np.int32)
+    highest = np.full(len(pairs), -np.inf)
+    np.maximum.at(highest, index, np.concatenate(saddles))
+    means = np.bincount(index, np.concatenate(borders), len(pairs)) / np.maximum(np.bincount(index), 1)
+    return np.stack(np.divmod(pairs, count + 1), axis=1), highest, means
 
 
 def _neighbors(axes: int, axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -45,8 +45,9 @@ class InstanceDecoding(Spec):
 
     Attributes:
         foreground: probability above which a voxel belongs to an object.
-        seed: ``distance``: share of an object's depth above which a voxel belongs to its core; ``rays``:
-            probability above which a voxel is the center of an object.
+        seed: ``rays``: probability above which a voxel is the center of an object.
+        rise: ``distance``: height of a core above the saddle to a higher one, as a share of an object's depth,
+            below which they are one object.
         border: ``distance``: mean border probability between two parts below which they are one object.
         flow_error: ``flows``: mean squared difference between the predicted directions and those of the decoded
             object, above which the object is dropped.
@@ -59,7 +60,8 @@ class InstanceDecoding(Spec):
 
     foreground: Share = 0.5
     seed: Share = 0.5
-    border: Share = 0.5
+    rise: Share = 0.15
+    border: Share = 0.2
     flow_error: float = Field(default=0.4, gt=0)
     overlap: Share = 0.4
     smallest: float = Field(default=0.0, ge=0)
