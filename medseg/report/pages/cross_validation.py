@@ -32,6 +32,19 @@ from medseg.report.table import Column, Table
 _MOST_PLOTS = 6
 
 
+def unbiased_dice(settings: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return for each label the Dice if the settings of each fold are chosen on the other folds.
+
+    A label has a row for its threshold, if it can have one, and then one for its step, which is compared with
+    the predictions with that threshold: the gain of the step on the other folds is added.
+    """
+    dice: dict[str, float] = {}
+    for row in settings:
+        gain = 0.0 if row["setting"] == "none" else row["unbiased"] - row["before"]
+        dice[row["label"]] = dice.get(row["label"], row["before"]) + gain
+    return dice
+
+
 @dataclass(frozen=True)
 class CrossValidationPage:
     """Builds the report of a cross-validation.
@@ -39,7 +52,7 @@ class CrossValidationPage:
     Attributes:
         title: name of the study.
         rows: rows of ``cases.csv``: the scores of the out-of-fold predictions, with the fold of each case.
-        summary: content of ``summary.json``: ``folds``, ``settings``, ``test``, ``failed``.
+        summary: content of ``summary.json``: ``folds``, ``settings``, ``tta``, ``test``, ``failed``.
         trainings: for each fold its ``fold``, ``minutes`` of updates, number of training ``cases``, and
             ``report``, a path relative to the page.
         evaluation: path of the evaluation's report, relative to the page.
@@ -83,7 +96,13 @@ class CrossValidationPage:
                           "did not train on it.").format(
                 number(own["dice"]), interval(own["ci_low"], own["ci_high"]), plural(int(own["cases"]), "case")
             )  # fmt: skip
-            parts += [paragraph(lead, class_="lead"), *self._range(), *self._ensemble(), *self._steps()]
+            parts += [
+                paragraph(lead, class_="lead"),
+                *self._range(),
+                *self._tta(),
+                *self._ensemble(),
+                *self._steps(),
+            ]
         failed: Sequence[str] = self.summary.get("failed") or ()
         if failed:
             text = Markup("{} failed, so there is no ensemble:").format(plural(len(failed), "fold"))
@@ -117,11 +136,20 @@ class CrossValidationPage:
         if not chosen:
             return []
         named = enumerate_words(Markup("<b>{}</b>: {}").format(row["label"], row["setting"]) for row in chosen)
-        last = {row["label"]: row for row in self.summary["settings"]}.values()  # after the thresholds
-        dice = [row["before"] if row["setting"] == "none" else row["unbiased"] for row in last]
+        dice = unbiased_dice(self.summary["settings"]).values()
         chosen_for = Markup("Chosen for the model file: {}.").format(named)
         text = Markup(" If the settings of each fold are chosen on the other folds, mean Dice is <b>{}</b>.")
         return [paragraph(chosen_for, text.format(number(sum(dice) / len(dice))))]
+
+    def _tta(self) -> list[Markup]:
+        if not self.summary.get("tta"):
+            return []
+        return [
+            paragraph(
+                "The predictions are made with the mirrors and scales that had the best Dice on these same cases, "
+                "so the Dice is slightly too good."
+            )
+        ]
 
     def _fold_table(self) -> Markup:
         labels = self._labels

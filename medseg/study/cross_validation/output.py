@@ -45,11 +45,14 @@ def write_results(study: Study, folds: Folds, results: Results) -> CrossValidati
     if rows:
         write_csv(folder.case_table, rows)
         write_csv(folder.table, table)
-    markdown = format_markdown(table, results.selection.rows, results.test, results.failed)
+    markdown = format_markdown(
+        table, results.selection.rows, results.test, results.failed, tta=bool(results.selection.tta)
+    )
     write_text(folder.markdown, markdown)
     summary: dict[str, Any] = {
         "folds": table,
         "settings": [asdict(row) for row in results.selection.rows],
+        "tta": results.selection.tta,
         "test": None if results.test is None else asdict(results.test),
         "failed": [one.describe() for one in results.failed],
     }

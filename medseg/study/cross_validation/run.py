@@ -134,6 +134,7 @@ class _Run:
         evaluation = self._evaluate(predicted, folds)
         write_evaluation_report(study.folder.out_of_fold.metrics / REPORT_FILE, with_images(evaluation, folds))
         rows = with_folds(evaluation.rows, folds.fold_of)
+        rows = [row for row in rows if row["fold"] in predicted]  # a failed fold may have some predictions
         if len(predicted) < study.request.folds:
             return self._write(folds, rows)
         return self._finish(folds, rows)
@@ -208,5 +209,5 @@ class _Run:
         selection: Selection | None = None,
         test: EnsembleScores | None = None,
     ) -> CrossValidationResult:
-        results = Results(rows, selection or Selection(), test, self.failed)
+        results = Results(rows, selection or Selection(tta=self.tta), test, self.failed)
         return write_results(self.study, folds, results)

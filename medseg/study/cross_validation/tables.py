@@ -80,9 +80,14 @@ def format_markdown(
     steps: Sequence[ChosenSetting] = (),
     test: EnsembleScores | None = None,
     failed: Sequence[FailedFold] = (),
+    *,
+    tta: bool = False,
 ) -> str:
-    """Format all tables for people, with what their columns mean and the folds that failed."""
-    parts = [_fold_table(table)] if table else []
+    """Format all tables for people, with what their columns mean and the folds that failed.
+
+    With ``tta``, the predictions are made with test-time augmentation that was chosen on them.
+    """
+    parts = [_fold_table(table, tta=tta)] if table else []
     parts += [_step_table(steps)] if steps else []
     parts += [_test_table(test)] if test is not None else []
     if failed:
@@ -90,7 +95,7 @@ def format_markdown(
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def _fold_table(table: Sequence[Row]) -> list[str]:
+def _fold_table(table: Sequence[Row], *, tta: bool) -> list[str]:
     labels = [key.removeprefix("dice:") for key in table[0] if key.startswith("dice:")]
     head = ["fold", "cases", "mean Dice", "95% interval", *(label.replace("|", "\\|") for label in labels)]
     lines = _table_head(head)
@@ -101,7 +106,12 @@ def _fold_table(table: Sequence[Row]) -> list[str]:
         *lines,
         "",
         "Every case is predicted by the model that did not train on it. Mean Dice: mean of the labels' means "
-        "over cases. The interval is over cases; it does not cover the choice of the training cases.",
+        "over cases. The interval is over cases; it does not cover the choice of the training cases."
+        + (
+            " Mirrors and scales were chosen on the same cases, so the Dice is slightly too good."
+            if tta
+            else ""
+        ),
     ]
 
 

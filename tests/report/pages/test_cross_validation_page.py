@@ -1,6 +1,12 @@
 import re
 
-from medseg.report.pages.cross_validation import CrossValidationPage, write_cross_validation_page
+import pytest
+
+from medseg.report.pages.cross_validation import (
+    CrossValidationPage,
+    unbiased_dice,
+    write_cross_validation_page,
+)
 
 ROWS = [
     {"case": "x", "fold": 0, "label": "1", "name": "liver", "status": "scored", "dice": 0.9},
@@ -52,6 +58,26 @@ def test_the_verdict_in_words(tmp_path):
     assert "+0.0300 compared with the mean of its members (+0.0100 to +0.0500)" in text
     assert "Chosen for the model file: liver: largest." in text
     assert "chosen on the other folds, mean Dice is 0.780." in text
+
+
+def test_the_dice_of_a_chosen_threshold_is_that_of_the_other_folds():
+    def row(label, setting, before, unbiased):
+        return {"label": label, "setting": setting, "before": before, "unbiased": unbiased}
+
+    settings = [
+        row("core", "threshold 0.4", 0.70, 0.71), row("edge", "none", 0.60, 0.60),
+        row("core", "none", 0.74, 0.74), row("edge", "largest", 0.60, 0.65),
+    ]  # fmt: skip
+    # 0.74 is the Dice with the threshold that was chosen on all folds
+    assert unbiased_dice(settings) == pytest.approx({"core": 0.71, "edge": 0.65})
+    settings[2] = row("core", "largest", 0.74, 0.76)
+    assert unbiased_dice(settings)["core"] == pytest.approx(0.71 + 0.02)
+
+
+def test_test_time_augmentation_chosen_on_the_same_cases_is_named(tmp_path):
+    words = "had the best Dice on these same cases, so the Dice is slightly too good."
+    assert words not in verdict(write(tmp_path))
+    assert words in verdict(write(tmp_path, tta={"flips": [0], "scales": [1.0]}))
 
 
 def test_every_training_and_the_evaluation_are_linked(tmp_path):
