@@ -11,13 +11,12 @@ from medseg.data.cases import Part
 from medseg.errors import DataError, MedsegError, TrainingStopped
 from medseg.evaluation import EvaluationOptions, evaluate_cases
 from medseg.files import sha256_json, write_json
-from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.predictor import Predictor
 from medseg.progress import Progress
 from medseg.study.cell_run import FAILURE_FILE, ORDER_FILE, CellOrder, read_rows
 from medseg.study.comparison import CellScores
-from medseg.study.run_scores import write_reference
+from medseg.study.run_scores import check_predicted, predict_again, write_reference
 from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.fit import fit, network_needs
 from medseg.training.run_folder.layout import RunFolder
@@ -65,7 +64,11 @@ def prepare_cases(config: RunConfig, part: Part, folder: Path, progress: Progres
 
 
 def train_and_evaluate(folder: Path, order: CellOrder, progress: Progress) -> list[dict[str, Any]]:
-    """Train in ``run``, predict and evaluate the cases of a part of the split; return their scores."""
+    """Train in ``run``, predict and evaluate the cases of a part of the split; return their scores.
+
+    Raises:
+        DataError: if a case cannot be predicted. A lack of memory would otherwise count as a Dice of 0.
+    """
     config = order.config
     result = fit(config, folder / "run", resume="auto", progress=progress)
     predictor = Predictor(result.run, device=config.train.device, amp=config.train.amp)
@@ -75,9 +78,10 @@ def train_and_evaluate(folder: Path, order: CellOrder, progress: Progress) -> li
     for case in cases:
         write_reference(case, predictor.header, references)
     output = folder / order.part
-    infer_cases(predictor, cases, output / "predictions", progress=progress)
+    predictions = output / "predictions"
+    check_predicted(predict_again(predictor, cases, predictions, progress), predictions)
     options = EvaluationOptions(missing="worst", metrics=order.groups)
-    evaluate_cases(output / "predictions", references, output / "metrics", options)
+    evaluate_cases(predictions, references, output / "metrics", options)
     return read_rows(output / "metrics" / "cases.csv")
 
 

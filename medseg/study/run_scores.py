@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.data.cases import Case, Part
+from medseg.data.cases import Case, Part, join_problems
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import output_suffix, reader_for
 from medseg.data.labels.schema import smallest_integer
@@ -15,8 +16,11 @@ from medseg.evaluation.comparison import MethodScores, read_method
 from medseg.files import write_atomic
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
+from medseg.inference.batch.options import BatchOptions
+from medseg.inference.batch.output_files import CaseOutcome
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.predictor import Predictor
+from medseg.inference.model.protocols import AnySegmenter
 from medseg.progress import Progress
 
 
@@ -25,7 +29,7 @@ def score_run(
 ) -> MethodScores:
     """Predict the cases of one part of a run's split and evaluate them.
 
-    Predictions of an earlier call with the same model are kept.
+    Predictions of an earlier call with the same model are kept, those of another one are replaced.
 
     Args:
         name: name of the method.
@@ -42,12 +46,46 @@ def score_run(
     cases = run_cases(run, part)
     for case in cases:
         write_reference(case, predictor.header, folder / "references")
-    infer_cases(predictor, cases, folder / "predictions", progress=progress)
+    predict_again(predictor, cases, folder / "predictions", progress)
     scores = read_method(name, folder / "predictions", folder / "references", options)
     images = {case.id: case.image for case in cases}
     files = {case: dataclasses.replace(own, image=images.get(case)) for case, own in scores.files.items()}
     requested = frozenset(images)
     return dataclasses.replace(scores, requested=requested, source=run.name, files=files)
+
+
+def predict_again(
+    predictor: AnySegmenter, cases: Sequence[Case], folder: Path, progress: Progress
+) -> list[CaseOutcome]:
+    """Predict cases; results of the same model are kept, those of another one are replaced.
+
+    Args:
+        predictor: the model.
+        cases: the cases.
+        folder: of the label maps.
+        progress: receives every case.
+
+    Returns:
+        The outcomes, also of cases that failed.
+    """
+    outcomes = infer_cases(predictor, cases, folder, progress=progress)
+    kept = {outcome.case for outcome in outcomes if outcome.status == "kept"}
+    if kept:
+        stale = [case for case in cases if case.id in kept]
+        outcomes = [outcome for outcome in outcomes if outcome.case not in kept]
+        outcomes += infer_cases(predictor, stale, folder, BatchOptions(overwrite=True), progress=progress)
+    return outcomes
+
+
+def check_predicted(outcomes: Sequence[CaseOutcome], folder: Path) -> None:
+    """Check that all cases were predicted.
+
+    Raises:
+        DataError: that lists the cases that failed.
+    """
+    failed = [f"{outcome.case}: {outcome.error}" for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        raise DataError(join_problems(f"{folder}: cases that could not be predicted", failed), path=folder)
 
 
 def write_reference(case: Case, header: ModelHeader, folder: Path) -> None:

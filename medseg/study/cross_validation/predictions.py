@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg.data.cases import Case, join_problems
+from medseg.data.cases import Case
 from medseg.data.io.readers import output_suffix
-from medseg.errors import DataError
 from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
-from medseg.inference.batch.batch_inference import infer_cases
-from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.progress import Progress
 from medseg.study.cross_validation.budget import CaseClock
 from medseg.study.cross_validation.folder import FoldFolder
 from medseg.study.cross_validation.settings import Study
-from medseg.study.run_scores import write_reference
+from medseg.study.run_scores import check_predicted, predict_again, write_reference
 
 
 def reference_path(references: Path, case: Case) -> Path:
@@ -53,17 +50,11 @@ def predict_cases(
         DataError: that lists the cases that failed.
     """
     began = time.monotonic()
-    outcomes = infer_cases(predictor, cases, folder, progress=progress)
-    kept = {outcome.case for outcome in outcomes if outcome.status == "kept"}
-    if kept:
-        stale = [case for case in cases if case.id in kept]
-        outcomes += infer_cases(predictor, stale, folder, BatchOptions(overwrite=True), progress=progress)
+    outcomes = predict_again(predictor, cases, folder, progress)
     done = sum(outcome.status == "done" for outcome in outcomes)
     if clock is not None:
         clock.add(time.monotonic() - began, done * len(predictor.members))
-    failed = [f"{outcome.case}: {outcome.error}" for outcome in outcomes if outcome.status == "failed"]
-    if failed:
-        raise DataError(join_problems(f"{folder}: cases that could not be predicted", failed), path=folder)
+    check_predicted(outcomes, folder)
 
 
 def write_references(cases: Sequence[Case], predictor: Predictor, folder: Path) -> None:
