@@ -84,13 +84,15 @@ class StudyRun:
 
     @property
     def config(self) -> RunConfig:
-        """The settings with seed and fold; preprocessed cases are shared by all runs of the study."""
+        """The settings with seed, fold and name; preprocessed cases are shared by all runs of the study."""
         config = self.cell.config
         data = config.data.model_copy(update={"cache": config.data.cache or self.root / "cache"})
         if self.fold is not None and isinstance(data.split, FoldSplit):
             split = data.split.model_copy(update={"fold": self.fold})
             data = data.model_copy(update={"split": split})
-        return config.model_copy(update={"seed": self.seed, "data": data})
+        tracking = config.train.tracking.named(f"{self.root.absolute().name}, {self.name}")
+        train = config.train.model_copy(update={"tracking": tracking})
+        return config.model_copy(update={"seed": self.seed, "data": data, "train": train})
 
     @property
     def order(self) -> CellOrder:

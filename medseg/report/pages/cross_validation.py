@@ -146,8 +146,8 @@ class CrossValidationPage:
             return []
         return [
             paragraph(
-                "The predictions are made with the mirrors and scales that had the best Dice on these same cases, "
-                "so the Dice is slightly too good."
+                "The predictions are made with the mirrors and scales that had the best Dice on these "
+                "same cases, so the Dice is slightly too good."
             )
         ]
 

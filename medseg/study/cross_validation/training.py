@@ -94,9 +94,11 @@ def fold_config(config: RunConfig, fold: FoldFolder, minutes: float | None) -> R
         fold: the fold.
         minutes: budget of the training; None for none.
     """
+    study = fold.root.absolute().parents[1].name
+    tracking = config.train.tracking.named(f"{study}, {fold.name}")
     changes = {
         "data": config.data.model_copy(update={"split": FileSplit(file=fold.split.absolute())}),
-        "train": config.train.model_copy(update={"budget": minutes}),
+        "train": config.train.model_copy(update={"budget": minutes, "tracking": tracking}),
     }
     return config.model_copy(update=changes)
 

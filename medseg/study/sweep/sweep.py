@@ -183,6 +183,9 @@ class SweepWorker:
 
     def _job(self, trial: OpenTrial, folder: Path) -> TrialJob:
         config = self.folder.trial_config(self.shared.space.config(trial.changes))
+        tracking = config.train.tracking.named(f"{folder.absolute().parents[1].name}, trial {trial.number}")
+        train = config.train.model_copy(update={"tracking": tracking})
+        config = config.model_copy(update={"train": train})
         sweep = self.shared.sweep
         return TrialJob(
             config, folder, self.folder.references, sweep.objectives, trial if sweep.pruning != "none" else None

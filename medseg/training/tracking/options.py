@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -76,3 +77,23 @@ class TrackingConfig(Spec):
 
     mlflow: Annotated[MlflowConfig | None, _RESUME_SAFE] = None
     wandb: Annotated[WandbConfig | None, _RESUME_SAFE] = None
+
+    def named(self, name: str) -> TrackingConfig:
+        """Return the settings for one of several trainings.
+
+        The name of its runs is ``name``, after the ``run_name`` that all of them share, if it is set. A name
+        that contains a path, which services do not receive, is replaced by its digest.
+
+        Example:
+            >>> tracking = TrackingConfig(wandb=WandbConfig(run_name="first"))
+            >>> tracking.named("fold 0").wandb.run_name
+            'first, fold 0'
+        """
+        if "/" in name or "\\" in name:
+            name = sha256(name.encode()).hexdigest()[:8]
+        services: dict[str, MlflowConfig | WandbConfig] = {}
+        for key, service in (("mlflow", self.mlflow), ("wandb", self.wandb)):
+            if service is not None:
+                text = name if service.run_name is None else f"{service.run_name}, {name}"
+                services[key] = service.model_copy(update={"run_name": text})
+        return self.model_copy(update=services)
