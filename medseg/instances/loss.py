@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from medseg.instances.heads import InstanceHead
+from medseg.losses.base import mean_over
+from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.task import IGNORE_INDEX
 
 
@@ -21,7 +23,12 @@ class InstanceLoss(nn.Module):
         classes: loss of logits (B, K, *S) against classes (B, 1, *S).
         head: of the maps.
         weight: factor on the loss of the maps.
+
+    Attributes:
+        reduction: combines sums over the samples of several processes that share a batch.
     """
+
+    reduction: BatchReduction = WHOLE_BATCH
 
     def __init__(self, classes: nn.Module, head: InstanceHead, weight: float = 1.0) -> None:
         super().__init__()
@@ -37,5 +44,11 @@ class InstanceLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             predicted = logits[:, count:].float()
             counted = (labels != IGNORE_INDEX).to(predicted.dtype)
-            loss = self.head.loss(predicted, maps, counted)
+            loss = self._mean(self.head.loss(predicted, maps, counted), counted.sum())
         return self.classes(logits[:, :count], labels, annotated) + self.weight * loss
+
+    def _mean(self, loss: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """Return the loss over the counted voxels of all processes, from that of this one."""
+        if self.reduction is WHOLE_BATCH:
+            return loss
+        return mean_over(*self.reduction.sum(torch.stack([loss * count, count])).unbind())

@@ -39,7 +39,7 @@ def tune_instances(loop: TrainingLoop, task: InstanceTask, weights: dict[str, An
     validator, settings = loop.validator, loop.validator.inference
     if not validator.cases:
         return settings
-    network = copy.deepcopy(loop.state.evaluated)
+    network = copy.deepcopy(loop.last_network or loop.state.evaluated)  # the whole one, also with FSDP
     network.load_state_dict(weights)
     if isinstance(network, Detector):
         return _tune_detector(validator, network)

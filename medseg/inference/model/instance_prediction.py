@@ -17,6 +17,7 @@ from medseg.inference.model.prediction import PreparedScan
 from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble
 from medseg.instances.decoding import DenseOutput, decode_instances
 from medseg.instances.heads import InstanceHead
+from medseg.instances.label_maps import renumber
 from medseg.instances.result import Instances
 from medseg.instances.strips import Strip, StripDecoder, StripOptions, merge_strips
 from medseg.models.detection import Detector
@@ -122,5 +123,7 @@ def detect_instances(
     found = to_instances(run.detect(first.array).resized(first.target_shape), first.target_spacing)
     if scan.kind == "picture":  # the grid has no orientation, and objects may overlap
         return replace(found, spacing=tuple(scan.grid.spacing))
-    label_map = restore_orientation(found.label_map()[None], first, scan, member.header.preprocess)[0]
-    return Instances.from_label_map(label_map, found.classes, found.scores, spacing=scan.grid.spacing)
+    label_map, old = renumber(found.label_map())  # an object may be covered by others
+    label_map = restore_orientation(label_map[None], first, scan, member.header.preprocess)[0]
+    classes, scores = found.classes[old - 1], found.scores[old - 1]
+    return Instances.from_label_map(label_map, classes, scores, spacing=scan.grid.spacing)

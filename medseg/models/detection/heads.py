@@ -133,7 +133,7 @@ class BoxHead(nn.Module):
         """
         count = max(1, len(classes))
         positive = (classes > 0).nonzero()[:, 0]
-        own = codes.view(len(codes), -1, wanted.shape[1])[positive, classes[positive]]
+        own = codes.view(*logits.shape, wanted.shape[1])[positive, classes[positive]]
         box = F.smooth_l1_loss(own, wanted, beta=SMOOTH_L1, reduction="sum") / count
         return {"class": F.cross_entropy(logits, classes, reduction="sum") / count, "box": box}
 

@@ -183,7 +183,8 @@ class RetinaUNet(Detector):
             positive = sample.positive
             wanted = torch.zeros((len(sample.all), self.num_classes - 1), device=one.device)
             wanted[torch.arange(len(positive)), target.classes[matches[positive]] - 1] = 1
-            classes.append(F.binary_cross_entropy_with_logits(one[sample.all], wanted))
+            entropy = F.binary_cross_entropy_with_logits(one[sample.all], wanted, reduction="sum")
+            classes.append(entropy / max(1, wanted.numel()))  # none, if all of the image is ignored
             boxes = self.coder.decode(code[positive], anchors[positive])
             overlaps.append(1 - paired_generalized_iou(boxes, target.boxes[matches[positive]]))
         own = torch.cat(overlaps)

@@ -117,3 +117,11 @@ def test_the_box_head_in_3d_is_small():
     # flattened, fc6 alone would have 7 x 7 x 7 x 256 x 1024 = 90 million weights
     network = MaskRCNNConfig(backbone=ResNetConfig(depth=18)).build(Task(3, 1, 2))
     assert sum(parameter.numel() for parameter in network.box_head.parameters()) < 4e6
+
+
+@configs
+def test_pictures_without_voxels_that_count_train(config):
+    network = config.build(Task(2, 1, 3))
+    image, _ = sample(2)
+    losses = network(image, [detection_targets(np.full((1, *image.shape[2:]), -1))])
+    assert torch.stack(list(losses.values())).sum().isfinite()
