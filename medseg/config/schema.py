@@ -162,6 +162,12 @@ class RunConfig(Spec):
         used = [name for name, value in refused.items() if value]
         if used:
             raise ValueError(f"task.name=instances: not possible with {' and '.join(used)}; leave them out")
+        decoder = self.task.decoder if isinstance(self.task, InstanceTask) else None
+        if self.preprocess.slices is not None and decoder != "distance":
+            raise ValueError(
+                f"task.decoder={decoder}: a 2D network cannot find the objects of volumes (preprocess.slices); "
+                "set spatial_dims=3, or task.decoder=distance"
+            )
 
     @property
     def roi_size(self) -> tuple[int, ...]:

@@ -52,7 +52,7 @@ class InstanceHead(Protocol):
         ...
 
     def enlarge(self, maps: Array, factor: float) -> Array:
-        """Return the maps (G, *S) of an image whose voxels are ``factor`` times as large as predicted."""
+        """Return the maps (G, *S) in an image that has ``factor`` times as many voxels along each axis."""
         ...
 
     def mirror(self, maps: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:

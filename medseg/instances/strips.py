@@ -117,14 +117,22 @@ class StripDecoder:
         return self._planes[0]
 
     def _finish(self, found: Instances, end: int) -> Strip:
-        """Paint the objects of a strip, and forget the planes that are not needed any more."""
+        """Paint the objects of a strip, and forget the planes that are not needed any more.
+
+        An object that lies by half or more in those of earlier strips is one of them, and is left out.
+        """
         axis = self.options.axis
         painted = self._enlarged()
+        kept: list[int] = []
         for index, (box, mask) in enumerate(found):
             inside = list(box)
             inside[axis] = slice(box[axis].start - self._core, box[axis].stop - self._core)
             region = painted[tuple(inside)]
-            region[mask & (region == 0)] = self.count + index + 1
+            free = mask & (region == 0)
+            if 2 * np.count_nonzero(free) > np.count_nonzero(mask):
+                kept.append(index)
+                region[free] = self.count + len(kept)
+        found = found.select(np.array(kept, np.int64))
         self.count += len(found)
         start, planes = self._core, end - self._core
         done, rest = np.split(painted, [planes], axis=axis)

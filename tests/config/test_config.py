@@ -530,3 +530,10 @@ def test_the_configurations_of_the_project_are_valid():
     assert configs
     for path in configs:
         load_config(path)
+
+
+@pytest.mark.parametrize("decoder", ["flows", "rays"])
+def test_slices_do_not_show_objects_of_volumes(decoder):
+    sliced = {"spatial_dims": 2, "data": {"instances": "keep"}, "preprocess": {"slices": {}}}
+    with pytest.raises(ConfigError, match=f"task.decoder={decoder}: .* set spatial_dims=3"):
+        load_config(sliced, [f"task.decoder={decoder}"])

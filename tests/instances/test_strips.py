@@ -6,6 +6,7 @@ from medseg.instances.decoding import DenseOutput, decode_instances
 from medseg.instances.heads import build_head
 from medseg.instances.matching import match_objects
 from medseg.instances.options import InstanceDecoding, InstanceTask
+from medseg.instances.result import Instances
 from medseg.instances.strips import StripDecoder, StripOptions, merge_strips
 
 
@@ -49,3 +50,19 @@ def test_an_object_longer_than_the_margin_is_whole():
     )  # fmt: skip
     label_map, _, _ = merge_strips(divided.strips(np.array_split(output, 10, axis=1)), cells.shape, 0)
     assert np.array_equal(label_map, cells)
+
+
+def test_an_object_that_an_earlier_strip_found_counts_once():
+    """The decoder sees an object begin later when planes before it are missing."""
+
+    def decode(part):
+        label_map = np.zeros(part.foreground.shape, np.int32)
+        stop = part.foreground.shape[0]
+        label_map[10 if stop == 28 else 13 : stop - 2] = 1  # from plane 10; the second time, from 4 + 13 on
+        return Instances.from_label_map(label_map, spacing=part.spacing)
+
+    divided = StripDecoder(decode, 2, (30, 4), (1.0, 1.0), StripOptions(0, 16, 12))
+    strips = list(divided.strips(np.array_split(np.ones((2, 30, 4), np.float32), 30, axis=1)))
+    assert sum(len(strip.instances) for strip in strips) == 1
+    label_map, classes, _ = merge_strips(strips, (30, 4), 0)
+    assert label_map.max() == len(classes) == 1

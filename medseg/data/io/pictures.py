@@ -64,7 +64,9 @@ class PictureReader(SingleFileReader):
         low, high = int(label_map.min()), int(label_map.max())
         if low < 0 or high > 65535:
             raise DataError(
-                f"{path}: label values from {low} to {high}, expected 0 to 65535 for PNG", path=path
+                f"{path}: label values from {low} to {high}, expected 0 to 65535 for PNG",
+                hint="Convert the picture to TIFF: its label map is a TIFF then, which holds larger values.",
+                path=path,
             )
         if label_map.dtype not in (np.uint8, np.uint16):
             label_map = label_map.astype(np.min_scalar_type(high))

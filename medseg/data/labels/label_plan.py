@@ -12,7 +12,7 @@ from medseg.data.labels.config import LabelConfig, Missing
 from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.merging import merge_schema
 from medseg.data.labels.name_files import read_label_names
-from medseg.data.labels.objects import InstanceSource
+from medseg.data.labels.objects import MOST_LABELS, InstanceSource
 from medseg.data.labels.overlapping import overlapping_schema
 from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import Color, LabelSchema, guess_schema
@@ -188,10 +188,10 @@ def _plan_instances(
             f"data.instances={source}: not possible with data.labels.overlapping, soft, regions or colors",
             hint="Leave them out: each object has one label.",
         )
+    drawn = not masks and any(map(_is_drawn, cases))
     if masks:
         plan = _plan_masks(cases, masks, declared, schema)
     else:
-        drawn = any(case.label is not None and ".json#" in case.label.name for case in cases)
         if schema is None and source == "keep":
             schema = declared.merged_over(LabelSchema(names={"background": (0,), "object": (1,)}))
         if schema is not None and len(schema.names) > 2 and source == "keep" and not drawn:
@@ -206,7 +206,27 @@ def _plan_instances(
             f"data.instances={source}: no labels are named",
             hint="Name them under data.labels.names, such as {background: 0, lesion: 1}.",
         )
-    return replace(plan, reader=_object_reader(plan, declared), schema=_one_value_each(plan.schema))
+    if len(plan.schema.names) > MOST_LABELS:
+        raise ConfigError(
+            f"data.instances={source}: {len(plan.schema.names)} labels; expected at most {MOST_LABELS}",
+            hint="Declare fewer labels under data.labels.names, with several values each.",
+        )
+    schema = _with_crowds(plan.schema) if drawn and source == "keep" else plan.schema
+    reader = _object_reader(replace(plan, schema=schema), declared)
+    return replace(plan, reader=reader, schema=_one_value_each(schema))
+
+
+def _with_crowds(schema: LabelSchema) -> LabelSchema:
+    """Return a schema with a value of ignored voxels, which crowds get."""
+    if schema.ignore_value is not None:
+        return schema
+    free = max(value for group in schema.names.values() for value in group) + 1
+    return schema.model_copy(update={"ignore_value": free})
+
+
+def _is_drawn(case: Case) -> bool:
+    """Return whether the labels of a case are COCO annotations."""
+    return case.label is not None and ".json#" in case.label.name
 
 
 def _object_reader(plan: LabelPlan, declared: LabelDeclarations) -> LabelReader:

@@ -18,6 +18,8 @@ LARGEST_NUMBER = 2**23 - 1
 """Largest number of an object: numbers and label codes share 31 bits when a patch is transformed."""
 
 _CODE_BITS = 8
+MOST_LABELS = 2**_CODE_BITS - 1
+"""Largest number of labels, the background included; one code is that of ignored voxels."""
 
 
 def number_objects(values: Array) -> NDArray[np.int32]:

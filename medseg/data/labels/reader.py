@@ -96,7 +96,10 @@ class LabelReader(Spec):
         label_map = self._read_values(case, scan) if self.instances is None else self._read_objects(case, scan)
         for name, value in self.ignored.items():
             if name in case.masks:
-                label_map.values[_read_mask(case.masks[name], scan.grid)] = value
+                ignored = _read_mask(case.masks[name], scan.grid)
+                label_map.values[ignored] = value
+                if label_map.objects is not None:
+                    label_map.objects[ignored] = 0
         return label_map
 
     def read_probabilities(self, case: Case, scan: Scan) -> Array:

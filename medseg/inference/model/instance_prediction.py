@@ -36,7 +36,7 @@ class InstanceDecoder:
 
     Attributes:
         header: of the model.
-        enlarged: by which the voxels of the image are larger than those that the network sees.
+        enlarged: factor by which the image is larger, in voxels, than the one that the network sees.
     """
 
     header: ModelHeader

@@ -9,6 +9,7 @@ from medseg.data.io.multichannel import read_image
 from medseg.data.labels.config import LabelConfig
 from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
 from medseg.data.labels.objects import number_objects, pack_objects, unpack_objects
+from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 
@@ -63,7 +64,8 @@ def test_connected_parts_of_each_label_are_objects(tmp_path):
     assert found.objects[0, 0] == found.objects[0, 1] != found.objects[0, 4]
 
 
-def test_coco_objects_and_crowds(tmp_path):
+@pytest.mark.parametrize("ignored", [99, None])
+def test_coco_objects_and_crowds(tmp_path, ignored):
     image = write_picture(tmp_path / "a.png", np.zeros((4, 6), np.uint8))
     box = [0, 0, 2, 0, 2, 2, 0, 2]
     crowd = {"size": [4, 6], "counts": [20, 4]}  # the last column
@@ -76,24 +78,40 @@ def test_coco_objects_and_crowds(tmp_path):
     content = {"images": [{"id": 1, "file_name": "a.png", "height": 4, "width": 6}], "annotations": entries,
                "categories": [{"id": 5, "name": "cell"}]}  # fmt: skip
     (tmp_path / "a.json").write_text(json.dumps(content))
-    layout = LabelSchema(names={"background": (0,), "cell": (5,)}, ignore_value=99)
+    layout = LabelSchema(names={"background": (0,), "cell": (5,)}, ignore_value=ignored)
     case = Case("a", image, tmp_path / "a.json#1")
-    _, found = read(case, LabelDeclarations(layout=layout, instances="keep"))
+    plan, found = read(case, LabelDeclarations(layout=layout, instances="keep"))
     assert sorted(np.unique(found.objects[:2, :4])) == [1, 2]  # they touch
-    assert found.values[:, 5].tolist() == [99] * 4
+    assert plan.schema.encode(found.values, "a")[:, 5].tolist() == [0] * 4
     assert found.values[0, 0] == 5
     assert not found.objects[:, 5].any()
+
+
+def test_ignored_voxels_belong_to_no_object(tmp_path):
+    image = write_picture(tmp_path / "a.png", np.zeros((1, 4), np.uint8))
+    files = {"cell": [[1, 1, 0, 2]], "ignore": [[0, 1, 0, 0]]}
+    masks = {
+        name: write_picture(tmp_path / f"{name}.png", np.array(one, np.uint8)) for name, one in files.items()
+    }
+    reader = LabelReader(values={"cell": 1}, ignored={"ignore": 9}, instances="keep", kept_values=(0, 9))
+    case = Case("a", image, masks=masks)
+    found = reader.read(case, read_image(case))
+    assert found is not None
+    assert found.values.tolist() == [[1, 9, 0, 1]]
+    assert found.objects.tolist() == [[1, 0, 0, 2]]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (LabelConfig(names={"background": (0,), **{f"c{i}": (i,) for i in range(1, 256)}}), "256 labels"),
         (LabelConfig(names={"background": (0,), "a": (1,), "b": (2,)}), "2 labels are declared"),
         (LabelConfig(names={"background": (0,), "a": (1,)}, overlapping=True), "not possible with"),
     ],
 )
 def test_labels_that_hold_no_objects(tmp_path, config, message):
+    source = "components" if len(config.names) > 3 else "keep"
     with pytest.raises(ConfigError, match=message):
         plan_labels(
-            [Case("a", tmp_path / "a.png", tmp_path / "b.png")], LabelDeclarations(config, instances="keep")
+            [Case("a", tmp_path / "a.png", tmp_path / "b.png")], LabelDeclarations(config, instances=source)
         )
