@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import nn
 
 from medseg.instances.heads import InstanceHead
-from medseg.losses.base import mean_over
-from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.task import IGNORE_INDEX
+
+
+class Reduction(Protocol):
+    """Combines values of the processes that share a batch."""
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over the processes, with gradients."""
+        ...
 
 
 class InstanceLoss(nn.Module):
@@ -23,18 +31,17 @@ class InstanceLoss(nn.Module):
         classes: loss of logits (B, K, *S) against classes (B, 1, *S).
         head: of the maps.
         weight: factor on the loss of the maps.
-
-    Attributes:
-        reduction: combines sums over the samples of several processes that share a batch.
+        reduction: combines sums over the samples of several processes; None: this one has the whole batch.
     """
 
-    reduction: BatchReduction = WHOLE_BATCH
-
-    def __init__(self, classes: nn.Module, head: InstanceHead, weight: float = 1.0) -> None:
+    def __init__(
+        self, classes: nn.Module, head: InstanceHead, weight: float = 1.0, reduction: Reduction | None = None
+    ) -> None:
         super().__init__()
         self.classes = classes
         self.head = head
         self.weight = weight
+        self.reduction = reduction
 
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, annotated: torch.Tensor | None = None
@@ -49,6 +56,7 @@ class InstanceLoss(nn.Module):
 
     def _mean(self, loss: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """Return the loss over the counted voxels of all processes, from that of this one."""
-        if self.reduction is WHOLE_BATCH:
+        if self.reduction is None:
             return loss
-        return mean_over(*self.reduction.sum(torch.stack([loss * count, count])).unbind())
+        total, voxels = self.reduction.sum(torch.stack([loss * count, count])).unbind()
+        return total / voxels.clamp(min=1)

@@ -359,7 +359,7 @@ def counted_voxels(target: torch.Tensor) -> torch.Tensor:
 def share_batch(loss: nn.Module, reduction: BatchReduction) -> None:
     """Let the losses in a module combine their sums with those of other processes, in place."""
     for module in loss.modules():
-        if isinstance(getattr(module, "reduction", None), BatchReduction):
+        if isinstance(module, SegmentationLoss):
             module.reduction = reduction
 
 

@@ -289,7 +289,8 @@ def build_model(
     if loss is None:
         loss = config.loss.build(classes, _channel_counts(training, dataset.labels, classes))
     if head is not None and isinstance(config.task, InstanceTask):
-        loss = InstanceLoss(loss, head, config.task.weight)
+        shared = None if ranks.size == 1 else ranks.reduction
+        loss = InstanceLoss(loss, head, config.task.weight, shared)
     loss = DeepSupervisionLoss(loss, aux_weight=options.aux_weight, weights=options.deep_weights)
     share_batch(loss, ranks.reduction)
     _set_network_options(network, options, device)

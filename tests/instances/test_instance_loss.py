@@ -20,6 +20,11 @@ class Sums(BatchReduction):
         return values + self.others.pop(0) if self.others else values
 
 
+def share(loss, reduction):
+    loss.reduction = reduction
+    share_batch(loss, reduction)
+
+
 @pytest.mark.parametrize("decoder", ["flows", "distance", "rays"])
 def test_maps_of_processes_count_by_their_voxels(decoder):
     torch.manual_seed(0)
@@ -31,7 +36,7 @@ def test_maps_of_processes_count_by_their_voxels(decoder):
     target = torch.cat([classes, torch.rand(2, head.channels, 4, 4)], dim=1)
     whole = loss(logits, target)
     second = Sums()
-    share_batch(loss, second)
+    share(loss, second)
     loss(logits[1:], target[1:])
-    share_batch(loss, Sums(second.own))
+    share(loss, Sums(second.own))
     assert loss(logits[:1], target[:1]).item() == pytest.approx(whole.item(), rel=1e-5)
