@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +13,12 @@ from medseg.config.base import Spec
 from medseg.config.schema import RunConfig, with_absolute_paths
 from medseg.data.cases import Part
 from medseg.data.curation.splits import FoldSplit
+from medseg.errors import MedsegError
 from medseg.files import as_json_object, write_json
 from medseg.metrics import MetricGroup
 from medseg.study.cells import Cell
 from medseg.study.executors import CellCommand, CellResult
+from medseg.training.run_folder.case_record import read_record
 
 ORDER_FILE, FAILURE_FILE = "cell.json", "failed.json"
 DEFAULT_GROUPS: tuple[MetricGroup, ...] = ("overlap", "boundary")
@@ -123,6 +126,7 @@ class RunOutcome:
         log: file with everything that the run printed.
         dataset: name of its dataset, if the study has several.
         fold: index of its validation fold; None without cross-validation.
+        hashes: case → hashes of its image and its label map when the run began.
     """
 
     cell: str
@@ -134,6 +138,7 @@ class RunOutcome:
     log: Path | None = None
     dataset: str = ""
     fold: int | None = None
+    hashes: Mapping[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, str | None]])
 
     def describe(self) -> str:
         """Return dataset, cell, seed and fold, and the error with its log or the status."""
@@ -164,7 +169,27 @@ def read_outcome(run: StudyRun, result: CellResult | None = None) -> RunOutcome:
     if record is None:
         return replace(outcome, error="it was not run")
     status, rows = "skipped" if result is None else "complete", read_rows(run.metrics / "cases.csv")
-    return replace(outcome, status=status, rows=rows, seconds=float(record["seconds"]))
+    hashes = _read_hashes(run.folder / "run" / "cases.json")
+    return replace(outcome, status=status, rows=rows, seconds=float(record["seconds"]), hashes=hashes)
+
+
+def _read_hashes(path: Path) -> dict[str, tuple[str, str | None]]:
+    try:
+        record = read_record(path)
+    except MedsegError:  # damaged; the scores are complete
+        return {}
+    return {} if record is None else {i: (c.image_sha256, c.label_sha256) for i, c in record.cases.items()}
+
+
+def changed_cases(outcomes: Sequence[RunOutcome]) -> list[str]:
+    """Return the cases whose files changed between the runs of a study on the same dataset, sorted."""
+    found: dict[tuple[str, str], set[tuple[str, str | None]]] = {}
+    for outcome in outcomes:
+        for case, hashes in outcome.hashes.items():
+            found.setdefault((outcome.dataset, case), set()).add(hashes)
+    return sorted(
+        f"{dataset}/{case}" if dataset else case for (dataset, case), own in found.items() if len(own) > 1
+    )
 
 
 def describe_failure(result: CellResult) -> str:

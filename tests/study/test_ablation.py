@@ -10,8 +10,10 @@ from study_doubles import InProcess, evaluated, replace_trainings
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, DataError
+from medseg.files import write_json
+from medseg.metrics import write_csv
 from medseg.progress import QuietProgress
-from medseg.study import AblationConfig, run_ablation
+from medseg.study import AblationConfig, cell_job, run_ablation
 
 GRID = {"train.ema": (0.0, 0.9, 0.99)}
 
@@ -157,3 +159,26 @@ def test_an_interrupted_study_continues_to_the_same_table(tmp_path):
         assert row["dice"] == pytest.approx(other["dice"], abs=0.02)  # the number of threads may differ
     assert {row["cell"] for row in whole} == {"baseline", "loss=ce"}
     assert "| loss=ce |" in (tmp_path / "broken" / "table.md").read_text(encoding="utf-8")
+
+
+def test_cases_that_change_between_two_starts_are_named(monkeypatch, run_here, tmp_path):
+    """The label map of one of two cases is corrected between the first run and the second."""
+    labels = {0.0: "first", 0.9: "corrected"}
+
+    def train(folder, order, progress):
+        (folder / "run").mkdir()
+        label = labels[order.config.train.ema]
+        cases = [{"id": "ball_0", "part": "test", "image_sha256": "a", "label_sha256": label},
+                 {"id": "ball_1", "part": "test", "image_sha256": "b", "label_sha256": "same"}]  # fmt: skip
+        write_json(folder / "run" / "cases.json", cases)
+        rows = evaluated((0.5, 0.7))
+        write_csv(folder / "test" / "metrics" / "cases.csv", rows)
+        return rows
+
+    replace_trainings(monkeypatch, None)
+    monkeypatch.setattr(cell_job, "train_and_evaluate", train)
+    config = AblationConfig(ball_settings("DATA"), {"train.ema": (0.0, 0.9)})
+    words = "the images or label maps of 1 cases changed between the runs: ball_0."
+    assert words in run_here(tmp_path / "changed", config).markdown
+    labels[0.9] = "first"
+    assert "Not comparable" not in run_here(tmp_path / "same", config).markdown

@@ -13,7 +13,7 @@ from medseg.evaluation.comparison import Comparison, MethodScores, compare_score
 from medseg.evaluation.comparison.options import resolve_metric
 from medseg.evaluation.comparison.sources import SCORED
 from medseg.report.pages.comparison import write_comparison_page
-from medseg.study.cell_run import RunOutcome, StudyRun, read_json
+from medseg.study.cell_run import RunOutcome, StudyRun, changed_cases, read_json
 from medseg.study.study_file.schema import ComparisonEntry, StudyConfig
 from medseg.study.tables import complete_seeds
 
@@ -25,8 +25,12 @@ _LOGGER = logging.getLogger(__name__)
 def make_comparisons(
     study: StudyConfig, runs: Sequence[StudyRun], outcomes: Sequence[RunOutcome], root: Path
 ) -> dict[Path, Comparison]:
-    """Make the comparisons of a study; one that is not possible is a warning."""
+    """Make the comparisons of a study; one that is not possible is a warning, also if cases changed."""
     made: dict[Path, Comparison] = {}
+    changed = changed_cases(outcomes)
+    if changed:
+        _LOGGER.warning("no comparison: %d cases changed between the runs, see table.md", len(changed))
+        return made
     for entry in study.comparisons if len(study.configs) > 1 else ():
         for dataset in study.datasets or ("",):
             folder = root / COMPARISONS / entry.name / dataset
