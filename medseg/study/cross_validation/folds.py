@@ -22,6 +22,11 @@ _MOST_LABELS = 4
 """Labels whose volumes are distributed evenly; with more, it is the volume of all labels."""
 
 
+_CHANGED = (
+    "Restore the dataset, or start a new study in another --output folder: folds would train on other cases."
+)
+
+
 @dataclass(frozen=True)
 class Folds:
     """The cases of a cross-validation and their folds.
@@ -64,7 +69,10 @@ def assign_folds(study: Study, dataset: PreparedDataset) -> Folds:
     """
     record = read_record(study.folder.cases)
     if record is not None:
-        record.changes(dataset.cases, dataset.statistics, {})
+        try:
+            record.changes(dataset.cases, dataset.statistics, {})
+        except DataError as error:
+            raise DataError(error.message, hint=_CHANGED, path=study.folder.cases) from error
         return Folds(dataset, _read_folds(study.folder))
     development = [case for case in dataset.cases if dataset.split[case.id] != "test"]
     bound = bind_copies(development, find_copies(dataset.statistics))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,11 @@ from medseg.study.cross_validation.options import FailedFold
 from medseg.study.cross_validation.settings import Study
 from medseg.study.executors import CellCommand, CellResult, Executor
 from medseg.training.pacing.time_budget import TimeBudget
+
+_LOGGER = logging.getLogger(__name__)
+
+_SHORT_SHARE = 0.4
+"""Share of an equal division of the budget below which a fold is too short to be compared with the others."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,25 @@ class FoldTrainer:
         work = RemainingWork(left, request.at_the_same_time, scoring)
         return round(fold_seconds(self.budget.seconds - self.budget.used(), work) / 60, 4)
 
+    def _warn_if_short(self, fold: FoldFolder, minutes: float) -> None:
+        """Warn if a fold is trained for a much shorter time than with an equal division of the budget."""
+        request = self.study.request
+        if self.budget is None:
+            return
+        equal = self.budget.minutes / math.ceil(request.folds / request.at_the_same_time)
+        if minutes < _SHORT_SHARE * equal:
+            _LOGGER.warning(
+                "%s trains for %.1f minutes only, because little time is left (%.1f would be an equal share): "
+                "its scores are not comparable with those of the other folds",
+                fold.name, minutes, equal,
+            )  # fmt: skip
+
     def _cell(self, fold: FoldFolder, minutes: float | None) -> CellCommand:
         """Return the command of a fold; a training that has begun keeps its settings."""
         if not fold.run.config.is_file():
             write_text(fold.config, to_yaml(fold_config(self.study.config, fold, minutes)))
+            if minutes is not None:
+                self._warn_if_short(fold, minutes)
         arguments = ["train", str(fold.config), "--run", str(fold.run.root), "--resume", "auto"]
         return CellCommand.medseg(fold.name, arguments, fold.root)
 

@@ -99,8 +99,9 @@ def test_changed_cases_are_refused(twelve, tmp_path):
     study = study_in(tmp_path)
     assign_folds(study, twelve)
     facts = [twelve.statistics[0].model_copy(update={"label_sha256": "other"}), *twelve.statistics[1:]]
-    with pytest.raises(DataError, match="case c00: label map changed"):
+    with pytest.raises(DataError, match="case c00: label map changed") as error:
         assign_folds(study, replace(twelve, statistics=facts))
+    assert "--output" in error.value.hint  # there is no --accept-new-cases
 
 
 def test_more_folds_than_patients_are_refused(twelve, tmp_path):

@@ -110,3 +110,15 @@ def test_a_training_that_has_begun_keeps_its_budget(tmp_path):
     failed = next(trainer.rounds())
     assert [one.reason for one in failed] == ["exit code 1"]
     assert load_config(begun.config).train.budget == 7
+
+
+@pytest.mark.parametrize(("used", "words"), [(0, ""), (2900, "fold 0 trains for 1.3 minutes only")])
+def test_a_fold_with_little_time_is_a_warning(tmp_path, caplog, used, words):
+    budget = TimeBudget(3000, Clock(), earlier=used)
+    request = CrossValidationConfig({}, folds=2, jobs=2, budget=50)
+    study = Study(request, StudyFolder(tmp_path), load_config({"data": {"cache": str(tmp_path / "cache")}}))
+    executor = Executor(Clock())
+    trainer = FoldTrainer(study, folds_of(tmp_path, 2), executor, budget, ScoringClocks(), QuietProgress())
+    next(trainer.rounds())
+    assert words in caplog.text
+    assert bool(words) == ("not comparable" in caplog.text)

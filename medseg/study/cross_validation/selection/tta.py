@@ -76,10 +76,12 @@ def _file(fold: FoldFolder) -> Path:
 
 def _fold_scores(study: Study, fold: FoldFolder, cases: Sequence[Case], progress: Progress) -> dict[str, Any]:
     """Return the variants with their Dice (one list per variant) and seconds; kept scores are read."""
-    file = _file(fold)
+    file, plain = _file(fold), load_fold(study, fold)
     if file.is_file():
-        return json.loads(file.read_text(encoding="utf-8"))
-    variants = _variants(load_fold(study, fold).header, fold)
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept.get("model", plain.digest) == plain.digest:  # else the fold was trained again
+            return kept
+    variants = _variants(plain.header, fold)
     dice: list[list[float]] = []
     seconds: list[float] = []
     with stage(progress, len(variants) * len(cases), "comparing variants") as shown:
@@ -89,7 +91,7 @@ def _fold_scores(study: Study, fold: FoldFolder, cases: Sequence[Case], progress
             dice.append([mean_dice_of_case(predictor, case, shown) for case in cases])
             seconds.append((time.monotonic() - began) / len(cases))
     shown_variants = [{"flips": one.flips, "scales": one.scales} for one in variants]
-    write_json(file, {"variants": shown_variants, "dice": dice, "seconds": seconds})
+    write_json(file, {"model": plain.digest, "variants": shown_variants, "dice": dice, "seconds": seconds})
     return json.loads(file.read_text(encoding="utf-8"))
 
 
