@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ _STEPS, _DOUBLINGS = 4, 6
 """Interpolated steps of one voxel, and how often the result is followed again: 4 · 2⁶ = 256 steps."""
 _PEAK, _GROWTH_ABOVE, _GROWTH = 10, 2, 5
 """Voxels that end at the center of an object (at least); where it grows; and how often, as in Cellpose."""
+_MOST_UPDATES = 2**29
+"""Voxels times steps of the diffusion of one object, above which it is computed on blocks of voxels."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,46 @@ class FlowHead:
 def object_flows(label_map: Array, spacing: Sequence[float]) -> NDArray[np.float32]:
     """Compute the flows (n, *S) of connected objects 1 … N: unit vectors in space, 0 in the background.
 
+    The number of steps grows with the size of an object. Flows of objects above 512² pixels are computed on
+    blocks of voxels, so that noise, which may be decoded as one large object, does not take minutes.
+
     Args:
         label_map: (*S) integers.
         spacing: distance between voxels, mm.
     """
     flows = np.zeros((label_map.ndim, *label_map.shape), np.float32)
     for batch in object_batches(label_map):
-        for axis, values in enumerate(_flows(batch, spacing)):
+        step = _block_side(batch, spacing)
+        flows_of_batch = _flows(batch, spacing) if step == 1 else _coarse_flows(batch, spacing, step)
+        for axis, values in enumerate(flows_of_batch):
             batch.scatter(values, flows[axis])
     return flows
+
+
+def _block_side(batch: ObjectBatch, spacing: Sequence[float]) -> int:
+    """Return the side of the blocks on which flows are computed; 1 for objects that are not large."""
+    box = batch.masks.shape[1:]
+    updates = _steps(batch, spacing) * math.prod(box)
+    return max(1, math.ceil((updates / _MOST_UPDATES) ** (1 / (1 + len(box)))))
+
+
+def _coarse_flows(batch: ObjectBatch, spacing: Sequence[float], step: int) -> NDArray[np.float32]:
+    """Return the flows (n, N, *box) of a batch of objects, the same within blocks of ``step`` voxels a side."""
+    sides = batch.masks.shape[1:]
+    padded = np.pad(batch.masks, [(0, 0), *((step, 2 * step - side % step) for side in sides)])
+    blocks = [part for side in padded.shape[1:] for part in (side // step, step)]
+    masks = padded.reshape(len(padded), *blocks).any(axis=tuple(range(2, 2 * len(sides) + 1, 2)))
+    coarse = replace(batch, masks=masks, extents=-(-batch.extents // step))
+    flows = _flows(coarse, [mm * step for mm in spacing])
+    for axis in range(len(sides)):
+        flows = flows.repeat(step, axis=2 + axis)
+    return flows[(slice(None), slice(None), *(slice(step, step + side) for side in sides))]
+
+
+def _steps(batch: ObjectBatch, spacing: Sequence[float]) -> int:
+    """Return the number of steps of diffusion: twice the sum of the sides of the largest object."""
+    reach = (batch.extents * (np.asarray(spacing) / min(spacing))).sum(axis=1)
+    return math.ceil(2 * float(reach.max()))
 
 
 def _flows(batch: ObjectBatch, spacing: Sequence[float]) -> NDArray[np.float32]:
@@ -125,9 +158,8 @@ def _diffuse(batch: ObjectBatch, spacing: Sequence[float]) -> NDArray[np.float32
     mask = batch.masks.astype(np.float32)
     heat, spread = np.zeros_like(mask), np.zeros_like(mask)
     fine = min(spacing)
-    reach = (batch.extents * (np.asarray(spacing) / fine)).sum(axis=1)
     centers = (np.arange(len(mask)), *_centers(batch, spacing))
-    for _ in range(math.ceil(2 * float(reach.max()))):
+    for _ in range(_steps(batch, spacing)):
         heat[centers] += 1
         for axis, mm in enumerate(spacing, start=1):
             weight = np.float32((fine / mm) ** 2 / 3)

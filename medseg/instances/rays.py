@@ -29,6 +29,8 @@ _RAY_WEIGHT = 0.2
 """Weight of the rays in the loss, as in StarDist."""
 _GROWTH = 3.0
 """Distance, in voxels of the finest axis, up to which an object grows into the foreground next to it."""
+_LARGEST_STAR = 2**23
+"""Voxels of the box around the longest ray, above which rays are cut."""
 _NEAREST = {2: 2, 3: 4}
 """Rays from which the distance to the border in any direction is interpolated, by the number of axes."""
 
@@ -252,8 +254,16 @@ class _Star:
 
     @classmethod
     def of(cls, directions: Array, spacing: Sequence[float], shape: Sequence[int], longest: float) -> _Star:
-        """Return the voxels up to a distance, at most the size of the image."""
-        reach = [min(n, math.ceil(longest / mm)) for n, mm in zip(shape, spacing, strict=True)]
+        """Return the voxels up to a distance, at most the size of the image.
+
+        Memory is bounded: distances are at most about 1,400 pixels, or 100 voxels in 3D.
+        """
+        longest = min(longest, math.dist([0.0] * len(shape), np.multiply(shape, spacing)))
+        while True:
+            reach = [min(n, math.ceil(longest / mm)) for n, mm in zip(shape, spacing, strict=True)]
+            if math.prod(2 * n + 1 for n in reach) <= _LARGEST_STAR:
+                break
+            longest *= 0.95
         grid = np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij")
         offsets = np.stack([axis.ravel() for axis in grid], axis=1)
         distances = np.sqrt(((offsets * np.asarray(spacing)) ** 2).sum(axis=1))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from medseg.instances import flows
 from medseg.instances.flows import flow_errors, gather_objects, object_flows
 
 
@@ -65,3 +66,22 @@ def test_error_of_an_object_whose_flows_are_reversed():
     flows = object_flows(label_map, (1.0, 1.0))
     flows[:, label_map == 2] *= -1  # the squared difference of opposite unit vectors is 4
     assert flow_errors(flows, label_map, (1.0, 1.0)).tolist() == pytest.approx([0, 4], abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(61, 40), (30, 21, 17)])
+def test_flows_of_large_objects_on_blocks_are_about_the_same(shape, monkeypatch):
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    label_map = ((grid**2).sum(axis=0) < 1).astype(np.int32)
+    spacing = (1.0,) * (len(shape) - 1) + (2.0,)
+    exact = object_flows(label_map, spacing)
+    updates = []
+    diffuse = flows._diffuse  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setattr(
+        flows, "_diffuse", lambda batch, mm: updates.append(batch.masks.size) or diffuse(batch, mm)
+    )
+    monkeypatch.setattr(flows, "_MOST_UPDATES", 2**15)
+    blocks = object_flows(label_map, spacing)
+    assert max(updates) < label_map.size / 4
+    inside = label_map > 0
+    assert (exact * blocks).sum(axis=0)[inside].mean() > 0.9
+    assert not blocks[:, ~inside].any()
