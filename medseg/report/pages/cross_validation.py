@@ -40,8 +40,9 @@ def unbiased_dice(settings: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """
     dice: dict[str, float] = {}
     for row in settings:
-        gain = 0.0 if row["setting"] == "none" else row["unbiased"] - row["before"]
-        dice[row["label"]] = dice.get(row["label"], row["before"]) + gain
+        before = float(row["before"])
+        gain = 0.0 if row["setting"] == "none" else float(row["unbiased"]) - before
+        dice[str(row["label"])] = dice.get(str(row["label"]), before) + gain
     return dice
 
 
