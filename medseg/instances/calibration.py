@@ -151,10 +151,9 @@ class _Trial:
         for case in cases:
             found = decode_instances(head, case.output, options)
             pairs = match_objects(case.objects, found.label_map(), case.ignored)
-            hit = np.zeros(len(found), bool)
-            hit[pairs.pairs[:, 1] - 1] = True
+            counted, hit = pairs.scored(found.scores)
             matches.append(pairs)
-            scores.append(found.scores)
+            scores.append(counted)
             matched.append(hit)
         return cls(options, matches, np.concatenate(scores), np.concatenate(matched))
 

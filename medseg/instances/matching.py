@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,25 @@ class MatchedObjects:
         predicted: number of predicted objects.
         pairs: (P, 2) numbers of the reference and the predicted object.
         ious: (P,) IoU of each pair, above 0.5.
+        left_out: numbers of the predicted objects that lie mostly in ignored voxels.
     """
 
     reference: int
     predicted: int
     pairs: NDArray[np.int64]
     ious: NDArray[np.float64]
+    left_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def scored(self, scores: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the scores of the predicted objects that count, and whether each matches a reference object.
+
+        Args:
+            scores: (N,) of the predicted objects 1 … N.
+        """
+        hit, counts = np.zeros(len(scores), bool), np.ones(len(scores), bool)
+        hit[self.pairs[:, 1] - 1] = True
+        counts[self.left_out - 1] = False
+        return scores[counts], hit[counts]
 
     def counts(self, threshold: float = 0.5) -> tuple[int, int, int]:
         """Return the numbers of true positives, false positives and false negatives."""
@@ -51,9 +64,12 @@ def match_objects(reference: Array, predicted: Array, ignored: Array | None = No
         (1, 0, 1)
     """
     size_of_predicted = np.bincount(predicted.ravel())
+    left_out = np.zeros(0, np.int64)
     if ignored is not None and ignored.any():
         reference, inside = np.where(ignored, 0, reference), np.where(ignored, 0, predicted)
         kept = 2 * np.bincount(inside.ravel(), minlength=len(size_of_predicted)) > size_of_predicted
+        kept[0] = True
+        left_out = np.flatnonzero(~kept & (size_of_predicted > 0))
         predicted = np.where(kept[predicted], inside, 0)
         size_of_predicted = np.bincount(predicted.ravel(), minlength=len(size_of_predicted))
     sizes = np.bincount(reference.ravel())
@@ -68,6 +84,7 @@ def match_objects(reference: Array, predicted: Array, ignored: Array | None = No
         int((size_of_predicted[1:] > 0).sum()),
         np.stack([first, second], axis=1)[good],
         ious[good],
+        left_out,
     )
 
 

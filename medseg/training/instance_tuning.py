@@ -64,17 +64,22 @@ def tune_instances(loop: TrainingLoop, task: InstanceTask, weights: dict[str, An
 
 
 def _tune_detector(validator: Validator, network: Detector) -> InferenceConfig:
-    """Return the inference settings with the score below which dropping objects suits the cases best."""
+    """Return the inference settings with the score below which dropping objects suits the cases best.
+
+    They stay as they are if no object is found.
+    """
     scores, matched, reference = [np.zeros(0)], [np.zeros(0, bool)], 0
     for case in validator.cases:
         found = validator.detected(network, case, 0.0)
         matches = match_objects(case.objects, found.label_map(), np.asarray(case.label) == 0)
-        hits = np.zeros(len(found), bool)
-        hits[matches.pairs[matches.ious > 0.5, 1] - 1] = True
-        scores.append(found.scores)
+        counted, hits = matches.scored(found.scores)
+        scores.append(counted)
         matched.append(hits)
         reference += matches.reference
-    lowest = best_cut(np.concatenate(scores), np.concatenate(matched), reference)
+    hits = np.concatenate(matched)
+    if not hits.any():
+        return validator.inference
+    lowest = best_cut(np.concatenate(scores), hits, reference)
     _LOGGER.info("objects of %d validation cases: those with a score below %.2f are dropped",
                  len(validator.cases), lowest)  # fmt: skip
     settings = validator.inference

@@ -30,3 +30,13 @@ def test_ignored_voxels_count_nowhere():
 def test_no_objects_have_no_score():
     empty = np.zeros(4, int)
     assert np.isnan(pooled_score([match_objects(empty, empty)]))
+
+
+def test_objects_in_ignored_voxels_have_no_score():
+    reference, predicted = np.array([1, 1, 0, 0, 0]), np.array([2, 2, 1, 1, 3])
+    ignored = np.array([False, False, True, True, False])
+    matches = match_objects(reference, predicted, ignored)
+    assert matches.counts() == (1, 1, 0)
+    scores, hits = matches.scored(np.array([0.7, 0.9, 0.2]))
+    assert scores.tolist() == [0.9, 0.2]
+    assert hits.tolist() == [True, False]
