@@ -157,12 +157,15 @@ class RunConfig(Spec):
             "train.unlabeled": self.train.unlabeled is not None,
             "inference.scales": bool(self.inference.scales),
             "inference.blend=exact": self.inference.blend == "exact",
+            "inference.postprocess": bool(self.inference.postprocess.names),
             "data.labels.background=false": self.data.labels.background is False,
         }
         used = [name for name, value in refused.items() if value]
         if used:
             raise ValueError(f"task.name=instances: not possible with {' and '.join(used)}; leave them out")
         decoder = self.task.decoder if isinstance(self.task, InstanceTask) else None
+        if decoder == "boxes" and self.inference.flips:
+            raise ValueError("inference.flips: not possible with detectors; leave it out")
         if self.preprocess.slices is not None and decoder != "distance":
             raise ValueError(
                 f"task.decoder={decoder}: a 2D network cannot find the objects of volumes (preprocess.slices); "

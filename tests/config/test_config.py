@@ -537,3 +537,15 @@ def test_slices_do_not_show_objects_of_volumes(decoder):
     sliced = {"spatial_dims": 2, "data": {"instances": "keep"}, "preprocess": {"slices": {}}}
     with pytest.raises(ConfigError, match=f"task.decoder={decoder}: .* set spatial_dims=3"):
         load_config(sliced, [f"task.decoder={decoder}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [("inference.flips=[0]", "inference.flips: not possible with detectors"),
+     ("inference.postprocess.fill=[object]", "not possible with inference.postprocess")],
+)  # fmt: skip
+def test_settings_without_effect_on_detectors(override, expected):
+    with pytest.raises(ConfigError, match=expected):
+        load_config(
+            {"spatial_dims": 2, "data": {"instances": "keep"}, "model": {"name": "maskrcnn"}}, [override]
+        )

@@ -77,6 +77,8 @@ def test_volumes(tmp_path):
     result = fit(load_config(raw), tmp_path / "run")
     shapes = np.array(load_model(result.model)[0].model.anchors.shapes)
     assert (shapes[..., 2] < 0.7 * shapes[..., 0]).all()  # slices are three times as thick
+    with pytest.raises(ConfigError, match=r"finds objects by boxes: not possible with inference\.flips"):
+        Predictor(result.model, force=True, settings={"flips": [0]})
     predictor = Predictor(result.model, settings={"instances": {"score": 0.0}})
     prediction = predictor.predict(root / "images" / "v0.nii.gz")
     assert prediction.instances.spacing == (1.0, 1.0, 3.0)

@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 
 from medseg.config.schema import load_config
 from medseg.demo.cells import draw_cells, draw_image
+from medseg.errors import ConfigError
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.model.predictor import Predictor
@@ -57,6 +58,8 @@ def test_from_numbered_pictures_to_numbered_pictures(tmp_path, decoder):
     assert len(rows) == len(np.unique(label_map[label_map > 0]))
     geojson: Any = json.loads((tmp_path / "out" / "instances" / "c0.geojson").read_text())
     assert len(geojson["features"]) == len(rows)
+    with pytest.raises(ConfigError, match=r"tells objects apart: not possible with inference\.scales"):
+        Predictor(result.model, force=True, settings={"scales": [1.5]})
 
 
 @pytest.mark.slow

@@ -207,6 +207,7 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path,
         check_tta_unrecorded(changed, header.inference, str(path))
     _check_rescale(changed, header, path)
     _check_thresholds(changed, header, path)
+    _check_objects(changed, header, path)
     return header.model_copy(update={"inference": changed})
 
 
@@ -275,6 +276,22 @@ def _check_thresholds(settings: InferenceConfig, header: ModelHeader, path: Path
             if possible
             else "Thresholds are for regions, or for a single label beside the background.",
         )
+
+
+def _check_objects(settings: InferenceConfig, header: ModelHeader, path: Path) -> None:
+    """Raise ConfigError for settings without effect, or a wrong one, if a model tells objects apart."""
+    if header.instances is None:
+        return
+    refused = {
+        "scales": bool(settings.scales),
+        "blend=exact": settings.blend == "exact",
+        "postprocess": bool(settings.postprocess.names),
+        "flips": bool(settings.flips) and header.head is None,
+    }
+    used = [f"inference.{name}" for name, value in refused.items() if value]
+    if used:
+        kind = "finds objects by boxes" if header.head is None else "tells objects apart"
+        raise ConfigError(f"{path} {kind}: not possible with {' and '.join(used)}", hint="Leave them out.")
 
 
 def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
