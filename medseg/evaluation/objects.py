@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from medseg.data.io.readers import read_scan
-from medseg.data.scans import align_to_grid, as_label_map
+from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError, MedsegError
 from medseg.evaluation.pairing import Suffixes, check_exists, pair_cases
 from medseg.files import write_json, write_table
@@ -150,13 +150,26 @@ class _Compared:
 
 def _compare(case: str, prediction: Path | None, reference: Path, folder: Path) -> _Compared:
     scan = read_scan(reference)
-    expected = as_label_map(scan)
+    expected = _numbers(scan)
     found = np.zeros_like(expected)
     if prediction is not None:
-        found = as_label_map(align_to_grid(read_scan(prediction), scan.grid))
+        found = _numbers(align_to_grid(read_scan(prediction), scan.grid))
     overlaps = overlaps_of_label_maps(expected, found)
     scores = _scores(folder / "instances" / f"{case}.csv", np.unique(found[found > 0]))
     return _Compared(overlaps, foreground_overlaps(expected), scores)
+
+
+def _numbers(scan: Scan) -> Array:
+    """Return the numbers of the objects (*S); raise DataError if some are negative."""
+    numbers = as_label_map(scan)
+    if numbers.min(initial=0) < 0:
+        raise DataError(
+            f"{scan.path}: the smallest value is {numbers.min()}; expected 0 for background and a number for "
+            "each object",
+            hint="Set ignored voxels to 0.",
+            path=scan.path,
+        )
+    return numbers
 
 
 def _scores(table: Path, numbers: Array) -> Array | None:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import write_volume
 from PIL import Image
 
 from medseg.cli.main import run
@@ -46,6 +47,14 @@ def test_scores_of_cases_and_of_all_together(folders):
 def test_without_scores_there_is_no_average_precision(folders):
     (folders / "found" / "instances" / "b.csv").unlink()
     assert "ap" not in evaluate_objects(folders / "found", folders / "labels").summary["scores"]
+
+
+def test_a_case_with_negative_values_is_listed(folders):
+    for folder, values in (("labels", [[0, -1, 2]]), ("found", [[0, 1, 2]])):
+        write_volume(folders / folder / "c.nii.gz", np.array([values], np.int16), np.eye(4))
+    found = evaluate_objects(folders / "found", folders / "labels")
+    assert [row["case"] for row in found.rows] == ["a", "b"]
+    assert "the smallest value is -1" in found.failed["c"]
 
 
 def test_the_command_prints_the_ceiling_beside_the_scores(folders, capsys):
