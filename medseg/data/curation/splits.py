@@ -174,7 +174,7 @@ class FileSplit(Spec):
         Raises:
             DataError: the file cannot be read, its ids are not those of the cases, or none is in train.
         """
-        table = self.parts()
+        table: Split = self.parts()
         if self.unmatched == "leave_out":
             table = {case.id: table[case.id] for case in cases if case.id in table}
         missing = sorted({case.id for case in cases} - table.keys())

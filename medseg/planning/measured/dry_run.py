@@ -140,7 +140,7 @@ def _time_validation(loop: TrainingLoop) -> float:
     """Return the seconds that the validation of the first case takes; 0 without cases."""
     began = time.monotonic()
     first = replace(loop.validator, cases=loop.validator.cases[:1])
-    for _ in first.count(loop.state.evaluated):
+    for _ in first.validate(loop.state.evaluated):
         return time.monotonic() - began
     return 0.0
 
