@@ -8,7 +8,7 @@ from typing import Any
 
 from medseg.config.schema import RunConfig
 from medseg.data.cases import Part
-from medseg.errors import DataError, MedsegError, TrainingStopped
+from medseg.errors import ConfigError, DataError, MedsegError, TrainingStopped
 from medseg.evaluation import EvaluationOptions, evaluate_cases
 from medseg.files import sha256_json, write_json
 from medseg.inference.batch.input_discovery import run_cases
@@ -27,7 +27,16 @@ def execute_cell(folder: Path, progress: Progress) -> None:
     """Execute the cell of a study whose order is in a folder; continue where an earlier process stopped.
 
     An error is recorded in ``failed.json``, and its traceback is printed.
+
+    Raises:
+        ConfigError: if there is no cell in the folder.
     """
+    if not (folder / ORDER_FILE).is_file():
+        raise ConfigError(
+            f"{folder}: expected the folder of a cell with its {ORDER_FILE}, found none",
+            hint="Start the study with medseg study run or ablate, which prepare the cells.",
+            path=folder,
+        )
     order = CellOrder.model_validate_json((folder / ORDER_FILE).read_text(encoding="utf-8"))
     try:
         if order.task == "prepare":

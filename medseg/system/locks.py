@@ -22,13 +22,13 @@ def lock_folder(folder: Path, hint: str) -> Iterator[None]:
     The lock is released when the process ends, in whatever way. File systems without locks are not protected.
 
     Args:
-        folder: the folder, created if it does not exist.
+        folder: the folder, created if it does not exist, and removed again if it is then still empty.
         hint: hint of the error that is raised if the lock is taken.
 
     Raises:
         ConfigError: if another process, on this or another machine, holds the lock.
     """
-    path = folder / LOCK_NAME
+    path, existed = folder / LOCK_NAME, folder.is_dir()
     with file_lock(path) as held:
         if not held:
             raise ConfigError(
@@ -41,6 +41,8 @@ def lock_folder(folder: Path, hint: str) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 path.unlink()
+                if not existed:
+                    folder.rmdir()  # fails unless it is empty
 
 
 @contextmanager

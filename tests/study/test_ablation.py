@@ -135,6 +135,7 @@ def test_dry_run_lists_the_cells(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_interrupted_study_continues_to_the_same_table(tmp_path):
     write_balls(tmp_path / "DATA", cases=8)
     path = tmp_path / "balls.yaml"

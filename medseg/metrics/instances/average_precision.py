@@ -132,7 +132,8 @@ def precision_table(
         >>> from medseg.metrics.instances.overlaps import overlaps_of_label_maps
         >>> one = np.array([1])
         >>> overlaps = overlaps_of_label_maps(np.array([1, 1, 0]), np.array([1, 1, 0]))
-        >>> precision_table([DetectedObjects(overlaps, np.array([0.9]), one, one)]).summary()["ap50"]
+        >>> table = precision_table([DetectedObjects(overlaps, np.array([0.9]), one, one)])
+        >>> round(table.summary()["ap50"], 6)
         1.0
     """
     options = options or PrecisionOptions()

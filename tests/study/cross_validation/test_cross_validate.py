@@ -200,6 +200,7 @@ def wait_for(path, process, seconds=120):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="children end with a killed parent on Linux")
+@pytest.mark.exhaustive
 def test_a_study_killed_three_times_ends_with_the_same_tables(tmp_path):
     data = write_balls(tmp_path / "data", cases=8)
     config = tmp_path / "balls.yaml"
