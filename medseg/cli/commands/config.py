@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -78,6 +79,28 @@ def find_config(source: Path) -> Path:
     if matches:
         hint = f"medseg includes {matches[0]}; medseg accepts its name, {matches[0].stem}, too."
     raise ConfigError(f"{source}: no such configuration file", hint=hint, path=source)
+
+
+def find_config_file(source: Path) -> Path:
+    """Return the configuration file that the user named, not a folder of cases.
+
+    Raises:
+        ConfigError: as :func:`find_config`, or if it is a folder.
+    """
+    found = find_config(source)
+    if found.is_dir():
+        raise ConfigError(
+            f"{found}: is a folder, expected a configuration file",
+            hint=f"Write one for these cases: medseg plan {found} -o config.yaml.",
+            path=found,
+        )
+    return found
+
+
+def with_data_and_budget(overrides: Sequence[str], data: Path | None, budget: float | None) -> list[str]:
+    """Return the overrides with those of the options ``--data`` and ``--budget``."""
+    own = [f"data.path={data}"] if data else []
+    return [*overrides, *own, *([f"train.budget={budget}"] if budget is not None else [])]
 
 
 def find_source(source: Path) -> Path:

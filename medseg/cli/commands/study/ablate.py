@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.commands.config import find_config
+from medseg.cli.commands.config import find_config_file, with_data_and_budget
 from medseg.cli.options import DURATION, PATH, debug_option, jobs_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
 from medseg.system.allocator import wait_without_spinning
@@ -68,18 +68,8 @@ def ablate(
     from medseg.study.cells import parse_grid
     from medseg.study.executors import LocalExecutor
 
-    source = find_config(config)
-    if source.is_dir():
-        raise ConfigError(
-            f"{source}: is a folder, expected a configuration file",
-            hint=f"Write one for these cases: medseg plan {source} -o config.yaml.",
-            path=source,
-        )
-    common = [
-        *overrides,
-        *([f"data.path={data}"] if data else []),
-        *([f"train.budget={budget}"] if budget is not None else []),
-    ]
+    source = find_config_file(config)
+    common = with_data_and_budget(overrides, data, budget)
     ablation = AblationConfig(
         source, parse_grid(settings), tuple(common), _parse_seeds(seeds),
         "one_at_a_time" if one_at_a_time else "grid", part,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.commands.config import find_config
+from medseg.cli.commands.config import find_config_file, with_data_and_budget
 from medseg.cli.options import DURATION, PATH, POSITIVE, debug_option
-from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
 from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
@@ -63,18 +63,8 @@ def sweep(
     from medseg.config.schema import load_config
     from medseg.study.sweep import read_sweep, run_sweep
 
-    source = find_config(config)
-    if source.is_dir():
-        raise ConfigError(
-            f"{source}: is a folder, expected a configuration file",
-            hint=f"Write one for these cases: medseg plan {source} -o config.yaml.",
-            path=source,
-        )
-    common = [
-        *overrides,
-        *([f"data.path={data}"] if data else []),
-        *([f"train.budget={budget}"] if budget is not None else []),
-    ]
+    source = find_config_file(config)
+    common = with_data_and_budget(overrides, data, budget)
     settings, searched = load_config(source, common), read_sweep(space)
     if dry_run:
         _print_space(settings, searched)
