@@ -1,0 +1,1 @@
+"""The annotation server of ``medseg serve`` and ``medseg annotate`` (extra ``serve``)."""
