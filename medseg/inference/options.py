@@ -71,6 +71,11 @@ class InferenceConfig(Spec):
     postprocess: PostprocessConfig = PostprocessConfig()
     instances: InstanceDecoding = InstanceDecoding()
 
+    @property
+    def skips_windows(self) -> bool:
+        """Whether windows are skipped by their intensities."""
+        return self.skip_below is not None or self.skip_above is not None
+
     @field_validator("flips")
     @classmethod
     def _check_distinct(cls, axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,7 +18,8 @@ from medseg.study.cell_run import FAILURE_FILE, ORDER_FILE, CellOrder, read_rows
 from medseg.study.comparison import CellScores
 from medseg.study.run_scores import check_predicted, predict_again, write_reference
 from medseg.training.dataset import cache_dataset, prepare_dataset
-from medseg.training.fit import fit, network_needs
+from medseg.training.fit import fit
+from medseg.training.loop_setup import network_needs
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import read_log
 

@@ -41,13 +41,12 @@ from medseg.inference.model.label_values import class_values, label_values, stre
 from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
 from medseg.inference.model.protocols import ExecutionOptions
-from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.comparison import ShiftReport, compare, measure_appearance, measure_prediction
 from medseg.inference.shift.modality import check_modality
 from medseg.inference.shift.rescale import ScaleChoice, estimate_scale, size_targets
 from medseg.inference.sliding_window.finite_checks import check_chunks
 from medseg.inference.sliding_window.options import Execution, SlidingWindowOptions
-from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk, assemble
+from medseg.inference.sliding_window.output_chunk import OutputChunk, SegmentedChunk, assemble, label_chunks
 from medseg.inference.sliding_window.prediction import (
     class_probabilities,
     decide,
@@ -169,7 +168,7 @@ class Predictor:
         """Preprocess a scan for each member, pictures at a scale."""
         factor = 1.0 if scale is None else scale.factor
         prepared = [
-            prepare_image(scan, h.preprocess, h.channels, keep_raw=_skips_windows(h.inference), factor=factor)
+            prepare_image(scan, h.preprocess, h.channels, keep_raw=h.inference.skips_windows, factor=factor)
             for h in (member.header for member in self.members)
         ]
         if foreground is not None:
@@ -264,7 +263,7 @@ class Predictor:
         """Segment a scan; ``probabilities`` (K, *S), if requested, are written into that array."""
         scan, first, preprocess = prepared.scan, prepared.inputs[0], self.header.preprocess
         chunks = self.segment_chunks(prepared, execution, probabilities=probabilities is not None)
-        labels = assemble(_labels(chunks, probabilities), first.target_shape)
+        labels = assemble(label_chunks(chunks, probabilities), first.target_shape)
         label_map = label_values(self.header, labels, prepared)
         label_map = restore_orientation(label_map[None], first, scan, preprocess)[0]
         if probabilities is not None:
@@ -390,16 +389,3 @@ class Predictor:
         if isinstance(inputs, PreprocessedTiledImage) or not inputs.resampled:
             return chunks
         return resample_chunks(chunks, inputs.array.shape[1:], inputs.target_shape)
-
-
-def _labels(chunks: Iterator[SegmentedChunk], probabilities: Array | None) -> Iterator[OutputChunk]:
-    """Yield the labels of chunks; write their probabilities into ``probabilities`` (K, *S) on the way."""
-    for chunk in chunks:
-        if probabilities is not None:
-            assert chunk.probabilities is not None
-            chunk.probabilities.write_to(probabilities)
-        yield chunk.labels
-
-
-def _skips_windows(settings: InferenceConfig) -> bool:
-    return settings.skip_below is not None or settings.skip_above is not None

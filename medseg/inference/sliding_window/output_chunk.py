@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -128,3 +128,12 @@ def assemble(
     if image is None:
         raise ValueError("an image cannot be assembled from no chunks")
     return image
+
+
+def label_chunks(chunks: Iterable[SegmentedChunk], probabilities: Array | None = None) -> Iterator[OutputChunk]:
+    """Yield the labels of chunks; write their probabilities into ``probabilities`` (K, *S) on the way."""
+    for chunk in chunks:
+        if probabilities is not None:
+            assert chunk.probabilities is not None
+            chunk.probabilities.write_to(probabilities)
+        yield chunk.labels

@@ -25,7 +25,7 @@ from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_b
 from medseg.inference.model.array_allocation import allocate_or_memmap
 from medseg.inference.model.memory_fallback import retry_with_less
 from medseg.inference.model.prediction import Prediction, load_scan
-from medseg.inference.model.predictor import ExecutionOptions
+from medseg.inference.model.protocols import ExecutionOptions
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.accumulator import AccumulatorOptions
 from medseg.inference.sliding_window.finite_checks import check_logits, check_weights

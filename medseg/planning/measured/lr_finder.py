@@ -17,8 +17,8 @@ from medseg.progress import Progress, QuietProgress, stage
 from medseg.system.threads import use_threads
 from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.extensions import ExtensionArguments, Extensions
-from medseg.training.fit import build_loop, memory_errors, network_needs
 from medseg.training.loop import TrainingLoop
+from medseg.training.loop_setup import build_loop, memory_errors, network_needs
 from medseg.training.model import build_model
 from medseg.training.run_folder.layout import RunFolder
 

@@ -14,7 +14,8 @@ from medseg.data.curation.case_statistics import collect_statistics, measure_cas
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading import cache as cache_module
-from medseg.data.loading.cache import CachedCase, CacheSettings, cache_cases
+from medseg.data.loading.cache import CachedCase, cache_cases
+from medseg.data.loading.cache_settings import CacheSettings
 from medseg.data.preprocessing.normalization import CT, Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig, prepare_image
 from medseg.errors import DataError, DiskFullError
@@ -121,7 +122,7 @@ def test_equal_content_shares_a_file(case, tmp_path):
 
 def test_another_version_has_another_file(case, tmp_path, monkeypatch):
     before = key_of(case, tmp_path)
-    monkeypatch.setattr(cache_module, "CACHE_VERSION", 999)
+    monkeypatch.setattr("medseg.data.loading.cache_settings.CACHE_VERSION", 999)
     assert key_of(case, tmp_path) != before
 
 
@@ -174,7 +175,7 @@ def test_images_take_one_or_two_bytes_per_voxel(case, tmp_path):
 
 
 def test_a_full_disk_is_detected_before_preparation(case, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_module, "free_space", lambda folder: 100)
+    monkeypatch.setattr("medseg.data.loading.cache_settings.free_space", lambda folder: 100)
     monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared nevertheless"))
     with pytest.raises(DiskFullError, match=r"need about .* GiB free.*data\.cache"):
         cached(case, tmp_path / "cache")
@@ -211,7 +212,8 @@ FRESH = """
 import sys
 from pathlib import Path
 import numpy as np
-from medseg.data.loading.cache import CacheSettings, cache_cases
+from medseg.data.loading.cache import cache_cases
+from medseg.data.loading.cache_settings import CacheSettings
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import collect_statistics
 from medseg.data.labels.schema import LabelSchema

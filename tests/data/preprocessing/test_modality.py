@@ -15,7 +15,7 @@ from medseg.data.layouts import find_dataset
 from medseg.data.preprocessing.modality import channel_names, is_ct
 from medseg.planning.plan import plan_config
 from medseg.training.dataset import prepare_dataset
-from medseg.training.fit import network_needs
+from medseg.training.loop_setup import network_needs
 
 
 def statistics(low=0.0, names=(), channels=1, kind="volume"):
