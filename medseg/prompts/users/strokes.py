@@ -48,8 +48,10 @@ def draw_zigzag(region: BoolArray, rng: np.random.Generator) -> Line:
 
 
 def draw_skeleton(region: BoolArray, rng: np.random.Generator) -> Line:
-    """Draw 50 to 100% of the longest path on a region's skeleton."""
+    """Draw 50 to 100% of the longest path on a region's skeleton; a line in round regions, which have none."""
     path = _longest_path(np.argwhere(skeletonize(np.pad(region, 1))) - 1)
+    if len(path) < 0.5 * max(region.shape):
+        return draw_line(region, rng)
     return _part(path, rng.uniform(0.5, 1.0), rng)
 
 
@@ -113,7 +115,7 @@ def _bins(along: Line, rng: np.random.Generator, width: float) -> NDArray[np.int
     count = max(1, round(extent / width))
     bins = np.floor((along - start) / max(extent, 1e-6) * count).astype(np.intp)
     covered = (along >= start) & (along <= start + extent)
-    return np.where(covered, np.clip(bins, 0, count - 1), -1)
+    return np.where(covered | ~covered.any(), np.clip(bins, 0, count - 1), -1)
 
 
 def _bin_extremes(pixels: NDArray[np.intp], values: Line, bins: NDArray[np.intp]) -> Line:
