@@ -29,7 +29,8 @@ def test_largest_error_is_the_larger_of_missed_and_wrong():
 def test_missed_and_wrong_voxels_are_separate_regions():
     reference = square((4, 8), (0, 4), (0, 3))  # 12 missed beside 8 wrong ones
     region = largest_error(reference, square((4, 8), (0, 4), (3, 5)))
-    assert region.positive and region.mask.sum() == 12
+    assert region.positive
+    assert region.mask.sum() == 12
 
 
 def test_components_touch_by_faces():
@@ -53,10 +54,12 @@ def test_depth_of_a_cube_is_the_layer(side):
 def test_click_hits_the_middle_of_the_error(rng):
     reference = square((20, 20, 20), (2, 9), (4, 11), (6, 13))  # a cube of 7 voxels: one deepest voxel
     point = ClickUser().first(reference, rng)
-    assert point.position == (5.0, 7.0, 9.0) and point.positive
+    assert point.position == (5.0, 7.0, 9.0)
+    assert point.positive
     mask = reference | square((20, 20, 20), (10, 19), (10, 19), (10, 19))
     point = ClickUser().next(reference, mask, rng)
-    assert point.position == (14.0, 14.0, 14.0) and not point.positive
+    assert point.position == (14.0, 14.0, 14.0)
+    assert not point.positive
 
 
 def test_random_clicks_cover_the_error(rng):
@@ -72,7 +75,7 @@ def test_hasty_clicks_lie_near_the_border_and_sometimes_outside(rng):
     assert np.median(depths) <= 7
     assert 0 < (depths == 0).mean() < 0.25
     corner = np.ones((3, 3), bool)
-    assert all(0 <= min(ClickUser("hasty", slip=9).first(corner, rng).position) for _ in range(20))
+    assert all(min(ClickUser("hasty", slip=9).first(corner, rng).position) >= 0 for _ in range(20))
 
 
 def test_box_without_jitter_is_the_bounding_box(rng):
@@ -85,8 +88,10 @@ def test_box_without_jitter_is_the_bounding_box(rng):
 def test_box_of_a_slice(rng):
     reference = square((20, 30, 10), (3, 9), (10, 22), (2, 5))  # the largest slice is perpendicular to axis 2
     box = BoxUser(jitter=0, one_slice=True).first(reference, np.random.default_rng(1))
-    assert box.lower[:2] == (3, 10) and box.upper[:2] == (9, 22)
-    assert box.lower[2] in (2, 3, 4) and box.upper[2] == box.lower[2] + 1
+    assert box.lower[:2] == (3, 10)
+    assert box.upper[:2] == (9, 22)
+    assert box.lower[2] in (2, 3, 4)
+    assert box.upper[2] == box.lower[2] + 1
 
 
 def test_jittered_boxes_stay_in_the_array_and_are_never_empty(rng):

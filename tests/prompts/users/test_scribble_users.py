@@ -47,27 +47,31 @@ def test_line_follows_the_longest_extent(rng):
 def test_zigzag_turns_between_the_sides(rng):
     line = draw_zigzag(np.ones((21, 90), bool), rng)
     turns = np.diff(line[:, 0])
-    assert (np.abs(turns) >= 8).all() and (np.sign(turns[1:]) == -np.sign(turns[:-1])).all()
+    assert (np.abs(turns) >= 8).all()
+    assert (np.sign(turns[1:]) == -np.sign(turns[:-1])).all()
 
 
 def test_skeleton_of_a_cross_is_its_longer_bar(rng):
     cross = np.zeros((41, 41), bool)
     cross[20, :] = cross[10:31, 20] = True
     path = draw_skeleton(cross, rng)
-    assert np.abs(path[:, 0] - 20).max() <= 1 and len(path) >= 20  # the crossing has a detour of one pixel
+    assert np.abs(path[:, 0] - 20).max() <= 1
+    assert len(path) >= 20
 
 
 def test_contour_keeps_its_distance_from_the_border(rng):
     region = round_object()
     line = draw_contour(region, rng, depths=(0.5, 0.5))
     radii = np.linalg.norm(line - (40, 50), axis=1)
-    assert radii.min() > 10 and radii.max() < 14  # half of 24
+    assert radii.min() > 10
+    assert radii.max() < 14
 
 
 def test_outside_line_keeps_its_distance(rng):
     line = draw_outside(round_object(), 10.0, rng)
     radii = np.linalg.norm(line - (40, 50), axis=1)
-    assert radii.min() > 32 and radii.max() < 36
+    assert radii.min() > 32
+    assert radii.max() < 36
     assert draw_outside(np.ones((4, 4), bool), 10.0, rng).min() < 0  # may leave the array
 
 
@@ -75,7 +79,9 @@ def test_outside_line_keeps_its_distance(rng):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 2), (3, 1)])
 def test_strokes_of_tiny_regions(draw, shape, rng):
     line = draw(np.ones(shape, bool), rng)
-    assert line.shape[1] == 2 and len(line) >= 1 and np.isfinite(line).all()
+    assert line.shape[1] == 2
+    assert len(line) >= 1
+    assert np.isfinite(line).all()
 
 
 def test_paint_is_the_brush_along_the_line():
@@ -139,7 +145,8 @@ def test_background_scribble_surrounds_the_object(rng):
     reference = round_object()
     for _ in range(10):
         scribble = ScribbleUser().background(reference, rng)
-        assert not scribble.positive and len(scribble.voxels)
+        assert not scribble.positive
+        assert len(scribble.voxels)
         assert not reference[tuple(scribble.voxels.T)].any()
     with pytest.raises(DataError, match="fills its slice"):
         ScribbleUser().background(np.ones((9, 9), bool), rng)
@@ -152,7 +159,9 @@ def test_lasso_encloses_the_error(rng):
     assert (inside & reference).sum() > 0.95 * reference.sum()
     assert inside.sum() < 1.35 * reference.sum()
     volume = LassoUser().next(np.zeros((48,) * 3, bool), ball(), rng)
-    assert not volume.positive and volume.axis is not None and abs(volume.index - 24) <= 8
+    assert not volume.positive
+    assert volume.axis is not None
+    assert abs(volume.index - 24) <= 8
 
 
 @pytest.mark.parametrize("name", USERS)
@@ -160,7 +169,8 @@ def test_lasso_encloses_the_error(rng):
 def test_every_user_is_reproducible_and_can_be_pickled(name, make):
     reference = make()
     user = pickle.loads(pickle.dumps(user_by_name(name)))
-    assert isinstance(user, User) and user.name == name
+    assert isinstance(user, User)
+    assert user.name == name
     prompts = [user.next(reference, ~reference, np.random.default_rng(7)) for _ in range(2)]
     prompts += [user.first(reference, np.random.default_rng(8)) for _ in range(2)]
     for one, other in (prompts[:2], prompts[2:]):
@@ -176,7 +186,8 @@ def test_every_user_marks_objects_of_a_few_voxels(name, shape):
         rng = np.random.default_rng(seed)
         first = user_by_name(name).first(reference, rng)
         correction = user_by_name(name).next(reference, np.zeros_like(reference), rng)
-        assert first.positive and correction.positive
+        assert first.positive
+        assert correction.positive
         for prompt in (first, correction):
             assert not isinstance(prompt, Scribble) or len(prompt.voxels) > 0
 
