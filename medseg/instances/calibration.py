@@ -25,6 +25,8 @@ _SEARCHED: dict[Decoder, dict[str, tuple[float, ...]]] = {
     "rays": {"seed": _SHARES, "foreground": _SHARES, "overlap": (0.2, 0.4, 0.6)},
 }
 """Thresholds that are searched, one after the other."""
+_SMALL = 0.02
+"""Share of the reference objects that are smaller than those called small."""
 _LEAST_GAIN = 1e-3
 """Gain for which a threshold is changed."""
 _FEWEST = 20
@@ -74,7 +76,8 @@ def tune_decoding(
     """
     options = options.model_copy(update={"score": 0.0, "calibration": (1.0, 0.0)})
     trial = _Trial.of(head, cases, options)
-    for name, values in _SEARCHED[decoder].items():
+    searched = _SEARCHED[decoder] | {"smallest": _sizes(cases)}
+    for name, values in searched.items():
         for value in values:
             changed = trial.options.model_copy(update={name: value})
             if changed != trial.options:
@@ -87,6 +90,16 @@ def tune_decoding(
     options = trial.options.model_copy(update={"calibration": calibration, "score": lowest})
     final = _Trial.of(head, cases, options)
     return TunedDecoding(options, pooled_score(final.matches), final.mean_score)
+
+
+def _sizes(cases: Sequence[ValidationOutput]) -> tuple[float, ...]:
+    """Return sizes below which objects may be dropped, in mm³ or pixels: shares of that of small references."""
+    sizes = [np.bincount(case.objects.ravel())[1:] * float(np.prod(case.output.spacing)) for case in cases]
+    present = np.concatenate([np.zeros(0), *(one[one > 0] for one in sizes)])
+    if not len(present):
+        return ()
+    small = float(np.quantile(present, _SMALL))
+    return tuple(round(share * small, 4) for share in (0.25, 0.5, 1.0))
 
 
 def fit_calibration(scores: Array, matched: Array) -> tuple[float, float]:

@@ -29,8 +29,12 @@ from medseg.instances.label_maps import (
 )
 from medseg.instances.options import InstanceDecoding
 
+_DEPTH_WEIGHT = 5.0
+"""Weight of the depth in the loss: it differs from 0 in objects only, and its errors are small numbers."""
 _BORDER_WEIGHT = 2.0
 """Weight of voxels on a border, which are few, in the loss of the border."""
+_CONTACT_WEIGHT = 5.0
+"""Weight of voxels between two objects, which decide whether the objects are joined."""
 _SMOOTHING = 1.0
 """Standard deviation of the smoothing of the depth, in voxels of the finest axis."""
 
@@ -48,12 +52,13 @@ class DistanceHead:
         return np.stack([object_depth(parts, count, border, spacing), border.astype(np.float32)])
 
     def loss(self, predicted: torch.Tensor, target: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
-        """Sum of the smooth L1 loss of the depth and the binary cross-entropy of the border."""
+        """Sum of the smooth L1 loss of the depth and the binary cross-entropy of the border, both weighted."""
         depth = F.smooth_l1_loss(predicted[:, :1], target[:, :1], beta=0.1, reduction="none")
         edge = target[:, 1:]
         border = F.binary_cross_entropy_with_logits(predicted[:, 1:], edge, reduction="none")
         border = border * (1 + (_BORDER_WEIGHT - 1) * edge)
-        return ((depth + border) * counted).sum() / counted.sum().clamp(min=1)
+        weight = counted * (1 + (_CONTACT_WEIGHT - 1) * contact_voxels(target))
+        return ((_DEPTH_WEIGHT * depth + border) * weight).sum() / counted.sum().clamp(min=1)
 
     def decode(
         self, foreground: Array, maps: Array, spacing: Sequence[float], options: InstanceDecoding
@@ -74,6 +79,26 @@ class DistanceHead:
     def mirror(self, maps: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
         """Return the maps: distances are the same in a mirror image."""
         return maps
+
+
+def contact_voxels(target: torch.Tensor) -> torch.Tensor:
+    """Return the voxels between objects that touch or are up to two voxels apart, (B, 1, *S), 0 and 1.
+
+    They are the borders and gaps that are away from the open background.
+
+    Args:
+        target: (B, 2, *S), depth and border.
+    """
+    inside = (target[:, :1] > 0).to(target.dtype)
+    closed = 1 - _grow(1 - _grow(inside, 0), 1)
+    enclosed = 1 - _grow(1 - closed, 1)
+    return enclosed * torch.maximum(target[:, 1:], closed - inside)
+
+
+def _grow(mask: torch.Tensor, outside: float) -> torch.Tensor:
+    """Grow a mask (B, 1, *S) by one voxel; ``outside`` is its value beyond the image."""
+    pool = F.max_pool2d if mask.ndim == 4 else F.max_pool3d
+    return pool(F.pad(mask, (1, 1) * (mask.ndim - 2), value=outside), 3, 1)
 
 
 def object_borders(label_map: Array) -> NDArray[np.bool_]:

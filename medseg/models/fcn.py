@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers.factories import Conv
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
@@ -18,6 +17,7 @@ from medseg.models.base import ArchitectureConfig, BackboneNetwork, Segmentation
 from medseg.models.layers.axes import AxisTuple
 from medseg.models.layers.factory import LayerFactory
 from medseg.models.layers.padding import padded_size
+from medseg.models.layers.upsampling import linear_upsampling
 from medseg.task import Task
 
 _BORDER = 99  # the original's first convolution is padded by 100, of which the convolution itself has 1
@@ -162,34 +162,6 @@ class FCNVGG(SegmentationNetwork):
             skip = score(pooled * self.factors[index])
             x = x + _crop(skip, self.crops[index - 1], x.shape[2:])
         return Output(_crop(self.upscore[-1](x), self.crops[-1], image.shape[2:]))
-
-
-def linear_upsampling(channels: int, factor: AxisTuple, *, padded: bool) -> nn.Module:
-    """Create a transposed convolution that interpolates each channel linearly by ``factor``.
-
-    Args:
-        channels: number of input and output channels.
-        factor: ratio of output to input size, one number per axis.
-        padded: crop the output to ``factor`` times the input's size; otherwise its border is kept.
-    """
-    kernel = tuple(2 * step - step % 2 for step in factor)
-    padding = tuple(step // 2 if padded else 0 for step in factor)
-    layer = Conv["convtrans", len(factor)](channels, channels, kernel, factor, padding, bias=False)
-    with torch.no_grad():
-        layer.weight.zero_()
-        layer.weight[range(channels), range(channels)] = triangle_kernel(kernel)
-    return layer
-
-
-def triangle_kernel(kernel: Sequence[int]) -> torch.Tensor:
-    """Return the kernel of linear interpolation: the outer product of one triangle per axis."""
-    weights = torch.ones(())
-    for width in kernel:
-        factor = (width + 1) // 2
-        center = factor - 1 if width % 2 else factor - 0.5
-        side = 1 - (torch.arange(width, dtype=torch.float32) - center).abs() / factor
-        weights = weights[..., None] * side
-    return weights
 
 
 def _head(layers: LayerFactory, config: FCNVGGConfig, inputs: int) -> nn.Sequential:

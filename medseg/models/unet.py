@@ -19,6 +19,7 @@ from medseg.models.layers.factory import ActivationName, LayerFactory
 from medseg.models.layers.initialization import initialize_fan_in
 from medseg.models.layers.norms import NormName
 from medseg.models.layers.padding import crop_end, linear_mode, padded_size
+from medseg.models.layers.upsampling import upsampling_head
 from medseg.task import Task
 
 
@@ -49,6 +50,9 @@ class UNetConfig(ArchitectureConfig):
         residual: put a shortcut around the convolutions of each level (He et al. 2016, arXiv:1512.03385).
         dropout: probability of setting a channel to zero after each convolution.
         deep_supervision: number of additional heads, on decoder levels 1, 2, … (at most levels - 2).
+        head_up: how the logits of a network whose level 0 has a stride reach the resolution of the image:
+            ``linear`` interpolation, or a ``transposed`` convolution of about twice the stride's width, which
+            learns the voxels between those of level 0. It starts as the interpolation.
 
     Example:
         >>> import torch
@@ -77,6 +81,7 @@ class UNetConfig(ArchitectureConfig):
     residual: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
     deep_supervision: int = Field(default=0, ge=0)
+    head_up: Literal["linear", "transposed"] = "linear"
 
     @model_validator(mode="after")
     def _check_levels(self) -> UNetConfig:
@@ -180,6 +185,8 @@ class UNet(SegmentationNetwork):
             for level in range(1, config.deep_supervision + 1)
         )
         initialize_fan_in(self)
+        if config.head_up == "transposed" and max(self.scales[0]) > 1:
+            self.head = upsampling_head(self.head, self.scales[0])
         for module in self.modules():
             if isinstance(module, AttentionGate):
                 module.open()

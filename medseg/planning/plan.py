@@ -10,6 +10,7 @@ from typing import Any, cast
 from medseg.config.loading import apply_override
 from medseg.config.schema import RunConfig, load_config
 from medseg.errors import ConfigError
+from medseg.instances.options import InstanceTask
 from medseg.planning.candidates import first_stage
 from medseg.planning.choices import (
     FIRST_STAGE_SHARE,
@@ -25,6 +26,7 @@ from medseg.planning.describe import describe_network, describe_plan, describe_s
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import Fingerprint, measure_fingerprint, number_instances
 from medseg.planning.geometry import Dims, Geometry, plan_geometry, spacing_setting
+from medseg.planning.instances import choose_instances
 from medseg.planning.measured.budget import Budget, Choice, Workload, choose_candidate
 from medseg.planning.measured.machine import Machine
 from medseg.planning.measured.step_timer import StepTimer, Timer, network_config
@@ -133,7 +135,8 @@ def plan_dataset(
         declared = load_config(draft.settings, _declarations(overrides))
         _, labels = find_labeled_cases(declared.data)
     fingerprint = measure_fingerprint(statistics, labels)
-    return _Planner(fingerprint, machine, request, draft).plan(overrides, timer)
+    planner = _Planner(fingerprint, machine, request, draft, isinstance(declared.task, InstanceTask))
+    return planner.plan(overrides, timer)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class _Planner:
     machine: Machine
     request: PlanRequest
     draft: Draft
+    instances: bool = False
+    """Whether the network tells objects apart."""
 
     def plan(self, overrides: Sequence[str], timer: Timer | None) -> Plan:
         geometry = self._geometry()
@@ -169,6 +174,9 @@ class _Planner:
         choose_augmentation(self.fingerprint, geometry.dims, draft)
         choose_loss(self.fingerprint, draft)
         choose_windows(self.fingerprint, draft)
+        if self.instances:
+            topology = geometry.topology(choice.candidate)
+            choose_instances(self.fingerprint, topology, draft, on_gpu=self.machine.on_gpu)
         self._set_training(choice, budget.updates(seconds), seconds, draft)
         if first is not None:
             choose_first_stage(draft, geometry, (first, choice.candidate), deep_supervision=self.machine.on_gpu)

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
-from medseg.instances.distance import grow_cores, object_borders, object_depth
+from medseg.instances.distance import (
+    DistanceHead,
+    contact_voxels,
+    grow_cores,
+    object_borders,
+    object_depth,
+)
 from medseg.instances.options import InstanceDecoding
 
 
@@ -37,3 +44,27 @@ def test_a_shallow_region_is_an_object():
     depth = np.full((1, 3), 0.1)
     found = grow_cores(depth, np.zeros((1, 3)), np.array([[True, True, False]]), (1.0, 1.0), InstanceDecoding())
     assert (found > 0).tolist() == [[True, True, False]]
+
+
+def test_voxels_between_objects_are_the_borders_and_gaps_away_from_the_open_background():
+    label_map = np.zeros((7, 12), int)
+    label_map[1:6, 1:4], label_map[1:6, 4:7], label_map[1:6, 8:11] = 1, 2, 3
+    target = torch.from_numpy(DistanceHead().targets(label_map, (1.0, 1.0)))[None]
+    contact = contact_voxels(target)[0, 0].int().tolist()
+    assert contact[0] == contact[1] == [0] * 12  # the border to the open background
+    # objects 1 and 2 touch; between 2 and 3 is a gap of one pixel
+    assert contact[3] == [0, 0, 0, 1, 1, 0, 1, 1, 1, 0, 0, 0]
+
+
+def test_errors_between_objects_weigh_five_times_as_much():
+    label_map = np.zeros((1, 1, 7, 7), int)
+    label_map[0, 0, 1:6, 1:4], label_map[0, 0, 1:6, 4:6] = 1, 2
+    head = DistanceHead()
+    target = torch.from_numpy(head.targets(label_map[0, 0], (1.0, 1.0)))[None]
+    right = torch.cat([target[:, :1], 30 * (2 * target[:, 1:] - 1)], dim=1)
+    losses = []
+    for voxel in ((3, 3), (3, 5)):  # the border between the objects, and the outer border
+        wrong = right.clone()
+        wrong[0, 1, *voxel] *= -1
+        losses.append(float(head.loss(wrong, target, torch.ones_like(target[:, :1]))))
+    assert losses[0] == pytest.approx(5 * losses[1])

@@ -57,3 +57,16 @@ def test_small_and_unlikely_objects_are_left_out_and_classes_follow_the_sum():
     assert found.classes.tolist() == [1, 2]  # the third has 9 · 2 = 18 mm²
     assert found.sizes.tolist() == [128, 128]
     assert len(decode_instances(head, output, InstanceDecoding(score=0.95))) == 0
+
+
+def test_specks_are_dropped_below_a_size_that_is_chosen():
+    cells = draw_cells((64, 64), (1.0, 1.0), np.random.default_rng(0)).astype(np.int32)
+    head = build_head(InstanceTask(decoder="distance"), 2)
+    seen = cells.copy()
+    seen[np.flatnonzero(cells.ravel() == 0)[:1] // 64, 0] = cells.max() + 1
+    foreground = np.where(seen > 0, 0.9, 0.05).astype(np.float32)
+    maps = head.targets(seen, (1.0, 1.0))
+    maps[1] = np.where(maps[1] > 0, 9.0, -9.0)
+    output = DenseOutput(np.stack([1 - foreground, foreground]), maps, (1.0, 1.0))
+    case = ValidationOutput(output, cells, np.zeros(cells.shape, bool))
+    assert tune_decoding(head, [case], "distance", InstanceDecoding()).options.smallest > 1

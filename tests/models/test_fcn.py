@@ -6,7 +6,7 @@ import torch
 from medseg.model_output import Output
 from medseg.models import FCNConfig, FCNVGGConfig
 from medseg.models.backbones import ResNetConfig, VGGConfig
-from medseg.models.fcn import linear_upsampling, triangle_kernel
+from medseg.models.layers.upsampling import linear_upsampling, triangle_kernel
 from medseg.task import Task
 
 NARROW = VGGConfig(depth=11, width=0.05)

@@ -25,8 +25,8 @@ from medseg.models import (
     UNetPlusPlusConfig,
 )
 from medseg.models.backbones import HRNetConfig, MobileNetV3Config, ResNetConfig, VGGConfig
-from medseg.models.fcn import triangle_kernel
 from medseg.models.layers.padding import resize_linear
+from medseg.models.layers.upsampling import triangle_kernel
 from medseg.models.pretrained.inflation import inflate
 from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.task import Task

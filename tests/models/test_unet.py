@@ -8,6 +8,7 @@ from torch import nn
 from medseg.errors import ConfigError
 from medseg.losses import CrossEntropyLoss, DeepSupervisionLoss
 from medseg.models import Output, UNetConfig, parameter_count
+from medseg.models.layers.upsampling import upsampling_head
 from medseg.models.unet import UNet
 from medseg.task import Task
 
@@ -228,3 +229,16 @@ def test_defaults_build_five_levels():
     assert config.size_divisor(3) == (16, 16, 16)
     assert isinstance(config.build(TASK2), UNet)
     assert TypeAdapter(UNetConfig).json_schema()["properties"]["name"]["const"] == "unet"
+
+
+def test_logits_between_the_voxels_of_a_strided_level_begin_as_interpolation():
+    images = torch.randn(1, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    linear, learned = (
+        tiny(stride=(2, 2, 2), head_up=up).build(TASK2).eval() for up in ("linear", "transposed")
+    )
+    weights = learned.state_dict()
+    weights |= {name: one for name, one in linear.state_dict().items() if not name.startswith("head")}
+    learned.load_state_dict(weights)
+    learned.head = upsampling_head(linear.head, (2, 2))
+    inner = (..., slice(1, -1), slice(1, -1))
+    assert torch.allclose(learned(images)[inner], linear(images)[inner], atol=1e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,11 +12,16 @@ import torch
 from medseg.config.schema import RunConfig
 from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.loading.sampling import single_threaded
+from medseg.geometry import Array
+from medseg.instances.heads import build_head
+from medseg.instances.options import InstanceTask
 from medseg.planning.candidates import Candidate
 from medseg.planning.measured.step_timer import StepCost, Timer
 from medseg.system.threads import use_threads
 
 _PATCHES_TIMED = 5
+_OBJECT = 16
+"""Voxels from one to the next of the objects whose maps are timed."""
 _GAIN = 0.95
 """Fewer threads are used if an update takes at most this share of the time."""
 
@@ -39,9 +45,14 @@ def plan_workers(cores: int, patch_seconds: float, batch_size: int, update_secon
 
 
 def seconds_of_patch(config: RunConfig, channels: int) -> float:
-    """Measure the seconds that the augmentation of one patch takes on one core; the mean of a few."""
+    """Measure the seconds that one patch takes on one core, the mean of a few.
+
+    They are those of the augmentation, and of the maps of objects if a network is to tell them apart.
+    """
     size, rng = config.sampling.patch_size, np.random.default_rng(0)
     augmenter = Augmenter(config.augment, len(size))
+    head = build_head(config.task, len(size)) if isinstance(config.task, InstanceTask) else None
+    objects = _grid_of_objects(size)
     began = time.monotonic()
     with single_threaded():
         for _ in range(_PATCHES_TIMED):
@@ -51,7 +62,17 @@ def seconds_of_patch(config: RunConfig, channels: int) -> float:
             codes = torch.zeros(1, *reach, dtype=torch.int16)
             image, _ = augmenter.apply_spatial(image, codes, motion, size)
             augmenter.apply_intensity(image, rng)
+            if head is not None:
+                head.targets(objects, (1.0,) * len(size))
     return (time.monotonic() - began) / _PATCHES_TIMED
+
+
+def _grid_of_objects(size: Sequence[int]) -> Array:
+    """Return a label map (*S) of cubes with gaps between them."""
+    voxels = np.indices(size)
+    numbers = np.ravel_multi_index(tuple(voxels // _OBJECT), tuple(-(-n // _OBJECT) for n in size)) + 1
+    inside = (voxels % _OBJECT >= _OBJECT // 4).all(axis=0)
+    return np.where(inside, numbers, 0).astype(np.int32)
 
 
 def plan_threads(timer: Timer, candidate: Candidate, cost: StepCost, cores: int) -> tuple[int | None, float]:

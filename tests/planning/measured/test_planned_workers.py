@@ -27,6 +27,8 @@ def test_slow_updates_need_one_worker():
 def test_the_time_of_a_patch_is_measured():
     config = load_config({"sampling": {"patch_size": [16, 16, 16]}})
     assert 0 < seconds_of_patch(config, 2) < 5
+    objects = load_config({"sampling": {"patch_size": [16, 16, 16]}, "task": {"decoder": "rays"}})
+    assert seconds_of_patch(objects, 2) > seconds_of_patch(config, 2)
 
 
 class FixedTimer:
