@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from medseg.config.base import Spec
 from medseg.inference.postprocessing import PostprocessConfig
@@ -47,6 +47,9 @@ class InferenceConfig(Spec):
         rescale: for pictures without spacing, the factor by which a picture is resized before it is segmented;
             the result has the picture's own size. ``auto`` estimates it from the sizes of the predicted
             objects. Default: pictures are not resized.
+        object_size: for pictures without spacing, the diameter of their objects in pixels: the picture is
+            resized so that they have the median size of the training's objects. ``auto`` is ``rescale=auto``.
+            Default: unknown.
         thresholds: probability above which a region is present, or the only label beside the background, by
             name. Default: 0.5.
         postprocess: steps applied to the connected components of labels, described below. ``medseg tune``
@@ -67,6 +70,7 @@ class InferenceConfig(Spec):
     large_above: float = Field(default=64.0, ge=0)
     level: int = Field(default=0, ge=0)
     rescale: Literal["auto"] | Annotated[float, Field(ge=0.05, le=20)] | None = None
+    object_size: Literal["auto"] | Annotated[float, Field(gt=0)] | None = None
     thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     postprocess: PostprocessConfig = PostprocessConfig()
     instances: InstanceDecoding = InstanceDecoding()
@@ -75,6 +79,12 @@ class InferenceConfig(Spec):
     def skips_windows(self) -> bool:
         """Whether windows are skipped by their intensities."""
         return self.skip_below is not None or self.skip_above is not None
+
+    @model_validator(mode="after")
+    def _check_one_scale(self) -> InferenceConfig:
+        if self.rescale is not None and self.object_size is not None:
+            raise ValueError("rescale and object_size both resize pictures; set one of them")
+        return self
 
     @field_validator("flips")
     @classmethod

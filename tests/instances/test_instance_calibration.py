@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medseg.demo.cells import draw_cells
 from medseg.instances.calibration import ValidationOutput, best_cut, fit_calibration, tune_decoding
@@ -63,7 +64,8 @@ def test_specks_are_dropped_below_a_size_that_is_chosen():
     cells = draw_cells((64, 64), (1.0, 1.0), np.random.default_rng(0)).astype(np.int32)
     head = build_head(InstanceTask(decoder="distance"), 2)
     seen = cells.copy()
-    seen[np.flatnonzero(cells.ravel() == 0)[:1] // 64, 0] = cells.max() + 1
+    far = ndimage.distance_transform_edt(cells == 0)
+    seen[np.unravel_index(far.argmax(), far.shape)] = cells.max() + 1
     foreground = np.where(seen > 0, 0.9, 0.05).astype(np.float32)
     maps = head.targets(seen, (1.0, 1.0))
     maps[1] = np.where(maps[1] > 0, 9.0, -9.0)

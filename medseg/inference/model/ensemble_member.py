@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 from torch import nn
@@ -28,6 +28,9 @@ from medseg.models import CustomModelConfig
 from medseg.models.detection import Detector
 from medseg.system.device import to_channels_last
 from medseg.task import Task
+
+_SMALLEST_FACTOR, _LARGEST_FACTOR = 0.05, 20.0
+"""Limits of the factor by which pictures are resized."""
 
 OwnNetwork = nn.Module | Callable[[Task], nn.Module]
 """A network of the user's own, or a function that builds it for a task."""
@@ -205,6 +208,7 @@ def _with_settings(header: ModelHeader, settings: Mapping[str, Any], path: Path,
         check_tta(changed, header.augmentation, str(path))
     else:
         check_tta_unrecorded(changed, header.inference, str(path))
+    changed = _resolve_object_size(changed, header, path)
     _check_rescale(changed, header, path)
     _check_thresholds(changed, header, path)
     _check_objects(changed, header, path)
@@ -218,6 +222,9 @@ def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfi
     """
     if "roi_size" in settings and "max_roi_size" not in settings:
         settings = {**settings, "max_roi_size": None}
+    for name, other in (("rescale", "object_size"), ("object_size", "rescale")):
+        if name in settings and other not in settings:
+            settings = {**settings, other: None}
     if isinstance(settings.get("instances"), Mapping):  # thresholds that are not set stay as they are
         kept = header.inference.instances.model_dump()
         settings = {**settings, "instances": {**kept, **settings["instances"]}}
@@ -237,6 +244,28 @@ def _changed(header: ModelHeader, settings: Mapping[str, Any]) -> InferenceConfi
     if changed.scales and header.spatial_dims != 2:
         raise ConfigError("inference.scales: supported by 2D networks only; this model is 3D")
     return changed
+
+
+def _resolve_object_size(settings: InferenceConfig, header: ModelHeader, path: Path) -> InferenceConfig:
+    """Return settings with ``rescale`` in place of ``object_size``.
+
+    Raises:
+        ConfigError: the model does not record the sizes of the training's objects.
+    """
+    size = settings.object_size
+    if size is None:
+        return settings
+    factor: Literal["auto"] | float = "auto"
+    if size != "auto":
+        targets = {} if header.fingerprint is None else size_targets(header.fingerprint)
+        if not targets:
+            raise ConfigError(
+                f"inference.object_size: {path} does not record the sizes of the training's objects",
+                hint="Give a factor, such as --rescale 0.5, or train the model again with this version.",
+            )
+        trained = sum(one.median for one in targets.values()) / len(targets)
+        factor = min(max(trained / size, _SMALLEST_FACTOR), _LARGEST_FACTOR)
+    return settings.model_copy(update={"rescale": factor, "object_size": None})
 
 
 def _check_rescale(settings: InferenceConfig, header: ModelHeader, path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from medseg.data.preprocessing.pipeline import restore_orientation
 from medseg.errors import ConfigError
+from medseg.geometry import Array
 from medseg.inference.detection import DetectionRun, to_instances
 from medseg.inference.model.ensemble_member import EnsembleMember
 from medseg.inference.model.model_file import ModelHeader
@@ -50,10 +51,18 @@ class InstanceDecoder:
         return head
 
     def decode(self, output: DenseOutput) -> Instances:
-        """Decode the objects of an output."""
+        """Decode the objects of an output; the smallest size is that at the scale of the network."""
+        options = self.header.inference.instances
         if self.enlarged != 1:
             output = output.with_maps(self.head.enlarge(output.maps, self.enlarged))
-        return decode_instances(self.head, output, self.header.inference.instances)
+            smallest = options.smallest * self.enlarged ** len(output.spacing)
+            options = options.model_copy(update={"smallest": smallest})
+        return decode_instances(self.head, output, options)
+
+    def numbers(self, output: torch.Tensor) -> Array:
+        """Return the numbers (h, w) of the objects in the output (K + G, h, w) for a picture."""
+        split = DenseOutput.split(output.cpu().numpy(), self.header.labels.num_classes, (1.0, 1.0))
+        return self.decode(split).label_map()
 
     def strips(
         self, chunks: Iterable[OutputChunk], shape: tuple[int, ...], spacing: tuple[float, ...], axis: int

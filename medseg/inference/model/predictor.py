@@ -36,7 +36,7 @@ from medseg.inference.model.ensemble_member import (
     check_same_task,
     load_members,
 )
-from medseg.inference.model.instance_prediction import detect_instances, predict_instances
+from medseg.inference.model.instance_prediction import InstanceDecoder, detect_instances, predict_instances
 from medseg.inference.model.label_values import class_values, label_values, streaming_axis
 from medseg.inference.model.memory_fallback import Result, retry_with_less
 from medseg.inference.model.prediction import Prediction, PreparedScan, PreparedTiledImage, load_scan
@@ -291,15 +291,17 @@ class Predictor:
         else:
             found = predict_instances(self.header, prepared, *self.instance_chunks(prepared, execution))
         label_map = class_values(found, self.header.labels.output_values)
-        shift = self._compare(scan, label_map, scale)
+        shift = self._compare(scan, label_map, scale, found.label_map())
         return Prediction(label_map, None, scan, execution.notes, shift, scale, found)
 
-    def _compare(self, scan: Scan, label_map: Array, scale: ScaleChoice | None) -> ShiftReport | None:
+    def _compare(
+        self, scan: Scan, label_map: Array, scale: ScaleChoice | None, objects: Array | None = None
+    ) -> ShiftReport | None:
         """Compare a scan and its label map with the training cases."""
         if self._fingerprint is None:
             return None
         factor = None if scale is None or scale.factor == 1 else scale.factor
-        values = measure_prediction(scan, label_map, self.header.labels, factor)
+        values = measure_prediction(scan, label_map, self.header.labels, factor, objects)
         raw = self.header.preprocess.normalize.voxelwise or scan.kind == "picture"
         return compare(values, self._fingerprint, raw=raw, rescaled=scale is not None)
 
@@ -313,13 +315,16 @@ class Predictor:
             chunks = self._probabilities(
                 0, trial, replace(options, overlap=min(options.overlap, 0.25)), execution
             )
-            return torch.as_tensor(assemble(chunks, grid.shape))[: self.header.labels.num_classes]
+            return torch.as_tensor(assemble(chunks, grid.shape))
 
         assert self._fingerprint is not None
         header, targets = self.header, size_targets(self._fingerprint, measure_appearance(prepared.scan))
         restandardize = not header.preprocess.normalize.voxelwise
         image = prepared.inputs[0].array
-        return estimate_scale(image, predict, header.labels, targets, restandardize=restandardize)
+        separate = None if header.head is None else InstanceDecoder(header).numbers
+        return estimate_scale(
+            image, predict, header.labels, targets, restandardize=restandardize, separate=separate
+        )
 
     def segment_chunks(
         self, prepared: _AnyPrepared, execution: Execution, *, probabilities: bool

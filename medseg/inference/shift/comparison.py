@@ -213,7 +213,13 @@ def measure_appearance(scan: Scan) -> Values:
     return _scan_values(scan, measure_scan(scan))
 
 
-def measure_prediction(scan: Scan, label_map: Array, labels: LabelSchema, scale: float | None = None) -> Values:
+def measure_prediction(
+    scan: Scan,
+    label_map: Array,
+    labels: LabelSchema,
+    scale: float | None = None,
+    objects: Array | None = None,
+) -> Values:
     """Measure a scan and its prediction.
 
     Args:
@@ -222,6 +228,7 @@ def measure_prediction(scan: Scan, label_map: Array, labels: LabelSchema, scale:
         labels: of the model.
         scale: factor by which the picture was rescaled for the network, if it was; objects are then measured at
             that scale, and the sharpness is not compared.
+        objects: (*S) numbers of the objects, from a model that tells them apart.
     """
     groups = labels.evaluated
     foreground = np.isin(label_map, sorted({v for values in groups.values() for v in values}))
@@ -230,7 +237,8 @@ def measure_prediction(scan: Scan, label_map: Array, labels: LabelSchema, scale:
     values = _scan_values(scan, appearance)
     if scale is not None:
         del values["sharpness"]
-    return values | foreground_values(appearance) | object_values(measure_objects(label_map, groups, spacing))
+    sizes = measure_objects(label_map, groups, spacing, objects)
+    return values | foreground_values(appearance) | object_values(sizes)
 
 
 def _scan_values(scan: Scan, appearance: ScanFeatures) -> Values:

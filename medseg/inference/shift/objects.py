@@ -39,16 +39,22 @@ class ObjectSizes:
 
 
 def measure_objects(
-    label_map: Array, groups: Mapping[str, tuple[int, ...]], spacing: tuple[float, ...]
+    label_map: Array,
+    groups: Mapping[str, tuple[int, ...]],
+    spacing: tuple[float, ...],
+    objects: Array | None = None,
 ) -> dict[str, ObjectSizes]:
     """Measure the objects of each label.
 
-    Pixels that share an edge or a corner (voxels: a face, an edge or a corner) belong to the same object.
+    Pixels that share an edge or a corner (voxels: a face, an edge or a corner) belong to the same object, if
+    they have the same number.
 
     Args:
         label_map: (*S) integers.
         groups: label or region → its values; the values of regions may overlap.
         spacing: of the voxels, mm.
+        objects: (*S) numbers of objects that may touch; None: the connected components of a label are its
+            objects.
 
     Example:
         >>> label_map = np.zeros((8, 8), np.uint8)
@@ -71,7 +77,9 @@ def measure_objects(
             continue
         box = enclosing_box([box for i in own if (box := boxes[i - 1]) is not None])
         share = sum(counts[v] for v in values if v in index) / label_map.size
-        measured[name] = ObjectSizes(_diameters(np.isin(indexed[box], own), spacing), share)
+        inside = np.isin(indexed[box], own)
+        numbers = inside if objects is None else np.where(inside, objects[box], 0)
+        measured[name] = ObjectSizes(_diameters(numbers, spacing), share)
     return measured
 
 
@@ -81,10 +89,11 @@ def equivalent_diameter(voxels: Array, voxel: float, dims: int) -> Array:
     return 2 * np.sqrt(size / np.pi) if dims == 2 else np.cbrt(6 * size / np.pi)
 
 
-def _diameters(mask: Array, spacing: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the diameters of the objects of a mask (*S) bool that is true somewhere."""
-    step = int(np.ceil((mask.size / _MOST_VOXELS) ** (1 / mask.ndim)))
-    part = np.ascontiguousarray(mask[(slice(None, None, step),) * mask.ndim], dtype=np.uint8)
+def _diameters(numbers: Array, spacing: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the diameters of the objects of a mask (*S) bool, or of a map of numbers; not all of it is 0."""
+    step = int(np.ceil((numbers.size / _MOST_VOXELS) ** (1 / numbers.ndim)))
+    dtype = np.uint8 if numbers.dtype == bool else np.uint32
+    part = np.ascontiguousarray(numbers[(slice(None, None, step),) * numbers.ndim], dtype=dtype)
     numbered = np.asarray(cc3d.connected_components(part, connectivity=8 if part.ndim == 2 else 26))
     voxels = np.bincount(numbered.ravel())[1:]
     voxel = float(np.prod(spacing)) * step**part.ndim

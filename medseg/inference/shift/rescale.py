@@ -43,7 +43,9 @@ _LEAST = -5.0
 
 
 Predict = Callable[[Array], torch.Tensor]
-"""Maps a preprocessed picture (C, h, w) to probabilities (K, h, w)."""
+"""Maps a preprocessed picture (C, h, w) to probabilities (K, h, w), and further maps (G, h, w) of objects."""
+Separate = Callable[[torch.Tensor], Array]
+"""Maps what :data:`Predict` returns to numbers of objects (h, w)."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def estimate_scale(
     targets: Mapping[str, Distribution],
     *,
     restandardize: bool,
+    separate: Separate | None = None,
 ) -> ScaleChoice:
     """Estimate the scale at which a picture shows objects of the training's size.
 
@@ -112,8 +115,13 @@ def estimate_scale(
         targets: label → object sizes in the training (:func:`size_targets`).
         restandardize: whether the normalization depends on the picture, so that a reduced picture, which is
             smoother, gets its former standard deviation.
+        separate: tells objects apart; None: they are the connected components of a label.
     """
-    trials = [measure_trial(factor, predict(_part(image, factor, restandardize)), labels) for factor in SCALES]
+    trials: list[Candidate] = []
+    for factor in SCALES:
+        output = predict(_part(image, factor, restandardize))
+        objects = None if separate is None else separate(output)
+        trials.append(measure_trial(factor, output[: labels.num_classes], labels, objects))
     candidates = rate(trials, targets)
     return ScaleChoice("auto", choose(candidates), candidates)
 
@@ -166,17 +174,20 @@ def confidence_of(probabilities: torch.Tensor, activation: str) -> float:
     return sum(dice) / len(dice) if dice else 0.0
 
 
-def measure_trial(factor: float, probabilities: torch.Tensor, labels: LabelSchema) -> Candidate:
+def measure_trial(
+    factor: float, probabilities: torch.Tensor, labels: LabelSchema, separated: Array | None = None
+) -> Candidate:
     """Measure the objects at a scale.
 
     Args:
         factor: the scale.
         probabilities: (K, h, w) at this scale.
         labels: of the network.
+        separated: (h, w) numbers of the objects; None: connected components.
     """
     decisions = decide(probabilities, labels.activation, 0.5).numpy()
     label_map = labels.paint(decisions) if labels.regions else labels.decode(decisions[0])
-    objects = measure_objects(label_map, labels.evaluated, (1.0, 1.0))
+    objects = measure_objects(label_map, labels.evaluated, (1.0, 1.0), separated)
     sizes = {name: one.median for name, one in objects.items() if one.median is not None}
     return Candidate(factor, sizes, confidence_of(probabilities, labels.activation))
 

@@ -49,4 +49,7 @@ def _measure(case: CachedCase, labels: LabelSchema) -> dict[str, ObjectSizes]:
     if case.annotated:
         annotated = [name for name, known in zip(labels.class_names, case.annotated, strict=True) if known]
         groups = {name: values for name, values in groups.items() if name in annotated}
-    return measure_objects(np.asarray(case.label), groups, case.spacing)
+    objects = case.objects
+    return measure_objects(
+        np.asarray(case.label), groups, case.spacing, np.asarray(objects) if objects.any() else None
+    )

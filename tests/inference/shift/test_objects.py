@@ -48,3 +48,13 @@ def test_large_images_are_reduced_first(monkeypatch):
     exact = measure_objects(picture, {"cell": (1,)}, (1.0, 1.0))["cell"].diameters
     monkeypatch.setattr("medseg.inference.shift.objects._MOST_VOXELS", 1024)
     assert measure_objects(picture, {"cell": (1,)}, (1.0, 1.0))["cell"].diameters == pytest.approx(exact)
+
+
+def test_touching_objects_are_measured_by_their_numbers():
+    picture, numbers = np.zeros((6, 12), np.uint8), np.zeros((6, 12), np.uint16)
+    picture[1:5, 1:9] = 1
+    numbers[1:5, 1:5], numbers[1:5, 5:9] = 1, 2
+    groups = {"cell": (1,)}
+    assert len(measure_objects(picture, groups, (1.0, 1.0))["cell"].diameters) == 1
+    apart = measure_objects(picture, groups, (1.0, 1.0), numbers)["cell"].diameters
+    assert apart == pytest.approx([2 * np.sqrt(16 / np.pi)] * 2)

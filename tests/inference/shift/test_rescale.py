@@ -87,6 +87,35 @@ def test_the_scale_of_objects_of_another_size_is_found(magnification):
     assert len(choice.candidates) == 6
 
 
+def test_touching_objects_are_measured_apart_where_they_are_told_apart():
+    row = np.arange(200) // DIAMETER
+    squares = (row[:, None] * 20 + row + 1).astype(np.int32)  # a chessboard of touching squares
+    image = np.ones((1, 200, 200), np.float32)
+
+    def separate(output):
+        step = squares.shape[0] / output.shape[1]
+        index = (np.arange(output.shape[1]) * step).astype(int)
+        return squares[np.ix_(index, index)]
+
+    joined = estimate_scale(image, predict, LABELS, TARGETS, restandardize=False)
+    apart = estimate_scale(image, predict, LABELS, TARGETS, restandardize=False, separate=separate)
+    sizes = {one.factor: one.sizes["nucleus"] for one in apart.candidates}
+    assert sizes[1.0] == pytest.approx(DIAMETER * 2 / np.sqrt(np.pi), rel=0.05)
+    assert {one.factor: one.sizes["nucleus"] for one in joined.candidates}[1.0] > 200
+    assert apart.factor == 1
+
+
+def test_the_size_of_the_objects_gives_the_factor(tmp_path):
+    path = write_picture(tmp_path / "large.png", disks(2 * DIAMETER, 150))
+    given = predictor(settings={"object_size": 24}).predict(path)
+    assert given.scale.factor == 0.5  # the training's median is 12
+    assert predictor(settings={"object_size": "auto"}).predict(path).scale.factor == 0.5
+    with pytest.raises(ConfigError, match="both resize"):
+        predictor(settings={"object_size": 24, "rescale": 2.0})
+    with pytest.raises(ConfigError, match="does not record the sizes"):
+        predictor(settings={"object_size": 24}, fingerprint=None)
+
+
 def test_objects_of_the_trainings_size_keep_their_scale():
     image = disks(DIAMETER)[None] / 255
     assert estimate_scale(image, predict, LABELS, TARGETS, restandardize=False).factor == 1
