@@ -22,6 +22,7 @@ from medseg.config.loading import (
     resolve_paths,
     sort_overrides,
 )
+from medseg.config.tasks import MONITORS, TaskConfig, check_prompts, fill_prompts
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.presets import PresetName, augmentation_preset
 from medseg.data.loading.sampling_options import SamplingConfig
@@ -29,10 +30,11 @@ from medseg.data.options import DataConfig
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
 from medseg.inference.options import InferenceConfig
-from medseg.instances.options import InstanceTask, SemanticTask, TaskConfig
+from medseg.instances.options import InstanceTask, SemanticTask
 from medseg.losses import LossConfig, default_loss
 from medseg.models import AnyModelConfig, UNetConfig
 from medseg.models.pretrained.loading import WeightsConfig
+from medseg.prompts.options import PromptTask
 from medseg.task import Activation
 from medseg.training.cascade.options import CascadeConfig
 from medseg.training.options import TrainConfig
@@ -48,7 +50,8 @@ class RunConfig(Spec):
         preprocess: how a scan becomes the input of the network.
         sampling: how patches are drawn.
         augment: how patches are augmented; the name of a preset, or settings over one.
-        task: what the network predicts: the class of each voxel, or each object on its own.
+        task: what the network predicts: the class of each voxel, each object on its own, or the object that
+            prompts point at.
         model: the network.
         weights: pretrained weights to start from.
         activation: ``softmax`` for classes that exclude each other, ``sigmoid`` for regions that may overlap;
@@ -93,7 +96,7 @@ class RunConfig(Spec):
             filled["sampling"] = {"patch_size": size, **cast(dict[str, Any], sampling)}
         if not isinstance(filled.get("augment"), AugmentConfig):
             filled["augment"] = _augment(filled.get("augment"), f"{dims}d")
-        return fill_instances(filled)
+        return fill_prompts(fill_instances(filled))
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -135,10 +138,9 @@ class RunConfig(Spec):
             raise ValueError(
                 "data.labels.regions may overlap, so they need activation=sigmoid; set it or leave it out"
             )
-        monitored = ("dice", "iou", *(("instances",) if isinstance(self.task, InstanceTask) else ()))
-        if self.train.monitor.split(":")[0] not in monitored:
-            expected = ", ".join((*monitored, "dice:LABEL or iou:LABEL"))
-            raise ValueError(f"train.monitor: expected {expected}, got {self.train.monitor!r}")
+        self._check_monitor()
+        if isinstance(self.task, PromptTask):
+            check_prompts(self)
         if isinstance(self.task, InstanceTask):
             self._check_instances()
         detector = self.model.name in DETECTORS
@@ -148,6 +150,19 @@ class RunConfig(Spec):
                 "task.name=instances with task.decoder=boxes, and no other architecture has it"
             )
         return self
+
+    def _check_monitor(self) -> None:
+        """Raise ValueError for a score that the validation does not have."""
+        monitor = self.train.monitor
+        if isinstance(self.task, PromptTask):
+            names, expected = MONITORS, ", ".join(MONITORS)
+            known = monitor in names
+        else:
+            names = ("dice", "iou", *(("instances",) if isinstance(self.task, InstanceTask) else ()))
+            expected = ", ".join((*names, "dice:LABEL or iou:LABEL"))
+            known = monitor.split(":")[0] in names
+        if not known:
+            raise ValueError(f"train.monitor: expected {expected}, got {monitor!r}")
 
     def _check_instances(self) -> None:
         """Raise ValueError for settings that are not possible if objects are separated."""

@@ -26,7 +26,7 @@ from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
     from medseg.instances.heads import DecodedObjects, InstanceHead, build_head
-    from medseg.instances.options import InstanceDecoding, InstanceTask, SemanticTask, TaskConfig
+    from medseg.instances.options import InstanceDecoding, InstanceTask, SemanticTask
     from medseg.instances.result import Instances
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "InstanceTask",
     "Instances",
     "SemanticTask",
-    "TaskConfig",
     "build_head",
 ]
 
@@ -44,7 +43,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "medseg.instances.heads": ("DecodedObjects", "InstanceHead", "build_head"),
-        "medseg.instances.options": ("InstanceDecoding", "InstanceTask", "SemanticTask", "TaskConfig"),
+        "medseg.instances.options": ("InstanceDecoding", "InstanceTask", "SemanticTask"),
         "medseg.instances.result": ("Instances",),
     },
 )

@@ -37,9 +37,6 @@ class InstanceTask(Spec):
     weight: float = Field(default=1.0, gt=0)
 
 
-TaskConfig = Annotated[SemanticTask | InstanceTask, Field(discriminator="name")]
-
-
 class InstanceDecoding(Spec):
     """Thresholds of decoding objects; a training chooses some of them on the validation cases.
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from medseg.data.augmentation.pipeline import Augmenter
-from medseg.data.loading.sampling import GENERATOR, PatchDataset, single_threaded, unpack_generator
+from medseg.data.loading.generator_state import unpack_generator
+from medseg.data.loading.sampling import GENERATOR, PatchDataset, single_threaded
 from medseg.data.loading.workers import Sample
 from medseg.errors import ConfigError
 

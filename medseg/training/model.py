@@ -19,7 +19,8 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.cropping import VIEW
 from medseg.data.loading.object_targets import MAPS, OBJECTS
-from medseg.inference.model.model_file import with_maps
+from medseg.data.loading.prompt_samples import build_user
+from medseg.inference.model.model_file import OBJECT_LABELS, prompt_task, with_maps
 from medseg.instances.heads import InstanceHead, build_head
 from medseg.instances.loss import InstanceLoss
 from medseg.instances.options import InstanceTask
@@ -38,6 +39,7 @@ from medseg.models.pretrained.loading import (
     read_state,
 )
 from medseg.models.pretrained.weight_registry import lookup_weights
+from medseg.prompts.options import PromptTask
 from medseg.system.device import (
     autocast,
     channels_last,
@@ -57,6 +59,7 @@ from medseg.training.network_options import (
     has_statistics,
 )
 from medseg.training.options import TrainConfig
+from medseg.training.prompt_rounds import PromptRounds, with_prompts
 from medseg.training.run_folder.checkpoint import seed_everything
 from medseg.training.run_folder.state import TrainState
 from medseg.training.unlabeled import UNLABELED_PREFIX, consistency
@@ -83,6 +86,7 @@ class TrainingModel:
         frozen_norms: batch norms whose running statistics stay as they are.
         consistency_weight: weight of the loss of unlabeled images in the next update.
         ranks: the processes of the training.
+        rounds: earlier prompts of the samples of a network that answers prompts; None for other networks.
         replica: the network as this process has it; if None, alone and whole.
     """
 
@@ -95,6 +99,7 @@ class TrainingModel:
     frozen_norms: list[nn.Module] = field(default_factory=list)
     consistency_weight: float = 0.0
     ranks: Ranks = ONE_PROCESS
+    rounds: PromptRounds | None = None
     replica: Replica = field(default=None)  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
@@ -133,13 +138,13 @@ class TrainingModel:
             batch: this process's samples of the batch.
             final: whether the update follows.
         """
-        target, annotated = self._target(batch), self._annotated(batch)
+        target, annotated, image = self._target(batch), self._annotated(batch), self._input(batch)
         unlabeled = UNLABELED_PREFIX + "image" in batch
 
         def compute(network: nn.Module) -> torch.Tensor:
             if isinstance(network, Detector):
                 return self._detection_loss(network, batch)
-            return self.loss(self._forward(network, batch["image"]), target, annotated)
+            return self.loss(self._forward(network, image), target, annotated)
 
         loss = self.replica.compute(compute, final=final and not unlabeled)
         self._add_gradient(loss)
@@ -172,7 +177,7 @@ class TrainingModel:
         if norms:
             with cumulative_statistics(network.eval(), norms), torch.no_grad():
                 for batch in batches:
-                    self._forward(network, batch["image"])
+                    self._forward(network, self._input(batch))
 
     def _consistency_step(self, batch: Batch, *, final: bool) -> torch.Tensor:
         """Add the gradient of the unlabeled images of a batch; return their weighted loss."""
@@ -190,6 +195,14 @@ class TrainingModel:
         loss = self.replica.compute(compute, final=final)
         self._add_gradient(loss)
         return loss.detach()
+
+    def _input(self, batch: Batch) -> torch.Tensor:
+        """Return the input of the network: the images, with the prompts of a network that answers them."""
+        if self.rounds is None:
+            return batch["image"]
+        network = self.state.network
+        prompts = self.rounds.play(network, lambda images: self._forward(network, images).logits, batch)
+        return with_prompts(batch["image"], prompts)
 
     def _forward(self, network: nn.Module, image: torch.Tensor) -> Output:
         """Run a network on images (B, C, *P)."""
@@ -265,7 +278,9 @@ def build_model(
     """
     options = config.train
     device = ranks.resolve_device(options.device)
+    prompts = config.task if isinstance(config.task, PromptTask) else None
     classes = dataset.task(config.spatial_dims, masks=config.cascade is not None)
+    classes = classes if prompts is None else prompt_task(classes)
     head = instance_head(config)
     task = with_maps(classes, head)
     seed_everything(config.seed)
@@ -287,7 +302,8 @@ def build_model(
     )
     loss = extensions.build_loss(classes)
     if loss is None:
-        loss = config.loss.build(classes, _channel_counts(training, dataset.labels, classes))
+        counts = _channel_counts(training, dataset.labels, classes) if prompts is None else None
+        loss = config.loss.build(classes, counts)
     if head is not None and isinstance(config.task, InstanceTask):
         shared = None if ranks.size == 1 else ranks.reduction
         loss = InstanceLoss(loss, head, config.task.weight, shared)
@@ -295,8 +311,9 @@ def build_model(
     share_batch(loss, ranks.reduction)
     _set_network_options(network, options, device)
     return TrainingModel(
-        state, loss.to(device), dataset.labels, options, device, dtype,
+        state, loss.to(device), dataset.labels if prompts is None else OBJECT_LABELS, options, device, dtype,
         frozen_norms(network, config.weights.freeze), ranks=ranks, replica=replica,
+        rounds=None if prompts is None else PromptRounds(build_user(prompts)),
     )  # fmt: skip
 
 

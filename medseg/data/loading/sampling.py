@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +19,10 @@ from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.labels.objects import pack_objects, unpack_objects
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.cropping import VIEW, Voxels, crop, paste_box
+from medseg.data.loading.generator_state import pack_generator
 from medseg.data.loading.lateral_swap import LateralSwap
 from medseg.data.loading.object_targets import OBJECTS, ObjectTargets
+from medseg.data.loading.prompt_samples import PromptSamples
 from medseg.data.loading.sampling_options import SamplingConfig
 from medseg.data.loading.user_transforms import SampleTransform, apply_transforms
 from medseg.data.loading.workers import CaseTracker, Sample
@@ -52,39 +53,6 @@ class Draw:
     case: int
     class_index: int | None
     rng: np.random.Generator
-
-
-def pack_generator(rng: np.random.Generator) -> torch.Tensor:
-    """Return the state of a generator of the kind of ``numpy.random.default_rng`` as (40,) uint8."""
-    state: Any = rng.bit_generator.state
-    numbers = (
-        (state["state"]["state"], 16),
-        (state["state"]["inc"], 16),
-        (state["has_uint32"], 4),
-        (state["uinteger"], 4),
-    )
-    return torch.frombuffer(
-        bytearray(b"".join(n.to_bytes(size, "little") for n, size in numbers)), dtype=torch.uint8
-    )
-
-
-def unpack_generator(packed: torch.Tensor) -> np.random.Generator:
-    """Return a generator with a packed state.
-
-    Example:
-        >>> rng = np.random.default_rng(3)
-        >>> unpack_generator(pack_generator(rng)).random() == rng.random()
-        True
-    """
-    data = packed.cpu().numpy().tobytes()
-    state, inc, has, last = (
-        int.from_bytes(data[i:j], "little") for i, j in ((0, 16), (16, 32), (32, 36), (36, 40))
-    )
-    generator = np.random.PCG64()
-    generator.state = {
-        "bit_generator": "PCG64", "state": {"state": state, "inc": inc}, "has_uint32": has, "uinteger": last,
-    }  # fmt: skip
-    return np.random.Generator(generator)
 
 
 class PatchPlan:
@@ -194,6 +162,7 @@ class PatchDataset(Dataset[Sample]):
     - ``class_counts`` (K + 1) int64, voxels of each class in the label patch,
     - ``soft`` (K, *P) float32, if the cases have probabilities,
     - ``objects`` (1, *P) int32 and ``maps`` (G, *P) float32, if objects are separated,
+    - ``prompts`` and what else :class:`PromptSamples` adds, with a label of one object, if there are prompts,
     - ``annotated`` (K,) bool, if some cases are only partially annotated,
     - ``view`` (C, *P) float32, if ``two_views``: the image with other random intensities.
 
@@ -211,6 +180,7 @@ class PatchDataset(Dataset[Sample]):
         two_views: whether intensities are drawn twice for each patch.
         masks: masks of an earlier segmentation, which the image has as further channels; None without.
         objects: makes the targets of objects; None if they are not separated.
+        prompts: makes samples of one object and a prompt; None if the network answers no prompts.
         defer_intensity: leave out the intensity transforms; the sample then has the state of its random
             generator (:data:`GENERATOR`), from which they can be applied later.
     """
@@ -231,6 +201,7 @@ class PatchDataset(Dataset[Sample]):
         self.two_views = False
         self.masks: MaskChannels | None = None
         self.objects: ObjectTargets | None = None
+        self.prompts: PromptSamples | None = None
         self.defer_intensity = False
         self.partial = any(case.annotated for case in cases)
         self.soft = any(case.has_probabilities for case in cases)
@@ -261,9 +232,11 @@ class PatchDataset(Dataset[Sample]):
                 sample = paste_box(sample, self._prepare(other), box)
             if self.transforms:
                 sample = apply_transforms(sample, self.transforms, draw.rng)
+            spacing = self.cases[draw.case].spacing[-len(self.patch_size) :]
             if self.objects is not None:
-                spacing = self.cases[draw.case].spacing[-len(self.patch_size) :]
                 sample = self.objects.add_maps(sample, spacing)
+            if self.prompts is not None:
+                sample = self.prompts.prepare(sample, draw.class_index, spacing, draw.rng.spawn(1)[0])
             sample[CLASS_COUNTS] = torch.bincount(
                 sample["label"].ravel() + 1, minlength=len(self.plan.names) + 1
             )

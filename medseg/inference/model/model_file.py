@@ -31,6 +31,8 @@ from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.instances.heads import InstanceHead, build_head
 from medseg.instances.options import InstanceTask
 from medseg.models import AnyModelConfig
+from medseg.prompts.encoding import PROMPT_CHANNELS
+from medseg.prompts.options import PromptTask
 from medseg.system.version import medseg_version
 from medseg.task import Task
 
@@ -38,6 +40,9 @@ Header = TypeVar("Header", bound=Spec)
 
 FORMAT_VERSION = 2
 _HEADER, _DIGEST = "medseg", "sha256"
+
+OBJECT_LABELS = LabelSchema(names={"background": (0,), "object": (1,)})
+"""Labels of the result of a network that answers prompts."""
 
 
 class ModelHeader(Spec):
@@ -51,6 +56,8 @@ class ModelHeader(Spec):
         channels: number of image channels.
         labels: labels that the model predicts.
         instances: how objects are separated; None if the model predicts classes only.
+        prompts: how a model that answers prompts was trained; None for other models. The labels are then those
+            of its result, background and object.
         preprocess: preprocessing, with all values that were fitted to the training data.
         inference: inference settings; ``roi_size`` is set to the training's patch size.
         model: configuration of the network.
@@ -70,6 +77,7 @@ class ModelHeader(Spec):
     channels: int
     labels: LabelSchema
     instances: InstanceTask | None = None
+    prompts: PromptTask | None = None
     preprocess: PreprocessConfig
     inference: InferenceConfig
     model: AnyModelConfig
@@ -107,7 +115,7 @@ class ModelHeader(Spec):
     def task(self) -> Task:
         """Input and output of the network."""
         task = task_for(self.spatial_dims, self.channels, self.labels, self.preprocess, self.masks)
-        return with_maps(task, self.head)
+        return with_maps(task, self.head) if self.prompts is None else prompt_task(task)
 
     @property
     def head(self) -> InstanceHead | None:
@@ -135,6 +143,12 @@ def task_for(
 def with_maps(task: Task, head: InstanceHead | None) -> Task:
     """Return the task of a network that predicts the maps of a dense head, if given, after the classes."""
     return task if head is None else replace(task, num_classes=task.num_classes + head.channels)
+
+
+def prompt_task(task: Task) -> Task:
+    """Return the task of a network that receives prompts beside the image, and predicts one object."""
+    channels = task.in_channels + PROMPT_CHANNELS
+    return replace(task, in_channels=channels, num_classes=2, activation="softmax", background=True)
 
 
 class LoadedModel(NamedTuple):

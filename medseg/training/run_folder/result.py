@@ -9,12 +9,13 @@ from typing import Any
 
 from medseg.config.schema import RunConfig
 from medseg.inference.model.cascade import join_stages
-from medseg.inference.model.model_file import LoadedModel, ModelHeader, save_model
+from medseg.inference.model.model_file import OBJECT_LABELS, LoadedModel, ModelHeader, save_model
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.instances.options import InstanceTask
 from medseg.models import AnyModelConfig
 from medseg.models.detection import Detector
+from medseg.prompts.options import PromptTask
 from medseg.training.dataset import PreparedDataset
 from medseg.training.instance_tuning import tune_instances
 from medseg.training.loop import TrainingLoop
@@ -71,11 +72,13 @@ def write_model(
     if isinstance(config.task, InstanceTask):
         instances = config.task
         inference = tune_instances(loop, instances, weights)
+    prompts = config.task if isinstance(config.task, PromptTask) else None
     header = ModelHeader(
         spatial_dims=config.spatial_dims,
         channels=dataset.channels,
-        labels=dataset.labels,
+        labels=dataset.labels if prompts is None else OBJECT_LABELS,
         instances=instances,
+        prompts=prompts,
         preprocess=dataset.preprocess,
         inference=inference,
         model=_trained_model(loop, config),

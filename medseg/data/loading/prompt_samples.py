@@ -1,0 +1,136 @@
+"""Training samples of a network that answers prompts: one object, and the first prompt for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medseg.data.augmentation.mask_corruption import MaskAugmentConfig, corrupt_masks
+from medseg.data.augmentation.mask_corruption import MaskMorphologyConfig as Morphology
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.loading.generator_state import pack_generator
+from medseg.data.loading.object_targets import OBJECTS
+from medseg.data.loading.workers import Sample
+from medseg.geometry import Array
+from medseg.prompts.encoding import draw_prompts, empty_channels, set_mask
+from medseg.prompts.frame import Frame
+from medseg.prompts.options import PromptTask
+from medseg.prompts.prompts import Prompt
+from medseg.prompts.users import Mixed, User, user_by_name
+
+PROMPTS = "prompts"
+"""Key of a sample: (7, *P) uint8, the channels of the prompts (:mod:`medseg.prompts.encoding`)."""
+ROUNDS = "rounds"
+"""Key of a sample: () int64, number of earlier prompts that correct what the network predicts."""
+USER_STATE = "user_state"
+"""Key of a sample: (40,) uint8, state of the random generator of the user who makes them."""
+
+_FAULTS = MaskAugmentConfig(morphology=Morphology(probability=0.8))
+
+
+def build_user(task: PromptTask) -> User:
+    """Build the simulated user of a training, who makes each prompt as one of ``task.users``."""
+    return Mixed(tuple(user_by_name(name) for name in task.users), tuple(task.users.values()))
+
+
+@dataclass(frozen=True)
+class PromptSamples:
+    """Turns samples with labels into samples with one object and a prompt.
+
+    Attributes:
+        task: what is an object, and how users behave.
+        labels: of the dataset.
+            user: makes the prompts.
+    """
+
+    task: PromptTask
+    labels: LabelSchema
+    user: User
+
+    def prepare(
+        self, sample: Sample, wanted: int | None, spacing: tuple[float, ...], rng: np.random.Generator
+    ) -> Sample:
+        """Return a sample with the object as its label: 1, with 0 for all else and -1 for ignored voxels.
+
+        Args:
+            sample: with the ``label`` of all classes and, if they are told apart, ``objects``.
+            wanted: class that is preferred.
+            spacing: distance between the voxels, mm.
+            rng: source of all random numbers.
+        """
+        classes = sample["label"][0].numpy()
+        objects = sample[OBJECTS][0].numpy() if OBJECTS in sample else None
+        reference = self.choose(classes, objects, wanted, rng)
+        channels = empty_channels(classes.shape)
+        rounds = 0
+        if reference.any():
+            draw_prompts(
+                channels, [self._first(reference, channels, spacing, rng)], Frame.of_array(classes.shape)
+            )
+            single = rng.random() < self.task.first_only or not self.task.interactions
+            rounds = 0 if single else int(rng.integers(1, self.task.interactions + 1))
+        target = np.where(classes < 0, -1, reference).astype(np.int16)
+        kept = {name: value for name, value in sample.items() if name not in ("soft", "annotated", OBJECTS)}
+        return {
+            **kept,
+            "label": torch.from_numpy(target)[None],
+            PROMPTS: torch.from_numpy(channels),
+            ROUNDS: torch.tensor(rounds),
+            USER_STATE: pack_generator(rng),
+        }
+
+    def choose(
+        self, classes: Array, objects: Array | None, wanted: int | None, rng: np.random.Generator
+    ) -> NDArray[np.bool_]:
+        """Choose the object (*P) of a patch; empty if the patch contains none.
+
+        Args:
+            classes: (*P), -1 for ignored voxels.
+            objects: (*P) numbers of instances; None if they are not told apart.
+            wanted: class that is preferred.
+            rng: source of all random numbers.
+        """
+        if objects is not None:
+            numbers = np.unique(objects[objects > 0])
+            return objects == (rng.choice(numbers) if numbers.size else -1)
+        mask = self._choose_class(classes, wanted, rng)
+        if self.task.objects == "components" and mask.any():
+            parts: Array = ndimage.label(mask, np.ones((3,) * mask.ndim))[0]  # pyright: ignore[reportAssignmentType]
+            places = np.flatnonzero(parts)
+            return parts == parts.ravel()[rng.choice(places)]
+        return mask
+
+    def _choose_class(self, classes: Array, wanted: int | None, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Choose a class, or a region that contains it, that is present."""
+        first = self.labels.first_evaluated
+        present = np.unique(classes)
+        present = present[present >= first]
+        if not present.size:
+            return np.zeros(classes.shape, bool)
+        index = int(wanted if wanted in present else rng.choice(present))
+        if not self.labels.regions:
+            return classes == index
+        table = self.labels.region_table
+        holding = np.flatnonzero(table[:, index])
+        members = table[rng.choice(holding)] if holding.size else np.arange(table.shape[1]) == index
+        return members[np.maximum(classes, 0)] & (classes >= 0)
+
+    def _first(
+        self,
+        reference: NDArray[np.bool_],
+        channels: Array,
+        spacing: tuple[float, ...],
+        rng: np.random.Generator,
+    ) -> Prompt:
+        """Make the first prompt; sometimes it corrects a faulty mask, which is then drawn into the channels."""
+        if rng.random() < self.task.start_mask:
+            faulty = corrupt_masks(reference.astype(np.uint8), _FAULTS, spacing, rng) > 0
+            prompt = self.user.next(reference, faulty, rng)
+            if prompt is not None:
+                set_mask(channels, faulty)
+                return prompt
+        return self.user.first(reference, rng)

@@ -1,0 +1,230 @@
+"""One object of a scan, segmented prompt by prompt in windows around the prompts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from medseg.geometry import Array
+from medseg.inference.interactive.windows import Bools, Floats, ScanWindows, resample_logits
+from medseg.prompts.encoding import FULL, draw_prompts, empty_channels, set_mask
+from medseg.prompts.frame import Frame
+from medseg.prompts.prompts import Prompt
+from medseg.prompts.regions import bounding_box, prompt_box
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
+"""Maps inputs (1, C + 7, *W) to logits (1, 2, *W)."""
+
+_GROWTH = 1.5
+"""Factor of the zoom if the object touches the border of the window."""
+_ROOM = 1.25
+"""Factor of the size of the object that a window covers at least."""
+_TOUCH = 1 / 400
+"""Share of the voxels of a face of the window above which the object touches it."""
+_MARGIN = 1 / 8
+"""Share of a refined window that is not written: close to its border the network sees too little."""
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What a prompt changed, to take it back."""
+
+    region: tuple[slice, ...]
+    before: Bools
+    extent: tuple[slice, ...] | None
+
+
+@dataclass
+class ObjectSession:
+    """Segments one object; time and memory of a prompt depend on the window and the object, not on the scan.
+
+    The window contains the object and all prompts. If the object touches the border of the window, it zooms out;
+    the result is then refined in windows of the network's own resolution (Isensee et al. 2025, arXiv:2503.08373).
+
+    Attributes:
+        windows: reads windows of the scan.
+        predict: the network.
+        mask: (*S) bool, with the axes of the scan.
+        refinements: largest number of windows that refine the result of a zoomed out window.
+        prompts: the prompts so far.
+    """
+
+    windows: ScanWindows
+    predict: Predict
+    mask: Bools
+    refinements: int = 4
+    prompts: list[Prompt] = field(default_factory=list[Prompt])
+    _extent: tuple[slice, ...] | None = None
+    _history: list[list[_Change]] = field(default_factory=list[list[_Change]])
+
+    def __post_init__(self) -> None:
+        self._extent = bounding_box(self._view)
+
+    @property
+    def _view(self) -> Bools:
+        """The mask with the axes of the image."""
+        return self.windows.oriented(self.mask)
+
+    def add(self, prompt: Prompt) -> None:
+        """Add a prompt and segment the object again."""
+        self.prompts.append(prompt)
+        self._history.append([])
+        try:
+            with torch.inference_mode():
+                self._segment(prompt)
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        """Take back the last prompt; nothing happens if there is none."""
+        if not self.prompts:
+            return
+        self.prompts.pop()
+        for change in reversed(self._history.pop()):
+            self._view[change.region] = change.before
+            self._extent = change.extent
+
+    def _segment(self, prompt: Prompt) -> None:
+        lower, upper = self._focus(prompt)
+        zoom = self._zoom_for(upper - lower)
+        while True:
+            frame = self.windows.frame((lower + upper) / 2, zoom)
+            logits = self._logits(frame)
+            if zoom >= self.windows.largest_zoom or not self._touches(logits > 0, frame):
+                break
+            zoom = min(zoom * _GROWTH, self.windows.largest_zoom)
+            found = self._box_of(logits > 0, frame)
+            lower, upper = np.minimum(lower, found[0]), np.maximum(upper, found[1])
+        self._write(logits, frame, 0.0)
+        if zoom > 1:
+            for center in self._refined_centers(prompt, frame):
+                near = self.windows.frame(center, 1.0)
+                self._write(self._logits(near), near, _MARGIN)
+
+    def _focus(self, prompt: Prompt) -> tuple[Floats, Floats]:
+        """Return the box (first, stop) that the window has to cover: of the object and of all prompts."""
+        boxes = [self._prompt_box(one) for one in self.prompts if one.positive or one is prompt]
+        if self._extent is not None:
+            first = np.array([part.start for part in self._extent], float)
+            boxes.append((first, np.array([part.stop for part in self._extent], float)))
+        return np.min([a for a, _ in boxes], axis=0), np.max([b for _, b in boxes], axis=0)
+
+    def _prompt_box(self, prompt: Prompt) -> tuple[Floats, Floats]:
+        """Return the box (first, stop) of a prompt, in voxels of the image."""
+        whole = self.windows.frame(np.zeros(len(self.windows.length)), 1.0)
+        natural = Frame(
+            whole.shape, whole.axes, whole.flipped, whole.length, (0.0,) * len(whole.shape),
+            (1.0,) * len(whole.shape),
+        )  # fmt: skip
+        faces = np.sort(natural.faces(np.stack(prompt_box(prompt))), axis=0)
+        return faces[0], faces[1]
+
+    def _zoom_for(self, size: Floats) -> float:
+        """Return the zoom at which a window covers a box of this size, with some room."""
+        needed = float((size * _ROOM / self.windows.size(1.0)).max())
+        fits = float((size / self.windows.size(1.0)).max()) <= 1
+        return 1.0 if fits else min(needed, self.windows.largest_zoom)
+
+    def _logits(self, frame: Frame) -> Array:
+        """Return the logits (*W) of the object in a window, above 0 where it is more likely than not."""
+        channels = empty_channels(frame.shape)
+        if self._extent is not None:
+            set_mask(channels, self.windows.read_mask(self._view, frame))
+        draw_prompts(channels, self.prompts, frame)
+        image = self.windows.read(frame)
+        joined = np.concatenate([image, channels.astype(np.float32) / FULL])
+        logits = self.predict(torch.from_numpy(joined)[None])[0].float()
+        return (logits[1] - logits[0]).cpu().numpy()
+
+    def _touches(self, mask: Bools, frame: Frame) -> bool:
+        """Return whether an object (*W) touches a face of the window that does not lie at the scan's border."""
+        for axis, length in enumerate(self.windows.length):
+            stop = frame.start[axis] + frame.shape[axis] / frame.scale[axis]
+            for index, open_ in ((0, frame.start[axis] > 0), (-1, stop < length)):
+                face = mask.take(index, axis)
+                if open_ and face.sum() > max(2, _TOUCH * face.size):
+                    return True
+        return False
+
+    def _box_of(self, mask: Bools, frame: Frame) -> tuple[Floats, Floats]:
+        """Return the box (first, stop) of an object (*W) of a window, in voxels of the image."""
+        box = bounding_box(mask)
+        assert box is not None
+        ends = np.array([[part.start for part in box], [part.stop for part in box]], float)
+        faces = ends / np.array(frame.scale) + np.array(frame.start)
+        return faces[0], faces[1]
+
+    def _write(self, logits: Array, frame: Frame, margin: float) -> None:
+        """Replace the mask in a window."""
+        region = self.windows.covered(frame, margin)
+        view, extent = self._view, self._extent
+        new = _positive_part(logits, frame, region)
+        old = _intersection(extent, region)
+        changed = old if new is None else new if old is None else _union(old, new)
+        if changed is None:
+            return
+        self._history[-1].append(_Change(changed, view[changed].copy(), extent))
+        view[changed] = False
+        if new is not None:
+            view[new] = resample_logits(logits, frame, new)
+        searched = changed if extent is None else _union(extent, changed)
+        inside = bounding_box(view[searched])
+        self._extent = None if inside is None else _shifted(inside, searched)
+
+    def _refined_centers(self, prompt: Prompt, frame: Frame) -> list[NDArray[np.float64]]:
+        """Return the centers of windows at the border of the object, the nearest to the prompt first."""
+        if self._extent is None:
+            return []
+        first = np.array([part.start for part in self._extent], float)
+        stop = np.array([part.stop for part in self._extent], float)
+        step = self.windows.size(1.0) * (1 - 2 * _MARGIN)
+        counts = np.maximum(np.ceil((stop - first) / step), 1).astype(int)
+        lines = [a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in zip(first, stop, counts, strict=True)]
+        lower, upper = self._prompt_box(prompt)
+        here = (lower + upper) / 2
+        centers = [np.array(center) for center in itertools.product(*lines)]
+        kept = [center for center in centers if self._holds_border(center)]
+        kept.sort(key=lambda center: float((((center - here) / step) ** 2).sum()))
+        return kept[: self.refinements]
+
+    def _holds_border(self, center: Floats) -> bool:
+        """Return whether a window around a center contains voxels of the object and others."""
+        part = self._view[self.windows.covered(self.windows.frame(center, 1.0), _MARGIN)]
+        return bool(part.any()) and not bool(part.all())
+
+
+def _positive_part(logits: Array, frame: Frame, region: tuple[slice, ...]) -> tuple[slice, ...] | None:
+    """Return the part of a region of the image in which logits (*W) of a window are positive; None if nowhere."""
+    box = bounding_box(logits > 0)
+    if box is None:
+        return None
+    parts: list[slice] = []
+    for axis, part in enumerate(box):
+        low = int(np.floor((part.start - 1) / frame.scale[axis] + frame.start[axis]))
+        high = int(np.ceil((part.stop + 1) / frame.scale[axis] + frame.start[axis]))
+        low, high = max(low, region[axis].start), min(high, region[axis].stop)
+        if low >= high:
+            return None
+        parts.append(slice(low, high))
+    return tuple(parts)
+
+
+def _intersection(a: tuple[slice, ...] | None, b: tuple[slice, ...]) -> tuple[slice, ...] | None:
+    if a is None:
+        return None
+    parts = tuple(slice(max(s.start, t.start), min(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
+    return parts if all(part.start < part.stop for part in parts) else None
+
+
+def _union(a: tuple[slice, ...], b: tuple[slice, ...]) -> tuple[slice, ...]:
+    return tuple(slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
+
+
+def _shifted(inside: tuple[slice, ...], outer: tuple[slice, ...]) -> tuple[slice, ...]:
+    return tuple(slice(s.start + t.start, s.stop + t.start) for s, t in zip(inside, outer, strict=True))

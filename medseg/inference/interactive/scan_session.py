@@ -1,0 +1,122 @@
+"""A session over a scan: prompts in, masks on the scan's grid out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from medseg.data.io.readers import reader_for
+from medseg.data.scans import Scan
+from medseg.errors import DataError
+from medseg.files import write_atomic
+from medseg.inference.interactive.object_session import ObjectSession, Predict
+from medseg.inference.interactive.windows import Bools, ScanWindows
+from medseg.prompts.prompts import Box, Lasso, Point, Prompt, Scribble
+from medseg.prompts.validation import check_prompt
+
+
+class ScanSession:
+    """Segments the objects of one open scan, one after the other; made by :meth:`Interactive.open`.
+
+    Positions are voxels of the scan's array as it is in the file, ``(x, y, z)`` or ``(row, column)``. Each method
+    that adds a prompt returns the new mask, a copy.
+
+    Args:
+        scan: the scan.
+        windows: reads windows of it.
+        predict: the network.
+
+    Example:
+        >>> session = Interactive("runs/prompts").open("scan.nii.gz")  # doctest: +SKIP
+        >>> mask = session.point((120, 88, 40))  # doctest: +SKIP
+        >>> mask = session.point((131, 90, 40), positive=False)  # doctest: +SKIP
+        >>> session.save("mask.nii.gz")  # doctest: +SKIP
+    """
+
+    def __init__(self, scan: Scan, windows: ScanWindows, predict: Predict) -> None:
+        self.scan = scan
+        self._windows, self._predict = windows, predict
+        self._object = ObjectSession(windows, predict, np.zeros(scan.grid.shape, bool))
+
+    @property
+    def mask(self) -> Bools:
+        """(*S) bool, a copy of the current mask; empty before the first prompt."""
+        return self._object.mask.copy()
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts so far, oldest first."""
+        return tuple(self._object.prompts)
+
+    def add(self, prompt: Prompt) -> Bools:
+        """Add a prompt and return the new mask.
+
+        Raises:
+            DataError: the prompt lies outside the scan, or has the wrong number of axes.
+        """
+        check_prompt(prompt, self.scan.grid.shape)
+        self._object.add(prompt)
+        return self.mask
+
+    def point(self, position: Sequence[float], *, positive: bool = True) -> Bools:
+        """Click on a voxel: on the object, or (if not ``positive``) on what does not belong to it."""
+        return self.add(Point(tuple(float(p) for p in position), positive))
+
+    def box(self, lower: Sequence[int], upper: Sequence[int], *, positive: bool = True) -> Bools:
+        """Draw a box from its first voxel to the one after its last; in one slice of a volume or through many."""
+        return self.add(Box(tuple(int(p) for p in lower), tuple(int(p) for p in upper), positive))
+
+    def scribble(self, voxels: ArrayLike, *, positive: bool = True) -> Bools:
+        """Paint over voxels (N, D)."""
+        return self.add(Scribble(np.asarray(voxels), positive))
+
+    def lasso(
+        self,
+        vertices: ArrayLike,
+        *,
+        axis: int | None = None,
+        index: int | None = None,
+        positive: bool = True,
+    ) -> Bools:
+        """Draw a closed line (N, 2); of a volume, in the slice ``index`` perpendicular to ``axis``."""
+        return self.add(Lasso(np.asarray(vertices, np.float64), axis, index, positive))
+
+    def undo(self) -> Bools:
+        """Take back the last prompt and return the mask before it."""
+        self._object.undo()
+        return self.mask
+
+    def restart(self, mask: NDArray[np.bool_] | None = None) -> None:
+        """Begin the next object of the scan.
+
+        Args:
+            mask: (*S), the result of another model that is corrected instead of an empty mask; nonzero voxels are
+                the object.
+
+        Raises:
+            DataError: the mask does not have the shape of the scan.
+        """
+        shape = self.scan.grid.shape
+        if mask is not None and np.shape(mask) != shape:
+            raise DataError(f"mask of shape {np.shape(mask)} for a scan of shape {shape}")
+        own = np.zeros(shape, bool) if mask is None else np.array(mask) != 0
+        self._object = ObjectSession(self._windows, self._predict, own)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the mask, 0 and 1, on the scan's grid in the format of the file's ending.
+
+        Raises:
+            DataError: the format is unknown or cannot store the mask of this scan.
+        """
+        path = Path(path)
+        writer = reader_for(path)
+        if writer.kind != self.scan.kind:
+            raise DataError(
+                f"{path}: a file for a {writer.kind}, but the scan is a {self.scan.kind}", path=path
+            )
+        with write_atomic(path) as temporary:
+            writer.write_label_map(temporary, self._object.mask.astype(np.uint8), self.scan, None)
+        return path
