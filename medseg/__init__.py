@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medseg.errors import ConfigError, DataError, GeometryError, MedsegError, ModelFileError
     from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
     from medseg.inference.batch.batch_inference import infer_cases
+    from medseg.inference.interactive.interactive import Interactive
     from medseg.inference.model.prediction import Prediction
     from medseg.inference.model.predictor import Predictor
     from medseg.progress import ConsoleProgress, QuietProgress
@@ -33,6 +34,7 @@ __all__ = [
     "Evaluation",
     "EvaluationOptions",
     "GeometryError",
+    "Interactive",
     "MedsegError",
     "ModelFileError",
     "Prediction",
@@ -55,6 +57,7 @@ __getattr__, __dir__ = lazy_names(
         "medseg.errors": ("ConfigError", "DataError", "GeometryError", "MedsegError", "ModelFileError"),
         "medseg.evaluation": ("Evaluation", "EvaluationOptions", "evaluate_cases"),
         "medseg.inference.batch.batch_inference": ("infer_cases",),
+        "medseg.inference.interactive.interactive": ("Interactive",),
         "medseg.inference.model.prediction": ("Prediction",),
         "medseg.inference.model.predictor": ("Predictor",),
         "medseg.progress": ("ConsoleProgress", "QuietProgress"),

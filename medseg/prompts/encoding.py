@@ -27,20 +27,20 @@ Channels = NDArray[np.uint8]
 
 
 def empty_channels(shape: tuple[int, ...]) -> Channels:
-    """Return the channels (7, \\*W) of a window without prompts and without a mask."""
+    """Return the channels (7, *W) of a window without prompts and without a mask."""
     return np.zeros((PROMPT_CHANNELS, *shape), np.uint8)
 
 
 def set_mask(channels: Channels, mask: NDArray[np.bool_]) -> None:
-    """Set the previous mask (\\*W) in the channels (7, \\*W)."""
+    """Set the previous mask (*W) in the channels (7, *W)."""
     np.multiply(mask, FULL, out=channels[0], casting="unsafe")
 
 
 def draw_prompts(channels: Channels, prompts: Iterable[Prompt], frame: Frame) -> None:
-    """Draw prompts into the channels (7, \\*W) of a window; what lies outside is left out.
+    """Draw prompts into the channels (7, *W) of a window; what lies outside is left out.
 
-    A point is a Gaussian spot around its position, so that its center can be told from its surroundings; areas are
-    filled; scribbles are lines of voxels.
+    A point is a Gaussian spot around its position, which shows where exactly it is; areas are filled; scribbles
+    are lines of voxels.
 
     Args:
         channels: uint8, 255 for a marked voxel.

@@ -18,11 +18,12 @@ class Frame:
     covers [i, i + 1) between its faces; its center is the position i.
 
     Attributes:
-        shape: (\\*W) voxels of the window.
+        shape: (*W) voxels of the window.
         axes: for each axis of the window, the axis of the scan.
         flipped: for each axis of the window, whether it runs backwards in the scan.
         length: for each axis of the window, the voxels of the scan along it.
-        start: first face of the window along each of its axes, in voxels of the scan (in the window's direction).
+        start: first face of the window along each of its axes, in voxels of the scan, in the direction of the
+            window.
         scale: voxels of the window per voxel of the scan, along each axis of the window.
 
     Example:
@@ -40,7 +41,7 @@ class Frame:
 
     @classmethod
     def of_array(cls, shape: tuple[int, ...]) -> Frame:
-        """Return the frame of a window that is the whole array (\\*S)."""
+        """Return the frame of a window that is the whole array (*S)."""
         return cls.of_window(shape, (0.0,) * len(shape), (1.0,) * len(shape))
 
     @classmethod

@@ -15,13 +15,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class PromptTask(Spec):
     """Segment the object that a user points at, and correct it prompt by prompt.
 
-    The network receives the image, its previous mask and the prompts as channels ("early fusion", Isensee et al.
-    2025, arXiv:2503.08373) and predicts one object.
+    The network receives the image, its previous mask and the prompts as channels ("early fusion", Isensee et
+    al. 2025, arXiv:2503.08373) and predicts one object.
 
     Attributes:
-        objects: what is an object in the training: ``classes``, all voxels of a class or region; ``components``,
-            one connected component of a class; ``instances``, what ``data.instances`` tells apart; ``auto``:
-            instances if they are told apart, otherwise classes.
+        objects: what is an object in the training: ``classes``, all voxels of a class or region;
+            ``components``, one connected component of a class; ``instances``, what ``data.instances`` tells
+            apart; ``auto``: instances if they are told apart, otherwise classes.
         users: names of the simulated users that are trained with (``medseg.prompts.users``) and how often each
             of them makes a prompt.
         interactions: largest number of earlier prompts in a training sample, each of which corrects what the
@@ -35,10 +35,19 @@ class PromptTask(Spec):
     name: Literal["prompts"] = "prompts"
     objects: Objects = "auto"
     users: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default={"clicks": 3.0, "random-clicks": 1.0, "box": 1.0, "lines": 1.0, "skeletons": 0.5, "contours": 0.5,
-                 "lasso": 0.5},
+        default={
+            "clicks": 3.0,
+            "random-clicks": 1.0,
+            "box": 1.0,
+            "slice-box": 0.5,
+            "lines": 0.5,
+            "zigzags": 0.5,
+            "skeletons": 0.5,
+            "contours": 0.5,
+            "lasso": 0.5,
+        },
         min_length=1,
-    )  # fmt: skip
+    )
     interactions: int = Field(default=4, ge=0, le=32)
     first_only: Share = 0.4
     start_mask: Share = 0.1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from medseg.errors import DataError
+from medseg.prompts.extent import prompt_box
 from medseg.prompts.prompts import Box, Lasso, Prompt, Scribble
-from medseg.prompts.regions import prompt_box
 
 
 def check_prompt(prompt: Prompt, shape: tuple[int, ...]) -> None:

@@ -37,6 +37,7 @@ from medseg.training.validation import (
     ValidatedCase,
     Validator,
     case_scores,
+    click_scores,
     dice_of_classes,
     instance_score,
     is_better,
@@ -380,7 +381,7 @@ class TrainingLoop:
         _LOGGER.debug("step %d: %d cases validated in %.1f s%s", self.state.step, cases, seconds, share)
         names, counts = tuple(self.model.labels.evaluated), [one.counts for one in validated]
         self.report.scores = case_scores([case.id for case in self.validator.cases], counts, names)
-        return {**instance_score(validated), **mean_scores(counts, names)}
+        return {**instance_score(validated), **click_scores(validated), **mean_scores(counts, names)}
 
     def _save_is_due(self) -> bool:
         every_steps, every_minutes = self.options.save_every_steps, self.options.save_every_minutes

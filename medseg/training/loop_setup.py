@@ -8,15 +8,18 @@ from dataclasses import replace
 
 from medseg.config.schema import RunConfig
 from medseg.data.augmentation.mask_corruption import MaskChannels
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.lateral_swap import LateralSwap
 from medseg.data.loading.object_targets import ObjectTargets
+from medseg.data.loading.prompt_samples import PromptSamples, build_user
 from medseg.data.loading.sampling import PatchDataset, PatchPlan
 from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
 from medseg.instances.options import InstanceTask
 from medseg.models.detection import Detector
 from medseg.progress import Progress
+from medseg.prompts.options import PromptTask
 from medseg.system.allocator import is_out_of_memory
 from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset
 from medseg.training.distributed.ranks import Ranks
@@ -24,6 +27,7 @@ from medseg.training.loop import TrainingLoop
 from medseg.training.model import TrainingModel, instance_head
 from medseg.training.options import TrainConfig
 from medseg.training.patch_loader import PatchLoader
+from medseg.training.prompting.validation import PromptValidator
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.validation import Validator
 
@@ -85,7 +89,23 @@ def build_loop(
     if isinstance(config.task, InstanceTask):
         loader.patches.objects = ObjectTargets(head)
     validator = Validator(cached.val, labels, inference, model.device, model.dtype, slices, count, head)
+    if isinstance(config.task, PromptTask):
+        validator = _with_prompts(config, config.task, labels, loader, validator)
     return TrainingLoop(options, model, loader, validator, run_folder, progress)
+
+
+def _with_prompts(
+    config: RunConfig, task: PromptTask, labels: LabelSchema, loader: PatchLoader, validator: Validator
+) -> PromptValidator:
+    """Let the patches have prompts, and return the validation by simulated clicks."""
+    instances = config.data.instances is not None and task.objects in ("auto", "instances")
+    loader.patches.prompts = PromptSamples(task, labels, build_user(task))
+    if instances:
+        loader.patches.objects = ObjectTargets(None)
+    return PromptValidator(
+        validator.cases, labels, validator.inference, validator.device, validator.dtype,
+        task=task, instances=instances,
+    )  # fmt: skip
 
 
 def _with_unlabeled(loader: PatchLoader, cases: list[CachedCase], options: TrainConfig) -> PatchLoader:
@@ -111,8 +131,8 @@ def _check_shares(options: TrainConfig, ranks: Ranks) -> None:
 
 
 def _check_monitor(monitor: str, names: tuple[str, ...]) -> None:
-    label = monitor.partition(":")[2]
-    if label and label not in names:
+    score, _, label = monitor.partition(":")
+    if label and score in ("dice", "iou") and label not in names:
         raise ConfigError(f"train.monitor: unknown label {label!r}; expected one of {', '.join(names)}")
 
 

@@ -59,7 +59,7 @@ from medseg.training.network_options import (
     has_statistics,
 )
 from medseg.training.options import TrainConfig
-from medseg.training.prompt_rounds import PromptRounds, with_prompts
+from medseg.training.prompting.rounds import PromptRounds, with_prompts
 from medseg.training.run_folder.checkpoint import seed_everything
 from medseg.training.run_folder.state import TrainState
 from medseg.training.unlabeled import UNLABELED_PREFIX, consistency

@@ -46,10 +46,12 @@ class ValidatedCase:
     Attributes:
         counts: of the voxels of each label; None for labels not annotated in the case.
         objects: the matched objects; None if objects are not separated.
+        clicks: for each object the Dice after each simulated click; None if the network answers no prompts.
     """
 
     counts: list[Counts | None]
     objects: MatchedObjects | None = None
+    clicks: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,22 @@ def instance_score(cases: Sequence[ValidatedCase]) -> Scores:
     """Return the score of objects under :data:`INSTANCES`; nothing if objects are not separated."""
     matches = [case.objects for case in cases if case.objects is not None]
     return {INSTANCES: pooled_score(matches)} if matches else {}
+
+
+def click_scores(cases: Sequence[ValidatedCase]) -> Scores:
+    """Return the mean Dice over all objects after the first and the last click, and the mean of both.
+
+    Nothing if the network answers no prompts.
+
+    Example:
+        >>> click_scores([ValidatedCase([], clicks=((0.5, 0.6, 0.7, 0.8, 0.9),))])
+        {'clicks': 0.7, 'clicks:1': 0.5, 'clicks:5': 0.9}
+    """
+    if all(case.clicks is None for case in cases):
+        return {}
+    curves = [curve for case in cases for curve in case.clicks or ()]
+    first, last = (mean_defined(curve[i] for curve in curves) for i in (0, -1))
+    return {"clicks": (first + last) / 2, "clicks:1": first, "clicks:5": last}
 
 
 def case_scores(

@@ -16,6 +16,10 @@ from medseg.data.loading.cache import CachedCase
 from medseg.inference.sliding_window.options import SlidingWindowOptions
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.progress import plural
+from medseg.prompts.options import PromptTask
+
+PROMPT_WINDOWS = 15
+"""Windows that a network that answers prompts predicts for a case: a few objects, five clicks each."""
 
 UPDATE_COST = 3.0
 """Work of an update of the weights per voxel of a patch; a prediction has 1."""
@@ -33,6 +37,7 @@ class ValidationBudget:
         share: largest share of that work; None for no limit.
         most: largest number of cases; None for no limit.
         seed: of the order of the cases.
+        prompts: whether the windows follow prompts; their number then does not depend on the size of a case.
     """
 
     options: SlidingWindowOptions
@@ -42,6 +47,7 @@ class ValidationBudget:
     share: float | None
     most: int | None
     seed: int
+    prompts: bool = False
 
     @classmethod
     def of(cls, config: RunConfig) -> ValidationBudget:
@@ -58,12 +64,15 @@ class ValidationBudget:
             share=train.validate_share,
             most=train.validate_cases,
             seed=config.seed,
+            prompts=isinstance(config.task, PromptTask),
         )
 
     def prediction_work(self, shape: Sequence[int]) -> float:
         """Return the voxels of all windows over a preprocessed case (*S), with mirrored and scaled ones."""
         size = self.options.window_size(shape[1:] if self.slices else shape)
         window = (1, *size) if self.slices else size
+        if self.prompts:
+            return math.prod(size) * PROMPT_WINDOWS
         return len(WindowPlan(tuple(shape), window, self.options.overlap)) * math.prod(window) * self.copies
 
     def work_share(self, case: CachedCase) -> float:

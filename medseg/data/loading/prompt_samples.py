@@ -20,7 +20,7 @@ from medseg.prompts.encoding import draw_prompts, empty_channels, set_mask
 from medseg.prompts.frame import Frame
 from medseg.prompts.options import PromptTask
 from medseg.prompts.prompts import Prompt
-from medseg.prompts.users import Mixed, User, user_by_name
+from medseg.prompts.users import MixedUser, User, user_by_name
 
 PROMPTS = "prompts"
 """Key of a sample: (7, *P) uint8, the channels of the prompts (:mod:`medseg.prompts.encoding`)."""
@@ -34,7 +34,7 @@ _FAULTS = MaskAugmentConfig(morphology=Morphology(probability=0.8))
 
 def build_user(task: PromptTask) -> User:
     """Build the simulated user of a training, who makes each prompt as one of ``task.users``."""
-    return Mixed(tuple(user_by_name(name) for name in task.users), tuple(task.users.values()))
+    return MixedUser(tuple(user_by_name(name) for name in task.users), tuple(task.users.values()))
 
 
 @dataclass(frozen=True)

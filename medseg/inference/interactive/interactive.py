@@ -25,7 +25,7 @@ from medseg.system.device import resolve_autocast_dtype, resolve_device
 class Interactive:
     """Segments objects by prompts: points, boxes, scribbles and lassos.
 
-    Each prompt is answered in a window around it, so that time and memory do not depend on the size of the scan.
+    Each prompt is answered in a window around it: time and memory do not depend on the size of the scan.
     Several threads may use one object, each with sessions of its own.
 
     Args:
@@ -76,11 +76,9 @@ class Interactive:
         Raises:
             DataError: the scan cannot be read or does not suit the model.
         """
-        opened = (
-            _from_array(scan, spacing, self.header.spatial_dims)
-            if isinstance(scan, np.ndarray)
-            else load_scan(scan)
-        )
+        if isinstance(scan, np.ndarray):
+            scan = _from_array(scan, spacing, self.header.spatial_dims)
+        opened = load_scan(scan)
         self._member.check_dimensions(opened)
         check_finite(opened)
         windows = scan_windows(opened, self.header.preprocess, self.header.channels, self.window_shape)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from medseg.geometry import Array
 from medseg.inference.interactive.windows import Bools, Floats, ScanWindows, resample_logits
 from medseg.prompts.encoding import FULL, draw_prompts, empty_channels, set_mask
+from medseg.prompts.extent import prompt_box
 from medseg.prompts.frame import Frame
 from medseg.prompts.prompts import Prompt
-from medseg.prompts.regions import bounding_box, prompt_box
+from medseg.prompts.users.regions import bounding_box
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 """Maps inputs (1, C + 7, *W) to logits (1, 2, *W)."""
@@ -41,10 +42,11 @@ class _Change:
 
 @dataclass
 class ObjectSession:
-    """Segments one object; time and memory of a prompt depend on the window and the object, not on the scan.
+    """Segments one object; time and memory of a prompt do not depend on the size of the scan.
 
-    The window contains the object and all prompts. If the object touches the border of the window, it zooms out;
-    the result is then refined in windows of the network's own resolution (Isensee et al. 2025, arXiv:2503.08373).
+    The window contains the object and all prompts. If the object touches the border of the window, it zooms
+    out; the result is then refined in windows of the network's own resolution (Isensee et al. 2025,
+    arXiv:2503.08373).
 
     Attributes:
         windows: reads windows of the scan.
@@ -200,7 +202,7 @@ class ObjectSession:
 
 
 def _positive_part(logits: Array, frame: Frame, region: tuple[slice, ...]) -> tuple[slice, ...] | None:
-    """Return the part of a region of the image in which logits (*W) of a window are positive; None if nowhere."""
+    """Return the part of a region in which logits (*W) of a window are positive; None if nowhere."""
     box = bounding_box(logits > 0)
     if box is None:
         return None

@@ -21,8 +21,8 @@ from medseg.prompts.validation import check_prompt
 class ScanSession:
     """Segments the objects of one open scan, one after the other; made by :meth:`Interactive.open`.
 
-    Positions are voxels of the scan's array as it is in the file, ``(x, y, z)`` or ``(row, column)``. Each method
-    that adds a prompt returns the new mask, a copy.
+    Positions are voxels of the scan's array as it is in the file, ``(x, y, z)`` or ``(row, column)``. Each
+    method that adds a prompt returns the new mask, a copy.
 
     Args:
         scan: the scan.
@@ -66,7 +66,7 @@ class ScanSession:
         return self.add(Point(tuple(float(p) for p in position), positive))
 
     def box(self, lower: Sequence[int], upper: Sequence[int], *, positive: bool = True) -> Bools:
-        """Draw a box from its first voxel to the one after its last; in one slice of a volume or through many."""
+        """Draw a box from its first voxel to the one after its last; of a volume, in one or many slices."""
         return self.add(Box(tuple(int(p) for p in lower), tuple(int(p) for p in upper), positive))
 
     def scribble(self, voxels: ArrayLike, *, positive: bool = True) -> Bools:
@@ -93,8 +93,8 @@ class ScanSession:
         """Begin the next object of the scan.
 
         Args:
-            mask: (*S), the result of another model that is corrected instead of an empty mask; nonzero voxels are
-                the object.
+            mask: (*S), the result of another model that is corrected instead of an empty mask; nonzero voxels
+                are the object.
 
         Raises:
             DataError: the mask does not have the shape of the scan.

@@ -149,7 +149,7 @@ class _Taps:
 
 
 def _centers(frame: Frame, axis: int) -> Floats:
-    """Return the centers (W,) of a window's voxels, in voxels of the scan, whose own centers are at 0, 1, ..."""
+    """Return the centers (W,) of a window's voxels; those of the scan's voxels are 0, 1, ..."""
     return (np.arange(frame.shape[axis]) + 0.5) / frame.scale[axis] + frame.start[axis] - 0.5
 
 

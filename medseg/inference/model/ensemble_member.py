@@ -323,6 +323,17 @@ def _check_objects(settings: InferenceConfig, header: ModelHeader, path: Path) -
         raise ConfigError(f"{path} {kind}: not possible with {' and '.join(used)}", hint="Leave them out.")
 
 
+def check_no_prompts(members: Sequence[EnsembleMember]) -> None:
+    """Raise ModelFileError if a model waits for prompts, without which it cannot segment a scan."""
+    for member in members:
+        if member.header.prompts is not None:
+            raise ModelFileError(
+                f"{member.path}: the model segments what a user points at (task.name=prompts), not whole scans",
+                hint="Use it in medseg annotate DATA --model RUN, or in Python with medseg.Interactive.",
+                path=member.path,
+            )
+
+
 def check_same_task(first: EnsembleMember, other: EnsembleMember) -> None:
     """Check that two models can be averaged.
 

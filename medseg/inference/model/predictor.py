@@ -33,6 +33,7 @@ from medseg.inference.model.ensemble_member import (
     MemberOptions,
     ModelSource,
     OwnNetwork,
+    check_no_prompts,
     check_same_task,
     load_members,
 )
@@ -110,6 +111,7 @@ class Predictor:
         self._logged: set[str] = set()
         first = self.members[0]
         self.path, self.header = first.path, first.header
+        check_no_prompts(self.members)
         for other in self.members[1:]:
             check_same_task(first, other)
         self._fingerprint = next((m.header.fingerprint for m in self.members if m.header.fingerprint), None)

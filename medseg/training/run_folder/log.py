@@ -116,6 +116,6 @@ def describe_epoch(entry: dict[str, Any]) -> str:
     parts += [
         f"{key.removeprefix('val_')} " + ("–" if value is None else f"{value:.4f}")
         for key, value in entry.items()
-        if key.startswith(("val_dice", "val_instances"))
+        if key.startswith(("val_dice", "val_instances", "val_clicks"))
     ]
     return "  ".join([*parts, f"{entry['seconds']:.1f} s"])

@@ -46,6 +46,8 @@ class PromptRounds:
         with evaluating(network):
             for number in range(max(rounds)):
                 active = [i for i, wanted in enumerate(rounds) if wanted > number]
+                if not active:
+                    break
                 inputs = with_prompts(images[active], torch.from_numpy(channels[active]))
                 masks = predict(inputs).argmax(dim=1).cpu().numpy() > 0
                 for i, mask in zip(active, masks, strict=True):

@@ -1,4 +1,4 @@
-"""Boxes of prompts and of masks."""
+"""Boxes around prompts."""
 
 from __future__ import annotations
 
@@ -26,19 +26,3 @@ def prompt_box(prompt: Prompt) -> tuple[NDArray[np.float64], NDArray[np.float64]
         if prompt.axis is not None:
             positions = np.insert(positions, prompt.axis, float(prompt.index or 0), axis=1)
     return positions.min(axis=0), positions.max(axis=0) + 1
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """Return the smallest box that contains a mask (*S); None if it is empty.
-
-    Example:
-        >>> bounding_box(np.array([[False, False], [False, True]]))
-        (slice(1, 2, None), slice(1, 2, None))
-    """
-    parts: list[slice] = []
-    for axis in range(mask.ndim):
-        line = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
-        if not line.size:
-            return None
-        parts.append(slice(int(line[0]), int(line[-1]) + 1))
-    return tuple(parts)

@@ -1,0 +1,22 @@
+"""``load_promptable``: a model that answers prompts, by name or path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.inference.interactive import Interactive
+from medseg.prompts.session import Promptable
+
+
+def load_promptable(source: Path | str, *, device: str = "auto") -> Promptable:
+    """Load a model that answers prompts.
+
+    Args:
+        source: a run folder or a model file of a training with ``task: prompts``; or a SAM, by the path of its
+            weights or by its published name.
+        device: ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or the model does not answer prompts.
+    """
+    return Interactive(Path(source), device=device)
