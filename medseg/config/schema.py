@@ -106,6 +106,10 @@ class RunConfig(Spec):
             "inference.max_roi_size": self.inference.max_roi_size,
             "preprocess.spacing": self.preprocess.spacing,
         }
+        if self.inference.roi_size is not None and self.inference.max_roi_size is not None:
+            raise ValueError(
+                "inference.roi_size: a fixed size excludes inference.max_roi_size; set one of them to null"
+            )
         slices = self.preprocess.slices
         if slices is not None and self.spatial_dims != 2:
             raise ValueError("preprocess.slices cuts volumes into slices for 2D networks; set spatial_dims=2")

@@ -187,23 +187,6 @@ def size_ratio(fingerprint: Fingerprint) -> float:
     return max((one.radius_ratio or 1.0 for one in fingerprint.classes), default=1.0)
 
 
-def wants_cascade(geometry: Geometry, requested: bool | None, *, on_gpu: bool) -> bool:
-    """Return whether a plan should have two stages.
-
-    By default on a GPU, where nnU-Net has a first stage: its patch has less than a quarter of a scan's voxels.
-    On a CPU the time is too short for the networks of two stages.
-
-    Args:
-        geometry: with nnU-Net's plan.
-        requested: the user's choice; None leaves it to the data and the device.
-        on_gpu: whether a GPU trains.
-    """
-    if requested is not None:
-        return requested
-    low = None if geometry.nnunet is None or geometry.dims == 2 else geometry.nnunet.low_resolution
-    return on_gpu and low is not None
-
-
 def choose_first_stage(
     draft: Draft, geometry: Geometry, stages: tuple[Candidate, Candidate], *, deep_supervision: bool
 ) -> None:

@@ -93,7 +93,7 @@ def describe_plan(
     if first is not None:
         parts.append(
             f"A cascade: {coverage}, so that a first stage at {mm(geometry.spacing(first))} mm segments the "
-            "whole scan, and a second one refines the result. --no-cascade plans one network."
+            "whole scan, and a second one refines the result."
         )
     elif geometry.dims == 3 and (low := first_stage(choice.candidate, geometry.max_levels)) is not None:
         parts.append(

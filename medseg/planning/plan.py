@@ -20,7 +20,6 @@ from medseg.planning.choices import (
     choose_normalization,
     choose_sampling,
     choose_windows,
-    wants_cascade,
 )
 from medseg.planning.describe import describe_network, describe_plan, describe_spacing
 from medseg.planning.draft import Draft
@@ -53,14 +52,15 @@ class PlanRequest:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         gpu_memory_gb: memory to fill on a CUDA device; if None, 90% of it.
         dims: 2 or 3; if None, this follows from the data.
-        cascade: whether volumes get a first stage at low resolution; if None, on a GPU where nnU-Net has one.
+        cascade: whether volumes get a first stage at low resolution; it has to be requested, because no
+            gain has been measured yet.
     """
 
     minutes: float | None = None
     device: str = "auto"
     gpu_memory_gb: float | None = None
     dims: Dims | None = None
-    cascade: bool | None = None
+    cascade: bool = False
 
 
 DEFAULT_REQUEST = PlanRequest()
@@ -123,8 +123,8 @@ def plan_dataset(
     """
     declared = load_config({"data": {"path": str(data)}}, _declarations(overrides))
     request = _with_overrides(request, overrides, declared)
-    if declared.data.instances is not None:
-        request = replace(request, cascade=False)
+    if request.cascade and declared.data.instances is not None:
+        raise ConfigError("a cascade is not possible if objects are separated", hint="Leave --cascade out.")
     machine = Machine.detect(request.device, request.gpu_memory_gb)
     draft = Draft()
     draft.set("data.path", str(Path(data).resolve()))
@@ -150,7 +150,7 @@ class _Planner:
 
     def plan(self, overrides: Sequence[str], timer: Timer | None) -> Plan:
         geometry = self._geometry()
-        cascade = wants_cascade(geometry, self.request.cascade, on_gpu=self.machine.on_gpu)
+        cascade = self.request.cascade
         if cascade:
             geometry = self._geometry(full_resolution=True)
         channels = self._input_channels(geometry, cascade=cascade)
@@ -163,7 +163,7 @@ class _Planner:
         choice = choose_candidate(geometry.ladder, workload, budget, timer)
         first = first_stage(choice.candidate, geometry.max_levels) if cascade and geometry.dims == 3 else None
         if cascade and first is None:
-            return self._without_cascade(choice, overrides, timer)
+            raise self._useless_cascade(choice)
         threads, seconds = None, choice.cost.seconds
         if not self.machine.on_gpu:
             threads, seconds = plan_threads(timer, choice.candidate, choice.cost, self.machine.cores)
@@ -197,21 +197,15 @@ class _Planner:
             full_resolution=full_resolution,
         )
 
-    def _without_cascade(self, choice: Choice, overrides: Sequence[str], timer: Timer) -> Plan:
-        """Plan one network where a first stage would see no more than the second.
-
-        Raises:
-            ConfigError: if the user requested a cascade.
-        """
-        if self.request.cascade:
-            reason = f"a patch covers {choice.candidate.coverage:.0%} of the median case"
-            raise ConfigError(
-                f"a cascade has no use here: {reason}, and a first stage at low resolution is for less than 25%"
-                if self.fingerprint.kind == "volume"
-                else "a cascade is for volumes, and the cases are pictures",
-                hint="Leave --cascade out.",
-            )
-        return replace(self, request=replace(self.request, cascade=False)).plan(overrides, timer)
+    def _useless_cascade(self, choice: Choice) -> ConfigError:
+        """Return the error for a cascade whose first stage would see no more than the second."""
+        reason = f"a patch covers {choice.candidate.coverage:.0%} of the median case"
+        return ConfigError(
+            f"a cascade has no use here: {reason}, and a first stage at low resolution is for less than 25%"
+            if self.fingerprint.kind == "volume"
+            else "a cascade is for volumes, and the cases are pictures",
+            hint="Leave --cascade out.",
+        )
 
     @property
     def _minutes(self) -> float:

@@ -63,6 +63,15 @@ def test_a_partial_block_takes_the_name_of_the_default():
     assert load_config(overrides=["data.split.val=0.3"]).data.split.name == "auto"
 
 
+def test_a_fixed_window_excludes_one_of_the_pictures_size():
+    raw = {"spatial_dims": 2, "inference": {"max_roi_size": [512, 512]}}
+    assert load_config(raw).roi_size == (256, 256)
+    with pytest.raises(ConfigError, match="set one of them to null"):
+        load_config(raw, ["inference.roi_size=[128, 128]"])
+    changed = load_config(raw, ["inference.roi_size=[128, 128]", "inference.max_roi_size=null"])
+    assert changed.roi_size == (128, 128)
+
+
 @pytest.mark.parametrize("block", [{"lr": 1.0, "betas": [0.5, 0.5]}, {"name": "adamw", "betas": [0.5, 0.5]}])
 def test_overriding_a_name_replaces_the_block(block):
     config = load_config({"train": {"optimizer": block}}, ["train.optimizer.name=sgd"])

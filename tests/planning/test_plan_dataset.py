@@ -146,7 +146,7 @@ def test_a_cascade_on_request():
     assert describe_settings(config)[0].startswith("first stage")
 
 
-def test_no_cascade_on_a_cpu_without_a_request():
+def test_no_cascade_without_a_request():
     plan = plan_of_large_volumes()
     assert plan.config.cascade is None
     assert any("With --cascade, a first stage at" in paragraph for paragraph in plan.header)

@@ -30,9 +30,8 @@ from medseg.system.allocator import wait_without_spinning
     help="2: slices, 3: volumes.  [default: 3, or 2 where slices are too thick]",
 )  # fmt: skip
 @click.option(
-    "--cascade/--no-cascade", default=None,
-    help="Volumes: a first stage at low resolution, whose segmentation a second stage refines.  [default: on a "
-    "GPU where a patch covers less than a quarter of a scan]",
+    "--cascade", is_flag=True,
+    help="Volumes: a first stage at low resolution, whose segmentation a second stage refines.",
 )  # fmt: skip
 @debug_option
 def plan(
@@ -43,7 +42,7 @@ def plan(
     device: str,
     gpu_memory: str | None,
     dims: str | None,
-    cascade: bool | None,
+    cascade: bool,
 ) -> None:
     """Plan the settings of a training: measure cases and machine, write a configuration file with reasons.
 
