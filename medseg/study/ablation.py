@@ -54,6 +54,11 @@ class AblationConfig:
         if "seed" in self.grid:
             raise ConfigError("seed is not a setting to compare", hint="Use --seeds (in Python seeds=).")
 
+    @property
+    def subject(self) -> str:
+        """The settings that are compared, and on which cases."""
+        return f"{', '.join(sorted(self.grid))} on the {self.part} cases"
+
     def cells(self) -> list[Cell]:
         """Return the cells, the baseline first.
 
@@ -126,5 +131,5 @@ def run_ablation(
         table = tabulate(cells, outcomes)
         result = AblationResult(root, outcomes, table, write_tables(root, config.part, table, outcomes))
 
-    run_study(runs, root, executor or LocalExecutor(), progress, write)
+    run_study(runs, root, executor or LocalExecutor(), progress, write, config.subject)
     return result

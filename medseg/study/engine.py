@@ -23,6 +23,7 @@ from medseg.study.executors import CellCommand, CellResult, Executor, read_state
 from medseg.system.locks import lock_folder
 
 INDEX_FILE = "runs.json"
+_OTHER_FOLDER = "Choose another --output."
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -31,7 +32,12 @@ OnOutcome = Callable[[list[RunOutcome]], None]
 
 
 def run_study(
-    runs: Sequence[StudyRun], root: Path, executor: Executor, progress: Progress, on_outcome: OnOutcome
+    runs: Sequence[StudyRun],
+    root: Path,
+    executor: Executor,
+    progress: Progress,
+    on_outcome: OnOutcome,
+    subject: str = "runs",
 ) -> list[RunOutcome]:
     """Run what is not complete; return one outcome per run.
 
@@ -44,10 +50,12 @@ def run_study(
         progress: receives the runs.
         on_outcome: called at the start with what is complete, and after each run: for tables that can be read
             while the study goes on.
+        subject: what is compared; a folder keeps to one, because tables of another would replace them.
 
     Raises:
-        ConfigError: if another process writes to the folder, or settings do not fit the cases.
-        DataError: if the cases of no run can be prepared.
+        ConfigError: if another process writes to the folder, it contains another study or other files, or
+            settings do not fit the cases.
+        DataError: if the cases of no run can be prepared, and none is complete.
         StudyStopped: on SIGTERM or SIGINT, after the running cells have saved their state.
     """
     board = _Board(runs)
@@ -55,11 +63,12 @@ def run_study(
         lock_folder(root, "Wait for it, or choose another --output."),
         stage(progress, len(runs), "running the study", unit="runs") as shown,
     ):
-        _write_index(root, runs)
+        _check_folder(root, subject)
+        _write_index(root, runs, subject)
         for run in runs:
             if run.record() is not None:
                 shown.advance(board.add(run, read_outcome(run)))
-        for run, failure in _prepare(root, board.waiting, executor):
+        for run, failure in _prepare(root, board, executor):
             shown.advance(board.add(run, read_outcome(run, failure)))
         if board.outcomes:
             on_outcome(board.outcomes)
@@ -104,14 +113,14 @@ class _Board:
         return f"{run.name}: {outcome.status}"
 
 
-def _prepare(root: Path, runs: Sequence[StudyRun], executor: Executor) -> list[tuple[StudyRun, CellResult]]:
-    """Preprocess the cases of runs, once for runs that share them; return the runs whose cases are faulty.
+def _prepare(root: Path, board: _Board, executor: Executor) -> list[tuple[StudyRun, CellResult]]:
+    """Preprocess the cases of waiting runs, once for those that share them; return those with faulty cases.
 
     Raises:
-        ConfigError, DataError: if there are none left.
+        ConfigError, DataError: if no runs are left, and none is complete.
     """
     groups: dict[str, list[StudyRun]] = {}
-    for run in runs:
+    for run in board.waiting:
         groups.setdefault(_preparation(run), []).append(run)
     cells: dict[Path, list[StudyRun]] = {}
     commands: list[CellCommand] = []
@@ -125,7 +134,7 @@ def _prepare(root: Path, runs: Sequence[StudyRun], executor: Executor) -> list[t
         cells[folder] = members
     failed = [one for one in executor.run(commands) if not one.succeeded] if commands else []
     failures = [(run, result) for result in failed for run in cells[result.cell.folder]]
-    if failed and len(failures) == len(runs):
+    if failed and len(failures) == len(board.runs):
         _raise(failed[0])
     return failures
 
@@ -154,8 +163,19 @@ def _raise(result: CellResult) -> None:
     raise kind(str(failure.get("message")), hint=failure.get("hint"), path=result.cell.log)
 
 
-def _write_index(root: Path, runs: Sequence[StudyRun]) -> None:
-    """Record the runs, which ``medseg study status`` reads."""
+def _check_folder(root: Path, subject: str) -> None:
+    """Raise a ConfigError if a folder contains a study of another subject, or other files."""
+    earlier = read_json(root / INDEX_FILE).get("subject")
+    if earlier is None and any(root.glob("[!.]*")):
+        raise ConfigError(f"{root}: holds other files and no study", hint=_OTHER_FOLDER, path=root)
+    if earlier not in (None, subject):
+        raise ConfigError(
+            f"{root}: contains a study of {earlier}, expected {subject}", hint=_OTHER_FOLDER, path=root
+        )
+
+
+def _write_index(root: Path, runs: Sequence[StudyRun], subject: str) -> None:
+    """Record the subject and the runs, which ``medseg study status`` reads."""
     entries = [
         {
             "name": run.name,
@@ -166,4 +186,4 @@ def _write_index(root: Path, runs: Sequence[StudyRun]) -> None:
         }
         for run in runs
     ]
-    write_json(root / INDEX_FILE, {"runs": entries})
+    write_json(root / INDEX_FILE, {"subject": subject, "runs": entries})

@@ -105,6 +105,37 @@ def test_complete_runs_are_skipped_and_failed_ones_tried_again(trainings, run_he
     assert trainings == [(0.5, 0), (0.5, 1)]
 
 
+def test_a_folder_keeps_to_its_study(trainings, run_here, tmp_path):
+    config = AblationConfig(ball_settings("DATA"), {"train.ema": (0.9,)})
+    run_here(tmp_path / "study", config)
+    other = AblationConfig(ball_settings("DATA"), {"train.gradient_clip": (1.0,)})
+    with pytest.raises(
+        ConfigError, match=r"a study of train.ema on the test cases, expected train.gradient_clip"
+    ):
+        run_here(tmp_path / "study", other)
+    foreign = tmp_path / "papers" / "draft.txt"
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    with pytest.raises(ConfigError, match="holds other files and no study"):
+        run_here(foreign.parent, config)
+    assert [path.name for path in foreign.parent.glob("[!.]*")] == ["draft.txt"]
+
+
+def test_tables_of_complete_runs_survive_faulty_cases(trainings, run_here, tmp_path, monkeypatch):
+    key = "preprocess.spacing"
+    run_here(tmp_path, AblationConfig(ball_settings("DATA"), {key: ([1.0, 1.0, 1.0],)}))
+
+    def fail(*arguments):
+        raise DataError("case ball_3: unreadable")
+
+    monkeypatch.setattr(cell_job, "prepare_cases", fail)
+    more = AblationConfig(ball_settings("DATA"), {key: ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])})
+    result = run_here(tmp_path, more)
+    assert [outcome.status for outcome in result.outcomes] == ["skipped", "skipped", "failed"]
+    assert "ball_3: unreadable" in result.markdown
+    assert read_table(tmp_path / "table.csv")[0]["dice"] == pytest.approx(0.6)
+
+
 def test_the_split_must_have_cases_to_compare(balls, run_here, tmp_path):
     settings = ball_settings(balls)
     settings["data"]["split"] = {"name": "folds", "folds": 2}

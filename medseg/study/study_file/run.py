@@ -111,7 +111,14 @@ def run_study_file(
         table = _tabulate(study, cells, current)
         write_tables(root, study.part, table, current)
 
-    run_study(runs, root, executor or study.executor.build(root), progress, write)
+    run_study(
+        runs,
+        root,
+        executor or study.executor.build(root),
+        progress,
+        write,
+        f"a study file on the {study.part} cases",
+    )
     table = _tabulate(study, cells, outcomes)
     markdown = write_tables(root, study.part, table, outcomes)
     comparisons = make_comparisons(study, runs, outcomes, root)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("config", type=PATH)
 @click.argument("settings", nargs=-1, required=True)
-@click.option("--output", type=PATH, help="Folder of the study.  [default: studies/NAME]")
+@click.option("--output", type=PATH, help="Folder of the study.  [default: studies/CONFIG_SETTINGS]")
 @click.option("--data", type=PATH, help="Folder of cases, as data.path.")
 @click.option(
     "--set",
@@ -80,7 +80,8 @@ def ablate(
             click.echo(cell.name)
         click.echo(f"{len(cells)} cells, {len(cells) * len(ablation.seeds)} runs")
         return EXIT_OK
-    folder = output or Path("studies") / config.stem
+    names = (key.rpartition(".")[2] for key in ablation.grid)
+    folder = output or Path("studies") / "_".join((config.stem, *names))
     result = run_ablation(ablation, folder, executor=LocalExecutor(jobs or 1))
     click.echo(result.markdown, nl=False)
     click.echo(f"tables: {result.output}")
