@@ -47,9 +47,19 @@ class Claims:
         """Return how many processes have claimed the trial."""
         return len(self._files())
 
-    def deaths(self) -> int:
-        """Return how many processes ended while they worked on the trial, without releasing it."""
-        return sum(not _read(file).get("released") and not _is_alive(file) for file in self._files())
+    def deaths(self, progress: str = "") -> int:
+        """Return how many processes in a row were killed while they worked on the trial and got no further.
+
+        Args:
+            progress: how far the trial is now, as in :meth:`take`.
+        """
+        count = 0
+        for file in reversed(self._files()):
+            claim = _read(file)
+            if claim.get("released") or claim.get("progress", "") != progress or _is_alive(file):
+                break
+            count += 1
+        return count
 
     @contextmanager
     def held(self, claim: Path) -> Iterator[None]:
@@ -64,14 +74,18 @@ class Claims:
             thread.join()
             write_json(claim, {**_read(claim), "released": True})
 
-    def take(self) -> Path | None:
-        """Claim the trial; None if a process works on it or another one claims it at the same time."""
+    def take(self, progress: str = "") -> Path | None:
+        """Claim the trial; None if a process works on it or another one claims it at the same time.
+
+        Args:
+            progress: how far the trial is; it changes with every checkpoint.
+        """
         if self.is_held():
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
         claim = self.folder / f"{len(self._files()) + 1:03}.json"
         temporary = self.folder / f"{TEMPORARY}{process_token()}-{uuid4().hex[:8]}"
-        temporary.write_text(json.dumps({"process": process_token()}), encoding="utf-8")
+        temporary.write_text(json.dumps({"process": process_token(), "progress": progress}), encoding="utf-8")
         try:
             os.link(temporary, claim)  # fails if the file exists
         except FileExistsError:

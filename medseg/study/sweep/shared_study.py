@@ -15,6 +15,7 @@ from medseg.study.sweep.records import State, TrialRecord
 from medseg.study.sweep.search_space.options import SweepConfig
 from medseg.study.sweep.search_space.space import Changes, SearchSpace
 from medseg.study.sweep.storage import build_sampler, import_optuna, open_study
+from medseg.training.run_folder.layout import RunFolder
 
 if TYPE_CHECKING:
     import optuna
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 MOST_DEATHS = 3
-"""Processes that may be killed while they work on a trial before it counts as failed."""
+"""Processes in a row that may be killed during a trial without a new checkpoint before it counts as failed."""
 _ERROR, _SECONDS, _PRUNED = "error", "seconds", "pruned"
 _LOCK = ".next-trial.lock"
 
@@ -95,16 +96,16 @@ class SharedStudy:
     def next_trial(self, total: int) -> OpenTrial | None:
         """Claim a trial: one whose process was killed, else a new one; None if there is nothing to start.
 
-        A trial that has killed several processes counts as failed.
+        A trial during which several processes in a row were killed before they wrote a checkpoint counts as
+        failed.
         """
         import_optuna()
         with self._locked():
             for frozen in self._unclaimed():
-                if self.claims(frozen.number).deaths() >= MOST_DEATHS:
-                    self.fail(
-                        frozen.number, f"{MOST_DEATHS} processes were killed while they worked on this trial"
-                    )
-                elif (claim := self.claims(frozen.number).take()) is not None:
+                claims, progress = self.claims(frozen.number), self._progress(frozen.number)
+                if claims.deaths(progress) >= MOST_DEATHS:
+                    self.fail(frozen.number, f"{MOST_DEATHS} processes were killed before they got any further")
+                elif (claim := claims.take(progress)) is not None:
                     self.study.sampler = build_sampler(self.sweep, frozen.number)
                     return self._open(self._trial(frozen), claim, continued=True)
             started = [t for t in self.study.get_trials(deepcopy=False) if t.state.name != "WAITING"]
@@ -179,6 +180,11 @@ class SharedStudy:
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> optuna.trial.Trial:
         """Return the handle of a trial that another process began."""
         return import_optuna().trial.Trial(self.study, frozen._trial_id)  # pyright: ignore[reportPrivateUsage]
+
+    def _progress(self, number: int) -> str:
+        """Return the time of the last checkpoint of a trial; empty without."""
+        checkpoint = RunFolder(self.folder(number) / "run").last
+        return str(checkpoint.stat().st_mtime_ns) if checkpoint.exists() else ""
 
     def _is_finished(self, number: int) -> bool:
         finished = bool(self.study.get_trials(deepcopy=False)[number].state.is_finished())

@@ -45,6 +45,14 @@ def test_the_claim_of_a_process_that_ended_is_free(claims, monkeypatch):
     assert claims.is_held()
 
 
+def test_only_processes_that_got_no_further_count_as_deaths(claims, monkeypatch):
+    monkeypatch.setattr(module, "has_ended", lambda process: True)
+    for progress in ("", "step 100", "step 200", "step 200"):
+        claims.take(progress)
+    assert claims.deaths("step 200") == 2  # the first two wrote checkpoints
+    assert claims.deaths("step 300") == 0
+
+
 def test_a_process_on_another_machine_lives_as_long_as_it_shows_it(claims, monkeypatch):
     claim = claims.take()
     dead(claim)
