@@ -142,7 +142,7 @@ def test_a_trial_that_kills_every_process_fails(tmp_path, kill):
     worker = open_worker(tmp_path, trials=3)
     worker.run()
     assert states(worker) == ["failed", "complete", "complete"]
-    assert worker.shared.records()[0].error == "3 processes were killed while they worked on this trial"
+    assert worker.shared.records()[0].error == "3 processes were killed before they got any further"
 
 
 def test_a_killed_process_that_had_only_begun_to_draw(tmp_path):
