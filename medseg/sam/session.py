@@ -1,0 +1,331 @@
+"""``Sam``, a SAM that answers prompts on pictures and volumes, and its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.data.io import read_scan, reader_for, write_nifti
+from medseg.data.io.pictures import apply_palette
+from medseg.data.scans import Scan, check_finite
+from medseg.errors import ConfigError, DataError
+from medseg.files import write_atomic
+from medseg.geometry import Array, Grid
+from medseg.prompts import Prompt
+from medseg.sam.embeddings import EmbeddingStore
+from medseg.sam.network import MaskNetwork
+from medseg.sam.options import SamOptions
+from medseg.sam.slices import SliceMask, SlicePredictor, propagate
+from medseg.sam.slicing import PlanePrompts, SliceColors, Slicing, required_axis, split_prompt
+
+
+class Sam:
+    """A SAM, MedSAM or SAM 2.1 that answers prompts.
+
+    Volumes are segmented slice by slice. Embeddings are computed once for each slice and kept.
+
+    Args:
+        network: as :func:`medseg.sam.load_network` returns it.
+        options: how scans are shown and prompted.
+        store: keeps embeddings; None: in memory, up to 512 MB.
+        name: shown to users.
+
+    Example:
+        >>> from medseg.prompts import Box
+        >>> sam = load_sam("medsam_vit_b")  # doctest: +SKIP
+        >>> session = sam.open("scan.nii.gz")  # doctest: +SKIP
+        >>> mask = session.add(Box((40, 60, 30), (90, 110, 31)))  # doctest: +SKIP
+        >>> session.save("mask.nii.gz")  # doctest: +SKIP
+    """
+
+    spatial_dims: tuple[int, ...] = (2, 3)
+
+    def __init__(
+        self,
+        network: MaskNetwork,
+        options: SamOptions | None = None,
+        store: EmbeddingStore | None = None,
+        *,
+        name: str = "sam",
+    ) -> None:
+        self.network = network
+        self.options = options or SamOptions()
+        self.store = store or EmbeddingStore()
+        self.name = name
+
+    def open(self, scan: Path | Array, spacing: tuple[float, ...] | None = None) -> SamSession:
+        """Open a scan.
+
+        Args:
+            scan: a file, a DICOM series, or an array: (H, W), (X, Y, Z) in RAS+ order, or channels first.
+                Without ``spacing``, an array of three axes is a picture if the first has 1 or 3 entries.
+            spacing: mm of an array's voxels; its length tells pictures from volumes.
+
+        Raises:
+            DataError: the scan cannot be read, or the array has other axes.
+        """
+        opened = _array_scan(scan, spacing) if isinstance(scan, np.ndarray) else read_scan(Path(scan))
+        check_finite(opened)
+        return SamSession(self, opened)
+
+    def predictor(self, scan: Scan, slicing: Slicing) -> SlicePredictor:
+        """Return what segments the slices of a scan.
+
+        Raises:
+            DataError: the scan does not have the channel that is shown.
+        """
+        image = apply_palette(scan) if scan.kind == "picture" else scan.array
+        if self.options.channel >= len(image):
+            raise DataError(
+                f"{scan.path}: has {len(image)} channels, channel {self.options.channel} was asked for",
+                path=scan.path,
+            )
+        colors = SliceColors(image, slicing, self.options.window, self.options.channel)
+        return SlicePredictor(self.network, colors, self.store)
+
+
+@dataclass(frozen=True)
+class _State:
+    """One object after some prompts.
+
+    Attributes:
+        prompts: oldest first.
+        placed: slice → prompts on it.
+        masks: slice → mask; absent where it is empty.
+        given: slices of the mask that the object began with; they are not propagated over.
+        limits: first slice and the one after the last that propagation may reach.
+    """
+
+    prompts: tuple[Prompt, ...] = ()
+    placed: Mapping[int, PlanePrompts] = field(default_factory=dict)
+    masks: Mapping[int, SliceMask] = field(default_factory=dict)
+    given: frozenset[int] = frozenset()
+    limits: tuple[int, int] | None = None
+
+
+class SamSession:
+    """One object of one open scan (:class:`medseg.prompts.PromptSession`).
+
+    Args:
+        sam: the model.
+        scan: the open scan.
+    """
+
+    def __init__(self, sam: Sam, scan: Scan) -> None:
+        self.sam = sam
+        self.scan = scan
+        self._slicing = self._slices(sam.options.axis)
+        self._predictor = sam.predictor(scan, self._slicing)
+        self._history = [_State()]
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(\\*S) bool, the current mask."""
+        whole = np.zeros(self.scan.grid.shape, bool)
+        for index, part in self._state.masks.items():
+            self._slicing.view(whole, index)[...] = part.mask
+        return whole
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts so far, oldest first."""
+        return self._state.prompts
+
+    @property
+    def predicted_iou(self) -> dict[int, float]:
+        """Slice → intersection over union that the network predicts for its mask."""
+        return {index: part.iou for index, part in sorted(self._state.masks.items())}
+
+    def add(self, prompt: Prompt) -> NDArray[np.bool_]:
+        """Add a prompt and return the new mask, (\\*S) bool.
+
+        The slices that the prompt lies in are segmented anew, with all their prompts and the previous mask;
+        with ``SamOptions.propagate`` also those around them, up to the next slices that have prompts.
+
+        Raises:
+            ConfigError: the prompt does not have the scan's axes.
+        """
+        check_prompt(prompt, len(self.scan.grid.shape))
+        state = self._state
+        axis = required_axis(prompt)
+        if not state.prompts and not state.masks and self.sam.options.axis is None and axis is not None:
+            self._slicing = self._slices(axis)
+            self._predictor = self.sam.predictor(self.scan, self._slicing)
+        new = split_prompt(prompt, self._slicing, self.sam.options.scribble_points)
+        placed, masks = dict(state.placed), dict(state.masks)
+        for index, prompts in new.items():
+            placed[index] = placed[index].joined(prompts) if index in placed else prompts
+            masks[index] = self._segment(index, placed[index], masks.get(index))
+        limits = _joined_limits(state.limits, self._limits(prompt))
+        added = replace(state, prompts=(*state.prompts, prompt), placed=placed, masks=masks, limits=limits)
+        if self.sam.options.propagate:
+            added = self._propagated(added, new)
+        self._history.append(added)
+        return self.mask
+
+    def propagate(self) -> NDArray[np.bool_]:
+        """Propagate the masks of all slices that have prompts, and return the new mask."""
+        state = self._state
+        self._history[-1] = self._propagated(state, state.placed)
+        return self.mask
+
+    def undo(self) -> NDArray[np.bool_]:
+        """Take back the last prompt and return the mask before it."""
+        if len(self._history) > 1:
+            self._history.pop()
+        return self.mask
+
+    def restart(self, mask: NDArray[np.bool_] | None = None) -> None:
+        """Begin the next object of the scan.
+
+        Args:
+            mask: (\\*S) bool, corrected instead of an empty mask.
+
+        Raises:
+            DataError: the mask does not have the scan's shape.
+        """
+        masks: dict[int, SliceMask] = {}
+        if mask is not None:
+            if mask.shape != self.scan.grid.shape:
+                raise DataError(
+                    f"a mask of shape {mask.shape}, expected that of the scan, {self.scan.grid.shape}"
+                )
+            parts = ((index, self._slicing.view(mask != 0, index)) for index in range(len(self._slicing)))
+            masks = {index: SliceMask(np.ascontiguousarray(part)) for index, part in parts if part.any()}
+        self._history = [_State(masks=masks, given=frozenset(masks))]
+
+    def save(self, path: Path) -> Path:
+        """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path."""
+        path = Path(path)
+        values = self.mask.astype(np.uint8)
+        writer = reader_for(path)
+        with write_atomic(path) as temporary:
+            if writer.output_suffix == ".nii.gz" or path.name.lower().endswith((".nii", ".nii.gz")):
+                write_nifti(temporary, values, self.scan)
+            else:
+                writer.write_label_map(temporary, values, self.scan, None)
+        return path
+
+    @property
+    def _state(self) -> _State:
+        return self._history[-1]
+
+    def _slices(self, axis: int | None) -> Slicing:
+        grid = self.scan.grid
+        return Slicing(grid.shape) if len(grid.shape) == 2 else Slicing.of_volume(grid, axis)
+
+    def _limits(self, prompt: Prompt) -> tuple[int, int] | None:
+        """Return the slices that a box over several slices allows."""
+        axis = self._slicing.axis
+        lower, upper = getattr(prompt, "lower", None), getattr(prompt, "upper", None)
+        if (
+            axis is None
+            or lower is None
+            or upper is None
+            or not prompt.positive
+            or upper[axis] - lower[axis] < 2
+        ):
+            return None
+        return int(lower[axis]), int(upper[axis])
+
+    def _segment(self, index: int, prompts: PlanePrompts, previous: SliceMask | None) -> SliceMask:
+        """Segment a slice; without anything that marks the object there is nothing to take away from."""
+        if previous is not None and not previous.mask.any():
+            previous = None
+        if not prompts.has_object and previous is None:
+            return SliceMask(np.zeros(self._slicing.plane, bool), iou=0.0)
+        return self._predictor.predict(index, prompts, previous)
+
+    def _propagated(self, state: _State, changed: Iterable[int]) -> _State:
+        """Return the state with the masks between changed slices and their neighboring anchors renewed.
+
+        Between two slices with prompts, each is propagated to the middle.
+        """
+        if self._slicing.axis is None:
+            return state
+        anchors = sorted({*state.placed, *state.given})
+        low, high = state.limits or (0, len(self._slicing))
+        masks = dict(state.masks)
+        done: set[tuple[int, int]] = set()
+        for index in changed:
+            place = anchors.index(index)
+            left = anchors[place - 1] if place else -1
+            right = anchors[place + 1] if place + 1 < len(anchors) else len(self._slicing)
+            for first, last in ((left, index), (index, right)):
+                if (first, last) not in done:
+                    done.add((first, last))
+                    self._fill(state, masks, (first, last), (low, high))
+        return replace(state, masks=masks)
+
+    def _fill(
+        self, state: _State, masks: dict[int, SliceMask], gap: tuple[int, int], limits: tuple[int, int]
+    ) -> None:
+        """Renew the masks between two anchors, from those that have prompts."""
+        first, last = gap
+        for index in range(first + 1, last):
+            masks.pop(index, None)
+        both = first in state.placed and last in state.placed
+        middle = (first + last) // 2 if both else last - 1
+        if first in state.placed:
+            steps = range(first + 1, min(middle + 1, limits[1]))
+            masks.update(self._run(masks[first], steps))
+        if last in state.placed:
+            begin = middle if both else first
+            masks.update(self._run(masks[last], range(last - 1, max(begin, limits[0] - 1), -1)))
+
+    def _run(self, start: SliceMask, steps: Sequence[int]) -> dict[int, SliceMask]:
+        return dict(propagate(self._predictor, start, steps, self.sam.options.propagation))
+
+
+def check_prompt(prompt: Prompt, axes: int) -> None:
+    """Check that a prompt has the number of axes of a scan.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    lengths = {
+        "position": lambda value: len(value),
+        "lower": lambda value: len(value),
+        "upper": lambda value: len(value),
+        "voxels": lambda value: np.asarray(value).shape[-1],
+    }
+    for name, length in lengths.items():
+        value = getattr(prompt, name, None)
+        if value is not None and length(value) != axes:
+            raise ConfigError(f"{type(prompt).__name__}: {name} has {length(value)} axes, the scan {axes}")
+    axis = getattr(prompt, "axis", None)
+    if hasattr(prompt, "vertices") and (axis is None) != (axes == 2):
+        raise ConfigError(f"a lasso on a scan of {axes} axes needs axis={'None' if axes == 2 else '0, 1 or 2'}")
+
+
+def _joined_limits(first: tuple[int, int] | None, second: tuple[int, int] | None) -> tuple[int, int] | None:
+    if first is None or second is None:
+        return first or second
+    return min(first[0], second[0]), max(first[1], second[1])
+
+
+def _array_scan(array: Array, spacing: tuple[float, ...] | None) -> Scan:
+    """Return an array as a scan.
+
+    Raises:
+        DataError: it has neither two nor three spatial axes.
+    """
+    if spacing is not None:
+        axes = len(spacing)
+    else:
+        axes = 2 if array.ndim == 2 or (array.ndim == 3 and len(array) in (1, 3)) else 3
+    if axes not in (2, 3) or array.ndim not in (axes, axes + 1):
+        raise DataError(
+            f"an array of shape {array.shape} with spacing {spacing}, expected a picture or a volume"
+        )
+    channels = array if array.ndim == axes + 1 else array[None]
+    shape = tuple(channels.shape[1:])
+    if axes == 2:
+        grid = Grid.picture(shape[0], shape[1], spacing or (1.0, 1.0))
+    else:
+        grid = Grid(shape, np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0]))
+    return Scan(channels, grid, "picture" if axes == 2 else "volume", Path("array.npy"))
