@@ -62,7 +62,7 @@ def grid_points(side: int, shape: tuple[int, int]) -> Array:
 
 
 def stability(logits: torch.Tensor, offset: float) -> torch.Tensor:
-    """Return the intersection over union of masks (..., H, W) of the logits above ``offset`` and ``-offset``."""
+    """Return the intersection over union of masks (..., H, W) above ``offset`` and ``-offset``."""
     inner = (logits > offset).sum(dim=(-2, -1))
     outer = (logits > -offset).sum(dim=(-2, -1))
     return inner / outer.clamp(min=1)
