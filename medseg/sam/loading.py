@@ -164,6 +164,8 @@ def _load_file(path: Path) -> tuple[nn.Module, Preprocessing]:
     except KeyError as error:
         raise ModelFileError(f"{path}: the weights lack {error}, which SAM has", path=path) from error
     except ModelFileError as error:
+        if error.path is not None:
+            raise
         raise ModelFileError(f"{path}: {error.message}", hint=error.hint, path=path) from error
     shown = ", ".join(list(state)[:3])
     raise ModelFileError(
