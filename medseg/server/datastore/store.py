@@ -1,0 +1,449 @@
+"""``Datastore``: the images of a dataset by id, their labels, and how labels are saved."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.data.cases import Case, list_images
+from medseg.data.io.readers import image_stem, output_suffix, read_scan, reader_for
+from medseg.data.labels.schema import Color, LabelSchema, smallest_integer
+from medseg.data.layouts import find_dataset
+from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, LayoutOptions
+from medseg.data.layouts.folder_names import find_folder_pairs
+from medseg.data.scans import Scan, align_to_grid, as_label_map
+from medseg.errors import DataError
+from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_file, write_atomic
+from medseg.geometry import Array
+from medseg.report.palette import value_palette
+from medseg.server.datastore.names import LabelNames
+from medseg.server.datastore.placement import LabelPlaces
+from medseg.server.datastore.scans import ByCase, ScanCache, is_one_file, write_as_nifti
+from medseg.server.datastore.versions import FINAL, Author, History, LabelVersion, VersionStore
+from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
+from medseg.system.locks import wait_for_lock
+
+HIDDEN = ".medseg"
+"""Folder of the dataset that holds earlier versions of labels and their records."""
+_REFRESH_SECONDS = 5.0
+_LABELS_LOOKED_AT = 8
+_LONGEST_ID = 128
+
+
+class Datastore:
+    """The images of a dataset by id, and their labels. All methods can be called from several threads.
+
+    Labels are saved into the dataset's own layout. Every version is kept, with a record, in ``.medseg/labels``;
+    label maps that were changed by other programs become versions before they are replaced.
+
+    Args:
+        root: folder or manifest of the dataset.
+        layout: settings that select its files.
+        suggested: labels to use where the dataset declares none, such as those of a model.
+        temporary: folder for files that are made for download.
+        scan_bytes: memory for scans that were read before.
+
+    Raises:
+        DataError: there is no dataset, or labels of its layout cannot be written.
+
+    Example:
+        >>> store = Datastore(Path("data/liver"))  # doctest: +SKIP
+        >>> label = store.save("liver_1", label_map, Author("ana"))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        layout: LayoutOptions = DEFAULT_LAYOUT,
+        suggested: LabelSchema | None = None,
+        temporary: Path | None = None,
+        scan_bytes: int = 1 << 30,
+    ) -> None:
+        self.root = Path(root)
+        self.folder = self.root if self.root.is_dir() else self.root.parent
+        self._layout, self._suggested = layout, suggested
+        self._places = LabelPlaces(self.root, layout)
+        self._versions = VersionStore(self.folder / HIDDEN / "labels")
+        self._scans, self._by_case = ScanCache(scan_bytes), ByCase()
+        self._temporary = temporary or self.folder / HIDDEN / "download"
+        self._lock, self._listed, self._listing_seconds = threading.RLock(), 0.0, 0.0
+        self._cases: dict[str, Case] = {}
+        self._names: LabelNames | None = None
+        self._places.check()
+        self._refresh()
+        self.recover()
+
+    # --- images ---------------------------------------------------------------------------------------------
+
+    def ids(self) -> list[str]:
+        """Return the ids of all images, sorted."""
+        return sorted(self._current())
+
+    def case(self, id: str) -> Case:
+        """Return a case.
+
+        Raises:
+            UnknownIdError: there is no image with this id.
+        """
+        cases = self._current()
+        if id not in cases:
+            cases = self._refresh()
+        if id not in cases:
+            raise UnknownIdError("there is no image with this id")
+        return cases[id]
+
+    def scan(self, id: str) -> Scan:
+        """Return the image of a case, whose array is read-only.
+
+        Raises:
+            UnknownIdError: there is no image with this id.
+            DataError: it cannot be read.
+        """
+        return self._scans.get(self.case(id))
+
+    def image_file(self, id: str) -> Path:
+        """Return one file with the image: its own, or NIfTI made of a series, a stack or several channels."""
+        case = self.case(id)
+        if is_one_file(case):
+            return case.image
+        path = self._temporary / f"{id}.nii.gz"
+        return self._by_case.run(id, lambda: path if path.exists() else write_as_nifti(self.scan(id), path))
+
+    def image_digest(self, id: str) -> str:
+        """Return the SHA-256 of :meth:`image_file`."""
+        return self._scans.digest(self.case(id), self.image_file(id))
+
+    def add_image(self, id: str, file: Path) -> str:
+        """Add an image from a file that was checked; return its id.
+
+        Raises:
+            RefusedError: the id is no plain name, or the layout has no folder for images.
+            ConflictError: there is another image with this id.
+        """
+        with self._lock:
+            if id in self._refresh():
+                if sha256_file(self.image_file(id)) != sha256_file(file) and not _same_image(
+                    self.scan(id), file
+                ):
+                    raise ConflictError("there is another image with this id")
+                return id
+            name = f"{id}{file.name[len(image_stem(file)) :]}"
+            target = self._images_folder() / name
+            if len(id) > _LONGEST_ID or image_stem(Path(name)) != id:
+                raise RefusedError(f"an id is a plain file name of at most {_LONGEST_ID} characters")
+            Case(id, target)  # checks the id
+            with write_atomic(target) as temporary:
+                shutil.copyfile(file, temporary)
+            if id not in self._refresh():
+                target.unlink(missing_ok=True)
+                self._refresh()
+                raise RefusedError("the dataset's layout does not accept an image of this name")
+            return id
+
+    # --- labels ---------------------------------------------------------------------------------------------
+
+    def labels(self) -> dict[str, int]:
+        """Return name → value in label files, without the background."""
+        return self.names.values
+
+    @property
+    def names(self) -> LabelNames:
+        """The names of the labels."""
+        with self._lock:
+            if self._names is None:
+                self._names = LabelNames(
+                    self.folder, self._listing.labels, self._suggested, self._present_values()
+                )
+            return self._names
+
+    def add_labels(self, names: list[str]) -> dict[str, int]:
+        """Give names that are new the next values; return all."""
+        with self._lock:
+            return self.names.add(names)
+
+    def colors(self) -> dict[str, Color]:
+        """Return the color of each label."""
+        palette = value_palette(self.names.schema)
+        return {name: _color(palette, value) for name, value in self.labels().items()}
+
+    def labeled(self) -> list[str]:
+        """Return the ids of images that have a label in the dataset."""
+        return sorted(id for id, case in self._current().items() if case.label_files)
+
+    def unlabeled(self) -> list[str]:
+        """Return the ids of images that have no label in the dataset."""
+        return sorted(id for id, case in self._current().items() if not case.label_files)
+
+    def status(self) -> dict[str, Any]:
+        """Count images, labels, and labels under each tag."""
+        tags: dict[str, int] = {}
+        for id in self.ids():
+            for tag in self.tags(id):
+                tags[tag] = tags.get(tag, 0) + 1
+        return {"total": len(self.ids()), "completed": len(self.labeled()), "label_tags": tags}
+
+    def tags(self, id: str) -> list[str]:
+        """Return the tags under which an image has a label."""
+        case = self.case(id)
+        tags = {FINAL} if case.label_files else set()
+        others = (tag for tag in self._versions.tags(id) if tag != FINAL)
+        return sorted(tags | {tag for tag in others if self.label(id, tag) is not None})
+
+    def versions(self, id: str, tag: str = FINAL) -> list[LabelVersion]:
+        """Return the versions of a label, oldest first; the last may be the removal of the label."""
+        case = self.case(id)
+        versions = self._versions.history(case.id, tag).versions()
+        if tag == FINAL and case.label is not None:
+            return self._with_found(case, versions)
+        return versions
+
+    def label(self, id: str, tag: str = FINAL) -> LabelVersion | None:
+        """Return the newest version of a label; None without a label."""
+        versions = self.versions(id, tag)
+        return versions[-1] if versions and versions[-1].path is not None else None
+
+    def read_label(self, id: str, tag: str = FINAL, number: int | None = None) -> Array | None:
+        """Return the values (*S) of a label on the grid of its image; None without a label.
+
+        Args:
+            id: the image.
+            tag: the tag.
+            number: of a version; the newest if None.
+
+        Raises:
+            DataError: the label file holds something else than one value for each voxel.
+        """
+        versions = [v for v in self.versions(id, tag) if number is None or v.number == number]
+        if number is not None and not versions:
+            raise UnknownIdError("there is no such version of this label")
+        if not versions or versions[-1].path is None:
+            return None
+        return as_label_map(align_to_grid(read_scan(versions[-1].path), self.scan(id).grid))
+
+    def save(
+        self, id: str, label_map: Array, by: Author, *, tag: str = FINAL, if_match: str | None = None
+    ) -> LabelVersion:
+        """Save a label as a new version, and, with the tag ``final``, into the dataset's layout.
+
+        Args:
+            id: the image.
+            label_map: (*S) integers on the image's grid.
+            by: who saves it, and with what.
+            tag: the tag.
+            if_match: digest of the version that the label map was made from, ``""`` for none; None saves
+                whatever the newest version is.
+
+        Raises:
+            UnknownIdError: there is no image with this id.
+            ConflictError: ``if_match`` is not the newest version's digest.
+            DataError: the label map has another shape, or values that are not declared.
+        """
+        case, scan = self.case(id), self.scan(id)
+        values = self._checked(label_map, scan)
+        reader = reader_for(case.image)
+        palette = value_palette(self.names.schema)
+
+        def write(path: Path) -> None:
+            reader.write_label_map(path, values, scan, palette)
+
+        with self._writing(id) as history_of:
+            self.names.declare()
+            return self._add(self.case(id), history_of(tag), write, by, if_match)
+
+    def remove_label(self, id: str, by: Author, tag: str = FINAL) -> LabelVersion:
+        """Remove a label from the dataset; its versions are kept.
+
+        Raises:
+            UnknownIdError: there is no such label.
+        """
+        with self._writing(id) as history_of:
+            case = self.case(id)
+            if self.label(id, tag) is None:
+                raise UnknownIdError("there is no such label")
+            return self._add(case, history_of(tag), None, by, None)
+
+    def restore(self, id: str, number: int, by: Author, tag: str = FINAL) -> LabelVersion:
+        """Save an earlier version of a label again, as a new one."""
+        label_map = self.read_label(id, tag, number)
+        if label_map is None:
+            raise UnknownIdError("this version has no label")
+        return self.save(id, label_map, by, tag=tag)
+
+    def recover(self) -> None:
+        """Finish what a process that was killed left unfinished: put newest versions into the layout."""
+        for id, tag in list(self._versions.interrupted()):
+            with self._writing(id) as history_of:
+                history = history_of(tag)
+                newest = history.newest()
+                case = self._current().get(id)
+                if tag == FINAL and newest is not None and case is not None:
+                    self._publish(case, newest)
+                history.published()
+        self._refresh()
+        folders = {case.image.parent for case in self._cases.values()}
+        folders |= {path.parent for case in self._cases.values() for path in case.label_files}
+        for folder in folders:
+            remove_stale_temporaries(folder)
+
+    # --- inside ---------------------------------------------------------------------------------------------
+
+    def _current(self) -> dict[str, Case]:
+        """Return the cases, listed again if the list is older than a few seconds."""
+        with self._lock:
+            age = time.monotonic() - self._listed
+            if age > max(_REFRESH_SECONDS, 20 * self._listing_seconds):
+                return self._refresh()
+            return self._cases
+
+    def _refresh(self) -> dict[str, Case]:
+        with self._lock:
+            began = time.monotonic()
+            self._listing: DatasetListing = find_dataset(self.root, self._layout)
+            self._cases = {case.id: case for case in self._listing.cases}
+            self._listed = time.monotonic()
+            self._listing_seconds = self._listed - began
+            return self._cases
+
+    def _images_folder(self) -> Path:
+        """Return the folder that new images are added to."""
+        if self._listing.layout == "images and labels" or list_images(self.root):
+            return self.root
+        try:
+            pairs = find_folder_pairs(self.root, self._layout)
+        except (DataError, OSError) as error:
+            raise RefusedError("images cannot be added to a dataset of this layout") from error
+        return pairs[0].images
+
+    def _present_values(self) -> set[int]:
+        """Return the values in some of the label maps."""
+        values: set[int] = set()
+        cases = [case for case in self._cases.values() if case.label is not None]
+        for case in cases[:_LABELS_LOOKED_AT]:
+            try:
+                assert case.label is not None
+                values |= set(np.unique(as_label_map(read_scan(case.label))).tolist())
+            except DataError:
+                continue
+        return values
+
+    def _checked(self, label_map: Array, scan: Scan) -> Array:
+        """Return a label map in the smallest type.
+
+        Raises:
+            DataError: its shape, type or values are not those of a label map of the image.
+        """
+        values = np.asarray(label_map)
+        if values.dtype == bool:
+            values = values.astype(np.uint8)
+        if values.shape != scan.grid.shape or not np.issubdtype(values.dtype, np.integer):
+            raise DataError(
+                f"the label map has the shape {values.shape} and the type {values.dtype}, expected integers of "
+                f"the shape {scan.grid.shape}"
+            )
+        present = set(np.unique(values).tolist())
+        undeclared = sorted(present - self.names.all_values - {0})
+        if undeclared and not self.names.schema.collapse_instances:
+            if self.names.is_declared:
+                declared = ", ".join(f"{name} = {value}" for name, value in self.labels().items())
+                raise DataError(f"the values {undeclared[:10]} are not labels of the dataset: {declared}")
+            self.add_labels([f"label_{value}" for value in undeclared])
+        kind = smallest_integer(tuple(present | self.names.all_values))
+        return np.ascontiguousarray(values.astype(kind))
+
+    @contextmanager
+    def _writing(self, id: str) -> Iterator[Any]:
+        """Hold the lock of a case, against other threads and other processes, and yield its histories."""
+        with self._by_case.turn(id):
+            folder = self._versions.folder / id
+            with explain_write_errors(self.folder, "serve a copy of the dataset that can be written to"):
+                folder.mkdir(parents=True, exist_ok=True)
+                with wait_for_lock(folder / ".lock"):
+                    yield lambda tag: self._versions.history(id, tag)
+
+    def _add(self, case: Case, history: History, write: Any, by: Author, if_match: str | None) -> LabelVersion:
+        """Add a version while the case is locked, and publish it."""
+        final = history.folder.name == FINAL
+        history.clean()
+        versions = history.versions()
+        if final and versions and history.is_pending:  # an earlier attempt failed
+            self._publish(case, versions[-1])
+            history.published()
+            case = self._refresh().get(case.id, case)
+        if final and case.label is not None:
+            versions = self._adopt(case, history, versions)
+        newest = versions[-1] if versions else None
+        digest = newest.digest if newest is not None else ""
+        if if_match is not None and if_match != digest:
+            raise ConflictError("the label was changed since it was read; read it again")
+        record = {
+            "case": case.id, "tag": history.folder.name, "author": by.name, "client": by.client,
+            "models": dict(by.models), "note": by.note, "names": self.labels(), "earlier": digest,
+        }  # fmt: skip
+        place = self._places.place(case, list(self._cases.values()))
+        suffix = place.name[len(image_stem(place)) :] if final else output_suffix(case.image)
+        version = history.add(write, suffix, record, publish=final)
+        if final:
+            self._publish(case, version)
+            history.published()
+            self._refresh()
+        return version
+
+    def _adopt(self, case: Case, history: History, versions: list[LabelVersion]) -> list[LabelVersion]:
+        """Make the label map in the layout a version, if another program wrote it."""
+        found = case.label
+        if found is None or not found.is_file():
+            return versions
+        if versions and versions[-1].digest == sha256_file(found):
+            return versions
+        record = {"case": case.id, "tag": FINAL, "author": None, "note": "found in the dataset", "models": {}}
+        suffix = found.name[len(image_stem(found)) :]
+        adopted = history.add(lambda path: _copy(found, path), suffix, record, publish=False)
+        return [*versions, adopted]
+
+    def _with_found(self, case: Case, versions: list[LabelVersion]) -> list[LabelVersion]:
+        """Return the versions with the label map in the layout as the newest, if another program wrote it."""
+        found = case.label
+        if found is None or not found.is_file():
+            return versions
+        digest = sha256_file(found)
+        if versions and versions[-1].digest == digest:
+            return versions
+        number = versions[-1].number + 1 if versions else 1
+        record = {"case": case.id, "author": None, "note": "found in the dataset", "models": {}}
+        return [*versions, LabelVersion(number, digest, found, record)]
+
+    def _publish(self, case: Case, version: LabelVersion) -> None:
+        """Put a version into the dataset's layout."""
+        place = self._places.place(case, list(self._cases.values()))
+        if version.path is None:
+            for path in case.label_files:
+                path.unlink(missing_ok=True)
+            return
+        source = version.path
+        with write_atomic(place) as temporary:
+            shutil.copyfile(source, temporary)
+        if case.label is not None and case.label != place:
+            case.label.unlink(missing_ok=True)
+        with self._lock:
+            self._places.declare(case, place)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _color(palette: Array, value: int) -> Color:
+    red, green, blue = (int(c) for c in palette[value % len(palette)])
+    return red, green, blue
+
+
+def _same_image(scan: Scan, file: Path) -> bool:
+    other = read_scan(file)
+    return scan.grid.shape == other.grid.shape and bool(np.array_equal(scan.array, other.array))

@@ -1,0 +1,1 @@
+"""HTTP: what is checked before a request is answered, how bodies are read, what is logged."""

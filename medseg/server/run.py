@@ -1,0 +1,126 @@
+"""Running the server: its socket, its log, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from medseg.errors import ConfigError
+from medseg.server.options import ServerOptions
+
+if TYPE_CHECKING:
+    import uvicorn
+
+_PACKAGES = ("starlette", "uvicorn", "python_multipart")
+_CONNECTIONS = 256
+
+
+def check_packages() -> None:
+    """Check that the packages of the extra ``serve`` are installed.
+
+    Raises:
+        ConfigError: one is missing.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"the server needs the package {missing[0]}", hint="Install it with: pip install 'medseg[serve]'"
+        )
+
+
+def serve(options: ServerOptions, *, started: Callable[[str], None] | None = None) -> None:
+    """Serve until the process is interrupted or ended.
+
+    Args:
+        options: the options.
+        started: called with the server's address once it accepts requests. With port 0, the system chooses
+            the port.
+
+    Raises:
+        ConfigError: the port is taken, the certificate cannot be read, or packages are missing.
+        DataError: the dataset cannot be served.
+        ModelFileError: a model cannot be loaded.
+    """
+    check_packages()
+    with _listen(options) as listener:
+        _serve_on(listener, options, started)
+
+
+def _serve_on(listener: socket.socket, options: ServerOptions, started: Callable[[str], None] | None) -> None:
+    import uvicorn
+
+    from medseg.server.app import create_app
+
+    options = replace(options, port=listener.getsockname()[1])
+    _log_to_standard_error()
+    app = create_app(options)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
+        limit_concurrency=_CONNECTIONS, timeout_keep_alive=30, timeout_graceful_shutdown=10,
+        ssl_certfile=options.certificate, ssl_keyfile=options.key,
+    )  # fmt: skip
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(
+            f"{options.certificate}: cannot be used as certificate ({error})",
+            hint="Expected PEM files: --certificate, and --key if the key is in another file.",
+        ) from error
+    server = uvicorn.Server(config)
+    if started is not None:
+        _call_when_started(server, lambda: started(options.url))
+    server.run(sockets=[listener])
+
+
+def _call_when_started(server: uvicorn.Server, call: Callable[[], None]) -> None:
+    """Call a function once the server accepts requests."""
+    startup = server.startup
+
+    async def announced(sockets: list[socket.socket] | None = None) -> None:
+        await startup(sockets)
+        call()
+
+    server.startup = announced
+
+
+def _listen(options: ServerOptions) -> socket.socket:
+    """Open the socket, before models are loaded.
+
+    Raises:
+        ConfigError: the address or the port cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if sys.platform != "win32":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((options.host, options.port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"cannot listen on {options.host} port {options.port} ({reason})",
+            hint="Choose another --port, or --port 0 for any.",
+        ) from error
+    return listener
+
+
+def _log_to_standard_error() -> None:
+    """Print the server's own log, and of other modules errors only: their messages may name patients."""
+    from medseg.server.http.logs import LOGGER
+
+    logging.getLogger().setLevel(logging.CRITICAL)
+    if not any(type(handler) is logging.StreamHandler for handler in LOGGER.handlers):
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

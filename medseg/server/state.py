@@ -1,0 +1,113 @@
+"""What the routes of a server share."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from medseg.data.labels.schema import LabelSchema
+from medseg.errors import DataError
+from medseg.server.datastore import Datastore
+from medseg.server.datastore.names import label_schema
+from medseg.server.http.logs import LOGGER, LogLines
+from medseg.server.http.threads import Threads
+from medseg.server.models import Model, ModelPool, PromptSessions
+from medseg.server.models.pool import Turns
+from medseg.server.options import ServerOptions
+from medseg.server.uploads import UploadSessions
+
+_REMEMBERED = 4096
+
+
+class ServerState:
+    """What the routes of a server share: dataset, models, sessions, log.
+
+    Args:
+        options: the server's options.
+        models: the models to serve.
+
+    Attributes:
+        datastore: images and labels.
+        models: the models.
+        clicks: open images with prompts.
+        uploads: images of clients that are not in the dataset.
+        threads: runs blocking work.
+        log: the last lines of the log.
+        temporary: folder of files that are needed for one request or one session.
+    """
+
+    def __init__(self, options: ServerOptions, models: Sequence[Model]) -> None:
+        limits = options.limits
+        self.options, self.started = options, time.time()
+        for model in models:
+            model.turns = Turns(limits.waiting, limits.request_seconds)
+        self.models = ModelPool(models)
+        self.temporary = Path(tempfile.mkdtemp(prefix="medseg-serve-"))
+        try:
+            self.datastore = Datastore(
+                Path(options.data), options.layout, self._suggested_labels(), self.temporary / "download",
+                limits.scan_bytes,
+            )  # fmt: skip
+        except BaseException:
+            self.close()
+            raise
+        self.clicks = PromptSessions(self.models, limits.sessions, limits.session_seconds)
+        self.uploads = UploadSessions(
+            self.temporary / "sessions", limits.sessions, limits.session_seconds, limits.upload_bytes
+        )
+        self.threads = Threads(limits.threads, 4 * limits.threads, limits.request_seconds)
+        self.log = LogLines()
+        LOGGER.addHandler(self.log)
+        LOGGER.setLevel(logging.INFO)
+        self._proposals: OrderedDict[tuple[str, str], dict[str, str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note_proposal(self, client: str, image: str, model: Model) -> None:
+        """Remember that a client received the result of a model for an image."""
+        with self._lock:
+            self._proposals.setdefault((client, image), {})[model.name] = model.digest
+            self._proposals.move_to_end((client, image))
+            while len(self._proposals) > _REMEMBERED:
+                self._proposals.popitem(last=False)
+
+    def proposals(self, client: str, image: str) -> dict[str, str]:
+        """Return name → digest of the models whose results a client received for an image."""
+        with self._lock:
+            return dict(self._proposals.get((client, image), {}))
+
+    def label_names(self) -> list[str]:
+        """Return the names of the dataset's labels and those that only a model has."""
+        names = list(self.datastore.labels())
+        for model in self.models.automatic:
+            names += [name for name in model.labels if name not in names]
+        return names
+
+    def close(self) -> None:
+        """Remove the temporary files."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        if hasattr(self, "log"):
+            LOGGER.removeHandler(self.log)
+
+    def _suggested_labels(self) -> LabelSchema | None:
+        """Return the labels to use where the dataset declares none."""
+        named = label_schema(self.options.labels)
+        if named is not None:
+            return named
+        automatic = self.models.automatic
+        return automatic[0].schema if automatic else None
+
+
+def check_open(state: ServerState) -> None:
+    """Check that the dataset has images.
+
+    Raises:
+        DataError: it has none.
+    """
+    if not state.datastore.ids():
+        raise DataError(f"{state.options.data}: contains no images")

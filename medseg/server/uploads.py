@@ -1,0 +1,118 @@
+"""Sessions of images that a client sends and that are not in the dataset (MONAI Label's ``/session/``)."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from starlette.datastructures import UploadFile
+
+from medseg.data.scans import Scan
+from medseg.server.datastore.incoming import check_image, suffix_of
+from medseg.server.errors import BusyError, RefusedError, UnknownIdError
+from medseg.server.http.bodies import store_upload
+
+
+@dataclass
+class UploadSession:
+    """One image of a client."""
+
+    folder: Path
+    scan: Scan
+    seconds: float
+    bytes: int
+    started: float = field(default_factory=time.time)
+    used: float = field(default_factory=time.monotonic)
+
+    def as_dict(self, id: str) -> dict[str, Any]:
+        """Return what the client may know about its session."""
+        return {
+            "session_id": id, "name": id, "create_ts": int(self.started), "expiry": int(self.seconds),
+            "shape": list(self.scan.grid.shape),
+        }  # fmt: skip
+
+
+class UploadSessions:
+    """The images that clients sent.
+
+    Args:
+        folder: folder of their files.
+        most: number of sessions.
+        seconds: time after which an unused session ends.
+        total_bytes: bytes of all sessions together.
+    """
+
+    def __init__(self, folder: Path, most: int, seconds: float, total_bytes: int) -> None:
+        self._folder, self._most, self._seconds, self._total = folder, most, seconds, 4 * total_bytes
+        self._sessions: dict[str, UploadSession] = {}
+        self._lock = threading.Lock()
+
+    def create(self, files: Sequence[UploadFile], seconds: float | None = None) -> str:
+        """Keep the image in one file, or in the files of a DICOM series; return the session's id.
+
+        Raises:
+            RefusedError: there is no file, or files of this kind are not accepted.
+            BusyError: there are too many sessions.
+            DataError: the image cannot be read.
+        """
+        if not files:
+            raise RefusedError("expected files with an image")
+        with self._lock:
+            self._drop_old()
+            if len(self._sessions) >= self._most:
+                raise BusyError("too many sessions are open")
+        id, size = secrets.token_urlsafe(16), sum(file.size or 0 for file in files)
+        folder = self._folder / secrets.token_hex(8)
+        try:
+            suffixes = [suffix_of(file.filename or "", image=True) for file in files]
+            if len(files) > 1 and set(suffixes) != {".dcm"}:
+                raise RefusedError("several files are the slices of a DICOM series (.dcm)")
+            stored = [store_upload(file, folder, suffix) for file, suffix in zip(files, suffixes, strict=True)]
+            scan = check_image(stored[0] if len(stored) == 1 else folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        session = UploadSession(folder, scan, min(seconds or self._seconds, self._seconds), size)
+        with self._lock:
+            if sum(one.bytes for one in self._sessions.values()) + size > self._total:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise BusyError("the open sessions take too much space")
+            self._sessions[id] = session
+        return id
+
+    def get(self, id: str) -> UploadSession:
+        """Return a session.
+
+        Raises:
+            UnknownIdError: it does not exist or has ended.
+        """
+        with self._lock:
+            self._drop_old()
+            if id not in self._sessions:
+                raise UnknownIdError("the session does not exist or has ended")
+            session = self._sessions[id]
+            session.used = time.monotonic()
+            return session
+
+    def remove(self, id: str) -> UploadSession:
+        """End a session.
+
+        Raises:
+            UnknownIdError: it does not exist or has ended.
+        """
+        session = self.get(id)
+        with self._lock:
+            self._sessions.pop(id, None)
+        shutil.rmtree(session.folder, ignore_errors=True)
+        return session
+
+    def _drop_old(self) -> None:
+        now = time.monotonic()
+        for id in [id for id, one in self._sessions.items() if now - one.used > one.seconds]:
+            shutil.rmtree(self._sessions.pop(id).folder, ignore_errors=True)

@@ -1,0 +1,240 @@
+"""``Datastore``: labels land in the dataset's layout, earlier versions are kept."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from conftest import write_picture, write_volume
+from server_doubles import SHAPE, TILTED, write_dataset
+
+from medseg.data.io.readers import read_scan
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts import find_dataset
+from medseg.errors import DataError
+from medseg.server.datastore import Author, Datastore
+from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
+
+ANA, BEN = Author("ana", "page", {"tiny": "d" * 64}), Author("ben")
+LABELS = LabelSchema(names={"background": (0,), "ball": (1,), "core": (2,)})
+
+
+def cube(value=1, at=2):
+    label = np.zeros(SHAPE, np.int64)
+    label[at : at + 3, 4:7, 1:4] = value
+    return label
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_dataset(tmp_path / "data", labeled=1, unlabeled=2)
+
+
+def test_a_saved_label_is_in_the_layout_on_the_grid_of_the_image(root):
+    store = Datastore(root, suggested=LABELS)
+    version = store.save("scan_1", cube(2), ANA)
+    written = read_scan(root / "labels" / "scan_1.nii.gz")
+    assert written.array.dtype == np.uint8
+    assert np.array_equal(written.array[0], cube(2))
+    assert written.grid.affine == pytest.approx(TILTED)
+    assert find_dataset(root).cases[1].label == root / "labels" / "scan_1.nii.gz"
+    assert (version.number, version.record["author"], version.record["models"]) == (
+        1,
+        "ana",
+        {"tiny": "d" * 64},
+    )
+    assert version.record["time"].startswith("20")
+    assert store.labeled() == ["scan_0", "scan_1"]
+    assert json.loads((root / "labels.json").read_text()) == {"background": 0, "ball": 1, "core": 2}
+
+
+def test_earlier_versions_are_kept_also_those_of_other_programs(root):
+    store = Datastore(root, suggested=LABELS)
+    before = read_scan(root / "labels" / "scan_0.nii.gz").array[0]
+    store.save("scan_0", cube(1), ANA)
+    write_volume(root / "labels" / "scan_0.nii.gz", cube(2, at=5).astype(np.uint8), TILTED)
+    assert np.array_equal(store.read_label("scan_0"), cube(2, at=5))
+    store.save("scan_0", cube(2), BEN)
+    notes = [version.record["note"] for version in store.versions("scan_0")]
+    assert notes == ["found in the dataset", "", "found in the dataset", ""]
+    expected = [before, cube(1), cube(2, at=5), cube(2)]
+    for number, values in enumerate(expected, 1):
+        assert np.array_equal(store.read_label("scan_0", number=number), values)
+    store.restore("scan_0", 1, ANA)
+    assert np.array_equal(read_scan(root / "labels" / "scan_0.nii.gz").array[0], before)
+    assert len(store.versions("scan_0")) == 5
+
+
+def test_a_label_that_changed_meanwhile_is_not_replaced(root):
+    store, other = Datastore(root, suggested=LABELS), Datastore(root, suggested=LABELS)
+    read = store.label("scan_0")
+    other.save("scan_0", cube(2), BEN)
+    with pytest.raises(ConflictError):
+        store.save("scan_0", cube(1), ANA, if_match=read.digest)
+    assert np.array_equal(store.read_label("scan_0"), cube(2))
+    store.save("scan_0", cube(1), ANA, if_match=store.label("scan_0").digest)
+    store.save("scan_2", cube(1), ANA, if_match="")
+    with pytest.raises(ConflictError):
+        store.save("scan_2", cube(2), BEN, if_match="")
+
+
+def test_clients_that_save_at_once_lose_nothing(root):
+    store = Datastore(root, suggested=LABELS)
+    threads = [
+        threading.Thread(target=store.save, args=("scan_1", cube(1, at), Author(f"client {at}")))
+        for at in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    versions = store.versions("scan_1")
+    assert [version.number for version in versions] == list(range(1, 9))
+    assert {version.record["author"] for version in versions} == {f"client {at}" for at in range(8)}
+    assert read_scan(root / "labels" / "scan_1.nii.gz").array.sum() == 27
+
+
+def test_what_a_killed_process_left_is_finished(root, monkeypatch):
+    store = Datastore(root, suggested=LABELS)
+    store.save("scan_1", cube(1), ANA)
+    monkeypatch.setattr(store, "_publish", lambda case, version: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        store.save("scan_1", cube(2), ANA)
+    folder = root / ".medseg" / "labels" / "scan_1" / "final"
+    (folder / "0003.nii.gz").write_bytes(b"without a record")
+    assert np.array_equal(read_scan(root / "labels" / "scan_1.nii.gz").array[0], cube(1))
+    again = Datastore(root)
+    assert np.array_equal(read_scan(root / "labels" / "scan_1.nii.gz").array[0], cube(2))
+    again.save("scan_1", cube(1), ANA)
+    assert sorted(path.name for path in folder.glob("*.gz")) == ["0001.nii.gz", "0002.nii.gz", "0003.nii.gz"]
+    assert np.array_equal(again.read_label("scan_1", number=3), cube(1))
+
+
+def test_a_removed_label_can_be_restored(root):
+    store = Datastore(root, suggested=LABELS)
+    store.remove_label("scan_0", ANA)
+    assert not (root / "labels" / "scan_0.nii.gz").exists()
+    assert store.label("scan_0") is None
+    assert store.labeled() == []
+    store.restore("scan_0", 1, ANA)
+    assert store.labeled() == ["scan_0"]
+    with pytest.raises(UnknownIdError):
+        store.remove_label("scan_1", ANA)
+
+
+def test_other_tags_stay_out_of_the_layout(root):
+    store = Datastore(root, suggested=LABELS)
+    store.save("scan_1", cube(1), ANA, tag="original")
+    assert store.labeled() == ["scan_0"]
+    assert store.tags("scan_1") == ["original"]
+    assert store.status() == {"total": 3, "completed": 1, "label_tags": {"final": 1, "original": 1}}
+    for tag in ("../../x", "", "a/b", "." * 3):
+        with pytest.raises(RefusedError):
+            store.save("scan_1", cube(1), ANA, tag=tag)
+
+
+@pytest.mark.parametrize(
+    "label", [cube()[:-1], cube().astype(np.float32), cube(9)], ids=["shape", "type", "value"]
+)
+def test_label_maps_that_do_not_fit_are_refused(root, label):
+    (root / "labels.json").write_text('{"background": 0, "ball": 1}')
+    with pytest.raises(DataError):
+        Datastore(root).save("scan_1", label, ANA)
+
+
+def test_new_names_get_new_values(root):
+    store = Datastore(root, suggested=LABELS)
+    assert store.add_labels(["Ball", "cyst"]) == {"ball": 1, "core": 2, "cyst": 3}
+    assert json.loads((root / "labels.json").read_text())["cyst"] == 3
+    assert Datastore(root).labels() == {"ball": 1, "core": 2, "cyst": 3}
+    with pytest.raises(RefusedError):
+        store.add_labels(["a\nb"])
+
+
+def picture(seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (20, 30), dtype=np.uint8)
+
+
+def images(folder, names, suffix=".png"):
+    for seed, name in enumerate(names):
+        write_picture(folder / f"{name}{suffix}", picture(seed))
+
+
+def mask():
+    label = np.zeros((20, 30), np.uint8)
+    label[5:10, 5:10] = 1
+    return label
+
+
+LAYOUTS = {
+    "beside": ([("a.png", 0), ("b.png", 0)], "a_label.png"),
+    "suffix": ([("a.png", 0), ("a_mask.png", 1), ("b.png", 0)], "b_mask.png"),
+    "folders": ([("images/a.png", 0), ("images/b.png", 0)], "labels/a.png"),
+    "masks": ([("imgs/a.png", 0), ("imgs/b.png", 0), ("masks/a_seg.png", 1)], "masks/b_seg.png"),
+    "numbered": ([("images/img1.png", 0), ("images/img2.png", 0), ("images/img3.png", 0),
+                  ("masks/mask1.png", 1), ("masks/mask2.png", 1)], "masks/mask3.png"),
+    "parts below": ([("images/train/a.png", 0), ("images/val/b.png", 0)], "labels/train/a.png"),
+    "parts above": ([("train/images/a.png", 0), ("val/images/b.png", 0)], "train/labels/a.png"),
+    "nnunet": ([("imagesTr/a_0000.png", 0), ("imagesTr/b_0000.png", 0)], "labelsTr/a.png"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_new_labels_land_where_each_layout_finds_them(tmp_path, layout):
+    files, expected = LAYOUTS[layout]
+    for seed, (name, value) in enumerate(files):
+        write_picture(tmp_path / name, mask() * value if value else picture(seed))
+    store = Datastore(tmp_path)
+    name = store.unlabeled()[0]
+    store.save(name, mask(), ANA)
+    assert (tmp_path / expected).is_file()
+    found = {case.id: case for case in find_dataset(tmp_path).cases}
+    assert found[name].label == tmp_path / expected
+    assert sum(bool(case.label_files) for case in found.values()) == 1 + sum(value for _, value in files)
+    assert store.labeled() == sorted(id for id, case in found.items() if case.label_files)
+
+
+def test_labels_are_entered_into_tables_of_cases(tmp_path):
+    images(tmp_path / "scans", ["a", "b"])
+    (tmp_path / "manifest.csv").write_text("image,site\nscans/a.png,1\nscans/b.png,2\n")
+    Datastore(tmp_path).save("b", mask(), ANA)
+    assert (
+        tmp_path / "manifest.csv"
+    ).read_text() == "image,site,label\nscans/a.png,1,\nscans/b.png,2,labels/b.png\n"
+    assert [case.label for case in find_dataset(tmp_path).cases] == [None, tmp_path / "labels" / "b.png"]
+
+
+def test_labels_are_entered_into_the_decathlon_table(tmp_path):
+    write_volume(tmp_path / "imagesTr" / "a.nii.gz", np.zeros(SHAPE, np.int16))
+    content = {"training": ["./imagesTr/a.nii.gz"], "labels": {"0": "background", "1": "x"}, "name": "kept"}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    store = Datastore(tmp_path)
+    store.add_labels(["y"])
+    store.save("a", cube(2), ANA)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    assert content["training"] == [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+    assert (content["labels"], content["name"]) == ({"0": "background", "1": "x", "2": "y"}, "kept")
+    assert find_dataset(tmp_path).cases[0].label == tmp_path / "labelsTr" / "a.nii.gz"
+
+
+def test_a_label_of_another_format_is_replaced_by_one_file(tmp_path):
+    images(tmp_path / "images", ["a"], ".bmp")
+    write_picture(tmp_path / "labels" / "a.bmp", mask())
+    store = Datastore(tmp_path)
+    store.save("a", 1 - mask(), ANA)
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["a.png"]
+    assert np.array_equal(store.read_label("a", number=1), mask())
+
+
+def test_images_are_added_under_plain_names(root, tmp_path):
+    file = write_volume(tmp_path / "sent" / "x.nii.gz", np.ones(SHAPE, np.int16))
+    store = Datastore(root)
+    assert store.add_image("CT Chest 1", file) == "CT Chest 1"
+    assert store.add_image("CT Chest 1", file) == "CT Chest 1"
+    assert (root / "images" / "CT Chest 1.nii.gz").is_file()
+    with pytest.raises(ConflictError):
+        store.add_image("scan_0", file)
+    for name in ("../x", "a/b", ".x", "a\nb", "x" * 200, ""):
+        with pytest.raises(DataError):
+            store.add_image(name, file)
+    assert len(list((root / "images").iterdir())) == 4

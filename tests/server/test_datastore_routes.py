@@ -1,0 +1,184 @@
+"""``/datastore/``: images and labels over HTTP."""
+
+import hashlib
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from server_doubles import SHAPE, TILTED, client_of, make_app, small_models, write_dataset
+
+from medseg.data.io.readers import read_scan
+
+
+@pytest.fixture
+def served(tmp_path):
+    root = write_dataset(tmp_path / "data", labeled=1, unlabeled=2)
+    with client_of(make_app(root, small_models(tmp_path))) as client:
+        yield client, root
+
+
+def nrrd(values, tmp_path, affine=TILTED):
+    """A label map as 3D Slicer saves it."""
+    image = sitk.GetImageFromArray(values.T)
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    path = tmp_path / "sent.nrrd"
+    sitk.WriteImage(image, str(path), True)
+    return path.read_bytes()
+
+
+def cube(value=1):
+    values = np.zeros(SHAPE, np.uint8)
+    values[2:5, 2:5, 2:5] = value
+    return values
+
+
+def put(client, content, image="scan_1", params=None, headers=None, name="label.nrrd", tag=""):
+    return client.put(
+        "/datastore/label", params={"image": image, "tag": tag}, data={"params": json.dumps(params or {})},
+        files={"label": (name, content)}, headers=headers,
+    )  # fmt: skip
+
+
+def test_lists_as_clients_read_them(served):
+    client, _ = served
+    listed = client.get("/datastore/?output=all").json()["objects"]
+    assert list(listed) == ["scan_0", "scan_1", "scan_2"]
+    assert list(listed["scan_0"]["labels"]) == ["final"]
+    assert client.get("/datastore/").json() == {"total": 3, "completed": 1, "label_tags": {"final": 1}}
+    info = client.get("/info/").json()
+    assert info["datastore"] == {"total": 3, "completed": 1, "label_tags": {"final": 1}}
+    assert info["labels"] == ["ball", "core"]
+    assert info["models"]["tiny"]["labels"] == {"ball": 1, "core": 2}
+    assert (info["models"]["tiny"]["type"], info["models"]["cubes"]["type"]) == ("segmentation", "deepgrow")
+    assert not info.get("config")
+    assert client.get("/auth/").json() == {"enabled": False}
+
+
+def test_images_are_sent_as_they_are(served):
+    client, root = served
+    reply = client.get("/datastore/image?image=scan_2")
+    assert reply.content == (root / "images" / "scan_2.nii.gz").read_bytes()
+    assert reply.headers["content-disposition"] == 'attachment; filename="scan_2.nii.gz"'
+    digest = hashlib.sha256(reply.content).hexdigest()
+    assert client.head(
+        "/datastore/image", params={"image": "scan_2", "check_sum": f"SHA256:{digest}"}
+    ).is_success
+    assert (
+        client.head("/datastore/image", params={"image": "scan_2", "check_sum": "SHA256:0"}).status_code == 404
+    )
+    assert client.get("/datastore/image/info?image=scan_2").json()["shape"] == list(SHAPE)
+
+
+def test_slicers_labels_get_the_values_of_their_names(served, tmp_path):
+    client, root = served
+    values = cube(1) + np.roll(cube(2), 5, axis=0)  # segments 1 and 2 of 3D Slicer
+    info = [{"name": "core", "idx": 1}, {"name": "cyst", "idx": 2}]
+    reply = put(client, nrrd(values, tmp_path), params={"label_info": info, "client_id": "ana"})
+    assert reply.status_code == 200, reply.text
+    saved = read_scan(root / "labels" / "scan_1.nii.gz")
+    assert np.array_equal(saved.array[0], cube(2) + np.roll(cube(3), 5, axis=0))
+    assert saved.grid.affine == pytest.approx(TILTED)
+    assert client.get("/info/").json()["labels"] == ["ball", "core", "cyst"]
+    record = client.get("/datastore/label/info?label=scan_1&tag=final").json()
+    assert (record["author"], record["version"]) == ("ana", 1)
+    assert record["params"]["label_names"] == {"ball": 1, "core": 2, "cyst": 3}
+
+
+def test_a_label_in_another_axis_order_is_turned_onto_the_grid(served, tmp_path):
+    client, root = served
+    flipped = TILTED @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    reply = put(client, nrrd(cube()[::-1], tmp_path, flipped))
+    assert reply.status_code == 200, reply.text
+    assert np.array_equal(read_scan(root / "labels" / "scan_1.nii.gz").array[0], cube())
+
+
+def test_the_models_that_a_client_saw_are_recorded(served, tmp_path):
+    client, _ = served
+    client.post("/infer/tiny?image=scan_1", data={"params": '{"client_id": "ana"}'}, files={"x": b""})
+    put(client, nrrd(cube(), tmp_path), params={"client_id": "ana"})
+    put(client, nrrd(cube(), tmp_path), image="scan_2", params={"client_id": "ana"})
+    digest = client.app.state.server.models.get("tiny").digest
+    models = [
+        client.get(f"/datastore/label/info?label={id}&tag=final").json()["models"]
+        for id in ("scan_1", "scan_2")
+    ]
+    assert models == [{"tiny": digest}, {}]
+
+
+def test_conditions_protect_the_label_of_another_client(served, tmp_path):
+    client, _ = served
+    content = nrrd(cube(), tmp_path)
+    first = client.get("/datastore/label?label=scan_0&tag=final")
+    again = put(client, content, "scan_0", headers={"if-match": first.headers["etag"]})
+    assert again.status_code == 200
+    assert again.headers["etag"] != first.headers["etag"]
+    assert put(client, content, "scan_0", headers={"if-match": first.headers["etag"]}).status_code == 412
+    assert put(client, content, "scan_1", headers={"if-none-match": "*"}).status_code == 200
+    assert put(client, content, "scan_1", headers={"if-none-match": "*"}).status_code == 412
+    assert put(client, content, "scan_2", headers={"if-match": "*"}).status_code == 412
+    versions = client.get("/datastore/label/versions?label=scan_0").json()
+    assert [version["version"] for version in versions] == [1, 2]
+    old = client.get("/datastore/label?label=scan_0&version=1")
+    assert old.content == first.content
+
+
+@pytest.mark.parametrize(
+    "header", [b"data file: /etc/passwd\n", b"datafile: ../images/scan_0.nii.gz\n", b"DATA  FILE:LIST\n/x\n"]
+)
+def test_headers_that_name_files_of_the_server_are_refused(served, tmp_path, header):
+    client, root = served
+    head = (
+        b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 12 14 10\nencoding: raw\nendian: little\n"
+        + header
+        + b"\n"
+    )
+    assert put(client, head).status_code == 400
+    mha = (
+        b"ObjectType = Image\nNDims = 3\nDimSize = 12 14 10\nElementType = MET_UCHAR\nElementDataFile = /x/y\n"
+    )
+    assert put(client, mha, name="x.mha").status_code == 400
+    assert not (root / "labels" / "scan_1.nii.gz").exists()
+
+
+def test_a_header_that_declares_too_much_is_refused_before_voxels_are_read(served, tmp_path):
+    client = served[0]
+    header = nib.Nifti1Header()
+    header.set_data_shape((30000, 30000, 30000))
+    assert put(client, header.binaryblock + b"\0" * 4, name="x.nii").status_code == 422
+    assert put(client, nrrd(cube()[:-1], tmp_path)).status_code == 422
+    moved = TILTED.copy()
+    moved[0, 3] += 1.7  # mm
+    reply = put(client, nrrd(cube(), tmp_path, moved))
+    assert reply.status_code == 422
+    assert "1.7 mm" in reply.json()["detail"]
+
+
+def test_deleting_keeps_the_versions(served, tmp_path):
+    client, root = served
+    assert client.delete("/datastore/label?id=scan_0&tag=final").status_code == 200
+    assert client.get("/datastore/label?label=scan_0").status_code == 404
+    assert not (root / "labels" / "scan_0.nii.gz").exists()
+    assert [one["sha256"] != "" for one in client.get("/datastore/label/versions?label=scan_0").json()] == [
+        True,
+        False,
+    ]
+
+
+def test_an_image_can_be_added_under_free_text(served, tmp_path):
+    client, root = served
+    content = (root / "images" / "scan_0.nii.gz").read_bytes()
+    reply = client.put("/datastore/?image=CT+Chest+7", files={"file": ("/tmp/tmpx.nii.gz", content)})
+    assert reply.json() == {"image": "CT Chest 7"}
+    assert put(client, nrrd(cube(), tmp_path), image="CT Chest 7").status_code == 200
+    assert (root / "labels" / "CT Chest 7.nii.gz").is_file()
+    for id in ("../x", "a/b", ".x"):
+        assert client.put(
+            "/datastore/", params={"image": id}, files={"file": ("a.nii.gz", content)}
+        ).status_code in (400, 422)
+    assert client.put("/datastore/?image=x", files={"file": ("a.py", b"import os")}).status_code == 400
