@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,10 @@ def data_check(
         raise click.UsageError("--map needs --fix DIR")
     dataset = _dataset(source, overrides, labels, label_suffix)
     report = dataset.check()
-    repairs = repair(report, fix, RepairOptions(_mapping(mapping), same_shape)) if fix else None
+    options = RepairOptions(_mapping(mapping), same_shape)
+    repairs = (
+        repair(report if dataset.as_stored else dataset.with_values().check(), fix, options) if fix else None
+    )
     left = report.problems
     if repairs and fix and repairs.done:
         left = check_repaired(report, fix, patient=dataset.config.patient)
@@ -181,6 +184,15 @@ class _Dataset:
     path: Path
     config: DataConfig
     schema: LabelSchema | None
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether label files are read without telling objects apart."""
+        return self.config.instances is None
+
+    def with_values(self) -> _Dataset:
+        """Return the dataset whose label files are read as they are, without telling objects apart."""
+        return replace(self, config=self.config.model_copy(update={"instances": None}))
 
     def check(self) -> DatasetReport:
         from medseg.data.curation.check import check_dataset

@@ -17,14 +17,15 @@ from nibabel.orientations import io_orientation
 from medseg.config.base import Spec
 from medseg.data.cases import Case, join_problems
 from medseg.data.chunked_statistics import count_values
+from medseg.data.curation.object_facts import ObjectFacts, measure_object_facts
 from medseg.data.curation.scan_features import ScanFeatures, measure_scan
 from medseg.data.io.content_digest import content_digest, content_files
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.pictures import count_channels
 from medseg.data.labels.foreground_values import ForegroundValues
-from medseg.data.labels.reader import AS_STORED, LabelReader
+from medseg.data.labels.reader import AS_STORED, LabelMap, LabelReader
 from medseg.data.parallel import Job, run_jobs
-from medseg.data.scans import Kind, check_finite
+from medseg.data.scans import Kind, Scan, check_finite
 from medseg.errors import DataError
 from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_json, write_atomic
 from medseg.geometry import Array
@@ -32,6 +33,8 @@ from medseg.progress import QUIET, Progress
 
 _VERSION = 2
 """Version of the measurements; part of the names of their files."""
+_OBJECTS_VERSION = "objects 1"
+"""Version of the measurements of objects; part of the names of the files of cases that have them."""
 _SAMPLE = 500
 NONZERO = ForegroundValues()
 """Every label value but 0 is foreground."""
@@ -62,6 +65,7 @@ class CaseStatistics(Spec):
             channels.
         channel_names: names that the dataset or the files declare; empty if there are none.
         appearance: intensities, sharpness and color of the image.
+        objects: numbered objects; None if the labels are not read as objects.
     """
 
     id: str
@@ -79,6 +83,7 @@ class CaseStatistics(Spec):
     foreground: tuple[float, ...]
     channel_names: tuple[str, ...] = ()
     appearance: ScanFeatures | None = None
+    objects: ObjectFacts | None = None
 
 
 def collect_statistics(
@@ -165,7 +170,14 @@ def measure_case(case: Case, measuring: Measuring = DEFAULT_MEASURING) -> CaseSt
         foreground=sample,
         channel_names=case.channel_names or ((scan.modality,) if scan.modality else ()),
         appearance=measure_scan(scan, mask),
+        objects=_object_facts(label_map, scan),
     )
+
+
+def _object_facts(label_map: LabelMap | None, scan: Scan) -> ObjectFacts | None:
+    if label_map is None or label_map.objects is None:
+        return None
+    return measure_object_facts(label_map.objects, scan.grid.spacing)
 
 
 def label_digest(case: Case) -> str | None:
@@ -229,6 +241,8 @@ def _stored(case: Case, store: Path, measuring: Measuring) -> Path:
     rest = [list(case.masks), list(case.channel_names), named]
     settings = [part.model_dump(mode="json") for part in (measuring.reader, measuring.foreground)]
     entries: list[object] = [_VERSION, case.id, *settings, *rest]
+    if measuring.reader.instances is not None:
+        entries.append(_OBJECTS_VERSION)
     entries += [
         [str(path), str(path.resolve()), status and status.st_size, status and status.st_mtime_ns]
         for path, status in _files(case)

@@ -28,6 +28,7 @@ from medseg.data.curation.findings import (
 )
 from medseg.data.curation.label_findings import (
     annotation_findings,
+    object_findings,
     stray_value_findings,
     undeclared_value_findings,
     unnamed_value_findings,
@@ -97,7 +98,7 @@ def check_dataset(
     """
     listing = find_dataset(root, config.layout)
     listing = replace(listing, cases=[with_patient(case, config.patient) for case in listing.cases])
-    declarations = LabelDeclarations(config.labels, schema, listing.labels)
+    declarations = LabelDeclarations(config.labels, schema, listing.labels, config.instances)
     plan = plan_labels(listing.cases, declarations, folder=Path(root))
     findings = [_with_repair_hint(finding) for finding in listing.findings]
     statistics, faults = _measure_all(plan)
@@ -110,6 +111,7 @@ def check_dataset(
     findings += leak_findings(listing.cases)
     findings += undeclared_value_findings(statistics, plan.schema) if plan.schema else []
     findings += annotation_findings(plan)
+    findings += object_findings(statistics)
     for find in (
         constant_image_findings,
         type_findings,

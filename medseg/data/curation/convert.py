@@ -111,6 +111,7 @@ def convert_dataset(
         ConfigError: ``output`` exists or is inside the dataset, the layout is unknown, or it is for volumes
             only.
     """
+    config = config.model_copy(update={"instances": None})  # numbers of objects are values, which are kept
     report = check_dataset(root, config, schema=schema)
     if report.problems:
         worst = report.problems[0]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+import numpy as np
+
 from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.labels.label_plan import LabelPlan, ResolvedSchema
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError, Finding, Status
 
+_SPECK = 0.02
+"""Share of the median size of all objects, below which an object is probably a leftover of drawing."""
 MAX_VALUES = 20
 """Undeclared label values that have a finding each; more of them are one finding."""
 _STRAY_CASES, _STRAY_VOXELS = 0.5, 0.001
@@ -81,6 +85,47 @@ def stray_value_findings(statistics: list[CaseStatistics], resolved: ResolvedSch
     first = next(iter(next(iter(stray.values()))))
     message = f"{'; '.join(shown)}{more}: a mistake?"
     yield Finding("warning", "values", first, message, _stray_hint(stray, resolved), tuple(sorted(holders)))
+
+
+def object_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
+    """Yield what stands out in numbered objects: several parts, specks, holes and contacts."""
+    facts = {case.id: case.objects for case in statistics if case.objects is not None}
+    sizes = [size for one in facts.values() for size in one.sizes]
+    if not sizes:
+        return
+    parts = {case: len(one.in_parts) for case, one in facts.items() if one.in_parts}
+    if parts:
+        first = next(iter(parts))
+        where = ", ".join(map(str, facts[first].in_parts[0]))
+        message = f"objects in several parts: {_objects(parts)}; the first one begins at voxel ({where})"
+        hint = "number the parts differently if they are different objects; training takes each part for one"
+        yield Finding("warning", "objects", first, message, hint, tuple(parts))
+    median = float(np.median(sizes))
+    specks = {case: sum(size < _SPECK * median for size in one.sizes) for case, one in facts.items()}
+    specks = {case: count for case, count in specks.items() if count}
+    if specks:
+        message = f"objects below {_SPECK:.0%} of the median size ({median:.4g}): {_objects(specks)}"
+        hint = "delete them if they are leftovers of drawing: each counts as an object"
+        yield Finding("warning", "objects", next(iter(specks)), message, hint, tuple(specks))
+    holes = {case: one.holes for case, one in facts.items() if one.holes}
+    if holes:
+        hint = "fill them if they belong to the objects"
+        message = f"objects with holes: {_objects(holes)}"
+        yield Finding("note", "objects", next(iter(holes)), message, hint, tuple(holes))
+    touching = sum(one.touching for one in facts.values())
+    low, high = np.percentile(sizes, (5, 95))
+    message = (
+        f"{_plural(len(sizes), 'object')} in {_plural(len(facts), 'case')}, median size {median:.4g} "
+        f"({low:.4g} to {high:.4g}); {touching / len(sizes):.0%} touch another one"
+    )
+    yield Finding("note", "objects", "labels", message, "no action is needed")
+
+
+def _objects(cases: dict[str, int]) -> str:
+    """Describe how many objects are concerned, and in which cases."""
+    shown = ", ".join(f"{case}: {n:,}" for case, n in list(cases.items())[:8])
+    more = f" and {len(cases) - 8} more" if len(cases) > 8 else ""
+    return f"{sum(cases.values()):,} in {_plural(len(cases), 'case')} ({shown}{more})"
 
 
 def find_stray_values(statistics: list[CaseStatistics], resolved: ResolvedSchema) -> dict[int, dict[str, int]]:
