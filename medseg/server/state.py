@@ -17,6 +17,7 @@ from medseg.server.datastore import Datastore
 from medseg.server.datastore.names import label_schema
 from medseg.server.http.logs import LOGGER, LogLines
 from medseg.server.http.threads import Threads
+from medseg.server.learning import Strategies
 from medseg.server.models import Model, ModelPool, PromptSessions
 from medseg.server.models.pool import Turns
 from medseg.server.options import ServerOptions
@@ -36,6 +37,7 @@ class ServerState:
         datastore: images and labels.
         models: the models.
         clicks: open images with prompts.
+        strategies: choose the next image to label.
         uploads: images of clients that are not in the dataset.
         threads: runs blocking work.
         log: the last lines of the log.
@@ -61,6 +63,7 @@ class ServerState:
         self.uploads = UploadSessions(
             self.temporary / "sessions", limits.sessions, limits.session_seconds, limits.upload_bytes
         )
+        self.strategies = Strategies(self.datastore, self.models, limits.lease_seconds)
         self.threads = Threads(limits.threads, 4 * limits.threads, limits.request_seconds)
         self.log = LogLines()
         LOGGER.addHandler(self.log)

@@ -147,6 +147,10 @@ class TTA:
 
         return averaged
 
+    def view(self, network: Network, axes: tuple[int, ...]) -> Network:
+        """Return a network whose logits are those of windows mirrored along ``axes``, restored."""
+        return lambda windows: self._restored(network(self._mirror(windows, axes)), axes)
+
     def _mirrored(
         self, network: Network, windows: torch.Tensor, batch_size: int
     ) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from medseg.server.routes import datastore, infer, info, sessions
+from medseg.server.routes import datastore, infer, info, learning, sessions
 
 
 def protocol_routes() -> list[BaseRoute]:
     """Return the routes of the protocol."""
-    return [*info.routes(), *infer.routes(), *datastore.routes(), *sessions.routes()]
+    return [*info.routes(), *infer.routes(), *datastore.routes(), *learning.routes(), *sessions.routes()]

@@ -72,7 +72,9 @@ def describe(state: ServerState) -> dict[str, Any]:
         "labels": state.label_names(),
         "models": {model.name: describe_model(model, state) for model in state.models.all()},
         "trainers": {},
-        "strategies": {},
+        "strategies": {
+            name: {"description": text, "config": {}} for name, text in state.strategies.names().items()
+        },
         "train_stats": {},
         "datastore": state.datastore.status(),
     }

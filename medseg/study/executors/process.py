@@ -66,7 +66,7 @@ def run_cell(cell: CellCommand, share: Share | None = None, *, stop: Callable[[]
 
 def _launch_command(command: list[str], share: Share) -> list[str]:
     cores = ",".join(map(str, share.cores)) or "all"
-    return [sys.executable, "-m", "medseg.study.executors.launch", str(os.getpid()), cores, *command]
+    return [sys.executable, "-m", "medseg.system.child", str(os.getpid()), cores, *command]
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Callable[[], bool]) -> tuple[int, bool]:
