@@ -26,8 +26,8 @@ class PromptTask(Spec):
             of them makes a prompt.
         interactions: largest number of earlier prompts in a training sample, each of which corrects what the
             network predicted before it.
-        first_only: share of the training samples with a single prompt; in the others the number of earlier
-            prompts is uniform.
+        first_only: share of the training samples with a single prompt. The others have n earlier prompts with
+            a probability proportional to 1 / n, because each costs a prediction.
         start_mask: share of the training samples that start with a faulty mask, as the result of another model
             may be, in place of an empty one.
     """

@@ -29,6 +29,8 @@ ROUNDS = "rounds"
 USER_STATE = "user_state"
 """Key of a sample: (40,) uint8, state of the random generator of the user who makes them."""
 
+_COARSE = 0.4
+"""Share of the samples with a mask that have no prompt."""
 _FAULTS = MaskAugmentConfig(morphology=Morphology(probability=0.8))
 
 
@@ -68,11 +70,10 @@ class PromptSamples:
         channels = empty_channels(classes.shape)
         rounds = 0
         if reference.any():
-            draw_prompts(
-                channels, [self._first(reference, channels, spacing, rng)], Frame.of_array(classes.shape)
-            )
-            single = rng.random() < self.task.first_only or not self.task.interactions
-            rounds = 0 if single else int(rng.integers(1, self.task.interactions + 1))
+            prompt = self._first(reference, channels, spacing, rng)
+            if prompt is not None:
+                draw_prompts(channels, [prompt], Frame.of_array(classes.shape))
+                rounds = self._draw_rounds(rng)
         target = np.where(classes < 0, -1, reference).astype(np.int16)
         kept = {name: value for name, value in sample.items() if name not in ("soft", "annotated", OBJECTS)}
         return {
@@ -82,6 +83,13 @@ class PromptSamples:
             ROUNDS: torch.tensor(rounds),
             USER_STATE: pack_generator(rng),
         }
+
+    def _draw_rounds(self, rng: np.random.Generator) -> int:
+        """Draw the number of earlier prompts."""
+        if not self.task.interactions or rng.random() < self.task.first_only:
+            return 0
+        weights = 1 / np.arange(1, self.task.interactions + 1)
+        return 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
 
     def choose(
         self, classes: Array, objects: Array | None, wanted: int | None, rng: np.random.Generator
@@ -125,12 +133,30 @@ class PromptSamples:
         channels: Array,
         spacing: tuple[float, ...],
         rng: np.random.Generator,
-    ) -> Prompt:
-        """Make the first prompt; sometimes it corrects a faulty mask, which is then drawn into the channels."""
+    ) -> Prompt | None:
+        """Make the first prompt.
+
+        Sometimes the channels get a mask: a faulty one, which the prompt corrects, or a coarse one without a
+        prompt, as in windows that refine the result of a zoomed out window.
+        """
         if rng.random() < self.task.start_mask:
+            if rng.random() < _COARSE:
+                set_mask(channels, coarse_mask(reference, int(rng.integers(2, 5))))
+                return None
             faulty = corrupt_masks(reference.astype(np.uint8), _FAULTS, spacing, rng) > 0
             prompt = self.user.next(reference, faulty, rng)
             if prompt is not None:
                 set_mask(channels, faulty)
                 return prompt
         return self.user.first(reference, rng)
+
+
+def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+    """Return a mask (*P) with voxels that are ``factor`` times larger.
+
+    Example:
+        >>> coarse_mask(np.array([[False, True, True, True]]), 2).tolist()
+        [[True, True, True, True]]
+    """
+    centers = [np.minimum(np.arange(n) // factor * factor + factor // 2, n - 1) for n in mask.shape]
+    return mask[np.ix_(*centers)]

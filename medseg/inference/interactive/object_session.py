@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from medseg.geometry import Array
 from medseg.inference.interactive.windows import Bools, Floats, ScanWindows, resample_logits
@@ -22,11 +21,11 @@ Predict = Callable[[torch.Tensor], torch.Tensor]
 """Maps inputs (1, C + 7, *W) to logits (1, 2, *W)."""
 
 _GROWTH = 1.5
-"""Factor of the zoom if the object touches the border of the window."""
+"""Factor of the zoom if what changes touches the border of the window."""
 _ROOM = 1.25
-"""Factor of the size of the object that a window covers at least."""
+"""Factor of the size of a box that a zoomed out window covers at least."""
 _TOUCH = 1 / 400
-"""Share of the voxels of a face of the window above which the object touches it."""
+"""Share of the voxels of a face of the window above which something touches it."""
 _MARGIN = 1 / 8
 """Share of a refined window that is not written: close to its border the network sees too little."""
 
@@ -44,9 +43,9 @@ class _Change:
 class ObjectSession:
     """Segments one object; time and memory of a prompt do not depend on the size of the scan.
 
-    The window contains the object and all prompts. If the object touches the border of the window, it zooms
-    out; the result is then refined in windows of the network's own resolution (Isensee et al. 2025,
-    arXiv:2503.08373).
+    The window contains the object and all prompts if it is large enough for them, otherwise the new prompt. If
+    what changes touches the border of the window, it zooms out; the result is then refined in windows of the
+    network's own resolution (Isensee et al. 2025, arXiv:2503.08373).
 
     Attributes:
         windows: reads windows of the scan.
@@ -97,25 +96,42 @@ class ObjectSession:
         zoom = self._zoom_for(upper - lower)
         while True:
             frame = self.windows.frame((lower + upper) / 2, zoom)
-            logits = self._logits(frame)
-            if zoom >= self.windows.largest_zoom or not self._touches(logits > 0, frame):
+            logits, before = self._logits(frame)
+            change = (logits > 0) != before
+            if zoom >= self.windows.largest_zoom or not self._touches(change, frame):
                 break
             zoom = min(zoom * _GROWTH, self.windows.largest_zoom)
-            found = self._box_of(logits > 0, frame)
-            lower, upper = np.minimum(lower, found[0]), np.maximum(upper, found[1])
-        self._write(logits, frame, 0.0)
-        if zoom > 1:
-            for center in self._refined_centers(prompt, frame):
-                near = self.windows.frame(center, 1.0)
-                self._write(self._logits(near), near, _MARGIN)
+            first, stop = self._box_of(change, frame)
+            lower, upper = np.minimum(lower, first), np.maximum(upper, stop)
+        if zoom == 1:
+            self._write(logits, frame, self.windows.covered(frame))
+        elif change.any():
+            self._write_coarse(logits, frame, self._box_of(change, frame), prompt)
+
+    def _write_coarse(self, logits: Array, frame: Frame, box: tuple[Floats, Floats], prompt: Prompt) -> None:
+        """Replace the mask where a zoomed out window changes it, and refine the border of the object there."""
+        room = 1 / np.array(frame.scale)
+        ends = (np.floor(box[0] - room), np.ceil(box[1] + room))
+        changed = tuple(slice(max(int(a), 0), max(int(b), 0)) for a, b in zip(*ends, strict=True))
+        region = _intersection(changed, self.windows.covered(frame))
+        if region is None:
+            return
+        self._write(logits, frame, region)
+        for center in self._refined_centers(prompt, region):
+            near = self.windows.frame(center, 1.0)
+            self._write(self._logits(near)[0], near, self.windows.covered(near, _MARGIN))
 
     def _focus(self, prompt: Prompt) -> tuple[Floats, Floats]:
-        """Return the box (first, stop) that the window has to cover: of the object and of all prompts."""
-        boxes = [self._prompt_box(one) for one in self.prompts if one.positive or one is prompt]
+        """Return the box (first, stop) that the window has to cover.
+
+        It is that of the object and all prompts if a window of the network's resolution covers it, otherwise
+        that of the new prompt.
+        """
+        boxes = [self._prompt_box(one) for one in self.prompts]
         if self._extent is not None:
-            first = np.array([part.start for part in self._extent], float)
-            boxes.append((first, np.array([part.stop for part in self._extent], float)))
-        return np.min([a for a, _ in boxes], axis=0), np.max([b for _, b in boxes], axis=0)
+            boxes.append(_ends(self._extent))
+        lower, upper = np.min([a for a, _ in boxes], axis=0), np.max([b for _, b in boxes], axis=0)
+        return (lower, upper) if self._zoom_for(upper - lower) == 1 else self._prompt_box(prompt)
 
     def _prompt_box(self, prompt: Prompt) -> tuple[Floats, Floats]:
         """Return the box (first, stop) of a prompt, in voxels of the image."""
@@ -133,19 +149,20 @@ class ObjectSession:
         fits = float((size / self.windows.size(1.0)).max()) <= 1
         return 1.0 if fits else min(needed, self.windows.largest_zoom)
 
-    def _logits(self, frame: Frame) -> Array:
-        """Return the logits (*W) of the object in a window, above 0 where it is more likely than not."""
-        channels = empty_channels(frame.shape)
+    def _logits(self, frame: Frame) -> tuple[Array, Bools]:
+        """Return the logits (*W) of the object in a window, and the mask (*W) before."""
+        channels, before = empty_channels(frame.shape), np.zeros(frame.shape, bool)
         if self._extent is not None:
-            set_mask(channels, self.windows.read_mask(self._view, frame))
+            before = self.windows.read_mask(self._view, frame)
+            set_mask(channels, before)
         draw_prompts(channels, self.prompts, frame)
         image = self.windows.read(frame)
         joined = np.concatenate([image, channels.astype(np.float32) / FULL])
         logits = self.predict(torch.from_numpy(joined)[None])[0].float()
-        return (logits[1] - logits[0]).cpu().numpy()
+        return (logits[1] - logits[0]).cpu().numpy(), before
 
     def _touches(self, mask: Bools, frame: Frame) -> bool:
-        """Return whether an object (*W) touches a face of the window that does not lie at the scan's border."""
+        """Return whether a mask (*W) touches a face of the window that does not lie at the scan's border."""
         for axis, length in enumerate(self.windows.length):
             stop = frame.start[axis] + frame.shape[axis] / frame.scale[axis]
             for index, open_ in ((0, frame.start[axis] > 0), (-1, stop < length)):
@@ -155,16 +172,15 @@ class ObjectSession:
         return False
 
     def _box_of(self, mask: Bools, frame: Frame) -> tuple[Floats, Floats]:
-        """Return the box (first, stop) of an object (*W) of a window, in voxels of the image."""
+        """Return the box (first, stop) of a mask (*W) of a window, in voxels of the image."""
         box = bounding_box(mask)
         assert box is not None
         ends = np.array([[part.start for part in box], [part.stop for part in box]], float)
         faces = ends / np.array(frame.scale) + np.array(frame.start)
         return faces[0], faces[1]
 
-    def _write(self, logits: Array, frame: Frame, margin: float) -> None:
-        """Replace the mask in a window."""
-        region = self.windows.covered(frame, margin)
+    def _write(self, logits: Array, frame: Frame, region: tuple[slice, ...]) -> None:
+        """Replace the mask in a region of a window."""
         view, extent = self._view, self._extent
         new = _positive_part(logits, frame, region)
         old = _intersection(extent, region)
@@ -179,12 +195,9 @@ class ObjectSession:
         inside = bounding_box(view[searched])
         self._extent = None if inside is None else _shifted(inside, searched)
 
-    def _refined_centers(self, prompt: Prompt, frame: Frame) -> list[NDArray[np.float64]]:
-        """Return the centers of windows at the border of the object, the nearest to the prompt first."""
-        if self._extent is None:
-            return []
-        first = np.array([part.start for part in self._extent], float)
-        stop = np.array([part.stop for part in self._extent], float)
+    def _refined_centers(self, prompt: Prompt, region: tuple[slice, ...]) -> list[Floats]:
+        """Return the centers of windows at the object's border in a region, the nearest to the prompt first."""
+        first, stop = _ends(region)
         step = self.windows.size(1.0) * (1 - 2 * _MARGIN)
         counts = np.maximum(np.ceil((stop - first) / step), 1).astype(int)
         lines = [a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in zip(first, stop, counts, strict=True)]
@@ -226,6 +239,10 @@ def _intersection(a: tuple[slice, ...] | None, b: tuple[slice, ...]) -> tuple[sl
 
 def _union(a: tuple[slice, ...], b: tuple[slice, ...]) -> tuple[slice, ...]:
     return tuple(slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
+
+
+def _ends(region: tuple[slice, ...]) -> tuple[Floats, Floats]:
+    return np.array([s.start for s in region], float), np.array([s.stop for s in region], float)
 
 
 def _shifted(inside: tuple[slice, ...], outer: tuple[slice, ...]) -> tuple[slice, ...]:

@@ -135,9 +135,11 @@ class _Taps:
         centers = _centers(frame, axis)
         step = max(1, int(1 / frame.scale[axis]))
         low = min(max(int(np.floor(centers[0])), 0), length - 1)
-        high = min(max(ceil(centers[-1]), low), length - 1)
+        high = low + max(0, ceil((centers[-1] - low) / step)) * step
         return cls(
-            slice(low, high + 1, step), (centers - low) / step, (centers > -0.5) & (centers < length - 0.5)
+            slice(low, min(high + 1, length), step),
+            (centers - low) / step,
+            (centers > -0.5) & (centers < length - 0.5),
         )
 
     def interpolate(self, part: Array, axis: int) -> Array:

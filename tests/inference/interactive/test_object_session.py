@@ -1,0 +1,119 @@
+"""Sessions with a network that segments what is bright: where windows lie, and what they change."""
+
+import numpy as np
+import pytest
+import torch
+
+from medseg.inference.interactive.object_session import ObjectSession
+from medseg.inference.interactive.windows import ScanWindows
+from medseg.prompts import Box, Point
+
+
+class Bright:
+    """Predicts where the image is above a half; remembers its inputs."""
+
+    def __init__(self):
+        self.inputs = []
+
+    def __call__(self, batch):
+        self.inputs.append(batch[0].numpy())
+        bright = batch[:, :1] - 0.5
+        return torch.cat([-bright, bright], dim=1)
+
+
+def session_over(image, shape, network=None, refinements=4):
+    dims = image.ndim
+    windows = ScanWindows(image[None], lambda v: v, tuple(range(dims)), (False,) * dims, (1.0,) * dims, shape)
+    return ObjectSession(windows, network or Bright(), np.zeros(image.shape, bool), refinements)
+
+
+def box_image(shape, *parts):
+    image = np.zeros(shape, np.float32)
+    image[tuple(slice(a, b) for a, b in parts)] = 1
+    return image
+
+
+def test_a_small_object_takes_one_window():
+    network = Bright()
+    image = box_image((64, 64), (20, 26), (30, 36))
+    session = session_over(image, (16, 16), network)
+    session.add(Point((22.0, 32.0)))
+    assert np.array_equal(session.mask, image > 0)
+    assert len(network.inputs) == 1
+    assert network.inputs[0].shape == (1 + 7, 16, 16)
+    assert not network.inputs[0][1].any()  # there is no mask yet
+    assert network.inputs[0][2].max() == 1
+    session.add(Point((21.0, 31.0), positive=False))
+    assert network.inputs[1][1].sum() == 36  # the mask of the first prompt
+    assert network.inputs[1][2].max() == network.inputs[1][3].max() == 1
+
+
+def test_the_window_zooms_out_until_it_contains_the_object():
+    image = box_image((96, 96), (10, 60), (20, 70))
+    session = session_over(image, (16, 16), refinements=64)
+    session.add(Point((40.0, 40.0)))
+    assert np.array_equal(session.mask, image > 0)  # exact, because the border was refined
+
+
+def test_refinements_are_limited():
+    network = Bright()
+    session = session_over(box_image((96, 96), (10, 60), (20, 70)), (16, 16), network, refinements=2)
+    session.add(Point((40.0, 40.0)))
+    assert 4 < len(network.inputs) <= 8
+
+
+def test_the_number_of_windows_does_not_depend_on_the_scan():
+    counts = []
+    for size in (96, 400):
+        network = Bright()
+        session = session_over(box_image((size, size), (20, 60), (20, 60)), (16, 16), network)
+        session.add(Point((40.0, 40.0)))
+        counts.append(len(network.inputs))
+    assert counts[0] == counts[1]
+
+
+def test_a_box_is_covered_from_the_start():
+    network = Bright()
+    session = session_over(box_image((96, 96), (20, 40), (20, 40)), (16, 16), network, refinements=0)
+    session.add(Box((18, 18), (42, 42)))
+    assert len(network.inputs) == 1
+    assert network.inputs[0][4].sum() >= 100  # of 256
+
+
+def test_undo_restores_the_mask_before():
+    image = box_image((64, 64), (20, 26), (30, 36))
+    image[50:54, 50:54] = 1
+    session = session_over(image, (16, 16))
+    session.add(Point((22.0, 32.0)))
+    before = session.mask.copy()
+    session.add(Point((52.0, 52.0)))
+    assert np.array_equal(session.mask, image > 0)
+    session.undo()
+    assert np.array_equal(session.mask, before)
+    assert len(session.prompts) == 1
+    session.undo()
+    session.undo()
+    assert not session.mask.any()
+    assert not session.prompts
+
+
+def test_a_first_mask_is_seen_and_corrected():
+    image = box_image((32, 32), (10, 14), (10, 14))
+    session = session_over(image, (16, 16))
+    network = Bright()
+    wrong = np.zeros((32, 32), bool)
+    wrong[8:12, 8:12] = True
+    session = ObjectSession(session.windows, network, wrong)
+    session.add(Point((13.0, 13.0)))
+    assert network.inputs[0][1].sum() == 16
+    assert np.array_equal(session.mask, image > 0)
+
+
+def test_a_failed_prompt_leaves_the_session_as_it_was():
+    def fails(batch):
+        raise RuntimeError("no memory")
+
+    session = session_over(box_image((16, 16), (4, 8), (4, 8)), (16, 16), fails)
+    with pytest.raises(RuntimeError, match="no memory"):
+        session.add(Point((5.0, 5.0)))
+    assert not session.prompts
