@@ -20,7 +20,7 @@ from medseg.prompts.users.regions import bounding_box
 Predict = Callable[[torch.Tensor], torch.Tensor]
 """Maps inputs (1, C + 7, *W) to logits (1, 2, *W)."""
 
-_GROWTH = 1.5
+_GROWTH = 2.0
 """Factor of the zoom if what changes touches the border of the window."""
 _ROOM = 1.25
 """Factor of the size of a box that a zoomed out window covers at least."""
@@ -58,7 +58,7 @@ class ObjectSession:
     windows: ScanWindows
     predict: Predict
     mask: Bools
-    refinements: int = 4
+    refinements: int = 3
     prompts: list[Prompt] = field(default_factory=list[Prompt])
     _extent: tuple[slice, ...] | None = None
     _history: list[list[_Change]] = field(default_factory=list[list[_Change]])
