@@ -12,6 +12,7 @@ from medseg.data.labels.config import LabelConfig, Missing
 from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.merging import merge_schema
 from medseg.data.labels.name_files import read_label_names
+from medseg.data.labels.object_files import has_object_files, is_geojson
 from medseg.data.labels.objects import MOST_LABELS, InstanceSource
 from medseg.data.labels.overlapping import overlapping_schema
 from medseg.data.labels.reader import AS_STORED, LabelReader
@@ -169,9 +170,20 @@ def _plan(cases: list[Case], declared: LabelDeclarations, schema: LabelSchema | 
         return _plan_soft(cases, masks, declared, schema)
     if declared.config.colors:
         return _plan_colors(cases, declared.config.colors, declared, schema)
+    if has_object_files(cases, masks, schema):
+        return _plan_object_files(cases, declared, schema)
     if masks:
         return _plan_masks(cases, masks, declared, schema)
+    if schema is not None and any(is_geojson(case.label) for case in cases):
+        names = {name: group[0] for name, group in list(schema.names.items())[1:]}
+        return LabelPlan(LabelReader(values=names), schema, cases)
     return LabelPlan(AS_STORED, schema, cases)
+
+
+def _plan_object_files(cases: list[Case], declared: LabelDeclarations, schema: LabelSchema | None) -> LabelPlan:
+    schema = schema or declared.merged_over(LabelSchema(names={"background": (0,), "object": (1,)}))
+    name, value = list(schema.names.items())[1]
+    return LabelPlan(LabelReader(values={name: value[0]}, object_files=True), schema, cases)
 
 
 def _plan_instances(
@@ -189,7 +201,9 @@ def _plan_instances(
             hint="Leave them out: each object has one label.",
         )
     drawn = not masks and any(map(_is_drawn, cases))
-    if masks:
+    if has_object_files(cases, masks, schema):
+        plan = _plan_object_files(cases, declared, schema)
+    elif masks:
         plan = _plan_masks(cases, masks, declared, schema)
     else:
         if schema is None and source == "keep":
@@ -211,7 +225,8 @@ def _plan_instances(
             f"data.instances={source}: {len(plan.schema.names)} labels; expected at most {MOST_LABELS}",
             hint="Declare fewer labels under data.labels.names, with several values each.",
         )
-    schema = _with_crowds(plan.schema) if drawn and source == "keep" else plan.schema
+    crowds = drawn and source == "keep" and not any(is_geojson(case.label) for case in cases)
+    schema = _with_crowds(plan.schema) if crowds else plan.schema
     reader = _object_reader(replace(plan, schema=schema), declared)
     return replace(plan, reader=reader, schema=_one_value_each(schema))
 
@@ -225,8 +240,8 @@ def _with_crowds(schema: LabelSchema) -> LabelSchema:
 
 
 def _is_drawn(case: Case) -> bool:
-    """Return whether the labels of a case are COCO annotations."""
-    return case.label is not None and ".json#" in case.label.name
+    """Return whether the labels of a case are COCO annotations or GeoJSON."""
+    return is_geojson(case.label) or (case.label is not None and ".json#" in case.label.name)
 
 
 def _object_reader(plan: LabelPlan, declared: LabelDeclarations) -> LabelReader:

@@ -1,7 +1,7 @@
 """Read the label files of a case into one map of values on the image's grid.
 
-A case has a label map, a picture coded by colors, a binary or probability file for each label, a DICOM SEG, or
-COCO annotations.
+A case has a label map, a picture coded by colors, a binary or probability file for each label, a binary file
+for each object, a DICOM SEG, COCO annotations, or GeoJSON.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from medseg.data.cases import Case
 from medseg.data.io.coco import CocoObject, read_coco_objects
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
+from medseg.data.labels.object_files import is_geojson, join_object_masks, read_geojson_maps
 from medseg.data.labels.objects import InstanceSource, join_maps, number_objects
 from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
@@ -59,6 +60,7 @@ class LabelReader(Spec):
         instances: how objects are separated (``data.instances``); None if they are not. With ``keep``, the
             values of a label map number objects, whose voxels then have the one value in ``values``.
         kept_values: with ``instances``, values that are no objects: the background, and ignored voxels.
+        object_files: each file of a case is an object of the only label.
         crowd_value: value of the voxels of crowds, which COCO does not divide into objects.
 
     Example:
@@ -75,6 +77,7 @@ class LabelReader(Spec):
     ignored: dict[str, int] = Field(default_factory=dict)
     instances: InstanceSource | None = None
     kept_values: tuple[int, ...] = ()
+    object_files: bool = False
     crowd_value: int | None = None
 
     def read(self, case: Case, scan: Scan) -> LabelMap | None:
@@ -139,6 +142,10 @@ class LabelReader(Spec):
             label_map = self._read_values(case, scan)
             outside = np.isin(label_map.values, self.kept_values)
             return replace(label_map, objects=split_components(np.where(outside, 0, label_map.values))[0])
+        if self.object_files and case.label is None:
+            return LabelMap(*self._join_files(case, scan.grid))
+        if is_geojson(case.label):
+            return LabelMap(*self._from_geojson(case, scan.grid))
         if case.label is None:
             files = ((self.values[name], path) for name, path in case.masks.items() if name in self.values)
             maps = ((value, as_label_map(_read_on_grid(path, scan.grid))) for value, path in files)
@@ -152,6 +159,19 @@ class LabelReader(Spec):
         (value,) = self.values.values()
         objects = number_objects(np.where(outside, 0, label_map.values))
         return LabelMap(np.where(outside, label_map.values, value), label_map.dtype, objects)
+
+    def _join_files(self, case: Case, grid: Grid) -> tuple[Array, str, Array]:
+        """Number the objects of a case that has a file for each."""
+        (value,) = self.values.values()
+        masks = (_read_mask(path, grid) for path in case.masks.values())
+        values, objects = join_object_masks(masks, value, grid.shape)
+        return values, "masks", objects
+
+    def _from_geojson(self, case: Case, grid: Grid) -> tuple[Array, str, Array]:
+        """Draw the objects of GeoJSON."""
+        assert case.label is not None
+        values, objects = read_geojson_maps(case.label, self.values, grid.shape)
+        return values, "polygons", objects
 
     def _objects_from_coco(self, label: Path, grid: Grid) -> tuple[Array, str, Array]:
         """Draw the objects of COCO annotations, the largest first."""
@@ -168,6 +188,10 @@ class LabelReader(Spec):
         if self.soft:
             likeliest = np.argmax(self.read_probabilities(case, scan), axis=0)
             return LabelMap(likeliest.astype(np.uint8), "float")
+        if self.object_files and case.label is None:
+            return LabelMap(*self._join_files(case, scan.grid)[:2])
+        if is_geojson(case.label):
+            return LabelMap(*self._from_geojson(case, scan.grid)[:2])
         if case.label is None:
             masks = ((name, _read_mask(path, scan.grid)) for name, path in case.masks.items())
             values = ((self.values[name], mask) for name, mask in masks if name in self.values)

@@ -7,6 +7,7 @@ from pathlib import Path
 from medseg.data.cases import Case
 from medseg.data.layouts.bids import BidsLayout
 from medseg.data.layouts.brats import BratsLayout
+from medseg.data.layouts.case_folders import CaseFoldersLayout
 from medseg.data.layouts.coco import CocoLayout
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, Layout, LayoutOptions
 from medseg.data.layouts.folder_names import describe_content
@@ -29,6 +30,7 @@ LAYOUTS: tuple[Layout, ...] = (
     BidsLayout(),
     BratsLayout(),
     FoldersLayout(),
+    CaseFoldersLayout(),
     PairsLayout(),
     LooseLayout(),
 )

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbered
 from medseg.data.io.dicom.series import is_dicom_folder
+from medseg.data.io.geojson import SUFFIX, read_geojson_names
 from medseg.data.io.readers import image_stem, is_image_file
+from medseg.data.labels.object_files import is_geojson
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import (
     DEFAULT_LAYOUT,
     UNLABELED,
@@ -36,7 +39,8 @@ class FoldersLayout:
     Both may hold the parts of a split (``train``, ``val``, ``test``), or lie in folders of these. An image is a
     file, a folder of DICOM slices or of pictures that make a stack, or several files ``<case>_0000``,
     ``<case>_0001``… of one channel each. A label map is a file named as its image, or as its image plus a
-    suffix; or a folder of that name with one file for each label.
+    suffix; GeoJSON of that name, as QuPath exports it; or a folder of that name with one file for each label,
+    or for each object.
     """
 
     name = "images/ and labels/"
@@ -63,7 +67,7 @@ class FoldersLayout:
             problems.append(_no_label_folder(root, images))
         if images.parent != root and images in parts_in(images.parent).values():
             problems += _unassigned_images(images.parent)
-        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems)
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, geojson_labels(cases))
 
 
 class PairsLayout:
@@ -145,7 +149,7 @@ def _split_pairs(folder: Path, choice: LayoutOptions) -> tuple[list[Path], list[
 def _paired(
     folder_pair: FolderPair, choice: LayoutOptions, *, unlabeled: bool
 ) -> tuple[list[Case], list[Finding]]:
-    labels = [] if folder_pair.labels is None else _entries(folder_pair.labels)
+    labels = [] if folder_pair.labels is None else _label_entries(folder_pair.labels)
     found = channel_groups(_entries(folder_pair.images), labels)
     if folder_pair.labels is None and (unlabeled or folder_pair.part == "test"):
         return [_case(name, files, [], folder_pair.part) for name, files in found.items()], []
@@ -243,6 +247,21 @@ def _entries(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if is_image_file(p) or _holds_pictures(p))
+
+
+def _label_entries(folder: Path) -> list[Path]:
+    """List label files as :func:`_entries`, and GeoJSON."""
+    return sorted([*_entries(folder), *folder.glob(f"*{SUFFIX}")])
+
+
+def geojson_labels(cases: list[Case]) -> LabelSchema | None:
+    """Return the labels of cases that are drawn as GeoJSON: the classifications; None if there are none."""
+    files = [case.label for case in cases if is_geojson(case.label)]
+    names = sorted({name for path in files if path is not None for name in read_geojson_names(path)})
+    if not names:
+        return None
+    table = {"background": (0,)} | {name: (value,) for value, name in enumerate(names, start=1)}
+    return LabelSchema(names=table)
 
 
 def _holds_pictures(path: Path) -> bool:
