@@ -10,6 +10,7 @@ from medseg.data.curation.check import check_dataset
 from medseg.data.io.multichannel import read_image
 from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
 from medseg.data.labels.object_files import join_object_masks
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.data.options import DataConfig
 from medseg.errors import DataError
@@ -45,7 +46,7 @@ def test_each_file_is_an_object(dsb):
 
 
 def test_without_instances_they_are_the_foreground(dsb):
-    label_map, schema = read(dsb, None)
+    label_map, _ = read(dsb, None)
     assert label_map.objects is None
     assert np.bincount(label_map.values.ravel()).tolist() == [12 * 16 - 43, 43]
 
@@ -92,8 +93,6 @@ def test_polygons_of_several_classes(qupath):
 
 
 def test_a_class_that_is_not_declared_is_an_error(qupath):
-    from medseg.data.labels.schema import LabelSchema
-
     listing = find_dataset(qupath)
     declared = LabelDeclarations(
         layout=LabelSchema(names={"background": (0,), "tumor": (1,)}), instances="keep"
