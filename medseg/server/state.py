@@ -21,6 +21,7 @@ from medseg.server.learning import Strategies
 from medseg.server.models import Model, ModelPool, PromptSessions
 from medseg.server.models.pool import Turns
 from medseg.server.options import ServerOptions
+from medseg.server.training import Trainings
 from medseg.server.uploads import UploadSessions
 
 _REMEMBERED = 4096
@@ -38,6 +39,7 @@ class ServerState:
         models: the models.
         clicks: open images with prompts.
         strategies: choose the next image to label.
+        training: starts and stops trainings.
         uploads: images of clients that are not in the dataset.
         threads: runs blocking work.
         log: the last lines of the log.
@@ -64,6 +66,7 @@ class ServerState:
             self.temporary / "sessions", limits.sessions, limits.session_seconds, limits.upload_bytes
         )
         self.strategies = Strategies(self.datastore, self.models, limits.lease_seconds)
+        self.training = Trainings(options, self.datastore, self.models)
         self.threads = Threads(limits.threads, 4 * limits.threads, limits.request_seconds)
         self.log = LogLines()
         LOGGER.addHandler(self.log)
@@ -92,7 +95,9 @@ class ServerState:
         return names
 
     def close(self) -> None:
-        """Remove the temporary files."""
+        """Stop a training, and remove the temporary files."""
+        if hasattr(self, "training"):
+            self.training.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
         if hasattr(self, "log"):
             LOGGER.removeHandler(self.log)

@@ -1,12 +1,16 @@
-"""Loading the models that the options name."""
+"""Loading the models that the options name: networks of medseg and nnU-Net, prompt networks, SAM."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, ModelFileError
+from medseg.inference.model.model_file import find_model_file, read_header
 from medseg.interop.model_loading import SegmenterSpec
-from medseg.server.models.pool import AutomaticModel, Model
+from medseg.interop.promptable import load_promptable
+from medseg.sam import is_sam
+from medseg.server.models.pool import AutomaticModel, Model, PromptModel
 from medseg.server.options import ServerOptions
 
 
@@ -27,11 +31,34 @@ def load_model(text: str, device: str = "auto") -> Model:
         ModelFileError: a file is missing or damaged.
         ConfigError: a name is not that of a model.
     """
-    name, _, rest = text.rpartition("=") if "=" in text and not Path(text).exists() else ("", "", text)
+    name, _, rest = ("", "", text) if Path(text).exists() else text.rpartition("=")
     paths = [text] if Path(text).exists() else [part for part in rest.split(",") if part]
     if not paths:
         raise ConfigError(f"--model {text}: expected [NAME=]PATH")
+    return load_from(paths, name or name_of(Path(paths[0])), device)
+
+
+def load_from(paths: list[str], name: str, device: str = "auto") -> Model:
+    """Load one model, or several that are averaged, under a name; errors as :func:`load_model`."""
     source = Path(paths[0])
-    name = name or (source.parent.name if source.name == "model.safetensors" else source.stem or source.name)
-    predictor = SegmenterSpec(tuple(paths), device=device).build()
-    return AutomaticModel(name, predictor, source)
+    if len(paths) == 1 and answers_prompts(source):
+        return PromptModel(name, load_promptable(source, device=device), source=source)
+    return AutomaticModel(name, SegmenterSpec(tuple(paths), device=device).build(), source)
+
+
+def name_of(source: Path) -> str:
+    """Return the name under which a model is served: that of its run folder or file."""
+    return source.resolve().parent.name if source.name == "model.safetensors" else source.stem or source.name
+
+
+def answers_prompts(source: Path) -> bool:
+    """Whether a model answers prompts: a SAM, or a network of ``task: prompts``."""
+    if is_sam(source):
+        return True
+    if not source.exists():
+        return False
+    try:
+        header = read_header(find_model_file(source))
+        return bool(json.loads(header or "{}").get("prompts"))
+    except (ModelFileError, ValueError, OSError):
+        return False

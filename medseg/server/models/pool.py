@@ -113,11 +113,6 @@ class AutomaticModel:
             predictor = self.predictor
             return predictor.run(predictor.prepare(scan), probabilities=probabilities)
 
-    def replace(self, predictor: Segmenter[Any], source: Path) -> None:
-        """Serve another version of the model from now on."""
-        with self.turns.take():
-            self.predictor, self.source = predictor, source
-
 
 class PromptModel:
     """A model that answers prompts.
@@ -125,16 +120,22 @@ class PromptModel:
     Args:
         name: name for clients.
         promptable: the model.
-        digest: SHA-256 of the model, if it is known.
+        source: run folder or file that it was loaded from.
         turns: order of the requests.
     """
 
     kind: Literal["deepgrow"] = "deepgrow"
 
-    def __init__(self, name: str, promptable: Promptable, digest: str = "", turns: Turns | None = None) -> None:
-        self.name, self.promptable = name, promptable
-        self.digest = digest or str(getattr(promptable, "digest", ""))
+    def __init__(
+        self, name: str, promptable: Promptable, source: Path | None = None, turns: Turns | None = None
+    ) -> None:
+        self.name, self.promptable, self.source = name, promptable, source
         self.turns = turns or Turns()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the model; empty if it is not known."""
+        return str(getattr(self.promptable, "digest", ""))
 
     @property
     def spatial_dims(self) -> tuple[int, ...]:
@@ -207,6 +208,9 @@ class ModelPool:
         """The models that answer prompts."""
         return [model for model in self._models.values() if isinstance(model, PromptModel)]
 
-    def add(self, model: Model) -> None:
-        """Serve a further model."""
+    def put(self, model: Model) -> None:
+        """Serve a model, in the place of the one with the same name; requests that use that one go on."""
+        known = self._models.get(model.name)
+        if known is not None:
+            model.turns = known.turns
         self._models[model.name] = model

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from medseg.server.routes import datastore, infer, info, learning, sessions
+from medseg.server.routes import datastore, infer, info, learning, sessions, training
 
 
 def protocol_routes() -> list[BaseRoute]:
     """Return the routes of the protocol."""
-    return [*info.routes(), *infer.routes(), *datastore.routes(), *learning.routes(), *sessions.routes()]
+    return [
+        *info.routes(),
+        *infer.routes(),
+        *datastore.routes(),
+        *learning.routes(),
+        *sessions.routes(),
+        *training.routes(),
+    ]

@@ -71,11 +71,11 @@ def describe(state: ServerState) -> dict[str, Any]:
         "version": medseg_version(),
         "labels": state.label_names(),
         "models": {model.name: describe_model(model, state) for model in state.models.all()},
-        "trainers": {},
+        "trainers": {name: {"description": "", "config": {}} for name in state.training.names()},
         "strategies": {
             name: {"description": text, "config": {}} for name, text in state.strategies.names().items()
         },
-        "train_stats": {},
+        "train_stats": state.training.statistics(),
         "datastore": state.datastore.status(),
     }
 

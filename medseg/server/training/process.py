@@ -1,0 +1,128 @@
+"""One training as a process, which ends with the server and can be stopped and resumed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from medseg.system.processes import kill_group
+from medseg.training.run_folder.layout import RunFolder
+from medseg.training.run_folder.log import read_log
+
+Status = Literal["RUNNING", "DONE", "STOPPED", "ERROR"]
+_GRACE_SECONDS = 60.0
+_SHOWN = 20
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+@dataclass
+class TrainingProcess:
+    """A training that was started.
+
+    Attributes:
+        model: name of the model that is trained.
+        run: its run folder.
+        command: arguments of ``medseg``.
+        on_success: called in the thread of the process once the training is complete.
+    """
+
+    model: str
+    run: Path
+    command: Sequence[str]
+    on_success: Callable[[], None]
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    status: Status = "RUNNING"
+    started: str = field(default_factory=_now)
+    ended: str = ""
+    exit_code: int | None = None
+
+    def start(self) -> None:
+        """Start the process and return; the system ends it with the thread that waits for it."""
+        self._ready, self._done, self._stop = threading.Event(), threading.Event(), threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        threading.Thread(target=self._run, name="training", daemon=True).start()
+        self._ready.wait()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the training has not ended."""
+        return not self._done.is_set()
+
+    def stop(self, seconds: float = _GRACE_SECONDS) -> None:
+        """Ask the process to save its state and to end, and wait; kill it if it takes too long."""
+        self._stop.set()
+        if self._process is not None and self.is_running:
+            self._process.terminate()
+            if not self._done.wait(seconds):
+                kill_group(self._process)
+                self._done.wait(5)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what clients are told; what the process prints stays on the server: it may name patients."""
+        entries = read_log(self.run / "log.jsonl")
+        lines = [
+            f"epoch {one['epoch']}  loss {one['loss']:.4f}" for one in entries if one.get("loss") is not None
+        ]
+        return {
+            "id": self.id, "status": self.status, "model": self.model, "request": {"model": self.model},
+            "start_ts": self.started, "end_ts": self.ended or None, "exit_code": self.exit_code,
+            "details": lines[-_SHOWN:] or ["preparing"], "result": None,
+        }  # fmt: skip
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the progress as clients show it."""
+        return (
+            training_statistics(self.run)
+            | {"start_time": self.started}
+            | ({} if self.is_running else {"total_time": self.ended})
+        )
+
+    @property
+    def output(self) -> Path:
+        """File with what the process prints, beside the run folder."""
+        return self.run.with_name(f"{self.run.name}.log")
+
+    def _run(self) -> None:
+        try:
+            self.exit_code = self._wait_for_process()
+        finally:
+            self._ready.set()
+            stopped = self._stop.is_set() and self.exit_code != 0
+            self.status = "STOPPED" if stopped else "DONE" if self.exit_code == 0 else "ERROR"
+            self.ended = _now()
+            try:
+                if self.status == "DONE":
+                    self.on_success()
+            finally:
+                self._done.set()
+
+    def _wait_for_process(self) -> int:
+        self.run.parent.mkdir(parents=True, exist_ok=True)
+        launched = [sys.executable, "-m", "medseg.system.child", str(os.getpid()), "all"]
+        with self.output.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*launched, sys.executable, "-m", "medseg", *self.command], stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            self._ready.set()
+            return self._process.wait()
+
+
+def training_statistics(run: Path) -> dict[str, Any]:
+    """Return epoch, number of epochs and best score of a run folder."""
+    entries = read_log(run / "log.jsonl")
+    scores = [entry["val_dice"] for entry in entries if isinstance(entry.get("val_dice"), int | float)]
+    epoch = entries[-1]["epoch"] if entries else 0
+    planned = RunFolder(run).planned_epochs() or 1
+    return {"epoch": epoch, "total_epochs": max(planned, epoch), "best_metric": max(scores, default=0)}
