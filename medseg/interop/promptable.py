@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.inference.interactive import Interactive
+from medseg.inference.model.model_file import read_header
 from medseg.prompts.session import Promptable
+from medseg.sam import is_sam, load_sam
 
 
 def load_promptable(source: Path | str, *, device: str = "auto") -> Promptable:
@@ -18,5 +20,10 @@ def load_promptable(source: Path | str, *, device: str = "auto") -> Promptable:
 
     Raises:
         ModelFileError: the file is missing or damaged, or the model does not answer prompts.
+        ConfigError: the package of a SAM is not installed.
     """
-    return Interactive(Path(source), device=device)
+    path = Path(source)
+    file = path / "model.safetensors" if path.is_dir() else path
+    if read_header(file) is None and is_sam(source):
+        return load_sam(source, device=device)
+    return Interactive(path, device=device)

@@ -52,11 +52,10 @@ from medseg.training.distributed.ranks import ONE_PROCESS, ProcessRanks, Ranks
 from medseg.training.distributed.replicas import Replica, SharedReplica, with_synchronized_norms
 from medseg.training.extensions import NO_EXTENSIONS, Extensions
 from medseg.training.network_options import (
-    checkpoint_stages,
-    compile_network,
     cumulative_statistics,
     frozen_norms,
     has_statistics,
+    set_network_options,
 )
 from medseg.training.options import TrainConfig
 from medseg.training.prompting.rounds import PromptRounds, with_prompts
@@ -309,7 +308,7 @@ def build_model(
         loss = InstanceLoss(loss, head, config.task.weight, shared)
     loss = DeepSupervisionLoss(loss, aux_weight=options.aux_weight, weights=options.deep_weights)
     share_batch(loss, ranks.reduction)
-    _set_network_options(network, options, device)
+    set_network_options(network, options, device)
     return TrainingModel(
         state, loss.to(device), dataset.labels if prompts is None else OBJECT_LABELS, options, device, dtype,
         frozen_norms(network, config.weights.freeze), ranks=ranks, replica=replica,
@@ -366,14 +365,6 @@ def planned_model(config: RunConfig, training: Sequence[CachedCase]) -> AnyModel
 def instance_head(config: RunConfig) -> InstanceHead | None:
     """Return the dense head of a run; None if it tells no objects apart."""
     return build_head(config.task, config.spatial_dims) if isinstance(config.task, InstanceTask) else None
-
-
-def _set_network_options(network: nn.Module, options: TrainConfig, device: torch.device) -> None:
-    """Set how the network computes; its moving average, which only predicts, stays as it is."""
-    if options.gradient_checkpointing:
-        _LOGGER.info("gradient checkpointing: %d stages are computed again", checkpoint_stages(network))
-    if options.compile:
-        compile_network(network, device)
 
 
 def pretrained_file(weights: WeightsConfig) -> Path | None:

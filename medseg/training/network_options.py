@@ -13,6 +13,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from medseg.training.options import TrainConfig
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -125,3 +127,11 @@ def _recompute(stage: nn.Module, forward: Callable[..., Any]) -> Callable[..., A
         return checkpoint(forward, *inputs, use_reentrant=False)
 
     return forward_again
+
+
+def set_network_options(network: nn.Module, options: TrainConfig, device: torch.device) -> None:
+    """Set how the network computes; its moving average, which only predicts, stays as it is."""
+    if options.gradient_checkpointing:
+        _LOGGER.info("gradient checkpointing: %d stages are computed again", checkpoint_stages(network))
+    if options.compile:
+        compile_network(network, device)

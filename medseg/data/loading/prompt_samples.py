@@ -107,9 +107,8 @@ class PromptSamples:
             return objects == (rng.choice(numbers) if numbers.size else -1)
         mask = self._choose_class(classes, wanted, rng)
         if self.task.objects == "components" and mask.any():
-            parts: Array = ndimage.label(mask, np.ones((3,) * mask.ndim))[0]  # pyright: ignore[reportAssignmentType]
-            places = np.flatnonzero(parts)
-            return parts == parts.ravel()[rng.choice(places)]
+            parts = components(mask)
+            return parts == rng.choice(parts[mask])
         return mask
 
     def _choose_class(self, classes: Array, wanted: int | None, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -119,7 +118,7 @@ class PromptSamples:
         present = present[present >= first]
         if not present.size:
             return np.zeros(classes.shape, bool)
-        index = int(wanted if wanted in present else rng.choice(present))
+        index = wanted if wanted is not None and wanted in present else int(rng.choice(present))
         if not self.labels.regions:
             return classes == index
         table = self.labels.region_table
@@ -149,6 +148,12 @@ class PromptSamples:
                 set_mask(channels, faulty)
                 return prompt
         return self.user.first(reference, rng)
+
+
+def components(mask: NDArray[np.bool_]) -> Array:
+    """Number the connected parts of a mask (*S), which touch by faces, edges or corners, from 1."""
+    parts, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))  # pyright: ignore[reportGeneralTypeIssues]
+    return parts
 
 
 def coarse_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from nibabel.orientations import io_orientation
+from nibabel.orientations import io_orientation  # pyright: ignore[reportUnknownVariableType]
 
 from medseg.data.io.pictures import convert_channels
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -62,7 +62,7 @@ class Interactive:
             )
         self.header, self.digest, self.path = member.header, member.digest, member.path
         self.name = member.path.parent.name if member.path.name == "model.safetensors" else member.path.stem
-        self.spatial_dims = (self.header.spatial_dims,)
+        self.spatial_dims: tuple[int, ...] = (self.header.spatial_dims,)
         self._member = member
 
     def open(self, scan: Scan | Path | str | Array, spacing: tuple[float, ...] | None = None) -> ScanSession:

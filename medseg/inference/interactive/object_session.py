@@ -158,7 +158,7 @@ class ObjectSession:
         draw_prompts(channels, self.prompts, frame)
         image = self.windows.read(frame)
         joined = np.concatenate([image, channels.astype(np.float32) / FULL])
-        logits = self.predict(torch.from_numpy(joined)[None])[0].float()
+        logits = self.predict(torch.as_tensor(joined)[None])[0].float()
         return (logits[1] - logits[0]).cpu().numpy(), before
 
     def _touches(self, mask: Bools, frame: Frame) -> bool:
@@ -200,10 +200,12 @@ class ObjectSession:
         first, stop = _ends(region)
         step = self.windows.size(1.0) * (1 - 2 * _MARGIN)
         counts = np.maximum(np.ceil((stop - first) / step), 1).astype(int)
-        lines = [a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in zip(first, stop, counts, strict=True)]
+        lines: list[Floats] = [
+            a + (b - a) * (np.arange(n) + 0.5) / n for a, b, n in zip(first, stop, counts, strict=True)
+        ]
         lower, upper = self._prompt_box(prompt)
         here = (lower + upper) / 2
-        centers = [np.array(center) for center in itertools.product(*lines)]
+        centers: list[Floats] = [np.array(center, float) for center in itertools.product(*lines)]
         kept = [center for center in centers if self._holds_border(center)]
         kept.sort(key=lambda center: float((((center - here) / step) ** 2).sum()))
         return kept[: self.refinements]

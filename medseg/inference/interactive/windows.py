@@ -111,7 +111,8 @@ class ScanWindows:
 def resample_logits(logits: Array, frame: Frame, region: tuple[slice, ...]) -> Bools:
     """Return where the logits (*W) of a window are positive, (*R) in a region of the scan (linear)."""
     for axis, part in enumerate(region):
-        positions = (np.arange(part.start, part.stop) + 0.5 - frame.start[axis]) * frame.scale[axis] - 0.5
+        voxels = np.arange(part.start, part.stop, dtype=np.float64)
+        positions = (voxels + 0.5 - frame.start[axis]) * frame.scale[axis] - 0.5
         logits = _linear(logits, positions, axis)
     return logits > 0
 
@@ -145,14 +146,14 @@ class _Taps:
     def interpolate(self, part: Array, axis: int) -> Array:
         """Interpolate the slab linearly at the positions; its outermost voxels continue."""
         n = part.shape[axis]
-        if n == len(self.positions) and np.array_equal(self.positions, np.arange(n)):
+        if n == len(self.positions) and np.array_equal(self.positions, np.arange(n, dtype=np.float64)):
             return part
         return _linear(part, self.positions, axis)
 
 
 def _centers(frame: Frame, axis: int) -> Floats:
     """Return the centers (W,) of a window's voxels; those of the scan's voxels are 0, 1, ..."""
-    return (np.arange(frame.shape[axis]) + 0.5) / frame.scale[axis] + frame.start[axis] - 0.5
+    return (np.arange(frame.shape[axis], dtype=np.float64) + 0.5) / frame.scale[axis] + frame.start[axis] - 0.5
 
 
 def _linear(array: Array, positions: Floats, axis: int) -> Array:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import nn
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.prompt_samples import components
 from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.interactive.object_session import ObjectSession, Predict
@@ -75,7 +75,7 @@ class PromptValidator(Validator):
         masks = class_masks(np.asarray(case.label), self.labels)
         if self.task.objects != "components":
             return masks
-        parts = [_components(mask) for mask in masks]
+        parts = [components(mask) for mask in masks]
         numbers = [(i, k) for i, part in enumerate(parts) for k in range(1, int(part.max(initial=0)) + 1)]
         return [parts[i] == k for i, k in _some(np.array(numbers).reshape(-1, 2), rng)]
 
@@ -112,11 +112,6 @@ def class_masks(codes: Array, labels: LabelSchema) -> list[Mask]:
         tables = [np.array([index + 1]) for index in range(labels.first_evaluated, len(labels.names))]
     masks = [np.isin(codes, table) for table in tables]
     return [mask for mask in masks if mask.any()]
-
-
-def _components(mask: Mask) -> Array:
-    labeled: Array = ndimage.label(mask, np.ones((3,) * mask.ndim))[0]  # pyright: ignore[reportAssignmentType]
-    return labeled
 
 
 def _some(items: Array, rng: np.random.Generator) -> Array:
