@@ -63,6 +63,8 @@ def build_loop(
     # a first label that is not background is drawn like any other
     include_background = config.sampling.include_background or not labels.background
     sampling = config.sampling.model_copy(update={"include_background": include_background})
+    if isinstance(config.task, PromptTask):  # every patch has an object; sessions read zeros beyond a scan
+        sampling = sampling.model_copy(update={"forced_share": 1.0, "border": "zeros"})
     sides = LateralSwap(labels.mirrored_labels, labels.mirrored_classes) if labels.pairs else None
     plan = PatchPlan(cached.train, tuple(labels.names), sampling, config.seed)
     epoch_length = options.iterations * options.accumulate * options.batch_size
