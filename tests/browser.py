@@ -1,4 +1,4 @@
-"""A headless Chromium that tests drive over its debugging pipe, without network and without other packages."""
+"""A headless Chromium that tests drive over its debugging pipe, without other packages."""
 
 import base64
 import contextlib
@@ -30,7 +30,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One page of a headless Chromium, offline.
+    """One page of a headless Chromium, offline unless a test serves a page on this machine.
 
     Attributes:
         errors: messages of the console of level error, violations of the content security policy, exceptions.
@@ -42,7 +42,7 @@ class Browser:
         ...     browser.evaluate("document.title")
     """
 
-    def __init__(self, profile, flags=()):
+    def __init__(self, profile, flags=(), *, offline=True):
         self.errors, self.requests = [], []
         self._number = 0
         read_end, self._write = os.pipe()
@@ -67,7 +67,7 @@ class Browser:
             self._call(f"{domain}.enable")
         self._call(
             "Network.emulateNetworkConditions",
-            offline=True,
+            offline=offline,
             latency=0,
             downloadThroughput=0,
             uploadThroughput=0,
@@ -96,10 +96,11 @@ class Browser:
         self._call("Emulation.setEmulatedMedia", features=scheme)
 
     def open(self, path):
-        """Open a file; return the seconds until it was loaded and drawn."""
+        """Open a file, or the address of a page; return the seconds until it was loaded and drawn."""
         began = time.monotonic()
         self._loaded = False
-        self._call("Page.navigate", url=Path(path).resolve().as_uri())
+        url = path if str(path).startswith("http") else Path(path).resolve().as_uri()
+        self._call("Page.navigate", url=url)
         while not self._loaded:
             self._receive()
         self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -116,6 +117,15 @@ class Browser:
         for kind in ("keyDown", "keyUp"):
             text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
             self._call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, **text)
+
+    def drag(self, *places, button="left"):
+        """Press a button of the mouse at the first place, (x, y) in CSS pixels, move it to the others, release it."""
+        held = {"left": 1, "right": 2, "middle": 4}[button]
+        steps = [("mouseMoved", places[0], 0), ("mousePressed", places[0], held)]
+        steps += [("mouseMoved", place, held) for place in places[1:]] + [("mouseReleased", places[-1], 0)]
+        for kind, (x, y), buttons in steps:
+            of = {"button": "none" if kind == "mouseMoved" and not buttons else button, "clickCount": 1}
+            self._call("Input.dispatchMouseEvent", type=kind, x=x, y=y, buttons=buttons, **of)
 
     def screenshot(self, path, *, full=True):
         """Write a PNG of the whole page, or of the window."""
