@@ -9,6 +9,7 @@ from types import FrameType
 
 import click
 
+from medseg.cli.commands.annotate import annotate
 from medseg.cli.commands.compare import compare
 from medseg.cli.commands.config import config_group
 from medseg.cli.commands.data import data
@@ -50,7 +51,7 @@ def cli() -> None:
 
 for _command in (
     *(plan, train, infer, evaluate, compare, view, metrics_group, tune, study, reproduce, data),
-    *(serve, export, import_group, dicom),
+    *(annotate, serve, export, import_group, dicom),
     *(models, weights_group, config_group, demo, doctor),
 ):
     cli.add_command(_command)

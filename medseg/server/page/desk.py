@@ -137,9 +137,7 @@ class Desk:
         label = self._read(id, current)
         return None if label is None else (label.astype(self._label_type(label)), current.id)
 
-    def save(
-        self, id: str, label: Array, *, base: str, accepted: bool, by: Author
-    ) -> tuple[str, State]:
+    def save(self, id: str, label: Array, *, base: str, accepted: bool, by: Author) -> tuple[str, State]:
         """Save a label map of the page as a draft, or into the dataset if it is accepted.
 
         Args:
@@ -232,11 +230,13 @@ def dataset_values(label_map: Array, predicted: LabelSchema, names: LabelNames) 
         raise RefusedError(f"the dataset has no labels {', '.join(foreign[:10])}, which the model predicts")
     schema = names.schema
     background = schema.output_values[0] if schema.background else 0
-    return look_up(label_map, {value: targets.get(value) or background for value in present}, np.dtype(np.uint16))
+    return look_up(
+        label_map, {value: targets.get(value) or background for value in present}, np.dtype(np.uint16)
+    )
 
 
 def _seconds(version: LabelVersion) -> str:
-    """Return when a version was saved, as text that sorts; files of other programs have the time of the file."""
+    """Return when a version was saved, as text that sorts; the time of the file if it has no record."""
     if "time" in version.record:
         return str(version.record["time"])
     assert version.path is not None
@@ -245,11 +245,14 @@ def _seconds(version: LabelVersion) -> str:
 
 
 def _focus(image: PageImage, label: Array | None, background: int) -> list[int]:
-    """Return the voxel shown first: in the slices with most labels, otherwise the middle."""
+    """Return the voxel shown first: in the slices with most labels, otherwise the middle (stacks: the start)."""
     shape = image.frame.page_shape
     if label is not None:
         inside = label != background
         if inside.any():
             counts = [inside.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
             return [int(np.argmax(count)) for count in counts]
-    return [n // 2 if image.frame.is_patient else 0 if axis == 2 and n > 1 else n // 2 for axis, n in enumerate(shape)]
+    return [
+        n // 2 if image.frame.is_patient else 0 if axis == 2 and n > 1 else n // 2
+        for axis, n in enumerate(shape)
+    ]

@@ -101,7 +101,9 @@ def _bytes(array: Array, color: bool) -> bytes:
     """Return the bytes of an array with its first spatial axis fastest and colors together."""
     spatial = array.ndim - color
     order = (*reversed(range(spatial)), *range(spatial, array.ndim))
-    return np.ascontiguousarray(array.transpose(order)).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    return (
+        np.ascontiguousarray(array.transpose(order)).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    )
 
 
 def _as_bytes(colors: Array) -> Array:
@@ -122,7 +124,7 @@ def _pack(channel: Array) -> tuple[Array, float, float]:
         return channel.astype(np.uint8), 1.0, 0.0
     if channel.dtype.kind in "iu":
         low, high = int(channel.min()), int(channel.max())
-        if -(1 << 15) <= low and high < 1 << 15:
+        if low >= -(1 << 15) and high < 1 << 15:
             return channel.astype(np.int16), 1.0, 0.0
     low, high = _range(channel)
     slope = (high - low) / 65535
@@ -161,7 +163,11 @@ def _windows(channel: Array, scan: Scan, frame: Frame) -> dict[str, tuple[float,
     percentiles = (float(low), float(high)) if low < high else _range(channel)
     full = (float(samples.min()), float(max(samples.max(), samples.min() + 1e-6)))
     if frame.is_patient and is_hounsfield(channel, scan.modality):
-        return {**{str(name): window for name, window in CT_WINDOWS.items()}, "contrast": percentiles, "full": full}
+        return {
+            **{str(name): window for name, window in CT_WINDOWS.items()},
+            "contrast": percentiles,
+            "full": full,
+        }
     if channel.dtype == np.uint8 and len(frame.shape) == 2:
         return {"full": (0.0, 255.0), "contrast": percentiles}
     return {"contrast": percentiles, "full": full}

@@ -162,7 +162,7 @@ class _Page:
             "dataset": store.folder.resolve().name,
             "classes": self.desk.classes(),
             "models": self.prompts.models(),
-            "strategies": list(self.state.strategies.names),
+            "strategies": self.state.strategies.names(),
             "author": self.author,
         }
 
@@ -199,9 +199,7 @@ class _Page:
     def _proposal(self, id: str, model: str, client: str) -> bytes:
         return pack(self.desk.propose(id, model, client))
 
-    def _open_session(
-        self, id: str, model: str, plane: PlaneOfPrompt, packed: str | None, client: str
-    ) -> str:
+    def _open_session(self, id: str, model: str, plane: PlaneOfPrompt, packed: str | None, client: str) -> str:
         mask = None
         if packed is not None:
             try:
@@ -216,7 +214,9 @@ def pack(label: Array) -> bytes:
     """Compress a label map (X, Y, Z) by gzip, x fastest."""
     compressor = zlib.compressobj(_LABEL_LEVEL, zlib.DEFLATED, 31)  # 31: gzip
     kind = label.dtype.newbyteorder("<")
-    parts = [compressor.compress(np.ascontiguousarray(one.T, kind).tobytes()) for one in np.moveaxis(label, 2, 0)]
+    parts = [
+        compressor.compress(np.ascontiguousarray(one.T, kind).tobytes()) for one in np.moveaxis(label, 2, 0)
+    ]
     return b"".join([*parts, compressor.flush()])
 
 

@@ -1,4 +1,4 @@
-"""A server of a dataset for tests of the page, with a model that segments what is as bright as the prompted voxel."""
+"""A server for tests of the page, with a model that segments what is as bright as the prompted voxel."""
 
 import socket
 import threading

@@ -30,8 +30,8 @@ def wait(browser, condition, seconds=20):
     browser.evaluate(
         f"new Promise((done, fail) => {{ const end = Date.now() + {1000 * seconds}; (function look() {{"
         f"if ({condition}) done(); else if (Date.now() > end) fail(new Error("
-        f"document.body.dataset.state + ' ' + document.getElementById('messages').textContent)); else setTimeout(look, 20);"
-        "})(); })"
+        "document.body.dataset.state + ' ' + document.getElementById('messages').textContent));"
+        "else setTimeout(look, 20); })(); })"
     )
 
 
@@ -81,7 +81,11 @@ def oriented_volume(path, codes):
     image = nib.Nifti1Image(ras, np.array([[1.5, 0, 0, -7], [0, 1, 0, 11], [0, 0, 2.5, 3], [0, 0, 0, 1]]))
     goal = nib.orientations.axcodes2ornt(codes)
     turned = image.as_reoriented(nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), goal))
-    return write_volume(path, np.asarray(turned.dataobj), turned.affine), np.asarray(turned.dataobj), turned.affine
+    return (
+        write_volume(path, np.asarray(turned.dataobj), turned.affine),
+        np.asarray(turned.dataobj),
+        turned.affine,
+    )
 
 
 @pytest.mark.parametrize("codes", ["LPS", "PIR"])
@@ -178,7 +182,9 @@ def test_a_model_of_slices_changes_one_slice(browser, tmp_path):
 
 def paint(browser, row, column, value):
     """Paint a dab of one voxel of a class with the brush."""
-    browser.evaluate(f"medsegAnnotate.brush.size = 1; medsegAnnotate.selectClass({value}); medsegAnnotate.select('brush')")
+    browser.evaluate(
+        f"medsegAnnotate.brush.size = 1; medsegAnnotate.selectClass({value}); medsegAnnotate.select('brush')"
+    )
     browser.drag(screen_position(browser, 2, column, row))
 
 
@@ -218,9 +224,10 @@ def test_label_maps_of_two_windows_are_merged(browser, tmp_path):
     with serve_page(tmp_path) as url:
         visit(browser, url, "a")
         merged = browser.evaluate(
-            "import('/annotate/static/labels.js').then(({ merge }) => { const of = (...v) => Uint8Array.from(v);"
             # unchanged, mine, theirs, both the same, both different
-            "const { merged, taken, conflicts } = merge(of(0, 0, 0, 0, 0), of(0, 1, 0, 3, 4), of(0, 0, 2, 3, 5));"
+            "import('/annotate/static/labels.js').then(({ merge }) => {"
+            "const [base, mine, theirs] = [[0, 0, 0, 0, 0], [0, 1, 0, 3, 4], [0, 0, 2, 3, 5]];"
+            "const { merged, taken, conflicts } = merge(base, mine, theirs);"
             "return [[...merged], taken, conflicts]; })"
         )
         assert merged == [[0, 1, 2, 3, 4], 1, 1]

@@ -49,7 +49,9 @@ export class View {
     one("dataset").textContent = info.dataset;
     document.title = `${info.dataset}: medseg annotate`;
     one("author").placeholder = info.author || "Your name";
-    fillSelect(one("strategy"), info.strategies.map((name) => [name, name.replaceAll("_", " ")]), info.strategies[0]);
+    const strategies = Object.keys(info.strategies);
+    fillSelect(one("strategy"), strategies.map((name) => [name, name]), strategies[0]);
+    [...one("strategy").options].forEach((option) => { option.title = info.strategies[option.value]; });
     const named = (kind) => info.models.filter((model) => model.kind === kind).map((model) => [model.name, model.name]);
     const [automatic, prompts] = [named("automatic"), named("prompts")];
     fillSelect(one("automatic-model"), automatic, app.automaticModel);
