@@ -119,7 +119,7 @@ class Browser:
             self._call("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, **text)
 
     def drag(self, *places, button="left"):
-        """Press a button of the mouse at the first of the places (x, y), in CSS pixels, and release it at the last."""
+        """Press a button of the mouse at the first place (x, y), in CSS pixels; release it at the last."""
         held = {"left": 1, "right": 2, "middle": 4}[button]
         steps = [("mouseMoved", places[0], 0), ("mousePressed", places[0], held)]
         steps += [("mouseMoved", place, held) for place in places[1:]] + [("mouseReleased", places[-1], 0)]

@@ -245,7 +245,7 @@ def _seconds(version: LabelVersion) -> str:
 
 
 def _focus(image: PageImage, label: Array | None, background: int) -> list[int]:
-    """Return the voxel shown first: in the slices with most labels, otherwise the middle (stacks: the start)."""
+    """Return the voxel shown first: in the slices with most labels, or the middle (stacks: the start)."""
     shape = image.frame.page_shape
     if label is not None:
         inside = label != background

@@ -27,7 +27,7 @@ class Frame:
         axes: array axis of each axis of the page; a picture has two.
         flips: whether an axis of the page runs against that of the array.
         spacing: mm (pictures: 1 or the file's unit) along x, y, z.
-        is_patient: whether the axes run right, anterior, superior; otherwise x runs right on the screen, y down.
+        is_patient: whether the axes run right, anterior, superior; otherwise x runs right, y down (screen).
 
     Example:
         >>> frame = Frame((2, 3), (1, 0), (False, False), (1.0, 1.0, 1.0), False)  # a picture of 2 rows

@@ -48,7 +48,7 @@ def test_prompts_mark_the_same_voxels_in_the_file(volume):
 
 def test_a_lasso_keeps_its_area(volume):
     frame = Frame.of(volume)
-    # around voxels x 1 and 2, z 1 of the slice y 0: edges 1 to 3 and 1 to 2; in files, centers are whole numbers
+    # around voxels x 1 and 2, z 1 of the slice y 0: edges 1 to 3 and 1 to 2; in files, centers are integers
     lasso = frame.prompt_from_page(Lasso(np.array([[1.0, 1], [3, 1], [3, 2], [1, 2]]), 1, 0))
     assert (lasso.axis, lasso.index) == (0, 1)
     assert lasso.vertices.min(axis=0).tolist() == [0.5, 0.5]  # inferior 1, right 1 and 2
