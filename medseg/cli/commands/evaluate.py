@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg.cli.evaluation_table import print_evaluation
+from medseg.cli.interactive_evaluation import (
+    GivenInteractive,
+    evaluate_prompts,
+    interactive_options,
+    print_interactive,
+)
 from medseg.cli.options import PATH, POSITIVE, all_options, debug_option, json_option, label_suffix_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 
 if TYPE_CHECKING:
+    from medseg.evaluation import Evaluation
     from medseg.evaluation.options import EvaluationOptions, MissingPolicy, OtherValues
     from medseg.metrics import Like, MissPolicy, Surface
     from medseg.metrics.lesions.detection import BratsChallenge
@@ -143,6 +150,7 @@ class _Given:
     help="Compare numbered objects (instances): the values of the label maps are numbers of objects. Options "
     "of labels and of other metrics do not apply.",
 )  # fmt: skip
+@interactive_options
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
 @click.option("--report/--no-report", default=True, help="Write report.html to --output.  [default: --report]")
 @click.option("--jobs", type=POSITIVE, help="Most cases compared at a time.  [default: number of cores]")
@@ -153,6 +161,7 @@ def evaluate(
     references: Path,
     output: Path | None,
     objects: bool,
+    interactive: bool,
     images: Path | None,
     report: bool,
     jobs: int | None,
@@ -161,36 +170,53 @@ def evaluate(
 ) -> int:
     """Compare label maps with references; print metrics and write them per case and as a summary.
 
-    PREDICTIONS and REFERENCES are two folders whose files are matched by name, or two files. Exits with 4 if a
-    case could not be compared, with 3 if none could.
+    PREDICTIONS and REFERENCES are two folders whose files are matched by name, or two files. With --interactive
+    they are a model that answers prompts and a dataset. Exits with 4 if a case could not be compared, with 3 if
+    none could.
     """
-    from medseg.evaluation import evaluate_cases
-    from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
-    from medseg.metrics import to_json
-    from medseg.progress import ConsoleProgress
-
+    prompting = GivenInteractive.take(given)
+    if interactive:
+        options = prompting.options(objects, jobs)
+        prompted = evaluate_prompts(predictions, references, prompting, options, (output, report))
+        return print_interactive(prompted, output, as_json=as_json)
+    prompting.check_absent()
     if objects:
         suffixes = given["label_suffix"], given["prediction_suffix"]
         return _evaluate_objects(predictions, references, output, suffixes, as_json=as_json)
-    with ConsoleProgress() as progress:
-        options = _Given(**given).options(jobs, images)
-        evaluation = evaluate_cases(predictions, references, output, options, progress=progress)
-    if output is not None and report:
-        write_evaluation_report(output / REPORT_FILE, evaluation)
+    evaluation = _evaluate_label_maps((predictions, references), output, given, (jobs, images), report=report)
     if as_json:
+        from medseg.metrics import to_json
+
         click.echo(json.dumps(to_json(evaluation.summary), indent=2, ensure_ascii=False))
     else:
         print_evaluation(evaluation)
         if output is not None:
             click.echo(f"tables: {output / 'cases.csv'}, {output / 'summary.json'}, {output / 'table.md'}")
         if output is not None and report:
-            click.echo(f"report: {output / REPORT_FILE}")
+            click.echo(f"report: {output / 'report.html'}")
     for case, reason in evaluation.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
     if not evaluation.summary["coverage"]["scored"]:
         click.echo("no prediction was compared: all scores above are the worst possible", err=True)
         return DataError.exit_code
     return EXIT_SOME_FAILED if evaluation.failed else EXIT_OK
+
+
+def _evaluate_label_maps(
+    folders: tuple[Path, Path], output: Path | None, given: dict[str, Any],
+    run: tuple[int | None, Path | None], *, report: bool,
+) -> Evaluation:  # fmt: skip
+    """Compare label maps and write the tables; ``run`` holds the number of jobs and the folder of images."""
+    from medseg.evaluation import evaluate_cases
+    from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
+    from medseg.progress import ConsoleProgress
+
+    with ConsoleProgress() as progress:
+        options = _Given(**given).options(*run)
+        evaluation = evaluate_cases(*folders, output, options, progress=progress)
+    if output is not None and report:
+        write_evaluation_report(output / REPORT_FILE, evaluation)
+    return evaluation
 
 
 def _evaluate_objects(

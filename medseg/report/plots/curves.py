@@ -30,7 +30,13 @@ class Curve:
 
 
 def curve_plot(
-    curves: Sequence[Curve], title: str, *, log: bool = False, score: bool = False, mark: float | None = None
+    curves: Sequence[Curve],
+    title: str,
+    *,
+    log: bool = False,
+    score: bool = False,
+    mark: float | None = None,
+    axis: str = "step",
 ) -> Markup:
     """Draw curves over the steps; curves differ in color and, beyond that, in their dashes.
 
@@ -40,6 +46,7 @@ def curve_plot(
         log: whether the vertical scale is logarithmic.
         score: whether the values are scores from 0 to 1.
         mark: step at which a dashed line is drawn, such as that of the best validation.
+        axis: title of the horizontal axis.
     """
     kept = [
         [(x, y) for x, y in zip(c.x, c.y, strict=True) if math.isfinite(y) and (y > 0 or not log)]
@@ -60,7 +67,7 @@ def curve_plot(
         y = Scale(*domain, bottom, top)
     left = max(42.0, 10 + max(svg.text_width(svg.tick_text(value)) for value in y.ticks(5)))
     x = Scale(min(0, *steps), max(steps), left, right)
-    parts = [svg.x_axis(x, top, bottom, "step"), svg.y_axis(y, left, right, title)]
+    parts = [svg.x_axis(x, top, bottom, axis), svg.y_axis(y, left, right, title)]
     if mark is not None:
         parts += [svg.line((x(mark), top), (x(mark), bottom), "zero")]
     for index, points in enumerate(kept):
@@ -74,7 +81,7 @@ def curve_plot(
             )
         if len(points) <= 60:
             for a, b in points:
-                hover = f"{curves[index].name}, step {show(int(a))}: {svg.tick_text(b)}"
+                hover = f"{curves[index].name}, {axis} {show(int(a))}: {svg.tick_text(b)}"
                 parts.append(svg.dot(x(a), y(b), svg.color("f", index), hover, 2.4))
     height = bottom + 38
     if len(curves) > 1:

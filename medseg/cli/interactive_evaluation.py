@@ -1,0 +1,180 @@
+"""``medseg evaluate --interactive``: options, the call, and what is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from medseg.cli.options import PATH, POSITIVE, all_options
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
+
+if TYPE_CHECKING:
+    from medseg.evaluation.interactive import InteractiveEvaluation, InteractiveOptions
+    from medseg.prompts import Promptable
+
+interactive_options: Callable[..., Any] = all_options(
+    click.option(
+        "--interactive", is_flag=True,
+        help="Evaluate a model that answers prompts: PREDICTIONS is the MODEL (run folder, model file, name of a "
+        "published model or of a baseline), REFERENCES the DATA, in any layout. Options of labels and of other "
+        "metrics do not apply.",
+    ),
+    click.option(
+        "--user", "users", multiple=True, metavar="NAME",
+        help="With --interactive: clicks, random-clicks, hasty-clicks, box, slice-box, lines, zigzags, skeletons, "
+        "contours, lasso, mixed, or human, who replays recorded scribbles; several times for several.  "
+        "[default: clicks, and human where there are scribbles]",
+    ),
+    click.option(
+        "--baseline", "baselines", multiple=True, metavar="NAME",
+        help="With --interactive: also evaluate random-walker, geodesic-contour or chan-vese; several times for "
+        "several.",
+    ),
+    click.option(
+        "--scribbles", type=PATH,
+        help="With --interactive: folder of recorded scribbles, or of one subfolder for each person. Images are "
+        "named CASE or CASE_OBJECT and hold 1 on the object and 2 beside it.",
+    ),
+    click.option(
+        "--interactions", metavar="NUMBER[,…]",
+        help="With --interactive: interactions after which the Dice is reported.  [default: 1,3,5,10]",
+    ),
+    click.option(
+        "--components", is_flag=True,
+        help="With --interactive: each connected component of a label is an object.  [default: each label; with "
+        "--objects, each number]",
+    ),
+    click.option(
+        "--most-objects", type=POSITIVE, help="With --interactive: most objects of each case.  [default: 10]"
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GivenInteractive:
+    """Values of the options, None or empty where they are not set."""
+
+    users: tuple[str, ...]
+    baselines: tuple[str, ...]
+    scribbles: Path | None
+    interactions: str | None
+    components: bool
+    most_objects: int | None
+
+    @classmethod
+    def take(cls, given: dict[str, Any]) -> GivenInteractive:
+        """Take the options out of the values of the command."""
+        return cls(**{name: given.pop(name) for name in cls.__dataclass_fields__})
+
+    def check_absent(self) -> None:
+        """Raise a `ConfigError` if an option is set although --interactive is not."""
+        for name in self.__dataclass_fields__:
+            if getattr(self, name):
+                option = {"users": "user", "baselines": "baseline"}.get(name, name.replace("_", "-"))
+                raise ConfigError(
+                    f"--{option}: only applies with --interactive",
+                    hint="Add --interactive to evaluate a model that answers prompts.",
+                )
+
+    def options(self, objects: bool, jobs: int | None) -> InteractiveOptions:
+        """Return the options of the evaluation."""
+        from medseg.evaluation.interactive import InteractiveOptions
+
+        if objects and self.components:
+            raise ConfigError("--objects and --components exclude each other", hint="Keep one of them.")
+        values: dict[str, Any] = {"users": self.users, "jobs": jobs or 1}
+        values["objects"] = "instances" if objects else "components" if self.components else "classes"
+        if self.interactions is not None:
+            values["counts"] = _parse_counts(self.interactions)
+        if self.most_objects is not None:
+            values["most_objects"] = self.most_objects
+        return InteractiveOptions(**values)
+
+
+def evaluate_prompts(
+    model: Path,
+    data: Path,
+    given: GivenInteractive,
+    options: InteractiveOptions,
+    output: tuple[Path | None, bool],
+) -> InteractiveEvaluation:
+    """Evaluate a model interactively and write the tables.
+
+    Args:
+        model: run folder, model file or name.
+        data: the dataset.
+        given: options of the command.
+        options: options of the evaluation.
+        output: folder for the tables, or None; and whether a report is written.
+    """
+    from medseg.evaluation.interactive import baseline_by_name, evaluate_interactive, find_interactive_cases
+    from medseg.evaluation.interactive.output import check_interactive_output, write_interactive
+    from medseg.progress import ConsoleProgress
+
+    folder, report = output
+    if folder is not None:
+        check_interactive_output(folder)
+    baselines = [baseline_by_name(name) for name in given.baselines]
+    with ConsoleProgress() as progress:
+        cases = find_interactive_cases(data, options, scribbles=given.scribbles)
+        promptable = _load(model)
+        evaluation = evaluate_interactive(promptable, cases, options, baselines=baselines, progress=progress)
+    if folder is not None:
+        write_interactive(folder, evaluation, report=report)
+    return evaluation
+
+
+def print_interactive(evaluation: InteractiveEvaluation, output: Path | None, *, as_json: bool) -> int:
+    """Print the table of scores, or the summary as JSON; return the exit code."""
+    from medseg.metrics import to_json
+
+    if as_json:
+        click.echo(json.dumps(to_json(evaluation.summary), indent=2, ensure_ascii=False))
+    else:
+        _print_table(evaluation.summary)
+        for one in evaluation.summary["differences"]:
+            last = one["dice"]["last"]
+            click.echo(
+                f"{one['user']}: {one['method']} - {one['baseline']}: mean Dice {last['mean']:+.3f}, "
+                f"95% interval {last['ci_low']:+.3f} to {last['ci_high']:+.3f}"
+            )
+        if output is not None:
+            click.echo(f"tables and report: {output}")
+    for case, reason in evaluation.failed.items():
+        click.echo(f"failed: {case}: {reason}", err=True)
+    errors = {row["error"]: row for row in evaluation.rows if row["error"]}
+    for reason, row in errors.items():
+        click.echo(f"{row['method']} failed on {row['case']}, {row['object']}: {reason}", err=True)
+    return EXIT_SOME_FAILED if evaluation.failed or errors else EXIT_OK
+
+
+def _load(model: Path) -> Promptable:
+    from medseg.evaluation.interactive import BASELINES
+    from medseg.interop.promptable import load_promptable
+
+    return BASELINES[str(model)] if str(model) in BASELINES else load_promptable(model)
+
+
+def _print_table(summary: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from medseg.evaluation.interactive.output import score_cells
+
+    head, lines = score_cells(summary)
+    table = Table(*head, box=None)
+    for line in lines:
+        table.add_row(*line)
+    Console(highlight=False, width=400, markup=False).print(table)
+
+
+def _parse_counts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--interactions {text!r}: expected whole numbers, such as 1,3,5,10") from error

@@ -1,0 +1,232 @@
+"""The scans and objects of an interactive evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.data.cases import Case
+from medseg.data.chunked_statistics import count_values
+from medseg.data.io.multichannel import read_image
+from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, plan_labels
+from medseg.data.labels.reader import LabelMap
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts import LayoutOptions, find_dataset
+from medseg.data.scans import Scan
+from medseg.errors import ConfigError, DataError
+from medseg.evaluation.interactive.options import InteractiveOptions
+from medseg.evaluation.interactive.scribbles import Archive, RecordedScribbles, find_archives
+from medseg.prompts import Prompt
+
+BoolArray = NDArray[np.bool_]
+Masks = dict[tuple[str, str], BoolArray]
+"""(name, label) of each object → mask."""
+
+
+@dataclass(frozen=True, eq=False)
+class TargetObject:
+    """An object to segment.
+
+    Attributes:
+        name: unique in its case, such as ``tumor`` or ``nucleus 12``.
+        label: name of its class.
+        mask: (\\*S) bool on the scan's grid.
+        recorded: who → prompts that a person made for it, in order.
+    """
+
+    name: str
+    label: str
+    mask: BoolArray
+    recorded: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class InteractiveCase:
+    """A scan with its objects.
+
+    Attributes:
+        id: unique in an evaluation.
+        scan: what is opened: a file, a scan in memory, or an array (\\*S) or channels first.
+        objects: the objects.
+        spacing: in mm, of an array.
+        group: part of the dataset that the case comes from, such as a source; scores of each are reported.
+        skipped: number of objects that are left out, because they are small or too many.
+        image: (C, \\*S), for pictures in a report; None if they are to be drawn from ``scan``.
+    """
+
+    id: str
+    scan: Path | Scan | NDArray[np.generic]
+    objects: Sequence[TargetObject]
+    spacing: tuple[float, ...] | None = None
+    group: str = ""
+    skipped: int = 0
+    image: NDArray[np.generic] | None = None
+
+    def read(self, options: InteractiveOptions) -> InteractiveCase:
+        """Return the case itself."""
+        return self
+
+    def channels(self) -> NDArray[np.generic] | None:
+        """Return the image (C, \\*S); None if it is only known as a file."""
+        if self.image is not None or isinstance(self.scan, Path):
+            return self.image
+        array = self.scan.array if isinstance(self.scan, Scan) else self.scan
+        dims = self.objects[0].mask.ndim if self.objects else array.ndim
+        return array[None] if array.ndim == dims else array
+
+
+class CaseSource(Protocol):
+    """A case that is read when its turn comes."""
+
+    @property
+    def id(self) -> str: ...
+
+    def read(self, options: InteractiveOptions) -> InteractiveCase:
+        """Read the scan and its objects."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetCase:
+    """A case of a dataset in any layout.
+
+    Attributes:
+        case: its files.
+        plan: how its label files are read.
+        schema: meaning of the values; None if they number instances.
+        scribbles: recorded scribbles; None without.
+    """
+
+    case: Case
+    plan: LabelPlan
+    schema: LabelSchema | None
+    scribbles: RecordedScribbles | None = None
+
+    @property
+    def id(self) -> str:
+        return self.case.id
+
+    def read(self, options: InteractiveOptions) -> InteractiveCase:
+        """Read the image and the label map, and separate the objects."""
+        scan = read_image(self.case)
+        label_map = self.plan.reader.read(self.case, scan)
+        if label_map is None:
+            raise DataError(f"{self.id}: no label map")
+        objects = self._masks(label_map, options)
+        chosen = _choose(objects, self.id, options)
+        recorded = {} if self.scribbles is None else self.scribbles.of(self.id, [name for name, _ in chosen])
+        targets = [
+            TargetObject(name, label, mask, recorded.get(name, {})) for (name, label), mask in chosen.items()
+        ]
+        opened = scan if self.case.other_channels else self.case.image
+        group = self.case.metadata.get("source", "")
+        skipped = len(objects) - len(targets)
+        return InteractiveCase(self.id, opened, targets, None, group, skipped, scan.array)
+
+    def _masks(self, label_map: LabelMap, options: InteractiveOptions) -> Masks:
+        values = np.asarray(label_map.values)
+        if self.schema is None:
+            numbered = values if label_map.objects is None else label_map.objects
+            return {(f"object {n}", "object"): numbered == n for n in np.unique(numbered) if n > 0}
+        classes = {name: np.isin(values, group) for name, group in self.schema.evaluated.items()}
+        if options.objects == "classes":
+            return {(name, name): mask for name, mask in classes.items() if mask.any()}
+        return {key: part for name, mask in classes.items() for key, part in _components(name, mask).items()}
+
+
+@dataclass(frozen=True)
+class ArchiveCase:
+    """A case in an ``.npz`` archive; its label map is one object, all that is not 0."""
+
+    archive: Archive
+
+    @property
+    def id(self) -> str:
+        return self.archive.id
+
+    def read(self, options: InteractiveOptions) -> InteractiveCase:
+        """Read the archive."""
+        image, label, recorded = self.archive.load()
+        mask = label > 0
+        objects = [TargetObject("object", "object", mask, recorded)] if mask.any() else []
+        return InteractiveCase(self.id, image, objects, (1.0,) * mask.ndim, self.archive.group)
+
+
+def find_interactive_cases(
+    data: Path,
+    options: InteractiveOptions,
+    *,
+    scribbles: Path | None = None,
+    layout: LayoutOptions | None = None,
+) -> list[CaseSource]:
+    """List the labeled cases of a dataset.
+
+    Args:
+        data: a dataset in any layout, of which only the test part is used if its label maps are there; or a
+            folder of ``.npz`` archives with the arrays ``image``, ``label`` and, optionally, ``scribbles``, as
+            MedScribble ships its cases.
+        options: says what one object is.
+        scribbles: folder of recorded scribbles, see `RecordedScribbles`.
+        layout: selects files where the layout leaves it open.
+
+    Raises:
+        DataError: if there is no labeled case.
+    """
+    archives = find_archives(data)
+    if archives:
+        return [ArchiveCase(archive) for archive in archives]
+    listing = find_dataset(data, layout or LayoutOptions()).labeled().checked()
+    labeled = [case for case in listing.cases if case.label_files]
+    if not labeled:
+        raise DataError(f"{data}: no case has a label map", path=Path(data))
+    tested = [case for case in labeled if case.part == "test"]
+    cases = tested or labeled
+    instances = "keep" if options.objects == "instances" else None
+    declared = LabelDeclarations(layout=listing.labels, instances=instances)
+    plan = plan_labels(cases, declared, folder=Path(data))
+    schema = None if options.objects == "instances" else _schema(plan)
+    recorded = None if scribbles is None else RecordedScribbles(Path(scribbles))
+    return [DatasetCase(case, plan, schema, recorded) for case in cases]
+
+
+def _schema(plan: LabelPlan) -> LabelSchema:
+    if plan.schema is not None:
+        return plan.schema
+    values: set[int] = set()
+    for case in plan.cases:
+        label_map = plan.reader.read(case, read_image(case))
+        if label_map is not None:
+            values |= set(count_values(label_map.values))
+    try:
+        return plan.resolve(values).schema
+    except ConfigError as error:
+        raise DataError(
+            f"{plan.folder}: the label maps hold {len(values)} different values, and no names are declared",
+            hint="Add --objects if the values number objects.",
+        ) from error
+
+
+def _components(name: str, mask: BoolArray) -> Masks:
+    parts, count = cc3d.connected_components(mask, connectivity=26 if mask.ndim == 3 else 8, return_N=True)
+    return {(f"{name} {number}", name): parts == number for number in range(1, count + 1)}
+
+
+def _choose(masks: Masks, case: str, options: InteractiveOptions) -> Masks:
+    """Leave out small objects and draw the most that a case may have, by the case's name."""
+    names = [name for name, mask in masks.items() if np.count_nonzero(mask) >= options.least_voxels]
+    if len(names) > options.most_objects:
+        rng = np.random.default_rng(stable_seed(options.seed, case))
+        names = [names[i] for i in sorted(rng.choice(len(names), options.most_objects, replace=False))]
+    return {name: masks[name] for name in names}
+
+
+def stable_seed(*parts: object) -> int:
+    """Return a seed that follows from texts and numbers, the same in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big")

@@ -1,0 +1,138 @@
+"""Scribbles that people drew, in files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.data.cases import list_images
+from medseg.data.io.readers import image_stem, read_scan
+from medseg.data.scans import as_label_map
+from medseg.errors import DataError
+from medseg.files import check_exists
+from medseg.prompts import Scribble
+
+Recorded = Mapping[str, Sequence[Scribble]]
+"""Who → scribbles in the order in which they are replayed: on the object, then beside it."""
+
+ON_OBJECT, BESIDE_OBJECT = 1, 2
+
+
+@dataclass(frozen=True)
+class RecordedScribbles:
+    """A folder of scribble images, or of one subfolder of them for each person.
+
+    An image has the grid of its case and the values 0 (not painted), 1 (on the object) and 2 (beside it). Its
+    name is that of the case, or ``CASE_OBJECT`` where a case has several objects. An ``.npz`` archive with an
+    array ``scribbles`` (people, 2, \\*S), on and beside the object, holds those of several people.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    folder: Path
+
+    def of(self, case: str, objects: Sequence[str]) -> dict[str, dict[str, Sequence[Scribble]]]:
+        """Return object → who → scribbles; objects without scribbles are left out.
+
+        Raises:
+            DataError: if the folder does not exist, or an image is damaged or has other values.
+        """
+        check_exists(self.folder)
+        people = sorted(path for path in self.folder.iterdir() if path.is_dir())
+        found: dict[str, dict[str, Sequence[Scribble]]] = {}
+        for name in objects:
+            stems = [f"{case}_{name}", *([case] if len(objects) == 1 else [])]
+            recorded: dict[str, Sequence[Scribble]] = {}
+            for folder in people or [self.folder]:
+                who = folder.name if people else "person"
+                recorded |= _read_person(folder, stems, who)
+            if recorded:
+                found[name] = recorded
+        return found
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A case in one ``.npz`` file: ``image``, ``label`` and, optionally, ``scribbles``.
+
+    Attributes:
+        path: the file.
+        arrays: names of its arrays.
+    """
+
+    path: Path
+    arrays: frozenset[str]
+
+    @property
+    def id(self) -> str:
+        return self.path.stem
+
+    @property
+    def group(self) -> str:
+        """Beginning of the name, which is the source in MedScribble's names."""
+        return self.path.stem.split("_")[0]
+
+    def load(self) -> tuple[NDArray[np.generic], NDArray[np.generic], Recorded]:
+        """Read image (\\*S), label map (\\*S) and scribbles."""
+        with np.load(self.path, allow_pickle=False) as content:
+            image, label = content["image"], content["label"]
+            scribbles = content["scribbles"] if "scribbles" in self.arrays else None
+        return image, label, {} if scribbles is None else _people(self.path, scribbles)
+
+
+def find_archives(folder: Path) -> list[Archive]:
+    """List the ``.npz`` files of a folder that hold an image and a label map; none if another file does not."""
+    folder = Path(folder)
+    paths = sorted(folder.glob("*.npz")) if folder.is_dir() else []
+    archives = [Archive(path, _names(path)) for path in paths]
+    return archives if all({"image", "label"} <= archive.arrays for archive in archives) else []
+
+
+def _names(path: Path) -> frozenset[str]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return frozenset(content.files)
+    except (OSError, ValueError, BadZipFile, AttributeError) as error:
+        raise DataError(f"{path}: not an archive of arrays ({error})", path=path) from error
+
+
+def _read_person(folder: Path, stems: Sequence[str], who: str) -> Recorded:
+    for path in list_images(folder):
+        if image_stem(path) not in stems:
+            continue
+        if path.suffix == ".npz" and "scribbles" in _names(path):
+            with np.load(path, allow_pickle=False) as content:
+                return _people(path, content["scribbles"])
+        values = as_label_map(read_scan(path))
+        unknown = sorted(set(np.unique(values).tolist()) - {0, ON_OBJECT, BESIDE_OBJECT})
+        if unknown:
+            raise DataError(
+                f"{path}: scribbles have the values {unknown}; expected 0 (not painted), 1 (on the object) and "
+                "2 (beside it)",
+                path=path,
+            )
+        return {who: _pair(values == ON_OBJECT, values == BESIDE_OBJECT)}
+    return {}
+
+
+def _people(path: Path, scribbles: NDArray[np.generic]) -> Recorded:
+    if scribbles.ndim < 4 or scribbles.shape[1] != 2:
+        raise DataError(
+            f"{path}: scribbles have the shape {scribbles.shape}; expected (people, 2, …), on the object and "
+            "beside it",
+            path=path,
+        )
+    painted = scribbles > 0.5
+    return {f"person {number}": _pair(one[0], one[1]) for number, one in enumerate(painted, start=1)}
+
+
+def _pair(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> list[Scribble]:
+    """Return the scribbles on and beside an object; one that is empty is left out."""
+    pairs = ((inside, True), (outside, False))
+    return [Scribble(np.argwhere(painted), positive) for painted, positive in pairs if painted.any()]
