@@ -21,24 +21,23 @@ interactive_options: Callable[..., Any] = all_options(
     click.option(
         "--interactive", is_flag=True,
         help="Evaluate a model that answers prompts: PREDICTIONS is the MODEL (run folder, model file, name of a "
-        "published model or of a baseline), REFERENCES the DATA, in any layout. Options of labels and of other "
+        "published model or a baseline), REFERENCES the DATA in any layout. Options of labels and of other "
         "metrics do not apply.",
     ),
     click.option(
         "--user", "users", multiple=True, metavar="NAME",
-        help="With --interactive: clicks, random-clicks, hasty-clicks, box, slice-box, lines, zigzags, skeletons, "
-        "contours, lasso, mixed, or human, who replays recorded scribbles; several times for several.  "
-        "[default: clicks, and human where there are scribbles]",
+        help="With --interactive, repeatable: clicks, random-clicks, hasty-clicks, box, slice-box, lines, "
+        "zigzags, skeletons, contours, lasso, mixed, or human, who replays recorded scribbles.  [default: clicks, "
+        "and human where there are scribbles]",
     ),
     click.option(
         "--baseline", "baselines", multiple=True, metavar="NAME",
-        help="With --interactive: also evaluate random-walker, geodesic-contour or chan-vese; several times for "
-        "several.",
+        help="With --interactive, repeatable: also evaluate random-walker, geodesic-contour or chan-vese.",
     ),
     click.option(
         "--scribbles", type=PATH,
-        help="With --interactive: folder of recorded scribbles, or of one subfolder for each person. Images are "
-        "named CASE or CASE_OBJECT and hold 1 on the object and 2 beside it.",
+        help="With --interactive: folder of recorded scribbles, or of one subfolder for each person. Images "
+        "have the names CASE or CASE_OBJECT and the values 1 on the object and 2 beside it.",
     ),
     click.option(
         "--interactions", metavar="NUMBER[,…]",
@@ -46,8 +45,8 @@ interactive_options: Callable[..., Any] = all_options(
     ),
     click.option(
         "--components", is_flag=True,
-        help="With --interactive: each connected component of a label is an object.  [default: each label; with "
-        "--objects, each number]",
+        help="With --interactive: each connected component of a label is an object.  [default: each label; "
+        "with --objects, each number]",
     ),
     click.option(
         "--most-objects", type=POSITIVE, help="With --interactive: most objects of each case.  [default: 10]"
