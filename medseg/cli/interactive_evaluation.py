@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 interactive_options: Callable[..., Any] = all_options(
     click.option(
         "--interactive", is_flag=True,
-        help="Evaluate a model that answers prompts: PREDICTIONS is the MODEL (run folder, model file, name of a "
-        "published model or a baseline), REFERENCES the DATA in any layout. Options of labels and of other "
+        help="Evaluate a model that answers prompts: PREDICTIONS is the MODEL (run folder, model file, name of "
+        "a published model or a baseline), REFERENCES the DATA in any layout. Options of labels and of other "
         "metrics do not apply.",
     ),
     click.option(
         "--user", "users", multiple=True, metavar="NAME",
         help="With --interactive, repeatable: clicks, random-clicks, hasty-clicks, box, slice-box, lines, "
-        "zigzags, skeletons, contours, lasso, mixed, or human, who replays recorded scribbles.  [default: clicks, "
-        "and human where there are scribbles]",
+        "zigzags, skeletons, contours, lasso, mixed, or human, who replays recorded scribbles.  [default: "
+        "clicks, and human where there are scribbles]",
     ),
     click.option(
         "--baseline", "baselines", multiple=True, metavar="NAME",
