@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medseg.config.schema import RunConfig, load_config
     from medseg.errors import ConfigError, DataError, GeometryError, MedsegError, ModelFileError
     from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
+    from medseg.evaluation.interactive import evaluate_interactive
     from medseg.inference.batch.batch_inference import infer_cases
     from medseg.inference.interactive.interactive import Interactive
     from medseg.inference.model.prediction import Prediction
@@ -45,6 +46,7 @@ __all__ = [
     "TimeBudget",
     "compare_runs",
     "evaluate_cases",
+    "evaluate_interactive",
     "fit",
     "infer_cases",
     "load_config",
@@ -56,6 +58,7 @@ __getattr__, __dir__ = lazy_names(
         "medseg.config.schema": ("RunConfig", "load_config"),
         "medseg.errors": ("ConfigError", "DataError", "GeometryError", "MedsegError", "ModelFileError"),
         "medseg.evaluation": ("Evaluation", "EvaluationOptions", "evaluate_cases"),
+        "medseg.evaluation.interactive": ("evaluate_interactive",),
         "medseg.inference.batch.batch_inference": ("infer_cases",),
         "medseg.inference.interactive.interactive": ("Interactive",),
         "medseg.inference.model.prediction": ("Prediction",),

@@ -40,7 +40,13 @@ def test_box_marks_its_outside_and_its_core():
     assert (values == BACKGROUND).sum() == 100 - 25
     assert np.argwhere(values == OBJECT).tolist() == [[4, 4]]
     clicked = Seeds.of([Box((2, 2), (7, 7)), Point((2, 2))], (10, 10)).values
-    assert np.argwhere(clicked == OBJECT).tolist() == [[2, 2]]  # no guess beside a click
+    assert np.argwhere(clicked == OBJECT).tolist() == [[2, 2], [4, 4]]
+    refused = Seeds.of([Box((2, 2), (7, 7)), Point((4, 4), positive=False)], (10, 10))
+    assert not refused.object.any()
+
+
+def test_click_is_a_ball():
+    assert Seeds.of([Point((100, 100))], (200, 250)).object.sum() == 13  # radius 2: 1 + 3 + 5 + 3 + 1
 
 
 def test_box_of_one_slice_says_nothing_about_other_slices():

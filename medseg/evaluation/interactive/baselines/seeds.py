@@ -15,6 +15,8 @@ BoolArray = NDArray[np.bool_]
 
 UNKNOWN, OBJECT, BACKGROUND = 0, 1, 2
 
+_CLICK = 0.01
+"""Radius of a click, as a share of the array's shortest side."""
 _CORE = 0.2
 """Share of a box's extent, around its center, that is taken as object."""
 
@@ -33,19 +35,22 @@ class Seeds:
     def of(cls, prompts: Sequence[Prompt], shape: tuple[int, ...]) -> Seeds:
         """Draw prompts, later ones over earlier ones.
 
-        The outside of a positive box or lasso is background and, where no other prompt marks the object, its
-        core is object. Without any background, the border of the array is background.
+        A click is a ball whose radius is 1% of the array's shortest side. The outside of a positive box or lasso
+        is background and its core is object, unless a negative mark lies in the core. Without any background,
+        the border of the array is background.
         """
         seeds = cls(np.zeros(shape, np.uint8))
         closed = [prompt for prompt in prompts if isinstance(prompt, Box | Lasso)]
         for prompt in closed:
             seeds._draw_area(prompt)
-        for prompt in prompts:
-            if isinstance(prompt, Point | Scribble):
-                seeds._draw_mark(prompt)
-        if not (seeds.values == OBJECT).any():
-            for prompt in closed:
-                seeds._draw_core(prompt)
+        marks = [prompt for prompt in prompts if isinstance(prompt, Point | Scribble)]
+        refused = cls(np.zeros(shape, np.uint8))
+        for prompt in marks:
+            refused._draw_mark(prompt)
+        for prompt in closed:
+            seeds._draw_core(prompt, refused.background)
+        for prompt in marks:
+            seeds._draw_mark(prompt)
         if not (seeds.values == BACKGROUND).any():
             seeds._draw_border()
         return seeds
@@ -62,10 +67,14 @@ class Seeds:
 
     def _draw_mark(self, prompt: Point | Scribble) -> None:
         value = OBJECT if prompt.positive else BACKGROUND
-        voxels = np.rint([prompt.position]) if isinstance(prompt, Point) else np.asarray(prompt.voxels)
-        voxels = voxels.astype(np.intp)
+        voxels = self._ball(prompt) if isinstance(prompt, Point) else np.asarray(prompt.voxels, np.intp)
         inside = ((voxels >= 0) & (voxels < self.values.shape)).all(axis=1)
         self.values[tuple(voxels[inside].T)] = value
+
+    def _ball(self, point: Point) -> NDArray[np.intp]:
+        radius = round(_CLICK * min(self.values.shape))
+        steps = np.indices((2 * radius + 1,) * self.values.ndim).reshape(self.values.ndim, -1).T - radius
+        return (np.rint(point.position) + steps[(steps**2).sum(axis=1) <= radius**2]).astype(np.intp)
 
     def _draw_area(self, prompt: Box | Lasso) -> None:
         """Mark the outside of a positive area as background, or the inside of a negative one."""
@@ -73,7 +82,7 @@ class Seeds:
         target = self.values[plane]
         target[~area if prompt.positive else area] = BACKGROUND
 
-    def _draw_core(self, prompt: Box | Lasso) -> None:
+    def _draw_core(self, prompt: Box | Lasso, refused: BoolArray) -> None:
         if not prompt.positive:
             return
         area, plane = self._area(prompt)
@@ -85,7 +94,8 @@ class Seeds:
         core = places[(np.abs(places - middle) <= half).all(axis=1)]
         if not len(core):
             core = places[[np.abs(places - middle).sum(axis=1).argmin()]]
-        self.values[plane][tuple(core.T)] = OBJECT
+        if not refused[plane][tuple(core.T)].any():
+            self.values[plane][tuple(core.T)] = OBJECT
 
     def _area(self, prompt: Box | Lasso) -> tuple[BoolArray, tuple[slice | int, ...]]:
         """Return an area and the part of the array that it is about: everything, or one slice."""
