@@ -35,7 +35,7 @@ class Seeds:
     def of(cls, prompts: Sequence[Prompt], shape: tuple[int, ...]) -> Seeds:
         """Draw prompts, later ones over earlier ones.
 
-        A click is a ball whose radius is 1% of the array's shortest side. The outside of a positive box or lasso
+        A click is a ball whose radius is 1% of the shortest side. The outside of a positive box or lasso
         is background and its core is object, unless a negative mark lies in the core. Without any background,
         the border of the array is background.
         """
