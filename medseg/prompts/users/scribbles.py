@@ -102,7 +102,8 @@ class ScribbleUser:
     def background(self, reference: BoolArray, rng: np.random.Generator) -> Scribble:
         """Return a scribble around the object, which people draw beside the one on the object.
 
-        It follows the outline of the largest part in one slice at 3 to 40 pixels, the smaller the likelier.
+        One or two strokes follow the outline of the largest part in one slice at 4 to 50 pixels, the smaller
+        the likelier.
 
         Raises:
             DataError: if the object has no voxel, or fills its slice.
@@ -112,8 +113,9 @@ class ScribbleUser:
         shown = reference[plane.slices(reference.ndim)]
         if shown.all():
             raise DataError("object of a simulated user: it fills its slice; no background to scribble on")
-        distance = float(np.exp(rng.uniform(np.log(3), np.log(40))))
-        return Scribble(plane.lift(self._around(shown, distance, rng)), False)
+        distances = np.exp(rng.uniform(np.log(4), np.log(50), int(rng.integers(1, 3))))
+        pixels = [self._around(shown, float(distance), rng) for distance in distances]
+        return Scribble(plane.lift(np.unique(np.concatenate(pixels), axis=0)), False)
 
     def _around(self, shown: BoolArray, distance: float, rng: np.random.Generator) -> NDArray[np.intp]:
         part, corner = next(_parts(shown, 1))
