@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.parallel import Job, run_jobs
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.case_jobs import describe_error
 from medseg.evaluation.interactive.cases import CaseSource, InteractiveCase, TargetObject, stable_seed
 from medseg.evaluation.interactive.evaluation import InteractiveEvaluation, ObjectResult
@@ -47,7 +47,8 @@ def evaluate_interactive(
         progress: advances with each case.
 
     Raises:
-        DataError: if no case can be evaluated.
+        DataError: if no object can be evaluated.
+        ConfigError: if two methods have the same name.
 
     Example:
         >>> from medseg.evaluation.interactive import InteractiveCase, TargetObject, baseline_by_name
@@ -59,6 +60,9 @@ def evaluate_interactive(
         1.0
     """
     methods = [model, *baselines]
+    names = [method.name for method in methods]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"methods {', '.join(names)}: expected different names", hint="Leave one out.")
     with stage(progress, len(cases), "prompting"):
         outcomes = run_jobs(
             partial(_evaluate_case, methods=methods, options=options),
@@ -73,7 +77,7 @@ def evaluate_interactive(
         reason = next(iter(failed.values()), "there is no object")
         raise DataError(f"no object can be evaluated: {reason}")
     skipped = sum(one.skipped for one in outcomes)
-    return InteractiveEvaluation(results, options, [one.name for one in methods], failed, skipped)
+    return InteractiveEvaluation(results, options, names, failed, skipped)
 
 
 @dataclass

@@ -23,11 +23,10 @@ from medseg.prompts import Point, Scribble
 class Row:
     """A model whose mask is one more row with each prompt; fails on request."""
 
-    name = "rows"
     spatial_dims = (2,)
 
-    def __init__(self, fails=False):
-        self.fails = fails
+    def __init__(self, fails=False, name="rows"):
+        self.fails, self.name = fails, name
 
     def open(self, scan, spacing=None):
         if self.fails:
@@ -97,7 +96,7 @@ def test_cases_weigh_the_same():
 
 
 def test_model_that_fails_has_dice_zero():
-    result = evaluate_interactive(Row(fails=True), [case_of("a", 3)], OPTIONS, baselines=[Row()])
+    result = evaluate_interactive(Row(fails=True), [case_of("a", 3)], OPTIONS, baselines=[Row(name="other")])
     bad, good = result.rows
     assert (bad["dice_1"], bad["dice_last"], bad["to_0.80"]) == (0.0, 0.0, math.inf)
     assert "no memory for this" in bad["error"]
@@ -148,14 +147,14 @@ def test_dice_of_empty_masks():
 
 def test_groups_and_tables(tmp_path):
     cases = [case_of("a", 3, group="one"), case_of("b", 2, group="two")]
-    result = evaluate_interactive(Row(), cases, OPTIONS, baselines=[Row()])
+    result = evaluate_interactive(Row(), cases, OPTIONS, baselines=[Row(name="other")])
     write_interactive(tmp_path / "out", result)
     text = (tmp_path / "out" / "interactive.md").read_text()
     assert text == markdown_table(result.summary)
     assert [line.split("|")[3].strip() for line in text.splitlines()[2:5]] == ["all", "one", "two"]
-    rows = list(csv.DictReader((tmp_path / "out" / "interactive_objects.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out" / "interactive_objects.csv").read_text().splitlines()))
     assert [row["case"] for row in rows] == ["a", "a", "b", "b"]
-    assert len(list(csv.DictReader((tmp_path / "out" / "interactions.csv").open()))) == 2 * (3 + 2)
+    assert len((tmp_path / "out" / "interactions.csv").read_text().splitlines()) == 1 + 2 * (3 + 2)
     summary = json.loads((tmp_path / "out" / "interactive.json").read_text())
     assert summary["scores"][0]["group"] == ""
     page = (tmp_path / "out" / "report.html").read_text()
@@ -250,6 +249,11 @@ def test_archives_with_scribbles(tmp_path):
 def test_options_are_checked(values):
     with pytest.raises(ConfigError):
         InteractiveOptions(**values)
+
+
+def test_methods_have_different_names():
+    with pytest.raises(ConfigError, match="different names"):
+        evaluate_interactive(Row(), [case_of("a", 3)], OPTIONS, baselines=[Row()])
 
 
 def test_without_any_object():
