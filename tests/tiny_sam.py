@@ -64,6 +64,23 @@ def randomized(model: Any) -> Any:
     return model.eval()
 
 
+def trainable(model: Any) -> Any:
+    """Give a network the initial values of PyTorch's layers, from which its decoder can be trained."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "rel_pos" in name or name.endswith("pos_embed"):
+                parameter.zero_()
+        model.shared_image_embedding.positional_embedding.normal_(0, 1)
+        model.prompt_encoder.shared_embedding.positional_embedding.copy_(
+            model.shared_image_embedding.positional_embedding
+        )
+    return model.eval()
+
+
 _HEADS = r"(iou_prediction_head|pred_obj_score_head|output_hypernetworks_mlps\.\d+)\."
 _COMMON = (
     (_HEADS + r"layers\.(\d+)\.", lambda m: f"{m[1]}.layers.{int(m[2]) + 1}."),

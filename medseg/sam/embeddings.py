@@ -68,7 +68,6 @@ class EmbeddingStore:
         self._kept: OrderedDict[str, Embedding] = OrderedDict()
         self._lock = threading.Lock()
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
             remove_stale_temporaries(folder)
 
     def get(self, key: str, compute: Callable[[], Embedding]) -> Embedding:
@@ -121,6 +120,7 @@ class EmbeddingStore:
         size = _size(embedding) + _HEADER
         if self.folder is None or size > self.disk_bytes:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)
         with wait_for_lock(self.folder / ".lock", patience=10):
             files = sorted(self._files(), reverse=True)
             used = sum(size for _, _, size in files)

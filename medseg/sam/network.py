@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -33,6 +34,21 @@ class EncodedPrompts:
     labels: torch.Tensor | None = None
     boxes: torch.Tensor | None = None
     masks: torch.Tensor | None = None
+
+    @classmethod
+    def join(cls, prompts: Sequence[EncodedPrompts]) -> EncodedPrompts:
+        """Return the prompts of several objects, which are of the same kinds and have equally many points."""
+
+        def joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
+            given = [part for part in parts if part is not None]
+            return torch.cat(given) if given else None
+
+        return cls(
+            joined([one.points for one in prompts]),
+            joined([one.labels for one in prompts]),
+            joined([one.boxes for one in prompts]),
+            joined([one.masks for one in prompts]),
+        )
 
     @property
     def count(self) -> int:
@@ -116,7 +132,13 @@ class SamNetwork:
         return (features,) if isinstance(features, torch.Tensor) else tuple(features)
 
     def decode(self, embedding: Embedding, prompts: EncodedPrompts, *, multimask: bool) -> MaskLogits:
-        """Return three masks for each prompt, or one if ``multimask`` is False."""
+        """Return three masks for each prompt, or one if ``multimask`` is False.
+
+        Args:
+            embedding: of one picture, or of as many as there are prompts, (B, C, h, w).
+            prompts: of B objects.
+            multimask: whether to propose three masks.
+        """
         count = prompts.count
         maps = [part.to(self.device).expand(count, -1, -1, -1) for part in embedding]
         output: Any = self.model(

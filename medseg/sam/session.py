@@ -57,20 +57,23 @@ class Sam:
         self.store = store or EmbeddingStore()
         self.name = name
 
-    def open(self, scan: Path | Array, spacing: tuple[float, ...] | None = None) -> SamSession:
+    def open(self, scan: Path | Scan | Array, spacing: tuple[float, ...] | None = None) -> SamSession:
         """Open a scan.
 
         Args:
-            scan: a file, a DICOM series, or an array: (H, W), (X, Y, Z) in RAS+ order, or channels first.
-                Without ``spacing``, an array of three axes is a picture if the first has 1 or 3 entries.
+            scan: a file, a DICOM series, a scan, or an array: (H, W), (X, Y, Z) in RAS+ order, or channels
+                first. Without ``spacing``, an array of three axes is a picture if the first has 1 or 3 entries.
             spacing: mm of an array's voxels; its length tells pictures from volumes.
 
         Raises:
             DataError: the scan cannot be read, or the array has other axes.
         """
-        opened = _array_scan(scan, spacing) if isinstance(scan, np.ndarray) else read_scan(Path(scan))
-        check_finite(opened)
-        return SamSession(self, opened)
+        if isinstance(scan, np.ndarray):
+            scan = _array_scan(scan, spacing)
+        elif not isinstance(scan, Scan):
+            scan = read_scan(Path(scan))
+        check_finite(scan)
+        return SamSession(self, scan)
 
     def predictor(self, scan: Scan, slicing: Slicing) -> SlicePredictor:
         """Return what segments the slices of a scan.

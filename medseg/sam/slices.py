@@ -61,7 +61,7 @@ class SlicePredictor:
         """
         single = len(prompts.points) == 1 and prompts.box is None and prompts.area is None and previous is None
         result = self.network.decode(
-            self.embedding(index), self._encode(prompts, previous), multimask=single
+            self.embedding(index), encode_prompts(prompts, self.frame, previous), multimask=single
         ).best()
         logits = result.logits[0].float().cpu()
         mask = self.frame.to_picture(logits[None])[0, 0].numpy() > 0
@@ -71,30 +71,26 @@ class SlicePredictor:
 
     def embedding(self, index: int) -> Embedding:
         """Return the embedding of a slice, from the store or computed."""
-        colors = self.colors[index]
-        key = embedding_key(colors, self.network.encoder_digest, self.network.preprocessing)
-        return self.store.get(key, lambda: self.network.embed(prepare(colors, self.frame)))
+        return self.store.get(self.key(index), lambda: self.compute(index))
 
-    def _encode(self, prompts: PlanePrompts, previous: SliceMask | None) -> EncodedPrompts:
-        points = labels = boxes = None
-        if len(prompts.points):
-            points = self.frame.positions(prompts.points)[None]
-            labels = torch.from_numpy(prompts.positive.astype(np.int64))[None]
-        if prompts.box is not None:
-            boxes = self.frame.positions(prompts.box.reshape(2, 2)).reshape(1, 4)
-        return EncodedPrompts(points, labels, boxes, self._mask_prompt(prompts, previous))
+    def key(self, index: int) -> str:
+        """Return the key of a slice's embedding."""
+        return embedding_key(self.colors[index], self.network.encoder_digest, self.network.preprocessing)
 
-    def _mask_prompt(self, prompts: PlanePrompts, previous: SliceMask | None) -> torch.Tensor | None:
-        """Return the mask prompt (1, 1, M, M): the previous logits, and what lassos add and leave out."""
-        logits = None if previous is None else previous.logits
-        if previous is not None and logits is None:
-            logits = self.frame.mask_prompt(previous.mask)
-        if prompts.area is not None:
-            drawn = self.frame.mask_prompt(prompts.area)
-            logits = drawn if logits is None else torch.maximum(logits, drawn)
-        if prompts.excluded is not None and logits is not None:
-            logits = torch.minimum(logits, -self.frame.mask_prompt(prompts.excluded))
-        return None if logits is None else logits[None]
+    def compute(self, index: int) -> Embedding:
+        """Compute the embedding of a slice."""
+        return self.network.embed(prepare(self.colors[index], self.frame))
+
+
+def encode_prompts(prompts: PlanePrompts, frame: Frame, previous: SliceMask | None = None) -> EncodedPrompts:
+    """Convert the prompts on a slice, and the mask that they refine, to the network's frame."""
+    points = labels = boxes = None
+    if len(prompts.points):
+        points = frame.positions(prompts.points)[None]
+        labels = torch.from_numpy(prompts.positive.astype(np.int64))[None]
+    if prompts.box is not None:
+        boxes = frame.positions(prompts.box.reshape(2, 2)).reshape(1, 4)
+    return EncodedPrompts(points, labels, boxes, _mask_prompt(prompts, frame, previous))
 
 
 def propagate(
@@ -144,6 +140,19 @@ def deepest_point(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the position of a mask (H, W) that is farthest from what lies outside."""
     depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     return np.array(np.unravel_index(int(np.argmax(depth)), mask.shape), np.int64)
+
+
+def _mask_prompt(prompts: PlanePrompts, frame: Frame, previous: SliceMask | None) -> torch.Tensor | None:
+    """Return the mask prompt (1, 1, M, M): the previous logits, and what lassos add and leave out."""
+    logits = None if previous is None else previous.logits
+    if previous is not None and logits is None:
+        logits = frame.mask_prompt(previous.mask)
+    if prompts.area is not None:
+        drawn = frame.mask_prompt(prompts.area)
+        logits = drawn if logits is None else torch.maximum(logits, drawn)
+    if prompts.excluded is not None and logits is not None:
+        logits = torch.minimum(logits, -frame.mask_prompt(prompts.excluded))
+    return None if logits is None else logits[None]
 
 
 def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

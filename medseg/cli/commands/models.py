@@ -158,11 +158,15 @@ def weights_group() -> None:
 def weights_list() -> None:
     """List the published weights, and whether they are downloaded."""
     from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
+    from medseg.sam.published import PUBLISHED_SAM
 
     for name, entry in PUBLISHED_WEIGHTS.items():
         kind = "network" if entry.network is not None else "backbone"
         state = "downloaded" if entry.path().is_file() else "remote"
         click.echo(f"{name:28} {kind:9} {state:12} {entry.about}: {entry.url}")
+    for name, sam in PUBLISHED_SAM.items():
+        state = "downloaded" if sam.path().is_file() else "remote"
+        click.echo(f"{name:28} {'sam':9} {state:12} {sam.about}: {sam.url}")
 
 
 @weights_group.command("get")
@@ -173,9 +177,10 @@ def weights_list() -> None:
 def weights_get(name: str, cache: Path | None, url: str | None) -> None:
     """Download the published weights NAME and verify their hash."""
     from medseg.models.pretrained.weight_registry import lookup_weights
+    from medseg.sam.published import PUBLISHED_SAM
     from medseg.system.download import download_file
 
-    entry = lookup_weights(name)
+    entry = PUBLISHED_SAM[name] if name in PUBLISHED_SAM else lookup_weights(name)
     path = download_file(url or entry.url, entry.path(cache), progress=_print_progress)
     click.echo(path)
 
