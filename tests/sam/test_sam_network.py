@@ -1,8 +1,11 @@
 """SAM and SAM 2.1 against transformers: files in every layout, logits of all prompts, preprocessing."""
 
 import json
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tiny_sam
@@ -14,7 +17,7 @@ from medseg.errors import ConfigError, ModelFileError
 from medseg.prompts import Box, Point
 from medseg.sam import AutomaticOptions, EmbeddingStore, Sam, automatic_masks, is_sam, load_network, load_sam
 from medseg.sam.network import EncodedPrompts
-from medseg.sam.official_keys import TRUNKS, Trunk
+from medseg.sam.official_keys import TRUNKS, Trunk, rename_sam, rename_sam2, sam2_settings, sam_settings
 from medseg.sam.pictures import Frame, prepare
 from medseg.sam.published import PUBLISHED_SAM
 
@@ -126,6 +129,79 @@ def test_official_layouts(models, networks, tmp_path, tiny_trunk):
             found = network.decode(network.embed(pixels), box, multimask=True).logits
             wanted = reference.decode(reference.embed(pixels), box, multimask=True).logits
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "settings"),
+    [
+        ("b", {}),
+        ("h", {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16,
+               "global_attn_indexes": [7, 15, 23, 31]}),
+    ],
+)  # fmt: skip
+def test_architecture_of_published_sam(size, settings):
+    """The architecture that follows from the weights' shapes is transformers' for the published file."""
+    from transformers.models.sam.configuration_sam import SamConfig
+    from transformers.models.sam.modeling_sam import SamModel
+
+    wanted = SamConfig(vision_config=settings)
+    with torch.device("meta"):
+        state = SamModel(wanted).state_dict()
+    found = SamConfig(**sam_settings(rename_sam(_official(state))))
+    for part in ("vision_config", "prompt_encoder_config", "mask_decoder_config"):
+        assert getattr(found, part).to_dict() == getattr(wanted, part).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "width", "heads", "windows", "background", "everywhere"),
+    [
+        ((1, 2, 7, 2), 96, 1, (8, 4, 14, 7), 7, (5, 7, 9)),
+        ((2, 6, 36, 4), 144, 2, (8, 4, 16, 8), 7, (23, 33, 43)),
+    ],
+)
+def test_architecture_of_published_sam2(blocks, width, heads, windows, background, everywhere):
+    """The same for SAM 2.1 tiny and large."""
+    from transformers.models.sam2.configuration_sam2 import Sam2Config
+    from transformers.models.sam2.modeling_sam2 import Sam2Model
+
+    dims = [width * 2**stage for stage in range(4)]
+    backbone = {
+        "model_type": "sam2_hiera_det_model", "hidden_size": width, "blocks_per_stage": list(blocks),
+        "embed_dim_per_stage": dims, "num_attention_heads_per_stage": [heads * 2**i for i in range(4)],
+        "window_size_per_stage": list(windows), "global_attention_blocks": list(everywhere),
+        "window_positional_embedding_background_size": [background, background],
+    }  # fmt: skip
+    wanted = Sam2Config(vision_config={"backbone_config": backbone, "backbone_channel_list": dims[::-1]})
+    with torch.device("meta"):
+        state = Sam2Model(wanted).state_dict()
+    found = Sam2Config(**sam2_settings(rename_sam2(tiny_sam.official_sam2(_holder(state))["model"])))
+    assert found.vision_config.to_dict() == wanted.vision_config.to_dict()
+    assert found.prompt_encoder_config.to_dict() == wanted.prompt_encoder_config.to_dict()
+    assert found.mask_decoder_config.to_dict() == wanted.mask_decoder_config.to_dict()
+
+
+def _holder(state):
+    return SimpleNamespace(state_dict=lambda: state)
+
+
+def _official(state):
+    return tiny_sam.official_sam(_holder(state))
+
+
+def test_examples_of_the_guide(folders, tmp_path, monkeypatch):
+    guide = (Path(__file__).parents[2] / "docs" / "how-to" / "sam.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", guide, flags=re.S | re.M)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medseg.sam.loading.EMBEDDINGS", tmp_path / "embeddings")
+    voxels = np.random.default_rng(0).normal(size=(60, 50, 10)).astype(np.float32)
+    nib.save(nib.Nifti1Image(voxels, np.diag([1, 1, 4, 1])), "scan.nii.gz")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)).save("cells.png")
+    for name in ("medsam_vit_b", "sam_vit_b"):
+        Path(name).symlink_to(folders["sam"])
+    for block in blocks:
+        exec(compile(block, "sam.md", "exec"), {})
+    assert nib.load("mask.nii.gz").shape == (60, 50, 10)
 
 
 def test_published_name_with_the_weights_in_a_file(models, tmp_path, monkeypatch):
