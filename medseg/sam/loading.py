@@ -212,24 +212,32 @@ def _read_settings(path: Path) -> dict[str, Any]:
 def _build(family: str, settings: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> nn.Module:
     """Build a network without initial values and load all of its weights."""
     try:
-        if family == "sam":
-            from transformers.models.sam.configuration_sam import SamConfig as Config
-            from transformers.models.sam.modeling_sam import SamModel as Model
-        else:
-            from transformers.models.sam2.configuration_sam2 import Sam2Config as Config
-            from transformers.models.sam2.modeling_sam2 import Sam2Model as Model
+        build = _sam if family == "sam" else _sam2
+        with torch.device("meta"):
+            model = build(settings)
     except ImportError as error:
         raise ConfigError(
             "SAM needs the package transformers", hint="Run pip install '.[sam]' in the folder of medseg."
         ) from error
-    try:
-        with torch.device("meta"):
-            model = Model(Config(**settings))
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path}: settings of another network ({error})", path=path) from error
     _check_tensors(state, model.state_dict(), path)
     model.load_state_dict({key: tensor.float() for key, tensor in state.items()}, assign=True)
     return model
+
+
+def _sam(settings: dict[str, Any]) -> nn.Module:
+    from transformers.models.sam.configuration_sam import SamConfig
+    from transformers.models.sam.modeling_sam import SamModel
+
+    return SamModel(SamConfig(**settings))
+
+
+def _sam2(settings: dict[str, Any]) -> nn.Module:
+    from transformers.models.sam2.configuration_sam2 import Sam2Config
+    from transformers.models.sam2.modeling_sam2 import Sam2Model
+
+    return Sam2Model(Sam2Config(**settings))
 
 
 def _check_tensors(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], path: Path) -> None:

@@ -6,7 +6,7 @@ The same steps as the official code, without torchvision.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ def prepare(colors: NDArray[np.uint8], frame: Frame) -> torch.Tensor:
 def _prepare_medsam(colors: NDArray[np.uint8], side: int) -> torch.Tensor:
     from skimage.transform import resize
 
-    resized = resize(colors, (side, side), order=3, preserve_range=True, anti_aliasing=True)
+    resized: Any = resize(colors, (side, side), order=3, preserve_range=True, anti_aliasing=True)
     pixels = resized.astype(np.uint8).astype(np.float32)
     low, high = float(pixels.min()), float(pixels.max())
     scaled = (pixels - low) / max(high - low, 1e-8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,7 +139,8 @@ def prompts_of_mask(mask: NDArray[np.bool_], options: PropagationOptions) -> Pla
 
 def deepest_point(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the position of a mask (H, W) that is farthest from what lies outside."""
-    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    padded: Any = distance_transform_edt(np.pad(mask, 1))
+    depth = padded[1:-1, 1:-1]
     return np.array(np.unravel_index(int(np.argmax(depth)), mask.shape), np.int64)
 
 
