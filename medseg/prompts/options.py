@@ -30,15 +30,17 @@ class PromptTask(Spec):
             a probability proportional to 1 / n, because each costs a prediction.
         start_mask: share of the training samples that start with a faulty mask, as the result of another model
             may be, in place of an empty one.
+        regions: share of the training samples whose object is a region of similar intensity instead of a label,
+            so that the network also segments what no label shows.
     """
 
     name: Literal["prompts"] = "prompts"
     objects: Objects = "auto"
     users: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={
-            "clicks": 3.0,
+            "clicks": 4.0,
             "random-clicks": 1.0,
-            "box": 1.0,
+            "box": 0.5,
             "slice-box": 0.5,
             "lines": 0.5,
             "zigzags": 0.5,
@@ -51,3 +53,4 @@ class PromptTask(Spec):
     interactions: int = Field(default=4, ge=0, le=32)
     first_only: Share = 0.4
     start_mask: Share = 0.1
+    regions: Share = 0.0

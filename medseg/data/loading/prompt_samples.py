@@ -13,14 +13,15 @@ from medseg.data.augmentation.mask_corruption import MaskAugmentConfig, corrupt_
 from medseg.data.augmentation.mask_corruption import MaskMorphologyConfig as Morphology
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.generator_state import pack_generator
+from medseg.data.loading.intensity_regions import draw_region
 from medseg.data.loading.object_targets import OBJECTS
 from medseg.data.loading.workers import Sample
 from medseg.geometry import Array
 from medseg.prompts.encoding import draw_prompts, empty_channels, set_mask
 from medseg.prompts.frame import Frame
 from medseg.prompts.options import PromptTask
-from medseg.prompts.prompts import Prompt
-from medseg.prompts.users import MixedUser, User, user_by_name
+from medseg.prompts.prompts import Prompt, Scribble
+from medseg.prompts.users import MixedUser, ScribbleUser, User, user_by_name
 
 PROMPTS = "prompts"
 """Key of a sample: (7, *P) uint8, the channels of the prompts (:mod:`medseg.prompts.encoding`)."""
@@ -29,6 +30,8 @@ ROUNDS = "rounds"
 USER_STATE = "user_state"
 """Key of a sample: (40,) uint8, state of the random generator of the user who makes them."""
 
+_PAIRS = 0.4
+"""Share of the first scribbles that come with one on the background."""
 _COARSE = 0.4
 """Share of the samples with a mask that have no prompt."""
 _FAULTS = MaskAugmentConfig(morphology=Morphology(probability=0.8))
@@ -66,14 +69,16 @@ class PromptSamples:
         """
         classes = sample["label"][0].numpy()
         objects = sample[OBJECTS][0].numpy() if OBJECTS in sample else None
-        reference = self.choose(classes, objects, wanted, rng)
+        if self.task.regions and rng.random() < self.task.regions:
+            reference = draw_region(sample["image"].numpy(), classes >= 0, rng)
+        else:
+            reference = self.choose(classes, objects, wanted, rng)
         channels = empty_channels(classes.shape)
         rounds = 0
         if reference.any():
-            prompt = self._first(reference, channels, spacing, rng)
-            if prompt is not None:
-                draw_prompts(channels, [prompt], Frame.of_array(classes.shape))
-                rounds = self._draw_rounds(rng)
+            prompts = self._first(reference, channels, spacing, rng)
+            draw_prompts(channels, prompts, Frame.of_array(classes.shape))
+            rounds = self._draw_rounds(rng) if prompts else 0
         target = np.where(classes < 0, -1, reference).astype(np.int16)
         kept = {name: value for name, value in sample.items() if name not in ("soft", "annotated", OBJECTS)}
         return {
@@ -132,8 +137,8 @@ class PromptSamples:
         channels: Array,
         spacing: tuple[float, ...],
         rng: np.random.Generator,
-    ) -> Prompt | None:
-        """Make the first prompt.
+    ) -> list[Prompt]:
+        """Make the first prompt, or a pair of scribbles on the object and on the background.
 
         Sometimes the channels get a mask: a faulty one, which the prompt corrects, or a coarse one without a
         prompt, as in windows that refine the result of a zoomed out window.
@@ -141,13 +146,24 @@ class PromptSamples:
         if rng.random() < self.task.start_mask:
             if rng.random() < _COARSE:
                 set_mask(channels, coarse_mask(reference, int(rng.integers(2, 5))))
-                return None
+                return []
             faulty = corrupt_masks(reference.astype(np.uint8), _FAULTS, spacing, rng) > 0
             prompt = self.user.next(reference, faulty, rng)
             if prompt is not None:
                 set_mask(channels, faulty)
-                return prompt
-        return self.user.first(reference, rng)
+                return [prompt]
+        prompt = self.user.first(reference, rng)
+        if isinstance(prompt, Scribble) and rng.random() < _PAIRS and not _fills_slices(reference):
+            return [prompt, ScribbleUser().background(reference, rng)]
+        return [prompt]
+
+
+def _fills_slices(reference: NDArray[np.bool_]) -> bool:
+    """Return whether an object fills a slice of the patch, so that its background cannot be scribbled on."""
+    if reference.ndim == 2:
+        return bool(reference.all())
+    planes = [tuple(i for i in range(3) if i != axis) for axis in range(3)]
+    return any(bool(reference.all(axis=plane).any()) for plane in planes)
 
 
 def components(mask: NDArray[np.bool_]) -> Array:
