@@ -162,6 +162,8 @@ class Browser:
     def _note(self, method, params):
         if method == "Page.loadEventFired":
             self._loaded = True
+        elif method == "Page.javascriptDialogOpening":  # such as the question whether to leave a page
+            self._send("Page.handleJavaScriptDialog", {"accept": True})
         elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.errors.append(params["entry"]["text"])
         elif method == "Runtime.exceptionThrown":

@@ -9,10 +9,20 @@ import pytest
 from click.testing import CliRunner
 from conftest import write_volume
 from series import write_dicom
+from starlette.testclient import TestClient
 
+from medseg.cli.commands.serve import make_options
 from medseg.cli.main import cli
+from medseg.data.io.readers import read_scan
+from medseg.server.app import create_app
+from medseg.server.page.frame import Frame
+from medseg.server.page.routes import pack
+
+API = "/annotate/api/"
 
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
+LABELED = [5, 15, 30]
+"""Scans that are labeled in each call of ``medseg annotate``."""
 CONFIG_FILES = {"your-own-network": "study.yaml", "rgb-pictures": "shapes.yaml", "clinical-study": "study.yaml"}
 
 
@@ -40,6 +50,7 @@ def test_tutorial_runs(page, tmp_path, monkeypatch):
         write_study(tmp_path)
     text = (TUTORIALS / f"{page}.md").read_text(encoding="utf-8")
     namespace = {"__name__": "tutorial"}
+    rounds = iter(LABELED)
     blocks = re.findall(r"^```(python|sh|yaml)\n(.*?)^```", text, flags=re.S | re.M)
     assert blocks
     for language, block in blocks:
@@ -49,12 +60,46 @@ def test_tutorial_runs(page, tmp_path, monkeypatch):
             exec(compile(block, f"{page}.md", "exec"), namespace)
         else:
             for line in block.splitlines():
-                run_command(line)
+                run_command(line, rounds)
 
 
-def run_command(line):
+def run_command(line, rounds):
     """Run one ``medseg`` command in this process; it must succeed."""
     program, *arguments = shlex.split(line, comments=True)
     assert program == "medseg", line
+    if arguments[0] == "annotate":
+        annotate_as_a_user(arguments[1:], next(rounds))
+        return
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False, standalone_mode=False)
     assert result.return_value in (None, 0), f"{line}: {result.output}"
+
+
+def annotate_as_a_user(arguments, cases):
+    """Label the next cases by the requests of the page: proposal, a click, the reference as accepted label."""
+    context = cli.commands["annotate"].make_context("annotate", arguments)
+    data, models = context.params.pop("data"), context.params.pop("models")
+    del context.params["open_"]
+    app = create_app(make_options(data, models, context.params))
+    store = app.state.server.datastore
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        for _ in range(cases):
+            case = client.post(f"{API}next", params={"strategy": "random"}).json()["case"]
+            frame = Frame.of(store.scan(case))
+            label = frame.to_page(read_scan(Path("reference/labels") / f"{case}.nii.gz").array[0])
+            for model in client.get(f"{API}info").json()["models"]:
+                help_of_model(client, case, model, [int(one) for one in np.argwhere(label == 1)[0]])
+            query = {"accepted": 1, "author": "tutorial"}
+            saved = client.put(f"{API}cases/{case}/label", params=query, content=pack(label.astype(np.uint8)))
+            assert saved.json()["state"] == "accepted", saved.text
+
+
+def help_of_model(client, case, model, voxel):
+    """Request a proposal, or the answer to a click."""
+    if model["kind"] == "automatic":
+        assert client.post(f"{API}cases/{case}/proposal", params={"model": model["name"]}).status_code == 200
+        return
+    opened = {"case": case, "model": model["name"], "axis": 2, "index": voxel[2]}
+    session = client.post(f"{API}sessions", json=opened).json()["session"]
+    click = {"kind": "point", "position": voxel, "positive": True}
+    assert client.post(f"{API}sessions/{session}/prompts", json=click).status_code == 200
+    client.delete(f"{API}sessions/{session}")

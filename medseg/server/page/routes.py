@@ -8,10 +8,10 @@ import json
 import math
 import zlib
 from collections.abc import Awaitable, Callable
-from functools import wraps
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import numpy as np
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -122,7 +122,8 @@ class _Page:
 
     async def save(self, request: Request) -> Response:
         """Save a label map as a draft or, if it is accepted, into the dataset."""
-        body = await request.body()
+        with anyio.fail_after(self.state.options.limits.request_seconds):
+            body = await request.body()
         return JSONResponse(await self.state.threads.run(self._save, request, body))
 
     async def proposal(self, request: Request) -> Response:
@@ -248,7 +249,7 @@ def _file_of(name: str) -> Handler:
     async def handler(request: Request) -> Response:
         return Response(content, media_type=kind, headers={"content-security-policy": _POLICY})
 
-    return wraps(_static)(handler)
+    return handler
 
 
 async def _static(request: Request) -> Response:

@@ -86,7 +86,7 @@ export class App {
         savedRevision: 0, place: meta.focus,
       };
       this.display.channel = image.channel;
-      this.display.window = { ...meta.windows[0] };
+      this.display.window = { ...meta.windows.find((one) => one.channel === image.channel) };
       this.planes.forEach((plane) => plane.reset());
       history.replaceState(null, "", `#case=${encodeURIComponent(id)}`);
       this.view.showDocument(this);
@@ -138,7 +138,9 @@ export class App {
   }
 
   async accept() {
-    if (this.doc && (await this.save(true))) await this.next();
+    if (!this.doc) return;
+    const isDone = !this.isChanged && this.doc.version?.startsWith("final");
+    if (isDone || (await this.save(true))) await this.next();
   }
 
   // Save the label map; returns whether the server has it.
@@ -296,7 +298,7 @@ export class App {
       await image.start();
       doc.image = image;
       this.display.channel = channel;
-      this.display.window = { ...doc.meta.windows.find((one) => one.channel === channel) ?? doc.meta.windows[0] };
+      this.display.window = { ...doc.meta.windows.find((one) => one.channel === channel) };
       this.view.showWindow(this);
       this.redraw();
     });

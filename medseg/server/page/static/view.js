@@ -65,6 +65,9 @@ export class View {
 
   showCases(app) {
     const here = app.doc?.meta.id;
+    const key = JSON.stringify([here, app.cases]);
+    if (key === this.shownCases) return; // keeps the focus in the list
+    this.shownCases = key;
     one("cases").replaceChildren(...app.cases.map((entry) => {
       const button = element("button", { type: "button", title: entry.id, "data-case": entry.id },
         element("span", { className: `dot ${entry.state}`, "aria-hidden": "true" }),
@@ -106,7 +109,7 @@ export class View {
     const { windows } = app.doc.meta;
     const { low, high } = app.display.window;
     const channel = app.display.channel;
-    const usable = windows.filter((entry) => entry.channel === undefined || entry.channel === channel);
+    const usable = windows.filter((entry) => entry.channel === channel);
     const chosen = usable.findIndex((entry) => entry.low === low && entry.high === high);
     fillSelect(one("window"), [...usable.map((entry, index) => [String(index), entry.name]), ...(chosen < 0 ? [["own", "own"]] : [])],
       chosen < 0 ? "own" : String(chosen));
