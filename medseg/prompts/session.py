@@ -45,8 +45,15 @@ class PromptSession(Protocol):
 class Promptable(Protocol):
     """A model that answers prompts."""
 
-    name: str
-    spatial_dims: tuple[int, ...]
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        ...
+
+    @property
+    def spatial_dims(self) -> tuple[int, ...]:
+        """Axes of the scans that it takes: 2 for pictures, 3 for volumes."""
+        ...
 
     def open(self, scan: Path | np.ndarray, spacing: tuple[float, ...] | None = None) -> PromptSession:
         """Open a file, a DICOM series or an array, (\\*S) or channels first, with its spacing in mm."""

@@ -44,7 +44,7 @@ class TargetObject:
     name: str
     label: str
     mask: BoolArray
-    recorded: Mapping[str, Sequence[Prompt]] = field(default_factory=dict)
+    recorded: Mapping[str, Sequence[Prompt]] = field(default_factory=dict[str, Sequence[Prompt]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class ArchiveCase:
     def read(self, options: InteractiveOptions) -> InteractiveCase:
         """Read the archive."""
         image, label, recorded = self.archive.load()
-        mask = label > 0
+        mask = np.asarray(label > 0, bool)
         objects = [TargetObject("object", "object", mask, recorded)] if mask.any() else []
         return InteractiveCase(self.id, image, objects, (1.0,) * mask.ndim, self.archive.group)
 

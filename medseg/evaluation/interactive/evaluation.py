@@ -101,7 +101,7 @@ class InteractiveEvaluation:
     results: Sequence[ObjectResult]
     options: InteractiveOptions
     methods: Sequence[str]
-    failed: Mapping[str, str] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict[str, str])
     skipped: int = 0
 
     @cached_property

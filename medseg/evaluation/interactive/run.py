@@ -84,7 +84,7 @@ def evaluate_interactive(
 class _Outcome:
     """Results of one case, or why there are none."""
 
-    results: list[ObjectResult] = field(default_factory=list)
+    results: list[ObjectResult] = field(default_factory=list[ObjectResult])
     error: str | None = None
     skipped: int = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -78,7 +79,7 @@ class Archive:
         """Beginning of the name, which is the source in MedScribble's names."""
         return self.path.stem.split("_")[0]
 
-    def load(self) -> tuple[NDArray[np.generic], NDArray[np.generic], Recorded]:
+    def load(self) -> tuple[NDArray[Any], NDArray[Any], Recorded]:
         """Read image (\\*S), label map (\\*S) and scribbles."""
         with np.load(self.path, allow_pickle=False) as content:
             image, label = content["image"], content["label"]
@@ -121,7 +122,7 @@ def _read_person(folder: Path, stems: Sequence[str], who: str) -> Recorded:
     return {}
 
 
-def _people(path: Path, scribbles: NDArray[np.generic]) -> Recorded:
+def _people(path: Path, scribbles: NDArray[Any]) -> Recorded:
     if scribbles.ndim < 4 or scribbles.shape[1] != 2:
         raise DataError(
             f"{path}: scribbles have the shape {scribbles.shape}; expected (people, 2, …), on the object and "

@@ -18,8 +18,10 @@ from medseg.prompts.users import User
 class Prompter(Protocol):
     """What the next prompt is."""
 
-    ends: bool
-    """Whether the last score holds for later interactions, because there is nothing left to correct."""
+    @property
+    def ends(self) -> bool:
+        """Whether the last score holds for later interactions, because there is nothing left to correct."""
+        ...
 
     def prompts(self, reference: BoolArray, session: PromptSession) -> Iterator[Prompt]:
         """Yield prompts; the mask of the session changes in between."""
@@ -67,9 +69,9 @@ class Trace:
         error: why the model failed; None if it did not. All scores are 0 then.
     """
 
-    dice: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    prompts: list[Prompt] = field(default_factory=list)
+    dice: list[float] = field(default_factory=list[float])
+    seconds: list[float] = field(default_factory=list[float])
+    prompts: list[Prompt] = field(default_factory=list[Prompt])
     mask: BoolArray | None = None
     settled: bool = False
     error: str | None = None

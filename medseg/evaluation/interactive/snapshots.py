@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from medseg.evaluation.interactive.simulation import Trace
 from medseg.prompts import Box, Lasso, Point, Prompt, Scribble
 from medseg.report.media.prompt_picture import PromptPicture
 
+Array = NDArray[Any]
+
 
 @dataclass(frozen=True)
 class _Cut:
@@ -21,10 +24,10 @@ class _Cut:
     axis: int | None
     index: int = 0
 
-    def plane(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def plane(self, array: Array) -> Array:
         return array if self.axis is None else np.take(array, self.index, axis=self.axis)
 
-    def points(self, voxels: NDArray[np.generic]) -> NDArray[np.generic]:
+    def points(self, voxels: Array) -> Array:
         """Return the positions (N, 2) of voxels (N, D) that lie within half a slice."""
         if self.axis is None:
             return voxels
@@ -56,9 +59,9 @@ def _choose_cut(mask: NDArray[np.bool_], reference: NDArray[np.bool_]) -> _Cut:
     return _Cut(2, int(shown.sum(axis=(0, 1)).argmax()))
 
 
-def _marks(prompts: Sequence[Prompt], cut: _Cut, positive: bool) -> NDArray[np.generic]:
+def _marks(prompts: Sequence[Prompt], cut: _Cut, positive: bool) -> Array:
     """Return the pixels (N, 2) of clicks and scribbles."""
-    found = [np.zeros((0, 2))]
+    found: list[Array] = [np.zeros((0, 2))]
     for prompt in prompts:
         if isinstance(prompt, Point) and prompt.positive == positive:
             found.append(cut.points(np.array([prompt.position])))
@@ -67,9 +70,9 @@ def _marks(prompts: Sequence[Prompt], cut: _Cut, positive: bool) -> NDArray[np.g
     return np.concatenate(found)
 
 
-def _lines(prompts: Sequence[Prompt], cut: _Cut) -> tuple[NDArray[np.generic], ...]:
+def _lines(prompts: Sequence[Prompt], cut: _Cut) -> tuple[Array, ...]:
     """Return the outlines (N, 2) of boxes and lassos in the slice."""
-    lines = []
+    lines: list[Array] = []
     for prompt in prompts:
         if isinstance(prompt, Box):
             inside = cut.axis is None or prompt.lower[cut.axis] <= cut.index < prompt.upper[cut.axis]

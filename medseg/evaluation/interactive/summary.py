@@ -118,7 +118,7 @@ def _differences(
     rows: Sequence[Row], options: InteractiveOptions, methods: Sequence[str], users: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Compare the first method with each other one: mean difference of Dice over cases, paired."""
-    found = []
+    found: list[dict[str, Any]] = []
     for user in users:
         for other in methods[1:]:
             own, theirs = _select(rows, methods[0], user, ""), _select(rows, other, user, "")

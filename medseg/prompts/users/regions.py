@@ -72,16 +72,16 @@ def _largest(reference: BoolArray, kinds: NDArray[np.uint8]) -> Region | None:
     assert inner is not None
     corner = tuple(a.start + b.start for a, b in zip(outer, inner, strict=True))
     region = np.ascontiguousarray(region[inner])
-    first = np.unravel_index(region.argmax(), region.shape)
+    first = np.unravel_index(int(region.argmax()), region.shape)
     inside = tuple(int(index) + start for index, start in zip(first, corner, strict=True))
     return Region(region, corner, reference.shape, bool(reference[inside]))
 
 
 def bounding_box(mask: BoolArray) -> tuple[slice, ...] | None:
     """Return the smallest box that holds every voxel of a mask; None if there is none."""
-    box = []
+    box: list[slice] = []
     for axis in range(mask.ndim):
-        line = mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))
+        line = np.asarray(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
         if not line.any():
             return None
         box.append(slice(int(line.argmax()), int(line.size - line[::-1].argmax())))
@@ -98,9 +98,9 @@ def depth(mask: BoolArray) -> NDArray[Any]:
         (\\*S); 1 is the outermost layer. Euclidean for regions of up to 32,768 voxels, city-block for larger.
     """
     padded = np.pad(mask, 1)
-    if mask.size <= _EXACT_VOXELS:
-        distances = ndimage.distance_transform_edt(padded)
-    else:
-        distances = ndimage.distance_transform_cdt(padded, "taxicab")
-    inner: NDArray[Any] = distances[(slice(1, -1),) * mask.ndim]
-    return inner
+    distances: Any = (
+        ndimage.distance_transform_edt(padded)
+        if mask.size <= _EXACT_VOXELS
+        else ndimage.distance_transform_cdt(padded, "taxicab")
+    )
+    return distances[(slice(1, -1),) * mask.ndim]

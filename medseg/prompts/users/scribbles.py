@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cc3d
 import numpy as np
@@ -160,7 +160,8 @@ def _parts(shown: BoolArray, count: int) -> Iterator[tuple[BoolArray, NDArray[np
 def _inside(line: Line, part: BoolArray, shortest: int = 6) -> Line:
     """Return the points of a line that lie in a region, without runs of a few points; at least one point."""
     nearest = np.clip(np.rint(line).astype(np.intp), 0, np.array(part.shape) - 1)
-    runs, _ = ndimage.label(part[tuple(nearest.T)])
+    labeled: Any = ndimage.label(part[tuple(nearest.T)])
+    runs: NDArray[np.intp] = labeled[0]
     lengths = np.bincount(runs)
     lengths[0] = 0
     if not lengths.any():
@@ -175,4 +176,4 @@ def _coarse(part: BoolArray) -> tuple[BoolArray, int]:
         return part, 1
     padded = np.pad(part, [(0, -size % step) for size in part.shape])
     blocks = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step)
-    return blocks.any(axis=(1, 3)), step
+    return np.asarray(blocks.any(axis=(1, 3))), step

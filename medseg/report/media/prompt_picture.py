@@ -45,7 +45,7 @@ class PromptPicture:
         window = (slice(top, bottom), slice(left, right))
         gray = stretch(self.image[window], intensity_window(self.image, 1, 99))
         shown = Image.fromarray(as_rgb(as_gray(gray[..., 0] if gray.shape[-1] == 1 else gray)))
-        picture = np.array(shown.resize(size[::-1], Image.Resampling.BICUBIC))
+        picture = np.array(shown.resize((size[1], size[0]), Image.Resampling.BICUBIC))
         for mask, color in ((self.reference, _REFERENCE), (self.mask, _MASK)):
             picture[border(resize_label(mask[window].astype(np.uint8), size)) > 0] = color
         drawn = Image.fromarray(picture)

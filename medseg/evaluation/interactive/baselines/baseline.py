@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.transform import resize
 
 from medseg.data.io.readers import read_scan, reader_for
 from medseg.data.scans import Scan
@@ -105,7 +106,8 @@ class BaselineSession:
         else:
             coarse = Seeds(_coarse_seeds(seeds.values, self._factor))
             small = self._baseline.solver(self._image, coarse, self._spacing)
-            found = resize(small.astype(np.float32), self._fine_shape, order=1) >= 0.5
+            transform: Any = import_module("skimage.transform")
+            found = transform.resize(small.astype(np.float32), self._fine_shape, order=1) >= 0.5
             found = found[tuple(slice(size) for size in self._scan.grid.shape)]
         return (found | seeds.object) & ~seeds.background
 
@@ -154,7 +156,7 @@ def _as_scan(array: NDArray[np.generic], spacing: tuple[float, ...] | None) -> S
 
 def _normalized(array: NDArray[np.generic]) -> Image:
     """Scale each channel so that its percentiles 0.5 and 99.5 are 0 and 1."""
-    channels = []
+    channels: list[Image] = []
     for channel in np.asarray(array, np.float32):
         low, high = np.percentile(channel, (0.5, 99.5))
         channels.append(np.clip((channel - low) / max(float(high - low), 1e-6), 0, 1))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.draw import polygon2mask
 
 from medseg.prompts import Box, Lasso, Point, Prompt, Scribble
 
@@ -101,7 +102,7 @@ class Seeds:
         """Return an area and the part of the array that it is about: everything, or one slice."""
         shape = self.values.shape
         if isinstance(prompt, Box):
-            extents = np.subtract(prompt.upper, prompt.lower).tolist()
+            extents = [high - low for low, high in zip(prompt.lower, prompt.upper, strict=True)]
             axis = extents.index(1) if len(shape) == 3 and extents.count(1) == 1 else None
             plane = _plane(len(shape), axis, prompt.lower[axis] if axis is not None else None)
             sides = zip(prompt.lower, prompt.upper, strict=True)
@@ -109,7 +110,8 @@ class Seeds:
             area[tuple(slice(max(a, 0), b) for a, b in sides)] = True
             return area[plane], plane
         plane = _plane(len(shape), prompt.axis, prompt.index)
-        return polygon2mask(self.values[plane].shape, prompt.vertices), plane
+        draw: Any = import_module("skimage.draw")
+        return draw.polygon2mask(self.values[plane].shape, prompt.vertices), plane
 
     def _draw_border(self) -> None:
         inner = tuple(slice(1, -1) if size > 2 else slice(None) for size in self.values.shape)

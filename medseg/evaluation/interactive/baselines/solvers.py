@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.segmentation import (
-    inverse_gaussian_gradient,
-    morphological_chan_vese,
-    morphological_geodesic_active_contour,
-    random_walker,
-)
 
 from medseg.evaluation.interactive.baselines.seeds import BoolArray, Seeds
 
@@ -28,7 +23,7 @@ def walk_randomly(image: Image, seeds: Seeds, spacing: tuple[float, ...]) -> Boo
     """Random walker (Grady 2006, doi:10.1109/TPAMI.2006.233), with scikit-image's default of beta, 130."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its solver
-        found = random_walker(
+        found = _segmentation().random_walker(
             np.moveaxis(image, 0, -1),
             seeds.values.astype(np.int32),
             beta=130,
@@ -43,13 +38,15 @@ def grow_geodesic_contour(image: Image, seeds: Seeds, spacing: tuple[float, ...]
     """Geodesic active contour that grows from the object's seeds to edges (Caselles et al. 1997,
     doi:10.1023/A:1007979827043; morphological, Marquez-Neila et al. 2014, doi:10.1109/TPAMI.2013.106).
     """
-    edges = inverse_gaussian_gradient(image.mean(axis=0).astype(np.float64), alpha=200.0, sigma=2.0)
+    edges = _segmentation().inverse_gaussian_gradient(
+        image.mean(axis=0).astype(np.float64), alpha=200.0, sigma=2.0
+    )
     edges[seeds.background] = 0
     iterations = min(100, max(image.shape[1:]) // 2)
-    grown = morphological_geodesic_active_contour(
-        edges, iterations, ndimage.binary_dilation(seeds.object, iterations=2), threshold="auto", balloon=1
+    grown = _segmentation().morphological_geodesic_active_contour(
+        edges, iterations, _grow(seeds.object, 2), threshold="auto", balloon=1
     )
-    return _connected(grown.astype(bool) & ~seeds.background, seeds)
+    return _connected(np.asarray(grown, bool) & ~seeds.background, seeds)
 
 
 def evolve_chan_vese(image: Image, seeds: Seeds, spacing: tuple[float, ...]) -> BoolArray:
@@ -57,9 +54,19 @@ def evolve_chan_vese(image: Image, seeds: Seeds, spacing: tuple[float, ...]) -> 
 
     It starts at the object's seeds; parts that no seed of the object touches are left out.
     """
-    start = ndimage.binary_dilation(seeds.object, iterations=3) & ~seeds.background
-    found = morphological_chan_vese(image.mean(axis=0).astype(np.float64), 40, start, smoothing=1)
-    return _connected(found.astype(bool) & ~seeds.background, seeds)
+    start = _grow(seeds.object, 3) & ~seeds.background
+    gray = image.mean(axis=0).astype(np.float64)
+    found = _segmentation().morphological_chan_vese(gray, 40, start, smoothing=1)
+    return _connected(np.asarray(found, bool) & ~seeds.background, seeds)
+
+
+def _segmentation() -> Any:
+    return import_module("skimage.segmentation")
+
+
+def _grow(mask: BoolArray, voxels: int) -> BoolArray:
+    ndimage: Any = import_module("scipy.ndimage")
+    return ndimage.binary_dilation(mask, iterations=voxels)
 
 
 def _connected(mask: BoolArray, seeds: Seeds) -> BoolArray:

@@ -1,0 +1,72 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import write_picture
+
+from medseg.cli.main import run
+from medseg.prompts import Box
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Two pictures with one object each, and the scribbles of two people for one of them."""
+    folder = tmp_path / "data"
+    for number, name in enumerate(("a", "b")):
+        label = np.zeros((24, 28), np.uint8)
+        label[5 + number : 15, 6:18] = 1
+        noise = np.random.default_rng(number).integers(0, 30, label.shape)
+        write_picture(folder / "images" / f"{name}.png", (label * 180 + noise).astype(np.uint8))
+        write_picture(folder / "labels" / f"{name}.png", label)
+    painted = np.zeros((24, 28), np.uint8)
+    painted[8:10, 8:14], painted[20, 3:20] = 1, 2
+    for who in ("ann", "bob"):
+        write_picture(tmp_path / "scribbles" / who / "a.png", painted)
+    return folder
+
+
+def evaluate(dataset, *options):
+    return run(["evaluate", "--interactive", "random-walker", str(dataset), *map(str, options)])
+
+
+def test_table_and_files(dataset, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ("--user", "box", "--baseline", "chan-vese", "--interactions", "1,2", "--output", out)
+    assert evaluate(dataset, *options) == 0
+    printed = capsys.readouterr().out
+    assert "Dice@2" in printed
+    assert "box: random-walker - chan-vese: mean Dice" in printed
+    rows = list(csv.DictReader((out / "interactive_objects.csv").read_text().splitlines()))
+    assert {(row["case"], row["method"]) for row in rows} == {
+        ("a", "random-walker"), ("a", "chan-vese"), ("b", "random-walker"), ("b", "chan-vese")
+    }  # fmt: skip
+    own = [float(row["dice_last"]) for row in rows if row["method"] == "random-walker"]
+    assert min(own) > 0.7
+    assert (out / "report.html").read_text().count("data:image/png") >= 2
+    assert evaluate(dataset, *options, "--no-report") == 0  # its own files may be replaced
+
+
+def test_scribbles_of_people(dataset, tmp_path, capsys):
+    folder = tmp_path / "scribbles"
+    assert evaluate(dataset, "--user", "human", "--scribbles", folder, "--interactions", "1,2", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    scores = summary["scores"][0]
+    assert (scores["user"], scores["cases"], scores["objects"]) == ("human", 1, 2)
+    assert scores["dice"]["2"]["mean"] > 0.8
+
+
+def test_model_that_fails_gives_exit_code_4(dataset, monkeypatch, capsys):
+    def fail(self, prompt):
+        raise MemoryError(str(type(prompt) is Box))
+
+    monkeypatch.setattr("medseg.evaluation.interactive.baselines.baseline.BaselineSession.add", fail)
+    assert evaluate(dataset, "--user", "box", "--interactions", "1") == 4
+    printed = capsys.readouterr()
+    assert "random-walker failed on a, foreground: not enough memory (True)" in printed.err
+    assert "0.000" in printed.out
+
+
+def test_options_of_prompts_need_interactive(dataset, capsys):
+    assert run(["evaluate", str(dataset / "labels"), str(dataset / "labels"), "--components"]) != 0
+    assert "--components: only applies with --interactive" in capsys.readouterr().err
