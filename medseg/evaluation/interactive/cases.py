@@ -223,7 +223,8 @@ def _choose(masks: Masks, case: str, options: InteractiveOptions) -> Masks:
     names = [name for name, mask in masks.items() if np.count_nonzero(mask) >= options.least_voxels]
     if len(names) > options.most_objects:
         rng = np.random.default_rng(stable_seed(options.seed, case))
-        names = [names[i] for i in sorted(rng.choice(len(names), options.most_objects, replace=False))]
+        chosen: list[int] = sorted(rng.choice(len(names), options.most_objects, replace=False).tolist())
+        names = [names[i] for i in chosen]
     return {name: masks[name] for name in names}
 
 
