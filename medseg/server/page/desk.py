@@ -129,10 +129,10 @@ class Desk:
             classes.append({"value": ignored, "name": "ignored in training", "color": (150, 150, 150)})
         return classes
 
-    def read_label(self, id: str, version: str = "") -> tuple[Array, str] | None:
+    def read_label(self, id: str) -> tuple[Array, str] | None:
         """Return the label map (X, Y, Z) of a case on the page's axes, and the id of its version."""
         current = self.current(id)
-        if current is None or (version and version != current.id):
+        if current is None:
             return None
         label = self._read(id, current)
         return None if label is None else (label.astype(self._label_type(label)), current.id)

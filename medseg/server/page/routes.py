@@ -113,12 +113,11 @@ class _Page:
 
     async def label(self, request: Request) -> Response:
         """Return a label map, compressed; 204 without one."""
-        arguments = (request.path_params["id"], request.query_params.get("version", ""))
-        found = await self.state.threads.run(self._label, *arguments)
+        found = await self.state.threads.run(self.desk.read_label, request.path_params["id"])
         if found is None:
             return Response(status_code=204)
-        content, version = found
-        return Response(content, media_type="application/gzip", headers={"x-label-version": version})
+        label, version = found
+        return await self._label_reply(label, {"x-label-version": version})
 
     async def save(self, request: Request) -> Response:
         """Save a label map as a draft or, if it is accepted, into the dataset."""
@@ -129,8 +128,7 @@ class _Page:
     async def proposal(self, request: Request) -> Response:
         """Return the label map of an automatic model, compressed."""
         arguments = (request.path_params["id"], request.query_params.get("model", ""), _client(request))
-        content = await self.state.threads.run(self._proposal, *arguments)
-        return Response(content, media_type="application/gzip")
+        return await self._label_reply(await self.state.threads.run(self.desk.propose, *arguments), {})
 
     async def open_session(self, request: Request) -> Response:
         """Open a session of a prompt model."""
@@ -157,6 +155,11 @@ class _Page:
         await self.state.threads.run(self.prompts.close, request.path_params["session"])
         return Response(status_code=204)
 
+    async def _label_reply(self, label: Array, headers: dict[str, str]) -> Response:
+        content = await self.state.threads.run(pack, label)
+        headers = headers | {"x-label-type": label.dtype.name}
+        return Response(content, media_type="application/gzip", headers=headers)
+
     def _info(self) -> dict[str, Any]:
         store = self.state.datastore
         return {
@@ -169,7 +172,8 @@ class _Page:
 
     def _cases(self, open_case: str) -> dict[str, Any]:
         current = self.desk.current(open_case) if open_case else None
-        return {"cases": self.desk.cases(), "version": current.id if current is not None else None}
+        version = current.id if current is not None else None
+        return {"cases": self.desk.cases(), "classes": self.desk.classes(), "version": version}
 
     def _image(self, id: str, channel: int | None, axis: int | None, index: int | None) -> bytes:
         image = self.desk.image(id)
@@ -183,10 +187,6 @@ class _Page:
             raise UnknownIdError("there is no such plane")
         return image.plane(channel, axis, index)
 
-    def _label(self, id: str, version: str) -> tuple[bytes, str] | None:
-        found = self.desk.read_label(id, version)
-        return None if found is None else (pack(found[0]), found[1])
-
     def _save(self, request: Request, body: bytes) -> dict[str, str]:
         id, query = request.path_params["id"], request.query_params
         kind = np.dtype(np.uint16 if query.get("dtype") == "uint16" else np.uint8)
@@ -196,9 +196,6 @@ class _Page:
         accepted = query.get("accepted") == "1"
         version, state = self.desk.save(id, label, base=query.get("base", ""), accepted=accepted, by=author)
         return {"version": version, "state": state}
-
-    def _proposal(self, id: str, model: str, client: str) -> bytes:
-        return pack(self.desk.propose(id, model, client))
 
     def _open_session(self, id: str, model: str, plane: PlaneOfPrompt, packed: str | None, client: str) -> str:
         mask = None

@@ -223,6 +223,13 @@ def test_label_maps_of_two_windows_are_merged(browser, tmp_path):
     (tmp_path / "labels").mkdir()
     with serve_page(tmp_path) as url:
         visit(browser, url, "a")
+        wide = browser.evaluate(  # a class of value 256 is added to a label map of one byte for each pixel
+            "(() => { const { doc } = medsegAnnotate;"
+            "medsegAnnotate.setClasses([{ value: 256, name: 'new', color: [1, 2, 3] }]);"
+            "const edit = doc.labels.begin(); edit.set(3, 256); doc.labels.commit(edit);"
+            "return [doc.labels.dtype, doc.labels.voxels[3]]; })()"
+        )
+        assert wide == ["uint16", 256]
         merged = browser.evaluate(
             # unchanged, mine, theirs, both the same, both different
             "import('/annotate/static/labels.js').then(({ merge }) => {"

@@ -79,6 +79,7 @@ def test_a_draft_is_kept_apart_and_an_accepted_label_is_in_the_dataset(client, r
     assert np.argwhere(stored.array[0]).tolist() == [[12 - 1 - 1, 14 - 1 - 2, 3]]
     got = client.get(f"{API}cases/scan_1/label")
     assert got.headers["x-label-version"] == saved["version"]
+    assert got.headers["x-label-type"] == "uint8"
     np.testing.assert_array_equal(unpack(got.content, SHAPE, np.dtype(np.uint8)), label)
 
 

@@ -59,6 +59,8 @@ function base64(bytes) {
   return btoa(text);
 }
 
+const labelOf = async (answer) => typed(await gunzip(await answer.arrayBuffer()), answer.headers.get("X-Label-Type"));
+
 async function mask(answer) {
   const [lower, upper] = JSON.parse(answer.headers.get("X-Mask-Box"));
   return { lower, upper, voxels: await gunzip(await answer.arrayBuffer()) };
@@ -76,11 +78,10 @@ export const api = {
   },
 
   // The voxels of a label map and its version; null if the case has none.
-  async label(id, dtype, version = "") {
-    const answer = await request(`${caseUrl(id)}/label`, { query: { version } });
+  async label(id) {
+    const answer = await request(`${caseUrl(id)}/label`);
     if (answer.status === 204) return null;
-    const voxels = typed(await gunzip(await answer.arrayBuffer()), dtype);
-    return { voxels, version: answer.headers.get("X-Label-Version") };
+    return { voxels: await labelOf(answer), version: answer.headers.get("X-Label-Version") };
   },
 
   async save(id, voxels, query) {
@@ -88,10 +89,7 @@ export const api = {
     return json(`${caseUrl(id)}/label`, { method: "PUT", query, body, type: "application/octet-stream" });
   },
 
-  async proposal(id, model, dtype) {
-    const answer = await request(`${caseUrl(id)}/proposal`, { method: "POST", query: { model } });
-    return typed(await gunzip(await answer.arrayBuffer()), dtype);
-  },
+  proposal: async (id, model) => labelOf(await request(`${caseUrl(id)}/proposal`, { method: "POST", query: { model } })),
 
   async openSession(id, model, { axis, index }, first) {
     const packed = first === null ? null : base64(await gzip(first));

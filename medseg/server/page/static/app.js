@@ -52,8 +52,12 @@ export class App {
 
   // Returns the version of the open case's label.
   async refreshCases() {
-    const { cases, version } = await api.cases(this.doc?.meta.id ?? "");
+    const { cases, classes, version } = await api.cases(this.doc?.meta.id ?? "");
     this.cases = cases;
+    if (JSON.stringify(classes) !== JSON.stringify(this.classes)) {
+      this.setClasses(classes); // another window has added one
+      this.view.showClasses(this);
+    }
     this.view.showCases(this);
     return version;
   }
@@ -76,7 +80,7 @@ export class App {
     await this.busy(`Opening ${id}`, async () => {
       const meta = await api.case(id);
       const image = new ImageSource(meta, Math.min(this.display.channel, meta.channels - 1), () => this.redraw(), (error) => this.fail(error));
-      const [label] = await Promise.all([api.label(id, meta.label_dtype), image.start()]);
+      const [label] = await Promise.all([api.label(id), image.start()]);
       if (ticket !== this.opening) return;
       const voxels = label ? label.voxels : emptyLabel(meta.shape.reduce((a, b) => a * b), meta.label_dtype);
       if (meta.background && !label) voxels.fill(meta.background);
@@ -97,7 +101,7 @@ export class App {
   // Load the label map again, which another window has saved.
   async reload() {
     const { doc } = this;
-    const label = await api.label(doc.meta.id, doc.meta.label_dtype);
+    const label = await api.label(doc.meta.id);
     if (!label || this.doc !== doc || this.isChanged) return;
     this.adopt(doc, label.voxels, label.voxels, label.version);
     this.view.notify("Loaded the label that another window has saved.");
@@ -159,7 +163,7 @@ export class App {
   async send(doc, accepted, prefer) {
     const revision = doc.labels.revision;
     const voxels = doc.labels.voxels.slice();
-    const query = { base: doc.version, accepted: accepted ? 1 : 0, author: this.view.author, dtype: doc.meta.label_dtype };
+    const query = { base: doc.version, accepted: accepted ? 1 : 0, author: this.view.author, dtype: doc.labels.dtype };
     try {
       const answer = await api.save(doc.meta.id, voxels, query);
       doc.saved = voxels;
@@ -178,8 +182,8 @@ export class App {
 
   // Another window has saved this case since it was opened: merge, ask where both changed a voxel, save again.
   async settle(doc, accepted, prefer) {
-    const theirs = await api.label(doc.meta.id, doc.meta.label_dtype);
-    const theirVoxels = theirs ? theirs.voxels : emptyLabel(doc.saved.length, doc.meta.label_dtype);
+    const theirs = await api.label(doc.meta.id);
+    const theirVoxels = theirs ? theirs.voxels : emptyLabel(doc.saved.length, doc.labels.dtype);
     let result = merge(doc.saved, doc.labels.voxels, theirVoxels, prefer || "mine");
     if (result.conflicts && !prefer) {
       const choice = await this.view.askConflict(result.conflicts);
@@ -233,7 +237,7 @@ export class App {
       return;
     }
     await this.busy(`${this.automaticModel} segments ${doc.meta.id}`, async () => {
-      const voxels = await api.proposal(doc.meta.id, this.automaticModel, doc.meta.label_dtype);
+      const voxels = await api.proposal(doc.meta.id, this.automaticModel);
       if (this.doc !== doc) return;
       doc.labels.replace(voxels, "proposal");
       this.changed();
@@ -260,6 +264,7 @@ export class App {
     this.classes = classes;
     this.classRevision += 1;
     this.colors = new Map(classes.map((one) => [one.value, one.color]));
+    if (this.doc && classes.some((one) => one.value > 255)) this.doc.labels.widen();
     const background = this.doc?.meta.background ?? 0;
     if (!classes.some((one) => one.value === this.classValue)) {
       this.classValue = classes.find((one) => one.value !== background)?.value ?? 1;

@@ -34,7 +34,8 @@ export function keyTable(app, page) {
     ["Labels", [
       [["1–9"], "Select a class", null],
       [["z", "Ctrl+z"], "Undo", () => app.undo()],
-      [["Shift+z", "Ctrl+Shift+z", "Ctrl+y"], "Redo", () => app.redo()],
+      [["Shift+z", "Ctrl+y"], "Redo", () => app.redo()],
+      [["Ctrl+Shift+z"], "", () => app.redo()],
       [["["], "Smaller brush", () => page.resizeBrush(-1)],
       [["]"], "Larger brush", () => page.resizeBrush(1)],
       [["g"], "Proposal of the automatic model", () => app.propose()],

@@ -38,6 +38,21 @@ export class LabelMap {
     this.recount();
   }
 
+  // The name of the type of the voxels.
+  get dtype() {
+    return this.voxels instanceof Uint8Array ? "uint8" : "uint16";
+  }
+
+  // Make room for values from 256 on.
+  widen() {
+    if (!(this.voxels instanceof Uint8Array)) return;
+    this.voxels = Uint16Array.from(this.voxels);
+    for (const step of [...this.done, ...this.undone]) {
+      step.before = Uint16Array.from(step.before);
+      step.after = Uint16Array.from(step.after);
+    }
+  }
+
   recount() {
     const table = new Float64Array(65536);
     for (const value of this.voxels) table[value] += 1;
@@ -92,6 +107,7 @@ export class LabelMap {
 
   // Replace all voxels, as one step.
   replace(voxels, tag = null) {
+    if (!(voxels instanceof Uint8Array)) this.widen();
     const edit = this.begin(tag);
     for (let i = 0; i < voxels.length; i += 1) if (voxels[i] !== this.voxels[i]) edit.set(i, voxels[i]);
     return this.commit(edit);
@@ -101,7 +117,7 @@ export class LabelMap {
 // Merge the changes that two windows made to the same label map. Where only one changed a voxel, its value
 // counts; where both did, and differently, the voxel is a conflict, which `prefer` decides ("mine", "theirs").
 export function merge(base, mine, theirs, prefer = "mine") {
-  const merged = mine.slice();
+  const merged = theirs.BYTES_PER_ELEMENT > mine.BYTES_PER_ELEMENT ? theirs.constructor.from(mine) : mine.slice();
   let [taken, conflicts] = [0, 0];
   for (let i = 0; i < merged.length; i += 1) {
     if (theirs[i] === base[i] || theirs[i] === mine[i]) continue;

@@ -102,6 +102,7 @@ export class View {
     this.showCases(app);
     document.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
     this.showWindow(app);
+    this.showTool(app);
     this.showReadout(app, app.doc.place);
   }
 
@@ -179,7 +180,7 @@ export class View {
     }
     document.querySelector(".planes").dataset.tool = app.toolName;
     one("size").value = app.brush.size;
-    one("size-shown").textContent = `${app.brush.size} voxels`;
+    one("size-shown").textContent = `${app.brush.size} ${app.doc?.meta.shape[2] === 1 ? "pixels" : "voxels"}`;
   }
 
   showDone(app) {
