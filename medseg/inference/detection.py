@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.sparse.csgraph import connected_components
 
 from medseg.geometry import Array
 from medseg.instances.result import Instances
+from medseg.models.detection.boxes import volumes
 from medseg.models.detection.detections import Detections, Detector
 from medseg.models.detection.nms import nms
 from medseg.system.device import autocast
+
+_LOGGER = logging.getLogger(__name__)
 
 _WHOLE = {2: 2**22, 3: 2**21}
 """Voxels of an image up to which it goes through a detector at once, by the number of axes."""
@@ -45,19 +50,52 @@ class DetectionRun:
 
     @torch.inference_mode()
     def detect(self, image: Array) -> Detections:
-        """Find the objects of an image (C, *S)."""
+        """Find the objects of an image (C, *S).
+
+        Objects that every window cuts are searched again in a window around them.
+        """
         size = image.shape[1:]
-        most = self.most or _WHOLE[len(size)]
-        parts = [self._detect_window(image, window) for window in _windows(size, most)]
-        found = parts[0] if len(parts) == 1 else _merge(parts)
+        windows = list(_windows(size, self.most or _WHOLE[len(size)]))
+        parts = [self._detect_window(image, window) for window in windows]
+        if len(windows) == 1:
+            return parts[0][0].select(parts[0][0].scores >= self.score)
+        found = _merge([whole for whole, _ in parts])
+        missed = _merge([cut for _, cut in parts])
+        missed = missed.select((missed.scores >= self.score) & ~_is_covered(missed.boxes, found.boxes))
+        if len(missed):
+            found = _merge([found, *self._search_again(image, missed, windows[0])])
         return found.select(found.scores >= self.score)
 
-    def _detect_window(self, image: Array, window: tuple[slice, ...]) -> Detections:
-        """Return the objects of a window, with boxes in the image; those that it cuts are left out."""
+    def _search_again(
+        self, image: Array, missed: Detections, window: tuple[slice, ...]
+    ) -> Iterator[Detections]:
+        """Yield objects in windows around groups of cut detections; of those too large for one, the parts."""
+        sides = [side.stop - side.start for side in window]
+        for group in _connected(missed.boxes):
+            boxes, dims = missed.boxes[group], len(sides)
+            lower, upper = boxes[:, :dims].amin(dim=0).tolist(), boxes[:, dims:].amax(dim=0).tolist()
+            if any(b - a > side - 2 for a, b, side in zip(lower, upper, sides, strict=True)):
+                _LOGGER.warning(
+                    "an object of about %s voxels is larger than the windows of the detector (%s): its parts "
+                    "are separate objects", [round(b - a) for a, b in zip(lower, upper, strict=True)], sides,
+                )  # fmt: skip
+                yield missed.select(group)
+                continue
+            starts = [
+                int(min(max((a + b - side) / 2, 0), n - side))
+                for a, b, side, n in zip(lower, upper, sides, image.shape[1:], strict=True)
+            ]
+            around = tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+            whole, _ = self._detect_window(image, around)
+            yield whole.select(_is_covered(whole.boxes, boxes, share=0.1))
+
+    def _detect_window(self, image: Array, window: tuple[slice, ...]) -> tuple[Detections, Detections]:
+        """Return the objects of a window, with boxes in the image: those within it, and those that it cuts."""
         size = image.shape[1:]
         part = torch.as_tensor(np.ascontiguousarray(image[(slice(None), *window)], dtype=np.float32))
         with autocast(self.dtype, self.device):
             [found] = self.network(part[None].to(self.device))
+        self._check_number(found)
         start = found.boxes.new_tensor([side.start for side in window] * 2)
         boxes = found.boxes + start
         cut = torch.zeros(len(found), dtype=torch.bool, device=boxes.device)
@@ -66,7 +104,42 @@ class DetectionRun:
                 cut |= boxes[:, axis] < side.start + 1
             if side.stop < size[axis]:
                 cut |= boxes[:, len(size) + axis] > side.stop - 1
-        return replace(found, boxes=boxes, size=tuple(size)).select(~cut)
+        placed = replace(found, boxes=boxes, size=tuple(size))
+        return placed.select(~cut), placed.select(cut)
+
+    def _check_number(self, found: Detections) -> None:
+        """Warn if a window may have more objects than the detector returns."""
+        most = self.network.most_detections
+        if self.score > 0 and len(found) >= most and bool((found.scores >= self.score).all()):
+            _LOGGER.warning(
+                "the detector returns at most %d objects of an image or window, and found as many: others may "
+                "be missing. Train it with a larger model.box_head.detections (Mask R-CNN) or model.detections "
+                "(Retina U-Net)", most,
+            )  # fmt: skip
+
+
+def _is_covered(boxes: torch.Tensor, others: torch.Tensor, share: float = 0.5) -> torch.Tensor:
+    """Return whether each box (N, 2·D) lies by a share of its volume within one of the others (M, 2·D)."""
+    if not len(boxes) or not len(others):
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    return (_shared(boxes, others) > share * volumes(boxes)[:, None]).any(dim=1)
+
+
+def _shared(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return the volume that boxes (N, 2·D) share with others (M, 2·D): (N, M)."""
+    dims = boxes.shape[1] // 2
+    lower = torch.maximum(boxes[:, None, :dims], others[None, :, :dims])
+    upper = torch.minimum(boxes[:, None, dims:], others[None, :, dims:])
+    return (upper - lower).clamp(min=0).prod(dim=2)
+
+
+def _connected(boxes: torch.Tensor) -> list[torch.Tensor]:
+    """Return the indices of the boxes (N, 2·D) that overlap or touch, directly or by others, group by group."""
+    dims = boxes.shape[1] // 2
+    wider = torch.cat([boxes[:, :dims] - 1, boxes[:, dims:] + 1], dim=1)
+    _, group = connected_components((_shared(wider, wider) > 0).numpy(force=True), directed=False)
+    groups = torch.as_tensor(group)
+    return [torch.nonzero(groups == number)[:, 0] for number in range(int(groups.max()) + 1)]
 
 
 def to_instances(found: Detections, spacing: Sequence[float]) -> Instances:

@@ -350,15 +350,17 @@ def _build_replica(
 
 
 def planned_model(config: RunConfig, training: Sequence[CachedCase]) -> AnyModelConfig:
-    """Return the settings of the network; anchors of detectors are planned from the training cases."""
-    if not isinstance(config.model, AnchoredConfig) or config.model.anchors.shapes != "auto":
+    """Return the settings of the network; anchors and number of detections follow from the training cases."""
+    if not isinstance(config.model, AnchoredConfig):
         return config.model
     sides = [np.zeros((0, config.spatial_dims))]
     for case in training[:_MEASURED]:
         boxes = detection_targets(np.asarray(case.objects)[None]).boxes.numpy()
         sides.append(boxes[:, config.spatial_dims :] - boxes[:, : config.spatial_dims])
-    model = config.model.planned(np.concatenate(sides).astype(np.float64))
-    _LOGGER.info("anchors of each level, in voxels: %s", model.anchors.shapes)
+    model = config.model.with_detections(max(map(len, sides)))
+    if model.anchors.shapes == "auto":
+        model = model.planned(np.concatenate(sides).astype(np.float64))
+        _LOGGER.info("anchors of each level, in voxels: %s", model.anchors.shapes)
     return model
 
 

@@ -129,6 +129,41 @@ def test_windows_find_what_the_whole_finds():
     assert mask.all()
 
 
+@pytest.mark.parametrize(("first", "last"), [(13, 41), (20, 44)])
+def test_an_object_that_every_window_cuts_is_searched_in_a_window_around_it(first, last):
+    image = np.zeros((1, 64, 64), np.float32)
+    image[0, first:last, 4:9] = 1  # windows cover rows 0 to 32, 16 to 48 and 32 to 64
+    found = DetectionRun(Blocks().eval(), torch.device("cpu"), most=40 * 40).detect(image)
+    assert found.boxes.tolist() == [[first, 4, last, 9]]
+
+
+def test_an_object_larger_than_the_windows_is_reported(caplog):
+    image = np.zeros((1, 64, 64), np.float32)
+    image[0, 4:60, 4:9] = 1
+    found = DetectionRun(Blocks().eval(), torch.device("cpu"), most=40 * 40).detect(image)
+    assert len(found) > 1
+    assert "larger than the windows of the detector" in caplog.text
+
+
+def test_a_window_with_as_many_objects_as_the_detector_returns_is_reported(caplog):
+    network = Blocks().eval()
+    image = np.ones((1, 8, 8), np.float32)
+    DetectionRun(network, torch.device("cpu"), score=0.5).detect(image)
+    assert not caplog.records
+    network.most_detections = 1
+    DetectionRun(network, torch.device("cpu"), score=0.5).detect(image)
+    assert "at most 1 objects" in caplog.text
+
+
+def test_the_number_of_detections_follows_from_the_training():
+    mask_rcnn = load_config({"spatial_dims": 2, "model": {"name": "maskrcnn"}}).model
+    assert mask_rcnn.with_detections(200).box_head.detections == 600
+    assert mask_rcnn.with_detections(5).box_head.detections == 100
+    retina = load_config({"spatial_dims": 3, "model": {"name": "retina_unet", "detections": 7}}).model
+    assert retina.with_detections(200).detections == 7
+    assert retina.model_copy(update={"detections": None}).with_detections(200).detections == 600
+
+
 def test_objects_without_mask_are_left_out():
     found = Detections(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([2]), torch.tensor([0.7]),
                        torch.zeros(1, 4, 4), (8, 8))  # fmt: skip

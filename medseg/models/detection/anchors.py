@@ -16,6 +16,9 @@ from medseg.models.base import ArchitectureConfig
 
 Shape = tuple[PositiveFloat, ...]
 
+DETECTIONS = 100
+"""Most detections of an image, if the training does not say how many there are (COCO)."""
+
 
 class AnchorOptions(Spec):
     """Sizes and shapes of the anchors.
@@ -94,9 +97,21 @@ class AnchoredConfig(ArchitectureConfig):
         """Number of levels of the anchors."""
         raise NotImplementedError(f"{type(self).__name__} does not implement levels")
 
+    def with_detections(self, most: int) -> Self:
+        """Return the settings with a number of detections for up to ``most`` objects, if it is open."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement with_detections")
+
     def planned(self, sides: NDArray[np.float64]) -> Self:
         """Return the settings with anchors planned from the sides (N, D) of objects, if they are ``auto``."""
         return self.model_copy(update={"anchors": self.anchors.planned(sides, self.levels)})
+
+
+def plan_detections(most: int) -> int:
+    """Return the most detections of an image, where images of the training have up to ``most`` objects.
+
+    It is three times as many, for larger images and for wrong detections, and at least 100.
+    """
+    return max(DETECTIONS, 3 * most)
 
 
 def plan_shapes(

@@ -106,11 +106,13 @@ class Detector(nn.Module):
         config: its settings, with planned anchors.
         spatial_dims: 2 or 3.
         uses_all_weights: whether the losses depend on all weights in every update.
+        most_detections: of an image.
     """
 
     config: Any
     spatial_dims: int
     uses_all_weights = False
+    most_detections = 100
 
     def forward(
         self, images: torch.Tensor, targets: Sequence[DetectionTargets] | None = None

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import nn
 
+from medseg.models.detection.anchors import DETECTIONS
 from medseg.models.detection.boxes import BoxCoder, box_iou, clip_boxes, has_sides
 from medseg.models.detection.matching import Sample, match_by_iou, sample_balanced
 from medseg.models.detection.nms import nms
@@ -37,7 +38,8 @@ class BoxHeadOptions(LayerOptions):
         positive_iou: IoU from which a region is an object; below it is background.
         score: least score of a detection.
         nms_iou: IoU above which the weaker of two detections of a class is dropped.
-        detections: most detections of an image.
+        detections: most detections of an image; by default three times as many as the objects of an image of
+            the training, and at least 100.
     """
 
     channels: int = 1024
@@ -50,7 +52,7 @@ class BoxHeadOptions(LayerOptions):
     positive_iou: float = Field(default=0.5, gt=0, le=1)
     score: float = Field(default=0.05, ge=0, le=1)
     nms_iou: float = Field(default=0.5, gt=0, le=1)
-    detections: PositiveInt = 100
+    detections: PositiveInt | None = None
 
 
 class BoxHead(nn.Module):
@@ -149,7 +151,7 @@ class BoxHead(nn.Module):
         kinds = torch.arange(1, classes, device=logits.device).repeat(len(logits))
         valid = (scores > options.score) & has_sides(boxes, 1e-2)
         boxes, scores, kinds = boxes[valid], scores[valid], kinds[valid]
-        kept = nms(boxes, scores, options.nms_iou, groups=kinds, limit=options.detections)
+        kept = nms(boxes, scores, options.nms_iou, groups=kinds, limit=options.detections or DETECTIONS)
         return boxes[kept], kinds[kept], scores[kept]
 
 

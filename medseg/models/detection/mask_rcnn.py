@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -12,7 +12,7 @@ from torch import nn
 
 from medseg.errors import ConfigError
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.detection.anchors import AnchoredConfig, grid_anchors
+from medseg.models.detection.anchors import DETECTIONS, AnchoredConfig, grid_anchors, plan_detections
 from medseg.models.detection.boxes import volumes
 from medseg.models.detection.detections import Detections, Detector, Pasting
 from medseg.models.detection.heads import BoxHead, BoxHeadOptions, MaskHead, MaskHeadOptions
@@ -72,6 +72,10 @@ class MaskRCNNConfig(AnchoredConfig):
         """Number of levels of the anchors."""
         return self.feature_maps + self.extra_level
 
+    def with_detections(self, most: int) -> Self:
+        detections = self.box_head.detections or plan_detections(most)
+        return self.model_copy(update={"box_head": self.box_head.model_copy(update={"detections": detections})})
+
     def build(self, task: Task) -> MaskRCNN:
         """Build the network. Raises: ConfigError as the backbone's ``build``, or if anchors do not fit."""
         return MaskRCNN(self, task)
@@ -91,6 +95,7 @@ class MaskRCNN(Detector):
         super().__init__()
         dims, channels = task.spatial_dims, config.pyramid.channels
         self.config, self.spatial_dims, self.in_channels = config, dims, task.in_channels
+        self.most_detections = config.box_head.detections or DETECTIONS
         self.shapes = config.anchors.resolve(config.levels, dims)
         self.backbone = config.backbone.build(dims, task.in_channels)
         available = len(self.backbone.channels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,13 @@ from torch import nn
 
 from medseg.errors import ConfigError
 from medseg.models.backbones import BackboneConfig, ResNetConfig
-from medseg.models.detection.anchors import AnchoredConfig, AnchorOptions, grid_anchors
+from medseg.models.detection.anchors import (
+    DETECTIONS,
+    AnchoredConfig,
+    AnchorOptions,
+    grid_anchors,
+    plan_detections,
+)
 from medseg.models.detection.boxes import BoxCoder, box_iou, clip_boxes, has_sides, paired_generalized_iou
 from medseg.models.detection.detections import Detections, Detector
 from medseg.models.detection.matching import match_adaptively, sample_hard
@@ -48,7 +54,8 @@ class RetinaUNetConfig(AnchoredConfig):
         score: least score of a detection.
         nms_iou: IoU above which the weaker of two detections of a class is dropped.
         candidates: anchors of each level that compete.
-        detections: most detections of an image.
+        detections: most detections of an image; by default three times as many as the objects of an image of
+            the training, and at least 100.
         mask_size: cells of an object's mask along each axis of its box.
         segmentation_weight: weight of the loss of the segmentation.
     """
@@ -66,7 +73,7 @@ class RetinaUNetConfig(AnchoredConfig):
     score: float = Field(default=0.05, ge=0, le=1)
     nms_iou: float = Field(default=0.4, gt=0, le=1)
     candidates: PositiveInt = 1000
-    detections: PositiveInt = 100
+    detections: PositiveInt | None = None
     mask_size: PositiveInt = 28
     segmentation_weight: PositiveFloat = 1.0
 
@@ -74,6 +81,10 @@ class RetinaUNetConfig(AnchoredConfig):
     def levels(self) -> int:
         """Number of levels of the anchors."""
         return self.feature_maps
+
+    def with_detections(self, most: int) -> Self:
+        detections = self.detections or plan_detections(most)
+        return self.model_copy(update={"detections": detections})
 
     def build(self, task: Task) -> RetinaUNet:
         """Build the network. Raises: ConfigError as the backbone's ``build``, or if anchors do not fit."""
@@ -91,6 +102,7 @@ class RetinaUNet(Detector):
         dims = task.spatial_dims
         self.config, self.spatial_dims, self.num_classes = config, dims, task.num_classes
         self.in_channels = task.in_channels
+        self.most_detections = config.detections or DETECTIONS
         self.coder = BoxCoder()
         self.shapes = config.anchors.resolve(config.feature_maps, dims)
         self.backbone = config.backbone.build(dims, task.in_channels)
@@ -163,7 +175,7 @@ class RetinaUNet(Detector):
         boxes = clip_boxes(self.coder.decode(codes[row], anchors[row]), size)
         valid = (score > self.config.score) & has_sides(boxes, 1e-2)
         boxes, kind, score = boxes[valid], kind[valid], score[valid]
-        kept = nms(boxes, score, self.config.nms_iou, groups=kind, limit=self.config.detections)
+        kept = nms(boxes, score, self.config.nms_iou, groups=kind, limit=self.most_detections)
         boxes, kind = boxes[kept], kind[kept]
         regions = Regions(boxes, torch.zeros_like(kind), torch.zeros_like(kind))
         masks = self.mask_pool.pool([segmented[None]], [(1,) * self.spatial_dims], regions)
