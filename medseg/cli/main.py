@@ -22,6 +22,7 @@ from medseg.cli.commands.import_models import import_group
 from medseg.cli.commands.infer import infer, tune
 from medseg.cli.commands.metrics import metrics_group
 from medseg.cli.commands.models import models, weights_group
+from medseg.cli.commands.panoptic import panoptic
 from medseg.cli.commands.plan import plan
 from medseg.cli.commands.reproduce import reproduce
 from medseg.cli.commands.sam import sam_group
@@ -52,7 +53,7 @@ def cli() -> None:
 
 for _command in (
     *(plan, train, infer, evaluate, compare, view, metrics_group, tune, study, reproduce, data),
-    *(annotate, serve, export, import_group, dicom),
+    *(annotate, serve, export, import_group, panoptic, dicom),
     *(models, weights_group, sam_group, config_group, demo, doctor),
 ):
     cli.add_command(_command)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from medseg.geometry import Array
@@ -111,21 +112,27 @@ def write_cells(
     shape: Sequence[int] = (64, 64, 64),
     spacing: Sequence[float] = (1.0, 1.0, 3.0),
 ) -> None:
-    """Write volumes of touching cells: ``images/`` and ``labels/`` (numbers of cells).
+    """Write pictures (PNG) or volumes (NIfTI) of touching cells: ``images`` and ``labels`` (numbers of cells).
 
     Args:
         folder: is created.
-        cases: number of volumes.
-        shape: of each volume.
-        spacing: distance between voxels, mm.
+        cases: number of images.
+        shape: of each image, with two or three axes.
+        spacing: of the voxels, mm; pictures do not record it.
     """
-    affine = np.diag([*spacing, 1.0])
+    affine = np.diag([*spacing, *(1.0,) * (4 - len(spacing))])
     for number in range(cases):
         rng = np.random.default_rng(number)
         cells = draw_cells(shape, spacing, rng)
-        image = np.round(1000 * draw_image(cells, spacing, rng)).astype(np.int16)
-        for name, voxels in (("images", image), ("labels", cells)):
+        image = draw_image(cells, spacing, rng)
+        for name in ("images", "labels"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        if len(shape) == 2:
+            gray = np.clip(200 * image, 0, 255).astype(np.uint8)
+            for name, pixels in (("images", gray), ("labels", cells)):
+                Image.fromarray(pixels).save(folder / name / f"cells_{number:02d}.png")
+            continue
+        for name, voxels in (("images", np.round(1000 * image).astype(np.int16)), ("labels", cells)):
             nib.save(nib.Nifti1Image(voxels, affine), folder / name / f"cells_{number:02d}.nii.gz")
 
 

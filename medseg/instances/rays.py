@@ -247,10 +247,10 @@ class _Star:
         weights: (M, k) their weights, with sum 1.
     """
 
-    offsets: NDArray[np.int64]
-    distances: NDArray[np.float64]
-    rays: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    offsets: NDArray[np.int32]
+    distances: NDArray[np.float32]
+    rays: NDArray[np.int16]
+    weights: NDArray[np.float32]
 
     @classmethod
     def of(cls, directions: Array, spacing: Sequence[float], shape: Sequence[int], longest: float) -> _Star:
@@ -264,26 +264,31 @@ class _Star:
             if math.prod(2 * n + 1 for n in reach) <= _LARGEST_STAR:
                 break
             longest *= 0.95
-        grid = np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij")
-        offsets = np.stack([axis.ravel() for axis in grid], axis=1)
-        distances = np.sqrt(((offsets * np.asarray(spacing)) ** 2).sum(axis=1))
-        offsets = offsets[distances <= longest + min(spacing)]
-        distances = np.sqrt(((offsets * np.asarray(spacing)) ** 2).sum(axis=1))
+        squared = np.zeros([2 * n + 1 for n in reach], np.float32)
+        for axis, (n, mm) in enumerate(zip(reach, spacing, strict=True)):
+            along = (np.arange(-n, n + 1) * mm) ** 2
+            squared += along.astype(np.float32).reshape(
+                [-1 if other == axis else 1 for other in range(len(reach))]
+            )
+        inside = squared <= (longest + min(spacing)) ** 2
+        distances = np.sqrt(squared[inside])
+        offsets = (np.argwhere(inside) - np.array(reach)).astype(np.int32)
         order = np.argsort(distances, kind="stable")
         offsets, distances = offsets[order], distances[order]
-        unit = offsets * np.asarray(spacing) / np.maximum(distances, 1e-9)[:, None]
         count = _NEAREST[len(shape)]
-        rays = np.empty((len(unit), count), np.int64)
-        angles = np.empty((len(unit), count))
-        for first in range(0, len(unit), 2**14):
-            cosines = unit[first : first + 2**14] @ directions.T
+        rays = np.empty((len(offsets), count), np.int16)
+        angles = np.empty((len(offsets), count), np.float32)
+        for first in range(0, len(offsets), 2**14):
+            part = slice(first, first + 2**14)
+            unit = offsets[part] * np.asarray(spacing) / np.maximum(distances[part], 1e-9)[:, None]
+            cosines = unit @ directions.T
             nearest = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
             rays[first : first + 2**14] = nearest
             angles[first : first + 2**14] = np.arccos(np.clip(np.take_along_axis(cosines, nearest, 1), -1, 1))
         weights = 1 / np.maximum(angles, 1e-6)
         return cls(offsets, distances, rays, weights / weights.sum(axis=1, keepdims=True))
 
-    def offsets_inside(self, lengths: Array) -> NDArray[np.int64]:
+    def offsets_inside(self, lengths: Array) -> NDArray[np.int32]:
         """Return the offsets (M', n) inside an object with rays of these lengths (R,)."""
         count = int(np.searchsorted(self.distances, float(lengths.max()), side="right"))
         count = max(count, 1)

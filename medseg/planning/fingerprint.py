@@ -73,6 +73,7 @@ class Fingerprint(Spec):
         background: whether the first label is background.
         sampled: number of cases whose structures were measured.
         background_radius: median thickness of the background of pictures, pixels; None if it was not measured.
+        separated: whether the structures are objects that are told apart.
     """
 
     kind: Kind
@@ -87,6 +88,7 @@ class Fingerprint(Spec):
     background: bool = True
     sampled: int = 0
     background_radius: float | None = None
+    separated: bool = False
 
     @property
     def median_shape(self) -> tuple[float, ...]:
@@ -145,7 +147,8 @@ def measure_fingerprint(statistics: Sequence[CaseStatistics], plan: LabelPlan) -
     sampled = sample_cases(plan.cases, statistics)
     jobs = [measuring_job(case) for case in sampled]
     structures = run_jobs(StructureMeasuring(plan.reader, labels), jobs)
-    return combine(statistics, labels, structures)
+    separated = plan.reader.instances is not None
+    return combine(statistics, labels, structures).model_copy(update={"separated": separated})
 
 
 def number_instances(statistics: Sequence[CaseStatistics]) -> bool:

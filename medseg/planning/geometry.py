@@ -26,6 +26,8 @@ _CPU_LEVELS = 5
 _FEW_PLANES = 8
 """A patch with fewer planes than this along a coarse axis is too thin for a 3D network."""
 _NEIGHBORS = 1
+_OBJECT_RADIUS = 3.0
+"""Voxels of the radius that objects keep at a coarser spacing, to be told apart."""
 _HALF_RESOLUTION_RADIUS = 4.0
 """Radius in pixels from which a class or the background may be computed at half the resolution."""
 
@@ -109,7 +111,8 @@ def plan_geometry(
     if dims == 2 or (dims is None and needs_slices(plan.full_resolution)) or plan.full_resolution is None:
         return _slice_geometry(plan, usual_plan, levels)
     assert usual_plan.full_resolution is not None
-    coarsening = 1.0 if full_resolution else max(1.0, fingerprint.radius or 1.0)
+    thick = (fingerprint.radius or 1.0) / (_OBJECT_RADIUS if fingerprint.separated else 1.0)
+    coarsening = 1.0 if full_resolution else max(1.0, thick)
     limits = LadderLimits(levels, coarsening, usual_plan.full_resolution.topology.voxels)
     start = plan.full_resolution
     return Geometry(3, _file_order(plan), candidate_ladder(start, limits), start, plan, max_levels=levels)

@@ -10,7 +10,6 @@ from typing import Any, cast
 from medseg.config.loading import apply_override
 from medseg.config.schema import RunConfig, load_config
 from medseg.errors import ConfigError
-from medseg.instances.options import InstanceTask
 from medseg.planning.candidates import first_stage
 from medseg.planning.choices import (
     FIRST_STAGE_SHARE,
@@ -135,8 +134,7 @@ def plan_dataset(
         declared = load_config(draft.settings, _declarations(overrides))
         _, labels = find_labeled_cases(declared.data)
     fingerprint = measure_fingerprint(statistics, labels)
-    planner = _Planner(fingerprint, machine, request, draft, isinstance(declared.task, InstanceTask))
-    return planner.plan(overrides, timer)
+    return _Planner(fingerprint, machine, request, draft).plan(overrides, timer)
 
 
 @dataclass(frozen=True)
@@ -145,8 +143,6 @@ class _Planner:
     machine: Machine
     request: PlanRequest
     draft: Draft
-    instances: bool = False
-    """Whether the network tells objects apart."""
 
     def plan(self, overrides: Sequence[str], timer: Timer | None) -> Plan:
         geometry = self._geometry()
@@ -174,7 +170,7 @@ class _Planner:
         choose_augmentation(self.fingerprint, geometry.dims, draft)
         choose_loss(self.fingerprint, draft)
         choose_windows(self.fingerprint, draft)
-        if self.instances:
+        if self.fingerprint.separated:
             topology = geometry.topology(choice.candidate)
             choose_instances(self.fingerprint, topology, draft, on_gpu=self.machine.on_gpu)
         self._set_training(choice, budget.updates(seconds), seconds, draft)

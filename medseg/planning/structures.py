@@ -77,10 +77,28 @@ class StructureMeasuring:
         background = None
         if label_map is not None:
             encoded = _oriented(self.labels.encode(label_map.values, case.id)[None], scan)[0]
-            classes = measure_classes(encoded, self.labels)
             background = measure_background(encoded, self.labels)
+            if label_map.objects is not None:
+                encoded = separate(encoded, _oriented(label_map.objects[None], scan)[0])
+            classes = measure_classes(encoded, self.labels)
         nonzero = float(np.any(scan.array != 0, axis=0).mean())
         return CaseStructures(nonzero_share=nonzero, classes=classes, background_radius=background)
+
+
+def separate(encoded: Array, objects: Array) -> Array:
+    """Return an encoded label map (*S) without the voxels at which objects touch, which then are components.
+
+    Args:
+        encoded: (*S) codes.
+        objects: (*S) numbers of the objects, 0 for background.
+    """
+    contact = np.zeros(objects.shape, bool)
+    for axis in range(objects.ndim):
+        first, second = np.moveaxis(objects, axis, 0)[:-1], np.moveaxis(objects, axis, 0)[1:]
+        touching = (first != second) & (first > 0) & (second > 0)
+        np.moveaxis(contact, axis, 0)[:-1] |= touching
+        np.moveaxis(contact, axis, 0)[1:] |= touching
+    return np.where(contact, 0, encoded)
 
 
 def measure_classes(encoded: Array, labels: LabelSchema) -> dict[str, Structure]:

@@ -90,22 +90,7 @@ class Validator:
         watch = pictures if pictures is not None and pictures.is_due else None
         predict = TorchBackend(network.eval(), BackendSetup(self.device, self.dtype)).predict
         for case in self.cases:
-            image = np.asarray(case.image)
-            objects = None
-            if isinstance(network, Detector):
-                found = self.detected(network, case, self.inference.instances.score)
-                decided = class_values(found, tuple(range(self.labels.num_classes)))[None]
-                objects = match_objects(case.objects, found.label_map(), np.asarray(case.label) == 0)
-            elif self.head is None:
-                chunks = self._logits(predict, case, image)
-                decided = assemble(
-                    chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, self.labels.activation)
-                )
-            else:
-                output = self.dense_output(predict, case, image)
-                decided = output.probabilities.argmax(axis=0)[None]
-                found = decode_instances(self.head, output, self.inference.instances)
-                objects = match_objects(case.objects, found.label_map(), np.asarray(case.label) == 0)
+            decided, objects = self._predict(network, predict, case)
             classes = np.asarray(case.label).astype(np.int64) - 1
             counts = overlap_counts(decided, classes, self.labels)
             if watch is not None:
@@ -114,14 +99,30 @@ class Validator:
             known = [one if known else None for one, known in zip(counts, annotated, strict=True)]
             yield ValidatedCase(known, objects)
 
+    def _predict(
+        self, network: nn.Module, predict: Network, case: CachedCase
+    ) -> tuple[Array, MatchedObjects | None]:
+        """Return the decisions for a case, (1, *S) classes or (R, *S) regions, and its matched objects."""
+        if isinstance(network, Detector):
+            found = self.detected(network, case, self.inference.instances.score)
+            return class_values(found, tuple(range(self.labels.num_classes)))[None], _match(case, found)
+        if self.head is not None:
+            output = self.dense_output(predict, case)
+            found = decode_instances(self.head, output, self.inference.instances)
+            return output.probabilities.argmax(axis=0)[None], _match(case, found)
+        image = np.asarray(case.image)
+        chunks = self._logits(predict, case, image)
+        activation = self.labels.activation
+        return assemble(chunks, image.shape[1:], lambda chunk: decide(chunk.tensor, activation)), None
+
     def detected(self, network: Detector, case: CachedCase, score: float) -> Instances:
         """Return the objects that a detector finds in a case, on its preprocessed grid."""
         run = DetectionRun(network.eval(), self.device, self.dtype, score)
         return to_instances(run.detect(np.asarray(case.image)), case.spacing)
 
-    def dense_output(self, predict: Network, case: CachedCase, image: Array | None = None) -> DenseOutput:
+    def dense_output(self, predict: Network, case: CachedCase) -> DenseOutput:
         """Return the output of a network with a dense head for a case, on its preprocessed grid."""
-        image = np.asarray(case.image) if image is None else image
+        image = np.asarray(case.image)
         count = self.labels.num_classes
         activation = self.labels.activation
         chunks = self._logits(predict, case, image)
@@ -142,6 +143,11 @@ class Validator:
         execution = Execution(self.device, self.inference.batch_size)
         network_input = ImageWithMasks(image, case.masks, self.masks) if self.masks else image
         return sliding_window_logits(predict, network_input, options, execution)
+
+
+def _match(case: CachedCase, found: Instances) -> MatchedObjects:
+    """Match objects with those of a case; its ignored voxels do not count."""
+    return match_objects(case.objects, found.label_map(), np.asarray(case.label) == 0)
 
 
 def overlap_counts(decided: Array, classes: Array, labels: LabelSchema) -> list[Counts]:

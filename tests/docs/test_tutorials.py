@@ -23,7 +23,12 @@ API = "/annotate/api/"
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
 LABELED = [5, 15, 30]
 """Scans that are labeled in each call of ``medseg annotate``."""
-CONFIG_FILES = {"your-own-network": "study.yaml", "rgb-pictures": "shapes.yaml", "clinical-study": "study.yaml"}
+CONFIG_FILES = {
+    "your-own-network": "study.yaml",
+    "rgb-pictures": "shapes.yaml",
+    "count-cells": "cells.yaml",
+    "clinical-study": "study.yaml",
+}
 
 
 def write_study(folder):

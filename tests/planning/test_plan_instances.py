@@ -32,6 +32,10 @@ def test_a_network_at_half_the_resolution_learns_the_pixels_between_its_own():
     assert "model" not in planned(6.5, half=False)
 
 
+def test_pictures_that_may_be_turned_are_also_mirrored_when_objects_are_predicted():
+    assert planned(6.5)["inference"] == {"flips": [0, 1]}
+
+
 def test_reduced_objects_keep_a_diameter_of_8_pixels():
     assert planned(5.0)["augment"]["affine"] == {"scale": [0.8, 2.0]}  # 10 px
     assert planned(3.0)["augment"]["affine"] == {"scale": [1.0, 2.0]}

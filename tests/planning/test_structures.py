@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.planning.structures import inscribed_radius, measure_background, measure_classes, weighted_median
+from medseg.planning.structures import (
+    inscribed_radius,
+    measure_background,
+    measure_classes,
+    measure_structure,
+    separate,
+    weighted_median,
+)
 
 LABELS = LabelSchema(names={"background": (0,), "dot": (1,), "bar": (2,)})
 
@@ -70,3 +77,14 @@ def test_background_between_cells_is_thin():
     encoded[10:13] = encoded[:, 20:23] = 1
     assert measure_background(encoded, LABELS) == 2.0
     assert measure_background(encoded[None], LABELS) is None
+
+
+def test_objects_that_touch_are_measured_one_by_one():
+    encoded, objects = np.ones((14, 24), np.uint8), np.zeros((14, 24), np.int32)
+    encoded[2:12, 2:22] = 2
+    objects[2:12, 2:12], objects[2:12, 12:22] = 1, 2
+    whole, apart = (
+        measure_structure(one, 2, (slice(2, 12), slice(2, 22))) for one in (encoded, separate(encoded, objects))
+    )
+    assert (whole.components, whole.component_voxels) == (1, 200)
+    assert (apart.components, apart.component_voxels) == (2, 90)  # without a column of contact each

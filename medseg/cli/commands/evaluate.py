@@ -147,8 +147,13 @@ class _Given:
 @_score_options
 @click.option(
     "--objects", is_flag=True,
-    help="Compare numbered objects (instances): the values of the label maps are numbers of objects. Options "
-    "of labels and of other metrics do not apply.",
+    help="Compare numbered objects (instances): the values of the label maps are numbers of objects. "
+    "REFERENCES may also be a dataset (COCO, GeoJSON …), whose classes are then compared. --ignore and the "
+    "suffixes apply; other options of labels and metrics do not.",
+)  # fmt: skip
+@click.option(
+    "--panoptic", is_flag=True,
+    help="Compare panoptic segmentations: PREDICTIONS and REFERENCES are JSON files in COCO's panoptic format.",
 )  # fmt: skip
 @interactive_options
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
@@ -162,6 +167,7 @@ def evaluate(
     output: Path | None,
     objects: bool,
     interactive: bool,
+    panoptic: bool,
     images: Path | None,
     report: bool,
     jobs: int | None,
@@ -180,9 +186,10 @@ def evaluate(
         prompted = evaluate_prompts(predictions, references, prompting, options, (output, report))
         return print_interactive(prompted, output, as_json=as_json)
     prompting.check_absent()
+    if panoptic:
+        return _evaluate_panoptic(predictions, references, output, as_json=as_json)
     if objects:
-        suffixes = given["label_suffix"], given["prediction_suffix"]
-        return _evaluate_objects(predictions, references, output, suffixes, as_json=as_json)
+        return _evaluate_objects(predictions, references, output, _Given(**given), as_json=as_json)
     evaluation = _evaluate_label_maps((predictions, references), output, given, (jobs, images), report=report)
     if as_json:
         from medseg.metrics import to_json
@@ -220,9 +227,8 @@ def _evaluate_label_maps(
 
 
 def _evaluate_objects(
-    predictions: Path, references: Path, output: Path | None, suffixes: tuple[str | None, str | None], *,
-    as_json: bool,
-) -> int:  # fmt: skip
+    predictions: Path, references: Path, output: Path | None, given: _Given, *, as_json: bool
+) -> int:
     """Compare numbered objects and print their scores."""
     from medseg.evaluation.objects import OBJECTS_SUMMARY, OBJECTS_TABLE, evaluate_objects
     from medseg.evaluation.pairing import Suffixes
@@ -230,11 +236,23 @@ def _evaluate_objects(
 
     with ConsoleProgress() as progress:
         found = evaluate_objects(
-            predictions, references, output, suffixes=Suffixes(*suffixes), progress=progress
-        )
+            predictions, references, output, suffixes=Suffixes(given.label_suffix, given.prediction_suffix),
+            ignore_value=given.ignore_value, progress=progress,
+        )  # fmt: skip
     click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
     if output is not None and not as_json:
         click.echo(f"tables: {output / OBJECTS_TABLE}, {output / OBJECTS_SUMMARY}")
     for case, reason in found.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
     return EXIT_SOME_FAILED if found.failed else EXIT_OK
+
+
+def _evaluate_panoptic(predictions: Path, references: Path, output: Path | None, *, as_json: bool) -> int:
+    """Compare panoptic segmentations and print their scores."""
+    from medseg.evaluation.objects import PANOPTIC_SUMMARY, evaluate_panoptic
+
+    found = evaluate_panoptic(predictions, references, output)
+    click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
+    if output is not None and not as_json:
+        click.echo(f"scores: {output / PANOPTIC_SUMMARY}")
+    return EXIT_OK

@@ -28,7 +28,12 @@ from medseg.errors import (
 )
 from medseg.files import is_disk_full, write_atomic
 from medseg.inference.batch.case_files import CaseFiles
-from medseg.inference.batch.dicom_objects import build_objects, object_path
+from medseg.inference.batch.dicom_objects import (
+    build_objects,
+    instance_segments,
+    label_segments,
+    object_path,
+)
 from medseg.inference.batch.instance_files import write_instance_files
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.output_files import CaseOutcome, write_overlays, write_probabilities
@@ -168,9 +173,13 @@ class CaseJob(Generic[PreparedT]):
     def _write_dicom(self, prediction: Prediction, staged: ExitStack) -> tuple[str, ...]:
         """Write the DICOM objects; returns notes on what the series lacks."""
         source = read_source_series(self.case.image, self.options.dicom_geometry)
-        planes = planes_on_slices(prediction.label_map, prediction.scan.grid, source)
-        algorithm, labels = SegmentAlgorithm(model=self.segmenter.digest), self.segmenter.header.labels
-        for kind, dataset in build_objects(self.options.dicom, planes, labels, source, algorithm).items():
+        values, segments = prediction.label_map, label_segments(self.segmenter.header.labels)
+        if prediction.instances is not None:
+            values = prediction.instances.label_map()
+            segments = instance_segments(prediction.instances, self.segmenter.header.labels)
+        planes = planes_on_slices(values, prediction.scan.grid, source)
+        algorithm = SegmentAlgorithm(model=self.segmenter.digest)
+        for kind, dataset in build_objects(self.options.dicom, planes, segments, source, algorithm).items():
             path = staged.enter_context(write_atomic(object_path(self.output, self.case.id, kind)))
             dataset.save_as(path, enforce_file_format=True)
         return source.notes

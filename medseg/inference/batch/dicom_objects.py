@@ -31,6 +31,7 @@ from medseg.files import write_atomic
 from medseg.geometry import Array
 from medseg.inference.batch.options import DicomKind
 from medseg.inference.batch.provenance import Record
+from medseg.instances.result import Instances
 from medseg.report.palette import Legend, label_palette
 
 
@@ -73,10 +74,23 @@ def label_segments(labels: LabelSchema) -> list[Segment]:
     ]
 
 
+def instance_segments(instances: Instances, labels: LabelSchema) -> list[Segment]:
+    """The segments of numbered objects: one for each, named by its label and number."""
+    by_name = {one.name: one for one in label_segments(labels)}
+    names = labels.class_names
+    palette = label_palette(len(instances) + 1)[1:]
+    segments: list[Segment] = []
+    for number, (kind, color) in enumerate(zip(instances.classes.tolist(), palette, strict=True), start=1):
+        code = by_name[names[kind]].code
+        rgb = (int(color[0]), int(color[1]), int(color[2]))
+        segments.append(Segment(f"{names[kind]} {number}", (number,), code, rgb))
+    return segments
+
+
 def build_objects(
     kinds: Sequence[DicomKind],
     planes: Array,
-    labels: LabelSchema,
+    segments: Sequence[Segment],
     source: SourceSeries,
     algorithm: SegmentAlgorithm,
 ) -> dict[DicomKind, Dataset]:
@@ -84,8 +98,8 @@ def build_objects(
 
     Args:
         kinds: kinds of objects.
-        planes: (slices, rows, columns) label values, from :func:`~medseg.dicom.source_series.planes_on_slices`.
-        labels: names, values, colors and codes of the labels.
+        planes: (slices, rows, columns) values, from :func:`~medseg.dicom.source_series.planes_on_slices`.
+        segments: of the values: :func:`label_segments` or :func:`instance_segments`.
         source: the series that the objects refer to.
         algorithm: how the label map was made.
 
@@ -93,7 +107,6 @@ def build_objects(
         ConfigError: highdicom is not installed and needed.
         DataError: the series or the label map cannot be represented.
     """
-    segments = label_segments(labels)
     builders = {"seg": build_segmentation, "rtstruct": build_rtstruct}
     return {kind: builders[kind](planes, segments, source, algorithm) for kind in kinds}
 
@@ -154,7 +167,8 @@ def export_label_map(label_map: Path, series: Path, output: Path, export: DicomE
     values = _without_ignored(export.labels.encode(as_label_map(scan), str(label_map)), export.labels)
     source = read_source_series(series, export.dicom_geometry)
     planes = planes_on_slices(values, grid, source)
-    (dataset,) = build_objects([export.kind], planes, export.labels, source, export.algorithm).values()
+    segments = label_segments(export.labels)
+    (dataset,) = build_objects([export.kind], planes, segments, source, export.algorithm).values()
     with write_atomic(output) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
     return source.notes

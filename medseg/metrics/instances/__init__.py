@@ -12,10 +12,12 @@ from medseg.metrics.instances.counting import IOU_THRESHOLDS, MatchCounts, count
 from medseg.metrics.instances.froc import FreeResponseCurve, free_response_curve
 from medseg.metrics.instances.overlaps import (
     Overlaps,
+    counted_objects,
     overlaps_of_boxes,
     overlaps_of_label_maps,
     overlaps_of_masks,
 )
+from medseg.metrics.instances.panoptic import PanopticCounts, PanopticMap, count_panoptic, panoptic_scores
 from medseg.metrics.instances.quality import (
     aggregated_jaccard,
     mean_aggregated_jaccard,
@@ -31,10 +33,14 @@ __all__ = [
     "FreeResponseCurve",
     "MatchCounts",
     "Overlaps",
+    "PanopticCounts",
+    "PanopticMap",
     "PrecisionOptions",
     "PrecisionTable",
     "aggregated_jaccard",
     "count_matches",
+    "count_panoptic",
+    "counted_objects",
     "foreground_overlaps",
     "free_response_curve",
     "instance_scores",
@@ -44,6 +50,7 @@ __all__ = [
     "overlaps_of_label_maps",
     "overlaps_of_masks",
     "panoptic_quality_of",
+    "panoptic_scores",
     "precision_table",
     "split_and_merged",
 ]

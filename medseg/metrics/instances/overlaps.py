@@ -83,12 +83,24 @@ def overlaps_of_label_maps(reference: Array, predicted: Array, ignored: Array | 
     if ignored is not None and ignored.any():
         outside = ~ignored.ravel()
         first, second = first * outside, second * outside
-        before = second_sizes
         first_sizes = np.bincount(first, minlength=len(first_sizes))
         second_sizes = np.bincount(second, minlength=len(second_sizes))
         whole = _pairs(first, second, first_sizes, second_sizes)
-        return whole.select(first_sizes[1:] > 0, 2 * second_sizes[1:] >= np.maximum(before[1:], 1))
+        return whole.select(*counted_objects(reference, predicted, ignored))
     return _pairs(first, second, first_sizes, second_sizes)
+
+
+def counted_objects(reference: Array, predicted: Array, ignored: Array | None) -> tuple[Flags, Flags]:
+    """Return which objects :func:`overlaps_of_label_maps` keeps, (G,) and (D,) bool; arguments as there."""
+    sizes = [_compact(one)[1][1:] for one in (reference, predicted)]
+    if ignored is None or not ignored.any():
+        return np.ones(len(sizes[0]), bool), np.ones(len(sizes[1]), bool)
+    outside = ~ignored.ravel()
+    left = [
+        np.bincount(_compact(one)[0] * outside, minlength=len(size) + 1)[1:]
+        for one, size in zip((reference, predicted), sizes, strict=True)
+    ]
+    return left[0] > 0, 2 * left[1] >= np.maximum(sizes[1], 1)
 
 
 def overlaps_of_masks(reference: Sequence[Region], predicted: Sequence[Region]) -> Overlaps:

@@ -25,12 +25,13 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import evaluate_cases
 from medseg.inference.batch.batch_inference import infer_cases
-from medseg.inference.batch.dicom_objects import label_segments
+from medseg.inference.batch.dicom_objects import instance_segments, label_segments
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
+from medseg.instances.result import Instances
 from medseg.models import UNetConfig
 from medseg.report.palette import label_palette
 
@@ -348,3 +349,17 @@ def test_undeclared_segments_are_reported(model, tmp_path, caplog):
     assert target is not None
     assert set(np.unique(target.values)) == {0, 2}
     assert "undeclared labels are ignored: liver" in caplog.text
+
+
+def test_each_object_is_a_segment_of_its_own():
+    cells = np.array([[[1, 1, 0], [2, 0, 3]]])
+    instances = Instances.from_label_map(cells, np.array([1, 2, 1]))
+    labels = LabelSchema(names={"background": (0,), "lesion": (1,), "node": (2,)})
+    found = instance_segments(instances, labels)
+    assert [(one.name, one.values) for one in found] == [
+        ("lesion 1", (1,)),
+        ("node 2", (2,)),
+        ("lesion 3", (3,)),
+    ]
+    assert len({one.color for one in found}) == 3
+    assert found[0].code == label_segments(labels)[0].code

@@ -1,0 +1,176 @@
+"""COCO's panoptic format: a PNG of numbers for each image, and JSON with the segments.
+
+A segment's number is R + 256 G + 256² B (https://cocodataset.org/#format-data, 4. Panoptic Segmentation).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from medseg.errors import DataError
+from medseg.files import write_atomic, write_json
+from medseg.geometry import Array
+
+
+@dataclass(frozen=True)
+class PanopticCategory:
+    """A category.
+
+    Attributes:
+        id: its number in the file.
+        name: its name.
+        is_thing: whether its objects are countable.
+    """
+
+    id: int
+    name: str
+    is_thing: bool
+
+
+@dataclass(frozen=True)
+class PanopticEntry:
+    """The segments of one image.
+
+    Attributes:
+        file: the PNG.
+        classes: number → category.
+        crowds: numbers of groups of objects.
+    """
+
+    file: Path
+    classes: dict[int, int]
+    crowds: frozenset[int]
+
+
+@dataclass(frozen=True)
+class PanopticIndex:
+    """Content of a panoptic JSON file.
+
+    Attributes:
+        path: the JSON file.
+        categories: id → category.
+        entries: stem of an image's PNG → its segments.
+    """
+
+    path: Path
+    categories: dict[int, PanopticCategory]
+    entries: dict[str, PanopticEntry]
+
+    def read(self, name: str) -> Array:
+        """Read the numbers (H, W) int64 of the segments of an image.
+
+        Raises:
+            DataError: the PNG is missing, or has a segment that is not in the JSON.
+        """
+        entry = self.entries[name]
+        numbers = read_panoptic_png(entry.file)
+        unknown = sorted(set(np.unique(numbers).tolist()) - entry.classes.keys() - {0})
+        if unknown:
+            raise DataError(f"{entry.file}: segment {unknown[0]} is not in {self.path}", path=entry.file)
+        return numbers
+
+
+def read_panoptic_index(path: Path) -> PanopticIndex:
+    """Read a panoptic JSON file; its PNGs lie in the folder of its name without ``.json``, or beside it.
+
+    Raises:
+        DataError: the file is not a panoptic JSON.
+    """
+    folder = path.with_suffix("")
+    folder = folder if folder.is_dir() else path.parent
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        categories = {
+            int(one["id"]): PanopticCategory(int(one["id"]), str(one["name"]), bool(one["isthing"]))
+            for one in content["categories"]
+        }
+        entries: dict[str, PanopticEntry] = {}
+        for one in content["annotations"]:
+            segments = one["segments_info"]
+            classes = {int(s["id"]): int(s["category_id"]) for s in segments}
+            crowds = frozenset(int(s["id"]) for s in segments if s.get("iscrowd"))
+            file = folder / str(one["file_name"])
+            entries[file.stem] = PanopticEntry(file, classes, crowds)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: expected COCO's panoptic JSON with categories and annotations "
+            f"({type(error).__name__}: {error})",
+            path=path,
+        ) from error
+    return PanopticIndex(path, categories, entries)
+
+
+def read_panoptic_png(path: Path) -> Array:
+    """Read numbers of segments (H, W) int64; raise DataError if the file is no picture."""
+    try:
+        with Image.open(path) as picture:
+            red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int64), -1, 0)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as a picture ({error})", path=path) from error
+    return red + 256 * green + 65536 * blue
+
+
+@dataclass
+class PanopticWriter:
+    """Writes images one by one, then the JSON.
+
+    Attributes:
+        path: the JSON file; PNGs are written into the folder of its name without ``.json``.
+        categories: of the segments.
+    """
+
+    path: Path
+    categories: Sequence[PanopticCategory]
+
+    def __post_init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, name: str, segments: Array, classes: Mapping[int, int]) -> None:
+        """Write the PNG of an image.
+
+        Args:
+            name: of the image, without ending.
+            segments: (H, W) numbers below 2²⁴, 0 for void.
+            classes: number → category.
+        """
+        target = self.path.with_suffix("") / f"{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        channels = [(segments >> shift & 255).astype(np.uint8) for shift in (0, 8, 16)]
+        with write_atomic(target) as temporary:
+            Image.fromarray(np.stack(channels, axis=-1)).save(temporary, format="PNG")
+        number = len(self._images) + 1
+        height, width = segments.shape
+        self._images.append({"id": number, "file_name": target.name, "height": height, "width": width})
+        self._annotations.append(
+            {"image_id": number, "file_name": target.name, "segments_info": _segments_info(segments, classes)}
+        )
+
+    def finish(self) -> None:
+        """Write the JSON."""
+        categories = [{"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in self.categories]
+        write_json(
+            self.path, {"images": self._images, "annotations": self._annotations, "categories": categories}
+        )
+
+
+def _segments_info(segments: Array, classes: Mapping[int, int]) -> list[dict[str, Any]]:
+    info: list[dict[str, Any]] = []
+    for number, box in enumerate(ndimage.find_objects(segments.astype(np.int32)), start=1):
+        if box is None:
+            continue
+        (top, bottom), (left, right) = ((side.start, side.stop) for side in box)
+        info.append({
+            "id": number, "category_id": classes[number], "iscrowd": 0,
+            "area": int(np.count_nonzero(segments[box] == number)),
+            "bbox": [left, top, right - left, bottom - top],
+        })  # fmt: skip
+    return info

@@ -1,0 +1,295 @@
+"""Comparison of numbered objects with references: found, split and merged objects, average precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.data.cases import list_images
+from medseg.data.io.readers import image_stem, read_scan
+from medseg.data.requested_cases import read_requested
+from medseg.data.scans import align_to_grid
+from medseg.errors import DataError, MedsegError
+from medseg.evaluation.objects.references import (
+    DatasetReferences,
+    FileReferences,
+    NumberedObjects,
+    numbered_objects,
+    read_class_table,
+    read_score_table,
+)
+from medseg.evaluation.pairing import Suffixes, check_exists, pair_cases
+from medseg.files import write_json, write_table
+from medseg.geometry import Array
+from medseg.metrics.instances import (
+    DetectedObjects,
+    Overlaps,
+    PrecisionOptions,
+    counted_objects,
+    foreground_overlaps,
+    free_response_curve,
+    instance_scores,
+    overlaps_of_label_maps,
+    precision_table,
+)
+from medseg.progress import QUIET, Progress, stage
+
+OBJECTS_TABLE, OBJECTS_SUMMARY = "objects.csv", "objects.json"
+_OF_CASE = ("pooled_50", "pooled_mean", "f1_50", "pq", "sq", "rq", "aji_plus", "split", "merged")
+_OF_CLASS = ("pooled_50", "pooled_mean", "f1_50", "pq")
+_CLASS_COLUMNS = {
+    "reference": "objects", "pooled_50": "@0.5", "pooled_mean": "@0.5:0.95", "f1_50": "F1", "pq": "PQ",
+    "ap50": "AP50",
+}  # fmt: skip
+_SHOWN = {
+    "pooled_50": "TP/(TP+FP+FN) at IoU 0.5, all images together",
+    "pooled_mean": "the same, mean over IoU 0.5:0.95",
+    "per_image_50": "TP/(TP+FP+FN) at IoU 0.5, mean over images",
+    "per_image_mean": "the same, mean over IoU 0.5:0.95",
+    "f1_50": "F1 at IoU 0.5",
+    "ap": "COCO AP (IoU 0.5:0.95)",
+    "ap50": "COCO AP50",
+    "ap75": "COCO AP75",
+    "pq": "PQ",
+    "sq": "SQ",
+    "rq": "RQ",
+    "aji_plus": "AJI+, mean over images",
+    "cpm": "CPM (FROC at IoU 0.1)",
+    "count_mae": "error of the count, mean absolute",
+    "count_bias": "error of the count, mean",
+    "split": "split objects",
+    "merged": "merging objects",
+}
+
+
+@dataclass(frozen=True)
+class ObjectEvaluation:
+    """Scores of objects.
+
+    Attributes:
+        rows: one for each case, as in ``objects.csv``.
+        summary: content of ``objects.json``: ``scores`` (of all classes as one), ``ceiling`` (of the connected
+            components of a perfect foreground), ``classes`` (of each class, if there are several), ``cases``,
+            ``missing`` and ``failed``.
+    """
+
+    rows: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Cases that could not be compared, with the reason."""
+        return self.summary["failed"]
+
+    def table(self) -> str:
+        """Return the scores as text, with the ceiling of a perfect foreground beside them."""
+        scores, ceiling = self.summary["scores"], self.summary["ceiling"]
+        width = max(map(len, _SHOWN.values()))
+        lines = [f"{'':{width}}  {'score':>8}  perfect foreground"]
+        for key, name in _SHOWN.items():
+            if key in scores:
+                limit = _format(ceiling[key]) if key in ceiling else ""
+                lines.append(f"{name:{width}}  {_format(scores[key]):>8}  {limit:>8}".rstrip())
+        return "\n".join(lines + self._class_lines())
+
+    def _class_lines(self) -> list[str]:
+        """Return a table of the classes; nothing without classes."""
+        classes: dict[str, dict[str, float | None]] = self.summary["classes"]
+        if not classes:
+            return []
+        columns = [key for key in ("reference", *_OF_CLASS, "ap50") if key in next(iter(classes.values()))]
+        width = max(map(len, classes))
+        lines = ["", f"{'class':{width}}  " + "  ".join(f"{_CLASS_COLUMNS[key]:>9}" for key in columns)]
+        for name, row in classes.items():
+            lines.append(f"{name:{width}}  " + "  ".join(f"{_format(row[key]):>9}" for key in columns))
+        return lines
+
+
+def evaluate_objects(
+    predictions: Path | str,
+    references: Path | str,
+    output: Path | str | None = None,
+    *,
+    suffixes: Suffixes | None = None,
+    ignore_value: int | None = None,
+    progress: Progress = QUIET,
+) -> ObjectEvaluation:
+    """Compare label maps whose values number the objects.
+
+    The average precision and FROC need scores: those of ``instances/CASE.csv``, as ``medseg infer`` writes it,
+    in the folder of the predictions. Classes are compared where both sides have them: in such tables, or in a
+    dataset. A case without a prediction counts as one without objects.
+
+    Args:
+        predictions: folder of label maps, or one file.
+        references: folder of reference label maps, one file, or a dataset in any layout (COCO, GeoJSON, a file
+            for each object, ``images/`` and ``labels/``).
+        output: folder for ``objects.csv`` and ``objects.json``; None: no file is written.
+        suffixes: what names of files add to names of cases.
+        ignore_value: value of reference voxels that do not count.
+        progress: advances with each case.
+
+    Raises:
+        DataError: if a path does not exist, or no case can be compared.
+    """
+    predictions, references = Path(predictions), Path(references)
+    check_exists(predictions, references)
+    suffixes = suffixes or Suffixes(None, None)
+    found = _references(predictions, references, suffixes, ignore_value)
+    folder = predictions if predictions.is_dir() else predictions.parent
+    compared: dict[str, _Compared] = {}
+    failed: dict[str, str] = {}
+    with stage(progress, len(found.predictions), "comparing objects"):
+        for case, prediction in sorted(found.predictions.items()):
+            try:
+                compared[case] = _compare(case, prediction, found.references.read(case), folder)
+            except MedsegError as error:
+                failed[case] = str(error)
+            progress.advance(case)
+    if not compared:
+        raise DataError(f"no case can be compared: {next(iter(failed.values()), 'there are none')}")
+    rows = [{"case": case, **one.row()} for case, one in compared.items()]
+    summary = _summarize(list(compared.values()))
+    summary |= {"cases": len(rows), "missing": found.missing, "failed": failed}
+    if output is not None:
+        write_table(Path(output) / OBJECTS_TABLE, list(rows[0]), rows)
+        write_json(Path(output) / OBJECTS_SUMMARY, summary)
+    return ObjectEvaluation(rows, summary)
+
+
+@dataclass(frozen=True)
+class _Paired:
+    """Prediction of each case (None: missing), its references, and why predictions are missing."""
+
+    predictions: dict[str, Path | None]
+    references: FileReferences | DatasetReferences
+    missing: dict[str, str]
+
+
+def _references(predictions: Path, references: Path, suffixes: Suffixes, ignore_value: int | None) -> _Paired:
+    """Pair the predictions with label maps, or with the cases of a dataset."""
+    dataset = DatasetReferences.of(references, ignore_value) if predictions.is_dir() else None
+    if dataset is None:
+        pairing = pair_cases(predictions, references, suffixes)
+        files = {case: pair[1] for case, pair in pairing.pairs.items()}
+        files |= {case: one.reference for case, one in pairing.missing.items()}
+        found: dict[str, Path | None] = {case: pair[0] for case, pair in pairing.pairs.items()}
+        found |= dict.fromkeys(pairing.missing)
+        missing = {case: one.reason for case, one in pairing.missing.items()}
+        return _Paired(found, FileReferences(files, ignore_value), missing)
+    ending = suffixes.prediction or ""
+    own = {image_stem(path).removesuffix(ending): path for path in list_images(predictions)}
+    requested = read_requested(predictions)
+    wanted = [case for case in dataset.cases if case in own or requested is None or case in requested]
+    absent = {case: "there is no label map" for case in wanted if case not in own}
+    return _Paired({case: own.get(case) for case in wanted}, dataset, absent)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Overlaps of one case and those of a perfect foreground; scores and classes of the objects, if known."""
+
+    overlaps: Overlaps
+    ceiling: Overlaps
+    scores: Array | None
+    names: tuple[list[str], list[str]] | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the scores of the case alone."""
+        own = instance_scores([self.overlaps])
+        counts = {
+            "reference": len(self.overlaps.reference_sizes), "predicted": len(self.overlaps.predicted_sizes)
+        }  # fmt: skip
+        return counts | {key: _finite(own[key]) for key in _OF_CASE}
+
+    def of_class(self, name: str) -> Overlaps:
+        """Return the overlaps of the objects of one class."""
+        assert self.names is not None
+        first, second = (np.array([one == name for one in names], bool) for names in self.names)
+        return self.overlaps.select(first, second)
+
+
+def _compare(case: str, prediction: Path | None, expected: NumberedObjects, folder: Path) -> _Compared:
+    table = folder / "instances" / f"{case}.csv"
+    found = NumberedObjects(np.zeros_like(expected.numbers), expected.grid)
+    if prediction is not None:
+        own = numbered_objects(align_to_grid(read_scan(prediction), expected.grid))
+        found = NumberedObjects(own.numbers, expected.grid, read_class_table(table))
+    ignored = expected.ignored
+    overlaps = overlaps_of_label_maps(expected.numbers, found.numbers, ignored)
+    kept = counted_objects(expected.numbers, found.numbers, ignored)
+    scores = _scores(table, np.array(found.present, np.int64))
+    names = expected.names(), found.names()
+    known: tuple[list[str], list[str]] | None = None
+    if names[0] is not None and names[1] is not None:
+        known = list(compress(names[0], kept[0])), list(compress(names[1], kept[1]))
+    ceiling = foreground_overlaps(expected.numbers, ignored)
+    return _Compared(overlaps, ceiling, None if scores is None else scores[kept[1]], known)
+
+
+def _scores(table: Path, numbers: Array) -> Array | None:
+    """Read the scores of numbered objects; None without a table that has all of them."""
+    if not len(numbers):
+        return np.zeros(0)
+    known = read_score_table(table)
+    if known is None:
+        return None
+    values = [known.get(int(number), math.nan) for number in numbers]
+    return None if any(map(math.isnan, values)) else np.array(values)
+
+
+def _summarize(compared: Sequence[_Compared]) -> dict[str, Any]:
+    scores = instance_scores([one.overlaps for one in compared])
+    ceiling = instance_scores([one.ceiling for one in compared])
+    scored = [one for one in compared if one.scores is not None]
+    if len(scored) == len(compared):
+        images = [_detected(one) for one in scored]
+        scores |= precision_table(images, PrecisionOptions()).summary()
+        scores["cpm"] = free_response_curve(images).cpm()
+    return {"scores": {k: _finite(v) for k, v in scores.items()},
+            "ceiling": {k: _finite(v) for k, v in ceiling.items()},
+            "classes": _class_scores(compared)}  # fmt: skip
+
+
+def _class_scores(compared: Sequence[_Compared]) -> dict[str, dict[str, float | None]]:
+    """Return the scores of each class; nothing where there is one class, or classes are not known."""
+    if any(one.names is None for one in compared):
+        return {}
+    names = sorted({name for one in compared if one.names is not None for side in one.names for name in side})
+    if len(names) < 2:
+        return {}
+    table: dict[str, dict[str, float | None]] = {}
+    for name in names:
+        images = [one.of_class(name) for one in compared]
+        own = instance_scores(images)
+        row = {"reference": float(sum(len(one.reference_sizes) for one in images))}
+        row |= {key: own[key] for key in _OF_CLASS}
+        if all(one.scores is not None for one in compared):
+            row["ap50"] = precision_table([_detected(one, name) for one in compared]).average(iou=0.5)
+        table[name] = {key: _finite(value) for key, value in row.items()}
+    return table
+
+
+def _detected(one: _Compared, name: str | None = None) -> DetectedObjects:
+    """Return the objects of a case: all of them as one class, or those of one class."""
+    overlaps, scores = (one.overlaps if name is None else one.of_class(name)), one.scores
+    assert scores is not None
+    if name is not None:
+        assert one.names is not None
+        scores = scores[np.array([own == name for own in one.names[1]], bool)]
+    kinds = [np.ones(len(sizes), np.int64) for sizes in (overlaps.reference_sizes, overlaps.predicted_sizes)]
+    return DetectedObjects(overlaps, scores, kinds[0], kinds[1])
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _format(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

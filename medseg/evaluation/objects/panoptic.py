@@ -1,0 +1,105 @@
+"""Comparison of panoptic segmentations in COCO's format."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.data.io.coco_panoptic import PanopticIndex, read_panoptic_index
+from medseg.errors import DataError
+from medseg.files import write_json
+from medseg.geometry import Array
+from medseg.metrics.instances import PanopticMap, count_panoptic, panoptic_scores
+
+PANOPTIC_SUMMARY = "panoptic.json"
+
+
+@dataclass(frozen=True)
+class PanopticEvaluation:
+    """Panoptic quality of a dataset.
+
+    Attributes:
+        summary: content of ``panoptic.json``: ``scores`` of ``all``, ``things`` and ``stuff``, ``classes``,
+            ``cases`` and ``missing``.
+    """
+
+    summary: dict[str, Any]
+
+    def table(self) -> str:
+        """Return the scores as text."""
+        rows = {**self.summary["scores"], **self.summary["classes"]}
+        width = max(map(len, rows))
+        lines = [f"{'':{width}}      PQ      SQ      RQ"]
+        for name, row in rows.items():
+            shown = ("–" if row[key] is None else f"{row[key]:.3f}" for key in ("pq", "sq", "rq"))
+            lines.append(f"{name:{width}}  " + "  ".join(f"{text:>6}" for text in shown))
+        return "\n".join(lines)
+
+
+def evaluate_panoptic(
+    predictions: Path | str, references: Path | str, output: Path | str | None = None
+) -> PanopticEvaluation:
+    """Compare panoptic segmentations: PQ, SQ and RQ of things, stuff and each class, pooled over the images.
+
+    Images without a prediction count as void.
+
+    Args:
+        predictions: a panoptic JSON file.
+        references: likewise; categories are matched by name.
+        output: folder for ``panoptic.json``; None: no file is written.
+
+    Raises:
+        DataError: a file is no panoptic JSON, or a category of the predictions is not in the references.
+    """
+    found, expected = read_panoptic_index(Path(predictions)), read_panoptic_index(Path(references))
+    table = _matched_categories(found, expected)
+    counts = count_panoptic([_pair(name, found, expected, table) for name in expected.entries])
+    things = [number for number, one in expected.categories.items() if one.is_thing]
+    summary = {
+        "scores": {name: _finite(row) for name, row in panoptic_scores(counts, things).items()},
+        "classes": {expected.categories[k].name: _finite(one.scores()) for k, one in sorted(counts.items())},
+        "cases": len(expected.entries),
+        "missing": sorted(expected.entries.keys() - found.entries.keys()),
+    }
+    if output is not None:
+        write_json(Path(output) / PANOPTIC_SUMMARY, summary)
+    return PanopticEvaluation(summary)
+
+
+def _matched_categories(found: PanopticIndex, expected: PanopticIndex) -> dict[int, int]:
+    """Return category of the predictions → category of the references, by name."""
+    by_name = {one.name: number for number, one in expected.categories.items()}
+    unknown = [one.name for one in found.categories.values() if one.name not in by_name]
+    if unknown:
+        raise DataError(
+            f"{found.path}: the category {unknown[0]!r} is not in {expected.path}: {', '.join(by_name)}",
+            hint="Use the same names in both files.",
+            path=found.path,
+        )
+    return {number: by_name[one.name] for number, one in found.categories.items()}
+
+
+def _pair(
+    name: str, found: PanopticIndex, expected: PanopticIndex, table: dict[int, int]
+) -> tuple[PanopticMap, PanopticMap]:
+    reference = expected.entries[name]
+    numbers = expected.read(name)
+    own: Array = np.zeros_like(numbers)
+    classes: dict[int, int] = {}
+    if name in found.entries:
+        own = found.read(name)
+        classes = {number: table[kind] for number, kind in found.entries[name].classes.items()}
+    if own.shape != numbers.shape:
+        raise DataError(
+            f"{found.entries[name].file}: has {own.shape} pixels, the reference {numbers.shape}",
+            path=found.entries[name].file,
+        )
+    return PanopticMap(numbers, reference.classes, reference.crowds), PanopticMap(own, classes)
+
+
+def _finite(row: dict[str, float]) -> dict[str, float | None]:
+    return {key: None if math.isnan(value) else value for key, value in row.items()}

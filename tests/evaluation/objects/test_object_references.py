@@ -1,0 +1,87 @@
+"""Classes, ignored voxels and datasets in the comparison of numbered objects."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import write_picture
+
+from medseg.cli.main import run
+from medseg.evaluation.objects import evaluate_objects
+from medseg.evaluation.objects.references import DatasetReferences
+
+
+def write(path, label_map):
+    write_picture(path, np.array(label_map, np.uint16))
+
+
+def write_table(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["case,instance,class,score", *(f"{path.stem},{n},{kind},{score}" for n, kind, score in rows)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two objects of two classes; both are found, the second as the wrong class."""
+    write(tmp_path / "labels" / "a.png", [[1, 1, 0, 2, 2]])
+    write(tmp_path / "found" / "a.png", [[1, 1, 0, 2, 2]])
+    write_table(tmp_path / "labels" / "instances" / "a.csv", [(1, "tumor", 1), (2, "immune", 1)])
+    write_table(tmp_path / "found" / "instances" / "a.csv", [(1, "tumor", 0.9), (2, "tumor", 0.8)])
+    return tmp_path
+
+
+def test_each_class_has_its_own_scores(folders, capsys):
+    found = evaluate_objects(folders / "found", folders / "labels")
+    assert found.summary["scores"]["pooled_50"] == 1
+    classes = found.summary["classes"]
+    assert classes["tumor"]["pooled_50"] == 0.5  # one right, one wrong
+    assert classes["tumor"]["ap50"] == pytest.approx(1)  # the wrong one has the lower score
+    assert classes["immune"]["pooled_50"] == 0
+    assert run(["evaluate", str(folders / "found"), str(folders / "labels"), "--objects"]) == 0
+    assert "immune" in capsys.readouterr().out
+
+
+def test_without_classes_on_both_sides_there_are_none(folders):
+    (folders / "labels" / "instances" / "a.csv").unlink()
+    assert evaluate_objects(folders / "found", folders / "labels").summary["classes"] == {}
+
+
+def test_ignored_voxels_count_neither_as_found_nor_as_wrong(folders):
+    write(folders / "labels" / "a.png", [[1, 1, 255, 255, 255]])
+    write(folders / "found" / "a.png", [[1, 1, 0, 2, 0]])
+    counted = evaluate_objects(folders / "found", folders / "labels").summary["scores"]["pooled_50"]
+    assert counted == pytest.approx(1 / 3)  # one found, one missed, one wrong
+    found = evaluate_objects(folders / "found", folders / "labels", ignore_value=255)
+    assert found.summary["scores"]["pooled_50"] == 1
+    assert found.summary["scores"]["ap"] == pytest.approx(1)
+    assert found.rows[0]["predicted"] == 1
+
+
+def test_a_dataset_of_geojson_gives_objects_and_classes(folders):
+    def feature(name, first):
+        ring = [[first, 0], [first + 2, 0], [first + 2, 1], [first, 1], [first, 0]]
+        return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"classification": {"name": name}}}  # fmt: skip
+
+    data = folders / "data"
+    write_picture(data / "images" / "a.png", np.zeros((1, 5), np.uint8))
+    (data / "labels").mkdir()
+    features = [feature("tumor", 0), feature("immune", 3)]
+    (data / "labels" / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    references = DatasetReferences.of(data)
+    assert references.read("a").classes == {1: "tumor", 2: "immune"}
+    found = evaluate_objects(folders / "found", data)
+    assert found.summary["scores"]["pooled_50"] == 1
+    assert found.summary["classes"]["immune"]["pooled_50"] == 0
+    assert DatasetReferences.of(folders / "labels") is None
+
+
+def test_cases_of_a_dataset_without_prediction_count_as_missed(folders):
+    data = folders / "data"
+    for case in "ab":
+        write_picture(data / "images" / f"{case}.png", np.zeros((1, 5), np.uint8))
+        write(data / "labels" / f"{case}.png", [[1, 1, 0, 2, 2]])
+    found = evaluate_objects(folders / "found", data)
+    assert found.summary["missing"] == {"b": "there is no label map"}
+    assert found.summary["scores"]["pooled_50"] == 0.5

@@ -1,0 +1,88 @@
+"""COCO panoptic files from two folders of results, and their comparison."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import write_picture
+
+from medseg.cli.main import run
+from medseg.data.io.coco_panoptic import PanopticCategory, PanopticWriter, read_panoptic_index
+from medseg.errors import DataError
+from medseg.evaluation.objects import evaluate_panoptic
+from medseg.interop.panoptic import merge_panoptic_folders
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two cells on tissue and glass."""
+    cells, tissue = np.zeros((6, 8), np.uint16), np.ones((6, 8), np.uint8)
+    cells[1:3, 1:3], cells[1:3, 3:5] = 7, 9
+    tissue[:, 6:] = 2
+    write_picture(tmp_path / "things" / "a.png", cells)
+    write_picture(tmp_path / "stuff" / "a.png", tissue)
+    (tmp_path / "things" / "instances").mkdir()
+    table = "case,instance,class,score\na,7,cell,0.9\na,9,mitosis,0.8\n"
+    (tmp_path / "things" / "instances" / "a.csv").write_text(table)
+    labels = {
+        "things": {"background": [0], "cell": [1], "mitosis": [2]},
+        "stuff": {"background": [0], "tissue": [1], "glass": [2]},
+    }
+    for folder, names in labels.items():
+        (tmp_path / folder / "medseg.json").write_text(json.dumps({"labels": {"names": names}}))
+    return tmp_path
+
+
+def test_things_and_stuff_become_coco_panoptic_files(results):
+    assert merge_panoptic_folders(results / "things", results / "stuff", results / "out") == ["a"]
+    # 64 pixels are the least for stuff: all of it is void here
+    index = read_panoptic_index(results / "out" / "panoptic.json")
+    assert [(one.name, one.is_thing) for one in index.categories.values()] == [
+        ("cell", True), ("mitosis", True), ("tissue", False), ("glass", False),
+    ]  # fmt: skip
+    assert index.entries["a"].classes == {1: 1, 2: 2}
+    assert run(["panoptic", *(str(results / one) for one in ("things", "stuff")), "--smallest", "1",
+                "--output", str(results / "out")]) == 0  # fmt: skip
+    index = read_panoptic_index(results / "out" / "panoptic.json")
+    numbers = index.read("a")
+    assert numbers[1].tolist() == [3, 1, 1, 2, 2, 3, 4, 4]
+    assert index.entries["a"].classes == {1: 1, 2: 2, 3: 3, 4: 4}
+    content = json.loads((results / "out" / "panoptic.json").read_text())
+    [annotation] = content["annotations"]
+    assert annotation["segments_info"][0] == {
+        "id": 1, "category_id": 1, "iscrowd": 0, "area": 4, "bbox": [1, 1, 2, 2]
+    }  # fmt: skip
+
+
+def test_numbers_above_255_use_all_channels(tmp_path):
+    writer = PanopticWriter(tmp_path / "panoptic.json", [PanopticCategory(1, "cell", True)])
+    segments = np.array([[0, 255, 256, 70000]], np.int32)
+    writer.add("a", segments, {255: 1, 256: 1, 70000: 1})
+    writer.finish()
+    assert read_panoptic_index(tmp_path / "panoptic.json").read("a").tolist() == segments.tolist()
+
+
+def test_quality_of_each_class(results, capsys):
+    for folder in ("one", "two"):
+        merge = ["panoptic", *(str(results / one) for one in ("things", "stuff")), "--smallest", "1"]
+        assert run([*merge, "--output", str(results / folder)]) == 0
+    files = [results / folder / "panoptic.json" for folder in ("one", "two")]
+    assert evaluate_panoptic(*files).summary["scores"]["all"]["pq"] == 1
+    content = json.loads(files[0].read_text())
+    content["annotations"][0]["segments_info"][1]["category_id"] = 1  # a mitosis taken for a cell
+    files[0].write_text(json.dumps(content))
+    found = evaluate_panoptic(*files, results / "scores")
+    assert found.summary["classes"]["mitosis"]["pq"] == 0
+    assert found.summary["classes"]["cell"]["rq"] == pytest.approx(1 / 1.5)
+    assert found.summary["scores"]["stuff"]["pq"] == 1
+    capsys.readouterr()
+    assert run(["evaluate", *map(str, files), "--panoptic"]) == 0
+    assert "mitosis" in capsys.readouterr().out
+
+
+def test_files_that_do_not_fit(results):
+    with pytest.raises(DataError, match="expected COCO's panoptic JSON"):
+        read_panoptic_index(results / "things" / "medseg.json")
+    (results / "stuff" / "a.png").unlink()
+    with pytest.raises(DataError, match="no picture is in both folders"):
+        merge_panoptic_folders(results / "things", results / "stuff", results / "out")
