@@ -30,9 +30,10 @@ class ItkReader:
         return [path, *_data_files(path)]
 
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
-        """Write compressed NRRD with the spacing, origin and direction of the input."""
+        """Write compressed NRRD with the spacing, origin and direction of the input, or of its grid."""
         image = sitk.GetImageFromArray(np.ascontiguousarray(label_map.transpose()))
-        spacing, origin, direction = like.header
+        is_itk = isinstance(like.header, tuple)  # as scan_from_sitk makes it
+        spacing, origin, direction = like.header if is_itk else _itk_header(LPS_TO_RAS @ like.grid.affine)
         image.SetSpacing(spacing)
         image.SetOrigin(origin)
         image.SetDirection(direction)
@@ -71,6 +72,13 @@ def scan_from_sitk(image: Any, path: Path) -> Scan:
         )
     header = (tuple(spacing.tolist()), tuple(origin.tolist()), tuple(direction.ravel().tolist()))
     return Scan(array, Grid(array.shape[1:], LPS_TO_RAS @ affine), "volume", path, header)
+
+
+def _itk_header(affine: Array) -> tuple[tuple[float, ...], ...]:
+    """Return spacing, origin and direction of an affine (4, 4) in ITK's LPS frame."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = affine[:3, :3] / spacing
+    return tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), tuple(direction.ravel().tolist())
 
 
 def _data_files(path: Path) -> list[Path]:

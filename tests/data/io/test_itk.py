@@ -90,3 +90,15 @@ def test_voxels_of_50_nanometers_are_read_and_written(tmp_path):
     assert scan.grid.spacing == pytest.approx((5e-5, 5e-5, 5e-5))
     reader_for(tmp_path / "a.nrrd").write_label_map(tmp_path / "b.nrrd", scan.array[0], scan, None)
     assert read_scan(tmp_path / "b.nrrd").grid.spacing == pytest.approx((5e-5, 5e-5, 5e-5))
+
+
+def test_the_mask_of_a_nifti_scan_is_written_as_nrrd(tmp_path):
+    rotation = np.array([[0.8, -0.6, 0, 5], [0.6, 0.8, 0, -7], [0, 0, 1, 9], [0, 0, 0, 1]])
+    affine = rotation @ np.diag([0.5, 2, 3, 1])
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.float32), affine), tmp_path / "scan.nii.gz")
+    scan, mask = read_scan(tmp_path / "scan.nii.gz"), np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    path = tmp_path / "mask.nrrd"
+    reader_for(path).write_label_map(path, mask, scan, None)
+    written = read_scan(path)
+    np.testing.assert_array_equal(written.array[0], mask)
+    np.testing.assert_allclose(written.grid.affine, affine, atol=1e-5)
