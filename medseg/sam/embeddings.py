@@ -89,6 +89,12 @@ class EmbeddingStore:
             self._keep(key, kept)
         return tuple(part.float() for part in kept)
 
+    def holds(self, count: int, embedding: Embedding) -> bool:
+        """Whether a number of embeddings of the size of this one can be kept."""
+        size = sum(part.numel() for part in embedding) * self.dtype.itemsize
+        on_disk = self.folder is not None and count * (size + _HEADER) <= self.disk_bytes
+        return on_disk or count * size <= self.memory_bytes
+
     @property
     def disk_used(self) -> int:
         """Bytes of all files in the folder."""

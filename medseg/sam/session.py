@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.io import read_scan, reader_for, write_nifti
+from medseg.data.io import read_scan, reader_for
 from medseg.data.io.pictures import apply_palette
 from medseg.data.scans import Scan, check_finite
-from medseg.errors import ConfigError, DataError
+from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array, Grid
 from medseg.prompts import Prompt
+from medseg.prompts.validation import check_prompt
 from medseg.sam.embeddings import EmbeddingStore
 from medseg.sam.network import MaskNetwork
 from medseg.sam.options import SamOptions
@@ -150,9 +151,9 @@ class SamSession:
         with ``SamOptions.propagate`` also those around them, up to the next slices that have prompts.
 
         Raises:
-            ConfigError: the prompt does not have the scan's axes.
+            DataError: the prompt has other axes than the scan or lies outside.
         """
-        check_prompt(prompt, len(self.scan.grid.shape))
+        check_prompt(prompt, self.scan.grid.shape)
         state = self._state
         axis = required_axis(prompt)
         if not state.prompts and not state.masks and self.sam.options.axis is None and axis is not None:
@@ -202,15 +203,19 @@ class SamSession:
         self._history = [_State(masks=masks, given=frozenset(masks))]
 
     def save(self, path: Path) -> Path:
-        """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path."""
+        """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path.
+
+        Raises:
+            DataError: the format cannot store the mask of this scan.
+        """
         path = Path(path)
-        values = self.mask.astype(np.uint8)
         writer = reader_for(path)
+        if writer.kind != self.scan.kind:
+            raise DataError(
+                f"{path}: a file for a {writer.kind}, but the scan is a {self.scan.kind}", path=path
+            )
         with write_atomic(path) as temporary:
-            if writer.output_suffix == ".nii.gz" or path.name.lower().endswith((".nii", ".nii.gz")):
-                write_nifti(temporary, values, self.scan)
-            else:
-                writer.write_label_map(temporary, values, self.scan, None)
+            writer.write_label_map(temporary, self.mask.astype(np.uint8), self.scan, None)
         return path
 
     @property
@@ -282,27 +287,6 @@ class SamSession:
 
     def _run(self, start: SliceMask, steps: Sequence[int]) -> dict[int, SliceMask]:
         return dict(propagate(self._predictor, start, steps, self.sam.options.propagation))
-
-
-def check_prompt(prompt: Prompt, axes: int) -> None:
-    """Check that a prompt has the number of axes of a scan.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    lengths = {
-        "position": lambda value: len(value),
-        "lower": lambda value: len(value),
-        "upper": lambda value: len(value),
-        "voxels": lambda value: np.asarray(value).shape[-1],
-    }
-    for name, length in lengths.items():
-        value = getattr(prompt, name, None)
-        if value is not None and length(value) != axes:
-            raise ConfigError(f"{type(prompt).__name__}: {name} has {length(value)} axes, the scan {axes}")
-    axis = getattr(prompt, "axis", None)
-    if hasattr(prompt, "vertices") and (axis is None) != (axes == 2):
-        raise ConfigError(f"a lasso on a scan of {axes} axes needs axis={'None' if axes == 2 else '0, 1 or 2'}")
 
 
 def _joined_limits(first: tuple[int, int] | None, second: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -79,15 +79,23 @@ class Slicing:
         steps = tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
         return plane[(..., *steps)]
 
+    def places(self, voxels: Array) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the slices (N,) of voxels (N, D), and their rows and columns there, (N, 2)."""
+        values = np.asarray(voxels, np.float64)
+        if self.axis is None:
+            indices = np.zeros(len(values), np.int64)
+        else:
+            indices = np.clip(np.rint(values[:, self.axis]), 0, len(self) - 1).astype(np.int64)
+        places = values[:, [self.rows, self.columns]]
+        for side, (flip, length) in enumerate(zip(self.flips, self.plane, strict=True)):
+            if flip:
+                places[:, side] = length - 1 - places[:, side]
+        return indices, places
+
     def position(self, position: Sequence[float]) -> tuple[int, tuple[float, float]]:
         """Return the slice of a voxel, and its row and column there."""
-        index = 0 if self.axis is None else int(np.clip(round(position[self.axis]), 0, len(self) - 1))
-        row, column = float(position[self.rows]), float(position[self.columns])
-        height, width = self.plane
-        return index, (
-            height - 1 - row if self.flips[0] else row,
-            width - 1 - column if self.flips[1] else column,
-        )
+        indices, places = self.places(np.array([position]))
+        return int(indices[0]), (float(places[0, 0]), float(places[0, 1]))
 
 
 @dataclass(frozen=True)
@@ -222,9 +230,10 @@ def _points(places: NDArray[np.float64], positive: bool) -> PlanePrompts:
 
 
 def _split_box(box: Box, slicing: Slicing) -> dict[int, PlanePrompts]:
-    lower, last = np.array(box.lower, np.float64), np.array(box.upper, np.float64) - 1
+    lower = np.maximum(np.array(box.lower, np.float64), 0)
+    last = np.minimum(np.array(box.upper, np.float64), slicing.shape) - 1
     if slicing.axis is not None:
-        lower[slicing.axis] = last[slicing.axis] = (box.lower[slicing.axis] + box.upper[slicing.axis] - 1) // 2
+        lower[slicing.axis] = last[slicing.axis] = (lower[slicing.axis] + last[slicing.axis]) // 2
     index, first = slicing.position(tuple(lower))
     corners = np.array([first, slicing.position(tuple(last))[1]])
     corners.sort(axis=0)
@@ -236,30 +245,28 @@ def _split_box(box: Box, slicing: Slicing) -> dict[int, PlanePrompts]:
 
 
 def _split_voxels(voxels: Array, positive: bool, slicing: Slicing, points: int) -> dict[int, PlanePrompts]:
-    found: dict[int, list[tuple[float, float]]] = {}
-    for voxel in voxels.tolist():
-        index, place = slicing.position(voxel)
-        found.setdefault(index, []).append(place)
+    inside = ((voxels >= 0) & (voxels < np.array(slicing.shape))).all(axis=1)
+    indices, places = slicing.places(voxels[inside])
     return {
-        index: _points(spread_points(np.array(places), points), positive) for index, places in found.items()
+        int(index): _points(spread_points(places[indices == index], points), positive)
+        for index in np.unique(indices)
     }
 
 
 def _split_lasso(lasso: Lasso, slicing: Slicing, points: int) -> dict[int, PlanePrompts]:
     """Convert a lasso to a mask and its box, or to points where it is not drawn in a slice."""
     kept = [axis for axis in range(len(slicing.shape)) if axis != lasso.axis]
+    shape = tuple(slicing.shape[axis] for axis in kept)
     vertices = np.asarray(lasso.vertices, np.float64)
-    inside = np.stack(
-        polygon(vertices[:, 0], vertices[:, 1], tuple(slicing.shape[axis] for axis in kept)), axis=1
-    )
+    inside = np.stack(polygon(vertices[:, 0], vertices[:, 1], shape), axis=1)
     if not len(inside):
-        inside = np.rint(vertices[:1]).astype(np.int64)
+        inside = np.clip(np.rint(vertices[:1]), 0, np.array(shape) - 1).astype(np.int64)
     voxels = inside if lasso.axis is None else np.insert(inside, lasso.axis, lasso.index or 0, axis=1)
     if lasso.axis != slicing.axis:
-        thinned = spread_points(voxels, points * len({int(voxel[slicing.axis or 0]) for voxel in voxels}))
-        return _split_voxels(thinned, lasso.positive, slicing, points)
-    places = np.array([slicing.position(voxel)[1] for voxel in voxels.tolist()])
-    index = slicing.position(voxels[0].tolist())[0]
+        crossed = len(np.unique(voxels[:, slicing.axis or 0]))
+        return _split_voxels(spread_points(voxels, points * crossed), lasso.positive, slicing, points)
+    indices, places = slicing.places(voxels)
+    index = int(indices[0])
     area = np.zeros(slicing.plane, bool)
     area[tuple(places.astype(np.int64).T)] = True
     if not lasso.positive:

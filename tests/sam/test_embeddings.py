@@ -70,6 +70,9 @@ def test_embedding_larger_than_the_bounds_is_not_kept(tmp_path):
     store = EmbeddingStore(tmp_path, disk_bytes=100, memory_bytes=100)
     assert store.get("a", lambda: _embedding(1))[0].shape == (1, 8, 16, 16)
     assert (store.disk_used, store.memory_used) == (0, 0)
+    assert not store.holds(1, _embedding(1))
+    assert EmbeddingStore(memory_bytes=2 * BYTES).holds(2, _embedding(1))
+    assert not EmbeddingStore(memory_bytes=2 * BYTES).holds(3, _embedding(1))
 
 
 def test_several_threads(tmp_path):

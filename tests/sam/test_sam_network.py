@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from medseg.errors import ConfigError, ModelFileError
+from medseg.interop.promptable import load_promptable
 from medseg.prompts import Box, Point
 from medseg.sam import AutomaticOptions, EmbeddingStore, Sam, automatic_masks, is_sam, load_network, load_sam
 from medseg.sam.network import EncodedPrompts
@@ -347,3 +348,4 @@ def test_embeddings_on_disk_serve_another_process(folders, tmp_path):
     assert len(list(tmp_path.glob("*.safetensors"))) == 1
     np.testing.assert_array_equal(*masks)
     assert sam.name == "sam"
+    assert isinstance(load_promptable(folders["sam2"], device="cpu"), Sam)

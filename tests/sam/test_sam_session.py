@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from sam_double import BrightRegions
 
-from medseg.errors import ConfigError, DataError
+from medseg.errors import DataError
 from medseg.prompts import Box, Lasso, Point, Promptable, PromptSession, Scribble
 from medseg.sam import PropagationOptions, Sam, SamOptions, automatic_masks
 
@@ -172,11 +172,26 @@ def test_picture_file(tmp_path, picture):
     session = Sam(BrightRegions()).open(tmp_path / "a.png")
     session.add(Point((10, 10)))
     assert np.asarray(Image.open(session.save(tmp_path / "mask.png"))).sum() == 256
+    with pytest.raises(DataError, match="a file for a volume"):
+        session.save(tmp_path / "mask.nii.gz")
+
+
+def test_prompts_at_the_border_and_beyond(picture):
+    session = Sam(BrightRegions()).open(picture)
+    session.add(Box((-5, -5), (30, 30)))
+    assert session.mask.sum() == 256
+    session.add(Scribble(np.array([[50, 50], [50, 200], [-1, 3]])))  # two of the voxels lie outside
+    assert session.mask.sum() == 256 + 600
+    session.add(Lasso(np.array([[-10, 30], [90, 30], [90, 90], [-10, 90]]), positive=False))
+    assert session.mask.sum() == 256
+    session.add(Lasso(np.array([[10, 10], [10, 10.2], [10.2, 10]])))  # smaller than a pixel
+    with pytest.raises(DataError, match="outside"):
+        session.add(Point((10, 64)))
 
 
 def test_prompts_of_other_axes(picture):
     session = Sam(BrightRegions()).open(picture)
-    with pytest.raises(ConfigError, match="position has 3 axes, the scan 2"):
+    with pytest.raises(DataError, match="has 3 axes, the scan has 2"):
         session.add(Point((1, 2, 3)))
     with pytest.raises(DataError, match="a mask of shape"):
         session.restart(np.zeros((3, 3), bool))

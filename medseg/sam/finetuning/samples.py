@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class LabeledSlice:
         index: the slice.
         key: of its embedding.
         frame: its place in the network's input.
-        labels: (H, W) numbers of the objects, 0 for none.
+        packed: (H, W) numbers of the objects, 0 for none; compressed, because a dataset has many slices.
         count: number of objects.
     """
 
@@ -44,12 +45,13 @@ class LabeledSlice:
     index: int
     key: str
     frame: Frame
-    labels: NDArray[np.uint16]
+    packed: bytes
     count: int
 
     def mask(self, number: int) -> Mask:
         """Return the mask (H, W) of an object; numbers begin with 1."""
-        return self.labels == number
+        labels = np.frombuffer(zlib.decompress(self.packed), np.uint16)
+        return labels.reshape(self.frame.shape) == number
 
 
 class LabeledSlices:
@@ -102,7 +104,8 @@ class LabeledSlices:
             labels, count = _number_objects(slicing.view(values, index), self._options)
             if count:
                 predictor.embedding(index)
-                yield LabeledSlice(case, index, predictor.key(index), predictor.frame, labels, count)
+                packed = zlib.compress(labels.tobytes(), level=1)
+                yield LabeledSlice(case, index, predictor.key(index), predictor.frame, packed, count)
 
     def embedding(self, labeled: LabeledSlice) -> Embedding:
         """Return the embedding of a slice; it is computed anew if the store no longer has it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import pickle
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from medseg.sam.network import EncodedPrompts, MaskLogits, SamNetwork
 from medseg.sam.session import Sam
 from medseg.sam.slices import encode_prompts
 from medseg.system.locks import lock_folder
+
+_LOGGER = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.json"
@@ -181,6 +184,12 @@ class _Training:
                 f"{len(train)} objects to train and {len(val)} to validate on, expected at least one each",
                 hint="Set min_pixels lower, or label more cases.",
             )
+        slices = {labeled.key for labeled, _ in (*train, *val)}
+        if not self.sam.store.holds(len(slices), self.slices.embedding(train[0][0])):
+            _LOGGER.warning(
+                "the embeddings of %d slices do not fit into the cache: many are computed again in each epoch; "
+                "raise --cache-gb or lower --slices", len(slices),
+            )  # fmt: skip
         if not self.epochs:
             self._add(Epoch(0, None, *self._validate(val)))
         done = len(self.epochs) - 1
