@@ -146,17 +146,22 @@ def print_interactive(evaluation: InteractiveEvaluation, output: Path | None, *,
             click.echo(f"tables and report: {output}")
     for case, reason in evaluation.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
-    errors = {row["error"]: row for row in evaluation.rows if row["error"]}
+    errors = {row["error"]: row for row in reversed(evaluation.rows) if row["error"]}
     for reason, row in errors.items():
-        click.echo(f"{row['method']} failed on {row['case']}, {row['object']}: {reason}", err=True)
+        count = sum(other["error"] == reason for other in evaluation.rows)
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        click.echo(f"{row['method']} failed on {row['case']}, {row['object']}{more}: {reason}", err=True)
     return EXIT_SOME_FAILED if evaluation.failed or errors else EXIT_OK
 
 
 def _load(model: Path) -> Promptable:
     from medseg.evaluation.interactive import BASELINES
+
+    if str(model) in BASELINES:
+        return BASELINES[str(model)]
     from medseg.interop.promptable import load_promptable
 
-    return BASELINES[str(model)] if str(model) in BASELINES else load_promptable(model)
+    return load_promptable(model)
 
 
 def _print_table(summary: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def test_model_that_fails_gives_exit_code_4(dataset, monkeypatch, capsys):
     monkeypatch.setattr("medseg.evaluation.interactive.baselines.baseline.BaselineSession.add", fail)
     assert evaluate(dataset, "--user", "box", "--interactions", "1") == 4
     printed = capsys.readouterr()
-    assert "random-walker failed on a, foreground: not enough memory (True)" in printed.err
+    assert "random-walker failed on a, foreground (and 1 more): not enough memory (True)" in printed.err
     assert "0.000" in printed.out
 
 
