@@ -137,9 +137,9 @@ def print_interactive(evaluation: InteractiveEvaluation, output: Path | None, *,
     else:
         _print_table(evaluation.summary)
         for one in evaluation.summary["differences"]:
-            last = one["dice"]["last"]
+            last, where = one["dice"]["last"], f", {one['group']}" if one["group"] else ""
             click.echo(
-                f"{one['user']}: {one['method']} - {one['baseline']}: mean Dice {last['mean']:+.3f}, "
+                f"{one['user']}{where}: {one['method']} - {one['baseline']}: mean Dice {last['mean']:+.3f}, "
                 f"95% interval {last['ci_low']:+.3f} to {last['ci_high']:+.3f}"
             )
         if output is not None:

@@ -35,7 +35,8 @@ def summarize_interactions(
 
     Returns:
         ``definitions``, ``methods``, ``users``, ``scores`` (a list of entries with ``method``, ``user``,
-        ``group``, which is empty for all cases) and ``differences`` (of the first method to each other one).
+        ``group``, which is empty for all cases) and ``differences`` (of the first method to each other one, by
+        user and group).
     """
     users = list(dict.fromkeys(row["user"] for row in rows))
     groups = ["", *sorted({row["group"] for row in rows} - {""})]
@@ -51,7 +52,13 @@ def summarize_interactions(
         "methods": list(methods),
         "users": users,
         "scores": scores,
-        "differences": _differences(rows, options, methods, users),
+        "differences": [
+            _difference(rows, options, (methods[0], other), (user, group))
+            for user in users
+            for other in methods[1:]
+            for group in groups
+            if _select(rows, other, user, group)
+        ],
     }
 
 
@@ -114,18 +121,16 @@ def _median(rows: Sequence[Row], column: str) -> float:
     return float(np.median(values)) if values else math.nan
 
 
-def _differences(
-    rows: Sequence[Row], options: InteractiveOptions, methods: Sequence[str], users: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Compare the first method with each other one: mean difference of Dice over cases, paired."""
-    found: list[dict[str, Any]] = []
-    for user in users:
-        for other in methods[1:]:
-            own, theirs = _select(rows, methods[0], user, ""), _select(rows, other, user, "")
-            columns = {key: f"dice_{key}" for key in _dice_keys(options)}
-            differences = {
-                key: _describe(np.subtract(_case_means(own, column), _case_means(theirs, column)), (-1.0, 1.0))
-                for key, column in columns.items()
-            }
-            found.append({"user": user, "method": methods[0], "baseline": other, "dice": differences})
-    return found
+def _difference(
+    rows: Sequence[Row], options: InteractiveOptions, methods: tuple[str, str], part: tuple[str, str]
+) -> dict[str, Any]:
+    """Compare two methods for a user and a group: mean difference of the Dice over cases, paired."""
+    user, group = part
+    own, theirs = (_select(rows, method, user, group) for method in methods)
+    differences = {
+        key: _describe(
+            np.subtract(_case_means(own, f"dice_{key}"), _case_means(theirs, f"dice_{key}")), (-1.0, 1.0)
+        )
+        for key in _dice_keys(options)
+    }
+    return {"user": user, "group": group, "method": methods[0], "baseline": methods[1], "dice": differences}

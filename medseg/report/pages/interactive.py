@@ -116,7 +116,7 @@ def _difference_table(summary: Mapping[str, Any]) -> Markup:
     differences = summary["differences"]
     if not differences:
         return Markup("")
-    columns = [Column("user", "choice"), Column("baseline", "choice")]
+    columns = [Column("user", "choice"), Column("baseline", "choice"), Column("group", "choice")]
     for key in differences[0]["dice"]:
         columns += [
             Column(f"Dice@{key}", "number", "model - baseline, mean over cases"),
@@ -124,7 +124,7 @@ def _difference_table(summary: Mapping[str, Any]) -> Markup:
         ]
     rows: list[list[Markup | str]] = []
     for one in differences:
-        row: list[Markup | str] = [one["user"], one["baseline"]]
+        row: list[Markup | str] = [one["user"], one["baseline"], one["group"] or "all"]
         for value in one["dice"].values():
             row += [
                 number(value["mean"], signed=True),

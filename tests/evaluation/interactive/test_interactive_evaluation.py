@@ -156,6 +156,7 @@ def test_groups_and_tables(tmp_path):
     assert [row["case"] for row in rows] == ["a", "a", "b", "b"]
     assert len((tmp_path / "out" / "interactions.csv").read_text().splitlines()) == 1 + 2 * (3 + 2)
     summary = json.loads((tmp_path / "out" / "interactive.json").read_text())
+    assert [one["group"] for one in summary["differences"]] == ["", "one", "two"]
     assert summary["scores"][0]["group"] == ""
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Worst objects" in page
