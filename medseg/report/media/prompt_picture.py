@@ -15,7 +15,7 @@ from medseg.report.scaling import as_gray, as_rgb, intensity_window, resize_labe
 Array = NDArray[Any]
 
 _WIDTH = 320
-_REFERENCE, _MASK = (255, 255, 255), (255, 176, 0)
+_REFERENCE, _MASK, _HALO = (255, 255, 255), (255, 176, 0), (20, 20, 20)
 _POSITIVE, _NEGATIVE = (60, 200, 90), (235, 70, 70)
 
 
@@ -47,7 +47,9 @@ class PromptPicture:
         shown = Image.fromarray(as_rgb(as_gray(gray[..., 0] if gray.shape[-1] == 1 else gray)))
         picture = np.array(shown.resize((size[1], size[0]), Image.Resampling.BICUBIC))
         for mask, color in ((self.reference, _REFERENCE), (self.mask, _MASK)):
-            picture[border(resize_label(mask[window].astype(np.uint8), size)) > 0] = color
+            line = border(resize_label(mask[window].astype(np.uint8), size))
+            picture[border(line) & ~line] = _HALO  # the line shows on light images, too
+            picture[line] = color
         drawn = Image.fromarray(picture)
         pen = ImageDraw.Draw(drawn)
         for points, color in ((self.positive, _POSITIVE), (self.negative, _NEGATIVE)):

@@ -17,7 +17,9 @@ from medseg.evaluation.interactive import (
 from medseg.evaluation.interactive.output import check_interactive_output, markdown_table, write_interactive
 from medseg.evaluation.interactive.scribbles import RecordedScribbles
 from medseg.evaluation.interactive.simulation import Replayed, Trace, dice, prompt_object
-from medseg.prompts import Point, Scribble
+from medseg.evaluation.interactive.snapshots import take_snapshot
+from medseg.prompts import Box, Point, Scribble
+from medseg.report.media.prompt_picture import PromptPicture
 
 
 class Row:
@@ -260,3 +262,27 @@ def test_methods_have_different_names():
 def test_without_any_object():
     with pytest.raises(DataError, match="no object"):
         evaluate_interactive(Row(), [case_of("a")], OPTIONS)
+
+
+def test_picture_shows_masks_and_prompts():
+    reference = top_rows(20, (40, 40))
+    mask = top_rows(10, (40, 40))
+    points = np.array([[5.0, 5.0]]), np.zeros((0, 2))
+    drawn = np.array(PromptPicture(np.zeros((40, 40, 1)), reference, mask, *points).draw()).astype(int)
+    scale = drawn.shape[1] / 40
+    assert tuple(drawn[round(20 * scale), -20]) == (255, 255, 255)  # border of the reference
+    assert tuple(drawn[round(10 * scale), -20]) == (255, 176, 0)
+    assert tuple(drawn[round(5.5 * scale), round(5.5 * scale)]) == (60, 200, 90)
+
+
+def test_picture_of_a_volume_is_the_slice_with_most_error():
+    reference = np.zeros((8, 9, 6), bool)
+    reference[2:5, 2:6, 1:5] = True
+    mask = reference.copy()
+    mask[2:4, 2:5, 3] = False
+    case = InteractiveCase("a", np.zeros((8, 9, 6)), [TargetObject("x", "x", reference)])
+    prompts = [Point((3, 3, 3)), Point((3, 3, 1)), Box((1, 1, 0), (6, 7, 6))]
+    picture = take_snapshot(case, case.objects[0], Trace([0.9], [0.1], prompts, mask))
+    assert (picture.mask == mask[..., 3]).all()
+    assert picture.positive.tolist() == [[3, 3]]  # the click in this slice
+    assert picture.lines[0].tolist() == [[1, 1], [1, 6], [5, 6], [5, 1], [1, 1]]
