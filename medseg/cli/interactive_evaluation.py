@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from medseg.cli.options import PATH, POSITIVE, all_options
-from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 
 if TYPE_CHECKING:
     from medseg.evaluation.interactive import InteractiveEvaluation, InteractiveOptions
+    from medseg.evaluation.interactive.cases import CaseSource
     from medseg.prompts import Promptable
 
 interactive_options: Callable[..., Any] = all_options(
@@ -40,6 +41,10 @@ interactive_options: Callable[..., Any] = all_options(
         "have the names CASE or CASE_OBJECT and the values 1 on the object and 2 beside it.",
     ),
     click.option(
+        "--cases", "part", type=click.Choice(["train", "val", "test"]),
+        help="With --interactive: only cases of DATA that are in this part of the run MODEL.",
+    ),
+    click.option(
         "--interactions", metavar="NUMBER[,…]",
         help="With --interactive: interactions after which the Dice is reported.  [default: 1,3,5,10]",
     ),
@@ -61,6 +66,7 @@ class GivenInteractive:
     users: tuple[str, ...]
     baselines: tuple[str, ...]
     scribbles: Path | None
+    part: Literal["train", "val", "test"] | None
     interactions: str | None
     components: bool
     most_objects: int | None
@@ -74,7 +80,9 @@ class GivenInteractive:
         """Raise a `ConfigError` if an option is set although --interactive is not."""
         for name in self.__dataclass_fields__:
             if getattr(self, name):
-                option = {"users": "user", "baselines": "baseline"}.get(name, name.replace("_", "-"))
+                option = {"users": "user", "baselines": "baseline", "part": "cases"}.get(
+                    name, name.replace("_", "-")
+                )
                 raise ConfigError(
                     f"--{option}: only applies with --interactive",
                     hint="Add --interactive to evaluate a model that answers prompts.",
@@ -120,7 +128,7 @@ def evaluate_prompts(
         check_interactive_output(folder)
     baselines = [baseline_by_name(name) for name in given.baselines]
     with ConsoleProgress() as progress:
-        cases = find_interactive_cases(data, options, scribbles=given.scribbles)
+        cases = _choose(find_interactive_cases(data, options, scribbles=given.scribbles), model, given.part)
         promptable = _load(model)
         evaluation = evaluate_interactive(promptable, cases, options, baselines=baselines, progress=progress)
     if folder is not None:
@@ -152,6 +160,29 @@ def print_interactive(evaluation: InteractiveEvaluation, output: Path | None, *,
         more = f" (and {count - 1} more)" if count > 1 else ""
         click.echo(f"{row['method']} failed on {row['case']}, {row['object']}{more}: {reason}", err=True)
     return EXIT_SOME_FAILED if evaluation.failed or errors else EXIT_OK
+
+
+def _choose(
+    cases: Sequence[CaseSource], run: Path, part: Literal["train", "val", "test"] | None
+) -> Sequence[CaseSource]:
+    """Keep the cases of a part of a run; without a part, warn of cases that the run was trained on."""
+    from medseg.inference.batch.input_discovery import run_cases
+
+    if part is None and not (run / "cases.json").is_file():
+        return cases
+    named = {case.id for case in run_cases(run, part or "train")}
+    kept = [case for case in cases if case.id in named]
+    if part is None:
+        if kept:
+            click.echo(
+                f"warning: {len(kept)} of {len(cases)} cases have names of training cases of {run.name}, so the "
+                "scores are too good; --cases test evaluates the others",
+                err=True,
+            )
+        return cases
+    if not kept:
+        raise DataError(f"--cases {part}: no case of the data is in this part of {run}", path=run)
+    return kept
 
 
 def _load(model: Path) -> Promptable:

@@ -140,6 +140,7 @@ CASES = [
     "evaluate --interactive random-walker {balls} --objects --components --output {out}",
     "evaluate --interactive random-walker {balls} --output {blocked}",
     "evaluate {labels} {labels} --user clicks --output {out}",
+    "evaluate --interactive random-walker {balls} --cases test --output {out}",
     f"{EVALUATE} --labels frobnicate",
     f"{EVALUATE} --labels {{binary}}.json",
     f"{EVALUATE} --labels {{listing}}.json",

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from conftest import write_picture
 
+from medseg.cli import interactive_evaluation
 from medseg.cli.main import run
+from medseg.evaluation.interactive import baseline_by_name
 from medseg.prompts import Box
 
 
@@ -65,6 +67,32 @@ def test_model_that_fails_gives_exit_code_4(dataset, monkeypatch, capsys):
     printed = capsys.readouterr()
     assert "random-walker failed on a, foreground (and 1 more): not enough memory (True)" in printed.err
     assert "0.000" in printed.out
+
+
+def test_cases_of_a_run(dataset, tmp_path, capsys, monkeypatch):
+    record = [{"id": name, "part": part, "image": str(dataset / "images" / f"{name}.png")} for name, part in
+              (("a", "train"), ("b", "test"))]  # fmt: skip
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "cases.json").write_text(json.dumps(record))
+    monkeypatch.setattr(interactive_evaluation, "_load", lambda model: baseline_by_name("random-walker"))
+    command = [
+        "evaluate",
+        "--interactive",
+        str(tmp_path / "run"),
+        str(dataset),
+        "--interactions",
+        "1",
+        "--json",
+    ]
+    assert run([*command, "--cases", "test"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["scores"][0]["cases"] == 1
+    assert "warning" not in printed.err
+    assert run(command) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["scores"][0]["cases"] == 2
+    assert "warning: 1 of 2 cases have names of training cases of run" in printed.err
+    assert run([*command, "--cases", "val"]) == 3
 
 
 def test_options_of_prompts_need_interactive(dataset, capsys):
