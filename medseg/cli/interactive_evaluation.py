@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from medseg.evaluation.interactive.cases import CaseSource
     from medseg.prompts import Promptable
 
+_OPTION_NAMES = {"users": "user", "baselines": "baseline", "part": "cases"}
+
 interactive_options: Callable[..., Any] = all_options(
     click.option(
         "--interactive", is_flag=True,
@@ -166,16 +168,16 @@ def _choose(
     cases: Sequence[CaseSource], run: Path, part: Literal["train", "val", "test"] | None
 ) -> Sequence[CaseSource]:
     """Keep the cases of a part of a run; without a part, warn of cases that the run was trained on."""
-    from medseg.inference.batch.input_discovery import run_cases
-
     if part is None and not (run / "cases.json").is_file():
         return cases
+    from medseg.inference.batch.input_discovery import run_cases
+
     named = {case.id for case in run_cases(run, part or "train")}
     kept = [case for case in cases if case.id in named]
     if part is None:
         if kept:
             click.echo(
-                f"warning: {len(kept)} of {len(cases)} cases have names of training cases of {run.name}, so the "
+                f"warning: {len(kept)} of {len(cases)} cases have names of training cases of {run.name}: the "
                 "scores are too good; --cases test evaluates the others",
                 err=True,
             )

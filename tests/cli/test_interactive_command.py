@@ -70,7 +70,7 @@ def test_model_that_fails_gives_exit_code_4(dataset, monkeypatch, capsys):
 
 
 def test_cases_of_a_run(dataset, tmp_path, capsys, monkeypatch):
-    record = [{"id": name, "part": part, "image": str(dataset / "images" / f"{name}.png")} for name, part in
+    record = [{"id": name, "part": part, "label": None, "image": str(dataset / "images" / f"{name}.png")} for name, part in
               (("a", "train"), ("b", "test"))]  # fmt: skip
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "cases.json").write_text(json.dumps(record))
