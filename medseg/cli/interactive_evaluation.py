@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from medseg.cli.options import PATH, POSITIVE, all_options
-from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
 
 if TYPE_CHECKING:
     from medseg.evaluation.interactive import InteractiveEvaluation, InteractiveOptions
-    from medseg.evaluation.interactive.cases import CaseSource
+    from medseg.evaluation.interactive.run_parts import Part
     from medseg.prompts import Promptable
 
 _OPTION_NAMES = {"users": "user", "baselines": "baseline", "part": "cases"}
@@ -43,8 +43,9 @@ interactive_options: Callable[..., Any] = all_options(
         "have the names CASE or CASE_OBJECT and the values 1 on the object and 2 beside it.",
     ),
     click.option(
-        "--cases", "part", type=click.Choice(["train", "val", "test"]),
-        help="With --interactive: only cases of DATA that are in this part of the run MODEL.",
+        "--cases", "part", type=click.Choice(["train", "val", "test", "all"]),
+        help="With --interactive: cases of DATA in this part of the run MODEL, or all.  [default: all but its "
+        "training and validation cases]",
     ),
     click.option(
         "--interactions", metavar="NUMBER[,…]",
@@ -68,7 +69,7 @@ class GivenInteractive:
     users: tuple[str, ...]
     baselines: tuple[str, ...]
     scribbles: Path | None
-    part: Literal["train", "val", "test"] | None
+    part: Part | None
     interactions: str | None
     components: bool
     most_objects: int | None
@@ -82,9 +83,7 @@ class GivenInteractive:
         """Raise a `ConfigError` if an option is set although --interactive is not."""
         for name in self.__dataclass_fields__:
             if getattr(self, name):
-                option = {"users": "user", "baselines": "baseline", "part": "cases"}.get(
-                    name, name.replace("_", "-")
-                )
+                option = _OPTION_NAMES.get(name, name.replace("_", "-"))
                 raise ConfigError(
                     f"--{option}: only applies with --interactive",
                     hint="Add --interactive to evaluate a model that answers prompts.",
@@ -123,6 +122,7 @@ def evaluate_prompts(
     """
     from medseg.evaluation.interactive import baseline_by_name, evaluate_interactive, find_interactive_cases
     from medseg.evaluation.interactive.output import check_interactive_output, write_interactive
+    from medseg.evaluation.interactive.run_parts import choose_cases
     from medseg.progress import ConsoleProgress
 
     folder, report = output
@@ -130,9 +130,13 @@ def evaluate_prompts(
         check_interactive_output(folder)
     baselines = [baseline_by_name(name) for name in given.baselines]
     with ConsoleProgress() as progress:
-        cases = _choose(find_interactive_cases(data, options, scribbles=given.scribbles), model, given.part)
+        found = find_interactive_cases(data, options, scribbles=given.scribbles)
+        chosen = choose_cases(found, model, given.part)
         promptable = _load(model)
-        evaluation = evaluate_interactive(promptable, cases, options, baselines=baselines, progress=progress)
+        evaluation = evaluate_interactive(
+            promptable, chosen.cases, options, baselines=baselines, progress=progress
+        )
+    evaluation = replace(evaluation, selection=chosen.selection)
     if folder is not None:
         write_interactive(folder, evaluation, report=report)
     return evaluation
@@ -152,6 +156,7 @@ def print_interactive(evaluation: InteractiveEvaluation, output: Path | None, *,
                 f"{one['user']}{where}: {one['method']} - {one['baseline']}: mean Dice {last['mean']:+.3f}, "
                 f"95% interval {last['ci_low']:+.3f} to {last['ci_high']:+.3f}"
             )
+        click.echo(f"cases: {evaluation.selection}")
         if output is not None:
             click.echo(f"tables and report: {output}")
     for case, reason in evaluation.failed.items():
@@ -162,29 +167,6 @@ def print_interactive(evaluation: InteractiveEvaluation, output: Path | None, *,
         more = f" (and {count - 1} more)" if count > 1 else ""
         click.echo(f"{row['method']} failed on {row['case']}, {row['object']}{more}: {reason}", err=True)
     return EXIT_SOME_FAILED if evaluation.failed or errors else EXIT_OK
-
-
-def _choose(
-    cases: Sequence[CaseSource], run: Path, part: Literal["train", "val", "test"] | None
-) -> Sequence[CaseSource]:
-    """Keep the cases of a part of a run; without a part, warn of cases that the run was trained on."""
-    if part is None and not (run / "cases.json").is_file():
-        return cases
-    from medseg.inference.batch.input_discovery import run_cases
-
-    named = {case.id for case in run_cases(run, part or "train")}
-    kept = [case for case in cases if case.id in named]
-    if part is None:
-        if kept:
-            click.echo(
-                f"warning: {len(kept)} of {len(cases)} cases have names of training cases of {run.name}: the "
-                "scores are too good; --cases test evaluates the others",
-                err=True,
-            )
-        return cases
-    if not kept:
-        raise DataError(f"--cases {part}: no case of the data is in this part of {run}", path=run)
-    return kept
 
 
 def _load(model: Path) -> Promptable:

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from conftest import write_picture
 
 from medseg.cli import interactive_evaluation
 from medseg.cli.main import run
+from medseg.data.io.content_digest import content_digest
 from medseg.evaluation.interactive import baseline_by_name
 from medseg.prompts import Box
 
@@ -69,30 +71,32 @@ def test_model_that_fails_gives_exit_code_4(dataset, monkeypatch, capsys):
     assert "0.000" in printed.out
 
 
-def test_cases_of_a_run(dataset, tmp_path, capsys, monkeypatch):
-    record = [{"id": name, "part": part, "label": None, "image": str(dataset / "images" / f"{name}.png")} for name, part in
-              (("a", "train"), ("b", "test"))]  # fmt: skip
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "cases.json").write_text(json.dumps(record))
+@pytest.fixture
+def run_folder(dataset, tmp_path, monkeypatch):
+    """A run that trained on case a, a copy of which is in the dataset, and has no other case of it."""
+    copy = tmp_path / "elsewhere.png"
+    shutil.copy(dataset / "images" / "a.png", copy)
+    entry = {"id": "renamed", "part": "train", "image": str(copy), "image_sha256": content_digest(copy)}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "cases.json").write_text(json.dumps([entry]))
     monkeypatch.setattr(interactive_evaluation, "_load", lambda model: baseline_by_name("random-walker"))
-    command = [
-        "evaluate",
-        "--interactive",
-        str(tmp_path / "run"),
-        str(dataset),
-        "--interactions",
-        "1",
-        "--json",
-    ]
-    assert run([*command, "--cases", "test"]) == 0
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)["scores"][0]["cases"] == 1
-    assert "warning" not in printed.err
-    assert run(command) == 0
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)["scores"][0]["cases"] == 2
-    assert "warning: 1 of 2 cases have names of training cases of run" in printed.err
-    assert run([*command, "--cases", "val"]) == 3
+    return folder
+
+
+@pytest.mark.parametrize(("options", "cases"), [((), 1), (("--cases", "all"), 2), (("--cases", "train"), 1)])
+def test_cases_of_the_training_are_left_out(run_folder, dataset, options, cases, capsys):
+    command = ["evaluate", "--interactive", str(run_folder), str(dataset), "--json", "--interactions=1"]
+    assert run([*command, *options]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["scores"][0]["cases"] == cases
+    if not options:
+        assert summary["selection"].startswith("1 of 2 cases; training and validation cases")
+
+
+def test_part_without_any_case(run_folder, dataset, capsys):
+    assert run(["evaluate", "--interactive", str(run_folder), str(dataset), "--cases", "test"]) == 3
+    assert "no case is left" in capsys.readouterr().err
 
 
 def test_options_of_prompts_need_interactive(dataset, capsys):

@@ -5,6 +5,7 @@ from medseg.evaluation.interactive.cases import InteractiveCase, TargetObject, f
 from medseg.evaluation.interactive.evaluation import InteractiveEvaluation, ObjectResult
 from medseg.evaluation.interactive.options import InteractiveOptions
 from medseg.evaluation.interactive.run import evaluate_interactive
+from medseg.evaluation.interactive.run_parts import choose_cases
 
 __all__ = [
     "BASELINES",
@@ -15,6 +16,7 @@ __all__ = [
     "ObjectResult",
     "TargetObject",
     "baseline_by_name",
+    "choose_cases",
     "evaluate_interactive",
     "find_interactive_cases",
 ]

@@ -92,6 +92,7 @@ class InteractiveEvaluation:
         methods: names of the model and of the baselines, in order.
         failed: cases that could not be read, with the reason.
         skipped: number of objects that were left out because they are small, or too many in one case.
+        selection: how the cases were chosen, in words.
 
     Example:
         >>> evaluation.summary["scores"][0]["dice"]["5"]["mean"]  # doctest: +SKIP
@@ -103,6 +104,7 @@ class InteractiveEvaluation:
     methods: Sequence[str]
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
     skipped: int = 0
+    selection: str = "as given"
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -119,7 +121,12 @@ class InteractiveEvaluation:
         """Content of ``summary.json``: scores of each method and user, and differences to the baselines."""
         summary = summarize_interactions(self.rows, self.options, self.methods)
         errors = sum(result.trace.error is not None for result in self.results)
-        return summary | {"failed": dict(self.failed), "skipped_objects": self.skipped, "model_errors": errors}
+        return summary | {
+            "selection": self.selection,
+            "failed": dict(self.failed),
+            "skipped_objects": self.skipped,
+            "model_errors": errors,
+        }
 
     def curve(self, method: str, user: str) -> tuple[list[int], list[float]]:
         """Return the mean Dice over objects after 1, 2, … interactions.

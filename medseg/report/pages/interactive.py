@@ -82,7 +82,7 @@ def _verdict(summary: Mapping[str, Any]) -> Markup:
             reached = entry["objects"] - one["failures"]
             line += join([number(reached), f" of {entry['objects']} objects reach {target}. "])
         lines.append(paragraph(line))
-    return join(lines)
+    return join([*lines, paragraph(f"Cases: {summary['selection']}.")])
 
 
 def _score_table(summary: Mapping[str, Any], *, all_groups: bool) -> Markup:
