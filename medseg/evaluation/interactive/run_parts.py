@@ -47,7 +47,7 @@ def choose_cases(cases: Sequence[CaseSource], model: Path, part: Part | None = N
     record = (model if model.is_dir() else model.parent) / _RECORD
     if part == "all":
         return ChosenCases(cases, "all cases, also those of the training")
-    if not record.is_file():
+    if not (model.exists() and record.is_file()):  # a baseline's name is no path
         if part is not None:
             raise ConfigError(
                 f"--cases {part}: {model} is no run folder with {_RECORD}",
