@@ -54,7 +54,7 @@ def choose_cases(cases: Sequence[CaseSource], model: Path, part: Part | None = N
                 hint="Leave out --cases.",
                 path=model,
             )
-        return ChosenCases(cases, f"all cases; which ones the model was trained on is not known (no {_RECORD})")
+        return ChosenCases(cases, "all cases; which of them the model was trained on is not recorded")
     parts = _read_parts(record)
     found = [(case, _part(case, parts)) for case in cases]
     if part is not None:
