@@ -69,7 +69,7 @@ class TrainingProcess:
                 self._done.wait(5)
 
     def describe(self) -> dict[str, Any]:
-        """Return what clients are told; what the process prints stays on the server: it may name patients."""
+        """Describe the training for clients; what the process prints stays here: it may name patients."""
         entries = read_log(self.run / "log.jsonl")
         lines = [
             f"epoch {one['epoch']}  loss {one['loss']:.4f}" for one in entries if one.get("loss") is not None
