@@ -14,6 +14,7 @@ from pathlib import Path
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
 from medseg.server.datastore import Datastore
+from medseg.server.datastore.dicomweb import RemoteDatastore, connect
 from medseg.server.datastore.names import label_schema
 from medseg.server.http.logs import LOGGER, LogLines
 from medseg.server.http.threads import Threads
@@ -54,10 +55,7 @@ class ServerState:
         self.models = ModelPool(models)
         self.temporary = Path(tempfile.mkdtemp(prefix="medseg-serve-"))
         try:
-            self.datastore = Datastore(
-                Path(options.data), options.layout, self._suggested_labels(), self.temporary / "download",
-                limits.scan_bytes,
-            )  # fmt: skip
+            self.datastore = self._open_datastore()
         except BaseException:
             self.close()
             raise
@@ -101,6 +99,13 @@ class ServerState:
         shutil.rmtree(self.temporary, ignore_errors=True)
         if hasattr(self, "log"):
             LOGGER.removeHandler(self.log)
+
+    def _open_datastore(self) -> Datastore:
+        options, suggested, download = self.options, self._suggested_labels(), self.temporary / "download"
+        size = options.limits.scan_bytes
+        if options.is_remote_data and options.cache is not None:
+            return RemoteDatastore(connect(str(options.data)), options.cache, suggested, download, size)
+        return Datastore(Path(options.data), options.layout, suggested, download, size)
 
     def _suggested_labels(self) -> LabelSchema | None:
         """Return the labels to use where the dataset declares none."""

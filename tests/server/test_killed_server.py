@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,11 @@ def save_until_it_is_gone(url, image, bodies, saved):
     while True:
         body = random.choice(bodies)
         try:
-            connection = http.client.HTTPConnection(host, timeout=20)
-            head = {"content-type": "multipart/form-data; boundary=b"}
-            connection.request("PUT", f"/datastore/label?image={image}", body, head)
-            reply = connection.getresponse()
-            content = json.loads(reply.read())
+            with closing(http.client.HTTPConnection(host, timeout=20)) as connection:
+                head = {"content-type": "multipart/form-data; boundary=b"}
+                connection.request("PUT", f"/datastore/label?image={image}", body, head)
+                reply = connection.getresponse()
+                content = json.loads(reply.read())
             assert reply.status == 200, content
             saved.append((image, content["version"], reply.headers["etag"].strip('"')))
         except (OSError, http.client.HTTPException, ValueError):

@@ -305,11 +305,15 @@ class Datastore:
     def _refresh(self) -> dict[str, Case]:
         with self._lock:
             began = time.monotonic()
-            self._listing: DatasetListing = find_dataset(self.root, self._layout)
+            self._listing: DatasetListing = self.list_cases()
             self._cases = {case.id: case for case in self._listing.cases}
             self._listed = time.monotonic()
             self._listing_seconds = self._listed - began
             return self._cases
+
+    def list_cases(self) -> DatasetListing:
+        """List the cases of the dataset."""
+        return find_dataset(self.root, self._layout)
 
     def _images_folder(self) -> Path:
         """Return the folder that new images are added to."""

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from medseg.data.io.readers import image_stem
+from medseg.server.datastore.dicomweb import RemoteDatastore
 from medseg.server.http.bodies import read_object
 from medseg.server.routes.common import client_name, reply, state_of
 from medseg.server.state import ServerState
@@ -31,7 +32,9 @@ async def next_image(request: Request) -> Response:
 def describe_sample(state: ServerState, image: str) -> dict[str, Any]:
     """Describe an image so that a client can fetch it. No path: clients get the file by its id."""
     path = state.datastore.image_file(image)
-    return {
+    series = state.datastore.series(image) if isinstance(state.datastore, RemoteDatastore) else None
+    uids = {} if series is None else {"StudyInstanceUID": series.study, "SeriesInstanceUID": series.uid}
+    return uids | {
         "id": image,
         "path": "",
         "name": f"{image}{path.name[len(image_stem(path)) :]}",

@@ -124,7 +124,7 @@ class Trainings:
             epochs, planned = int(settings.get("train.epochs", 0)), RunFolder(run).planned_epochs() or 0
             longer = [f"train.epochs={epochs}"] if epochs > planned else []
             return ["train", str(RunFolder(run).config), *resumed, *longer]
-        data, layout = Path(self._options.data).resolve(), self._options.layout
+        data, layout = self._store.root.resolve(), self._options.layout
         config = None if name == NEW else self._config_of(name)
         given = [f"{key}={value:g}" for key, value in settings.items()]
         common = ["data.unlabeled=leave_out", *self._options.train, *given]

@@ -1,0 +1,169 @@
+"""Images of a DICOMweb service: listed by series, fetched when they are needed, labeled in a local folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from medseg.data.cases import Case
+from medseg.data.labels.schema import LabelSchema
+from medseg.data.layouts.discovery import DatasetListing
+from medseg.data.scans import Scan
+from medseg.errors import ConfigError, DataError
+from medseg.files import write_folder_atomic
+from medseg.server.datastore.store import Datastore
+from medseg.server.errors import RefusedError
+
+MODALITIES = ("CT", "MR", "PT")
+"""Modalities whose series are listed."""
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_PAGE = 500
+_MOST_SERIES = 20_000
+_STUDY, _SERIES = "0020000D", "0020000E"
+
+
+class DicomWebClient(Protocol):
+    """The part of ``dicomweb_client.DICOMwebClient`` that is used."""
+
+    def search_for_series(self, **query: Any) -> list[dict[str, Any]]:
+        """Find series (QIDO-RS)."""
+        ...
+
+    def retrieve_series(self, study: str, series: str, /, **options: Any) -> list[Any]:
+        """Fetch the instances of a series (WADO-RS)."""
+        ...
+
+
+def connect(url: str) -> DicomWebClient:
+    """Return a client of a DICOMweb service; a user and a password may be in the URL.
+
+    Raises:
+        ConfigError: the package dicomweb-client is not installed.
+    """
+    try:
+        from dicomweb_client import DICOMwebClient
+    except ImportError as error:
+        raise ConfigError(
+            "DICOMweb needs the package dicomweb-client", hint="Install it with: pip install 'medseg[serve]'"
+        ) from error
+    return DICOMwebClient(url.rstrip("/"))
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of the service."""
+
+    study: str
+    uid: str
+
+
+def find_series(client: DicomWebClient) -> Iterator[Series]:
+    """Yield the series of images that a service has.
+
+    Raises:
+        DataError: the service does not answer.
+    """
+    for modality in MODALITIES:
+        for start in range(0, _MOST_SERIES, _PAGE):
+            try:
+                found = client.search_for_series(
+                    search_filters={"Modality": modality}, limit=_PAGE, offset=start
+                )
+            except Exception as error:  # requests raises errors of many kinds
+                raise DataError(
+                    f"the DICOMweb service does not answer ({type(error).__name__})",
+                    hint="Check the URL: it ends before /studies.",
+                ) from error
+            for one in found:
+                study, uid = _value(one, _STUDY), _value(one, _SERIES)
+                if _UID.fullmatch(study) and _UID.fullmatch(uid):
+                    yield Series(study, uid)
+            if len(found) < _PAGE:
+                break
+
+
+def _value(tags: Mapping[str, Any], tag: str) -> str:
+    values = tags.get(tag, {}).get("Value") or [""]
+    return str(values[0])
+
+
+class RemoteDatastore(Datastore):
+    """The series of a DICOMweb service as images; their ids are series instance UIDs.
+
+    A series is fetched into ``FOLDER/images/UID`` when it is opened, its label lies in ``FOLDER/labels``: the
+    folder is a dataset that ``medseg train`` accepts.
+
+    Args:
+        client: the service.
+        folder: the local folder.
+        suggested: labels to use where the folder declares none, such as those of a model.
+        temporary: folder for files that are made for download.
+        scan_bytes: memory for scans that were read before.
+
+    Raises:
+        DataError: the service does not answer.
+    """
+
+    def __init__(
+        self,
+        client: DicomWebClient,
+        folder: Path,
+        suggested: LabelSchema | None = None,
+        temporary: Path | None = None,
+        scan_bytes: int = 1 << 30,
+    ) -> None:
+        self._client = client
+        self._series: dict[str, Series] = {}
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        super().__init__(folder, suggested=suggested, temporary=temporary, scan_bytes=scan_bytes)
+
+    def series(self, id: str) -> Series | None:
+        """Return study and series of an image; None for images that only the folder has."""
+        return self._series.get(id)
+
+    def scan(self, id: str) -> Scan:
+        """Return the image of a series, fetched if it is not in the folder."""
+        self._fetch(id)
+        return super().scan(id)
+
+    def image_file(self, id: str) -> Path:
+        """Return NIfTI made of a series."""
+        self._fetch(id)
+        return super().image_file(id)
+
+    def add_image(self, id: str, file: Path) -> str:
+        """Refuse: images are added to the service."""
+        raise RefusedError("images are added to the DICOMweb service, not here")
+
+    def list_cases(self) -> DatasetListing:
+        """List the series of the service and those in the folder, with their labels."""
+        self._series = {one.uid: one for one in find_series(self._client)} or self._series
+        images, labels = self.root / "images", self.root / "labels"
+        local = {path.name for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        cases: list[Case] = []
+        for uid in sorted({*self._series, *local}):
+            label = labels / f"{uid}.nii.gz"
+            cases.append(Case(uid, images / uid, label if label.is_file() else None))
+        return DatasetListing("DICOMweb", cases)
+
+    def _fetch(self, id: str) -> None:
+        """Fetch a series into the folder."""
+        case = self.case(id)
+        if case.image.is_dir():
+            return
+        with self._by_case.turn(id):
+            series = self._series[id]
+            if case.image.is_dir():
+                return
+            try:
+                instances = self._client.retrieve_series(
+                    series.study, series.uid, media_types=("application/dicom",)
+                )
+            except Exception as error:  # requests and pydicom raise errors of many kinds
+                raise DataError(f"the series cannot be fetched ({type(error).__name__})") from error
+            with write_folder_atomic(case.image) as folder:
+                for number, instance in enumerate(instances, 1):
+                    instance.save_as(folder / f"{number:05d}.dcm")

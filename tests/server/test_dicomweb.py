@@ -1,0 +1,78 @@
+"""Images of a DICOMweb service."""
+
+import numpy as np
+import pydicom
+import pytest
+from series import write_dicom
+from server_doubles import client_of, make_app
+
+from medseg.data.layouts import find_dataset
+from medseg.errors import ConfigError, DataError
+from medseg.server import state
+from medseg.server.datastore import Author
+from medseg.server.datastore.dicomweb import RemoteDatastore
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # values of the planted patient
+
+
+class Service:
+    """A service with one series, that counts what is asked."""
+
+    def __init__(self, folder):
+        self.instances = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+        self.fetched, self.broken = [], False
+
+    def search_for_series(self, *, search_filters, limit, offset):
+        if self.broken:
+            raise OSError("no route to Doe^Jane")
+        first = self.instances[0]
+        tags = {"0020000D": first.StudyInstanceUID, "0020000E": first.SeriesInstanceUID}
+        listed = [{tag: {"vr": "UI", "Value": [str(uid)]} for tag, uid in tags.items()}]
+        hostile = [{"0020000D": {"Value": ["1.2"]}, "0020000E": {"Value": ["../../x"]}}]
+        return [*listed, *hostile] if search_filters["Modality"] == "CT" else []
+
+    def retrieve_series(self, study, series, *, media_types):
+        self.fetched.append(series)
+        return self.instances
+
+
+@pytest.fixture
+def service(tmp_path):
+    return Service(write_dicom(tmp_path / "source", np.arange(4 * 8 * 9).reshape(4, 8, 9)))
+
+
+def test_series_are_listed_fetched_once_and_labeled_in_a_folder_for_training(service, tmp_path):
+    store = RemoteDatastore(service, tmp_path / "cache")
+    (uid,) = store.ids()
+    assert uid == str(service.instances[0].SeriesInstanceUID)
+    assert (service.fetched, store.unlabeled()) == ([], [uid])
+    scan = store.scan(uid)
+    assert store.image_file(uid).name == f"{uid}.nii.gz"
+    assert service.fetched == [uid]
+    label = np.zeros(scan.grid.shape, np.uint8)
+    label[1:3, 1:3, 1:2] = 1
+    store.save(uid, label, Author("ana"))
+    (case,) = find_dataset(tmp_path / "cache").cases
+    assert (case.id, case.label) == (uid, tmp_path / "cache" / "labels" / f"{uid}.nii.gz")
+    again = RemoteDatastore(service, tmp_path / "cache")
+    assert again.labeled() == [uid]
+    assert np.array_equal(again.read_label(uid), label)
+    assert service.fetched == [uid]
+
+
+def test_a_service_that_does_not_answer(service, tmp_path):
+    service.broken = True
+    with pytest.raises(DataError, match="does not answer") as caught:
+        RemoteDatastore(service, tmp_path / "cache")
+    assert "Doe" not in str(caught.value)
+
+
+def test_the_next_image_has_the_ids_that_ohif_needs(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "connect", lambda url: service)
+    with pytest.raises(ConfigError, match="folder"):
+        make_app("http://pacs.example/dicom-web")
+    with client_of(make_app("http://pacs.example/dicom-web", cache=tmp_path / "cache")) as client:
+        sample = client.post("/activelearning/random").json()
+        assert sample["SeriesInstanceUID"] == sample["id"] == service.fetched[0]
+        assert sample["StudyInstanceUID"] == str(service.instances[0].StudyInstanceUID)
+        assert client.get("/datastore/image", params={"image": sample["id"]}).status_code == 200
