@@ -65,7 +65,7 @@ def _handlers() -> dict[type[Exception], object]:
 
 
 async def _error(request: Request, error: Exception) -> Response:
-    return error_reply(error)
+    return error_reply(error, request.app.state.server.options)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

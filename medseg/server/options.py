@@ -23,6 +23,7 @@ class Limits:
         session_seconds: time after which an unused session is closed.
         sessions: largest number of open sessions of each kind.
         scan_bytes: memory for scans that were read before.
+        sent_bytes: memory for images that clients send, with all open sessions.
         lease_seconds: time for which a case handed out for annotation is not given to another client.
     """
 
@@ -34,6 +35,7 @@ class Limits:
     session_seconds: float = 3600.0
     sessions: int = 16
     scan_bytes: int = 1 << 30
+    sent_bytes: int = 4 << 30
     lease_seconds: float = 900.0
 
 
@@ -57,7 +59,6 @@ class ServerOptions:
         cache: folder of images from DICOMweb, with their labels; required for a URL.
         allowed_hosts: further names by which clients reach the server.
         allowed_origins: further web pages that may use the server, such as ``https://viewer.example.org``.
-        viewer: folder of a built OHIF that is served at ``/ohif/``.
         device: device of the models.
         page: whether the annotation page is served.
         limits: bounds of requests.
@@ -77,7 +78,6 @@ class ServerOptions:
     cache: Path | None = None
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
-    viewer: Path | None = None
     device: str = "auto"
     page: bool = True
     limits: Limits = Limits()

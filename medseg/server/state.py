@@ -19,6 +19,7 @@ from medseg.server.datastore.names import label_schema
 from medseg.server.http.logs import LOGGER, LogLines
 from medseg.server.http.threads import Threads
 from medseg.server.learning import Strategies
+from medseg.server.memory import MemoryBudget
 from medseg.server.models import Model, ModelPool, PromptSessions
 from medseg.server.models.pool import Turns
 from medseg.server.options import ServerOptions
@@ -41,6 +42,7 @@ class ServerState:
         clicks: open images with prompts.
         strategies: choose the next image to label.
         training: starts and stops trainings.
+        memory: what images of clients may take.
         uploads: images of clients that are not in the dataset.
         threads: runs blocking work.
         log: the last lines of the log.
@@ -60,8 +62,9 @@ class ServerState:
             self.close()
             raise
         self.clicks = PromptSessions(self.models, limits.sessions, limits.session_seconds)
+        self.memory = MemoryBudget(limits.sent_bytes)
         self.uploads = UploadSessions(
-            self.temporary / "sessions", limits.sessions, limits.session_seconds, limits.upload_bytes
+            self.temporary / "sessions", limits.sessions, limits.session_seconds, self.memory
         )
         self.strategies = Strategies(self.datastore, self.models, limits.lease_seconds)
         self.training = Trainings(options, self.datastore, self.models)

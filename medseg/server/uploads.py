@@ -14,9 +14,10 @@ from typing import Any
 from starlette.datastructures import UploadFile
 
 from medseg.data.scans import Scan
-from medseg.server.datastore.incoming import check_image, suffix_of
+from medseg.server.datastore.incoming import check_image, declared_bytes, suffix_of
 from medseg.server.errors import BusyError, RefusedError, UnknownIdError
 from medseg.server.http.bodies import store_upload
+from medseg.server.memory import MemoryBudget
 
 
 @dataclass
@@ -45,11 +46,11 @@ class UploadSessions:
         folder: folder of their files.
         most: number of sessions.
         seconds: time after which an unused session ends.
-        total_bytes: bytes of all sessions together.
+        memory: what their images may take.
     """
 
-    def __init__(self, folder: Path, most: int, seconds: float, total_bytes: int) -> None:
-        self._folder, self._most, self._seconds, self._total = folder, most, seconds, 4 * total_bytes
+    def __init__(self, folder: Path, most: int, seconds: float, memory: MemoryBudget) -> None:
+        self._folder, self._most, self._seconds, self._memory = folder, most, seconds, memory
         self._sessions: dict[str, UploadSession] = {}
         self._lock = threading.Lock()
 
@@ -67,23 +68,23 @@ class UploadSessions:
             self._drop_old()
             if len(self._sessions) >= self._most:
                 raise BusyError("too many sessions are open")
-        id, size = secrets.token_urlsafe(16), sum(file.size or 0 for file in files)
-        folder = self._folder / secrets.token_hex(8)
+        id, folder = secrets.token_urlsafe(16), self._folder / secrets.token_hex(8)
+        size = 0
         try:
             suffixes = [suffix_of(file.filename or "", image=True) for file in files]
             if len(files) > 1 and set(suffixes) != {".dcm"}:
                 raise RefusedError("several files are the slices of a DICOM series (.dcm)")
             stored = [store_upload(file, folder, suffix) for file, suffix in zip(files, suffixes, strict=True)]
+            needed = declared_bytes(stored)
+            self._memory.take(needed)
+            size = needed
             scan = check_image(stored[0] if len(stored) == 1 else folder)
         except BaseException:
+            self._memory.give_back(size)
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        session = UploadSession(folder, scan, min(seconds or self._seconds, self._seconds), size)
         with self._lock:
-            if sum(one.bytes for one in self._sessions.values()) + size > self._total:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise BusyError("the open sessions take too much space")
-            self._sessions[id] = session
+            self._sessions[id] = UploadSession(folder, scan, min(seconds or self._seconds, self._seconds), size)
         return id
 
     def get(self, id: str) -> UploadSession:
@@ -108,11 +109,15 @@ class UploadSessions:
         """
         session = self.get(id)
         with self._lock:
-            self._sessions.pop(id, None)
-        shutil.rmtree(session.folder, ignore_errors=True)
+            if self._sessions.pop(id, None) is not None:
+                self._end(session)
         return session
 
     def _drop_old(self) -> None:
         now = time.monotonic()
         for id in [id for id, one in self._sessions.items() if now - one.used > one.seconds]:
-            shutil.rmtree(self._sessions.pop(id).folder, ignore_errors=True)
+            self._end(self._sessions.pop(id))
+
+    def _end(self, session: UploadSession) -> None:
+        self._memory.give_back(session.bytes)
+        shutil.rmtree(session.folder, ignore_errors=True)

@@ -229,12 +229,121 @@ def test_a_label_of_another_format_is_replaced_by_one_file(tmp_path):
 def test_images_are_added_under_plain_names(root, tmp_path):
     file = write_volume(tmp_path / "sent" / "x.nii.gz", np.ones(SHAPE, np.int16))
     store = Datastore(root)
-    assert store.add_image("CT Chest 1", file) == "CT Chest 1"
-    assert store.add_image("CT Chest 1", file) == "CT Chest 1"
-    assert (root / "images" / "CT Chest 1.nii.gz").is_file()
+    assert store.add_image("CT: chest/1", file) == "CT_ chest_1"
+    assert store.add_image("CT: chest/1", file) == "CT_ chest_1"
+    assert store.case("CT: chest/1").id == "CT_ chest_1"
+    assert (root / "images" / "CT_ chest_1.nii.gz").is_file()
+    store.save("CT: chest/1", cube(1), ANA)
+    assert (root / "labels" / "CT_ chest_1.nii.gz").is_file()
     with pytest.raises(ConflictError):
         store.add_image("scan_0", file)
-    for name in ("../x", "a/b", ".x", "a\nb", "x" * 200, ""):
-        with pytest.raises(DataError):
+    for name in ("", ".", "..", "  "):
+        with pytest.raises((DataError, ConflictError)):
             store.add_image(name, file)
     assert len(list((root / "images").iterdir())) == 4
+
+
+def test_an_added_image_replaces_no_file_of_the_dataset(tmp_path):
+    """Names of labels beside images, and of further channels, are taken."""
+    sent = write_volume(tmp_path / "sent.nii.gz", np.ones(SHAPE, np.int16))
+    folders = {
+        "beside": (["a", "a_label"], ["a", "a_label", "a_mask"]),
+        "nnunet/imagesTr": (["a_0000", "a_0001"], ["a", "a_0000", "a_0001", "a_0002", "b"]),
+    }
+    for folder, (names, taken) in folders.items():
+        for name in names:
+            write_volume(tmp_path / folder / f"{name}.nii.gz", np.zeros(SHAPE, np.int16))
+        root = tmp_path / folder.split("/")[0]
+        before = {path: path.read_bytes() for path in root.rglob("*.gz")}
+        store = Datastore(root)
+        for name in taken:
+            with pytest.raises((ConflictError, RefusedError)):
+                store.add_image(name, sent)
+        assert {path: path.read_bytes() for path in root.rglob("*.gz")} == before
+        assert Datastore(root).ids() == ["a"]
+
+
+def test_clients_that_add_names_at_once_get_different_values(root):
+    first, second = Datastore(root, suggested=LABELS), Datastore(root, suggested=LABELS)
+    _ = first.labels(), second.labels()
+    threads = [
+        threading.Thread(target=store.add_labels, args=([f"new {index}"],))
+        for index, store in enumerate([first, second] * 4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    names = json.loads((root / "labels.json").read_text())
+    assert len(set(names.values())) == len(names) == 3 + 8
+    assert first.add_labels(["new 1"])["new 1"] == names["new 1"]
+
+
+def test_a_label_of_another_program_in_the_last_seconds_is_noticed(root):
+    store = Datastore(root, suggested=LABELS)
+    assert "scan_1" in store.unlabeled()
+    write_volume(root / "labels" / "scan_1.nii.gz", cube(2).astype(np.uint8), TILTED)
+    with pytest.raises(ConflictError):
+        store.save("scan_1", cube(1), ANA, if_match="")
+    store.save("scan_1", cube(1), ANA)
+    assert np.array_equal(store.read_label("scan_1", number=1), cube(2))
+    (root / "labels" / "scan_1.nii.gz").unlink()
+    write_volume(root / "labels" / "scan_1.nii", cube(2).astype(np.uint8), TILTED)
+    store.save("scan_1", cube(1), ANA)
+    assert len(list((root / "labels").glob("scan_1*"))) == 1
+
+
+def test_a_value_that_few_label_maps_hold_is_a_label(tmp_path):
+    root = write_dataset(tmp_path / "data", labeled=10, unlabeled=0)
+    write_volume(root / "labels" / "scan_9.nii.gz", cube(2).astype(np.uint8), TILTED)
+    store = Datastore(root)
+    store.save("scan_0", cube(1), ANA)
+    assert not (root / "labels.json").exists()  # a training finds the values itself
+    store.save("scan_9", cube(2), ANA)
+    assert store.add_labels(["cyst"])["cyst"] == 3
+    assert json.loads((root / "labels.json").read_text()) == {
+        "background": 0,
+        "label_1": 1,
+        "label_2": 2,
+        "cyst": 3,
+    }
+
+
+TABLES = {
+    "labels.json": ('{"background": 0, "ball": 1}', '"cyst": 2'),
+    "dataset.json": ('{"name": "x", "labels": {"0": "background", "1": "ball"}}', '"2": "cyst"'),
+    "labels.txt": ("0: background\n1: ball\n", "2: cyst"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_names_are_added_in_the_form_of_the_file(root, name):
+    text, added = TABLES[name]
+    (root / name).write_text(text)
+    assert Datastore(root).add_labels(["cyst"]) == {"ball": 1, "cyst": 2}
+    assert added in (root / name).read_text()
+    assert "ball" in (root / name).read_text()
+    assert sorted(p.name for p in root.iterdir() if p.is_file()) == [name]
+
+
+def test_a_color_table_is_kept_and_labels_json_has_its_colors(root):
+    (root / "colors.ctbl").write_text("0 background 0 0 0 0\n1 ball 255 0 7 255\n9 other 1 1 1 255\n")
+    store = Datastore(root)
+    assert store.add_labels(["cyst"]) == {"ball": 1, "cyst": 2}
+    assert Datastore(root).labels() == {"ball": 1, "cyst": 2}
+    assert store.colors()["ball"] == (255, 0, 7)
+
+
+def test_colors_stay_when_a_name_is_added(root):
+    rows = [{"value": 0, "name": "background"}, {"value": 1, "name": "ball", "color": [1, 2, 3]}]
+    (root / "labels.json").write_text(json.dumps(rows))
+    store = Datastore(root)
+    store.add_labels(["cyst"])
+    assert json.loads((root / "labels.json").read_text()) == [*rows, {"value": 2, "name": "cyst"}]
+    assert store.colors()["ball"] == (1, 2, 3)
+
+
+def test_new_values_fit_into_a_byte(tmp_path):
+    write_picture(tmp_path / "images" / "a.png", picture())
+    write_picture(tmp_path / "labels" / "a.png", 255 * mask())
+    assert Datastore(tmp_path).add_labels(["cyst", "scar"]) == {"foreground": 255, "cyst": 1, "scar": 2}

@@ -1,6 +1,7 @@
 """What every request passes: host, origin, token, size; and what is logged."""
 
 import json
+from pathlib import Path
 
 import pytest
 from server_doubles import client_of, make_app, small_models, write_dataset
@@ -136,13 +137,23 @@ def test_logs_name_no_patients(root):
     assert len(text.splitlines()) == 3
 
 
-def test_error_texts_name_no_folders(root):
+@pytest.mark.parametrize("folder", ["data", "Jane Doe/study 1"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_error_texts_name_no_folders(tmp_path, folder, relative, monkeypatch):
+    root = write_dataset(tmp_path / folder, labeled=1, unlabeled=1)
     (root / "images" / "scan_1.nii.gz").write_bytes(b"damaged")
-    with client_of(make_app(root, small_models(root.parent))) as client:
-        reply = client.post("/infer/tiny", params={"image": "scan_1"}, data={"params": "{}"}, files={"x": b""})
-    assert reply.status_code == 422
-    assert str(root) not in reply.text
-    assert "damaged" in reply.json()["detail"]
+    (root / "labels" / "scan_0.nii.gz").write_bytes(b"damaged")
+    monkeypatch.chdir(tmp_path)
+    with client_of(make_app(Path(folder) if relative else root, small_models(tmp_path))) as client:
+        replies = [
+            client.post("/infer/tiny", params={"image": "scan_1"}, data={"params": "{}"}, files={"x": b""}),
+            client.get("/datastore/image/info", params={"image": "scan_1"}),
+            client.put("/datastore/label?image=scan_0", files={"label": ("x.nii.gz", b"x")}),
+        ]
+    assert [reply.status_code for reply in replies] == [422, 422, 400]
+    for reply in replies:
+        assert not any(word in reply.text for word in ("Doe", "study", str(tmp_path), "images/", "/tmp"))
+    assert "damaged" in replies[0].json()["detail"]
 
 
 def test_a_server_for_others_needs_a_token(root):

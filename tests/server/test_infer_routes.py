@@ -78,7 +78,7 @@ def test_ohif_gets_raw_slices_that_ascend(served, tmp_path):
     down = np.diag([-1.0, -1.0, -2.0, 1.0])
     write_volume(root / "images" / "down.nii.gz", np.zeros(SHAPE, np.int16), down)
     params = {"foreground": [[2, 3, 0]], "background": [], "label": "ball", "result_compress": False}
-    client.app.state.server.datastore._refresh()
+    client.app.state.server.datastore._list.refresh()
     reply = infer(client, "cubes", image="down", params=params, output="image")
     header, _, data = reply.content.partition(b"\n\n")
     assert b"encoding: raw" in header

@@ -154,8 +154,8 @@ class RemoteDatastore(Datastore):
         case = self.case(id)
         if case.image.is_dir():
             return
-        with self._by_case.turn(id):
-            series = self._series[id]
+        with self._by_case.turn(case.id):
+            series = self._series[case.id]
             if case.image.is_dir():
                 return
             try:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 from PIL import Image
 
 from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError, GeometryError
-from medseg.geometry import Array
+from medseg.geometry import LPS_TO_RAS, Array, Grid
 from medseg.server.errors import RefusedError
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".png", ".tif", ".tiff", ".bin")
 """Suffixes of the files that clients may send."""
 _IMAGE_SUFFIXES = (*SUFFIXES[:-1], ".jpg", ".jpeg", ".bmp", ".dcm")
 _HEAD = 1 << 16
+_LARGEST_VOXEL = 8
 _DATA_FILE = re.compile(rb"data\s*file\s*:|elementdatafile\s*=\s*(?!local\b)", re.IGNORECASE)
 
 
@@ -60,7 +65,7 @@ def read_label_map(path: Path, like: Scan) -> Array:
         )
     label = read_scan(path)
     if label.kind == "volume" and like.kind == "picture":
-        return _plane(as_label_map(label))
+        return _plane(label, like)
     if like.kind == "volume" and label.kind == "picture":
         raise GeometryError("the label map is a picture, the image a volume")
     return as_label_map(align_to_grid(label, like.grid))
@@ -120,12 +125,20 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(n) for n in shape if n != 1)
 
 
-def _plane(volume: Array) -> Array:
-    """Return the picture (H, W) of a volume (W, H, 1), as viewers save it."""
-    flat = volume.reshape([n for n in volume.shape if n != 1] or [1])
-    if flat.ndim != 2:
-        raise GeometryError("the label map is a volume, the image a picture")
-    return np.ascontiguousarray(flat.T)
+def _plane(label: Scan, like: Scan) -> Array:
+    """Return the picture (H, W) of a volume (W, H, 1), as viewers save it: on the grid that they were given.
+
+    A volume without directions is taken as it is.
+    """
+    height, width = like.grid.shape
+    rows, columns = like.grid.spacing
+    grid = Grid((width, height, 1), LPS_TO_RAS @ np.diag([columns, rows, 1.0, 1.0]))
+    header = label.header
+    undirected = isinstance(header, nib.Nifti1Header) and not header["qform_code"] and not header["sform_code"]
+    if undirected and label.grid.shape == grid.shape:
+        label = replace(label, grid=grid)
+    volume = as_label_map(align_to_grid(label, grid))
+    return np.ascontiguousarray(volume[:, :, 0].T)
 
 
 def _raw(path: Path, like: Scan) -> Array:
@@ -138,16 +151,41 @@ def _raw(path: Path, like: Scan) -> Array:
     return from_viewer(values, like)
 
 
+def declared_bytes(files: Sequence[Path]) -> int:
+    """Return the bytes that the voxels of a client's image take, by the headers of its files.
+
+    Raises:
+        RefusedError: a header cannot be read, or names another file.
+    """
+    total = 0
+    for path in files:
+        check_file(path)
+        if path.suffix == ".dcm":
+            total += _dicom_bytes(path)
+        else:
+            total += int(np.prod([float(n) for n in header_shape(path)])) * _LARGEST_VOXEL
+    return total
+
+
+def _dicom_bytes(path: Path) -> int:
+    tags = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"]
+    try:
+        header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        numbers = [int(header.get(tag) or 1) for tag in tags]
+    except Exception as error:  # a hostile file can make a parser raise anything
+        raise RefusedError("the file is no DICOM") from error
+    return int(np.prod([float(max(n, 1)) for n in numbers])) * _LARGEST_VOXEL
+
+
 def check_image(path: Path) -> Scan:
-    """Read an image that a client sends.
+    """Read an image that a client sends, whose size was checked (:func:`declared_bytes`).
 
     Raises:
         RefusedError: the file is not acceptable.
         DataError: it cannot be read.
     """
-    check_file(path)
-    if path.suffix != ".dcm" and int(np.prod([float(n) for n in header_shape(path)])) > 1 << 31:
-        raise RefusedError("the image has more than 2 billion voxels")
+    if path.is_file():
+        check_file(path)
     scan = read_scan(path)
     if not np.issubdtype(scan.array.dtype, np.number):
         raise DataError("the image does not hold numbers")

@@ -2,55 +2,55 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.data.labels.name_files import read_label_names
+from medseg.data.labels.name_files import NameTable, read_label_names
 from medseg.data.labels.schema import LabelSchema, guess_schema
 from medseg.errors import ConfigError
 from medseg.files import write_json
+from medseg.server.datastore.name_tables import extend_table
 from medseg.server.errors import RefusedError
+from medseg.system.locks import wait_for_lock
 
 _MOST_NAMES = 1000
 _LONGEST_NAME = 128
+_LARGEST_BYTE = 255
 
 
 class LabelNames:
     """The labels of a dataset: declared by its layout, by a file beside it, or by the server's options.
 
-    Names that the dataset does not declare yet are written to its ``labels.json`` (or to the table in its
-    ``dataset.json``) when the first label is saved, so that a training knows them.
+    New names are added to the file that declares the labels, in its own form; without one, to ``labels.json``.
+    The file is read again before it is changed, because other programs and other servers may have changed it.
+    Methods can be called from several threads.
 
     Args:
         folder: folder of the dataset.
-        layout: labels that the dataset's layout declares.
+        declared: returns the labels that the dataset's layout declares.
+        present: returns the values in existing label maps, all or, with ``everything=False``, of some.
         suggested: labels to use where the dataset declares none.
-        present: values in existing label maps.
     """
 
     def __init__(
         self,
         folder: Path,
-        layout: LabelSchema | None,
+        declared: Callable[[], LabelSchema | None],
+        present: Callable[..., set[int]],
         suggested: LabelSchema | None = None,
-        present: Iterable[int] = (),
     ) -> None:
-        self._folder = folder
-        values = set(present)
-        table = None if layout is not None else read_label_names(folder, values)
-        self.is_declared = layout is not None or table is not None
-        self._from_layout = layout is not None
-        chosen = layout or (table.schema if table is not None else None)
-        if chosen is None and suggested is not None and values <= _values(suggested):
-            chosen = suggested
-        self.schema = chosen or _guess(values)
+        self._folder, self._declared, self._present = folder, declared, present
+        self._suggested = suggested
+        self._lock = threading.RLock()
+        self.schema = self._read()
 
     @property
     def values(self) -> dict[str, int]:
         """Name → value in label files, without the background."""
-        names = list(self.schema.names.items())[1 if self.schema.background else 0 :]
+        schema = self.schema
+        names = list(schema.names.items())[1 if schema.background else 0 :]
         return {name: values[0] for name, values in names}
 
     @property
@@ -58,51 +58,137 @@ class LabelNames:
         """Every value that a label map may hold."""
         return _values(self.schema)
 
+    @property
+    def is_declared(self) -> bool:
+        """Whether the dataset itself declares its labels."""
+        return self._from_layout or self._table is not None
+
     def add(self, names: Iterable[str]) -> dict[str, int]:
-        """Give names that are new the next values, and declare them; return all names.
+        """Give names that are new free values, and declare them; return all names.
 
         Raises:
-            RefusedError: a name is not printable, too long, or the dataset's layout fixes its labels.
+            RefusedError: a name is not printable, too long, or cannot be added to what declares the labels.
         """
-        known = {name.casefold(): name for name in self.schema.names}
-        new = [name for name in dict.fromkeys(names) if name.casefold() not in known]
-        for name in new:
-            if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
-                raise RefusedError(f"names of labels are printable and have at most {_LONGEST_NAME} characters")
-        if len(self.schema.names) + len(new) > _MOST_NAMES:
-            raise RefusedError(f"a dataset has at most {_MOST_NAMES} labels")
-        if new:
-            table = dict(self.schema.names)
-            for name in new:
-                table[name] = (max(_values(self.schema) | {v for vs in table.values() for v in vs}) + 1,)
-            self.schema = LabelSchema.model_validate(
-                self.schema.model_dump(exclude_unset=True) | {"names": table}
-            )
-            self._write()
-        return self.values
+        wanted = list(dict.fromkeys(names))
+        with self._lock:
+            if not self._new(wanted):
+                return self.values
+            with wait_for_lock(self._folder / ".medseg" / ".names.lock"):
+                self.schema = self._read(everything=True)
+                new = self._new(wanted)
+                if new:
+                    self._write({name: self._value_for(name, new) for name in new}, new)
+            return self.values
 
-    def value_of(self, name: str) -> int | None:
-        """Return the value of a label, whatever the case of its name."""
+    def value_of(self, name: str) -> int:
+        """Return the value of a label, whatever the case of its name.
+
+        Raises:
+            RefusedError: there is no such label.
+        """
         by_name = {one.casefold(): values[0] for one, values in self.schema.names.items()}
-        return by_name.get(name.casefold())
+        if name.casefold() not in by_name:
+            raise RefusedError("there is no label of this name")
+        return by_name[name.casefold()]
 
     def declare(self) -> None:
-        """Write the names into the dataset unless it declares them."""
-        if not self.is_declared:
-            self._write()
+        """Write names that come from a model or from options into the dataset, for trainings."""
+        with self._lock:
+            if not self.is_declared and self._is_suggested:
+                with wait_for_lock(self._folder / ".medseg" / ".names.lock"):
+                    self.schema = self._read(everything=True)
+                    if not self.is_declared and self._is_suggested:
+                        self._write({}, [])
 
-    def _write(self) -> None:
-        names = {name: values[0] for name, values in self.schema.names.items()}
-        dataset = self._folder / "dataset.json"
-        if self._from_layout:
-            if not dataset.is_file():
-                raise RefusedError(f"the dataset has the labels {', '.join(self.values)}; it cannot get others")
-            content = json.loads(dataset.read_text(encoding="utf-8"))
-            content["labels"] = _extended(content.get("labels"), names)
-            write_json(dataset, content)
+    def _read(self, *, everything: bool = False) -> LabelSchema:
+        """Read what declares the labels; all label maps are looked at before names are written."""
+        layout = self._declared()
+        self._table: NameTable | None = None
+        self._from_layout, self._is_suggested = layout is not None, False
+        if layout is not None:
+            return layout
+        values = self._present(everything=everything)
+        self._table = read_label_names(self._folder, values)
+        if self._table is not None:
+            return self._table.schema
+        if self._suggested is not None and values <= _values(self._suggested):
+            self._is_suggested = True
+            return self._suggested
+        return _guess(values)
+
+    def _new(self, names: Iterable[str]) -> list[str]:
+        """Return the names that are not known.
+
+        Raises:
+            RefusedError: one is not acceptable.
+        """
+        known = {name.casefold() for name in self.schema.names}
+        new: list[str] = []
+        for name in names:
+            if name.casefold() in known:
+                continue
+            if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME or '"' in name:
+                raise RefusedError(f"names of labels are printable, of at most {_LONGEST_NAME} characters")
+            known.add(name.casefold())
+            new.append(name.strip())
+        if len(known) > _MOST_NAMES:
+            raise RefusedError(f"a dataset has at most {_MOST_NAMES} labels")
+        return new
+
+    def _value_for(self, name: str, new: list[str]) -> int:
+        """Return the value of a new name: behind the largest, but within a byte if one is free."""
+        taken = _values(self.schema) | self._present(everything=True)
+        largest = max(taken) + 1 + new.index(name)
+        if largest <= _LARGEST_BYTE:
+            return largest
+        free = [value for value in range(1, _LARGEST_BYTE) if value not in taken]
+        return free[new.index(name)] if new.index(name) < len(free) else largest
+
+    def _write(self, added: dict[str, int], new: list[str]) -> None:
+        """Add names to what declares the labels, and check that they are read again with their values.
+
+        Raises:
+            RefusedError: they are not; what declared the labels is as before.
+        """
+        path, is_new = self._target()
+        before = path.read_bytes() if path.is_file() else None
+        expected = {name: values[0] for name, values in self.schema.names.items()} | added
+        if is_new:
+            rows = [self._row(name, value) for name, value in expected.items()]
+            write_json(path, rows if self.schema.colors else expected)
         else:
-            write_json(self._folder / "labels.json", names)
-        self.is_declared = True
+            extend_table(path, added)
+        schema = self._read(everything=True)
+        found = {name: values[0] for name, values in schema.names.items()}
+        if any(found.get(name) != value for name, value in expected.items()):
+            path.unlink() if before is None else path.write_bytes(before)
+            self.schema = self._read()
+            raise RefusedError(f"{new}: cannot be added to {path.name}; add them there by hand")
+        self.schema = schema
+
+    def _target(self) -> tuple[Path, bool]:
+        """Return the file that names are added to, and whether it is a new one.
+
+        Color tables may list many labels of which the dataset holds none; names are not added to them.
+
+        Raises:
+            RefusedError: the layout fixes the labels, or another ``labels.json`` is in the way.
+        """
+        if self._from_layout:
+            path = self._folder / "dataset.json"
+            if not path.is_file():
+                raise RefusedError(f"the dataset has the labels {', '.join(self.values)}; it cannot get others")
+            return path, False
+        if self._table is not None and self._table.path.name in ("labels.json", "labels.txt", "dataset.json"):
+            return self._table.path, False
+        path = self._folder / "labels.json"
+        if path.exists():
+            raise RefusedError("labels.json does not name every value in the label maps; add the names there")
+        return path, True
+
+    def _row(self, name: str, value: int) -> dict[str, Any]:
+        color = self.schema.colors.get(name)
+        return {"value": value, "name": name} | ({} if color is None else {"color": list(color)})
 
 
 def label_schema(names: Iterable[str]) -> LabelSchema | None:
@@ -125,22 +211,20 @@ def map_values(info: Any, present: set[int], names: LabelNames) -> Mapping[int, 
     Raises:
         RefusedError: a name is not acceptable, or a value has no name.
     """
-    entries = (
-        [one for one in info if isinstance(one, dict) and isinstance(one.get("name"), str)] if info else []
-    )
+    listed = info if isinstance(info, list) else []
+    entries = [one for one in listed if isinstance(one, dict) and isinstance(one.get("name"), str)]
     if not entries:
         return None
-    names.add(one["name"] for one in entries)
-    listed = [one.get("idx") for one in entries]
-    positions = list(range(1, len(entries) + 1))
-    proper = all(isinstance(i, int) and i > 0 for i in listed) and len(set(listed)) == len(listed)
-    by_index = proper and present <= set(listed) and (not present or max(present) > len(entries))
-    keys = listed if by_index else positions
-    mapping = {int(key): names.value_of(one["name"]) or 0 for key, one in zip(keys, entries, strict=True)}
-    missing = sorted(present - set(mapping))
+    indices = [one.get("idx") for one in entries]
+    proper = all(isinstance(i, int) and i > 0 for i in indices) and len(set(indices)) == len(indices)
+    by_index = proper and present <= set(indices) and (not present or max(present) > len(entries))
+    keys = indices if by_index else range(1, len(entries) + 1)
+    missing = sorted(present - {int(key) for key in keys})
     if missing:
         raise RefusedError(f"the label map has the values {missing[:10]}, which label_info does not name")
-    return mapping
+    wanted = [one["name"].strip() for one in entries]
+    names.add(wanted)
+    return {int(key): names.value_of(name) for key, name in zip(keys, wanted, strict=True)}
 
 
 def _values(schema: LabelSchema) -> set[int]:
@@ -150,14 +234,6 @@ def _values(schema: LabelSchema) -> set[int]:
 
 def _guess(values: set[int]) -> LabelSchema:
     try:
-        return guess_schema(values | {0, 1} if len(values - {0}) == 0 else values | {0})
+        return guess_schema(values | {0} if values - {0} else {0, 1})
     except ConfigError:
         return LabelSchema(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
-
-
-def _extended(table: Any, names: Mapping[str, int]) -> dict[str, Any]:
-    """Add names to a table of labels, name → value or value → name as it is."""
-    content: dict[str, Any] = dict(table) if isinstance(table, dict) else {}
-    if content and all(str(key).isdigit() for key in content):
-        return content | {str(value): name for name, value in names.items() if str(value) not in content}
-    return content | {name: value for name, value in names.items() if name not in content}

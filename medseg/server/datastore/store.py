@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,29 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.cases import Case, list_images
+from medseg.data.cases import Case
 from medseg.data.io.readers import image_stem, output_suffix, read_scan, reader_for
 from medseg.data.labels.schema import Color, LabelSchema, smallest_integer
 from medseg.data.layouts import find_dataset
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, LayoutOptions
-from medseg.data.layouts.folder_names import find_folder_pairs
 from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError
 from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_file, write_atomic
 from medseg.geometry import Array
 from medseg.report.palette import value_palette
+from medseg.server.datastore.cases import CaseList, add_image, images_folder, plain_id, with_label_on_disk
 from medseg.server.datastore.names import LabelNames
 from medseg.server.datastore.placement import LabelPlaces
 from medseg.server.datastore.scans import ByCase, ScanCache, is_one_file, write_as_nifti
 from medseg.server.datastore.versions import FINAL, Author, History, LabelVersion, VersionStore
-from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
+from medseg.server.errors import ConflictError, UnknownIdError
 from medseg.system.locks import wait_for_lock
 
 HIDDEN = ".medseg"
 """Folder of the dataset that holds earlier versions of labels and their records."""
-_REFRESH_SECONDS = 5.0
-_LABELS_LOOKED_AT = 8
-_LONGEST_ID = 128
 
 
 class Datastore:
@@ -73,18 +69,21 @@ class Datastore:
         self._versions = VersionStore(self.folder / HIDDEN / "labels")
         self._scans, self._by_case = ScanCache(scan_bytes), ByCase()
         self._temporary = temporary or self.folder / HIDDEN / "download"
-        self._lock, self._listed, self._listing_seconds = threading.RLock(), 0.0, 0.0
-        self._cases: dict[str, Case] = {}
         self._names: LabelNames | None = None
+        self._names_lock = threading.Lock()
         self._places.check()
-        self._refresh()
+        self._list = CaseList(self.list_cases)
         self.recover()
+
+    def list_cases(self) -> DatasetListing:
+        """List the cases of the dataset."""
+        return find_dataset(self.root, self._layout)
 
     # --- images ---------------------------------------------------------------------------------------------
 
     def ids(self) -> list[str]:
         """Return the ids of all images, sorted."""
-        return sorted(self._current())
+        return sorted(self._list.current())
 
     def case(self, id: str) -> Case:
         """Return a case.
@@ -92,12 +91,7 @@ class Datastore:
         Raises:
             UnknownIdError: there is no image with this id.
         """
-        cases = self._current()
-        if id not in cases:
-            cases = self._refresh()
-        if id not in cases:
-            raise UnknownIdError("there is no image with this id")
-        return cases[id]
+        return self._list.get(id)
 
     def scan(self, id: str) -> Scan:
         """Return the image of a case, whose array is read-only.
@@ -113,39 +107,33 @@ class Datastore:
         case = self.case(id)
         if is_one_file(case):
             return case.image
-        path = self._temporary / f"{id}.nii.gz"
-        return self._by_case.run(id, lambda: path if path.exists() else write_as_nifti(self.scan(id), path))
+        path = self._temporary / f"{case.id}.nii.gz"
+        return self._by_case.run(
+            case.id, lambda: path if path.exists() else write_as_nifti(self.scan(id), path)
+        )
 
     def image_digest(self, id: str) -> str:
         """Return the SHA-256 of :meth:`image_file`."""
         return self._scans.digest(self.case(id), self.image_file(id))
 
     def add_image(self, id: str, file: Path) -> str:
-        """Add an image from a file that was checked; return its id.
+        """Add an image from a file that was checked; return its id, which is plain text.
+
+        The same image under the same id is added once.
 
         Raises:
-            RefusedError: the id is no plain name, or the layout has no folder for images.
-            ConflictError: there is another image with this id.
+            RefusedError: the layout does not take an image of this name.
+            ConflictError: there is another image or file with this name.
         """
-        with self._lock:
-            if id in self._refresh():
-                if sha256_file(self.image_file(id)) != sha256_file(file) and not _same_image(
-                    self.scan(id), file
-                ):
-                    raise ConflictError("there is another image with this id")
-                return id
-            name = f"{id}{file.name[len(image_stem(file)) :]}"
-            target = self._images_folder() / name
-            if len(id) > _LONGEST_ID or image_stem(Path(name)) != id:
-                raise RefusedError(f"an id is a plain file name of at most {_LONGEST_ID} characters")
-            Case(id, target)  # checks the id
-            with write_atomic(target) as temporary:
-                shutil.copyfile(file, temporary)
-            if id not in self._refresh():
-                target.unlink(missing_ok=True)
-                self._refresh()
-                raise RefusedError("the dataset's layout does not accept an image of this name")
-            return id
+        plain = plain_id(id)
+        if plain in self._list.refresh():
+            same = sha256_file(self.image_file(plain)) == sha256_file(file) or _same_image(
+                self.scan(plain), file
+            )
+            if not same:
+                raise ConflictError("there is another image with this id")
+            return plain
+        return add_image(self._list, plain, file, images_folder(self.root, self._layout))
 
     # --- labels ---------------------------------------------------------------------------------------------
 
@@ -156,17 +144,17 @@ class Datastore:
     @property
     def names(self) -> LabelNames:
         """The names of the labels."""
-        with self._lock:
+        with self._names_lock:
             if self._names is None:
                 self._names = LabelNames(
-                    self.folder, self._listing.labels, self._suggested, self._present_values()
-                )
+                    self.folder, lambda: self._list.refreshed().labels, self._list.values,
+                    self._suggested,
+                )  # fmt: skip
             return self._names
 
     def add_labels(self, names: list[str]) -> dict[str, int]:
-        """Give names that are new the next values; return all."""
-        with self._lock:
-            return self.names.add(names)
+        """Give names that are new free values; return all."""
+        return self.names.add(names)
 
     def colors(self) -> dict[str, Color]:
         """Return the color of each label."""
@@ -175,11 +163,11 @@ class Datastore:
 
     def labeled(self) -> list[str]:
         """Return the ids of images that have a label in the dataset."""
-        return sorted(id for id, case in self._current().items() if case.label_files)
+        return sorted(id for id, case in self._list.current().items() if case.label_files)
 
     def unlabeled(self) -> list[str]:
         """Return the ids of images that have no label in the dataset."""
-        return sorted(id for id, case in self._current().items() if not case.label_files)
+        return sorted(id for id, case in self._list.current().items() if not case.label_files)
 
     def status(self) -> dict[str, Any]:
         """Count images, labels, and labels under each tag."""
@@ -193,7 +181,7 @@ class Datastore:
         """Return the tags under which an image has a label."""
         case = self.case(id)
         tags = {FINAL} if case.label_files else set()
-        others = (tag for tag in self._versions.tags(id) if tag != FINAL)
+        others = (tag for tag in self._versions.tags(case.id) if tag != FINAL)
         return sorted(tags | {tag for tag in others if self.label(id, tag) is not None})
 
     def versions(self, id: str, tag: str = FINAL) -> list[LabelVersion]:
@@ -246,16 +234,19 @@ class Datastore:
             DataError: the label map has another shape, or values that are not declared.
         """
         case, scan = self.case(id), self.scan(id)
-        values = self._checked(label_map, scan)
+        own = (
+            self._list.values_of(case.label) if case.label is not None and case.label.is_file() else set[int]()
+        )
+        values = self._checked(label_map, scan, own)
         reader = reader_for(case.image)
         palette = value_palette(self.names.schema)
 
         def write(path: Path) -> None:
             reader.write_label_map(path, values, scan, palette)
 
-        with self._writing(id) as history_of:
+        with self._writing(case.id) as history_of:
             self.names.declare()
-            return self._add(self.case(id), history_of(tag), write, by, if_match)
+            return self._add(self.case(case.id), history_of(tag), write, by, if_match)
 
     def remove_label(self, id: str, by: Author, tag: str = FINAL) -> LabelVersion:
         """Remove a label from the dataset; its versions are kept.
@@ -263,9 +254,9 @@ class Datastore:
         Raises:
             UnknownIdError: there is no such label.
         """
-        with self._writing(id) as history_of:
-            case = self.case(id)
-            if self.label(id, tag) is None:
+        case = self.case(id)
+        with self._writing(case.id) as history_of:
+            if self.label(case.id, tag) is None:
                 raise UnknownIdError("there is no such label")
             return self._add(case, history_of(tag), None, by, None)
 
@@ -282,63 +273,20 @@ class Datastore:
             with self._writing(id) as history_of:
                 history = history_of(tag)
                 newest = history.newest()
-                case = self._current().get(id)
+                case = self._list.current().get(id)
                 if tag == FINAL and newest is not None and case is not None:
                     self._publish(case, newest)
                 history.published()
-        self._refresh()
-        folders = {case.image.parent for case in self._cases.values()}
-        folders |= {path.parent for case in self._cases.values() for path in case.label_files}
+        cases = self._list.refresh().values()
+        folders = {case.image.parent for case in cases}
+        folders |= {path.parent for case in cases for path in case.label_files}
         for folder in folders:
             remove_stale_temporaries(folder)
 
     # --- inside ---------------------------------------------------------------------------------------------
 
-    def _current(self) -> dict[str, Case]:
-        """Return the cases, listed again if the list is older than a few seconds."""
-        with self._lock:
-            age = time.monotonic() - self._listed
-            if age > max(_REFRESH_SECONDS, 20 * self._listing_seconds):
-                return self._refresh()
-            return self._cases
-
-    def _refresh(self) -> dict[str, Case]:
-        with self._lock:
-            began = time.monotonic()
-            self._listing: DatasetListing = self.list_cases()
-            self._cases = {case.id: case for case in self._listing.cases}
-            self._listed = time.monotonic()
-            self._listing_seconds = self._listed - began
-            return self._cases
-
-    def list_cases(self) -> DatasetListing:
-        """List the cases of the dataset."""
-        return find_dataset(self.root, self._layout)
-
-    def _images_folder(self) -> Path:
-        """Return the folder that new images are added to."""
-        if self._listing.layout == "images and labels" or list_images(self.root):
-            return self.root
-        try:
-            pairs = find_folder_pairs(self.root, self._layout)
-        except (DataError, OSError) as error:
-            raise RefusedError("images cannot be added to a dataset of this layout") from error
-        return pairs[0].images
-
-    def _present_values(self) -> set[int]:
-        """Return the values in some of the label maps."""
-        values: set[int] = set()
-        cases = [case for case in self._cases.values() if case.label is not None]
-        for case in cases[:_LABELS_LOOKED_AT]:
-            try:
-                assert case.label is not None
-                values |= set(np.unique(as_label_map(read_scan(case.label))).tolist())
-            except DataError:
-                continue
-        return values
-
-    def _checked(self, label_map: Array, scan: Scan) -> Array:
-        """Return a label map in the smallest type.
+    def _checked(self, label_map: Array, scan: Scan, own: set[int]) -> Array:
+        """Return a label map in the smallest type; ``own`` are the values of its present label map.
 
         Raises:
             DataError: its shape, type or values are not those of a label map of the image.
@@ -352,7 +300,7 @@ class Datastore:
                 f"the shape {scan.grid.shape}"
             )
         present = set(np.unique(values).tolist())
-        undeclared = sorted(present - self.names.all_values - {0})
+        undeclared = sorted(present - self.names.all_values - {0} - own)
         if undeclared and not self.names.schema.collapse_instances:
             if self.names.is_declared:
                 declared = ", ".join(f"{name} = {value}" for name, value in self.labels().items())
@@ -379,8 +327,10 @@ class Datastore:
         if final and versions and history.is_pending:  # an earlier attempt failed
             self._publish(case, versions[-1])
             history.published()
-            case = self._refresh().get(case.id, case)
-        if final and case.label is not None:
+        place = self._places.place(case, list(self._list.current().values()))
+        if final:
+            case = with_label_on_disk(self._list.current().get(case.id, case), place)
+            place = self._places.place(case, list(self._list.current().values()))
             versions = self._adopt(case, history, versions)
         newest = versions[-1] if versions else None
         digest = newest.digest if newest is not None else ""
@@ -390,13 +340,12 @@ class Datastore:
             "case": case.id, "tag": history.folder.name, "author": by.name, "client": by.client,
             "models": dict(by.models), "note": by.note, "names": self.labels(), "earlier": digest,
         }  # fmt: skip
-        place = self._places.place(case, list(self._cases.values()))
         suffix = place.name[len(image_stem(place)) :] if final else output_suffix(case.image)
         version = history.add(write, suffix, record, publish=final)
         if final:
             self._publish(case, version)
             history.published()
-            self._refresh()
+            self._list.refresh()
         return version
 
     def _adopt(self, case: Case, history: History, versions: list[LabelVersion]) -> list[LabelVersion]:
@@ -425,7 +374,7 @@ class Datastore:
 
     def _publish(self, case: Case, version: LabelVersion) -> None:
         """Put a version into the dataset's layout."""
-        place = self._places.place(case, list(self._cases.values()))
+        place = self._places.place(case, list(self._list.current().values()))
         if version.path is None:
             for path in case.label_files:
                 path.unlink(missing_ok=True)
@@ -435,7 +384,7 @@ class Datastore:
             shutil.copyfile(source, temporary)
         if case.label is not None and case.label != place:
             case.label.unlink(missing_ok=True)
-        with self._lock:
+        with self._list.lock:
             self._places.declare(case, place)
 
 

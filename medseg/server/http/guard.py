@@ -5,10 +5,13 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import re
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -52,14 +55,14 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
-def error_reply(error: Exception) -> Response:
+def error_reply(error: Exception, options: ServerOptions) -> Response:
     """Return the reply to a request that ended with an error; unexpected errors are logged, not shown."""
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), None)
     headers = {"retry-after": "5"} if status == 503 else None
     if status == 504:
         return JSONResponse({"detail": "the request took too long"}, 504)
     if status is not None or isinstance(error, MedsegError):
-        return JSONResponse({"detail": _public_text(error)}, status or 500, headers)
+        return JSONResponse({"detail": public_text(error, options)}, status or 500, headers)
     if is_out_of_memory(error):
         return JSONResponse({"detail": "the server has too little memory for this request"}, 507)
     if is_disk_full(error):
@@ -68,12 +71,27 @@ def error_reply(error: Exception) -> Response:
     return JSONResponse({"detail": "unexpected error; the server's log says where"}, 500)
 
 
-def _public_text(error: Exception) -> str:
-    """Return an error's text without the paths of files on the server."""
+def public_text(error: Exception, options: ServerOptions) -> str:
+    """Return an error's text without the names of files and folders on the server.
+
+    Texts in which a folder is still named are replaced by the kind of the error.
+    """
+    path: Path | None = getattr(error, "path", None)
     text = str(error)
-    path = getattr(error, "path", None)
-    words = [word for word in text.split(" ") if not (word.count("/") > 1 or (path and str(path) in word))]
-    return " ".join(words)
+    for known in (path, path.resolve() if path is not None else None):
+        if known is not None:
+            text = text.replace(str(known), "the file")
+    folders = [
+        Path(str(one)) for one in (options.data, options.cache, options.runs, tempfile.gettempdir()) if one
+    ]
+    named = {str(form) for folder in folders for form in (folder, folder.resolve())}
+    if any(one in text for one in named) or _PATH.search(text):
+        return f"the files of this image cannot be used ({type(error).__name__})"
+    return text
+
+
+_PATH = re.compile(r"(^|[\s'\"(:])(/|\\\\|[A-Za-z]:[\\/])\S|\S[/\\]\S+[/\\]")
+"""An absolute path, or a relative one with two folders."""
 
 
 class Guard:
@@ -109,7 +127,7 @@ class Guard:
             if reply.started:
                 LOGGER.error("a reply broke off: %s", describe_failure(error))
                 raise
-            await error_reply(error)(scope, receive, reply.send)
+            await error_reply(error, self._options)(scope, receive, reply.send)
         finally:
             _log(scope, reply, time.perf_counter() - began)
 
@@ -121,7 +139,7 @@ class Guard:
         if not self._is_allowed_origin(scope, headers):
             return JSONResponse({"detail": "other web pages may not use the server"}, 403)
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._options.limits.upload_bytes:
+        if not (length.isascii() and length.isdigit()) or int(length) > self._options.limits.upload_bytes:
             return JSONResponse({"detail": "the request is too large"}, 413)
         if scope["method"] == "OPTIONS" and headers.get("access-control-request-method"):
             return Response(status_code=204)

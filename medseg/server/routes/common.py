@@ -37,6 +37,19 @@ def query(request: Request, name: str, default: str | None = None) -> str:
     return value
 
 
+def number(text: str) -> int | None:
+    """Return a whole number written in ASCII digits; None for an empty text.
+
+    Raises:
+        RefusedError: the text is something else.
+    """
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise RefusedError("expected a whole number")
+    return int(text)
+
+
 def client_name(request: Request, parameters: dict[str, Any] | None = None) -> str:
     """Return the name by which a client calls itself, in plain printable characters."""
     given = request.headers.get("x-annotator") or (parameters or {}).get("client_id") or ""

@@ -10,11 +10,11 @@ from starlette.routing import BaseRoute, Route
 
 from medseg.data.io.readers import image_stem
 from medseg.server.datastore import FINAL, Author, LabelVersion
-from medseg.server.datastore.incoming import check_image, read_label_map, suffix_of
+from medseg.server.datastore.incoming import check_image, declared_bytes, read_label_map, suffix_of
 from medseg.server.datastore.names import map_values
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
 from medseg.server.http.bodies import read_form, store_upload
-from medseg.server.routes.common import author_of, file_reply, query, reply, state_of
+from medseg.server.routes.common import author_of, file_reply, number, query, reply, state_of
 from medseg.server.state import ServerState
 
 
@@ -97,8 +97,9 @@ async def add_image(request: Request) -> Response:
         def add() -> str:
             path = store_upload(sent, state.temporary / "requests", suffix)
             try:
-                check_image(path)
-                return state.datastore.add_image(id, path)
+                with state.memory.reserve(declared_bytes([path])):
+                    check_image(path)
+                    return state.datastore.add_image(id, path)
             finally:
                 path.unlink(missing_ok=True)
 
@@ -108,14 +109,12 @@ async def add_image(request: Request) -> Response:
 async def label(request: Request) -> Response:
     """Return the file of a label, with its digest as ETag."""
     state, (id, tag) = state_of(request), _label_of(request)
-    number = query(request, "version", "")
-    if number and not number.isdigit():
-        raise RefusedError("version is a number")
+    wanted = number(query(request, "version", ""))
 
     def find() -> LabelVersion | None:
-        if not number:
+        if wanted is None:
             return state.datastore.label(id, tag)
-        return next((v for v in state.datastore.versions(id, tag) if v.number == int(number)), None)
+        return next((v for v in state.datastore.versions(id, tag) if v.number == wanted), None)
 
     version = await state.threads.run(find)
     if version is None or version.path is None:

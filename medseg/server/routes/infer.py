@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -15,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from medseg.data.scans import Scan
 from medseg.geometry import Array
 from medseg.prompts import Box, Point, Prompt
-from medseg.server.datastore.incoming import check_image, read_label_map, suffix_of
+from medseg.server.datastore.incoming import check_image, declared_bytes, read_label_map, suffix_of
 from medseg.server.errors import RefusedError
 from medseg.server.http.bodies import Form, read_form, store_upload
 from medseg.server.models import AutomaticModel, PromptModel, prompt_from_json
@@ -86,39 +88,42 @@ def _answer(state: ServerState, asked: InferRequest, form: Form) -> Response:
     """Segment an image and encode the result."""
     began = time.perf_counter()
     folder = state.temporary / "requests"
-    stored: list[Path] = []
-    try:
-        scan = _scan(state, asked, form, folder, stored)
-        first = _first_mask(form, scan, folder, stored)
+    with ExitStack() as held:
+        scan = _scan(state, asked, form, folder, held)
+        first = _first_mask(form, scan, folder, held)
         result = run_model(state, asked, scan, first)
-    finally:
-        for path in stored:
-            path.unlink(missing_ok=True)
     if asked.image:
         state.note_proposal(asked.client, asked.image, state.models.get(asked.model))
     return _encode(asked, result, time.perf_counter() - began)
 
 
-def _scan(state: ServerState, asked: InferRequest, form: Form, folder: Path, stored: list[Path]) -> Scan:
+def _stored(sent: UploadFile, folder: Path, suffix: str, held: ExitStack) -> Path:
+    """Store a client's file until the request is answered."""
+    path = store_upload(sent, folder, suffix)
+    held.callback(path.unlink, missing_ok=True)
+    return path
+
+
+def _scan(state: ServerState, asked: InferRequest, form: Form, folder: Path, held: ExitStack) -> Scan:
     """Return the image to segment."""
     if asked.session:
         return state.uploads.get(asked.session).scan
     sent = form.file("file")
     if sent is not None:
-        stored.append(store_upload(sent, folder, suffix_of(sent.filename or "", image=True)))
-        return check_image(stored[-1])
+        path = _stored(sent, folder, suffix_of(sent.filename or "", image=True), held)
+        held.enter_context(state.memory.reserve(declared_bytes([path])))
+        return check_image(path)
     if not asked.image:
         raise RefusedError("expected an image, a session or a file")
     return state.datastore.scan(asked.image)
 
 
-def _first_mask(form: Form, scan: Scan, folder: Path, stored: list[Path]) -> Array | None:
+def _first_mask(form: Form, scan: Scan, folder: Path, held: ExitStack) -> Array | None:
     """Return the mask that a client wants to correct; None without one."""
     sent = form.file("label")
     if sent is None:
         return None
-    stored.append(store_upload(sent, folder, suffix_of(sent.filename or "")))
-    return read_label_map(stored[-1], scan) > 0
+    return read_label_map(_stored(sent, folder, suffix_of(sent.filename or ""), held), scan) > 0
 
 
 def run_model(state: ServerState, asked: InferRequest, scan: Scan, first: Array | None) -> InferResult:

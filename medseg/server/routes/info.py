@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from medseg.server.http.guard import is_same_secret
 from medseg.server.models import AutomaticModel, Model
-from medseg.server.routes.common import reply, state_of
+from medseg.server.routes.common import number, query, reply, state_of
 from medseg.server.state import ServerState
 from medseg.system.version import medseg_version
 
@@ -96,8 +96,8 @@ def describe_model(model: Model, state: ServerState) -> dict[str, Any]:
 async def logs(request: Request) -> Response:
     """Return the last lines of the log, as JSON or as text."""
     lines = list(state_of(request).log.lines)
-    count = request.query_params.get("lines", "300")
-    lines = lines[-int(count) :] if count.isdigit() and 0 < int(count) <= len(lines) else lines
+    count = number(query(request, "lines", "300")) or len(lines)
+    lines = lines[-count:] if count else lines
     if request.query_params.get("text") == "true":
         return PlainTextResponse("\n".join(lines))
     return reply(lines)

@@ -6,9 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from medseg.server.errors import RefusedError
 from medseg.server.http.bodies import read_form
-from medseg.server.routes.common import query, reply, state_of
+from medseg.server.routes.common import number, query, reply, state_of
 
 
 def routes() -> list[BaseRoute]:
@@ -23,12 +22,10 @@ def routes() -> list[BaseRoute]:
 async def create(request: Request) -> Response:
     """Keep an image for the requests of one client."""
     state = state_of(request)
-    expiry = query(request, "expiry", "0") or "0"
-    if not expiry.isdigit():
-        raise RefusedError("expiry is a number of seconds")
+    expiry = number(query(request, "expiry", ""))
     async with read_form(request, state.options.limits) as form:
         files = form.files.get("files", [])
-        id = await state.threads.run(state.uploads.create, files, float(expiry) or None)
+        id = await state.threads.run(state.uploads.create, files, float(expiry) if expiry else None)
     return reply({"session_id": id, "session_info": state.uploads.get(id).as_dict(id)})
 
 
