@@ -215,16 +215,16 @@ def map_values(info: Any, present: set[int], names: LabelNames) -> Mapping[int, 
     entries = [one for one in listed if isinstance(one, dict) and isinstance(one.get("name"), str)]
     if not entries:
         return None
-    indices = [one.get("idx") for one in entries]
-    proper = all(isinstance(i, int) and i > 0 for i in indices) and len(set(indices)) == len(indices)
+    indices = [int(i) for one in entries if isinstance(i := one.get("idx"), int) and i > 0]
+    proper = len(set(indices)) == len(entries)
     by_index = proper and present <= set(indices) and (not present or max(present) > len(entries))
     keys = indices if by_index else range(1, len(entries) + 1)
-    missing = sorted(present - {int(key) for key in keys})
+    missing = sorted(present - set(keys))
     if missing:
         raise RefusedError(f"the label map has the values {missing[:10]}, which label_info does not name")
     wanted = [one["name"].strip() for one in entries]
     names.add(wanted)
-    return {int(key): names.value_of(name) for key, name in zip(keys, wanted, strict=True)}
+    return {key: names.value_of(name) for key, name in zip(keys, wanted, strict=True)}
 
 
 def _values(schema: LabelSchema) -> set[int]:

@@ -171,7 +171,8 @@ def _common_part(name: str, label: str) -> tuple[int, int, int]:
         there = label.find(number[0])
         if there >= 0:
             return number.start(), there, len(number[0])
-    return tuple(SequenceMatcher(None, name, label, autojunk=False).find_longest_match())
+    found = SequenceMatcher(None, name, label, autojunk=False).find_longest_match()
+    return found.a, found.b, found.size
 
 
 def _table(root: Path) -> Path:

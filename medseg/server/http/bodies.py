@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +118,7 @@ async def _parse(request: Request, limits: Limits) -> Any:
         boundary = _boundary(request.headers.get("content-type", ""), first)
         headers = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'})
 
-        async def body() -> AsyncIterator[bytes]:
+        async def body() -> AsyncGenerator[bytes, None]:
             yield first
             async for chunk in stream:
                 yield chunk

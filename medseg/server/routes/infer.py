@@ -222,8 +222,8 @@ def _box(roi: list[Any], asked: InferRequest, scan: Scan) -> Box:
         for end in (0, 1)
     ]
     shape = scan.grid.shape
-    lower = np.clip(np.floor(np.minimum(*corners)), 0, np.array(shape) - 1).astype(int)
-    upper = np.clip(np.ceil(np.maximum(*corners)) + 1, lower + 1, shape).astype(int)
+    lower = np.clip(np.floor(np.min(corners, axis=0)), 0, np.array(shape) - 1).astype(int)
+    upper = np.clip(np.ceil(np.max(corners, axis=0)) + 1, lower + 1, shape).astype(int)
     return Box(tuple(lower.tolist()), tuple(upper.tolist()))
 
 
