@@ -20,8 +20,8 @@ class PromptTask(Spec):
 
     Attributes:
         objects: what is an object in the training: ``classes``, all voxels of a class or region;
-            ``components``, one connected component of a class; ``instances``, what ``data.instances`` tells
-            apart; ``auto``: instances if they are told apart, otherwise classes.
+            ``components``, one connected component of a class; ``instances``, those of ``data.instances``;
+            ``auto``: instances if that is set, otherwise classes.
         users: names of the simulated users that are trained with (``medseg.prompts.users``) and how often each
             of them makes a prompt.
         interactions: largest number of earlier prompts in a training sample, each of which corrects what the

@@ -62,7 +62,7 @@ class PromptSamples:
         """Return a sample with the object as its label: 1, with 0 for all else and -1 for ignored voxels.
 
         Args:
-            sample: with the ``label`` of all classes and, if they are told apart, ``objects``.
+            sample: with the ``label`` of all classes and, if they have numbers, ``objects``.
             wanted: class that is preferred.
             spacing: distance between the voxels, mm.
             rng: source of all random numbers.
@@ -103,7 +103,7 @@ class PromptSamples:
 
         Args:
             classes: (*P), -1 for ignored voxels.
-            objects: (*P) numbers of instances; None if they are not told apart.
+            objects: (*P) numbers of instances; None if objects are classes.
             wanted: class that is preferred.
             rng: source of all random numbers.
         """
