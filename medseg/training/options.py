@@ -106,7 +106,8 @@ class TrainConfig(Spec):
             always validated. It is estimated from the number of voxels computed, so that every machine
             validates the same cases. If None, all cases are validated.
         monitor: score that selects the best checkpoint: ``dice`` or ``iou``, the mean or that of one label
-            (``dice:lesion``).
+            (``dice:lesion``); with ``task.name=instances`` also ``instances``, with ``task.name=prompts``
+            ``clicks``, ``clicks:1`` or ``clicks:5``.
         checkpoint: weights of the model file: those with the ``best`` score of a validation, or the ``last``
             ones, which the validation cases do not influence.
         early_stop: number of validations without a better score after which the training ends; if None, it

@@ -21,6 +21,9 @@ from medseg.inference.model.ensemble_member import MemberOptions, ModelSource, l
 from medseg.inference.model.prediction import load_scan
 from medseg.system.device import resolve_autocast_dtype, resolve_device
 
+_PLANES = 32
+"""Planes of a scan that are measured at a time."""
+
 
 class Interactive:
     """Segments objects by prompts: points, boxes, scribbles and lassos.
@@ -122,7 +125,8 @@ def scan_windows(
     scale = tuple(1.0 if same else a / b for a, b in zip(spacing, wanted, strict=True))
     turned = array.transpose(0, *(1 + axis for axis in axes))
     turned = turned[(slice(None), *(slice(None, None, -1) if back else slice(None) for back in flipped))]
-    normalize = fit_normalization(preprocess.normalize, lambda: [array])
+    planes = range(0, array.shape[1], _PLANES)
+    normalize = fit_normalization(preprocess.normalize, lambda: (array[:, i : i + _PLANES] for i in planes))
     return ScanWindows(turned, normalize, axes, flipped, scale, shape)
 
 

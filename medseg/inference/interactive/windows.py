@@ -13,6 +13,9 @@ from medseg.data.loading.cropping import Voxels
 from medseg.geometry import Array
 from medseg.prompts.frame import Frame
 
+MOST_ZOOM = 4.0
+"""Largest zoom: what is larger takes several prompts, so that time and memory of each stay bounded."""
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -53,8 +56,9 @@ class ScanWindows:
 
     @property
     def largest_zoom(self) -> float:
-        """Zoom at which a window covers the whole scan, at least 1."""
-        return max(1.0, *(n / covered for n, covered in zip(self.length, self.size(1.0), strict=True)))
+        """Zoom at which a window covers the whole scan, 1 to 4."""
+        whole = max(n / covered for n, covered in zip(self.length, self.size(1.0), strict=True))
+        return min(max(1.0, whole), MOST_ZOOM)
 
     def frame(self, center: Floats, zoom: float) -> Frame:
         """Return a window around a center, within the scan; a scan that is smaller is in its middle.

@@ -206,10 +206,11 @@ class TrainingPage:
     def _scores(self) -> list[plots.Curve]:
         validated = self.record.validated
         steps = [int(entry["step"]) for entry in validated]
-        keys = [key for key in validated[-1] if key.startswith("val_dice:")]
+        clicks = {key: _title(key[4:]) for key in validated[-1] if key.startswith("val_clicks:")}
+        keys = [] if clicks else [key for key in validated[-1] if key.startswith("val_dice:")]
         named = {"val_dice": "mean of the labels"} if len(keys) > 1 and "val_dice" in validated[-1] else {}
         named |= {key: key.removeprefix("val_dice:") for key in keys[:_MOST_CURVES]}
-        named = named or {f"val_{self.record.monitor}": self.record.monitor}
+        named = clicks or named or {f"val_{self.record.monitor}": self.record.monitor}
         return [plots.Curve(n, steps, [as_float(e.get(key)) for e in validated]) for key, n in named.items()]
 
     def _validation(self, cases: ScoredCases) -> Markup:
@@ -292,6 +293,10 @@ def write_training_page(path: Path, record: TrainingRecord, sections: CaseSectio
 
 def _title(monitor: str) -> str:
     metric, _, label = monitor.partition(":")
+    if metric == "clicks":
+        return (
+            f"Dice after {'1 and 5 clicks' if not label else '1 click' if label == '1' else f'{label} clicks'}"
+        )
     name = {"dice": "Dice", "iou": "IoU"}.get(metric, metric)
     return f"{name} of {label}" if label else name
 

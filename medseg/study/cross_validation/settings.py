@@ -52,9 +52,9 @@ def open_study(request: CrossValidationConfig, folder: StudyFolder) -> Study:
     if not folder.record.is_file():
         _check_foreign(folder)
     config = _shared_settings(_load(request, folder), request, folder)
-    if config.task.name == "instances":
+    if config.task.name != "semantic":
         raise ConfigError(
-            "task.name=instances: cross-validation compares label maps of classes, not objects",
+            f"task.name={config.task.name}: cross-validation compares label maps of classes, not objects",
             hint="Train each fold by itself: data.split={name: folds, fold: 0}.",
         )
     if folder.record.is_file():
