@@ -212,7 +212,7 @@ class ObjectSession:
 
     def _holds_border(self, center: Floats) -> bool:
         """Return whether a window around a center contains voxels of the object and others."""
-        part = self._view[self.windows.covered(self.windows.frame(center, 1.0), _MARGIN)]
+        part = self._view[self.windows.covered(self.windows.frame(center, 1.0), _MARGIN / 2)]
         return bool(part.any()) and not bool(part.all())
 
 
