@@ -254,12 +254,12 @@ def test_an_added_image_replaces_no_file_of_the_dataset(tmp_path):
         for name in names:
             write_volume(tmp_path / folder / f"{name}.nii.gz", np.zeros(SHAPE, np.int16))
         root = tmp_path / folder.split("/")[0]
-        before = {path: path.read_bytes() for path in root.rglob("*.gz")}
+        before = {path: path.read_bytes() for path in (tmp_path / folder).glob("*.gz")}
         store = Datastore(root)
         for name in taken:
             with pytest.raises((ConflictError, RefusedError)):
                 store.add_image(name, sent)
-        assert {path: path.read_bytes() for path in root.rglob("*.gz")} == before
+        assert {path: path.read_bytes() for path in (tmp_path / folder).glob("*.gz")} == before
         assert Datastore(root).ids() == ["a"]
 
 
@@ -347,3 +347,22 @@ def test_new_values_fit_into_a_byte(tmp_path):
     write_picture(tmp_path / "images" / "a.png", picture())
     write_picture(tmp_path / "labels" / "a.png", 255 * mask())
     assert Datastore(tmp_path).add_labels(["cyst", "scar"]) == {"foreground": 255, "cyst": 1, "scar": 2}
+
+
+def test_bids_without_labels_can_be_annotated(tmp_path):
+    write_volume(tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz", np.zeros(SHAPE, np.int16))
+    (tmp_path / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    store = Datastore(tmp_path)
+    assert store.unlabeled() == ["sub-01"]
+    store.save("sub-01", cube(1), ANA)
+    assert find_dataset(tmp_path).cases[0].label is not None
+    assert store.labeled() == ["sub-01"]
+
+
+def test_folders_of_no_layout_say_what_to_do(tmp_path):
+    write_volume(tmp_path / "data" / "pat1" / "image.nii.gz", np.zeros(SHAPE, np.int16))
+    with pytest.raises(DataError, match=r"manifest\.csv"):
+        Datastore(tmp_path / "data")
+    (tmp_path / "data" / "manifest.csv").write_text("id,image\npat1,pat1/image.nii.gz\n")
+    Datastore(tmp_path / "data").save("pat1", cube(1), ANA)
+    assert (tmp_path / "data" / "labels" / "pat1.nii.gz").is_file()

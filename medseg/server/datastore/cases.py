@@ -18,7 +18,7 @@ from medseg.data.cases import Case, list_images
 from medseg.data.io.readers import image_stem, is_image_file, read_scan
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions
 from medseg.data.layouts.folder_names import find_folder_pairs
-from medseg.data.scans import as_label_map
+from medseg.data.scans import Scan, as_label_map
 from medseg.errors import DataError, MedsegError
 from medseg.files import TEMPORARY
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
@@ -198,3 +198,9 @@ def _create(source: Path, target: Path) -> None:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def same_image(scan: Scan, file: Path) -> bool:
+    """Whether a file holds the voxels of a scan."""
+    other = read_scan(file)
+    return scan.grid.shape == other.grid.shape and bool(np.array_equal(scan.array, other.array))

@@ -43,6 +43,17 @@ class LabelPlaces:
     root: Path
     choice: LayoutOptions
 
+    def prepare(self) -> None:
+        """Check that label maps can be written; BIDS without ``derivatives`` gets this folder for them.
+
+        Raises:
+            DataError: they cannot be written in this layout.
+        """
+        described = self.root.is_dir() and (self.root / "dataset_description.json").is_file()
+        if described and any(self.root.glob("sub-*")):
+            (self.root / "derivatives").mkdir(exist_ok=True)
+        self.check()
+
     def check(self) -> None:
         """Check that label maps of this layout can be written.
 

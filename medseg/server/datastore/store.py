@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ import numpy as np
 from medseg.data.cases import Case
 from medseg.data.io.readers import image_stem, output_suffix, read_scan, reader_for
 from medseg.data.labels.schema import Color, LabelSchema, smallest_integer
-from medseg.data.layouts import find_dataset
+from medseg.data.layouts import find_dataset, layout_of
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, LayoutOptions
 from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError
 from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_file, write_atomic
 from medseg.geometry import Array
 from medseg.report.palette import value_palette
-from medseg.server.datastore.cases import CaseList, add_image, images_folder, plain_id, with_label_on_disk
+from medseg.server.datastore.cases import (
+    CaseList,
+    add_image,
+    images_folder,
+    plain_id,
+    with_label_on_disk,
+)
 from medseg.server.datastore.names import LabelNames
 from medseg.server.datastore.placement import LabelPlaces
 from medseg.server.datastore.scans import ByCase, ScanCache, is_one_file, write_as_nifti
@@ -31,6 +38,12 @@ from medseg.system.locks import wait_for_lock
 
 HIDDEN = ".medseg"
 """Folder of the dataset that holds earlier versions of labels and their records."""
+
+
+_NO_LAYOUT = (
+    "For folders of another kind, write a table manifest.csv into the folder, with the columns id and image: "
+    "one row for each image, with its path."
+)
 
 
 class Datastore:
@@ -71,13 +84,18 @@ class Datastore:
         self._temporary = temporary or self.folder / HIDDEN / "download"
         self._names: LabelNames | None = None
         self._names_lock = threading.Lock()
-        self._places.check()
+        self._places.prepare()
         self._list = CaseList(self.list_cases)
         self.recover()
 
     def list_cases(self) -> DatasetListing:
         """List the cases of the dataset."""
-        return find_dataset(self.root, self._layout)
+        try:
+            return find_dataset(self.root, self._layout)
+        except DataError as error:
+            if layout_of(self.root, self._layout) is None and self.root.is_dir():
+                raise DataError(error.message, hint=_NO_LAYOUT, path=self.root) from error
+            raise
 
     # --- images ---------------------------------------------------------------------------------------------
 
@@ -357,7 +375,7 @@ class Datastore:
             return versions
         record = {"case": case.id, "tag": FINAL, "author": None, "note": "found in the dataset", "models": {}}
         suffix = found.name[len(image_stem(found)) :]
-        adopted = history.add(lambda path: _copy(found, path), suffix, record, publish=False)
+        adopted = history.add(partial(shutil.copyfile, found), suffix, record, publish=False)
         return [*versions, adopted]
 
     def _with_found(self, case: Case, versions: list[LabelVersion]) -> list[LabelVersion]:
@@ -388,15 +406,6 @@ class Datastore:
             self._places.declare(case, place)
 
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-
-
 def _color(palette: Array, value: int) -> Color:
     red, green, blue = (int(c) for c in palette[value % len(palette)])
     return red, green, blue
-
-
-def _same_image(scan: Scan, file: Path) -> bool:
-    other = read_scan(file)
-    return scan.grid.shape == other.grid.shape and bool(np.array_equal(scan.array, other.array))

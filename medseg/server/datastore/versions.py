@@ -86,7 +86,7 @@ class History:
         return versions[-1] if versions else None
 
     def add(
-        self, write: Callable[[Path], None] | None, suffix: str, record: Mapping[str, Any], *, publish: bool
+        self, write: Callable[[Path], object] | None, suffix: str, record: Mapping[str, Any], *, publish: bool
     ) -> LabelVersion:
         """Add a version.
 
