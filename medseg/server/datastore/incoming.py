@@ -42,6 +42,23 @@ def suffix_of(name: str, *, image: bool = False) -> str:
     return found
 
 
+def as_integers(label_map: Array, shape: tuple[int, ...]) -> Array:
+    """Return a label map (*S) as integers.
+
+    Raises:
+        DataError: it has another shape or type.
+    """
+    values = np.asarray(label_map)
+    if values.dtype == bool:
+        values = values.astype(np.uint8)
+    if values.shape != shape or not np.issubdtype(values.dtype, np.integer):
+        raise DataError(
+            f"the label map has the shape {values.shape} and the type {values.dtype}, expected integers of the "
+            f"shape {shape}"
+        )
+    return values
+
+
 def read_label_map(path: Path, like: Scan) -> Array:
     """Read a client's label map on the grid of an image.
 

@@ -29,6 +29,7 @@ from medseg.server.datastore.cases import (
     plain_id,
     with_label_on_disk,
 )
+from medseg.server.datastore.incoming import as_integers
 from medseg.server.datastore.names import LabelNames
 from medseg.server.datastore.placement import LabelPlaces
 from medseg.server.datastore.scans import ByCase, ScanCache, is_one_file, write_as_nifti
@@ -145,10 +146,8 @@ class Datastore:
         """
         plain = plain_id(id)
         if plain in self._list.refresh():
-            same = sha256_file(self.image_file(plain)) == sha256_file(file) or _same_image(
-                self.scan(plain), file
-            )
-            if not same:
+            same_file = sha256_file(self.image_file(plain)) == sha256_file(file)
+            if not same_file and not same_image(self.scan(plain), file):
                 raise ConflictError("there is another image with this id")
             return plain
         return add_image(self._list, plain, file, images_folder(self.root, self._layout))
@@ -309,14 +308,7 @@ class Datastore:
         Raises:
             DataError: its shape, type or values are not those of a label map of the image.
         """
-        values = np.asarray(label_map)
-        if values.dtype == bool:
-            values = values.astype(np.uint8)
-        if values.shape != scan.grid.shape or not np.issubdtype(values.dtype, np.integer):
-            raise DataError(
-                f"the label map has the shape {values.shape} and the type {values.dtype}, expected integers of "
-                f"the shape {scan.grid.shape}"
-            )
+        values = as_integers(label_map, scan.grid.shape)
         present = set(np.unique(values).tolist())
         undeclared = sorted(present - self.names.all_values - {0} - own)
         if undeclared and not self.names.schema.collapse_instances:
