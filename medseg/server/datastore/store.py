@@ -27,6 +27,7 @@ from medseg.server.datastore.cases import (
     add_image,
     images_folder,
     plain_id,
+    same_image,
     with_label_on_disk,
 )
 from medseg.server.datastore.incoming import as_integers
@@ -113,12 +114,7 @@ class Datastore:
         return self._list.get(id)
 
     def scan(self, id: str) -> Scan:
-        """Return the image of a case, whose array is read-only.
-
-        Raises:
-            UnknownIdError: there is no image with this id.
-            DataError: it cannot be read.
-        """
+        """Return the image of a case, whose array is read-only. Raises: DataError if it cannot be read."""
         return self._scans.get(self.case(id))
 
     def image_file(self, id: str) -> Path:
@@ -266,11 +262,7 @@ class Datastore:
             return self._add(self.case(case.id), history_of(tag), write, by, if_match)
 
     def remove_label(self, id: str, by: Author, tag: str = FINAL) -> LabelVersion:
-        """Remove a label from the dataset; its versions are kept.
-
-        Raises:
-            UnknownIdError: there is no such label.
-        """
+        """Remove a label from the dataset; its versions are kept. Raises: UnknownIdError without a label."""
         case = self.case(id)
         with self._writing(case.id) as history_of:
             if self.label(case.id, tag) is None:
