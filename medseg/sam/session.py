@@ -15,7 +15,7 @@ from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array, Grid
-from medseg.prompts import Prompt
+from medseg.prompts import Box, Prompt
 from medseg.prompts.validation import check_prompt
 from medseg.sam.embeddings import EmbeddingStore
 from medseg.sam.network import MaskNetwork
@@ -97,6 +97,7 @@ class _State:
     """One object after some prompts.
 
     Attributes:
+        slicing: slices that the prompts are placed on.
         prompts: oldest first.
         placed: slice → prompts on it.
         masks: slice → mask; absent where it is empty.
@@ -104,6 +105,7 @@ class _State:
         limits: first slice and the one after the last that propagation may reach.
     """
 
+    slicing: Slicing
     prompts: tuple[Prompt, ...] = ()
     placed: Mapping[int, PlanePrompts] = field(default_factory=dict)
     masks: Mapping[int, SliceMask] = field(default_factory=dict)
@@ -122,16 +124,15 @@ class SamSession:
     def __init__(self, sam: Sam, scan: Scan) -> None:
         self.sam = sam
         self.scan = scan
-        self._slicing = self._slices(sam.options.axis)
-        self._predictor = sam.predictor(scan, self._slicing)
-        self._history = [_State()]
+        self._predictors: dict[Slicing, SlicePredictor] = {}
+        self._history = [_State(self._slices(sam.options.axis))]
 
     @property
     def mask(self) -> NDArray[np.bool_]:
         """(\\*S) bool, the current mask."""
         whole = np.zeros(self.scan.grid.shape, bool)
         for index, part in self._state.masks.items():
-            self._slicing.view(whole, index)[...] = part.mask
+            self._state.slicing.view(whole, index)[...] = part.mask
         return whole
 
     @property
@@ -157,14 +158,13 @@ class SamSession:
         state = self._state
         axis = required_axis(prompt)
         if not state.prompts and not state.masks and self.sam.options.axis is None and axis is not None:
-            self._slicing = self._slices(axis)
-            self._predictor = self.sam.predictor(self.scan, self._slicing)
-        new = split_prompt(prompt, self._slicing, self.sam.options.scribble_points)
+            state = replace(state, slicing=self._slices(axis))
+        new = split_prompt(prompt, state.slicing, self.sam.options.scribble_points)
         placed, masks = dict(state.placed), dict(state.masks)
         for index, prompts in new.items():
             placed[index] = placed[index].joined(prompts) if index in placed else prompts
-            masks[index] = self._segment(index, placed[index], masks.get(index))
-        limits = _joined_limits(state.limits, self._limits(prompt))
+            masks[index] = self._segment(state.slicing, index, placed[index], masks.get(index))
+        limits = _joined_limits(state.limits, _limits(prompt, state.slicing.axis))
         added = replace(state, prompts=(*state.prompts, prompt), placed=placed, masks=masks, limits=limits)
         if self.sam.options.propagate:
             added = self._propagated(added, new)
@@ -192,15 +192,16 @@ class SamSession:
         Raises:
             DataError: the mask does not have the scan's shape.
         """
+        slicing = self._slices(self.sam.options.axis)
         masks: dict[int, SliceMask] = {}
         if mask is not None:
             if mask.shape != self.scan.grid.shape:
                 raise DataError(
                     f"a mask of shape {mask.shape}, expected that of the scan, {self.scan.grid.shape}"
                 )
-            parts = ((index, self._slicing.view(mask != 0, index)) for index in range(len(self._slicing)))
+            parts = ((index, slicing.view(mask != 0, index)) for index in range(len(slicing)))
             masks = {index: SliceMask(np.ascontiguousarray(part)) for index, part in parts if part.any()}
-        self._history = [_State(masks=masks, given=frozenset(masks))]
+        self._history = [_State(slicing, masks=masks, given=frozenset(masks))]
 
     def save(self, path: Path) -> Path:
         """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path.
@@ -226,43 +227,37 @@ class SamSession:
         grid = self.scan.grid
         return Slicing(grid.shape) if len(grid.shape) == 2 else Slicing.of_volume(grid, axis)
 
-    def _limits(self, prompt: Prompt) -> tuple[int, int] | None:
-        """Return the slices that a box over several slices allows."""
-        axis = self._slicing.axis
-        lower, upper = getattr(prompt, "lower", None), getattr(prompt, "upper", None)
-        if (
-            axis is None
-            or lower is None
-            or upper is None
-            or not prompt.positive
-            or upper[axis] - lower[axis] < 2
-        ):
-            return None
-        return int(lower[axis]), int(upper[axis])
+    def _predictor(self, slicing: Slicing) -> SlicePredictor:
+        """Return what segments the slices along one axis."""
+        if slicing not in self._predictors:
+            self._predictors[slicing] = self.sam.predictor(self.scan, slicing)
+        return self._predictors[slicing]
 
-    def _segment(self, index: int, prompts: PlanePrompts, previous: SliceMask | None) -> SliceMask:
+    def _segment(
+        self, slicing: Slicing, index: int, prompts: PlanePrompts, previous: SliceMask | None
+    ) -> SliceMask:
         """Segment a slice; without anything that marks the object there is nothing to take away from."""
         if previous is not None and not previous.mask.any():
             previous = None
         if not prompts.has_object and previous is None:
-            return SliceMask(np.zeros(self._slicing.plane, bool), iou=0.0)
-        return self._predictor.predict(index, prompts, previous)
+            return SliceMask(np.zeros(slicing.plane, bool), iou=0.0)
+        return self._predictor(slicing).predict(index, prompts, previous)
 
     def _propagated(self, state: _State, changed: Iterable[int]) -> _State:
         """Return the state with the masks between changed slices and their neighboring anchors renewed.
 
         Between two slices with prompts, each is propagated to the middle.
         """
-        if self._slicing.axis is None:
+        if state.slicing.axis is None:
             return state
         anchors = sorted({*state.placed, *state.given})
-        low, high = state.limits or (0, len(self._slicing))
+        low, high = state.limits or (0, len(state.slicing))
         masks = dict(state.masks)
         done: set[tuple[int, int]] = set()
         for index in changed:
             place = anchors.index(index)
             left = anchors[place - 1] if place else -1
-            right = anchors[place + 1] if place + 1 < len(anchors) else len(self._slicing)
+            right = anchors[place + 1] if place + 1 < len(anchors) else len(state.slicing)
             for first, last in ((left, index), (index, right)):
                 if (first, last) not in done:
                     done.add((first, last))
@@ -280,13 +275,21 @@ class SamSession:
         middle = (first + last) // 2 if both else last - 1
         if first in state.placed:
             steps = range(first + 1, min(middle + 1, limits[1]))
-            masks.update(self._run(masks[first], steps))
+            masks.update(self._run(state.slicing, masks[first], steps))
         if last in state.placed:
             begin = middle if both else first
-            masks.update(self._run(masks[last], range(last - 1, max(begin, limits[0] - 1), -1)))
+            masks.update(self._run(state.slicing, masks[last], range(last - 1, max(begin, limits[0] - 1), -1)))
 
-    def _run(self, start: SliceMask, steps: Sequence[int]) -> dict[int, SliceMask]:
-        return dict(propagate(self._predictor, start, steps, self.sam.options.propagation))
+    def _run(self, slicing: Slicing, start: SliceMask, steps: Sequence[int]) -> dict[int, SliceMask]:
+        return dict(propagate(self._predictor(slicing), start, steps, self.sam.options.propagation))
+
+
+def _limits(prompt: Prompt, axis: int | None) -> tuple[int, int] | None:
+    """Return the slices that a box over several slices allows."""
+    if axis is None or not isinstance(prompt, Box) or not prompt.positive:
+        return None
+    first, last = int(prompt.lower[axis]), int(prompt.upper[axis])
+    return (first, last) if last - first > 1 else None
 
 
 def _joined_limits(first: tuple[int, int] | None, second: tuple[int, int] | None) -> tuple[int, int] | None:

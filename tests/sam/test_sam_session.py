@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from sam_double import BrightRegions
 
+from medseg.data.io import read_scan
 from medseg.errors import DataError
 from medseg.prompts import Box, Lasso, Point, Promptable, PromptSession, Scribble
 from medseg.sam import PropagationOptions, Sam, SamOptions, automatic_masks
@@ -136,6 +137,24 @@ def test_slices_are_cut_along_the_thickest_axis_or_that_of_a_flat_box(volume):
     assert np.flatnonzero(thick.add(Point((6, 20, 20))).any(axis=(1, 2))).tolist() == [6]
     flat = sam.open(volume, spacing=(1, 1, 1))
     assert np.flatnonzero(flat.add(Box((20, 10, 2), (21, 30, 10))).any(axis=(1, 2))).tolist() == [20]
+
+
+def test_axis_of_a_flat_box_ends_with_its_object(volume):
+    session = Sam(BrightRegions(), SamOptions(propagate=False)).open(volume, spacing=(1, 1, 1))
+    click = session.add(Point((20, 20, 6)))
+    session.restart()
+    session.add(Box((20, 10, 2), (21, 30, 10)))
+    session.undo()
+    np.testing.assert_array_equal(session.add(Point((20, 20, 6))), click)
+    session.restart()
+    session.add(Box((20, 10, 2), (21, 30, 10)))
+    session.restart()
+    np.testing.assert_array_equal(session.add(Point((20, 20, 6))), click)
+
+
+def test_scan_in_memory(tmp_path, picture):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    assert Sam(BrightRegions()).open(read_scan(tmp_path / "a.png")).add(Point((10, 10))).sum() == 256
 
 
 def test_correction_of_a_given_mask(volume):
