@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -31,7 +30,7 @@ State = Literal["open", "draft", "accepted"]
 
 @dataclass(frozen=True)
 class CurrentLabel:
-    """The label of a case that the page shows: the accepted one, or a draft that is newer.
+    """The label of a case that the page shows: the accepted one, or a draft that was made from it.
 
     Attributes:
         tag: ``final`` or ``draft``.
@@ -78,7 +77,7 @@ class Desk:
         """Return the label of a case that the page shows; None if there is none."""
         store = self.server.datastore
         final, draft = store.label(id), store.label(id, DRAFT)
-        if draft is not None and (final is None or _seconds(draft) > _seconds(final)):
+        if draft is not None and (final is None or draft.record.get("note") == _basis(final)):
             return CurrentLabel(DRAFT, draft)
         return None if final is None else CurrentLabel(FINAL, final)
 
@@ -109,6 +108,7 @@ class Desk:
             "id": id,
             "channel_names": names,
             "background": self.background,
+            "numbered": self.server.datastore.names.schema.collapse_instances,
             "label_dtype": self._label_type(label),
             "focus": _focus(image, label, self.background),
         }
@@ -162,7 +162,8 @@ class Desk:
             if (current.id if current is not None else "") != base:
                 raise ConflictError("another window has saved the label since this one read it")
             tag = FINAL if accepted else DRAFT
-            newest = store.label(id, tag)
+            newest, final = store.label(id, tag), store.label(id)
+            by = by if accepted or final is None else replace(by, note=_basis(final))
             saved = store.save(id, values, by, tag=tag, if_match=newest.digest if newest is not None else "")
         return CurrentLabel(tag, saved).id, "accepted" if accepted else "draft"
 
@@ -174,6 +175,8 @@ class Desk:
         prediction = found.predict(self.server.datastore.scan(id))
         self.server.note_proposal(client, id, found)
         values = dataset_values(prediction.label_map, found.schema, self.server.datastore.names)
+        if prediction.instances is not None and self.server.datastore.names.schema.collapse_instances:
+            values = prediction.instances.label_map()
         label = self.image(id).frame.to_page(values)
         return label.astype(self._label_type(label))
 
@@ -235,13 +238,9 @@ def dataset_values(label_map: Array, predicted: LabelSchema, names: LabelNames) 
     )
 
 
-def _seconds(version: LabelVersion) -> str:
-    """Return when a version was saved, as text that sorts; the time of the file if it has no record."""
-    if "time" in version.record:
-        return str(version.record["time"])
-    assert version.path is not None
-    changed = datetime.fromtimestamp(version.path.stat().st_mtime, UTC)
-    return changed.isoformat(timespec="milliseconds")
+def _basis(final: LabelVersion) -> str:
+    """Return the remark of drafts that were made from an accepted label."""
+    return f"made from version {final.number}, {final.digest}"
 
 
 def _focus(image: PageImage, label: Array | None, background: int) -> list[int]:

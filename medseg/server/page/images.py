@@ -130,8 +130,9 @@ def _pack(channel: Array) -> tuple[Array, float, float]:
     slope = (high - low) / 65535
     stored = np.empty(channel.shape, np.uint16)
     for index in range(len(channel)):  # a slice at a time: memory
-        values = np.nan_to_num(channel[index].astype(np.float64), nan=low, posinf=high, neginf=low)
-        stored[index] = np.rint((np.clip(values, low, high) - low) / slope)
+        values = (channel[index].astype(np.float64) - low) * (1 / slope)
+        np.nan_to_num(values, copy=False, nan=0.0)
+        stored[index] = np.rint(np.clip(values, 0, 65535, out=values), out=values)
     return stored, slope, low
 
 

@@ -180,6 +180,40 @@ def test_a_model_of_slices_changes_one_slice(browser, tmp_path):
     np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "labels" / "a.nii.gz").dataobj), expected)
 
 
+def test_what_is_painted_while_a_case_opens_is_saved(browser, tmp_path):
+    for name in "ab":
+        write_picture(tmp_path / "images" / f"{name}.png", np.full((8, 9), 70, np.uint8))
+    (tmp_path / "labels").mkdir()
+    with serve_page(tmp_path) as url:
+        visit(browser, url, "a")
+        browser.evaluate(
+            "(() => { const { labels } = medsegAnnotate.doc; medsegAnnotate.open('b');"
+            "const edit = labels.begin(); edit.set(3, 1); medsegAnnotate.keep(edit); return 1; })()"
+        )
+        wait_open(browser, "b")
+        visit(browser, url, "a")
+        assert browser.evaluate("medsegAnnotate.doc.labels.voxels[3]") == 1
+
+
+def test_objects_get_numbers_that_are_free(browser, tmp_path):
+    write_picture(tmp_path / "images" / "a.png", np.full((20, 30), 70, np.uint8))
+    numbers = np.zeros((20, 30), np.uint8)
+    numbers[:2].flat = np.arange(60)
+    numbers[5, :20] = np.arange(60, 80)
+    write_picture(tmp_path / "labels" / "a.png", numbers)
+    with serve_page(tmp_path, labels=()) as url:
+        visit(browser, url, "a")
+        browser.evaluate("medsegAnnotate.brush.size = 1; medsegAnnotate.select('brush')")
+        browser.drag(screen_position(browser, 2, 12, 15))
+        browser.press("n", "KeyN")
+        browser.drag(screen_position(browser, 2, 14, 15))
+        browser.press("a", "KeyA")
+        wait(browser, "document.body.dataset.version.startsWith('final-2')")
+    label = np.array(Image.open(tmp_path / "labels" / "a.png"))
+    assert (label[15, 12], label[15, 14]) == (80, 81)
+    np.testing.assert_array_equal(label[:6], numbers[:6])
+
+
 def paint(browser, row, column, value):
     """Paint a dab of one voxel of a class with the brush."""
     browser.evaluate(

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import zlib
 
 import numpy as np
@@ -81,6 +82,16 @@ def test_a_draft_is_kept_apart_and_an_accepted_label_is_in_the_dataset(client, r
     assert got.headers["x-label-version"] == saved["version"]
     assert got.headers["x-label-type"] == "uint8"
     np.testing.assert_array_equal(unpack(got.content, SHAPE, np.dtype(np.uint8)), label)
+
+
+def test_a_draft_is_shown_until_another_label_is_accepted(client, root):
+    accepted = client.get(f"{API}cases/scan_0/label")
+    label = unpack(accepted.content, SHAPE, np.dtype(np.uint8))
+    draft = put(client, label + 1, accepted.headers["x-label-version"], accepted=False, case="scan_0").json()
+    os.utime(root / "labels" / "scan_0.nii.gz")  # copied, for example: the label is the same
+    assert client.get(f"{API}cases/scan_0/label").headers["x-label-version"] == draft["version"]
+    again = put(client, label, draft["version"], accepted=True, case="scan_0").json()  # as before the draft
+    assert client.get(f"{API}cases/scan_0/label").headers["x-label-version"] == again["version"]
 
 
 def test_a_label_of_another_version_is_refused(client):

@@ -81,7 +81,11 @@ export class App {
       const meta = await api.case(id);
       const image = new ImageSource(meta, Math.min(this.display.channel, meta.channels - 1), () => this.redraw(), (error) => this.fail(error));
       const [label] = await Promise.all([api.label(id), image.start()]);
-      if (ticket !== this.opening) return;
+      // What was painted or answered meanwhile is saved, too.
+      do {
+        this.tool.finish?.();
+        if (!(await this.leave()) || ticket !== this.opening) return;
+      } while (this.isChanged || this.tool.edit);
       const voxels = label ? label.voxels : emptyLabel(meta.shape.reduce((a, b) => a * b), meta.label_dtype);
       if (meta.background && !label) voxels.fill(meta.background);
       this.prompts.end();
@@ -93,9 +97,18 @@ export class App {
       this.display.window = { ...meta.windows.find((one) => one.channel === image.channel) };
       this.planes.forEach((plane) => plane.reset());
       history.replaceState(null, "", `#case=${encodeURIComponent(id)}`);
+      this.beginNumber();
       this.view.showDocument(this);
       this.changed();
     });
+  }
+
+  // Label maps that number objects: paint the next object with a number that is free.
+  beginNumber() {
+    const { meta, labels } = this.doc;
+    if (!meta.numbered) return;
+    this.classValue = Math.max(0, ...[...labels.counts].filter(([, voxels]) => voxels > 0).map(([value]) => value)) + 1;
+    labels.widen();
   }
 
   // Load the label map again, which another window has saved.
@@ -138,6 +151,8 @@ export class App {
 
   // Save what is open before it is replaced; returns whether it may be.
   async leave() {
+    await this.prompts.queue.catch(() => {});
+    await this.saving?.catch(() => {});
     return !this.isChanged || this.save(false);
   }
 
@@ -154,7 +169,8 @@ export class App {
     this.isSaving = true;
     try {
       await this.prompts.queue.catch(() => {});
-      return await this.busy("Saving", () => this.send(doc, accepted, prefer)) === true;
+      this.saving = this.busy("Saving", () => this.send(doc, accepted, prefer));
+      return (await this.saving) === true;
     } finally {
       this.isSaving = false;
     }
@@ -200,14 +216,14 @@ export class App {
 
   // Set a voxel to a value within an edit, unless it belongs to another class that is kept.
   put(edit, index, value) {
-    const old = this.doc.labels.voxels[index];
+    const old = edit.labels.voxels[index];
     const { background } = this.doc.meta;
     if (this.brush.protect && old !== background && old !== this.classValue) return;
     edit.set(index, value);
   }
 
   keep(edit) {
-    const changed = this.doc.labels.commit(edit);
+    const changed = edit.labels.commit(edit);
     if (changed) this.changed();
     return changed;
   }
@@ -266,7 +282,7 @@ export class App {
     this.colors = new Map(classes.map((one) => [one.value, one.color]));
     if (this.doc && classes.some((one) => one.value > 255)) this.doc.labels.widen();
     const background = this.doc?.meta.background ?? 0;
-    if (!classes.some((one) => one.value === this.classValue)) {
+    if (!this.doc?.meta.numbered && !classes.some((one) => one.value === this.classValue)) {
       this.classValue = classes.find((one) => one.value !== background)?.value ?? 1;
     }
   }
@@ -286,6 +302,14 @@ export class App {
     this.classValue = value;
     this.view.showClasses(this);
     this.redraw();
+  }
+
+  // Select the class, or the object, at the crosshair.
+  pick() {
+    const [x, y, z] = this.doc.place;
+    const { shape } = this.doc.meta;
+    const value = this.doc.labels.voxels[x + shape[0] * (y + shape[1] * z)];
+    if (value !== this.doc.meta.background) this.selectClass(value);
   }
 
   async addClass(name) {

@@ -19,7 +19,11 @@ const page = {
   },
   newObject() {
     app.prompts.beginObject();
-    view.notify("The next prompt begins another object of the class.");
+    if (app.doc.meta.numbered) {
+      app.beginNumber();
+      view.showClasses(app);
+      view.notify(`The brush and the next prompt draw object ${app.classValue}.`);
+    } else view.notify("The next prompt begins another object of the class.");
   },
   useAtCross(negative) {
     app.isPlaced = true;

@@ -79,6 +79,11 @@ class Brush {
   }
 
   up() {
+    this.finish();
+  }
+
+  // End a stroke, also one that is still being drawn.
+  finish() {
     if (this.edit) this.app.keep(this.edit);
     this.edit = null;
   }

@@ -97,6 +97,7 @@ export class View {
     document.querySelector(".planes").dataset.main = "2";
     document.body.classList.toggle("is-volume", isVolume);
     one("empty").hidden = true;
+    one("add-class").hidden = Boolean(meta.numbered);
     one("channel-row").hidden = meta.channels < 2;
     fillSelect(one("channel"), meta.channel_names.map((name, index) => [String(index), name]), String(app.display.channel));
     this.showCases(app);
@@ -147,10 +148,18 @@ export class View {
     const declared = new Set(app.classes.map((entry) => entry.value));
     const others = [...counts].filter(([value, n]) => n > 0 && value !== background && !declared.has(value)).slice(0, 30)
       .map(([value]) => ({ value, name: `value ${value}` }));
-    const rows = [...app.classes, ...others].filter((entry) => entry.value !== background);
+    const rows = app.doc?.meta.numbered ? this.objectRows(app, counts)
+      : [...app.classes, ...others].filter((entry) => entry.value !== background);
     const held = one("classes").contains(document.activeElement) ? document.activeElement.dataset.value : null;
     one("classes").replaceChildren(...rows.map((entry, index) => this.classRow(app, entry, index, counts.get(entry.value) || 0)));
     if (held) one("classes").querySelector(`button[data-value="${held}"]`)?.focus();
+  }
+
+  // The object that is being drawn, and the first others of a label map that numbers objects.
+  objectRows(app, counts) {
+    const present = [...counts].filter(([value, n]) => n > 0 && value !== app.doc.meta.background).map(([value]) => value);
+    const shown = [app.classValue, ...present.filter((value) => value !== app.classValue).sort((a, b) => b - a).slice(0, 12)];
+    return shown.map((value) => ({ value, name: `object ${value}${present.includes(value) ? "" : " (new)"}` }));
   }
 
   classRow(app, entry, index, count) {
