@@ -3,6 +3,7 @@
 import base64
 import io
 from itertools import count
+from urllib.request import Request, urlopen
 
 import nibabel as nib
 import numpy as np
@@ -193,6 +194,37 @@ def test_what_is_painted_while_a_case_opens_is_saved(browser, tmp_path):
         wait_open(browser, "b")
         visit(browser, url, "a")
         assert browser.evaluate("medsegAnnotate.doc.labels.voxels[3]") == 1
+
+
+def test_what_is_painted_while_a_model_answers_stays(browser, tmp_path):
+    pixels = np.full((20, 30), 70, np.uint8)
+    pixels[5:8, 5:9] = 200
+    write_picture(tmp_path / "images" / "a.png", pixels)
+    (tmp_path / "labels").mkdir()
+    with serve_page(tmp_path) as url:
+        visit(browser, url, "a")
+        browser.evaluate(
+            "(() => { const { labels } = medsegAnnotate.doc; const edit = labels.begin();"
+            "const point = { kind: 'point', position: [6, 6, 0], positive: true, axis: 2, index: 0 };"
+            "const answered = medsegAnnotate.prompts.add(point);"
+            "edit.set(3, 2); edit.set(155, 2); medsegAnnotate.keep(edit); return answered; })()"  # 155: (5, 5)
+        )
+        counts = browser.evaluate("[1, 2].map((value) => medsegAnnotate.doc.labels.counts.get(value))")
+        assert counts == [12, 1]
+        browser.evaluate("medsegAnnotate.undo()")  # the answer; what was painted comes back
+        counts = browser.evaluate("[1, 2].map((value) => medsegAnnotate.doc.labels.counts.get(value))")
+        assert counts == [0, 2]
+        browser.evaluate("Promise.all([medsegAnnotate.save(false), medsegAnnotate.accept()])")
+        wait(browser, "document.body.dataset.version.startsWith('final')")  # accepted, although a save ran
+        request = Request(url.replace("annotate/", "datastore/label?image=a"), method="DELETE")
+        with urlopen(request) as reply:
+            assert reply.status == 200
+        assert not (tmp_path / "labels" / "a.png").exists()
+        browser.evaluate("medsegAnnotate.reload()")
+        assert browser.evaluate("medsegAnnotate.isChanged")
+        browser.press("a", "KeyA")
+        wait(browser, "document.body.dataset.version.startsWith('final')")
+        assert np.count_nonzero(np.array(Image.open(tmp_path / "labels" / "a.png"))) == 2
 
 
 def test_objects_get_numbers_that_are_free(browser, tmp_path):

@@ -63,7 +63,8 @@ const labelOf = async (answer) => typed(await gunzip(await answer.arrayBuffer())
 
 async function mask(answer) {
   const [lower, upper] = JSON.parse(answer.headers.get("X-Mask-Box"));
-  return { lower, upper, voxels: await gunzip(await answer.arrayBuffer()) };
+  const size = upper.map((value, axis) => value - lower[axis]);
+  return { lower, upper, origin: lower, size, voxels: await gunzip(await answer.arrayBuffer()) };
 }
 
 export const api = {

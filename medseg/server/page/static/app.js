@@ -26,6 +26,8 @@ export class App {
     this.isPlaced = false;
     this.isDrawing = false;
     this.opening = 0;
+    this.saving = Promise.resolve();
+    this.saves = 0;
     this.prompts = new Prompts(this);
     this.tools = createTools(this);
     this.toolName = "navigate";
@@ -67,7 +69,7 @@ export class App {
     if (document.hidden) return;
     try {
       const version = await this.refreshCases();
-      if (doc && doc === this.doc && version !== doc.version && !this.isSaving) {
+      if (doc && doc === this.doc && version !== doc.version && !this.saves) {
         if (this.isChanged) this.view.notify("This case was saved in another window. Saving merges both.", "warning");
         else await this.reload();
       }
@@ -115,7 +117,14 @@ export class App {
   async reload() {
     const { doc } = this;
     const label = await api.label(doc.meta.id);
-    if (!label || this.doc !== doc || this.isChanged) return;
+    if (this.doc !== doc || this.isChanged) return;
+    if (!label) {
+      doc.version = null;
+      doc.savedRevision = -1; // what is shown is not saved any more
+      this.changed();
+      this.view.notify("The label was removed in another window. Saving keeps the one that is shown.", "warning");
+      return;
+    }
     this.adopt(doc, label.voxels, label.voxels, label.version);
     this.view.notify("Loaded the label that another window has saved.");
   }
@@ -146,34 +155,39 @@ export class App {
   // ---- saving
 
   get isChanged() {
-    return this.doc !== null && this.doc.labels.revision !== this.doc.savedRevision;
+    const isDrawing = (this.tool.edit?.indices.length ?? 0) > 0; // a stroke that has not ended
+    return this.doc !== null && (isDrawing || this.doc.labels.revision !== this.doc.savedRevision);
   }
 
   // Save what is open before it is replaced; returns whether it may be.
   async leave() {
     await this.prompts.queue.catch(() => {});
-    await this.saving?.catch(() => {});
+    await this.saving;
     return !this.isChanged || this.save(false);
   }
 
   async accept() {
-    if (!this.doc) return;
-    const isDone = !this.isChanged && this.doc.version?.startsWith("final");
-    if (isDone || (await this.save(true))) await this.next();
+    if (!this.doc || this.isAccepting) return;
+    this.isAccepting = true;
+    try {
+      await this.saving;
+      const isDone = !this.isChanged && this.doc.version?.startsWith("final");
+      if (isDone || (await this.save(true))) await this.next();
+    } finally {
+      this.isAccepting = false;
+    }
   }
 
-  // Save the label map; returns whether the server has it.
-  async save(accepted, prefer = null) {
+  // Save the label map, after a save that is running; returns whether the server has it.
+  async save(accepted) {
     const { doc } = this;
-    if (!doc || this.isSaving) return false;
-    this.isSaving = true;
-    try {
-      await this.prompts.queue.catch(() => {});
-      this.saving = this.busy("Saving", () => this.send(doc, accepted, prefer));
-      return (await this.saving) === true;
-    } finally {
-      this.isSaving = false;
-    }
+    if (!doc) return false;
+    const before = Promise.all([this.saving, this.prompts.queue.catch(() => {})]);
+    this.saves += 1;
+    this.saving = before.then(() => this.busy("Saving", () => this.send(doc, accepted, null)));
+    const saved = await this.saving;
+    this.saves -= 1;
+    return saved === true;
   }
 
   async send(doc, accepted, prefer) {
@@ -199,14 +213,20 @@ export class App {
   // Another window has saved this case since it was opened: merge, ask where both changed a voxel, save again.
   async settle(doc, accepted, prefer) {
     const theirs = await api.label(doc.meta.id);
-    const theirVoxels = theirs ? theirs.voxels : emptyLabel(doc.saved.length, doc.labels.dtype);
+    if (!theirs) { // it was removed
+      doc.version = null;
+      return this.send(doc, accepted, prefer);
+    }
+    this.tool.finish?.();
+    const theirVoxels = theirs.voxels;
     let result = merge(doc.saved, doc.labels.voxels, theirVoxels, prefer || "mine");
     if (result.conflicts && !prefer) {
       const choice = await this.view.askConflict(result.conflicts);
       if (choice === "cancel") return false;
+      this.tool.finish?.();
       result = merge(doc.saved, doc.labels.voxels, theirVoxels, choice);
     }
-    this.adopt(doc, result.merged, theirVoxels, theirs?.version || null);
+    this.adopt(doc, result.merged, theirVoxels, theirs.version);
     doc.savedRevision = -1; // the merged label is not saved yet
     this.view.notify(`Merged with the label that another window has saved (${result.taken.toLocaleString()} voxels).`);
     return this.send(doc, accepted, prefer);

@@ -13,6 +13,7 @@ export class Prompts {
     if (this.session) api.closeSession(this.session.id).catch(() => {});
     this.session = null;
     this.given = []; // prompts of the session
+    this.pending = null; // a prompt whose answer is on its way
     this.isNewObject = false;
   }
 
@@ -24,7 +25,7 @@ export class Prompts {
   }
 
   get shown() {
-    return this.given;
+    return this.pending ? [...this.given, this.pending] : this.given;
   }
 
   // Requests run one after another: a click during the answer to the last one waits.
@@ -34,30 +35,37 @@ export class Prompts {
       app.notify("No prompt model is loaded: medseg annotate DATA --model MODEL starts with one.", "warning");
       return this.queue;
     }
-    const doc = app.doc;
+    const { doc } = app;
     this.queue = this.queue.then(() => (app.doc === doc ? app.busy("Asking the model", () => this.answer(doc, prompt)) : null));
     return this.queue;
   }
 
   async answer(doc, prompt) {
     const { app } = this;
+    const { revision } = doc.labels;
     if (!this.isCurrent(doc, prompt)) await this.open(doc, prompt);
     const { session } = this;
-    this.given.push(prompt);
+    this.pending = prompt;
     app.redraw();
     try {
       const { line: _, ...content } = prompt;
-      this.apply(doc, await api.prompt(session.id, content));
+      const mask = await api.prompt(session.id, content);
+      if (app.doc !== doc || this.session !== session) return;
+      // What was drawn during the answer stays, but the model does not know it: the next prompt begins from it.
+      if (doc.labels.revision !== revision) session.isStale = true;
+      this.apply(doc, mask, prompt);
     } catch (error) {
-      this.given.pop();
-      if (error.status === 404 || error.status === 410) this.end(); // the lease has ended
+      if (error.status === 404) this.end(); // the lease has ended
       throw error;
+    } finally {
+      this.pending = null;
+      app.redraw();
     }
   }
 
   isCurrent(doc, prompt) {
     const { session, app } = this;
-    return session !== null && session.doc === doc && session.model === app.promptModel
+    return session !== null && !session.isStale && session.doc === doc && session.model === app.promptModel
       && session.value === app.classValue && session.revision === doc.labels.revision
       && (!session.slice || (session.slice.axis === prompt.axis && session.slice.index === prompt.index));
   }
@@ -66,55 +74,34 @@ export class Prompts {
     const { app, isNewObject } = this;
     if (this.session) this.end();
     const value = app.classValue;
-    const { shape } = doc.meta;
     // A model of slices answers for one slice only.
-    const isSlice = app.info.models.find((model) => model.name === app.promptModel)?.slices && shape[2] > 1;
-    const box = { lower: [0, 0, 0], upper: [...shape] };
-    if (isSlice) [box.lower[prompt.axis], box.upper[prompt.axis]] = [prompt.index, prompt.index + 1];
-    const ground = doc.labels.voxels.slice(); // the label map without the object
-    let first = null;
-    if (!isNewObject && (doc.labels.counts.get(value) || 0) > 0) {
-      first = new Uint8Array(ground.length);
-      for (let z = box.lower[2]; z < box.upper[2]; z += 1) {
-        for (let y = box.lower[1]; y < box.upper[1]; y += 1) {
-          for (let x = box.lower[0]; x < box.upper[0]; x += 1) {
-            const index = x + shape[0] * (y + shape[1] * z);
-            if (ground[index] !== value) continue;
-            first[index] = 1;
-            ground[index] = doc.meta.background;
-          }
-        }
-      }
-    }
-    const id = await api.openSession(doc.meta.id, app.promptModel, prompt, first);
-    this.session = {
-      id, doc, value, ground, box, model: app.promptModel, revision: doc.labels.revision,
-      slice: isSlice ? { axis: prompt.axis, index: prompt.index } : null,
-    };
+    const isSlice = app.info.models.find((model) => model.name === app.promptModel)?.slices && doc.meta.shape[2] > 1;
+    const slice = isSlice ? { axis: prompt.axis, index: prompt.index } : null;
+    const hasClass = !isNewObject && (doc.labels.counts.get(value) || 0) > 0;
+    const mask = hasClass ? maskOfClass(doc, value, slice) : { lower: [0, 0, 0], upper: [0, 0, 0] };
+    const ground = new doc.labels.voxels.constructor(doc.labels.voxels.length).fill(doc.meta.background);
+    const id = await api.openSession(doc.meta.id, app.promptModel, prompt, hasClass ? mask.voxels : null);
+    this.session = { id, doc, value, ground, mask, slice, model: app.promptModel, revision: doc.labels.revision };
+    this.isNewObject = false;
   }
 
-  // Paint a mask: the voxels of the last mask that are not in it get back what they were before.
-  apply(doc, mask) {
+  // Paint what a mask adds to the last one, and give voxels that it leaves out what they had before.
+  apply(doc, mask, prompt) {
     const { session, app } = this;
-    const [nx, ny] = doc.meta.shape;
-    const { lower, upper } = union(mask, session.box);
-    const size = mask.upper.map((value, axis) => value - mask.lower[axis]);
+    const { background } = doc.meta;
+    const { voxels } = doc.labels;
+    const last = session.mask;
     const edit = doc.labels.begin(session.id);
-    for (let z = lower[2]; z < upper[2]; z += 1) {
-      for (let y = lower[1]; y < upper[1]; y += 1) {
-        for (let x = lower[0]; x < upper[0]; x += 1) {
-          const index = x + nx * (y + ny * z);
-          const [i, j, k] = [x - mask.lower[0], y - mask.lower[1], z - mask.lower[2]];
-          const inside = i >= 0 && j >= 0 && k >= 0 && i < size[0] && j < size[1] && k < size[2]
-            && mask.voxels[i + size[0] * (j + size[1] * k)] !== 0;
-          const isFree = !app.brush.protect || session.ground[index] === doc.meta.background;
-          edit.set(index, inside && isFree ? session.value : session.ground[index]);
-        }
-      }
-    }
-    session.box = mask;
+    forEachVoxel(union(mask, last), doc.meta.shape, (index, x, y, z) => {
+      const [was, is] = [holds(last, x, y, z), holds(mask, x, y, z)];
+      if (is && !was && voxels[index] !== session.value && (!app.brush.protect || voxels[index] === background)) {
+        session.ground[index] = voxels[index];
+        edit.set(index, session.value);
+      } else if (was && !is && voxels[index] === session.value) edit.set(index, session.ground[index]);
+    });
+    session.mask = mask;
     const changed = doc.labels.commit(edit);
-    this.given.at(-1).isStep = changed;
+    this.given.push({ ...prompt, isStep: changed });
     session.revision = doc.labels.revision;
     app.changed();
     if (!changed) app.notify("The model changed nothing.");
@@ -124,7 +111,11 @@ export class Prompts {
   undone(doc, step) {
     const { session } = this;
     if (!session) return;
-    if (step.tag !== session.id || !this.given.length) {
+    if (this.pending) {
+      session.isStale = true; // the answer to the next prompt is on its way
+      return;
+    }
+    if (step.tag !== session.id || !this.given.length || session.isStale) {
       this.end();
       return;
     }
@@ -133,12 +124,44 @@ export class Prompts {
     session.revision = doc.labels.revision;
     this.queue = this.queue.then(async () => {
       try {
-        for (; taken > 0; taken -= 1) session.box = await api.undoPrompt(session.id);
+        for (; taken > 0; taken -= 1) session.mask = await api.undoPrompt(session.id);
       } catch {
         if (this.session === session) this.end();
       }
     });
   }
+}
+
+// The voxels of a class as a mask, in the whole image or in one slice.
+function maskOfClass(doc, value, slice) {
+  const { shape } = doc.meta;
+  const box = { lower: [0, 0, 0], upper: [...shape] };
+  if (slice) [box.lower[slice.axis], box.upper[slice.axis]] = [slice.index, slice.index + 1];
+  const mask = { lower: [...shape], upper: [0, 0, 0], origin: [0, 0, 0], size: shape, voxels: new Uint8Array(doc.labels.voxels.length) };
+  forEachVoxel(box, shape, (index, ...place) => {
+    if (doc.labels.voxels[index] !== value) return;
+    mask.voxels[index] = 1;
+    place.forEach((at, axis) => {
+      mask.lower[axis] = Math.min(mask.lower[axis], at);
+      mask.upper[axis] = Math.max(mask.upper[axis], at + 1);
+    });
+  });
+  return mask;
+}
+
+function forEachVoxel({ lower, upper }, shape, use) {
+  for (let z = lower[2]; z < upper[2]; z += 1) {
+    for (let y = lower[1]; y < upper[1]; y += 1) {
+      const row = shape[0] * (y + shape[1] * z);
+      for (let x = lower[0]; x < upper[0]; x += 1) use(row + x, x, y, z);
+    }
+  }
+}
+
+// Whether a mask holds a voxel. `voxels` begin at `origin` and have the shape `size`.
+function holds({ lower, upper, origin, size, voxels }, x, y, z) {
+  if (x < lower[0] || y < lower[1] || z < lower[2] || x >= upper[0] || y >= upper[1] || z >= upper[2]) return false;
+  return voxels[x - origin[0] + size[0] * (y - origin[1] + size[1] * (z - origin[2]))] !== 0;
 }
 
 function union(a, b) {
