@@ -36,6 +36,9 @@ _LONGEST_NAME = 60
 _LABEL_LEVEL = 1
 """Level of compression of label maps: most of their voxels are equal, and time counts."""
 
+_SMALL_BODY = 1 << 16
+"""Bytes by which the compressed label map of a small image can be larger than its voxels."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -121,8 +124,10 @@ class _Page:
 
     async def save(self, request: Request) -> Response:
         """Save a label map as a draft or, if it is accepted, into the dataset."""
+        image = await self.state.threads.run(self.desk.image, request.path_params["id"])
+        most = 2 * math.prod(image.frame.page_shape) + _SMALL_BODY
         with anyio.fail_after(self.state.options.limits.request_seconds):
-            body = await request.body()
+            body = await _body(request, most)
         return JSONResponse(await self.state.threads.run(self._save, request, body))
 
     async def proposal(self, request: Request) -> Response:
@@ -265,6 +270,20 @@ _STATIC = {
 def _mask_reply(content: bytes, box: tuple[list[int], list[int]]) -> Response:
     headers = {"x-mask-box": json.dumps(box)}
     return Response(content, media_type="application/gzip", headers=headers)
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """Read the body of a request.
+
+    Raises:
+        RefusedError: it has more than ``most`` bytes.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise RefusedError("the label map has another size than its image")
+    return bytes(body)
 
 
 async def _object(request: Request) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def test_a_label_of_another_version_is_refused(client):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"no gzip", pack(np.ones((2, 2, 2), np.uint8)), pack(np.ones((99,) * 3))]
+    "body", [b"", b"no gzip", pack(np.ones((2, 2, 2), np.uint8)), pack(np.ones((99,) * 3)), bytes(1 << 17)]
 )
 def test_damaged_labels_are_refused(client, body):
     assert client.put(f"{API}cases/scan_1/label", params={"accepted": 1}, content=body).status_code == 400
