@@ -216,6 +216,16 @@ def test_what_is_painted_while_a_model_answers_stays(browser, tmp_path):
         assert counts == [0, 2]
         browser.evaluate("Promise.all([medsegAnnotate.save(false), medsegAnnotate.accept()])")
         wait(browser, "document.body.dataset.version.startsWith('final')")  # accepted, although a save ran
+
+
+def test_a_label_that_was_removed_elsewhere_is_kept(browser, tmp_path):
+    write_picture(tmp_path / "images" / "a.png", np.full((20, 30), 70, np.uint8))
+    (tmp_path / "labels").mkdir()
+    with serve_page(tmp_path) as url:
+        visit(browser, url, "a")
+        paint(browser, 5, 6, 1)
+        browser.press("a", "KeyA")
+        wait(browser, "document.body.dataset.version.startsWith('final')")
         request = Request(url.replace("annotate/", "datastore/label?image=a"), method="DELETE")
         with urlopen(request) as reply:
             assert reply.status == 200
@@ -224,7 +234,7 @@ def test_what_is_painted_while_a_model_answers_stays(browser, tmp_path):
         assert browser.evaluate("medsegAnnotate.isChanged")
         browser.press("a", "KeyA")
         wait(browser, "document.body.dataset.version.startsWith('final')")
-        assert np.count_nonzero(np.array(Image.open(tmp_path / "labels" / "a.png"))) == 2
+        assert np.count_nonzero(np.array(Image.open(tmp_path / "labels" / "a.png"))) == 1
 
 
 def test_objects_get_numbers_that_are_free(browser, tmp_path):
