@@ -84,6 +84,8 @@ def read_panoptic_index(path: Path) -> PanopticIndex:
     Raises:
         DataError: the file is not a panoptic JSON.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; expected COCO's panoptic JSON", path=path)
     folder = path.with_suffix("")
     folder = folder if folder.is_dir() else path.parent
     try:
@@ -101,8 +103,7 @@ def read_panoptic_index(path: Path) -> PanopticIndex:
             entries[file.stem] = PanopticEntry(file, classes, crowds)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: expected COCO's panoptic JSON with categories and annotations "
-            f"({type(error).__name__}: {error})",
+            f"{path}: expected COCO's panoptic JSON with categories and annotations ({error})",
             path=path,
         ) from error
     return PanopticIndex(path, categories, entries)
