@@ -7,10 +7,11 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse.csgraph import connected_components
 
 from medseg.geometry import Array
 from medseg.instances.result import Instances
@@ -19,6 +20,7 @@ from medseg.models.detection.detections import Detections, Detector
 from medseg.models.detection.nms import nms
 from medseg.system.device import autocast
 
+_GRAPHS: Any = import_module("scipy.sparse.csgraph")
 _LOGGER = logging.getLogger(__name__)
 
 _WHOLE = {2: 2**22, 3: 2**21}
@@ -73,7 +75,8 @@ class DetectionRun:
         sides = [side.stop - side.start for side in window]
         for group in _connected(missed.boxes):
             boxes, dims = missed.boxes[group], len(sides)
-            lower, upper = boxes[:, :dims].amin(dim=0).tolist(), boxes[:, dims:].amax(dim=0).tolist()
+            corners: Array = boxes.numpy(force=True)
+            lower, upper = corners[:, :dims].min(axis=0), corners[:, dims:].max(axis=0)
             if any(b - a > side - 2 for a, b, side in zip(lower, upper, sides, strict=True)):
                 _LOGGER.warning(
                     "an object of about %s voxels is larger than the windows of the detector (%s): its parts "
@@ -137,8 +140,8 @@ def _connected(boxes: torch.Tensor) -> list[torch.Tensor]:
     """Return the indices of the boxes (N, 2·D) that overlap or touch, directly or by others, group by group."""
     dims = boxes.shape[1] // 2
     wider = torch.cat([boxes[:, :dims] - 1, boxes[:, dims:] + 1], dim=1)
-    _, group = connected_components((_shared(wider, wider) > 0).numpy(force=True), directed=False)
-    groups = torch.as_tensor(group)
+    graph: Array = (_shared(wider, wider) > 0).numpy(force=True)
+    groups = torch.as_tensor(_GRAPHS.connected_components(graph, directed=False)[1])
     return [torch.nonzero(groups == number)[:, 0] for number in range(int(groups.max()) + 1)]
 
 

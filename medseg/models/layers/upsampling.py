@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -48,12 +49,13 @@ def upsampling_head(head: nn.Module, factor: AxisTuple) -> nn.Module:
         head: the pointwise convolution, with bias.
         factor: ratio of output to input size, one number per axis.
     """
-    outputs, inputs = head.weight.shape[:2]
+    source: Any = head
+    outputs, inputs = source.weight.shape[:2]
     kernel = tuple(2 * step - step % 2 for step in factor)
     padding = tuple(step // 2 for step in factor)
     layer = Conv["convtrans", len(factor)](inputs, outputs, kernel, factor, padding)
     with torch.no_grad():
-        pointwise = head.weight.flatten(2).movedim(0, 1)  # (inputs, outputs, 1)
+        pointwise = source.weight.flatten(2).movedim(0, 1)  # (inputs, outputs, 1)
         layer.weight.copy_(pointwise.reshape(inputs, outputs, *(1,) * len(factor)) * triangle_kernel(kernel))
-        layer.bias.copy_(head.bias)
+        layer.bias.copy_(source.bias)
     return layer
