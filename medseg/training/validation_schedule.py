@@ -18,8 +18,8 @@ from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.progress import plural
 from medseg.prompts.options import PromptTask
 
-PROMPT_WINDOWS = 15
-"""Windows that a network that answers prompts predicts for a case: a few objects, five clicks each."""
+PROMPT_WINDOWS = 25
+"""Work of the clicks on a case, in windows: on a few objects, five each, one window at a time."""
 
 UPDATE_COST = 3.0
 """Work of an update of the weights per voxel of a patch; a prediction has 1."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import numpy as np
+import torch
 from nibabel.orientations import io_orientation  # pyright: ignore[reportUnknownVariableType]
 
 from medseg.data.io.pictures import convert_channels
@@ -35,6 +37,8 @@ class Interactive:
         model: a run folder or a model file of a training with ``task: prompts``.
         device: ``auto`` (the first CUDA device, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         amp: mixed precision: ``auto``, ``bf16``, ``fp16`` or ``off``.
+        backend: what runs the network: ``torch``, ``openvino``, or ``auto``, which is OpenVINO on CPUs where
+            it is installed. The network is converted when the first scan is opened.
 
     Attributes:
         name: name of the run folder, or of the file without its ending.
@@ -52,11 +56,16 @@ class Interactive:
     """
 
     def __init__(
-        self, model: ModelSource, *, device: str = "auto", amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
+        self,
+        model: ModelSource,
+        *,
+        device: str = "auto",
+        amp: Literal["auto", "bf16", "fp16", "off"] = "auto",
+        backend: Literal["auto", "torch", "openvino"] = "auto",
     ) -> None:
         chosen = resolve_device(device)
         setup = BackendSetup(chosen, resolve_autocast_dtype(amp, chosen))
-        member = load_member(model, MemberOptions(setup, backend="torch"))
+        member = load_member(model, MemberOptions(setup, backend=backend))
         if member.header.prompts is None:
             raise ModelFileError(
                 f"{member.path}: the model does not answer prompts",
@@ -67,6 +76,7 @@ class Interactive:
         self.name = member.path.parent.name if member.path.name == "model.safetensors" else member.path.stem
         self.spatial_dims: tuple[int, ...] = (self.header.spatial_dims,)
         self._member = member
+        self._lock, self._converted = Lock(), False
 
     def open(self, scan: Scan | Path | str | Array, spacing: tuple[float, ...] | None = None) -> ScanSession:
         """Open a scan.
@@ -85,7 +95,15 @@ class Interactive:
         self._member.check_dimensions(opened)
         check_finite(opened)
         windows = scan_windows(opened, self.header.preprocess, self.header.channels, self.window_shape)
+        self._convert()
         return ScanSession(opened, windows, self._member.backend.predict)
+
+    def _convert(self) -> None:
+        """Run the network once, so that the first prompt does not wait for its conversion."""
+        with self._lock, torch.no_grad():
+            if not self._converted:
+                self._member.backend.predict(torch.zeros(1, self.header.task.in_channels, *self.window_shape))
+                self._converted = True
 
     @property
     def window_shape(self) -> tuple[int, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from torch import nn
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import CachedCase
 from medseg.data.loading.prompt_samples import components
-from medseg.geometry import Array
 from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.interactive.object_session import ObjectSession, Predict
 from medseg.inference.interactive.windows import ScanWindows
@@ -29,6 +29,7 @@ MOST_OBJECTS = 4
 """Objects of a case that are validated."""
 
 Mask = NDArray[np.bool_]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,9 @@ class PromptValidator(Validator):
         watch = pictures if pictures is not None and pictures.is_due else None
         predict = TorchBackend(network.eval(), BackendSetup(self.device, self.dtype)).predict
         for case in self.cases:
-            objects = self.objects(case)
             union, expected = np.zeros((2, *case.shape), bool)
             total, curves = Counts(0, 0, 0, 0), list[tuple[float, ...]]()
-            for number, reference in enumerate(objects):
+            for number, reference in enumerate(self.objects(case)):
                 curve, mask = self._click(case, reference, number, predict)
                 counts = count_overlap(reference, mask)
                 total = Counts(
@@ -66,18 +66,21 @@ class PromptValidator(Validator):
                 watch.add(case, union[None].astype(np.uint8), classes, [total])
             yield ValidatedCase([total if curves else None], clicks=tuple(curves))
 
-    def objects(self, case: CachedCase) -> list[Mask]:
-        """Return the objects (*S) of a case to validate: every class, or a few instances or components."""
+    def objects(self, case: CachedCase) -> Iterator[Mask]:
+        """Yield at most four objects (*S) of a case: classes, instances or components, the same every time."""
         rng = _generator(case.id, 0)
         if self.instances:
             label_map = np.asarray(case.objects)
-            return [label_map == number for number in _some(np.unique(label_map[label_map > 0]), rng)]
-        masks = class_masks(np.asarray(case.label), self.labels)
+            yield from (label_map == number for number in _some(np.unique(label_map[label_map > 0]), rng))
+            return
+        codes = np.asarray(case.label)
+        tables = present_classes(case, self.labels)
         if self.task.objects != "components":
-            return masks
-        parts = [components(mask) for mask in masks]
-        numbers = [(i, k) for i, part in enumerate(parts) for k in range(1, int(part.max(initial=0)) + 1)]
-        return [parts[i] == k for i, k in _some(np.array(numbers).reshape(-1, 2), rng)]
+            yield from (np.isin(codes, table) for table in _some(tables, rng))
+            return
+        for table in _some(tables, rng):
+            parts = components(np.isin(codes, table))
+            yield parts == 1 + int(rng.integers(parts.max()))
 
     def _click(
         self, case: CachedCase, reference: Mask, number: int, predict: Predict
@@ -104,21 +107,20 @@ class PromptValidator(Validator):
         )
 
 
-def class_masks(codes: Array, labels: LabelSchema) -> list[Mask]:
-    """Return the mask of each class or region that an encoded label map (*S) contains."""
+def present_classes(case: CachedCase, labels: LabelSchema) -> list[NDArray[np.int64]]:
+    """Return the codes of each class or region that a case contains."""
     if labels.regions:
         tables = [np.flatnonzero(row) + 1 for row in labels.region_table]
     else:
         tables = [np.array([index + 1]) for index in range(labels.first_evaluated, len(labels.names))]
-    masks = [np.isin(codes, table) for table in tables]
-    return [mask for mask in masks if mask.any()]
+    return [table for table in tables if any(case.counts[code] for code in table)]
 
 
-def _some(items: Array, rng: np.random.Generator) -> Array:
+def _some(items: Sequence[Item], rng: np.random.Generator) -> list[Item]:
     """Draw at most a few of the items, in their order."""
     if len(items) <= MOST_OBJECTS:
-        return items
-    return items[np.sort(rng.choice(len(items), MOST_OBJECTS, replace=False))]
+        return list(items)
+    return [items[i] for i in np.sort(rng.choice(len(items), MOST_OBJECTS, replace=False))]
 
 
 def _generator(case: str, number: int) -> np.random.Generator:
