@@ -89,13 +89,15 @@ class GivenInteractive:
                     hint="Add --interactive to evaluate a model that answers prompts.",
                 )
 
-    def options(self, objects: bool, jobs: int | None) -> InteractiveOptions:
+    def options(self, objects: bool, jobs: int | None, *, pictures: bool) -> InteractiveOptions:
         """Return the options of the evaluation."""
         from medseg.evaluation.interactive import InteractiveOptions
 
         if objects and self.components:
             raise ConfigError("--objects and --components exclude each other", hint="Keep one of them.")
         values: dict[str, Any] = {"users": self.users, "jobs": jobs or 1}
+        if not pictures:
+            values["pictures"] = 0
         values["objects"] = "instances" if objects else "components" if self.components else "classes"
         if self.interactions is not None:
             values["counts"] = _parse_counts(self.interactions)

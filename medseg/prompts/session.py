@@ -56,5 +56,8 @@ class Promptable(Protocol):
         ...
 
     def open(self, scan: Path | np.ndarray, spacing: tuple[float, ...] | None = None) -> PromptSession:
-        """Open a file, a DICOM series or an array, (\\*S) or channels first, with its spacing in mm."""
+        """Open a file, a DICOM series or an array, (\\*S) or channels first, with its spacing in mm.
+
+        The models and baselines of medseg also open a `medseg.data.scans.Scan`.
+        """
         ...

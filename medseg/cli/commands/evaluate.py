@@ -182,7 +182,7 @@ def evaluate(
     """
     prompting = GivenInteractive.take(given)
     if interactive:
-        options = prompting.options(objects, jobs)
+        options = prompting.options(objects, jobs, pictures=report and output is not None)
         prompted = evaluate_prompts(predictions, references, prompting, options, (output, report))
         return print_interactive(prompted, output, as_json=as_json)
     prompting.check_absent()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,8 +27,6 @@ from medseg.evaluation.interactive.scribbles import Archive, RecordedScribbles, 
 from medseg.prompts import Prompt
 
 BoolArray = NDArray[np.bool_]
-Masks = dict[tuple[str, str], BoolArray]
-"""(name, label) of each object → mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +93,16 @@ class CaseSource(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class _Candidate:
+    """An object that may be chosen: its names, its number of voxels, and how its mask is drawn."""
+
+    name: str
+    label: str
+    size: int
+    draw: Callable[[], BoolArray]
+
+
+@dataclass(frozen=True, eq=False)
 class DatasetCase:
     """A case of a dataset in any layout.
 
@@ -119,26 +128,36 @@ class DatasetCase:
         label_map = self.plan.reader.read(self.case, scan)
         if label_map is None:
             raise DataError(f"{self.id}: no label map")
-        objects = self._masks(label_map, options)
-        chosen = _choose(objects, self.id, options)
-        recorded = {} if self.scribbles is None else self.scribbles.of(self.id, [name for name, _ in chosen])
-        targets = [
-            TargetObject(name, label, mask, recorded.get(name, {})) for (name, label), mask in chosen.items()
-        ]
+        candidates = self._candidates(label_map, options)
+        chosen = _choose(candidates, self.id, options)
+        names = [one.name for one in chosen]
+        recorded = {} if self.scribbles is None else self.scribbles.of(self.id, names, scan.grid)
+        targets = [TargetObject(one.name, one.label, one.draw(), recorded.get(one.name, {})) for one in chosen]
         opened = scan if self.case.other_channels else self.case.image
         group = self.case.metadata.get("source", "")
-        skipped = len(objects) - len(targets)
+        skipped = len(candidates) - len(targets)
         return InteractiveCase(self.id, opened, targets, None, group, skipped, scan.array)
 
-    def _masks(self, label_map: LabelMap, options: InteractiveOptions) -> Masks:
+    def _candidates(self, label_map: LabelMap, options: InteractiveOptions) -> list[_Candidate]:
         values = np.asarray(label_map.values)
         if self.schema is None:
             numbered = values if label_map.objects is None else label_map.objects
-            return {(f"object {n}", "object"): numbered == n for n in np.unique(numbered) if n > 0}
-        classes = {name: np.isin(values, group) for name, group in self.schema.evaluated.items()}
-        if options.objects == "classes":
-            return {(name, name): mask for name, mask in classes.items() if mask.any()}
-        return {key: part for name, mask in classes.items() for key, part in _components(name, mask).items()}
+            counts = count_values(numbered)
+            return [
+                _Candidate(f"object {n}", "object", size, partial(np.equal, numbered, n))
+                for n, size in counts.items()
+                if n > 0
+            ]
+        classes = self.schema.evaluated.items()
+        if options.objects == "components":
+            return [one for name, group in classes for one in _components(name, values, group)]
+        counts = count_values(values)
+        sizes = {name: sum(counts.get(value, 0) for value in group) for name, group in classes}
+        return [
+            _Candidate(name, name, sizes[name], partial(np.isin, values, group))
+            for name, group in classes
+            if sizes[name]
+        ]
 
 
 @dataclass(frozen=True)
@@ -152,9 +171,16 @@ class ArchiveCase:
         return self.archive.id
 
     def read(self, options: InteractiveOptions) -> InteractiveCase:
-        """Read the archive."""
+        """Read the archive; colors may be its first or last axis."""
         image, label, recorded = self.archive.load()
         mask = np.asarray(label > 0, bool)
+        if image.shape[:-1] == mask.shape:
+            image = np.moveaxis(image, -1, 0)
+        if mask.shape not in (image.shape, image.shape[1:]):
+            raise DataError(
+                f"{self.archive.path}: the image has the shape {image.shape}, the label map {mask.shape}",
+                path=self.archive.path,
+            )
         objects = [TargetObject("object", "object", mask, recorded)] if mask.any() else []
         return InteractiveCase(self.id, image, objects, (1.0,) * mask.ndim, self.archive.group)
 
@@ -213,19 +239,31 @@ def _schema(plan: LabelPlan) -> LabelSchema:
         ) from error
 
 
-def _components(name: str, mask: BoolArray) -> Masks:
-    parts, count = cc3d.connected_components(mask, connectivity=26 if mask.ndim == 3 else 8, return_N=True)
-    return {(f"{name} {number}", name): parts == number for number in range(1, count + 1)}
+def _components(name: str, values: NDArray[np.integer], group: Sequence[int]) -> list[_Candidate]:
+    """Return the connected components of a class; each is drawn from the values again, to bound memory."""
+    sizes = np.bincount(_number_components(values, group).ravel()).tolist()[1:]
+    return [
+        _Candidate(f"{name} {number}", name, size, partial(_draw_component, values, group, number))
+        for number, size in enumerate(sizes, start=1)
+    ]
 
 
-def _choose(masks: Masks, case: str, options: InteractiveOptions) -> Masks:
+def _draw_component(values: NDArray[np.integer], group: Sequence[int], number: int) -> BoolArray:
+    return _number_components(values, group) == number
+
+
+def _number_components(values: NDArray[np.integer], group: Sequence[int]) -> NDArray[np.integer]:
+    return cc3d.connected_components(np.isin(values, group), connectivity=26 if values.ndim == 3 else 8)
+
+
+def _choose(candidates: Sequence[_Candidate], case: str, options: InteractiveOptions) -> list[_Candidate]:
     """Leave out small objects and draw the most that a case may have, by the case's name."""
-    names = [name for name, mask in masks.items() if np.count_nonzero(mask) >= options.least_voxels]
-    if len(names) > options.most_objects:
+    kept = [one for one in candidates if one.size >= options.least_voxels]
+    if len(kept) > options.most_objects:
         rng = np.random.default_rng(stable_seed(options.seed, case))
-        chosen: list[int] = sorted(rng.choice(len(names), options.most_objects, replace=False).tolist())
-        names = [names[i] for i in chosen]
-    return {name: masks[name] for name in names}
+        chosen: list[int] = sorted(rng.choice(len(kept), options.most_objects, replace=False).tolist())
+        kept = [kept[i] for i in chosen]
+    return kept
 
 
 def stable_seed(*parts: object) -> int:

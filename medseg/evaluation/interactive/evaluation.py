@@ -33,7 +33,6 @@ class ObjectResult:
         voxels: size of the object.
         opening_seconds: that the model took to open the scan.
         trace: scores and times of the interactions.
-        picture: of the last mask; None if it is not kept.
     """
 
     case: str
@@ -46,7 +45,6 @@ class ObjectResult:
     voxels: int
     opening_seconds: float
     trace: Trace
-    picture: PromptPicture | None = None
 
     def identity(self) -> Row:
         """Return the columns that name the result."""
@@ -93,6 +91,7 @@ class InteractiveEvaluation:
         failed: cases that could not be read, with the reason.
         skipped: number of objects that were left out because they are small, or too many in one case.
         selection: how the cases were chosen, in words.
+        worst: objects with the lowest Dice of the first method, and their pictures.
 
     Example:
         >>> evaluation.summary["scores"][0]["dice"]["5"]["mean"]  # doctest: +SKIP
@@ -105,6 +104,7 @@ class InteractiveEvaluation:
     failed: Mapping[str, str] = field(default_factory=dict[str, str])
     skipped: int = 0
     selection: str = "as given"
+    worst: Sequence[tuple[ObjectResult, PromptPicture]] = ()
 
     @cached_property
     def rows(self) -> list[Row]:

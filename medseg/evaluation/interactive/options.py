@@ -29,6 +29,7 @@ class InteractiveOptions:
         most_objects: most objects of each case; of more, some are drawn at random.
         least_voxels: smaller objects are left out, and counted.
         seed: of all draws.
+        pictures: most objects whose pictures are kept for a report, the worst.
         jobs: cases at a time; more than one makes the seconds per interaction longer.
 
     Raises:
@@ -42,6 +43,7 @@ class InteractiveOptions:
     most_objects: int = 10
     least_voxels: int = 10
     seed: int = 0
+    pictures: int = 12
     jobs: int = 1
 
     def __post_init__(self) -> None:
@@ -49,6 +51,8 @@ class InteractiveOptions:
             raise ConfigError(f"--interactions {self.counts}: expected ascending counts of 1 or more")
         if not all(0 < target <= 1 for target in self.targets):
             raise ConfigError(f"targets {self.targets}: expected Dice above 0, up to 1")
+        if self.pictures < 0:
+            raise ConfigError(f"pictures {self.pictures}: expected 0 or more")
         if min(self.most_objects, self.least_voxels, self.jobs) < 1:
             raise ConfigError("most_objects, least_voxels and jobs: expected 1 or more")
         for user in self.users:

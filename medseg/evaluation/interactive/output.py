@@ -17,8 +17,6 @@ from medseg.report.pages.interactive import PromptedObject, interactive_page
 OBJECTS_FILE, STEPS_FILE = "interactive_objects.csv", "interactions.csv"
 SUMMARY_FILE, TABLE_FILE, REPORT_FILE = "interactive.json", "interactive.md", "report.html"
 
-_MOST_PICTURES = 12
-
 
 def check_interactive_output(output: Path) -> None:
     """Raise a `ConfigError` if files that would be replaced were not written by an interactive evaluation."""
@@ -91,13 +89,10 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _worst(evaluation: InteractiveEvaluation) -> list[PromptedObject]:
-    """Return the worst objects of the first method that have a picture."""
-    own = [one for one in evaluation.results if one.method == evaluation.methods[0] and one.picture is not None]
-    own.sort(key=lambda one: one.trace.final)
+    """Return the worst objects with their pictures."""
     return [
-        PromptedObject(one.case, one.object, one.who or one.user, one.trace.dice, one.picture)
-        for one in own[:_MOST_PICTURES]
-        if one.picture is not None
+        PromptedObject(one.case, one.object, one.who or one.user, one.trace.dice, picture)
+        for one, picture in evaluation.worst
     ]
 
 

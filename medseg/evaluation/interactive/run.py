@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from medseg.evaluation.interactive.cases import CaseSource, InteractiveCase, Tar
 from medseg.evaluation.interactive.evaluation import InteractiveEvaluation, ObjectResult
 from medseg.evaluation.interactive.options import DEFAULT_INTERACTIVE, HUMAN, InteractiveOptions
 from medseg.evaluation.interactive.simulation import Prompter, Replayed, Simulated, Trace, prompt_object
-from medseg.evaluation.interactive.snapshots import take_snapshot
+from medseg.evaluation.interactive.snapshots import Gallery, take_snapshot
 from medseg.progress import QUIET, Progress, stage
 from medseg.prompts import Promptable, PromptSession
 from medseg.prompts.users import user_by_name
@@ -36,7 +36,7 @@ def evaluate_interactive(
     """Let users segment the objects of cases by prompting a model.
 
     Every method meets the same objects and the same users. A model that fails on an object gets a Dice of 0
-    there; a case that cannot be read is listed as failed.
+    there; a case that cannot be read, or whose user fails, is listed as failed.
 
     Args:
         model: the model.
@@ -63,9 +63,10 @@ def evaluate_interactive(
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise ConfigError(f"methods {', '.join(names)}: expected different names", hint="Leave one out.")
+    gallery = Gallery(options.pictures)
     with stage(progress, len(cases), "prompting"):
         outcomes = run_jobs(
-            partial(_evaluate_case, methods=methods, options=options),
+            partial(_evaluate_case, methods=methods, options=options, gallery=gallery),
             [Job(case, _JOB_BYTES, 1.0) for case in cases],
             lambda case: progress.advance(case.id),
             processes=False,
@@ -77,7 +78,7 @@ def evaluate_interactive(
         reason = next(iter(failed.values()), "there is no object")
         raise DataError(f"no object can be evaluated: {reason}")
     skipped = sum(one.skipped for one in outcomes)
-    return InteractiveEvaluation(results, options, names, failed, skipped)
+    return InteractiveEvaluation(results, options, names, failed, skipped, worst=gallery.shown())
 
 
 @dataclass
@@ -89,30 +90,35 @@ class _Outcome:
     skipped: int = 0
 
 
-def _evaluate_case(source: CaseSource, methods: Sequence[Promptable], options: InteractiveOptions) -> _Outcome:
+def _evaluate_case(
+    source: CaseSource, methods: Sequence[Promptable], options: InteractiveOptions, gallery: Gallery
+) -> _Outcome:
     try:
         case = source.read(options)
+        outcome = _Outcome(skipped=case.skipped)
+        for method in methods:
+            shown = gallery if method is methods[0] else None
+            outcome.results += _evaluate_method(case, method, options, shown)
     except Exception as error:  # a damaged file can make a library raise anything; the case is listed
         return _Outcome(error=describe_error(error))
-    outcome = _Outcome(skipped=case.skipped)
-    for method in methods:
-        results = list(_evaluate_method(case, method, options))
-        _drop_pictures(results)
-        outcome.results += results
     return outcome
 
 
 def _evaluate_method(
-    case: InteractiveCase, method: Promptable, options: InteractiveOptions
-) -> Iterator[ObjectResult]:
-    """Prompt a method for each object, by each user."""
+    case: InteractiveCase, method: Promptable, options: InteractiveOptions, gallery: Gallery | None
+) -> list[ObjectResult]:
+    """Prompt a method for each object, by each user; a gallery takes the worst object of each user."""
     begin = time.perf_counter()
     session, fault = _open(case, method)
     opening = time.perf_counter() - begin
+    results: list[ObjectResult] = []
+    worst: dict[str, tuple[ObjectResult, TargetObject, Trace]] = {}
     for target in case.objects:
         for user, who, prompter in _prompters(case, target, options):
-            trace = Trace(error=fault) if session is None else _prompt(session, target, prompter, options)
-            yield ObjectResult(
+            trace = Trace(error=fault)
+            if session is not None:
+                trace = prompt_object(session, target.mask, prompter, options.most)
+            result = ObjectResult(
                 case=case.id,
                 group=case.group,
                 object=target.name,
@@ -122,29 +128,23 @@ def _evaluate_method(
                 who=who,
                 voxels=int(np.count_nonzero(target.mask)),
                 opening_seconds=opening,
-                trace=trace,
-                picture=take_snapshot(case, target, trace),
+                trace=replace(trace, mask=None),
             )
-            trace.mask = None
+            results.append(result)
+            if gallery is not None and (user not in worst or trace.final < worst[user][2].final):
+                worst[user] = result, target, trace
+    if gallery is not None:
+        for result, target, trace in worst.values():
+            gallery.offer(result, partial(take_snapshot, case, target, trace))
+    return results
 
 
 def _open(case: InteractiveCase, method: Promptable) -> tuple[PromptSession | None, str | None]:
+    scan: Any = case.scan  # models and baselines of medseg open scans in memory, too
     try:
-        if isinstance(case.scan, np.ndarray):
-            return method.open(case.scan, case.spacing), None
-        scan: Path = case.scan  # type: ignore[assignment]  # models open scans in memory, too
-        return method.open(scan), None
+        return method.open(scan, case.spacing) if isinstance(scan, np.ndarray) else method.open(scan), None
     except Exception as error:  # the model's failure is its result
         return None, describe_error(error)
-
-
-def _prompt(
-    session: PromptSession, target: TargetObject, prompter: Prompter, options: InteractiveOptions
-) -> Trace:
-    try:
-        return prompt_object(session, target.mask, prompter, options.most)
-    except Exception as error:  # the model's failure is its result
-        return Trace(error=describe_error(error))
 
 
 def _prompters(
@@ -158,15 +158,3 @@ def _prompters(
         else:
             seed = stable_seed(options.seed, case.id, target.name, name)
             yield name, "", Simulated(user_by_name(name), np.random.default_rng(seed))
-
-
-def _drop_pictures(results: Sequence[ObjectResult]) -> None:
-    """Keep the picture of the worst object of each user only, to bound memory."""
-    worst: dict[str, ObjectResult] = {}
-    for one in results:
-        if one.user not in worst or one.trace.final < worst[one.user].trace.final:
-            worst[one.user] = one
-    kept = {id(one) for one in worst.values()}
-    for one in results:
-        if id(one) not in kept:
-            one.picture = None

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from medseg.data.cases import list_images
 from medseg.data.io.readers import image_stem, read_scan
-from medseg.data.scans import as_label_map
-from medseg.errors import DataError
+from medseg.data.scans import Scan, align_to_grid, as_label_map
+from medseg.errors import DataError, GeometryError
 from medseg.files import check_exists
+from medseg.geometry import Grid
 from medseg.prompts import Scribble
 
 Recorded = Mapping[str, Sequence[Scribble]]
@@ -38,11 +39,12 @@ class RecordedScribbles:
 
     folder: Path
 
-    def of(self, case: str, objects: Sequence[str]) -> dict[str, dict[str, Sequence[Scribble]]]:
+    def of(self, case: str, objects: Sequence[str], grid: Grid) -> dict[str, dict[str, Sequence[Scribble]]]:
         """Return object → who → scribbles; objects without scribbles are left out.
 
         Raises:
             DataError: if the folder does not exist, or an image is damaged or has other values.
+            GeometryError: if an image of scribbles is not on the grid of the case.
         """
         check_exists(self.folder)
         people = sorted(path for path in self.folder.iterdir() if path.is_dir())
@@ -52,7 +54,7 @@ class RecordedScribbles:
             recorded: dict[str, Sequence[Scribble]] = {}
             for folder in people or [self.folder]:
                 who = folder.name if people else "person"
-                recorded |= _read_person(folder, stems, who)
+                recorded |= _read_person(folder, stems, who, grid)
             if recorded:
                 found[name] = recorded
         return found
@@ -84,7 +86,7 @@ class Archive:
         with np.load(self.path, allow_pickle=False) as content:
             image, label = content["image"], content["label"]
             scribbles = content["scribbles"] if "scribbles" in self.arrays else None
-        return image, label, {} if scribbles is None else _people(self.path, scribbles)
+        return image, label, {} if scribbles is None else _people(self.path, scribbles, label.shape)
 
 
 def find_archives(folder: Path) -> list[Archive]:
@@ -103,14 +105,14 @@ def _names(path: Path) -> frozenset[str]:
         raise DataError(f"{path}: not an archive of arrays ({error})", path=path) from error
 
 
-def _read_person(folder: Path, stems: Sequence[str], who: str) -> Recorded:
+def _read_person(folder: Path, stems: Sequence[str], who: str, grid: Grid) -> Recorded:
     for path in list_images(folder):
         if image_stem(path) not in stems:
             continue
         if path.suffix == ".npz" and "scribbles" in _names(path):
             with np.load(path, allow_pickle=False) as content:
-                return _people(path, content["scribbles"])
-        values = as_label_map(read_scan(path))
+                return _people(path, content["scribbles"], grid.shape)
+        values = as_label_map(_on_grid(path, grid))
         unknown = sorted(set(np.unique(values).tolist()) - {0, ON_OBJECT, BESIDE_OBJECT})
         if unknown:
             raise DataError(
@@ -122,11 +124,20 @@ def _read_person(folder: Path, stems: Sequence[str], who: str) -> Recorded:
     return {}
 
 
-def _people(path: Path, scribbles: NDArray[Any]) -> Recorded:
-    if scribbles.ndim < 4 or scribbles.shape[1] != 2:
+def _on_grid(path: Path, grid: Grid) -> Scan:
+    try:
+        return align_to_grid(read_scan(path), grid)
+    except GeometryError as error:
+        raise GeometryError(
+            f"{path}: scribbles on another grid than the image: {error.message}", path=path
+        ) from error
+
+
+def _people(path: Path, scribbles: NDArray[Any], shape: tuple[int, ...]) -> Recorded:
+    if scribbles.ndim < 4 or scribbles.shape[1:] != (2, *shape):
         raise DataError(
-            f"{path}: scribbles have the shape {scribbles.shape}; expected (people, 2, …), on the object and "
-            "beside it",
+            f"{path}: scribbles have the shape {scribbles.shape}; expected (people, 2, "
+            f"{', '.join(map(str, shape))}), on the object and beside it",
             path=path,
         )
     painted = scribbles > 0.5

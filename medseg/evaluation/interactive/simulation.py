@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from medseg.errors import DataError
+from medseg.evaluation.case_jobs import describe_error
 from medseg.evaluation.interactive.cases import BoolArray
 from medseg.prompts import Prompt, PromptSession
 from medseg.prompts.users import User
@@ -99,24 +100,27 @@ class Trace:
 def prompt_object(session: PromptSession, reference: BoolArray, prompter: Prompter, most: int) -> Trace:
     """Let a user prompt until the mask equals the reference or ``most`` interactions are made.
 
+    An error of the model ends the trace and is recorded in it; an error of the user is raised.
+
     Args:
         session: of the scan; it is restarted.
         reference: (\\*S) bool.
         prompter: the user.
         most: most interactions.
-
-    Raises:
-        DataError: if the model answers with a mask on another grid.
     """
-    session.restart()
-    trace = Trace(settled=False)
-    prompts = prompter.prompts(reference, session)
-    for prompt in prompts:
+    trace = Trace()
+    try:
+        session.restart()
+    except Exception as error:  # the model's failure is its result
+        return Trace(error=describe_error(error))
+    for prompt in prompter.prompts(reference, session):
         begin = time.perf_counter()
-        mask = np.asarray(session.add(prompt), bool)
+        try:
+            mask = _answer(session, prompt, reference.shape)
+        except Exception as error:  # the model's failure is its result
+            trace.error = describe_error(error)
+            return trace
         trace.seconds.append(time.perf_counter() - begin)
-        if mask.shape != reference.shape:
-            raise DataError(f"the model answered with a mask {mask.shape} for a scan {reference.shape}")
         trace.prompts.append(prompt)
         trace.dice.append(dice(mask, reference))
         trace.mask = mask
@@ -125,6 +129,13 @@ def prompt_object(session: PromptSession, reference: BoolArray, prompter: Prompt
     else:
         trace.settled = prompter.ends
     return trace
+
+
+def _answer(session: PromptSession, prompt: Prompt, shape: tuple[int, ...]) -> BoolArray:
+    mask = np.asarray(session.add(prompt), bool)
+    if mask.shape != shape:
+        raise DataError(f"the model answered with a mask {mask.shape} for a scan {shape}")
+    return mask
 
 
 def dice(mask: BoolArray, reference: BoolArray) -> float:

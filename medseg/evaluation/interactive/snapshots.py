@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.evaluation.interactive.cases import InteractiveCase, TargetObject
+from medseg.evaluation.interactive.evaluation import ObjectResult
 from medseg.evaluation.interactive.simulation import Trace
 from medseg.prompts import Box, Lasso, Point, Prompt, Scribble
 from medseg.report.media.prompt_picture import PromptPicture
+from medseg.report.scaling import intensity_window, stretch
 
 Array = NDArray[Any]
 
@@ -35,6 +38,38 @@ class _Cut:
         return np.delete(voxels[near], self.axis, axis=1)
 
 
+class Gallery:
+    """Pictures of the objects with the lowest Dice; several threads may offer some.
+
+    Args:
+        most: most pictures.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: list[tuple[ObjectResult, PromptPicture]] = []
+        self._lock = Lock()
+
+    def offer(self, result: ObjectResult, draw: Callable[[], PromptPicture | None]) -> None:
+        """Keep a picture of an object if it is among the worst; it is drawn only then."""
+        with self._lock:
+            if len(self._kept) >= self._most and (
+                not self._kept or self._kept[-1][0].trace.final <= result.trace.final
+            ):
+                return
+            picture = draw()
+            if picture is None:
+                return
+            self._kept.append((result, picture))
+            self._kept.sort(key=lambda one: one[0].trace.final)
+            del self._kept[self._most :]
+
+    def shown(self) -> list[tuple[ObjectResult, PromptPicture]]:
+        """Return the objects and their pictures, the worst first."""
+        with self._lock:
+            return list(self._kept)
+
+
 def take_snapshot(case: InteractiveCase, target: TargetObject, trace: Trace) -> PromptPicture | None:
     """Return a picture of the object, its last mask and the prompts; None without an image."""
     channels = case.channels()
@@ -42,9 +77,9 @@ def take_snapshot(case: InteractiveCase, target: TargetObject, trace: Trace) -> 
         return None
     mask = np.zeros_like(target.mask) if trace.mask is None else trace.mask
     cut = _choose_cut(mask, target.mask)
-    image = np.stack([cut.plane(channel) for channel in channels[:3]], axis=-1)
-    if image.shape[-1] == 2:
-        image = image[..., :1]
+    shown = channels[: 3 if len(channels) == 3 else 1]
+    raw = np.stack([cut.plane(channel) for channel in shown], axis=-1)
+    image = stretch(raw, intensity_window(raw, 1, 99))
     positive, negative = _marks(trace.prompts, cut, True), _marks(trace.prompts, cut, False)
     lines = _lines(trace.prompts, cut)
     return PromptPicture(image, cut.plane(target.mask), cut.plane(mask), positive, negative, lines)

@@ -8,11 +8,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from medseg.prompts.users.strokes import Line
 
-_STEP = 0.7
+STEP = 0.7
 """Distance of the stamps of a brush, in pixels."""
 
 
-def resample(line: Line, step: float = _STEP) -> Line:
+def resample(line: Line, step: float = STEP) -> Line:
     """Return points at equal distances along a polyline, (M, 2)."""
     lengths = np.linalg.norm(np.diff(line, axis=0), axis=1)
     total = float(lengths.sum())
@@ -32,7 +32,7 @@ def add_wobble(line: Line, amplitude: float, rng: np.random.Generator, wavelengt
         rng: draws the displacement.
         wavelength: scale on which the displacement changes, in pixels.
     """
-    sigma = wavelength / _STEP / 2
+    sigma = wavelength / STEP / 2
     noise = gaussian_filter1d(rng.standard_normal(line.shape), sigma, axis=0, mode="nearest")
     # white noise that passes a Gaussian of width sigma keeps the variance 1 / (2 sigma sqrt(pi))
     return line + amplitude * np.sqrt(2 * sigma * np.sqrt(np.pi)) * noise

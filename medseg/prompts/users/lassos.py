@@ -9,11 +9,14 @@ from scipy.ndimage import distance_transform_edt
 from skimage.measure import find_contours
 
 from medseg.prompts.prompts import Lasso
-from medseg.prompts.users.brush import add_wobble, resample
+from medseg.prompts.users.brush import STEP, add_wobble, resample
 from medseg.prompts.users.planes import Plane, cut_region, draw_plane
 from medseg.prompts.users.regions import Region, largest_component, largest_error
 from medseg.prompts.users.strokes import Line
 from medseg.prompts.users.user import BoolArray
+
+_FEWEST = 8
+"""Fewest vertices of a line."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class LassoUser:
         plane: Plane = draw_plane(region, rng)
         inside, corner = cut_region(region, plane)
         line = resample(_outline(inside, self.distance) + corner)
-        line = add_wobble(line, self.wobble, rng)[:: max(1, round(self.spacing / 0.7))]
+        step = min(round(self.spacing / STEP), len(line) // _FEWEST)
+        line = add_wobble(line, self.wobble, rng)[:: max(1, step)]
         limits = np.delete(np.array(region.shape), plane.axis) if plane.axis is not None else region.shape
         vertices = np.clip(line, 0, np.array(limits) - 1)
         index = None if plane.axis is None else plane.index

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from medseg.report.pictures import border
-from medseg.report.scaling import as_gray, as_rgb, intensity_window, resize_label, stretch
+from medseg.report.scaling import as_gray, as_rgb, resize_label
 
 Array = NDArray[Any]
 
@@ -24,7 +24,7 @@ class PromptPicture:
     """One slice: the image, both masks, and the prompts that lie in the slice.
 
     Attributes:
-        image: (H, W, 1 or 3).
+        image: (H, W, 1 or 3) uint8.
         reference, mask: (H, W) bool.
         positive, negative: (N, 2), pixels of clicks and scribbles on and beside the object.
         lines: outlines (N, 2) of boxes and lassos.
@@ -43,7 +43,7 @@ class PromptPicture:
         scale = _WIDTH / max(right - left, bottom - top)
         size = max(1, round((bottom - top) * scale)), max(1, round((right - left) * scale))
         window = (slice(top, bottom), slice(left, right))
-        gray = stretch(self.image[window], intensity_window(self.image, 1, 99))
+        gray = self.image[window]
         shown = Image.fromarray(as_rgb(as_gray(gray[..., 0] if gray.shape[-1] == 1 else gray)))
         picture = np.array(shown.resize((size[1], size[0]), Image.Resampling.BICUBIC))
         for mask, color in ((self.reference, _REFERENCE), (self.mask, _MASK)):

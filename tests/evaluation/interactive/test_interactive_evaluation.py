@@ -1,12 +1,13 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.evaluation.interactive import (
     InteractiveCase,
     InteractiveOptions,
@@ -18,6 +19,7 @@ from medseg.evaluation.interactive.output import check_interactive_output, markd
 from medseg.evaluation.interactive.scribbles import RecordedScribbles
 from medseg.evaluation.interactive.simulation import Replayed, Trace, dice, prompt_object
 from medseg.evaluation.interactive.snapshots import take_snapshot
+from medseg.geometry import Grid
 from medseg.prompts import Box, Point, Scribble
 from medseg.report.media.prompt_picture import PromptPicture
 
@@ -66,6 +68,7 @@ def case_of(name, *counts, group="", recorded=None):
     return InteractiveCase(name, np.zeros((6, 5), np.float32), objects, group=group)
 
 
+GRID = Grid((6, 5), np.eye(3))
 OPTIONS = InteractiveOptions(users=("clicks",), counts=(1, 2, 5), targets=(0.8, 0.99))
 
 
@@ -128,9 +131,19 @@ def test_recorded_scribbles_are_replayed_in_order():
 
 
 def test_mask_on_another_grid_is_the_models_failure():
-    session = RowSession((3, 3))
-    with pytest.raises(DataError, match="mask"):
-        prompt_object(session, top_rows(2), Replayed([Point((0, 0))]), 1)
+    trace = prompt_object(RowSession((3, 3)), top_rows(2), Replayed([Point((0, 0))]), 1)
+    assert "mask (3, 3) for a scan (6, 5)" in trace.error
+
+
+def test_failure_of_the_user_is_not_the_models(monkeypatch):
+    def fail(self, reference, rng):
+        raise ValueError("no hand")
+
+    monkeypatch.setattr("medseg.prompts.users.ClickUser.first", fail)
+    options = InteractiveOptions(users=("clicks",), counts=(1,))
+    recorded = {"ann": [Point((0, 0))]}
+    with pytest.raises(DataError, match="no hand"):
+        evaluate_interactive(Row(), [case_of("a", 3, recorded=recorded)], options)
 
 
 def test_users_draw_the_same_for_every_order_of_cases():
@@ -220,16 +233,34 @@ def test_recorded_scribbles_of_people(tmp_path):
     Image.fromarray(painted).save(tmp_path / "ann" / "a.png")
     Image.fromarray(painted).save(tmp_path / "bob" / "a_liver.png")
     recorded = RecordedScribbles(tmp_path)
-    found = recorded.of("a", ["liver"])["liver"]
+    found = recorded.of("a", ["liver"], GRID)["liver"]
     assert list(found) == ["ann", "bob"]
     inside, outside = found["ann"]
     assert inside.voxels.tolist() == [[0, 1], [0, 2]]
     assert not outside.positive
-    assert list(recorded.of("a", ["liver", "spleen"])) == ["liver"]  # a.png names none of several objects
-    assert list(recorded.of("a", ["liver", "spleen"])["liver"]) == ["bob"]
+    assert list(recorded.of("a", ["liver", "spleen"], GRID)) == ["liver"]  # a.png names none of several objects
+    assert list(recorded.of("a", ["liver", "spleen"], GRID)["liver"]) == ["bob"]
     Image.fromarray(painted * 100).save(tmp_path / "ann" / "a.png")
     with pytest.raises(DataError, match=r"values \[100, 200\]"):
-        recorded.of("a", ["liver"])
+        recorded.of("a", ["liver"], GRID)
+
+
+def test_scribbles_on_another_grid(tmp_path):
+    Image.fromarray(np.ones((5, 6), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(GeometryError, match=r"a\.png: scribbles on another grid"):
+        RecordedScribbles(tmp_path).of("a", ["liver"], GRID)
+
+
+def test_archives_are_checked(tmp_path):
+    label = np.ones((8, 9), np.uint8)
+    np.savez(tmp_path / "a.npz", image=np.zeros((8, 9, 3)), label=label)
+    np.savez(tmp_path / "b.npz", image=np.zeros((9, 8)), label=label)
+    np.savez(tmp_path / "c.npz", image=label, label=label, scribbles=np.zeros((3, 2, 9, 8)))
+    good, *bad = find_interactive_cases(tmp_path, OPTIONS)
+    assert good.read(OPTIONS).scan.shape == (3, 8, 9)
+    for case, message in zip(bad, ("image has the shape", "scribbles have the shape"), strict=True):
+        with pytest.raises(DataError, match=message):
+            case.read(OPTIONS)
 
 
 def test_archives_with_scribbles(tmp_path):
@@ -268,11 +299,22 @@ def test_picture_shows_masks_and_prompts():
     reference = top_rows(20, (40, 40))
     mask = top_rows(10, (40, 40))
     points = np.array([[5.0, 5.0]]), np.zeros((0, 2))
-    drawn = np.array(PromptPicture(np.zeros((40, 40, 1)), reference, mask, *points).draw()).astype(int)
+    drawn = np.array(PromptPicture(np.zeros((40, 40, 1), np.uint8), reference, mask, *points).draw()).astype(
+        int
+    )
     scale = drawn.shape[1] / 40
     assert tuple(drawn[round(20 * scale), -20]) == (255, 255, 255)  # border of the reference
     assert tuple(drawn[round(10 * scale), -20]) == (255, 176, 0)
     assert tuple(drawn[round(5.5 * scale), round(5.5 * scale)]) == (60, 200, 90)
+
+
+def test_gallery_keeps_the_worst_and_draws_no_more():
+    cases = [case_of(name, count) for name, count in (("a", 1), ("b", 3), ("c", 6), ("d", 4))]
+    options = InteractiveOptions(users=("clicks",), counts=(1,), pictures=2)
+    result = evaluate_interactive(Row(), cases, options, baselines=[Row(name="other")])
+    assert [one.case for one, _ in result.worst] == ["c", "d"]  # Dice 2/7 and 2/5
+    assert {one.method for one, _ in result.worst} == {"rows"}
+    assert not evaluate_interactive(Row(), cases, replace(options, pictures=0)).worst
 
 
 def test_picture_of_a_volume_is_the_slice_with_most_error():

@@ -26,6 +26,7 @@ from medseg.evaluation.interactive.baselines.solvers import (
 )
 from medseg.geometry import Grid
 from medseg.prompts import Prompt
+from medseg.prompts.validation import check_prompt
 
 _LARGEST_VOXELS = 1 << 17
 """Larger images are segmented on a coarser grid, so that an answer takes a second."""
@@ -77,6 +78,7 @@ class BaselineSession:
         return tuple(self._prompts)
 
     def add(self, prompt: Prompt) -> BoolArray:
+        check_prompt(prompt, self._scan.grid.shape)
         self._prompts.append(prompt)
         self._masks.append(self._solve())
         return self.mask
