@@ -59,6 +59,7 @@ interactive_options: Callable[..., Any] = all_options(
     click.option(
         "--most-objects", type=POSITIVE, help="With --interactive: most objects of each case.  [default: 10]"
     ),
+    click.option("--seed", type=int, help="With --interactive: seed of the users' draws.  [default: 0]"),
 )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ class GivenInteractive:
     interactions: str | None
     components: bool
     most_objects: int | None
+    seed: int | None
 
     @classmethod
     def take(cls, given: dict[str, Any]) -> GivenInteractive:
@@ -82,7 +84,7 @@ class GivenInteractive:
     def check_absent(self) -> None:
         """Raise a `ConfigError` if an option is set although --interactive is not."""
         for name in self.__dataclass_fields__:
-            if getattr(self, name):
+            if getattr(self, name) not in (None, (), False):
                 option = _OPTION_NAMES.get(name, name.replace("_", "-"))
                 raise ConfigError(
                     f"--{option}: only applies with --interactive",
@@ -101,8 +103,11 @@ class GivenInteractive:
         values["objects"] = "instances" if objects else "components" if self.components else "classes"
         if self.interactions is not None:
             values["counts"] = _parse_counts(self.interactions)
-        if self.most_objects is not None:
-            values["most_objects"] = self.most_objects
+        values |= {
+            name: value
+            for name, value in (("most_objects", self.most_objects), ("seed", self.seed))
+            if value is not None
+        }
         return InteractiveOptions(**values)
 
 
@@ -198,4 +203,6 @@ def _parse_counts(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError as error:
-        raise ConfigError(f"--interactions {text!r}: expected whole numbers, such as 1,3,5,10") from error
+        raise ConfigError(
+            f"--interactions {text!r}: expected whole numbers", hint="For example 1,3,5,10."
+        ) from error

@@ -22,7 +22,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import LayoutOptions, find_dataset
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.interactive.options import InteractiveOptions
+from medseg.evaluation.interactive.options import HUMAN, InteractiveOptions
 from medseg.evaluation.interactive.scribbles import Archive, RecordedScribbles, find_archives
 from medseg.prompts import Prompt
 
@@ -207,7 +207,9 @@ def find_interactive_cases(
     """
     archives = find_archives(data)
     if archives:
+        _check_human(options, any("scribbles" in archive.arrays for archive in archives))
         return [ArchiveCase(archive) for archive in archives]
+    _check_human(options, scribbles is not None)
     listing = find_dataset(data, layout or LayoutOptions()).labeled().checked()
     labeled = [case for case in listing.cases if case.label_files]
     if not labeled:
@@ -219,7 +221,17 @@ def find_interactive_cases(
     plan = plan_labels(cases, declared, folder=Path(data))
     schema = None if options.objects == "instances" else _schema(plan)
     recorded = None if scribbles is None else RecordedScribbles(Path(scribbles))
+    if recorded is not None:
+        recorded.check([case.id for case in cases])
     return [DatasetCase(case, plan, schema, recorded) for case in cases]
+
+
+def _check_human(options: InteractiveOptions, has_scribbles: bool) -> None:
+    if HUMAN in options.users and not has_scribbles:
+        raise DataError(
+            f"--user {HUMAN}: the dataset has no recorded scribbles",
+            hint=f"Add --scribbles FOLDER, or leave out --user {HUMAN}.",
+        )
 
 
 def _schema(plan: LabelPlan) -> LabelSchema:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -122,6 +122,7 @@ class InteractiveEvaluation:
         summary = summarize_interactions(self.rows, self.options, self.methods)
         errors = sum(result.trace.error is not None for result in self.results)
         return summary | {
+            "settings": asdict(self.options),
             "selection": self.selection,
             "failed": dict(self.failed),
             "skipped_objects": self.skipped,

@@ -48,9 +48,12 @@ class InteractiveOptions:
 
     def __post_init__(self) -> None:
         if not self.counts or min(self.counts) < 1 or list(self.counts) != sorted(set(self.counts)):
-            raise ConfigError(f"--interactions {self.counts}: expected ascending counts of 1 or more")
+            raise ConfigError(
+                f"--interactions {','.join(map(str, self.counts))}: expected ascending counts of 1 or more",
+                hint="For example --interactions 1,3,5,10.",
+            )
         if not all(0 < target <= 1 for target in self.targets):
-            raise ConfigError(f"targets {self.targets}: expected Dice above 0, up to 1")
+            raise ConfigError(f"targets {self.targets}: expected Dice above 0, up to 1", hint="Such as 0.9.")
         if self.pictures < 0:
             raise ConfigError(f"pictures {self.pictures}: expected 0 or more")
         if min(self.most_objects, self.least_voxels, self.jobs) < 1:

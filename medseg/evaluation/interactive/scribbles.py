@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ Recorded = Mapping[str, Sequence[Scribble]]
 
 ON_OBJECT, BESIDE_OBJECT = 1, 2
 
+_LOGGER = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RecordedScribbles:
@@ -38,6 +41,29 @@ class RecordedScribbles:
     """
 
     folder: Path
+
+    def check(self, cases: Sequence[str]) -> None:
+        """Check that there are images of scribbles for the cases; log the names of images that fit no case.
+
+        Raises:
+            DataError: if the folder does not exist, or no image belongs to a case.
+        """
+        check_exists(self.folder)
+        folders = [path for path in self.folder.iterdir() if path.is_dir()] or [self.folder]
+        stems = sorted({image_stem(path) for folder in folders for path in list_images(folder)})
+        known = set(cases)
+        other = [
+            stem for stem in stems if stem not in known and not any(stem.startswith(f"{c}_") for c in known)
+        ]
+        if len(other) == len(stems):
+            raise DataError(
+                f"{self.folder}: no image of scribbles has the name of a case ({len(stems)} images)",
+                hint=f"Name them after cases, such as {next(iter(cases), 'CASE')}.png, in the folder or in one "
+                "subfolder for each person.",
+                path=self.folder,
+            )
+        if other:
+            _LOGGER.warning("scribbles of no case: %s", ", ".join(other[:10]))
 
     def of(self, case: str, objects: Sequence[str], grid: Grid) -> dict[str, dict[str, Sequence[Scribble]]]:
         """Return object → who → scribbles; objects without scribbles are left out.

@@ -245,6 +245,22 @@ def test_recorded_scribbles_of_people(tmp_path):
         recorded.of("a", ["liver"], GRID)
 
 
+def test_scribbles_of_no_case(tmp_path, caplog):
+    Image.fromarray(np.ones((6, 5), np.uint8)).save(tmp_path / "b.png")
+    recorded = RecordedScribbles(tmp_path)
+    with pytest.raises(DataError, match="no image of scribbles has the name of a case"):
+        recorded.check(["a"])
+    Image.fromarray(np.ones((6, 5), np.uint8)).save(tmp_path / "a_liver.png")
+    recorded.check(["a"])
+    assert "scribbles of no case: b" in caplog.text
+
+
+def test_human_without_scribbles(tmp_path):
+    write_pictures(tmp_path / "data", {"a": two_objects(), "b": two_objects()})
+    with pytest.raises(DataError, match="no recorded scribbles"):
+        find_interactive_cases(tmp_path / "data", InteractiveOptions(users=("human",)))
+
+
 def test_scribbles_on_another_grid(tmp_path):
     Image.fromarray(np.ones((5, 6), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(GeometryError, match=r"a\.png: scribbles on another grid"):

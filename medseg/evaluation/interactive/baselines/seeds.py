@@ -37,8 +37,8 @@ class Seeds:
         """Draw prompts, later ones over earlier ones.
 
         A click is a ball whose radius is 1% of the shortest side. The outside of a positive box or lasso
-        is background and its core is object, unless a negative mark lies in the core. Without any background,
-        the border of the array is background.
+        is background and its core is object, unless a negative mark lies in the core. The border of the array is
+        background where nothing else marks it.
         """
         seeds = cls(np.zeros(shape, np.uint8))
         closed = [prompt for prompt in prompts if isinstance(prompt, Box | Lasso)]
@@ -52,8 +52,7 @@ class Seeds:
             seeds._draw_core(prompt, refused.background)
         for prompt in marks:
             seeds._draw_mark(prompt)
-        if not (seeds.values == BACKGROUND).any():
-            seeds._draw_border()
+        seeds._draw_border()
         return seeds
 
     @property
