@@ -37,8 +37,8 @@ class Seeds:
         """Draw prompts, later ones over earlier ones.
 
         A click is a ball whose radius is 1% of the shortest side. The outside of a positive box or lasso
-        is background and its core is object, unless a negative mark lies in the core. The border of the array is
-        background where nothing else marks it.
+        is background and its core is object, unless a negative mark lies in the core. The border of the array
+        is background where nothing else marks it.
         """
         seeds = cls(np.zeros(shape, np.uint8))
         closed = [prompt for prompt in prompts if isinstance(prompt, Box | Lasso)]
