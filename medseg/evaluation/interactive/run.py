@@ -142,7 +142,7 @@ def _evaluate_method(
 def _open(case: InteractiveCase, method: Promptable) -> tuple[PromptSession | None, str | None]:
     scan: Any = case.scan  # models and baselines of medseg open scans in memory, too
     try:
-        return method.open(scan, case.spacing) if isinstance(scan, np.ndarray) else method.open(scan), None
+        return method.open(scan, case.spacing), None
     except Exception as error:  # the model's failure is its result
         return None, describe_error(error)
 
