@@ -175,11 +175,15 @@ def test_the_next_case_has_no_label_and_is_another_one(client):
     assert {first, other} == {"scan_1", "scan_2"}
 
 
+def label_names(folder, names):
+    return LabelNames(folder, lambda: LabelSchema(names=names), set)
+
+
 def test_values_of_a_model_follow_the_names_of_labels(tmp_path):
     predicted = LabelSchema(names={"background": (0,), "core": (1,), "ball": (2,)})
-    declared = LabelNames(tmp_path, LabelSchema(names={"background": (0,), "ball": (10,), "core": (300,)}))
+    declared = label_names(tmp_path, {"background": (0,), "ball": (10,), "core": (300,)})
     assert dataset_values(np.array([0, 1, 2]), predicted, declared).tolist() == [0, 300, 10]
-    one = LabelNames(tmp_path, LabelSchema(names={"background": (0,), "ball": (10,)}))
+    one = label_names(tmp_path, {"background": (0,), "ball": (10,)})
     with pytest.raises(RefusedError, match="core"):
         dataset_values(np.array([0, 1, 2]), predicted, one)
     assert dataset_values(np.array([0, 2]), predicted, one).tolist() == [0, 10]
