@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from medseg.data.scans import Scan
 from medseg.errors import DataError
@@ -18,6 +20,9 @@ from medseg.sam.options import AutomaticOptions
 from medseg.sam.pictures import Frame
 from medseg.sam.session import Sam
 from medseg.sam.slicing import Slicing
+
+_PIXELS = 1 << 24
+"""Pixels of the masks that are enlarged to the picture at once."""
 
 
 def automatic_masks(sam: Sam, picture: Path | Array, options: AutomaticOptions | None = None) -> Instances:
@@ -48,7 +53,7 @@ def automatic_masks(sam: Sam, picture: Path | Array, options: AutomaticOptions |
         scan.grid.shape,
         scan.grid.spacing,
         np.array([box for box, _ in chosen], np.int64).reshape(-1, 2, 2),
-        tuple(mask for _, mask in chosen),
+        tuple(_unpacked(mask, box) for box, mask in chosen),
         np.ones(len(chosen), np.int64),
         np.clip(scores[kept].numpy().astype(np.float64), 0, 1),
     )
@@ -83,20 +88,22 @@ def _proposals(sam: Sam, scan: Scan, options: AutomaticOptions) -> Iterator[tupl
         good = iou > options.min_iou
         if not good.any():
             continue
-        full = frame.to_picture(logits[good][None])[0]
-        stable = stability(full, options.stability_offset) > options.min_stability
-        yield full[stable] > 0, iou[good][stable]
+        parts = max(1, _PIXELS // max(frame.shape[0] * frame.shape[1], frame.side**2))
+        for part, values in zip(logits[good].split(parts), iou[good].split(parts), strict=True):
+            full = frame.to_picture(part[None])[0]
+            stable = stability(full, options.stability_offset) > options.min_stability
+            yield full[stable] > 0, values[stable]
 
 
 def _collect(
     proposals: Iterator[tuple[torch.Tensor, torch.Tensor]], shape: tuple[int, ...]
-) -> tuple[list[tuple[Array, Array]], torch.Tensor, torch.Tensor]:
+) -> tuple[list[tuple[Array, bytes]], torch.Tensor, torch.Tensor]:
     """Crop masks to their boxes.
 
     Returns:
-        Box and cropped mask, predicted value, and box for suppression (first and last row and column) of each.
+        Box and compressed cropped mask, predicted value, and box for suppression (first and last row and column) of each.
     """
-    masks: list[tuple[Array, Array]] = []
+    masks: list[tuple[Array, bytes]] = []
     scores: list[float] = []
     for found, values in proposals:
         for mask, value in zip(found.numpy(), values.tolist(), strict=True):
@@ -104,8 +111,16 @@ def _collect(
             if not len(rows):
                 continue
             box = np.array([[rows[0], rows[-1] + 1], [columns[0], columns[-1] + 1]])
-            masks.append((box, mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy()))
+            crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            masks.append((box, zlib.compress(np.packbits(crop).tobytes(), level=1)))
             scores.append(value)
     corners = [[box[0, 0], box[1, 0], box[0, 1] - 1, box[1, 1] - 1] for box, _ in masks]
     boxes = torch.tensor(np.array(corners, np.float32).reshape(-1, 4))
     return masks, torch.tensor(scores), boxes
+
+
+def _unpacked(mask: bytes, box: Array) -> NDArray[np.bool_]:
+    """Return the cropped mask of a box."""
+    height, width = (int(stop - start) for start, stop in box)
+    bits = np.unpackbits(np.frombuffer(zlib.decompress(mask), np.uint8), count=height * width)
+    return bits.reshape(height, width).astype(bool)

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import nn
 
+from medseg.files import sha256_json
 from medseg.sam.pictures import Preprocessing
 
 IGNORED_POINT = -10
@@ -83,7 +84,7 @@ class MaskNetwork(Protocol):
         image_size: side of the input.
         mask_size: side of the masks.
         preprocessing: how pictures are prepared.
-        encoder_digest: SHA-256 of the image encoder's weights; equal encoders share embeddings.
+        encoder_digest: SHA-256 of the image encoder's weights and settings; equal encoders share embeddings.
         device: where it computes.
     """
 
@@ -155,9 +156,26 @@ class SamNetwork:
         return None if values is None else values[:, None].to(self.device)
 
 
+_SETTINGS = (
+    "backbone_config", "backbone_feature_sizes", "fpn_top_down_levels", "num_feature_levels", "image_size",
+    "patch_size", "patch_stride", "patch_padding", "query_stride", "num_query_pool_stages", "hidden_act",
+    "layer_norm_eps", "window_size", "window_size_per_stage", "global_attn_indexes", "global_attention_blocks",
+    "num_attention_heads", "num_attention_heads_per_stage", "blocks_per_stage", "use_abs_pos", "use_rel_pos",
+)  # fmt: skip
+"""Settings of an image encoder that its weights alone do not show."""
+
+
+def _used(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings on which embeddings depend."""
+    kept = {name: settings[name] for name in _SETTINGS if name in settings}
+    return {name: _used(value) if isinstance(value, dict) else value for name, value in kept.items()}
+
+
 def _digest(model: nn.Module) -> str:
-    """Return the SHA-256 of the weights on which embeddings depend."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of the weights and the settings on which embeddings depend."""
+    settings: dict[str, Any] = cast(Any, model).config.to_dict()
+    size = settings["prompt_encoder_config"]["image_size"]
+    digest = hashlib.sha256(sha256_json([size, _used(settings["vision_config"])]).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if name.startswith(("vision_encoder.", "no_memory_embedding")):
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

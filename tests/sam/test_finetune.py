@@ -1,5 +1,6 @@
 """Training of the mask decoder of a tiny SAM on synthetic pictures."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
 from medseg.progress import QuietProgress
 from medseg.sam import EmbeddingStore, load_sam
 from medseg.sam.finetuning.options import FinetuneOptions
-from medseg.sam.finetuning.samples import draw_prompts
+from medseg.sam.finetuning.samples import LabeledSlices, draw_prompts
 from medseg.sam.finetuning.training import finetune, mask_loss
 from medseg.sam.network import MaskLogits
 
@@ -118,6 +120,28 @@ def test_prompts_of_an_object():
     points = {tuple(draw_prompts(mask, "point", rng, 0.1).points[0]) for _ in range(50)}
     assert len(points) > 20
     assert all(mask[int(row), int(column)] for row, column in points)
+
+
+def test_ignored_pixels_count_neither_in_the_loss_nor_as_objects(base, tmp_path):
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    label = np.zeros((64, 64), np.uint8)
+    label[10:30, 10:30] = 1
+    label[40:50] = 255
+    for name in ("a.png", "b.png"):
+        Image.fromarray(label).save(tmp_path / "images" / name)
+        Image.fromarray(label).save(tmp_path / "labels" / name)
+    slices = LabeledSlices(tmp_path, _load(base), FinetuneOptions())
+    schema = LabelSchema.model_validate({"names": {"background": 0, "object": 1}, "ignore_value": 255})
+    slices._plan = dataclasses.replace(slices._plan, schema=schema)
+    (found,) = slices.of_case("a")
+    assert found.count == 1
+    assert found.mask(1).sum() == 400
+    assert found.ignored().sum() == 640
+    logits, targets = torch.tensor([[[[20.0, 20.0]]]]), torch.tensor([[[1.0, 0.0]]])
+    result = MaskLogits(logits, torch.tensor([[1.0]]))
+    assert mask_loss(result, targets, torch.tensor([[[1.0, 0.0]]])).item() == pytest.approx(0, abs=1e-6)
+    assert mask_loss(result, targets).item() > 1
 
 
 def test_loss_of_the_best_mask():

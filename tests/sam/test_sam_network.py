@@ -98,6 +98,24 @@ def test_logits_of_transformers(models, networks, family, kind, multimask):
     torch.testing.assert_close(found.iou, expected.iou_scores[0], atol=1e-5, rtol=1e-5)
 
 
+def test_encoders_of_the_same_weights_with_other_settings_share_no_embeddings(folders, networks, tmp_path):
+    settings = json.loads((folders["sam2"] / "config.json").read_text())
+    changes = [
+        ("image_size", 128, "prompt_encoder_config"),
+        ("global_attention_blocks", [2], "backbone_config"),
+    ]
+    for number, (name, value, part) in enumerate(changes):
+        changed = json.loads(json.dumps(settings))
+        inner = changed["vision_config"][part] if part == "backbone_config" else changed[part]
+        assert inner[name] != value
+        inner[name] = value
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(changed))
+        (folder / "model.safetensors").symlink_to(folders["sam2"] / "model.safetensors")
+        assert load_network(folder, device="cpu").encoder_digest != networks["sam2"].encoder_digest
+
+
 def test_several_prompts_with_a_mask_each_equal_one_after_the_other(networks):
     for network in networks.values():
         embedding = network.embed(torch.randn(1, 3, 64, 64))

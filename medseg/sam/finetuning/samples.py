@@ -27,6 +27,9 @@ from medseg.sam.slicing import PlanePrompts, Slicing
 
 Mask = NDArray[np.bool_]
 
+IGNORED = 2**16 - 1
+"""Number of pixels that the dataset ignores."""
+
 
 @dataclass(frozen=True, eq=False)
 class LabeledSlice:
@@ -37,7 +40,8 @@ class LabeledSlice:
         index: the slice.
         key: of its embedding.
         frame: its place in the network's input.
-        packed: (H, W) numbers of the objects, 0 for none; compressed, because a dataset has many slices.
+        packed: (H, W) numbers of the objects, 0 for none, and ``IGNORED``; compressed, because a dataset has
+            many slices.
         count: number of objects.
     """
 
@@ -50,8 +54,14 @@ class LabeledSlice:
 
     def mask(self, number: int) -> Mask:
         """Return the mask (H, W) of an object; numbers begin with 1."""
-        labels = np.frombuffer(zlib.decompress(self.packed), np.uint16)
-        return labels.reshape(self.frame.shape) == number
+        return self._labels() == number
+
+    def ignored(self) -> Mask:
+        """Return the pixels (H, W) that the dataset ignores; they count neither in the loss nor in Dice."""
+        return self._labels() == IGNORED
+
+    def _labels(self) -> NDArray[np.uint16]:
+        return np.frombuffer(zlib.decompress(self.packed), np.uint16).reshape(self.frame.shape)
 
 
 class LabeledSlices:
@@ -96,7 +106,11 @@ class LabeledSlices:
         predictor = self._predictor(scan)
         slicing = predictor.colors.slicing
         values = found.values if found.objects is None else found.objects
-        values = np.where(np.isin(values, self._background()), 0, values)
+        schema = self._plan.schema
+        ignored = np.zeros(values.shape, bool)
+        if schema is not None and schema.ignore_value is not None:
+            ignored = found.values == schema.ignore_value
+        values = np.where(np.isin(values, self._background()) | ignored, 0, values)
         labeled = [i for i in range(len(slicing)) if slicing.view(values, i).any()]
         step = max(1, len(labeled) / self._options.slices)
         for place in range(min(len(labeled), self._options.slices)):
@@ -104,6 +118,7 @@ class LabeledSlices:
             labels, count = _number_objects(slicing.view(values, index), self._options)
             if count:
                 predictor.embedding(index)
+                labels[slicing.view(ignored, index)] = IGNORED
                 packed = zlib.compress(labels.tobytes(), level=1)
                 yield LabeledSlice(case, index, predictor.key(index), predictor.frame, packed, count)
 
@@ -124,9 +139,7 @@ class LabeledSlices:
         schema = self._plan.schema
         if schema is None:
             return [0]
-        ignored = [] if schema.ignore_value is None else [schema.ignore_value]
-        first = next(iter(schema.names.values())) if schema.background else ()
-        return [*first, *ignored]
+        return [*next(iter(schema.names.values()))] if schema.background else []
 
 
 def draw_prompts(mask: Mask, kind: str, rng: np.random.Generator, jitter: float = 0.0) -> PlanePrompts:

@@ -256,7 +256,9 @@ class _Training:
         result = self.network.decode(stacked, prompts, multimask=kind == "point")
         side = result.logits.shape[-1]
         targets = torch.stack([_target(f.mask_prompt(m), side) for f, m in zip(frames, masks, strict=True)])
-        return mask_loss(result, targets.to(result.logits.device))
+        ignored = [f.mask_prompt(labeled.ignored()) for f, (labeled, _) in zip(frames, batch, strict=True)]
+        valid = 1 - torch.stack([_target(one, side) for one in ignored])
+        return mask_loss(result, targets.to(result.logits.device), valid.to(result.logits.device))
 
     @torch.no_grad()
     def _validate(self, samples: Sequence[Sample]) -> tuple[float, float]:
@@ -265,10 +267,12 @@ class _Training:
         scores: dict[str, list[float]] = {"box": [], "point": []}
         for labeled, number in samples:
             mask, embedding = labeled.mask(number), self.slices.embedding(labeled)
+            counted = ~labeled.ignored()
             for kind, found in scores.items():
                 encoded = encode_prompts(draw_prompts(mask, kind, rng), labeled.frame)
                 best = self.network.decode(embedding, encoded, multimask=kind == "point").best()
                 predicted = labeled.frame.to_picture(best.logits.cpu())[0, 0].numpy() > 0
+                predicted &= counted
                 found.append(2 * float((predicted & mask).sum()) / float(predicted.sum() + mask.sum()))
         return float(np.mean(scores["box"])), float(np.mean(scores["point"]))
 
@@ -291,23 +295,24 @@ class _Training:
         write_json(self.output / HISTORY, [asdict(one) for one in self.epochs])
 
 
-def mask_loss(result: MaskLogits, targets: torch.Tensor) -> torch.Tensor:
+def mask_loss(result: MaskLogits, targets: torch.Tensor, valid: torch.Tensor | None = None) -> torch.Tensor:
     """Return Dice and cross-entropy of the best of each object's masks, and the error of the predicted values.
 
     Args:
         result: masks (B, K, M, M) and predicted values.
         targets: (B, M, M), 0 to 1.
+        valid: (B, M, M), 1 for pixels that count and 0 for others; None: all count.
     """
     wanted = targets[:, None].expand_as(result.logits)
-    probabilities = result.logits.sigmoid()
+    counted = torch.ones_like(wanted) if valid is None else valid[:, None].expand_as(wanted)
+    probabilities = result.logits.sigmoid() * counted
     shared = (probabilities * wanted).sum(dim=(-2, -1))
     total = probabilities.sum(dim=(-2, -1)) + wanted.sum(dim=(-2, -1))
     dice = 1 - (2 * shared + 1) / (total + 1)
-    entropy = functional.binary_cross_entropy_with_logits(result.logits, wanted, reduction="none").mean(
-        dim=(-2, -1)
-    )
+    entropy = functional.binary_cross_entropy_with_logits(result.logits, wanted, counted, reduction="none")
+    entropy = entropy.sum(dim=(-2, -1)) / counted.sum(dim=(-2, -1)).clamp(min=1)
     least = (dice + entropy).min(dim=1).values.mean()
-    predicted, real = result.logits.detach() > 0, wanted > 0.5
+    predicted, real = (result.logits.detach() > 0) & (counted > 0), wanted > 0.5
     union = (predicted | real).sum(dim=(-2, -1)).clamp(min=1)
     iou = (predicted & real).sum(dim=(-2, -1)) / union
     return least + functional.mse_loss(result.iou, iou)
