@@ -46,7 +46,7 @@ def automatic_masks(sam: Sam, picture: Path | Array, options: AutomaticOptions |
     scan = sam.open(picture).scan
     if scan.kind != "picture":
         raise DataError(f"{scan.path}: automatic masks need a picture, got a volume of shape {scan.grid.shape}")
-    masks, scores, boxes = _collect(_proposals(sam, scan, options), scan.grid.shape)
+    masks, scores, boxes = _collect(_proposals(sam, scan, options))
     kept = nms(boxes, scores, options.nms) if len(boxes) else torch.empty(0, dtype=torch.long)
     chosen = [masks[index] for index in kept.tolist()]
     return Instances(
@@ -96,12 +96,13 @@ def _proposals(sam: Sam, scan: Scan, options: AutomaticOptions) -> Iterator[tupl
 
 
 def _collect(
-    proposals: Iterator[tuple[torch.Tensor, torch.Tensor]], shape: tuple[int, ...]
+    proposals: Iterator[tuple[torch.Tensor, torch.Tensor]],
 ) -> tuple[list[tuple[Array, bytes]], torch.Tensor, torch.Tensor]:
     """Crop masks to their boxes.
 
     Returns:
-        Box and compressed cropped mask, predicted value, and box for suppression (first and last row and column) of each.
+        Box and compressed cropped mask, predicted value, and box for suppression (first and last row and
+        column) of each.
     """
     masks: list[tuple[Array, bytes]] = []
     scores: list[float] = []
