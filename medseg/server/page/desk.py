@@ -224,7 +224,8 @@ def dataset_values(label_map: Array, predicted: LabelSchema, names: LabelNames) 
     own = {name: values[0] for name, values in predicted.names.items()}
     if predicted.background:
         own.pop(next(iter(own)))
-    targets = {value: names.value_of(name) for name, value in own.items()}
+    declared = {name.casefold(): value for name, value in names.values.items()}
+    targets = {value: declared.get(name.casefold()) for name, value in own.items()}
     if len(targets) == len(names.values) == 1:
         targets = dict.fromkeys(targets, next(iter(names.values.values())))
     present = {int(value) for value in np.unique(label_map)}
