@@ -105,9 +105,9 @@ def write_dataset(root: Path, labeled: int = 1, unlabeled: int = 2) -> Path:
     return root
 
 
-def make_app(root: Path, models=(), **options):
-    """An application with models in memory."""
-    return create_app(ServerOptions(data=root, **options), models=models)
+def make_app(root: Path, in_memory=(), **options):
+    """An application with models in memory, or, if these are None, with those that the options name."""
+    return create_app(ServerOptions(data=root, **options), models=in_memory)
 
 
 def client_of(app, **headers) -> TestClient:

@@ -146,6 +146,7 @@ def snapshot(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_hostile_requests_are_harmless(tmp_path):
     root = write_dataset(tmp_path / "data", labeled=1, unlabeled=1)
