@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -49,7 +50,7 @@ def create_app(options: ServerOptions, models: Sequence[Model] | None = None) ->
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, options=options)],
-        exception_handlers={HTTPException: _http_error, Exception: _error, **_handlers()},
+        exception_handlers=_handlers(),
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
@@ -57,11 +58,13 @@ def create_app(options: ServerOptions, models: Sequence[Model] | None = None) ->
     return app
 
 
-def _handlers() -> dict[type[Exception], object]:
+def _handlers() -> dict[type[Exception], Any]:
     """Return the handlers of errors that routes raise; Starlette prints tracebacks of others."""
     from medseg.errors import MedsegError
 
-    return {MedsegError: _error, TimeoutError: _error, OSError: _error}
+    return {
+        HTTPException: _http_error, Exception: _error, MedsegError: _error, TimeoutError: _error, OSError: _error,
+    }  # fmt: skip
 
 
 async def _error(request: Request, error: Exception) -> Response:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError
 from medseg.server.options import ServerOptions
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     import uvicorn
 
 _PACKAGES = ("starlette", "uvicorn", "python_multipart")
-_CONNECTIONS = 256
+_CONNECTIONS = 1024
+_FIRST_REQUEST_SECONDS = 20.0
 
 
 def check_packages() -> None:
@@ -52,17 +54,26 @@ def serve(options: ServerOptions, *, started: Callable[[str], None] | None = Non
 
 
 def _serve_on(listener: socket.socket, options: ServerOptions, started: Callable[[str], None] | None) -> None:
-    import uvicorn
-
     from medseg.server.app import create_app
 
     options = replace(options, port=listener.getsockname()[1])
     _log_to_standard_error()
     app = create_app(options)
+    try:
+        _run(app, listener, options, started)
+    finally:
+        app.state.server.close()
+
+
+def _run(
+    app: Any, listener: socket.socket, options: ServerOptions, started: Callable[[str], None] | None
+) -> None:
+    import uvicorn
+
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, proxy_headers=False, lifespan="on",
         limit_concurrency=_CONNECTIONS, timeout_keep_alive=30, timeout_graceful_shutdown=10,
-        ssl_certfile=options.certificate, ssl_keyfile=options.key,
+        ssl_certfile=options.certificate, ssl_keyfile=options.key, http=_impatient_protocol(),
     )  # fmt: skip
     try:
         config.load()
@@ -75,6 +86,24 @@ def _serve_on(listener: socket.socket, options: ServerOptions, started: Callable
     if started is not None:
         _call_when_started(server, lambda: started(options.url))
     server.run(sockets=[listener])
+
+
+def _impatient_protocol() -> type[asyncio.Protocol]:
+    """Return uvicorn's protocol, which also closes connections that send no request."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class ImpatientProtocol(H11Protocol):
+        """Closes a connection without the head of a request after some seconds."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(_FIRST_REQUEST_SECONDS, self._close_if_silent)
+
+        def _close_if_silent(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.close()
+
+    return ImpatientProtocol
 
 
 def _call_when_started(server: uvicorn.Server, call: Callable[[], None]) -> None:

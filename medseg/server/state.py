@@ -25,8 +25,10 @@ from medseg.server.models.pool import Turns
 from medseg.server.options import ServerOptions
 from medseg.server.training import Trainings
 from medseg.server.uploads import UploadSessions
+from medseg.system.platform import has_ended, process_token
 
 _REMEMBERED = 4096
+_PREFIX = "medseg-serve-"
 
 
 class ServerState:
@@ -55,7 +57,8 @@ class ServerState:
         for model in models:
             model.turns = Turns(limits.waiting, limits.request_seconds)
         self.models = ModelPool(models)
-        self.temporary = Path(tempfile.mkdtemp(prefix="medseg-serve-"))
+        _remove_folders_of_ended_servers()
+        self.temporary = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{process_token()}-"))
         try:
             self.datastore = self._open_datastore()
         except BaseException:
@@ -68,7 +71,8 @@ class ServerState:
         )
         self.strategies = Strategies(self.datastore, self.models, limits.lease_seconds)
         self.training = Trainings(options, self.datastore, self.models)
-        self.threads = Threads(limits.threads, 4 * limits.threads, limits.request_seconds)
+        waiting = (limits.waiting + 1) * len(models)  # requests that wait for models leave threads for others
+        self.threads = Threads(limits.threads + waiting, 4 * limits.threads, limits.request_seconds)
         self.log = LogLines()
         LOGGER.addHandler(self.log)
         LOGGER.setLevel(logging.INFO)
@@ -127,3 +131,10 @@ def check_open(state: ServerState) -> None:
     """
     if not state.datastore.ids():
         raise DataError(f"{state.options.data}: contains no images")
+
+
+def _remove_folders_of_ended_servers() -> None:
+    """Remove the temporary folders of servers that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if has_ended(folder.name.removeprefix(_PREFIX).rpartition("-")[0]):
+            shutil.rmtree(folder, ignore_errors=True)

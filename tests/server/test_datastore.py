@@ -13,6 +13,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.errors import DataError
 from medseg.server.datastore import Author, Datastore
+from medseg.server.datastore.names import map_values
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
 
 ANA, BEN = Author("ana", "page", {"tiny": "d" * 64}), Author("ben")
@@ -366,3 +367,52 @@ def test_folders_of_no_layout_say_what_to_do(tmp_path):
     (tmp_path / "data" / "manifest.csv").write_text("id,image\npat1,pat1/image.nii.gz\n")
     Datastore(tmp_path / "data").save("pat1", cube(1), ANA)
     assert (tmp_path / "data" / "labels" / "pat1.nii.gz").is_file()
+
+
+def test_a_case_that_is_being_copied_does_not_stop_the_others(tmp_path):
+    for name in ("a_0000", "a_0001"):
+        write_volume(tmp_path / "imagesTr" / f"{name}.nii.gz", np.zeros(SHAPE, np.int16))
+    store = Datastore(tmp_path)
+    write_volume(tmp_path / "imagesTr" / "b_0000.nii.gz", np.zeros(SHAPE, np.int16))
+    store.save("a", cube(1), ANA)
+    store._list.refresh()
+    assert (store.ids(), store.labeled()) == (["a"], ["a"])
+    write_volume(tmp_path / "imagesTr" / "b_0001.nii.gz", np.zeros(SHAPE, np.int16))
+    store._list.refresh()
+    assert store.ids() == ["a", "b"]
+
+
+def test_version_numbers_grow_beyond_four_digits(root):
+    store = Datastore(root, suggested=LABELS)
+    store.save("scan_1", cube(1), ANA)
+    folder = root / ".medseg" / "labels" / "scan_1" / "final"
+    for path in list(folder.glob("0001*")):
+        path.rename(path.with_name(path.name.replace("0001", "9999")))
+    record = json.loads((folder / "9999.json").read_text())
+    (folder / "9999.json").write_text(json.dumps(record | {"file": "9999.nii.gz"}))
+    for number in (10000, 10001):
+        assert store.save("scan_1", cube(2), ANA).number == number
+    assert [version.number for version in store.versions("scan_1")] == [9999, 10000, 10001]
+
+
+@pytest.mark.parametrize(
+    ("indices", "present", "expected"),
+    [
+        ((1, 2), {1, 2}, {1: "a", 2: "b"}),
+        ((2, 1), {1, 2}, {2: "a", 1: "b"}),
+        ((2, 3), {1, 2}, {1: "a", 2: "b"}),
+        ((1, 3), {1, 3}, {1: "a", 3: "b"}),
+        ((1, 3), {1}, {1: "a"}),
+        ((2, 3), {2}, None),
+        ((1, 2), {3}, None),
+    ],
+)
+def test_values_are_indices_or_the_positions_of_3d_slicer(root, indices, present, expected):
+    names = Datastore(root).names
+    info = [{"name": name, "idx": index} for name, index in zip("ab", indices, strict=True)]
+    if expected is None:
+        with pytest.raises(RefusedError):
+            map_values(info, present, names)
+        return
+    mapped = map_values(info, present, names)
+    assert {value: mapped[value] for value in expected} == {v: names.values[n] for v, n in expected.items()}

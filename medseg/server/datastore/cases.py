@@ -22,6 +22,7 @@ from medseg.data.scans import Scan, as_label_map
 from medseg.errors import DataError, MedsegError
 from medseg.files import TEMPORARY
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
+from medseg.server.http.logs import LOGGER, describe_failure
 from medseg.system.platform import process_token, sync_file
 
 _REFRESH_SECONDS = 5.0
@@ -53,7 +54,7 @@ class CaseList:
         self._listed, self._seconds = 0.0, 0.0
         self.listing: DatasetListing
         self._values: dict[tuple[str, int, int], set[int]] = {}
-        self.refresh()
+        self.refresh(strict=True)
 
     def current(self) -> dict[str, Case]:
         """Return the cases, listed again if the list is older than a few seconds."""
@@ -62,15 +63,28 @@ class CaseList:
                 return self.refresh()
             return self._cases
 
-    def refresh(self) -> dict[str, Case]:
-        """List the cases again and return them."""
+    def refresh(self, *, strict: bool = False) -> dict[str, Case]:
+        """List the cases again and return them.
+
+        If that fails, as while files of a case are being copied, the last list is kept unless it is ``strict``.
+        """
         with self.lock:
             began = time.monotonic()
-            self.listing = self._find()
-            self._cases = {case.id: case for case in self.listing.cases}
+            try:
+                self.listing = self._find()
+                self._cases = {case.id: case for case in self.listing.cases}
+            except (MedsegError, OSError) as error:
+                if strict:
+                    raise
+                LOGGER.warning("the dataset cannot be listed now: %s", describe_failure(error))
             self._listed = time.monotonic()
             self._seconds = self._listed - began
             return self._cases
+
+    def put(self, case: Case) -> None:
+        """Enter a case whose label changed, without listing the dataset."""
+        with self.lock:
+            self._cases = {**self._cases, case.id: case}
 
     def refreshed(self) -> DatasetListing:
         """List the cases again and return the list, with the labels that the layout declares."""
@@ -165,7 +179,7 @@ def add_image(cases: CaseList, id: str, file: Path, folder: Path) -> str:
             raise ConflictError("there is a file of this name")
         _create(file, target)
         try:
-            after = cases.refresh()
+            after = cases.refresh(strict=True)
             fits = set(after) == {*before, id} and all(after[one] == before[one] for one in before)
         except MedsegError:
             fits = False

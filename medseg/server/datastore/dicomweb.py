@@ -49,7 +49,8 @@ def connect(url: str) -> DicomWebClient:
         raise ConfigError(
             "DICOMweb needs the package dicomweb-client", hint="Install it with: pip install 'medseg[serve]'"
         ) from error
-    return DICOMwebClient(url.rstrip("/"))
+    client: Any = DICOMwebClient(url.rstrip("/"))
+    return client
 
 
 @dataclass(frozen=True)

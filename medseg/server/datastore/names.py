@@ -200,8 +200,8 @@ def label_schema(names: Iterable[str]) -> LabelSchema | None:
 def map_values(info: Any, present: set[int], names: LabelNames) -> Mapping[int, int] | None:
     """Return value in a client's label map → value in the dataset.
 
-    Clients list the names of their segments with an index. Its values are the indices where they are the only
-    ones present; 3D Slicer numbers the segments that it saves from 1, whatever their index.
+    Clients list the names of their segments with an index. The values are these indices; but 3D Slicer numbers
+    the segments that it saves from 1, whatever their (ascending) indices.
 
     Args:
         info: list of ``{"name": …, "idx": …}``; anything else means that the values are those of the dataset.
@@ -209,22 +209,25 @@ def map_values(info: Any, present: set[int], names: LabelNames) -> Mapping[int, 
         names: the labels; new names are added.
 
     Raises:
-        RefusedError: a name is not acceptable, or a value has no name.
+        RefusedError: a name is not acceptable, a value has no name, or two.
     """
     listed = info if isinstance(info, list) else []
     entries = [one for one in listed if isinstance(one, dict) and isinstance(one.get("name"), str)]
     if not entries:
         return None
-    indices = [int(i) for one in entries if isinstance(i := one.get("idx"), int) and i > 0]
-    proper = len(set(indices)) == len(entries)
-    by_index = proper and present <= set(indices) and (not present or max(present) > len(entries))
-    keys = indices if by_index else range(1, len(entries) + 1)
-    missing = sorted(present - set(keys))
-    if missing:
-        raise RefusedError(f"the label map has the values {missing[:10]}, which label_info does not name")
     wanted = [one["name"].strip() for one in entries]
+    indices = [int(i) for one in entries if isinstance(i := one.get("idx"), int) and i > 0]
+    readings = [dict(enumerate(wanted, 1))]
+    if len(set(indices)) == len(entries):
+        readings.insert(0, dict(zip(indices, wanted, strict=True)))
+    fitting = [reading for reading in readings if present <= set(reading)]
+    if not fitting:
+        raise RefusedError(f"the label map has values of {sorted(present)[:10]} that label_info does not name")
+    differ = any(fitting[0][value] != fitting[-1][value] for value in present)
+    if differ and indices == sorted(indices):
+        raise RefusedError("label_info is ambiguous: the values are its indices, or its positions from 1")
     names.add(wanted)
-    return {key: names.value_of(name) for key, name in zip(keys, wanted, strict=True)}
+    return {key: names.value_of(name) for key, name in fitting[0].items()}
 
 
 def _values(schema: LabelSchema) -> set[int]:

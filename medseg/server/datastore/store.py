@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -347,7 +348,7 @@ class Datastore:
         if final:
             self._publish(case, version)
             history.published()
-            self._list.refresh()
+            self._list.put(replace(case, label=None if write is None else place))
         return version
 
     def _adopt(self, case: Case, history: History, versions: list[LabelVersion]) -> list[LabelVersion]:

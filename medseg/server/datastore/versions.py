@@ -132,8 +132,8 @@ class History:
                 path.unlink(missing_ok=True)
 
     def _next(self) -> int:
-        taken = [int(p.name[:4]) for p in self.folder.glob("[0-9][0-9][0-9][0-9]*") if p.name[:4].isdigit()]
-        return max(taken, default=0) + 1
+        found = (re.match(r"[0-9]+", path.name) for path in self.folder.glob("[0-9]*"))
+        return max((int(match[0]) for match in found if match is not None), default=0) + 1
 
     def _read(self, number: int) -> LabelVersion:
         record = json.loads((self.folder / f"{number:04d}.json").read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +37,8 @@ _HEADERS = {
     "content-security-policy": CONTENT_POLICY,
 }
 _PUBLIC = ("/auth/", "/auth", "/auth/token", "/health")
+_PART_SECONDS = 60.0
+"""Time in which the next part of a body must arrive."""
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -192,11 +195,13 @@ class Guard:
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
         """Return a ``receive`` that ends a request whose body exceeds the limit."""
-        received, limit = 0, self._options.limits.upload_bytes
+        received, limit, complete = 0, self._options.limits.upload_bytes, False
 
         async def bounded() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            with anyio.fail_after(None if complete else _PART_SECONDS):
+                message = await receive()
+            complete = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > limit:
                 raise TooLargeError("the request is too large")

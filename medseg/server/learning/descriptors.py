@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import zoom
@@ -33,7 +34,7 @@ def thumbnail(scan: Scan) -> Array:
     side = _SIDE[channel.ndim]
     step = tuple(slice(None, None, max(1, n // (4 * side))) for n in channel.shape)
     coarse = channel[step]
-    small: Array = zoom(coarse, [side / n for n in coarse.shape], order=1, grid_mode=True, mode="nearest")
+    small: Any = zoom(coarse, [side / n for n in coarse.shape], order=1, grid_mode=True, mode="nearest")
     flat = np.nan_to_num(small.ravel().astype(np.float64))
     spread = flat.std()
     return (flat - flat.mean()) / spread if spread > 0 else flat - flat.mean()
