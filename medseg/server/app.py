@@ -63,8 +63,12 @@ def _handlers() -> dict[type[Exception], Any]:
     from medseg.errors import MedsegError
 
     return {
-        HTTPException: _http_error, Exception: _error, MedsegError: _error, TimeoutError: _error, OSError: _error,
-    }  # fmt: skip
+        HTTPException: _http_error,
+        MedsegError: _error,
+        TimeoutError: _error,
+        OSError: _error,
+        Exception: _error,
+    }
 
 
 async def _error(request: Request, error: Exception) -> Response:
