@@ -76,7 +76,7 @@ class PromptSamples:
         channels = empty_channels(classes.shape)
         rounds = 0
         if reference.any():
-            prompts = self._first(reference, channels, spacing, rng)
+            prompts = self._first(reference, classes >= 0, channels, spacing, rng)
             draw_prompts(channels, prompts, Frame.of_array(classes.shape))
             rounds = self._draw_rounds(rng) if prompts else 0
         target = np.where(classes < 0, -1, reference).astype(np.int16)
@@ -134,6 +134,7 @@ class PromptSamples:
     def _first(
         self,
         reference: NDArray[np.bool_],
+        known: NDArray[np.bool_],
         channels: Array,
         spacing: tuple[float, ...],
         rng: np.random.Generator,
@@ -141,13 +142,14 @@ class PromptSamples:
         """Make the first prompt, or a pair of scribbles on the object and on the background.
 
         Sometimes the channels get a mask: a faulty one, which the prompt corrects, or a coarse one without a
-        prompt, as in windows that refine the result of a zoomed out window.
+        prompt, as in windows that refine the result of a zoomed out window. Ignored voxels, which are not
+        ``known``, never belong to it.
         """
         if rng.random() < self.task.start_mask:
             if rng.random() < _COARSE:
-                set_mask(channels, coarse_mask(reference, int(rng.integers(2, 5))))
+                set_mask(channels, coarse_mask(reference, int(rng.integers(2, 5))) & known)
                 return []
-            faulty = corrupt_masks(reference.astype(np.uint8), _FAULTS, spacing, rng) > 0
+            faulty = (corrupt_masks(reference.astype(np.uint8), _FAULTS, spacing, rng) > 0) & known
             prompt = self.user.next(reference, faulty, rng)
             if prompt is not None:
                 set_mask(channels, faulty)

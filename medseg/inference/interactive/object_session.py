@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from medseg.geometry import Array
-from medseg.inference.interactive.windows import Bools, Floats, ScanWindows, resample_logits
+from medseg.inference.interactive.windows import Bools, Floats, ScanWindows, nearest_mask, resample_logits
 from medseg.prompts.encoding import FULL, draw_prompts, empty_channels, set_mask
 from medseg.prompts.extent import prompt_box
 from medseg.prompts.frame import Frame
@@ -37,6 +38,21 @@ class _Change:
     region: tuple[slice, ...]
     before: Bools
     extent: tuple[slice, ...] | None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the network says in a window.
+
+    Attributes:
+        frame: the window.
+        logits: (*W) of the object, above 0 where it is likely.
+        change: (*W) where the network differs from the mask before.
+    """
+
+    frame: Frame
+    logits: Array
+    change: Bools
 
 
 @dataclass
@@ -93,33 +109,33 @@ class ObjectSession:
 
     def _segment(self, prompt: Prompt) -> None:
         lower, upper = self._focus(prompt)
-        zoom = self._zoom_for(upper - lower)
+        zoom, near = self._zoom_for(upper - lower), None
         while True:
-            frame = self.windows.frame((lower + upper) / 2, zoom)
-            logits, before = self._logits(frame)
-            change = (logits > 0) != before
-            if zoom >= self.windows.largest_zoom or not self._touches(change, frame):
+            answer = self._answer(self.windows.frame((lower + upper) / 2, zoom))
+            near = answer if zoom == 1 else near
+            if zoom >= self.windows.largest_zoom or not self._touches(answer.change, answer.frame):
                 break
             zoom = min(zoom * _GROWTH, self.windows.largest_zoom)
-            first, stop = self._box_of(change, frame)
+            first, stop = self._box_of(answer.change, answer.frame)
             lower, upper = np.minimum(lower, first), np.maximum(upper, stop)
-        if zoom == 1:
-            self._write(logits, frame, self.windows.covered(frame))
-        elif change.any():
-            self._write_coarse(logits, frame, self._box_of(change, frame), prompt)
+        if zoom > 1 and answer.change.any():
+            self._write_coarse(answer, prompt)
+        elif near is not None:  # what is too small for the zoomed out window is in the first one
+            self._write(near, self.windows.covered(near.frame))
 
-    def _write_coarse(self, logits: Array, frame: Frame, box: tuple[Floats, Floats], prompt: Prompt) -> None:
-        """Replace the mask where a zoomed out window changes it, and refine the border of the object there."""
-        room = 1 / np.array(frame.scale)
-        ends = (np.floor(box[0] - room), np.ceil(box[1] + room))
-        changed = tuple(slice(max(int(a), 0), max(int(b), 0)) for a, b in zip(*ends, strict=True))
-        region = _intersection(changed, self.windows.covered(frame))
+    def _write_coarse(self, answer: _Answer, prompt: Prompt) -> None:
+        """Change the mask as a zoomed out window does, and refine the border of the object there."""
+        room = 1 / np.array(answer.frame.scale)
+        first, stop = self._box_of(answer.change, answer.frame)
+        ends = zip(np.floor(first - room), np.ceil(stop + room), strict=True)
+        around = tuple(slice(max(int(a), 0), max(int(b), 0)) for a, b in ends)
+        region = _intersection(around, self.windows.covered(answer.frame))
         if region is None:
             return
-        self._write(logits, frame, region)
-        for center in self._refined_centers(prompt, region):
-            near = self.windows.frame(center, 1.0)
-            self._write(self._logits(near)[0], near, self.windows.covered(near, _MARGIN))
+        self._write(answer, region)
+        for center in self._refined_centers(prompt, region, answer):
+            near = self._answer(self.windows.frame(center, 1.0))
+            self._write(near, self.windows.covered(near.frame, _MARGIN))
 
     def _focus(self, prompt: Prompt) -> tuple[Floats, Floats]:
         """Return the box (first, stop) that the window has to cover.
@@ -149,17 +165,17 @@ class ObjectSession:
         fits = float((size / self.windows.size(1.0)).max()) <= 1
         return 1.0 if fits else min(needed, self.windows.largest_zoom)
 
-    def _logits(self, frame: Frame) -> tuple[Array, Bools]:
-        """Return the logits (*W) of the object in a window, and the mask (*W) before."""
+    def _answer(self, frame: Frame) -> _Answer:
+        """Run the network in a window."""
         channels, before = empty_channels(frame.shape), np.zeros(frame.shape, bool)
         if self._extent is not None:
             before = self.windows.read_mask(self._view, frame)
             set_mask(channels, before)
         draw_prompts(channels, self.prompts, frame)
-        image = self.windows.read(frame)
-        joined = np.concatenate([image, channels.astype(np.float32) / FULL])
+        joined = np.concatenate([self.windows.read(frame), channels.astype(np.float32) / FULL])
         logits = self.predict(torch.as_tensor(joined)[None])[0].float()
-        return (logits[1] - logits[0]).cpu().numpy(), before
+        margin = (logits[1] - logits[0]).cpu().numpy()
+        return _Answer(frame, margin, (margin > 0) != before)
 
     def _touches(self, mask: Bools, frame: Frame) -> bool:
         """Return whether a mask (*W) touches a face of the window that does not lie at the scan's border."""
@@ -179,24 +195,28 @@ class ObjectSession:
         faces = ends / np.array(frame.scale) + np.array(frame.start)
         return faces[0], faces[1]
 
-    def _write(self, logits: Array, frame: Frame, region: tuple[slice, ...]) -> None:
-        """Replace the mask in a region of a window."""
+    def _write(self, answer: _Answer, region: tuple[slice, ...]) -> None:
+        """Change the mask in a region of a window where the network does; the rest keeps all its detail."""
+        if not answer.change.any():
+            return
         view, extent = self._view, self._extent
-        new = _positive_part(logits, frame, region)
+        new = _positive_part(answer.logits, answer.frame, region)
         old = _intersection(extent, region)
         changed = old if new is None else new if old is None else _union(old, new)
         if changed is None:
             return
-        self._history[-1].append(_Change(changed, view[changed].copy(), extent))
-        view[changed] = False
-        if new is not None:
-            view[new] = resample_logits(logits, frame, new)
+        before = view[changed].copy()
+        self._history[-1].append(_Change(changed, before, extent))
+        # beside a changed voxel, the border lies where the interpolated logits change their sign
+        near = ndimage.maximum_filter(answer.change, 3)
+        written = nearest_mask(near, answer.frame, changed)
+        view[changed] = np.where(written, resample_logits(answer.logits, answer.frame, changed), before)
         searched = changed if extent is None else _union(extent, changed)
         inside = bounding_box(view[searched])
         self._extent = None if inside is None else _shifted(inside, searched)
 
-    def _refined_centers(self, prompt: Prompt, region: tuple[slice, ...]) -> list[Floats]:
-        """Return the centers of windows at the object's border in a region, the nearest to the prompt first."""
+    def _refined_centers(self, prompt: Prompt, region: tuple[slice, ...], coarse: _Answer) -> list[Floats]:
+        """Return centers of windows where the object's border changed, the nearest to the prompt first."""
         first, stop = _ends(region)
         step = self.windows.size(1.0) * (1 - 2 * _MARGIN)
         counts = np.maximum(np.ceil((stop - first) / step), 1).astype(int)
@@ -206,14 +226,16 @@ class ObjectSession:
         lower, upper = self._prompt_box(prompt)
         here = (lower + upper) / 2
         centers: list[Floats] = [np.array(center, float) for center in itertools.product(*lines)]
-        kept = [center for center in centers if self._holds_border(center)]
+        kept = [center for center in centers if self._holds_border(center, coarse)]
         kept.sort(key=lambda center: float((((center - here) / step) ** 2).sum()))
         return kept[: self.refinements]
 
-    def _holds_border(self, center: Floats) -> bool:
-        """Return whether a window around a center contains voxels of the object and others."""
-        part = self._view[self.windows.covered(self.windows.frame(center, 1.0), _MARGIN / 2)]
-        return bool(part.any()) and not bool(part.all())
+    def _holds_border(self, center: Floats, coarse: _Answer) -> bool:
+        """Return whether a window around a center contains voxels of the object and others, and a change."""
+        region = self.windows.covered(self.windows.frame(center, 1.0), _MARGIN / 2)
+        part = self._view[region]
+        changed = nearest_mask(coarse.change, coarse.frame, region)
+        return bool(part.any()) and not bool(part.all()) and bool(changed.any())
 
 
 def _positive_part(logits: Array, frame: Frame, region: tuple[slice, ...]) -> tuple[slice, ...] | None:

@@ -121,6 +121,16 @@ def resample_logits(logits: Array, frame: Frame, region: tuple[slice, ...]) -> B
     return logits > 0
 
 
+def nearest_mask(mask: Bools, frame: Frame, region: tuple[slice, ...]) -> Bools:
+    """Return the voxels (*R) of a region of the scan whose nearest voxel of a mask (*W) of a window is set."""
+    indices: list[Array] = []
+    for axis, part in enumerate(region):
+        voxels = np.arange(part.start, part.stop, dtype=np.float64)
+        places = np.floor((voxels + 0.5 - frame.start[axis]) * frame.scale[axis]).astype(int)
+        indices.append(np.clip(places, 0, mask.shape[axis] - 1))
+    return mask[np.ix_(*indices)]
+
+
 @dataclass(frozen=True)
 class _Taps:
     """What a window reads along one axis.

@@ -80,6 +80,39 @@ def test_a_box_is_covered_from_the_start():
     assert network.inputs[0][4].sum() >= 100  # of 256
 
 
+def test_a_zoomed_out_prompt_keeps_the_details_of_what_it_does_not_change():
+    def keeps_and_adds(batch):
+        """Return the mask before with what is marked by an area."""
+        wanted = torch.maximum(batch[:, 1:2], batch[:, 4:5]) - 0.5
+        return torch.cat([-wanted, wanted], dim=1)
+
+    image = np.zeros((128, 128), np.float32)
+    fine = np.zeros((128, 128), bool)
+    fine[10:60:2, 10:100] = True  # thinner than the voxels of the window
+    windows = session_over(image, (32, 32)).windows
+    session = ObjectSession(windows, keeps_and_adds, fine.copy())
+    session.add(Box((70, 10), (120, 110)))
+    assert session.mask[80:110, 20:100].all()
+    assert np.array_equal(session.mask[:62], fine[:62])
+    session.undo()
+    assert np.array_equal(session.mask, fine)
+
+
+def test_a_change_that_vanishes_in_the_zoomed_out_window_is_kept():
+    class Detail(Bright):
+        """Fills windows of full resolution, which have the point's spot at its full width; else nothing."""
+
+        def __call__(self, batch):
+            self.inputs.append(batch[0].numpy())
+            wide = len(self.inputs) == 1
+            wanted = batch[:, :1] * 0 + (1 if wide else -1)
+            return torch.cat([-wanted, wanted], dim=1)
+
+    session = session_over(np.zeros((96, 96), np.float32), (16, 16), Detail())
+    session.add(Point((40.0, 40.0)))
+    assert session.mask.sum() == 256
+
+
 def test_undo_restores_the_mask_before():
     image = box_image((64, 64), (20, 26), (30, 36))
     image[50:54, 50:54] = 1
