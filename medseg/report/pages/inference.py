@@ -139,7 +139,7 @@ class InferencePage:
             (Markup("{}: {}").format(self.sections.link(o.case), o.warnings[0]) for o in far[:3]), "; "
         )
         verb = "differs" if len(far) == 1 else "differ"
-        more = Markup(" and {} more").format(number(len(far) - 3)) if len(far) > 3 else ""
+        more = Markup("; and {} more").format(number(len(far) - 3)) if len(far) > 3 else ""
         text = Markup("{} {} from the training cases: {}{}.").format(
             plural(len(far), "case"), verb, named, more
         )
