@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from medseg.geometry import Array
 from medseg.inference.interactive.windows import Bools, Floats, ScanWindows, nearest_mask, resample_logits
@@ -208,8 +207,7 @@ class ObjectSession:
         before = view[changed].copy()
         self._history[-1].append(_Change(changed, before, extent))
         # beside a changed voxel, the border lies where the interpolated logits change their sign
-        near = ndimage.maximum_filter(answer.change, 3)
-        written = nearest_mask(near, answer.frame, changed)
+        written = nearest_mask(_grown(answer.change), answer.frame, changed)
         view[changed] = np.where(written, resample_logits(answer.logits, answer.frame, changed), before)
         searched = changed if extent is None else _union(extent, changed)
         inside = bounding_box(view[searched])
@@ -236,6 +234,16 @@ class ObjectSession:
         part = self._view[region]
         changed = nearest_mask(coarse.change, coarse.frame, region)
         return bool(part.any()) and not bool(part.all()) and bool(changed.any())
+
+
+def _grown(mask: Bools) -> Bools:
+    """Return a mask with the voxels that touch it."""
+    for axis in range(mask.ndim):
+        wide, thin = np.moveaxis(mask.copy(), axis, 0), np.moveaxis(mask, axis, 0)
+        wide[1:] |= thin[:-1]
+        wide[:-1] |= thin[1:]
+        mask = np.moveaxis(wide, 0, axis)
+    return mask
 
 
 def _positive_part(logits: Array, frame: Frame, region: tuple[slice, ...]) -> tuple[slice, ...] | None:

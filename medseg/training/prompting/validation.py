@@ -71,7 +71,9 @@ class PromptValidator(Validator):
         rng = _generator(case.id, 0)
         if self.instances:
             label_map = np.asarray(case.objects)
-            yield from (label_map == number for number in _some(np.unique(label_map[label_map > 0]), rng))
+            yield from (
+                label_map == number for number in _some(np.unique(label_map[label_map > 0]).tolist(), rng)
+            )
             return
         codes = np.asarray(case.label)
         tables = present_classes(case, self.labels)
