@@ -56,7 +56,7 @@ def evaluate_interactive(
         >>> image[8:24, 8:24] = 1
         >>> case = InteractiveCase("square", image, [TargetObject("square", "square", image > 0)])
         >>> evaluation = evaluate_interactive(baseline_by_name("random-walker"), [case])
-        >>> round(evaluation.results[0].trace.dice[0], 2)
+        >>> round(float(evaluation.results[0].trace.dice[0]), 2)
         1.0
     """
     methods = [model, *baselines]
