@@ -6,7 +6,8 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -57,12 +58,12 @@ def _serve_on(listener: socket.socket, options: ServerOptions, started: Callable
     from medseg.server.app import create_app
 
     options = replace(options, port=listener.getsockname()[1])
-    _log_to_standard_error()
-    app = create_app(options)
-    try:
-        _run(app, listener, options, started)
-    finally:
-        app.state.server.close()
+    with _log_to_standard_error():
+        app = create_app(options)
+        try:
+            _run(app, listener, options, started)
+        finally:
+            app.state.server.close()
 
 
 def _run(
@@ -140,16 +141,25 @@ def _listen(options: ServerOptions) -> socket.socket:
     return listener
 
 
-def _log_to_standard_error() -> None:
+@contextmanager
+def _log_to_standard_error() -> Iterator[None]:
     """Print the server's own log, and of other modules errors only: their messages may name patients."""
     from medseg.server.http.logs import LOGGER
 
-    logging.getLogger().setLevel(logging.CRITICAL)
-    if not any(type(handler) is logging.StreamHandler for handler in LOGGER.handlers):
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        LOGGER.addHandler(handler)
+    quiet = [logging.getLogger(name) for name in (None, "uvicorn", "uvicorn.error", "uvicorn.asgi")]
+    levels = {logger: logger.level for logger in (LOGGER, *quiet)}
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    propagate = LOGGER.propagate
+    for logger in quiet:
+        logger.setLevel(logging.CRITICAL)
+    LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.propagate = propagate
+        for logger, level in levels.items():
+            logger.setLevel(level)

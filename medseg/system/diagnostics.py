@@ -47,6 +47,11 @@ OPTIONAL_FEATURES = {
     "onnx": OptionalFeature(("onnx", "onnxruntime", "onnxscript"), "export to ONNX (medseg export --to onnx)"),
     "openvino": OptionalFeature(("openvino",), "faster inference on Intel CPUs, export to OpenVINO"),
     "parquet": OptionalFeature(("pyarrow",), "tables of an evaluation as Parquet files"),
+    "sam": OptionalFeature(("transformers",), "SAM, SAM 2.1 and MedSAM"),
+    "serve": OptionalFeature(
+        ("starlette", "uvicorn", "python-multipart", "dicomweb-client"),
+        "annotation (medseg annotate, medseg serve)",
+    ),
     "slurm": OptionalFeature(("dask-jobqueue", "submitit"), "studies on a SLURM cluster"),
     "wandb": OptionalFeature(("wandb",), "tracking trainings with Weights & Biases"),
     "wsi": OptionalFeature(("openslide-bin", "openslide-python"), "whole-slide images"),
