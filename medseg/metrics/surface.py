@@ -28,6 +28,9 @@ from medseg.metrics.geometry.surface_elements import (
 
 FloatArray = NDArray[np.float64]
 CountArray = NDArray[np.intp]
+
+_ROUNDING = 1e-9
+"""Share of the surface by which a percentile may be missed: equal sums of weights differ by rounding."""
 Surface = Literal["surfel", "voxel"]
 
 TOLERANCE_SLACK_MM = 1e-6
@@ -71,14 +74,15 @@ class DirectedDistances:
         """Return the distance that ``percent`` of the surface does not exceed.
 
         Unweighted: linear interpolation between order statistics. Weighted: the smallest distance whose
-        cumulated weight reaches ``percent`` of the whole (Nikolov et al. 2021, doi:10.2196/26151).
+        cumulated weight reaches ``percent`` of the whole, up to rounding (Nikolov et al. 2021,
+        doi:10.2196/26151).
         """
         order = np.argsort(self.distances)
         ascending = self.distances[order]
         if self.weights is None:
             return _interpolated(ascending, np.cumsum(self.counts[order]), percent)
         cumulated = np.cumsum(self.weights[order]) / self.weights.sum()
-        position = int(np.searchsorted(cumulated, percent / 100))
+        position = int(np.searchsorted(cumulated, percent / 100 - _ROUNDING))
         return float(ascending[min(position, len(order) - 1)])
 
     def joined(self, other: DirectedDistances) -> DirectedDistances:

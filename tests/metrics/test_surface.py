@@ -61,6 +61,13 @@ def test_percentile_of_weighted_elements():
     assert [directed.percentile(percent) for percent in (50, 60, 61, 90, 95, 100)] == [1, 1, 2, 2, 5, 5]
 
 
+def test_percentiles_that_are_reached_exactly_do_not_depend_on_rounding():
+    weights = np.full(10, 0.1)  # their cumulated sums lie on both sides of the tenths
+    for factor in (1.0, 3.0, 1 / 3, 7.0):
+        directed = surfaces.DirectedDistances(np.arange(10.0), np.ones(10, np.intp), factor * weights)
+        assert [directed.percentile(percent) for percent in range(10, 101, 10)] == list(range(10))
+
+
 def test_percentile_of_equal_elements_is_that_of_the_repeated_distances():
     directed = DirectedDistances(np.array([5.0, 1.0, 2.0]), np.array([2, 3, 4]))
     repeated = [1.0] * 3 + [2.0] * 4 + [5.0] * 2
