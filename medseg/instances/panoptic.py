@@ -1,4 +1,4 @@
-"""Panoptic maps: things, told apart, and stuff, merged so that each pixel has one segment."""
+"""Panoptic maps: separated things, and stuff, merged so that each pixel has one segment."""
 
 from __future__ import annotations
 

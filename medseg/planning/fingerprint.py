@@ -73,7 +73,7 @@ class Fingerprint(Spec):
         background: whether the first label is background.
         sampled: number of cases whose structures were measured.
         background_radius: median thickness of the background of pictures, pixels; None if it was not measured.
-        separated: whether the structures are objects that are told apart.
+        separated: whether the structures are objects that are separated.
     """
 
     kind: Kind

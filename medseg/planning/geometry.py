@@ -27,7 +27,7 @@ _FEW_PLANES = 8
 """A patch with fewer planes than this along a coarse axis is too thin for a 3D network."""
 _NEIGHBORS = 1
 _OBJECT_RADIUS = 3.0
-"""Voxels of the radius that objects keep at a coarser spacing, to be told apart."""
+"""Voxels of the radius that objects keep at a coarser spacing, to be separated."""
 _HALF_RESOLUTION_RADIUS = 4.0
 """Radius in pixels from which a class or the background may be computed at half the resolution."""
 

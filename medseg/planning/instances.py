@@ -41,5 +41,5 @@ def choose_instances(fingerprint: Fingerprint, topology: Topology, draft: Draft,
         draft.explain(
             "augment",
             draft.reasons["augment"] + f"; objects of a median diameter of {2 * radius:.0f} pixels are reduced "
-            f"to {2 * radius * smallest:.0f} at most: smaller ones cannot be told apart",
+            f"to {2 * radius * smallest:.0f} at most: smaller ones cannot be separated",
         )

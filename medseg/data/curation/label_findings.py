@@ -88,7 +88,7 @@ def stray_value_findings(statistics: list[CaseStatistics], resolved: ResolvedSch
 
 
 def object_findings(statistics: list[CaseStatistics]) -> Iterable[Finding]:
-    """Yield what stands out in numbered objects: several parts, specks, holes and contacts."""
+    """Yield what is unusual about numbered objects: several parts, specks, holes and contacts."""
     facts = {case.id: case.objects for case in statistics if case.objects is not None}
     sizes = [size for one in facts.values() for size in one.sizes]
     if not sizes:
