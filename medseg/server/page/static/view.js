@@ -135,7 +135,7 @@ export class View {
     const { meta, labels, image } = app.doc;
     const index = voxel[0] + meta.shape[0] * (voxel[1] + meta.shape[1] * voxel[2]);
     const value = labels.voxels[index];
-    const name = app.classes.find((entry) => entry.value === value)?.name ?? `value ${value}`;
+    const name = app.classes.find((entry) => entry.value === value)?.name ?? (value === 0 ? "background" : `value ${value}`);
     const stored = image.whole ? [...image.whole.subarray(index * image.samples, (index + 1) * image.samples)] : [];
     const intensity = stored.map((entry) => Number((image.scale.slope * entry + image.scale.intercept).toPrecision(5))).join(", ");
     const place = voxel.slice(0, meta.shape[2] > 1 ? 3 : 2).join(", ");
