@@ -13,7 +13,8 @@ pty = pytest.importorskip("pty")
 termios = pytest.importorskip("termios")
 
 SCRIPT = """
-import logging, os, sys, time
+import logging, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from medseg.progress import ConsoleProgress, stage
 with ConsoleProgress() as progress, progress.show("PANEL"), stage(progress, 30, "training", unit="updates"):
     for number in range(20):
