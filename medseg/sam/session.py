@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.io import read_scan, reader_for
+from medseg.data.io import read_scan
 from medseg.data.io.pictures import apply_palette
+from medseg.data.io.readers import write_mask
 from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
-from medseg.files import write_atomic
 from medseg.geometry import Array, Grid
 from medseg.prompts import Box, Prompt
 from medseg.prompts.validation import check_prompt
@@ -209,15 +209,7 @@ class SamSession:
         Raises:
             DataError: the format cannot store the mask of this scan.
         """
-        path = Path(path)
-        writer = reader_for(path)
-        if writer.kind != self.scan.kind:
-            raise DataError(
-                f"{path}: a file for a {writer.kind}, but the scan is a {self.scan.kind}", path=path
-            )
-        with write_atomic(path) as temporary:
-            writer.write_label_map(temporary, self.mask.astype(np.uint8), self.scan, None)
-        return path
+        return write_mask(path, self.mask, self.scan)
 
     @property
     def _state(self) -> _State:

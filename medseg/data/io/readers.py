@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from medseg.data.io.dicom.series import DicomReader, UnevenSlices, is_dicom_folder, read_projection_header
@@ -18,6 +19,7 @@ from medseg.data.scans import Kind, Scan
 from medseg.data.tiled.ome_zarr import ZARR_SUFFIXES
 from medseg.data.tiled.readers import TiledReader
 from medseg.errors import DataError
+from medseg.files import write_atomic
 from medseg.geometry import Array
 
 
@@ -185,3 +187,18 @@ def read_scan(path: Path, *, uneven: UnevenSlices = "refuse") -> Scan:
         raise DataError(
             f"{path}: cannot be read, truncated or damaged ({reason})", hint=_COPY_AGAIN, path=path
         ) from error
+
+
+def write_mask(path: Path | str, mask: Array, scan: Scan) -> Path:
+    """Write a mask (*S), as 0 and 1, on a scan's grid in the format of the file's ending, and return the path.
+
+    Raises:
+        DataError: the format is unknown or cannot store the mask of this scan.
+    """
+    path = Path(path)
+    writer = reader_for(path)
+    if writer.kind != scan.kind:
+        raise DataError(f"{path}: a file for a {writer.kind}, but the scan is a {scan.kind}", path=path)
+    with write_atomic(path) as temporary:
+        writer.write_label_map(temporary, mask.astype(np.uint8), scan, None)
+    return path

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medseg.data.io.readers import reader_for
+from medseg.data.io.readers import write_mask
 from medseg.data.scans import Scan
 from medseg.errors import DataError
-from medseg.files import write_atomic
 from medseg.inference.interactive.object_session import ObjectSession, Predict
 from medseg.inference.interactive.windows import Bools, ScanWindows
 from medseg.prompts.prompts import Box, Lasso, Point, Prompt, Scribble
@@ -111,12 +110,4 @@ class ScanSession:
         Raises:
             DataError: the format is unknown or cannot store the mask of this scan.
         """
-        path = Path(path)
-        writer = reader_for(path)
-        if writer.kind != self.scan.kind:
-            raise DataError(
-                f"{path}: a file for a {writer.kind}, but the scan is a {self.scan.kind}", path=path
-            )
-        with write_atomic(path) as temporary:
-            writer.write_label_map(temporary, self._object.mask.astype(np.uint8), self.scan, None)
-        return path
+        return write_mask(path, self._object.mask, self.scan)

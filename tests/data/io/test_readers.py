@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from medseg.data.io import readers
 from medseg.data.io.nifti import write_nifti
 from medseg.data.io.pictures import convert_channels, count_channels
 from medseg.data.io.readers import image_stem, is_image_file, read_scan, reader_for
@@ -478,3 +479,14 @@ def test_names(name, stem, tmp_path):
     assert image_stem(tmp_path / name) == stem
     assert is_image_file(tmp_path / name) is (stem != "f")
     assert not is_image_file(tmp_path / f".{name}")
+
+
+def test_a_mask_is_written_on_the_grid_of_its_scan_or_refused(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    scan = read_scan(tmp_path / "a.png")
+    mask = RGB[..., 0] > 100
+    written = readers.write_mask(tmp_path / "mask.png", mask, scan)
+    assert np.array_equal(np.asarray(Image.open(written)), mask.astype(np.uint8))
+    with pytest.raises(DataError, match="a file for a volume, but the scan is a picture"):
+        readers.write_mask(tmp_path / "mask.nii.gz", mask, scan)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "mask.png"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.io.readers import read_scan, reader_for
+from medseg.data.io.readers import read_scan, write_mask
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError
 from medseg.evaluation.interactive.baselines.seeds import BoolArray, Seeds
@@ -95,9 +95,7 @@ class BaselineSession:
         self._masks = [np.zeros(self._scan.grid.shape, bool) if mask is None else mask.copy()]
 
     def save(self, path: Path) -> Path:
-        path = Path(path)
-        reader_for(path).write_label_map(path, self._masks[-1].astype(np.uint8), self._scan, None)
-        return path
+        return write_mask(path, self._masks[-1], self._scan)
 
     def _solve(self) -> BoolArray:
         seeds = Seeds.of(self._prompts, self._scan.grid.shape)
