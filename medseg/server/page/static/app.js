@@ -140,8 +140,10 @@ export class App {
   }
 
   async next() {
-    if (!(await this.leave())) return;
+    if (!(await this.leave()) || this.isChoosing) return;
+    this.isChoosing = true;
     const id = await this.busy("Choosing the next case", () => api.next(this.view.strategy, this.doc?.meta.id || ""));
+    this.isChoosing = false;
     if (id?.case) await this.open(id.case);
     else if (id) this.view.showDone(this);
   }
@@ -172,10 +174,11 @@ export class App {
     try {
       await this.saving;
       const isDone = !this.isChanged && this.doc.version?.startsWith("final");
-      if (isDone || (await this.save(true))) await this.next();
+      if (!isDone && !(await this.save(true))) return;
     } finally {
       this.isAccepting = false;
     }
+    await this.next(); // what is changed meanwhile can be accepted, too
   }
 
   // Save the label map, after a save that is running; returns whether the server has it.
