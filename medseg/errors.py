@@ -23,7 +23,9 @@ A message states what happened, where, what was found and what was expected; the
 
 from __future__ import annotations
 
+import difflib
 import signal
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -257,3 +259,14 @@ class Finding:
             return content | {"cases": list(self.cases)}
         del content["cases"]
         return content
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint that asks for the known name nearest to a given one; None if none is near.
+
+    Example:
+        >>> did_you_mean("dise", ["dice", "focal"])
+        'Did you mean dice?'
+    """
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"Did you mean {near[0]}?" if near else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, did_you_mean
 from medseg.task import Task
 
 
@@ -38,8 +37,7 @@ def load_object(reference: str, option: str) -> Any:
     found: Any = _import(module_name, f"{option} {reference}")
     for part in name.split("."):
         if not hasattr(found, part):
-            near = difflib.get_close_matches(part, _public_names(found), n=1)
-            hint = f"Did you mean {near[0]}?" if near else None
+            hint = did_you_mean(part, _public_names(found))
             raise ConfigError(f"{option} {reference}: {module_name} has no {part!r}", hint=hint)
         found = getattr(found, part)
     if not callable(found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, did_you_mean
 from medseg.metrics import LesionOptions, Like, MeasureOptions, MetricGroup, MissPolicy, Surface
 from medseg.metrics.lesions.detection import DEFAULT_LESIONS
 
@@ -156,8 +155,7 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
 def _check_names(tolerance: Iterable[str], known: list[str]) -> None:
     for name in tolerance:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
             raise ConfigError(
                 f"--tolerance: {name!r} is not a label",
-                hint=f"Did you mean {near[0]}?" if near else f"Labels: {', '.join(known)}.",
+                hint=did_you_mean(name, known) or f"Labels: {', '.join(known)}.",
             )

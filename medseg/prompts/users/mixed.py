@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, did_you_mean
 from medseg.prompts.prompts import Prompt
 from medseg.prompts.users.boxes import BoxUser
 from medseg.prompts.users.clicks import ClickUser
@@ -75,9 +74,8 @@ def user_by_name(name: str) -> User:
         ConfigError: if there is no such habit.
     """
     if name not in USERS:
-        near = difflib.get_close_matches(name, USERS, 1)
         raise ConfigError(
             f"user {name!r}: expected one of {', '.join(USERS)}",
-            hint=f"Did you mean {near[0]}?" if near else "Choose one of these habits.",
+            hint=did_you_mean(name, USERS) or "Choose one of these habits.",
         )
     return USERS[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from medseg.data.io.readers import read_scan, write_mask
 from medseg.data.scans import Scan
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, did_you_mean
 from medseg.evaluation.interactive.baselines.seeds import BoolArray, Seeds
 from medseg.evaluation.interactive.baselines.solvers import (
     Image,
@@ -136,10 +135,9 @@ def baseline_by_name(name: str) -> Baseline:
         ConfigError: if there is no such baseline.
     """
     if name not in BASELINES:
-        near = difflib.get_close_matches(name, BASELINES, 1)
         raise ConfigError(
             f"baseline {name!r}: expected one of {', '.join(BASELINES)}",
-            hint=f"Did you mean {near[0]}?" if near else "Choose one of these methods.",
+            hint=did_you_mean(name, BASELINES) or "Choose one of these methods.",
         )
     return BASELINES[name]
 
