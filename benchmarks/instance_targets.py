@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from medseg.demo.cells import draw_cells
-from medseg.instances.heads import build_head
+from medseg.instances.heads.base import build_head
 from medseg.instances.options import InstanceTask
 
 

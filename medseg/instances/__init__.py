@@ -7,12 +7,9 @@ volumes and anisotropic voxels.
 Modules:
     result: ``Instances``, the objects of one image.
     options: ``task`` and the thresholds of decoding.
-    heads: the protocol of dense heads, and how one is built.
-    flows, distance, rays: the dense heads.
-    object_batches: objects of similar size as one array.
+    heads: dense heads (flows, distance, rays) and their loss.
     label_maps: components, renumbering and cleaning of label maps.
     matching: pairs of reference and predicted objects.
-    loss: the loss of classes and maps.
     calibration: the score of an object, and the choice of thresholds.
 
 The names below are imported when they are first used.
@@ -25,7 +22,7 @@ from typing import TYPE_CHECKING
 from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from medseg.instances.heads import DecodedObjects, InstanceHead, build_head
+    from medseg.instances.heads.base import DecodedObjects, InstanceHead, build_head
     from medseg.instances.options import InstanceDecoding, InstanceTask, SemanticTask
     from medseg.instances.result import Instances
 
@@ -42,7 +39,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "medseg.instances.heads": ("DecodedObjects", "InstanceHead", "build_head"),
+        "medseg.instances.heads.base": ("DecodedObjects", "InstanceHead", "build_head"),
         "medseg.instances.options": ("InstanceDecoding", "InstanceTask", "SemanticTask"),
         "medseg.instances.result": ("Instances",),
     },

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medseg.geometry import Array
 from medseg.instances.decoding import DenseOutput, calibrate, decode_instances, score_logits
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 from medseg.instances.matching import MatchedObjects, match_objects, mean_pooled_score, pooled_score
 from medseg.instances.options import Decoder, InstanceDecoding
 

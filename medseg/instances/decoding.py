@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.geometry import Array
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 from medseg.instances.label_maps import renumber
 from medseg.instances.options import InstanceDecoding
 from medseg.instances.result import Instances

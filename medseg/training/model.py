@@ -21,8 +21,8 @@ from medseg.data.loading.cropping import VIEW
 from medseg.data.loading.object_targets import MAPS, OBJECTS
 from medseg.data.loading.prompt_samples import build_user
 from medseg.inference.model.model_file import OBJECT_LABELS, prompt_task, with_maps
-from medseg.instances.heads import InstanceHead, build_head
-from medseg.instances.loss import InstanceLoss
+from medseg.instances.heads.base import InstanceHead, build_head
+from medseg.instances.heads.loss import InstanceLoss
 from medseg.instances.options import InstanceTask
 from medseg.losses import CustomLossConfig, DeepSupervisionLoss
 from medseg.losses.base import share_batch

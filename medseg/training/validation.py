@@ -24,7 +24,7 @@ from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble
 from medseg.inference.sliding_window.prediction import class_probabilities, decide, sliding_window_logits
 from medseg.inference.sliding_window.streaming import Network
 from medseg.instances.decoding import DenseOutput, decode_instances
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 from medseg.instances.matching import MatchedObjects, match_objects, pooled_score
 from medseg.instances.result import Instances
 from medseg.metrics.confusion import class_counts, confusion_matrix, region_counts

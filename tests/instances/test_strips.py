@@ -3,7 +3,7 @@ import pytest
 
 from medseg.demo.cells import draw_cells
 from medseg.instances.decoding import DenseOutput, decode_instances
-from medseg.instances.heads import build_head
+from medseg.instances.heads.base import build_head
 from medseg.instances.matching import match_objects
 from medseg.instances.options import InstanceDecoding, InstanceTask
 from medseg.instances.result import Instances

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from medseg.data.loading.workers import Sample
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 
 OBJECTS = "objects"
 """Key of a sample: (1, *P) int32, number of the object that a voxel belongs to, 0 for none."""

@@ -17,7 +17,7 @@ from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import PreparedScan
 from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble
 from medseg.instances.decoding import DenseOutput, decode_instances
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 from medseg.instances.label_maps import renumber
 from medseg.instances.result import Instances
 from medseg.instances.strips import Strip, StripDecoder, StripOptions, merge_strips

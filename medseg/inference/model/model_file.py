@@ -28,7 +28,7 @@ from medseg.files import write_atomic
 from medseg.inference.options import InferenceConfig
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.sliding_window.tta import TrainedAugmentation
-from medseg.instances.heads import InstanceHead, build_head
+from medseg.instances.heads.base import InstanceHead, build_head
 from medseg.instances.options import InstanceTask
 from medseg.models import AnyModelConfig
 from medseg.prompts.encoding import PROMPT_CHANNELS

@@ -13,7 +13,7 @@ from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.inference.options import Blend, InferenceConfig
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField
 from medseg.inference.sliding_window.tta import NO_TTA, TTA
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 
 _STEP = 32
 """Windows that follow the size of an image are a multiple of this, which the strides of networks divide."""

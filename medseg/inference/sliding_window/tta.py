@@ -15,7 +15,7 @@ from medseg.errors import ConfigError
 from medseg.geometry import is_mirror_image
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.streaming import Network
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 from medseg.models.layers.padding import linear_mode, resize_linear
 
 _ROUNDING = 1e-6

@@ -13,7 +13,7 @@ from medseg.config.schema import RunConfig
 from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.loading.sampling import single_threaded
 from medseg.geometry import Array
-from medseg.instances.heads import build_head
+from medseg.instances.heads.base import build_head
 from medseg.instances.options import InstanceTask
 from medseg.planning.candidates import Candidate
 from medseg.planning.measured.step_timer import StepCost, Timer

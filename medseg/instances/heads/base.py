@@ -65,9 +65,9 @@ class InstanceHead(Protocol):
 
 def build_head(task: InstanceTask, spatial_dims: int) -> InstanceHead | None:
     """Build the dense head of a task; None for ``boxes``, which a detector predicts."""
-    from medseg.instances.distance import DistanceHead
-    from medseg.instances.flows import FlowHead
-    from medseg.instances.rays import RayHead
+    from medseg.instances.heads.distance import DistanceHead
+    from medseg.instances.heads.flows import FlowHead
+    from medseg.instances.heads.rays import RayHead
 
     if task.decoder == "flows":
         return FlowHead(spatial_dims)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.geometry import Array
-from medseg.instances.heads import DecodedObjects
+from medseg.instances.heads.base import DecodedObjects
 from medseg.instances.label_maps import (
     component_map,
     keep_largest_parts,
@@ -46,7 +46,7 @@ class DistanceHead:
     channels: int = 2
 
     def targets(self, label_map: Array, spacing: Sequence[float]) -> NDArray[np.float32]:
-        """Return the maps (2, *S), the border as 0 and 1; see :class:`~medseg.instances.heads.InstanceHead`."""
+        """Return the maps (2, *S), the border as 0 and 1; see :class:`~medseg.instances.InstanceHead`."""
         parts, count = split_components(label_map)
         border = object_borders(parts)
         return np.stack([object_depth(parts, count, border, spacing), border.astype(np.float32)])
@@ -63,7 +63,7 @@ class DistanceHead:
     def decode(
         self, foreground: Array, maps: Array, spacing: Sequence[float], options: InstanceDecoding
     ) -> DecodedObjects:
-        """Grow the cores of objects; see :class:`~medseg.instances.heads.InstanceHead`."""
+        """Grow the cores of objects; see :class:`~medseg.instances.InstanceHead`."""
         depth = np.clip(np.asarray(maps[0], np.float32), 0, 1)
         border = 1 / (1 + np.exp(-np.clip(np.asarray(maps[1], np.float32), -30, 30)))
         label_map = grow_cores(depth, border, foreground > options.foreground, spacing, options)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from medseg.instances import flows
-from medseg.instances.flows import flow_errors, gather_objects, object_flows
+from medseg.instances.heads import flows
+from medseg.instances.heads.flows import flow_errors, gather_objects, object_flows
 
 
 def cellpose_flows(mask: np.ndarray) -> np.ndarray:

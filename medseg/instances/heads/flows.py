@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.geometry import Array
-from medseg.instances.heads import DecodedObjects
+from medseg.instances.heads.base import DecodedObjects
+from medseg.instances.heads.object_batches import ObjectBatch, object_batches
 from medseg.instances.label_maps import (
     component_map,
     keep_largest_parts,
@@ -26,7 +27,6 @@ from medseg.instances.label_maps import (
     renumber,
     split_components,
 )
-from medseg.instances.object_batches import ObjectBatch, object_batches
 from medseg.instances.options import InstanceDecoding
 
 SCALE = 5.0
@@ -51,7 +51,7 @@ class FlowHead:
     channels: int
 
     def targets(self, label_map: Array, spacing: Sequence[float]) -> NDArray[np.float32]:
-        """Return the maps (n, *S); see :class:`~medseg.instances.heads.InstanceHead`."""
+        """Return the maps (n, *S); see :class:`~medseg.instances.InstanceHead`."""
         return SCALE * object_flows(split_components(label_map)[0], spacing)
 
     def loss(self, predicted: torch.Tensor, target: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ class FlowHead:
     def decode(
         self, foreground: Array, maps: Array, spacing: Sequence[float], options: InstanceDecoding
     ) -> DecodedObjects:
-        """Follow the flows; see :class:`~medseg.instances.heads.InstanceHead`."""
+        """Follow the flows; see :class:`~medseg.instances.InstanceHead`."""
         inside = foreground > options.foreground
         flows = np.asarray(maps, np.float32) / SCALE
         label_map = keep_largest_parts(gather_objects(flows, inside, spacing))

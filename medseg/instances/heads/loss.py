@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from medseg.instances.heads import InstanceHead
+from medseg.instances.heads.base import InstanceHead
 from medseg.task import IGNORE_INDEX
 
 

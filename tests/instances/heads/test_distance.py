@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.instances.distance import (
+from medseg.instances.heads.distance import (
     DistanceHead,
     contact_voxels,
     grow_cores,

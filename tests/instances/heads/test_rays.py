@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from medseg.errors import ConfigError
-from medseg.instances import rays
-from medseg.instances.rays import RayHead, draw_objects, measure_rays, ray_directions
+from medseg.instances.heads import rays
+from medseg.instances.heads.rays import RayHead, draw_objects, measure_rays, ray_directions
 
 
 @pytest.mark.parametrize(("dims", "count"), [(2, 32), (3, 96)])

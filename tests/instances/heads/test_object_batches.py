@@ -1,6 +1,6 @@
 import numpy as np
 
-from medseg.instances.object_batches import object_batches
+from medseg.instances.heads.object_batches import object_batches
 
 
 def test_every_object_comes_back_to_its_place():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medseg.demo.cells import draw_cells
-from medseg.instances.heads import build_head
+from medseg.instances.heads.base import build_head
 from medseg.instances.matching import match_objects, pooled_score
 from medseg.instances.options import InstanceDecoding, InstanceTask
 

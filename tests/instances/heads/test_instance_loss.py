@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from medseg.instances.heads import build_head
-from medseg.instances.loss import InstanceLoss
+from medseg.instances.heads.base import build_head
+from medseg.instances.heads.loss import InstanceLoss
 from medseg.instances.options import InstanceTask
 from medseg.losses import CrossEntropyLoss
 from medseg.losses.base import share_batch

@@ -20,8 +20,8 @@ from scipy import ndimage
 
 from medseg.errors import ConfigError
 from medseg.geometry import Array
-from medseg.instances.distance import object_borders, object_depth
-from medseg.instances.heads import DecodedObjects
+from medseg.instances.heads.base import DecodedObjects
+from medseg.instances.heads.distance import object_borders, object_depth
 from medseg.instances.label_maps import object_means, renumber, split_components
 from medseg.instances.options import InstanceDecoding
 
@@ -37,7 +37,7 @@ _NEAREST = {2: 2, 3: 4}
 
 @dataclass(frozen=True, eq=False)
 class RayHead:
-    """The logit of the depth (see :mod:`medseg.instances.distance`), and the length of each ray in mm.
+    """The logit of the depth (see :mod:`medseg.instances.heads.distance`), and the length of each ray in mm.
 
     Attributes:
         directions: (R, n) unit vectors in space; their mirror images are among them.
@@ -60,7 +60,7 @@ class RayHead:
         return 1 + len(self.directions)
 
     def targets(self, label_map: Array, spacing: Sequence[float]) -> NDArray[np.float32]:
-        """Return the depth and the rays (1 + R, *S); see :class:`~medseg.instances.heads.InstanceHead`."""
+        """Return the depth and the rays (1 + R, *S); see :class:`~medseg.instances.InstanceHead`."""
         parts, count = split_components(label_map)
         depth = object_depth(parts, count, object_borders(parts), spacing)
         return np.concatenate([depth[None], measure_rays(parts, self.directions, spacing)])
@@ -76,7 +76,7 @@ class RayHead:
     def decode(
         self, foreground: Array, maps: Array, spacing: Sequence[float], options: InstanceDecoding
     ) -> DecodedObjects:
-        """Draw the most likely objects; see :class:`~medseg.instances.heads.InstanceHead`."""
+        """Draw the most likely objects; see :class:`~medseg.instances.InstanceHead`."""
         depth = 1 / (1 + np.exp(-np.clip(np.asarray(maps[0], np.float32), -30, 30)))
         centers = _peaks(depth, options.seed)
         label_map = draw_objects(centers, np.asarray(maps[1:]), self.directions, spacing, options.overlap)
