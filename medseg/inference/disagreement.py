@@ -18,7 +18,7 @@ import torch
 from medseg.data.scans import Scan
 from medseg.geometry import Array
 from medseg.inference.backends import Backend, BackendInfo
-from medseg.inference.model.ensemble_member import EnsembleMember
+from medseg.inference.model.ensemble.member import EnsembleMember
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import Segmenter
 from medseg.inference.sliding_window.tta import TTA

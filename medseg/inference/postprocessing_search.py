@@ -14,7 +14,7 @@ from medseg.data.scans import Scan
 from medseg.errors import DataError
 from medseg.geometry import Array
 from medseg.inference.batch.input_discovery import run_cases
-from medseg.inference.model.ensemble_member import OwnNetwork
+from medseg.inference.model.ensemble.member import OwnNetwork
 from medseg.inference.model.model_file import ModelHeader, find_model_file, load_model, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.postprocessing import PostprocessConfig

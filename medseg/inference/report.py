@@ -12,8 +12,8 @@ from typing import Any
 
 from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
-from medseg.inference.batch.output_files import CaseOutcome
-from medseg.inference.batch.provenance import Record, read_record
+from medseg.inference.batch.outputs.files import CaseOutcome
+from medseg.inference.batch.outputs.provenance import Record, read_record
 from medseg.report.folder_names import without_folders
 from medseg.report.pages.case_sections import CaseFiles, CaseSections, DrawingLimits, draw_case_sections
 from medseg.report.pages.inference import SegmentedCase, write_inference_page

@@ -15,7 +15,7 @@ from medseg.data.cases import Case
 from medseg.errors import ConfigError
 from medseg.geometry import Array
 from medseg.inference.batch.input_discovery import run_cases
-from medseg.inference.model.ensemble_member import OwnNetwork
+from medseg.inference.model.ensemble.member import OwnNetwork
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.postprocessing_search import LEAST_GAIN, predicted_names, prediction_and_reference

@@ -29,7 +29,7 @@ from medseg.inference.backends.openvino import (
     openvino_core,
     quiet_openvino,
 )
-from medseg.inference.model.ensemble_member import MemberOptions, ModelSource, load_member
+from medseg.inference.model.ensemble.member import MemberOptions, ModelSource, load_member
 from medseg.inference.model.model_file import ModelHeader
 from medseg.model_output import logits_of
 

@@ -17,7 +17,7 @@ from medseg.files import write_atomic
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.batch.options import BatchOptions
-from medseg.inference.batch.output_files import CaseOutcome
+from medseg.inference.batch.outputs.files import CaseOutcome
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import AnySegmenter

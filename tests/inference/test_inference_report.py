@@ -9,7 +9,7 @@ from medseg.data.cases import Case
 from medseg.files import write_text
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import find_inputs
-from medseg.inference.batch.output_files import CaseOutcome
+from medseg.inference.batch.outputs.files import CaseOutcome
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.report import write_inference_report
 from medseg.report.pages.case_sections import CaseFiles, draw_case_sections

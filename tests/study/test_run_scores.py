@@ -4,7 +4,7 @@ import pytest
 
 from medseg.data.cases import Case
 from medseg.errors import DataError
-from medseg.inference.batch.output_files import CaseOutcome
+from medseg.inference.batch.outputs.files import CaseOutcome
 from medseg.progress import QuietProgress
 from medseg.study import run_scores
 

@@ -40,7 +40,7 @@ def dicom_export(
     label_map: Path, series: Path, kind: str, output: Path, labels: str | None, made: str | None, uneven: str
 ) -> None:
     """Write LABEL_MAP as a DICOM object that refers to SERIES; both must be on the same grid."""
-    from medseg.inference.batch.dicom_objects import DicomExport, export_label_map
+    from medseg.inference.batch.outputs.dicom_objects import DicomExport, export_label_map
 
     names, algorithm = _labels_and_algorithm(label_map, labels, made)
     export = DicomExport(
@@ -59,8 +59,8 @@ def _labels_and_algorithm(
     """Return the labels and how the map was made, as given, or as recorded with the result."""
     from medseg.dicom.source_series import SegmentAlgorithm
     from medseg.evaluation import parse_labels
-    from medseg.inference.batch.dicom_objects import describe_algorithm
-    from medseg.inference.batch.provenance import find_record
+    from medseg.inference.batch.outputs.dicom_objects import describe_algorithm
+    from medseg.inference.batch.outputs.provenance import find_record
 
     record = find_record(label_map)
     legend = (label_map.parent if record is None else record.output) / "medseg.json"

@@ -27,7 +27,7 @@ from medseg.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_OUT_OF_MEMORY, EXIT_SO
 
 if TYPE_CHECKING:
     from medseg.data.cases import Case
-    from medseg.inference.batch.output_files import CaseOutcome
+    from medseg.inference.batch.outputs.files import CaseOutcome
     from medseg.inference.tta_search import VariantScore
     from medseg.interop.model_loading import SegmenterSpec
     from medseg.progress import ConsoleProgress

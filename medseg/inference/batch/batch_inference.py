@@ -9,10 +9,10 @@ from pathlib import Path
 
 from medseg.data.cases import Case
 from medseg.inference.batch.case_job import CaseJob
-from medseg.inference.batch.dicom_objects import check_dicom_sources
 from medseg.inference.batch.options import DEFAULTS, BatchOptions
-from medseg.inference.batch.output_files import CaseOutcome
-from medseg.inference.batch.output_folder import open_output
+from medseg.inference.batch.outputs.dicom_objects import check_dicom_sources
+from medseg.inference.batch.outputs.files import CaseOutcome
+from medseg.inference.batch.outputs.folder import open_output
 from medseg.inference.model.protocols import PreparedT, Segmenter
 from medseg.progress import QUIET, Progress, stage
 

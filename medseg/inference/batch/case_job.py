@@ -27,17 +27,17 @@ from medseg.errors import (
     OutOfMemoryError,
 )
 from medseg.files import is_disk_full, write_atomic
-from medseg.inference.batch.case_files import CaseFiles
-from medseg.inference.batch.dicom_objects import (
+from medseg.inference.batch.options import BatchOptions
+from medseg.inference.batch.outputs.case_files import CaseFiles
+from medseg.inference.batch.outputs.dicom_objects import (
     build_objects,
     instance_segments,
     label_segments,
     object_path,
 )
-from medseg.inference.batch.instance_files import write_instance_files
-from medseg.inference.batch.options import BatchOptions
-from medseg.inference.batch.output_files import CaseOutcome, write_overlays, write_probabilities
-from medseg.inference.batch.provenance import result_recipe
+from medseg.inference.batch.outputs.files import CaseOutcome, write_overlays, write_probabilities
+from medseg.inference.batch.outputs.instance_files import write_instance_files
+from medseg.inference.batch.outputs.provenance import result_recipe
 from medseg.inference.batch.tiled_images import (
     OUTPUT_SUFFIX,
     TiledOutputs,

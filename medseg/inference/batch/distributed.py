@@ -20,10 +20,10 @@ from torch import nn
 from medseg.data.cases import Case
 from medseg.errors import ConfigError, MedsegError
 from medseg.inference.batch.batch_inference import infer_case, report_outcome, sort_outcomes
-from medseg.inference.batch.dicom_objects import check_dicom_sources
 from medseg.inference.batch.options import DEFAULTS, BatchOptions
-from medseg.inference.batch.output_files import CaseOutcome
-from medseg.inference.batch.output_folder import open_output
+from medseg.inference.batch.outputs.dicom_objects import check_dicom_sources
+from medseg.inference.batch.outputs.files import CaseOutcome
+from medseg.inference.batch.outputs.folder import open_output
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import Segmenter
 from medseg.inference.model.published_models import model_source

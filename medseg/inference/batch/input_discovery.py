@@ -25,7 +25,7 @@ from medseg.data.layouts import (
 from medseg.data.layouts.folder_names import LABEL_FOLDERS, find_images_folder
 from medseg.data.layouts.label_map_detection import find_label_maps
 from medseg.errors import DataError
-from medseg.inference.batch.provenance import is_output_folder, read_records
+from medseg.inference.batch.outputs.provenance import is_output_folder, read_records
 
 _LABEL_FOLDERS = frozenset(name.lower() for name in LABEL_FOLDERS)
 

@@ -18,8 +18,8 @@ from medseg.data.tiled.tiled_image import TiledImage
 from medseg.errors import DataError
 from medseg.files import write_atomic
 from medseg.geometry import Array
-from medseg.inference.batch.instance_files import InstanceWriter, instance_paths
 from medseg.inference.batch.options import BatchOptions
+from medseg.inference.batch.outputs.instance_files import InstanceWriter, instance_paths
 from medseg.inference.batch.tiled_instances import segment_instance_rows
 from medseg.inference.model.prediction import PreparedTiledImage
 from medseg.inference.model.protocols import TiledSegmenter

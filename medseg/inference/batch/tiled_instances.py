@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.data.tiled.tiled_image import TiledImage
 from medseg.geometry import Array
-from medseg.inference.batch.instance_files import InstanceWriter
+from medseg.inference.batch.outputs.instance_files import InstanceWriter
 from medseg.inference.model.instance_prediction import InstanceDecoder
 from medseg.inference.model.prediction import PreparedTiledImage
 from medseg.inference.model.protocols import TiledSegmenter

@@ -19,7 +19,7 @@ from medseg.geometry import Array, Grid, ras_order, same_spacing
 from medseg.inference.backends import BackendSetup
 from medseg.inference.interactive.scan_session import ScanSession
 from medseg.inference.interactive.windows import ScanWindows
-from medseg.inference.model.ensemble_member import MemberOptions, ModelSource, load_member
+from medseg.inference.model.ensemble.member import MemberOptions, ModelSource, load_member
 from medseg.inference.model.prediction import load_scan
 from medseg.system.device import resolve_autocast_dtype, resolve_device
 

@@ -12,7 +12,7 @@ from medseg.data.preprocessing.pipeline import restore_orientation
 from medseg.errors import ConfigError
 from medseg.geometry import Array
 from medseg.inference.detection import DetectionRun, to_instances
-from medseg.inference.model.ensemble_member import EnsembleMember
+from medseg.inference.model.ensemble.member import EnsembleMember
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import PreparedScan
 from medseg.inference.sliding_window.output_chunk import OutputChunk, assemble

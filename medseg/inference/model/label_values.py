@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medseg.geometry import Array
-from medseg.inference.model.ensemble_member import EnsembleMember
+from medseg.inference.model.ensemble.member import EnsembleMember
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import PreparedScan, PreparedTiledImage
 from medseg.inference.sliding_window.options import SlidingWindowOptions

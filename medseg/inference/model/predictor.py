@@ -28,8 +28,8 @@ from medseg.geometry import Array, Grid
 from medseg.inference.backends import BackendSetup
 from medseg.inference.model.array_allocation import allocate_or_memmap
 from medseg.inference.model.cascade import with_masks
-from medseg.inference.model.ensemble import average_chunks
-from medseg.inference.model.ensemble_member import (
+from medseg.inference.model.ensemble.mean import average_chunks
+from medseg.inference.model.ensemble.member import (
     MemberOptions,
     ModelSource,
     OwnNetwork,

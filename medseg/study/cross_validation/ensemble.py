@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medseg.evaluation import Evaluation
-from medseg.inference.model.ensemble_file import save_ensemble
+from medseg.inference.model.ensemble.file import save_ensemble
 from medseg.inference.model.model_file import LoadedModel, load_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.tta_search import with_flips

@@ -12,7 +12,7 @@ from medseg.cli.main import run
 from medseg.data.io.multichannel import describe_constant_image
 from medseg.data.io.readers import read_scan
 from medseg.inference.batch.input_discovery import search_inputs
-from medseg.inference.batch.provenance import read_record
+from medseg.inference.batch.outputs.provenance import read_record
 
 
 @pytest.fixture(scope="module")

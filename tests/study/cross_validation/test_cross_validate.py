@@ -16,7 +16,7 @@ from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
 from medseg.data.curation.splits import FileSplit
 from medseg.errors import ConfigError, DataError
-from medseg.inference.model.ensemble_file import load_ensemble
+from medseg.inference.model.ensemble.file import load_ensemble
 from medseg.inference.model.model_file import load_model
 from medseg.inference.tta_search import TTAVariant
 from medseg.progress import QuietProgress

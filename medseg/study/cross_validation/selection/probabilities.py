@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medseg.data.scans import Scan
 from medseg.files import write_atomic
 from medseg.geometry import Array
-from medseg.inference.model.ensemble_member import EnsembleMember
+from medseg.inference.model.ensemble.member import EnsembleMember
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.model.prediction import Prediction, PreparedScan
 from medseg.inference.model.predictor import Predictor

@@ -11,7 +11,7 @@ import numpy as np
 from medseg.data.cases import Case
 from medseg.data.io.readers import read_scan
 from medseg.data.scans import as_label_map
-from medseg.inference.batch.provenance import read_record
+from medseg.inference.batch.outputs.provenance import read_record
 from medseg.inference.model.model_file import ModelHeader
 from medseg.inference.postprocessing import PostprocessConfig
 from medseg.inference.postprocessing_search import (

@@ -22,13 +22,13 @@ from medseg.data.requested_cases import REQUESTED_FILE, write_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.files import as_json_object, remove_stale_temporaries, write_json, write_table, write_text
-from medseg.inference.batch.dicom_objects import object_path
-from medseg.inference.batch.instance_files import FOLDER as INSTANCES_FOLDER
-from medseg.inference.batch.instance_files import instance_paths, write_instance_table
 from medseg.inference.batch.options import BatchOptions
-from medseg.inference.batch.output_files import CaseOutcome
-from medseg.inference.batch.output_layout import check_clashes, label_path, legend_texts
-from medseg.inference.batch.provenance import RECORDS, Record, read_record, read_records, record_path
+from medseg.inference.batch.outputs.dicom_objects import object_path
+from medseg.inference.batch.outputs.files import CaseOutcome
+from medseg.inference.batch.outputs.instance_files import FOLDER as INSTANCES_FOLDER
+from medseg.inference.batch.outputs.instance_files import instance_paths, write_instance_table
+from medseg.inference.batch.outputs.layout import check_clashes, label_path, legend_texts
+from medseg.inference.batch.outputs.provenance import RECORDS, Record, read_record, read_records, record_path
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.inference.shift.warnings_table import WARNING_COLUMNS, WARNINGS, write_warnings

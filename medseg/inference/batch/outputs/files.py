@@ -17,9 +17,9 @@ from medseg.data.io.pictures import display_channels
 from medseg.data.scans import Scan
 from medseg.files import sha256_file, sha256_json, write_atomic
 from medseg.geometry import Array, Grid, to_ras
-from medseg.inference.batch.dicom_objects import object_path
 from medseg.inference.batch.options import BatchOptions
-from medseg.inference.batch.provenance import Record
+from medseg.inference.batch.outputs.dicom_objects import object_path
+from medseg.inference.batch.outputs.provenance import Record
 from medseg.inference.model.prediction import Prediction
 from medseg.inference.model.protocols import AnySegmenter, ModelDescription
 from medseg.report.media.instance_picture import draw_instances

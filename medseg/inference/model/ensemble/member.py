@@ -15,7 +15,7 @@ from medseg.data.scans import Scan
 from medseg.errors import ConfigError, DataError, ModelFileError
 from medseg.inference.backends import Backend, BackendInfo, BackendSetup, make_backend
 from medseg.inference.model.cascade import SHARED_SETTINGS, split_stages
-from medseg.inference.model.ensemble_file import is_ensemble_file, load_ensemble
+from medseg.inference.model.ensemble.file import is_ensemble_file, load_ensemble
 from medseg.inference.model.header_settings import with_settings
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, find_model_file, load_model
 from medseg.inference.options import InferenceConfig

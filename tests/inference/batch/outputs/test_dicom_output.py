@@ -25,9 +25,9 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import evaluate_cases
 from medseg.inference.batch.batch_inference import infer_cases
-from medseg.inference.batch.dicom_objects import instance_segments, label_segments
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.inference.batch.options import BatchOptions
+from medseg.inference.batch.outputs.dicom_objects import instance_segments, label_segments
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig

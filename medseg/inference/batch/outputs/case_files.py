@@ -10,10 +10,10 @@ from typing import Any
 from medseg.data.cases import Case
 from medseg.files import write_json
 from medseg.inference.batch.options import BatchOptions
-from medseg.inference.batch.output_files import CaseOutcome, describe_result, has_all_outputs
-from medseg.inference.batch.output_folder import check_written_by_medseg, result_files
-from medseg.inference.batch.output_layout import label_path
-from medseg.inference.batch.provenance import check_same_recipe, read_record, record_path
+from medseg.inference.batch.outputs.files import CaseOutcome, describe_result, has_all_outputs
+from medseg.inference.batch.outputs.folder import check_written_by_medseg, result_files
+from medseg.inference.batch.outputs.layout import label_path
+from medseg.inference.batch.outputs.provenance import check_same_recipe, read_record, record_path
 from medseg.inference.model.prediction import Prediction
 from medseg.inference.model.protocols import AnySegmenter
 

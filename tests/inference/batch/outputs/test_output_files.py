@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from medseg.inference.batch.output_files import write_probabilities
+from medseg.inference.batch.outputs.files import write_probabilities
 
 
 def test_stored_probabilities_of_pictures_do_not_become_certain(tmp_path):

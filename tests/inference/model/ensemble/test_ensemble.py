@@ -13,7 +13,7 @@ from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, ModelFileError
 from medseg.inference.model.array_allocation import allocate_or_memmap
-from medseg.inference.model.ensemble import average_chunks
+from medseg.inference.model.ensemble.mean import average_chunks
 from medseg.inference.model.model_file import LoadedModel, ModelHeader
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig

@@ -26,7 +26,7 @@ from medseg.errors import ConfigError, DiskFullError
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import find_inputs, run_cases, with_foregrounds
 from medseg.inference.batch.options import BatchOptions
-from medseg.inference.batch.provenance import describe_changes, find_record, read_record
+from medseg.inference.batch.outputs.provenance import describe_changes, find_record, read_record
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
@@ -178,7 +178,7 @@ def test_the_folder_of_a_series_or_stack_takes_no_outputs(tmp_path):
     ("where", "left"),
     [
         ("medseg.inference.batch.case_job.write_probabilities", False),
-        ("medseg.inference.batch.case_files.CaseFiles.record", True),
+        ("medseg.inference.batch.outputs.case_files.CaseFiles.record", True),
     ],
 )
 def test_own_results_are_replaced_on_request_and_after_an_interruption(

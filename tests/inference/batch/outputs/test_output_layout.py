@@ -8,7 +8,7 @@ from conftest import write_volume
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
-from medseg.inference.batch.output_layout import check_clashes, label_path, legend_texts
+from medseg.inference.batch.outputs.layout import check_clashes, label_path, legend_texts
 
 OUT = Path("out")
 

@@ -7,7 +7,7 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.data.scans import Scan
 from medseg.errors import ModelFileError
 from medseg.geometry import Grid
-from medseg.inference.model.ensemble_file import is_ensemble_file, load_ensemble, save_ensemble
+from medseg.inference.model.ensemble.file import is_ensemble_file, load_ensemble, save_ensemble
 from medseg.inference.model.model_file import LoadedModel, ModelHeader, load_model, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig

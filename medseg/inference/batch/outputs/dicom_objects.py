@@ -30,7 +30,7 @@ from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.files import write_atomic
 from medseg.geometry import Array
 from medseg.inference.batch.options import DicomKind
-from medseg.inference.batch.provenance import Record
+from medseg.inference.batch.outputs.provenance import Record
 from medseg.instances.result import Instances
 from medseg.report.palette import Legend, label_palette
 
