@@ -45,9 +45,9 @@ def volume() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 def medseg_pipeline(patch: int, always: bool) -> Callable[[], object]:
     """Samples of ``PatchDataset`` over a cached case."""
     from medseg.data.augmentation import AugmentConfig
-    from medseg.data.loading.cache import write_cached_case
-    from medseg.data.loading.compact_storage import quantize_normalized
-    from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
+    from medseg.data.loading.cache.cached_cases import write_cached_case
+    from medseg.data.loading.cache.compact_storage import quantize_normalized
+    from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
 
     def chance(probability: float, **settings: object) -> dict[str, object]:
         return {"probability": 1.0 if always else probability, **settings}

@@ -27,10 +27,10 @@ from pathlib import Path
 import numpy as np
 
 from medseg.data.augmentation import augmentation_preset
-from medseg.data.loading.cache import CachedCase, write_cached_case
-from medseg.data.loading.compact_storage import quantize_normalized
+from medseg.data.loading.cache.cached_cases import CachedCase, write_cached_case
+from medseg.data.loading.cache.compact_storage import quantize_normalized
 from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
 
 SHAPE, PATCH, BATCH = (160, 160, 160), (64, 64, 64), 2
 

@@ -22,8 +22,8 @@ from PIL import Image
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import collect_statistics
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import cache_cases
-from medseg.data.loading.cache_settings import CacheSettings
+from medseg.data.loading.cache.cached_cases import cache_cases
+from medseg.data.loading.cache.settings import CacheSettings
 from medseg.data.preprocessing.normalization import CT, ZScore
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.system.platform import peak_memory

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from medseg.data.augmentation import augmentation_preset
-from medseg.data.loading.cache import CachedCase, write_cached_case
-from medseg.data.loading.compact_storage import quantize_normalized
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.cache.cached_cases import CachedCase, write_cached_case
+from medseg.data.loading.cache.compact_storage import quantize_normalized
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
 
 SHAPE, PATCH, CLASSES = (256, 256, 128), (96, 96, 96), 4
 NAMES = tuple(f"class_{k}" for k in range(CLASSES))

@@ -25,7 +25,7 @@ from medseg.config.loading import (
 from medseg.config.tasks import MONITORS, TaskConfig, check_prompts, fill_prompts
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.presets import PresetName, augmentation_preset
-from medseg.data.loading.sampling_options import SamplingConfig
+from medseg.data.loading.sampling.options import SamplingConfig
 from medseg.data.options import DataConfig
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError

@@ -25,8 +25,8 @@ from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, plan_lab
 from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import DatasetListing, find_dataset
-from medseg.data.loading.cache import CachedCase, cache_cases
-from medseg.data.loading.cache_settings import CacheSettings
+from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases
+from medseg.data.loading.cache.settings import CacheSettings
 from medseg.data.options import DataConfig
 from medseg.data.preprocessing.masks import mask_count
 from medseg.data.preprocessing.normalization import CT

@@ -9,7 +9,7 @@ import torch
 
 from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.loading.generator_state import unpack_generator
-from medseg.data.loading.sampling import GENERATOR, PatchDataset, single_threaded
+from medseg.data.loading.sampling.patch_dataset import GENERATOR, PatchDataset, single_threaded
 from medseg.data.loading.workers import Sample
 from medseg.errors import ConfigError
 

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from torch import nn
 
 from medseg.config.schema import RunConfig
-from medseg.data.loading.user_transforms import SampleTransform
+from medseg.data.loading.sampling.user_transforms import SampleTransform
 from medseg.errors import ConfigError
 from medseg.losses import CustomLoss, CustomLossConfig, LossFunction
 from medseg.models import CustomModelConfig
@@ -38,7 +38,8 @@ class Extensions:
         model: a network instead of the one that ``config.model`` describes, or a function that builds it for a
             :class:`medseg.task.Task`. It maps (B, C, *S) to what :func:`medseg.model_output.as_output` adapts.
         loss: a function of logits (B, K, *S) and target to a scalar, instead of ``config.loss``.
-        transforms: functions of a sample; see :func:`medseg.data.loading.user_transforms.apply_transforms`.
+        transforms: functions of a sample; see
+            :func:`medseg.data.loading.sampling.user_transforms.apply_transforms`.
         callbacks: see :class:`medseg.training.tracking.callbacks.Callback`.
     """
 

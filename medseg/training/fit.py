@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from medseg.config.schema import RunConfig
-from medseg.data.loading.sampling_stats import SamplingStats
+from medseg.data.loading.sampling.statistics import SamplingStats
 from medseg.data.loading.workers import report_worker_crash
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases

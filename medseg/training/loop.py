@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.data.loading.sampling_stats import SamplingStats
+from medseg.data.loading.sampling.statistics import SamplingStats
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.geometry import Array
 from medseg.progress import Progress, stage

@@ -9,11 +9,11 @@ from dataclasses import replace
 from medseg.config.schema import RunConfig
 from medseg.data.augmentation.mask_corruption import MaskChannels
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.lateral_swap import LateralSwap
-from medseg.data.loading.object_targets import ObjectTargets
-from medseg.data.loading.prompt_samples import PromptSamples, build_user
-from medseg.data.loading.sampling import PatchDataset, PatchPlan
+from medseg.data.loading.cache.cached_cases import CachedCase
+from medseg.data.loading.sampling.lateral_swap import LateralSwap
+from medseg.data.loading.sampling.object_targets import ObjectTargets
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan
+from medseg.data.loading.sampling.prompt_samples import PromptSamples, build_user
 from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
 from medseg.instances.options import InstanceTask

@@ -16,10 +16,10 @@ from torch import nn
 
 from medseg.config.schema import RunConfig
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.cropping import VIEW
-from medseg.data.loading.object_targets import MAPS, OBJECTS
-from medseg.data.loading.prompt_samples import build_user
+from medseg.data.loading.cache.cached_cases import CachedCase
+from medseg.data.loading.sampling.cropping import VIEW
+from medseg.data.loading.sampling.object_targets import MAPS, OBJECTS
+from medseg.data.loading.sampling.prompt_samples import build_user
 from medseg.inference.model.model_file import OBJECT_LABELS, prompt_task, with_maps
 from medseg.instances.heads.base import InstanceHead, build_head
 from medseg.instances.heads.loss import InstanceLoss

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling import PatchDataset
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
 from medseg.training.device_augmentation import DeviceAugmentation
 from medseg.training.model import Batch
 from medseg.training.unlabeled import UNLABELED_PREFIX

@@ -11,8 +11,8 @@ import torch
 
 from medseg.data.cases import join_problems
 from medseg.data.curation.case_statistics import CaseStatistics, collect_statistics
-from medseg.data.loading.cache import CachedCase, cache_cases
-from medseg.data.loading.cache_settings import CacheSettings
+from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases
+from medseg.data.loading.cache.settings import CacheSettings
 from medseg.errors import DataError
 from medseg.files import write_json
 from medseg.inference.batch.input_discovery import find_inputs

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.data.preprocessing.masks import ImageWithMasks, mirrored_inputs
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.geometry import Array

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medseg.config.schema import RunConfig
-from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.inference.sliding_window.options import SlidingWindowOptions
 from medseg.inference.sliding_window.window_plan import WindowPlan
 from medseg.progress import plural

@@ -6,7 +6,7 @@ from conftest import ball_settings, write_balls, write_volume
 
 from medseg.config.schema import load_config
 from medseg.data.curation.case_statistics import CaseStatistics
-from medseg.data.loading import cache as cache_module
+from medseg.data.loading.cache import cached_cases as cache_module
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
 from medseg.planning.measured.dry_run import dry_run

@@ -8,7 +8,7 @@ from conftest import ball_settings
 from medseg.config.schema import load_config
 from medseg.data.augmentation import AugmentConfig, Augmenter, augmentation_preset
 from medseg.data.loading.generator_state import pack_generator, unpack_generator
-from medseg.data.loading.sampling import GENERATOR
+from medseg.data.loading.sampling.patch_dataset import GENERATOR
 from medseg.errors import ConfigError
 from medseg.inference.model.model_file import load_model
 from medseg.progress import QuietProgress

@@ -8,7 +8,7 @@ from conftest import ball_settings
 
 from medseg.config.schema import load_config
 from medseg.data.curation import case_statistics as facts_module
-from medseg.data.loading import cache as cache_module
+from medseg.data.loading.cache import cached_cases as cache_module
 from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medseg.config.schema import load_config
-from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.training.validation_schedule import (
     ValidationBudget,
     estimate_validated,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from medseg.system.lazy_imports import lazy_names
 
 if TYPE_CHECKING:
-    from medseg.data.loading.cache import CachedCase, cache_cases, write_cached_case
-    from medseg.data.loading.cache_settings import CacheSettings
+    from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases, write_cached_case
+    from medseg.data.loading.cache.settings import CacheSettings
     from medseg.data.loading.loader import LoaderOptions, patch_batches, patch_loader
-    from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
+    from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
     from medseg.data.loading.workers import report_worker_crash
 
 __all__ = [
@@ -33,10 +33,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "medseg.data.loading.cache": ("CachedCase", "cache_cases", "write_cached_case"),
-        "medseg.data.loading.cache_settings": ("CacheSettings",),
+        "medseg.data.loading.cache.cached_cases": ("CachedCase", "cache_cases", "write_cached_case"),
+        "medseg.data.loading.cache.settings": ("CacheSettings",),
         "medseg.data.loading.loader": ("LoaderOptions", "patch_batches", "patch_loader"),
-        "medseg.data.loading.sampling": ("PatchDataset", "PatchPlan", "SamplingConfig"),
+        "medseg.data.loading.sampling.patch_dataset": ("PatchDataset", "PatchPlan", "SamplingConfig"),
         "medseg.data.loading.workers": ("report_worker_crash",),
     },
 )

@@ -10,7 +10,7 @@ import torch
 from monai.data.dataloader import DataLoader
 from torch.utils.data import Sampler
 
-from medseg.data.loading.sampling import PatchDataset
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
 from medseg.data.loading.workers import CaseTracker, ReportingDataset, Sample, collate, supervise_batches
 
 

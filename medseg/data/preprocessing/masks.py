@@ -16,7 +16,7 @@ from medseg.data.scans import Scan
 from medseg.geometry import Array
 
 if TYPE_CHECKING:
-    from medseg.data.loading.compact_storage import CompactImage
+    from medseg.data.loading.cache.compact_storage import CompactImage
 
 
 def mask_count(labels: LabelSchema) -> int:

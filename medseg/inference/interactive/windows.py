@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.loading.cropping import Voxels
+from medseg.data.loading.sampling.cropping import Voxels
 from medseg.geometry import Array
 from medseg.prompts.frame import Frame
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.inference.shift.fingerprint import TrainingFingerprint, build_fingerprint, encoded_groups
 from medseg.inference.shift.objects import ObjectSizes, measure_objects
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from medseg.data.loading.cropping import Border
+from medseg.data.loading.sampling.cropping import Border
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.inference.options import Blend, InferenceConfig
 from medseg.inference.sliding_window.overlap_tile import ReceptiveField

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 import torch.nn.functional as F
 
-from medseg.data.loading.cropping import Border, mirrored_indices
+from medseg.data.loading.sampling.cropping import Border, mirrored_indices
 from medseg.inference.sliding_window.accumulator import Accumulator, AccumulatorOptions
 from medseg.inference.sliding_window.output_chunk import OutputChunk
 from medseg.inference.sliding_window.ring_accumulator import RingAccumulator

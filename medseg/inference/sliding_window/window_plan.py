@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from medseg.data.loading.cropping import Border
+from medseg.data.loading.sampling.cropping import Border
 from medseg.inference.options import Blend
 
 Spread = Literal["clipped", "even"]

@@ -11,7 +11,7 @@ import torch
 
 from medseg.config.schema import RunConfig
 from medseg.data.augmentation.pipeline import Augmenter
-from medseg.data.loading.sampling import single_threaded
+from medseg.data.loading.sampling.patch_dataset import single_threaded
 from medseg.geometry import Array
 from medseg.instances.heads.base import build_head
 from medseg.instances.options import InstanceTask

@@ -13,8 +13,8 @@ from medseg.config.schema import RunConfig
 from medseg.data.cases import PARTS, Case
 from medseg.data.curation.duplicates import bind_copies, find_copies
 from medseg.data.curation.splits import FileSplit, FoldSplit, Split
-from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.case_file import CaseFile, read_case_file, write_case_file
+from medseg.data.loading.cache.cached_cases import CachedCase
+from medseg.data.loading.cache.case_file import CaseFile, read_case_file, write_case_file
 from medseg.data.preprocessing.masks import prepare_masks
 from medseg.errors import ConfigError, TrainingStopped
 from medseg.files import sha256_json, write_json

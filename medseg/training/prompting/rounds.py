@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from medseg.data.loading.generator_state import unpack_generator
-from medseg.data.loading.prompt_samples import PROMPTS, ROUNDS, USER_STATE
+from medseg.data.loading.sampling.prompt_samples import PROMPTS, ROUNDS, USER_STATE
 from medseg.prompts.encoding import FULL, draw_prompts, set_mask
 from medseg.prompts.frame import Frame
 from medseg.prompts.users import User

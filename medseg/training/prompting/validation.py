@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.prompt_samples import components
+from medseg.data.loading.cache.cached_cases import CachedCase
+from medseg.data.loading.sampling.prompt_samples import components
 from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.interactive.object_session import ObjectSession, Predict
 from medseg.inference.interactive.windows import ScanWindows

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import CachedCase
+from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.geometry import Array
 from medseg.metrics.overlap import Counts, dice, mean_defined
 from medseg.report.palette import Legend

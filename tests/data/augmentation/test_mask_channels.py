@@ -10,11 +10,11 @@ from medseg.data.augmentation import AugmentConfig, augmentation_preset
 from medseg.data.augmentation.mask_corruption import MaskAugmentConfig, MaskChannels
 from medseg.data.augmentation.options import AffineConfig, FlipConfig
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import write_cached_case
-from medseg.data.loading.case_file import read_case_file, write_case_file
-from medseg.data.loading.lateral_swap import LateralSwap
-from medseg.data.loading.sampling import PatchDataset, PatchPlan
-from medseg.data.loading.sampling_options import SamplingConfig
+from medseg.data.loading.cache.cached_cases import write_cached_case
+from medseg.data.loading.cache.case_file import read_case_file, write_case_file
+from medseg.data.loading.sampling.lateral_swap import LateralSwap
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan
 
 LABELS = LabelSchema(names={"no": (0,), "left": (1,), "right": (2,)}, pairs=(("left", "right"),))
 EXACT = MaskAugmentConfig.model_validate({"morphology": {"probability": 0}, "removal": {"probability": 0}})

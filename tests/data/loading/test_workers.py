@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from medseg.data.augmentation import augmentation_preset
-from medseg.data.loading.cache import write_cached_case
+from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import DataError, TrainingError
 

@@ -13,7 +13,7 @@ from medseg.cli.main import run as command
 from medseg.config.schema import load_config, to_yaml
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import CaseStatistics
-from medseg.data.loading.case_file import read_case_file
+from medseg.data.loading.cache.case_file import read_case_file
 from medseg.errors import ConfigError, MedsegError
 from medseg.inference.model.model_file import load_model
 from medseg.inference.model.predictor import Predictor

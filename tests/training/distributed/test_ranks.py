@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from medseg.cli.main import run as command
-from medseg.data.loading.sampling_stats import SamplingStats
+from medseg.data.loading.sampling.statistics import SamplingStats
 from medseg.errors import ConfigError
 from medseg.system.launch import Launch
 from medseg.training.distributed import launch

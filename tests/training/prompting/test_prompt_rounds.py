@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medseg.data.loading.generator_state import pack_generator
-from medseg.data.loading.prompt_samples import PROMPTS, ROUNDS, USER_STATE
+from medseg.data.loading.sampling.prompt_samples import PROMPTS, ROUNDS, USER_STATE
 from medseg.prompts.users import user_by_name
 from medseg.training.prompting.rounds import PromptRounds, evaluating, with_prompts
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading.cache import write_cached_case
+from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.inference.options import InferenceConfig
 from medseg.prompts.options import PromptTask
 from medseg.training.prompting.validation import PromptValidator

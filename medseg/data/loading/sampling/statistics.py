@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from medseg.data.loading.sampling import CLASS_COUNTS
+from medseg.data.loading.sampling.patch_dataset import CLASS_COUNTS
 
 
 @dataclass

@@ -21,14 +21,14 @@ from medseg.data.cases import Case
 from medseg.data.chunked_statistics import index_voxels, is_integral
 from medseg.data.curation.case_statistics import CACHE_ADVICE, CaseStatistics
 from medseg.data.io.multichannel import read_image
-from medseg.data.loading.cache_settings import CacheSettings, check_space, preparation_job, stored_bytes
-from medseg.data.loading.case_file import CaseFile, close_case_files, read_case_file, write_case_file
-from medseg.data.loading.compact_storage import (
+from medseg.data.loading.cache.case_file import CaseFile, close_case_files, read_case_file, write_case_file
+from medseg.data.loading.cache.compact_storage import (
     CompactImage,
     QuantizedImage,
     quantize_intensities,
     quantize_normalized,
 )
+from medseg.data.loading.cache.settings import CacheSettings, check_space, preparation_job, stored_bytes
 from medseg.data.parallel import Job, run_jobs
 from medseg.data.preprocessing.normalization import NormalizeConfig
 from medseg.data.preprocessing.pipeline import (

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from medseg.config.base import Spec
-from medseg.data.loading.cropping import Border
+from medseg.data.loading.sampling.cropping import Border
 
 Balance = Literal["uniform", "inverse", "sqrt", "effective", "adaptive"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.data.loading.compact_storage import CompactImage, quantize_intensities, quantize_normalized
+from medseg.data.loading.cache.compact_storage import CompactImage, quantize_intensities, quantize_normalized
 from medseg.data.preprocessing.normalization import CT, Percentile, ZScore, ZScoreNonzero
 
 RNG = np.random.default_rng(0)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from monai.transforms import RandGaussianNoised, RandRotated
 
-from medseg.data.loading.user_transforms import apply_transforms
+from medseg.data.loading.sampling.user_transforms import apply_transforms
 from medseg.errors import ConfigError
 
 

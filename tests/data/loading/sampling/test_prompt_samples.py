@@ -6,7 +6,7 @@ import torch
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.generator_state import unpack_generator
-from medseg.data.loading.prompt_samples import (
+from medseg.data.loading.sampling.prompt_samples import (
     PROMPTS,
     ROUNDS,
     USER_STATE,

@@ -3,9 +3,9 @@ import torch
 from conftest import ball_settings
 
 from medseg.config.schema import load_config
-from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.sampling import PatchPlan, SamplingConfig
-from medseg.data.loading.sampling_stats import SamplingStats
+from medseg.data.loading.cache.cached_cases import CachedCase
+from medseg.data.loading.sampling.patch_dataset import PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.statistics import SamplingStats
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
 from medseg.training.run_folder.log import read_log

@@ -1,4 +1,4 @@
-from medseg.data.loading.sampling_options import ProgressiveConfig
+from medseg.data.loading.sampling.options import ProgressiveConfig
 
 
 def test_sizes_grow_in_steps_to_the_full_patch():

@@ -13,9 +13,9 @@ from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import collect_statistics, measure_case
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.loading import cache as cache_module
-from medseg.data.loading.cache import CachedCase, cache_cases
-from medseg.data.loading.cache_settings import CacheSettings
+from medseg.data.loading.cache import cached_cases as cache_module
+from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases
+from medseg.data.loading.cache.settings import CacheSettings
 from medseg.data.preprocessing.normalization import CT, Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig, prepare_image
 from medseg.errors import DataError, DiskFullError
@@ -122,7 +122,7 @@ def test_equal_content_shares_a_file(case, tmp_path):
 
 def test_another_version_has_another_file(case, tmp_path, monkeypatch):
     before = key_of(case, tmp_path)
-    monkeypatch.setattr("medseg.data.loading.cache_settings.CACHE_VERSION", 999)
+    monkeypatch.setattr("medseg.data.loading.cache.settings.CACHE_VERSION", 999)
     assert key_of(case, tmp_path) != before
 
 
@@ -175,7 +175,7 @@ def test_images_take_one_or_two_bytes_per_voxel(case, tmp_path):
 
 
 def test_a_full_disk_is_detected_before_preparation(case, tmp_path, monkeypatch):
-    monkeypatch.setattr("medseg.data.loading.cache_settings.free_space", lambda folder: 100)
+    monkeypatch.setattr("medseg.data.loading.cache.settings.free_space", lambda folder: 100)
     monkeypatch.setattr(cache_module, "_prepare", lambda *_: pytest.fail("prepared nevertheless"))
     with pytest.raises(DiskFullError, match=r"need about .* GiB free.*data\.cache"):
         cached(case, tmp_path / "cache")
@@ -212,8 +212,8 @@ FRESH = """
 import sys
 from pathlib import Path
 import numpy as np
-from medseg.data.loading.cache import cache_cases
-from medseg.data.loading.cache_settings import CacheSettings
+from medseg.data.loading.cache.cached_cases import cache_cases
+from medseg.data.loading.cache.settings import CacheSettings
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import collect_statistics
 from medseg.data.labels.schema import LabelSchema
@@ -258,9 +258,9 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 import numpy as np
 from medseg.data.augmentation import augmentation_preset
-from medseg.data.loading.cache import write_cached_case
+from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
 root, number = Path(sys.argv[1]), int(sys.argv[2])
 rng = np.random.default_rng(0)
 cases = []

@@ -7,10 +7,10 @@ import torch
 from medseg.config.schema import load_config
 from medseg.data.augmentation import AugmentConfig, augmentation_preset
 from medseg.data.augmentation.options import AffineConfig
-from medseg.data.loading.cache import write_cached_case
-from medseg.data.loading.cropping import crop, mirrored_indices
-from medseg.data.loading.sampling import PatchDataset, PatchPlan
-from medseg.data.loading.sampling_options import SamplingConfig
+from medseg.data.loading.cache.cached_cases import write_cached_case
+from medseg.data.loading.sampling.cropping import crop, mirrored_indices
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan
 from medseg.errors import ConfigError
 
 NAMES = ("background", "object")

@@ -13,8 +13,8 @@ from medseg.data.augmentation.mask_corruption import MaskAugmentConfig, corrupt_
 from medseg.data.augmentation.mask_corruption import MaskMorphologyConfig as Morphology
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.generator_state import pack_generator
-from medseg.data.loading.intensity_regions import draw_region
-from medseg.data.loading.object_targets import OBJECTS
+from medseg.data.loading.sampling.intensity_regions import draw_region
+from medseg.data.loading.sampling.object_targets import OBJECTS
 from medseg.data.loading.workers import Sample
 from medseg.geometry import Array
 from medseg.prompts.encoding import draw_prompts, empty_channels, set_mask

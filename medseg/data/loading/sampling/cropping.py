@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from medseg.data.loading.compact_storage import CompactImage
-from medseg.data.loading.object_targets import OBJECTS
+from medseg.data.loading.cache.compact_storage import CompactImage
+from medseg.data.loading.sampling.object_targets import OBJECTS
 from medseg.data.loading.workers import Sample
 from medseg.geometry import Array
 

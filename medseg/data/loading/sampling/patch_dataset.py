@@ -17,14 +17,14 @@ from medseg.data.augmentation.mixing import draw_box
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.pipeline import Augmenter
 from medseg.data.labels.objects import pack_objects, unpack_objects
-from medseg.data.loading.cache import CachedCase
-from medseg.data.loading.cropping import VIEW, Voxels, crop, paste_box
+from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.data.loading.generator_state import pack_generator
-from medseg.data.loading.lateral_swap import LateralSwap
-from medseg.data.loading.object_targets import OBJECTS, ObjectTargets
-from medseg.data.loading.prompt_samples import PromptSamples
-from medseg.data.loading.sampling_options import SamplingConfig
-from medseg.data.loading.user_transforms import SampleTransform, apply_transforms
+from medseg.data.loading.sampling.cropping import VIEW, Voxels, crop, paste_box
+from medseg.data.loading.sampling.lateral_swap import LateralSwap
+from medseg.data.loading.sampling.object_targets import OBJECTS, ObjectTargets
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.prompt_samples import PromptSamples
+from medseg.data.loading.sampling.user_transforms import SampleTransform, apply_transforms
 from medseg.data.loading.workers import CaseTracker, Sample
 from medseg.data.preprocessing.pipeline import SliceConfig
 from medseg.errors import ConfigError, DataError

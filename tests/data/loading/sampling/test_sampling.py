@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from medseg.data.augmentation import AugmentConfig, augmentation_preset
 from medseg.data.augmentation.options import AffineConfig, CutMixConfig, FlipConfig, StyleConfig
-from medseg.data.loading.cache import write_cached_case
-from medseg.data.loading.lateral_swap import LateralSwap
+from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.loader import AddressSampler, LoaderOptions, patch_loader
-from medseg.data.loading.sampling import (
+from medseg.data.loading.sampling.lateral_swap import LateralSwap
+from medseg.data.loading.sampling.patch_dataset import (
     PatchDataset,
     PatchPlan,
     SamplingConfig,
