@@ -12,7 +12,7 @@ from medseg.config.base import FieldTraits, Spec
 from medseg.data.curation.duplicates import Duplicates
 from medseg.data.curation.splits import AutoSplit, SplitConfig
 from medseg.data.labels.config import LabelConfig
-from medseg.data.labels.objects import InstanceSource
+from medseg.data.labels.objects.numbering import InstanceSource
 from medseg.data.layouts.discovery import LayoutOptions
 
 _RESUME_SAFE, _WITHIN_DATASET = FieldTraits(resume_safe=True), FieldTraits(resolve_path=False)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from medseg.data.io.dicom.series import DicomSlice
-from medseg.data.labels.terminology import SIDES
+from medseg.data.labels.names.terminology import SIDES
 from medseg.dicom.contours import count_parts, outlines
 from medseg.dicom.source_series import (
     MEDSEG_VERSION,

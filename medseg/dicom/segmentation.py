@@ -9,8 +9,8 @@ import numpy as np
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
+from medseg.data.labels.names.terminology import CATEGORIES, SIDES
 from medseg.data.labels.schema import smallest_integer
-from medseg.data.labels.terminology import CATEGORIES, SIDES
 from medseg.dicom.source_series import (
     MEDSEG_VERSION,
     RESEARCH_USE,

@@ -20,8 +20,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from medseg.data.io.dicom.series import DicomSlice, UnevenSlices, series_slices
+from medseg.data.labels.names.terminology import TerminologyCode
 from medseg.data.labels.schema import Color
-from medseg.data.labels.terminology import TerminologyCode
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import LPS_TO_RAS, Array, Grid
 from medseg.system.version import medseg_version

@@ -15,7 +15,7 @@ from medseg.data.io.dicom.segmentation import read_segments
 from medseg.data.io.dicom.series import series_grid, series_slices
 from medseg.data.io.itk import scan_from_sitk
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.terminology import lookup_terminology
+from medseg.data.labels.names.terminology import lookup_terminology
 from medseg.data.scans import align_to_grid
 from medseg.dicom.contours import outlines
 from medseg.dicom.rtstruct import build_rtstruct

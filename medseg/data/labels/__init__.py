@@ -5,9 +5,8 @@ Modules:
     config: ``LabelConfig``, the settings ``data.labels``; ``merging`` combines it with what a dataset declares.
     label_plan: ``LabelPlan``, the labels and the reader that result from settings and files.
     reader: ``LabelReader``, which reads the label files of a case on the grid of its image.
-    name_files: names of values, from files that other tools write beside a dataset.
-    tables: labels of public datasets (Pascal VOC, Cityscapes, ADE20K, COCO-Stuff).
-    terminology: coded terms of labels for DICOM objects.
+    names: names from files, labels of public datasets, coded terms for DICOM objects.
+    objects: numbers of objects, from label files, masks and GeoJSON.
     overlapping: schema of labels that may overlap.
     lateral_pairs: labels of the left and right side, which mirror images exchange.
     foreground_values: values that count in statistics of intensities.

@@ -8,8 +8,8 @@ from pydantic import Field, StrictBool, model_validator
 
 from medseg.config.base import Spec
 from medseg.data.labels.merging import merge_schema
+from medseg.data.labels.names.terminology import TerminologyCode
 from medseg.data.labels.schema import Color, LabelSchema, Others, Values
-from medseg.data.labels.terminology import TerminologyCode
 from medseg.errors import ConfigError
 
 Missing = Literal["refuse", "empty", "unknown"]

@@ -11,9 +11,9 @@ from medseg.data.cases import Case, join_problems
 from medseg.data.labels.config import LabelConfig, Missing
 from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.merging import merge_schema
-from medseg.data.labels.name_files import read_label_names
-from medseg.data.labels.object_files import has_object_files, is_geojson
-from medseg.data.labels.objects import MOST_LABELS, InstanceSource
+from medseg.data.labels.names.files import read_label_names
+from medseg.data.labels.objects.files import has_object_files, is_geojson
+from medseg.data.labels.objects.numbering import MOST_LABELS, InstanceSource
 from medseg.data.labels.overlapping import overlapping_schema
 from medseg.data.labels.reader import AS_STORED, LabelReader
 from medseg.data.labels.schema import Color, LabelSchema, guess_schema

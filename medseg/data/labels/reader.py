@@ -19,8 +19,8 @@ from medseg.data.cases import Case
 from medseg.data.io.coco import CocoObject, read_coco_objects
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.object_files import is_geojson, join_object_masks, read_geojson_maps
-from medseg.data.labels.objects import InstanceSource, join_maps, number_objects
+from medseg.data.labels.objects.files import is_geojson, join_object_masks, read_geojson_maps
+from medseg.data.labels.objects.numbering import InstanceSource, join_maps, number_objects
 from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
 from medseg.errors import DataError, GeometryError, LabelGridError

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from medseg.config.base import Spec
 from medseg.data.chunked_statistics import count_values, look_up
 from medseg.data.labels.lateral_pairs import LateralPairs
-from medseg.data.labels.terminology import TerminologyCode
+from medseg.data.labels.names.terminology import TerminologyCode
 from medseg.errors import ConfigError, DataError
 from medseg.geometry import Array
 from medseg.task import Activation

@@ -10,7 +10,7 @@ from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbe
 from medseg.data.io.dicom.series import is_dicom_folder
 from medseg.data.io.geojson import SUFFIX, read_geojson_names
 from medseg.data.io.readers import image_stem, is_image_file
-from medseg.data.labels.object_files import is_geojson
+from medseg.data.labels.objects.files import is_geojson
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import (
     DEFAULT_LAYOUT,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medseg.data.cases import Case, Part, list_images, match
 from medseg.data.io.readers import image_stem
+from medseg.data.labels.names.tables import label_table
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.labels.tables import label_table
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding
 

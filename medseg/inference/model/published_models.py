@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.data.labels.tables import label_table
+from medseg.data.labels.names.tables import label_table
 from medseg.data.preprocessing.normalization import ImageNet
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, ModelFileError

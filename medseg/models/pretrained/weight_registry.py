@@ -35,7 +35,7 @@ class PublishedWeights:
         keys: name of the key table (``medseg.models.pretrained.key_mapping.KEY_TABLES``).
         about: the data they were trained on.
         network: the network they belong to; None for a backbone trained on ImageNet.
-        labels: name of the table of the classes (``medseg.data.labels.tables``).
+        labels: name of the table of the classes (``medseg.data.labels.names.tables``).
     """
 
     file: str

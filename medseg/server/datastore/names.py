@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.data.labels.name_files import NameTable, read_label_names
+from medseg.data.labels.names.files import NameTable, read_label_names
 from medseg.data.labels.schema import LabelSchema, guess_schema
 from medseg.errors import ConfigError
 from medseg.files import write_json

@@ -16,7 +16,7 @@ from medseg.data.augmentation.mask_corruption import MaskChannels, pack_codes, u
 from medseg.data.augmentation.mixing import draw_box
 from medseg.data.augmentation.options import AugmentConfig
 from medseg.data.augmentation.pipeline import Augmenter
-from medseg.data.labels.objects import pack_objects, unpack_objects
+from medseg.data.labels.objects.numbering import pack_objects, unpack_objects
 from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.data.loading.generator_state import pack_generator
 from medseg.data.loading.sampling.cropping import VIEW, Voxels, crop, paste_box

@@ -13,8 +13,8 @@ from medseg.data.cases import Case, join_problems
 from medseg.data.io.dicom.series import UnevenSlices, series_grid, series_slices
 from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import is_dicom_series, read_scan
+from medseg.data.labels.names.terminology import lookup_terminology
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.labels.terminology import lookup_terminology
 from medseg.data.scans import align_to_grid, as_label_map
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.dicom.rtstruct import build_rtstruct

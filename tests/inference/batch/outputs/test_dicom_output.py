@@ -18,9 +18,9 @@ from medseg.cli.main import run
 from medseg.data.cases import Case
 from medseg.data.io.dicom.segmentation import read_segments
 from medseg.data.io.readers import read_scan
+from medseg.data.labels.names.terminology import TerminologyCode
 from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.labels.terminology import TerminologyCode
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import evaluate_cases

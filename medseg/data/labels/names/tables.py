@@ -62,7 +62,7 @@ def label_table(name: TableName) -> LabelTable:
         >>> label_table("voc").names[:2]
         ('background', 'aeroplane')
     """
-    text = (files("medseg.data.labels") / "label_tables" / f"{name}.csv").read_text(encoding="utf-8")
+    text = (files("medseg.data.labels.names") / "label_tables" / f"{name}.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     return LabelTable(
         names=tuple(row["name"] for row in rows),

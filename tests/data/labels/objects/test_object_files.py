@@ -9,7 +9,7 @@ from conftest import write_picture
 from medseg.data.curation.check import check_dataset
 from medseg.data.io.multichannel import read_image
 from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
-from medseg.data.labels.object_files import join_object_masks
+from medseg.data.labels.objects.files import join_object_masks
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.data.options import DataConfig

@@ -2,7 +2,7 @@ from typing import get_args
 
 import pytest
 
-from medseg.data.labels.tables import TableName, label_table
+from medseg.data.labels.names.tables import TableName, label_table
 
 UNUSED = {"street sign", "hat", "shoe", "eye glasses", "plate", "mirror", "window", "desk", "door", "blender"}
 SHARED = {"ade20k": {"road", "skyscraper"}, "coco": UNUSED, "coco_stuff": {"cardboard", "floor-tile"}}

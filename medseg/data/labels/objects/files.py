@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medseg.data.cases import Case
 from medseg.data.io.geojson import read_geojson_objects, value_of
-from medseg.data.labels.objects import number_objects
+from medseg.data.labels.objects.numbering import number_objects
 from medseg.data.labels.schema import LabelSchema
 from medseg.geometry import Array
 

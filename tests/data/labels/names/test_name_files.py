@@ -8,7 +8,7 @@ from conftest import write_picture
 
 from medseg.cli.main import run
 from medseg.data.labels.label_plan import plan_labels
-from medseg.data.labels.name_files import read_label_names
+from medseg.data.labels.names.files import read_label_names
 
 ITK_SNAP = """################################################
 # ITK-SnAP Label Description File

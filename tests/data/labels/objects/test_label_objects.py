@@ -8,7 +8,7 @@ from medseg.data.cases import Case
 from medseg.data.io.multichannel import read_image
 from medseg.data.labels.config import LabelConfig
 from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
-from medseg.data.labels.objects import number_objects, pack_objects, unpack_objects
+from medseg.data.labels.objects.numbering import number_objects, pack_objects, unpack_objects
 from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from medseg.config.schema import load_config
+from medseg.data.labels.names.terminology import _SYNONYMS, TerminologyCode, _terms, lookup_terminology
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.labels.terminology import _SYNONYMS, TerminologyCode, _terms, lookup_terminology
 
 
 @pytest.mark.parametrize(

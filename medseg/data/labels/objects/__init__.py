@@ -1,0 +1,6 @@
+"""Objects in label files.
+
+Modules:
+    numbering: numbers of objects, and the setting ``data.instances``.
+    files: objects from a file for each, and from GeoJSON.
+"""
