@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from medseg.errors import TrainingError
-from medseg.system.launch import Launch
 from medseg.system.platform import available_memory, granted_cores
+from medseg.system.processes.launch import Launch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

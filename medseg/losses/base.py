@@ -13,12 +13,12 @@ from torch import nn
 from medseg.class_weights import BalanceScheme, class_weights_from_counts
 from medseg.config.base import Spec
 from medseg.errors import ConfigError
-from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.losses.partial_labels import (
     ignore_unannotated_channels,
     merge_unannotated_logits,
     merge_unannotated_target,
 )
+from medseg.system.processes.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.task import IGNORE_INDEX, Activation, Task
 
 ClassWeights = tuple[float, ...] | BalanceScheme | None

@@ -2,11 +2,9 @@
 
 Modules:
     platform: processes, memory, cores and signals of this operating system.
+    processes: cores, threads and signals of processes, and sums over several.
     device: torch devices and mixed precision.
     allocator: memory of the CPU and CUDA allocators; detection of out-of-memory errors.
-    threads: number of CPU threads.
-    core_usage: detection of other processes on the same cores.
-    signals: signals to stop.
     locks: folders that one process at a time may use.
     download: downloads with a verified hash.
     diagnostics: checks of the machine and the installation, for ``medseg doctor``.

@@ -17,7 +17,7 @@ from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.progress import ConsoleProgress, Progress
 from medseg.system.locks import lock_folder
-from medseg.system.threads import use_threads
+from medseg.system.processes.threads import use_threads
 from medseg.training.cascade.first_stage import FirstStage, FirstStageTraining
 from medseg.training.dataset import PreparedDataset, cache_dataset, prepare_dataset
 from medseg.training.device_augmentation import DeviceAugmentation

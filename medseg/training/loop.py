@@ -17,9 +17,9 @@ from medseg.data.loading.sampling.statistics import SamplingStats
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.geometry import Array
 from medseg.progress import Progress, stage
-from medseg.system.core_usage import CoreMonitor
 from medseg.system.device import cudnn_benchmark
-from medseg.system.signals import collect_stop_signals
+from medseg.system.processes.core_usage import CoreMonitor
+from medseg.system.processes.signals import collect_stop_signals
 from medseg.training.distributed.ranks import Ranks
 from medseg.training.model import Batch, TrainingModel
 from medseg.training.options import TrainConfig

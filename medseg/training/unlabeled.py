@@ -16,8 +16,8 @@ from medseg.data.loading.cache.settings import CacheSettings
 from medseg.errors import DataError
 from medseg.files import write_json
 from medseg.inference.batch.input_discovery import find_inputs
-from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.progress import Progress, plural, stage
+from medseg.system.processes.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.training.dataset import PreparedDataset
 
 _LOGGER = logging.getLogger(__name__)

@@ -100,7 +100,7 @@ def test_only_the_platform_modules_make_platform_specific_calls():
         for path in sources.rglob("*.py")
         if re.search(calls, path.read_text(encoding="utf-8"))
     }
-    assert found == {"system/platform.py", "system/processes.py"}
+    assert found == {"system/platform.py", "system/processes/cores.py"}
 
 
 def test_on_windows_files_are_synced_and_folders_are_not(tmp_path, monkeypatch):

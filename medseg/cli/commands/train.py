@@ -10,7 +10,7 @@ import click
 from medseg.cli.commands.config import find_source
 from medseg.cli.options import DURATION, PATH, debug_option, network_option
 from medseg.system.allocator import wait_without_spinning
-from medseg.system.launch import Launch
+from medseg.system.processes.launch import Launch
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig

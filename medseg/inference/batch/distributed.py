@@ -31,7 +31,7 @@ from medseg.progress import QUIET, Progress, stage
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
 from medseg.system.device import Precision, visible_gpus
 from medseg.system.platform import granted_cores
-from medseg.system.processes import THREAD_VARIABLES
+from medseg.system.processes.cores import THREAD_VARIABLES
 from medseg.task import Task
 
 if TYPE_CHECKING:

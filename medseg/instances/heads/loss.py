@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import nn
 
 from medseg.instances.heads.base import InstanceHead
+from medseg.system.processes.batch_reduction import BatchReduction
 from medseg.task import IGNORE_INDEX
-
-
-class Reduction(Protocol):
-    """Combines values of the processes that share a batch."""
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sum over the processes, with gradients."""
-        ...
 
 
 class InstanceLoss(nn.Module):
@@ -35,7 +26,11 @@ class InstanceLoss(nn.Module):
     """
 
     def __init__(
-        self, classes: nn.Module, head: InstanceHead, weight: float = 1.0, reduction: Reduction | None = None
+        self,
+        classes: nn.Module,
+        head: InstanceHead,
+        weight: float = 1.0,
+        reduction: BatchReduction | None = None,
     ) -> None:
         super().__init__()
         self.classes = classes

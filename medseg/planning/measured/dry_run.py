@@ -14,7 +14,7 @@ from medseg.config.schema import RunConfig
 from medseg.models import parameter_count
 from medseg.progress import QuietProgress, plural
 from medseg.system.platform import peak_memory
-from medseg.system.threads import use_threads
+from medseg.system.processes.threads import use_threads
 from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop

@@ -14,7 +14,7 @@ import torch
 from medseg.config.schema import RunConfig
 from medseg.errors import TrainingError
 from medseg.progress import Progress, QuietProgress, stage
-from medseg.system.threads import use_threads
+from medseg.system.processes.threads import use_threads
 from medseg.training.dataset import cache_dataset, prepare_dataset
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop

@@ -17,7 +17,7 @@ from medseg.instances.heads.base import build_head
 from medseg.instances.options import InstanceTask
 from medseg.planning.candidates import Candidate
 from medseg.planning.measured.step_timer import StepCost, Timer
-from medseg.system.threads import use_threads
+from medseg.system.processes.threads import use_threads
 
 _PATCHES_TIMED = 5
 _OBJECT = 16

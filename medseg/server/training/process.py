@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg.system.processes import kill_group
+from medseg.system.processes.lifetime import kill_group
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import read_log
 
@@ -109,7 +109,7 @@ class TrainingProcess:
 
     def _wait_for_process(self) -> int:
         self.run.parent.mkdir(parents=True, exist_ok=True)
-        launched = [sys.executable, "-m", "medseg.system.child", str(os.getpid()), "all"]
+        launched = [sys.executable, "-m", "medseg.system.processes.child", str(os.getpid()), "all"]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [*launched, sys.executable, "-m", "medseg", *self.command], stdin=subprocess.DEVNULL,

@@ -17,8 +17,8 @@ from medseg.planning.plan_file import format_plan
 from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.options import CrossValidationConfig
 from medseg.study.executors.shares import deal_out
-from medseg.system.processes import run_on_cores, usable_core_numbers
-from medseg.system.threads import use_threads
+from medseg.system.processes.cores import run_on_cores, usable_core_numbers
+from medseg.system.processes.threads import use_threads
 from medseg.system.version import medseg_version
 from medseg.training.run_folder.layout import setting_differences
 

@@ -12,7 +12,7 @@ from medseg.errors import StudyStopped
 from medseg.study.executors import process
 from medseg.study.executors.protocol import CellCommand, CellResult
 from medseg.study.executors.state import CellState, read_state, write_job, write_state
-from medseg.system.signals import collect_stop_signals
+from medseg.system.processes.signals import collect_stop_signals
 
 STOP_FILE = "stop"
 """File that asks the job of a cell to save its state and to end."""

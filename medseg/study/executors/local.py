@@ -11,8 +11,8 @@ from medseg.errors import ConfigError, StudyStopped
 from medseg.study.executors.process import run_cell
 from medseg.study.executors.protocol import CellCommand, CellResult
 from medseg.study.executors.shares import Share, deal_out
-from medseg.system.processes import usable_core_numbers
-from medseg.system.signals import collect_stop_signals
+from medseg.system.processes.cores import usable_core_numbers
+from medseg.system.processes.signals import collect_stop_signals
 
 _POLL_SECONDS = 0.2
 

@@ -17,7 +17,7 @@ from medseg.study.executors.protocol import HEADER, CellCommand, CellResult
 from medseg.study.executors.shares import Share
 from medseg.study.executors.state import CellState, write_state
 from medseg.system.platform import process_token
-from medseg.system.processes import kill_group
+from medseg.system.processes.lifetime import kill_group
 
 GRACE_SECONDS = 60.0
 """Time that a process has to save its state after SIGTERM."""
@@ -66,7 +66,7 @@ def run_cell(cell: CellCommand, share: Share | None = None, *, stop: Callable[[]
 
 def _launch_command(command: list[str], share: Share) -> list[str]:
     cores = ",".join(map(str, share.cores)) or "all"
-    return [sys.executable, "-m", "medseg.system.child", str(os.getpid()), cores, *command]
+    return [sys.executable, "-m", "medseg.system.processes.child", str(os.getpid()), cores, *command]
 
 
 def _wait(process: subprocess.Popen[bytes], stop: Callable[[], bool]) -> tuple[int, bool]:

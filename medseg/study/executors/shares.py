@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medseg.system.processes import THREAD_VARIABLES
+from medseg.system.processes.cores import THREAD_VARIABLES
 
 
 @dataclass(frozen=True)

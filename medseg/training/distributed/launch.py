@@ -18,7 +18,7 @@ from torch.distributed.rendezvous import rendezvous
 from medseg.errors import ConfigError, TrainingError
 from medseg.progress import LOGGER
 from medseg.system.device import resolve_device
-from medseg.system.launch import Launch
+from medseg.system.processes.launch import Launch
 from medseg.training.distributed.options import DistributedConfig
 from medseg.training.distributed.ranks import ONE_PROCESS, Groups, ProcessRanks, Ranks
 from medseg.training.distributed.watch import RankWatch

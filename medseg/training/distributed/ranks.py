@@ -12,11 +12,11 @@ import torch
 import torch.distributed as dist
 
 from medseg.errors import MedsegError, TrainingError, TrainingStopped
-from medseg.losses.batch_reduction import WHOLE_BATCH, BatchReduction
 from medseg.progress import QUIET, Progress
 from medseg.system.device import resolve_device
-from medseg.system.launch import Launch
 from medseg.system.platform import usable_cores
+from medseg.system.processes.batch_reduction import WHOLE_BATCH, BatchReduction
+from medseg.system.processes.launch import Launch
 from medseg.training.distributed.reduction import RankReduction
 from medseg.training.distributed.watch import RankWatch
 

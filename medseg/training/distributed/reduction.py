@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 
-from medseg.losses.batch_reduction import BatchReduction
+from medseg.system.processes.batch_reduction import BatchReduction
 
 
 class RankReduction(BatchReduction):

@@ -12,8 +12,8 @@ import time
 from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 
 from medseg.errors import MedsegError
-from medseg.system.launch import Launch
 from medseg.system.platform import has_ended, process_token
+from medseg.system.processes.launch import Launch
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from medseg.errors import ConfigError
 from medseg.files import TEMPORARY, remove_stale_temporaries, write_json, write_text
 from medseg.system.locks import LOCK_NAME
 from medseg.system.platform import usable_cores
-from medseg.system.processes import processor_name
+from medseg.system.processes.cores import processor_name
 from medseg.system.version import medseg_version, source_digest
 
 _NOT_OF_THE_RUN = ("cache", "replay.json", LOCK_NAME)

@@ -6,7 +6,7 @@ from medseg.instances.heads.loss import InstanceLoss
 from medseg.instances.options import InstanceTask
 from medseg.losses import CrossEntropyLoss
 from medseg.losses.base import share_batch
-from medseg.losses.batch_reduction import BatchReduction
+from medseg.system.processes.batch_reduction import BatchReduction
 
 
 class Sums(BatchReduction):

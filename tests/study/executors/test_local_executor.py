@@ -11,7 +11,7 @@ import pytest
 from medseg.errors import ConfigError, StudyStopped
 from medseg.study.executors import CellCommand, LocalExecutor, process, read_state
 from medseg.study.executors.state import CellState, write_state
-from medseg.system.processes import THREAD_VARIABLES, usable_core_numbers
+from medseg.system.processes.cores import THREAD_VARIABLES, usable_core_numbers
 
 
 def python(name, code, folder, **environment):

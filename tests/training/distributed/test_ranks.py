@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from medseg.cli.main import run as command
 from medseg.data.loading.sampling.statistics import SamplingStats
 from medseg.errors import ConfigError
-from medseg.system.launch import Launch
+from medseg.system.processes.launch import Launch
 from medseg.training.distributed import launch
 from medseg.training.distributed.launch import join_ranks, rank_device
 from medseg.training.distributed.options import DistributedConfig

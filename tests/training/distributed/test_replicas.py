@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.system.launch import Launch
+from medseg.system.processes.launch import Launch
 from medseg.training.distributed.ranks import ONE_PROCESS, ProcessRanks, Ranks
 from medseg.training.distributed.replicas import (
     Replica,

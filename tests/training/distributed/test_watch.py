@@ -6,8 +6,8 @@ import pytest
 import torch.distributed as dist
 
 from medseg.errors import DataError
-from medseg.system.launch import Launch
 from medseg.system.platform import process_token
+from medseg.system.processes.launch import Launch
 from medseg.training.distributed.watch import RankWatch
 
 

@@ -2,8 +2,8 @@
 
 import os
 
-from medseg.system.core_usage import CoreMonitor, describe_contention
 from medseg.system.platform import CpuTimes, cpu_times
+from medseg.system.processes.core_usage import CoreMonitor, describe_contention
 
 
 def test_busy_cores_are_named_with_the_setting_that_helps(monkeypatch):
@@ -20,7 +20,7 @@ def test_busy_cores_are_named_with_the_setting_that_helps(monkeypatch):
 
 def test_contention_is_reported_once(monkeypatch):
     readings = iter([CpuTimes(0, 0, 0), CpuTimes(40, 20, 0)])
-    monkeypatch.setattr("medseg.system.core_usage.cpu_times", lambda children: next(readings))
+    monkeypatch.setattr("medseg.system.processes.core_usage.cpu_times", lambda children: next(readings))
     watch = CoreMonitor(every=0)
     assert watch.check() is not None
     assert watch.check() is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from medseg.system.processes import end_with_parent, run_on_cores
+from medseg.system.processes.cores import run_on_cores
+from medseg.system.processes.lifetime import end_with_parent
 
 
 def main(arguments: list[str]) -> None:

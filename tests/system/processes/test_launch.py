@@ -1,6 +1,6 @@
 import pytest
 
-from medseg.system.launch import Launch
+from medseg.system.processes.launch import Launch
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "host"}
 
