@@ -30,7 +30,7 @@ from medseg.planning.measured.machine import Machine
 from medseg.planning.measured.step_timer import StepTimer, Timer, network_config
 from medseg.planning.measured.workers import plan_threads, plan_workers, seconds_of_patch
 from medseg.task import Task
-from medseg.training.dataset import find_labeled_cases, measure_cases
+from medseg.training.dataset.preparation import find_labeled_cases, measure_cases
 
 _UPDATE_SHARE = 0.8
 """Share of a budget that is left for updates; the rest is for preparing and validating cases."""

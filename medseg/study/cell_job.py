@@ -17,7 +17,7 @@ from medseg.progress import Progress
 from medseg.study.cell_run import FAILURE_FILE, ORDER_FILE, CellOrder, read_rows
 from medseg.study.comparison import CellScores
 from medseg.study.run_scores import check_predicted, predict_again, write_reference
-from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.fit import fit
 from medseg.training.loop_setup import network_needs
 from medseg.training.run_folder.layout import RunFolder

@@ -3,7 +3,7 @@
 Modules:
     fit: ``fit``, which trains a network, or resumes a run.
     options: the settings ``train``.
-    dataset: the prepared dataset; ``dataset_checks`` compares it with the settings.
+    dataset: the prepared dataset, and its checks against the settings.
     model: network, loss and gradient steps on one device.
     device_augmentation: intensity transforms of whole batches on the device.
     cascade: the first stage of a cascade.
@@ -13,6 +13,6 @@ Modules:
     patch_loader: batches of patches.
     loop: the training loop.
     pacing: the length of the training and the position in the schedule.
-    validation: scores of whole cases; ``validation_schedule`` selects the cases.
+    validation: scores of whole cases, and their selection.
     run_folder: the files of a run: records, logs, checkpoints, state.
 """

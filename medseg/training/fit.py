@@ -19,7 +19,7 @@ from medseg.progress import ConsoleProgress, Progress
 from medseg.system.locks import lock_folder
 from medseg.system.processes.threads import use_threads
 from medseg.training.cascade.first_stage import FirstStage, FirstStageTraining
-from medseg.training.dataset import PreparedDataset, cache_dataset, prepare_dataset
+from medseg.training.dataset.preparation import PreparedDataset, cache_dataset, prepare_dataset
 from medseg.training.device_augmentation import DeviceAugmentation
 from medseg.training.distributed.launch import join_ranks
 from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
@@ -45,7 +45,7 @@ from medseg.training.tracking.callbacks import notify, report_errors
 from medseg.training.tracking.live_view import live_view
 from medseg.training.tracking.setup import check_services, service_callbacks
 from medseg.training.unlabeled import UnlabeledRecord, cache_unlabeled
-from medseg.training.validation_schedule import ValidationBudget
+from medseg.training.validation.schedule import ValidationBudget
 
 _LOGGER = logging.getLogger(__name__)
 

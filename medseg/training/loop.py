@@ -32,7 +32,7 @@ from medseg.training.run_folder.report import RunReport
 from medseg.training.run_folder.state import TrainState
 from medseg.training.run_folder.validation_pictures import ValidationPictures
 from medseg.training.tracking.callbacks import Callback, EpochInfo, UpdateInfo, notify
-from medseg.training.validation import (
+from medseg.training.validation.validator import (
     Scores,
     ValidatedCase,
     Validator,

@@ -21,7 +21,7 @@ from medseg.models.detection import Detector
 from medseg.progress import Progress
 from medseg.prompts.options import PromptTask
 from medseg.system.allocator import is_out_of_memory
-from medseg.training.dataset import CachedDataset, NetworkNeeds, PreparedDataset
+from medseg.training.dataset.preparation import CachedDataset, NetworkNeeds, PreparedDataset
 from medseg.training.distributed.ranks import Ranks
 from medseg.training.loop import TrainingLoop
 from medseg.training.model import TrainingModel, instance_head
@@ -29,7 +29,7 @@ from medseg.training.options import TrainConfig
 from medseg.training.patch_loader import PatchLoader
 from medseg.training.prompting.validation import PromptValidator
 from medseg.training.run_folder.layout import RunFolder
-from medseg.training.validation import Validator
+from medseg.training.validation.validator import Validator
 
 
 def network_needs(config: RunConfig) -> NetworkNeeds:

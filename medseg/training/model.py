@@ -47,7 +47,7 @@ from medseg.system.device import (
     to_channels_last,
 )
 from medseg.task import Task
-from medseg.training.dataset import PreparedDataset
+from medseg.training.dataset.preparation import PreparedDataset
 from medseg.training.distributed.ranks import ONE_PROCESS, ProcessRanks, Ranks
 from medseg.training.distributed.replicas import Replica, SharedReplica, with_synchronized_norms
 from medseg.training.extensions import NO_EXTENSIONS, Extensions

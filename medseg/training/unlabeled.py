@@ -18,7 +18,7 @@ from medseg.files import write_json
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.progress import Progress, plural, stage
 from medseg.system.processes.batch_reduction import WHOLE_BATCH, BatchReduction
-from medseg.training.dataset import PreparedDataset
+from medseg.training.dataset.preparation import PreparedDataset
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.options import DataConfig
 from medseg.planning.fingerprint import combine, measure_fingerprint, number_instances, sample_cases
 from medseg.planning.structures import CaseStructures, Structure
-from medseg.training.dataset import find_labeled_cases, measure_cases
+from medseg.training.dataset.preparation import find_labeled_cases, measure_cases
 
 LABELS = LabelSchema(names={"background": (0,), "organ": (1,), "lesion": (2, 3)})
 

@@ -83,7 +83,7 @@ def _measured(data: Path) -> tuple[Answers, dict[str, str]]:
     from medseg.files import check_exists
     from medseg.metrics.recommendation import StructureFacts, answers_from_data
     from medseg.planning.fingerprint import measure_fingerprint
-    from medseg.training.dataset import find_labeled_cases, measure_cases
+    from medseg.training.dataset.preparation import find_labeled_cases, measure_cases
 
     check_exists(data)
     settings = load_config(data if data.is_file() else {"data": {"path": str(data)}}).data

@@ -15,13 +15,13 @@ from medseg.models import parameter_count
 from medseg.progress import QuietProgress, plural
 from medseg.system.platform import peak_memory
 from medseg.system.processes.threads import use_threads
-from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop
 from medseg.training.loop_setup import build_loop, check_inference_variants, memory_errors, network_needs
 from medseg.training.model import build_model
 from medseg.training.run_folder.layout import RunFolder
-from medseg.training.validation_schedule import ValidationBudget, estimate_validated
+from medseg.training.validation.schedule import ValidationBudget, estimate_validated
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from medseg.config.schema import RunConfig
 from medseg.errors import TrainingError
 from medseg.progress import Progress, QuietProgress, stage
 from medseg.system.processes.threads import use_threads
-from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop
 from medseg.training.loop_setup import build_loop, memory_errors, network_needs

@@ -15,7 +15,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.files import write_json
 from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.settings import Study
-from medseg.training.dataset import PreparedDataset, label_names
+from medseg.training.dataset.preparation import PreparedDataset, label_names
 from medseg.training.run_folder.case_record import read_record
 
 _MOST_LABELS = 4

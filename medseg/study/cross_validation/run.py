@@ -27,7 +27,7 @@ from medseg.study.cross_validation.tables import fold_rows, with_folds
 from medseg.study.cross_validation.training import FoldTrainer
 from medseg.study.executors import Executor, LocalExecutor
 from medseg.system.locks import lock_folder
-from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.loop_setup import network_needs
 from medseg.training.pacing.time_budget import TimeBudget
 

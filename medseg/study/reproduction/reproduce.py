@@ -17,7 +17,7 @@ from medseg.progress import ConsoleProgress, Progress
 from medseg.study.reproduction.differences import CaseChange, Difference, compare_cases, compare_environments
 from medseg.study.reproduction.weights import WeightComparison, compare_models
 from medseg.system.device import resolve_device
-from medseg.training.dataset import find_labeled_cases, measure_cases
+from medseg.training.dataset.preparation import find_labeled_cases, measure_cases
 from medseg.training.extensions import ExtensionArguments
 from medseg.training.fit import fit
 from medseg.training.pacing.replayed_pace import ClockDecisions

@@ -20,7 +20,7 @@ from medseg.study.sweep.shared_study import OpenTrial, SharedStudy
 from medseg.study.sweep.study_folder import SweepFolder
 from medseg.study.sweep.trial_run import TrialJob, run_trial
 from medseg.study.sweep.workers import run_workers
-from medseg.training.dataset import cache_dataset, prepare_dataset
+from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.loop_setup import network_needs
 from medseg.training.run_folder.log import read_log
 

@@ -24,7 +24,7 @@ from medseg.models import CustomModelConfig
 from medseg.models.pretrained.loading import WeightsConfig
 from medseg.progress import Progress, duration, plural, stage
 from medseg.training.cascade.options import CascadeConfig
-from medseg.training.dataset import CachedDataset, PreparedDataset
+from medseg.training.dataset.preparation import CachedDataset, PreparedDataset
 from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
 from medseg.training.extensions import Extensions
 from medseg.training.pacing.replayed_pace import ClockDecisions

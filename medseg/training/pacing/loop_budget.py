@@ -11,7 +11,7 @@ from medseg.training.distributed.shared_pace import SharedPace
 from medseg.training.loop import TrainingLoop
 from medseg.training.pacing.time_budget import TimeBudget
 from medseg.training.pacing.timed_pace import TimedPace
-from medseg.training.validation_schedule import ValidationBudget, select_validation_cases
+from medseg.training.validation.schedule import ValidationBudget, select_validation_cases
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from medseg.metrics.overlap import Counts, count_overlap, dice
 from medseg.prompts.options import PromptTask
 from medseg.prompts.users import user_by_name
 from medseg.training.run_folder.validation_pictures import ValidationPictures
-from medseg.training.validation import ValidatedCase, Validator
+from medseg.training.validation.validator import ValidatedCase, Validator
 
 CLICKS = 5
 """Clicks for each object."""

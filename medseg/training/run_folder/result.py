@@ -16,10 +16,10 @@ from medseg.instances.options import InstanceTask
 from medseg.models import AnyModelConfig
 from medseg.models.detection import Detector
 from medseg.prompts.options import PromptTask
-from medseg.training.dataset import PreparedDataset
-from medseg.training.instance_tuning import tune_instances
+from medseg.training.dataset.preparation import PreparedDataset
 from medseg.training.loop import TrainingLoop
 from medseg.training.run_folder.checkpoint import load_checkpoint
+from medseg.training.validation.instance_tuning import tune_instances
 
 
 @dataclass(frozen=True)

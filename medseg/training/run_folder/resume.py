@@ -12,7 +12,7 @@ from medseg.data.cases import PARTS
 from medseg.files import write_json
 from medseg.optim import learning_rate
 from medseg.progress import plural
-from medseg.training.dataset import PreparedDataset, ResumedRun
+from medseg.training.dataset.preparation import PreparedDataset, ResumedRun
 from medseg.training.loop import TrainingLoop
 from medseg.training.run_folder.case_record import read_fitted, read_record
 from medseg.training.run_folder.layout import RunFolder

@@ -13,7 +13,7 @@ from medseg.data.curation.duplicates import bind_copies, find_copies, surplus_co
 from medseg.data.curation.splits import FractionSplit
 from medseg.errors import DataError
 from medseg.files import write_json
-from medseg.training.dataset import ResumedRun, prepare_dataset
+from medseg.training.dataset.preparation import ResumedRun, prepare_dataset
 from medseg.training.loop_setup import network_needs
 from medseg.training.run_folder.case_record import read_record
 

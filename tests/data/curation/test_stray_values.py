@@ -11,7 +11,7 @@ from medseg.data.labels.label_plan import ResolvedSchema
 from medseg.data.labels.schema import guess_schema
 from medseg.data.options import DataConfig
 from medseg.data.preprocessing.pipeline import PreprocessConfig
-from medseg.training.dataset import NetworkNeeds, prepare_dataset
+from medseg.training.dataset.preparation import NetworkNeeds, prepare_dataset
 
 
 def balls_with_a_stray_value(folder):

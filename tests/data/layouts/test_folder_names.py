@@ -12,7 +12,7 @@ from medseg.data.io.readers import read_scan
 from medseg.data.layouts import LayoutOptions, find_cases, find_dataset
 from medseg.data.scans import as_label_map
 from medseg.errors import DataError
-from medseg.training.dataset import find_labeled_cases
+from medseg.training.dataset.preparation import find_labeled_cases
 
 PICTURE = np.zeros((4, 5), np.uint8)
 

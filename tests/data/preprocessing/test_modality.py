@@ -14,7 +14,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.data.preprocessing.modality import channel_names, is_ct
 from medseg.planning.plan import plan_config
-from medseg.training.dataset import prepare_dataset
+from medseg.training.dataset.preparation import prepare_dataset
 from medseg.training.loop_setup import network_needs
 
 

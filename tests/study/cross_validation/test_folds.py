@@ -13,7 +13,7 @@ from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.folds import assign_folds, case_strata
 from medseg.study.cross_validation.options import CrossValidationConfig
 from medseg.study.cross_validation.settings import Study
-from medseg.training.dataset import PreparedDataset
+from medseg.training.dataset.preparation import PreparedDataset
 
 LABELS = LabelSchema(names={"background": (0,), "organ": (1,), "tumor": (2,)})
 

@@ -17,7 +17,7 @@ from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.selection.choice import choose_candidate
 from medseg.study.cross_validation.selection.probabilities import read_levels, write_levels
 from medseg.study.cross_validation.selection.steps import THRESHOLDS, SettingSelector
-from medseg.training.dataset import PreparedDataset
+from medseg.training.dataset.preparation import PreparedDataset
 
 FOLDS = np.array([0, 0, 1, 1])
 

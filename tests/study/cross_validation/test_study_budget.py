@@ -20,7 +20,7 @@ from medseg.study.cross_validation.options import CrossValidationConfig
 from medseg.study.cross_validation.settings import Study
 from medseg.study.cross_validation.training import FoldTrainer
 from medseg.study.executors import CellResult
-from medseg.training.dataset import PreparedDataset
+from medseg.training.dataset.preparation import PreparedDataset
 from medseg.training.pacing.time_budget import TimeBudget
 
 

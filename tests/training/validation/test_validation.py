@@ -8,7 +8,7 @@ import pytest
 from medseg.data.labels.schema import LabelSchema
 from medseg.metrics import case_rows, summarize
 from medseg.metrics.overlap import Counts, count_overlap
-from medseg.training.validation import case_scores, mean_scores, overlap_counts
+from medseg.training.validation.validator import case_scores, mean_scores, overlap_counts
 
 PLAIN = LabelSchema(names={"background": (0,), "a": (1,), "b": (2,), "c": (3,)})
 REGIONS = LabelSchema(names=PLAIN.names, regions={"whole": ("a", "b"), "core": ("b",), "rest": ("c",)})

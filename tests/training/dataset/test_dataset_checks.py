@@ -11,8 +11,8 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import ConfigError
 from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
-from medseg.training.dataset import cache_dataset, prepare_dataset
-from medseg.training.dataset_checks import check_patch_fits_cases, check_patch_size, preprocessed_shape
+from medseg.training.dataset.checks import check_patch_fits_cases, check_patch_size, preprocessed_shape
+from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.fit import fit
 from medseg.training.loop_setup import network_needs
 

@@ -17,7 +17,7 @@ from medseg.instances.matching import match_objects
 from medseg.instances.options import InstanceTask
 from medseg.models.detection import Detector
 from medseg.training.loop import TrainingLoop
-from medseg.training.validation import Validator
+from medseg.training.validation.validator import Validator
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 
 from medseg.config.schema import load_config
 from medseg.data.loading.cache.cached_cases import CachedCase
-from medseg.training.validation_schedule import (
+from medseg.training.validation.schedule import (
     ValidationBudget,
     estimate_validated,
     select_validation_cases,

@@ -7,7 +7,7 @@ import pytest
 from conftest import ball_settings
 
 from medseg.config.schema import load_config
-from medseg.training.dataset import NetworkNeeds, ResumedRun, prepare_dataset
+from medseg.training.dataset.preparation import NetworkNeeds, ResumedRun, prepare_dataset
 from medseg.training.run_folder.case_record import CaseRecord, RecordedCase
 
 

@@ -35,7 +35,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.inference.model.model_file import task_for
 from medseg.progress import Progress, QuietProgress, stage
 from medseg.task import Activation, Task
-from medseg.training.dataset_checks import (
+from medseg.training.dataset.checks import (
     check_dimensions,
     check_label_values,
     check_patch_fits_cases,
