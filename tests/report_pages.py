@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from medseg.metrics import summarize
-from medseg.report.pages.comparison import write_comparison_page
+from medseg.report.pages.comparison.page import write_comparison_page
 from medseg.report.pages.evaluation import write_evaluation_page
 from medseg.report.pages.training import TrainingRecord, write_training_page
 

@@ -18,9 +18,9 @@ from medseg.evaluation.output import CASES_FILE
 from medseg.files import write_json, write_text
 from medseg.metrics import write_csv
 from medseg.report.pages.case_sections import DEFAULT_LIMITS, DrawingLimits
-from medseg.report.pages.compared_cases import MethodFiles, draw_compared_cases, notable_cases
-from medseg.report.pages.compared_methods import ComparedMethods
-from medseg.report.pages.comparison import write_comparison_page
+from medseg.report.pages.comparison.cases import MethodFiles, draw_compared_cases, notable_cases
+from medseg.report.pages.comparison.methods import ComparedMethods
+from medseg.report.pages.comparison.page import write_comparison_page
 
 if TYPE_CHECKING:
     from medseg.evaluation.comparison.comparison import Comparison

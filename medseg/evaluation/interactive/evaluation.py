@@ -13,7 +13,7 @@ import numpy as np
 from medseg.evaluation.interactive.options import InteractiveOptions
 from medseg.evaluation.interactive.simulation import Trace
 from medseg.evaluation.interactive.summary import summarize_interactions
-from medseg.report.media.prompt_picture import PromptPicture
+from medseg.report.media.figures.prompts import PromptPicture
 
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from medseg.evaluation.interactive.cases import InteractiveCase, TargetObject
 from medseg.evaluation.interactive.evaluation import ObjectResult
 from medseg.evaluation.interactive.simulation import Trace
 from medseg.prompts import Box, Lasso, Point, Prompt, Scribble
-from medseg.report.media.prompt_picture import PromptPicture
+from medseg.report.media.figures.prompts import PromptPicture
 from medseg.report.scaling import intensity_window, stretch
 
 Array = NDArray[Any]

@@ -15,7 +15,7 @@ from medseg.report.export.color_tables import itksnap_labels, slicer_color_table
 from medseg.report.export.contour_files import contours_geojson, plane_svg
 from medseg.report.export.meshes import label_mesh, write_obj, write_stl
 from medseg.report.media.case_view import CaseView
-from medseg.report.media.figures import display_size, plane_strip
+from medseg.report.media.figures.case import display_size, plane_strip
 from medseg.report.media.planes import display_planes
 from medseg.report.pictures import save_png
 

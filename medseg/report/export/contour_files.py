@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medseg.report.media.contours import label_polygons, simplify_ring
-from medseg.report.media.figures import css_color
+from medseg.report.media.figures.case import css_color
 from medseg.report.media.planes import Plane
 from medseg.report.palette import Legend
 

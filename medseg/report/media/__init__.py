@@ -4,7 +4,8 @@ Modules:
     case_view: ``CaseView``, the arrays of one case; ``read_case_view`` reads its files.
     windows: gray values that are drawn black and white.
     error_map: where prediction and reference differ, and where most.
-    planes, drawing, figures: ``case_figures``, pictures of one case as PNG data URIs with alt texts.
+    planes, drawing: the planes of a case, and their pictures.
+    figures: ``case_figures`` and others, pictures as PNG data URIs with alt texts.
     payload, viewer: volumes in a page, and the viewer that shows them.
     case_page: a page with one case.
     contours: contours of label maps as polygons.
@@ -19,7 +20,7 @@ from medseg.system.lazy_imports import lazy_names
 if TYPE_CHECKING:
     from medseg.report.media.case_page import write_case_page
     from medseg.report.media.case_view import CaseView, read_case_view, view_of_scan
-    from medseg.report.media.figures import CaseFigures, Figure, FigureOptions, case_figures
+    from medseg.report.media.figures.case import CaseFigures, Figure, FigureOptions, case_figures
     from medseg.report.media.payload import VolumePayload, volume_payload
     from medseg.report.media.viewer import deferred_scripts, viewer_html, viewer_scripts, viewer_style
 
@@ -45,7 +46,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "medseg.report.media.case_page": ("write_case_page",),
         "medseg.report.media.case_view": ("CaseView", "read_case_view", "view_of_scan"),
-        "medseg.report.media.figures": ("CaseFigures", "Figure", "FigureOptions", "case_figures"),
+        "medseg.report.media.figures.case": ("CaseFigures", "Figure", "FigureOptions", "case_figures"),
         "medseg.report.media.viewer": ("deferred_scripts", "viewer_html", "viewer_scripts", "viewer_style"),
         "medseg.report.media.payload": ("VolumePayload", "volume_payload"),
     },

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from medseg.report.html import paragraph
 from medseg.report.media.case_view import CaseView
-from medseg.report.media.figures import FigureOptions, case_figures
+from medseg.report.media.figures.case import FigureOptions, case_figures
 from medseg.report.media.payload import volume_payload
 from medseg.report.media.viewer import deferred_scripts, viewer_html, viewer_scripts, viewer_style
 from medseg.report.page import Page

@@ -13,7 +13,7 @@ from medseg.errors import DataError
 from medseg.report.folder_names import without_folders
 from medseg.report.html import Content, anchor, folded, join, loaded_on_demand, number, paragraph, tag
 from medseg.report.media.case_view import read_case_view
-from medseg.report.media.figures import FigureOptions, case_figures
+from medseg.report.media.figures.case import FigureOptions, case_figures
 from medseg.report.media.payload import VolumePayload, volume_payload
 from medseg.report.media.viewer import deferred_scripts, viewer_html, viewer_scripts, viewer_style
 from medseg.report.page import Page

@@ -37,7 +37,7 @@ from medseg.report.html import (
     tag,
 )
 from medseg.report.page import Page
-from medseg.report.pages.comparison_verdict import p_value, percent
+from medseg.report.pages.comparison.verdict import p_value, percent
 from medseg.report.pages.dataset_measures import (
     CaseMeasures,
     Measure,

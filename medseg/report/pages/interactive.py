@@ -12,8 +12,8 @@ from markupsafe import Markup
 from medseg.report import plots
 from medseg.report.environment import provenance
 from medseg.report.html import figure, grid, interval, join, number, paragraph, picture
-from medseg.report.media.figures import png_data_uri
-from medseg.report.media.prompt_picture import PromptPicture
+from medseg.report.media.figures.case import png_data_uri
+from medseg.report.media.figures.prompts import PromptPicture
 from medseg.report.page import Page
 from medseg.report.table import Column, Table
 

@@ -12,7 +12,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.evaluation.comparison import Comparison, MethodScores, compare_scores, write_comparison
 from medseg.evaluation.comparison.options import resolve_metric
 from medseg.evaluation.comparison.sources import SCORED
-from medseg.report.pages.comparison import write_comparison_page
+from medseg.report.pages.comparison.page import write_comparison_page
 from medseg.study.cell_run import RunOutcome, StudyRun, changed_cases, read_json
 from medseg.study.study_file.schema import ComparisonEntry, StudyConfig
 from medseg.study.tables import complete_seeds

@@ -89,7 +89,7 @@ class ValidationPictures:
 def _draw(case: CachedCase, decided: Array, classes: Array, labels: LabelSchema) -> Array:
     """Draw a case; of a large one only every n-th voxel, so that time and memory do not grow with its size."""
     from medseg.report.media.case_view import CaseView
-    from medseg.report.media.figures import display_size, plane_strip
+    from medseg.report.media.figures.case import display_size, plane_strip
     from medseg.report.media.planes import display_planes
 
     image = np.asarray(case.image)

@@ -21,7 +21,7 @@ from medseg.evaluation.interactive.simulation import Replayed, Trace, dice, prom
 from medseg.evaluation.interactive.snapshots import take_snapshot
 from medseg.geometry import Grid
 from medseg.prompts import Box, Point, Scribble
-from medseg.report.media.prompt_picture import PromptPicture
+from medseg.report.media.figures.prompts import PromptPicture
 
 
 class Row:

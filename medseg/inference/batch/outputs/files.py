@@ -22,7 +22,7 @@ from medseg.inference.batch.outputs.dicom_objects import object_path
 from medseg.inference.batch.outputs.provenance import Record
 from medseg.inference.model.prediction import Prediction
 from medseg.inference.model.protocols import AnySegmenter, ModelDescription
-from medseg.report.media.instance_picture import draw_instances
+from medseg.report.media.figures.objects import draw_instances
 from medseg.report.palette import Legend
 from medseg.report.pictures import overlay, panel, save_png, to_uint8
 from medseg.system.version import medseg_version

@@ -7,7 +7,7 @@ from PIL import Image
 
 from medseg.report.media import CaseView, FigureOptions, case_figures
 from medseg.report.media.error_map import ERROR_COLORS, MISSED
-from medseg.report.media.figures import png_data_uri
+from medseg.report.media.figures.case import png_data_uri
 from medseg.report.palette import Legend
 
 RNG = np.random.default_rng(0)

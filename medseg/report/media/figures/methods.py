@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medseg.report.media.case_view import CaseView
 from medseg.report.media.drawing import draw_contours, draw_image
 from medseg.report.media.error_map import error_map, labeled_box, largest_error
-from medseg.report.media.figures import (
+from medseg.report.media.figures.case import (
     CaseFigures,
     Figure,
     FigureOptions,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from medseg.instances.result import Instances
-from medseg.report.media.instance_picture import draw_instances
+from medseg.report.media.figures.objects import draw_instances
 from medseg.report.palette import Legend
 
 LEGEND = Legend(("background", "cell", "bead"), {2: (0, 0, 255)})

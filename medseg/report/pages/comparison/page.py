@@ -27,9 +27,9 @@ from medseg.report.html import (
 )
 from medseg.report.page import Page
 from medseg.report.pages.case_sections import CaseSections
-from medseg.report.pages.compared_cases import case_headings, notable_cases
-from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Result
-from medseg.report.pages.comparison_verdict import p_value, percent, write_comparison_verdict
+from medseg.report.pages.comparison.cases import case_headings, notable_cases
+from medseg.report.pages.comparison.methods import OVERALL, ComparedMethods, Result
+from medseg.report.pages.comparison.verdict import p_value, percent, write_comparison_verdict
 from medseg.report.pages.scored_cases import as_float
 from medseg.report.table import Column, Order, Table
 

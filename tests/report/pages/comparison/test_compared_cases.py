@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 from conftest import write_volume
 
-from medseg.report.pages.compared_cases import MethodFiles, NotableCase, draw_compared_cases, notable_cases
-from medseg.report.pages.compared_methods import ComparedMethods
+from medseg.report.pages.comparison.cases import MethodFiles, NotableCase, draw_compared_cases, notable_cases
+from medseg.report.pages.comparison.methods import ComparedMethods
 
 
 def compared(better="higher", missed=None, **scores):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from markupsafe import Markup
 
 from medseg.report.html import Content, bullets, enumerate_words, interval, join, number, paragraph, plural
-from medseg.report.pages.compared_methods import OVERALL, ComparedMethods, Result
+from medseg.report.pages.comparison.methods import OVERALL, ComparedMethods, Result
 from medseg.report.pages.scored_cases import as_float
 
 _MOST = 5

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from medseg.report.pages.comparison import write_comparison_page
-from medseg.report.pages.comparison_verdict import p_value
+from medseg.report.pages.comparison.page import write_comparison_page
+from medseg.report.pages.comparison.verdict import p_value
 
 SCORES = {"old": [0.80, 0.70, 0.90, 0.60], "new": [0.85, 0.78, 0.88, 0.70]}
 CASES = ["a", "b", "c", "d"]

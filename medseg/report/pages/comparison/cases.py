@@ -14,11 +14,11 @@ from medseg.errors import DataError
 from medseg.report.folder_names import without_folders
 from medseg.report.html import Content, join, number, paragraph, tag
 from medseg.report.media.case_view import read_method_views
-from medseg.report.media.figures import FigureOptions
-from medseg.report.media.method_figures import method_figures
+from medseg.report.media.figures.case import FigureOptions
+from medseg.report.media.figures.methods import method_figures
 from medseg.report.media.viewer import viewer_style
 from medseg.report.pages.case_sections import DEFAULT_LIMITS, CaseSections, DrawingLimits
-from medseg.report.pages.compared_methods import ComparedMethods
+from medseg.report.pages.comparison.methods import ComparedMethods
 
 _MOST = 3
 """Number of cases for each reason."""

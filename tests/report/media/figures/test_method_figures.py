@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from medseg.report.media.case_view import CaseView
-from medseg.report.media.figures import FigureOptions
-from medseg.report.media.method_figures import method_figures
+from medseg.report.media.figures.case import FigureOptions
+from medseg.report.media.figures.methods import method_figures
 from medseg.report.palette import Legend
 
 WHOLE = FigureOptions(size=120, crop=False)

@@ -1,0 +1,8 @@
+"""Figures: pictures of cases as PNG data URIs with alt texts.
+
+Modules:
+    case: image, reference, prediction and errors of one case.
+    methods: one case as several methods segmented it.
+    objects: objects with boxes, classes and scores.
+    prompts: one object that was segmented by prompts.
+"""
