@@ -9,27 +9,27 @@ from types import FrameType
 
 import click
 
-from medseg.cli.commands.annotate import annotate
-from medseg.cli.commands.compare import compare
+from medseg.cli.commands.annotation.annotate import annotate
+from medseg.cli.commands.annotation.serve import serve
 from medseg.cli.commands.config import config_group
 from medseg.cli.commands.data import data
 from medseg.cli.commands.demo import demo
 from medseg.cli.commands.dicom import dicom
 from medseg.cli.commands.doctor import doctor
-from medseg.cli.commands.evaluate import evaluate
-from medseg.cli.commands.export import export
-from medseg.cli.commands.import_models import import_group
-from medseg.cli.commands.infer import infer, tune
-from medseg.cli.commands.metrics import metrics_group
-from medseg.cli.commands.models import models, weights_group
-from medseg.cli.commands.panoptic import panoptic
-from medseg.cli.commands.plan import plan
-from medseg.cli.commands.reproduce import reproduce
-from medseg.cli.commands.sam import sam_group
-from medseg.cli.commands.serve import serve
+from medseg.cli.commands.evaluation.compare import compare
+from medseg.cli.commands.evaluation.evaluate import evaluate
+from medseg.cli.commands.evaluation.metrics import metrics_group
+from medseg.cli.commands.evaluation.view import view
+from medseg.cli.commands.inference.infer import infer, tune
+from medseg.cli.commands.inference.panoptic import panoptic
+from medseg.cli.commands.models.export import export
+from medseg.cli.commands.models.import_models import import_group
+from medseg.cli.commands.models.models import models, weights_group
+from medseg.cli.commands.models.sam import sam_group
 from medseg.cli.commands.study import study
-from medseg.cli.commands.train import train
-from medseg.cli.commands.view import view
+from medseg.cli.commands.training.plan import plan
+from medseg.cli.commands.training.reproduce import reproduce
+from medseg.cli.commands.training.train import train
 from medseg.cli.options import debug_option
 from medseg.errors import (
     EXIT_INTERRUPTED,

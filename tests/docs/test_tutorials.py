@@ -11,7 +11,7 @@ from conftest import write_volume
 from series import write_dicom
 from starlette.testclient import TestClient
 
-from medseg.cli.commands.serve import make_options
+from medseg.cli.commands.annotation.serve import make_options
 from medseg.cli.main import cli
 from medseg.data.io.readers import read_scan
 from medseg.server.app import create_app

@@ -1,1 +1,1 @@
-"""The subcommands of ``medseg``: one module for each command or group of commands."""
+"""The subcommands of ``medseg``: a module for each command or group of commands, in packages by topic."""

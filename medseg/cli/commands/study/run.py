@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.commands.compare import print_comparison
+from medseg.cli.commands.evaluation.compare import print_comparison
 from medseg.cli.options import PATH, debug_option, jobs_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
 from medseg.system.allocator import wait_without_spinning

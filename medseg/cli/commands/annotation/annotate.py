@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import click
 
-from medseg.cli.commands.serve import make_options, server_options
+from medseg.cli.commands.annotation.serve import make_options, server_options
 from medseg.cli.options import PATH, debug_option
 
 

@@ -1,0 +1,1 @@
+"""Commands about architectures, weights and models of other projects."""
