@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medseg.data.parallel import Job, run_jobs
 from medseg.errors import DataError, MedsegError
-from medseg.evaluation.compare import CaseComparer, CaseComparison
+from medseg.evaluation.case_comparison import CaseComparer, CaseComparison
 from medseg.evaluation.voxel_count import declared_voxels
 from medseg.progress import QUIET, Progress, stage
 

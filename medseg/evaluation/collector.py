@@ -12,8 +12,8 @@ import numpy as np
 
 from medseg.data.cases import join_problems
 from medseg.errors import DataError
+from medseg.evaluation.case_comparison import CaseComparer, CaseComparison, check_columns
 from medseg.evaluation.case_jobs import CaseOutcome, CaseTask
-from medseg.evaluation.compare import CaseComparer, CaseComparison, check_columns
 from medseg.evaluation.pairing import Pairing
 from medseg.metrics import IntArray, ReliabilityCurve, Unit, dataset_scores, summarize
 from medseg.metrics.tables.columns import IDENTITY

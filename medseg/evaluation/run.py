@@ -7,9 +7,9 @@ from pathlib import Path
 
 from medseg.data.cases import join_problems
 from medseg.errors import DataError
+from medseg.evaluation.case_comparison import CaseComparer
 from medseg.evaluation.case_jobs import CaseTask, compare_cases
 from medseg.evaluation.collector import ScoreCollector
-from medseg.evaluation.compare import CaseComparer
 from medseg.evaluation.evaluation import CaseFiles, Evaluation
 from medseg.evaluation.labels import resolve_labels
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions

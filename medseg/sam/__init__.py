@@ -7,7 +7,7 @@ Modules:
     network: image encoder and decoder of prompts.
     pictures: preprocessing, positions and masks in the network's frame.
     slicing: slices of volumes, and prompts on them.
-    slices: masks of slices, and propagation to the next.
+    slice_predictor: masks of slices, and propagation to the next.
     session: ``Sam``, which answers prompts on pictures and volumes.
     automatic: masks without prompts, as instances.
     embeddings: embeddings in memory and on disk, both bounded.

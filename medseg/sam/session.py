@@ -20,7 +20,7 @@ from medseg.prompts.validation import check_prompt
 from medseg.sam.embeddings import EmbeddingStore
 from medseg.sam.network import MaskNetwork
 from medseg.sam.options import SamOptions
-from medseg.sam.slices import SliceMask, SlicePredictor, propagate
+from medseg.sam.slice_predictor import SliceMask, SlicePredictor, propagate
 from medseg.sam.slicing import PlanePrompts, SliceColors, Slicing, required_axis, split_prompt
 
 

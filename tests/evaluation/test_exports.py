@@ -244,16 +244,16 @@ def test_misses_are_always_printed(pictures, capsys):
 
 
 def test_unexpected_errors_and_lack_of_memory_are_listed(pictures, monkeypatch):
-    from medseg.evaluation import compare
+    from medseg.evaluation import case_comparison
 
-    real = compare.read_scan
+    real = case_comparison.read_scan
 
     def broken(path):
         if path.name == "a.png":
             raise MemoryError
         return real(path)
 
-    monkeypatch.setattr(compare, "read_scan", broken)
+    monkeypatch.setattr(case_comparison, "read_scan", broken)
     evaluation = evaluate(pictures, jobs=2)
     assert evaluation.failed == {"a": "not enough memory"}
     assert evaluation.summary["n_cases"] == 1

@@ -22,7 +22,7 @@ from medseg.sam.finetuning.options import FinetuneOptions
 from medseg.sam.network import Embedding
 from medseg.sam.pictures import Frame
 from medseg.sam.session import Sam
-from medseg.sam.slices import SlicePredictor, deepest_point
+from medseg.sam.slice_predictor import SlicePredictor, deepest_point
 from medseg.sam.slicing import PlanePrompts, Slicing
 
 Mask = NDArray[np.bool_]

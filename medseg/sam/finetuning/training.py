@@ -24,7 +24,7 @@ from medseg.sam.finetuning.samples import LabeledSlice, LabeledSlices, draw_prom
 from medseg.sam.loading import RECORD
 from medseg.sam.network import EncodedPrompts, MaskLogits, SamNetwork
 from medseg.sam.session import Sam
-from medseg.sam.slices import encode_prompts
+from medseg.sam.slice_predictor import encode_prompts
 from medseg.system.locks import lock_folder
 
 _LOGGER = logging.getLogger(__name__)
