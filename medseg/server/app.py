@@ -21,6 +21,7 @@ from medseg.server.models.loading import load_models
 from medseg.server.options import ServerOptions
 from medseg.server.routes import protocol_routes
 from medseg.server.state import ServerState
+from medseg.server.viewer.routes import routes as viewer_routes
 
 
 def create_app(options: ServerOptions, models: Sequence[Model] | None = None) -> Starlette:
@@ -36,9 +37,14 @@ def create_app(options: ServerOptions, models: Sequence[Model] | None = None) ->
     Raises:
         DataError: the dataset cannot be served.
         ModelFileError: a model cannot be loaded.
+        ConfigError: the options name no OHIF.
     """
     state = ServerState(options, load_models(options) if models is None else models)
-    routes = [*protocol_routes(), *(_page_routes(state) if options.page else [])]
+    try:
+        routes = [*protocol_routes(), *viewer_routes(state), *(_page_routes(state) if options.page else [])]
+    except BaseException:
+        state.close()
+        raise
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -17,5 +17,9 @@ class BusyError(MedsegError):
     """Too many requests wait for the same model, or too many sessions are open (HTTP 503)."""
 
 
+class ServiceError(MedsegError):
+    """The DICOMweb service does not answer, or not as expected (HTTP 502)."""
+
+
 class RefusedError(DataError):
     """A request is malformed or asks for something that the server does not do (HTTP 400)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, LayoutOptions
 from medseg.errors import ConfigError
@@ -57,6 +58,8 @@ class ServerOptions:
         runs: folder of trainings; ``runs`` beside the dataset if None.
         train: settings of trainings, such as ``train.epochs=50``.
         cache: folder of images from DICOMweb, with their labels; required for a URL.
+        ohif: built OHIF that is served at ``/ohif/``: its folder, or MONAI Label's wheel.
+        send_seg: whether saved labels are sent to the DICOMweb service as DICOM SEG.
         allowed_hosts: further names by which clients reach the server.
         allowed_origins: further web pages that may use the server, such as ``https://viewer.example.org``.
         device: device of the models.
@@ -76,6 +79,8 @@ class ServerOptions:
     runs: Path | None = None
     train: tuple[str, ...] = ()
     cache: Path | None = None
+    ohif: Path | None = None
+    send_seg: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     device: str = "auto"
@@ -98,6 +103,12 @@ class ServerOptions:
                 f"{self.data}: images from DICOMweb and their labels need a folder",
                 hint="Name it with --cache.",
             )
+        for option, given in (("--ohif", self.ohif is not None), ("--send-seg", self.send_seg)):
+            if given and not self.is_remote_data:
+                raise ConfigError(
+                    f"{option} needs images from a DICOMweb service, got {self.data}",
+                    hint="Name the service: --data http://127.0.0.1:8042/dicom-web",
+                )
 
     @property
     def is_local(self) -> bool:
@@ -113,6 +124,14 @@ class ServerOptions:
     def is_remote_data(self) -> bool:
         """Whether the data is a DICOMweb service."""
         return str(self.data).startswith(("http://", "https://"))
+
+    @property
+    def data_name(self) -> str:
+        """The dataset as it may be shown: without user and password of a URL."""
+        if not self.is_remote_data:
+            return str(self.data)
+        parts = urlsplit(str(self.data))
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     @property
     def url(self) -> str:

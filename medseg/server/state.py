@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medseg.data.labels.schema import LabelSchema
@@ -16,6 +16,7 @@ from medseg.errors import DataError
 from medseg.server.datastore import Datastore
 from medseg.server.datastore.dicomweb import RemoteDatastore, connect
 from medseg.server.datastore.names import label_schema
+from medseg.server.datastore.seg_sender import SegSender
 from medseg.server.http.logs import LOGGER, LogLines
 from medseg.server.http.threads import Threads
 from medseg.server.learning import Strategies
@@ -49,11 +50,13 @@ class ServerState:
         threads: runs blocking work.
         log: the last lines of the log.
         temporary: folder of files that are needed for one request or one session.
+        on_close: called when the server ends.
     """
 
     def __init__(self, options: ServerOptions, models: Sequence[Model]) -> None:
         limits = options.limits
         self.options, self.started = options, time.time()
+        self.on_close: list[Callable[[], None]] = []
         for model in models:
             model.turns = Turns(limits.waiting, limits.request_seconds)
         self.models = ModelPool(models)
@@ -103,6 +106,9 @@ class ServerState:
         """Stop a training, and remove the temporary files."""
         if hasattr(self, "training"):
             self.training.close()
+        for call in self.on_close:
+            call()
+        self.on_close.clear()
         shutil.rmtree(self.temporary, ignore_errors=True)
         if hasattr(self, "log"):
             LOGGER.removeHandler(self.log)
@@ -111,7 +117,9 @@ class ServerState:
         options, suggested, download = self.options, self._suggested_labels(), self.temporary / "download"
         size = options.limits.scan_bytes
         if options.is_remote_data and options.cache is not None:
-            return RemoteDatastore(connect(str(options.data)), options.cache, suggested, download, size)
+            client = connect(str(options.data))
+            send = SegSender(client) if options.send_seg else None
+            return RemoteDatastore(client, options.cache, suggested, download, size, send)
         return Datastore(Path(options.data), options.layout, suggested, download, size)
 
     def _suggested_labels(self) -> LabelSchema | None:

@@ -12,10 +12,14 @@ from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing
 from medseg.data.scans import Scan
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.files import write_folder_atomic
+from medseg.geometry import Array
+from medseg.server.datastore.seg_sender import SegSender
 from medseg.server.datastore.store import Datastore
+from medseg.server.datastore.versions import FINAL, Author, LabelVersion
 from medseg.server.errors import RefusedError
+from medseg.server.http.logs import LOGGER, describe_failure
 
 MODALITIES = ("CT", "MR", "PT")
 """Modalities whose series are listed."""
@@ -30,6 +34,10 @@ class DicomWebClient(Protocol):
 
     def search_for_series(self, **query: Any) -> list[dict[str, Any]]:
         """Find series (QIDO-RS)."""
+        ...
+
+    def store_instances(self, datasets: list[Any], /) -> Any:
+        """Store objects (STOW-RS)."""
         ...
 
     def retrieve_series(self, study: str, series: str, /, **options: Any) -> list[Any]:
@@ -103,6 +111,7 @@ class RemoteDatastore(Datastore):
         suggested: labels to use where the folder declares none, such as those of a model.
         temporary: folder for files that are made for download.
         scan_bytes: memory for scans that were read before.
+        send: sends saved labels to the service; None keeps them in the folder only.
 
     Raises:
         DataError: the service does not answer.
@@ -115,8 +124,10 @@ class RemoteDatastore(Datastore):
         suggested: LabelSchema | None = None,
         temporary: Path | None = None,
         scan_bytes: int = 1 << 30,
+        send: SegSender | None = None,
     ) -> None:
-        self._client = client
+        self._client, self._send = client, send
+        self._unsent: set[str] = set()
         self._series: dict[str, Series] = {}
         (folder / "images").mkdir(parents=True, exist_ok=True)
         super().__init__(folder, suggested=suggested, temporary=temporary, scan_bytes=scan_bytes)
@@ -138,6 +149,35 @@ class RemoteDatastore(Datastore):
     def add_image(self, id: str, file: Path) -> str:
         """Refuse: images are added to the service."""
         raise RefusedError("images are added to the DICOMweb service, not here")
+
+    def save(
+        self, id: str, label_map: Array, by: Author, *, tag: str = FINAL, if_match: str | None = None,
+        is_stored: bool = False,
+    ) -> LabelVersion:  # fmt: skip
+        """Save a label as :meth:`Datastore.save` does, and send it to the service if that is wanted.
+
+        Args:
+            id: the image.
+            label_map: (*S) integers on the image's grid.
+            by: who saves it, and with what.
+            tag: the tag; only labels of the tag ``final`` are sent.
+            if_match: digest of the version that the label map was made from.
+            is_stored: whether the service has the label already.
+        """
+        version = super().save(id, label_map, by, tag=tag, if_match=if_match)
+        if tag == FINAL and self._send is not None and not is_stored:
+            case = self.case(id)
+            try:
+                self._send.send(case.image, version, self.names.schema)
+                self._unsent.discard(case.id)
+            except (MedsegError, OSError) as error:  # the label is saved: the client is told by is_sent
+                LOGGER.warning("a label could not be sent as DICOM SEG: %s", describe_failure(error))
+                self._unsent.add(case.id)
+        return version
+
+    def is_sent(self, id: str) -> bool | None:
+        """Whether the label of an image that was saved last reached the service; None if it is not sent."""
+        return None if self._send is None else self.case(id).id not in self._unsent
 
     def list_cases(self) -> DatasetListing:
         """List the series of the service and those in the folder, with their labels."""

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.files import is_disk_full
-from medseg.server.errors import BusyError, ConflictError, RefusedError, UnknownIdError
+from medseg.server.errors import BusyError, ConflictError, RefusedError, ServiceError, UnknownIdError
 from medseg.server.http.logs import LOGGER, describe_failure
 from medseg.server.options import ServerOptions
 from medseg.system.allocator import is_out_of_memory
@@ -50,6 +50,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UnknownIdError, 404),
     (ConflictError, 412),
     (BusyError, 503),
+    (ServiceError, 502),
     (TooLargeError, 413),
     (RefusedError, 400),
     (GeometryError, 422),

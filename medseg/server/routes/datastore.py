@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from medseg.data.io.readers import image_stem
 from medseg.server.datastore import FINAL, Author, LabelVersion
+from medseg.server.datastore.dicomweb import RemoteDatastore
 from medseg.server.datastore.incoming import check_image, declared_bytes, read_label_map, suffix_of
 from medseg.server.datastore.names import map_values
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
@@ -142,9 +143,9 @@ async def save_label(request: Request) -> Response:
                 path.unlink(missing_ok=True)
 
         version = await state.threads.run(save)
-    return reply(
-        {"image": id, "label": id, "tag": tag, "version": version.number}, 200, _version_headers(version)
-    )
+        sent = state.datastore.is_sent(id) if isinstance(state.datastore, RemoteDatastore) else None
+    content = {"image": id, "label": id, "tag": tag, "version": version.number}
+    return reply(content | ({} if sent is None else {"sent": sent}), 200, _version_headers(version))
 
 
 def save_values(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -57,9 +56,14 @@ def make_options(data: str, models: tuple[str, ...], given: dict[str, Any]) -> A
     help="Run folder, model file or published network; repeatable. PATH,PATH averages models.",
 )  # fmt: skip
 @click.option("--cache", type=PATH, help="Folder of images from DICOMweb and of their labels.")
+@click.option(
+    "--ohif", type=PATH, metavar="FOLDER|WHEEL",
+    help="Built OHIF to serve at /ohif/, for images from DICOMweb: its folder, or MONAI Label's wheel.",
+)  # fmt: skip
+@click.option("--send-seg", is_flag=True, help="Send saved labels to the DICOMweb service as DICOM SEG.")
 @server_options
 @debug_option
-def serve(data: str, models: tuple[str, ...], cache: Path | None, **given: Any) -> None:
+def serve(data: str, models: tuple[str, ...], **given: Any) -> None:
     """Serve a dataset and models for annotation in 3D Slicer, OHIF or a browser.
 
     Labels are saved into the dataset, and every version is kept. The server answers programs on this machine
@@ -69,7 +73,13 @@ def serve(data: str, models: tuple[str, ...], cache: Path | None, **given: Any) 
     from medseg.server.run import serve as run_server
 
     check_packages()
-    options = make_options(data, models, {**given, "cache": cache})
+    options = make_options(data, models, given)
     if not options.is_local and options.certificate is None:
         click.echo("warning: without --certificate, images and the token are sent unencrypted", err=True)
-    run_server(options, started=lambda url: click.echo(f"serving {data} at {url} (Ctrl+C ends it)"))
+
+    def announce(url: str) -> None:
+        click.echo(f"serving {options.data_name} at {url} (Ctrl+C ends it)")
+        if options.ohif is not None:
+            click.echo(f"OHIF: {url}ohif/")
+
+    run_server(options, started=announce)
