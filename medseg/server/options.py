@@ -63,6 +63,8 @@ class ServerOptions:
         allowed_hosts: further names by which clients reach the server.
         allowed_origins: further web pages that may use the server, such as ``https://viewer.example.org``.
         device: device of the models.
+        propagate: whether SAMs propagate a prompt's mask to the slices of a volume around it; None: not on a
+            CPU, where each slice takes seconds.
         page: whether the annotation page is served.
         limits: bounds of requests.
     """
@@ -84,6 +86,7 @@ class ServerOptions:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     device: str = "auto"
+    propagate: bool | None = None
     page: bool = True
     limits: Limits = Limits()
 

@@ -416,3 +416,33 @@ def test_values_are_indices_or_the_positions_of_3d_slicer(root, indices, present
         return
     mapped = map_values(info, present, names)
     assert {value: mapped[value] for value in expected} == {v: names.values[n] for v, n in expected.items()}
+
+
+def objects(count):
+    """Single voxels with the values 1 to ``count``."""
+    label = np.zeros(SHAPE, np.uint8)
+    for value in range(1, count + 1):
+        label[2 * (value % 6), 2 * (value // 6), 3] = value
+    return label
+
+
+@pytest.mark.parametrize(("counts", "numbered"), [((6, 9), True), ((6, 6), False), ((6, 4, 9), True)])
+def test_label_maps_that_number_objects_are_not_taken_as_classes(tmp_path, counts, numbered):
+    root = write_dataset(tmp_path / "data", labeled=len(counts), unlabeled=1)
+    for index, count in enumerate(counts):
+        write_volume(root / "labels" / f"scan_{index}.nii.gz", objects(count), TILTED)
+    store = Datastore(root)
+    assert store.names.schema.collapse_instances is numbered
+    assert set(store.labels()) == ({"foreground"} if numbered else {f"label_{v}" for v in range(1, 7)})
+    store.save(f"scan_{len(counts)}", objects(6), ANA)
+    (root / "labels.json").write_text(json.dumps({f"organ {v}": v for v in range(10)}))
+    assert "organ 4" in Datastore(root).labels()
+
+
+def test_values_in_several_pieces_are_classes(tmp_path):
+    root = write_dataset(tmp_path / "data", labeled=2, unlabeled=0)
+    for index, count in enumerate((6, 9)):
+        label = objects(count)
+        label[-1, -1, -1] = 2
+        write_volume(root / "labels" / f"scan_{index}.nii.gz", label, TILTED)
+    assert len(Datastore(root).labels()) == 9

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sam_double import BrightRegions
 from server_doubles import SHAPE, client_of, make_app, save_tiny, write_dataset
 
 from medseg.data.preprocessing.pipeline import PreprocessConfig
@@ -11,7 +12,8 @@ from medseg.inference.model.model_file import OBJECT_LABELS, ModelHeader, save_m
 from medseg.inference.options import InferenceConfig
 from medseg.models import UNetConfig
 from medseg.prompts.options import PromptTask
-from medseg.server.models import AutomaticModel, PromptModel
+from medseg.sam import Sam
+from medseg.server.models import AutomaticModel, PromptModel, loading
 from medseg.server.models.loading import load_model
 from medseg.server.options import ServerOptions
 
@@ -65,3 +67,20 @@ def test_two_models_need_two_names(tmp_path):
     with pytest.raises(ConfigError, match="name a"):
         make_app(write_dataset(tmp_path / "data"), None, models=(str(path), str(path)), device="cpu")
     assert ServerOptions(data=tmp_path).is_local
+
+
+def test_a_sam_on_a_cpu_segments_the_slices_with_prompts_unless_told(monkeypatch, caplog, tmp_path):
+    asked = []
+
+    def load(source, *, device, sam):
+        asked.append(sam.propagate)
+        return Sam(BrightRegions(), sam)
+
+    monkeypatch.setattr(loading, "load_promptable", load)
+    monkeypatch.setattr(loading, "answers_prompts", lambda source: True)
+    caplog.set_level("INFO", "medseg.server")
+    for given, propagated in ((None, False), (True, True), (False, False)):
+        caplog.clear()
+        model = load_model("sam_vit_b", "cpu", propagate=given)
+        assert (model.promptable.options.propagate, asked.pop()) == (propagated, propagated)
+        assert ("--propagate" in caplog.text) is not propagated

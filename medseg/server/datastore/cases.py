@@ -21,6 +21,7 @@ from medseg.data.layouts.folder_names import find_folder_pairs
 from medseg.data.scans import Scan, as_label_map
 from medseg.errors import DataError, MedsegError
 from medseg.files import TEMPORARY
+from medseg.server.datastore.object_numbers import count_numbered_pieces, number_objects
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
 from medseg.server.http.logs import LOGGER, describe_failure
 from medseg.system.platform import process_token, sync_file
@@ -54,6 +55,7 @@ class CaseList:
         self._listed, self._seconds = 0.0, 0.0
         self.listing: DatasetListing
         self._values: dict[tuple[str, int, int], set[int]] = {}
+        self._pieces: dict[tuple[str, int, int], int] = {}
         self.refresh(strict=True)
 
     def current(self) -> dict[str, Case]:
@@ -116,14 +118,26 @@ class CaseList:
 
     def values_of(self, label: Path) -> set[int]:
         """Return the values in a label map; none if it cannot be read as one."""
-        stat = label.stat()
-        key = (str(label), stat.st_mtime_ns, stat.st_size)
+        key = _stamp(label)
         if key not in self._values:
             try:
-                self._values[key] = {int(v) for v in np.unique(as_label_map(read_scan(label)))}
+                label_map = as_label_map(read_scan(label))
+                self._values[key] = {int(v) for v in np.unique(label_map)}
+                self._pieces[key] = count_numbered_pieces(label_map)
             except DataError:
-                self._values[key] = set()
+                self._values[key], self._pieces[key] = set(), 0
         return self._values[key]
+
+    def number_objects(self) -> bool:
+        """Whether the label maps looked at number objects, such as cells, instead of classes."""
+        labels = [case.label for case in list(self.current().values()) if case.label is not None]
+        looked_at = [label for label in labels[:_LOOKED_AT] if label.is_file() and self.values_of(label) - {0}]
+        return number_objects([self._pieces[_stamp(label)] for label in looked_at])
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    stat = path.stat()
+    return (str(path), stat.st_mtime_ns, stat.st_size)
 
 
 def with_label_on_disk(case: Case, place: Path) -> Case:

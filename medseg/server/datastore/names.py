@@ -18,6 +18,7 @@ from medseg.system.locks import wait_for_lock
 _MOST_NAMES = 1000
 _LONGEST_NAME = 128
 _LARGEST_BYTE = 255
+_OBJECTS = LabelSchema(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
 
 
 class LabelNames:
@@ -32,6 +33,7 @@ class LabelNames:
         declared: returns the labels that the dataset's layout declares.
         present: returns the values in existing label maps, all or, with ``everything=False``, of some.
         suggested: labels to use where the dataset declares none.
+        numbered: whether the label maps seem to number objects.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class LabelNames:
         declared: Callable[[], LabelSchema | None],
         present: Callable[..., set[int]],
         suggested: LabelSchema | None = None,
+        numbered: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._numbered = numbered
         self._folder, self._declared, self._present = folder, declared, present
         self._suggested = suggested
         self._lock = threading.RLock()
@@ -114,7 +118,7 @@ class LabelNames:
         if self._suggested is not None and values <= _values(self._suggested):
             self._is_suggested = True
             return self._suggested
-        return _guess(values)
+        return _OBJECTS if len(values) > 2 and self._numbered() else _guess(values)
 
     def _new(self, names: Iterable[str]) -> list[str]:
         """Return the names that are not known.
@@ -239,4 +243,4 @@ def _guess(values: set[int]) -> LabelSchema:
     try:
         return guess_schema(values | {0} if values - {0} else {0, 1})
     except ConfigError:
-        return LabelSchema(names={"background": (0,), "foreground": (1,)}, collapse_instances=True)
+        return _OBJECTS

@@ -12,7 +12,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.dicom.segmentation import require_highdicom
 from medseg.dicom.source_series import SegmentAlgorithm
 from medseg.errors import DataError
-from medseg.inference.batch.dicom_objects import DicomExport, export_label_map
+from medseg.inference.batch.outputs.dicom_objects import DicomExport, export_label_map
 from medseg.server.datastore.versions import LabelVersion
 
 

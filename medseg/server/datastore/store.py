@@ -162,7 +162,7 @@ class Datastore:
             if self._names is None:
                 self._names = LabelNames(
                     self.folder, lambda: self._list.refreshed().labels, self._list.values,
-                    self._suggested,
+                    self._suggested, self._list.number_objects,
                 )  # fmt: skip
             return self._names
 

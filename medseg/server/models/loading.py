@@ -9,9 +9,11 @@ from medseg.errors import ConfigError, ModelFileError
 from medseg.inference.model.model_file import find_model_file, read_header
 from medseg.interop.model_loading import SegmenterSpec
 from medseg.interop.promptable import load_promptable
-from medseg.sam import is_sam
+from medseg.sam import Sam, SamOptions, is_sam
+from medseg.server.http.logs import LOGGER
 from medseg.server.models.pool import AutomaticModel, Model, PromptModel
 from medseg.server.options import ServerOptions
+from medseg.system.device import resolve_device
 
 
 def load_models(options: ServerOptions) -> list[Model]:
@@ -21,11 +23,16 @@ def load_models(options: ServerOptions) -> list[Model]:
         ModelFileError: a file is missing or damaged.
         ConfigError: a name is not that of a model.
     """
-    return [load_model(one, options.device) for one in options.models]
+    return [load_model(one, options.device, propagate=options.propagate) for one in options.models]
 
 
-def load_model(text: str, device: str = "auto") -> Model:
+def load_model(text: str, device: str = "auto", *, propagate: bool | None = None) -> Model:
     """Load one model: ``[NAME=]PATH[,PATH…]``; several paths are averaged.
+
+    Args:
+        text: name and paths.
+        device: where to compute.
+        propagate: whether a SAM propagates masks through volumes (:attr:`ServerOptions.propagate`).
 
     Raises:
         ModelFileError: a file is missing or damaged.
@@ -35,15 +42,27 @@ def load_model(text: str, device: str = "auto") -> Model:
     paths = [text] if Path(text).exists() else [part for part in rest.split(",") if part]
     if not paths:
         raise ConfigError(f"--model {text}: expected [NAME=]PATH")
-    return load_from(paths, name or name_of(Path(paths[0])), device)
+    return load_from(paths, name or name_of(Path(paths[0])), device, propagate=propagate)
 
 
-def load_from(paths: list[str], name: str, device: str = "auto") -> Model:
-    """Load one model, or several that are averaged, under a name; errors as :func:`load_model`."""
+def load_from(
+    paths: list[str], name: str, device: str = "auto", *, propagate: bool | None = None
+) -> Model:  # fmt: skip
+    """Load one model, or several that are averaged, under a name; arguments as :func:`load_model`."""
     source = Path(paths[0])
     if len(paths) == 1 and answers_prompts(source):
-        return PromptModel(name, load_promptable(source, device=device), source=source)
+        return _load_prompted(source, name, device, propagate)
     return AutomaticModel(name, SegmenterSpec(tuple(paths), device=device).build(), source)
+
+
+def _load_prompted(source: Path, name: str, device: str, propagate: bool | None) -> PromptModel:
+    """Load a model that answers prompts; on a CPU, where each slice takes seconds, a SAM does not propagate."""
+    if propagate is None:
+        propagate = resolve_device(device).type != "cpu"
+    promptable = load_promptable(source, device=device, sam=SamOptions(propagate=propagate))
+    if isinstance(promptable, Sam) and not propagate:
+        LOGGER.info("%s: prompts segment their own slice of a volume; --propagate: those around it, too", name)
+    return PromptModel(name, promptable, source=source)
 
 
 def name_of(source: Path) -> str:

@@ -34,6 +34,10 @@ server_options = all_options(
         "--set", "train", multiple=True, metavar="KEY=VALUE",
         help="Setting of trainings, such as train.epochs=50.",
     ),
+    click.option(
+        "--propagate/--no-propagate", default=None,
+        help="Propagate a prompt of a SAM to the slices of a volume around it.  [default: not on a CPU]",
+    ),
     device_option,
 )  # fmt: skip
 """Options of every command that starts the server."""
