@@ -360,6 +360,16 @@ def test_bids_without_labels_can_be_annotated(tmp_path):
     assert store.labeled() == ["sub-01"]
 
 
+def test_brats_without_labels_can_be_annotated(tmp_path):
+    case = tmp_path / "BraTS-GLI-00001-000"
+    for kind in ("t1n", "t1c", "t2w", "t2f"):
+        write_volume(case / f"{case.name}-{kind}.nii.gz", np.zeros(SHAPE, np.int16))
+    store = Datastore(tmp_path)
+    assert store.unlabeled() == [case.name]
+    store.save(case.name, cube(2), ANA)
+    assert find_dataset(tmp_path).cases[0].label == case / f"{case.name}-seg.nii.gz"
+
+
 def test_folders_of_no_layout_say_what_to_do(tmp_path):
     write_volume(tmp_path / "data" / "pat1" / "image.nii.gz", np.zeros(SHAPE, np.int16))
     with pytest.raises(DataError, match=r"manifest\.csv"):

@@ -18,6 +18,7 @@ from medseg.data.layouts.discovery import (
 
 _FILE = re.compile(r"(.+?)[_-](t1ce|t1c|t1n|t1|t2w|t2f|t2|flair|seg)\.nii(\.gz)?", re.IGNORECASE)
 _OLD, _NEW = ("t1", "t1ce", "t2", "flair"), ("t1n", "t1c", "t2w", "t2f")
+_MOST_CONTRASTS = 3
 _PATIENT = re.compile(r"(.*-\d{5})-\d{3}")
 
 
@@ -34,9 +35,7 @@ class BratsLayout:
             return False
         folders = sorted(p for p in root.iterdir() if p.is_dir())[:3]
         folders += [p for f in folders for p in sorted(f.iterdir())[:3] if p.is_dir()]
-        return any(
-            _contrasts(folder).keys() & {*_OLD, *_NEW} and "seg" in _contrasts(folder) for folder in folders
-        )
+        return any(_is_examination(folder) for folder in folders)
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         groups = {
@@ -76,6 +75,14 @@ class BratsLayout:
             }
         )
         return DatasetListing(self.name, cases, problems, labels)
+
+
+def _is_examination(folder: Path) -> bool:
+    """Whether a folder holds contrasts with a segmentation, or most of the four under the folder's name."""
+    files = _contrasts(folder)
+    kinds = files.keys() & {*_OLD, *_NEW}
+    named = [kind for kind in kinds if files[kind].name.startswith(folder.name)]
+    return bool(kinds) and ("seg" in files or len(named) >= _MOST_CONTRASTS)
 
 
 def _contrasts(folder: Path) -> dict[str, Path]:
