@@ -18,7 +18,6 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not in
 _FLAGS = (
     "--headless",
     "--no-sandbox",
-    "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
@@ -27,10 +26,18 @@ _FLAGS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+_NO_WEBGL = ("--disable-gpu",)
+WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+"""Flags with which Chromium draws WebGL on the CPU."""
 
 
 class Browser:
     """One page of a headless Chromium, offline unless a test serves a page on this machine.
+
+    Args:
+        profile: folder for its files.
+        flags: further options of its command line; without :data:`WEBGL`, pages have no WebGL.
+        offline: whether it has no network.
 
     Attributes:
         errors: messages of the console of level error, violations of the content security policy, exceptions.
@@ -47,6 +54,7 @@ class Browser:
         self._number = 0
         read_end, self._write = os.pipe()
         self._read, write_end = os.pipe()
+        flags = flags or _NO_WEBGL
         command = [CHROMIUM, *_FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
 
         def connect():  # Chromium reads commands from 3 and writes answers to 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,9 +157,23 @@ def draw_case_sections(
             payloads.append(payload)
             figures += tag("button", "Open in the viewer", type="button", data_show_volume=case, class_="more")
         pictures[case] = figures
+    return with_viewer(pictures, payloads)
+
+
+def with_viewer(
+    pictures: Mapping[str, Markup], payloads: Sequence[VolumePayload], note: str = ""
+) -> CaseSections:
+    """Return sections with a viewer of volumes.
+
+    Args:
+        pictures: case → its pictures.
+        payloads: the volumes; without any, there is no viewer.
+        note: sentence above the sections.
+    """
     scripts = tuple(viewer_scripts()) if payloads else ()
     deferred = deferred_scripts() if payloads else {}
-    return CaseSections(pictures, (viewer_style(),), scripts, deferred, viewer=Markup(viewer_html(payloads)))
+    viewer = Markup(viewer_html(payloads))
+    return CaseSections(pictures, (viewer_style(),), scripts, deferred, note=note, viewer=viewer)
 
 
 def _heading(case: str, scores: list[ScoredCase]) -> Markup:

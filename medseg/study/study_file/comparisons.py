@@ -5,14 +5,25 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.comparison import Comparison, MethodScores, compare_scores, write_comparison
+from medseg.evaluation.comparison import (
+    Comparison,
+    MethodScores,
+    compare_scores,
+    write_comparison,
+    write_comparison_report,
+)
 from medseg.evaluation.comparison.options import resolve_metric
 from medseg.evaluation.comparison.sources import SCORED
-from medseg.report.pages.comparison.page import write_comparison_page
+from medseg.evaluation.evaluation import CaseFiles
+from medseg.evaluation.output import read_case_files
+from medseg.inference.batch.input_discovery import run_cases
 from medseg.study.cell_run import RunOutcome, StudyRun, changed_cases, read_json
 from medseg.study.study_file.schema import ComparisonEntry, StudyConfig
 from medseg.study.tables import complete_seeds
@@ -35,14 +46,15 @@ def make_comparisons(
         for dataset in study.datasets or ("",):
             folder = root / COMPARISONS / entry.name / dataset
             try:
-                methods = _methods(entry, study, dataset, runs, outcomes)
+                methods, seeds = _methods(entry, study, dataset, runs, outcomes)
                 comparison = compare_scores(methods, entry.options(study.part))
+                comparison = replace(comparison, notes=(*comparison.notes, *_seed_notes(seeds)))
                 write_comparison(folder, comparison)
             except (ConfigError, DataError) as error:
                 on = f" on {dataset}" if dataset else ""
                 _LOGGER.warning("comparison %s%s is not possible: %s", entry.name, on, error)
                 continue
-            write_comparison_page(folder / REPORT_FILE, comparison.to_json())
+            write_comparison_report(folder / REPORT_FILE, comparison)
             made[folder] = comparison
     return made
 
@@ -53,8 +65,10 @@ def _methods(
     dataset: str,
     runs: Sequence[StudyRun],
     outcomes: Sequence[RunOutcome],
-) -> list[MethodScores]:
-    """Return the scores of the compared configurations, each the mean over the seeds that all have.
+) -> tuple[list[MethodScores], list[int]]:
+    """Return the scores of the compared configurations, each the mean over the seeds that all have; and these.
+
+    The files of a method, which the report draws, are those of the first seed.
 
     Raises:
         DataError: if fewer than two have scores.
@@ -69,15 +83,40 @@ def _methods(
         raise DataError("no seed is complete for all configurations")
     some = next(run for run in runs if run.dataset == dataset and run.cell.name in scores and run.record())
     definitions = read_json(some.metrics / "summary.json").get("definitions", {})
+    first = [run for run in runs if run.dataset == dataset and run.seed == common[0]]
+    methods: list[MethodScores] = []
+    for name, seeds in scores.items():
+        files, labels = find_files([run for run in first if run.cell.name == name])
+        rows = average_rows([seeds[seed] for seed in common])
+        methods.append(
+            MethodScores(
+                name, rows, definitions=definitions, source=name, files=files, labels=labels,
+                averaged=len(common) > 1,
+            )
+        )  # fmt: skip
+    return methods, common
+
+
+def find_files(runs: Sequence[StudyRun]) -> tuple[dict[str, CaseFiles], LabelSchema | None]:
+    """Return case → its files in the runs of all folds, as far as they are known, and the labels in them."""
+    found: dict[str, CaseFiles] = {}
+    labels: LabelSchema | None = None
+    for run in runs:
+        files, own = read_case_files(run.metrics)
+        labels = labels or own
+        images: dict[str, Path] = {}
+        with suppress(DataError):  # pictures without images are better than none
+            images = {case.id: case.image for case in run_cases(run.folder / "run", run.part)}
+        found |= {case: replace(one, image=images.get(case)) for case, one in files.items()}
+    return found, labels
+
+
+def _seed_notes(seeds: Sequence[int]) -> list[str]:
+    if len(seeds) < 2:
+        return []
+    named = ", ".join(map(str, seeds))
     return [
-        MethodScores(
-            name,
-            average_rows([seeds[seed] for seed in common]),
-            definitions=definitions,
-            source=name,
-            averaged=len(common) > 1,
-        )
-        for name, seeds in scores.items()
+        f"scores are means over {len(seeds)} seeds ({named}); pictures show the predictions of seed {seeds[0]}"
     ]
 
 

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from browser import Browser, needs_chromium
+from browser import WEBGL, Browser, needs_chromium
 from PIL import Image
 
 from medseg.report.media import (
@@ -19,7 +19,6 @@ from medseg.report.media import (
 from medseg.report.media.viewer import has_niivue
 from medseg.report.palette import Legend
 
-_WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 BLUE, ORANGE = (86, 180, 233), (230, 90, 10)
 
 
@@ -60,7 +59,7 @@ def test_without_volumes_there_is_no_viewer():
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with Browser(tmp_path_factory.mktemp("profile"), _WEBGL) as one:
+    with Browser(tmp_path_factory.mktemp("profile"), WEBGL) as one:
         yield one
 
 

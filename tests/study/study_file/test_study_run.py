@@ -1,5 +1,7 @@
 import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import ball_settings
@@ -8,10 +10,11 @@ from study_doubles import InProcess, evaluated, replace_trainings
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, DataError
+from medseg.files import write_json
 from medseg.progress import QuietProgress
 from medseg.study.status import study_status
 from medseg.study.study_file import load_study, plan_runs, run_study_file
-from medseg.study.study_file.comparisons import average_rows
+from medseg.study.study_file.comparisons import average_rows, find_files
 
 CASES = tuple(f"ball_{i}" for i in range(6))
 
@@ -98,8 +101,10 @@ def test_a_study_with_a_failed_run(trainings, in_process, study_file, tmp_path):
     assert (pair.method, pair.baseline, pair.n) == ("ema", "plain", 6)
     assert pair.difference == pytest.approx(0.1)
     assert (out / "comparisons" / "all" / "small" / "report.html").is_file()
+    assert "scores are means over 2 seeds (0, 1); pictures show the predictions of seed 0" in small.notes
     large = result.comparisons[out / "comparisons" / "all" / "large"]  # only seed 0 is complete in both
     assert large.pairs[0].difference == pytest.approx(0.1)
+    assert not any("seeds" in note for note in large.notes)
 
     statuses = {one.name: one for one in study_status(out)}
     assert statuses["small, ema, seed 1"].status == "complete"
@@ -178,3 +183,21 @@ def test_scores_are_averaged_over_seeds_by_hand():
     assert (row["dice"], row["hd95_mm"], row["status"]) == (0.75, 2.0, "scored")
     both = average_rows([[rows[1]], [rows[1]]])[0]
     assert math.isnan(both["dice"])
+
+
+def test_pictures_show_the_files_of_all_folds(tmp_path):
+    runs = []
+    for fold in (0, 1):
+        folder, case = tmp_path / f"fold_{fold}", f"ball_{fold}"
+        files = {case: {"reference": f"references/{case}.png", "prediction": f"predictions/{case}.png"}}
+        write_json(folder / "metrics/files.json", {"cases": files, "labels": None})
+        record = {"id": case, "image": f"images/{case}.png", "label": None, "part": "val"}
+        write_json(folder / "run/cases.json", [record])
+        runs.append(SimpleNamespace(metrics=folder / "metrics", folder=folder, part="val"))
+    (tmp_path / "fold_1/run/cases.json").unlink()
+    files, labels = find_files(runs)
+    assert labels is None
+    assert files["ball_0"].image == Path("images/ball_0.png")
+    assert files["ball_0"].prediction == tmp_path / "fold_0/metrics/predictions/ball_0.png"
+    assert files["ball_1"].image is None
+    assert files["ball_1"].reference == tmp_path / "fold_1/metrics/references/ball_1.png"

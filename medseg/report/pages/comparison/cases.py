@@ -13,11 +13,11 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
 from medseg.report.folder_names import without_folders
 from medseg.report.html import Content, join, number, paragraph, tag
-from medseg.report.media.case_view import read_method_views
+from medseg.report.media.case_view import CaseView, read_method_views
 from medseg.report.media.figures.case import FigureOptions
 from medseg.report.media.figures.methods import method_figures
-from medseg.report.media.viewer import viewer_style
-from medseg.report.pages.case_sections import DEFAULT_LIMITS, CaseSections, DrawingLimits
+from medseg.report.media.payload import VolumePayload, volume_payload
+from medseg.report.pages.case_sections import DEFAULT_LIMITS, CaseSections, DrawingLimits, with_viewer
 from medseg.report.pages.comparison.methods import ComparedMethods
 
 _MOST = 3
@@ -91,9 +91,11 @@ def draw_compared_cases(
     labels: LabelSchema | None = None,
     limits: DrawingLimits = DEFAULT_LIMITS,
 ) -> CaseSections:
-    """Draw the cases of a comparison: image, reference and each method side by side.
+    """Draw the cases of a comparison: image, reference and each method side by side, and a viewer of volumes.
 
-    A case that cannot be drawn has a sentence instead; a case whose files are not known is left out.
+    The viewer holds the volumes of the first cases, one for each method; those of a case take no more room in
+    the page than the volume of an evaluation. A case that cannot be drawn has a sentence instead; a case whose
+    files are not known is left out.
 
     Args:
         cases: the cases to draw, in this order.
@@ -102,13 +104,24 @@ def draw_compared_cases(
         limits: how many cases are drawn, and their sizes.
     """
     pictures: dict[str, Markup] = {}
+    payloads: list[VolumePayload] = []
     for one in cases:
         own = files.get(one.case)
         if own is None or not own.predictions or len(pictures) == limits.figures:
             continue
-        pictures[one.case] = _draw(one, own, labels, limits)
+        try:
+            views = _read_views(one, own, labels)
+            figures = method_figures(views, one.focus, FigureOptions(max_bytes=limits.figure_bytes))
+            volumes = _volumes(views, limits) if len(pictures) < limits.volumes else {}
+        except (DataError, OSError, ValueError) as error:  # a picture is not worth the page
+            named = filter(None, (own.image, own.reference, *own.predictions.values()))
+            text = f"This case cannot be drawn: {without_folders(str(error), named)}"
+            pictures[one.case] = paragraph(text, class_="note")
+            continue
+        payloads += volumes.values()
+        pictures[one.case] = join([Markup(figures.to_html()), *_buttons(volumes), _rest(own, views)])
     note = "Lines: colored for each method and label, white for the reference."
-    return CaseSections(pictures, (viewer_style(),), note=note if pictures else "")
+    return with_viewer(pictures, payloads, note if pictures else "")
 
 
 def case_headings(compared: ComparedMethods, cases: Sequence[NotableCase]) -> dict[str, Content]:
@@ -130,17 +143,32 @@ def case_headings(compared: ComparedMethods, cases: Sequence[NotableCase]) -> di
     return headings
 
 
-def _draw(one: NotableCase, files: MethodFiles, labels: LabelSchema | None, limits: DrawingLimits) -> Markup:
+def _read_views(one: NotableCase, files: MethodFiles, labels: LabelSchema | None) -> dict[str, CaseView]:
     shown = dict(list(files.predictions.items())[:_MOST_METHODS])
-    try:
-        views = read_method_views(one.case, shown, image=files.image, reference=files.reference, labels=labels)
-        figures = method_figures(views, one.focus, FigureOptions(max_bytes=limits.figure_bytes))
-    except (DataError, OSError, ValueError) as error:  # a picture is not worth the page
-        named = filter(None, (files.image, files.reference, *shown.values()))
-        return paragraph(f"This case cannot be drawn: {without_folders(str(error), named)}", class_="note")
-    rest = len(files.predictions) - len(shown)
-    more = paragraph(f"{rest} more methods are not drawn.", class_="note") if rest else ""
-    return join([Markup(figures.to_html()), more])
+    return read_method_views(one.case, shown, image=files.image, reference=files.reference, labels=labels)
+
+
+def _volumes(views: Mapping[str, CaseView], limits: DrawingLimits) -> dict[str, VolumePayload]:
+    """Pack the volume of each method, which divide the room of one case; nothing for pictures."""
+    limit = limits.volume_bytes // len(views)
+    packed = {
+        method: volume_payload(replace(view, name=f"{view.name}, {method}"), limit)
+        for method, view in views.items()
+    }
+    return {method: payload for method, payload in packed.items() if payload is not None}
+
+
+def _buttons(volumes: Mapping[str, VolumePayload]) -> list[Markup]:
+    return [
+        tag("button", f"Open {method} in the viewer", type="button", data_show_volume=one.name, class_="more")
+        for method, one in volumes.items()
+    ]
+
+
+def _rest(files: MethodFiles, views: Mapping[str, CaseView]) -> Content:
+    """Return how many methods are not drawn."""
+    count = len(files.predictions) - len(views)
+    return paragraph(f"{count} more methods are not drawn.", class_="note") if count else ""
 
 
 def _better_by_most(compared: ComparedMethods, better: str, worse: str, most: int) -> list[NotableCase]:

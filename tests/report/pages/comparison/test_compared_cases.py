@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 from conftest import write_volume
 
+from medseg.report.pages.case_sections import DrawingLimits
 from medseg.report.pages.comparison.cases import MethodFiles, NotableCase, draw_compared_cases, notable_cases
 from medseg.report.pages.comparison.methods import ComparedMethods
 
@@ -76,3 +77,21 @@ def test_cases_are_drawn_with_the_methods_that_have_a_result(tmp_path):
     assert sections.pictures["a"].count("<img") == 2  # reference and old
     assert "This case cannot be drawn" in sections.pictures["b"]
     assert str(Path(tmp_path)) not in sections.pictures["b"]
+
+
+def test_the_viewer_holds_the_first_cases_as_each_method_segmented_them(tmp_path):
+    organ = np.zeros((8, 8, 8), np.uint8)
+    organ[2:6, 2:6, 2:6] = 1
+    paths = {
+        name: write_volume(tmp_path / f"{name}.nii.gz", np.roll(organ, shift, axis=0))
+        for name, shift in (("reference", 0), ("old", 2), ("new", 1))
+    }
+    own = MethodFiles(None, paths["reference"], {name: paths[name] for name in ("old", "new")})
+    cases = [NotableCase(case, ("differs",)) for case in "abc"]
+    sections = draw_compared_cases(cases, dict.fromkeys("abc", own), limits=DrawingLimits(volumes=2))
+    assert "<option>a, old</option><option>a, new</option><option>b, old</option><option>b, new</option>" in (
+        sections.viewer
+    )
+    assert 'data-show-volume="a, new"' in sections.pictures["a"]
+    assert "data-show-volume" not in sections.pictures["c"]
+    assert sections.scripts
