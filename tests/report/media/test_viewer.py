@@ -147,6 +147,8 @@ def test_controls_change_what_is_drawn(browser, tmp_path):
 @pytest.mark.skipif(not has_niivue(), reason="NiiVue is not installed: scripts/assets")
 def test_niivue_renders_the_volume_with_its_masks(browser, tmp_path):
     _open(browser, tmp_path, _view())
+    if not browser.evaluate("document.createElement('canvas').getContext('webgl2') !== null"):
+        pytest.skip("this Chromium has no WebGL 2")
     browser.evaluate("document.querySelector('[data-mode=niivue]').click()")
     _wait(browser, "niivue scan")
     browser.evaluate("document.querySelector('.vv-niivue').scrollIntoView()")
