@@ -29,6 +29,7 @@ _TYPES = {
     ".webmanifest": "application/json", ".woff": "font/woff", ".woff2": "font/woff2", ".xml": "text/xml",
 }  # fmt: skip
 _ELSEWHERE = re.compile(r"""<link\b[^>]*\bhref=["']?(https?:)?//[^>]*>""", re.IGNORECASE)
+_IMPORTS = re.compile(rb"""@import\s+url\(["']?(?:https?:)?//[^)]*\)[^;]*;""")
 _INLINE = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.IGNORECASE | re.DOTALL)
 
 
@@ -67,8 +68,8 @@ class _Wheel:
 class ViewerFiles:
     """The files of a built OHIF. Only files that it lists at the start are served.
 
-    Links of its page to other servers, such as those of fonts, are removed, and its settings are replaced by
-    those of this server.
+    Links of its page and styles to other servers, such as those of fonts, are removed, and its settings are
+    replaced by those of this server.
 
     Args:
         source: folder of the build, or MONAI Label's wheel.
@@ -108,7 +109,8 @@ class ViewerFiles:
     def read(self, name: str) -> bytes:
         """Return the content of a file that :meth:`find` returned."""
         own = self._own.get(name)
-        return self._source.read(name) if own is None else own()
+        content = self._source.read(name) if own is None else own()
+        return _IMPORTS.sub(b"", content) if name.endswith(".css") else content
 
     @staticmethod
     def media_type(name: str) -> str:

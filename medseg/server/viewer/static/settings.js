@@ -44,18 +44,26 @@
   /** The segmentation that is shown, with its voxels and its series; null without one. */
   function shown() {
     const { segmentationService, displaySetService, viewportGridService } = services;
-    if (!segmentationService || !displaySetService || !viewportGridService) return null; // OHIF is starting
     const { activeViewportId } = viewportGridService.getState();
     const active = activeViewportId && segmentationService.getActiveSegmentation(activeViewportId);
     const all = segmentationService.getSegmentations();
     for (const segmentation of active ? [active, ...all] : all) {
       const volume = segmentationService.getLabelmapVolume(segmentation.segmentationId);
+      const { referencedVolumeId } = segmentation.representationData.Labelmap ?? {};
       const image = displaySetService
         .getActiveDisplaySets()
-        .find((one) => volume?.referencedVolumeId?.includes(one.displaySetInstanceUID));
-      if (image && volume.voxelManager) return { segmentation, volume, series: image.SeriesInstanceUID };
+        .find((one) => referencedVolumeId?.includes(one.displaySetInstanceUID));
+      if (image && volume?.voxelManager) return { segmentation, volume, series: image.SeriesInstanceUID };
     }
     return null;
+  }
+
+  function isShown() {
+    try {
+      return shown() !== null;
+    } catch {
+      return false; // OHIF's services are not ready
+    }
   }
 
   async function save() {
@@ -97,12 +105,12 @@
     button.textContent = "Save label";
     button.title = "Save this segmentation as label of the series";
     button.style.cssText =
-      "position:fixed;right:16px;bottom:16px;z-index:100;padding:8px 16px;border-radius:4px;" +
+      "position:fixed;right:16px;bottom:16px;z-index:1000;padding:8px 16px;border-radius:4px;" +
       "background:#0944b3;color:#fff;font:14px sans-serif;";
     button.hidden = true;
     button.addEventListener("click", () => clicked(button));
     document.body.append(button);
-    setInterval(() => (button.hidden = !shown()), 500);
+    setInterval(() => (button.hidden = !isShown()), 500);
   }
 
   function configure({ servicesManager }) {
