@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -14,6 +15,9 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+PATIENCE = 90
+"""Seconds after which a browser that does not answer, or a page that does not get ready, is a failure."""
 
 _FLAGS = (
     "--headless",
@@ -68,9 +72,9 @@ class Browser:
         os.close(read_end)
         os.close(write_end)
         self._buffer, self._session = b"", None
-        targets = self._call("Target.getTargets")["targetInfos"]
-        target = next(one["targetId"] for one in targets if one["type"] == "page")
-        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self._call("Target.attachToTarget", targetId=self._first_page(), flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
         self._call(
@@ -107,12 +111,25 @@ class Browser:
         """Open a file, or the address of a page; return the seconds until it was loaded and drawn."""
         began = time.monotonic()
         self._loaded = False
-        url = path if str(path).startswith("http") else Path(path).resolve().as_uri()
+        url = path if str(path).startswith(("http", "about:")) else Path(path).resolve().as_uri()
         self._call("Page.navigate", url=url)
         while not self._loaded:
             self._receive()
         self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         return time.monotonic() - began
+
+    def leave(self):
+        """Leave the page and forget its errors, also those that were not received yet."""
+        self.open("about:blank")
+        self.errors.clear()
+
+    def wait(self, condition, explain="document.body.textContent"):
+        """Wait until a JavaScript expression is true; if it never is, fail with the value of ``explain``."""
+        self.evaluate(
+            f"new Promise((done, fail) => {{ const end = Date.now() + {1000 * PATIENCE}; (function look() {{"
+            f"if ({condition}) done(); else if (Date.now() > end) fail(new Error({explain}));"
+            "else setTimeout(look, 20); })(); })"
+        )
 
     def evaluate(self, code):
         """Run JavaScript and return its value; promises are awaited."""
@@ -140,6 +157,16 @@ class Browser:
         content = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=full)
         Path(path).write_bytes(base64.b64decode(content["data"]))
 
+    def _first_page(self):
+        """Return the id of the page that the browser starts with, which it may not have opened yet."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            for target in self._call("Target.getTargets")["targetInfos"]:
+                if target["type"] == "page":
+                    return target["targetId"]
+            assert time.monotonic() < until, "chromium has no page"
+            time.sleep(0.05)
+
     def _call(self, method, **params):
         number = self._send(method, params)
         while True:
@@ -159,6 +186,8 @@ class Browser:
 
     def _receive(self):
         while b"\0" not in self._buffer:
+            readable, _, _ = select.select([self._read], [], [], 2 * PATIENCE)
+            assert readable, "chromium does not answer"
             part = os.read(self._read, 1 << 16)
             assert part, "chromium has ended"
             self._buffer += part

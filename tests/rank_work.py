@@ -26,9 +26,9 @@ def run_ranks(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     processes = [context.Process(target=_run, args=(rank, *rest)) for rank in range(RANKS)]
     for process in processes:
         process.start()
-    results = dict(answers.get(timeout=120) for _ in processes)
+    results = dict(answers.get(timeout=600) for _ in processes)
     for process in processes:
-        process.join(timeout=30)
+        process.join(timeout=60)
     failed = [text for good, text in results.values() if not good]
     assert not failed, "\n".join(failed)
     return [results[rank][1] for rank in range(RANKS)]

@@ -10,6 +10,7 @@ from medseg.progress import ConsoleProgress, QuietProgress, _Stage, duration, st
 
 def test_a_redirected_operation_prints_its_state_regularly(capsys):
     """Nothing was printed for 400 s; users thought that the training was stuck and ended it."""
+    began = time.monotonic()
     with ConsoleProgress(every=0.1) as progress:
         with stage(progress, 3, "preparing training cases"):
             progress.advance()
@@ -30,7 +31,7 @@ def test_a_redirected_operation_prints_its_state_regularly(capsys):
     assert "s each, about" in training[0]
     assert training[0].endswith("left")
     assert any(line.startswith("validating: 1 of 7 cases") for line in lines)
-    assert 5 <= len(lines) <= 8
+    assert 3 <= len(lines) <= (time.monotonic() - began) / 0.1 + 1
 
 
 def test_no_state_is_printed_while_messages_come_often(capsys):

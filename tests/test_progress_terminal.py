@@ -1,5 +1,6 @@
 """What a terminal shows: bars below intact messages, and a cursor at the end, also after Ctrl+C."""
 
+import codecs
 import os
 import re
 import signal
@@ -41,9 +42,14 @@ class Screen:
     """The few commands of a terminal that the bars use."""
 
     def __init__(self):
+        self._decode, self._rest = codecs.getincrementaldecoder("utf-8")().decode, ""
         self.lines, self.row, self.column, self.cursor = [[]], 0, 0, True
 
-    def feed(self, text):
+    def feed(self, received):
+        """Show what was received, bytes that may end within a character or a command; return the new text."""
+        new = self._decode(received)
+        text, begun = re.fullmatch(r"([\s\S]*?)(\x1b(?:\[\??[\d;]*)?)?", self._rest + new).groups()
+        self._rest = begun or ""
         for part in re.findall(r"\x1b\[\??[\d;]*[a-zA-Z]|[\s\S]", text):
             if part.startswith("\x1b["):
                 self._command(part[2:-1], part[-1])
@@ -58,6 +64,7 @@ class Screen:
                 line += [" "] * (self.column + 1 - len(line))
                 line[self.column] = part
                 self.column += 1
+        return new
 
     def _command(self, number, letter):
         if letter == "A":
@@ -92,19 +99,16 @@ def terminal():
     os.close(own)
 
 
-def _read(controller, screen, until, seconds=20):
+def _read(controller, screen, until, seconds=60):
     """Feed the screen until a condition holds; raise after some seconds."""
     deadline, received = time.monotonic() + seconds, ""
     os.set_blocking(controller, False)
     while not until(received):
         assert time.monotonic() < deadline, received[-2000:]
         try:
-            new = os.read(controller, 1 << 16).decode()
+            received += screen.feed(os.read(controller, 1 << 16))
         except BlockingIOError:
             time.sleep(0.01)
-            continue
-        screen.feed(new)
-        received += new
     return received
 
 
@@ -113,15 +117,13 @@ def test_messages_stay_intact_above_the_bars_and_ctrl_c_restores_the_cursor(term
     before, screen = termios.tcgetattr(own), Screen()
     received = _read(controller, screen, lambda text: "READY" in text)
     assert "printed by a worker" in received
-    time.sleep(0.3)
+    time.sleep(0.3)  # some more frames
     _read(controller, screen, lambda text: True)
     assert not screen.cursor
     messages = [line for line in screen.text if "message" in line]
     assert messages == [f"message {number} is complete" for number in range(20)]
     assert "a print" in screen.text
     process.send_signal(signal.SIGINT)
-    process.wait(10)
-    os.set_blocking(controller, False)
-    screen.feed(os.read(controller, 1 << 16).decode())
-    assert screen.cursor
+    process.wait(60)
+    _read(controller, screen, lambda text: screen.cursor)
     assert termios.tcgetattr(own) == before

@@ -152,9 +152,7 @@ def test_200_cases_with_pictures_load_fast_and_folded_ones_open_and_print(browse
     drawn = f"[...{last}.querySelectorAll('img')].filter((one) => one.complete && one.naturalWidth > 0).length"
     assert browser.evaluate(drawn) == 0
     browser.evaluate(f"{last}.querySelector('summary').click()")
-    wait = "new Promise((done) => setTimeout(done, 300))"
-    browser.evaluate(wait)
-    assert browser.evaluate(drawn) == 12
+    browser.wait(f"{drawn} === 12")
     browser.open(path)
     printed = base64.b64decode(browser._call("Page.printToPDF")["data"])
     # 12 pictures a case; equal ones are stored once

@@ -80,7 +80,7 @@ def running(data: Path, model: Path, *more: str) -> Iterator[RunningServer]:
 
 def wait_for(url: str) -> None:
     """Wait until a server answers."""
-    for _ in range(200):
+    for _ in range(1200):
         try:
             urllib.request.urlopen(f"{url}health", timeout=5).read()
             return

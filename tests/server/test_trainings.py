@@ -28,7 +28,8 @@ signal.signal(signal.SIGTERM, end)
 resumed = (run / "checkpoints" / "last.pt").exists()
 entry = {"epoch": 2 if resumed else 1, "step": 4, "loss": 0.5, "val_dice": 0.75}
 (run / "log.jsonl").write_text(json.dumps(entry) + "\\n")
-(run / "arguments.json").write_text(json.dumps(sys.argv[1:]))
+(run / "arguments.tmp").write_text(json.dumps(sys.argv[1:]))
+(run / "arguments.tmp").rename(run / "arguments.json")
 print("Doe^Jane")
 if not resumed:
     time.sleep(60)
@@ -49,7 +50,7 @@ def quick_process(tmp_path, monkeypatch):
     monkeypatch.setattr(process.subprocess, "Popen", start)
 
 
-def wait(until, seconds=20):
+def wait(until, seconds=120):
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end
@@ -106,7 +107,7 @@ def test_a_real_training_is_stopped_resumed_with_a_new_label_and_served(tmp_path
     assert training.names() == ["balls"]
     training.start("balls", {})
     newest = root / ".medseg" / "runs" / "balls-1"
-    wait(lambda: len(process.read_log(newest / "log.jsonl")) >= 2, 120)
+    wait(lambda: len(process.read_log(newest / "log.jsonl")) >= 2)
     assert training.stop()["status"] == "STOPPED"
     assert RunFolder(newest).last.exists()
     assert not RunFolder(newest).model.exists()
@@ -117,7 +118,7 @@ def test_a_real_training_is_stopped_resumed_with_a_new_label_and_served(tmp_path
         reply = put(client, nrrd(label, tmp_path, store.scan("ball_5").grid.affine), image="ball_5")
         assert reply.status_code == 200, reply.text
         training.start("balls", {"epochs": 5})  # a training that continues is not shortened
-        wait(lambda: not training._last.is_running, 120)
+        wait(lambda: not training._last.is_running)
         assert training.current()["status"] == "DONE", training._last.output.read_text()[-2000:]
         parts = json.loads((newest / "cases.json").read_text())
         assert "ball_5" in json.dumps(parts)

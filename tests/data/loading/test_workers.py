@@ -73,7 +73,7 @@ def no_process_remains():
     before = {process.pid for process in multiprocessing.active_children()}
 
     def check():
-        for _ in range(50):
+        for _ in range(300):
             if {process.pid for process in multiprocessing.active_children()} <= before:
                 return True
             time.sleep(0.1)

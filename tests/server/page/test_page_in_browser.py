@@ -26,19 +26,17 @@ def browser(tmp_path_factory):
         yield one
 
 
-def wait(browser, condition, seconds=20):
+def wait(browser, condition):
     """Wait until a JavaScript expression is true."""
-    browser.evaluate(
-        f"new Promise((done, fail) => {{ const end = Date.now() + {1000 * seconds}; (function look() {{"
-        f"if ({condition}) done(); else if (Date.now() > end) fail(new Error("
-        "document.body.dataset.state + ' ' + document.getElementById('messages').textContent));"
-        "else setTimeout(look, 20); })(); })"
+    browser.wait(
+        condition,
+        "document.body.dataset.state + ' ' + document.getElementById('messages').textContent",
     )
 
 
 def visit(browser, url, case):
     """Open a case and wait until it is drawn."""
-    browser.errors.clear()
+    browser.leave()  # the page before may ask a server that has ended
     browser.open(f"{url}?{next(_VISITS)}#case={case}")  # another query: the page is loaded again
     wait_open(browser, case)
 
@@ -46,6 +44,14 @@ def visit(browser, url, case):
 def wait_open(browser, case):
     wait(browser, f"document.body.dataset.case === '{case}' && document.body.dataset.state === 'ready'")
     browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def wait_saved(browser, version):
+    """Wait until the label has a version and the page has done what follows, such as choosing the next case."""
+    wait(
+        browser,
+        f"document.body.dataset.version.startsWith('{version}') && document.body.dataset.state === 'ready'",
+    )
 
 
 def screen_position(browser, axis, u, v):
@@ -131,10 +137,10 @@ def test_a_click_labels_the_right_pixels_of_a_picture(browser, tmp_path):
         browser.drag((left + x, top + y))
         wait(browser, "medsegAnnotate.doc.labels.counts.get(2) === 288")
         browser.press("s", "KeyS")
-        wait(browser, "document.body.dataset.version.startsWith('draft')")
+        wait_saved(browser, "draft")
         assert list((tmp_path / "labels").iterdir()) == []  # a draft is not in the dataset
         browser.press("a", "KeyA")
-        wait(browser, "document.body.dataset.version.startsWith('final')")
+        wait_saved(browser, "final")
         label = np.array(Image.open(tmp_path / "labels" / "a.png"))
         np.testing.assert_array_equal(label, 2 * (pixels == RED).all(axis=-1))
         assert browser.errors == []
@@ -176,7 +182,7 @@ def test_a_model_of_slices_changes_one_slice(browser, tmp_path):
             browser.press(" ", "Space")
             wait(browser, f"medsegAnnotate.doc.labels.counts.get(1) === {9 * (index - 2)}")
         browser.press("a", "KeyA")
-        wait(browser, "document.body.dataset.version.startsWith('final')")
+        wait_saved(browser, "final")
     expected = (voxels == 100) & np.isin(np.arange(8), (3, 4))
     np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "labels" / "a.nii.gz").dataobj), expected)
 
@@ -215,7 +221,7 @@ def test_what_is_painted_while_a_model_answers_stays(browser, tmp_path):
         counts = browser.evaluate("[1, 2].map((value) => medsegAnnotate.doc.labels.counts.get(value))")
         assert counts == [0, 2]
         browser.evaluate("Promise.all([medsegAnnotate.save(false), medsegAnnotate.accept()])")
-        wait(browser, "document.body.dataset.version.startsWith('final')")  # accepted, although a save ran
+        wait_saved(browser, "final")  # accepted, although a save ran
 
 
 def test_a_label_that_was_removed_elsewhere_is_kept(browser, tmp_path):
@@ -225,7 +231,7 @@ def test_a_label_that_was_removed_elsewhere_is_kept(browser, tmp_path):
         visit(browser, url, "a")
         paint(browser, 5, 6, 1)
         browser.press("a", "KeyA")
-        wait(browser, "document.body.dataset.version.startsWith('final')")
+        wait_saved(browser, "final")
         request = Request(url.replace("annotate/", "datastore/label?image=a"), method="DELETE")
         with urlopen(request) as reply:
             assert reply.status == 200
@@ -233,7 +239,7 @@ def test_a_label_that_was_removed_elsewhere_is_kept(browser, tmp_path):
         browser.evaluate("medsegAnnotate.reload()")
         assert browser.evaluate("medsegAnnotate.isChanged")
         browser.press("a", "KeyA")
-        wait(browser, "document.body.dataset.version.startsWith('final')")
+        wait_saved(browser, "final")
         assert np.count_nonzero(np.array(Image.open(tmp_path / "labels" / "a.png"))) == 1
 
 
@@ -250,7 +256,7 @@ def test_objects_get_numbers_that_are_free(browser, tmp_path):
         browser.press("n", "KeyN")
         browser.drag(screen_position(browser, 2, 14, 15))
         browser.press("a", "KeyA")
-        wait(browser, "document.body.dataset.version.startsWith('final-2')")
+        wait_saved(browser, "final-2")
     label = np.array(Image.open(tmp_path / "labels" / "a.png"))
     assert (label[15, 12], label[15, 14]) == (80, 81)
     np.testing.assert_array_equal(label[:6], numbers[:6])
@@ -275,7 +281,7 @@ def test_two_windows_lose_no_label(browser, tmp_path, tmp_path_factory):
         paint(other, 12, 20, 2)
         for window, number in ((browser, 1), (other, 2)):
             window.press("a", "KeyA")
-            wait(window, f"document.body.dataset.version.startsWith('final-{number}')")
+            wait_saved(window, f"final-{number}")
         label = np.array(Image.open(tmp_path / "labels" / "a.png"))
         assert (label[5, 6], label[12, 20], np.count_nonzero(label)) == (1, 2, 2)
 
@@ -283,13 +289,13 @@ def test_two_windows_lose_no_label(browser, tmp_path, tmp_path_factory):
         paint(browser, 5, 6, 1)
         paint(browser, 5, 7, 1)
         other.press("a", "KeyA")
-        wait(other, "document.body.dataset.version.startsWith('final-3')")
+        wait_saved(other, "final-3")
         browser.press("e", "KeyE")
         browser.drag(screen_position(browser, 2, 6, 5))
         browser.press("a", "KeyA")
         wait(browser, "document.getElementById('conflict').open")
         browser.evaluate("document.querySelector('#conflict [value=theirs]').click()")
-        wait(browser, "document.body.dataset.version.startsWith('final-4')")
+        wait_saved(browser, "final-4")
         label = np.array(Image.open(tmp_path / "labels" / "a.png"))
         assert (label[5, 6], label[5, 7], label[12, 20]) == (2, 1, 2)
 

@@ -18,7 +18,7 @@ def python(name, code, folder, **environment):
     return CellCommand(name, (sys.executable, "-S", "-c", code), folder / name, environment)
 
 
-def wait_for(path, seconds=10):
+def wait_for(path, seconds=60):
     end = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < end, f"{path} was not written"
@@ -147,7 +147,7 @@ def test_cells_die_with_a_killed_executor(tmp_path):
     assert read_state(tmp_path / "a").status == "running"
     parent.kill()
     parent.wait()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while os.path.exists(f"/proc/{text}") and time.monotonic() < end:  # noqa: PTH110
         time.sleep(0.02)
     assert not os.path.exists(f"/proc/{text}")  # noqa: PTH110

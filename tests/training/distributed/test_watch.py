@@ -68,10 +68,13 @@ def test_a_process_that_does_not_end_by_itself_is_ended(monkeypatch, stopped, ca
     store.set("error/1", "out of memory")
     codes = []
     monkeypatch.setattr("medseg.training.distributed.watch._PERIOD", 0.01)
-    monkeypatch.setattr("medseg.training.distributed.watch._GRACE", 0.5 if stopped else 0.01)
+    monkeypatch.setattr("medseg.training.distributed.watch._GRACE", 60.0 if stopped else 0.01)
     monkeypatch.setattr("os._exit", codes.append)
     watch.start()
-    time.sleep(0.1)
+    until = time.monotonic() + 60
+    while watch._found is None or (not stopped and not codes):
+        assert time.monotonic() < until
+        time.sleep(0.01)
     watch.stop()
     assert codes == ([] if stopped else [1])
     assert ("out of memory" in capfd.readouterr().err) is not stopped
