@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from medseg.system.lazy_imports import lazy_names
+from medseg.system.lazy_imports import import_without, lazy_names
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MONAI imports MLflow wherever it is installed
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# They take longer than all of medseg. MONAI needs them in MLFlowHandler and TransCheX only; a program that uses
+# these imports monai before medseg.
+import_without("monai", ("mlflow", "transformers"))
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig, load_config
