@@ -5,6 +5,7 @@ Update the file with ``python -m pytest tests/golden -m "" --update-golden``.
 
 import pytest
 import torch
+from architectures import IN_3D
 from test_models_contract import CONFIGS, build, case
 
 from medseg.losses import DeepSupervisionLoss, default_loss
@@ -22,10 +23,13 @@ TOLERANCES = {"first": (1e-4, 0), "later": (2e-3, 0)}
 
 
 def cases():
-    """Yield every architecture in 2D and 3D; all but the U-Net are marked slow."""
+    """Yield every architecture in 2D and 3D: those but the U-Net are slow, in unusual dimensions exhaustive."""
     for config in CONFIGS:
+        usual = 3 if config.name in IN_3D else 2
         for dims in (2, 3):
-            marks = [*case(config).marks, *([] if config.name == "unet" else [pytest.mark.slow])]
+            marks = [*case(config).marks]
+            if config.name != "unet":
+                marks.append(pytest.mark.slow if dims == usual else pytest.mark.exhaustive)
             yield pytest.param(config, dims, marks=marks, id=named(config, dims))
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from architectures import CONFIGS, build, case, image
+from architectures import CONFIGS, build, case, each_in_usual_dims, image
 from pydantic import TypeAdapter
 
 from medseg.losses import DeepSupervisionLoss, default_loss
@@ -12,10 +12,10 @@ from medseg.task import Task
 
 configs = pytest.mark.parametrize("config", [case(c) for c in CONFIGS], ids=lambda c: c.name)
 dims = pytest.mark.parametrize("spatial_dims", [2, 3])
+usual = pytest.mark.parametrize(("config", "spatial_dims"), list(each_in_usual_dims()))
 
 
-@configs
-@dims
+@usual
 @pytest.mark.parametrize("side", [1, 2, 5, 16, 17])
 @pytest.mark.parametrize("training", [False, True])
 def test_logits_have_the_images_size_whatever_it_is(config, spatial_dims, side, training):
@@ -28,8 +28,7 @@ def test_logits_have_the_images_size_whatever_it_is(config, spatial_dims, side, 
         assert training or isinstance(result, torch.Tensor)
 
 
-@configs
-@dims
+@usual
 @pytest.mark.parametrize("side", [1, 7, 16])
 def test_gradients_reach_every_parameter(config, spatial_dims, side):
     network = build(config, spatial_dims)
@@ -57,8 +56,9 @@ def test_the_default_loss_takes_what_it_returns_in_training(config, spatial_dims
     assert (loss(output, target) != loss(output.logits, target)) == has_more
 
 
-@configs
-@dims
+@pytest.mark.parametrize(
+    ("config", "spatial_dims"), list(each_in_usual_dims(costly=("swin_unetr", "unetpp", "unetr", "vnet")))
+)
 def test_one_batch_can_be_overfitted(config, spatial_dims):
     network = build(config, spatial_dims, in_channels=1, num_classes=2)
     size = (16, 8, 8)[:spatial_dims]

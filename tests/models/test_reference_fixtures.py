@@ -135,8 +135,18 @@ def output(network: nn.Module, name: str, picture: torch.Tensor) -> torch.Tensor
     return network(picture)
 
 
+LIKE_OTHERS = ("fcn32s", "fcn16s", "fcn8s_atonce", "fcn_resnet101", "semseg_pspnet101", "hrnetv2_w48")
+"""Networks that differ from another one in a number: their tests are exhaustive."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive) if name.startswith(LIKE_OTHERS) else name
+        for name in NETWORKS
+    ],
+)
 @torch.inference_mode()
 def test_network_equals_its_reference(name, recipe):
     network = filled(recipe, name)

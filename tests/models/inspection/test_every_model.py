@@ -20,7 +20,7 @@ def test_exported_network_gives_the_same_logits(config, spatial_dims):
 
 # MONAI's Swin attention branches on the window's mask, which breaks the graph: its config says so
 @pytest.mark.parametrize(("config", "spatial_dims"), list(each_in_usual_dims(SwinUNETRConfig)))
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_compiled_network_is_one_graph(config, spatial_dims, training):
     torch.compiler.reset()
     network = build(config, spatial_dims).train(training)
