@@ -27,9 +27,25 @@ environment() {
             if [ ! -x "$python" ]; then
                 "$(find_python)" -m venv "$root/.venv"
             fi
-            "$python" -m pip install --quiet --disable-pip-version-check \
+            # without --no-compile, pip compiles every file of every package before it returns
+            "$python" -m pip install --quiet --disable-pip-version-check --no-compile \
                 --constraint "$root/constraints.txt" --editable "$root$extras"
             echo "$wanted" >"$stamp"
         fi
     ) 9>"$root/.venv/lock"
+}
+
+# check_types starts pyright in the background; report_types waits for it, prints what it found and fails with it.
+check_types() {
+    types_log=$(mktemp)
+    "$root/.venv/bin/pyright" --project "$root" >"$types_log" 2>&1 &
+    types_pid=$!
+    trap 'kill "$types_pid" 2>/dev/null || true; rm -f "$types_log"' EXIT
+}
+
+report_types() {
+    local failed=0
+    wait "$types_pid" || failed=1
+    cat "$types_log"
+    return "$failed"
 }

@@ -343,7 +343,9 @@ def test_duplicate_and_tilted_slices_are_always_rejected(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["dicom_ct_series", "dicom_mr_series", "dicom_seg"])
+@pytest.mark.parametrize(
+    "name", ["dicom_ct_series", "dicom_mr_series", pytest.param("dicom_seg", marks=pytest.mark.exhaustive)]
+)
 def test_objects_of_real_series(data_root, name, tmp_path):
     folder = data_root / name / "images"
     scan, source = read_scan(folder), read_source_series(folder)

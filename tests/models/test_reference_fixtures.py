@@ -160,7 +160,14 @@ def test_network_equals_its_reference(name, recipe):
 
 @pytest.mark.parametrize(
     "name",
-    ["fcn_resnet50", "deeplabv3_resnet50", "smp_deeplabv3plus_resnet50", "semseg_pspnet50", "hrnetv2_w18"],
+    [
+        "fcn_resnet50",
+        "hrnetv2_w18",
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in ("deeplabv3_resnet50", "smp_deeplabv3plus_resnet50", "semseg_pspnet50")
+        ),
+    ],
 )
 @torch.inference_mode()
 def test_the_same_network_in_3d_equals_it_slice_by_slice(name, recipe):

@@ -31,6 +31,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def few_cases(tmp_path_factory):
+    """Pages with all their parts and few rows, for checks that look at every element."""
+    root = tmp_path_factory.mktemp("small")
+    write_evaluation(root / "evaluation.html", cases=6)
+    write_comparison(root / "comparison.html", cases=6)
+    write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"), cases=6)
+    write_training(root / "training.html", epochs=6)
+    return root
+
+
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     with Browser(tmp_path_factory.mktemp("profile")) as one:
         yield one
@@ -118,9 +129,9 @@ def test_pages_fit_the_screen_and_are_silent(browser, folder, name, width):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training"])
-def test_accessibility(browser, folder, axe, name, dark):
+def test_accessibility(browser, few_cases, axe, name, dark):
     browser.resize(1440, dark=dark)
-    browser.open(folder / f"{name}.html")
+    browser.open(few_cases / f"{name}.html")
     browser.evaluate(axe + "; 0")
     found = browser.evaluate(
         "axe.run().then((result) => result.violations.map((one) => [one.id, one.impact, one.nodes[0].html]))"
@@ -128,7 +139,7 @@ def test_accessibility(browser, folder, axe, name, dark):
     assert [one for one in found if one[1] in ("serious", "critical")] == []
 
 
-def case_sections(folder, count=16):
+def case_sections(folder, count=8):
     """Return sections with figures and volumes of cases of the size of a hippocampus."""
     rng = np.random.default_rng(0)
     files = {}
@@ -144,11 +155,11 @@ def case_sections(folder, count=16):
 
 def test_200_cases_with_pictures_load_fast_and_folded_ones_open_and_print(browser, tmp_path):
     path = write_evaluation(tmp_path / "report.html", 200, case_sections(tmp_path))
-    assert 1e6 < path.stat().st_size < 25e6
+    assert 5e5 < path.stat().st_size < 25e6
     browser.errors.clear()
     browser.resize(1440)
     assert min(browser.open(path) for _ in range(2)) < 3
-    last = "document.querySelectorAll('article.case')[15]"
+    last = "document.querySelectorAll('article.case')[7]"
     drawn = f"[...{last}.querySelectorAll('img')].filter((one) => one.complete && one.naturalWidth > 0).length"
     assert browser.evaluate(drawn) == 0
     browser.evaluate(f"{last}.querySelector('summary').click()")
@@ -156,7 +167,7 @@ def test_200_cases_with_pictures_load_fast_and_folded_ones_open_and_print(browse
     browser.open(path)
     printed = base64.b64decode(browser._call("Page.printToPDF")["data"])
     # 12 pictures a case; equal ones are stored once
-    assert printed.count(b"/Subtype /Image") > 150
+    assert printed.count(b"/Subtype /Image") > 75
     assert browser.errors == []
 
 

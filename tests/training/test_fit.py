@@ -1,17 +1,16 @@
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import ball_settings, write_balls, write_volume
+from lock_holder import locked
 from torch import nn
 
 from medseg.cli.main import run as command
@@ -21,8 +20,8 @@ from medseg.inference.model.model_file import load_model
 from medseg.inference.model.predictor import Predictor
 from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
-from medseg.system.locks import LOCK_NAME, lock_folder
-from medseg.training.fit import fit
+from medseg.system.locks import LOCK_NAME
+from medseg.training.fit import RunResult, fit
 from medseg.training.loop import TrainingLoop
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.log import read_log
@@ -32,8 +31,23 @@ def weights(run: Path) -> str:
     return load_model(run / "model.safetensors")[2]
 
 
-def test_a_run_folder_contains_the_documented_files(ball_config, tmp_path):
-    result = fit(ball_config, tmp_path / "run")
+@pytest.fixture(scope="module")
+def finished(balls, tmp_path_factory) -> RunResult:
+    """A finished run of ``ball_config``, which tests do not change."""
+    return fit(load_config(ball_settings(balls)), tmp_path_factory.mktemp("finished") / "run")
+
+
+RESUMED = {"save_every_steps": 1, "ema": 0.9, "schedule": {"name": "plateau", "patience": 1}}
+
+
+@pytest.fixture(scope="module")
+def whole(balls, tmp_path_factory) -> Path:
+    """An uninterrupted run of the settings ``RESUMED``."""
+    return fit(load_config(ball_settings(balls, **RESUMED)), tmp_path_factory.mktemp("whole") / "run").run
+
+
+def test_a_run_folder_contains_the_documented_files(ball_config, finished):
+    result = finished
     names = {"config.yaml", "environment.json", "cases.json", "log.jsonl", "model.safetensors"}
     assert names <= {p.name for p in result.run.iterdir()}
     assert {p.name for p in (result.run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
@@ -59,17 +73,14 @@ def test_training_improves_the_score(balls, tmp_path):
     assert (fit(config, tmp_path / "run").best or 0) > 0.8
 
 
-def test_two_runs_give_the_same_weights(ball_config, tmp_path):
-    fit(ball_config, tmp_path / "a")
-    fit(ball_config, tmp_path / "b")
-    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+def test_two_runs_give_the_same_weights(ball_config, finished, tmp_path):
+    fit(ball_config, tmp_path / "again")
+    assert weights(tmp_path / "again") == weights(finished.run)
 
 
-def test_workers_change_nothing(balls, tmp_path):
-    for workers in (0, 2):
-        config = load_config(ball_settings(balls), [f"data.workers={workers}"])
-        fit(config, tmp_path / str(workers))
-    a, b = (load_model(tmp_path / w / "model.safetensors")[1] for w in ("0", "2"))
+def test_workers_change_nothing(balls, finished, tmp_path):
+    fit(load_config(ball_settings(balls), ["data.workers=2"]), tmp_path / "two")
+    a, b = (load_model(run / "model.safetensors")[1] for run in (finished.run, tmp_path / "two"))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -97,34 +108,30 @@ class Stopper(QuietProgress):
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 6])
-def test_a_resumed_run_equals_an_uninterrupted_one(balls, tmp_path, at):
-    settings = ball_settings(balls, save_every_steps=1, ema=0.9, schedule={"name": "plateau", "patience": 1})
-    config = load_config(settings)
-    fit(config, tmp_path / "whole")
+def test_a_resumed_run_equals_an_uninterrupted_one(balls, whole, tmp_path, at):
+    config = load_config(ball_settings(balls, **RESUMED))
     with pytest.raises(SuddenEndError):
         fit(config, tmp_path / "broken", progress=Stopper(at))
     fit(config, tmp_path / "broken", resume="auto")
-    assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "broken") == weights(whole)
     logs = [
-        [e | {"seconds": 0, "waiting": 0} for e in read_log(tmp_path / n / "log.jsonl")]
-        for n in ("whole", "broken")
+        [e | {"seconds": 0, "waiting": 0} for e in read_log(run / "log.jsonl")]
+        for run in (whole, tmp_path / "broken")
     ]
     assert logs[0] == logs[1]
 
 
-def test_an_existing_run_is_not_overwritten(ball_config, tmp_path):
-    fit(ball_config, tmp_path / "run")
-    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+def test_an_existing_run_is_not_overwritten(ball_config, finished):
+    before = finished.model.read_bytes()
     with pytest.raises(ConfigError, match="--resume auto"):
-        fit(ball_config, tmp_path / "run")
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+        fit(ball_config, finished.run)
+    assert finished.model.read_bytes() == before
 
 
-def test_resuming_with_other_settings_is_refused_by_name(balls, tmp_path):
-    fit(load_config(ball_settings(balls)), tmp_path / "run")
+def test_resuming_with_other_settings_is_refused_by_name(balls, finished):
     other = load_config(ball_settings(balls), ["train.optimizer.lr=0.5"])
     with pytest.raises(ConfigError, match=r"train\.optimizer\.lr: 0\.002 → 0\.5"):
-        fit(other, tmp_path / "run", resume="auto")
+        fit(other, finished.run, resume="auto")
 
 
 def test_a_folder_of_other_files_is_rejected_as_run_folder(ball_config, tmp_path):
@@ -145,32 +152,19 @@ def test_a_dataset_used_as_run_folder_is_unchanged(balls, tmp_path, capsys):
     assert sorted((tmp_path / "h").rglob("*")) == before
 
 
-def _hold(folder, held, release):
-    with lock_folder(folder, "Wait."):
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
-        child.start()
-        held.put(child.pid)
-        release.wait(60)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there")
 def test_two_processes_do_not_train_in_one_run_folder(ball_config, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Queue(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path / "run", held, release))
-    other.start()
-    orphan = held.get(timeout=60)
-    try:
-        with pytest.raises(ConfigError, match=rf"process {other.pid} .*choose another --run folder"):
-            fit(ball_config, tmp_path / "run", resume="auto")
-        dry_run(ball_config, tmp_path / "run")
-        other.kill()  # its worker lives on for a while
-        other.join()
-        os.kill(orphan, 0)
-        assert fit(ball_config, tmp_path / "run", resume="auto").epochs == 2
-    finally:
-        other.kill()
-        os.kill(orphan, signal.SIGKILL)
+    with locked(tmp_path / "run", worker=True) as (other, orphan):
+        try:
+            with pytest.raises(ConfigError, match=rf"process {other.pid} .*choose another --run folder"):
+                fit(ball_config, tmp_path / "run", resume="auto")
+            dry_run(ball_config, tmp_path / "run")
+            other.kill()  # its worker lives on for a while
+            other.wait()
+            os.kill(orphan, 0)
+            assert fit(ball_config, tmp_path / "run", resume="auto").epochs == 2
+        finally:
+            os.kill(orphan, signal.SIGKILL)
     assert not (tmp_path / "run" / LOCK_NAME).exists()
     assert len(read_log(tmp_path / "run" / "log.jsonl")) == 2
 
@@ -192,20 +186,18 @@ def test_a_patch_far_larger_than_every_case_is_refused_before_memory_runs_out(ba
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-def test_resuming_a_finished_run_changes_nothing(ball_config, tmp_path):
-    fit(ball_config, tmp_path / "run")
-    before = weights(tmp_path / "run")
-    assert fit(ball_config, tmp_path / "run", resume="auto").epochs == 2
-    assert weights(tmp_path / "run") == before
+def test_resuming_a_finished_run_changes_nothing(ball_config, finished):
+    before = weights(finished.run)
+    assert fit(ball_config, finished.run, resume="auto").epochs == 2
+    assert weights(finished.run) == before
 
 
-def test_checkpoints_load_safely(ball_config, tmp_path):
-    result = fit(ball_config, tmp_path / "run")
-    state = torch.load(result.run / "checkpoints" / "last.pt", weights_only=True)
+def test_checkpoints_load_safely(finished, tmp_path):
+    state = torch.load(finished.run / "checkpoints" / "last.pt", weights_only=True)
     assert state["step"] == 8
-    (result.run / "checkpoints" / "last.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
     with pytest.raises(TrainingError, match=r"last\.pt"):
-        load_checkpoint(result.run / "checkpoints" / "last.pt")
+        load_checkpoint(tmp_path / "last.pt")
 
 
 def test_early_stop_ends_the_training(balls, tmp_path):
@@ -285,9 +277,8 @@ def test_losses_read_late_are_the_same_numbers(balls, tmp_path, monkeypatch, acc
         RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
     ],
 )
-def test_a_full_disk_keeps_the_last_checkpoint(ball_config, tmp_path, monkeypatch, error):
-    result = fit(ball_config, tmp_path / "run")
-    last = result.run / "checkpoints" / "last.pt"
+def test_a_full_disk_keeps_the_last_checkpoint(finished, tmp_path, monkeypatch, error):
+    last = Path(shutil.copy(finished.run / "checkpoints" / "last.pt", tmp_path / "last.pt"))
     before = last.read_bytes()
 
     def full(*args, **kwargs):

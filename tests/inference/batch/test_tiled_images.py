@@ -106,7 +106,7 @@ def test_a_larger_picture_and_its_pyramid(tmp_path):
     assert record["inference"]["large_above"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_twelve_million_pixels(tmp_path):
     pixels = picture(3000, 4000)
     file = model(tmp_path, normalize=ZScore(), roi_size=(512, 512))

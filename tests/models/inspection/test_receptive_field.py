@@ -134,7 +134,7 @@ def test_gradients_have_the_same_support(config):
         assert (int(first[column]), int(last[column])) == (int(seen[0]), int(seen[-1])), column
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # test_catalog prints the same list
 def test_every_architecture_is_measured():
     from medseg.models.inspection.catalog import build_catalog
 

@@ -129,7 +129,7 @@ def test_the_clocks_of_both_stages_of_a_cascade_are_replayed(balls, tmp_path):
     settings = ball_settings(balls, iterations=5) | {
         "cascade": {"spacing": [2, 2, 2], "patch_size": [8, 8, 8], "model": {"channels": [4, 8]}}
     }
-    fit(load_config(settings, ["train.budget=12s"]), tmp_path / "run", progress=QuietProgress())
+    fit(load_config(settings, ["train.budget=4s"]), tmp_path / "run", progress=QuietProgress())
     assert retrain(tmp_path / "run", tmp_path / "again").equal
     decisions = json.loads((tmp_path / "again" / "replay.json").read_text(encoding="utf-8"))
     assert len(decisions["first_stage"]) == 2

@@ -278,7 +278,8 @@ print("trained on all of them")
 """
 
 
-@pytest.mark.parametrize("number", [400, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [400, pytest.param(5000, marks=pytest.mark.exhaustive)])
 def test_thousands_of_cases_train_with_few_open_files(tmp_path, number):
     pytest.importorskip("resource")
     command = [sys.executable, "-c", MANY, str(tmp_path), str(number)]

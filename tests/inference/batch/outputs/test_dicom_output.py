@@ -319,7 +319,10 @@ def test_an_export_to_a_series_with_another_grid_is_an_error(tmp_path, capsys):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["dicom_ct_series", "dicom_mr_series"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param("dicom_ct_series", marks=pytest.mark.exhaustive), "dicom_mr_series"]
+)
 def test_a_real_series_through_the_command(data_root, name, model, tmp_path, capsys):
     folder, out = data_root / name / "images", tmp_path / "out"
     given = ["infer", str(folder), "--model", str(model), "--output", str(out)]

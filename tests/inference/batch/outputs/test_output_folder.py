@@ -3,7 +3,6 @@
 import csv
 import errno
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_picture, write_volume
+from lock_holder import locked
 
 from medseg.cli.main import run
 from medseg.data.cases import Case
@@ -32,7 +32,7 @@ from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
 from medseg.inference.sliding_window.tta import TrainedAugmentation
 from medseg.models import UNetConfig
-from medseg.system.locks import LOCK_NAME, lock_folder
+from medseg.system.locks import LOCK_NAME
 
 LABELS = LabelSchema(names={"no": (0,), "a": (1,), "b": (2,)})
 OVERWRITE = BatchOptions(overwrite=True)
@@ -370,24 +370,12 @@ def test_a_full_disk_is_detected_when_the_writer_raises_another_error(tmp_path, 
 # --- several processes --------------------------------------------------------------------------------------
 
 
-def _hold(folder, held, release):
-    with lock_folder(folder, "Wait."):
-        held.set()
-        release.wait(30)
-
-
 def test_two_processes_do_not_write_to_one_folder(predictor, scans, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path / "out", held, release))
-    other.start()
-    try:
-        assert held.wait(60)
-        with pytest.raises(ConfigError, match=f"another process writes to this folder .process {other.pid}"):
-            infer_cases(predictor, find_inputs([scans]), tmp_path / "out")
-    finally:
-        release.set()
-        other.join()
+    with (
+        locked(tmp_path / "out") as (other, _),
+        pytest.raises(ConfigError, match=f"another process writes to this folder .process {other.pid}"),
+    ):
+        infer_cases(predictor, find_inputs([scans]), tmp_path / "out")
     outcomes = infer_cases(predictor, find_inputs([scans]), tmp_path / "out")
     assert {o.status for o in outcomes} == {"done"}
     assert not (tmp_path / "out" / LOCK_NAME).exists()
