@@ -40,7 +40,7 @@ def wait_for_a_new_checkpoint(run: Path, process: subprocess.Popen) -> None:
 
 
 def cpu_seconds(process: subprocess.Popen) -> float:
-    """The time that a process has computed, where the system tells it: waiting for it works on a busy machine."""
+    """The time that a process has computed, where the system tells it; it works on a busy machine, too."""
     try:
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
