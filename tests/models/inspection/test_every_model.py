@@ -7,6 +7,8 @@ from architectures import build, each_in_usual_dims, image
 from medseg.models import SwinUNETRConfig
 
 pytestmark = pytest.mark.slow
+COSTLY = ("hrnetv2", "lraspp", "unetpp", "unetr", "vnet")
+"""Networks whose compilation takes longest; it is exhaustive."""
 
 
 @pytest.mark.parametrize(("config", "spatial_dims"), list(each_in_usual_dims()))
@@ -19,7 +21,7 @@ def test_exported_network_gives_the_same_logits(config, spatial_dims):
 
 
 # MONAI's Swin attention branches on the window's mask, which breaks the graph: its config says so
-@pytest.mark.parametrize(("config", "spatial_dims"), list(each_in_usual_dims(SwinUNETRConfig)))
+@pytest.mark.parametrize(("config", "spatial_dims"), list(each_in_usual_dims(SwinUNETRConfig, costly=COSTLY)))
 @pytest.mark.parametrize("training", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_compiled_network_is_one_graph(config, spatial_dims, training):
     torch.compiler.reset()
