@@ -78,6 +78,7 @@ def test_two_runs_give_the_same_weights(ball_config, finished, tmp_path):
     assert weights(tmp_path / "again") == weights(finished.run)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on one core
 def test_workers_change_nothing(balls, finished, tmp_path):
     fit(load_config(ball_settings(balls), ["data.workers=2"]), tmp_path / "two")
     a, b = (load_model(run / "model.safetensors")[1] for run in (finished.run, tmp_path / "two"))
