@@ -14,7 +14,13 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import align_to_grid, as_label_map
 from medseg.errors import DataError
 from medseg.evaluation.labels import read_labels
-from medseg.evaluation.objects.references import numbered_objects, read_class_table, read_score_table
+from medseg.evaluation.objects.references import (
+    NumberedObjects,
+    numbered_objects,
+    object_table,
+    read_class_table,
+    read_score_table,
+)
 from medseg.files import check_exists
 from medseg.instances.panoptic import DEFAULT_OPTIONS, PanopticOptions, PanopticSegments, merge_panoptic
 from medseg.instances.result import Instances
@@ -51,7 +57,8 @@ def merge_panoptic_folders(
         The cases.
 
     Raises:
-        DataError: a folder or its ``medseg.json`` is missing, or no picture is in both.
+        DataError: a folder or its ``medseg.json`` is missing, no picture is in both, or one of them was not
+            written by such a model.
         ConfigError: a ``medseg.json`` is damaged.
     """
     sources = _sources(Path(things), Path(stuff))
@@ -62,6 +69,7 @@ def merge_panoptic_folders(
             f"{things} and {stuff}: no picture is in both folders",
             hint="Run medseg infer on the same images with both models.",
         )
+    _check_kinds(sources, cases[0])
     writer = PanopticWriter(Path(output) / "panoptic.json", sources.categories)
     for case in cases:
         merged = _merge_case(sources, own[case], other[case], options)
@@ -69,6 +77,19 @@ def merge_panoptic_folders(
         writer.add(case, merged.segments, classes)
     writer.finish()
     return cases
+
+
+def _check_kinds(sources: _Sources, case: str) -> None:
+    """Raise DataError if not the first folder alone holds objects by number."""
+    for folder, expected in ((sources.things, True), (sources.stuff, False)):
+        if object_table(folder, case).is_file() != expected:
+            kind = "a model that tells objects apart" if expected else "a model of classes"
+            raise DataError(
+                f"{folder}: expected results of {kind}: {object_table(folder, case)} "
+                + ("does not exist" if expected else "exists"),
+                hint="Give two folders that medseg infer has written: of things, then of stuff.",
+                path=folder,
+            )
 
 
 def _sources(things: Path, stuff: Path) -> _Sources:
@@ -83,30 +104,49 @@ def _sources(things: Path, stuff: Path) -> _Sources:
                 path=file,
             )
         labels.append(read_labels(file))
-    countable = list(labels[0].names)[1:]
-    names = [*countable, *(name for name in list(labels[1].names)[1:] if name not in countable)]
+    countable = _foreground(labels[0])
+    names = [*countable, *(name for name in _foreground(labels[1]) if name not in countable)]
     categories = [PanopticCategory(i, name, name in countable) for i, name in enumerate(names, start=1)]
     return _Sources(things, stuff, tuple(categories))
+
+
+def _foreground(labels: LabelSchema) -> list[str]:
+    """Return the names of the labels but the background, which a schema may lack."""
+    return list(labels.names)[labels.first_evaluated :]
 
 
 def _merge_case(sources: _Sources, things: Path, stuff: Path, options: PanopticOptions) -> PanopticSegments:
     found = numbered_objects(read_scan(things))
     if found.numbers.ndim != 2:
         raise DataError(f"{things}: is a volume; COCO's panoptic files hold pictures", path=things)
-    table = sources.things / "instances" / f"{image_stem(things)}.csv"
-    kinds, scores = read_class_table(table) or {}, read_score_table(table) or {}
-    ids, fallback = sources.ids, sources.categories[0].name
-    present = found.present
-    numbers = np.searchsorted([0, *present], found.numbers)
-    instances = Instances.from_label_map(
-        numbers,
-        np.array([ids[kinds.get(number, fallback)] for number in present], np.int64),
-        np.array([scores.get(number, 1.0) for number in present], np.float64),
-    )
+    instances = _classified(sources, image_stem(things), found)
     values = as_label_map(align_to_grid(read_scan(stuff), found.grid))
-    names = read_labels(sources.stuff / "medseg.json").names
+    labels = read_labels(sources.stuff / "medseg.json")
     kinds_of_stuff = np.zeros(values.shape, np.int64)
-    for name, group in list(names.items())[1:]:
-        kinds_of_stuff[np.isin(values, group)] = ids[name]
+    for name in _foreground(labels):
+        kinds_of_stuff[np.isin(values, labels.names[name])] = sources.ids[name]
     classes = tuple(one.id for one in sources.categories if not one.is_thing)
     return merge_panoptic(instances, kinds_of_stuff, classes, options)
+
+
+def _classified(sources: _Sources, case: str, found: NumberedObjects) -> Instances:
+    """Return the numbered objects of a case with the classes and scores of their table.
+
+    Raises:
+        DataError: the table lacks an object, or has one of an unknown class.
+    """
+    table = object_table(sources.things, case)
+    kinds, scores = read_class_table(table) or {}, read_score_table(table) or {}
+    present, ids = found.present, sources.ids
+    wrong = [number for number in present if kinds.get(number) not in ids or number not in scores]
+    if wrong:
+        raise DataError(
+            f"{table}: object {wrong[0]} of {case} has no row with a score and one of the classes {list(ids)}",
+            hint="Segment the pictures again with medseg infer.",
+            path=table,
+        )
+    return Instances.from_label_map(
+        np.searchsorted([0, *present], found.numbers),
+        np.array([ids[kinds[number]] for number in present], np.int64),
+        np.array([scores[number] for number in present], np.float64),
+    )

@@ -10,6 +10,7 @@ from medseg.cli.main import run
 from medseg.data.io.coco_panoptic import PanopticCategory, PanopticWriter, read_panoptic_index
 from medseg.errors import DataError
 from medseg.evaluation.objects import evaluate_panoptic
+from medseg.instances.panoptic import PanopticOptions
 from medseg.interop.panoptic import merge_panoptic_folders
 
 
@@ -86,3 +87,42 @@ def test_files_that_do_not_fit(results):
     (results / "stuff" / "a.png").unlink()
     with pytest.raises(DataError, match="no picture is in both folders"):
         merge_panoptic_folders(results / "things", results / "stuff", results / "out")
+
+
+def test_folders_in_the_wrong_order_are_an_error(results):
+    with pytest.raises(DataError, match=r"stuff: expected results of a model that tells objects apart"):
+        merge_panoptic_folders(results / "stuff", results / "things", results / "out")
+    with pytest.raises(DataError, match=r"things: expected results of a model of classes"):
+        merge_panoptic_folders(results / "things", results / "things", results / "out")
+
+
+def test_an_object_without_a_class_is_an_error(results):
+    (results / "things" / "instances" / "a.csv").write_text("case,instance,class,score\na,7,cell,0.9\n")
+    with pytest.raises(DataError, match="object 9 of a has no row"):
+        merge_panoptic_folders(results / "things", results / "stuff", results / "out")
+
+
+def test_stuff_without_a_background_keeps_its_first_class(results):
+    labels = {"names": {"sky": [1], "road": [2]}, "background": False}
+    (results / "stuff" / "medseg.json").write_text(json.dumps({"labels": labels}))
+    merge_panoptic_folders(results / "things", results / "stuff", results / "out", PanopticOptions(smallest=1))
+    index = read_panoptic_index(results / "out" / "panoptic.json")
+    assert [one.name for one in index.categories.values()] == ["cell", "mitosis", "sky", "road"]
+    assert index.read("a")[0].tolist() == [3, 3, 3, 3, 3, 3, 4, 4]
+
+
+def test_images_are_matched_by_name_also_those_of_cityscapes(tmp_path):
+    segments, category = np.ones((2, 2), np.int32), [PanopticCategory(1, "cell", True)]
+    names = {"one": ["a_leftImg8bit"], "two": ["a_gtFine_panoptic", "b_gtFine_panoptic"], "three": ["c"]}
+    for folder, images in names.items():
+        writer = PanopticWriter(tmp_path / folder / "panoptic.json", category)
+        for image in images:
+            writer.add(image, segments, {1: 1})
+        writer.finish()
+    one, two, three = (tmp_path / folder / "panoptic.json" for folder in names)
+    found = evaluate_panoptic(one, two)
+    assert found.summary["missing"] == ["b"]
+    assert found.summary["scores"]["all"]["rq"] == pytest.approx(1 / 1.5)  # one found, one missed
+    assert "without a prediction: 1 of 2 images" in found.table()
+    with pytest.raises(DataError, match="no image is in both files; the first ones are c, a"):
+        evaluate_panoptic(three, two)

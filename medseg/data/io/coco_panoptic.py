@@ -6,6 +6,7 @@ A segment's number is R + 256 G + 256² B (https://cocodataset.org/#format-data,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from scipy import ndimage
 from medseg.errors import DataError
 from medseg.files import write_atomic, write_json
 from medseg.geometry import Array
+
+_NAME_ENDING = re.compile(r"_(gt(Fine|Coarse)_panoptic|leftImg8bit)$")
+"""What Cityscapes adds to the name of an image."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ class PanopticIndex:
     Attributes:
         path: the JSON file.
         categories: id → category.
-        entries: stem of an image's PNG → its segments.
+        entries: name of an image → its segments: the stem of the PNG, of Cityscapes without
+            ``_gtFine_panoptic`` and ``_leftImg8bit``.
     """
 
     path: Path
@@ -100,7 +105,7 @@ def read_panoptic_index(path: Path) -> PanopticIndex:
             classes = {int(s["id"]): int(s["category_id"]) for s in segments}
             crowds = frozenset(int(s["id"]) for s in segments if s.get("iscrowd"))
             file = folder / str(one["file_name"])
-            entries[file.stem] = PanopticEntry(file, classes, crowds)
+            entries[_NAME_ENDING.sub("", file.stem)] = PanopticEntry(file, classes, crowds)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: expected COCO's panoptic JSON with categories and annotations ({error})",

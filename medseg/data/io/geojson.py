@@ -87,9 +87,11 @@ def _kind(feature: dict[str, Any]) -> str:
 
 
 def _name(feature: dict[str, Any]) -> str:
+    """Return the classification; QuPath stores derived classes in parts, ``names: [Tumor, Positive]``."""
     classification: Any = (feature.get("properties") or {}).get("classification")
     if isinstance(classification, dict):
-        classification = cast(dict[str, Any], classification).get("name")
+        table = cast(dict[str, Any], classification)
+        classification = table.get("name") or ": ".join(map(str, table.get("names") or ()))
     return str(classification) if classification else UNNAMED
 
 

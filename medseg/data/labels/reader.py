@@ -92,7 +92,8 @@ class LabelReader(Spec):
 
         Raises:
             GeometryError: the label's grid is not the image's.
-            DataError: a file is not a label map, or labels overlap although ``overlapping`` is not set.
+            DataError: a file is not a label map, labels overlap although ``overlapping`` is not set, or an
+                object has a negative number.
         """
         if not case.label_files:
             return None
@@ -174,9 +175,10 @@ class LabelReader(Spec):
         return values, "polygons", objects
 
     def _objects_from_coco(self, label: Path, grid: Grid) -> tuple[Array, str, Array]:
-        """Draw the objects of COCO annotations, the largest first."""
+        """Draw the objects of COCO annotations, the largest first; crowds are below all of them."""
         values, objects = np.zeros(grid.shape, np.int32), np.zeros(grid.shape, np.int32)
-        for number, found in enumerate(_coco_objects(label, grid), start=1):
+        crowds_first = sorted(_coco_objects(label, grid), key=lambda one: not one.is_crowd)
+        for number, found in enumerate(crowds_first, start=1):
             value = self.crowd_value if found.is_crowd else found.category
             if value is None:
                 continue

@@ -21,6 +21,7 @@ from medseg.evaluation.objects.references import (
     FileReferences,
     NumberedObjects,
     numbered_objects,
+    object_table,
     read_class_table,
     read_score_table,
 )
@@ -216,7 +217,7 @@ class _Compared:
 
 
 def _compare(case: str, prediction: Path | None, expected: NumberedObjects, folder: Path) -> _Compared:
-    table = folder / "instances" / f"{case}.csv"
+    table = object_table(folder, case)
     found = NumberedObjects(np.zeros_like(expected.numbers), expected.grid)
     if prediction is not None:
         own = numbered_objects(align_to_grid(read_scan(prediction), expected.grid))

@@ -37,6 +37,8 @@ class PanopticEvaluation:
         for name, row in rows.items():
             shown = ("–" if row[key] is None else f"{row[key]:.3f}" for key in ("pq", "sq", "rq"))
             lines.append(f"{name:{width}}  " + "  ".join(f"{text:>6}" for text in shown))
+        if missing := self.summary["missing"]:
+            lines.append(f"without a prediction: {len(missing)} of {self.summary['cases']} images")
         return "\n".join(lines)
 
 
@@ -53,9 +55,16 @@ def evaluate_panoptic(
         output: folder for ``panoptic.json``; None: no file is written.
 
     Raises:
-        DataError: a file is no panoptic JSON, or a category of the predictions is not in the references.
+        DataError: a file is no panoptic JSON, a category of the predictions is not in the references, or no
+            image is in both files.
     """
     found, expected = read_panoptic_index(Path(predictions)), read_panoptic_index(Path(references))
+    if not found.entries.keys() & expected.entries.keys():
+        first = ", ".join(next(iter(one.entries), "none") for one in (found, expected))
+        raise DataError(
+            f"{predictions} and {references}: no image is in both files; the first ones are {first}",
+            hint="The PNG of an image has the same name in both files.",
+        )
     table = _matched_categories(found, expected)
     counts = count_panoptic([_pair(name, found, expected, table) for name in expected.entries])
     things = [number for number, one in expected.categories.items() if one.is_thing]

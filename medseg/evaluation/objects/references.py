@@ -72,6 +72,11 @@ def numbered_objects(scan: Scan, ignore_value: int | None = None) -> NumberedObj
     return NumberedObjects(numbers, scan.grid, None, ignored)
 
 
+def object_table(folder: Path, case: str) -> Path:
+    """Path of the table of the objects of a case, in the folder of its label map."""
+    return folder / "instances" / f"{case}.csv"
+
+
 def read_class_table(table: Path) -> dict[int, str] | None:
     """Read number → class from a table of objects, as ``medseg infer`` writes it; None without a table."""
     if not table.is_file():
@@ -105,7 +110,7 @@ class FileReferences:
         """Return the objects of a case."""
         path = self.files[case]
         found = numbered_objects(read_scan(path), self.ignore_value)
-        classes = read_class_table(path.parent / "instances" / f"{case}.csv")
+        classes = read_class_table(object_table(path.parent, case))
         return NumberedObjects(found.numbers, found.grid, classes, found.ignored)
 
 

@@ -77,3 +77,11 @@ def test_files_that_are_no_geojson(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(DataError, match=message):
         read_geojson_objects(path, (8, 8))
+
+
+def test_derived_classes_are_named_by_their_parts(tmp_path):
+    one = feature([SQUARE])
+    one["properties"] = {"classification": {"names": ["Tumor", "Positive"], "color": [1, 2, 3]}}
+    path = write(tmp_path / "a.geojson", [one])
+    assert read_geojson_names(path) == {"Tumor: Positive"}
+    assert read_geojson_objects(path, (8, 8))[0].name == "Tumor: Positive"

@@ -26,13 +26,19 @@ def number_objects(values: Array) -> NDArray[np.int32]:
     """Number the values other than 0 in ascending order, 1 … N.
 
     Raises:
-        DataError: there are more than :data:`LARGEST_NUMBER` values.
+        DataError: a value is negative, or there are more than :data:`LARGEST_NUMBER` values.
 
     Example:
         >>> number_objects(np.array([0, 70000, 5, 5])).tolist()
         [0, 2, 1, 1]
     """
     present, index = np.unique(values, return_inverse=True)
+    if len(present) and present[0] < 0:
+        raise DataError(
+            f"a label map of objects has the value {present[0]}; expected 0 for background and a number "
+            "for each object",
+            hint=f"Set data.labels.ignore_value={present[0]} if such voxels are not to count.",
+        )
     numbers = np.cumsum(present != 0)
     if len(numbers) and numbers[-1] > LARGEST_NUMBER:
         raise DataError(f"{numbers[-1]} objects in one label map; expected at most {LARGEST_NUMBER}")

@@ -226,10 +226,11 @@ def _targets(case: Case, scan: Scan, settings: CacheSettings) -> _Targets:
     reader, preprocess = settings.label_reader, settings.preprocess
     target = reader.read(case, scan)
     assert target is not None
-    codes = settings.labels.encode(target.values, str(case.label_files[0]))
-    codes = prepare_label_map(codes, scan, preprocess)
-    if target.objects is not None:
-        return _Targets(codes, objects=prepare_label_map(target.objects, scan, preprocess))
+    encoded = settings.labels.encode(target.values, str(case.label_files[0]))
+    codes = prepare_label_map(encoded, scan, preprocess)
+    if target.objects is not None:  # those of labels that are background or ignored do not count
+        objects = np.where(encoded > 1, target.objects, 0)
+        return _Targets(codes, objects=prepare_label_map(objects, scan, preprocess))
     if not reader.soft:
         return _Targets(codes)
     soft = prepare_probabilities(reader.read_probabilities(case, scan), scan, preprocess)

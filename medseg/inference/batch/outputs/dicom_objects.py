@@ -34,6 +34,9 @@ from medseg.inference.batch.outputs.provenance import Record
 from medseg.instances.result import Instances
 from medseg.report.palette import Legend, label_palette
 
+MOST_SEGMENTS = 65_535
+"""Segments of a DICOM object, whose numbers have 16 bits."""
+
 
 def object_path(output: Path, case: str, kind: DicomKind) -> Path:
     """Path of a case's DICOM object in an output folder."""
@@ -75,7 +78,20 @@ def label_segments(labels: LabelSchema) -> list[Segment]:
 
 
 def instance_segments(instances: Instances, labels: LabelSchema) -> list[Segment]:
-    """The segments of numbered objects: one for each, named by its label and number."""
+    """The segments of numbered objects: one for each, named by its label and number.
+
+    Without objects, they are those of the labels: a DICOM object has at least one segment.
+
+    Raises:
+        DataError: there are more objects than a DICOM object can number.
+    """
+    if len(instances) > MOST_SEGMENTS:
+        raise DataError(
+            f"{len(instances):,} objects; a DICOM object has at most {MOST_SEGMENTS:,} segments",
+            hint="Leave --dicom out, or drop small and unlikely objects by --set instances.smallest and score.",
+        )
+    if not len(instances):
+        return label_segments(labels)
     by_name = {one.name: one for one in label_segments(labels)}
     names = labels.class_names
     palette = label_palette(len(instances) + 1)[1:]

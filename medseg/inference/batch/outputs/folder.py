@@ -195,14 +195,11 @@ def check_instance_outputs(segmenter: AnySegmenter, options: BatchOptions) -> No
     """Check that the outputs exist for a model that tells objects apart.
 
     Raises:
-        ConfigError: probabilities or DICOM objects are requested of such a model.
+        ConfigError: probabilities are requested of such a model.
     """
-    if segmenter.header.instances is None:
-        return
-    if options.probabilities or options.dicom:
-        what = "probabilities" if options.probabilities else "DICOM objects"
+    if segmenter.header.instances is not None and options.probabilities:
         raise ConfigError(
-            f"{what}: not available from a model that tells objects apart (task.name=instances)",
+            "probabilities: not available from a model that tells objects apart (task.name=instances)",
             hint="Leave them out; the objects and their scores are in instances/.",
         )
 

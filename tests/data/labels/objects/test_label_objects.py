@@ -11,7 +11,7 @@ from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
 from medseg.data.labels.objects.numbering import number_objects, pack_objects, unpack_objects
 from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 
 
 def read(case, declared):
@@ -115,3 +115,25 @@ def test_labels_that_hold_no_objects(tmp_path, config, message):
         plan_labels(
             [Case("a", tmp_path / "a.png", tmp_path / "b.png")], LabelDeclarations(config, instances=source)
         )
+
+
+def test_crowds_do_not_cover_objects(tmp_path):
+    image = write_picture(tmp_path / "a.png", np.zeros((4, 6), np.uint8))
+    entries = [
+        {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]},
+        {"id": 2, "image_id": 1, "category_id": 1, "iscrowd": 1,
+         "segmentation": {"size": [4, 6], "counts": [12, 8, 4]}},  # columns 3 and 4
+    ]  # fmt: skip
+    content = {"images": [{"id": 1, "file_name": "a.png", "height": 4, "width": 6}], "annotations": entries,
+               "categories": [{"id": 1, "name": "cell"}]}  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    layout = LabelSchema(names={"background": (0,), "cell": (1,)}, ignore_value=9)
+    case = Case("a", image, tmp_path / "a.json#1")
+    _, found = read(case, LabelDeclarations(layout=layout, instances="keep"))
+    assert found.values[0].tolist() == [1, 1, 1, 1, 9, 0]
+    assert (found.objects > 0)[0].tolist() == [True] * 4 + [False] * 2
+
+
+def test_negative_numbers_are_no_objects():
+    with pytest.raises(DataError, match="has the value -1"):
+        number_objects(np.array([-1, 0, 4]))

@@ -10,8 +10,9 @@ import pytest
 from conftest import write_balls, write_volume
 
 from medseg.data.cases import Case
-from medseg.data.curation.case_statistics import collect_statistics, measure_case
+from medseg.data.curation.case_statistics import Measuring, collect_statistics, measure_case
 from medseg.data.io.readers import read_scan
+from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache import cached_cases as cache_module
 from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases
@@ -216,6 +217,7 @@ from medseg.data.loading.cache.cached_cases import cache_cases
 from medseg.data.loading.cache.settings import CacheSettings
 from medseg.data.cases import Case
 from medseg.data.curation.case_statistics import collect_statistics
+from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig, prepare_image
 root = Path(sys.argv[1])
@@ -314,3 +316,12 @@ def test_cases_are_returned_in_the_given_order(case, tmp_path):
     assert [c.id for c in opened] == ["z", "a", "z"]
     assert progress.advanced == 1  # the others are the same file
     assert all(isinstance(c, CachedCase) for c in opened)
+
+
+def test_objects_of_undeclared_labels_are_left_out(case, tmp_path):
+    labels = LabelSchema(names={"background": (0,), "organ": (1,)}, others="background", ignore_value=9)
+    reader = LabelReader(values={"organ": 1}, instances="components", kept_values=(0, 9))
+    settings = CacheSettings(labels, PLAIN, 1, reader)
+    opened = cache_cases([case], [measure_case(case, Measuring(reader))], settings, tmp_path / "cache")[0]
+    assert (np.asarray(opened.label) == 2).any()
+    assert np.array_equal(np.asarray(opened.objects) > 0, np.asarray(opened.label) == 2)

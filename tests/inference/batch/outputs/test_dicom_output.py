@@ -31,6 +31,7 @@ from medseg.inference.batch.outputs.dicom_objects import instance_segments, labe
 from medseg.inference.model.model_file import ModelHeader, save_model
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.options import InferenceConfig
+from medseg.instances.options import InstanceTask
 from medseg.instances.result import Instances
 from medseg.models import UNetConfig
 from medseg.report.palette import label_palette
@@ -44,7 +45,7 @@ LABELS = LabelSchema(
 BOTH = BatchOptions(dicom=("seg", "rtstruct"))
 
 
-def model_of(folder, labels):
+def model_of(folder, labels, instances=None):
     """A model with random weights that finds something of everything."""
     torch.manual_seed(3)
     header = ModelHeader(
@@ -54,6 +55,7 @@ def model_of(folder, labels):
         preprocess=PreprocessConfig(),
         inference=InferenceConfig(roi_size=(16, 16, 8)),
         model=UNetConfig(channels=(4, 8)),
+        instances=instances,
     )
     path = folder / "model.safetensors"
     save_model(path, header, header.model.build(header.task).state_dict())
@@ -366,3 +368,22 @@ def test_each_object_is_a_segment_of_its_own():
     ]
     assert len({one.color for one in found}) == 3
     assert found[0].code == label_segments(labels)[0].code
+
+
+@pytest.mark.parametrize("foreground", [0.5, 1.0])
+def test_each_object_of_a_series_is_written_as_a_segment(tmp_path, foreground):
+    labels = LabelSchema(names={"background": (0,), "node": (1,)})
+    model = model_of(tmp_path, labels, InstanceTask(decoder="distance"))
+    folder, out = series_in(tmp_path / "scan7"), tmp_path / "out"
+    settings = {"instances": {"foreground": foreground, "smallest": 20.0}}
+    [outcome] = infer_cases(Predictor(model, settings=settings), find_inputs([folder]), out, BOTH)
+    assert outcome.status == "done", outcome.error
+    numbers = np.asanyarray(nib.load(out / "scan7.nii.gz").dataobj)
+    seg = read_segments(out / "dicom" / "scan7.seg.dcm", read_scan(folder).grid)
+    if foreground == 1:  # nothing is found: one empty segment
+        assert not numbers.any()
+        assert seg.names == {1: "node"}
+        return
+    assert len(seg.names) == numbers.max() > 1
+    assert seg.names[2] == "node 2"
+    assert all(np.array_equal(mask, numbers == number) for number, mask in seg.masks.items())
