@@ -28,7 +28,7 @@ class Case:
         id: unique in a dataset. Outputs are named after it, so it has no slashes and no leading dot.
         image: file of the image, or folder of DICOM slices or of the pictures of a stack.
         label: file of the label map, if there is one: a label map, a color-coded picture, a DICOM SEG, or
-            ``FILE.json#IMAGE`` for one image of COCO annotations.
+            ``FILE.json#IMAGE`` for one image of COCO annotations, ``FILE.json#IMAGE.png`` of panoptic ones.
         part: part of the split that the dataset puts it in, if any.
         other_channels: files of the image's further channels, on the same grid.
         masks: label name → file, if each label has its own file (binary, or probabilities).

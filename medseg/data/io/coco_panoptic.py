@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 from scipy import ndimage
 
 from medseg.errors import DataError
-from medseg.files import write_atomic, write_json
+from medseg.files import sha256_file, sha256_json, write_atomic, write_json
 from medseg.geometry import Array
 
 _NAME_ENDING = re.compile(r"_(gt(Fine|Coarse)_panoptic|leftImg8bit)$")
@@ -47,11 +48,13 @@ class PanopticEntry:
         file: the PNG.
         classes: number → category.
         crowds: numbers of groups of objects.
+        picture: name of the image's file; None if the JSON does not list the image.
     """
 
     file: Path
     classes: dict[int, int]
     crowds: frozenset[int]
+    picture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,19 @@ class PanopticIndex:
 def read_panoptic_index(path: Path) -> PanopticIndex:
     """Read a panoptic JSON file; its PNGs lie in the folder of its name without ``.json``, or beside it.
 
+    The last few files are kept in memory.
+
     Raises:
         DataError: the file is not a panoptic JSON.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected COCO's panoptic JSON", path=path)
+    status = path.stat()
+    return _index(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)  # training, validation, test, and one more
+def _index(path: Path, modified: int, size: int) -> PanopticIndex:
     folder = path.with_suffix("")
     folder = folder if folder.is_dir() else path.parent
     try:
@@ -100,18 +111,51 @@ def read_panoptic_index(path: Path) -> PanopticIndex:
             for one in content["categories"]
         }
         entries: dict[str, PanopticEntry] = {}
+        pictures = {str(one["id"]): str(one["file_name"]) for one in content.get("images", [])}
         for one in content["annotations"]:
             segments = one["segments_info"]
             classes = {int(s["id"]): int(s["category_id"]) for s in segments}
             crowds = frozenset(int(s["id"]) for s in segments if s.get("iscrowd"))
             file = folder / str(one["file_name"])
-            entries[_NAME_ENDING.sub("", file.stem)] = PanopticEntry(file, classes, crowds)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            picture = pictures.get(str(one.get("image_id")))
+            entries[_name(file)] = PanopticEntry(file, classes, crowds, picture)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: expected COCO's panoptic JSON with categories and annotations ({error})",
             path=path,
         ) from error
     return PanopticIndex(path, categories, entries)
+
+
+def _name(file: Path) -> str:
+    """Return the name of an image from that of its PNG."""
+    return _NAME_ENDING.sub("", file.stem)
+
+
+def is_panoptic_label(path: Path | None) -> bool:
+    """Whether a label is an image of a panoptic JSON: ``FILE.json#IMAGE.png``."""
+    return path is not None and ".json#" in path.name and path.name.endswith(".png")
+
+
+def split_panoptic_label(label: Path) -> tuple[PanopticIndex, str]:
+    """Return the index of ``FILE.json#IMAGE.png``, and the name of the image in it.
+
+    Raises:
+        DataError: the file is not a panoptic JSON, or does not have the image.
+    """
+    file, _, image = str(label).rpartition("#")
+    index, name = read_panoptic_index(Path(file)), _name(Path(image))
+    if name not in index.entries:
+        raise DataError(f"{file}: has no annotation of {image}", path=Path(file))
+    return index, name
+
+
+def panoptic_digest(label: Path) -> str:
+    """Return the SHA-256 of the segments of one image: their categories, and the bytes of the PNG."""
+    index, name = split_panoptic_label(label)
+    entry = index.entries[name]
+    pixels = sha256_file(entry.file) if entry.file.is_file() else "missing"
+    return sha256_json([sorted(entry.classes.items()), sorted(entry.crowds), pixels])
 
 
 def read_panoptic_png(path: Path) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.data.io.coco import coco_digest
+from medseg.data.io.coco_panoptic import is_panoptic_label, panoptic_digest
 from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import is_dicom_series, is_image_file, reader_for
 from medseg.files import sha256_file, sha256_json
@@ -28,6 +29,7 @@ def content_digest(path: Path) -> str:
     - Several files: their bytes and names. The names of DICOM slices are not included, because each slice
       contains its position.
     - COCO annotations (``FILE.json#IMAGE``): the annotations of the image.
+    - Panoptic annotations (``FILE.json#IMAGE.png``): the segments of the image, and its PNG.
 
     Missing files are included as missing, so that reading them fails later, not the digest.
 
@@ -35,6 +37,8 @@ def content_digest(path: Path) -> str:
         DataError: if annotations are not COCO JSON.
     """
     base, selector = split_selector(path)
+    if is_panoptic_label(path) and selector is not None:
+        return panoptic_digest(path)
     if base.suffix.lower() == ".json" and selector is not None:
         return coco_digest(base, int(selector))
     files = content_files(path)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case, join_problems
+from medseg.data.io.coco_panoptic import is_panoptic_label
 from medseg.data.labels.config import LabelConfig, Missing
 from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.merging import merge_schema
 from medseg.data.labels.names.files import read_label_names
-from medseg.data.labels.objects.files import has_object_files, is_geojson
+from medseg.data.labels.objects.files import countable_schema, has_object_files, is_geojson
 from medseg.data.labels.objects.numbering import MOST_LABELS, InstanceSource
 from medseg.data.labels.overlapping import overlapping_schema
 from medseg.data.labels.reader import AS_STORED, LabelReader
@@ -174,6 +175,8 @@ def _plan(cases: list[Case], declared: LabelDeclarations, schema: LabelSchema | 
         return _plan_object_files(cases, declared, schema)
     if masks:
         return _plan_masks(cases, masks, declared, schema)
+    if schema is not None and any(is_panoptic_label(case.label) for case in cases):
+        return LabelPlan(LabelReader(crowd_value=schema.ignore_value), schema, cases)
     if schema is not None and any(is_geojson(case.label) for case in cases):
         names = {name: group[0] for name, group in list(schema.names.items())[1:]}
         return LabelPlan(LabelReader(values=names), schema, cases)
@@ -201,6 +204,8 @@ def _plan_instances(
             hint="Leave them out: each object has one label.",
         )
     drawn = not masks and any(map(_is_drawn, cases))
+    if schema is not None and any(is_panoptic_label(case.label) for case in cases):
+        schema = countable_schema(cases, schema)
     if has_object_files(cases, masks, schema):
         plan = _plan_object_files(cases, declared, schema)
     elif masks:
@@ -240,7 +245,7 @@ def _with_crowds(schema: LabelSchema) -> LabelSchema:
 
 
 def _is_drawn(case: Case) -> bool:
-    """Return whether the labels of a case are COCO annotations or GeoJSON."""
+    """Return whether the labels of a case are COCO annotations, panoptic ones among them, or GeoJSON."""
     return is_geojson(case.label) or (case.label is not None and ".json#" in case.label.name)
 
 

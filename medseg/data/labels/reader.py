@@ -17,9 +17,16 @@ from pydantic import Field
 from medseg.config.base import Spec
 from medseg.data.cases import Case
 from medseg.data.io.coco import CocoObject, read_coco_objects
+from medseg.data.io.coco_panoptic import is_panoptic_label
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.objects.files import is_geojson, join_object_masks, read_geojson_maps
+from medseg.data.labels.objects.files import (
+    is_geojson,
+    join_object_masks,
+    read_geojson_maps,
+    read_panoptic_classes,
+    read_panoptic_objects,
+)
 from medseg.data.labels.objects.numbering import InstanceSource, join_maps, number_objects
 from medseg.data.labels.schema import Color
 from medseg.data.scans import Scan, align_to_grid, as_label_map, check_finite
@@ -61,7 +68,7 @@ class LabelReader(Spec):
             values of a label map number objects, whose voxels then have the one value in ``values``.
         kept_values: with ``instances``, values that are no objects: the background, and ignored voxels.
         object_files: each file of a case is an object of the only label.
-        crowd_value: value of the voxels of crowds, which COCO does not divide into objects.
+        crowd_value: value of the voxels of crowds, which COCO does not divide into objects, and of void.
 
     Example:
         >>> from medseg.data.cases import Case
@@ -139,7 +146,7 @@ class LabelReader(Spec):
 
     def _read_objects(self, case: Case, scan: Scan) -> LabelMap:
         """Read the values of the voxels and the numbers of their objects."""
-        if self.instances == "components":
+        if self.instances == "components" and not is_panoptic_label(case.label):
             label_map = self._read_values(case, scan)
             outside = np.isin(label_map.values, self.kept_values)
             return replace(label_map, objects=split_components(np.where(outside, 0, label_map.values))[0])
@@ -147,6 +154,10 @@ class LabelReader(Spec):
             return LabelMap(*self._join_files(case, scan.grid))
         if is_geojson(case.label):
             return LabelMap(*self._from_geojson(case, scan.grid))
+        if is_panoptic_label(case.label):
+            assert case.label is not None
+            values, objects = read_panoptic_objects(case.label, scan.grid, self.crowd_value)
+            return LabelMap(values, "panoptic", objects)
         if case.label is None:
             files = ((self.values[name], path) for name, path in case.masks.items() if name in self.values)
             maps = ((value, as_label_map(_read_on_grid(path, scan.grid))) for value, path in files)
@@ -194,6 +205,9 @@ class LabelReader(Spec):
             return LabelMap(*self._join_files(case, scan.grid)[:2])
         if is_geojson(case.label):
             return LabelMap(*self._from_geojson(case, scan.grid)[:2])
+        if is_panoptic_label(case.label):
+            assert case.label is not None
+            return LabelMap(read_panoptic_classes(case.label, scan.grid, self.crowd_value), "panoptic")
         if case.label is None:
             masks = ((name, _read_mask(path, scan.grid)) for name, path in case.masks.items())
             values = ((self.values[name], mask) for name, mask in masks if name in self.values)

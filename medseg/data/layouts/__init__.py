@@ -8,7 +8,7 @@ from medseg.data.cases import Case
 from medseg.data.layouts.bids import BidsLayout
 from medseg.data.layouts.brats import BratsLayout
 from medseg.data.layouts.case_folders import CaseFoldersLayout
-from medseg.data.layouts.coco import CocoLayout
+from medseg.data.layouts.coco import CocoLayout, CocoPanopticLayout
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, Layout, LayoutOptions
 from medseg.data.layouts.folder_names import describe_content
 from medseg.data.layouts.folders import SETTINGS, FoldersLayout, LooseLayout, PairsLayout, channel_groups
@@ -24,6 +24,7 @@ LAYOUTS: tuple[Layout, ...] = (
     NnunetLayout(),
     MsdLayout(),
     VocLayout(),
+    CocoPanopticLayout(),
     CityscapesLayout(),
     Ade20kLayout(),
     CocoLayout(),

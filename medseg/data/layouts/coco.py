@@ -1,4 +1,4 @@
-"""COCO: instances in JSON files, drawn into label maps of their categories."""
+"""COCO: instances in JSON files, and panoptic segmentations, also as Cityscapes writes them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from medseg.data.cases import Case, Part
 from medseg.data.io.coco import read_coco_index
+from medseg.data.io.coco_panoptic import read_panoptic_index
+from medseg.data.labels.object_files import panoptic_schema
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding
@@ -50,6 +52,52 @@ class CocoLayout:
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, LabelSchema(names=table))
 
 
+class CocoPanopticLayout:
+    """``annotations/panoptic_*.json``, or ``gtFine/cityscapes_panoptic_*.json``.
+
+    Labels are the categories of all pixels; with ``data.instances``, the objects of those that are countable.
+    Void is ignored. The pictures are beside the annotations, or in ``leftImg8bit/<part>/<city>/``; a city is a
+    patient, so that it stays in one part. Where there are files ``instances_*.json``, too, those are read.
+    """
+
+    name = "COCO panoptic"
+
+    def holds(self, root: Path) -> bool:
+        return bool(_panoptic_files(root))
+
+    def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
+        cases: list[Case] = []
+        problems: list[Finding] = []
+        cities = {path.name: path for path in sorted(root.glob("leftImg8bit/*/*/*_leftImg8bit.png"))}
+        for file in _panoptic_files(root):
+            part, pictures = _part(file), _Pictures(root, file)
+            for name, entry in read_panoptic_index(file).entries.items():
+                city = cities.get(f"{name}_leftImg8bit.png")
+                listed = entry.picture or f"{name}.png"
+                image = city or pictures.find(listed)
+                if image is None:
+                    message = f"{file} lists {listed}, which does not exist"
+                    problems.append(partner_problem(name, message, "put the pictures beside the annotations"))
+                    continue
+                patient = None if city is None else city.parent.name
+                cases.append(Case(name, image, Path(f"{file}#{entry.file.name}"), part, patient=patient))
+        check_unique_ids(cases)
+        if len({case.part for case in cases}) == 1:
+            cases = [Case(c.id, c.image, c.label, patient=c.patient) for c in cases]
+        labels = panoptic_schema(_panoptic_files(root))
+        return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, labels)
+
+
+def _panoptic_files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    if any(root.glob("annotations/instances*.json")):
+        return []
+    return sorted(root.glob("annotations/panoptic*.json")) or sorted(
+        root.glob("gtFine/cityscapes_panoptic_*.json")
+    )
+
+
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
@@ -60,6 +108,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _part(file: Path) -> Part | None:
+    """Return the part of a split that the name of an annotation file, or of its folder, contains."""
     named = f"{file.parent.name}/{file.stem}".lower()
     return next((part for word, part in _PARTS.items() if word in named), None)
 

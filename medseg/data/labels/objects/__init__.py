@@ -2,5 +2,5 @@
 
 Modules:
     numbering: numbers of objects, and the setting ``data.instances``.
-    files: objects from a file for each, and from GeoJSON.
+    files: objects from a file for each, from GeoJSON and from panoptic files.
 """
