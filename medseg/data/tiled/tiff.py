@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -21,6 +22,7 @@ _PICTURES = ("YX", "YXS", "SYX", "CYX")
 """Axes of TIFF pictures; others are volumes."""
 
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0}
+_UM_PER_OME_UNIT = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 _RAW_ROWS = 64
 
 
@@ -95,7 +97,8 @@ def _opened(path: Path, tiff: tifffile.TiffFile) -> TiledFile | None:
         except Exception as error:  # a damaged file can make a parser raise anything
             raise _damaged(path, error) from error
 
-    return TiledFile(levels, tiles, tiff.close, _read_spacing_um(pages[0][0]), tiled_only=len(tiff.pages) > 1)
+    spacing = _read_ome_spacing_um(tiff.ome_metadata or "") or _read_spacing_um(pages[0][0])
+    return TiledFile(levels, tiles, tiff.close, spacing, tiled_only=len(tiff.pages) > 1)
 
 
 def _tiles(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any], lock: Lock) -> PyramidLevel:
@@ -206,6 +209,17 @@ def _check(path: Path, tiff: tifffile.TiffFile, pages: Sequence[Any]) -> None:
 
 def _palette(page: Any) -> list[int] | None:
     return None if page.colormap is None else (page.colormap.T >> 8).ravel().tolist()
+
+
+def _read_ome_spacing_um(metadata: str) -> tuple[float, float] | None:
+    """Spacing of rows and columns of the first image in OME-XML, micrometers; None if it is not recorded."""
+    with suppress(ElementTree.ParseError, KeyError, ValueError, StopIteration):
+        pixels = next(one for one in ElementTree.fromstring(metadata).iter() if one.tag.endswith("}Pixels"))
+        units = [pixels.get(f"PhysicalSize{axis}Unit", "µm") for axis in "YX"]
+        y, x = (float(pixels.attrib[f"PhysicalSize{axis}"]) for axis in "YX")
+        if min(x, y) > 0:
+            return y * _UM_PER_OME_UNIT[units[0]], x * _UM_PER_OME_UNIT[units[1]]
+    return None
 
 
 def _read_spacing_um(page: Any) -> tuple[float, float] | None:

@@ -21,7 +21,8 @@ _BIGTIFF_BYTES = 2**32 - 2**26
 class TiledTiffWriter:
     """Writes a picture (H, W) or (H, W, S) row by row.
 
-    TIFF stores each level contiguously, so compressed tiles are kept in unnamed temporary files until
+    The file is an OME-TIFF: its description gives the size of a pixel to other programs. TIFF stores each level
+    contiguously, so compressed tiles are kept in unnamed temporary files until
     ``finish`` writes the file. Each level of the pyramid takes every second pixel of every second row of the
     level before, until a level fits into one tile. The levels are sub-images (SubIFDs) of the first.
 
@@ -78,6 +79,7 @@ class TiledTiffWriter:
                     planarconfig="contig" if len(level.shape) == 3 else None,
                     subifds=len(self._levels) - 1 if i == 0 else None,
                     subfiletype=1 if i else 0,
+                    description=None if i else self._ome_xml(),
                     metadata=None,
                     software="medseg",
                     **self._tags(2**i),
@@ -93,6 +95,26 @@ class TiledTiffWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _ome_xml(self) -> bytes:
+        """Return the description of the picture as OME-XML."""
+        first = self._levels[0]
+        height, width, *samples = first.shape
+        count = samples[0] if samples else 1
+        kind = {"float32": "float", "float64": "double"}.get(first.dtype.name, first.dtype.name)
+        sizes = ""
+        if self._spacing_um is not None:
+            sizes = "".join(
+                f' PhysicalSize{axis}="{size:.9g}" PhysicalSize{axis}Unit="µm"'
+                for axis, size in zip("YX", self._spacing_um, strict=True)
+            )
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+            f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{kind}" SizeX="{width}" '
+            f'SizeY="{height}" SizeC="{count}" SizeZ="1" SizeT="1"{sizes}>'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="{count}"/><TiffData IFD="0" PlaneCount="1"/>'
+            "</Pixels></Image></OME>"
+        ).encode()
 
     def _tags(self, step: int) -> dict[str, Any]:
         tags: dict[str, Any] = {"photometric": "minisblack"}

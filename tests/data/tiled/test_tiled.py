@@ -304,3 +304,32 @@ def test_the_writer_requires_every_row(tmp_path):
         writer.finish()
     assert np.array_equal(tifffile.imread(path), label_map)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("µm", 1.0), ("nm", 1e-3), ("pixel", None)])
+def test_the_spacing_of_ome_tiffs_is_that_of_their_metadata(tmp_path, unit, factor):
+    path = tmp_path / "a.ome.tif"
+    size = {"PhysicalSizeX": 0.25, "PhysicalSizeXUnit": unit, "PhysicalSizeY": 0.5, "PhysicalSizeYUnit": unit}
+    tifffile.imwrite(path, np.zeros((32, 48), np.uint8), tile=(16, 16), metadata={"axes": "YX", **size})
+    image = open_tiled(path, above=0)
+    assert image is not None
+    with image:
+        assert image.spacing_um == (None if factor is None else pytest.approx((0.5 * factor, 0.25 * factor)))
+
+
+@pytest.mark.parametrize("shape", [(600, 550), (600, 550, 3)])
+def test_label_maps_are_ome_tiffs_with_the_size_of_a_pixel(tmp_path, shape):
+    path = tmp_path / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 70000, shape).astype(np.uint32)
+    with TiledTiffWriter(path, shape, np.uint32, spacing_um=(0.5, 0.25)) as writer:
+        writer.add(pixels)
+        writer.finish()
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_ome
+        assert [level.shape[:2] for level in tiff.series[0].levels] == [(600, 550), (300, 275)]
+        assert np.array_equal(tiff.asarray(), pixels)
+        assert 'PhysicalSizeX="0.25"' in (tiff.ome_metadata or "")
+    image = open_tiled(path, above=0)
+    assert image is not None
+    with image:
+        assert image.spacing_um == pytest.approx((0.5, 0.25))
