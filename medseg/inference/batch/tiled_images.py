@@ -164,7 +164,8 @@ def _write_rows(
         segmented = _segment_rows(segmenter, prepared, execution, probabilities=len(writers) > 1)
     else:
         paths = instance_paths(outputs.folder, outputs.case)
-        own = InstanceWriter(paths, outputs.case, image.path.name, labels, files)
+        height, width = (finest / own for finest, own in zip(image.levels[0], image.shape, strict=True))
+        own = InstanceWriter(paths, outputs.case, image.path.name, labels, files, enlarged=(height, width))
         bands = segment_instance_rows(segmenter, prepared, execution, own)
         segmented = (_Rows(*band) for band in bands)
     for rows in segmented:

@@ -66,13 +66,22 @@ class InstanceWriter:
         file_name: name of the image.
         labels: names of the classes.
         staged: receives the temporary files.
+        enlarged: rows and columns of the finest level of a pyramid for one of the level that was segmented:
+            QuPath's coordinates are those of the finest level.
     """
 
     def __init__(
-        self, paths: Sequence[Path], case: str, file_name: str, labels: LabelSchema, staged: ExitStack
+        self,
+        paths: Sequence[Path],
+        case: str,
+        file_name: str,
+        labels: LabelSchema,
+        staged: ExitStack,
+        *,
+        enlarged: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         self._paths, self._case, self._file_name, self._labels = paths, case, file_name, labels
-        self._staged = staged
+        self._staged, self._enlarged = staged, enlarged
         self._palette = Legend.of(labels).palette(len(labels.class_names))
         self._streams: list[TextIO] = []
         self._count = 0
@@ -142,7 +151,8 @@ class InstanceWriter:
         """Return a GeoJSON detection for QuPath: closed rings, holes as further rings, in pixels."""
         box, mask = region
         offset = box[::-1, 0].astype(np.float64)
-        parts: list[list[Array]] = [[ring + offset for ring in one.rings] for one in label_polygons(mask)]
+        polygons, scale = label_polygons(mask), np.array(self._enlarged[::-1])
+        parts: list[list[Array]] = [[(ring + offset) * scale for ring in one.rings] for one in polygons]
         feature = polygon_feature(parts, self._labels.class_names[label], self._palette[label])
         feature["properties"] |= {"objectType": "detection", "measurements": {"score": score}}
         return {**feature, "id": number}
