@@ -9,7 +9,7 @@ from pathlib import Path
 from medseg.data.cases import Case, Part
 from medseg.data.io.coco import read_coco_index
 from medseg.data.io.coco_panoptic import read_panoptic_index
-from medseg.data.labels.object_files import panoptic_schema
+from medseg.data.labels.objects.files import panoptic_schema
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding
