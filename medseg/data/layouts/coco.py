@@ -48,6 +48,8 @@ class CocoLayout:
         check_unique_ids(cases)
         if len({case.part for case in cases}) == 1:
             cases = [Case(c.id, c.image, c.label) for c in cases]
+        if not names:
+            raise DataError(f"{_files(root)[0]}: lists no categories", path=_files(root)[0])
         table = {"background": (0,)} | {name: (value,) for value, name in sorted(names.items())}
         return DatasetListing(self.name, sorted(cases, key=lambda c: c.id), problems, LabelSchema(names=table))
 

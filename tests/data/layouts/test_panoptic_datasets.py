@@ -67,7 +67,7 @@ def test_objects_are_those_of_countable_classes(coco):
     assert schema.encode(found.values, "a").tolist() == [[0, 1, 1, 2], [2, 2, 2, 0]]
     one, _ = read(coco, "keep", LabelConfig(names={"background": (0,), "car": (CAR,)}))
     assert one.objects.tolist() == found.objects.tolist()
-    with pytest.raises(ConfigError, match=r"none of the labels \['sky'\] is countable"):
+    with pytest.raises(ConfigError, match=r"none of the labels \['sky', 'void'\] is countable"):
         read(coco, "keep", LabelConfig(names={"sky": (SKY,), "void": (0,)}))
 
 
@@ -85,10 +85,13 @@ def test_cityscapes_with_panoptic_files(tmp_path):
 
 
 def test_instances_are_read_where_both_kinds_of_files_exist(coco):
-    (coco / "annotations" / "instances_val2017.json").write_text(
-        json.dumps({"images": [], "annotations": [], "categories": []})
-    )
+    file = coco / "annotations" / "instances_val2017.json"
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "car"}]}
+    file.write_text(json.dumps(content))
     assert find_dataset(coco).layout == "COCO instances"
+    file.write_text(json.dumps(content | {"categories": []}))
+    with pytest.raises(DataError, match="lists no categories"):
+        find_dataset(coco)
 
 
 def test_labels_depend_on_segments_and_pixels(coco):
