@@ -170,7 +170,7 @@ class RemoteDatastore(Datastore):
             try:
                 self._send.send(case.image, version, self.names.schema)
                 self._unsent.discard(case.id)
-            except (MedsegError, OSError) as error:  # the label is saved: the client is told by is_sent
+            except (MedsegError, OSError) as error:  # the label is saved: the client learns it from is_sent
                 LOGGER.warning("a label could not be sent as DICOM SEG: %s", describe_failure(error))
                 self._unsent.add(case.id)
         return version
