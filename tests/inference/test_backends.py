@@ -308,7 +308,7 @@ print("DONE", predictor.members[0].backend.info.backend)
 def test_no_data_leaves_the_machine(scan, tmp_path):
     tests = Path(__file__).parents[1]
     script = tmp_path / "sealed.py"
-    paths = [str(tests / "inference" / "model"), str(tests), str(tests.parent)]
+    paths = [str(tests / "inference" / "model" / "ensemble"), str(tests), str(tests.parent)]
     script.write_text(f"import sys; sys.path[:0] = {paths!r}\n{SEALED}")
     home = tmp_path / "home"
     home.mkdir()
