@@ -36,7 +36,7 @@ def few_cases(tmp_path_factory):
     root = tmp_path_factory.mktemp("small")
     write_evaluation(root / "evaluation.html", cases=6)
     write_comparison(root / "comparison.html", cases=6)
-    write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"), cases=6)
+    write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"), cases=6, labels=("liver",))
     write_training(root / "training.html", epochs=6)
     return root
 
