@@ -23,6 +23,8 @@ _WIDTHS = (32, 24, 16)
 """Features of the finest level, down to a width with which small networks are known to work."""
 _SHRINK = 0.7
 """Factor on the voxels of a patch from one candidate to the next."""
+_SHORTER = 0.75
+"""Factor on the sides of the patches of a batch of twice the size."""
 _TOLERANCE = 1.05
 _COMFORT = {2: (2, 256**2), 3: (2, 64**3)}
 """Batch size and voxels of a patch below which candidates only go if the time forces them to."""
@@ -73,12 +75,15 @@ class LadderLimits:
             width does.
         half_resolution: whether networks may compute at half the resolution of the image before their patch
             shrinks; their logits are interpolated.
+        outlines: whether such networks have a thin level at the resolution of the image, and twice as many,
+            smaller patches in a batch: for objects, whose outlines count.
     """
 
     max_levels: int = 99
     max_coarsening: float = 1.0
     usual_voxels: float = math.inf
     half_resolution: bool = False
+    outlines: bool = False
 
 
 def candidate_ladder(start: Configuration, limits: LadderLimits) -> list[Candidate]:
@@ -115,9 +120,8 @@ def candidate_ladder(start: Configuration, limits: LadderLimits) -> list[Candida
     small = _shrinking(floor, min(_MIN_VOXELS[dims], floor))
     smaller += [at(n, max(8, 16 - 4 * step), batch, False) for step, n in enumerate(small)]
     if limits.half_resolution:
-        smaller = [
-            _at_half_resolution(one, deeper) for one in [*(at(usual, n, least) for n in _WIDTHS), *smaller]
-        ]
+        change = _with_thin_level if limits.outlines else _at_half_resolution
+        smaller = [change(one, deeper) for one in [*(at(usual, n, least) for n in _WIDTHS), *smaller]]
     return _distinct(ladder + smaller)
 
 
@@ -132,6 +136,20 @@ def _at_half_resolution(
     return replace(
         candidate, topology=topology.halved().with_features(base, _MOST_FEATURES[len(candidate.spacing)])
     )
+
+
+def _with_thin_level(
+    candidate: Candidate, deeper: Callable[[Sequence[float], Sequence[float]], Topology]
+) -> Candidate:
+    """Return a candidate that computes at half the resolution below a thin level at that of the image."""
+    sides = [_SHORTER * side for side in candidate.topology.patch_size]
+    topology = deeper(sides, candidate.spacing)
+    if topology.levels < 3:
+        return candidate
+    topology = topology.thinned().with_features(
+        candidate.topology.features[0], _MOST_FEATURES[len(candidate.spacing)]
+    )
+    return replace(candidate, topology=topology, batch_size=2 * candidate.batch_size)
 
 
 def fit_patch(

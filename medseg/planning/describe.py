@@ -39,6 +39,11 @@ def describe_network(choice: Choice) -> NetworkReasons:
             ". It computes at half the resolution in a quarter of the time, because the labeled structures "
             "and the gaps between them are thick"
         )
+    if one.topology.thin:
+        model += (
+            f". A thin level of {one.topology.features[0]} channels places outlines at the resolution of the "
+            "image; the others compute at half of it and below"
+        )
     if choice.rejected is not None:
         other, seconds = choice.rejected
         model += (

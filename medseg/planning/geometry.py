@@ -105,7 +105,9 @@ def plan_geometry(
     if fingerprint.kind == "picture":
         start, usual = (_plan_pictures(fingerprint, gb) for gb in (memory, _USUAL_GB))
         half = not on_gpu and (fingerprint.thinnest or 0.0) >= _HALF_RESOLUTION_RADIUS
-        limits = LadderLimits(levels, usual_voxels=usual.topology.voxels, half_resolution=half)
+        limits = LadderLimits(
+            levels, usual_voxels=usual.topology.voxels, half_resolution=half, outlines=fingerprint.separated
+        )
         return Geometry(2, (0, 1), candidate_ladder(start, limits), start)
     plan, usual_plan = (plan_dataset_sizes(_sizes(fingerprint), gb) for gb in (memory, _USUAL_GB))
     if dims == 2 or (dims is None and needs_slices(plan.full_resolution)) or plan.full_resolution is None:

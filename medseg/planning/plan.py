@@ -36,6 +36,8 @@ _UPDATE_SHARE = 0.8
 """Share of a budget that is left for updates; the rest is for preparing and validating cases."""
 _MEASURING_SHARE = 0.005
 """Largest share of a budget for the measurement of one network."""
+_OBJECT_PATIENCE = 2.0
+"""Factor on the wanted updates where objects are separated: outlines of rare kinds are learned late."""
 _DEFAULT_MINUTES = {"cpu": 20.0, "cuda": 120.0}
 _VALIDATIONS = 12
 _EPOCH = {"cpu": 100, "cuda": 250}
@@ -209,7 +211,8 @@ class _Planner:
 
     def _budget(self, share: float = 1.0) -> Budget:
         seconds = 60 * self._minutes * _UPDATE_SHARE * share
-        return Budget(seconds, self.machine.memory, self.machine.device.type)
+        patience = _OBJECT_PATIENCE if self.fingerprint.separated and not self.machine.on_gpu else 1.0
+        return Budget(seconds, self.machine.memory, self.machine.device.type, patience)
 
     def _input_channels(self, geometry: Geometry, *, cascade: bool) -> int:
         masks = len(self.fingerprint.classes) if cascade else 0

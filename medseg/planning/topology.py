@@ -18,6 +18,8 @@ MIN_EDGE = 4
 """An axis is halved while this many voxels remain."""
 CONVS = 2
 """Convolutions of a level, in the encoder and in the decoder."""
+THIN = 8
+"""Channels of a thin level, which has one convolution in the encoder and one in the decoder."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class Topology:
             axis or 2 in a network that computes at half the resolution.
         kernels: kernel of each level.
         features: channels of each level.
+        thin: whether level 0 is thin: it places outlines at the resolution of the image, at a small cost.
     """
 
     patch_size: Axes
     strides: tuple[Axes, ...]
     kernels: tuple[Axes, ...]
     features: tuple[int, ...]
+    thin: bool = False
 
     @property
     def levels(self) -> int:
@@ -68,7 +72,8 @@ class Topology:
             classes: channels of the logits.
         """
         sizes = [f * math.prod(size) for f, size in zip(self.features, self.level_sizes, strict=True)]
-        return sum(CONVS * n for n in sizes) + sum((CONVS + 1) * n for n in sizes[:-1]) + classes * self.voxels
+        total = sum(CONVS * n for n in sizes) + sum((CONVS + 1) * n for n in sizes[:-1]) + classes * self.voxels
+        return total - 2 * (CONVS - 1) * sizes[0] if self.thin else total
 
     def multiply_adds(self, channels: int, classes: int) -> int:
         """Count the multiplications of a forward pass of one patch, the measure of its time.
@@ -80,18 +85,26 @@ class Topology:
         total, inputs = classes * self.features[0] * self.voxels, channels
         for level, size in enumerate(self.level_sizes):
             own, kernel, voxels = self.features[level], math.prod(self.kernels[level]), math.prod(size)
-            total += kernel * voxels * own * (inputs + own)  # encoder
+            thin = self.thin and level == 0
+            total += kernel * voxels * own * (inputs if thin else inputs + own)  # encoder
             inputs = own
             if level + 1 < self.levels:  # decoder: upsampling, then skip and upsampled features
-                total += voxels * own * self.features[level + 1] + kernel * voxels * own * 3 * own
+                total += voxels * own * self.features[level + 1]
+                total += kernel * voxels * own * (2 if thin else 3) * own
         return total
 
     def halved(self) -> Topology:
         """Return the topology without its finest level: level 0 has half the resolution of the image."""
         return Topology(self.patch_size, self.strides[1:], self.kernels[1:], self.features[:-1])
 
+    def thinned(self) -> Topology:
+        """Return the topology with a thin level 0; the others have the features of the level above."""
+        return replace(self, features=(THIN, *self.features[:-1]), thin=True)
+
     def with_features(self, base: int, most: int) -> Topology:
-        """Return the topology with features ``base``, 2 ``base``, … up to ``most``."""
+        """Return the topology with features ``base``, 2 ``base``, … up to ``most``, below a thin level."""
+        if self.thin:
+            return replace(self, features=(THIN, *features(self.levels - 1, base, most)))
         return replace(self, features=features(self.levels, base, most))
 
     def permuted(self, order: Sequence[int]) -> Topology:
@@ -101,6 +114,7 @@ class Topology:
             strides=tuple(permute(one, order) for one in self.strides),
             kernels=tuple(permute(one, order) for one in self.kernels),
             features=self.features,
+            thin=self.thin,
         )
 
 

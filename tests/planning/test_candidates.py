@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from medseg.planning.candidates import LadderLimits, candidate_ladder
+from medseg.planning.measured.step_timer import network_config
 from medseg.planning.nnunet_rules import DatasetSizes, Rules, plan_dataset_sizes
 
 
@@ -69,3 +70,18 @@ def test_networks_at_half_the_resolution_come_before_smaller_patches():
     assert half[2].features == (16, 32, 64, 128, 256)
     assert half[2].divisor == (32, 32)
     assert all(one.patch_size == (256, 256) for one in (c.topology for c in ladder[: -len(half)]))
+
+
+def test_networks_that_tell_objects_apart_keep_a_thin_level_at_full_resolution():
+    start = Rules(2).plan((1.0, 1.0), (256, 256), 120 * 256 * 256)
+    ladder = candidate_ladder(start, LadderLimits(max_levels=5, half_resolution=True, outlines=True))
+    work = [one.work(3, 2) for one in ladder]
+    assert work == sorted(work, reverse=True)
+    thin = [one for one in ladder if one.topology.thin]
+    assert [one.topology.features for one in thin[:2]] == [
+        (8, 24, 48, 96, 192, 384), (8, 16, 32, 64, 128, 256)
+    ]  # fmt: skip
+    assert (thin[1].topology.patch_size, thin[1].batch_size) == ((192, 192), 4)
+    assert thin[1].topology.strides[:2] == ((1, 1), (2, 2))
+    network = network_config(thin[1].topology, deep_supervision=False)
+    assert (network.convs_per_level, network.decoder_convs) == ((1, 2, 2, 2, 2, 2), (1, 2, 2, 2, 2))

@@ -56,3 +56,14 @@ def test_axes_are_permuted_everywhere():
     assert turned.kernels[0] == (3, 1, 3)
     assert turned.strides[1] == (2, 1, 2)
     assert turned.permuted((1, 2, 0)) == topology
+
+
+def test_a_thin_level_has_one_convolution_on_either_side():
+    thin = Topology((8, 8), ((1, 1), (2, 2)), ((3, 3), (3, 3)), (4, 8)).thinned()
+    assert (thin.features, thin.with_features(6, 99).features) == ((8, 4), (8, 6))
+    encoder = 9 * 64 * 1 * 8 + 9 * 16 * (8 * 4 + 4 * 4)
+    decoder = 64 * 4 * 8 + 9 * 64 * 2 * 8 * 8
+    assert thin.multiply_adds(channels=1, classes=3) == encoder + decoder + 3 * 8 * 64
+    # level 0: 1 in the encoder, 2 in the decoder; level 1: 16 pixels, 4 features, 2
+    assert thin.feature_elements(classes=3) == 3 * 8 * 64 + 2 * 4 * 16 + 3 * 64
+    assert thin.permuted((1, 0)).thin

@@ -27,11 +27,13 @@ class Budget:
         seconds: time of all updates.
         memory: bytes of memory.
         device: type of the device, ``cpu`` or ``cuda``.
+        patience: factor on the number of updates that are wanted.
     """
 
     seconds: float
     memory: float
     device: str = "cpu"
+    patience: float = 1.0
 
     @property
     def wanted_updates(self) -> int:
@@ -39,7 +41,8 @@ class Budget:
 
         With more time, half of it (on a logarithmic scale) goes into a larger network, half into more updates.
         """
-        return max(_LEAST_UPDATES, round(_WANTED_UPDATES * math.sqrt(self.seconds / _WANTED_SECONDS)))
+        wanted = self.patience * _WANTED_UPDATES * math.sqrt(self.seconds / _WANTED_SECONDS)
+        return max(_LEAST_UPDATES, round(wanted))
 
     def updates(self, seconds: float) -> int:
         """Return the number of updates that the time allows."""

@@ -14,7 +14,7 @@ from medseg.losses import DeepSupervisionLoss, default_loss
 from medseg.models import UNetConfig
 from medseg.optim import AdamWConfig
 from medseg.planning.candidates import Candidate
-from medseg.planning.topology import Topology
+from medseg.planning.topology import CONVS, Topology
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.device import Precision, autocast, channels_last, resolve_autocast_dtype
 from medseg.task import Task
@@ -132,7 +132,10 @@ def network_config(topology: Topology, deep_supervision: bool) -> UNetConfig:
     if topology.levels == 1:
         return UNetConfig(channels=topology.features * 2, stride=1)
     heads = max(topology.levels - 3, 0) if deep_supervision else 0
+    others = topology.levels - 1
     return UNetConfig(
+        convs_per_level=(1, *(CONVS,) * others) if topology.thin else CONVS,
+        decoder_convs=(1, *(CONVS,) * (others - 1)) if topology.thin else None,
         channels=topology.features,
         kernel=_shortened(topology.kernels, 3),
         stride=_shortened_strides(topology),
