@@ -211,7 +211,8 @@ class _Planner:
 
     def _budget(self, share: float = 1.0) -> Budget:
         seconds = 60 * self._minutes * _UPDATE_SHARE * share
-        patience = _OBJECT_PATIENCE if self.fingerprint.separated and not self.machine.on_gpu else 1.0
+        separated = self.fingerprint.separated and self.fingerprint.kind == "picture"
+        patience = _OBJECT_PATIENCE if separated and not self.machine.on_gpu else 1.0
         return Budget(seconds, self.machine.memory, self.machine.device.type, patience)
 
     def _input_channels(self, geometry: Geometry, *, cascade: bool) -> int:
