@@ -114,7 +114,7 @@ def _segments(label: Path, grid: Grid) -> tuple[list[int], NDArray[np.int64], di
     return present.tolist(), index.reshape(numbers.shape), entry.classes, entry.crowds
 
 
-def panoptic_schema(files: Iterable[Path]) -> LabelSchema:
+def panoptic_schema(files: Sequence[Path]) -> LabelSchema:
     """Return the labels of panoptic JSON files: all categories, without a background; void is ignored.
 
     Raises:
@@ -132,7 +132,7 @@ def panoptic_schema(files: Iterable[Path]) -> LabelSchema:
             names[value] = one.name
     table = {name: (value,) for value, name in sorted(names.items())}
     if len(table) < len(names):
-        raise DataError(f"{file}: categories share a name: {sorted(names.values())}", path=file)
+        raise DataError(f"{files[0]}: categories share a name: {sorted(names.values())}", path=files[0])
     void = next(value for value in (255, max(names, default=0) + 1) if value not in names)
     return LabelSchema(names=table, ignore_value=void, background=False)
 
