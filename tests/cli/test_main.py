@@ -33,6 +33,7 @@ def test_train_infer_evaluate(trained, balls, tmp_path, capsys):
     assert (tables / "cases.csv").is_file()
 
 
+@pytest.mark.slow
 def test_standard_output_is_pure_json(trained, balls, tmp_path, capsys):
     run(["infer", "--model", str(trained / "run"), str(balls), "--output", str(tmp_path / "p"), "--json"])
     assert json.loads(capsys.readouterr().out)["done"] == 6
@@ -109,6 +110,7 @@ def test_some_failed_cases_give_4(trained, balls, tmp_path, capsys):
     assert "1 done, 0 skipped, 1 failed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_interrupted_inference_says_how_far_it_came(trained, balls, tmp_path, capsys, monkeypatch):
     scans = [str(balls / "images" / f"ball_{i}.nii.gz") for i in range(3)]
     command = ["infer", *scans, "--model", str(trained / "run"), "--output", str(tmp_path / "p")]
@@ -136,6 +138,7 @@ def test_faulty_data_gives_3(tmp_path, capsys):
     assert "ball_0.nii.gz has no label map" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_training_on_a_folder_prints_the_chosen_settings(tmp_path, capsys):
     root = write_balls(tmp_path / "data", cases=5)
     options = ["train.epochs=1", "train.iterations=2", "data.workers=0", "--run", str(tmp_path / "run")]

@@ -67,6 +67,7 @@ def test_network_and_loss_of_the_working_directory(lab, loss, capsys):
     assert "custom network labcode:Net" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], pytest.param(["--workers", "1"], marks=pytest.mark.slow)])
 def test_a_model_with_its_own_network_segments(lab, balls, workers):
     assert command(["train", "c.yaml", "--run", "run", "--network", "labcode:Net"]) == 0

@@ -78,6 +78,7 @@ def test_cases_differ(phantoms):
     assert not np.allclose(first[2], second[2])
 
 
+@pytest.mark.slow
 def test_files_contain_the_arrays_on_one_oblique_grid(tmp_path):
     write_phantoms(tmp_path, cases=1, seed=3)
     image = read(tmp_path / "images" / "phantom_000.nii.gz")
@@ -108,6 +109,7 @@ def test_bytes_depend_only_on_seed_and_index(tmp_path):
     assert few.read_bytes()[4:8] == bytes(4)  # gzip's own time stamp
 
 
+@pytest.mark.slow
 def test_another_size_scales_the_anatomy():
     for size in (SMALLEST, (96, 80, 32)):
         image, label, _ = make_phantom(1, 0, size)

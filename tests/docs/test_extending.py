@@ -95,6 +95,7 @@ def lab(balls, tmp_path, monkeypatch):
     return config
 
 
+@pytest.mark.slow
 def test_the_example_network_trains_by_command_and_from_python(lab, balls, tmp_path):
     example = load_example("own-network", tmp_path)
     (tmp_path / "own_network_example.py").rename(tmp_path / "my_network.py")
@@ -105,6 +106,7 @@ def test_the_example_network_trains_by_command_and_from_python(lab, balls, tmp_p
     assert prediction.label_map.shape == (20, 20, 20)
 
 
+@pytest.mark.slow
 def test_the_example_loss_of_a_training_has_the_value_of_its_formula(lab, tmp_path):
     example = load_example("own-loss", tmp_path)
     # p = 1/2 everywhere: (1/2)² for each of two classes, at the voxel that is not ignored
@@ -114,6 +116,7 @@ def test_the_example_loss_of_a_training_has_the_value_of_its_formula(lab, tmp_pa
     assert command(["train", "c.yaml", "--run", "command", "--loss", "my_loss:squared_error"]) == 0
 
 
+@pytest.mark.slow
 def test_the_example_transforms_change_the_samples(lab, tmp_path):
     example = load_example("own-transforms", tmp_path)
     sample = {

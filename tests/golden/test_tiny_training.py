@@ -6,6 +6,7 @@ Update the file with ``python -m pytest tests/golden -m "" --update-golden``.
 import json
 
 import numpy as np
+import pytest
 from conftest import ball_settings, write_picture, write_volume
 
 from medseg import EvaluationOptions, Predictor, evaluate_cases, fit, load_config
@@ -37,6 +38,7 @@ def results(config, folder, write, **options):
     return {"losses": [entry["loss"] for entry in log], "voxels": voxels, "dice": dice}
 
 
+@pytest.mark.slow
 def test_volumes(balls, tmp_path, golden):
     raw = ball_settings(balls, **TRAINING)
     found = results(
@@ -45,6 +47,7 @@ def test_volumes(balls, tmp_path, golden):
     golden.check_entry("tiny_training.json", "volumes", found, TOLERANCES)
 
 
+@pytest.mark.slow
 def test_pictures(squares, tmp_path, golden):
     raw = {
         "spatial_dims": 2,

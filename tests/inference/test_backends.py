@@ -105,6 +105,7 @@ def test_openvino_logits_agree_with_torch_for_any_batch_size(kind):
     assert backend.info.difference < 1e-5
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_each_window_size_is_converted_once_and_the_oldest_is_dropped():
     backend = make_backend("openvino", Tiny().eval(), BackendSetup(CPU))
@@ -127,12 +128,14 @@ def test_the_requested_precision_is_used_if_the_processor_supports_it():
     assert compiled.get_property("INFERENCE_NUM_THREADS") == torch.get_num_threads()
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_the_same_scan_gives_the_same_label_map_and_probabilities(scan):
     first, second = (Predictor(model(1)).predict(scan, probabilities=True) for _ in range(2))
     assert np.array_equal(first.probabilities, second.probabilities)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_openvino_and_torch_give_the_same_probabilities(scan, caplog):
     caplog.set_level("INFO", logger="medseg")
@@ -334,6 +337,7 @@ signal.raise_signal(signal.SIGUSR1)
 """
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_signals_are_handled_after_networks_are_released():
     result = subprocess.run(

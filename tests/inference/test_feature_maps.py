@@ -77,6 +77,7 @@ def test_one_scan_at_a_time(trained, balls, tmp_path, capsys):
     assert run(["models", "features", scan, "--model", str(trained), "--output", str(tmp_path / "c")]) == 0
 
 
+@pytest.mark.slow
 def test_slices_of_volumes_for_2d_networks(balls, tmp_path):
     settings = ball_settings(balls)
     settings |= {"spatial_dims": 2, "augment": "none", "model": {"name": "unet", "channels": [4, 8]}}

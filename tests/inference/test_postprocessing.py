@@ -105,6 +105,7 @@ def alone(config, mask, name, voxel):
     return np.asarray(binary_fill_holes(mask)) if name in config.fill else mask
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_one_pass_over_all_labels_equals_one_pass_per_label(data):

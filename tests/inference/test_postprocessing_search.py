@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from conftest import ball_settings
 
 from medseg.cli.main import run
@@ -13,6 +14,7 @@ from medseg.inference.postprocessing import PostprocessConfig
 from medseg.training.fit import fit
 
 
+@pytest.mark.slow
 def test_largest_is_chosen_if_there_are_false_components(balls, tmp_path, monkeypatch, capsys):
     config = load_config(ball_settings(balls), ["train.epochs=1", "train.iterations=2"])
     folder = fit(config, tmp_path / "run").run

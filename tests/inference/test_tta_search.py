@@ -61,6 +61,7 @@ def test_nothing_is_chosen_without_a_real_gain():
     assert chosen([undefined] * 4) == VARIANTS[0]
 
 
+@pytest.mark.slow
 def test_the_command_stores_the_choice_and_its_gain(balls, tmp_path, monkeypatch, capsys):
     settings = ball_settings(balls, epochs=1, iterations=1)
     settings["augment"] = {"flip": {"probability": 0.5, "axes": [0, 2]}}

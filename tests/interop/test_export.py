@@ -67,6 +67,7 @@ def test_a_file_agrees_with_torch_takes_other_sizes_and_holds_the_header(tmp_pat
     {"onnx": check_onnx, "torch": check_torch, "openvino": check_openvino}[target](exported.path)
 
 
+@pytest.mark.slow
 def test_slices_are_pictures_with_their_neighbors_as_channels(tmp_path):
     loaded = model(1, dims=2)
     header = loaded.header.model_copy(
@@ -90,6 +91,7 @@ def test_a_network_that_cannot_be_converted_raises_and_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_other_logits_are_not_written(tmp_path, monkeypatch):
     (tmp_path / "m.pt2").write_text("before")
     monkeypatch.setitem(TOLERANCES, "torch", -1.0)
@@ -106,6 +108,7 @@ def test_wrong_names_and_missing_packages(tmp_path, monkeypatch):
         export_model(small(), tmp_path / "m.onnx", "onnx")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     loaded = small()
     save_model(tmp_path / "model.safetensors", loaded.header, loaded.tensors)

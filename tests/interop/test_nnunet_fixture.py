@@ -41,12 +41,14 @@ def agreement(predictor: NnunetPredictor, fixture: Path, case: str, folder: str)
     return float((prediction.label_map == reference.array[0]).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("case", CASES)
 def test_as_nnunet_without_mirrors(fixture, plain, case):
     assert agreement(plain, fixture, case, "plain") >= 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize(
     "case", [c if c in MIRRORED else pytest.param(c, marks=pytest.mark.exhaustive) for c in CASES]

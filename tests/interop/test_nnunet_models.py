@@ -328,6 +328,7 @@ def test_weights_of_another_network(tmp_path):
         NnunetPredictor(folder, device="cpu")
 
 
+@pytest.mark.slow
 def test_the_imported_file(tmp_path, cube, capsys):
     folder, path = write_model(tmp_path, folds=("0", "1")), tmp_path / "model.safetensors"
     assert run(["import", "nnunet", str(folder), "-o", str(path)]) == 0

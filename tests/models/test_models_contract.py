@@ -56,6 +56,7 @@ def test_the_default_loss_takes_what_it_returns_in_training(config, spatial_dims
     assert (loss(output, target) != loss(output.logits, target)) == has_more
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "spatial_dims"), list(each_in_usual_dims(costly=("swin_unetr", "unetpp", "unetr", "vnet")))
 )

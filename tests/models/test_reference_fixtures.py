@@ -158,6 +158,7 @@ def test_network_equals_its_reference(name, recipe):
     assert set(errors) == set(recipe.manifest()[name]["outputs"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -180,6 +181,7 @@ def test_the_same_network_in_3d_equals_it_slice_by_slice(name, recipe):
     assert (logits - expected[..., None]).abs().amax() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 34, 50])
 @torch.inference_mode()
 def test_resnet_equals_torchvisions(depth, recipe):

@@ -41,6 +41,7 @@ def test_the_parameters_of_the_3d_paper():
     assert parameter_count(network) - 896 == 19_069_955
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_tile_has_the_whole_images_logits(dims):
     network = whole(UNetValidConfig(channels=(3, 4, 5)), dims)

@@ -79,6 +79,7 @@ def test_result_loads_again(base, ellipses, tmp_path):
         torch.testing.assert_close(tuned.network.model.state_dict()[key], tensor, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_interrupted_training_continues_with_the_same_result(base, ellipses, tmp_path):
     options = FinetuneOptions(epochs=2, lr=1e-2, batch=16)
 

@@ -34,6 +34,7 @@ def faults(way: str) -> int:
     return int(result.stdout)
 
 
+@pytest.mark.slow
 def test_freed_memory_is_reused():
     assert faults("kept") < faults("given back") / 10
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from medseg.system import platform as system
 from medseg.system.platform import cgroup_cores, cgroup_memory, physical_memory
 
@@ -84,6 +86,7 @@ assert granted_cores() >= 1 and descriptor_limit() >= 256 and peak_memory() is N
 """
 
 
+@pytest.mark.slow
 def test_training_can_be_imported_without_unix_modules(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT, str(tmp_path)], capture_output=True, text=True, check=False

@@ -24,6 +24,7 @@ def test_the_state_of_a_generator_is_kept():
     assert one == two
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_training_is_the_same(balls, tmp_path, workers):
     plain = ["augment=3d_robust", "augment.style.probability=0", "augment.cutmix.probability=0"]

@@ -84,6 +84,7 @@ def test_all_parts_together(config, tmp_path):
     assert {entry["drawn_voxels:core"] for entry in log} == {0}  # the transform made the core ignored
 
 
+@pytest.mark.slow
 def test_a_loss_changes_the_weights_and_a_resumed_run_needs_it(config, tmp_path):
     fit(config, tmp_path / "run", loss=squared)
     fit(config, tmp_path / "plain")
@@ -94,6 +95,7 @@ def test_a_loss_changes_the_weights_and_a_resumed_run_needs_it(config, tmp_path)
     assert fit(config, tmp_path / "run", loss=squared, resume="auto").epochs == 2
 
 
+@pytest.mark.slow
 def test_transforms_run_in_workers_with_the_same_result(balls, tmp_path):
     for workers in (0, 2):
         config = load_config(ball_settings(balls, epochs=1, iterations=2), [f"data.workers={workers}"])

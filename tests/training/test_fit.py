@@ -65,6 +65,7 @@ def test_a_run_folder_contains_the_documented_files(ball_config, finished):
     assert all(0 < entry["waiting"] < 1 for entry in log)
 
 
+@pytest.mark.slow
 def test_training_improves_the_score(balls, tmp_path):
     config = load_config(
         ball_settings(balls, epochs=2, iterations=80, batch_size=4),
@@ -73,6 +74,7 @@ def test_training_improves_the_score(balls, tmp_path):
     assert (fit(config, tmp_path / "run").best or 0) > 0.8
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_weights(ball_config, finished, tmp_path):
     fit(ball_config, tmp_path / "again")
     assert weights(tmp_path / "again") == weights(finished.run)
@@ -260,6 +262,7 @@ def test_losses_read_from_a_gpu_late_stop_the_training_before_a_checkpoint_is_wr
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_losses_read_late_are_the_same_numbers(balls, tmp_path, monkeypatch, accumulate):
     config = load_config(ball_settings(balls, iterations=3, accumulate=accumulate))
@@ -327,6 +330,7 @@ def test_a_research_network_trains_and_loads_from_python_only(ball_config, balls
     assert prediction.label_map.shape == (20, 20, 20)
 
 
+@pytest.mark.slow
 def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
     settings = ball_settings(
         balls, epochs=1, iterations=120, batch_size=4, optimizer={"name": "adamw", "lr": 0.03}
@@ -341,6 +345,7 @@ def test_regions_train_with_a_sigmoid_and_come_back_as_labels(balls, tmp_path):
     assert prediction.probabilities.shape == (2, 20, 20, 20)
 
 
+@pytest.mark.slow
 def test_pictures_train_too(squares, tmp_path):
     config = load_config(
         {
@@ -414,6 +419,7 @@ def parts_of(run: Path) -> dict[str, str]:
     return {entry["id"]: entry["part"] for entry in json.loads((run / "cases.json").read_text())}
 
 
+@pytest.mark.slow
 def test_a_new_case_does_not_reshuffle_train_and_test_of_a_run_that_goes_on(balls, tmp_path):
     """Test cases were trained on, without a word, after one case was added."""
     root = copy_of(balls, tmp_path / "data")
@@ -467,6 +473,7 @@ def test_a_resumed_run_keeps_its_fitted_normalization(balls, tmp_path):
     assert load_model(run / "model.safetensors")[0].preprocess == first
 
 
+@pytest.mark.slow
 def test_extending_a_training_warns_that_the_schedule_changes(balls, tmp_path):
     run = tmp_path / "run"
     fit(load_config(ball_settings(balls, epochs=1)), run)
@@ -481,6 +488,7 @@ def test_extending_a_training_warns_that_the_schedule_changes(balls, tmp_path):
         fit(load_config(ball_settings(balls, epochs=2)), run, resume="auto")
 
 
+@pytest.mark.slow
 def test_fit_shows_progress_and_can_be_quiet(balls, tmp_path, capsys):
     fit(load_config(ball_settings(balls, epochs=1)), tmp_path / "seen")
     shown = capsys.readouterr().err

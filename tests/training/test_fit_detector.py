@@ -34,6 +34,7 @@ MODELS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_from_numbered_pictures_to_objects_in_files(tmp_path, name):
     root = write_cells(tmp_path / "data")

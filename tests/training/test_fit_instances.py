@@ -43,6 +43,7 @@ def settings(root, dims=2, **train):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["flows", "distance", "rays"])
 def test_from_numbered_pictures_to_numbered_pictures(tmp_path, decoder):
     root = write_cells(tmp_path / "data")

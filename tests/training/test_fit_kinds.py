@@ -29,6 +29,7 @@ def sliced(root, *overrides, **train):
     return load_config(raw, ["spatial_dims=2", "model.dropout=0", *overrides])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("axis", "neighbors"), [(2, 0), (0, 2)])
 def test_a_flat_network_on_slices_writes_a_volume_on_its_grid(tmp_path, axis, neighbors):
     root = tmp_path / "data"
@@ -94,6 +95,7 @@ def masks_of_balls(root, *, skip=()):
     return root
 
 
+@pytest.mark.slow
 def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     root = masks_of_balls(tmp_path / "data")
     config = settings(
@@ -120,6 +122,7 @@ def test_overlapping_masks_are_trained_with_a_sigmoid(tmp_path):
     assert 3 in values  # ball and core at once
 
 
+@pytest.mark.slow
 def test_partly_annotated_cases_train_and_score_their_annotated_labels(tmp_path):
     root = masks_of_balls(tmp_path / "data", skip={(0, "core"), (1, "core")})
     common = ["data.labels=null", "data.labels.overlapping=true", "train.optimizer.lr=0.01"]
@@ -139,6 +142,7 @@ def test_partly_annotated_cases_train_and_score_their_annotated_labels(tmp_path)
     assert entry["val_dice:ball"] > 0.7
 
 
+@pytest.mark.slow
 def test_partial_labels_of_a_softmax(tmp_path):
     """Half of the cases know only the ball, half only the core's absence is drawn: both classes are learnt."""
     root = write_balls(tmp_path / "data", cases=5)
@@ -161,6 +165,7 @@ def test_partial_labels_of_a_softmax(tmp_path):
     assert entry["val_dice:core"] > 0.5
 
 
+@pytest.mark.slow
 def test_soft_labels_teach_probabilities(tmp_path):
     root = tmp_path / "data"
     rng = np.random.default_rng(0)
@@ -182,6 +187,7 @@ def test_soft_labels_teach_probabilities(tmp_path):
     assert organ[:3].mean() < 0.1
 
 
+@pytest.mark.slow
 def test_several_files_of_channels(tmp_path):
     source = write_balls(tmp_path / "balls", cases=5)
     root = tmp_path / "data"

@@ -70,6 +70,7 @@ def test_the_training_fills_the_budget(config, tmp_path):
     assert ": schedule from " in (tmp_path / "run" / "messages.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 8])
 def test_a_resumed_run_keeps_the_budget_and_ends_with_the_same_weights(config, tmp_path, at):
     whole = Ticker()
@@ -94,6 +95,7 @@ def test_a_finished_run_stays_as_it_is(config, tmp_path):
         train(config, tmp_path / "run", Ticker(), seconds=4.0, resume="auto")
 
 
+@pytest.mark.slow
 def test_a_longer_budget_continues_an_interrupted_run(config, tmp_path):
     with pytest.raises(TrainingStopped):
         train(config, tmp_path / "run", Ticker(stop_after=3))

@@ -54,6 +54,7 @@ def same(one, two):
     return all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_unlabeled_images_change_the_weights(balls, images, tmp_path):
     config = load_config(settings_of(balls, images), ["train.epochs=1"])
     fit(config, tmp_path / "a")

@@ -57,6 +57,7 @@ def swa_config(balls, **swa):
     return load_config(settings)
 
 
+@pytest.mark.slow
 def test_a_training_saves_the_average_with_its_own_statistics(balls, tmp_path):
     kept, config = Weights(), swa_config(balls, rate=None)
     fit(config, tmp_path / "swa", callbacks=kept)
@@ -81,6 +82,7 @@ def test_a_training_saves_the_average_with_its_own_statistics(balls, tmp_path):
     assert all(torch.equal(saved[key], expected[key]) for key in saved)
 
 
+@pytest.mark.slow
 def test_an_extended_training_begins_its_average_again(balls, tmp_path):
     config = swa_config(balls, rate=None)
     fit(config, tmp_path / "run")  # the average begins at epoch 2 of 4

@@ -191,6 +191,7 @@ def test_copies_are_found_by_voxels_and_treated_as_in_training(tmp_path):
         assert found == [(severity, "2 cases have the same image: ball_0, ball_1")]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["hippocampus", "nuclei", "retina_chase", "camvid", "membrane_isbi"])
 def test_real_data_gives_no_false_findings(data_root, name):

@@ -127,6 +127,7 @@ def test_a_folder_with_dicom_is_an_image(tmp_path):
     assert not is_image_file(tmp_path / "notes")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["dicom_ct_series", "dicom_mr_series", "dicom_seg"])
 def test_real_series_have_the_geometry_of_simpleitk(data_root, name, tmp_path):

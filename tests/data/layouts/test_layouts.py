@@ -474,6 +474,7 @@ def write_bids(root, n):
             (folder / f"sub-{i}" / f"sub-{i}_{kind}.nii.gz").touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_coco, write_voc, write_bids])
 def test_discovery_time_is_linear_in_the_number_of_cases(write, tmp_path, monkeypatch):
     seconds: dict[int, float] = {}

@@ -78,6 +78,7 @@ def test_the_ct_window_excludes_ignored_and_undeclared_regions(tmp_path):
     assert 59 < window.low <= window.mean <= window.high < 64  # with the others the mean is about 690
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("declared", "scheme"), [("CT", "ct"), ("MRI", "zscore"), (None, "ct")])
 def test_planning_and_conversion_use_the_declared_modality(declared, scheme, tmp_path):
     write_ct(tmp_path / "d")

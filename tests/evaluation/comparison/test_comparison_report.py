@@ -120,6 +120,7 @@ def test_notable_cases_are_drawn_side_by_side_and_linked(pages):
         assert '<a href="#case-' in verdict
 
 
+@pytest.mark.slow
 def test_tables_of_an_evaluation_remember_their_files(root):
     for method in METHODS[:2]:
         command = ["evaluate", str(root / method), str(root / "labels"), "--images", str(root / "images")]

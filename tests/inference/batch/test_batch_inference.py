@@ -90,6 +90,7 @@ def test_a_singleton_axis_is_kept(predictor, tmp_path):
     assert nib.load(tmp_path / "out" / "scan.nii.gz").shape == (12, 12, 12, 1)
 
 
+@pytest.mark.slow
 def test_all_requested_outputs_are_written(predictor, balls, tmp_path):
     cases = find_inputs([balls])
     outcomes = infer_cases(predictor, cases, tmp_path, BatchOptions(probabilities=True, overlays=True))
@@ -108,6 +109,7 @@ def test_all_requested_outputs_are_written(predictor, balls, tmp_path):
     assert not any(str(value).startswith("/") for value in record.values())
 
 
+@pytest.mark.slow
 def test_foreground_masks_are_read_from_a_folder(run, balls, tmp_path, capsys):
     images = sorted((balls / "images").glob("*.nii.gz"))[:2]
     for image in images:
@@ -252,6 +254,7 @@ def test_a_file_at_the_path_of_the_output_folder_is_an_error(run, balls, tmp_pat
     assert (tmp_path / "out").read_text() == "a thesis"
 
 
+@pytest.mark.slow
 def test_label_maps_in_bids_layout_are_evaluated(run, predictor, balls, tmp_path):
     cases = find_inputs([balls])
     infer_cases(predictor, cases, tmp_path / "flat")

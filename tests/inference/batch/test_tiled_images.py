@@ -114,6 +114,7 @@ def test_twelve_million_pixels(tmp_path):
     assert np.array_equal(found, in_memory(pixels, file))
 
 
+@pytest.mark.slow
 def test_regions_ensembles_flips_and_probabilities(tmp_path):
     pixels = picture(130, 190)
     labels = LabelSchema(names={"none": (0,), "a": (1,), "b": (2,)}, regions={"both": ("a", "b"), "b": ("b",)})
@@ -245,6 +246,7 @@ def test_overlays_of_a_picture_that_must_be_reduced(tmp_path, monkeypatch):
         assert reduced.size == (90, 60)  # every 5th pixel
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_whole_slide_in_dicom(tmp_path, data_root):
     source = data_root / "wsi_dicom"

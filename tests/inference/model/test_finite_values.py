@@ -160,6 +160,7 @@ def test_a_member_that_skips_all_windows_predicts_background(tmp_path, scan):
     np.testing.assert_allclose(found[:, 3, 3, 3], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_gaussian_member_before_an_exact_one(tmp_path):
     voxels = np.random.default_rng(0).normal(size=(9, 13, 60)).astype(np.float32)
     long = write_volume(tmp_path / "long.nii.gz", voxels)

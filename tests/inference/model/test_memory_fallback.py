@@ -163,6 +163,7 @@ def test_the_exit_code_depends_on_whether_all_failures_are_out_of_memory(
     assert (tmp_path / "out" / "z.nii.gz").is_file()
 
 
+@pytest.mark.slow
 def test_an_nnunet_with_memory_for_one_window_at_a_time_segments_the_scan(tmp_path):
     scan = write_nnunet_volume(tmp_path / "scans" / "scan_0000.nii.gz", (20, 12, 10))
     predictor = NnunetPredictor(write_model(tmp_path), device="cpu", settings={"batch_size": 4})

@@ -72,6 +72,7 @@ def test_scores_equal_monais(shape, size, overlap, last):
     assert all(a[1] == b[0] for a, b in itertools.pairwise(ranges))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.integers(1, 30), min_size=2, max_size=3),
     st.integers(1, 9),

@@ -157,6 +157,7 @@ def test_frozen_parts_and_rates():
         parameter_groups(network(), WeightsConfig(freeze=("",)))
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_weights_and_keeps_what_is_frozen(balls, tmp_path):
     model = {"name": "fcn", "backbone": {"name": "resnet", "depth": 18, "width": 0.125, "stem_stride": 1}}
     raw = ball_settings(balls) | {"model": model}
@@ -183,6 +184,7 @@ def test_a_training_starts_from_weights_and_keeps_what_is_frozen(balls, tmp_path
     fit(load_config(raw), tmp_path / "later")  # the folder is free for another try
 
 
+@pytest.mark.slow
 def test_published_networks_by_name(tmp_path, capsys):
     entry = PUBLISHED_WEIGHTS["lraspp_mobilenet_voc"]
     torch.manual_seed(0)

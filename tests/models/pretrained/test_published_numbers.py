@@ -41,6 +41,7 @@ def smp_key(key):
     return key.replace("backbone.", "encoder.", 1).replace("score.", "segmentation_head.0.", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "classes", "size", "published", "expected"),
     [

@@ -1,5 +1,6 @@
 """Estimates of time and memory."""
 
+import pytest
 from conftest import ball_settings
 
 from medseg.cli.main import run as command
@@ -8,6 +9,7 @@ from medseg.planning.measured.dry_run import dry_run
 from medseg.training.fit import fit
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_and_starts_nothing(ball_config, tmp_path):
     estimate = dry_run(ball_config, tmp_path / "run")
     assert estimate.parameters > 100

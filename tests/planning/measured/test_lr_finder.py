@@ -15,6 +15,7 @@ def test_the_suggestion_is_where_the_loss_falls_fastest_before_its_minimum():
         suggest_rate(rates, [1.0, 1.1, 1.2, 1.3, 1.4])
 
 
+@pytest.mark.slow
 def test_the_rate_grows_and_nothing_but_the_cache_is_written(balls, tmp_path):
     config = load_config(ball_settings(balls))
     test = find_learning_rate(config, tmp_path / "run", updates=40)
@@ -25,6 +26,7 @@ def test_the_rate_grows_and_nothing_but_the_cache_is_written(balls, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"cache"}
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_suggestion(balls, tmp_path, capsys):
     (tmp_path / "c.yaml").write_text(to_yaml(load_config(ball_settings(balls))))
     assert command(["train", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run"), "--find-lr"]) == 0

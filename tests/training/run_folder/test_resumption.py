@@ -25,6 +25,7 @@ class Interrupted(QuietProgress):
             raise InterruptedError
 
 
+@pytest.mark.slow
 def test_the_command_continues_a_run_with_its_own_settings(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_balls(tmp_path / "data")

@@ -36,6 +36,7 @@ def test_the_log_records_the_drawn_classes(balls, tmp_path):
         assert 0 < entry["drawn_voxels:core"] < entry["drawn_voxels:ball"] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_adaptive_balance_resumes_exactly(balls, tmp_path, workers):
     """Weights, and what was drawn, are those of the unbroken run."""

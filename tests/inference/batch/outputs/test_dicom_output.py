@@ -72,6 +72,7 @@ def series_in(folder, **options):
     return write_dicom(folder, voxels, orientation=turned(20, -10), **options)
 
 
+@pytest.mark.slow
 def test_dicom_objects_agree_with_the_label_map(model, tmp_path):
     folder, out = series_in(tmp_path / "scan7"), tmp_path / "out"
     predictor = Predictor(model)
@@ -101,6 +102,7 @@ def test_dicom_objects_agree_with_the_label_map(model, tmp_path):
     assert [row["dice"] for row in rows] == [1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_a_failed_object_leaves_no_output_and_no_change(model, tmp_path, monkeypatch):
     cases, out = find_inputs([series_in(tmp_path / "scan7")]), tmp_path / "out"
     predictor = Predictor(model)
@@ -202,6 +204,7 @@ def test_without_highdicom_seg_is_an_error_and_rtstruct_is_written(model, tmp_pa
     assert [p.name for p in (tmp_path / "out" / "dicom").iterdir()] == ["scan.rtstruct.dcm"]
 
 
+@pytest.mark.slow
 def test_patient_attributes_appear_only_in_the_objects(model, tmp_path, caplog, capfd, recwarn):
     caplog.set_level(logging.DEBUG)
     folder, bad = series_in(tmp_path / "scan"), series_in(tmp_path / "gap", left_out=(4,))
@@ -346,6 +349,7 @@ def test_a_dicom_file_without_suffix_names_the_folder_to_give(tmp_path):
     assert str(tmp_path) in (caught.value.hint or "")
 
 
+@pytest.mark.slow
 def test_undeclared_segments_are_reported(model, tmp_path, caplog):
     folder, out = series_in(tmp_path / "scan7"), tmp_path / "out"
     infer_cases(Predictor(model), find_inputs([folder]), out, BOTH)

@@ -136,6 +136,7 @@ def test_an_earlier_output_used_as_an_input_is_not_replaced(predictor, scans, tm
     assert (out / "s0.nii.gz").read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["s0.nii.gz", "overlays/s0.png", "probabilities/s0.nii.gz"])
 def test_a_file_that_medseg_did_not_write_is_kept(predictor, scans, tmp_path, name):
     foreign = tmp_path / "out" / name
@@ -263,6 +264,7 @@ def test_settings_that_only_save_memory_change_nothing(model, predictor, scans, 
     assert infer_cases(smaller, cases, tmp_path / "out")[0].status == "skipped"
 
 
+@pytest.mark.slow
 def test_results_without_recorded_settings_are_not_current(predictor, scans, tmp_path):
     cases, out = find_inputs([scans / "s0.nii.gz"]), tmp_path / "out"
     infer_cases(predictor, cases, out, BatchOptions(overlays=True))
@@ -384,6 +386,7 @@ def test_two_processes_do_not_write_to_one_folder(predictor, scans, tmp_path):
 # --- what is found --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_output_folder_inside_the_inputs_is_not_searched(model, scans, capsys):
     command = ["infer", str(scans), "--model", str(model), "--output", str(scans / "out")]
     assert run([*command, "--overlays"]) == 0
@@ -409,6 +412,7 @@ def _below(path):
     return path
 
 
+@pytest.mark.slow
 def test_masks_among_the_scans_are_listed_and_ignored(model, scans, tmp_path, capsys):
     blob = np.zeros((10, 9, 8), np.uint8)
     blob[2:7, 2:7, 2:7] = 1
@@ -449,6 +453,7 @@ def test_masks_of_pictures_are_left_out(tmp_path):
     assert [case.id for case in find_inputs([tmp_path])] == ["IMG_0", "IMG_1", "IMG_2"]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_label_maps_and_scans_of_public_data_are_distinguished(data_root):
     for name in ("nuclei", "nuclei_shift", "hippocampus", "retina_chase", "camvid", "membrane_isbi", "brats"):

@@ -164,6 +164,7 @@ def test_a_full_disk_is_reported(tmp_path):
         allocate_or_memmap((2**40,), tmp_path, in_memory=100)
 
 
+@pytest.mark.slow
 def test_out_of_memory_falls_back_to_smaller_batches_then_to_the_cpu(scan, monkeypatch):
     predictor = Predictor(model(1), amp="off")
     tried = []
