@@ -53,7 +53,7 @@
         backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, multiplanarShowRender: 1,
         multiplanarLayout: 2, multiplanarEqualSize: true, sagittalNoseLeft: true, renderOverlayBlend: 1,
         crosshairColor: [1, 1, 1, 0.6], crosshairWidth: 0.4, crosshairWidthUnit: "percent",
-        dragAndDropEnabled: false, logLevel: "silent", loadingText: "",
+        fontColor: [1, 1, 1, 1], dragAndDropEnabled: false, logLevel: "silent", loadingText: "",
       });
       // nearly transparent in 3D, so that labels are seen through the image
       this.nv.addColormap("medseg", { R: [0, 255], G: [0, 255], B: [0, 255], A: [0, 10], I: [0, 255] });

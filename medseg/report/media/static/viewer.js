@@ -60,7 +60,7 @@
     legend.replaceChildren();
     const { ERRORS } = globalThis.medsegSlices;
     const entries = volume.labels.map(({ name, color }) => [name, color]);
-    if (volume.errors) ["missed", "extra", "other label"].forEach((name, i) => entries.push([`error: ${name}`, ERRORS[i + 1]]));
+    if (volume.errors && slices.shown.errors) ["missed", "extra", "other label"].forEach((name, i) => entries.push([`error: ${name}`, ERRORS[i + 1]]));
     for (const [name, color] of entries) {
       const item = document.createElement("li");
       const box = document.createElement("span");
@@ -122,6 +122,7 @@
     for (const box of layers) {
       box.addEventListener("change", () => {
         slices.shown[box.dataset.layer] = box.checked;
+        if (current) list(current);
         draw();
       });
     }

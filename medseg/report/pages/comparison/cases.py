@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from markupsafe import Markup
@@ -59,8 +60,9 @@ class NotableCase:
 def notable_cases(compared: ComparedMethods, most: int = _MOST) -> list[NotableCase]:
     """Return the cases to look at, the most remarkable first.
 
-    Of two methods, those in which either is better by most; of more, those whose scores differ most. Then those
-    in which the best method is worst, where scores are means over the labels of a case, and missed structures.
+    Of two methods, those in which either is better by most, in turn; of more, those whose scores differ most.
+    Then those in which the best method is worst, where scores are means over the labels of a case, and missed
+    structures.
 
     Args:
         compared: the comparison.
@@ -69,10 +71,9 @@ def notable_cases(compared: ComparedMethods, most: int = _MOST) -> list[NotableC
     best = compared.best_first[0]
     if len(compared.methods) == 2:
         other = next(name for name in compared.methods if name != best)
-        found = [
-            *_better_by_most(compared, other, best, most),  # first what speaks against the best
-            *_better_by_most(compared, best, other, most),
-        ]
+        against = _better_by_most(compared, other, best, most)
+        turns = zip_longest(against, _better_by_most(compared, best, other, most))
+        found = [one for turn in turns for one in turn if one is not None]
     else:
         found = _differ_most(compared, most)
     found += _worst(compared, best, most)

@@ -197,9 +197,11 @@ def _misses(compared: ComparedMethods, link: Callable[[str], Content]) -> list[M
 def _improvement(compared: ComparedMethods, result: Result) -> Markup:
     text = "on a new case it is the better one with a probability of {} ({} interval {})"
     return Markup(text).format(
-        number(as_float(result["improvement"]), 2),
+        percent(as_float(result["improvement"])),
         compared.confidence,
-        interval(as_float(result["improvement_low"]), as_float(result["improvement_high"]), 2),
+        Markup("{} to {}").format(
+            *(percent(as_float(result[f"improvement_{end}"])) for end in ("low", "high"))
+        ),
     )
 
 
@@ -251,6 +253,8 @@ def _ranking(compared: ComparedMethods) -> Markup:
 
 def percent(share: float) -> Markup:
     """Return a share as percent."""
+    if math.isnan(share):
+        return number(share)
     return Markup('<data value="{}">{}%</data>').format(f"{share:.9g}", f"{100 * share:.0f}")
 
 
