@@ -26,6 +26,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """
     from rich.console import Console
 
+    from medseg.metrics.tables.mistaken import describe_mistaken, mistaken_labels
+
     summary = evaluation.summary
     single = summary["n_cases"] == 1
     table = _table(_case_cells(evaluation) if single else _label_cells(summary))
@@ -38,7 +40,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
             f"pixel accuracy {number(scores['pixel_accuracy'], 4)}, "
             f"mIoU with background {number(scores['miou_with_background'], 4)}"
         )
-    for line in (*_miss_lines(summary), *_coverage_lines(summary["coverage"])):
+    mistaken = describe_mistaken(mistaken_labels(summary.get("dataset") or {}))
+    for line in (
+        *_miss_lines(summary),
+        *([mistaken] if mistaken else []),
+        *_coverage_lines(summary["coverage"]),
+    ):
         click.echo(line)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from medseg.metrics.tables.coverage import split_by_rule
+from medseg.metrics.tables.mistaken import describe_mistaken, mistaken_labels
 from medseg.report.html import Content, bullets, enumerate_words, interval, join, number, paragraph, plural
 from medseg.report.pages.scored_cases import ScoredCase, ScoredCases, as_float
 
@@ -116,6 +117,8 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any], link: Callable[[st
             _list(false, cases, link),
         )
         parts.append(paragraph(text, class_="alarm"))
+    mistaken = describe_mistaken(mistaken_labels(summary.get("dataset") or {}))
+    parts += [paragraph(mistaken, class_="alarm")] if mistaken else []
     return [*_identical(cases), *parts, *_not_compared(summary.get("coverage") or {})]
 
 
