@@ -103,7 +103,9 @@ def compact(value: Any, figures: int = 4) -> Markup:
 
 
 def interval(low: Any, high: Any, digits: int = 3, *, signed: bool = False) -> Markup:
-    """Return both ends of an interval: ``0.80 to 0.88``."""
+    """Return both ends of an interval: ``0.80 to 0.88``; a dash if neither is defined."""
+    if all(one is None or math.isnan(float(one)) for one in (low, high)):
+        return number(math.nan)
     return Markup("{} to {}").format(number(low, digits, signed=signed), number(high, digits, signed=signed))
 
 

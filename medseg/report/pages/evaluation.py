@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from medseg.metrics import metric_info
+from medseg.metrics.tables.columns import is_distance, title_of
 from medseg.report import plots
 from medseg.report.environment import provenance
-from medseg.report.html import bullets, compact, figure, folded, grid, interval, join, number, paragraph
+from medseg.report.html import (
+    Content,
+    bullets,
+    compact,
+    figure,
+    folded,
+    grid,
+    interval,
+    join,
+    number,
+    paragraph,
+)
 from medseg.report.page import Page
 from medseg.report.pages.case_sections import CaseSections
 from medseg.report.pages.evaluation_verdict import write_verdict
@@ -45,6 +59,7 @@ class EvaluationPage:
         page.add("Labels", self._labels_table(), self._score_plots())
         page.add("Worst cases", self.sections.html(self.cases))
         page.add("All cases", self._cases_table())
+        page.add("All metrics", self._metrics_table())
         page.add("Volumes", self._volume_plots())
         page.add("Classes", self._confusion())
         page.add("Calibration", self._calibration())
@@ -109,6 +124,37 @@ class EvaluationPage:
             number(structures["missed"]),
             number(structures["spurious"]),
         ]
+
+    def _metrics_table(self) -> Markup:
+        """Return all metrics of all labels; first those beyond overlap and boundary, which were asked for."""
+        columns = [
+            Column("label", "choice"),
+            Column("metric", "choice"),
+            Column("n", "number", "cases with a defined value"),
+            Column("mean", "number", f"of distances: {self._distance_help}"),
+            Column("95% interval", "number", "of the mean over cases"),
+            Column("median", "number"),
+        ]
+        entries = [
+            (_is_extra(column), name, column, entry)
+            for name, label in self.summary["labels"].items()
+            for column, entry in label["metrics"].items()
+        ]
+        entries.sort(key=lambda entry: not entry[0])
+        rows = [self._metric_row(name, column, entry) for _, name, column, entry in entries]
+        return Table("All metrics by label, statistics over cases", columns, rows, controls=True).html()
+
+    def _metric_row(self, name: str, column: str, entry: Mapping[str, Any]) -> list[Content]:
+        mean = entry.get("mean" if self._misses_count or not is_distance(column) else "mean_finite")
+        low, high, median = (entry.get(key) for key in ("ci_low", "ci_high", "median"))
+        if column.startswith(("reference_", "predicted_")):
+            shown, ends, middle = compact(mean), (compact(low), compact(high)), compact(median)
+        else:
+            digits = 2 if is_distance(column) else 3
+            shown, middle = number(mean, digits), number(median, digits)
+            ends = (number(low, digits), number(high, digits))
+        between = join(ends, " to ") if math.isfinite(as_float(low)) else number(math.nan)
+        return [name, title_of(column, self.unit), number(entry["n"]), shown, between, middle]
 
     def _score_plots(self) -> Markup:
         dice = plots.box_plot(self._groups("dice"), "Dice", score=True)
@@ -231,6 +277,13 @@ class EvaluationPage:
             if isinstance(value, float)
         ]
         return join([grid(figure(drawn, caption)), bullets(scores)])
+
+
+def _is_extra(column: str) -> bool:
+    """Return whether a metric belongs to a group that was asked for, such as those of lesions."""
+    with suppress(KeyError):
+        return metric_info(column).group not in (None, "overlap", "boundary")
+    return False
 
 
 def write_evaluation_page(
