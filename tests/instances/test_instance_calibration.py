@@ -60,8 +60,10 @@ def test_small_and_unlikely_objects_are_left_out_and_classes_follow_the_sum():
     assert len(decode_instances(head, output, InstanceDecoding(score=0.95))) == 0
 
 
-def test_specks_are_dropped_below_a_size_that_is_chosen():
-    cells = draw_cells((64, 64), (1.0, 1.0), np.random.default_rng(0)).astype(np.int32)
+@pytest.mark.parametrize(("side", "radius", "dropped"), [(64, (6.0, 9.0), True), (128, (3.0, 4.0), False)])
+def test_specks_are_dropped_below_a_size_that_is_chosen(side, radius, dropped):
+    cells = draw_cells((side, side), (1.0, 1.0), np.random.default_rng(0), radius=radius).astype(np.int32)
+    assert bool(cells.max() < 100) is dropped  # of more objects, one speck is less than a hundredth
     head = build_head(InstanceTask(decoder="distance"), 2)
     seen = cells.copy()
     far = ndimage.distance_transform_edt(cells == 0)
@@ -71,4 +73,4 @@ def test_specks_are_dropped_below_a_size_that_is_chosen():
     maps[1] = np.where(maps[1] > 0, 9.0, -9.0)
     output = DenseOutput(np.stack([1 - foreground, foreground]), maps, (1.0, 1.0))
     case = ValidationOutput(output, cells, np.zeros(cells.shape, bool))
-    assert tune_decoding(head, [case], "distance", InstanceDecoding()).options.smallest > 1
+    assert (tune_decoding(head, [case], "distance", InstanceDecoding()).options.smallest > 1) is dropped
