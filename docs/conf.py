@@ -20,6 +20,7 @@ extensions = [
     "sphinx_click",
     "config_reference",
     "shape_literals",
+    "short_literals",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_ext"]
@@ -37,3 +38,5 @@ napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = "medseg"
+html_static_path = ["_static"]
+html_css_files = ["medseg.css"]
