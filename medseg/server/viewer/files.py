@@ -16,7 +16,7 @@ from medseg.errors import ConfigError
 PREFIX = "/ohif/"
 """Path at which OHIF is served; it is compiled into the build."""
 
-_INDEX, _SETTINGS = "index.html", "app-config.js"
+_INDEX, _SETTINGS, _MANIFEST = "index.html", "app-config.js", "manifest.json"
 _IN_WHEEL = "monailabel/endpoints/static/ohif/"
 _HINT = (
     "Name the folder of an OHIF that was built with PUBLIC_URL=/ohif/, or MONAI Label's wheel, which contains "
@@ -110,6 +110,8 @@ class ViewerFiles:
         """Return the content of a file that :meth:`find` returned."""
         own = self._own.get(name)
         content = self._source.read(name) if own is None else own()
+        if name == _MANIFEST:  # its icons lie below the same path as the rest
+            return content.replace(b'"/assets/', f'"{PREFIX}assets/'.encode())
         return _IMPORTS.sub(b"", content) if name.endswith(".css") else content
 
     @staticmethod

@@ -37,9 +37,11 @@ def test_files_of_a_folder_and_of_a_wheel(tmp_path, kind):
 def test_the_page_loads_nothing_from_elsewhere_and_its_own_scripts_only(tmp_path):
     build = write_build(tmp_path / "build")
     (build / "a.css").write_text('@import url("https://fonts.googleapis.com/css?a=1;2");p {}')
+    (build / "manifest.json").write_text('{"src": "/assets/a.png"}')
     files = ViewerFiles(build)
     page = files.read("index.html").decode()
     assert files.read("a.css") == b"p {}"
+    assert files.read("manifest.json") == b'{"src": "/ohif/assets/a.png"}'
     assert "googleapis" not in page
     assert 'href="/ohif/a.png"' in page
     digest = base64.b64encode(hashlib.sha256(b"window.PUBLIC_URL = '/ohif/';").digest()).decode()
