@@ -37,7 +37,7 @@ from medseg.task import Task
 if TYPE_CHECKING:
     from distributed import Client
 
-_START_SECONDS = 60
+_START_SECONDS = 240  # on a busy machine, an import alone can take a minute
 _ATTEMPTS = 4
 
 
