@@ -282,9 +282,10 @@ def fit_levels(draft: Draft, overrides: Sequence[str]) -> None:
     if not isinstance(channels, list):
         return
     model, levels = draft.settings["model"], len(cast(list[Any], channels))
-    for key in ("kernel", "stride"):
+    for key in ("kernel", "stride", "convs_per_level", "decoder_convs"):
+        entries = levels - 1 if key == "decoder_convs" else levels
         if isinstance(model.get(key), list):
-            model[key] = (model[key] + model[key][-1:] * levels)[:levels]
+            model[key] = (model[key] + model[key][-1:] * entries)[:entries]
     model["deep_supervision"] = min(model.get("deep_supervision", 0), max(levels - 2, 0))
 
 

@@ -11,9 +11,10 @@ from medseg.planning.describe import describe_settings
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from medseg.planning.measured.machine import Machine
-from medseg.planning.measured.step_timer import StepCost, StepTimer
+from medseg.planning.measured.step_timer import StepCost, StepTimer, network_config
 from medseg.planning.plan import PlanRequest, _Planner, fit_levels, plan_config, plan_dataset
 from medseg.planning.plan_file import format_plan
+from medseg.planning.topology import build_topology
 from medseg.task import Task
 
 
@@ -77,6 +78,19 @@ def test_kernels_and_strides_follow_the_levels_of_the_user(channels, kernel, str
     fit_levels(draft, ["train.epochs=3", f"model.channels={channels}"])
     model = draft.settings["model"]
     assert (model["kernel"], model["stride"], model["deep_supervision"]) == (kernel, stride, deep)
+    load_config(draft.settings, [f"model.channels={channels}"])
+
+
+@pytest.mark.parametrize(
+    ("channels", "encoder"), [("[8,16,32]", [1, 2, 2]), ("[8,16,16,32,64]", [1, 2, 2, 2, 2])]
+)
+def test_a_thin_level_remains_where_the_user_sets_the_channels(channels, encoder):
+    thin = build_topology((64, 64), (1.0, 1.0), max_levels=4).thinned()
+    draft = Draft()
+    draft.set("model", network_config(thin, deep_supervision=False).model_dump(mode="json"))
+    fit_levels(draft, [f"model.channels={channels}"])
+    model = draft.settings["model"]
+    assert (model["convs_per_level"], model["decoder_convs"]) == (encoder, encoder[:-1])
     load_config(draft.settings, [f"model.channels={channels}"])
 
 
