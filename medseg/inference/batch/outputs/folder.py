@@ -74,8 +74,7 @@ def open_output(
     check_clashes(output, [case.id for case in cases], options.layout)
     check_targets(segmenter, cases, output, options)
     with lock_folder(output, _LOCK_HINT):
-        for name in ("", RECORDS, "probabilities", "overlays", INSTANCES_FOLDER, OBJECTS_FOLDER):
-            remove_stale_temporaries(output / name)
+        _remove_temporaries(output)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
         legend = legend_texts(segmenter.header.labels, suffix, options.layout) if cases else {}
         _check_table(output / FAILURES, _FAILURE_COLUMNS)
@@ -92,11 +91,18 @@ def open_output(
                 _remove_without_results(output, added)
                 _write_tables(output, outcomes)
             raise
+        _remove_temporaries(output)  # of workers that died
         _remove_without_results(output, added)
         if foreign and any(o.existing_file for o in outcomes) and all(o.status == "failed" for o in outcomes):
             requested.unlink(missing_ok=True)
         else:
             _write_tables(output, outcomes)
+
+
+def _remove_temporaries(output: Path) -> None:
+    """Remove what processes that ended have left half-written."""
+    for name in ("", RECORDS, "probabilities", "overlays", INSTANCES_FOLDER, OBJECTS_FOLDER):
+        remove_stale_temporaries(output / name)
 
 
 def _remove_without_results(output: Path, added: Sequence[Path]) -> None:
