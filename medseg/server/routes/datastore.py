@@ -143,9 +143,10 @@ async def save_label(request: Request) -> Response:
                 path.unlink(missing_ok=True)
 
         version = await state.threads.run(save)
-        sent = state.datastore.is_sent(id) if isinstance(state.datastore, RemoteDatastore) else None
+    store = state.datastore
+    is_sent = store.is_sent(id) if isinstance(store, RemoteDatastore) else None
     content = {"image": id, "label": id, "tag": tag, "version": version.number}
-    return reply(content | ({} if sent is None else {"sent": sent}), 200, _version_headers(version))
+    return reply(content | ({} if is_sent is None else {"sent": is_sent}), 200, _version_headers(version))
 
 
 def save_values(

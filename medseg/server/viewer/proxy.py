@@ -107,6 +107,7 @@ class DicomProxy:
     def __init__(self, url: str, longest_json: int, longest_reply: int, seconds: float) -> None:
         try:
             import requests
+            from requests.adapters import HTTPAdapter
         except ImportError as error:
             raise ConfigError(
                 "DICOMweb needs the package dicomweb-client",
@@ -116,7 +117,7 @@ class DicomProxy:
         self._longest_json, self._longest_reply = longest_json, longest_reply
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
 
     def get(self, resource: str, query: Sequence[tuple[str, str]], accept: str, own: str) -> ProxyReply:
         """Read a resource.
