@@ -167,7 +167,12 @@ def local_workers(count: int, device: str = "auto") -> Generator[Client]:
     """
     distributed = _distributed()
     cluster = distributed.LocalCluster(
-        n_workers=0, host="127.0.0.1", dashboard_address=None, worker_dashboard_address=None, silence_logs=50
+        n_workers=0,
+        host="127.0.0.1",
+        dashboard_address=None,
+        worker_dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its HTTP server; otherwise port 8787
+        silence_logs=50,
     )
     command = [
         sys.executable,

@@ -201,7 +201,7 @@ def scheduler():
         warnings.catch_warnings(),
         distributed.LocalCluster(
             n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", host="127.0.0.1",
-            dashboard_address=None, silence_logs=50,
+            dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"}, silence_logs=50,
         ) as cluster,
     ):  # fmt: skip
         yield cluster.scheduler_address
