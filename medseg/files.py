@@ -25,6 +25,9 @@ TEMPORARY = ".tmp-"
 _ABANDONED_SECONDS = 24 * 3600
 """Age from which an unfinished file of a process on another machine counts as abandoned."""
 
+_LONGEST_NAME = 255
+"""Bytes of the longest name of a file on common file systems."""
+
 _NO_ROOM = 1 << 16
 """Free bytes below which a failed write is attributed to a full disk."""
 
@@ -147,7 +150,10 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{TEMPORARY}{process_token()}-{uuid4().hex[:8]}-{path.name}")
+    start = f"{TEMPORARY}{process_token()}-{uuid4().hex[:8]}-"
+    name = path.name.encode(errors="surrogateescape")
+    kept = name[max(0, len(start) + len(name) - _LONGEST_NAME) :]  # with its suffixes
+    return path.with_name(start + kept.decode(errors="ignore"))
 
 
 def _is_abandoned(path: Path) -> bool:

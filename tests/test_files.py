@@ -27,6 +27,14 @@ def test_a_file_is_written_atomically(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_the_longest_name_of_a_file_can_be_written(tmp_path):
+    path = tmp_path / ("ä" * 123 + ".nii.gz")  # 253 bytes
+    with write_atomic(path) as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        temporary.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
 def test_a_failed_write_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")

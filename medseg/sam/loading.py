@@ -178,6 +178,12 @@ def _load_file(path: Path) -> tuple[nn.Module, Preprocessing]:
 def _load_folder(path: Path) -> tuple[nn.Module, Preprocessing]:
     """Load a folder in Hugging Face's layout."""
     settings = _read_settings(path)
+    if not settings:
+        raise ModelFileError(
+            f"{path}: holds no config.json; expected a SAM in Hugging Face's layout",
+            hint="Give that folder, or the file of SAM, MedSAM or SAM 2.1.",
+            path=path,
+        )
     kind = settings.get("model_type")
     if kind not in _KINDS:
         raise ModelFileError(

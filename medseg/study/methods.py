@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.data.labels.schema import LabelSchema
+from medseg.errors import ConfigError
 from medseg.evaluation import EvaluationOptions
 from medseg.evaluation.comparison import (
     Comparison,
@@ -23,6 +25,7 @@ from medseg.evaluation.comparison import (
 )
 from medseg.evaluation.labels import read_labels
 from medseg.files import check_exists
+from medseg.inference.model.model_file import read_header
 from medseg.metrics import metric_info
 from medseg.progress import ConsoleProgress
 
@@ -84,6 +87,8 @@ def compare_runs(
     paths = {name: Path(path) for name, path in methods.items()}
     for path in paths.values():
         check_exists(path)
+        if is_run(path):
+            _check_predicts_classes(path)
     if output is not None:
         check_output(Path(output))
     with tempfile.TemporaryDirectory() as temporary:
@@ -148,6 +153,17 @@ class _MethodReader:
         """Return the options for a folder of predictions: its own labels, else those of another method."""
         given = self.options.evaluation
         return given if (path / LABELS_FILE).is_file() else replace(given, labels=given.labels or self.labels)
+
+
+def _check_predicts_classes(run: Path) -> None:
+    """Raise ConfigError if the model of a run does not predict a map of classes."""
+    header = json.loads(read_header(run / "model.safetensors") or "{}")
+    for key, results, hint in (
+        ("instances", "numbers objects", "Compare the tables of medseg evaluate --objects."),
+        ("prompts", "answers prompts", "Measure both with medseg evaluate --interactive."),
+    ):
+        if header.get(key) is not None:
+            raise ConfigError(f"{run}: the model {results}; expected one that predicts classes", hint=hint)
 
 
 def with_groups(options: ComparisonOptions) -> EvaluationOptions:

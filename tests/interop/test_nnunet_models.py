@@ -319,6 +319,9 @@ def test_incomplete_plans_raise(tmp_path):
     (folder / "plans.json").write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):
         read_folder(folder)
+    (folder / "plans.json").unlink()
+    with pytest.raises(DataError, match=r"plans\.json: no such file"):
+        read_folder(folder)
 
 
 def test_weights_of_another_network(tmp_path):

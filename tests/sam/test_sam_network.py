@@ -264,6 +264,9 @@ def test_files_that_are_refused(models, folders, tmp_path):
     (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelFileError, match="declares model_type 'bert'"):
         load_network(tmp_path / "bert")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ModelFileError, match=r"holds no config\.json"):
+        load_network(tmp_path / "run")
     assert not is_sam(tmp_path / "bert")
     assert not is_sam(tmp_path / "other.pth")
     assert not is_sam(tmp_path / "nothing.pth")

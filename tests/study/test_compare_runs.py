@@ -1,16 +1,19 @@
 """Comparison of runs on their test cases."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from medseg import compare_runs, fit
 from medseg.cli.main import run
 from medseg.config.schema import load_config
 from medseg.data.cases import Case
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.comparison import ComparisonOptions, MethodScores
+from medseg.inference.model.model_file import write_tensors
 from medseg.study import run_scores
 from medseg.study.methods import is_run
 
@@ -43,6 +46,13 @@ def test_runs_are_scored_and_compared_on_common_test_cases(runs, monkeypatch, ca
     assert comparison.sources == {"first": "val", "second": "val"}
     assert run(["compare", str(runs / "first"), str(runs / "second")]) == 0
     assert "because second was not to segment it: a" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["instances", "prompts"])
+def test_models_of_objects_and_prompts_are_refused_before_they_predict(runs, key):
+    write_tensors(runs / "second" / "model.safetensors", json.dumps({key: {}}), {"weight": torch.zeros(1)})
+    with pytest.raises(ConfigError, match=r"second: the model .*; expected one that predicts classes"):
+        compare_runs([runs / "first", runs / "second"])
 
 
 def test_a_case_without_label_map_has_no_reference(tmp_path, monkeypatch):

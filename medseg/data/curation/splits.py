@@ -99,8 +99,10 @@ class FoldSplit(Spec):
         tested, rest = names[:test], names[test:]
         if len(rest) < self.folds:
             what = "patients" if any(case.patient for case in cases) else "cases"
+            kept = f", without {len(tested)} of the test part," if tested else ""
             raise DataError(
-                f"{len(rest)} {what} are too few for {self.folds} folds", hint="Set data.split.folds lower."
+                f"{len(rest)} {what}{kept} are too few for {self.folds} folds",
+                hint="Set data.split.folds lower (medseg study cv: --folds).",
             )
         if self.stratify:
             labels = _group_labels(groups, case_labels)

@@ -60,10 +60,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
-        DataError: the file is not valid JSON, or contains something else.
+        DataError: the file is missing or not valid JSON, or contains something else.
     """
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", path=path) from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path}: not valid JSON ({error})", path=path) from error
     if not isinstance(content, dict):

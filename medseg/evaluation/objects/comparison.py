@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from medseg.metrics.instances import (
     precision_table,
 )
 from medseg.progress import QUIET, Progress, stage
+
+_LOGGER = logging.getLogger(__name__)
 
 OBJECTS_TABLE, OBJECTS_SUMMARY = "objects.csv", "objects.json"
 _OF_CASE = ("pooled_50", "pooled_mean", "f1_50", "pq", "sq", "rq", "aji_plus", "split", "merged")
@@ -144,6 +147,12 @@ def evaluate_objects(
     suffixes = suffixes or Suffixes(None, None)
     found = _references(predictions, references, suffixes, ignore_value)
     folder = predictions if predictions.is_dir() else predictions.parent
+    if (folder / "medseg.json").is_file() and not (folder / "instances").is_dir():
+        _LOGGER.warning(
+            "%s: medseg infer wrote these label maps with a model of classes: all voxels of one value count as "
+            "one object. Use a model that tells objects apart (data.instances=keep).",
+            folder,
+        )
     compared: dict[str, _Compared] = {}
     failed: dict[str, str] = {}
     with stage(progress, len(found.predictions), "comparing objects"):

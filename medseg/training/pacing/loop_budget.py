@@ -51,3 +51,5 @@ def follow_budget(loop: TrainingLoop, budget: TimeBudget, validation: Validation
     if loop.ranks.size > 1:
         loop.pace = SharedPace(loop.pace, loop.ranks, state, select_cases)
     _LOGGER.info("time budget: %s, of which %s are used", duration(budget.seconds), duration(budget.used()))
+    if budget.used() >= budget.seconds:
+        _LOGGER.warning("the preparation took the whole time budget: the network will hardly be trained")

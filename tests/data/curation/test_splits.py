@@ -66,7 +66,7 @@ def test_every_case_validates_in_exactly_one_fold(number, folds, test):
 def test_impossible_folds_raise():
     with pytest.raises(ValidationError, match="fold is 5, expected 0 to 4"):
         FoldSplit(fold=5)
-    with pytest.raises(DataError, match=r"3 cases are too few for 5 folds\. Set data\.split\.folds lower"):
+    with pytest.raises(DataError, match=r"too few for 5 folds\. Set data\.split\.folds"):
         FoldSplit().assign(cases(3))
 
 
@@ -110,7 +110,7 @@ def test_cases_of_a_patient_stay_together(patients, each, seed, stratify):
 def test_patients_are_counted_not_cases():
     # 10 patients of 3 visits: 0.2 · 10 = 2 patients = 6 cases for the test
     assert sizes(FractionSplit().assign(visits(10, 3))) == {"train": 21, "val": 3, "test": 6}
-    with pytest.raises(DataError, match="4 patients are too few for 5 folds"):
+    with pytest.raises(DataError, match=r"4 patients.* are too few for 5 folds"):
         FoldSplit(folds=5).assign(visits(4, 3))
 
 

@@ -1,6 +1,7 @@
 """Comparison of numbered objects from files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,16 @@ def test_scores_of_cases_and_of_all_together(folders):
 def test_without_scores_there_is_no_average_precision(folders):
     (folders / "found" / "instances" / "b.csv").unlink()
     assert "ap" not in evaluate_objects(folders / "found", folders / "labels").summary["scores"]
+
+
+def test_label_maps_of_a_model_of_classes_give_a_warning(folders, caplog):
+    evaluate_objects(folders / "found", folders / "labels")
+    (folders / "found" / "medseg.json").write_text("{}")
+    evaluate_objects(folders / "found", folders / "labels")
+    assert not caplog.records
+    shutil.rmtree(folders / "found" / "instances")
+    evaluate_objects(folders / "found", folders / "labels")
+    assert "with a model of classes" in caplog.text
 
 
 def test_a_case_with_negative_values_is_listed(folders):

@@ -105,7 +105,7 @@ def test_changed_cases_are_refused(twelve, tmp_path):
 
 
 def test_more_folds_than_patients_are_refused(twelve, tmp_path):
-    with pytest.raises(DataError, match="5 patients are too few for 6 folds"):
+    with pytest.raises(DataError, match=r"5 patients.* are too few for 6 folds"):
         assign_folds(study_in(tmp_path, folds=6), twelve)
 
 
