@@ -46,6 +46,10 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _OWN_MAPPING)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
 
 
+_ONEDNN = "could not create a primitive"
+"""What oneDNN says if it cannot allocate the code or the buffers of an operation that it supports."""
+
+
 def wait_without_spinning() -> None:
     """Let OpenMP threads sleep while they wait for each other. Call it before torch is imported.
 
@@ -72,6 +76,8 @@ def is_out_of_memory(error: BaseException | None) -> bool:
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             return True
         if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS):
+            return True
+        if isinstance(error, RuntimeError) and str(error).strip() == _ONEDNN:
             return True
         error = error.__cause__
     return False

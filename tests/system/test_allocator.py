@@ -70,6 +70,7 @@ def test_the_command_line_sets_the_wait_policy_before_importing_torch():
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 10 bytes."),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("could not create a primitive"),
         RuntimeError("Exception from src/inference/src/cpp/core.cpp:119: std::bad_alloc"),
     ],
 )
@@ -84,6 +85,7 @@ def test_out_of_memory_errors_are_recognized(error):
     "error",
     [
         RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
+        RuntimeError("could not create a primitive descriptor for a convolution forward propagation primitive"),
         RuntimeError("CUDA error: an illegal memory access was encountered"),
         OSError(errno.ENOSPC, "No space left on device"),
         ValueError("a shape in memory"),
