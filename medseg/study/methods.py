@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +24,7 @@ from medseg.evaluation.comparison import (
 )
 from medseg.evaluation.labels import read_labels
 from medseg.files import check_exists
-from medseg.inference.model.model_file import read_header
+from medseg.inference.model.model_file import read_header_fields
 from medseg.metrics import metric_info
 from medseg.progress import ConsoleProgress
 
@@ -157,7 +156,7 @@ class _MethodReader:
 
 def _check_predicts_classes(run: Path) -> None:
     """Raise ConfigError if the model of a run does not predict a map of classes."""
-    header = json.loads(read_header(run / "model.safetensors") or "{}")
+    header = read_header_fields(run / "model.safetensors")
     for key, results, hint in (
         ("instances", "numbers objects", "Compare the tables of medseg evaluate --objects."),
         ("prompts", "answers prompts", "Measure both with medseg evaluate --interactive."),

@@ -25,6 +25,9 @@ _TEXTS = (
 )
 """Lower-case parts of the messages of a ``RuntimeError`` raised when a device or machine is out of memory."""
 
+_ONEDNN = "could not create a primitive"
+"""All that oneDNN says if it cannot allocate the code or the buffers of an operation."""
+
 
 def keep_freed_memory() -> bool:
     """Let the process keep up to 1 GiB of freed memory instead of returning it to the system.
@@ -44,10 +47,6 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _OWN_MAPPING)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
-
-
-_ONEDNN = "could not create a primitive"
-"""What oneDNN says if it cannot allocate the code or the buffers of an operation that it supports."""
 
 
 def wait_without_spinning() -> None:
@@ -75,9 +74,9 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         if isinstance(error, OSError) and error.errno == errno.ENOMEM:
             return True
-        if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _TEXTS):
-            return True
-        if isinstance(error, RuntimeError) and str(error).strip() == _ONEDNN:
-            return True
+        if isinstance(error, RuntimeError):
+            text = str(error).strip().lower()
+            if text == _ONEDNN or any(part in text for part in _TEXTS):
+                return True
         error = error.__cause__
     return False

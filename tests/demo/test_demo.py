@@ -16,17 +16,16 @@ from medseg.errors import ConfigError, TrainingStopped
 @pytest.mark.slow
 def test_a_demonstration_from_data_to_tables_and_pictures(tmp_path):
     demo = DEMOS["shapes"]
-    train = demo.settings["train"] | {"epochs": 1, "iterations": 30, "validate_every": 1}
+    train = demo.settings["train"] | {"epochs": 1, "iterations": 60, "validate_every": 1}
     short = replace(
         demo,
-        write=lambda folder: write_shapes(folder, cases=16, seed=0),
+        write=lambda folder: write_shapes(folder, cases=40, seed=0),
         settings=demo.settings | {"train": train},
     )
     evaluation = run_demo(short, tmp_path)
-    assert len(list((tmp_path / "predictions" / "overlays").glob("*.png"))) == 2
+    assert len(list((tmp_path / "predictions" / "overlays").glob("*.png"))) == 4
     assert (tmp_path / "metrics" / "cases.csv").is_file()
-    # few updates; the next test asks for the scores that the demonstration promises
-    assert json.loads((tmp_path / "metrics" / "summary.json").read_text())["overall"]["mean_dice"]["mean"] > 0.1
+    assert json.loads((tmp_path / "metrics" / "summary.json").read_text())["overall"]["mean_dice"]["mean"] > 0.3
     assert {row["name"] for row in evaluation.rows} >= {"triangle"}
 
 

@@ -212,6 +212,14 @@ def read_header(path: Path) -> str | None:
         return None
 
 
+def read_header_fields(path: Path) -> dict[str, Any]:
+    """Read the JSON header of a file as a table, unverified; empty if medseg did not write it."""
+    try:
+        return json.loads(read_header(path) or "{}")
+    except ValueError:
+        return {}
+
+
 def read_tensors(path: Path) -> tuple[str, dict[str, torch.Tensor], str]:
     """Read and verify a file of tensors.
 

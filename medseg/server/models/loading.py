@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from medseg.errors import ConfigError, ModelFileError
-from medseg.inference.model.model_file import find_model_file, read_header
+from medseg.inference.model.model_file import find_model_file, read_header_fields
 from medseg.interop.model_loading import SegmenterSpec
 from medseg.interop.promptable import load_promptable
 from medseg.sam import Sam, SamOptions, is_sam
@@ -77,7 +76,6 @@ def answers_prompts(source: Path) -> bool:
     if not source.exists():
         return False
     try:
-        header = read_header(find_model_file(source))
-        return bool(json.loads(header or "{}").get("prompts"))
-    except (ModelFileError, ValueError, OSError):
+        return bool(read_header_fields(find_model_file(source)).get("prompts"))
+    except ModelFileError:
         return False
