@@ -47,7 +47,9 @@ def medseg_pipeline(patch: int, always: bool) -> Callable[[], object]:
     from medseg.data.augmentation import AugmentConfig
     from medseg.data.loading.cache.cached_cases import write_cached_case
     from medseg.data.loading.cache.compact_storage import quantize_normalized
-    from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
+    from medseg.data.loading.sampling.options import SamplingConfig
+    from medseg.data.loading.sampling.patch_dataset import PatchDataset
+    from medseg.data.loading.sampling.patch_sampler import PatchSampler
 
     def chance(probability: float, **settings: object) -> dict[str, object]:
         return {"probability": 1.0 if always else probability, **settings}
@@ -69,8 +71,8 @@ def medseg_pipeline(patch: int, always: bool) -> Callable[[], object]:
     with tempfile.TemporaryDirectory() as folder:
         quantized = quantize_normalized(image, None)
         case = write_cached_case(Path(folder) / "case", quantized or image, label[0] + 1, 2, (1.0, 1.0, 1.0))
-        plan = PatchPlan([case], ("background", "organ"), SamplingConfig(patch_size=(patch,) * 3), seed=0)
-        dataset = PatchDataset([case], plan, augment, 1_000_000)
+        sampler = PatchSampler([case], ("background", "organ"), SamplingConfig(patch_size=(patch,) * 3), seed=0)
+        dataset = PatchDataset([case], sampler, augment, 1_000_000)
         dataset[0]  # opens the file
     positions = iter(range(1_000_000))
     return lambda: dataset[next(positions)]

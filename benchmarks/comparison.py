@@ -21,10 +21,11 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
+from medseg.evaluation.comparison.method_pair import OVERALL, PairedResult, adjust, compare_pair
 from medseg.evaluation.comparison.options import ComparisonOptions, resolve_metric
-from medseg.evaluation.comparison.paired import OVERALL, PairedResult, adjust, compare_pair
+from medseg.evaluation.comparison.sample_size import paired_power
 from medseg.evaluation.comparison.scores import ScoreTable
-from medseg.evaluation.comparison.statistics import paired_power, permutation_p, signed_rank_p
+from medseg.evaluation.comparison.significance import permutation_p, signed_rank_p
 from medseg.metrics.tables.intervals import bca_interval, mean_interval
 
 FloatArray = NDArray[np.float64]

@@ -30,7 +30,9 @@ from medseg.data.augmentation import augmentation_preset
 from medseg.data.loading.cache.cached_cases import CachedCase, write_cached_case
 from medseg.data.loading.cache.compact_storage import quantize_normalized
 from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
 
 SHAPE, PATCH, BATCH = (160, 160, 160), (64, 64, 64), 2
 
@@ -124,11 +126,11 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="medseg-loader-") as folder:
         cases = [make_case(Path(folder) / f"case_{i}", i) for i in range(8)]
-        plan = PatchPlan(cases, ("background", "organ"), SamplingConfig(patch_size=PATCH), seed=0)
+        sampler = PatchSampler(cases, ("background", "organ"), SamplingConfig(patch_size=PATCH), seed=0)
         print("workers  patches/s  all processes GB  private part GB")
         for workers in (0, 1, 2):
             rate, total, private = measure(
-                PatchDataset(cases, plan, augmentation_preset("3d"), 10_000), workers, arguments.batches
+                PatchDataset(cases, sampler, augmentation_preset("3d"), 10_000), workers, arguments.batches
             )
             print(f"{workers:7}  {rate:9.1f}  {total:16.2f}  {private:16.2f}")
     compare(arguments.peer_python, arguments.rounds, arguments.seconds)

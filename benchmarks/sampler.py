@@ -22,7 +22,9 @@ import torch
 from medseg.data.augmentation import augmentation_preset
 from medseg.data.loading.cache.cached_cases import CachedCase, write_cached_case
 from medseg.data.loading.cache.compact_storage import quantize_normalized
-from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
 
 SHAPE, PATCH, CLASSES = (256, 256, 128), (96, 96, 96), 4
 NAMES = tuple(f"class_{k}" for k in range(CLASSES))
@@ -44,7 +46,9 @@ def make_case(folder: Path) -> CachedCase:
 def dataset(case: CachedCase, share: float) -> PatchDataset:
     """Create a dataset of patches without augmentation; ``share`` of them is forced to contain a class."""
     config = SamplingConfig(patch_size=PATCH, forced_share=share)
-    return PatchDataset([case], PatchPlan([case], NAMES, config, seed=0), augmentation_preset("none"), 10_000)
+    return PatchDataset(
+        [case], PatchSampler([case], NAMES, config, seed=0), augmentation_preset("none"), 10_000
+    )
 
 
 def monai_crop(case: CachedCase) -> Callable[[int], Any]:
@@ -64,10 +68,10 @@ def drawn_frequencies(balanced: PatchDataset, draws: int) -> list[tuple[str, flo
     """Return name, requested share, drawn share and the difference in standard errors for each class."""
     counts = np.zeros(CLASSES)
     for position in range(draws):
-        class_index = balanced.plan.draw(0, position).class_index
+        class_index = balanced.sampler.draw(0, position).class_index
         if class_index is not None:
             counts[class_index] += 1
-    requested, drawn = balanced.plan.class_probabilities, counts / counts.sum()
+    requested, drawn = balanced.sampler.class_probabilities, counts / counts.sum()
     error = np.sqrt(requested * (1 - requested) / counts.sum())
     return [
         (name, a, d, abs(d - a) / e)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from medseg.progress import ConsoleProgress, QuietProgress
     from medseg.study.methods import compare_runs
     from medseg.training.fit import RunResult, fit
-    from medseg.training.pacing.time_budget import TimeBudget
+    from medseg.training.pacing.budget_clock import TimeBudget
     from medseg.training.tracking.callbacks import Callback
 
 __all__ = [
@@ -70,6 +70,6 @@ __getattr__, __dir__ = lazy_names(
         "medseg.study.methods": ("compare_runs",),
         "medseg.training.tracking.callbacks": ("Callback",),
         "medseg.training.fit": ("RunResult", "fit"),
-        "medseg.training.pacing.time_budget": ("TimeBudget",),
+        "medseg.training.pacing.budget_clock": ("TimeBudget",),
     },
 )

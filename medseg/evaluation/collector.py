@@ -13,8 +13,8 @@ import numpy as np
 from medseg.data.cases import join_problems
 from medseg.errors import DataError
 from medseg.evaluation.case_comparison import CaseComparer, CaseComparison, check_columns
-from medseg.evaluation.case_jobs import CaseOutcome, CaseTask
 from medseg.evaluation.pairing import Pairing
+from medseg.evaluation.parallel_cases import CaseOutcome, CaseTask
 from medseg.metrics import IntArray, ReliabilityCurve, Unit, dataset_scores, summarize
 from medseg.metrics.tables.columns import IDENTITY
 from medseg.system.version import medseg_version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -15,23 +14,9 @@ from medseg.data.io.readers import image_stem, is_image_file, is_zarr
 from medseg.data.requested_cases import REQUESTED_FILE, read_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import DataError
-
-FAILURES_FILE = "failures.csv"
+from medseg.evaluation.missing_predictions import FAILURES_FILE, MissingCase, read_failures
 
 _CONVERT_HINT = "Convert references in another layout: medseg data convert DATA OUT --to folders."
-
-
-@dataclass(frozen=True)
-class MissingCase:
-    """A case with a reference and without a prediction.
-
-    Attributes:
-        reference: file of the reference.
-        reason: why there is no prediction.
-    """
-
-    reference: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -145,7 +130,7 @@ def _pair_folders(predictions: Path, references: Path, suffixes: Suffixes) -> Pa
     matches = {
         image_stem(p): r for p, r in _match([*predicted, *absent], candidates, references, suffix).items()
     }
-    failures = _read_failures(predictions)
+    failures = read_failures(predictions)
     pairs: dict[str, tuple[Path, Path]] = {}
     missing: dict[str, MissingCase] = {}
     for case, reference in sorted(matches.items()):
@@ -262,15 +247,3 @@ def _read_provenance(path: Path) -> tuple[str, str]:
 
 def _ending(path: Path) -> str:
     return path.name.removeprefix(image_stem(path))
-
-
-def _read_failures(folder: Path) -> dict[str, str]:
-    """Return the reasons of failed cases, by case, from ``failures.csv``."""
-    path = folder / FAILURES_FILE
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return {row["case"]: row["error"] or "failed" for row in csv.DictReader(stream)}
-    except (ValueError, KeyError, csv.Error) as error:
-        raise DataError(f"{path}: not a table of cases and errors ({error})", path=path) from error

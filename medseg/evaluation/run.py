@@ -8,13 +8,13 @@ from pathlib import Path
 from medseg.data.cases import join_problems
 from medseg.errors import DataError
 from medseg.evaluation.case_comparison import CaseComparer
-from medseg.evaluation.case_jobs import CaseTask, compare_cases
 from medseg.evaluation.collector import ScoreCollector
 from medseg.evaluation.evaluation import CaseFiles, Evaluation
 from medseg.evaluation.labels import resolve_labels
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions
 from medseg.evaluation.output import check_output, remove_tables, write_tables
 from medseg.evaluation.pairing import Pairing, Suffixes, check_exists, find_images, pair_cases
+from medseg.evaluation.parallel_cases import CaseTask, compare_cases
 from medseg.progress import QUIET, Progress
 
 

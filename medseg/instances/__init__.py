@@ -10,7 +10,7 @@ Modules:
     heads: dense heads (flows, distance, rays) and their loss.
     label_maps: components, renumbering and cleaning of label maps.
     matching: pairs of reference and predicted objects.
-    calibration: the score of an object, and the choice of thresholds.
+    decoding_search: the score of an object, and the choice of thresholds.
 
 The names below are imported when they are first used.
 """

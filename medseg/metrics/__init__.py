@@ -25,7 +25,7 @@ from medseg.metrics.probabilities.reliability import ReliabilityCurve
 from medseg.metrics.surface import Surface, SurfaceDistances, surface_distances
 from medseg.metrics.tables.case_rows import ScoreOptions, case_rows, worst_rows
 from medseg.metrics.tables.export import long_rows, to_json, write_csv, write_summary
-from medseg.metrics.tables.misses import MissPolicy
+from medseg.metrics.tables.missed_structures import MissPolicy
 from medseg.metrics.tables.paper import latex_table, markdown_table
 from medseg.metrics.tables.summary import summarize
 from medseg.metrics.topology.betti import betti_numbers

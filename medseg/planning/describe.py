@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medseg.config.schema import RunConfig
-from medseg.planning.candidates import Candidate, first_stage
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
-from medseg.planning.geometry import Geometry
-from medseg.planning.measured.budget import Choice
+from medseg.planning.measured.candidate_choice import Choice
 from medseg.planning.measured.machine import Machine
+from medseg.planning.network_candidates import Candidate, first_stage
+from medseg.planning.spacing_and_patch import Geometry
 from medseg.progress import duration, plural
 from medseg.system.device import resolve_device
 

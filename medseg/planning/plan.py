@@ -10,8 +10,17 @@ from typing import Any, cast
 from medseg.config.loading import apply_override
 from medseg.config.schema import RunConfig, load_config
 from medseg.errors import ConfigError
-from medseg.planning.candidates import first_stage
-from medseg.planning.choices import (
+from medseg.planning.describe import describe_network, describe_plan, describe_spacing
+from medseg.planning.draft import Draft
+from medseg.planning.fingerprint import Fingerprint, measure_fingerprint, number_instances
+from medseg.planning.instances import choose_instances
+from medseg.planning.measured.candidate_choice import Budget, Choice, Workload, choose_candidate
+from medseg.planning.measured.machine import Machine
+from medseg.planning.measured.step_timer import StepTimer, Timer, network_config
+from medseg.planning.measured.workers import plan_threads, plan_workers, seconds_of_patch
+from medseg.planning.network_candidates import first_stage
+from medseg.planning.spacing_and_patch import Dims, Geometry, plan_geometry, spacing_setting
+from medseg.planning.training_settings import (
     FIRST_STAGE_SHARE,
     choose_augmentation,
     choose_first_stage,
@@ -20,15 +29,6 @@ from medseg.planning.choices import (
     choose_sampling,
     choose_windows,
 )
-from medseg.planning.describe import describe_network, describe_plan, describe_spacing
-from medseg.planning.draft import Draft
-from medseg.planning.fingerprint import Fingerprint, measure_fingerprint, number_instances
-from medseg.planning.geometry import Dims, Geometry, plan_geometry, spacing_setting
-from medseg.planning.instances import choose_instances
-from medseg.planning.measured.budget import Budget, Choice, Workload, choose_candidate
-from medseg.planning.measured.machine import Machine
-from medseg.planning.measured.step_timer import StepTimer, Timer, network_config
-from medseg.planning.measured.workers import plan_threads, plan_workers, seconds_of_patch
 from medseg.task import Task
 from medseg.training.dataset.preparation import find_labeled_cases, measure_cases
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import DataError
+from medseg.server.active_learning import Strategies
 from medseg.server.datastore import Datastore
 from medseg.server.datastore.dicomweb import RemoteDatastore, connect
 from medseg.server.datastore.names import label_schema
 from medseg.server.datastore.seg_sender import SegSender
 from medseg.server.http.logs import LOGGER, LogLines
 from medseg.server.http.threads import Threads
-from medseg.server.learning import Strategies
 from medseg.server.memory import MemoryBudget
 from medseg.server.models import Model, ModelPool, PromptSessions
 from medseg.server.models.pool import Turns

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from medseg.config.schema import RunConfig
-from medseg.data.loading.sampling.statistics import SamplingStats
+from medseg.data.loading.sampling.class_shares import SamplingStats
 from medseg.data.loading.workers import report_worker_crash
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
@@ -27,9 +27,9 @@ from medseg.training.extensions import ExtensionArguments, Extensions
 from medseg.training.loop import TrainingLoop
 from medseg.training.loop_setup import build_loop, check_inference_variants, memory_errors, network_needs
 from medseg.training.model import build_model, pretrained_file
-from medseg.training.pacing.loop_budget import choose_validation_cases, follow_budget
+from medseg.training.pacing.budget_clock import TimeBudget
+from medseg.training.pacing.budget_setup import choose_validation_cases, follow_budget
 from medseg.training.pacing.replayed_pace import ClockDecisions, ReplayedPace
-from medseg.training.pacing.time_budget import TimeBudget
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import RunLog, write_messages

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.data.loading.sampling.statistics import SamplingStats
+from medseg.data.loading.sampling.class_shares import SamplingStats
 from medseg.errors import TrainingError, TrainingStopped
 from medseg.geometry import Array
 from medseg.progress import Progress, stage
@@ -23,7 +23,8 @@ from medseg.system.processes.signals import collect_stop_signals
 from medseg.training.distributed.ranks import Ranks
 from medseg.training.model import Batch, TrainingModel
 from medseg.training.options import TrainConfig
-from medseg.training.pacing.pace import EpochPace, Pace
+from medseg.training.pacing.fixed_epochs import EpochPace
+from medseg.training.pacing.pace import Pace
 from medseg.training.patch_loader import PatchLoader
 from medseg.training.run_folder.checkpoint import save_checkpoint
 from medseg.training.run_folder.layout import RunFolder
@@ -172,16 +173,16 @@ class TrainingLoop:
         return self.state.step - self.state.epochs_closed * self.options.iterations
 
     def _batches(self) -> Iterator[Batch]:
-        plan, accumulate = self.loader.patches.plan, self.options.accumulate
-        if plan.adaptive and self.state.class_scores:
-            plan.adapt(self.state.class_scores)
+        sampler, accumulate = self.loader.patches.sampler, self.options.accumulate
+        if sampler.adaptive and self.state.class_scores:
+            sampler.adapt(self.state.class_scores)
         self.loader.set_patch_size(self._patch_size())
         self.loader.patches.augmenter.set_position(self._position_of_epoch())
         return self.loader.batches(self.state.step * accumulate, self.pace.last_batch)
 
     def _patch_size(self) -> tuple[int, ...]:
         """Size of the patches in the current epoch: it depends on the position at the start of the epoch."""
-        config = self.loader.patches.plan.config
+        config = self.loader.patches.sampler.config
         if config.progressive is None:
             return config.patch_size
         return config.progressive.size_at(self._position_of_epoch(), config.patch_size)
@@ -196,7 +197,7 @@ class TrainingLoop:
         if now != before:
             self.pace.after_growth(self.state.step, now / before)
         changed = self.loader.patches.augmenter.set_position(self._position_of_epoch())
-        return now != before or changed or (validated and self.loader.patches.plan.adaptive)
+        return now != before or changed or (validated and self.loader.patches.sampler.adaptive)
 
     def _learning_rate(self) -> float:
         """Learning rate of the next update."""
@@ -226,7 +227,7 @@ class TrainingLoop:
         """Update the weights once."""
         options, state = self.options, self.state
         began, waited = time.monotonic(), state.waited
-        self.ranks.seed_update(self.loader.patches.plan.seed, state.step)
+        self.ranks.seed_update(self.loader.patches.sampler.seed, state.step)
         if options.unlabeled is not None:
             self.model.consistency_weight = options.unlabeled.weight_at(self.pace.position(state.step))
         rate = self._learning_rate()

@@ -12,7 +12,8 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.loading.cache.cached_cases import CachedCase
 from medseg.data.loading.sampling.lateral_swap import LateralSwap
 from medseg.data.loading.sampling.object_targets import ObjectTargets
-from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
 from medseg.data.loading.sampling.prompt_samples import PromptSamples, build_user
 from medseg.errors import ConfigError, OutOfMemoryError
 from medseg.inference.sliding_window.tta import TrainedAugmentation, check_tta
@@ -66,10 +67,10 @@ def build_loop(
     if isinstance(config.task, PromptTask):  # every patch has an object; sessions read zeros beyond a scan
         sampling = sampling.model_copy(update={"forced_share": 1.0, "border": "zeros"})
     sides = LateralSwap(labels.mirrored_labels, labels.mirrored_classes) if labels.pairs else None
-    plan = PatchPlan(cached.train, tuple(labels.names), sampling, config.seed)
+    sampler = PatchSampler(cached.train, tuple(labels.names), sampling, config.seed)
     epoch_length = options.iterations * options.accumulate * options.batch_size
     loader = PatchLoader(
-        PatchDataset(cached.train, plan, config.augment, epoch_length, slices, sides),
+        PatchDataset(cached.train, sampler, config.augment, epoch_length, slices, sides),
         batch_size=options.batch_size,
         workers=config.data.workers,
         timeout=config.data.worker_timeout,
@@ -113,11 +114,11 @@ def _with_prompts(
 def _with_unlabeled(loader: PatchLoader, cases: list[CachedCase], options: TrainConfig) -> PatchLoader:
     """Add patches of unlabeled images to every batch, at random positions, with two draws of intensities."""
     patches = loader.patches
-    config = patches.plan.config.model_copy(update={"forced_share": 0.0, "balance": "uniform"})
-    plan = PatchPlan(cases, patches.plan.names, config, patches.plan.seed)
+    config = patches.sampler.config.model_copy(update={"forced_share": 0.0, "balance": "uniform"})
+    sampler = PatchSampler(cases, patches.sampler.names, config, patches.sampler.seed)
     size = (options.unlabeled.patches if options.unlabeled is not None else None) or options.batch_size
     length = options.iterations * options.accumulate * size
-    others = PatchDataset(cases, plan, patches.augmenter.config, length, patches.slices)
+    others = PatchDataset(cases, sampler, patches.augmenter.config, length, patches.slices)
     others.two_views = True
     return replace(loader, unlabeled=others, unlabeled_batch_size=size)
 

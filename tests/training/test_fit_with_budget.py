@@ -15,8 +15,8 @@ from medseg.inference.model.model_file import load_model
 from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
-from medseg.training.pacing.time_budget import TimeBudget
-from medseg.training.pacing.timed_pace import TimedPace
+from medseg.training.pacing.budget_clock import TimeBudget
+from medseg.training.pacing.end_within_budget import BudgetPace
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.log import read_log
 from medseg.training.run_folder.report import RunReport
@@ -155,7 +155,7 @@ def test_the_report_of_a_training_that_ends_with_a_validation_is_final(balls, tm
         pace.record.finished = True
 
     written = []
-    monkeypatch.setattr(TimedPace, "after_validation", end)  # no time is left after it
+    monkeypatch.setattr(BudgetPace, "after_validation", end)  # no time is left after it
     monkeypatch.setattr(RunReport, "write", lambda _, running: written.append(running))
     train(load_config(ball_settings(balls, iterations=2, validate_share=None)), tmp_path / "run", Ticker())
     assert written == [False]

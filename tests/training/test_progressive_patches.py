@@ -10,9 +10,9 @@ from medseg.inference.model.model_file import load_model
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
 from medseg.training.options import TrainConfig
+from medseg.training.pacing.budget_clock import TimeBudget
+from medseg.training.pacing.end_within_budget import BudgetPace
 from medseg.training.pacing.segments import PaceRecord, Segment
-from medseg.training.pacing.time_budget import TimeBudget
-from medseg.training.pacing.timed_pace import TimedPace
 
 
 class StopError(Exception):
@@ -80,7 +80,7 @@ def test_a_resumed_run_has_the_same_sizes_and_average(config, tmp_path, at):
 def test_a_timed_training_expects_slower_updates():
     record = PaceRecord([Segment(0, 10, 0.0, 0.1), Segment(10, 30, 0.1, 0.3)], update_seconds=1.0)
     record.validation_updates = 8.0
-    pace = TimedPace(TimeBudget(100, clock=lambda: 30.0, began=0.0), TrainConfig(iterations=10), record, float)
+    pace = BudgetPace(TimeBudget(100, clock=lambda: 30.0, began=0.0), TrainConfig(iterations=10), record, float)
     assert [round(pace.position(step), 6) for step in (0, 5, 20, 30, 40)] == [0, 0.05, 0.2, 0.3, 0.3]
     expected = 30 + (100 - 30) / 4
     pace.after_growth(30, 4.0)
@@ -94,7 +94,7 @@ def test_a_timed_training_expects_slower_updates():
 def test_a_timed_training_does_not_end_where_patches_grow(now):
     # the end of an epoch follows, with the validation and the report of the last weights
     record = PaceRecord([Segment(0, 30, 0.0, 0.3), Segment(30, 40, 0.3, 0.4)], update_seconds=1.0)
-    pace = TimedPace(TimeBudget(100, clock=lambda: now, began=0.0), TrainConfig(iterations=10), record, float)
+    pace = BudgetPace(TimeBudget(100, clock=lambda: now, began=0.0), TrainConfig(iterations=10), record, float)
     pace.after_growth(40, 20.0)
     assert not pace.is_finished(40)
     assert record.segments[-1] == Segment(40, 41, 0.4, 1.0)

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases, write_cached_case
     from medseg.data.loading.cache.settings import CacheSettings
     from medseg.data.loading.loader import LoaderOptions, patch_batches, patch_loader
-    from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
+    from medseg.data.loading.sampling.options import SamplingConfig
+    from medseg.data.loading.sampling.patch_dataset import PatchDataset
+    from medseg.data.loading.sampling.patch_sampler import PatchSampler
     from medseg.data.loading.workers import report_worker_crash
 
 __all__ = [
@@ -21,7 +23,7 @@ __all__ = [
     "CachedCase",
     "LoaderOptions",
     "PatchDataset",
-    "PatchPlan",
+    "PatchSampler",
     "SamplingConfig",
     "cache_cases",
     "patch_batches",
@@ -36,7 +38,9 @@ __getattr__, __dir__ = lazy_names(
         "medseg.data.loading.cache.cached_cases": ("CachedCase", "cache_cases", "write_cached_case"),
         "medseg.data.loading.cache.settings": ("CacheSettings",),
         "medseg.data.loading.loader": ("LoaderOptions", "patch_batches", "patch_loader"),
-        "medseg.data.loading.sampling.patch_dataset": ("PatchDataset", "PatchPlan", "SamplingConfig"),
+        "medseg.data.loading.sampling.options": ("SamplingConfig",),
+        "medseg.data.loading.sampling.patch_dataset": ("PatchDataset",),
+        "medseg.data.loading.sampling.patch_sampler": ("PatchSampler",),
         "medseg.data.loading.workers": ("report_worker_crash",),
     },
 )

@@ -2,8 +2,8 @@
 
 from medseg.evaluation.comparison.comparison import Comparison, compare_scores
 from medseg.evaluation.comparison.export import check_output, write_comparison, write_comparison_report
+from medseg.evaluation.comparison.method_pair import NonInferiority, PairedResult
 from medseg.evaluation.comparison.options import ComparisonOptions, Metric
-from medseg.evaluation.comparison.paired import NonInferiority, PairedResult
 from medseg.evaluation.comparison.rankings import Rank, Ranking
 from medseg.evaluation.comparison.sample_size import SampleSize
 from medseg.evaluation.comparison.scores import ScoreTable

@@ -12,8 +12,8 @@ import numpy as np
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
+from medseg.evaluation.comparison.method_pair import PairedResult, adjust, compare_pair
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric
-from medseg.evaluation.comparison.paired import PairedResult, adjust, compare_pair
 from medseg.evaluation.comparison.rankings import Ranking, rank_methods
 from medseg.evaluation.comparison.sample_size import SampleSize, plan_sample_size
 from medseg.evaluation.comparison.scores import ScoreTable, align_scores

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.errors import ConfigError
+from medseg.evaluation.comparison.method_pair import PairedResult
 from medseg.evaluation.comparison.options import OVERALL
-from medseg.evaluation.comparison.paired import PairedResult
 from medseg.evaluation.comparison.verdict import format_p, format_score
 from medseg.evaluation.output import CASES_FILE
 from medseg.files import write_json, write_text

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions
 from medseg.evaluation.comparison.scores import ScoreTable
-from medseg.evaluation.comparison.statistics import signed_ranks, without_rounding
+from medseg.evaluation.comparison.significance import signed_ranks, without_rounding
 from medseg.metrics.tables.statistics import mean_defined
 
 FloatArray = NDArray[np.float64]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medseg.evaluation.comparison.options import ComparisonOptions
 from medseg.evaluation.comparison.scores import ScoreTable
-from medseg.evaluation.comparison.statistics import cases_needed, detectable_difference
+from medseg.evaluation.comparison.significance import scipy_stats
 from medseg.metrics.tables.intervals import resample_weights
 from medseg.metrics.tables.statistics import label_mean_influence
 
@@ -80,3 +80,59 @@ def plan_sample_size(
         {power: cases_needed(high, target, power, alpha) for power in powers},
         detectable_difference(deviation, count, POWERS[0], alpha),
     )  # fmt: skip
+
+
+def cases_needed(deviation: float, difference: float, power: float = 0.8, alpha: float = 0.05) -> int:
+    """Return the number of cases with which a paired t test detects a difference of the mean.
+
+    Args:
+        deviation: standard deviation of the differences between cases.
+        difference: true difference of the means.
+        power: probability that the test detects it.
+        alpha: level of the two-sided test.
+
+    Example:
+        >>> cases_needed(deviation=1.0, difference=0.5)  # 34 in tables of the paired t test
+        34
+    """
+    if deviation <= 0:
+        return 2
+    upper = 4
+    while paired_power(deviation, difference, upper, alpha) < power:
+        upper *= 2
+    lower = 1 if upper == 4 else upper // 2
+    while upper - lower > 1:
+        middle = (lower + upper) // 2
+        if paired_power(deviation, difference, middle, alpha) < power:
+            lower = middle
+        else:
+            upper = middle
+    return upper
+
+
+def paired_power(deviation: float, difference: float, cases: int, alpha: float = 0.05) -> float:
+    """Return the power of a paired t test: the probability that it detects a difference of the mean."""
+    if cases < 2:
+        return 0.0
+    shift = abs(difference) / deviation * math.sqrt(cases)
+    limit = float(scipy_stats().t.ppf(1 - alpha / 2, cases - 1))
+    if shift > 30:
+        return 1.0
+    noncentral = scipy_stats().nct
+    return float(noncentral.sf(limit, cases - 1, shift) + noncentral.cdf(-limit, cases - 1, shift))
+
+
+def detectable_difference(deviation: float, cases: int, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Return the smallest difference of the mean that a paired t test of ``cases`` cases detects."""
+    if cases < 2 or deviation <= 0:
+        return math.nan if cases < 2 else 0.0
+    low, high = 0.0, deviation
+    while paired_power(deviation, high, cases, alpha) < power:
+        high *= 2
+    for _ in range(40):
+        middle = (low + high) / 2
+        if paired_power(deviation, middle, cases, alpha) < power:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import DataError
-from medseg.evaluation.comparison.misses import Misses, count_misses, structure_sizes
+from medseg.evaluation.comparison.missed_structures import Misses, count_misses, structure_sizes
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric, resolve_metric
 from medseg.evaluation.comparison.sources import SCORED, MethodScores
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import DataError
-from medseg.evaluation.comparison import statistics
+from medseg.evaluation.comparison import significance
+from medseg.evaluation.comparison.method_pair import PairedResult, compare_pair
 from medseg.evaluation.comparison.options import ComparisonOptions
-from medseg.evaluation.comparison.paired import PairedResult, compare_pair
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.evaluation.comparison.sources import read_csv
 from medseg.metrics.tables.statistics import mean_defined
@@ -97,7 +97,7 @@ def compare_subgroups(
                 hint=f"Cases are named, for example, {table.cases[0]!r}.",
             )
         results += [_compare(table, column, names, pair, options) for pair in pairs]
-    adjusted = statistics.holm([one.p_interaction for one in results])
+    adjusted = significance.holm([one.p_interaction for one in results])
     return [replace(one, p_interaction_holm=p) for one, p in zip(results, adjusted, strict=True)]
 
 
@@ -114,7 +114,7 @@ def _compare(
     defined = [i for i, one in enumerate(names) if one != UNKNOWN and not np.isnan(differences[i])]
     numbers = {name: number for number, name in enumerate(members)}
     codes: NDArray[np.intp] = np.array([numbers[names[i]] for i in defined], np.intp)
-    p = statistics.group_p(differences[defined], codes, options.seed) if defined else math.nan
+    p = significance.group_p(differences[defined], codes, options.seed) if defined else math.nan
     return Subgroups(column, method, baseline, results, p)
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from medseg.evaluation.comparison.method_pair import PairedResult
 from medseg.evaluation.comparison.options import OVERALL
-from medseg.evaluation.comparison.paired import PairedResult
 
 if TYPE_CHECKING:
     from medseg.evaluation.comparison.comparison import Comparison

@@ -12,12 +12,12 @@ import numpy as np
 
 from medseg.data.parallel import Job, run_jobs
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.case_jobs import describe_error
 from medseg.evaluation.interactive.cases import CaseSource, InteractiveCase, TargetObject, stable_seed
 from medseg.evaluation.interactive.evaluation import InteractiveEvaluation, ObjectResult
 from medseg.evaluation.interactive.options import DEFAULT_INTERACTIVE, HUMAN, InteractiveOptions
 from medseg.evaluation.interactive.simulation import Prompter, Replayed, Simulated, Trace, prompt_object
 from medseg.evaluation.interactive.snapshots import Gallery, take_snapshot
+from medseg.evaluation.parallel_cases import describe_error
 from medseg.progress import QUIET, Progress, stage
 from medseg.prompts import Promptable, PromptSession
 from medseg.prompts.users import user_by_name

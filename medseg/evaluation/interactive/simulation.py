@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from medseg.errors import DataError
-from medseg.evaluation.case_jobs import describe_error
 from medseg.evaluation.interactive.cases import BoolArray
+from medseg.evaluation.parallel_cases import describe_error
 from medseg.prompts import Prompt, PromptSession
 from medseg.prompts.users import User
 

@@ -12,7 +12,7 @@ from medseg.metrics.definitions import metric_info
 from medseg.metrics.surface import TOLERANCE_SLACK_MM
 from medseg.metrics.tables import statistics
 from medseg.metrics.tables.columns import Row, metric_columns
-from medseg.metrics.tables.misses import MISS_RULES, MissPolicy
+from medseg.metrics.tables.missed_structures import MISS_RULES, MissPolicy
 
 _PERCENTILE = re.compile(r"hd(\d+(?:\.\d+)?)")
 

@@ -14,7 +14,7 @@ from medseg.metrics.overlap import Counts, dice, iou
 from medseg.metrics.tables import statistics
 from medseg.metrics.tables.columns import COUNTS, Row, metric_columns
 from medseg.metrics.tables.definitions import definitions, metric_definitions
-from medseg.metrics.tables.misses import MissPolicy, count_structures, counted_value
+from medseg.metrics.tables.missed_structures import MissPolicy, count_structures, counted_value
 from medseg.metrics.tables.statistics import FloatArray
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from medseg.losses import DeepSupervisionLoss, default_loss
 from medseg.models import UNetConfig
 from medseg.optim import AdamWConfig
-from medseg.planning.candidates import Candidate
+from medseg.planning.network_candidates import Candidate
 from medseg.planning.topology import CONVS, Topology
 from medseg.system.allocator import is_out_of_memory
 from medseg.system.device import Precision, autocast, channels_last, resolve_autocast_dtype

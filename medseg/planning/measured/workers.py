@@ -15,8 +15,8 @@ from medseg.data.loading.sampling.patch_dataset import single_threaded
 from medseg.geometry import Array
 from medseg.instances.heads.base import build_head
 from medseg.instances.options import InstanceTask
-from medseg.planning.candidates import Candidate
 from medseg.planning.measured.step_timer import StepCost, Timer
+from medseg.planning.network_candidates import Candidate
 from medseg.system.processes.threads import use_threads
 
 _PATCHES_TIMED = 5

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 
 PREDICTION_SHARE = 0.1
 """Share of the time that is kept for predictions and scores before they were measured."""

@@ -29,7 +29,7 @@ from medseg.study.executors import Executor, LocalExecutor
 from medseg.system.locks import lock_folder
 from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.loop_setup import network_needs
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.options import FailedFold
 from medseg.study.cross_validation.settings import Study
 from medseg.study.executors import CellCommand, CellResult, Executor
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 
 _LOGGER = logging.getLogger(__name__)
 

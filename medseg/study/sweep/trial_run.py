@@ -17,7 +17,7 @@ import numpy as np
 from medseg.config.schema import RunConfig
 from medseg.errors import DataError
 from medseg.evaluation import EvaluationOptions, evaluate_cases
-from medseg.evaluation.comparison.paired import mean_defined
+from medseg.evaluation.comparison.method_pair import mean_defined
 from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.predictor import Predictor
@@ -26,7 +26,7 @@ from medseg.study.run_scores import write_reference
 from medseg.study.sweep.search_space.options import SECONDS
 from medseg.study.sweep.storage import RUNGS
 from medseg.training.fit import fit
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 from medseg.training.tracking.callbacks import Callback, EpochInfo
 
 _LOGGER = logging.getLogger(__name__)

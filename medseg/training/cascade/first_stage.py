@@ -27,8 +27,8 @@ from medseg.training.cascade.options import CascadeConfig
 from medseg.training.dataset.preparation import CachedDataset, PreparedDataset
 from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
 from medseg.training.extensions import Extensions
+from medseg.training.pacing.budget_clock import TimeBudget, read_clock
 from medseg.training.pacing.replayed_pace import ClockDecisions
-from medseg.training.pacing.time_budget import TimeBudget, read_clock
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.resume import record_dataset
 from medseg.training.tracking.options import TrackingConfig

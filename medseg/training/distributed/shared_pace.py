@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from medseg.training.distributed.ranks import Ranks
-from medseg.training.pacing.timed_pace import TimedPace
+from medseg.training.pacing.end_within_budget import BudgetPace
 from medseg.training.run_folder.state import TrainState
 
 
@@ -20,7 +20,7 @@ class SharedPace:
     """
 
     def __init__(
-        self, pace: TimedPace, ranks: Ranks, state: TrainState, select_cases: Callable[[list[str]], None]
+        self, pace: BudgetPace, ranks: Ranks, state: TrainState, select_cases: Callable[[list[str]], None]
     ) -> None:
         self.pace, self.ranks, self.state, self.select_cases = pace, ranks, state, select_cases
 

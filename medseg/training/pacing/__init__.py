@@ -1,9 +1,9 @@
 """How long a training lasts, and where in its learning-rate schedule it is.
 
 Modules:
-    pace: ``Pace``, what the training loop asks; ``EpochPace``, a fixed number of epochs.
-    time_budget: ``TimeBudget``, the time that a command may take.
+    pace: ``Pace``, what the training loop asks; ``fixed_epochs``, the usual one.
+    budget_clock: ``TimeBudget``, the time that a command may take, and how much is used.
+    end_within_budget: ``BudgetPace``, as many updates as the budget allows.
     segments: the decisions under a budget, recorded in checkpoints.
-    timed_pace: ``TimedPace``, as many updates as the budget allows.
-    loop_budget: a training loop with a time budget.
+    budget_setup: a training loop with a time budget.
 """

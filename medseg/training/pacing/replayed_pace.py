@@ -12,7 +12,7 @@ from medseg.errors import TrainingError
 from medseg.files import write_json
 from medseg.optim import learning_rate_at
 from medseg.training.options import TrainConfig
-from medseg.training.pacing.pace import EpochPace
+from medseg.training.pacing.fixed_epochs import EpochPace
 from medseg.training.pacing.segments import PaceRecord, Segment
 
 

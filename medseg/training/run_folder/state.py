@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.data.loading.sampling.statistics import SamplingStats
+from medseg.data.loading.sampling.class_shares import SamplingStats
 from medseg.training.pacing.segments import PaceRecord
 from medseg.training.run_folder.checkpoint import random_state, restore_random_state
 

@@ -12,7 +12,7 @@ import torch
 
 from medseg.inference.backends import BackendSetup, TorchBackend
 from medseg.inference.options import InferenceConfig
-from medseg.instances.calibration import ValidationOutput, best_cut, tune_decoding
+from medseg.instances.decoding_search import ValidationOutput, best_cut, tune_decoding
 from medseg.instances.matching import match_objects
 from medseg.instances.options import InstanceTask
 from medseg.models.detection import Detector

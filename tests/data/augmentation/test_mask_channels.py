@@ -14,7 +14,8 @@ from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.cache.case_file import read_case_file, write_case_file
 from medseg.data.loading.sampling.lateral_swap import LateralSwap
 from medseg.data.loading.sampling.options import SamplingConfig
-from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
 
 LABELS = LabelSchema(names={"no": (0,), "left": (1,), "right": (2,)}, pairs=(("left", "right"),))
 EXACT = MaskAugmentConfig.model_validate({"morphology": {"probability": 0}, "removal": {"probability": 0}})
@@ -37,7 +38,7 @@ def case(tmp_path_factory):
 
 
 def dataset_of(case, augment=MOVING, masks=MaskChannels.of(LABELS, EXACT)):  # noqa: B008 (frozen)
-    plan = PatchPlan([case], tuple(LABELS.names), SamplingConfig(patch_size=(8, 9, 10)), 0)
+    plan = PatchSampler([case], tuple(LABELS.names), SamplingConfig(patch_size=(8, 9, 10)), 0)
     sides = LateralSwap(LABELS.mirrored_labels, LABELS.mirrored_classes)
     dataset = PatchDataset([case], plan, augment, 20, lateral_pairs=sides)
     dataset.masks = masks

@@ -11,7 +11,9 @@ import pytest
 from medseg.data.augmentation import augmentation_preset
 from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
 from medseg.data.loading.workers import report_worker_crash
 from medseg.errors import DataError, TrainingError
 
@@ -31,7 +33,7 @@ class Faulty(PatchDataset):
     """Fails on the second case."""
 
     def __init__(self, cases, fault):
-        plan = PatchPlan(cases, ("background", "organ"), SamplingConfig(patch_size=(8, 8, 8)), seed=0)
+        plan = PatchSampler(cases, ("background", "organ"), SamplingConfig(patch_size=(8, 8, 8)), seed=0)
         super().__init__(cases, plan, augmentation_preset("none"), 100)
         self.fault = fault
 

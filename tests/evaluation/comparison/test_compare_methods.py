@@ -8,7 +8,7 @@ import pytest
 
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.comparison import ComparisonOptions, MethodScores, compare_scores
-from medseg.evaluation.comparison.paired import adjust, compare_pair
+from medseg.evaluation.comparison.method_pair import adjust, compare_pair
 from medseg.evaluation.comparison.rankings import rank_methods
 from medseg.evaluation.comparison.scores import align_scores
 from medseg.metrics.tables.statistics import label_mean_influence

@@ -21,7 +21,7 @@ from medseg.study.cross_validation.settings import Study
 from medseg.study.cross_validation.training import FoldTrainer
 from medseg.study.executors import CellResult
 from medseg.training.dataset.preparation import PreparedDataset
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 
 
 def test_what_remains_is_divided_over_what_remains():

@@ -14,7 +14,7 @@ from medseg.errors import ConfigError
 from medseg.progress import QuietProgress
 from medseg.study.reproduction import CaseChange, reproduce_run
 from medseg.training.fit import fit
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 from medseg.training.run_folder.checkpoint import load_checkpoint
 from medseg.training.run_folder.layout import RunFolder
 from medseg.training.run_folder.log import read_log

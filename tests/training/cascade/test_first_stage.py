@@ -26,7 +26,7 @@ from medseg.training.cascade.first_stage import (
     out_of_fold_splits,
 )
 from medseg.training.fit import fit
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 from medseg.training.run_folder.log import read_log
 
 

@@ -3,7 +3,7 @@ import torch
 from pydantic import ValidationError
 
 from medseg.cli.main import run as command
-from medseg.data.loading.sampling.statistics import SamplingStats
+from medseg.data.loading.sampling.class_shares import SamplingStats
 from medseg.errors import ConfigError
 from medseg.system.processes.launch import Launch
 from medseg.training.distributed import launch
@@ -12,8 +12,8 @@ from medseg.training.distributed.options import DistributedConfig
 from medseg.training.distributed.ranks import ONE_PROCESS, Ranks
 from medseg.training.distributed.shared_pace import SharedPace
 from medseg.training.options import TrainConfig
-from medseg.training.pacing.time_budget import TimeBudget
-from medseg.training.pacing.timed_pace import TimedPace
+from medseg.training.pacing.budget_clock import TimeBudget
+from medseg.training.pacing.end_within_budget import BudgetPace
 from medseg.training.run_folder.state import TrainState
 
 
@@ -106,7 +106,7 @@ def test_a_time_budget_is_decided_by_rank_0():
     def pace():
         network = torch.nn.Linear(1, 1)
         state = TrainState(network, torch.optim.SGD(network.parameters(), 0.1), torch.amp.GradScaler("cpu"))
-        return TimedPace(TimeBudget(60.0), TrainConfig(budget=1), state.pace, lambda updates: 0.0), state
+        return BudgetPace(TimeBudget(60.0), TrainConfig(budget=1), state.pace, lambda updates: 0.0), state
 
     decided, first = pace()
     decided.begin(0)

@@ -62,7 +62,7 @@ def cv(
     """
     wait_without_spinning()
     from medseg.study import CrossValidationConfig, cross_validate
-    from medseg.training.pacing.time_budget import TimeBudget
+    from medseg.training.pacing.budget_clock import TimeBudget
 
     source = find_source(source)
     name = source.resolve().name if source.is_dir() else source.stem

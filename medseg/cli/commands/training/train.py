@@ -77,7 +77,7 @@ def train(
     from medseg.planning.measured.lr_finder import find_learning_rate
     from medseg.progress import ConsoleProgress, plural
     from medseg.training.fit import fit
-    from medseg.training.pacing.time_budget import TimeBudget
+    from medseg.training.pacing.budget_clock import TimeBudget
     from medseg.training.run_folder.layout import RunFolder
 
     source = find_source(source)

@@ -262,7 +262,9 @@ import numpy as np
 from medseg.data.augmentation import augmentation_preset
 from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.loader import LoaderOptions, patch_batches
-from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan, SamplingConfig
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
+from medseg.data.loading.sampling.options import SamplingConfig
 root, number = Path(sys.argv[1]), int(sys.argv[2])
 rng = np.random.default_rng(0)
 cases = []
@@ -270,7 +272,7 @@ for i in range(number):
     codes = rng.integers(1, 3, (8, 8)).astype(np.uint8)
     cases.append(write_cached_case(root / str(i), np.full((1, 8, 8), i, np.float32), codes, 2, (1, 1)))
 config = SamplingConfig(patch_size=(8, 8), forced_share=0.0)
-dataset = PatchDataset(cases, PatchPlan(cases, ("a", "b"), config, 0), augmentation_preset("none"), number)
+dataset = PatchDataset(cases, PatchSampler(cases, ("a", "b"), config, 0), augmentation_preset("none"), number)
 for workers in (0, 1):
     batches = patch_batches(dataset, LoaderOptions(50, 0, number // 50, workers))
     seen = {int(value) for batch in batches for value in batch["image"][:, 0, 0, 0]}

@@ -10,7 +10,8 @@ from medseg.data.augmentation.options import AffineConfig
 from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.sampling.cropping import crop, mirrored_indices
 from medseg.data.loading.sampling.options import SamplingConfig
-from medseg.data.loading.sampling.patch_dataset import PatchDataset, PatchPlan
+from medseg.data.loading.sampling.patch_dataset import PatchDataset
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
 from medseg.errors import ConfigError
 
 NAMES = ("background", "object")
@@ -45,7 +46,7 @@ def small_case(tmp_path):
 
 def patches_of(case, border, augment):
     config = SamplingConfig(patch_size=(8, 8), border=border)
-    return PatchDataset([case], PatchPlan([case], NAMES, config, 0), augment, length=4)
+    return PatchDataset([case], PatchSampler([case], NAMES, config, 0), augment, length=4)
 
 
 def test_a_patch_larger_than_its_picture_continues_it_with_its_labels(small_case):

@@ -12,14 +12,9 @@ from medseg.data.augmentation.options import AffineConfig, CutMixConfig, FlipCon
 from medseg.data.loading.cache.cached_cases import write_cached_case
 from medseg.data.loading.loader import AddressSampler, LoaderOptions, patch_loader
 from medseg.data.loading.sampling.lateral_swap import LateralSwap
-from medseg.data.loading.sampling.patch_dataset import (
-    PatchDataset,
-    PatchPlan,
-    SamplingConfig,
-    class_probabilities,
-    crop,
-    paste_box,
-)
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.patch_dataset import PatchDataset, crop, paste_box
+from medseg.data.loading.sampling.patch_sampler import PatchSampler, class_probabilities
 from medseg.errors import ConfigError, DataError
 
 NAMES = ("background", "organ", "lesion")
@@ -52,7 +47,7 @@ def cases(tmp_path_factory):
 
 
 def plan_of(cases, seed=0, **config):
-    return PatchPlan(cases, NAMES, SamplingConfig(patch_size=(6, 7, 8)).model_copy(update=config), seed)
+    return PatchSampler(cases, NAMES, SamplingConfig(patch_size=(6, 7, 8)).model_copy(update=config), seed)
 
 
 def dataset_of(cases, augment=NONE, length=20, seed=0, **config):
@@ -217,13 +212,13 @@ class TestPatches:
     def test_forced_patches_contain_their_class(self, cases, augment):
         dataset = dataset_of(cases, augment, forced_share=1, length=200)
         for position in range(150):
-            draw = dataset.plan.draw(0, position)
+            draw = dataset.sampler.draw(0, position)
             assert (dataset[position]["label"] == draw.class_index).any()
 
     def test_image_and_label_come_from_the_same_place(self, cases):
         dataset = dataset_of(cases, AugmentConfig(flip=FlipConfig(probability=0.5, axes=(0, 1, 2))), length=200)
         for position in range(40):
-            case = cases[dataset.plan.draw(0, position).case]
+            case = cases[dataset.sampler.draw(0, position).case]
             sample = dataset[position]
             number = sample["image"].long()
             assert (number > 0).all()  # the cases are larger than the patch
@@ -245,7 +240,7 @@ class TestPatches:
         table = torch.tensor([0, 2, 1, -1])
         seen = set()
         for position in range(60):
-            draw = plain.plan.draw(0, position)
+            draw = plain.sampler.draw(0, position)
             transform = plain.augmenter.draw_transform(draw.rng, (1.0, 1.0, 1.0))
             before, after = plain[position]["label"].long(), sided[position]["label"].long()
             assert torch.equal(after, table[before] if len(transform.flips) % 2 else before)
@@ -269,7 +264,7 @@ class TestPatches:
         codes[10:20, 5:9] = 2
         image = np.stack([np.arange(1200, dtype=np.float32).reshape(30, 40)] * 3)
         config = SamplingConfig(patch_size=(16, 12), forced_share=1)
-        plan = PatchPlan([make_case(tmp_path / "a", codes, image)], NAMES, config, 0)
+        plan = PatchSampler([make_case(tmp_path / "a", codes, image)], NAMES, config, 0)
         dataset = PatchDataset([make_case(tmp_path / "b", codes, image)], plan, augmentation_preset("2d"), 10)
         for position in range(10):
             sample = dataset[position]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from medseg.planning.candidates import first_stage
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
-from medseg.planning.geometry import plan_geometry, spacing_setting
+from medseg.planning.network_candidates import first_stage
+from medseg.planning.spacing_and_patch import plan_geometry, spacing_setting
 
 
 def fingerprint(shape, spacing=(1.0, 1.0, 1.0), kind="volume", cases=100, radius=4.0):

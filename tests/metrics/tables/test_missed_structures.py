@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from medseg.metrics import LesionOptions, MeasureOptions, case_rows, summarize
 from medseg.metrics.tables.columns import direction
-from medseg.metrics.tables.misses import count_structures, counted_value
+from medseg.metrics.tables.missed_structures import count_structures, counted_value
 
 SCORES = ("dice", "iou", "precision", "recall", "volume_similarity", "nsd", "boundary_iou")
 DISTANCES = ("hd", "hd95", "assd", "masd")

@@ -3,8 +3,8 @@ import pytest
 from scipy import ndimage
 
 from medseg.demo.cells import draw_cells
-from medseg.instances.calibration import ValidationOutput, best_cut, fit_calibration, tune_decoding
 from medseg.instances.decoding import DenseOutput, calibrate, decode_instances
+from medseg.instances.decoding_search import ValidationOutput, best_cut, fit_calibration, tune_decoding
 from medseg.instances.heads.base import build_head
 from medseg.instances.options import InstanceDecoding, InstanceTask
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from medseg.planning.candidates import Candidate, LadderLimits, candidate_ladder
 from medseg.planning.fingerprint import Fingerprint
+from medseg.planning.network_candidates import Candidate, LadderLimits, candidate_ladder
 from medseg.planning.nnunet_rules import (
     ANISOTROPY,
     Configuration,

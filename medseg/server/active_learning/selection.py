@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from medseg.geometry import Array
-from medseg.server.learning.descriptors import farthest
+from medseg.server.active_learning.descriptors import farthest
 
 Strategy = Literal["random", "diversity", "uncertainty"]
 STRATEGIES: dict[Strategy, str] = {
@@ -45,7 +45,7 @@ def select_cases(
         labeled: ids of labeled images.
         count: how many to choose.
         rng: source of random numbers.
-        describe: id → description (:func:`medseg.server.learning.descriptors.describe_scan`).
+        describe: id → description (:func:`medseg.server.active_learning.descriptors.describe_scan`).
         score: id → uncertainty.
     """
     mixed = [candidates[int(index)] for index in rng.permutation(len(candidates))]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from medseg.planning.candidates import LadderLimits, candidate_ladder
-from medseg.planning.measured.budget import Budget, Workload, choose_candidate
+from medseg.planning.measured.candidate_choice import Budget, Workload, choose_candidate
 from medseg.planning.measured.step_timer import StepCost
+from medseg.planning.network_candidates import LadderLimits, candidate_ladder
 from medseg.planning.nnunet_rules import DatasetSizes, plan_dataset_sizes
 
 WORKLOAD = Workload(channels=1, classes=3)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from medseg.optim import learning_rate_at
 from medseg.training.options import TrainConfig
+from medseg.training.pacing.budget_clock import TimeBudget
 from medseg.training.pacing.segments import PaceRecord, Segment
-from medseg.training.pacing.time_budget import TimeBudget
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _END_SECONDS, _END_SHARE = 1.5, 0.03
 """Time for the end of the process: seconds, and at most this share of the budget."""
 
 
-class TimedPace:
+class BudgetPace:
     """Decides the number of updates by the clock.
 
     The training is divided into segments. At the start of each, the time that is left and the recent duration

@@ -9,8 +9,8 @@ from dataclasses import replace
 from medseg.progress import duration
 from medseg.training.distributed.shared_pace import SharedPace
 from medseg.training.loop import TrainingLoop
-from medseg.training.pacing.time_budget import TimeBudget
-from medseg.training.pacing.timed_pace import TimedPace
+from medseg.training.pacing.budget_clock import TimeBudget
+from medseg.training.pacing.end_within_budget import BudgetPace
 from medseg.training.validation.schedule import ValidationBudget, select_validation_cases
 
 _LOGGER = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def follow_budget(loop: TrainingLoop, budget: TimeBudget, validation: Validation
         fewer, earlier = max(min(beside_validation, interval), 1), state.validated
         work = replace(validation, updates=validation.updates * fewer / interval)
         share = choose_validation_cases(loop, work, [] if fewer < interval else earlier)
-        full, current = loop.loader.patches.plan.config.patch_size, loop.loader.patches.patch_size
+        full, current = loop.loader.patches.sampler.config.patch_size, loop.loader.patches.patch_size
         return fewer * share * math.prod(full) / math.prod(current)
 
     def select_cases(ids: list[str]) -> None:
@@ -47,7 +47,7 @@ def follow_budget(loop: TrainingLoop, budget: TimeBudget, validation: Validation
 
     if loop.ranks.is_main:
         budget.follow(loop.run_folder.clock, state.pace.used)
-    loop.pace = TimedPace(budget, options, state.pace, select_validation)
+    loop.pace = BudgetPace(budget, options, state.pace, select_validation)
     if loop.ranks.size > 1:
         loop.pace = SharedPace(loop.pace, loop.ranks, state, select_cases)
     _LOGGER.info("time budget: %s, of which %s are used", duration(budget.seconds), duration(budget.used()))

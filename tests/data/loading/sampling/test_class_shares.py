@@ -4,8 +4,9 @@ from conftest import ball_settings
 
 from medseg.config.schema import load_config
 from medseg.data.loading.cache.cached_cases import CachedCase
-from medseg.data.loading.sampling.patch_dataset import PatchPlan, SamplingConfig
-from medseg.data.loading.sampling.statistics import SamplingStats
+from medseg.data.loading.sampling.class_shares import SamplingStats
+from medseg.data.loading.sampling.options import SamplingConfig
+from medseg.data.loading.sampling.patch_sampler import PatchSampler
 from medseg.progress import QuietProgress
 from medseg.training.fit import fit
 from medseg.training.run_folder.log import read_log
@@ -68,7 +69,7 @@ def test_a_hard_class_is_drawn_more_often(tmp_path):
     folder = tmp_path / "case"
     case = CachedCase("case", folder, (8, 8, 8), (1, 1, 1), (0, 400, 60, 52, 0), (0, 0, 1, 2, 3, 3))
     config = SamplingConfig(patch_size=(4, 4, 4), balance="adaptive", forced_share=1)
-    plan = PatchPlan([case], ("background", "easy", "hard", "absent"), config, seed=0)
+    plan = PatchSampler([case], ("background", "easy", "hard", "absent"), config, seed=0)
     assert plan.class_probabilities.tolist() == pytest.approx([0, 0.5, 0.5, 0])
     plan.adapt({"easy": 0.99, "hard": 0.5, "absent": float("nan")})
     assert plan.class_probabilities.tolist() == pytest.approx([0, 0.1 / 0.6, 0.5 / 0.6, 0])

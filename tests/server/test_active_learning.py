@@ -6,10 +6,10 @@ from conftest import write_volume
 from server_doubles import SHAPE, client_of, make_app, small_models, write_dataset
 
 from medseg.data.io.readers import read_scan
+from medseg.server.active_learning import Strategies, select_cases, strategies
+from medseg.server.active_learning.descriptors import describe_scan, distances, farthest
 from medseg.server.datastore import Author, Datastore
 from medseg.server.errors import UnknownIdError
-from medseg.server.learning import Strategies, select_cases, strategies
-from medseg.server.learning.descriptors import describe_scan, distances, farthest
 from medseg.server.models import AutomaticModel, ModelPool
 
 

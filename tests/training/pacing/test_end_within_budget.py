@@ -6,10 +6,10 @@ import pytest
 
 from medseg.errors import TrainingError
 from medseg.training.options import TrainConfig
+from medseg.training.pacing.budget_clock import TimeBudget
+from medseg.training.pacing.end_within_budget import BudgetPace
 from medseg.training.pacing.replayed_pace import ClockDecisions, ReplayedPace
 from medseg.training.pacing.segments import PaceRecord, Segment
-from medseg.training.pacing.time_budget import TimeBudget
-from medseg.training.pacing.timed_pace import TimedPace
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Machine:
         since, factor = self.slow
         self.now += seconds * (factor if self.now >= since else 1.0)
 
-    def pace(self, budget: float, options: TrainConfig, record: PaceRecord) -> TimedPace:
+    def pace(self, budget: float, options: TrainConfig, record: PaceRecord) -> BudgetPace:
         guess = self.validation if self.guessed_validation is None else self.guessed_validation
-        return TimedPace(
+        return BudgetPace(
             TimeBudget(budget, clock=lambda: self.now, began=0.0),
             options,
             record,
@@ -40,7 +40,7 @@ class Machine:
         )
 
     def train(
-        self, pace: TimedPace, step: int = 0, epochs: int = 0, until: int | None = None
+        self, pace: BudgetPace, step: int = 0, epochs: int = 0, until: int | None = None
     ) -> tuple[int, int]:
         """Do what the training loop does; return the steps and the closed epochs."""
         iterations = pace.options.iterations

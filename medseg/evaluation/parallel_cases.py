@@ -10,6 +10,7 @@ from pathlib import Path
 from medseg.data.parallel import Job, run_jobs
 from medseg.errors import DataError, MedsegError
 from medseg.evaluation.case_comparison import CaseComparer, CaseComparison
+from medseg.evaluation.missing_predictions import score_missing
 from medseg.evaluation.voxel_count import declared_voxels
 from medseg.progress import QUIET, Progress, stage
 
@@ -91,11 +92,9 @@ def _after_failure(task: CaseTask, comparer: CaseComparer, error: Exception) -> 
 
 
 def _worst(task: CaseTask, comparer: CaseComparer, reason: str | None) -> CaseOutcome:
-    """Give a case the worst scores if the policy asks for them."""
-    if comparer.options.missing != "worst":
-        return CaseOutcome(None, reason)
+    """Give a case without a usable prediction its scores."""
     try:
-        return CaseOutcome(comparer.score_worst(task.case, task.reference), reason)
+        return CaseOutcome(score_missing(task.case, task.reference, comparer), reason)
     except Exception as error:  # the reference cannot be read
         return CaseOutcome(None, reason or describe_error(error))
 

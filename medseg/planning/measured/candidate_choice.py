@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medseg.planning.candidates import Candidate
 from medseg.planning.measured.step_timer import StepCost, Timer
+from medseg.planning.network_candidates import Candidate
 
 _MEASUREMENTS = 4
 _WANTED_UPDATES, _WANTED_SECONDS = 2000, 1200.0

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.evaluation.comparison import statistics
+from medseg.evaluation.comparison import significance
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.metrics.tables.intervals import mean_interval
@@ -125,8 +125,8 @@ def adjust(results: Sequence[PairedResult], alpha: float) -> list[PairedResult]:
     adjusted = list(results)
     for family in (True, False):
         members = [i for i, one in enumerate(results) if (one.label == OVERALL) == family]
-        permutation = statistics.holm([results[i].p_permutation for i in members])
-        wilcoxon = statistics.holm([results[i].p_wilcoxon for i in members])
+        permutation = significance.holm([results[i].p_permutation for i in members])
+        wilcoxon = significance.holm([results[i].p_wilcoxon for i in members])
         for i, p, q in zip(members, permutation, wilcoxon, strict=True):
             one = replace(results[i], p_permutation_holm=p, p_wilcoxon_holm=q)
             adjusted[i] = replace(one, decision=_decide(one, alpha))
@@ -175,19 +175,19 @@ class _Pair:
             excluded: number of cases left out.
         """
         options, count = self.options, len(values)
-        gains = statistics.without_rounding(self.sign * differences)
+        gains = significance.without_rounding(self.sign * differences)
         low, high = mean_interval(values, 1 - options.alpha, options.seed) if count else (math.nan, math.nan)
-        share = statistics.improvement(gains, 1 - options.alpha)
+        share = significance.improvement(gains, 1 - options.alpha)
         low, high = float(low), float(high)
         return PairedResult(
             method=self.method, baseline=self.baseline, label=label, n=count, n_excluded=excluded,
             mean_method=_mean(scores[0]), mean_baseline=_mean(scores[1]), difference=_mean(values),
             ci_low=low, ci_high=high, median=float(np.median(differences)) if count else math.nan,
             wins=int((gains > 0).sum()), losses=int((gains < 0).sum()), ties=int((gains == 0).sum()),
-            p_permutation=float(statistics.permutation_p(values, options.seed)),
-            p_wilcoxon=statistics.signed_rank_p(differences),
-            rank_biserial=statistics.rank_biserial(gains),
-            cohen_dz=statistics.cohen_dz(self.sign * values),
+            p_permutation=float(significance.permutation_p(values, options.seed)),
+            p_wilcoxon=significance.signed_rank_p(differences),
+            rank_biserial=significance.rank_biserial(gains),
+            cohen_dz=significance.cohen_dz(self.sign * values),
             improvement=share[0], improvement_low=share[1], improvement_high=share[2],
             noninferiority=self._noninferiority(values, low, high),
         )  # fmt: skip
@@ -197,7 +197,7 @@ class _Pair:
         if margin is None or not len(values):
             return None
         worst, best = (low, high) if self.sign > 0 else (-high, -low)
-        p = float(statistics.permutation_p(self.sign * values + margin, self.options.seed, one_sided=True))
+        p = float(significance.permutation_p(self.sign * values + margin, self.options.seed, one_sided=True))
         verdict = "non-inferior" if worst > -margin else "inferior" if best <= -margin else "inconclusive"
         return NonInferiority(margin, verdict, p)
 

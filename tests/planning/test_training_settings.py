@@ -2,15 +2,15 @@
 
 import pytest
 
-from medseg.planning.choices import (
+from medseg.planning.draft import Draft
+from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
+from medseg.planning.training_settings import (
     chance_of_class,
     choose_augmentation,
     choose_loss,
     choose_normalization,
     choose_sampling,
 )
-from medseg.planning.draft import Draft
-from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 
 
 def one_class(name="lesion", share=0.01, **fields):

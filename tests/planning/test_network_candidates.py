@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medseg.planning.candidates import LadderLimits, candidate_ladder
 from medseg.planning.measured.step_timer import network_config
+from medseg.planning.network_candidates import LadderLimits, candidate_ladder
 from medseg.planning.nnunet_rules import DatasetSizes, Rules, plan_dataset_sizes
 
 

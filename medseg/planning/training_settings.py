@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from medseg.planning.candidates import Candidate
 from medseg.planning.describe import mm, shown
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
-from medseg.planning.geometry import Geometry
 from medseg.planning.measured.step_timer import network_config
+from medseg.planning.network_candidates import Candidate
+from medseg.planning.spacing_and_patch import Geometry
 from medseg.training.cascade.options import CascadeConfig
 
 FIRST_STAGE_SHARE: float = CascadeConfig.model_fields["share"].default

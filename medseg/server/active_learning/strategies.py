@@ -12,10 +12,10 @@ import numpy as np
 from medseg.errors import MedsegError
 from medseg.geometry import Array
 from medseg.inference.disagreement import disagreement, views
+from medseg.server.active_learning.descriptors import describe_scan
+from medseg.server.active_learning.selection import STRATEGIES, Strategy, select_cases
 from medseg.server.datastore import Datastore
 from medseg.server.errors import UnknownIdError
-from medseg.server.learning.descriptors import describe_scan
-from medseg.server.learning.selection import STRATEGIES, Strategy, select_cases
 from medseg.server.models.pool import AutomaticModel, ModelPool
 
 Value = TypeVar("Value")

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from medseg.system.platform import process_age
-from medseg.training.pacing.time_budget import TimeBudget
+from medseg.training.pacing.budget_clock import TimeBudget
 
 
 def test_time_is_counted_from_the_start_of_the_command():

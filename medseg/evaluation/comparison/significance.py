@@ -1,4 +1,4 @@
-"""Tests and effect sizes of paired differences, and the number of cases that a difference needs."""
+"""p-values and effect sizes of paired differences: permutation and signed-rank tests, Holm's adjustment."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def signed_rank_p(differences: FloatArray) -> float:
     if not values.any():
         return 1.0
     if values.size <= _EXACT_CASES:
-        return float(permutation_p(_stats().rankdata(np.abs(values)) * np.sign(values)))
-    return float(_stats().wilcoxon(values, zero_method="pratt").pvalue)
+        return float(permutation_p(scipy_stats().rankdata(np.abs(values)) * np.sign(values)))
+    return float(scipy_stats().wilcoxon(values, zero_method="pratt").pvalue)
 
 
 def signed_ranks(differences: FloatArray) -> FloatArray:
@@ -101,7 +101,7 @@ def signed_ranks(differences: FloatArray) -> FloatArray:
     """
     values = without_rounding(np.nan_to_num(differences, nan=0.0))
     zeros = (values == 0).sum(axis=-1, keepdims=True)
-    return (_stats().rankdata(np.abs(values), axis=-1) - zeros) * np.sign(values)
+    return (scipy_stats().rankdata(np.abs(values), axis=-1) - zeros) * np.sign(values)
 
 
 def rank_biserial(differences: FloatArray) -> float:
@@ -144,7 +144,7 @@ def improvement(gains: FloatArray, confidence: float = 0.95) -> tuple[float, flo
         return math.nan, math.nan, math.nan
     values = without_rounding(gains)
     share = float(((values > 0) + 0.5 * (values == 0)).mean())
-    z = float(_stats().norm.ppf((1 + confidence) / 2))
+    z = float(scipy_stats().norm.ppf((1 + confidence) / 2))
     center = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     reach = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return share, max(0.0, center - reach), min(1.0, center + reach)
@@ -197,62 +197,6 @@ def group_p(values: FloatArray, groups: NDArray[np.intp], seed: int = 0) -> floa
     return (count + 1) / (PERMUTATIONS + 1)
 
 
-def cases_needed(deviation: float, difference: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Return the number of cases with which a paired t test detects a difference of the mean.
-
-    Args:
-        deviation: standard deviation of the differences between cases.
-        difference: true difference of the means.
-        power: probability that the test detects it.
-        alpha: level of the two-sided test.
-
-    Example:
-        >>> cases_needed(deviation=1.0, difference=0.5)  # 34 in tables of the paired t test
-        34
-    """
-    if deviation <= 0:
-        return 2
-    upper = 4
-    while paired_power(deviation, difference, upper, alpha) < power:
-        upper *= 2
-    lower = 1 if upper == 4 else upper // 2
-    while upper - lower > 1:
-        middle = (lower + upper) // 2
-        if paired_power(deviation, difference, middle, alpha) < power:
-            lower = middle
-        else:
-            upper = middle
-    return upper
-
-
-def paired_power(deviation: float, difference: float, cases: int, alpha: float = 0.05) -> float:
-    """Return the power of a paired t test: the probability that it detects a difference of the mean."""
-    if cases < 2:
-        return 0.0
-    shift = abs(difference) / deviation * math.sqrt(cases)
-    limit = float(_stats().t.ppf(1 - alpha / 2, cases - 1))
-    if shift > 30:
-        return 1.0
-    noncentral = _stats().nct
-    return float(noncentral.sf(limit, cases - 1, shift) + noncentral.cdf(-limit, cases - 1, shift))
-
-
-def detectable_difference(deviation: float, cases: int, power: float = 0.8, alpha: float = 0.05) -> float:
-    """Return the smallest difference of the mean that a paired t test of ``cases`` cases detects."""
-    if cases < 2 or deviation <= 0:
-        return math.nan if cases < 2 else 0.0
-    low, high = 0.0, deviation
-    while paired_power(deviation, high, cases, alpha) < power:
-        high *= 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        if paired_power(deviation, middle, cases, alpha) < power:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
 def without_rounding(differences: FloatArray) -> FloatArray:
     """Return the differences, those up to ``TIE`` as 0, and rounded so that equal sizes tie."""
     values = np.round(np.asarray(differences, np.float64), 10)
@@ -279,6 +223,6 @@ def _blocks(signs: NDArray[np.int8]) -> Iterator[FloatArray]:
         yield signs[start : start + step].astype(np.float64)
 
 
-def _stats() -> Any:
+def scipy_stats() -> Any:
     """Return ``scipy.stats``, which takes a second to import."""
     return import_module("scipy.stats")
