@@ -18,8 +18,11 @@ MISSED, EXTRA, CONFUSED = 1, 2, 3
 """Kinds of error: in the reference alone, in the prediction alone, another label in each."""
 
 ERROR_NAMES = {MISSED: "missed", EXTRA: "extra", CONFUSED: "other label"}
-ERROR_COLORS = {MISSED: (86, 180, 233), EXTRA: (230, 95, 0), CONFUSED: (240, 228, 66)}
-"""Sky blue, vermilion and yellow of Okabe and Ito: distinct for every kind of color vision."""
+ERROR_COLORS = {MISSED: (195, 0, 195), EXTRA: (150, 225, 150), CONFUSED: (120, 70, 0)}
+"""Magenta, light green and brown: distinct for every kind of color vision, and no color of ``label_palette``.
+
+``slices.js`` has the same ones.
+"""
 
 _MOST_VOXELS = 4_000_000
 _DEEP = 0.95

@@ -5,6 +5,7 @@ import numpy as np
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.metrics.overlap import Counts
+from medseg.report.media.error_map import ERROR_COLORS, MISSED
 from medseg.training.run_folder import validation_pictures
 from medseg.training.run_folder.validation_pictures import ValidationPictures
 
@@ -36,7 +37,7 @@ def test_the_first_cases_and_the_worst_are_drawn():
     # image, reference, prediction and errors side by side
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 4 * 256 + 3 * 6
-    assert ((picture == (86, 180, 233)).all(axis=-1)).any()  # what is missed
+    assert (picture == ERROR_COLORS[MISSED]).all(axis=-1).any()
 
 
 def test_drawing_rests_in_proportion_to_its_time():

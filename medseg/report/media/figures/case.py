@@ -128,15 +128,15 @@ def swatch(color: str) -> str:
     """Return a small square of a color (``#rrggbb``) as SVG, which needs no inline style."""
     return (
         '<svg class="swatch" width="12" height="12" viewBox="0 0 12 12" aria-hidden="true">'
-        f'<rect width="12" height="12" rx="2" fill="{color}"/></svg>'
+        f'<rect width="12" height="12" rx="2" fill="{color}" stroke="#808080"/></svg>'
     )
 
 
 def case_figures(view: CaseView, options: FigureOptions = DEFAULTS) -> CaseFigures:
     """Draw a case: image, reference, prediction and errors; a volume in three planes through its largest error.
 
-    Planes keep their physical aspect ratio. Missed voxels are sky blue, extra ones vermilion,
-    voxels with another label yellow; these colors are distinct for every kind of color vision.
+    Planes keep their physical aspect ratio. Missed voxels are magenta, extra ones light green,
+    voxels with another label brown; no label of the default palette has these colors.
 
     Args:
         view: the case.

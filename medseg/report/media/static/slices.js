@@ -2,7 +2,7 @@
 // Three planes of a volume on canvases: slices, crosshair, wheel and keys. Defines medsegSlices.
 (() => {
   const PLANES = { 2: ["axial", "z", "RLAP"], 1: ["coronal", "y", "RLSI"], 0: ["sagittal", "x", "APSI"] };
-  const ERRORS = [null, [86, 180, 233], [230, 95, 0], [240, 228, 66]]; // missed, extra, other label
+  const ERRORS = [null, [195, 0, 195], [150, 225, 150], [120, 70, 0]]; // missed, extra, other label: as in error_map.py
   const IGNORED = 255;
   const SIDE = 512; // pixels of the longer side of a canvas
 

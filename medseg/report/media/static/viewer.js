@@ -64,7 +64,7 @@
     for (const [name, color] of entries) {
       const item = document.createElement("li");
       const box = document.createElement("span");
-      box.style.cssText = `display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;background:rgb(${color.join(",")})`;
+      box.style.cssText = `display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;border:1px solid #808080;box-sizing:border-box;background:rgb(${color.join(",")})`;
       item.append(box, ` ${name}`);
       legend.append(item);
     }

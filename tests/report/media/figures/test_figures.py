@@ -31,7 +31,7 @@ def test_a_volume_has_three_rows_of_four_figures():
     assert figures.columns == ("image", "reference", "prediction", "errors")
     assert [row.split(",")[0] for row in figures.rows] == ["axial", "coronal", "sagittal"]
     assert len(figures.figures) == 12
-    assert figures.legend == (("organ", "#56b4e9"), ("error: missed", "#56b4e9"))
+    assert figures.legend == (("organ", "#56b4e9"), ("error: missed", "#c300c3"))
 
 
 def test_alt_texts_give_areas():
