@@ -37,8 +37,8 @@ def infer_cases(
     Scans and results that differ from the training are listed in ``warnings.csv``.
 
     A case whose result exists, from the same input, models and settings, is skipped. A result of other inputs
-    or settings is kept, unless ``options.overwrite`` is set. Input files, and files that medseg did not write,
-    are never replaced.
+    or settings is kept, unless ``options.overwrite`` is set: then it is replaced, or removed if the case fails.
+    Input files, and files that medseg did not write, are never replaced.
 
     While the network processes one case, the next one is read and the previous one is written.
 

@@ -61,8 +61,8 @@ _Result = TypeVar("_Result")
 class CaseJob(Generic[PreparedT]):
     """One case on its way through reading, network and writing.
 
-    Each step returns the next one, or the outcome if the case has ended: it failed, or its result exists. A
-    failed case leaves its existing outputs unchanged.
+    Each step returns the next one, or the outcome if the case has ended: it failed, or its result exists. The
+    batch decides what remains of the earlier result of a failed case (``outputs/withdrawal.py``).
 
     Args:
         segmenter: the model.

@@ -21,8 +21,9 @@ class BatchOptions:
         dicom: DICOM objects written to ``dicom/``; every case must be a DICOM series.
         layout: file layout of the label maps: ``flat`` (``CASE.nii.gz``), ``nnunet`` (``flat`` with
             ``dataset.json``) or ``bids`` (``sub-CASE/anat/sub-CASE_dseg.nii.gz``).
-        overwrite: replace existing results of medseg. If False, a result with the same input, models and
-            settings is skipped, and any other existing result is an error of its case.
+        overwrite: replace existing results of medseg. If a case fails, its earlier result remains only if it
+            was made from the same input, models and settings. If False, such a result is skipped, and any
+            other existing result is an error of its case.
         dicom_geometry: handling of DICOM series with uneven or missing slices: ``refuse`` them, or
             ``resample`` them to an even grid.
 

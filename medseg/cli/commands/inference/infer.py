@@ -104,7 +104,11 @@ class InferArguments:
     help="Output layout. flat: CASE.nii.gz; nnunet: the same with dataset.json; bids: "
     "sub-CASE/anat/…_dseg.nii.gz.",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace existing results of medseg.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace existing results of medseg; if a case fails, its result of other settings is removed.",
+)
 @click.option(
     "--all", "everything", is_flag=True,
     help="Segment all images of a folder, also those that look like label maps.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.outputs.files import CaseOutcome, describe_result, has_all_outputs
 from medseg.inference.batch.outputs.folder import check_written_by_medseg, result_files
 from medseg.inference.batch.outputs.layout import label_path
-from medseg.inference.batch.outputs.provenance import check_same_recipe, read_record, record_path
+from medseg.inference.batch.outputs.provenance import Record, check_same_recipe, read_record, record_path
+from medseg.inference.batch.outputs.withdrawal import withdraw_result
 from medseg.inference.model.prediction import Prediction
 from medseg.inference.model.protocols import AnySegmenter
 
@@ -86,8 +87,8 @@ class CaseFiles:
         self._write_record(content, self.planned)
         try:
             staged.close()
-        except BaseException:  # also when interrupted: no output was written, so the record goes, too
-            self._remove_empty_record()
+        except BaseException:  # also when interrupted: the label map is not the new one
+            self._restore(record)
             raise
 
     def record(
@@ -130,14 +131,17 @@ class CaseFiles:
         names = {key: sorted(self._relative(path) for path in paths) for key, paths in lists.items() if paths}
         write_json(record_path(self.output, self.case.id), content | names)
 
-    def _remove_empty_record(self) -> None:
-        """Remove the record if none of its files exists."""
-        record = read_record(self.output, self.case.id)
-        if record is None or not any(file.exists() for file in record.files):
-            path = record_path(self.output, self.case.id)
-            path.unlink(missing_ok=True)
-            with suppress(OSError):  # the folder holds other records
-                path.parent.rmdir()
+    def _restore(self, record: Record | None) -> None:
+        """Keep an earlier result of the same recipe with its record; remove any other, and what was renamed.
+
+        Args:
+            record: the earlier record.
+        """
+        if record is not None and self.label_map in self._current and self.label_map.is_file():
+            existing = {path for path in self._current.union(self.planned) if path.is_file()}
+            self._write_record(dict(record.content), sorted(existing - self._outdated))
+        elif (written := read_record(self.output, self.case.id)) is not None:
+            withdraw_result(written)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.output).as_posix()

@@ -29,6 +29,7 @@ from medseg.inference.batch.outputs.instance_files import FOLDER as INSTANCES_FO
 from medseg.inference.batch.outputs.instance_files import instance_paths, write_instance_table
 from medseg.inference.batch.outputs.layout import check_clashes, label_path, legend_texts
 from medseg.inference.batch.outputs.provenance import RECORDS, Record, read_record, read_records, record_path
+from medseg.inference.batch.outputs.withdrawal import withdraw_failed, withdraw_result
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.inference.shift.warnings_table import WARNING_COLUMNS, WARNINGS, write_warnings
@@ -55,8 +56,9 @@ def open_output(
 
     ``medseg.json``, ``requested.json`` and the files of the layout are written before any case is read,
     ``failures.csv`` and ``warnings.csv`` at the end. ``medseg.json`` and the files of the layout are removed
-    again if the folder had and gets no results. Nothing is left in a folder that was not an output folder of
-    medseg if no case could be written because other files are in the way.
+    again if the folder gets no results. Nothing is left in a folder that was not an output folder of medseg if
+    no case could be written because other files are in the way. Earlier results of failed cases are removed
+    as :func:`withdraw_failed` says.
 
     Args:
         segmenter: the model.
@@ -80,18 +82,22 @@ def open_output(
         _check_table(output / FAILURES, _FAILURE_COLUMNS)
         _check_table(output / WARNINGS, WARNING_COLUMNS)
         legends, requested = [output / name for name in ("medseg.json", *legend)], output / REQUESTED_FILE
-        added = [path for path in legends if cases and not os.path.lexists(path)]
+        own = _own_files(output) if (output / RECORDS).is_dir() else set[str]()
+        added = [path for path in legends if cases and (path.name in own or not os.path.lexists(path))]
         foreign = not has_results(output) and not os.path.lexists(requested)
+        inputs = {path.resolve() for case in cases for path in _input_files(case)}
         write_labels(segmenter, cases, output, options, legend)
         write_requested(output, (case.id for case in cases))
         try:
             yield
         except BaseException:  # also when interrupted: list what failed until then
             with suppress(OSError):  # the first error is more important
+                withdraw_failed(segmenter, cases, output, options, outcomes, inputs)
                 _remove_without_results(output, added)
                 _write_tables(output, outcomes)
             raise
         _remove_temporaries(output)  # of workers that died
+        withdraw_failed(segmenter, cases, output, options, outcomes, inputs)
         _remove_without_results(output, added)
         if foreign and any(o.existing_file for o in outcomes) and all(o.status == "failed" for o in outcomes):
             requested.unlink(missing_ok=True)
@@ -103,6 +109,12 @@ def _remove_temporaries(output: Path) -> None:
     """Remove what processes that ended have left half-written."""
     for name in ("", RECORDS, "probabilities", "overlays", INSTANCES_FOLDER, OBJECTS_FOLDER):
         remove_stale_temporaries(output / name)
+
+
+def _own_files(output: Path) -> set[str]:
+    """Names of ``medseg.json`` and the files that it lists as written by medseg; empty without it."""
+    existing = _read_legend(output / "medseg.json")
+    return set() if existing is None else {"medseg.json", *existing.get("files", [])}
 
 
 def _remove_without_results(output: Path, added: Sequence[Path]) -> None:
@@ -221,7 +233,8 @@ def write_labels(
 
     Args:
         segmenter: the model.
-        cases: all cases of the batch.
+        cases: all cases of the batch; with ``options.overwrite``, their results with other labels are removed,
+            because their values would be read with the new names.
         output: output folder.
         options: whether existing results are replaced.
         legend: file name → content of the files for other tools.
@@ -238,10 +251,11 @@ def write_labels(
         "model_sha256": segmenter.digest,
         "labels": labels.model_dump(mode="json"),
     }
+    outdated: list[Record] = []
     if existing is not None and _meaning(existing["labels"]) != _meaning(content["labels"]):
         replaced = {case.id for case in cases} if options.overwrite else set[str]()
-        others = [record.case for record in read_records(output) if record.case not in replaced]
-        if not options.overwrite or others:
+        outdated = read_records(output)
+        if not options.overwrite or any(record.case not in replaced for record in outdated):
             raise ConfigError(
                 f"{output}: the folder holds predictions with other labels", hint=_OTHER_OUTPUT, path=output
             )
@@ -252,6 +266,8 @@ def write_labels(
             raise ConfigError(
                 f"{file}: file exists, and medseg did not write it", hint=_OTHER_OUTPUT, path=file
             )
+    for record in outdated:
+        withdraw_result(record)
     if own | legend.keys():
         content["files"] = sorted(own | legend.keys())
     write_json(path, content)

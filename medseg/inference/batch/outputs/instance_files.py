@@ -179,7 +179,7 @@ def _coco_entry(
 
 
 def write_instance_table(output: Path, cases: Sequence[str]) -> None:
-    """Write ``instances.csv``: the rows of all cases that have a table; nothing if none has.
+    """Write ``instances.csv``: the rows of all cases that have a table; remove it if none has.
 
     Args:
         output: output folder.
@@ -190,7 +190,10 @@ def write_instance_table(output: Path, cases: Sequence[str]) -> None:
         for case in cases
         if (path := instance_paths(output, case)[0]).is_file()
     ]
+    table = output / TABLE
     if not texts:
+        if table.is_file() and table.read_text(encoding="utf-8").startswith("case,instance,class,"):
+            table.unlink()
         return
     rows = [row for text in texts for row in csv.DictReader(StringIO(text))]
     columns = list(dict.fromkeys(column for text in texts for column in text.partition("\n")[0].split(",")))
@@ -198,4 +201,4 @@ def write_instance_table(output: Path, cases: Sequence[str]) -> None:
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(output / TABLE, stream.getvalue())
+    write_text(table, stream.getvalue())
