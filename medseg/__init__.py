@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from medseg.system.lazy_imports import import_without, lazy_names
+from medseg.system.lazy_imports import import_optional_late, lazy_names
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# They take longer than all of medseg. MONAI needs them in MLFlowHandler and TransCheX only; a program that uses
-# these imports monai before medseg.
-import_without("monai", ("mlflow", "transformers"))
+# They take longer than all of medseg; MONAI uses them in MLFlowHandler and TransCheX only.
+import_optional_late("monai", ("mlflow", "transformers"))
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig, load_config

@@ -1,11 +1,10 @@
-"""A short start: names that are imported when they are first used, imports without optional packages."""
+"""A short start: names and optional packages that are imported when they are first used."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, wraps
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -46,58 +45,92 @@ def lazy_names(
     return getattr_, lambda: sorted(homes)
 
 
-def import_without(package: str, left_out: Sequence[str]) -> None:
-    """Let a package, which imports every optional package that it finds, find some of them absent.
+def import_optional_late(package: str, late: Sequence[str]) -> None:
+    """Let a package that imports every optional package that it finds import some of them when they are used.
 
-    Only the first import of the package is affected, and only in the thread that executes it: the packages that
-    are left out can be imported by everyone else, before, meanwhile and afterwards. Nothing happens if the
-    package is imported already.
+    It is for packages like MONAI, whose modules call ``PACKAGE.utils.module.optional_import``. For the late
+    ones, this function then returns a :class:`LateImport`. Nothing else changes: neither for other packages,
+    nor if ``package`` or the optional package is imported already.
 
     Args:
         package: name of a package of the top level.
-        left_out: names of packages of the top level.
+        late: names of packages of the top level.
     """
-    known = any(isinstance(one, _PackageFinder) and one.package == package for one in sys.meta_path)
-    if package not in sys.modules and not known:
-        sys.meta_path.insert(0, _PackageFinder(package, tuple(left_out)))
+    module = f"{package}.utils.module"
+    known = any(isinstance(one, _ModuleFinder) and one.module == module for one in sys.meta_path)
+    if module not in sys.modules and not known:
+        sys.meta_path.insert(0, _ModuleFinder(module, tuple(late)))
 
 
-class _PackageFinder(MetaPathFinder):
-    """Finds a package once, and lets it be executed behind an :class:`_Absent`."""
+class LateImport:
+    """What an optional import will give: it is imported when it is called, or an attribute of it is used.
 
-    def __init__(self, package: str, left_out: tuple[str, ...]) -> None:
-        self.package, self._left_out = package, left_out
+    Args:
+        load: imports it.
+    """
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self.__dict__["_load"] = load
+
+    def _found(self) -> Any:
+        if "_object" not in self.__dict__:
+            self.__dict__["_object"] = self.__dict__["_load"]()
+        return self.__dict__["_object"]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # asked by module inspect, of every name in a module
+            raise AttributeError(name)
+        return getattr(self._found(), name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._found()(*args, **kwargs)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._found()[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._found())
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, self._found())
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self._found(),)
+
+
+class _ModuleFinder(MetaPathFinder):
+    """Finds one module once, and changes its function ``optional_import`` after it was executed."""
+
+    def __init__(self, module: str, late: tuple[str, ...]) -> None:
+        self.module, self._late = module, late
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != self.package or self not in sys.meta_path:
+        if fullname != self.module or self not in sys.meta_path:
             return None
         sys.meta_path.remove(self)
         spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = partial(_execute, self._left_out, spec.loader.exec_module)
+            spec.loader.exec_module = partial(_execute, self._late, spec.loader.exec_module)
         return spec
 
 
-class _Absent(MetaPathFinder):
-    """Lets the thread that created it find none of some packages."""
-
-    def __init__(self, left_out: tuple[str, ...]) -> None:
-        self._left_out, self._thread = left_out, threading.get_ident()
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname in self._left_out and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError(f"{fullname} is left out of this import", name=fullname)
-        return None
+def _execute(late: tuple[str, ...], execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    execute(module)
+    if hasattr(module, "optional_import"):
+        module.optional_import = _late_import(late, module.optional_import)
 
 
-def _execute(left_out: tuple[str, ...], execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-    absent = _Absent(left_out)
-    sys.meta_path.insert(0, absent)
-    try:
-        execute(module)
-    finally:
-        sys.meta_path.remove(absent)
+def _late_import(late: tuple[str, ...], optional_import: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``optional_import`` that imports some packages late, if neither version nor kind is asked for."""
+
+    @wraps(optional_import)
+    def wrapper(module: str, *args: Any, **kwargs: Any) -> Any:
+        top = module.partition(".")[0]
+        plain = not args and kwargs.keys() <= {"name", "descriptor"}
+        if top not in late or top in sys.modules or not plain or find_spec(top) is None:
+            return optional_import(module, *args, **kwargs)
+        return LateImport(lambda: optional_import(module, **kwargs)[0]), True
+
+    return wrapper
