@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -25,8 +27,9 @@ _FRAMES = 'multipart/related; type="application/octet-stream"'
 _PLAIN_TYPE = re.compile(
     r"(?:image/(?:jpeg|png|gif|jp2|jpx|jls|jphc|jxl)|video/(?:mp4|mpeg)|application/dicom)\b"
 )
-_ADDRESS = re.compile(rb'"https?:(?:\\?/){2}[^"\s]*?\\?/(studies\\?/[^"\s]*)"')
-_ANY_SYNTAX = re.compile(r'\s*;\s*transfer-syntax="?\*"?', re.IGNORECASE)
+_ADDRESS = re.compile(rb'"https?:(?:\\?/){2}[^"\s]*"')
+_BEHIND_SERVICE = re.compile(rb'\\?/(studies\\?/.*)"', re.DOTALL)
+_ANY_SYNTAX = re.compile(r';\s*transfer-syntax="?\*"?', re.IGNORECASE)
 _PASSED = (400, 404, 406, 410, 413, 415)
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 120.0
 _CHUNK = 1 << 18
@@ -81,7 +84,7 @@ class ProxyReply:
         media_type: type of the body.
         body: the whole body; None if it comes in chunks.
         chunks: parts of the body, bounded in size and time.
-        close: ends the reply, also before its end.
+        close: ends the reply, also before its end and while another thread reads it; does not wait.
     """
 
     status: int
@@ -89,6 +92,50 @@ class ProxyReply:
     body: bytes | None
     chunks: Iterator[bytes]
     close: Callable[[], None]
+
+
+class _Body:
+    """The parts of a body. Closing a connection waits for the thread that reads it: that thread closes it.
+
+    Args:
+        reply: the reply of requests.
+        chunks: its parts.
+    """
+
+    def __init__(self, reply: Any, chunks: Iterator[bytes]) -> None:
+        self._reply, self._chunks = reply, chunks
+        self._reading, self._is_ended = threading.Lock(), False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            with self._reading:
+                if self._is_ended:
+                    raise StopIteration
+                return next(self._chunks)
+        finally:
+            if self._is_ended:
+                self.close()
+
+    def close(self) -> None:
+        """End the reply; a thread that reads it stops."""
+        self._is_ended = True
+        if self._reading.acquire(blocking=False):
+            try:
+                self._reply.close()
+            finally:
+                self._reading.release()
+        else:
+            with suppress(Exception):  # older versions of urllib3 cannot: the thread ends after a time
+                self._reply.raw.shutdown()
+
+
+def _replaced(address: bytes, own: bytes) -> bytes:
+    """Return an address in quotation marks, with that of the proxy before ``studies/``."""
+    found = _BEHIND_SERVICE.search(address)
+    return address if found is None else b'"' + own + b"/" + found[1] + b'"'
 
 
 class DicomProxy:
@@ -169,7 +216,7 @@ class DicomProxy:
         raise ServiceError(f"the DICOMweb service cannot answer (status {status})")
 
     def _passed_on(self, reply: Any, own: str) -> ProxyReply:
-        chunks = self._chunks(reply)
+        chunks = _Body(reply, self._chunks(reply))
         declared = str(reply.headers.get("content-type", ""))
         kind = declared.partition(";")[0].strip().lower()
         if kind in (_JSON, "application/json"):
@@ -177,11 +224,12 @@ class DicomProxy:
                 body = self._read(chunks)
             finally:
                 reply.close()
-            body = _ADDRESS.sub(lambda found: b'"' + own.encode() + b"/" + found[1] + b'"', body)
+            body = _ADDRESS.sub(lambda found: _replaced(found[0], own.encode()), body)
             return ProxyReply(reply.status_code, kind, body, iter(()), reply.close)
         safe = kind == "multipart/related" or _PLAIN_TYPE.fullmatch(kind) is not None
-        media_type = declared if safe and declared.isascii() else "application/octet-stream"
-        return ProxyReply(reply.status_code, media_type, None, chunks, reply.close)
+        plain = declared.isascii() and declared.isprintable()
+        media_type = declared if safe and plain else "application/octet-stream"
+        return ProxyReply(reply.status_code, media_type, None, chunks, chunks.close)
 
     def _read(self, chunks: Iterator[bytes]) -> bytes:
         body = bytearray()

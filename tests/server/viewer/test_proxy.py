@@ -1,6 +1,10 @@
 """Requests that the server passes on to a DICOMweb service."""
 
 import json
+import socket
+import threading
+import time
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -227,3 +231,73 @@ def test_refused_by_the_service(service):
     service.replies["/dicom-web/studies"] = (415, "text/plain", b"")
     with pytest.raises(RefusedError, match="415"):
         DicomProxy(service.url, 100, 100, 5.0).get("studies", [], "x/y", "")
+
+
+@contextmanager
+def stalled_service():
+    """A service that sends the begin of a picture, and then nothing until the end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def answer():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: image/jpeg\r\ncontent-length: 99\r\n\r\nx"
+                )
+                ended.wait(30)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
+        thread.join()
+
+
+def test_a_reply_is_ended_while_the_service_stalls(tmp_path):
+    with stalled_service() as url:
+        reply = DicomProxy(url, 100, 1 << 20, 30.0).get(f"{SERIES}/thumbnail", [], "image/jpeg", "")
+        failed = []
+
+        def read():
+            try:
+                list(reply.chunks)
+            except ServiceError as error:
+                failed.append(str(error))
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        time.sleep(0.1)  # it waits for the rest now
+        began = time.monotonic()
+        reply.close()  # called where all requests are answered: it must not wait
+        assert time.monotonic() - began < 1
+        reader.join(5)
+        assert not reader.is_alive()
+        assert list(reply.chunks) == []
+
+
+def test_hostile_values_take_no_time(client, service):
+    began = time.monotonic()
+    assert accepted_type(f"{SERIES}/instances/1/frames/1", "a" + " " * 60_000 + "b").startswith("a")
+    text = b'["http:/' + b"/studies" * 20_000 + b' ", "http://x/studies/1/series/2"]'
+    service.replies[f"/dicom-web/{SERIES}/metadata"] = (200, "application/json", text)
+    found = client.get(f"/proxy/dicom/wado/{SERIES}/metadata").json()
+    assert found[0].startswith("http://studies")
+    assert found[1] == "http://127.0.0.1:8000/proxy/dicom/wado/studies/1/series/2"
+    assert time.monotonic() - began < 2
+
+
+def test_a_folded_header_of_the_service_is_not_passed_on(client, service):
+    class Reply:
+        status_code = 200
+        headers = {"content-type": "multipart/related; boundary=b\r\n set-cookie: a=b"}  # noqa: RUF012
+
+        def iter_content(self, size):
+            yield b"png"
+
+        def close(self):
+            pass
+
+    proxy = DicomProxy(service.url, 100, 100, 5.0)
+    assert proxy._passed_on(Reply(), "").media_type == "application/octet-stream"
