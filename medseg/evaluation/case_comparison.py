@@ -43,6 +43,7 @@ class CaseComparison:
         shape, spacing: of the reference, in array axis order.
         matrix: (K, K) pixels by class in the reference (row) and in the prediction (column).
         unpredicted: (K,) pixels by class in the reference for which the prediction has no class.
+        counts: (1 + K,) pixels of both files that are ignored in the reference, and of each class.
         reliability: of the probabilities; None without them.
     """
 
@@ -52,6 +53,7 @@ class CaseComparison:
     spacing: tuple[float, ...]
     matrix: IntArray
     unpredicted: IntArray
+    counts: IntArray
     reliability: ReliabilityCurve | None = None
 
     @property
@@ -97,7 +99,8 @@ class CaseComparer:
         rows = measure_case(expected, predicted, self._encoded_labels, _known_spacing(scan), self.scores, maps)
         rows = [{"case": case} | row for row in rows]
         matrix = confusion_matrix(expected, predicted, num_classes=len(self.labels.names) + 1)
-        compared = self._comparison(rows, scan, matrix[1:, 1:], matrix[1:, 0])
+        counts = matrix.sum(axis=1) + np.r_[0, matrix[:, 1:].sum(axis=0)]
+        compared = self._comparison(rows, scan, matrix[1:, 1:], counts, matrix[1:, 0])
         return replace(compared, reliability=curve)
 
     def score_worst(self, case: str, reference: Path) -> CaseComparison:
@@ -110,8 +113,8 @@ class CaseComparer:
         expected = self._encode(scan)
         rows = worst_rows(case, expected, self._encoded_labels, _known_spacing(scan), self.scores)
         size = len(self.labels.names)
-        unpredicted = np.bincount(expected.ravel(), minlength=size + 1)[1:].astype(np.int64)
-        return self._comparison(rows, scan, np.zeros((size, size), np.int64), unpredicted)
+        counts = np.bincount(expected.ravel(), minlength=size + 1).astype(np.int64)
+        return self._comparison(rows, scan, np.zeros((size, size), np.int64), counts, counts[1:])
 
     def blank_rows(self, case: str, keys: list[str]) -> list[dict[str, Any]]:
         """Return rows of a case without scores, with nan for each of ``keys``."""
@@ -141,7 +144,7 @@ class CaseComparer:
         return encode_label_map(as_label_map(scan), self.labels, scan.path)
 
     def _comparison(
-        self, rows: list[dict[str, Any]], scan: Scan, matrix: IntArray, unpredicted: IntArray
+        self, rows: list[dict[str, Any]], scan: Scan, matrix: IntArray, counts: IntArray, unpredicted: IntArray
     ) -> CaseComparison:
         unit, shape, spacing = _unit(scan), scan.grid.shape, scan.grid.spacing
         tolerance = self.scores.tolerance_mm
@@ -149,7 +152,7 @@ class CaseComparer:
             row[f"spacing_{unit}"] = "x".join(f"{step:g}" for step in spacing)
             row[f"diagonal_{unit}"] = image_diagonal(shape, spacing)
             row[f"tolerance_{unit}"] = tolerance[row["name"]] if isinstance(tolerance, Mapping) else tolerance
-        return CaseComparison(rows, unit, shape, spacing, matrix, unpredicted)
+        return CaseComparison(rows, unit, shape, spacing, matrix, unpredicted, counts)
 
     def _with_values(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Set the column ``label`` to the values in the files, which the encoded ones replaced."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,17 @@ from pydantic import ValidationError
 
 from medseg.data.curation.case_statistics import count_values
 from medseg.data.io.readers import read_scan
-from medseg.data.labels.schema import LabelSchema, guess_schema
+from medseg.data.labels.schema import LabelSchema, guess_schema, shorten_values
 from medseg.data.parallel import Job, run_jobs
 from medseg.data.scans import as_label_map
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.options import EvaluationOptions
 from medseg.evaluation.voxel_count import declared_voxels
 from medseg.geometry import Array
+from medseg.metrics import IntArray
 
+_LOGGER = logging.getLogger(__name__)
 _MOST_GUESSED = 64
-_MOST_SHOWN = 10
 _VOXEL_BYTES, _VOXEL_SECONDS = 16, 2e-8
 """Approximate memory and time per voxel of counting the values of a label map."""
 
@@ -124,14 +127,44 @@ def encode_label_map(values: Array, labels: LabelSchema, path: Path) -> Array:
         return labels.encode(values, str(path))
     except DataError as error:
         unnamed = [int(value) for value in np.unique(values) if labels.is_undeclared(int(value))]
-        shown = ", ".join(map(str, unnamed[:_MOST_SHOWN]))
-        shown += f" and {len(unnamed) - _MOST_SHOWN} more" if len(unnamed) > _MOST_SHOWN else ""
+        shown = shorten_values(unnamed)
         expected = ", ".join(f"{name}={'+'.join(map(str, group))}" for name, group in labels.names.items())
         raise DataError(
             f"{path}: label values without a name: {shown}; expected {expected}",
             hint="Name them with --labels, or choose --others background, --others ignore, or --ignore VALUE.",
             path=path,
         ) from error
+
+
+def warn_about_absent_values(
+    options: EvaluationOptions, labels: LabelSchema, counts: IntArray, label_maps: Iterable[Path]
+) -> None:
+    """Log a warning about labels, or an ignore value, that were given and that no label map contains.
+
+    Args:
+        options: options of the evaluation.
+        labels: labels of the evaluation.
+        counts: (1 + labels,) voxels of all cases that are ignored or belong to each label.
+        label_maps: files whose values are listed; they are only read if a value is absent.
+    """
+    given = list(labels.names.items()) if options.labels is not None else []
+    suspect = [
+        ("--labels", f"{name}={'+'.join(map(str, values))}", set(values))
+        for index, (name, values) in enumerate(given, start=1)
+        if not counts[index] and 0 not in values
+    ]
+    if options.ignore_value is not None and not counts[0]:
+        suspect.append(("--ignore", str(options.ignore_value), {options.ignore_value}))
+    if not suspect:
+        return
+    found = _read_values(list(label_maps), replace(options, ignore_value=None))
+    for option in ("--labels", "--ignore"):
+        absent = [text for source, text, values in suspect if source == option and not values & found]
+        if absent:
+            _LOGGER.warning(
+                "%s: no label map contains %s; they contain the values %s",
+                option, ", ".join(absent), shorten_values(sorted(found)),
+            )  # fmt: skip
 
 
 def _reason(error: ValidationError) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from medseg.data.cases import join_problems
 from medseg.errors import DataError
 from medseg.evaluation.case_comparison import CaseComparer
 from medseg.evaluation.collector import ScoreCollector
 from medseg.evaluation.evaluation import CaseFiles, Evaluation
-from medseg.evaluation.labels import resolve_labels
+from medseg.evaluation.labels import resolve_labels, warn_about_absent_values
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions
 from medseg.evaluation.output import check_output, remove_tables, write_tables
 from medseg.evaluation.pairing import Pairing, Suffixes, check_exists, find_images, pair_cases
@@ -75,6 +77,8 @@ def evaluate_cases(
     collector = ScoreCollector(comparer)
     for task, outcome in zip(tasks, compare_cases(tasks, comparer, options.jobs, progress), strict=True):
         collector.add(task, outcome)
+    counts = sum((one.counts for one in collector.comparisons.values()), np.zeros(1 + len(labels.names), int))
+    warn_about_absent_values(options, labels, counts, [*predicted, *(task.reference for task in tasks)])
     sources = {"sources": {"predictions": predictions.name, "references": references.name}}
     summary = collector.summary(pairing) | sources
     evaluation = Evaluation(collector.rows(), summary, labels, _files(tasks, options))

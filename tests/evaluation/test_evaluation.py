@@ -343,3 +343,18 @@ def test_volumes_and_pictures_together_fail(folders):
     result = evaluate_cases(folders / "predictions", folders / "labels", folders / "out", IGNORE_MISSING)
     assert "reference_area_px" in result.failed["z"]
     assert result.summary["n_cases"] == 2
+
+
+def test_given_values_that_no_label_map_contains_are_named(folders, caplog):
+    given = EvaluationOptions(missing="ignore", labels=parse_labels("cube=4,ball=7+8"), ignore_value=255)
+    evaluate_cases(folders / "predictions", folders / "labels", options=given)
+    assert caplog.messages == [
+        "--labels: no label map contains ball=7+8; they contain the values 0, 4",
+        "--ignore: no label map contains 255; they contain the values 0, 4",
+    ]
+    caplog.clear()
+    ignored = np.zeros((10, 10, 10), np.uint8)
+    ignored[0], ignored[5] = 255, 8
+    write_volume(folders / "labels" / "b.nii.gz", ignored)
+    evaluate_cases(folders / "predictions", folders / "labels", options=given)
+    assert caplog.messages == []

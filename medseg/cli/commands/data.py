@@ -219,13 +219,15 @@ def _mapping(text: str | None) -> dict[int, int]:
     from medseg.errors import ConfigError
 
     try:
-        return {
-            int(old): int(new) for old, new in (pair.split("=") for pair in (text or "").split(",") if pair)
-        }
+        pairs = [pair.split("=") for pair in (text or "").split(",") if pair]
+        mapping = {int(old): int(new) for old, new in pairs}
     except ValueError as error:
         raise ConfigError(
             f"--map {text!r}: expected OLD=NEW[,OLD=NEW…]", hint="For example --map 9=1,7=0."
         ) from error
+    if len(mapping) < len(pairs):
+        raise ConfigError(f"--map {text!r}: a value is replaced twice", hint="Give each OLD value once.")
+    return mapping
 
 
 def _case_row(fact: Any, report: DatasetReport) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from medseg.data.io.nifti import write_nifti
 from medseg.data.io.readers import image_stem, output_suffix, read_scan, reader_for
 from medseg.data.labels.label_plan import LabelPlan
 from medseg.data.labels.reader import LabelReader
-from medseg.data.labels.schema import LabelSchema
+from medseg.data.labels.schema import LabelSchema, shorten_values
 from medseg.data.options import DataConfig
 from medseg.data.scans import Scan, as_label_map, check_finite
 from medseg.errors import ConfigError, DataError, Finding, LabelGridError, NonFiniteError
@@ -79,7 +79,8 @@ def repair(report: DatasetReport, output: Path, options: RepairOptions = DEFAULT
         options: how to repair.
 
     Raises:
-        ConfigError: ``output`` exists and is not empty.
+        ConfigError: ``output`` exists and is not empty, or a value to replace is in none of the label maps that
+            are written; then nothing is written.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -89,18 +90,20 @@ def repair(report: DatasetReport, output: Path, options: RepairOptions = DEFAULT
     repairs = Repairs()
     copies = _copies(report)
     written: list[Case] = []
+    found: set[int] = set()
     with write_folder_atomic(output) as temporary:
         for case in report.label_plan.cases:
             if case.id in copies:
                 repairs.left_out[case.id] = f"the same image as {copies[case.id]}"
                 continue
             try:
-                repaired, actions = _repair_case(case, temporary, report.label_plan, options)
+                repaired, actions = _repair_case(case, temporary, report.label_plan, options, found)
             except (DataError, OSError) as error:
                 repairs.left_out[case.id] = str(error)
             else:
                 repairs.done[case.id] = actions
                 written.append(repaired)
+        _check_mapping(options.mapping, found)
         _write_tables(report.label_plan.schema, written, temporary)
         write_json(temporary / "repairs.json", {"repaired": repairs.done, "left_out": repairs.left_out})
     return repairs
@@ -151,8 +154,24 @@ def _copies(report: DatasetReport) -> dict[str, str]:
     return copies
 
 
-def _repair_case(case: Case, output: Path, plan: LabelPlan, options: RepairOptions) -> tuple[Case, list[str]]:
-    """Write one case; return it with its new files, and what was repaired."""
+def _check_mapping(mapping: Mapping[int, int], found: set[int]) -> None:
+    """Raises: ConfigError if a value to replace is not among the values found, unless none were found."""
+    absent = [old for old in mapping if old not in found]
+    if absent and found:
+        raise ConfigError(
+            f"--map {','.join(f'{old}={mapping[old]}' for old in absent)}: no label map to be written holds "
+            f"{shorten_values(absent)}; they hold {shorten_values(sorted(found))}",
+            hint="Correct the value, or leave it out: nothing was written.",
+        )
+
+
+def _repair_case(
+    case: Case, output: Path, plan: LabelPlan, options: RepairOptions, found: set[int]
+) -> tuple[Case, list[str]]:
+    """Write one case; return it with its new files, and what was repaired.
+
+    The values of its label map are added to ``found``.
+    """
     if not case.label_files:
         raise DataError("no label map")
     scan = read_image(case)
@@ -160,10 +179,11 @@ def _repair_case(case: Case, output: Path, plan: LabelPlan, options: RepairOptio
     values, actions = _read_label_map(case, scan, plan.reader, options.same_shape)  # before anything is written
     images, done = _copy_image(case, scan, output / "images" / part)
     actions += done
-    changes = {old: new for old, new in options.mapping.items() if (values == old).any()}
+    present = np.unique(values)
+    changes = {old: new for old, new in options.mapping.items() if old in present}
     if changes:
         actions.append("label values mapped: " + ", ".join(f"{old} to {new}" for old, new in changes.items()))
-    others = _map_undeclared(np.unique(values), plan.schema, options.mapping)
+    others = _map_undeclared(present, plan.schema, options.mapping)
     if others:
         meaning = plan.schema.others if plan.schema else ""
         listed = ", ".join(f"{old} to {new}" for old, new in others.items())
@@ -173,6 +193,7 @@ def _repair_case(case: Case, output: Path, plan: LabelPlan, options: RepairOptio
     smallest = np.result_type(np.min_scalar_type(int(values.min())), np.min_scalar_type(int(values.max())))
     with write_atomic(target) as temporary:
         reader_for(case.image).write_label_map(temporary, values.astype(smallest), scan, None)
+    found.update(present.tolist())
     repaired = replace(
         case, image=images[0], other_channels=tuple(images[1:]), label=target, masks={}, foreground=None
     )

@@ -7,7 +7,7 @@ class index + 1, so that 0 means "ignored" and padding with zeros never adds a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -279,9 +279,20 @@ def smallest_integer(values: tuple[int, ...]) -> np.dtype[np.integer]:
     return signed if high <= np.iinfo(signed).max else np.min_scalar_type(-high - 1)
 
 
+def shorten_values(values: Sequence[int], *, most: int = 10) -> str:
+    """List label values for a message; at most ``most``, and how many more there are.
+
+    Example:
+        >>> shorten_values([0, 1, 2, 3], most=2)
+        '0, 1 and 2 more'
+    """
+    more = f" and {len(values) - most} more" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
+
+
 def describe_undeclared(values: list[int], schema: LabelSchema) -> tuple[str, str]:
     """Return the message and the hint of an error about undeclared label values."""
-    shown = ", ".join(map(str, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
+    shown = shorten_values(values)
     declared = ", ".join(f"{name} = {'/'.join(map(str, vs))}" for name, vs in schema.names.items())
     hint = (
         "Name them under data.labels.names, set data.labels.others=background or data.labels.ignore_value, or "

@@ -164,3 +164,17 @@ def test_planted_faults_in_a_real_dataset(data_root, tmp_path):
     left = repair(report, tmp_path / "fixed").left_out
     assert {f"{case}.nii.gz" for case in left} == {names[i] for i in range(4)}
     assert len(check_dataset(tmp_path / "fixed").statistics) == 16
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ("9=0,5=1", "--map 5=1: no label map to be written holds 5; they hold 0, 1, 2, 9"),
+        ("9=0,9=1", "--map '9=0,9=1': a value is replaced twice"),
+    ],
+)
+def test_a_mapping_that_cannot_be_meant_writes_nothing(faulty, tmp_path, capsys, mapping, message):
+    asked = ["data", "check", str(faulty), "--labels", "ball=1,core=2", "--fix", str(tmp_path / "fixed")]
+    assert run([*asked, "--map", mapping]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "fixed").exists()
