@@ -263,4 +263,17 @@ def test_the_scale_is_recorded_and_is_part_of_the_result(tmp_path):
     assert len(record["rescale"]["candidates"]) == 6
     assert record["made_of"]["models"][0]["inference"][0]["rescale"] == "auto"
     outcome = infer_cases(predictor(), find_inputs([path]), out)[0]
-    assert "rescale auto → None" in (outcome.error or "")
+    assert "rescale auto → not set" in (outcome.error or "")
+
+
+def test_a_picture_that_was_not_rescaled_says_nothing_about_it(tmp_path):
+    path = write_picture(tmp_path / "in" / "same.png", disks(DIAMETER))
+    out = tmp_path / "out"
+    outcome = infer_cases(predictor(settings={"rescale": "auto"}), find_inputs([path]), out)[0]
+    assert "resized" not in outcome.describe()
+    assert json.loads((out / "provenance" / "same.json").read_text())["rescale"]["factor"] == 1
+    for rescale in (None, 1.0, "auto"):  # the result would be the same
+        again = infer_cases(predictor(settings={"rescale": rescale}), find_inputs([path]), out)[0]
+        assert again.error is None
+    other = infer_cases(predictor(settings={"rescale": 0.5}), find_inputs([path]), out)[0]
+    assert "rescale not set → 0.5" in (other.error or "")

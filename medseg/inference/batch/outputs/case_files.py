@@ -115,7 +115,8 @@ class CaseFiles:
         warnings: tuple[str, ...] = ()
         if prediction is not None and prediction.scale is not None:
             content["rescale"] = prediction.scale.as_dict()
-            notes = (*notes, f"resized by {prediction.scale.factor:g}")
+            if prediction.scale.factor != 1:
+                notes = (*notes, f"resized by {prediction.scale.factor:g}")
         if prediction is not None and prediction.shift is not None:
             content["shift"] = prediction.shift.as_dict()
             warnings = tuple(one.describe() for one in prediction.shift.warnings)

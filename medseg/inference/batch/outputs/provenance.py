@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -183,7 +184,7 @@ def check_same_recipe(record: Record, current: Mapping[str, Any]) -> None:
     if recorded is None:
         reason = "made by an earlier version of medseg, which did not record its settings"
     else:
-        changed = describe_changes(recorded, current)
+        changed = describe_changes(*_with_scales(recorded, current, record.content.get("rescale")))
         if not changed:
             return
         other = "settings" if all("→" in change for change in changed) else "inputs or settings"
@@ -214,6 +215,26 @@ def describe_changes(recorded: Mapping[str, Any], current: Mapping[str, Any]) ->
         shown = _NAMES.get(name, name.replace("inference.", ""))
         lines.append(f"{shown} differs" if hashed else f"{shown} {_format(one)} → {_format(two)}")
     return lines
+
+
+def _with_scales(
+    recorded: Mapping[str, Any], current: Mapping[str, Any], used: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return two recipes in which a picture of its own size counts as not rescaled.
+
+    Args:
+        recorded: recipe of the result.
+        current: recipe that is asked for.
+        used: ``rescale`` of the record: the factor that ``auto`` chose.
+    """
+    one, two = copy.deepcopy(dict(recorded)), copy.deepcopy(dict(current))
+    asked = {settings.get("rescale") for part in two.get("models", []) for settings in part["inference"]}
+    for recipe in (one, two):
+        for settings in (settings for part in recipe.get("models", []) for settings in part["inference"]):
+            same = recipe is one and settings.get("rescale") == "auto" and used and used["factor"] == 1
+            if settings.get("rescale") == 1 or (same and "auto" not in asked):
+                settings["rescale"] = None
+    return one, two
 
 
 def _effective(settings: InferenceConfig) -> dict[str, Any]:
@@ -254,7 +275,7 @@ def _default(name: str) -> Any:
 
 
 def _format(value: Any) -> str:
-    return "not used" if value is _ABSENT else str(value)
+    return "not used" if value is _ABSENT else "not set" if value is None else str(value)
 
 
 def _parse(output: Path, path: Path, case: str) -> Record:
