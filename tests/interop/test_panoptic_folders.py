@@ -72,7 +72,9 @@ def test_quality_of_each_class(results, capsys):
     content = json.loads(files[0].read_text())
     content["annotations"][0]["segments_info"][1]["category_id"] = 1  # a mitosis taken for a cell
     files[0].write_text(json.dumps(content))
-    found = evaluate_panoptic(*files, results / "scores")
+    found = evaluate_panoptic(*files, results / "one")  # beside what is compared
+    assert json.loads(files[0].read_text()) == content
+    assert (results / "one" / "panoptic_scores.json").is_file()
     assert found.summary["classes"]["mitosis"]["pq"] == 0
     assert found.summary["classes"]["cell"]["rq"] == pytest.approx(1 / 1.5)
     assert found.summary["scores"]["stuff"]["pq"] == 1
@@ -123,6 +125,6 @@ def test_images_are_matched_by_name_also_those_of_cityscapes(tmp_path):
     found = evaluate_panoptic(one, two)
     assert found.summary["missing"] == ["b"]
     assert found.summary["scores"]["all"]["rq"] == pytest.approx(1 / 1.5)  # one found, one missed
-    assert "without a prediction: 1 of 2 images" in found.table()
-    with pytest.raises(DataError, match="no image is in both files; the first ones are c, a"):
+    assert "without a prediction: 1 of 2 pictures" in found.table()
+    with pytest.raises(DataError, match="no picture is in both files; the first ones are c, a"):
         evaluate_panoptic(three, two)

@@ -15,7 +15,8 @@ from medseg.files import write_json
 from medseg.geometry import Array
 from medseg.metrics.instances import PanopticMap, count_panoptic, panoptic_scores
 
-PANOPTIC_SUMMARY = "panoptic.json"
+PANOPTIC_SUMMARY = "panoptic_scores.json"
+"""Not ``panoptic.json``, which ``medseg panoptic`` writes: the scores would replace what they measure."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class PanopticEvaluation:
     """Panoptic quality of a dataset.
 
     Attributes:
-        summary: content of ``panoptic.json``: ``scores`` of ``all``, ``things`` and ``stuff``, ``classes``,
-            ``cases`` and ``missing``.
+        summary: content of ``panoptic_scores.json``: ``scores`` of ``all``, ``things`` and ``stuff``,
+            ``classes``, ``cases`` and ``missing``.
     """
 
     summary: dict[str, Any]
@@ -38,32 +39,32 @@ class PanopticEvaluation:
             shown = ("–" if row[key] is None else f"{row[key]:.3f}" for key in ("pq", "sq", "rq"))
             lines.append(f"{name:{width}}  " + "  ".join(f"{text:>6}" for text in shown))
         if missing := self.summary["missing"]:
-            lines.append(f"without a prediction: {len(missing)} of {self.summary['cases']} images")
+            lines.append(f"without a prediction: {len(missing)} of {self.summary['cases']} pictures")
         return "\n".join(lines)
 
 
 def evaluate_panoptic(
     predictions: Path | str, references: Path | str, output: Path | str | None = None
 ) -> PanopticEvaluation:
-    """Compare panoptic segmentations: PQ, SQ and RQ of things, stuff and each class, pooled over the images.
+    """Compare panoptic segmentations: PQ, SQ and RQ of things, stuff and each class, pooled over the pictures.
 
-    Images without a prediction count as void.
+    Pictures without a prediction count as void.
 
     Args:
         predictions: a panoptic JSON file.
-        references: likewise; categories are matched by name.
-        output: folder for ``panoptic.json``; None: no file is written.
+        references: likewise; classes are matched by name.
+        output: folder for ``panoptic_scores.json``; None: no file is written.
 
     Raises:
-        DataError: a file is no panoptic JSON, a category of the predictions is not in the references, or no
-            image is in both files.
+        DataError: a file is no panoptic JSON, a class of the predictions is not in the references, or no
+            picture is in both files.
     """
     found, expected = read_panoptic_index(Path(predictions)), read_panoptic_index(Path(references))
     if not found.entries.keys() & expected.entries.keys():
         first = ", ".join(next(iter(one.entries), "none") for one in (found, expected))
         raise DataError(
-            f"{predictions} and {references}: no image is in both files; the first ones are {first}",
-            hint="The PNG of an image has the same name in both files.",
+            f"{predictions} and {references}: no picture is in both files; the first ones are {first}",
+            hint="The PNG of a picture has the same name in both files.",
         )
     table = _matched_categories(found, expected)
     counts = count_panoptic([_pair(name, found, expected, table) for name in expected.entries])
@@ -85,7 +86,7 @@ def _matched_categories(found: PanopticIndex, expected: PanopticIndex) -> dict[i
     unknown = [one.name for one in found.categories.values() if one.name not in by_name]
     if unknown:
         raise DataError(
-            f"{found.path}: the category {unknown[0]!r} is not in {expected.path}: {', '.join(by_name)}",
+            f"{found.path}: the class {unknown[0]!r} is not in {expected.path}: {', '.join(by_name)}",
             hint="Use the same names in both files.",
             path=found.path,
         )

@@ -34,7 +34,8 @@ def panoptic(
     """Merge two segmentations of the same pictures so that each pixel belongs to one thing or stuff.
 
     THINGS and STUFF are folders that medseg infer has written: with a model that tells objects apart, and with
-    a model of classes. The result is in the panoptic format of COCO.
+    a model of classes. The result, a panoptic segmentation, is in COCO's panoptic format: medseg evaluate
+    --panoptic compares it with references.
     """
     from medseg.instances.panoptic import PanopticOptions
     from medseg.interop.panoptic import merge_panoptic_folders
