@@ -25,7 +25,7 @@ interactive_options: Callable[..., Any] = all_options(
         "--interactive", is_flag=True,
         help="Evaluate a model that answers prompts: PREDICTIONS is the MODEL (run folder, model file, name of "
         "a published model or a baseline), REFERENCES the DATA in any layout. Options of labels and of other "
-        "metrics do not apply.",
+        "metrics are refused.",
     ),
     click.option(
         "--user", "users", multiple=True, metavar="NAME",

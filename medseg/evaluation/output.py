@@ -123,11 +123,7 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingL
 
 def check_output(output: Path) -> None:
     """Raise ConfigError if the folder is not writable or contains tables of another origin."""
-    above = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not above.is_dir():
-        raise ConfigError(f"{above}: is a file, expected a folder", hint="Choose another --output.", path=above)
-    if not os.access(above, os.W_OK):
-        raise ConfigError(f"{above}: not writable", hint="Choose another --output.", path=above)
+    check_writable(output)
     for path in (output / name for name in _FILES):
         if path.exists() and not _is_ours(path):
             raise ConfigError(
@@ -135,6 +131,15 @@ def check_output(output: Path) -> None:
                 hint="Choose another --output, or move the file.",
                 path=path,
             )
+
+
+def check_writable(output: Path) -> None:
+    """Raise ConfigError if files cannot be written into a folder, which need not exist."""
+    above = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise ConfigError(f"{above}: is a file, expected a folder", hint="Choose another --output.", path=above)
+    if not os.access(above, os.W_OK):
+        raise ConfigError(f"{above}: not writable", hint="Choose another --output.", path=above)
 
 
 def remove_tables(output: Path) -> None:

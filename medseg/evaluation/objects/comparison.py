@@ -12,21 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from medseg.data.cases import list_images
-from medseg.data.io.readers import image_stem, read_scan
-from medseg.data.requested_cases import read_requested
-from medseg.data.scans import align_to_grid
 from medseg.errors import DataError, MedsegError
-from medseg.evaluation.objects.references import (
-    DatasetReferences,
-    FileReferences,
-    NumberedObjects,
-    numbered_objects,
-    object_table,
-    read_class_table,
-    read_score_table,
-)
-from medseg.evaluation.pairing import Suffixes, check_exists, pair_cases
+from medseg.evaluation.objects.pairing import PairedObjects, pair_objects
+from medseg.evaluation.objects.references import object_table, read_score_table
+from medseg.evaluation.pairing import Suffixes, check_exists
 from medseg.files import write_json, write_table
 from medseg.geometry import Array
 from medseg.metrics.instances import (
@@ -37,38 +26,34 @@ from medseg.metrics.instances import (
     foreground_overlaps,
     free_response_curve,
     instance_scores,
+    match_objects,
     overlaps_of_label_maps,
     precision_table,
 )
+from medseg.metrics.instances.summary import SCORE_TITLES
 from medseg.progress import QUIET, Progress, stage
 
 _LOGGER = logging.getLogger(__name__)
 
 OBJECTS_TABLE, OBJECTS_SUMMARY = "objects.csv", "objects.json"
-_OF_CASE = ("pooled_50", "pooled_mean", "f1_50", "pq", "sq", "rq", "aji_plus", "split", "merged")
+FOUND_IOU = 0.5
+"""Least IoU of a reference object that counts as found."""
+
+_OF_CASE = (
+    "pooled_50", "pooled_mean", "f1_50", "f1_75", "f1_90", "pq", "sq", "rq", "aji_plus", "split", "merged",
+)  # fmt: skip
 _OF_CLASS = ("pooled_50", "pooled_mean", "f1_50", "pq")
 _CLASS_COLUMNS = {
     "reference": "objects", "pooled_50": "@0.5", "pooled_mean": "@0.5:0.95", "f1_50": "F1", "pq": "PQ",
     "ap50": "AP50",
 }  # fmt: skip
-_SHOWN = {
-    "pooled_50": "TP/(TP+FP+FN) at IoU 0.5, all images together",
-    "pooled_mean": "the same, mean over IoU 0.5:0.95",
-    "per_image_50": "TP/(TP+FP+FN) at IoU 0.5, mean over images",
-    "per_image_mean": "the same, mean over IoU 0.5:0.95",
-    "f1_50": "F1 at IoU 0.5",
-    "ap": "COCO AP (IoU 0.5:0.95)",
-    "ap50": "COCO AP50",
-    "ap75": "COCO AP75",
-    "pq": "PQ",
-    "sq": "SQ",
-    "rq": "RQ",
-    "aji_plus": "AJI+, mean over images",
-    "cpm": "CPM (FROC at IoU 0.1)",
-    "count_mae": "error of the count, mean absolute",
-    "count_bias": "error of the count, mean",
-    "split": "split objects",
-    "merged": "merging objects",
+_DEFINITIONS = {
+    "match": "one reference and one predicted object with an IoU of at least the threshold, assigned so that "
+    "most are matched",
+    "found": "reference objects that are matched at IoU 0.5; the others are missed, and predicted ones "
+    "without a match are false",
+    "missing_predictions": "count as images without predicted objects",
+    "perfect_foreground": "scores of the connected components of all reference objects together",
 }
 
 
@@ -80,11 +65,13 @@ class ObjectEvaluation:
         rows: one for each case, as in ``objects.csv``.
         summary: content of ``objects.json``: ``scores`` (of all classes as one), ``ceiling`` (of the connected
             components of a perfect foreground), ``classes`` (of each class, if there are several), ``cases``,
-            ``missing`` and ``failed``.
+            ``missing``, ``failed``, ``sources`` and ``definitions``.
+        paired: the files, which a report draws.
     """
 
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
+    paired: PairedObjects
 
     @property
     def failed(self) -> dict[str, str]:
@@ -94,9 +81,9 @@ class ObjectEvaluation:
     def table(self) -> str:
         """Return the scores as text, with the ceiling of a perfect foreground beside them."""
         scores, ceiling = self.summary["scores"], self.summary["ceiling"]
-        width = max(map(len, _SHOWN.values()))
+        width = max(map(len, SCORE_TITLES.values()))
         lines = [f"{'':{width}}  {'score':>8}  perfect foreground"]
-        for key, name in _SHOWN.items():
+        for key, name in SCORE_TITLES.items():
             if key in scores:
                 limit = _format(ceiling[key]) if key in ceiling else ""
                 lines.append(f"{name:{width}}  {_format(scores[key]):>8}  {limit:>8}".rstrip())
@@ -145,8 +132,8 @@ def evaluate_objects(
     predictions, references = Path(predictions), Path(references)
     check_exists(predictions, references)
     suffixes = suffixes or Suffixes(None, None)
-    found = _references(predictions, references, suffixes, ignore_value)
-    folder = predictions if predictions.is_dir() else predictions.parent
+    paired = pair_objects(predictions, references, suffixes, ignore_value)
+    folder = paired.folder
     if (folder / "medseg.json").is_file() and not (folder / "instances").is_dir():
         _LOGGER.warning(
             "%s: medseg infer wrote these label maps with a model of classes: all voxels of one value count as "
@@ -155,10 +142,10 @@ def evaluate_objects(
         )
     compared: dict[str, _Compared] = {}
     failed: dict[str, str] = {}
-    with stage(progress, len(found.predictions), "comparing objects"):
-        for case, prediction in sorted(found.predictions.items()):
+    with stage(progress, len(paired.predictions), "comparing objects"):
+        for case in sorted(paired.predictions):
             try:
-                compared[case] = _compare(case, prediction, found.references.read(case), folder)
+                compared[case] = _compare(case, paired)
             except MedsegError as error:
                 failed[case] = str(error)
             progress.advance(case)
@@ -166,39 +153,13 @@ def evaluate_objects(
         raise DataError(f"no case can be compared: {next(iter(failed.values()), 'there are none')}")
     rows = [{"case": case, **one.row()} for case, one in compared.items()]
     summary = _summarize(list(compared.values()))
-    summary |= {"cases": len(rows), "missing": found.missing, "failed": failed}
+    summary |= {"cases": len(rows), "missing": paired.missing, "failed": failed}
+    summary |= {"sources": {"predictions": predictions.name, "references": references.name}}
+    summary |= {"definitions": _DEFINITIONS}
     if output is not None:
         write_table(Path(output) / OBJECTS_TABLE, list(rows[0]), rows)
         write_json(Path(output) / OBJECTS_SUMMARY, summary)
-    return ObjectEvaluation(rows, summary)
-
-
-@dataclass(frozen=True)
-class _Paired:
-    """Prediction of each case (None: missing), its references, and why predictions are missing."""
-
-    predictions: dict[str, Path | None]
-    references: FileReferences | DatasetReferences
-    missing: dict[str, str]
-
-
-def _references(predictions: Path, references: Path, suffixes: Suffixes, ignore_value: int | None) -> _Paired:
-    """Pair the predictions with label maps, or with the cases of a dataset."""
-    dataset = DatasetReferences.of(references, ignore_value) if predictions.is_dir() else None
-    if dataset is None:
-        pairing = pair_cases(predictions, references, suffixes)
-        files = {case: pair[1] for case, pair in pairing.pairs.items()}
-        files |= {case: one.reference for case, one in pairing.missing.items()}
-        found: dict[str, Path | None] = {case: pair[0] for case, pair in pairing.pairs.items()}
-        found |= dict.fromkeys(pairing.missing)
-        missing = {case: one.reason for case, one in pairing.missing.items()}
-        return _Paired(found, FileReferences(files, ignore_value), missing)
-    ending = suffixes.prediction or ""
-    own = {image_stem(path).removesuffix(ending): path for path in list_images(predictions)}
-    requested = read_requested(predictions)
-    wanted = [case for case in dataset.cases if case in own or requested is None or case in requested]
-    absent = {case: "there is no label map" for case in wanted if case not in own}
-    return _Paired({case: own.get(case) for case in wanted}, dataset, absent)
+    return ObjectEvaluation(rows, summary, paired)
 
 
 @dataclass(frozen=True)
@@ -214,8 +175,10 @@ class _Compared:
         """Return the scores of the case alone."""
         own = instance_scores([self.overlaps])
         counts = {
-            "reference": len(self.overlaps.reference_sizes), "predicted": len(self.overlaps.predicted_sizes)
-        }  # fmt: skip
+            "reference": len(self.overlaps.reference_sizes),
+            "predicted": len(self.overlaps.predicted_sizes),
+            "found": len(match_objects(self.overlaps, FOUND_IOU)),
+        }
         return counts | {key: _finite(own[key]) for key in _OF_CASE}
 
     def of_class(self, name: str) -> Overlaps:
@@ -225,16 +188,12 @@ class _Compared:
         return self.overlaps.select(first, second)
 
 
-def _compare(case: str, prediction: Path | None, expected: NumberedObjects, folder: Path) -> _Compared:
-    table = object_table(folder, case)
-    found = NumberedObjects(np.zeros_like(expected.numbers), expected.grid)
-    if prediction is not None:
-        own = numbered_objects(align_to_grid(read_scan(prediction), expected.grid))
-        found = NumberedObjects(own.numbers, expected.grid, read_class_table(table))
+def _compare(case: str, paired: PairedObjects) -> _Compared:
+    expected, found = paired.read(case)
     ignored = expected.ignored
     overlaps = overlaps_of_label_maps(expected.numbers, found.numbers, ignored)
     kept = counted_objects(expected.numbers, found.numbers, ignored)
-    scores = _scores(table, np.array(found.present, np.int64))
+    scores = _scores(object_table(paired.folder, case), np.array(found.present, np.int64))
     names = expected.names(), found.names()
     known: tuple[list[str], list[str]] | None = None
     if names[0] is not None and names[1] is not None:

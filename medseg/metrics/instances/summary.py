@@ -12,6 +12,29 @@ from medseg.metrics.instances.counting import IOU_THRESHOLDS, count_matches
 from medseg.metrics.instances.overlaps import Array, Overlaps, overlaps_of_label_maps
 from medseg.metrics.instances.quality import mean_aggregated_jaccard, panoptic_quality_of, split_and_merged
 
+SCORE_TITLES = {
+    "pooled_50": "TP/(TP+FP+FN) at IoU 0.5, all images together",
+    "pooled_mean": "the same, mean over IoU 0.5:0.95",
+    "per_image_50": "TP/(TP+FP+FN) at IoU 0.5, mean over images",
+    "per_image_mean": "the same, mean over IoU 0.5:0.95",
+    "f1_50": "F1 at IoU 0.5",
+    "f1_75": "F1 at IoU 0.75",
+    "f1_90": "F1 at IoU 0.9",
+    "ap": "COCO AP (IoU 0.5:0.95)",
+    "ap50": "COCO AP50",
+    "ap75": "COCO AP75",
+    "pq": "PQ",
+    "sq": "SQ",
+    "rq": "RQ",
+    "aji_plus": "AJI+, mean over images",
+    "cpm": "CPM (FROC at IoU 0.1)",
+    "count_mae": "error of the count, mean absolute",
+    "count_bias": "error of the count, mean",
+    "split": "split objects",
+    "merged": "merging objects",
+}
+"""Scores that are shown, in this order, and their names."""
+
 
 def instance_scores(images: Sequence[Overlaps]) -> dict[str, float]:
     """Return the scores of objects without classes and scores of detections.
@@ -22,8 +45,8 @@ def instance_scores(images: Sequence[Overlaps]) -> dict[str, float]:
     Returns:
         ``pooled_50`` and ``pooled_mean``: TP / (TP + FP + FN) of all images together at an IoU of 0.5, and in
         the mean over 0.5 to 0.95; ``per_image_50`` and ``per_image_mean``: means over images; ``f1_50``,
-        ``precision_50``, ``recall_50``; ``pq``, ``sq``, ``rq``; ``aji_plus``, ``aji_plus_pooled``; errors of
-        the count; ``split`` and ``merged``, numbers of objects.
+        ``f1_75``, ``f1_90``, ``precision_50``, ``recall_50``; ``pq``, ``sq``, ``rq``; ``aji_plus``,
+        ``aji_plus_pooled``; errors of the count; ``split`` and ``merged``, numbers of objects.
 
     Example:
         >>> image = overlaps_of_label_maps(np.array([1, 1, 0, 2]), np.array([1, 1, 0, 0]))
@@ -39,7 +62,7 @@ def instance_scores(images: Sequence[Overlaps]) -> dict[str, float]:
         "pooled_mean": float(pooled.mean()),
         "per_image_50": float(per_image[0]),
         "per_image_mean": float(per_image.mean()),
-        "f1_50": float(counts.f1()[0]),
+        **{f"f1_{round(100 * IOU_THRESHOLDS[k])}": float(counts.f1()[k]) for k in (0, 5, 8)},
         "precision_50": float(counts.precision()[0]),
         "recall_50": float(counts.recall()[0]),
         **panoptic_quality_of(images),

@@ -165,15 +165,35 @@ def view_of_scan(
     reference, prediction = (None if m is None else _encode(m, labels) for m in maps)
     legend = PLAIN if labels is None else Legend.of(labels)
     image = _pixels(scan) if len(scan.array) else None
-    if scan.kind == "picture":
-        return CaseView(name, scan.grid.spacing, image, reference, prediction, legend, labels=labels)
+    view = _oriented(name, scan.grid, (image, reference, prediction))
+    modality = None if scan.kind == "picture" else scan.modality
+    return replace(view, legend=legend, modality=modality, labels=labels)
+
+
+def view_of_objects(name: str, grid: Grid, numbers: Sequence[Array], image: Scan | None = None) -> CaseView:
+    """Return a view whose label maps are numbers of objects instead of classes.
+
+    Args:
+        name: name of the case.
+        grid: of the label maps and the image.
+        numbers: reference and prediction, (*S) non-negative integers.
+        image: its first channel, or its colors, are drawn; None for none.
+    """
+    view = _oriented(name, grid, (None if image is None else _pixels(image), *numbers))
+    return view if image is None or view.spatial_dims == 2 else replace(view, modality=image.modality)
+
+
+def _oriented(name: str, grid: Grid, arrays: Sequence[Array | None]) -> CaseView:
+    """Return the view of image, reference and prediction (*S), of volumes in RAS+."""
+    image, reference, prediction = arrays
+    if len(grid.shape) == 2:
+        return CaseView(name, grid.spacing, image, reference, prediction)
     image, reference, prediction = (
-        None if one is None else to_ras(one[None], scan.grid.affine)[0][0]
-        for one in (image, reference, prediction)
+        None if one is None else to_ras(one[None], grid.affine)[0][0] for one in arrays
     )
-    affine = to_ras(np.broadcast_to(np.uint8(0), (1, *scan.grid.shape)), scan.grid.affine)[1]
-    spacing = Grid(scan.grid.shape, affine).spacing
-    return CaseView(name, spacing, image, reference, prediction, legend, affine, scan.modality, labels)
+    affine = to_ras(np.broadcast_to(np.uint8(0), (1, *grid.shape)), grid.affine)[1]
+    spacing = Grid(grid.shape, affine).spacing
+    return CaseView(name, spacing, image, reference, prediction, affine=affine)
 
 
 def _read_values(path: Path, grid: Grid) -> Array:

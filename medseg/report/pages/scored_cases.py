@@ -65,7 +65,7 @@ class ScoredCases:
     def scored(self) -> list[ScoredCase]:
         """The rows with their findings, in the order of the table."""
         fences = {
-            name: _lower_fence([as_float(r.get("dice")) for r in rows]) for name, rows in self._by_name.items()
+            name: lower_fence([as_float(r.get("dice")) for r in rows]) for name, rows in self._by_name.items()
         }
         return [ScoredCase(row, _finding(row, self.sizes, fences[str(row["name"])])) for row in self.rows]
 
@@ -142,9 +142,13 @@ def _finding(row: Row, sizes: tuple[str, str] | None, fence: float) -> Finding:
     return "outlier" if dice < fence else "scored"
 
 
-def _lower_fence(dice: Sequence[float]) -> float:
-    """Return the Dice below which a case is an outlier of its label; -inf with few cases."""
-    defined = [one for one in dice if not math.isnan(one)]
+def lower_fence(scores: Sequence[float]) -> float:
+    """Return the score below which a case is an outlier (Tukey 1977); -inf with few cases.
+
+    Args:
+        scores: of the cases; nan is left out.
+    """
+    defined = [one for one in scores if not math.isnan(one)]
     if len(defined) < _FEWEST:
         return -math.inf
     q1, q3 = np.percentile(defined, (25, 75))

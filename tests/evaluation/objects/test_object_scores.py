@@ -3,11 +3,13 @@
 import json
 import shutil
 
+import click
 import numpy as np
 import pytest
 from conftest import write_volume
 from PIL import Image
 
+from medseg.cli.commands.evaluation.evaluate import evaluate
 from medseg.cli.main import run
 from medseg.errors import DataError
 from medseg.evaluation.objects import evaluate_objects
@@ -85,3 +87,27 @@ def test_other_grids_are_listed_as_failed(folders):
     write(folders / "found" / "a.png", [[1, 1]])
     with pytest.raises(DataError, match="no case can be compared"):
         evaluate_objects(folders / "found", folders / "labels")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--tolerance 2", "--metrics overlap", "--percentiles 99", "--like monai", "--misses exclude", "--jobs 1",
+     "--missing worst", "--labels a=1", "--others ignore", "--lesion-iou 0.2", "--lesion-sizes 9",
+     "--brats GLI", "--surface voxel"],
+)  # fmt: skip
+def test_options_that_would_be_ignored_are_refused(folders, capsys, option):
+    asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", *option.split()]
+    assert run(asked) == 2
+    printed = capsys.readouterr().err
+    assert f"{option.split()[0]}: has no effect with --objects" in printed
+    assert "--ignore" in printed  # the options that it uses
+
+
+def test_every_option_is_used_or_refused():
+    used = {"output", "ignore_value", "label_suffix", "prediction_suffix", "images", "report", "as_json",
+            "objects", "debug", "panoptic", "interactive"}  # fmt: skip
+    asked = {"users", "baselines", "scribbles", "part", "interactions", "components", "most_objects", "seed"}
+    tested = {"tolerance", "metrics", "percentiles", "like", "misses", "jobs", "missing", "labels", "others",
+              "lesion_iou", "lesion_sizes", "brats", "surface"}  # fmt: skip
+    options = {one.name for one in evaluate.params if isinstance(one, click.Option)}
+    assert options == used | asked | tested

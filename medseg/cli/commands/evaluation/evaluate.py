@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.evaluated_kind import check_evaluated_kind
 from medseg.cli.evaluation_table import print_evaluation
 from medseg.cli.interactive_evaluation import (
     GivenInteractive,
@@ -149,11 +150,12 @@ class _Given:
     "--objects", is_flag=True,
     help="Compare numbered objects (instances): the values of the label maps are numbers of objects. "
     "REFERENCES may also be a dataset (COCO, GeoJSON …), whose classes are then compared. --ignore and the "
-    "suffixes apply; other options of labels and metrics do not.",
+    "suffixes apply; other options of labels and metrics are refused.",
 )  # fmt: skip
 @click.option(
     "--panoptic", is_flag=True,
-    help="Compare panoptic segmentations: PREDICTIONS and REFERENCES are JSON files in COCO's panoptic format.",
+    help="Compare panoptic segmentations: PREDICTIONS and REFERENCES are JSON files in COCO's panoptic format, "
+    "such as the panoptic.json of medseg panoptic. Of the other options, --output and --json apply.",
 )  # fmt: skip
 @interactive_options
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
@@ -181,6 +183,7 @@ def evaluate(
     none could.
     """
     prompting = GivenInteractive.take(given)
+    check_evaluated_kind(click.get_current_context())
     if interactive:
         options = prompting.options(objects, jobs, pictures=report and output is not None)
         prompted = evaluate_prompts(predictions, references, prompting, options, (output, report))
@@ -189,7 +192,8 @@ def evaluate(
     if panoptic:
         return _evaluate_panoptic(predictions, references, output, as_json=as_json)
     if objects:
-        return _evaluate_objects(predictions, references, output, _Given(**given), as_json=as_json)
+        shown = (images, report)
+        return _evaluate_objects((predictions, references), output, _Given(**given), shown, as_json=as_json)
     evaluation = _evaluate_label_maps((predictions, references), output, given, (jobs, images), report=report)
     if as_json:
         from medseg.metrics import to_json
@@ -227,21 +231,38 @@ def _evaluate_label_maps(
 
 
 def _evaluate_objects(
-    predictions: Path, references: Path, output: Path | None, given: _Given, *, as_json: bool
-) -> int:
-    """Compare numbered objects and print their scores."""
-    from medseg.evaluation.objects import OBJECTS_SUMMARY, OBJECTS_TABLE, evaluate_objects
-    from medseg.evaluation.pairing import Suffixes
+    folders: tuple[Path, Path], output: Path | None, given: _Given, shown: tuple[Path | None, bool],
+    *, as_json: bool,
+) -> int:  # fmt: skip
+    """Compare numbered objects and print their scores; ``shown``: folder of images, and whether to report."""
+    from medseg.evaluation.objects import (
+        OBJECTS_REPORT,
+        OBJECTS_SUMMARY,
+        OBJECTS_TABLE,
+        check_objects_output,
+        evaluate_objects,
+        write_objects_report,
+    )
+    from medseg.evaluation.pairing import Suffixes, check_exists
     from medseg.progress import ConsoleProgress
 
+    images, report = shown
+    if output is not None:
+        check_objects_output(output, report=report)
+    if images is not None:
+        check_exists(images)
     with ConsoleProgress() as progress:
         found = evaluate_objects(
-            predictions, references, output, suffixes=Suffixes(given.label_suffix, given.prediction_suffix),
+            *folders, output, suffixes=Suffixes(given.label_suffix, given.prediction_suffix),
             ignore_value=given.ignore_value, progress=progress,
         )  # fmt: skip
+    if output is not None and report:
+        write_objects_report(output / OBJECTS_REPORT, found, images)
     click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
     if output is not None and not as_json:
         click.echo(f"tables: {output / OBJECTS_TABLE}, {output / OBJECTS_SUMMARY}")
+        if report:
+            click.echo(f"report: {output / OBJECTS_REPORT}")
     for case, reason in found.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
     return EXIT_SOME_FAILED if found.failed else EXIT_OK
