@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, LayoutOptions
 from medseg.errors import ConfigError
@@ -103,7 +102,7 @@ class ServerOptions:
                 raise ConfigError(f"{path}: no such file", path=path)
         if self.is_remote_data and self.cache is None:
             raise ConfigError(
-                f"{self.data}: images from DICOMweb and their labels need a folder",
+                f"{self.data_name}: images from DICOMweb and their labels need a folder",
                 hint="Name it with --cache.",
             )
         for option, given in (("--ohif", self.ohif is not None), ("--send-seg", self.send_seg)):
@@ -133,8 +132,8 @@ class ServerOptions:
         """The dataset as it may be shown: without user and password of a URL."""
         if not self.is_remote_data:
             return str(self.data)
-        parts = urlsplit(str(self.data))
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        scheme, _, rest = str(self.data).partition("://")
+        return f"{scheme}://{rest.rpartition('@')[2]}"  # a password may contain / and #
 
     @property
     def url(self) -> str:

@@ -138,7 +138,7 @@ def check_open(state: ServerState) -> None:
         DataError: it has none.
     """
     if not state.datastore.ids():
-        raise DataError(f"{state.options.data}: contains no images")
+        raise DataError(f"{state.options.data_name}: contains no images")
 
 
 def _remove_folders_of_ended_servers() -> None:

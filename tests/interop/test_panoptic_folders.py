@@ -1,13 +1,21 @@
 """COCO panoptic files from two folders of results, and their comparison."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from conftest import write_picture
+from PIL import Image
 
 from medseg.cli.main import run
-from medseg.data.io.coco_panoptic import PanopticCategory, PanopticWriter, read_panoptic_index
+from medseg.data.io.coco_panoptic import (
+    PanopticCategory,
+    PanopticIndex,
+    PanopticWriter,
+    read_panoptic_index,
+    read_panoptic_png,
+)
 from medseg.errors import DataError
 from medseg.evaluation.objects import evaluate_panoptic
 from medseg.instances.panoptic import PanopticOptions
@@ -128,3 +136,61 @@ def test_images_are_matched_by_name_also_those_of_cityscapes(tmp_path):
     assert "without a prediction: 1 of 2 pictures" in found.table()
     with pytest.raises(DataError, match="no picture is in both files; the first ones are c, a"):
         evaluate_panoptic(three, two)
+
+
+def write_panoptic(path, names=("a",)):
+    """Images of a thing and of stuff; returns the content of the JSON."""
+    writer = PanopticWriter(path, [PanopticCategory(1, "cell", True), PanopticCategory(2, "tissue", False)])
+    for name in names:
+        writer.add(name, np.array([[1, 1, 2, 2]]), {1: 1, 2: 2})
+    writer.finish()
+    return json.loads(path.read_text())
+
+
+def test_odd_panoptic_files_are_refused(tmp_path):
+    path = tmp_path / "odd.json"
+    content = write_panoptic(path)
+    [annotation] = content["annotations"]
+    categories = [one | {"name": "cell"} for one in content["categories"]]
+    path.write_text(json.dumps(content | {"categories": categories}))
+    with pytest.raises(DataError, match=r"odd.json: two categories have the name 'cell'"):
+        evaluate_panoptic(path, path)
+    path.write_text(json.dumps(content | {"annotations": [annotation, annotation | {"file_name": "b/a.png"}]}))
+    with pytest.raises(DataError, match="the image a has two annotations"):
+        read_panoptic_index(path)
+    annotation["segments_info"][1]["category_id"] = 17
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"segment 2 of a.png has the category 17, .* \[1, 2\]"):
+        read_panoptic_index(path)
+    annotation["segments_info"][1] = annotation["segments_info"][0] | {"category_id": 2}
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"two segments of a.png have the same id"):
+        read_panoptic_index(path)
+
+
+def test_a_damaged_png_is_refused(tmp_path, monkeypatch):
+    png = tmp_path / "p" / "a.png"
+    write_panoptic(tmp_path / "p.json")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)  # four pixels are too many
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture"):
+        read_panoptic_png(png)
+    monkeypatch.undo()
+    content = png.read_bytes()
+    for at in range(8, len(content)):
+        png.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+        with suppress(DataError):  # no other error
+            read_panoptic_png(png)
+
+
+def test_images_are_read_one_by_one(tmp_path, monkeypatch):
+    write_panoptic(tmp_path / "p.json", ("a", "b", "c"))
+    read = []
+
+    def first_only(pairs):
+        next(iter(pairs))
+        return {}
+
+    monkeypatch.setattr(PanopticIndex, "read", lambda index, name: read.append(name) or np.zeros((1, 1), int))
+    monkeypatch.setattr("medseg.evaluation.objects.panoptic.count_panoptic", first_only)
+    evaluate_panoptic(tmp_path / "p.json", tmp_path / "p.json")
+    assert read == ["a", "a"]

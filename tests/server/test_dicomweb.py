@@ -10,7 +10,8 @@ from medseg.data.layouts import find_dataset
 from medseg.errors import ConfigError, DataError
 from medseg.server import state
 from medseg.server.datastore import Author
-from medseg.server.datastore.dicomweb import RemoteDatastore
+from medseg.server.datastore.dicomweb import RemoteDatastore, connect
+from medseg.server.options import ServerOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # values of the planted patient
 
@@ -76,3 +77,53 @@ def test_the_next_image_has_the_ids_that_ohif_needs(service, tmp_path, monkeypat
         assert sample["SeriesInstanceUID"] == sample["id"] == service.fetched[0]
         assert sample["StudyInstanceUID"] == str(service.instances[0].StudyInstanceUID)
         assert client.get("/datastore/image", params={"image": sample["id"]}).status_code == 200
+
+
+def test_a_service_that_sends_few_series_at_a_time(service, tmp_path):
+    uids = [f"1.2.{number}" for number in range(5)]
+
+    def search(*, search_filters, limit, offset):
+        two = uids[offset : offset + 2] if search_filters["Modality"] == "MR" else []
+        return [{"0020000D": {"Value": ["1.2"]}, "0020000E": {"Value": [uid]}} for uid in two]
+
+    service.search_for_series = search
+    assert RemoteDatastore(service, tmp_path / "cache").ids() == uids
+
+
+def test_a_service_that_answers_with_something_else(service, tmp_path):
+    service.search_for_series = lambda **query: {"error": "Doe^Jane"}
+    with pytest.raises(DataError, match="does not answer"):
+        RemoteDatastore(service, tmp_path / "cache")
+
+
+def test_a_series_without_images_is_asked_for_again(service, tmp_path):
+    store = RemoteDatastore(service, tmp_path / "cache")
+    (uid,) = store.ids()
+    instances, service.instances = service.instances, []
+    with pytest.raises(DataError, match="no images of the series"):
+        store.scan(uid)
+    service.instances = instances
+    assert store.scan(uid).array.shape[0] == 1
+
+
+def test_requests_end_after_a_time(monkeypatch):
+    adapters = pytest.importorskip("requests.adapters")
+    waited = []
+
+    def send(self, request, **options):
+        waited.append(options["timeout"])
+
+    monkeypatch.setattr(adapters.HTTPAdapter, "send", send)
+    client = connect("http://127.0.0.1:9/dicom-web")
+    for timeout in (20, None):  # with and without the client's own
+        client._session.get_adapter("http://127.0.0.1:9/").send(None, timeout=timeout)
+    assert waited == [(10.0, 120.0)] * 2
+    assert client._max_attempts == 2  # not five, in half a minute
+
+
+def test_no_password_is_shown(tmp_path):
+    url = "http://ana:pass/word#1@pacs.example/dicom-web"
+    assert ServerOptions(data=url, cache=tmp_path).data_name == "http://pacs.example/dicom-web"
+    with pytest.raises(ConfigError, match=r"http://pacs\.example/dicom-web: images") as caught:
+        ServerOptions(data=url)
+    assert "word" not in str(caught.value)

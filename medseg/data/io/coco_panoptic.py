@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -118,6 +118,9 @@ def _index(path: Path, modified: int, size: int) -> PanopticIndex:
             crowds = frozenset(int(s["id"]) for s in segments if s.get("iscrowd"))
             file = folder / str(one["file_name"])
             picture = pictures.get(str(one.get("image_id")))
+            if len(classes) < len(segments):
+                raise DataError(f"{path}: two segments of {file.name} have the same id", path=path)
+            _check_entry(path, file, classes, categories.keys(), entries)
             entries[_name(file)] = PanopticEntry(file, classes, crowds, picture)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
@@ -125,6 +128,29 @@ def _index(path: Path, modified: int, size: int) -> PanopticIndex:
             path=path,
         ) from error
     return PanopticIndex(path, categories, entries)
+
+
+def _check_entry(
+    path: Path,
+    file: Path,
+    classes: Mapping[int, int],
+    known: Collection[int],
+    entries: Mapping[str, PanopticEntry],
+) -> None:
+    """Raise DataError if an image is listed twice, or a segment has an unknown category."""
+    if _name(file) in entries:
+        raise DataError(
+            f"{path}: the image {_name(file)} has two annotations: {entries[_name(file)].file} and {file}",
+            hint="Give each image a PNG of its own name.",
+            path=path,
+        )
+    unknown = next((number for number, kind in classes.items() if kind not in known), None)
+    if unknown is not None:
+        raise DataError(
+            f"{path}: segment {unknown} of {file.name} has the category {classes[unknown]}, expected one of "
+            f"the categories {sorted(known)}",
+            path=path,
+        )
 
 
 def _name(file: Path) -> str:
@@ -163,7 +189,7 @@ def read_panoptic_png(path: Path) -> Array:
     try:
         with Image.open(path) as picture:
             red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), np.int64), -1, 0)
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as a picture ({error})", path=path) from error
     return red + 256 * green + 65536 * blue
 

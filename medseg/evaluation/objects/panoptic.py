@@ -67,7 +67,7 @@ def evaluate_panoptic(
             hint="The PNG of a picture has the same name in both files.",
         )
     table = _matched_categories(found, expected)
-    counts = count_panoptic([_pair(name, found, expected, table) for name in expected.entries])
+    counts = count_panoptic(_pair(name, found, expected, table) for name in expected.entries)
     things = [number for number, one in expected.categories.items() if one.is_thing]
     summary = {
         "scores": {name: _finite(row) for name, row in panoptic_scores(counts, things).items()},
@@ -82,6 +82,11 @@ def evaluate_panoptic(
 
 def _matched_categories(found: PanopticIndex, expected: PanopticIndex) -> dict[int, int]:
     """Return category of the predictions → category of the references, by name."""
+    for index in (found, expected):
+        names = [one.name for one in index.categories.values()]
+        double = next((name for name in names if names.count(name) > 1), None)
+        if double is not None:
+            raise DataError(f"{index.path}: two categories have the name {double!r}", path=index.path)
     by_name = {one.name: number for number, one in expected.categories.items()}
     unknown = [one.name for one in found.categories.values() if one.name not in by_name]
     if unknown:

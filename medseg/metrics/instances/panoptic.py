@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,7 +55,7 @@ class PanopticCounts:
         }  # fmt: skip
 
 
-def count_panoptic(pairs: Sequence[tuple[PanopticMap, PanopticMap]]) -> dict[int, PanopticCounts]:
+def count_panoptic(pairs: Iterable[tuple[PanopticMap, PanopticMap]]) -> dict[int, PanopticCounts]:
     """Match the segments of reference and prediction of each image; the counts of each class over all images.
 
     Segments of a class match if their IoU is above 0.5; pixels that are void in the reference do not count.
@@ -63,7 +63,7 @@ def count_panoptic(pairs: Sequence[tuple[PanopticMap, PanopticMap]]) -> dict[int
     the rules of COCO's ``panopticapi``.
 
     Args:
-        pairs: reference and prediction of each image.
+        pairs: reference and prediction of each image, used one by one.
 
     Example:
         >>> reference = PanopticMap(np.array([1, 1, 2, 2]), {1: 5, 2: 6})

@@ -24,6 +24,8 @@ from medseg.server.http.logs import LOGGER, describe_failure
 MODALITIES = ("CT", "MR", "PT")
 """Modalities whose series are listed."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_SECONDS = (10.0, 120.0)
+"""Time to connect, and for the next part of a reply."""
 _PAGE = 500
 _MOST_SERIES = 20_000
 _STUDY, _SERIES = "0020000D", "0020000E"
@@ -52,12 +54,25 @@ def connect(url: str) -> DicomWebClient:
         ConfigError: the package dicomweb-client is not installed.
     """
     try:
+        import requests
         from dicomweb_client import DICOMwebClient
+        from requests.adapters import HTTPAdapter
     except ImportError as error:
         raise ConfigError(
             "DICOMweb needs the package dicomweb-client", hint="Install it with: pip install 'medseg[serve]'"
         ) from error
-    client: Any = DICOMwebClient(url.rstrip("/"))
+
+    class Patient(HTTPAdapter):
+        """Waits as long as :mod:`medseg.server.viewer.proxy` does; not every client has a limit of its own."""
+
+        def send(self, *args: Any, **options: Any) -> requests.Response:
+            return super().send(*args, **options | {"timeout": _SECONDS})
+
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, Patient())
+    client: Any = DICOMwebClient(url.rstrip("/"), session=session)
+    client.set_http_retry_params(max_attempts=2)  # its default tries for half a minute
     return client
 
 
@@ -72,26 +87,33 @@ class Series:
 def find_series(client: DicomWebClient) -> Iterator[Series]:
     """Yield the series of images that a service has.
 
+    A service may send fewer than it is asked for: the next ones are asked for until there are no new ones.
+
     Raises:
         DataError: the service does not answer.
     """
     for modality in MODALITIES:
-        for start in range(0, _MOST_SERIES, _PAGE):
+        known: set[str] = set()
+        start = 0
+        while start < _MOST_SERIES:
             try:
                 found = client.search_for_series(
                     search_filters={"Modality": modality}, limit=_PAGE, offset=start
                 )
+                listed = {_value(one, _SERIES): _value(one, _STUDY) for one in found}
             except Exception as error:  # requests raises errors of many kinds
                 raise DataError(
                     f"the DICOMweb service does not answer ({type(error).__name__})",
                     hint="Check the URL: it ends before /studies.",
                 ) from error
-            for one in found:
-                study, uid = _value(one, _STUDY), _value(one, _SERIES)
+            new = {uid: study for uid, study in listed.items() if uid not in known}
+            for uid, study in new.items():
                 if _UID.fullmatch(study) and _UID.fullmatch(uid):
                     yield Series(study, uid)
-            if len(found) < _PAGE:
+            if not new:
                 break
+            known |= new.keys()
+            start += len(found)
 
 
 def _value(tags: Mapping[str, Any], tag: str) -> str:
@@ -205,6 +227,8 @@ class RemoteDatastore(Datastore):
                 )
             except Exception as error:  # requests and pydicom raise errors of many kinds
                 raise DataError(f"the series cannot be fetched ({type(error).__name__})") from error
+            if not instances:
+                raise DataError("the DICOMweb service has no images of the series")
             with write_folder_atomic(case.image) as folder:
                 for number, instance in enumerate(instances, 1):
                     instance.save_as(folder / f"{number:05d}.dcm")
