@@ -23,7 +23,8 @@ def test_other_names_of_the_server_are_refused(root):
     with client_of(app) as client:
         for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "localhost"):
             assert client.get("/health", headers={"host": host}).status_code == 200, host
-        for host in ("evil.example", "127.0.0.1.evil.example", "", "a@b:c", "[::1", "192.168.0.7"):
+        for host in ("evil.example", "127.0.0.1.evil.example", "", "a@b:c", "[::1", "192.168.0.7",
+                     'x"y@localhost', "localhost/x", "localhost?x"):  # fmt: skip
             assert client.get("/health", headers={"host": host}).status_code == 421, host
     app = make_app(root, allowed_hosts=("annotate.hospital.example",))
     with client_of(app) as client:

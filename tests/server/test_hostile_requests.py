@@ -6,9 +6,13 @@ import hashlib
 import anyio
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian
 from server_doubles import make_app, small_models, write_dataset
 
+from medseg.server.datastore.incoming import declared_bytes
+from medseg.server.errors import RefusedError
 from medseg.server.options import Limits
 
 COUNT = 500
@@ -170,3 +174,13 @@ def test_hostile_requests_are_harmless(tmp_path):
     assert [path for path in state.temporary.rglob("*") if path.is_file()] == []
     assert not any("passwd" in line or "scan_" in line for line in state.log.lines)
     state.close()
+
+
+def test_deflated_dicom_is_not_inflated(tmp_path):
+    data = pydicom.Dataset()
+    data.SOPClassUID, data.SOPInstanceUID, data.ImageComments = CTImageStorage, "1.2", "x" * 10_000
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(RefusedError, match="deflated"):
+        declared_bytes([tmp_path / "a.dcm"])

@@ -14,6 +14,8 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from PIL import Image
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan, align_to_grid, as_label_map
@@ -184,8 +186,23 @@ def declared_bytes(files: Sequence[Path]) -> int:
     return total
 
 
+def check_not_deflated(path: Path) -> None:
+    """Check that a DICOM file is not deflated: reading its header alone could take all memory.
+
+    Raises:
+        RefusedError: it is.
+    """
+    try:
+        syntax = read_file_meta_info(path).get("TransferSyntaxUID")
+    except Exception:  # no DICOM: whoever reads it says so
+        return
+    if syntax == DeflatedExplicitVRLittleEndian:
+        raise RefusedError("the file is deflated; expected DICOM of another transfer syntax")
+
+
 def _dicom_bytes(path: Path) -> int:
     tags = ["Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"]
+    check_not_deflated(path)
     try:
         header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
         numbers = [int(header.get(tag) or 1) for tag in tags]

@@ -39,6 +39,7 @@ _HEADERS = {
 _PUBLIC = ("/auth/", "/auth", "/auth/token", "/health")
 _PART_SECONDS = 60.0
 """Time in which the next part of a body must arrive."""
+_HOST = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -151,6 +152,8 @@ class Guard:
 
     def _is_known_host(self, host: str) -> bool:
         """Whether a client used a name of this server: other names mean DNS rebinding."""
+        if not _HOST.fullmatch(host):  # urlsplit also takes users and paths, which would get into addresses
+            return False
         try:
             name = (urlsplit(f"//{host}").hostname or "").lower()
             _ = urlsplit(f"//{host}").port

@@ -6,7 +6,9 @@ import base64
 import hashlib
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -85,7 +87,13 @@ class ViewerFiles:
         self._source = _open(source)
         if _INDEX not in self._source.names:
             raise ConfigError(f"{source}: contains no built OHIF", hint=_HINT, path=source)
-        page = _ELSEWHERE.sub("", self._source.read(_INDEX).decode("utf-8"))
+        try:
+            content = self._source.read(_INDEX).decode("utf-8")
+        except (OSError, UnicodeDecodeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ConfigError(
+                f"{source}: its {_INDEX} cannot be read ({type(error).__name__})", hint=_HINT, path=source
+            ) from error
+        page = _ELSEWHERE.sub("", content.replace("\r\n", "\n"))  # browsers hash scripts with these line ends
         if f"{PREFIX}{_SETTINGS}" not in page:
             raise ConfigError(
                 f"{source}: this OHIF was not built for the path {PREFIX}", hint=_HINT, path=source
@@ -129,7 +137,8 @@ def _open(source: Path) -> _Source:
     if source.is_dir():
         return _Folder(source)
     if source.is_file() and zipfile.is_zipfile(source):
-        return _Wheel(source)
+        with suppress(zipfile.BadZipFile):
+            return _Wheel(source)
     raise ConfigError(f"{source}: neither a folder nor a wheel", hint=_HINT, path=source)
 
 

@@ -15,6 +15,7 @@ import pydicom
 from medseg.data.io.dicom.segmentation import is_dicom_seg, read_segments
 from medseg.geometry import Array, Grid
 from medseg.server.datastore.dicomweb import RemoteDatastore
+from medseg.server.datastore.incoming import check_not_deflated, declared_bytes
 from medseg.server.errors import UnknownIdError
 from medseg.server.state import ServerState
 
@@ -37,6 +38,7 @@ def keep_segmentations(state: ServerState, body: IO[bytes], content_type: str, r
 
     Raises:
         DataError: a segmentation does not lie on its image's grid, or cannot be read.
+        RefusedError: it is deflated, or has too many voxels.
     """
     from medseg.server.routes.common import author_of
 
@@ -49,9 +51,12 @@ def keep_segmentations(state: ServerState, body: IO[bytes], content_type: str, r
         path = folder / f"{secrets.token_hex(8)}.dcm"
         try:
             path.write_bytes(part)
+            check_not_deflated(path)
             image = _segmented_image(path, store)
             if image is not None:
-                values = _label_map(path, store, store.scan(image).grid)
+                size = declared_bytes([path]) // 4  # at most two bytes for a voxel
+                with state.memory.reserve(size):
+                    values = _label_map(path, store, store.scan(image).grid)
                 store.save(image, values, author_of(request, image), is_stored=True)
                 saved += 1
         finally:

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
+import pydicom
 import pytest
 from dicomweb_double import DicomWeb, listening, related, write_build
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 from series import NAME, turned, write_dicom
 from server_doubles import client_of, make_app
 
@@ -174,7 +176,25 @@ def test_accepted_types():
     assert accepted_type(f"{SERIES}/instances/1/frames/1", "*/*").startswith("multipart/related")
 
 
-def test_a_segmentation_that_ohif_stores_becomes_a_label(service, tmp_path):
+def deflated(part10):
+    """The same object, deflated."""
+    data = pydicom.dcmread(BytesIO(part10))
+    data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    buffer = BytesIO()
+    data.save_as(buffer)
+    return buffer.getvalue()
+
+
+def with_rows(part10, rows):
+    """The same object, which declares another size."""
+    data = pydicom.dcmread(BytesIO(part10))
+    data.Rows = data.Columns = rows
+    buffer = BytesIO()
+    data.save_as(buffer)
+    return buffer.getvalue()
+
+
+def test_a_segmentation_that_ohif_stores_becomes_a_label(service, tmp_path, caplog):
     pytest.importorskip("highdicom")
     build = write_build(tmp_path / "build")
     options = {"cache": tmp_path / "cache", "ohif": build, "send_seg": True, "labels": ("core", "ball")}
@@ -195,6 +215,13 @@ def test_a_segmentation_that_ohif_stores_becomes_a_label(service, tmp_path):
             assert np.array_equal(segments.masks[number], values == {"core": 1, "ball": 2}[name])
 
         store.remove_label(uid, Author("ana"))
+        for hostile in (deflated(seg), with_rows(seg, 60_000)):
+            kind = 'multipart/related; type="application/dicom"; boundary="B"'
+            body = related([hostile], "B")
+            reply = client.post("/proxy/dicom/wado/studies", content=body, headers={"content-type": kind})
+            assert (reply.status_code, service.bodies.pop()) == (200, body)
+            assert store.labeled() == []
+            assert "not kept as label: RefusedError" in caplog.messages[-2]
         body, kind = related([seg], "B"), 'multipart/related; type="application/dicom"; boundary="B"'
         reply = client.post("/proxy/dicom/wado/studies", content=body, headers={"content-type": kind})
         assert reply.status_code == 200

@@ -78,3 +78,20 @@ def test_ohif_is_served_beside_the_service_only(tmp_path):
             assert client.get("/ohif/app.bundle.1.js").headers["cache-control"] == "private, max-age=3600"
             assert client.get("/ohif/%2e%2e/%2e%2e/secret.js").status_code == 404
             assert client.post("/ohif/").status_code == 405
+
+
+def test_a_damaged_page_is_refused(tmp_path):
+    build = write_build(tmp_path / "build")
+    (build / "index.html").write_bytes(b"\xff\xfe<")
+    with pytest.raises(ConfigError, match=r"its index.html cannot be read \(UnicodeDecodeError\)"):
+        ViewerFiles(build)
+
+
+def test_line_ends_of_windows_do_not_change_the_policy(tmp_path):
+    policies = []
+    for end in ("\n", "\r\n"):
+        build = write_build(tmp_path / f"build{len(end)}")
+        page = PAGE.replace("<script>", "<script>\n").replace("\n", end)
+        (build / "index.html").write_bytes(page.encode())
+        policies.append(ViewerFiles(build).policy)
+    assert policies[0] == policies[1]
