@@ -5,8 +5,10 @@ import math
 import numpy as np
 
 from medseg.metrics import summarize
+from medseg.metrics.instances.summary import SCORE_TITLES
 from medseg.report.pages.comparison.page import write_comparison_page
 from medseg.report.pages.evaluation import write_evaluation_page
+from medseg.report.pages.objects import write_objects_page
 from medseg.report.pages.training import TrainingRecord, write_training_page
 
 LABELS = ("liver", "spleen", "left kidney")
@@ -32,6 +34,29 @@ def score_rows(cases, labels=LABELS):
             identity = {"case": f"case_{index:03d}", "label": str(value), "name": name, "status": "scored"}
             rows.append(identity | scores | distances | {"nsd": dice} | sizes | counts)
     return rows
+
+
+def write_objects(path, cases=60):
+    """Write the page of a comparison of objects, without pictures."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(cases):
+        f1 = float(rng.uniform(0.4, 0.95))
+        scores = dict.fromkeys(("f1_50", "f1_75", "f1_90", "pooled_50", "pooled_mean", "pq", "sq", "rq"), f1)
+        counts = {"reference": 40, "predicted": 38, "found": int(39 * f1), "split": 1.0, "merged": 0.0}
+        rows.append({"case": f"case_{index:03d}", **counts, **scores, "aji_plus": f1})
+    scores = dict.fromkeys(SCORE_TITLES, 0.7)
+    summary = {
+        "scores": scores,
+        "ceiling": scores,
+        "classes": {name: {"reference": 20.0, **scores} for name in ("tumor", "immune")},
+        "missing": {"case_000": "there is no label map"},
+        "failed": {"case_900": "label map of another size"},
+        "sources": {"predictions": "found", "references": "labels"},
+        "definitions": {"match": "one to one"},
+    }
+    write_objects_page(path, rows, summary)
+    return path
 
 
 def write_evaluation(path, cases=60, sections=None):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from browser import Browser, needs_chromium
 from conftest import write_volume
-from report_pages import write_comparison, write_evaluation, write_training
+from report_pages import write_comparison, write_evaluation, write_objects, write_training
 from scipy import ndimage
 
 from medseg.report.pages.case_sections import CaseFiles, draw_case_sections
@@ -27,6 +27,7 @@ def folder(tmp_path_factory):
     write_comparison(root / "comparison.html")
     write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"))
     write_training(root / "training.html")
+    write_objects(root / "objects.html")
     return root
 
 
@@ -38,6 +39,7 @@ def few_cases(tmp_path_factory):
     write_comparison(root / "comparison.html", cases=6)
     write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"), cases=6, labels=("liver",))
     write_training(root / "training.html", epochs=6)
+    write_objects(root / "objects.html", cases=6)
     return root
 
 
@@ -116,7 +118,7 @@ def test_headings_are_reached_and_pressed_by_keyboard(browser, folder):
     assert browser.evaluate(sorted_) == "ascending"
 
 
-@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training"])
+@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training", "objects"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_pages_fit_the_screen_and_are_silent(browser, folder, name, width):
     browser.errors.clear()
@@ -128,7 +130,7 @@ def test_pages_fit_the_screen_and_are_silent(browser, folder, name, width):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training"])
+@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training", "objects"])
 def test_accessibility(browser, few_cases, axe, name, dark):
     browser.resize(1440, dark=dark)
     browser.open(few_cases / f"{name}.html")

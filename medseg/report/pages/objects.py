@@ -46,6 +46,14 @@ _COLUMNS = {
     "rq": ("RQ", "recognition quality"),
     "aji_plus": ("AJI+", "aggregated Jaccard index, one to one"),
 }
+_SHORT = {
+    "f1_50": "F1", "f1_75": "F1@0.75", "f1_90": "F1@0.9", "ap": "AP", "ap50": "AP50", "ap75": "AP75",
+    "pq": "PQ", "sq": "SQ", "rq": "RQ", "aji_plus": "AJI+",
+    "pooled_50": "@0.5", "pooled_mean": "@0.5:0.95",
+    "per_image_50": "@0.5, per image", "per_image_mean": "@0.5:0.95, per image", "cpm": "CPM",
+    "count_mae": "count error", "count_bias": "count bias", "split": "split", "merged": "merging",
+}  # fmt: skip
+"""Scores of the first table; ``SCORE_TITLES`` describes them."""
 _OF_CLASS = ("f1_50", "pooled_50", "pooled_mean", "pq")
 _COUNTS = {
     "split": "reference objects that several predicted ones share",
@@ -148,12 +156,14 @@ class ObjectsPage:
             Column("score"),
             Column("predictions", "number"),
             Column("perfect foreground", "number", "connected components of all reference objects together"),
+            Column("meaning"),
         ]
-        rows = [
-            [title, compact(scores[key], 3), compact(ceiling[key], 3) if key in ceiling else ""]
-            for key, title in SCORE_TITLES.items()
-            if key in scores
-        ]
+        rows: list[list[Content]] = []
+        for key, short in _SHORT.items():
+            if key in scores:
+                meaning = SCORE_TITLES[key].replace("the same", "TP/(TP+FP+FN)")
+                limit = compact(ceiling[key], 3) if key in ceiling else ""
+                rows.append([short, compact(scores[key], 3), limit, meaning])
         return Table("Scores of all cases", columns, rows).html()
 
     def _plots(self) -> Markup:

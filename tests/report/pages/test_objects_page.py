@@ -99,6 +99,7 @@ def test_outlines_have_the_color_of_their_kind():
     assert tuple(picture[9, 17]) == ERROR_COLORS[EXTRA]
     assert tuple(picture[0, 1]) == (20, 20, 20)
     assert tuple(picture[3, 3]) == (0, 0, 0)
+    assert tuple(draw_matches(plane, objects, (64, 64))[3, 3]) == FOUND_COLOR  # wider where it is enlarged
 
 
 def test_volumes_are_shown_through_a_wrong_object(tmp_path):

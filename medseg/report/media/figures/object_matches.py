@@ -29,6 +29,8 @@ MISSED_COLOR, FALSE_COLOR = ERROR_COLORS[MISSED], ERROR_COLORS[EXTRA]
 _HALO = (20, 20, 20)
 """Around outlines, so that they show on light images."""
 _PICTURE, _VOLUME, _SMALLEST = 640, 384, 160
+_WIDE = 1.5
+"""Enlargement from which outlines are two pixels wide."""
 _GRAY_STEP = 2
 """Step of the gray values, so that all colors fit into a palette."""
 
@@ -122,16 +124,23 @@ def draw_matches(plane: Plane, objects: MatchedObjects, size: tuple[int, int]) -
     picture = as_rgb(gray // _GRAY_STEP * _GRAY_STEP).copy()
     reference, predicted = resize_label(plane.reference, size), resize_label(plane.prediction, size)
     right, found = np.isin(predicted, objects.right), np.isin(reference, objects.found)
+    wide = size[0] >= _WIDE * plane.reference.shape[0]
     outlines = (
-        (border(predicted) & right, FOUND_COLOR),
-        (border(predicted) & (predicted > 0) & ~right, FALSE_COLOR),
-        (border(reference) & (reference > 0) & ~found, MISSED_COLOR),
+        (_outline(predicted, right, wide), FOUND_COLOR),
+        (_outline(predicted, (predicted > 0) & ~right, wide), FALSE_COLOR),
+        (_outline(reference, (reference > 0) & ~found, wide), MISSED_COLOR),
     )
     lines = np.logical_or.reduce([line for line, _ in outlines])
     picture[border(lines.astype(np.uint8)) & ~lines] = _HALO
     for line, color in outlines:
         picture[line] = color
     return picture
+
+
+def _outline(numbers: Array, shown: Array, wide: bool) -> Array:
+    """Return the outer pixels of the objects that are shown, (H, W) bool; two rows of them if ``wide``."""
+    line = border(numbers) & shown
+    return line | (border(line.astype(np.uint8)) & shown) if wide else line
 
 
 def _planes(view: CaseView, objects: MatchedObjects) -> list[Plane]:
