@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.cli.options import PATH, POSITIVE, all_options
+from medseg.cli.options import PATH, POSITIVE, SEED, all_options
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ interactive_options: Callable[..., Any] = all_options(
     click.option(
         "--most-objects", type=POSITIVE, help="With --interactive: most objects of each case.  [default: 10]"
     ),
-    click.option("--seed", type=int, help="With --interactive: seed of the users' draws.  [default: 0]"),
+    click.option("--seed", type=SEED, help="With --interactive: seed of the users' draws.  [default: 0]"),
 )  # fmt: skip
 
 

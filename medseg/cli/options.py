@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,20 @@ PATH = click.Path(path_type=Path)
 
 POSITIVE = click.IntRange(min=1)
 """Type of counts."""
+
+SEED = click.IntRange(min=0)
+"""Type of seeds."""
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers; NaN and infinity are refused, which ``click.FloatRange`` accepts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class _Duration(click.ParamType[float]):

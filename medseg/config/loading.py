@@ -118,7 +118,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected a mapping of settings, got a {type(raw).__name__}", path=path)
+        got = f"text ({text.strip().splitlines()[0][:60]!r} …)" if isinstance(raw, str) else type(raw).__name__
+        raise ConfigError(
+            f"{path}: expected a mapping of settings, lines such as KEY: VALUE in YAML, got {got}",
+            hint="Give a YAML file; a table of cases is a dataset, for data.path or medseg plan.",
+            path=path,
+        )
     return cast(dict[str, Any], raw)
 
 

@@ -123,9 +123,9 @@ def parse_tolerance(text: str) -> float | dict[str, float]:
     """
     try:
         if "=" not in text:
-            return float(text)
+            return _finite(text)
         pairs = [entry.partition("=") for entry in text.split(",")]
-        tolerances = {name.strip(): float(value) for name, _, value in pairs}
+        tolerances = {name.strip(): _finite(value) for name, _, value in pairs}
     except ValueError as error:
         raise ConfigError(
             f"--tolerance {text!r}: expected a number, or NAME=NUMBER[,NAME=NUMBER…]",
@@ -134,6 +134,14 @@ def parse_tolerance(text: str) -> float | dict[str, float]:
     if len(tolerances) < len(pairs):
         raise ConfigError(f"--tolerance {text!r}: a name appears twice")
     return tolerances
+
+
+def _finite(text: str) -> float:
+    """Return a number. Raises: ValueError if it is not a finite one, or negative."""
+    number = float(text)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{text!r} is not a finite number of at least 0")
+    return number
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
@@ -147,7 +155,10 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
         (95.0, 99.0)
     """
     try:
-        return tuple(float(number) for number in text.split(","))
+        numbers = tuple(float(number) for number in text.split(","))
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError(text)
+        return numbers
     except ValueError as error:
         raise ConfigError(f"{option} {text!r}: expected numbers, such as 95,99") from error
 

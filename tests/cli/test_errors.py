@@ -178,6 +178,19 @@ CASES = [
     "data summary {missing}",
     "data summary {empty}",
     "data summary {balls} --output {text}",
+    "data summary {balls} --pictures -3",
+    "data check {archives}",
+    "data summary {archives}",
+    "study run {table}",
+    "study sweep {table} {table} --trials 2",
+    "compare {labels} {labels} --margin nan",
+    "compare {labels} {labels} --penalty inf",
+    f"{EVALUATE} --lesion-iou nan",
+    f"{EVALUATE} --tolerance nan",
+    f"{EVALUATE} --tolerance -1",
+    f"{EVALUATE} --percentiles nan",
+    "evaluate {labels} {labels} --interactive --seed -1",
+    "sam finetune sam_vit_b {balls} --output {out} --lr nan",
     "data summary {balls} --output {blocked}",
     "data convert {missing} {out} --to folders",
     "data convert {empty} {out} --to folders",
@@ -283,10 +296,16 @@ def places(balls, tmp_path_factory) -> dict[str, Path]:
         (root / f"binary.{suffix}").write_bytes(bytes(range(256)))
         (root / f"listing.{suffix}").write_text("[1, 2]")
     (root / "broken.nii.gz").write_bytes(b"not a scan")
+    (root / "table.csv").write_text("id,image,label\na,a.nii.gz,b.nii.gz\n")
+    (root / "archives").mkdir()
+    for i in range(3):
+        np.savez(root / "archives" / f"{i}.npz", image=np.zeros((9, 9)), label=np.zeros((9, 9)), scribbles=0)
     scan = write_volume(root / "odd" / "ball_0.nii.gz", np.full((20, 20, 20), 0.5, np.float32))
     return {
         "missing": root / "missing",
         "text": root / "text.txt",
+        "table": root / "table.csv",
+        "archives": root / "archives",
         "empty": root / "empty",
         "folder": root / "folder",
         "binary": root / "binary",
@@ -326,6 +345,25 @@ def test_unusable_arguments_give_one_message(command, places, balls, tmp_path, c
     assert len(printed.err) < 4000
     assert listing(balls) | listing(places["text"].parent) == before
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            "data check {archives}",
+            ["found 3 .npz archives", "image, label, scribbles", "0.npz#image,0.npz#label"],
+        ),
+        ("data summary {archives}", ["found 3 .npz archives", "CSV file with the columns image,label"]),
+        ("study run {table}", ["expected a mapping of settings", "'id,image,label'", "Give a YAML file"]),
+        ("study sweep {table} {table} --trials 2", ["expected a mapping of settings", "Give a YAML file"]),
+    ],
+)
+def test_folders_and_files_of_another_kind_are_described(command, said, places, capfd):
+    assert run(command.format(**places).split()) in (2, 3)
+    error = capfd.readouterr().err
+    assert [text for text in said if text not in error] == []
+    assert len(error.splitlines()) == 2
 
 
 def test_every_command_is_covered():

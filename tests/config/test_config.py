@@ -458,8 +458,11 @@ def test_yaml_traps(tmp_path):
     [
         ("seed: 1\nseed: 2\n", 'duplicate key "seed"'),
         ("seed: [1\n", "not valid YAML"),
-        ("- a\n", "expected a mapping of settings, got a list"),
-        ("just text\n", "expected a mapping of settings, got a str"),
+        ("- a\n", "got list. Give a YAML file"),
+        (
+            "just text\n",
+            "lines such as KEY: VALUE in YAML, got text ('just text' …)",
+        ),
         ("seed: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
 )

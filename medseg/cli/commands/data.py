@@ -108,7 +108,13 @@ def data_check(
 @_OVERRIDES
 @_options
 @click.option("--output", type=PATH, help="Folder for summary.json and summary.html.")
-@click.option("--pictures", default=12, show_default=True, help="Number of cases shown on the page.")
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=0),
+    default=12,
+    show_default=True,
+    help="Number of cases shown on the page.",
+)
 @click.option("--compare", type=PATH, help="Another dataset; the page shows what differs. Needs --output.")
 def data_summary(
     source: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,15 @@ class NumpyReader(SingleFileReader):
     def write_label_map(self, path: Path, label_map: Array, like: Scan, colors: Array | None) -> None:
         """Write NIfTI with spacing 1."""
         write_nifti(path, label_map, like)
+
+
+def archive_names(path: Path) -> list[str]:
+    """Return the names of the arrays of a ``.npz`` file; empty if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return []
 
 
 def _load(path: Path, key: str | None) -> Array:

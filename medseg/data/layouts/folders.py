@@ -9,6 +9,7 @@ from pathlib import Path
 from medseg.data.cases import PARTS, Case, Part, list_images, match, match_numbered
 from medseg.data.io.dicom.series import is_dicom_folder
 from medseg.data.io.geojson import SUFFIX, read_geojson_names
+from medseg.data.io.numpy_reader import archive_names
 from medseg.data.io.readers import image_stem, is_image_file
 from medseg.data.labels.objects.files import is_geojson
 from medseg.data.labels.schema import LabelSchema
@@ -107,6 +108,7 @@ class LooseLayout:
 
     def find(self, root: Path, choice: LayoutOptions) -> DatasetListing:
         entries = [root] if is_dicom_folder(root) else list_images(root)
+        _check_archives(root, entries)
         cases = [Case(image_stem(image), image) for image in entries]
         check_unique_ids(cases)
         found = f"expected the folders images/ and labels/ in it, found {len(cases)} images"
@@ -119,6 +121,24 @@ class LooseLayout:
                 )
             ],
         )
+
+
+def _check_archives(root: Path, entries: list[Path]) -> None:
+    """Raises: DataError if all images are ``.npz`` archives of several arrays, none of which is selected."""
+    if not entries or any(path.suffix.lower() != ".npz" for path in entries):
+        return
+    names = archive_names(entries[0])
+    if len(names) < 2:
+        return
+    example, image = entries[0].name, "image" if "image" in names else names[0]
+    label = "label" if "label" in names else next(name for name in names if name != image)
+    raise DataError(
+        f"{root}: expected a dataset in a supported layout, found {len(entries)} .npz archives of several "
+        f"arrays ({example}: {', '.join(names)}); which of them are image and label map is not known",
+        hint=f"Write a manifest of the cases, a CSV file with the columns image,label and lines such as "
+        f"{example}#{image},{example}#{label}, and give it instead of the folder.",
+        path=root,
+    )
 
 
 _PAIR_WORDS = ("mask", "masks", "seg", "segmentation", "label", "labels", "gt", "groundtruth", "annotation")

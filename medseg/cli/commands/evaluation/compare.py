@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.options import PATH, debug_option, json_option, label_suffix_option
+from medseg.cli.options import PATH, FiniteRange, debug_option, json_option, label_suffix_option
 from medseg.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "report.html"
 
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_POSITIVE = FiniteRange(min=0, min_open=True)
 
 
 @click.command()

@@ -17,7 +17,15 @@ from medseg.cli.interactive_evaluation import (
     interactive_options,
     print_interactive,
 )
-from medseg.cli.options import PATH, POSITIVE, all_options, debug_option, json_option, label_suffix_option
+from medseg.cli.options import (
+    PATH,
+    POSITIVE,
+    FiniteRange,
+    all_options,
+    debug_option,
+    json_option,
+    label_suffix_option,
+)
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -70,7 +78,7 @@ _score_options = all_options(
         help="Library whose conventions the scores follow.  [default: medseg's own]",
     ),
     click.option(
-        "--lesion-iou", type=float, default=0.1, show_default=True,
+        "--lesion-iou", type=FiniteRange(0, 1, min_open=True), default=0.1, show_default=True,
         help="Smallest IoU of a reference lesion and the predicted one that matches it. This and the next two "
         "options add the metrics of lesions.",
     ),

@@ -15,6 +15,7 @@ import click
 from medseg.cli.options import (
     PATH,
     POSITIVE,
+    FiniteRange,
     amp_option,
     debug_option,
     device_option,
@@ -164,7 +165,7 @@ def infer(**arguments: Any) -> int:
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @click.option("--tta", is_flag=True, help="First choose mirrors and scales of test-time augmentation.")
 @click.option(
-    "--tta-cost", type=click.FloatRange(min=1), default=4.0, show_default=True,
+    "--tta-cost", type=FiniteRange(min=1), default=4.0, show_default=True,
     help="With --tta: largest time of a prediction, as a multiple of one without test-time augmentation.",
 )  # fmt: skip
 @network_option("Network of a model that was trained with --network.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.options import PATH, debug_option, json_option
+from medseg.cli.options import PATH, FiniteRange, debug_option, json_option
 
 
 @click.command()
@@ -15,11 +15,11 @@ from medseg.cli.options import PATH, debug_option, json_option
 @click.argument("stuff", type=PATH)
 @click.option("--output", type=PATH, required=True, help="Folder for panoptic.json and panoptic/CASE.png.")
 @click.option(
-    "--score", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+    "--score", type=FiniteRange(0, 1), default=0.0, show_default=True,
     help="Things with a lower score are left out.",
 )  # fmt: skip
 @click.option(
-    "--visible", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+    "--visible", type=FiniteRange(0, 1), default=0.5, show_default=True,
     help="Share of a thing that must not be covered by things with a higher score.",
 )  # fmt: skip
 @click.option(

@@ -7,9 +7,9 @@ from typing import Literal
 
 import click
 
-from medseg.cli.options import PATH, POSITIVE, debug_option, device_option, weights_option
+from medseg.cli.options import PATH, POSITIVE, SEED, FiniteRange, debug_option, device_option, weights_option
 
-_GIGABYTES = click.FloatRange(min=0, min_open=True)
+_GIGABYTES = FiniteRange(min=0, min_open=True)
 
 
 @click.group("sam")
@@ -24,7 +24,7 @@ def sam_group() -> None:
 @weights_option
 @click.option("--epochs", type=POSITIVE, default=20, show_default=True, help="Passes over the labels.")
 @click.option(
-    "--lr", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate."
+    "--lr", type=FiniteRange(min=0, min_open=True), default=1e-4, show_default=True, help="Learning rate."
 )
 @click.option("--batch", type=POSITIVE, default=4, show_default=True, help="Objects in an update.")
 @click.option(
@@ -42,7 +42,7 @@ def sam_group() -> None:
     help="An object is a connected region of a label in a slice, or all of the label.",
 )
 @click.option("--slices", type=POSITIVE, default=32, show_default=True, help="Labeled slices of a volume.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of split, order and prompts.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of split, order and prompts.")
 @click.option("--cache", type=PATH, help="Folder of embeddings.  [default: ~/.cache/medseg/embeddings]")
 @click.option("--cache-gb", type=_GIGABYTES, default=8, show_default=True, help="Largest size of that folder.")
 @device_option
