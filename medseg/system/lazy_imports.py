@@ -119,7 +119,7 @@ class _ModuleFinder(MetaPathFinder):
 def _execute(late: tuple[str, ...], execute: Callable[[ModuleType], None], module: ModuleType) -> None:
     execute(module)
     if hasattr(module, "optional_import"):
-        module.optional_import = _late_import(late, module.optional_import)
+        vars(module)["optional_import"] = _late_import(late, module.optional_import)
 
 
 def _late_import(late: tuple[str, ...], optional_import: Callable[..., Any]) -> Callable[..., Any]:
