@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -376,3 +378,11 @@ def test_every_command_is_covered():
 
     untried = [name for name in commands(cli) if not any(case.startswith(name) for case in CASES)]
     assert untried == []
+
+
+def test_an_unknown_configuration_is_refused_without_heavy_imports():
+    code = (
+        "import sys; from medseg.cli.main import run; code = run(['config', 'show', 'nope']); "
+        "sys.exit(code if not {'torch', 'monai'} & sys.modules.keys() else 99)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 2

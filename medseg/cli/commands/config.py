@@ -54,9 +54,10 @@ def config_show(file: Path, overrides: tuple[str, ...]) -> None:
     FILE is a configuration file, or the name of an included one (medseg config list). OVERRIDES are settings
     such as train.epochs=50.
     """
+    source = find_config(file)  # refused before the settings' schema, which takes seconds, is imported
     from medseg.config.schema import load_config, to_yaml
 
-    click.echo(to_yaml(load_config(find_config(file), overrides)), nl=False)
+    click.echo(to_yaml(load_config(source, overrides)), nl=False)
 
 
 def find_config(source: Path) -> Path:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+_ABOVE_CHANCE = 1.5
+"""How much larger the share of the other label must be than in the remaining labels."""
+
 
 def mistaken_labels(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the labels of which most pixels are predicted as one other label, with that label.
+
+    The other label must also be predicted there far more often than in the remaining labels: a network that
+    has hardly learned predicts one label everywhere, and exchanges no names.
 
     Args:
         dataset: ``dataset`` of a summary, with ``classes`` and ``confusion``; the first class is the
@@ -22,7 +28,11 @@ def mistaken_labels(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for index, (name, row) in enumerate(zip(names, matrix, strict=False)):
         largest = max(range(len(names)), key=lambda other: row[other])
-        if 0 not in (index, largest) and largest != index and 2 * row[largest] > sum(row):
+        if 0 in (index, largest) or largest == index or 2 * row[largest] <= sum(row):
+            continue
+        others = [other for number, other in enumerate(matrix) if number not in (0, index)]
+        chance = sum(other[largest] for other in others) / max(1, sum(map(sum, others)))
+        if row[largest] / sum(row) >= _ABOVE_CHANCE * chance:
             found.append((name, names[largest]))
     return found
 
