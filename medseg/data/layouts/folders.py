@@ -137,8 +137,8 @@ def _check_archives(root: Path, entries: list[Path]) -> None:
         f"arrays ({example}: {', '.join(names)}); which of them are image and label map is not known",
         hint=f"Write a manifest of the cases, a CSV file with the columns image,label and lines such as "
         f"{example}#{image},{example}#{label}, and give it instead of the folder. "
-        "Arrays must be 3D: write 2D ones as pictures. medseg evaluate --interactive reads such archives as they "
-        "are.",
+        "Arrays must be 3D: write 2D ones as pictures. medseg evaluate --interactive reads such archives "
+        "as they are.",
         path=root,
     )
 
