@@ -109,6 +109,24 @@ def interval(low: Any, high: Any, digits: int = 3, *, signed: bool = False) -> M
     return Markup("{} to {}").format(number(low, digits, signed=signed), number(high, digits, signed=signed))
 
 
+def breakable(content: Content) -> Markup:
+    """Return content in which long names may be broken after an underscore or a slash.
+
+    Args:
+        content: text, or HTML; only its text changes.
+
+    Example:
+        >>> str(breakable("left_hippocampus"))
+        'left_<wbr>hippocampus'
+    """
+    text = str(escape(content))
+    return Markup(re.sub(r"<[^>]*>|(?<=\w)[_/]+(?=\w)", lambda found: _with_break(found[0]), text))
+
+
+def _with_break(found: str) -> str:
+    return found if found.startswith("<") else f"{found}<wbr>"
+
+
 def paragraph(*parts: Content, class_: str | None = None) -> Markup:
     """Return a paragraph."""
     return tag("p", *parts, class_=class_)

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from medseg.errors import ExistingFileError
 from medseg.files import write_text
-from medseg.report.html import Content, anchor, join, tag
+from medseg.report.html import Content, anchor, breakable, join, tag
 from medseg.system.version import medseg_version
 
 _POLICY = {
@@ -138,7 +138,7 @@ class Page:
                 tag("nav", links, aria_label="Sections"),
                 tag(
                     "main",
-                    tag("h1", self.title),
+                    tag("h1", breakable(self.title)),
                     tag("section", self.verdict, class_="verdict", aria_label="Verdict"),
                     join(sections, "\n"),
                     id="results",

@@ -9,9 +9,11 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from medseg.report.html import Content, anchor, join, tag
+from medseg.report.html import Content, anchor, breakable, join, tag
 
 Order = Literal["ascending", "descending"]
+_LONGEST_ON_ONE_LINE = 16
+"""Letters of a row heading that small screens do not break, too."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,10 @@ class Table:
 
     def _row(self, index: int) -> Markup:
         first, *rest = self.rows[index]
-        cells = [Markup('<th scope="row">{}</th>').format(first)]
+        is_long = len(plain(first)) > _LONGEST_ON_ONE_LINE
+        cells = [
+            tag("th", breakable(first) if is_long else first, scope="row", class_="long" if is_long else None)
+        ]
         for column, cell in zip(self.columns[1:], rest, strict=True):
             start = Markup('<td class="num">') if column.kind == "number" else Markup("<td>")
             cells.append(start + escape(cell) + Markup("</td>"))

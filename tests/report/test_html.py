@@ -3,7 +3,18 @@ import math
 import pytest
 from markupsafe import Markup
 
-from medseg.report.html import anchor, bullets, compact, enumerate_words, number, pairs, plural, show, tag
+from medseg.report.html import (
+    anchor,
+    breakable,
+    bullets,
+    compact,
+    enumerate_words,
+    number,
+    pairs,
+    plural,
+    show,
+    tag,
+)
 
 
 def test_text_is_escaped_and_markup_is_not():
@@ -12,6 +23,13 @@ def test_text_is_escaped_and_markup_is_not():
     )
     assert bullets(["<script>"]) == "<ul><li>&lt;script&gt;</li></ul>"
     assert pairs({"a": "&"}) == "<dl><div><dt>a</dt><dd>&amp;</dd></div></dl>"
+
+
+def test_long_names_may_be_broken_at_underscores_and_slashes():
+    assert breakable("left_gyrus/a b") == "left_<wbr>gyrus/<wbr>a b"
+    link = Markup('<a href="#a_b/c">x_y</a>')
+    assert breakable(link) == '<a href="#a_b/c">x_<wbr>y</a>'
+    assert breakable("a_<b_c>") == "a_&lt;b_<wbr>c&gt;"
 
 
 @pytest.mark.parametrize(

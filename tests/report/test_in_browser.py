@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from browser import Browser, needs_chromium
 from conftest import write_volume
-from report_pages import write_comparison, write_evaluation, write_objects, write_training
+from report_pages import score_rows, write_comparison, write_evaluation, write_objects, write_training
 from scipy import ndimage
 
+from medseg.metrics import summarize
 from medseg.report.pages.case_sections import CaseFiles, draw_case_sections
+from medseg.report.pages.evaluation import write_evaluation_page
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 
@@ -127,6 +129,31 @@ def test_pages_fit_the_screen_and_are_silent(browser, folder, name, width):
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.errors == []
     assert browser.requests == []
+
+
+def test_small_screens_break_names_between_words_only(browser, tmp_path):
+    names = ("left_superior_temporal_gyrus", "right_lateral_orbitofrontal_cortex", "sub-01_ses-baseline/liver")
+    rows = score_rows(4, names)
+    write_evaluation_page(tmp_path / "long.html", rows, summarize(rows))
+    write_objects(tmp_path / "objects.html", cases=4)
+    browser.resize(390, mobile=True)
+    lines = """[...document.querySelectorAll('h1, tbody th')].flatMap((one) => {
+      const texts = document.createTreeWalker(one, NodeFilter.SHOW_TEXT), broken = [];
+      for (let text; (text = texts.nextNode());)
+        for (const word of text.data.matchAll(/[^-_/\\s]+/g)) {
+          const range = document.createRange();
+          range.setStart(text, word.index);
+          range.setEnd(text, word.index + word[0].length);
+          if (new Set([...range.getClientRects()].map((line) => line.top)).size > 1) broken.push(text.data);
+        }
+      return broken; })"""
+    for page in ("long", "objects"):
+        browser.open(tmp_path / f"{page}.html")
+        assert browser.evaluate(lines) == []
+        assert browser.evaluate("document.documentElement.scrollWidth") <= 390
+    browser.open(tmp_path / "long.html")
+    height = "document.querySelector('tbody th.long').getBoundingClientRect().height"
+    assert browser.evaluate(height) > 40  # it is broken: two lines
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

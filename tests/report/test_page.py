@@ -76,6 +76,15 @@ def test_tables_are_semantic():
     assert "controls" not in Table("Scores", columns, rows).html()
 
 
+def test_long_row_headings_may_be_broken():
+    rows = [["left_hippocampus", "1"], ["right_hippocampus", "2"], [Markup('<a href="#a_b">x_y</a>'), "3"]]
+    text = Table("Scores", [Column("label"), Column("n")], rows).html()
+    assert '<th scope="row">left_hippocampus</th>' in text
+    assert '<th scope="row" class="long">right_<wbr>hippocampus</th>' in text
+    assert '<th scope="row"><a href="#a_b">x_y</a></th>' in text
+    assert plain(rows[1][0]) == "right_hippocampus"
+
+
 def test_plain_text_of_cells():
     assert plain("a") == "a"
     assert plain(tag("b", "x & y")) == "x & y"
