@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medseg.models.pretrained.weight_registry import CACHE
-from medseg.sam.pictures import Preprocessing
+from medseg.system.weight_files import CACHE
+
+if TYPE_CHECKING:
+    from medseg.sam.pictures import Preprocessing
 
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything/"
 _SAM2 = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/"

@@ -2,6 +2,8 @@
 
 import hashlib
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.published_models import published_model
 from medseg.models import DeepLabV3Config, FCNConfig
 from medseg.models.backbones import ResNetConfig
+from medseg.models.pretrained.key_mapping import KEY_TABLES
 from medseg.models.pretrained.loading import WeightsConfig, load_pretrained, parameter_groups, read_state
 from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
 from medseg.task import Task
@@ -224,13 +227,32 @@ def test_every_published_network_is_whole():
     deep = PUBLISHED_WEIGHTS["deeplabv3_resnet101_voc"].network
     assert isinstance(deep, DeepLabV3Config)
     assert deep.backbone.depth == 101
+    assert {entry.keys for entry in PUBLISHED_WEIGHTS.values()} <= KEY_TABLES.keys()
+    coco = [name for name, entry in PUBLISHED_WEIGHTS.items() if entry.labels == "coco"]
+    assert coco == ["maskrcnn_resnet50_fpn_coco", "maskrcnn_resnet50_fpn_v2_coco"]
+    mobile = PUBLISHED_WEIGHTS["deeplabv3_mobilenet_voc"]
+    assert (mobile.keys, mobile.kind) == ("torchvision_segmentation_mobilenet", "network")
+    assert PUBLISHED_WEIGHTS["mobilenet_v3_large_imagenet"].keys == "torchvision_mobilenet"
 
 
 def test_the_commands_list(capsys):
     assert run(["weights", "list"]) == 0
     assert "deeplabv3_resnet101_voc" in capsys.readouterr().out
     assert run(["weights", "get", "nothing"]) == 2
-    assert "no published weights named" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "no published weights named 'nothing'" in message
+    assert "resnet18_imagenet" in message
+    assert "sam_vit_b" in message
+
+
+def test_a_name_of_weights_is_refused_without_torch():
+    code = (
+        "import sys; from medseg.cli.main import run; code = run(['weights', 'get', 'nope']);"
+        "sys.exit(code if 'torch' not in sys.modules else 99)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "no published weights named 'nope'" in done.stderr
 
 
 def test_a_checkpoint_of_a_training_starts_one_with_other_channels_and_classes(balls, tmp_path):

@@ -157,13 +157,12 @@ def weights_group() -> None:
 @debug_option
 def weights_list() -> None:
     """List the published weights, and whether they are downloaded."""
-    from medseg.models.pretrained.weight_registry import PUBLISHED_WEIGHTS
     from medseg.sam.published import PUBLISHED_SAM
+    from medseg.system.weight_files import WEIGHT_FILES
 
-    for name, entry in PUBLISHED_WEIGHTS.items():
-        kind = "network" if entry.network is not None else "backbone"
+    for name, entry in WEIGHT_FILES.items():
         state = "downloaded" if entry.path().is_file() else "remote"
-        click.echo(f"{name:28} {kind:9} {state:12} {entry.about}: {entry.url}")
+        click.echo(f"{name:28} {entry.kind:9} {state:12} {entry.about}: {entry.url}")
     for name, sam in PUBLISHED_SAM.items():
         state = "downloaded" if sam.path().is_file() else "remote"
         click.echo(f"{name:28} {'sam':9} {state:12} {sam.about}: {sam.url}")
@@ -176,11 +175,18 @@ def weights_list() -> None:
 @debug_option
 def weights_get(name: str, cache: Path | None, url: str | None) -> None:
     """Download the published weights NAME and verify their hash."""
-    from medseg.models.pretrained.weight_registry import lookup_weights
+    from medseg.errors import ConfigError
     from medseg.sam.published import PUBLISHED_SAM
     from medseg.system.download import download_file
+    from medseg.system.weight_files import WEIGHT_FILES
 
-    entry = PUBLISHED_SAM[name] if name in PUBLISHED_SAM else lookup_weights(name)
+    published = WEIGHT_FILES | PUBLISHED_SAM
+    if name not in published:
+        raise ConfigError(
+            f"there are no published weights named {name!r}; available: {', '.join(published)}",
+            hint="medseg weights list describes them.",
+        )
+    entry = published[name]
     path = download_file(url or entry.url, entry.path(cache), progress=_print_progress)
     click.echo(path)
 
