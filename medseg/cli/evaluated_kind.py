@@ -16,8 +16,8 @@ _PROMPTS = frozenset(
 _FILES = frozenset({"label_suffix", "prediction_suffix", "ignore_value", "images", "report"})
 _USED = {
     "interactive": _ALWAYS | _PROMPTS | {"report", "jobs"},
-    "panoptic": _ALWAYS,
-    "objects": _ALWAYS | _FILES,
+    "panoptic": _ALWAYS | {"report"},
+    "objects": _ALWAYS | _FILES | {"jobs"},
 }
 """Kind of evaluation → the parameters that it uses; label maps are compared with those of no kind."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,21 +41,31 @@ class _Sources:
         return {one.name: one.id for one in self.categories}
 
 
+@dataclass(frozen=True)
+class MergedPictures:
+    """Result of a merge.
+
+    Attributes:
+        cases: the pictures that were merged.
+        failed: picture that is in one folder only → reason.
+    """
+
+    cases: list[str]
+    failed: dict[str, str]
+
+
 def merge_panoptic_folders(
     things: Path | str, stuff: Path | str, output: Path | str, options: PanopticOptions = DEFAULT_OPTIONS
-) -> list[str]:
+) -> MergedPictures:
     """Merge the pictures of two folders of ``medseg infer`` into ``panoptic.json`` and ``panoptic/CASE.png``.
 
-    Labels that both models have are things.
+    Labels that both models have are things. Pictures that only one folder has are left out and listed.
 
     Args:
         things: results of a model that tells objects apart.
         stuff: results of a model of classes.
         output: folder of the files.
         options: thresholds of the merge.
-
-    Returns:
-        The cases.
 
     Raises:
         DataError: a folder or its ``medseg.json`` is missing, no picture is in both, or one of them was not
@@ -76,7 +87,14 @@ def merge_panoptic_folders(
         classes = {number: int(kind) for number, kind in enumerate(merged.classes, start=1)}
         writer.add(case, merged.segments, classes)
     writer.finish()
-    return cases
+    return MergedPictures(cases, _unmatched(sources, own, other))
+
+
+def _unmatched(sources: _Sources, things: Collection[str], stuff: Collection[str]) -> dict[str, str]:
+    """Return picture in one folder only → reason."""
+    first, second = set(things), set(stuff)
+    lacking = dict.fromkeys(second - first, sources.things) | dict.fromkeys(first - second, sources.stuff)
+    return {case: f"there is no picture of this name in {lacking[case]}" for case in sorted(lacking)}
 
 
 def _check_kinds(sources: _Sources, case: str) -> None:

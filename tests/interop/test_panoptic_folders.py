@@ -1,6 +1,7 @@
 """COCO panoptic files from two folders of results, and their comparison."""
 
 import json
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -17,7 +18,7 @@ from medseg.data.io.coco_panoptic import (
     read_panoptic_png,
 )
 from medseg.errors import DataError
-from medseg.evaluation.objects import evaluate_panoptic
+from medseg.evaluation.objects import evaluate_panoptic, panoptic
 from medseg.instances.panoptic import PanopticOptions
 from medseg.interop.panoptic import merge_panoptic_folders
 
@@ -43,7 +44,7 @@ def results(tmp_path):
 
 
 def test_things_and_stuff_become_coco_panoptic_files(results):
-    assert merge_panoptic_folders(results / "things", results / "stuff", results / "out") == ["a"]
+    assert merge_panoptic_folders(results / "things", results / "stuff", results / "out").cases == ["a"]
     # 64 pixels are the least for stuff: all of it is void here
     index = read_panoptic_index(results / "out" / "panoptic.json")
     assert [(one.name, one.is_thing) for one in index.categories.values()] == [
@@ -97,6 +98,23 @@ def test_files_that_do_not_fit(results):
     (results / "stuff" / "a.png").unlink()
     with pytest.raises(DataError, match="no picture is in both folders"):
         merge_panoptic_folders(results / "things", results / "stuff", results / "out")
+
+
+def test_pictures_in_one_folder_only_are_listed(results, capsys):
+    for name in ("stuff/b.png", "things/c.png"):
+        write_picture(results / name, np.ones((6, 8), np.uint8))
+    command = [
+        "panoptic",
+        *(str(results / one) for one in ("things", "stuff")),
+        "--output",
+        str(results / "out"),
+    ]
+    assert run([*command, "--json"]) == 4
+    shown = capsys.readouterr()
+    content = json.loads(shown.out)
+    assert (content["cases"], list(content["failed"])) == (["a"], ["b", "c"])
+    assert f"failed: b: there is no picture of this name in {results / 'things'}\n" in shown.err
+    assert f"failed: c: there is no picture of this name in {results / 'stuff'}\n" in shown.err
 
 
 def test_folders_in_the_wrong_order_are_an_error(results):
@@ -162,6 +180,13 @@ def test_odd_panoptic_files_are_refused(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"segment 2 of a.png has the category 17, .* \[1, 2\]"):
         read_panoptic_index(path)
+    for number in (0, -1, 1 << 24):
+        annotation["segments_info"][1] = {"id": number, "category_id": 2}
+        path.write_text(json.dumps(content))
+        with pytest.raises(
+            DataError, match=rf"odd.json: a segment of a.png has the id {number}, expected 1 to"
+        ):
+            read_panoptic_index(path)
     annotation["segments_info"][1] = annotation["segments_info"][0] | {"category_id": 2}
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"two segments of a.png have the same id"):
@@ -184,13 +209,35 @@ def test_a_damaged_png_is_refused(tmp_path, monkeypatch):
 
 def test_images_are_read_one_by_one(tmp_path, monkeypatch):
     write_panoptic(tmp_path / "p.json", ("a", "b", "c"))
-    read = []
-
-    def first_only(pairs):
-        next(iter(pairs))
-        return {}
-
-    monkeypatch.setattr(PanopticIndex, "read", lambda index, name: read.append(name) or np.zeros((1, 1), int))
-    monkeypatch.setattr("medseg.evaluation.objects.panoptic.count_panoptic", first_only)
+    events = []
+    read, count = PanopticIndex.read, panoptic.count_panoptic
+    monkeypatch.setattr(PanopticIndex, "read", lambda index, name: events.append(name) or read(index, name))
+    monkeypatch.setattr(panoptic, "count_panoptic", lambda pairs: events.append("count") or count(pairs))
     evaluate_panoptic(tmp_path / "p.json", tmp_path / "p.json")
-    assert read == ["a", "a"]
+    assert events == ["a", "a", "count", "b", "b", "count", "c", "c", "count"]
+
+
+def test_the_report_of_panoptic_segmentations(tmp_path, capsys):
+    write_panoptic(tmp_path / "labels.json", ("a", "b", "c"))
+    content = write_panoptic(tmp_path / "found.json", ("a", "b"))
+    content["annotations"][1]["segments_info"][0]["category_id"] = 2  # the cell of b taken for tissue
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    files = [str(tmp_path / f"{name}.json") for name in ("found", "labels")]
+    assert run(["evaluate", *files, "--panoptic", "--output", str(tmp_path / "out")]) == 0
+    assert f"report: {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().out
+    text = (tmp_path / "out" / "report.html").read_text()
+    rows = re.findall(r"<tr[^>]*><th scope=\"row\"[^>]*>(\w+)</th>(.*?)</tr>", text)
+    shown = {name: re.findall(r'<data value="([^"]*)"', cells) for name, cells in rows}
+    # cell: 1 found of 3, none false: 1 / (1 + 2 / 2); tissue: 2 found of 3, 1 false: 2 / (2 + 1)
+    assert shown["cell"] == ["3", "1", "2", "0", "0.5", "1", "0.5"]
+    assert shown["tissue"] == ["3", "2", "1", "1", "0.666666667", "1", "0.666666667"]
+    assert shown["all"][0] == "0.583333333"
+    # b: the cell is missed (0), tissue is found beside a false one: 1 / 1.5
+    assert [name for name, _ in rows][-3:] == ["c", "b", "a"]
+    assert shown["b"] == ["2", "1", "1", "1", "0.333333333", "0.5", "0.333333333", "0", "0.666666667"]
+    table = (tmp_path / "out" / "panoptic_cases.csv").read_text().splitlines()
+    assert table[0] == "case,reference,found,missed,false,pq,sq,rq,pq_things,pq_stuff"
+    (tmp_path / "out" / "report.html").write_text("mine")
+    assert run(["evaluate", *files, "--panoptic", "--output", str(tmp_path / "out")]) == 3
+    assert run(["evaluate", *files, "--panoptic", "--no-report", "--output", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "report.html").read_text() == "mine"

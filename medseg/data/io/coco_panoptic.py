@@ -137,11 +137,18 @@ def _check_entry(
     known: Collection[int],
     entries: Mapping[str, PanopticEntry],
 ) -> None:
-    """Raise DataError if an image is listed twice, or a segment has an unknown category."""
+    """Raise DataError if an image is listed twice, or a segment has no valid id or an unknown category."""
     if _name(file) in entries:
         raise DataError(
             f"{path}: the image {_name(file)} has two annotations: {entries[_name(file)].file} and {file}",
             hint="Give each image a PNG of its own name.",
+            path=path,
+        )
+    wrong = next((number for number in classes if not 0 < number < 1 << 24), None)
+    if wrong is not None:
+        raise DataError(
+            f"{path}: a segment of {file.name} has the id {wrong}, expected 1 to {(1 << 24) - 1}; 0 marks void",
+            hint="Give the segment another id, in the JSON and as color R + 256 G + 65536 B of its pixels.",
             path=path,
         )
     unknown = next((number for number, kind in classes.items() if kind not in known), None)

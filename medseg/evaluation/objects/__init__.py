@@ -3,7 +3,7 @@
 Modules:
     comparison: numbered objects: found, split and merged ones, average precision.
     pairing: which predicted objects are compared with which reference objects.
-    report: the report, with pictures of the worst, middle and best cases.
+    report: the reports; that of objects has pictures of the worst, middle and best cases.
     references: numbered objects with their classes, from label maps or from a dataset.
     panoptic: COCO panoptic segmentations.
 """
@@ -14,18 +14,30 @@ from medseg.evaluation.objects.comparison import (
     ObjectEvaluation,
     evaluate_objects,
 )
-from medseg.evaluation.objects.panoptic import PANOPTIC_SUMMARY, PanopticEvaluation, evaluate_panoptic
-from medseg.evaluation.objects.report import OBJECTS_REPORT, check_objects_output, write_objects_report
+from medseg.evaluation.objects.panoptic import (
+    PANOPTIC_SUMMARY,
+    PANOPTIC_TABLE,
+    PanopticEvaluation,
+    evaluate_panoptic,
+)
+from medseg.evaluation.objects.report import (
+    OBJECTS_REPORT,
+    check_objects_output,
+    write_objects_report,
+    write_panoptic_report,
+)
 
 __all__ = [
     "OBJECTS_REPORT",
     "OBJECTS_SUMMARY",
     "OBJECTS_TABLE",
     "PANOPTIC_SUMMARY",
+    "PANOPTIC_TABLE",
     "ObjectEvaluation",
     "PanopticEvaluation",
     "check_objects_output",
     "evaluate_objects",
     "evaluate_panoptic",
     "write_objects_report",
+    "write_panoptic_report",
 ]

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from medseg.errors import DataError, MedsegError
+from medseg.data.parallel import Job, run_jobs
+from medseg.errors import DataError
 from medseg.evaluation.objects.pairing import PairedObjects, pair_objects
 from medseg.evaluation.objects.references import object_table, read_score_table
 from medseg.evaluation.pairing import Suffixes, check_exists
+from medseg.evaluation.parallel_cases import describe_error
+from medseg.evaluation.voxel_count import declared_voxels
 from medseg.files import write_json, write_table
 from medseg.geometry import Array
 from medseg.metrics.instances import (
@@ -36,6 +39,10 @@ from medseg.progress import QUIET, Progress, stage
 _LOGGER = logging.getLogger(__name__)
 
 OBJECTS_TABLE, OBJECTS_SUMMARY = "objects.csv", "objects.json"
+_VOXEL_BYTES, _FIXED_BYTES = 64, 100 << 20
+"""Approximate memory of a case: numbers of objects as stored and relabeled, and pairs of them."""
+_VOXEL_SECONDS, _FIXED_SECONDS = 5e-7, 0.02
+"""Approximate time on one core."""
 FOUND_IOU = 0.5
 """Least IoU of a reference object that counts as found."""
 
@@ -109,9 +116,10 @@ def evaluate_objects(
     *,
     suffixes: Suffixes | None = None,
     ignore_value: int | None = None,
+    jobs: int | None = None,
     progress: Progress = QUIET,
 ) -> ObjectEvaluation:
-    """Compare label maps whose values number the objects.
+    """Compare label maps whose values number the objects; cases are compared in parallel.
 
     The average precision and FROC need scores: those of ``instances/CASE.csv``, as ``medseg infer`` writes it,
     in the folder of the predictions. Classes are compared where both sides have them: in such tables, or in a
@@ -124,6 +132,7 @@ def evaluate_objects(
         output: folder for ``objects.csv`` and ``objects.json``; None: no file is written.
         suffixes: what names of files add to names of cases.
         ignore_value: value of reference voxels that do not count.
+        jobs: most cases at a time; None: the number of cores. Memory limits them, too.
         progress: advances with each case.
 
     Raises:
@@ -140,15 +149,9 @@ def evaluate_objects(
             "one object. Use a model that tells objects apart (data.instances=keep).",
             folder,
         )
-    compared: dict[str, _Compared] = {}
-    failed: dict[str, str] = {}
-    with stage(progress, len(paired.predictions), "comparing objects"):
-        for case in sorted(paired.predictions):
-            try:
-                compared[case] = _compare(case, paired)
-            except MedsegError as error:
-                failed[case] = str(error)
-            progress.advance(case)
+    outcomes = _compare_all(paired, jobs, progress)
+    compared = {case: one for case, one in outcomes.items() if isinstance(one, _Compared)}
+    failed = {case: one for case, one in outcomes.items() if isinstance(one, str)}
     if not compared:
         raise DataError(f"no case can be compared: {next(iter(failed.values()), 'there are none')}")
     rows = [{"case": case, **one.row()} for case, one in compared.items()]
@@ -188,7 +191,29 @@ class _Compared:
         return self.overlaps.select(first, second)
 
 
-def _compare(case: str, paired: PairedObjects) -> _Compared:
+def _compare_all(paired: PairedObjects, jobs: int | None, progress: Progress) -> dict[str, _Compared | str]:
+    """Compare cases in parallel, in threads or, if there is much to do, in processes; an error is its text."""
+    cases = sorted(paired.predictions)
+    with stage(progress, len(cases), "comparing objects"):
+        outcomes = run_jobs(
+            _compare,
+            [_job(case, paired) for case in cases],
+            lambda item: progress.advance(item[0]),
+            limit=jobs,
+            on_error=lambda item, error: describe_error(error),
+        )
+    return dict(zip(cases, outcomes, strict=True))
+
+
+def _job(case: str, paired: PairedObjects) -> Job[tuple[str, PairedObjects]]:
+    voxels = declared_voxels(paired.reference_file(case))
+    memory, seconds = _FIXED_BYTES + voxels * _VOXEL_BYTES, _FIXED_SECONDS + voxels * _VOXEL_SECONDS
+    return Job((case, paired.only(case)), memory, seconds)
+
+
+def _compare(item: tuple[str, PairedObjects]) -> _Compared | str:
+    """Compare the objects of one case."""
+    case, paired = item
     expected, found = paired.read(case)
     ignored = expected.ignored
     overlaps = overlaps_of_label_maps(expected.numbers, found.numbers, ignored)

@@ -48,6 +48,16 @@ class PairedObjects:
         classes = read_class_table(object_table(self.folder, case))
         return expected, NumberedObjects(own.numbers, expected.grid, classes)
 
+    def only(self, case: str) -> PairedObjects:
+        """Return what one case needs; small enough to be sent to another process."""
+        return PairedObjects(self.folder, {case: self.predictions[case]}, self.references.only(case), {})
+
+    def reference_file(self, case: str) -> Path:
+        """Return a file of the size of a case: its reference, or the image of a case of a dataset."""
+        if isinstance(self.references, FileReferences):
+            return self.references.files[case]
+        return self.references.cases[case].image
+
     def image(self, case: str) -> Scan | None:
         """Return the image of a case of a dataset; None where the references are label maps."""
         if isinstance(self.references, FileReferences):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,22 @@ import numpy as np
 
 from medseg.data.io.coco_panoptic import PanopticIndex, read_panoptic_index
 from medseg.errors import DataError
-from medseg.files import write_json
+from medseg.files import write_json, write_table
 from medseg.geometry import Array
-from medseg.metrics.instances import PanopticMap, count_panoptic, panoptic_scores
+from medseg.metrics.instances import PanopticCounts, PanopticMap, count_panoptic, panoptic_scores
 
 PANOPTIC_SUMMARY = "panoptic_scores.json"
 """Not ``panoptic.json``, which ``medseg panoptic`` writes: the scores would replace what they measure."""
+PANOPTIC_TABLE = "panoptic_cases.csv"
+
+_DEFINITIONS = {
+    "match": "a reference and a predicted segment of one class with an IoU above 0.5",
+    "PQ": "sum of the IoU of the matches / (found + missed / 2 + false / 2) = SQ · RQ, of a class",
+    "all, things, stuff": "means over the classes that have segments; segments are pooled over the pictures",
+    "PQ of a picture": "the same mean over the segments of the picture alone",
+    "void and crowds": "pixels of the reference that do not count, as in COCO's panopticapi",
+    "missing_predictions": "count as pictures without predicted segments",
+}
 
 
 @dataclass(frozen=True)
@@ -25,10 +36,12 @@ class PanopticEvaluation:
 
     Attributes:
         summary: content of ``panoptic_scores.json``: ``scores`` of ``all``, ``things`` and ``stuff``,
-            ``classes``, ``cases`` and ``missing``.
+            ``classes`` with the number of segments, ``cases``, ``missing``, ``sources`` and ``definitions``.
+        rows: one for each picture, as in ``panoptic_cases.csv``.
     """
 
     summary: dict[str, Any]
+    rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def table(self) -> str:
         """Return the scores as text."""
@@ -53,7 +66,7 @@ def evaluate_panoptic(
     Args:
         predictions: a panoptic JSON file.
         references: likewise; classes are matched by name.
-        output: folder for ``panoptic_scores.json``; None: no file is written.
+        output: folder for ``panoptic_scores.json`` and ``panoptic_cases.csv``; None: no file is written.
 
     Raises:
         DataError: a file is no panoptic JSON, a class of the predictions is not in the references, or no
@@ -67,17 +80,44 @@ def evaluate_panoptic(
             hint="The PNG of a picture has the same name in both files.",
         )
     table = _matched_categories(found, expected)
-    counts = count_panoptic(_pair(name, found, expected, table) for name in expected.entries)
     things = [number for number, one in expected.categories.items() if one.is_thing]
+    counts: dict[int, PanopticCounts] = {}
+    rows: list[dict[str, Any]] = []
+    for name in expected.entries:
+        own = count_panoptic([_pair(name, found, expected, table)])
+        rows.append({"case": name, **_row(own, things)})
+        for kind, one in own.items():
+            counts.setdefault(kind, PanopticCounts()).add(one)
     summary = {
         "scores": {name: _finite(row) for name, row in panoptic_scores(counts, things).items()},
-        "classes": {expected.categories[k].name: _finite(one.scores()) for k, one in sorted(counts.items())},
+        "classes": {
+            expected.categories[k].name: {"kind": "thing" if k in things else "stuff"}
+            | _segments([one])
+            | _finite(one.scores())
+            for k, one in sorted(counts.items())
+        },
         "cases": len(expected.entries),
         "missing": sorted(expected.entries.keys() - found.entries.keys()),
+        "sources": {"predictions": Path(predictions).name, "references": Path(references).name},
+        "definitions": _DEFINITIONS,
     }
     if output is not None:
+        write_table(Path(output) / PANOPTIC_TABLE, list(rows[0]), rows)
         write_json(Path(output) / PANOPTIC_SUMMARY, summary)
-    return PanopticEvaluation(summary)
+    return PanopticEvaluation(summary, rows)
+
+
+def _row(counts: Mapping[int, PanopticCounts], things: Collection[int]) -> dict[str, Any]:
+    """Return the scores of one picture."""
+    scores = {name: _finite(row) for name, row in panoptic_scores(counts, things).items()}
+    parts = {f"pq_{name}": scores[name]["pq"] for name in ("things", "stuff")}
+    return {**_segments(counts.values()), **scores["all"], **parts}
+
+
+def _segments(counts: Collection[PanopticCounts]) -> dict[str, Any]:
+    """Return the number of segments in the reference, of those found and missed, and of false ones."""
+    found, missed, false = (sum(getattr(one, key) for one in counts) for key in ("tp", "fn", "fp"))
+    return {"reference": found + missed, "found": found, "missed": missed, "false": false}
 
 
 def _matched_categories(found: PanopticIndex, expected: PanopticIndex) -> dict[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,10 @@ class FileReferences:
     files: dict[str, Path]
     ignore_value: int | None = None
 
+    def only(self, case: str) -> FileReferences:
+        """Return the reference of one case."""
+        return replace(self, files={case: self.files[case]})
+
     def read(self, case: str) -> NumberedObjects:
         """Return the objects of a case."""
         path = self.files[case]
@@ -138,6 +142,10 @@ class DatasetReferences:
         )
         plan = plan_labels(listing.cases, declared, folder=root)
         return cls({case.id: case for case in plan.cases if case.label_files}, plan)
+
+    def only(self, case: str) -> DatasetReferences:
+        """Return the reference of one case."""
+        return replace(self, cases={case: self.cases[case]}, plan=replace(self.plan, cases=[]))
 
     def read(self, case: str) -> NumberedObjects:
         """Return the objects of a case."""

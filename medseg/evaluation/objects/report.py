@@ -1,4 +1,4 @@
-"""The report of a comparison of objects: which cases are drawn."""
+"""The reports of comparisons of objects and of panoptic segmentations: which cases are drawn."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from medseg.data.scans import Scan, align_to_grid
 from medseg.errors import ExistingFileError, MedsegError
 from medseg.evaluation.objects.comparison import FOUND_IOU, ObjectEvaluation
 from medseg.evaluation.objects.pairing import PairedObjects
+from medseg.evaluation.objects.panoptic import PanopticEvaluation
 from medseg.evaluation.output import check_writable
 from medseg.evaluation.pairing import find_images
 from medseg.geometry import Grid
@@ -24,6 +25,7 @@ from medseg.report.media.figures.object_matches import MatchedObjects, object_fi
 from medseg.report.page import is_page
 from medseg.report.pages.case_sections import CaseSections, with_viewer
 from medseg.report.pages.objects import worst_first, write_objects_page
+from medseg.report.pages.panoptic import write_panoptic_page
 
 OBJECTS_REPORT = "report.html"
 
@@ -114,6 +116,19 @@ def write_objects_report(
     files = {} if images is None else find_images(images, chosen, None)
     pictures = {case: _draw(case, evaluation.paired, files, drawn.case_bytes) for case in chosen}
     write_objects_page(Path(path), evaluation.rows, evaluation.summary, _sections(pictures, chosen))
+
+
+def write_panoptic_report(path: Path | str, evaluation: PanopticEvaluation) -> None:
+    """Write the report of a comparison of panoptic segmentations: verdict, tables and a plot.
+
+    Args:
+        path: file to write, ``.html``.
+        evaluation: result of ``evaluate_panoptic``.
+
+    Raises:
+        ExistingFileError: if the file exists and is not a page of medseg.
+    """
+    write_panoptic_page(Path(path), evaluation.rows, evaluation.summary)
 
 
 def _sections(pictures: Mapping[str, Markup], chosen: Mapping[str, str]) -> CaseSections:

@@ -45,6 +45,11 @@ class PanopticCounts:
     fn: int = 0
     iou: float = 0.0
 
+    def add(self, other: PanopticCounts) -> None:
+        """Add what was counted elsewhere."""
+        self.tp, self.fp, self.fn = self.tp + other.tp, self.fp + other.fp, self.fn + other.fn
+        self.iou += other.iou
+
     def scores(self) -> dict[str, float]:
         """Return ``pq`` (= ``sq`` · ``rq``), ``sq`` and ``rq``; nan without segments."""
         total = self.tp + (self.fp + self.fn) / 2

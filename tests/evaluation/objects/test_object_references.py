@@ -1,6 +1,7 @@
 """Classes, ignored voxels and datasets in the comparison of numbered objects."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -71,6 +72,8 @@ def test_a_dataset_of_geojson_gives_objects_and_classes(folders):
     (data / "labels" / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
     references = DatasetReferences.of(data)
     assert references.read("a").classes == {1: "tumor", 2: "immune"}
+    sent = pickle.loads(pickle.dumps(references.only("a")))  # to another process
+    assert sent.read("a").classes == {1: "tumor", 2: "immune"}
     found = evaluate_objects(folders / "found", data)
     assert found.summary["scores"]["pooled_50"] == 1
     assert found.summary["classes"]["immune"]["pooled_50"] == 0

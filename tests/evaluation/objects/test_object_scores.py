@@ -1,6 +1,7 @@
 """Comparison of numbered objects from files."""
 
 import json
+import pickle
 import shutil
 
 import click
@@ -11,8 +12,9 @@ from PIL import Image
 
 from medseg.cli.commands.evaluation.evaluate import evaluate
 from medseg.cli.main import run
+from medseg.data.parallel import run_jobs
 from medseg.errors import DataError
-from medseg.evaluation.objects import evaluate_objects
+from medseg.evaluation.objects import comparison, evaluate_objects
 
 
 def write(path, label_map):
@@ -91,7 +93,7 @@ def test_other_grids_are_listed_as_failed(folders):
 
 @pytest.mark.parametrize(
     "option",
-    ["--tolerance 2", "--metrics overlap", "--percentiles 99", "--like monai", "--misses exclude", "--jobs 1",
+    ["--tolerance 2", "--metrics overlap", "--percentiles 99", "--like monai", "--misses exclude",
      "--missing worst", "--labels a=1", "--others ignore", "--lesion-iou 0.2", "--lesion-sizes 9",
      "--brats GLI", "--surface voxel"],
 )  # fmt: skip
@@ -111,3 +113,32 @@ def test_every_option_is_used_or_refused():
               "lesion_iou", "lesion_sizes", "brats", "surface"}  # fmt: skip
     options = {one.name for one in evaluate.params if isinstance(one, click.Option)}
     assert options == used | asked | tested
+
+
+def test_cases_can_be_compared_in_other_processes(folders, monkeypatch):
+    write(folders / "labels" / "c.png", [[1]])
+    (folders / "found" / "c.png").write_bytes(b"damaged")
+    asked = (folders / "found", folders / "labels")
+    expected = evaluate_objects(*asked, jobs=1)
+    assert list(expected.failed) == ["c"]
+    sizes = []
+
+    def run_elsewhere(function, jobs, done, on_error, **options):
+        def call(item):
+            function_sent, received = pickle.loads(pickle.dumps((function, item)))
+            sizes.append(len(received[1].predictions))
+            return pickle.loads(pickle.dumps(function_sent(received)))
+
+        return run_jobs(call, jobs, done, on_error=on_error, **options)
+
+    monkeypatch.setattr(comparison, "run_jobs", run_elsewhere)
+    found = evaluate_objects(*asked, jobs=2)
+    assert (found.rows, found.summary) == (expected.rows, expected.summary)
+    assert sizes == [1, 1, 1]  # each process gets the files of its case only
+
+
+def test_the_number_of_jobs_of_the_command(folders, monkeypatch):
+    limits = []
+    monkeypatch.setattr(comparison, "run_jobs", lambda *a, **b: limits.append(b["limit"]) or run_jobs(*a, **b))
+    assert run(["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", "--jobs", "2"]) == 0
+    assert limits == [2]

@@ -157,13 +157,14 @@ class _Given:
 @click.option(
     "--objects", is_flag=True,
     help="Compare numbered objects (instances): the values of the label maps are numbers of objects. "
-    "REFERENCES may also be a dataset (COCO, GeoJSON …), whose classes are then compared. --ignore and the "
-    "suffixes apply; other options of labels and metrics are refused.",
+    "REFERENCES may also be a dataset (COCO, GeoJSON …), whose classes are then compared. --ignore, "
+    "the suffixes and --jobs apply; other options of labels and metrics are refused.",
 )  # fmt: skip
 @click.option(
     "--panoptic", is_flag=True,
     help="Compare panoptic segmentations: PREDICTIONS and REFERENCES are JSON files in COCO's panoptic format, "
-    "such as the panoptic.json of medseg panoptic. Of the other options, --output and --json apply.",
+    "such as the panoptic.json of medseg panoptic. Of the other options, --output, --no-report and --json "
+    "apply.",
 )  # fmt: skip
 @interactive_options
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
@@ -198,10 +199,12 @@ def evaluate(
         return print_interactive(prompted, output, as_json=as_json)
     prompting.check_absent()
     if panoptic:
-        return _evaluate_panoptic(predictions, references, output, as_json=as_json)
+        return _evaluate_panoptic((predictions, references), output, report=report, as_json=as_json)
     if objects:
-        shown = (images, report)
-        return _evaluate_objects((predictions, references), output, _Given(**given), shown, as_json=as_json)
+        run = (jobs, images)
+        return _evaluate_objects(
+            (predictions, references), output, _Given(**given), run, report=report, as_json=as_json
+        )
     evaluation = _evaluate_label_maps((predictions, references), output, given, (jobs, images), report=report)
     if as_json:
         from medseg.metrics import to_json
@@ -239,10 +242,10 @@ def _evaluate_label_maps(
 
 
 def _evaluate_objects(
-    folders: tuple[Path, Path], output: Path | None, given: _Given, shown: tuple[Path | None, bool],
-    *, as_json: bool,
+    folders: tuple[Path, Path], output: Path | None, given: _Given, run: tuple[int | None, Path | None],
+    *, report: bool, as_json: bool,
 ) -> int:  # fmt: skip
-    """Compare numbered objects and print their scores; ``shown``: folder of images, and whether to report."""
+    """Compare numbered objects and print their scores; ``run``: number of jobs, and folder of images."""
     from medseg.evaluation.objects import (
         OBJECTS_REPORT,
         OBJECTS_SUMMARY,
@@ -254,7 +257,7 @@ def _evaluate_objects(
     from medseg.evaluation.pairing import Suffixes, check_exists
     from medseg.progress import ConsoleProgress
 
-    images, report = shown
+    jobs, images = run
     if output is not None:
         check_objects_output(output, report=report)
     if images is not None:
@@ -262,7 +265,7 @@ def _evaluate_objects(
     with ConsoleProgress() as progress:
         found = evaluate_objects(
             *folders, output, suffixes=Suffixes(given.label_suffix, given.prediction_suffix),
-            ignore_value=given.ignore_value, progress=progress,
+            ignore_value=given.ignore_value, jobs=jobs, progress=progress,
         )  # fmt: skip
     if output is not None and report:
         write_objects_report(output / OBJECTS_REPORT, found, images)
@@ -276,12 +279,25 @@ def _evaluate_objects(
     return EXIT_SOME_FAILED if found.failed else EXIT_OK
 
 
-def _evaluate_panoptic(predictions: Path, references: Path, output: Path | None, *, as_json: bool) -> int:
+def _evaluate_panoptic(files: tuple[Path, Path], output: Path | None, *, report: bool, as_json: bool) -> int:
     """Compare panoptic segmentations and print their scores."""
-    from medseg.evaluation.objects import PANOPTIC_SUMMARY, evaluate_panoptic
+    from medseg.evaluation.objects import (
+        OBJECTS_REPORT,
+        PANOPTIC_SUMMARY,
+        PANOPTIC_TABLE,
+        check_objects_output,
+        evaluate_panoptic,
+        write_panoptic_report,
+    )
 
-    found = evaluate_panoptic(predictions, references, output)
+    if output is not None:
+        check_objects_output(output, report=report)
+    found = evaluate_panoptic(*files, output)
+    if output is not None and report:
+        write_panoptic_report(output / OBJECTS_REPORT, found)
     click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
     if output is not None and not as_json:
-        click.echo(f"scores: {output / PANOPTIC_SUMMARY}")
+        click.echo(f"scores: {output / PANOPTIC_TABLE}, {output / PANOPTIC_SUMMARY}")
+        if report:
+            click.echo(f"report: {output / OBJECTS_REPORT}")
     return EXIT_OK

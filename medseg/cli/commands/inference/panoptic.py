@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from medseg.cli.options import PATH, FiniteRange, debug_option, json_option
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
 
 
 @click.command()
@@ -30,18 +31,22 @@ from medseg.cli.options import PATH, FiniteRange, debug_option, json_option
 @debug_option
 def panoptic(
     things: Path, stuff: Path, output: Path, score: float, visible: float, smallest: int, as_json: bool
-) -> None:
+) -> int:
     """Merge two segmentations of the same pictures so that each pixel belongs to one thing or stuff.
 
     THINGS and STUFF are folders that medseg infer has written: with a model that tells objects apart, and with
     a model of classes. The result, a panoptic segmentation, is in COCO's panoptic format: medseg evaluate
-    --panoptic compares it with references.
+    --panoptic compares it with references. Exits with 4 if a picture is in one of the folders only.
     """
     from medseg.instances.panoptic import PanopticOptions
     from medseg.interop.panoptic import merge_panoptic_folders
 
-    cases = merge_panoptic_folders(things, stuff, output, PanopticOptions(score, visible, smallest))
+    merged = merge_panoptic_folders(things, stuff, output, PanopticOptions(score, visible, smallest))
     if as_json:
-        click.echo(json.dumps({"output": str(output / "panoptic.json"), "cases": cases}))
+        found = {"output": str(output / "panoptic.json"), "cases": merged.cases, "failed": merged.failed}
+        click.echo(json.dumps(found, ensure_ascii=False))
     else:
-        click.echo(f"{len(cases)} pictures: {output / 'panoptic.json'}")
+        click.echo(f"{len(merged.cases)} pictures: {output / 'panoptic.json'}")
+    for case, reason in merged.failed.items():
+        click.echo(f"failed: {case}: {reason}", err=True)
+    return EXIT_SOME_FAILED if merged.failed else EXIT_OK
