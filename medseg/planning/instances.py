@@ -35,6 +35,8 @@ def choose_instances(fingerprint: Fingerprint, topology: Topology, draft: Draft,
             "the mean over mirror images: smoother depths, fewer split or missed objects",
         )
     radius = fingerprint.radius
+    if turnable:  # its distance maps were measured without it
+        draft.set("augment.background", {"probability": 0.0})
     if turnable and radius:
         smallest = round(min(1.0, max(0.5, _LEAST_DIAMETER / (2 * radius))), 2)
         draft.set("augment.affine", {"scale": [smallest, 2.0]})

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from medseg.data.augmentation.options import (
     AffineConfig,
     AugmentConfig,
+    BackgroundConfig,
     BlurConfig,
     ColorConfig,
     ElasticConfig,
@@ -77,9 +78,10 @@ def _robust_pictures() -> AugmentConfig:
     }
     return AugmentConfig(
         flip=FlipConfig(probability=0.5, axes=(0, 1)),
-        affine=AffineConfig(probability=0.6, rotate=180, scale=(0.5, 2.0)),
+        affine=AffineConfig(probability=0.6, rotate=180, scale=(0.5, 2.5)),
         shift=IntensityConfig(probability=0.15, low=-0.1, high=0.1),
         illumination=FieldConfig(probability=0.15, strength=0.4),
+        background=BackgroundConfig(probability=0.25, strength=(0.2, 0.7), intervals=8),
         inversion=RandomConfig(probability=0.1),
         color=ColorConfig(probability=0.2, hue=40),
         stain=StainConfig(probability=0.2),
