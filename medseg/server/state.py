@@ -30,6 +30,8 @@ from medseg.system.platform import has_ended, process_token
 
 _REMEMBERED = 4096
 _PREFIX = "medseg-serve-"
+_COPIES = 4
+"""Copies of a series in memory while it is fetched: the reply, its parts, the objects, their voxels."""
 
 
 class ServerState:
@@ -117,7 +119,8 @@ class ServerState:
         options, suggested, download = self.options, self._suggested_labels(), self.temporary / "download"
         size = options.limits.scan_bytes
         if options.is_remote_data and options.cache is not None:
-            client = connect(str(options.data))
+            longest = options.limits.sent_bytes // _COPIES
+            client = connect(str(options.data), options.limits.request_seconds, longest)
             send = SegSender(client) if options.send_seg else None
             return RemoteDatastore(client, options.cache, suggested, download, size, send)
         return Datastore(Path(options.data), options.layout, suggested, download, size)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 
 import pydicom
@@ -32,6 +33,34 @@ def listening(app):
     finally:
         server.should_exit = True
         thread.join(60)
+
+
+@contextmanager
+def dripping(head):
+    """A service whose replies never end: after the head, a letter every 20 ms; yields its address."""
+    ended = threading.Event()
+
+    def drip(connection):
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(head)
+            while not ended.wait(0.02):
+                connection.sendall(b"H")
+
+    def accept(listener):
+        with suppress(OSError):
+            while not ended.is_set():
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=accept, args=(listener,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
+        with suppress(OSError):
+            socket.create_connection(listener.getsockname(), 1).close()  # wakes the thread
+        thread.join()
 
 
 class DicomWeb:

@@ -1,8 +1,11 @@
 """Images of a DICOMweb service."""
 
+import time
+
 import numpy as np
 import pydicom
 import pytest
+from dicomweb_double import DicomWeb, dripping, listening
 from series import write_dicom
 from server_doubles import client_of, make_app
 
@@ -69,7 +72,7 @@ def test_a_service_that_does_not_answer(service, tmp_path):
 
 
 def test_the_next_image_has_the_ids_that_ohif_needs(service, tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "connect", lambda url: service)
+    monkeypatch.setattr(state, "connect", lambda url, seconds, longest: service)
     with pytest.raises(ConfigError, match="folder"):
         make_app("http://pacs.example/dicom-web")
     with client_of(make_app("http://pacs.example/dicom-web", cache=tmp_path / "cache")) as client:
@@ -107,18 +110,44 @@ def test_a_series_without_images_is_asked_for_again(service, tmp_path):
 
 
 def test_requests_end_after_a_time(monkeypatch):
-    adapters = pytest.importorskip("requests.adapters")
+    requests = pytest.importorskip("requests")
     waited = []
 
     def send(self, request, **options):
         waited.append(options["timeout"])
+        return requests.Response()
 
-    monkeypatch.setattr(adapters.HTTPAdapter, "send", send)
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
     client = connect("http://127.0.0.1:9/dicom-web")
     for timeout in (20, None):  # with and without the client's own
         client._session.get_adapter("http://127.0.0.1:9/").send(None, timeout=timeout)
     assert waited == [(10.0, 120.0)] * 2
     assert client._max_attempts == 2  # not five, in half a minute
+
+
+def test_a_series_that_is_too_long_is_given_up(tmp_path):
+    source = DicomWeb(write_dicom(tmp_path / "source", np.arange(4 * 8 * 9).reshape(4, 8, 9)))
+    with listening(source.app) as url:
+        client = connect(f"{url}/dicom-web", 30.0, 2000)
+        client.set_http_retry_params(max_attempts=1)
+        store = RemoteDatastore(client, tmp_path / "cache")
+        (uid,) = store.ids()
+        with pytest.raises(DataError, match=r"cannot be fetched \(ReplyTooLongError\)"):
+            store.scan(uid)
+        assert not (tmp_path / "cache" / "images" / uid).exists()
+        store = RemoteDatastore(connect(f"{url}/dicom-web", 30.0, 1 << 20), tmp_path / "cache")
+        assert store.scan(uid).array.shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n"]
+)
+def test_a_service_that_sends_byte_by_byte(head):
+    with dripping(head) as url:
+        began = time.monotonic()
+        with pytest.raises((OSError, TimeoutError)):
+            connect(url, 0.3, 1 << 20)._session.get(url)  # the client itself would try again
+        assert time.monotonic() - began < 2
 
 
 def test_no_password_is_shown(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing
 from medseg.data.scans import Scan
-from medseg.errors import ConfigError, DataError, MedsegError
+from medseg.errors import DataError, MedsegError
 from medseg.files import write_folder_atomic
 from medseg.geometry import Array
 from medseg.server.datastore.seg_sender import SegSender
@@ -20,12 +21,11 @@ from medseg.server.datastore.store import Datastore
 from medseg.server.datastore.versions import FINAL, Author, LabelVersion
 from medseg.server.errors import RefusedError
 from medseg.server.http.logs import LOGGER, describe_failure
+from medseg.server.http.sessions import bounded_session
 
 MODALITIES = ("CT", "MR", "PT")
 """Modalities whose series are listed."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
-_SECONDS = (10.0, 120.0)
-"""Time to connect, and for the next part of a reply."""
 _PAGE = 500
 _MOST_SERIES = 20_000
 _STUDY, _SERIES = "0020000D", "0020000E"
@@ -47,30 +47,20 @@ class DicomWebClient(Protocol):
         ...
 
 
-def connect(url: str) -> DicomWebClient:
+def connect(url: str, seconds: float = 600.0, longest: int = 1 << 30) -> DicomWebClient:
     """Return a client of a DICOMweb service; a user and a password may be in the URL.
+
+    Args:
+        url: address of the service.
+        seconds: time for one request, its reply included.
+        longest: bytes of a reply, which is held in memory.
 
     Raises:
         ConfigError: the package dicomweb-client is not installed.
     """
-    try:
-        import requests
-        from dicomweb_client import DICOMwebClient
-        from requests.adapters import HTTPAdapter
-    except ImportError as error:
-        raise ConfigError(
-            "DICOMweb needs the package dicomweb-client", hint="Install it with: pip install 'medseg[serve]'"
-        ) from error
+    session = bounded_session(seconds, longest)
+    from dicomweb_client import DICOMwebClient
 
-    class Patient(HTTPAdapter):
-        """Waits as long as :mod:`medseg.server.viewer.proxy` does; not every client has a limit of its own."""
-
-        def send(self, *args: Any, **options: Any) -> requests.Response:
-            return super().send(*args, **options | {"timeout": _SECONDS})
-
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, Patient())
     client: Any = DICOMwebClient(url.rstrip("/"), session=session)
     client.set_http_retry_params(max_attempts=2)  # its default tries for half a minute
     return client
@@ -150,6 +140,7 @@ class RemoteDatastore(Datastore):
     ) -> None:
         self._client, self._send = client, send
         self._unsent: set[str] = set()
+        self._fetching = threading.Lock()  # one series at a time is in memory
         self._series: dict[str, Series] = {}
         (folder / "images").mkdir(parents=True, exist_ok=True)
         super().__init__(folder, suggested=suggested, temporary=temporary, scan_bytes=scan_bytes)
@@ -221,14 +212,18 @@ class RemoteDatastore(Datastore):
             series = self._series[case.id]
             if case.image.is_dir():
                 return
-            try:
-                instances = self._client.retrieve_series(
-                    series.study, series.uid, media_types=("application/dicom",)
-                )
-            except Exception as error:  # requests and pydicom raise errors of many kinds
-                raise DataError(f"the series cannot be fetched ({type(error).__name__})") from error
-            if not instances:
-                raise DataError("the DICOMweb service has no images of the series")
-            with write_folder_atomic(case.image) as folder:
-                for number, instance in enumerate(instances, 1):
-                    instance.save_as(folder / f"{number:05d}.dcm")
+            with self._fetching:
+                self._fetch_into(case.image, series)
+
+    def _fetch_into(self, target: Path, series: Series) -> None:
+        try:
+            instances = self._client.retrieve_series(
+                series.study, series.uid, media_types=("application/dicom",)
+            )
+        except Exception as error:  # requests and pydicom raise errors of many kinds
+            raise DataError(f"the series cannot be fetched ({type(error).__name__})") from error
+        if not instances:
+            raise DataError("the DICOMweb service has no images of the series")
+        with write_folder_atomic(target) as folder:
+            for number, instance in enumerate(instances, 1):
+                instance.save_as(folder / f"{number:05d}.dcm")

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
-from medseg.errors import ConfigError
 from medseg.server.errors import RefusedError, ServiceError, UnknownIdError
+from medseg.server.http.sessions import bounded_session
 
 _UID = r"[0-9]+(?:\.[0-9]+)*"
 _RESOURCE = re.compile(
@@ -145,26 +145,17 @@ class DicomProxy:
         url: address of the service; a user and a password may be in it.
         longest_json: bytes of a reply in JSON, which is held in memory.
         longest_reply: bytes of any other reply.
-        seconds: time for one request.
+        seconds: time for one request, its reply included.
 
     Raises:
         ConfigError: the package dicomweb-client, which brings requests, is not installed.
     """
 
     def __init__(self, url: str, longest_json: int, longest_reply: int, seconds: float) -> None:
-        try:
-            import requests
-            from requests.adapters import HTTPAdapter
-        except ImportError as error:
-            raise ConfigError(
-                "DICOMweb needs the package dicomweb-client",
-                hint="Install it with: pip install 'medseg[serve]'",
-            ) from error
         self._url, self._seconds = url.rstrip("/"), seconds
         self._longest_json, self._longest_reply = longest_json, longest_reply
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        timeouts = _CONNECT_SECONDS, min(_READ_SECONDS, seconds)
+        self._session = bounded_session(seconds, timeouts=timeouts, connections=_CONNECTIONS)
 
     def get(self, resource: str, query: Sequence[tuple[str, str]], accept: str, own: str) -> ProxyReply:
         """Read a resource.
@@ -173,7 +164,8 @@ class DicomProxy:
             resource: path of the resource, checked by :func:`check_resource`.
             query: parameters of the search.
             accept: type of the reply.
-            own: address under which clients reach the proxy, which replaces that of the service in JSON.
+            own: path of the proxy, which replaces the address of the service in JSON. Without scheme and host,
+                it is valid behind a reverse proxy, too.
 
         Raises:
             UnknownIdError: the service has no such object.
@@ -190,7 +182,7 @@ class DicomProxy:
             resource: path of the resource.
             body: the objects, as ``multipart/related``.
             content_type: type of the body, with its boundary.
-            own: address of the proxy.
+            own: path of the proxy.
         """
         headers = {"accept": _JSON, "content-type": content_type}
         return self._passed_on(self._send("POST", resource, headers, data=body), own)
@@ -200,8 +192,7 @@ class DicomProxy:
         try:
             reply = self._session.request(
                 method, f"{self._url}/{resource}", headers=headers | {"accept-encoding": "identity"},
-                timeout=(_CONNECT_SECONDS, min(_READ_SECONDS, self._seconds)), stream=True,
-                allow_redirects=False, **content,
+                stream=True, allow_redirects=False, **content,
             )  # fmt: skip
         except Exception as error:  # requests raises errors of many kinds
             raise ServiceError(f"the DICOMweb service does not answer ({type(error).__name__})") from error

@@ -20,6 +20,8 @@ from medseg.server.viewer.proxy import DicomProxy, ProxyReply, accepted_type, ch
 from medseg.server.viewer.stored import keep_segmentations
 
 _PROXY = "/proxy/dicom"
+_OWN = f"{_PROXY}/wado"
+"""Address of the service's resources in replies: a path, since a reverse proxy may change scheme and host."""
 _LONGEST_JSON, _LONGEST_REPLY = 256 << 20, 4 << 30
 _LONGEST_QUERY = 8192
 _THREADS = 16
@@ -81,7 +83,7 @@ class _Proxy:
             raise RefusedError("the query is not printable")
         resource = check_resource(_resource(request))
         accept = accepted_type(resource, request.headers.get("accept", ""))
-        reply = await self._threads.run(self._proxy.get, resource, query, accept, _own_address(request))
+        reply = await self._threads.run(self._proxy.get, resource, query, accept, _OWN)
         return self._sent(reply)
 
     async def store(self, request: Request) -> Response:
@@ -94,8 +96,7 @@ class _Proxy:
         with tempfile.TemporaryFile(dir=state.temporary) as body:
             await _receive(request, body, state.options.limits.request_seconds)
             body.seek(0)
-            own = _own_address(request)
-            reply = await self._threads.run(self._proxy.store, resource, body, content_type, own)
+            reply = await self._threads.run(self._proxy.store, resource, body, content_type, _OWN)
             if reply.status in (200, 202):
                 body.seek(0)
                 try:
@@ -125,10 +126,6 @@ def _resource(request: Request) -> str:
     if request.path_params["kind"] not in ("qido", "wado"):
         raise UnknownIdError("this is no resource of DICOMweb")
     return request.path_params["path"]
-
-
-def _own_address(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}{_PROXY}/wado"
 
 
 async def _receive(request: Request, body: IO[bytes], seconds: float) -> None:

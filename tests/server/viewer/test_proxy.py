@@ -10,7 +10,7 @@ from io import BytesIO
 import numpy as np
 import pydicom
 import pytest
-from dicomweb_double import DicomWeb, listening, related, write_build
+from dicomweb_double import DicomWeb, dripping, listening, related, write_build
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from series import NAME, turned, write_dicom
 from server_doubles import client_of, make_app
@@ -86,7 +86,7 @@ def test_addresses_in_json_lead_to_the_proxy(client, service):
     )
     service.replies[f"/dicom-web/{SERIES}/metadata"] = (200, "application/json; charset=utf-8", text.encode())
     (found,) = client.get(f"/proxy/dicom/qido/{SERIES}/metadata").json()
-    own = f"http://127.0.0.1:8000/proxy/dicom/wado/{SERIES}/instances/1.4/bulk/7fe00010"
+    own = f"/proxy/dicom/wado/{SERIES}/instances/1.4/bulk/7fe00010"
     assert found["00420011"]["BulkDataURI"] == own
     assert found["00081030"]["Value"] == ["see http://x/studies/1 there"]
     service.replies[f"/dicom-web/{SERIES}/instances/1.4/bulk/7fe00010"] = (200, "text/html", b"<script>")
@@ -304,6 +304,24 @@ def test_a_reply_is_ended_while_the_service_stalls(tmp_path):
         assert list(reply.chunks) == []
 
 
+HEAD = b"HTTP/1.1 200 OK\r\n"
+JPEG = HEAD + b"content-type: image/jpeg\r\n"
+
+
+@pytest.mark.parametrize(
+    "head", [b"", HEAD, HEAD + b"content-type: application/json\r\n\r\n", JPEG + b"\r\n",
+             JPEG + b"content-length: 99999\r\n\r\n", JPEG + b"connection: close\r\n\r\n"]
+)  # fmt: skip
+def test_a_service_that_sends_byte_by_byte_holds_no_thread(head):
+    with dripping(head) as url:
+        proxy = DicomProxy(url, 1 << 20, 1 << 20, 0.3)
+        began = time.monotonic()
+        with pytest.raises((ServiceError, TimeoutError)):
+            list(proxy.get(f"{SERIES}/thumbnail", [], "image/jpeg", "").chunks)
+        assert time.monotonic() - began < 2
+        proxy.close()
+
+
 def test_hostile_values_take_no_time(client, service):
     began = time.monotonic()
     assert accepted_type(f"{SERIES}/instances/1/frames/1", "a" + " " * 60_000 + "b").startswith("a")
@@ -311,7 +329,7 @@ def test_hostile_values_take_no_time(client, service):
     service.replies[f"/dicom-web/{SERIES}/metadata"] = (200, "application/json", text)
     found = client.get(f"/proxy/dicom/wado/{SERIES}/metadata").json()
     assert found[0].startswith("http://studies")
-    assert found[1] == "http://127.0.0.1:8000/proxy/dicom/wado/studies/1/series/2"
+    assert found[1] == "/proxy/dicom/wado/studies/1/series/2"
     assert time.monotonic() - began < 2
 
 
