@@ -16,6 +16,7 @@ from medseg.report.media import (
     volume_payload,
     write_case_page,
 )
+from medseg.report.media.error_map import ERROR_COLORS, EXTRA
 from medseg.report.media.viewer import has_niivue
 from medseg.report.palette import Legend
 
@@ -131,7 +132,8 @@ def test_controls_change_what_is_drawn(browser, tmp_path):
     browser.press("ArrowDown")
     assert _canvas(browser) == before
     browser.press("e")  # errors: the left part is extra
-    assert _share(_canvas(browser), (240, 160, 102), 40) > 0.05  # vermilion at 60% over white
+    over_white = tuple(round(0.6 * value + 0.4 * 255) for value in ERROR_COLORS[EXTRA])
+    assert _share(_canvas(browser), over_white, 40) > 0.05
     browser.press("e")
     browser.press("p")
     browser.press("r")
