@@ -1,5 +1,6 @@
-"""Test doubles of studies: an executor in the process of the test, and trainings that return scores at once."""
+"""Test doubles of studies: executors in the process of the test, and trainings that return scores at once."""
 
+from medseg.cli.main import run
 from medseg.errors import MedsegError
 from medseg.metrics import write_csv
 from medseg.progress import QuietProgress
@@ -25,6 +26,25 @@ class InProcess:
                 code = error.exit_code
             cell.log.write_text("printed\n", encoding="utf-8")
             write_state(cell.folder, CellState("failed" if code else "complete", exit_code=code, seconds=2.0))
+            results.append(CellResult(cell, code))
+            if report is not None:
+                report(results[-1])
+        return results
+
+
+class InProcessCommands:
+    """An executor that runs ``medseg`` commands in this process; those of some names fail."""
+
+    def __init__(self, failing=()):
+        self.failing, self.started = failing, []
+
+    def run(self, cells, report=None):
+        results = []
+        for cell in cells:
+            self.started.append(cell.name)
+            cell.log.parent.mkdir(parents=True, exist_ok=True)
+            cell.log.write_text("error: out of memory\n", encoding="utf-8")
+            code = 5 if cell.name in self.failing else run(list(cell.command[3:]))
             results.append(CellResult(cell, code))
             if report is not None:
                 report(results[-1])

@@ -12,6 +12,7 @@ from medseg.evaluation.objects.comparison import (
     OBJECTS_SUMMARY,
     OBJECTS_TABLE,
     ObjectEvaluation,
+    compare_objects,
     evaluate_objects,
 )
 from medseg.evaluation.objects.panoptic import (
@@ -36,6 +37,7 @@ __all__ = [
     "ObjectEvaluation",
     "PanopticEvaluation",
     "check_objects_output",
+    "compare_objects",
     "evaluate_objects",
     "evaluate_panoptic",
     "write_objects_report",

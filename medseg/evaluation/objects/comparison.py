@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -74,16 +74,22 @@ class ObjectEvaluation:
             components of a perfect foreground), ``classes`` (of each class, if there are several), ``cases``,
             ``missing``, ``failed``, ``sources`` and ``definitions``.
         paired: the files, which a report draws.
+        compared: case → its objects.
     """
 
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
     paired: PairedObjects
+    compared: Mapping[str, _Compared] = field(default_factory=dict[str, "_Compared"], repr=False)
 
     @property
     def failed(self) -> dict[str, str]:
         """Cases that could not be compared, with the reason."""
         return self.summary["failed"]
+
+    def scores_of(self, cases: Iterable[str]) -> dict[str, float | None]:
+        """Return ``scores`` of some of the cases together; those that could not be compared are left out."""
+        return _scores_together([self.compared[case] for case in cases if case in self.compared])
 
     def table(self) -> str:
         """Return the scores as text, with the ceiling of a perfect foreground beside them."""
@@ -149,6 +155,30 @@ def evaluate_objects(
             "one object. Use a model that tells objects apart (data.instances=keep).",
             folder,
         )
+    names = predictions.name, references.name
+    return compare_objects(paired, output, names=names, jobs=jobs, progress=progress)
+
+
+def compare_objects(
+    paired: PairedObjects,
+    output: Path | str | None = None,
+    *,
+    names: tuple[str, str],
+    jobs: int | None = None,
+    progress: Progress = QUIET,
+) -> ObjectEvaluation:
+    """Compare objects whose files are paired already, as :func:`evaluate_objects` does.
+
+    Args:
+        paired: the files.
+        output: folder of the tables; None: no file is written.
+        names: of the predictions and the references, for the report.
+        jobs: most cases compared at a time; None: the number of cores.
+        progress: advances with each case.
+
+    Raises:
+        DataError: if no case can be compared.
+    """
     outcomes = _compare_all(paired, jobs, progress)
     compared = {case: one for case, one in outcomes.items() if isinstance(one, _Compared)}
     failed = {case: one for case, one in outcomes.items() if isinstance(one, str)}
@@ -157,12 +187,11 @@ def evaluate_objects(
     rows = [{"case": case, **one.row()} for case, one in compared.items()]
     summary = _summarize(list(compared.values()))
     summary |= {"cases": len(rows), "missing": paired.missing, "failed": failed}
-    summary |= {"sources": {"predictions": predictions.name, "references": references.name}}
-    summary |= {"definitions": _DEFINITIONS}
+    summary |= {"sources": {"predictions": names[0], "references": names[1]}, "definitions": _DEFINITIONS}
     if output is not None:
         write_table(Path(output) / OBJECTS_TABLE, list(rows[0]), rows)
         write_json(Path(output) / OBJECTS_SUMMARY, summary)
-    return ObjectEvaluation(rows, summary, paired)
+    return ObjectEvaluation(rows, summary, paired, compared)
 
 
 @dataclass(frozen=True)
@@ -239,16 +268,20 @@ def _scores(table: Path, numbers: Array) -> Array | None:
 
 
 def _summarize(compared: Sequence[_Compared]) -> dict[str, Any]:
-    scores = instance_scores([one.overlaps for one in compared])
     ceiling = instance_scores([one.ceiling for one in compared])
-    scored = [one for one in compared if one.scores is not None]
-    if len(scored) == len(compared):
-        images = [_detected(one) for one in scored]
-        scores |= precision_table(images, PrecisionOptions()).summary()
-        scores["cpm"] = free_response_curve(images).cpm()
-    return {"scores": {k: _finite(v) for k, v in scores.items()},
+    return {"scores": _scores_together(compared),
             "ceiling": {k: _finite(v) for k, v in ceiling.items()},
             "classes": _class_scores(compared)}  # fmt: skip
+
+
+def _scores_together(compared: Sequence[_Compared]) -> dict[str, float | None]:
+    """Return the scores of all objects as one class; average precision and FROC where all have scores."""
+    scores = instance_scores([one.overlaps for one in compared])
+    if all(one.scores is not None for one in compared):
+        images = [_detected(one) for one in compared]
+        scores |= precision_table(images, PrecisionOptions()).summary()
+        scores["cpm"] = free_response_curve(images).cpm()
+    return {key: _finite(value) for key, value in scores.items()}
 
 
 def _class_scores(compared: Sequence[_Compared]) -> dict[str, dict[str, float | None]]:

@@ -12,7 +12,9 @@ from medseg.data.cases import Case
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.config import LabelConfig
-from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, plan_labels
+from medseg.data.labels.label_plan import LabelDeclarations, plan_labels
+from medseg.data.labels.reader import LabelReader
+from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import LooseLayout, PairsLayout, layout_of
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT
 from medseg.data.scans import Scan, as_label_map
@@ -124,11 +126,13 @@ class DatasetReferences:
 
     Attributes:
         cases: case → its files.
-        plan: how labels are read.
+        reader: how labels are read.
+        schema: meaning of their values; None: not known.
     """
 
     cases: dict[str, Case]
-    plan: LabelPlan
+    reader: LabelReader
+    schema: LabelSchema | None
 
     @classmethod
     def of(cls, root: Path, ignore_value: int | None = None) -> DatasetReferences | None:
@@ -141,7 +145,7 @@ class DatasetReferences:
             LabelConfig(ignore_value=ignore_value), layout=listing.labels, instances="keep"
         )
         plan = plan_labels(listing.cases, declared, folder=root)
-        return cls({case.id: case for case in plan.cases if case.label_files}, plan)
+        return cls({case.id: case for case in plan.cases if case.label_files}, plan.reader, plan.schema)
 
     def only(self, case: str) -> DatasetReferences:
         """Return the reference of one case."""
@@ -150,7 +154,7 @@ class DatasetReferences:
     def read(self, case: str) -> NumberedObjects:
         """Return the objects of a case."""
         scan = read_image(self.cases[case])
-        found, schema = self.plan.reader.read(self.cases[case], scan), self.plan.schema
+        found, schema = self.reader.read(self.cases[case], scan), self.schema
         assert found is not None
         assert found.objects is not None
         assert schema is not None

@@ -46,7 +46,7 @@ _COLUMNS = {
     "rq": ("RQ", "recognition quality"),
     "aji_plus": ("AJI+", "aggregated Jaccard index, one to one"),
 }
-_SHORT = {
+SHORT_TITLES = {
     "f1_50": "F1", "f1_75": "F1@0.75", "f1_90": "F1@0.9", "ap": "AP", "ap50": "AP50", "ap75": "AP75",
     "pq": "PQ", "sq": "SQ", "rq": "RQ", "aji_plus": "AJI+",
     "pooled_50": "@0.5", "pooled_mean": "@0.5:0.95",
@@ -159,7 +159,7 @@ class ObjectsPage:
             Column("meaning"),
         ]
         rows: list[list[Content]] = []
-        for key, short in _SHORT.items():
+        for key, short in SHORT_TITLES.items():
             if key in scores:
                 meaning = SCORE_TITLES[key].replace("the same", "TP/(TP+FP+FN)")
                 limit = compact(ceiling[key], 3) if key in ceiling else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from medseg.metrics.tables.statistics import label_mean_influence, mean_defined
 from medseg.progress import Progress, stage
 from medseg.study.cross_validation.folds import Folds
 from medseg.study.cross_validation.predictions import evaluate, predict_cases, write_references
-from medseg.study.cross_validation.selection.steps import Selection
 from medseg.study.cross_validation.settings import Study
 from medseg.study.cross_validation.tables import dice_matrix, mean_dice
 
@@ -49,21 +48,21 @@ class EnsembleScores:
         return float(np.mean(self.members))
 
 
-def write_ensemble(study: Study, selection: Selection, summary: dict[str, Any]) -> Path:
+def write_ensemble(study: Study, chosen: Mapping[str, Any], summary: dict[str, Any]) -> Path:
     """Write the models of all folds into one file, with the chosen settings of the inference.
 
     Args:
         study: the study.
-        selection: the chosen settings.
+        chosen: settings of ``inference`` that replace those of the models.
         summary: becomes part of the file.
     """
     models: list[LoadedModel] = []
     for number in range(study.request.folds):
         header, tensors, digest = load_model(study.folder.fold(number).run.model)
-        inference = header.inference.model_copy(update=selection.inference)
+        inference = header.inference.model_copy(update=chosen)
         header = header.model_copy(update={"inference": inference})
-        if "flips" in selection.tta:  # the first stage of a cascade had the same mirrors
-            stages = tuple(with_flips(stage, selection.tta["flips"]) for stage in header.first_stages)
+        if "flips" in chosen:  # the first stage of a cascade had the same mirrors
+            stages = tuple(with_flips(stage, chosen["flips"]) for stage in header.first_stages)
             header = header.model_copy(update={"first_stages": stages})
         models.append(LoadedModel(header, tensors, digest))
     save_ensemble(study.folder.model, models, summary | {"members": [model.digest for model in models]})

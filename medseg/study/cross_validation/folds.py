@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medseg.data.cases import Case, Part
@@ -13,9 +13,11 @@ from medseg.data.curation.duplicates import bind_copies, find_copies
 from medseg.data.curation.splits import FoldSplit
 from medseg.errors import ConfigError, DataError
 from medseg.files import write_json
+from medseg.progress import Progress
 from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.settings import Study
-from medseg.training.dataset.preparation import PreparedDataset, label_names
+from medseg.training.dataset.preparation import PreparedDataset, cache_dataset, label_names, prepare_dataset
+from medseg.training.loop_setup import network_needs
 from medseg.training.run_folder.case_record import read_record
 
 _MOST_LABELS = 4
@@ -55,6 +57,24 @@ class Folds:
             own = self.fold_of.get(case.id)
             parts[case.id] = "test" if own is None else "val" if own == fold else "train"
         return parts
+
+
+def prepare_folds(study: Study, progress: Progress) -> Folds:
+    """Measure the cases, assign the folds, and preprocess what they train on.
+
+    Raises:
+        ConfigError, DataError: as :func:`assign_folds`, and if cases are faulty.
+    """
+    config = study.config
+    cache = config.data.cache or study.folder.cache
+    dataset = prepare_dataset(
+        config.data, config.preprocess, network_needs(config), cache / "facts", progress=progress
+    )
+    folds = assign_folds(study, dataset)
+    parts: dict[str, Part] = {c.id: "train" if c.id in folds.fold_of else "test" for c in dataset.cases}
+    if not all(study.folder.fold(number).is_trained for number in range(study.request.folds)):
+        cache_dataset(replace(dataset, split=parts), cache, progress)
+    return folds
 
 
 def assign_folds(study: Study, dataset: PreparedDataset) -> Folds:

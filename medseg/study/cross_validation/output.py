@@ -59,7 +59,7 @@ def write_results(study: Study, folds: Folds, results: Results) -> CrossValidati
     write_json(folder.summary, to_json(summary))
     evaluation = folder.out_of_fold.metrics / REPORT_FILE
     page = CrossValidationPage(
-        folder.root.resolve().name, rows, summary, _trainings(study, folds),
+        folder.root.resolve().name, rows, summary, list_trainings(study, folds),
         str(evaluation.relative_to(folder.root)) if rows else None,
     )  # fmt: skip
     write_cross_validation_page(folder.report, page)
@@ -77,7 +77,7 @@ def with_images(evaluation: Evaluation, folds: Folds) -> Evaluation:
     return replace(evaluation, files=files)
 
 
-def _trainings(study: Study, folds: Folds) -> list[dict[str, Any]]:
+def list_trainings(study: Study, folds: Folds) -> list[dict[str, Any]]:
     """Return the time, the cases and the report of the training of each fold that has begun."""
     trainings: list[dict[str, Any]] = []
     for number in range(study.request.folds):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case
 from medseg.data.io.readers import output_suffix
+from medseg.errors import DiskFullError, MedsegError, TrainingStopped
 from medseg.evaluation import Evaluation, EvaluationOptions, evaluate_cases
 from medseg.inference.model.predictor import Predictor
 from medseg.inference.model.protocols import AnySegmenter
 from medseg.progress import Progress
 from medseg.study.cross_validation.budget import CaseClock
 from medseg.study.cross_validation.folder import FoldFolder
+from medseg.study.cross_validation.options import FailedFold
 from medseg.study.cross_validation.settings import Study
 from medseg.study.run_scores import check_predicted, predict_again, write_reference
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def reference_path(references: Path, case: Case) -> Path:
@@ -28,6 +34,22 @@ def load_fold(study: Study, fold: FoldFolder, **settings: Any) -> Predictor:
     """Load the model of a fold, with settings of ``inference`` that replace its own."""
     train = study.config.train
     return Predictor(fold.run.root, device=train.device, amp=train.amp, settings=settings)
+
+
+@contextmanager
+def noting_failure(fold: FoldFolder, failed: list[FailedFold]) -> Iterator[None]:
+    """Add a fold to those that failed if the block, which predicts its cases, raises an error.
+
+    Raises:
+        TrainingStopped, DiskFullError: which concern all folds.
+    """
+    try:
+        yield
+    except (TrainingStopped, DiskFullError):
+        raise
+    except MedsegError as error:
+        _LOGGER.warning("%s: %s", fold.name, error)
+        failed.append(FailedFold(fold.number, str(error), fold.run.messages))
 
 
 def predict_cases(

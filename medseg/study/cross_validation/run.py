@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import DiskFullError, MedsegError, TrainingStopped
 from medseg.evaluation import Evaluation
 from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
 from medseg.progress import ConsoleProgress, Progress
 from medseg.study.cross_validation.budget import ScoringClocks, noting
 from medseg.study.cross_validation.ensemble import EnsembleScores, score_test_cases, write_ensemble
 from medseg.study.cross_validation.folder import FoldFolder, StudyFolder
-from medseg.study.cross_validation.folds import Folds, assign_folds
+from medseg.study.cross_validation.folds import Folds, prepare_folds
+from medseg.study.cross_validation.objects.run import ObjectRun
 from medseg.study.cross_validation.options import CrossValidationConfig, CrossValidationResult, FailedFold
 from medseg.study.cross_validation.output import Results, with_images, write_results
-from medseg.study.cross_validation.predictions import evaluate, load_fold, predict_cases, write_references
+from medseg.study.cross_validation.predictions import (
+    evaluate,
+    load_fold,
+    noting_failure,
+    predict_cases,
+    write_references,
+)
 from medseg.study.cross_validation.selection.probabilities import ProbabilityRecorder
 from medseg.study.cross_validation.selection.steps import Selection, SettingSelector
 from medseg.study.cross_validation.selection.tta import are_scored, choose_tta, tta_settings
@@ -27,11 +32,7 @@ from medseg.study.cross_validation.tables import fold_rows, with_folds
 from medseg.study.cross_validation.training import FoldTrainer
 from medseg.study.executors import Executor, LocalExecutor
 from medseg.system.locks import lock_folder
-from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
-from medseg.training.loop_setup import network_needs
 from medseg.training.pacing.budget_clock import TimeBudget
-
-_LOGGER = logging.getLogger(__name__)
 
 
 def cross_validate(
@@ -47,9 +48,11 @@ def cross_validate(
     The test part of the settings' split is left out of the folds; every other case is held out by one fold.
     Every case is predicted by the model of its fold. On these predictions, postprocessing steps are chosen, and
     the models of all folds become one file, an ensemble, whose mean Dice on the test cases is compared with
-    that of its members. Started again with the same output folder, the study keeps what is finished and
-    continues every training where it stopped; trainings of a number of epochs then end with the same weights
-    as uninterrupted ones.
+    that of its members. Networks that tell objects apart are scored by objects, and the thresholds of decoding
+    are chosen; detectors have no ensemble.
+
+    Started again with the same output folder, the study keeps what is finished and continues every training
+    where it stopped; trainings of a number of epochs then end with the same weights as uninterrupted ones.
 
     Args:
         config: what is cross-validated, and how.
@@ -82,9 +85,9 @@ def cross_validate(
         if budget is not None:
             budget.follow(folder.clock)
         with noting(budget):
-            return _Run(
-                open_study(config, folder), executor or LocalExecutor(config.jobs), budget, progress
-            ).run()
+            study = open_study(config, folder)
+            kind = ObjectRun if study.config.task.name == "instances" else _Run
+            return kind(study, executor or LocalExecutor(config.jobs), budget, progress).run()
 
 
 @dataclass
@@ -112,7 +115,7 @@ class _Run:
     def run(self) -> CrossValidationResult:
         """Do everything that is not done yet."""
         study = self.study
-        folds = self._prepare()
+        folds = prepare_folds(study, self.progress)
         predicted: list[int] = []
         trainer = FoldTrainer(study, folds, self.executor, self.budget, self.clocks, self.progress)
         waiting = {fold.number for fold in trainer.waiting}
@@ -139,24 +142,11 @@ class _Run:
             return self._write(folds, rows)
         return self._finish(folds, rows)
 
-    def _prepare(self) -> Folds:
-        """Measure the cases, assign the folds, and preprocess what they train on."""
-        config = self.study.config
-        cache = config.data.cache or self.study.folder.cache
-        dataset = prepare_dataset(
-            config.data, config.preprocess, network_needs(config), cache / "facts", progress=self.progress
-        )
-        folds = assign_folds(self.study, dataset)
-        parts = {case.id: "train" if case.id in folds.fold_of else "test" for case in dataset.cases}
-        if not all(self.study.folder.fold(number).is_trained for number in range(self.study.request.folds)):
-            cache_dataset(replace(dataset, split=parts), cache, self.progress)
-        return folds
-
     def _predict(self, folds: Folds, trained: list[FoldFolder], predicted: list[int]) -> None:
         """Predict the held-out cases of folds; a fold whose cases cannot be predicted has failed."""
         study, scored = self.study, self.study.folder.out_of_fold
         for fold in trained:
-            try:
+            with noting_failure(fold, self.failed):
                 predictor = load_fold(study, fold, **self.tta)
                 cases = folds.held_out(fold.number)
                 write_references(cases, predictor, scored.references)
@@ -165,12 +155,6 @@ class _Run:
                     images = {case.image: case.id for case in cases}
                     segmenter = ProbabilityRecorder(predictor, images, scored.probabilities)
                 predict_cases(segmenter, cases, scored.predictions, self.progress, self.clocks.prediction)
-            except (TrainingStopped, DiskFullError):
-                raise
-            except MedsegError as error:
-                _LOGGER.warning("%s: %s", fold.name, error)
-                self.failed.append(FailedFold(fold.number, str(error), fold.run.messages))
-            else:
                 predicted.append(fold.number)
 
     def _predict_with_tta(self, folds: Folds, predicted: list[int]) -> None:
@@ -199,7 +183,9 @@ class _Run:
             selector = SettingSelector(folds, header, study.folder.out_of_fold, self.progress)
             selection = replace(selector.select(), tta=self.tta)
         table = fold_rows(rows, folds.fold_of)
-        write_ensemble(study, selection, {"folds": study.request.folds, "out_of_fold_dice": table[-1]["dice"]})
+        write_ensemble(
+            study, selection.inference, {"folds": study.request.folds, "out_of_fold_dice": table[-1]["dice"]}
+        )
         return self._write(folds, rows, selection, score_test_cases(study, folds, self.progress))
 
     def _write(

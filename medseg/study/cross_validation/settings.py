@@ -52,11 +52,7 @@ def open_study(request: CrossValidationConfig, folder: StudyFolder) -> Study:
     if not folder.record.is_file():
         _check_foreign(folder)
     config = _shared_settings(_load(request, folder), request, folder)
-    if config.task.name != "semantic":
-        raise ConfigError(
-            f"task.name={config.task.name}: cross-validation compares label maps of classes, not objects",
-            hint="Train each fold by itself: data.split={name: folds, fold: 0}.",
-        )
+    _check_task(request, config)
     if folder.record.is_file():
         _check_unchanged(request, config, folder)
     else:
@@ -115,6 +111,22 @@ def _shared_settings(config: RunConfig, request: CrossValidationConfig, folder: 
             "train": config.train.model_copy(update=changes),
         }
     )
+
+
+def _check_task(request: CrossValidationConfig, config: RunConfig) -> None:
+    """Check that held-out cases can be predicted and scored."""
+    if config.task.name == "prompts":
+        raise ConfigError(
+            "task.name=prompts: cross-validation predicts the held-out cases, but this network segments "
+            "nothing without prompts",
+            hint="Train each fold by itself (data.split={name: folds, fold: 0}); its report has the scores of "
+            "simulated users on the held-out cases.",
+        )
+    if config.task.name == "instances" and request.tta:
+        raise ConfigError(
+            "--tta: mirrors and scales are chosen by the Dice of classes, but this network tells objects apart",
+            hint="Leave it out; networks with a dense decoder can be given mirrors: inference.flips=[0,1].",
+        )
 
 
 def _check_foreign(folder: StudyFolder) -> None:

@@ -90,18 +90,22 @@ def format_markdown(
     parts = [_fold_table(table, tta=tta)] if table else []
     parts += [_step_table(steps)] if steps else []
     parts += [_test_table(test)] if test is not None else []
-    if failed:
-        parts.append(["Failed folds:", "", *(f"* {one.describe()}" for one in failed)])
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    return join_parts(parts, failed)
+
+
+def join_parts(parts: Sequence[Sequence[str]], failed: Sequence[FailedFold]) -> str:
+    """Return parts of lines, and the folds that failed, as text."""
+    listed = [["Failed folds:", "", *(f"* {one.describe()}" for one in failed)]] if failed else []
+    return "\n\n".join("\n".join(part) for part in (*parts, *listed)) + "\n"
 
 
 def _fold_table(table: Sequence[Row], *, tta: bool) -> list[str]:
     labels = [key.removeprefix("dice:") for key in table[0] if key.startswith("dice:")]
     head = ["fold", "cases", "mean Dice", "95% interval", *(label.replace("|", "\\|") for label in labels)]
-    lines = _table_head(head)
+    lines = table_head(head)
     for row in table:
         scores = [f"{row[f'dice:{label}']:.4f}" for label in labels]
-        lines.append(_line(row["fold"], row["cases"], f"{row['dice']:.4f}", _interval(row), *scores))
+        lines.append(table_line(row["fold"], row["cases"], f"{row['dice']:.4f}", _interval(row), *scores))
     return [
         *lines,
         "",
@@ -116,10 +120,10 @@ def _fold_table(table: Sequence[Row], *, tta: bool) -> list[str]:
 
 
 def _step_table(steps: Sequence[ChosenSetting]) -> list[str]:
-    lines = _table_head(["label", "setting", "Dice before", "Dice after", "chosen on other folds"])
+    lines = table_head(["label", "setting", "Dice before", "Dice after", "chosen on other folds"])
     for one in steps:
         values = (f"{value:.4f}" for value in (one.before, one.after, one.unbiased))
-        lines.append(_line(one.label.replace("|", "\\|"), one.setting, *values))
+        lines.append(table_line(one.label.replace("|", "\\|"), one.setting, *values))
     return [
         *lines,
         "",
@@ -129,14 +133,14 @@ def _step_table(steps: Sequence[ChosenSetting]) -> list[str]:
 
 
 def _test_table(test: EnsembleScores) -> list[str]:
-    lines = _table_head(["model", "mean Dice", "95% interval"])
-    lines += [_line(f"fold {number}", f"{value:.4f}", "") for number, value in enumerate(test.members)]
+    lines = table_head(["model", "mean Dice", "95% interval"])
+    lines += [table_line(f"fold {number}", f"{value:.4f}", "") for number, value in enumerate(test.members)]
     mean, low, high = test.ensemble
     gain, gain_low, gain_high = test.gain
     lines += [
-        _line("mean of the folds", f"{test.mean_of_members:.4f}", ""),
-        _line("ensemble", f"{mean:.4f}", f"{low:.4f} to {high:.4f}"),
-        _line("difference", f"{gain:+.4f}", f"{gain_low:+.4f} to {gain_high:+.4f}"),
+        table_line("mean of the folds", f"{test.mean_of_members:.4f}", ""),
+        table_line("ensemble", f"{mean:.4f}", f"{low:.4f} to {high:.4f}"),
+        table_line("difference", f"{gain:+.4f}", f"{gain_low:+.4f} to {gain_high:+.4f}"),
     ]
     return [
         *lines,
@@ -146,11 +150,13 @@ def _test_table(test: EnsembleScores) -> list[str]:
     ]
 
 
-def _table_head(names: Sequence[str]) -> list[str]:
-    return [_line(*names), "|---|" + "---:|" * (len(names) - 1)]
+def table_head(names: Sequence[str]) -> list[str]:
+    """Return the first two lines of a table of one column of text and columns of numbers."""
+    return [table_line(*names), "|---|" + "---:|" * (len(names) - 1)]
 
 
-def _line(*cells: object) -> str:
+def table_line(*cells: object) -> str:
+    """Return a line of a table."""
     return "| " + " | ".join(map(str, cells)) + " |"
 
 

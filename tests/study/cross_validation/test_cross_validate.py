@@ -11,6 +11,7 @@ import time
 
 import pytest
 from conftest import ball_settings, write_balls
+from study_doubles import InProcessCommands as InProcess
 
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
@@ -22,29 +23,9 @@ from medseg.inference.tta_search import TTAVariant
 from medseg.progress import QuietProgress
 from medseg.study import CrossValidationConfig, cross_validate
 from medseg.study.cross_validation.selection import tta
-from medseg.study.executors import CellResult
 
 pytestmark = pytest.mark.slow
 TINY = ("train.epochs=1", "train.iterations=2", "data.split.test=0.25")
-
-
-class InProcess:
-    """An executor that runs ``medseg`` commands in this process; those of some names fail."""
-
-    def __init__(self, failing=()):
-        self.failing, self.started = failing, []
-
-    def run(self, cells, report=None):
-        results = []
-        for cell in cells:
-            self.started.append(cell.name)
-            cell.log.parent.mkdir(parents=True, exist_ok=True)
-            cell.log.write_text("error: out of memory\n", encoding="utf-8")
-            code = 5 if cell.name in self.failing else run(list(cell.command[3:]))
-            results.append(CellResult(cell, code))
-            if report is not None:
-                report(results[-1])
-        return results
 
 
 def validate(balls, folder, executor=None, folds=2, **options):

@@ -75,10 +75,17 @@ def test_the_budget_of_a_training_is_kept_without_one_of_the_study(tmp_path):
     assert whole.config.train.budget is None
 
 
-def test_instances_are_refused(tmp_path):
-    request = CrossValidationConfig({"task": {"name": "instances"}})
-    with pytest.raises(ConfigError, match="not objects"):
+def test_prompts_are_refused(tmp_path):
+    request = CrossValidationConfig({"task": {"name": "prompts"}})
+    with pytest.raises(ConfigError, match="segments nothing without prompts"):
         settings.open_study(request, StudyFolder(tmp_path))
+    assert not StudyFolder(tmp_path).record.exists()
+
+
+def test_mirrors_are_not_chosen_for_objects(tmp_path):
+    source = {"task": {"name": "instances"}}
+    with pytest.raises(ConfigError, match="--tta: mirrors and scales are chosen by the Dice of classes"):
+        settings.open_study(CrossValidationConfig(source, tta=True), StudyFolder(tmp_path))
 
 
 def test_a_damaged_record_is_named(tmp_path):

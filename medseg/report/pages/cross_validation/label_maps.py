@@ -1,4 +1,4 @@
-"""The report of a cross-validation."""
+"""The report of a cross-validation of label maps of classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from medseg.report import plots
 from medseg.report.environment import provenance
 from medseg.report.html import (
     Content,
-    bullets,
     enumerate_words,
     figure,
     grid,
@@ -26,6 +25,7 @@ from medseg.report.html import (
     tag,
 )
 from medseg.report.page import Page
+from medseg.report.pages.cross_validation.parts import DIVISION, failed_folds, training_table
 from medseg.report.pages.scored_cases import ScoredCases, as_float
 from medseg.report.table import Column, Table
 
@@ -73,7 +73,7 @@ class CrossValidationPage:
         page.add("Chosen settings", self._settings())
         page.add("Test cases", self._test())
         page.add("All cases", self._cases())
-        page.add("Trainings", self._trainings())
+        page.add("Trainings", training_table(self.trainings))
         page.add("How this was measured", paragraph(self._method()), provenance({}))
         return page
 
@@ -104,11 +104,7 @@ class CrossValidationPage:
                 *self._ensemble(),
                 *self._steps(),
             ]
-        failed: Sequence[str] = self.summary.get("failed") or ()
-        if failed:
-            text = Markup("{} failed, so there is no ensemble:").format(plural(len(failed), "fold"))
-            parts += [paragraph(text), bullets(failed)]
-        return join(parts)
+        return join([*parts, failed_folds(self.summary.get("failed") or ())])
 
     def _range(self) -> list[Markup]:
         scored = [row for row in self._folds if not math.isnan(as_float(row["dice"]))]
@@ -266,22 +262,9 @@ class CrossValidationPage:
         more = tag("a", "All metrics, and pictures of the worst cases", href=self.evaluation)
         return join([paragraph(more), table])
 
-    def _trainings(self) -> Markup:
-        columns = [Column("fold"), Column("training cases", "number"), Column("minutes of updates", "number")]
-        rows: list[list[Content]] = [
-            [
-                tag("a", f"fold {one['fold']}", href=one["report"]),
-                number(int(one["cases"])),
-                number(one["minutes"], 1),
-            ]
-            for one in self.trainings
-        ]
-        return Table("Trainings", columns, rows).html() if rows else Markup("")
-
     def _method(self) -> str:
         return (
-            "Cases of one patient, and copies of an image, are in one fold; labels and their sizes are "
-            "distributed evenly. Mean Dice is the mean over labels of their means over cases. Intervals are "
+            f"{DIVISION} Mean Dice is the mean over labels of their means over cases. Intervals are "
             "over cases; they do not cover the choice of the training cases."
         )
 
