@@ -149,7 +149,7 @@ class DatasetReferences:
 
     def only(self, case: str) -> DatasetReferences:
         """Return the reference of one case."""
-        return replace(self, cases={case: self.cases[case]}, plan=replace(self.plan, cases=[]))
+        return replace(self, cases={case: self.cases[case]})
 
     def read(self, case: str) -> NumberedObjects:
         """Return the objects of a case."""
