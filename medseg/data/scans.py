@@ -45,6 +45,35 @@ class Scan:
         return len(self.grid.shape)
 
 
+def scan_from_array(array: Array, spatial_dims: int, spacing: tuple[float, ...] | None = None) -> Scan:
+    """Return an array as a scan.
+
+    Args:
+        array: (*S) or (C, *S); of a volume, the axes are X, Y, Z in RAS+ order.
+        spatial_dims: 2 for a picture, 3 for a volume.
+        spacing: distance between voxels along each axis of S, mm. Pictures have 1 by default; volumes need it.
+
+    Raises:
+        DataError: the array does not hold numbers or has other axes, or the spacing is missing or invalid.
+    """
+    kind, axes = ("picture", "H, W") if spatial_dims == 2 else ("volume", "X, Y, Z")
+    where = f"array of shape {array.shape}, {array.dtype}"
+    if array.ndim not in (spatial_dims, spatial_dims + 1) or not array.size or array.dtype.kind not in "buif":
+        raise DataError(f"{where}: expected the numbers of a {kind}, ({axes}) or (C, {axes})")
+    if spacing is None and spatial_dims == 3:
+        raise DataError(
+            f"{where}: a volume without spacing",
+            hint="Pass spacing=(x, y, z), the mm between voxels along each axis.",
+        )
+    spacing = (1.0,) * spatial_dims if spacing is None else tuple(float(value) for value in spacing)
+    if len(spacing) != spatial_dims or not all(0 < value < np.inf for value in spacing):
+        raise DataError(f"spacing {spacing}: expected {spatial_dims} numbers above 0, in mm")
+    channels = array if array.ndim == spatial_dims + 1 else array[None]
+    channels = channels.astype(np.uint8) if channels.dtype == bool else channels
+    grid = Grid(channels.shape[1:], np.diag([*spacing, 1.0]))
+    return Scan(channels, grid, kind, Path("array"))
+
+
 class SingleFileReader:
     """A reader whose images are one file each."""
 

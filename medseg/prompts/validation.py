@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from medseg.errors import DataError
 from medseg.prompts.extent import prompt_box
@@ -31,6 +32,29 @@ def check_prompt(prompt: Prompt, shape: tuple[int, ...]) -> None:
         raise DataError(f"{kind}: from {lower.tolist()} to {upper.tolist()} is not a region")
     if (upper <= 0).any() or (lower > np.array(shape) - 0.5).any():
         raise DataError(f"{kind}: {lower.tolist()} lies outside the scan, which has shape {tuple(shape)}")
+
+
+def check_start_mask(mask: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a mask that a session begins with as booleans, a copy.
+
+    Args:
+        mask: (*S) bool, or numbers 0 and 1.
+        shape: (*S) of the scan.
+
+    Raises:
+        DataError: it has another shape or other values, as a label map of several objects has.
+    """
+    array = np.asarray(mask)
+    if array.shape != tuple(shape):
+        raise DataError(f"mask of shape {array.shape}, expected that of the scan, {tuple(shape)}")
+    if array.dtype != np.bool_:
+        others = array[(array != 0) & (array != 1)]
+        if others.size:
+            raise DataError(
+                f"mask with the value {others[0]}, expected only 0 and 1, or booleans",
+                hint="Pass one object of a label map, as label_map == value.",
+            )
+    return array.astype(bool)
 
 
 def _check_lasso(lasso: Lasso, dims: int) -> None:

@@ -16,7 +16,7 @@ from medseg.data.scans import Scan, check_finite
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
 from medseg.prompts import Box, Prompt
-from medseg.prompts.validation import check_prompt
+from medseg.prompts.validation import check_prompt, check_start_mask
 from medseg.sam.embeddings import EmbeddingStore
 from medseg.sam.network import MaskNetwork
 from medseg.sam.options import SamOptions
@@ -183,23 +183,20 @@ class SamSession:
             self._history.pop()
         return self.mask
 
-    def restart(self, mask: NDArray[np.bool_] | None = None) -> None:
+    def restart(self, mask: NDArray[np.generic] | None = None) -> None:
         """Begin the next object of the scan.
 
         Args:
-            mask: (\\*S) bool, corrected instead of an empty mask.
+            mask: (\\*S) bool, or 0 and 1, corrected instead of an empty mask.
 
         Raises:
-            DataError: the mask does not have the scan's shape.
+            DataError: the mask does not have the scan's shape, or has other values than 0 and 1.
         """
         slicing = self._slices(self.sam.options.axis)
         masks: dict[int, SliceMask] = {}
         if mask is not None:
-            if mask.shape != self.scan.grid.shape:
-                raise DataError(
-                    f"a mask of shape {mask.shape}, expected that of the scan, {self.scan.grid.shape}"
-                )
-            parts = ((index, slicing.view(mask != 0, index)) for index in range(len(slicing)))
+            start = check_start_mask(mask, self.scan.grid.shape)
+            parts = ((index, slicing.view(start, index)) for index in range(len(slicing)))
             masks = {index: SliceMask(np.ascontiguousarray(part)) for index, part in parts if part.any()}
         self._history = [_State(slicing, masks=masks, given=frozenset(masks))]
 
@@ -207,7 +204,7 @@ class SamSession:
         """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path.
 
         Raises:
-            DataError: the format cannot store the mask of this scan.
+            DataError: masks of such a scan are not written in this format; the message lists those that are.
         """
         return write_mask(path, self.mask, self.scan)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medseg.data.io.readers import read_scan
-from medseg.data.scans import Scan, as_label_map, check_finite
+from medseg.data.scans import Scan, as_label_map, check_finite, scan_from_array
 from medseg.errors import DataError
 from medseg.geometry import Grid
 
@@ -77,3 +77,30 @@ def test_a_mask_scaled_by_one_255th_is_read(tmp_path):
 def test_an_interpolated_label_map_is_still_refused():
     with pytest.raises(DataError, match=r"whole numbers, got 0\.002"):
         as_label_map(Scan(np.array([[[[0.002]]]]), Grid((1, 1, 1), np.eye(4)), "volume", Path("a.nii")))
+
+
+def test_arrays_as_scans():
+    volume = scan_from_array(np.zeros((2, 4, 5, 6), bool), 3, (1, 2, 3))
+    assert (volume.kind, volume.array.shape, volume.array.dtype) == ("volume", (2, 4, 5, 6), np.uint8)
+    assert volume.grid.spacing == (1, 2, 3)
+    picture = scan_from_array(np.zeros((4, 5)), 2)
+    assert (picture.kind, picture.array.shape, picture.grid.spacing) == ("picture", (1, 4, 5), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("array", "spacing", "message"),
+    [
+        (
+            np.zeros((4, 5, 6)),
+            None,
+            r"float64: a volume without spacing\. Pass spacing=\(x, y, z\)",
+        ),
+        (np.zeros((4, 5, 6)), (1, 2), r"spacing \(1\.0, 2\.0\): expected 3 numbers above 0"),
+        (np.zeros((4, 5, 6)), (1, 2, 0), "expected 3 numbers above 0"),
+        (np.zeros((4, 5)), (1, 1, 1), r"expected the numbers of a volume, \(X, Y, Z\) or \(C, X, Y, Z\)"),
+        (np.full((4, 5, 6), "a"), (1, 1, 1), "expected the numbers of a volume"),
+    ],
+)
+def test_arrays_that_are_no_scans(array, spacing, message):
+    with pytest.raises(DataError, match=message):
+        scan_from_array(array, 3, spacing)

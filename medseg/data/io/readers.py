@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +64,13 @@ READERS: tuple[Reader, ...] = (
     NumpyReader(),
     _TILED,
 )
+
+
+MASK_FORMATS: Mapping[Kind, tuple[str, ...]] = {
+    "volume": (".nii.gz", ".nii", ".nrrd", ".mha"),
+    "picture": (".png",),
+}
+"""Kind of scan → endings of the files that masks are written to: one file, with the grid of a volume."""
 
 
 def reader_for(path: Path) -> Reader:
@@ -193,12 +201,16 @@ def write_mask(path: Path | str, mask: Array, scan: Scan) -> Path:
     """Write a mask (*S), as 0 and 1, on a scan's grid in the format of the file's ending, and return the path.
 
     Raises:
-        DataError: the format is unknown or cannot store the mask of this scan.
+        DataError: masks of such a scan are not written in this format.
     """
-    path = Path(path)
+    path, endings = Path(path), MASK_FORMATS[scan.kind]
+    if not path.name.lower().endswith(endings) or path.is_dir():
+        raise DataError(
+            f"{path}: a mask of a {scan.kind} is written to a file that ends with {' or '.join(endings)}",
+            hint=f"For example {path.with_name(f'{image_stem(path)}{endings[0]}').name}.",
+            path=path,
+        )
     writer = reader_for(path)
-    if writer.kind != scan.kind:
-        raise DataError(f"{path}: a file for a {writer.kind}, but the scan is a {scan.kind}", path=path)
     with write_atomic(path) as temporary:
         writer.write_label_map(temporary, mask.astype(np.uint8), scan, None)
     return path

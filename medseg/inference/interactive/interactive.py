@@ -6,7 +6,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-import numpy as np
 import torch
 from nibabel.orientations import io_orientation  # pyright: ignore[reportUnknownVariableType]
 
@@ -15,7 +14,7 @@ from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.data.scans import Scan, check_finite
 from medseg.data.tiled.normalization_statistics import fit_normalization
 from medseg.errors import DataError, ModelFileError
-from medseg.geometry import Array, Grid, ras_order, same_spacing
+from medseg.geometry import Array, ras_order, same_spacing
 from medseg.inference.backends import BackendSetup
 from medseg.inference.interactive.scan_session import ScanSession
 from medseg.inference.interactive.windows import ScanWindows
@@ -84,14 +83,13 @@ class Interactive:
         Args:
             scan: a file, a DICOM series, a scan in memory, or an array (*S) or (C, *S) with the axes of the
                 training's files.
-            spacing: distance between the voxels of an array, mm; 1 by default.
+            spacing: distance between the voxels of an array along each axis, mm. Volumes need it; of a picture
+                it is 1 by default.
 
         Raises:
             DataError: the scan cannot be read or does not suit the model.
         """
-        if isinstance(scan, np.ndarray):
-            scan = _from_array(scan, spacing, self.header.spatial_dims)
-        opened = load_scan(scan)
+        opened = load_scan(scan, self.header.spatial_dims, spacing)
         self._member.check_dimensions(opened)
         check_finite(opened)
         windows = scan_windows(opened, self.header.preprocess, self.header.channels, self.window_shape)
@@ -146,17 +144,3 @@ def scan_windows(
     planes = range(0, array.shape[1], _PLANES)
     normalize = fit_normalization(preprocess.normalize, lambda: (array[:, i : i + _PLANES] for i in planes))
     return ScanWindows(turned, normalize, axes, flipped, scale, shape)
-
-
-def _from_array(array: Array, spacing: tuple[float, ...] | None, dims: int) -> Scan:
-    """Return an array (*S) or (C, *S) as a scan."""
-    if array.ndim not in (dims, dims + 1):
-        raise DataError(
-            f"array of shape {array.shape}: expected {dims} axes, or {dims + 1} with the channels first"
-        )
-    with_channels = array if array.ndim == dims + 1 else array[None]
-    spacing = spacing or (1.0,) * dims
-    if len(spacing) != dims or min(spacing) <= 0:
-        raise DataError(f"spacing {spacing}: expected {dims} numbers above 0")
-    grid = Grid(with_channels.shape[1:], np.diag([*spacing, 1.0]))
-    return Scan(with_channels, grid, "picture" if dims == 2 else "volume", Path("array"))

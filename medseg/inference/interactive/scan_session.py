@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from medseg.data.io.readers import write_mask
 from medseg.data.scans import Scan
-from medseg.errors import DataError
 from medseg.inference.interactive.object_session import ObjectSession, Predict
 from medseg.inference.interactive.windows import Bools, ScanWindows
 from medseg.prompts.prompts import Box, Lasso, Point, Prompt, Scribble
-from medseg.prompts.validation import check_prompt
+from medseg.prompts.validation import check_prompt, check_start_mask
 
 
 class ScanSession:
@@ -88,26 +87,24 @@ class ScanSession:
         self._object.undo()
         return self.mask
 
-    def restart(self, mask: NDArray[np.bool_] | None = None) -> None:
+    def restart(self, mask: NDArray[np.generic] | None = None) -> None:
         """Begin the next object of the scan.
 
         Args:
-            mask: (*S), the result of another model that is corrected instead of an empty mask; nonzero voxels
-                are the object.
+            mask: (*S) bool, or 0 and 1: the result of another model that is corrected instead of an empty mask.
+                Of a label map with several objects, pass one: ``label_map == value``.
 
         Raises:
-            DataError: the mask does not have the shape of the scan.
+            DataError: the mask does not have the shape of the scan, or has other values than 0 and 1.
         """
         shape = self.scan.grid.shape
-        if mask is not None and np.shape(mask) != shape:
-            raise DataError(f"mask of shape {np.shape(mask)} for a scan of shape {shape}")
-        own = np.zeros(shape, bool) if mask is None else np.array(mask) != 0
+        own = np.zeros(shape, bool) if mask is None else check_start_mask(mask, shape)
         self._object = ObjectSession(self._windows, self._predict, own)
 
     def save(self, path: Path | str) -> Path:
         """Write the mask, 0 and 1, on the scan's grid in the format of the file's ending.
 
         Raises:
-            DataError: the format is unknown or cannot store the mask of this scan.
+            DataError: masks of such a scan are not written in this format; the message lists those that are.
         """
         return write_mask(path, self._object.mask, self.scan)

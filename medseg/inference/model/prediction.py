@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from medseg.data.cases import Case
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import read_scan
 from medseg.data.preprocessing.pipeline import PreparedImage
-from medseg.data.scans import Scan
+from medseg.data.scans import Scan, scan_from_array
 from medseg.data.tiled.preprocessed_image import PreprocessedTiledImage
 from medseg.data.tiled.tiled_image import TiledImage
+from medseg.errors import DataError
 from medseg.geometry import Array
 from medseg.inference.shift.comparison import ShiftReport
 from medseg.inference.shift.rescale import ScaleChoice
@@ -77,12 +80,30 @@ class PreparedTiledImage:
         return self.image.path
 
 
-def load_scan(source: Scan | Case | Path | str) -> Scan:
+def load_scan(
+    source: Scan | Case | Path | str | Array, spatial_dims: int = 3, spacing: tuple[float, ...] | None = None
+) -> Scan:
     """Return a scan in memory; read it if ``source`` is a case or a file.
 
+    Args:
+        source: a scan, a case, a file, or an array (*S) or (C, *S).
+        spatial_dims: axes S of an array.
+        spacing: distance between the voxels of an array, mm.
+
     Raises:
-        DataError: the scan cannot be read.
+        DataError: the scan cannot be read, or the array is not one.
     """
     if isinstance(source, Scan):
         return source
-    return read_image(source) if isinstance(source, Case) else read_scan(Path(source))
+    if isinstance(source, np.ndarray):
+        return scan_from_array(source, spatial_dims, spacing)
+    if isinstance(source, Case):
+        return read_image(source)
+    try:
+        path = Path(source)
+    except TypeError as error:
+        raise DataError(
+            f"{type(source).__name__}: expected a file, a Scan, a Case or a NumPy array with its spacing",
+            hint="Convert tensors with tensor.cpu().numpy().",
+        ) from error
+    return read_scan(path)

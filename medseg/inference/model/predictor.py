@@ -132,24 +132,26 @@ class Predictor:
 
     def predict(
         self,
-        source: Scan | Case | Path | str,
+        source: Scan | Case | Path | str | Array,
         *,
+        spacing: tuple[float, ...] | None = None,
         probabilities: bool = False,
         foreground: Array | None = None,
     ) -> Prediction:
         """Segment one scan.
 
         Args:
-            source: a scan in memory, its file, or a case, whose channels may lie in several files.
+            source: a file, a scan, a case, whose channels may lie in several files, or an array (*S), (C, *S).
+            spacing: mm between the voxels of an array along each axis; volumes need it, pictures have 1.
             probabilities: also return the probabilities of each class.
-            foreground: (*S) on the scan's grid; windows in which it is nowhere true are skipped and labeled
-                background.
+            foreground: (*S) on the scan's grid; windows where it is nowhere true are labeled background.
 
         Raises:
             DataError: the scan cannot be read or does not suit the model.
             ConfigError: a foreground was given, and the model's ``blend`` is ``exact``.
         """
-        return self.run(self.prepare(source, foreground), probabilities=probabilities)
+        scan = load_scan(source, self.members[0].scan_dims, spacing)
+        return self.run(self.prepare(scan, foreground), probabilities=probabilities)
 
     def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> PreparedScan:
         """Read a scan and preprocess it for each member; arguments and errors as :meth:`predict`."""
@@ -389,10 +391,9 @@ class Predictor:
         self, index: int, prepared: _AnyPrepared, options: SlidingWindowOptions, execution: Execution
     ) -> Iterator[OutputChunk]:
         """Yield one member's probabilities on the scan's grid, in the axis order of ``PreparedImage``."""
-        inputs, activation = prepared.inputs[index], self.header.labels.activation
+        inputs, labels = prepared.inputs[index], self.header.labels
         logits = self._logits(index, prepared, options, execution)
-        count = self.header.labels.num_classes
-        chunks = (class_probabilities(chunk, activation, count) for chunk in logits)
+        chunks = (class_probabilities(chunk, labels.activation, labels.num_classes) for chunk in logits)
         if isinstance(inputs, PreprocessedTiledImage) or not inputs.resampled:
             return chunks
         return resample_chunks(chunks, inputs.array.shape[1:], inputs.target_shape)

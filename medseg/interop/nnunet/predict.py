@@ -155,9 +155,15 @@ class NnunetPredictor:
         """None: scans are always held in memory."""
         return None
 
-    def predict(self, source: Scan | Case | Path | str, *, probabilities: bool = False) -> Prediction:
-        """Segment one scan; raises the errors of ``Predictor.predict``."""
-        return self.run(self.prepare(source), probabilities=probabilities)
+    def predict(
+        self,
+        source: Scan | Case | Path | str | Array,
+        *,
+        spacing: tuple[float, ...] | None = None,
+        probabilities: bool = False,
+    ) -> Prediction:
+        """Segment one scan; arguments and errors are those of ``Predictor.predict``."""
+        return self.run(self.prepare(load_scan(source, 3, spacing)), probabilities=probabilities)
 
     def prepare(self, source: Scan | Case | Path | str, foreground: Array | None = None) -> PreparedNnunetScan:
         """Read and preprocess a scan for the first stage. Raises: ConfigError if a foreground is given."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import write_volume
 
-from medseg.data.io.readers import read_scan
+from medseg.data.io.readers import MASK_FORMATS, read_scan
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
 from medseg.errors import DataError
@@ -73,5 +73,21 @@ def test_wrong_requests_are_refused(tmp_path):
         session.add(Point((1.0, 2.0, 30.0)))
     with pytest.raises(DataError, match="mask of shape"):
         session.restart(np.zeros((8, 8), bool))
-    with pytest.raises(DataError, match="the scan is a volume"):
-        session.save(tmp_path / "mask.png")
+    for name in ("mask.png", "mask.dcm", "mask.npz", "mask.tif", "mask.mhd", "mask.foo", "mask"):
+        with pytest.raises(DataError, match=r"a volume is written to a file .* \.nii\.gz or .* or \.mha\."):
+            session.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii.gz"]
+    for ending in MASK_FORMATS["volume"]:
+        saved = read_scan(session.save(tmp_path / f"mask{ending}"))
+        assert np.allclose(saved.grid.affine, LPS)
+
+
+def test_a_label_map_of_several_objects_is_refused(tmp_path):
+    session = open_volume(write_volume(tmp_path / "scan.nii.gz", np.zeros((8, 8, 8), np.float32), LPS))
+    for values in (np.full((8, 8, 8), 7), np.full((8, 8, 8), np.nan), np.full((8, 8, 8), 0.5)):
+        with pytest.raises(DataError, match=r"expected only 0 and 1, or booleans. Pass .* label_map == value"):
+            session.restart(values)
+    for ones in (np.ones((8, 8, 8), bool), np.ones((8, 8, 8)), np.ones((8, 8, 8), np.uint8)):
+        session.restart(ones)
+        assert session.mask.all()
+        assert session.mask.dtype == bool

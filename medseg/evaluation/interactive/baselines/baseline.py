@@ -25,7 +25,7 @@ from medseg.evaluation.interactive.baselines.solvers import (
 )
 from medseg.geometry import Grid
 from medseg.prompts import Prompt
-from medseg.prompts.validation import check_prompt
+from medseg.prompts.validation import check_prompt, check_start_mask
 
 _LARGEST_VOXELS = 1 << 17
 """Larger images are segmented on a coarser grid, so that an answer takes a second."""
@@ -88,10 +88,11 @@ class BaselineSession:
             self._masks.pop()
         return self.mask
 
-    def restart(self, mask: BoolArray | None = None) -> None:
+    def restart(self, mask: NDArray[np.generic] | None = None) -> None:
         """Begin the next object. ``mask`` is shown until the first prompt; the methods start anew."""
+        shape = self._scan.grid.shape
         self._prompts: list[Prompt] = []
-        self._masks = [np.zeros(self._scan.grid.shape, bool) if mask is None else mask.copy()]
+        self._masks = [np.zeros(shape, bool) if mask is None else check_start_mask(mask, shape)]
 
     def save(self, path: Path) -> Path:
         return write_mask(path, self._masks[-1], self._scan)

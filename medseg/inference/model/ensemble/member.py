@@ -72,10 +72,14 @@ class EnsembleMember:
         """The files it was read from."""
         return (self.path,)
 
+    @property
+    def scan_dims(self) -> int:
+        """Axes of the scans that it takes: 2 for pictures, 3 for volumes, also if it segments their slices."""
+        return self.header.spatial_dims if self.header.preprocess.slices is None else 3
+
     def check_dimensions(self, scan: Scan) -> None:
         """Raise DataError if a scan is a picture and the model segments volumes, or the reverse."""
-        slices, dims = self.header.preprocess.slices is not None, self.header.spatial_dims
-        if scan.spatial_dims == (3 if slices else dims):
+        if scan.spatial_dims == self.scan_dims:
             return
         wanted, hint = "volumes", "Use a model trained on pictures."
         if scan.kind == "volume":
