@@ -45,6 +45,15 @@ def lock_folder(folder: Path, hint: str) -> Iterator[None]:
                     folder.rmdir()  # fails unless it is empty
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether another process holds the lock of a folder."""
+    path = folder / LOCK_NAME
+    if not path.exists():
+        return False
+    with file_lock(path) as held:
+        return not held
+
+
 @contextmanager
 def wait_for_lock(path: Path, *, patience: float = 60.0) -> Iterator[None]:
     """Hold the lock of a file while the block runs, after waiting for other processes.

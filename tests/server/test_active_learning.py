@@ -6,7 +6,7 @@ from conftest import write_volume
 from server_doubles import SHAPE, client_of, make_app, small_models, write_dataset
 
 from medseg.data.io.readers import read_scan
-from medseg.server.active_learning import Strategies, select_cases, strategies
+from medseg.server.active_learning import Strategies, leases, select_cases, strategies
 from medseg.server.active_learning.descriptors import describe_scan, distances, farthest
 from medseg.server.datastore import Author, Datastore
 from medseg.server.errors import UnknownIdError
@@ -72,9 +72,44 @@ def test_clients_get_different_images_until_a_lease_ends(store, monkeypatch):
     assert sorted(given) == ["scan_1", "scan_2", "scan_3"]
     assert chooser.next("random", "eve") is None
     assert chooser.next("random", "ben") == given[1]
-    now = strategies.time.monotonic()
-    monkeypatch.setattr(strategies.time, "monotonic", lambda: now + 200)
+    now = leases.time.time()
+    monkeypatch.setattr(leases.time, "time", lambda: now + 200)
     assert chooser.next("random", "eve") in given
+
+
+def test_servers_of_one_dataset_give_different_images(store, monkeypatch):
+    first, second = (Strategies(Datastore(store.root), ModelPool([])) for _ in range(2))
+    given = [one.next("random", client) for one, client in ((first, "ana"), (second, "ben"), (first, "ana"))]
+    assert sorted(given) == ["scan_1", "scan_2", "scan_3"]
+    assert second.next("random", "eve") is None
+    first.release(given[0])
+    assert second.next("random", "eve") == given[0]
+    monkeypatch.setattr(leases, "has_ended", lambda server: True)
+    assert second.next("random", "ivy") in given  # what a server gave that has ended
+
+
+def test_an_image_that_another_server_gave_meanwhile_is_not_given(store, monkeypatch):
+    first, second = (Strategies(Datastore(store.root), ModelPool([])) for _ in range(2))
+    taken = []
+
+    def slow(strategy, candidates):
+        if not taken:
+            taken.append(candidates[0])
+            second._leases.take(candidates[0], "ben")
+        return taken[0] if taken[0] in candidates else candidates[0]
+
+    monkeypatch.setattr(first, "_choose", slow)
+    assert first.next("random", "ana") not in (None, *taken)
+
+
+def test_leases_without_a_file_that_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    for file in (None, tmp_path / "file" / "leases.json"):
+        kept = leases.Leases(file, 100)
+        assert kept.take("a", "ana")
+        assert not kept.take("a", "ben")
+        kept.release("a")
+        assert kept.take("a", "ben")
 
 
 def test_without_unlabeled_images_there_is_none(store):

@@ -1,6 +1,7 @@
 """``/train/``: trainings in processes of their own."""
 
 import json
+import os
 import sys
 import time
 
@@ -45,6 +46,7 @@ def quick_process(tmp_path, monkeypatch):
     popen = process.subprocess.Popen
 
     def start(command, **options):
+        assert command[2:5] == ["medseg.system.processes.child", f"{os.getpid()}:15", "all"]  # SIGTERM saves
         return popen([sys.executable, str(script), *command[command.index("train") :]], **options)
 
     monkeypatch.setattr(process.subprocess, "Popen", start)
@@ -86,6 +88,32 @@ def test_a_training_starts_stops_and_continues(tmp_path, quick_process):
         client.post("/train/")
         wait(lambda: (root / ".medseg" / "runs" / "new-2").is_dir())
     assert not client.app.state.server.temporary.exists()
+
+
+def test_a_restarted_server_reports_the_interrupted_training(tmp_path, quick_process):
+    root = write_dataset(tmp_path / "data", labeled=2)
+    run = root / ".medseg" / "runs" / "new-1"
+    (run / "checkpoints").mkdir(parents=True)
+    with client_of(make_app(root)) as client:
+        early = client.get("/train/").json()
+        assert early["status"] == "STOPPED"
+        assert early["details"] == [
+            "interrupted: its server ended; it had saved no state: the next start begins anew"
+        ]
+    (run / "checkpoints" / "last.pt").write_text("state")
+    (run / "log.jsonl").write_text('{"epoch": 1, "loss": 0.5}\n')
+    with client_of(make_app(root)) as client:
+        assert client.get("/train/?check_if_running=true").status_code == 404
+        left = client.get("/train/").json()
+        assert (left["status"], left["model"], left["exit_code"]) == ("STOPPED", "new", None)
+        assert left["details"][0] == "epoch 1  loss 0.5000"
+        assert (
+            left["details"][1] == "interrupted: its server ended; the next start of this training continues it"
+        )
+        client.post("/train/")
+        wait(lambda: client.get("/train/").json()["status"] == "DONE")
+    with client_of(make_app(root)) as client:
+        assert client.get("/train/").status_code == 404  # complete
 
 
 def test_too_few_labels_are_said(tmp_path):

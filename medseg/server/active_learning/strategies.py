@@ -13,8 +13,10 @@ from medseg.errors import MedsegError
 from medseg.geometry import Array
 from medseg.inference.disagreement import disagreement, views
 from medseg.server.active_learning.descriptors import describe_scan
+from medseg.server.active_learning.leases import Leases
 from medseg.server.active_learning.selection import STRATEGIES, Strategy, select_cases
 from medseg.server.datastore import Datastore
+from medseg.server.datastore.store import HIDDEN
 from medseg.server.errors import UnknownIdError
 from medseg.server.models.pool import AutomaticModel, ModelPool
 
@@ -33,7 +35,7 @@ class Strategies:
     Args:
         datastore: the images.
         models: the models; ``uncertainty`` uses the first that segments without prompts.
-        lease_seconds: time for which an image is not given to another client.
+        lease_seconds: time for which an image is not given to another client, of this or another server.
         rng: source of random numbers.
     """
 
@@ -44,9 +46,9 @@ class Strategies:
         lease_seconds: float = 900.0,
         rng: np.random.Generator | None = None,
     ) -> None:
-        self._store, self._models, self._lease = datastore, models, lease_seconds
+        self._store, self._models = datastore, models
         self._rng = rng or np.random.default_rng()
-        self._leases: dict[str, tuple[str, float]] = {}
+        self._leases = Leases(datastore.folder / HIDDEN / "leases.json", lease_seconds)
         self._described: dict[str, tuple[Array, Array]] = {}
         self._scores: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
@@ -65,27 +67,23 @@ class Strategies:
         """
         if name not in self.names():
             raise UnknownIdError("there is no strategy of this name")
-        candidates = self._free(client)
-        if not candidates:
-            return None
-        with self._lock:
-            chosen = self._choose(cast(Strategy, name), candidates)
-            self._leases[chosen] = (client, time.monotonic())
-        return chosen
+        while candidates := self._free(client):
+            with self._lock:
+                chosen = self._choose(cast(Strategy, name), candidates)
+            if self._leases.take(chosen, client):
+                return chosen
+        return None
 
     def release(self, image: str) -> None:
         """Let other clients get an image again."""
-        self._leases.pop(image, None)
+        self._leases.release(image)
 
     def _free(self, client: str) -> list[str]:
         """Return unlabeled images that no client got lately, else those that this client got."""
-        now = time.monotonic()
-        leases = {
-            image: owner for image, (owner, since) in list(self._leases.items()) if now - since < self._lease
-        }
+        owners = self._leases.owners()
         unlabeled = self._store.unlabeled()
-        new = [image for image in unlabeled if image not in leases]
-        return new or [image for image in unlabeled if leases.get(image) == client]
+        new = [image for image in unlabeled if image not in owners]
+        return new or [image for image in unlabeled if owners.get(image) == client]
 
     def _choose(self, strategy: Strategy, candidates: Sequence[str]) -> str:
         mixed = [candidates[int(index)] for index in self._rng.permutation(len(candidates))]

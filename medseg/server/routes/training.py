@@ -30,7 +30,10 @@ async def start(request: Request) -> Response:
 
 
 async def status(request: Request) -> Response:
-    """Describe the last training; 404 if there is none, or with ``check_if_running=true`` if it has ended."""
+    """Describe the last training, also one that ended with an earlier server.
+
+    404 if there is none, or with ``check_if_running=true`` if it has ended.
+    """
     state = state_of(request)
     running = query(request, "check_if_running", "") == "true"
     found = await state.threads.run(state.training.current, running=running)

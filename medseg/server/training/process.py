@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -20,10 +21,11 @@ from medseg.training.run_folder.log import read_log
 Status = Literal["RUNNING", "DONE", "STOPPED", "ERROR"]
 _GRACE_SECONDS = 60.0
 _SHOWN = 20
+_TIME = "%Y-%m-%d %H:%M:%S"
 
 
 def _now() -> str:
-    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.now().astimezone().strftime(_TIME)
 
 
 @dataclass
@@ -48,7 +50,7 @@ class TrainingProcess:
     exit_code: int | None = None
 
     def start(self) -> None:
-        """Start the process and return; the system ends it with the thread that waits for it."""
+        """Start the process and return; the system asks it to stop when the thread that waits for it ends."""
         self._ready, self._done, self._stop = threading.Event(), threading.Event(), threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         threading.Thread(target=self._run, name="training", daemon=True).start()
@@ -70,14 +72,10 @@ class TrainingProcess:
 
     def describe(self) -> dict[str, Any]:
         """Describe the training for clients; what the process prints stays here: it may name patients."""
-        entries = read_log(self.run / "log.jsonl")
-        lines = [
-            f"epoch {one['epoch']}  loss {one['loss']:.4f}" for one in entries if one.get("loss") is not None
-        ]
         return {
             "id": self.id, "status": self.status, "model": self.model, "request": {"model": self.model},
             "start_ts": self.started, "end_ts": self.ended or None, "exit_code": self.exit_code,
-            "details": lines[-_SHOWN:] or ["preparing"], "result": None,
+            "details": _epochs(self.run) or ["preparing"], "result": None,
         }  # fmt: skip
 
     def statistics(self) -> dict[str, Any]:
@@ -109,7 +107,8 @@ class TrainingProcess:
 
     def _wait_for_process(self) -> int:
         self.run.parent.mkdir(parents=True, exist_ok=True)
-        launched = [sys.executable, "-m", "medseg.system.processes.child", str(os.getpid()), "all"]
+        parent = f"{os.getpid()}:{int(signal.SIGTERM)}"  # if the server is killed, its state is saved
+        launched = [sys.executable, "-m", "medseg.system.processes.child", parent, "all"]
         with self.output.open("ab") as output:
             self._process = subprocess.Popen(
                 [*launched, sys.executable, "-m", "medseg", *self.command], stdin=subprocess.DEVNULL,
@@ -117,6 +116,36 @@ class TrainingProcess:
             )  # fmt: skip
             self._ready.set()
             return self._process.wait()
+
+
+def describe_interrupted(model: str, run: Path) -> dict[str, Any]:
+    """Describe a training that ended with an earlier server, as `TrainingProcess.describe` does.
+
+    Args:
+        model: name of the model.
+        run: its run folder, without a complete model.
+    """
+    files = [path for path in (RunFolder(run).config, run / "log.jsonl", RunFolder(run).last) if path.exists()]
+    times = sorted(path.stat().st_mtime for path in (*files, run))
+    continues = "the next start of this training continues it"
+    if not RunFolder(run).last.exists():
+        continues = "it had saved no state: the next start begins anew"
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, run.name)), "status": "STOPPED", "model": model,
+        "request": {"model": model}, "start_ts": _text(times[0]), "end_ts": _text(times[-1]), "exit_code": None,
+        "details": [*_epochs(run), f"interrupted: its server ended; {continues}"], "result": None,
+    }  # fmt: skip
+
+
+def _epochs(run: Path) -> list[str]:
+    """Return the last epochs of a run, one line each."""
+    entries = read_log(run / "log.jsonl")
+    lines = [f"epoch {one['epoch']}  loss {one['loss']:.4f}" for one in entries if one.get("loss") is not None]
+    return lines[-_SHOWN:]
+
+
+def _text(time: float) -> str:
+    return datetime.fromtimestamp(time).astimezone().strftime(_TIME)
 
 
 def training_statistics(run: Path) -> dict[str, Any]:

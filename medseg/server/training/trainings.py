@@ -18,7 +18,8 @@ from medseg.server.http.logs import LOGGER, describe_failure
 from medseg.server.models import ModelPool
 from medseg.server.models.loading import load_from
 from medseg.server.options import ServerOptions
-from medseg.server.training.process import TrainingProcess, training_statistics
+from medseg.server.training.process import TrainingProcess, describe_interrupted, training_statistics
+from medseg.system.locks import is_locked
 from medseg.training.run_folder.layout import RunFolder
 
 NEW = "new"
@@ -92,11 +93,14 @@ class Trainings:
         return process.describe()
 
     def current(self, *, running: bool = False) -> dict[str, Any] | None:
-        """Return the description of the last training; None if there is none, or none is running."""
+        """Return the description of the last training; None if there is none, or none is running.
+
+        A training that ended with an earlier server is described as stopped.
+        """
         process = self._last
-        if process is None or (running and not process.is_running):
-            return None
-        return process.describe()
+        if process is None:
+            return None if running else self._interrupted()
+        return None if running and not process.is_running else process.describe()
 
     def statistics(self) -> dict[str, Any]:
         """Return the progress of each model's last training."""
@@ -104,6 +108,16 @@ class Trainings:
         if self._last is not None:
             found[self._last.model] = self._last.statistics()
         return found
+
+    def _interrupted(self) -> dict[str, Any] | None:
+        """Describe the newest training that an earlier server left incomplete; None without one."""
+        newest = [(name, run) for name in self.names() if (run := self._newest(name)) is not None]
+        left = [
+            (run.stat().st_mtime, name, run)
+            for name, run in newest
+            if not RunFolder(run).model.exists() and not is_locked(run)  # another server may train there
+        ]
+        return describe_interrupted(*max(left)[1:]) if left else None
 
     def _config_of(self, name: str) -> Path | None:
         """Return the settings that a model was trained with; None if it is not from a run folder."""

@@ -13,10 +13,12 @@ def main(arguments: list[str]) -> None:
     """Become the program.
 
     Args:
-        arguments: process id of the parent; numbers of the cores, joined by commas, or ``all``; the command.
+        arguments: process id of the parent, and, after a colon, the signal to receive when it ends instead of
+            being killed; numbers of the cores, joined by commas, or ``all``; the command.
     """
     parent, cores, *command = arguments
-    end_with_parent(int(parent))
+    process, _, number = parent.partition(":")
+    end_with_parent(int(process), int(number) if number else None)
     if cores != "all":
         run_on_cores(int(core) for core in cores.split(","))
     os.execvp(command[0], command)

@@ -12,15 +12,17 @@ from contextlib import suppress
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent(parent: int) -> None:
-    """Let the system kill this process when the thread that started it ends, in whatever way (Linux only).
+def end_with_parent(parent: int, number: int | None = None) -> None:
+    """Let the system end this process when the thread that started it ends, in whatever way (Linux only).
 
     Args:
         parent: process id of the parent; if it has ended already, this process exits.
+        number: the signal that this process then receives; None: it is killed.
     """
     if not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    sent = signal.SIGKILL if number is None else number
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, sent, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)
 
