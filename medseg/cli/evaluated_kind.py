@@ -15,7 +15,7 @@ _PROMPTS = frozenset(
 )
 _FILES = frozenset({"label_suffix", "prediction_suffix", "ignore_value", "images", "report"})
 _USED = {
-    "interactive": _ALWAYS | _PROMPTS | {"report", "jobs"},
+    "interactive": _ALWAYS | _PROMPTS | {"label_suffix", "report", "jobs"},
     "panoptic": _ALWAYS | {"report"},
     "objects": _ALWAYS | _FILES | {"jobs"},
 }

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg.cli.options import PATH, POSITIVE, SEED, all_options
-from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
+from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, ModelFileError, did_you_mean
 
 if TYPE_CHECKING:
+    from medseg.data.layouts import LayoutOptions
     from medseg.evaluation.interactive import InteractiveEvaluation, InteractiveOptions
     from medseg.evaluation.interactive.run_parts import Part
     from medseg.prompts import Promptable
@@ -117,6 +118,7 @@ def evaluate_prompts(
     given: GivenInteractive,
     options: InteractiveOptions,
     output: tuple[Path | None, bool],
+    layout: LayoutOptions | None = None,
 ) -> InteractiveEvaluation:
     """Evaluate a model interactively and write the tables.
 
@@ -126,6 +128,7 @@ def evaluate_prompts(
         given: options of the command.
         options: options of the evaluation.
         output: folder for the tables, or None; and whether a report is written.
+        layout: selects files of the dataset.
     """
     from medseg.evaluation.interactive import baseline_by_name, evaluate_interactive, find_interactive_cases
     from medseg.evaluation.interactive.output import check_interactive_output, write_interactive
@@ -135,9 +138,10 @@ def evaluate_prompts(
     folder, report = output
     if folder is not None:
         check_interactive_output(folder)
+    _check_model(model)
     baselines = [baseline_by_name(name) for name in given.baselines]
     with ConsoleProgress() as progress:
-        found = find_interactive_cases(data, options, scribbles=given.scribbles)
+        found = find_interactive_cases(data, options, scribbles=given.scribbles, layout=layout)
         chosen = choose_cases(found, model, given.part)
         promptable = _load(model)
         evaluation = evaluate_interactive(
@@ -174,6 +178,25 @@ def print_interactive(evaluation: InteractiveEvaluation, output: Path | None, *,
         more = f" (and {count - 1} more)" if count > 1 else ""
         click.echo(f"{row['method']} failed on {row['case']}, {row['object']}{more}: {reason}", err=True)
     return EXIT_SOME_FAILED if evaluation.failed or errors else EXIT_OK
+
+
+def _check_model(model: Path) -> None:
+    """Check that a model is there, before the dataset is read.
+
+    Raises:
+        ModelFileError: it is neither a file or folder nor a known name.
+    """
+    from medseg.evaluation.interactive import BASELINES
+    from medseg.sam.published import PUBLISHED_SAM
+
+    known = (*BASELINES, *PUBLISHED_SAM)
+    if not model.exists() and str(model) not in known:
+        raise ModelFileError(
+            f"{model}: no such model; expected a run folder, a model file, a baseline ({', '.join(BASELINES)}) "
+            f"or the name of a SAM ({', '.join(PUBLISHED_SAM)})",
+            hint=did_you_mean(str(model), known) or "Train one with medseg train DATA task.name=prompts.",
+            path=model,
+        )
 
 
 def _load(model: Path) -> Promptable:

@@ -60,6 +60,23 @@ def test_scribbles_of_people(dataset, tmp_path, capsys):
     assert scores["dice"]["2"]["mean"] > 0.8
 
 
+def test_a_damaged_image_is_listed_and_the_others_are_evaluated(dataset, tmp_path, capsys):
+    image = dataset / "images" / "a.png"
+    image.write_bytes(image.read_bytes()[:200])
+    out = tmp_path / "out"
+    assert evaluate(dataset, "--interactions", "1", "--output", out) == 4
+    printed = capsys.readouterr()
+    assert "failed: a: " in printed.err
+    assert "truncated" in printed.err
+    summary = json.loads((out / "interactive.json").read_text())
+    assert list(summary["failed"]) == ["a"]
+    assert summary["scores"][0]["cases"] == 1
+    assert (out / "interactive.md").read_text().endswith("1 could not be evaluated, left out: a.\n")
+    (dataset / "images" / "b.png").write_bytes(b"x")
+    assert evaluate(dataset, "--interactions", "1") == 3
+    assert "no case can be read (2):" in capsys.readouterr().err
+
+
 def test_model_that_fails_gives_exit_code_4(dataset, monkeypatch, capsys):
     def fail(self, prompt):
         raise MemoryError(str(type(prompt) is Box))
@@ -97,6 +114,30 @@ def test_cases_of_the_training_are_left_out(run_folder, dataset, options, cases,
 def test_part_without_any_case(run_folder, dataset, capsys):
     assert run(["evaluate", "--interactive", str(run_folder), str(dataset), "--cases", "test"]) == 3
     assert "no case is left" in capsys.readouterr().err
+
+
+def test_names_that_are_unknown_list_the_known_ones(dataset, capsys):
+    assert run(["evaluate", "--interactive", "nosuch", str(dataset)]) == 2
+    printed = capsys.readouterr().err
+    assert "nosuch: no such model; expected a run folder, a model file, a baseline (random-walker," in printed
+    assert "sam_vit_b" in printed
+    assert run(["evaluate", "--interactive", "random-waker", str(dataset)]) == 2
+    assert "Did you mean random-walker?" in capsys.readouterr().err
+    assert evaluate(dataset, "--user", "foo") == 2
+    assert "expected one of human, clicks" in capsys.readouterr().err
+
+
+def test_a_baseline_is_not_trained(dataset, capsys):
+    assert evaluate(dataset, "--interactions", "1") == 0
+    assert "cases: all cases; a baseline is not trained" in capsys.readouterr().out
+
+
+def test_label_maps_with_a_suffix(dataset, capsys):
+    for name in ("a", "b"):
+        shutil.copy(dataset / "labels" / f"{name}.png", dataset / "labels" / f"{name}_late.png")
+    assert evaluate(dataset, "--interactions", "1") == 3
+    assert "give it with --label-suffix; or give a manifest" in " ".join(capsys.readouterr().err.split())
+    assert evaluate(dataset, "--interactions", "1", "--label-suffix", "_late") == 0
 
 
 def test_options_of_prompts_need_interactive(dataset, capsys):

@@ -13,20 +13,26 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.data.cases import Case
+from medseg.data.cases import Case, join_problems
 from medseg.data.chunked_statistics import count_values
 from medseg.data.io.multichannel import read_image
 from medseg.data.labels.label_plan import LabelDeclarations, LabelPlan, plan_labels
 from medseg.data.labels.reader import LabelMap
 from medseg.data.labels.schema import LabelSchema
-from medseg.data.layouts import LayoutOptions, find_dataset
+from medseg.data.layouts import DatasetListing, LayoutOptions, find_dataset
 from medseg.data.scans import Scan
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.interactive.options import HUMAN, InteractiveOptions
 from medseg.evaluation.interactive.scribbles import Archive, RecordedScribbles, find_archives
+from medseg.evaluation.parallel_cases import describe_error
 from medseg.prompts import Prompt
 
 BoolArray = NDArray[np.bool_]
+
+_PARTNERS = (
+    "If names of label maps add a suffix to those of images, give it with --label-suffix; or give a manifest "
+    "(CSV with the columns id, image, label) as the data."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,17 +209,15 @@ def find_interactive_cases(
         layout: selects files where the layout leaves it open.
 
     Raises:
-        DataError: if there is no labeled case.
+        DataError: if there is no labeled case, or none can be read.
     """
     archives = find_archives(data)
     if archives:
         _check_human(options, any("scribbles" in archive.arrays for archive in archives))
         return [ArchiveCase(archive) for archive in archives]
     _check_human(options, scribbles is not None)
-    listing = find_dataset(data, layout or LayoutOptions()).labeled().checked()
+    listing = _list_dataset(data, layout or LayoutOptions())
     labeled = [case for case in listing.cases if case.label_files]
-    if not labeled:
-        raise DataError(f"{data}: no case has a label map", path=Path(data))
     tested = [case for case in labeled if case.part == "test"]
     cases = tested or labeled
     instances = "keep" if options.objects == "instances" else None
@@ -224,6 +228,24 @@ def find_interactive_cases(
     if recorded is not None:
         recorded.check([case.id for case in cases])
     return [DatasetCase(case, plan, schema, recorded) for case in cases]
+
+
+def _list_dataset(data: Path, layout: LayoutOptions) -> DatasetListing:
+    """List a dataset that has label maps.
+
+    Raises:
+        DataError: files lack their partner, or no case has a label map.
+    """
+    found = find_dataset(data, layout)
+    listing = found.labeled()
+    try:
+        listing.checked()
+    except DataError as error:
+        raise DataError(error.message, hint=_PARTNERS, path=Path(data)) from error
+    if not any(case.label_files for case in listing.cases):
+        title, reasons = f"{data}: no case has a label map", [finding.message for finding in found.findings]
+        raise DataError(join_problems(title, reasons) if reasons else title, hint=_PARTNERS, path=Path(data))
+    return listing
 
 
 def _check_human(options: InteractiveOptions, has_scribbles: bool) -> None:
@@ -237,11 +259,7 @@ def _check_human(options: InteractiveOptions, has_scribbles: bool) -> None:
 def _schema(plan: LabelPlan) -> LabelSchema:
     if plan.schema is not None:
         return plan.schema
-    values: set[int] = set()
-    for case in plan.cases:
-        label_map = plan.reader.read(case, read_image(case))
-        if label_map is not None:
-            values |= set(count_values(label_map.values))
+    values = _values(plan)
     try:
         return plan.resolve(values).schema
     except ConfigError as error:
@@ -249,6 +267,27 @@ def _schema(plan: LabelPlan) -> LabelSchema:
             f"{plan.folder}: the label maps hold {len(values)} different values, and no names are declared",
             hint="Add --objects if the values number objects.",
         ) from error
+
+
+def _values(plan: LabelPlan) -> set[int]:
+    """Return the values of all label maps; a case that cannot be read is left out here, and fails later.
+
+    Raises:
+        DataError: no case can be read.
+    """
+    values: set[int] = set()
+    faults: list[str] = []
+    for case in plan.cases:
+        try:
+            label_map = plan.reader.read(case, read_image(case))
+        except Exception as error:  # a damaged file can make a library raise anything
+            faults.append(f"{case.id}: {describe_error(error)}")
+            continue
+        if label_map is not None:
+            values |= set(count_values(label_map.values))
+    if len(faults) == len(plan.cases):
+        raise DataError(join_problems("no case can be read", faults))
+    return values
 
 
 def _components(name: str, values: NDArray[np.integer], group: Sequence[int]) -> list[_Candidate]:

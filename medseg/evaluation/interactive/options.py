@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from medseg.errors import ConfigError
-from medseg.prompts.users import user_by_name
+from medseg.errors import ConfigError, did_you_mean
+from medseg.prompts.users import USERS
 
 HUMAN = "human"
 """The user who replays recorded scribbles of people."""
@@ -58,9 +58,13 @@ class InteractiveOptions:
             raise ConfigError(f"pictures {self.pictures}: expected 0 or more")
         if min(self.most_objects, self.least_voxels, self.jobs) < 1:
             raise ConfigError("most_objects, least_voxels and jobs: expected 1 or more")
+        known = (HUMAN, *USERS)
         for user in self.users:
-            if user != HUMAN:
-                user_by_name(user)
+            if user not in known:
+                raise ConfigError(
+                    f"user {user!r}: expected one of {', '.join(known)}",
+                    hint=did_you_mean(user, known) or "Choose one of these habits.",
+                )
 
     def users_for(self, recorded: bool) -> tuple[str, ...]:
         """Return the users of a case, which has ``recorded`` scribbles or none."""

@@ -51,9 +51,12 @@ def write_interactive(output: Path, evaluation: InteractiveEvaluation, *, report
 
 
 def markdown_table(summary: Mapping[str, Any]) -> str:
-    """Return the scores of all cases and of each group as a Markdown table."""
+    """Return the scores of all cases and of each group as a Markdown table, and the cases that failed."""
     head, lines = score_cells(summary)
     rows = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines)]
+    failed = summary["failed"]
+    if failed:
+        rows += ["", f"{len(failed)} could not be evaluated, left out: {', '.join(failed)}."]
     return "\n".join(rows) + "\n"
 
 

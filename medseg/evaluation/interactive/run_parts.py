@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from medseg.data.io.content_digest import content_digest
 from medseg.errors import ConfigError, DataError
+from medseg.evaluation.interactive.baselines import BASELINES
 from medseg.evaluation.interactive.cases import CaseSource, DatasetCase
 
 Part = Literal["train", "val", "test", "all"]
@@ -46,6 +47,8 @@ def choose_cases(cases: Sequence[CaseSource], model: Path, part: Part | None = N
     """
     record = (model if model.is_dir() else model.parent) / _RECORD
     if part == "all":
+        if str(model) in BASELINES:
+            return ChosenCases(cases, "all cases; a baseline is not trained")
         return ChosenCases(cases, "all cases, also those of the training")
     if not (model.exists() and record.is_file()):  # a baseline's name is no path
         if part is not None:
@@ -54,6 +57,8 @@ def choose_cases(cases: Sequence[CaseSource], model: Path, part: Part | None = N
                 hint="Leave out --cases.",
                 path=model,
             )
+        if str(model) in BASELINES:
+            return ChosenCases(cases, "all cases; a baseline is not trained")
         return ChosenCases(cases, "all cases; which of them the model was trained on is not recorded")
     parts = _read_parts(record)
     found = [(case, _part(case, parts)) for case in cases]

@@ -148,3 +148,14 @@ def test_real_series_have_the_geometry_of_simpleitk(data_root, name, tmp_path):
         by_height[5].unlink()
         with pytest.raises(GeometryError, match="1 slice is missing"):
             read_scan(copy)
+
+
+def test_an_object_without_file_header_is_named(tmp_path):
+    made = pydicom.Dataset()
+    made.SOPClassUID, made.Modality = "1.2.840.10008.5.1.4.1.1.481.3", "RTSTRUCT"
+    pydicom.dcmwrite(tmp_path / "a.dcm", made, implicit_vr=True, little_endian=True)
+    with pytest.raises(DataError, match=r"no DICOM image series: only RTSTRUCT \(contours of structures\)"):
+        read_scan(tmp_path / "a.dcm")
+    (tmp_path / "b.dcm").write_text("a note that is no DICOM object, long enough for the header of a file" * 9)
+    with pytest.raises(DataError, match="no DICOM files"):
+        read_scan(tmp_path / "b.dcm")

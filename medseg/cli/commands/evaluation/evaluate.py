@@ -194,8 +194,11 @@ def evaluate(
     prompting = GivenInteractive.take(given)
     check_evaluated_kind(click.get_current_context())
     if interactive:
+        from medseg.data.layouts import LayoutOptions
+
         options = prompting.options(objects, jobs, pictures=report and output is not None)
-        prompted = evaluate_prompts(predictions, references, prompting, options, (output, report))
+        layout = LayoutOptions(label_suffix=given["label_suffix"])
+        prompted = evaluate_prompts(predictions, references, prompting, options, (output, report), layout)
         return print_interactive(prompted, output, as_json=as_json)
     prompting.check_absent()
     if panoptic:

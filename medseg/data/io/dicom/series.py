@@ -159,8 +159,11 @@ def read_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice
     for file in files:
         try:
             header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
-        except (InvalidDicomError, OSError, EOFError, ValueError):
-            continue  # not DICOM, for example a text file
+        except InvalidDicomError:
+            others |= _without_file_header(file)
+            continue
+        except (OSError, EOFError, ValueError):
+            continue  # damaged
         kind = str(header.get("Modality", "?"))
         framed = kind not in _NON_IMAGES and bool(header.get("PerFrameFunctionalGroupsSequence"))
         several = int(header.get("NumberOfFrames") or 1) > 1
@@ -175,6 +178,20 @@ def read_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice
         raise DataError(f"{where}: no DICOM image series: {content}", path=where)
     distinct = len(set(names.values())) == len(names)
     return {names[uid] if distinct else uid: slices for uid, slices in series.items()}
+
+
+def _without_file_header(file: Path) -> set[str]:
+    """Describe a DICOM object that was stored without the header of a file; nothing for other files."""
+    if not file.name.lower().endswith(DicomReader.suffixes):
+        return set()
+    try:
+        header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        kind = str(header.get("Modality") or "")
+    except Exception:  # a text file may look like anything
+        return set()
+    if not kind or "SOPClassUID" not in header:
+        return set()
+    return {f"{kind} ({_NON_IMAGES.get(kind, 'without the header that DICOM files begin with')})"}
 
 
 def _reason(kind: str, several: bool) -> str:
