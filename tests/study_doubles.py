@@ -1,12 +1,15 @@
 """Test doubles of studies: executors in the process of the test, and trainings that return scores at once."""
 
 from medseg.cli.main import run
+from medseg.data.curation.case_statistics import image_digest, label_digest
 from medseg.errors import MedsegError
+from medseg.files import write_json
 from medseg.metrics import write_csv
 from medseg.progress import QuietProgress
 from medseg.study import cell_job
 from medseg.study.executors import CellResult
 from medseg.study.executors.state import CellState, write_state
+from medseg.training.dataset.preparation import find_labeled_cases
 
 
 class InProcess:
@@ -57,6 +60,16 @@ def evaluated(dice, cases=("ball_0", "ball_1")):
         {"case": case, "label": "1", "name": "ball", "status": "scored", "dice": value}
         for case, value in zip(cases, dice, strict=True)
     ]
+
+
+def record_cases(run, data):
+    """Write the record of the cases of a dataset to a run folder, as a training does."""
+    _, plan = find_labeled_cases(data)
+    entries = [
+        {"id": one.id, "part": "test", "image_sha256": image_digest(one), "label_sha256": label_digest(one)}
+        for one in plan.cases
+    ]
+    write_json(run / "cases.json", entries)
 
 
 def replace_trainings(monkeypatch, scores_of):

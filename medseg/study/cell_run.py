@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,8 @@ from medseg.study.executors import CellCommand, CellResult
 from medseg.training.run_folder.case_record import read_record
 
 ORDER_FILE, FAILURE_FILE = "cell.json", "failed.json"
+Hashes = tuple[str, str | None]
+"""SHA-256 of the image and of the label map of a case."""
 DEFAULT_GROUPS: tuple[MetricGroup, ...] = ("overlap", "boundary")
 
 
@@ -138,7 +140,7 @@ class RunOutcome:
     log: Path | None = None
     dataset: str = ""
     fold: int | None = None
-    hashes: Mapping[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, str | None]])
+    hashes: Mapping[str, Hashes] = field(default_factory=dict[str, Hashes])
 
     def describe(self) -> str:
         """Return dataset, cell, seed and fold, and the error with its log or the status."""
@@ -173,23 +175,12 @@ def read_outcome(run: StudyRun, result: CellResult | None = None) -> RunOutcome:
     return replace(outcome, status=status, rows=rows, seconds=float(record["seconds"]), hashes=hashes)
 
 
-def _read_hashes(path: Path) -> dict[str, tuple[str, str | None]]:
+def _read_hashes(path: Path) -> dict[str, Hashes]:
     try:
         record = read_record(path)
     except MedsegError:  # damaged; the scores are complete
         return {}
     return {} if record is None else {i: (c.image_sha256, c.label_sha256) for i, c in record.cases.items()}
-
-
-def changed_cases(outcomes: Sequence[RunOutcome]) -> list[str]:
-    """Return the cases whose files changed between the runs of a study on the same dataset, sorted."""
-    found: dict[tuple[str, str], set[tuple[str, str | None]]] = {}
-    for outcome in outcomes:
-        for case, hashes in outcome.hashes.items():
-            found.setdefault((outcome.dataset, case), set()).add(hashes)
-    return sorted(
-        f"{dataset}/{case}" if dataset else case for (dataset, case), own in found.items() if len(own) > 1
-    )
 
 
 def describe_failure(result: CellResult) -> str:

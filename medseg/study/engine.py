@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,20 @@ from medseg.files import sha256_json, write_json
 from medseg.progress import Progress, stage
 from medseg.study.cell_run import (
     FAILURE_FILE,
+    Hashes,
     RunOutcome,
     StudyRun,
     read_json,
     read_outcome,
     write_cell,
 )
+from medseg.study.data_changes import FinishedRun, check_data_unchanged, dataset_key
 from medseg.study.executors import CellCommand, CellResult, Executor, read_state
 from medseg.system.locks import lock_folder
 
 INDEX_FILE = "runs.json"
 _OTHER_FOLDER = "Choose another --output."
+_MOST_CASES = 10
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -55,19 +59,20 @@ def run_study(
     Raises:
         ConfigError: if another process writes to the folder, it contains another study or other files, or
             settings do not fit the cases.
-        DataError: if the cases of no run can be prepared, and none is complete.
+        DataError: if the dataset of a complete run changed since it began, or the cases of no run can be
+            prepared, and none is complete.
         StudyStopped: on SIGTERM or SIGINT, after the running cells have saved their state.
     """
     board = _Board(runs)
-    with (
-        lock_folder(root, "Wait for it, or choose another --output."),
-        stage(progress, len(runs), "running the study", unit="runs") as shown,
-    ):
+    with lock_folder(root, "Wait for it, or choose another --output."), ExitStack() as stages:
         _check_folder(root, subject)
+        complete = [run for run in runs if run.record() is not None]
+        finished = [FinishedRun(run.folder / "run", run.order.config.data) for run in complete]
+        check_data_unchanged(root, finished, progress)
         _write_index(root, runs, subject)
-        for run in runs:
-            if run.record() is not None:
-                shown.advance(board.add(run, read_outcome(run)))
+        shown = stages.enter_context(stage(progress, len(runs), "running the study", unit="runs"))
+        for run in complete:
+            shown.advance(board.add(run, read_outcome(run)))
         for run, failure in _prepare(root, board, executor):
             shown.advance(board.add(run, read_outcome(run, failure)))
         if board.outcomes:
@@ -90,10 +95,13 @@ class _Board:
 
     Attributes:
         runs: all runs.
+        by_folder: their outcomes.
+        files: dataset and case → hashes of its files in the first run that has it.
     """
 
     runs: Sequence[StudyRun]
     by_folder: dict[Path, RunOutcome] = field(default_factory=dict[Path, RunOutcome])
+    files: dict[tuple[str, str], Hashes] = field(default_factory=dict[tuple[str, str], Hashes])
 
     @property
     def outcomes(self) -> list[RunOutcome]:
@@ -107,10 +115,25 @@ class _Board:
 
     def add(self, run: StudyRun, outcome: RunOutcome) -> str:
         """Add an outcome; return a description of it in a few words."""
+        outcome = self._checked(run, outcome)
         self.by_folder[run.folder] = outcome
         if outcome.status == "failed":
             _LOGGER.warning("failed: %s", outcome.describe())
         return f"{run.name}: {outcome.status}"
+
+    def _checked(self, run: StudyRun, outcome: RunOutcome) -> RunOutcome:
+        """Count a run as failed if files changed since the first run: a table must not mix their scores."""
+        key = dataset_key(run.config.data)
+        changed = [
+            case
+            for case, hashes in outcome.hashes.items()
+            if self.files.setdefault((key, case), hashes) != hashes
+        ]
+        if not changed:
+            return outcome
+        shown = ", ".join(changed[:_MOST_CASES]) + (" …" if len(changed) > _MOST_CASES else "")
+        error = f"files of {len(changed)} cases changed since the first run began, scores left out: {shown}"
+        return replace(outcome, status="failed", rows=[], error=error)
 
 
 def _prepare(root: Path, board: _Board, executor: Executor) -> list[tuple[StudyRun, CellResult]]:

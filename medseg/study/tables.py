@@ -11,11 +11,10 @@ import numpy as np
 
 from medseg.files import write_text
 from medseg.metrics import write_csv
-from medseg.study.cell_run import RunOutcome, changed_cases
+from medseg.study.cell_run import RunOutcome
 from medseg.study.cells import Cell, describe_value
 from medseg.study.comparison import LOW_DICE, CellScores, Difference, paired_difference
 
-_MOST_NAMES = 10
 CASES_FILE, TABLE_FILE, MARKDOWN_FILE = "cases.csv", "table.csv", "table.md"
 
 _HEAD = (
@@ -90,14 +89,6 @@ def format_markdown(table: Sequence[dict[str, Any]], outcomes: Sequence[RunOutco
     lines += ["| " + " | ".join([*(str(row[key]) for key in named), *_columns(row)]) + " |" for row in table]
     if table:
         lines += ["", _explanation(max(int(row["cases"]) for row in table), part)]
-    changed = changed_cases(outcomes)
-    if changed:
-        shown = ", ".join(changed[:_MOST_NAMES]) + (" …" if len(changed) > _MOST_NAMES else "")
-        lines += [
-            "",
-            f"**Not comparable:** the images or label maps of {len(changed)} cases changed between the runs: "
-            f"{shown}. Start the study again in another folder.",
-        ]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         lines += ["", "Failed runs:", ""]

@@ -1,16 +1,16 @@
 import csv
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 from conftest import ball_settings, write_balls
-from study_doubles import InProcess, evaluated, replace_trainings
+from study_doubles import InProcess, evaluated, record_cases, replace_trainings
 
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, DataError
-from medseg.files import write_json
 from medseg.metrics import write_csv
 from medseg.progress import QuietProgress
 from medseg.study import AblationConfig, cell_job, run_ablation
@@ -193,24 +193,53 @@ def test_an_interrupted_study_continues_to_the_same_table(tmp_path):
     assert "| loss=ce |" in (tmp_path / "broken" / "table.md").read_text(encoding="utf-8")
 
 
-def test_cases_that_change_between_two_starts_are_named(monkeypatch, run_here, tmp_path):
-    """The label map of one of two cases is corrected between the first run and the second."""
-    labels = {0.0: "first", 0.9: "corrected"}
+@pytest.fixture
+def recorded(monkeypatch, tmp_path):
+    """A dataset, and trainings of it that record its files; returns the folder of the labels."""
+    data = write_balls(tmp_path / "DATA", cases=2, size=16)
 
     def train(folder, order, progress):
-        (folder / "run").mkdir()
-        label = labels[order.config.train.ema]
-        cases = [{"id": "ball_0", "part": "test", "image_sha256": "a", "label_sha256": label},
-                 {"id": "ball_1", "part": "test", "image_sha256": "b", "label_sha256": "same"}]  # fmt: skip
-        write_json(folder / "run" / "cases.json", cases)
+        record_cases(folder / "run", order.config.data)
         rows = evaluated((0.5, 0.7))
         write_csv(folder / "test" / "metrics" / "cases.csv", rows)
         return rows
 
     replace_trainings(monkeypatch, None)
     monkeypatch.setattr(cell_job, "train_and_evaluate", train)
-    config = AblationConfig(ball_settings("DATA"), {"train.ema": (0.0, 0.9)})
-    words = "the images or label maps of 1 cases changed between the runs: ball_0."
-    assert words in run_here(tmp_path / "changed", config).markdown
-    labels[0.9] = "first"
-    assert "Not comparable" not in run_here(tmp_path / "same", config).markdown
+    return data / "labels"
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["all complete", "a new seed"])
+def test_complete_runs_of_other_files_are_refused(recorded, run_here, tmp_path, seeds):
+    settings, out = ball_settings(recorded.parent), tmp_path / "out"
+    first = AblationConfig(settings, {"train.ema": (0.9,)})
+    run_here(out, first)
+    assert len(run_here(out, first).table) == 2  # nothing changed: complete runs are kept
+    shutil.copy(recorded / "ball_1.nii.gz", recorded / "ball_0.nii.gz")
+    files = [path for path in out.rglob("*.*") if "cache" not in path.parts]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    again = AblationConfig(settings, {"train.ema": (0.9,)}, seeds=seeds)
+    with pytest.raises(DataError, match="case ball_0: label map changed") as caught:
+        run_here(out, again)
+    assert "the dataset changed since 2 of 2 finished runs began" in str(caught.value)
+    assert before == {path: path.stat().st_mtime_ns for path in files}  # no table was written
+    assert not list(out.glob("cells/*/seed_1"))
+    shutil.rmtree(out / "cells")  # as the hint says
+    assert {outcome.status for outcome in run_here(out, again).outcomes} == {"complete"}
+
+
+def test_a_run_of_files_that_changed_during_the_study_is_left_out(recorded, run_here, tmp_path, monkeypatch):
+    train = cell_job.train_and_evaluate
+
+    def change_and_train(folder, order, progress):
+        if order.config.train.ema:
+            shutil.copy(recorded / "ball_1.nii.gz", recorded / "ball_0.nii.gz")
+        return train(folder, order, progress)
+
+    monkeypatch.setattr(cell_job, "train_and_evaluate", change_and_train)
+    config = AblationConfig(ball_settings(recorded.parent), {"train.ema": (0.9,)})
+    result = run_here(tmp_path / "out", config)
+    (failed,) = result.failed
+    assert failed.cell == "train.ema=0.9"
+    assert "files of 1 cases changed since the first run began, scores left out: ball_0" in failed.error
+    assert [row["cell"] for row in result.table] == ["baseline"]

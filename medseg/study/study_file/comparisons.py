@@ -24,7 +24,7 @@ from medseg.evaluation.comparison.sources import SCORED
 from medseg.evaluation.evaluation import CaseFiles
 from medseg.evaluation.output import read_case_files
 from medseg.inference.batch.input_discovery import run_cases
-from medseg.study.cell_run import RunOutcome, StudyRun, changed_cases, read_json
+from medseg.study.cell_run import RunOutcome, StudyRun, read_json
 from medseg.study.study_file.schema import ComparisonEntry, StudyConfig
 from medseg.study.tables import complete_seeds
 
@@ -36,12 +36,8 @@ _LOGGER = logging.getLogger(__name__)
 def make_comparisons(
     study: StudyConfig, runs: Sequence[StudyRun], outcomes: Sequence[RunOutcome], root: Path
 ) -> dict[Path, Comparison]:
-    """Make the comparisons of a study; one that is not possible is a warning, also if cases changed."""
+    """Make the comparisons of a study; one that is not possible is a warning."""
     made: dict[Path, Comparison] = {}
-    changed = changed_cases(outcomes)
-    if changed:
-        _LOGGER.warning("no comparison: %d cases changed between the runs, see table.md", len(changed))
-        return made
     for entry in study.comparisons if len(study.configs) > 1 else ():
         for dataset in study.datasets or ("",):
             folder = root / COMPARISONS / entry.name / dataset

@@ -35,6 +35,11 @@ class TrialRecord:
     attempts: int = 1
 
     @property
+    def scored(self) -> bool:
+        """Whether its training is compared with others."""
+        return self.state in ("complete", "pruned")
+
+    @property
     def finished(self) -> bool:
         """Whether the trial is accounted for."""
         return self.state in ("complete", "pruned", "failed")

@@ -13,6 +13,7 @@ from medseg.config.schema import RunConfig
 from medseg.errors import DataError, DiskFullError, MedsegError, TrainingError, TrainingStopped
 from medseg.files import write_text
 from medseg.progress import ConsoleProgress, Progress, stage
+from medseg.study.data_changes import FinishedRun, check_data_unchanged, differing_cases
 from medseg.study.sweep.results import SweepResult, summarize, write_results
 from medseg.study.sweep.search_space.options import SweepConfig
 from medseg.study.sweep.search_space.space import describe_changes
@@ -67,7 +68,8 @@ def run_sweep(
     Raises:
         ConfigError: if the space or a setting is invalid, the folder contains another study, or Optuna is not
             installed.
-        DataError: if there are no validation cases, or cases are faulty.
+        DataError: if there are no validation cases, cases are faulty, or the dataset changed since a finished
+            trial began.
         TrainingError: if the first three trials fail.
         TrainingStopped: on SIGTERM or SIGINT, after saving.
         DiskFullError: if no space is left on the disk.
@@ -85,6 +87,7 @@ def run_sweep(
     folder = SweepFolder(Path(output))
     space = folder.start(config, sweep)
     shared = SharedStudy(folder.root, sweep, space)
+    check_data_unchanged(folder.root, _finished_runs(folder, shared), progress, removable=False)
     worker = SweepWorker(folder, shared, progress, trials)
     if not worker.is_finished():
         _prepare_cases(folder.trial_config(space.config({})), progress)
@@ -171,6 +174,7 @@ class SweepWorker:
             try:
                 job = self._job(trial, folder)
                 values = self.execute(job, self.progress)
+                self._check_same_files(trial.number)
                 self.shared.complete(trial.number, values, self._seconds(folder))
             except (TrainingStopped, DiskFullError):
                 raise
@@ -180,6 +184,14 @@ class SweepWorker:
                 self.shared.fail(trial.number, message)
                 _LOGGER.warning("trial %d failed: %s (log: %s)", trial.number, message, log)
                 self._stop_if_nothing_works(error)
+
+    def _check_same_files(self, number: int) -> None:
+        """Raise a DataError if a trial trained on other files than the first one that has scores."""
+        first = next((one.number for one in self.shared.records() if one.scored), number)
+        one, other = (self.shared.folder(each) / "run" / "cases.json" for each in (first, number))
+        changed = differing_cases(one, other)
+        if changed:
+            raise DataError(f"files of {len(changed)} cases changed since trial {first} began: {changed[:10]}")
 
     def _job(self, trial: OpenTrial, folder: Path) -> TrialJob:
         config = self.folder.trial_config(self.shared.space.config(trial.changes))
@@ -213,6 +225,12 @@ class SweepWorker:
     @staticmethod
     def _seconds(folder: Path) -> float:
         return sum(float(entry["seconds"]) for entry in read_log(folder / "run" / "log.jsonl"))
+
+
+def _finished_runs(folder: SweepFolder, shared: SharedStudy) -> list[FinishedRun]:
+    """Return the trainings of the trials that have scores."""
+    data = folder.trial_config(shared.space.config({})).data
+    return [FinishedRun(shared.folder(one.number) / "run", data) for one in shared.records() if one.scored]
 
 
 def _prepare_cases(config: RunConfig, progress: Progress) -> None:

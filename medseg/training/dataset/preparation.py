@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -291,13 +291,40 @@ def _split_cases(
         check_copies(copies)
     if resumed is None:
         return _new_split(data, cases, statistics, labels, copies), []
-    declared = declared_parts(_without_unlisted_copies(data, cases, copies), data.split)
-    if data.duplicates == "drop":
-        dropped = unrecorded_copies(copies, resumed.record.cases)
-        cases = [case for case in cases if case.id not in dropped]
-        statistics = [one for one in statistics if one.id not in dropped]
+    cases, statistics, declared = _without_dropped_copies(data, cases, statistics, copies, resumed.record)
     changes = resumed.record.changes(cases, statistics, declared)
     return resumed.record.split(cases, statistics, declared), changes
+
+
+def changes_since(
+    record: CaseRecord, data: DataConfig, cases: list[Case], statistics: list[CaseStatistics]
+) -> list[str]:
+    """Return what changed in a dataset since a run began, one line each.
+
+    Args:
+        record: of the cases of the run.
+        data: settings of the run.
+        cases: of the dataset now.
+        statistics: of these cases, in the same order.
+    """
+    known, facts, declared = _without_dropped_copies(data, cases, statistics, find_copies(statistics), record)
+    return replace(record, accept_changes=True).changes(known, facts, declared)
+
+
+def _without_dropped_copies(
+    data: DataConfig,
+    cases: list[Case],
+    statistics: list[CaseStatistics],
+    copies: list[list[str]],
+    record: CaseRecord,
+) -> tuple[list[Case], list[CaseStatistics], Split]:
+    """Return the cases that a run may have, their statistics, and the declared parts."""
+    declared = declared_parts(_without_unlisted_copies(data, cases, copies), data.split)
+    if data.duplicates == "drop":
+        dropped = unrecorded_copies(copies, record.cases)
+        cases = [case for case in cases if case.id not in dropped]
+        statistics = [one for one in statistics if one.id not in dropped]
+    return cases, statistics, declared
 
 
 def _new_split(

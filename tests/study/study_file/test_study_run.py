@@ -4,8 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ball_settings
-from study_doubles import InProcess, evaluated, replace_trainings
+from conftest import ball_settings, write_balls
+from study_doubles import InProcess, evaluated, record_cases, replace_trainings
 
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
@@ -153,6 +153,29 @@ def test_the_command_lists_failures_and_status_shows_them(
     assert run(["study", "status", str(out)]) == 4
     assert "9 complete, 1 failed" in capsys.readouterr().out
     assert run(["study", "status", str(out / "comparisons")]) == 3
+
+
+def test_the_command_refuses_complete_runs_of_a_dataset_that_changed(
+    trainings, in_process, study_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("medseg.study.executors.LocalExecutor", lambda jobs: in_process)
+    write_balls(tmp_path / "small", cases=2, size=16)
+    out = tmp_path / "out"
+    command = ["study", "run", str(study_file), "--set", "datasets={small: small}", "--output", str(out)]
+    assert run([*command, "--jobs", "1"]) == 0
+    _, runs = plan_runs(load_study(study_file, ["datasets={small: small}"]), out)
+    for one in runs:
+        record_cases(one.folder / "run", one.config.data)
+    assert run([*command, "--jobs", "1"]) == 0
+    (tmp_path / "small" / "images" / "ball_1.nii.gz").unlink()
+    (tmp_path / "small" / "labels" / "ball_1.nii.gz").unlink()
+    in_process.ran.clear()
+    capsys.readouterr()
+    assert run([*command, "--jobs", "1"]) == 3
+    printed = capsys.readouterr()
+    assert "case ball_1: missing (it was in test)" in printed.err
+    assert "| small |" not in printed.out
+    assert in_process.ran == []
 
 
 @pytest.mark.parametrize(

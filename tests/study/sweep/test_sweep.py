@@ -1,17 +1,20 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import sys
 
 import pytest
-from conftest import ball_settings
+from conftest import ball_settings, write_balls
+from study_doubles import record_cases
 from sweep_stubs import SPACE, open_worker, run_stub, score_of
 
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError, DataError, TrainingError, TrainingStopped
+from medseg.progress import QuietProgress
 from medseg.study.status import study_status
-from medseg.study.sweep import claims, read_sweep
+from medseg.study.sweep import claims, read_sweep, run_sweep
 from medseg.study.sweep.study_folder import SweepFolder
 
 
@@ -299,3 +302,33 @@ def test_study_status_shows_the_trials(tmp_path, kill):
     assert [one.status for one in (first, *others)] == ["complete", "running"]  # the killed one is continued
     kill(tmp_path)
     assert [one.status for one in study_status(tmp_path)] == ["complete", "running", "stopped"]
+
+
+def test_finished_trials_of_other_files_are_refused(tmp_path):
+    data = write_balls(tmp_path / "DATA", cases=2, size=16)
+    config, sweep = load_config(ball_settings(data)), read_sweep({"space": SPACE})
+    out = tmp_path / "out"
+    SweepFolder(out).start(config, sweep)
+    worker = open_worker(out, trials=2, pruner="none")
+    worker.run()
+    record_cases(worker.shared.folder(0) / "run", config.data)
+    assert len(run_sweep(config, sweep, out, trials=2, progress=QuietProgress()).trials) == 2
+    shutil.copy(data / "labels" / "ball_1.nii.gz", data / "labels" / "ball_0.nii.gz")
+    with pytest.raises(DataError, match="changed since 1 of 2 finished runs began") as caught:
+        run_sweep(config, sweep, out, trials=2, progress=QuietProgress())
+    assert "case ball_0: label map changed" in str(caught.value)
+
+
+def test_a_trial_of_files_that_changed_during_the_sweep_fails(tmp_path):
+    data = write_balls(tmp_path / "DATA", cases=2, size=16)
+
+    def record(job, progress):
+        if job.folder.name == "0001":
+            shutil.copy(data / "labels" / "ball_1.nii.gz", data / "labels" / "ball_0.nii.gz")
+        record_cases(job.folder / "run", load_config(ball_settings(data)).data)
+        return run_stub(job, progress)
+
+    worker = open_worker(tmp_path / "out", trials=2, execute=record, pruner="none")
+    worker.run()
+    assert states(worker) == ["complete", "failed"]
+    assert worker.shared.records()[1].error == "files of 1 cases changed since trial 0 began: ['ball_0']"
