@@ -13,6 +13,8 @@ from medseg.study.engine import INDEX_FILE
 from medseg.study.executors.protocol import LOG_FILE
 from medseg.study.executors.state import STATE_FILE, CellState, CellStatus, read_job, read_state
 
+FOLDS_RECORD, FOLDS_SUMMARY = "study.json", "summary.json"
+"""Files of a cross-validation: its options, and its scores."""
 SWEEP_JOURNAL = "journal.log"
 """File that only the folder of a sweep has."""
 
@@ -25,7 +27,8 @@ class RunStatus:
         name: dataset, cell, seed and fold.
         status: ``complete``, ``running``, ``waiting``, ``failed`` or ``stopped``.
         seconds: time since its start while it runs, else the duration of its last process.
-        dice: mean Dice of the compared cases, once complete.
+        dice: mean Dice of the compared cases, once complete; of a fold that is not yet compared, that of its
+            last validation.
         detail: the error and its log, the last epoch, or the machine that runs it.
     """
 
@@ -46,7 +49,11 @@ def study_status(root: Path | str) -> list[RunStatus]:
     if (root / SWEEP_JOURNAL).is_file():
         return _trial_statuses(root)
     runs = read_json(root / INDEX_FILE).get("runs")
-    statuses = [_status(root, entry) for entry in runs] if isinstance(runs, list) else _processes(root)
+    folds = read_json(root / FOLDS_RECORD).get("folds")
+    if isinstance(runs, list):
+        statuses = [_status(root, entry) for entry in runs]
+    else:
+        statuses = _folds(root, folds) if isinstance(folds, int) else _processes(root)
     if not statuses:
         raise DataError(
             f"{root}: contains no study", hint="Give the folder that medseg study wrote (--output).", path=root
@@ -79,8 +86,27 @@ def _trial_statuses(root: Path) -> list[RunStatus]:
     return statuses
 
 
+def _folds(root: Path, count: int) -> list[RunStatus]:
+    """Return the state of each fold of a cross-validation, also of those that have not begun."""
+    from medseg.training.run_folder.log import read_log
+
+    rows = read_json(root / FOLDS_SUMMARY).get("folds", [])
+    scores = {str(row["fold"]): row.get("dice") for row in rows}
+    statuses: list[RunStatus] = []
+    for number in range(count):
+        folder = root / "folds" / f"fold_{number}"
+        state = read_state(folder)
+        dice = scores.get(str(number)) if state.status == "complete" else None
+        if state.status == "complete" and dice is None:
+            validated = [entry.get("val_dice") for entry in read_log(folder / "run" / "log.jsonl")]
+            dice = next((score for score in reversed(validated) if score is not None), None)
+        detail = _detail(folder, state)
+        statuses.append(RunStatus(f"fold {number}", state.status, state.elapsed, dice, detail))
+    return statuses
+
+
 def _processes(root: Path) -> list[RunStatus]:
-    """Return the state of the processes of a study without a list of runs, such as the folds of a ``cv``."""
+    """Return the state of the processes of a folder without a list of runs."""
     folders = sorted(path.parent for path in root.rglob(STATE_FILE))
     states = [(folder, read_state(folder)) for folder in folders]
     return [
