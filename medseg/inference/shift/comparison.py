@@ -15,6 +15,7 @@ from medseg.inference.shift.features import (
     Values,
     foreground_values,
     is_compared,
+    is_of_scan,
     kind_of,
     object_values,
     scan_values,
@@ -27,6 +28,8 @@ _TOLERANCE, _SMALL_SAMPLE = 0.7, 9.0
 """Interquartile ranges outside of the training's range from which a feature is reported, for a large number of
 training cases, and what is added to it, divided by their number. Chosen so that fewer than 5 % of the held-out
 cases of nuclei and hippocampi have a warning if about 100 cases are for training."""
+_MOST_FINDINGS = 2
+"""Findings that a line names."""
 _WIDE = 0.15
 """Smallest interquartile range as a share of the range; the cases may be of several kinds."""
 
@@ -43,6 +46,7 @@ class Deviation:
         kind: volume or picture; decides the unit.
         similar: whether the training's range is that of similar pictures.
         rescaled: whether ``inference.rescale`` was used, so that it is no advice.
+        scan_fits: whether the scan itself is within the training's range, so that the prediction is unusual.
     """
 
     feature: str
@@ -52,6 +56,7 @@ class Deviation:
     kind: Kind = "volume"
     similar: bool = False
     rescaled: bool = False
+    scan_fits: bool = False
 
     @property
     def finding(self) -> str:
@@ -83,6 +88,8 @@ class Deviation:
     def advice(self) -> str:
         """What to do about it."""
         advice = kind_of(self.feature).advice
+        if self.scan_fits and self.kind == "volume":
+            return "the scan fits the training, its prediction does not: look at the result (--overlays)"
         if not self.feature.startswith("object_size"):
             return advice
         if self.kind == "volume":
@@ -124,6 +131,14 @@ class ShiftReport:
     warnings: tuple[Deviation, ...]
     values: Values
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The warnings, one line for each advice; several findings of a line are named without ranges."""
+        by_advice: dict[str, list[Deviation]] = {}
+        for one in self.warnings:
+            by_advice.setdefault(one.advice, []).append(one)
+        return tuple(_describe_together(advice, own) for advice, own in by_advice.items())
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values for the provenance record."""
         values = {name: float(f"{value:.5g}") for name, value in self.values.items()}
@@ -161,10 +176,21 @@ def compare(
             near = replace(_deviation(name, values[name], local, unit, kind), similar=True)
             every = near if near.distance > every.distance else every
         found.append(every)
-    outside = [replace(one, rescaled=rescaled) for one in found if one.distance > 1]
+    of_scan = [one for one in found if is_of_scan(one.feature)]
+    fits = bool(of_scan) and all(one.distance <= 1 for one in of_scan)
+    outside = [replace(one, rescaled=rescaled, scan_fits=fits) for one in found if one.distance > 1]
     warnings = sorted(outside, key=lambda one: -one.distance)
     score = max((one.distance for one in found), default=0.0)
     return ShiftReport(score, tuple(warnings), values)
+
+
+def _describe_together(advice: str, warnings: list[Deviation]) -> str:
+    """Describe warnings with the same advice on one line."""
+    if len(warnings) == 1:
+        return warnings[0].describe()
+    more = len(warnings) - _MOST_FINDINGS
+    named = ", ".join(one.finding for one in warnings[:_MOST_FINDINGS])
+    return f"{named}{f' and {more} more' if more > 0 else ''}: {advice}"
 
 
 def tolerance(cases: int) -> float:

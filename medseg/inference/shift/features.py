@@ -85,6 +85,7 @@ KINDS: dict[str, FeatureKind] = {
 }  # fmt: skip
 """Kind → its description; other features are only stored."""
 
+_OF_PREDICTION = ("object_size", "share", "inside", "contrast")
 _RAW = {"picture": ("middle", "high"), "volume": ("low", "inside")}
 
 
@@ -105,6 +106,11 @@ def is_compared(feature: str, kind: Kind, *, raw: bool) -> bool:
     if name not in KINDS:
         return False
     return not KINDS[name].raw or (name in _RAW[kind] and (raw or kind == "picture"))
+
+
+def is_of_scan(feature: str) -> bool:
+    """Return whether a feature is measured on the scan alone, not on its prediction."""
+    return feature.partition(":")[0] not in _OF_PREDICTION
 
 
 def title_of(feature: str) -> str:

@@ -59,6 +59,29 @@ def test_a_feature_that_is_far_outside_is_reported_by_name_and_number():
     assert compare({"object_size:nucleus": 16.0, "saturation": 0.2}, fingerprint(), raw=True).score == 0
 
 
+def test_an_unusual_prediction_of_a_usual_scan_is_one_short_warning_without_advice_on_spacing():
+    """The spacing is that of the training; an undertrained network labels too much of everything."""
+    features = {f"spacing:{axis}": spread(0.9, 1.1) for axis in ("right", "anterior", "superior")}
+    for label in ("head", "tail"):
+        features |= {f"object_size:{label}": spread(9, 24), f"share:{label}": spread(0.01, 0.02)}
+    trained = fingerprint("volume", features={**features, "contrast": spread(0.4, 0.6)})
+    scan = {f"spacing:{axis}": 1.0 for axis in ("right", "anterior", "superior")}
+    labeled = {"object_size:head": 160.0, "object_size:tail": 150.0, "share:head": 0.3, "share:tail": 0.2,
+               "contrast": -0.9}  # fmt: skip
+    report = compare({**scan, **labeled}, trained, raw=False)
+    assert len(report.warnings) == 5
+    (line,) = report.lines
+    assert line.endswith(
+        " and 3 more: the scan fits the training, its prediction does not: look at the result (--overlays)"
+    )
+    assert "spacing" not in line
+    assert len(line) < 220
+    stretched = {**scan, "spacing:superior": 9.0, "object_size:head": 160.0}
+    lines = compare(stretched, trained, raw=False).lines
+    assert any("check the scan's spacing" in line for line in lines)
+    assert len(lines) == 2
+
+
 def test_a_picture_is_compared_with_the_training_pictures_like_it():
     # 50 dark pictures with small objects, 50 bright ones with large objects
     features = {

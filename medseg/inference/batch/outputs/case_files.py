@@ -119,7 +119,7 @@ class CaseFiles:
                 notes = (*notes, f"resized by {prediction.scale.factor:g}")
         if prediction is not None and prediction.shift is not None:
             content["shift"] = prediction.shift.as_dict()
-            warnings = tuple(one.describe() for one in prediction.shift.warnings)
+            warnings = prediction.shift.lines
         self._write_record(content, files)
         outdated = sorted(self._relative(path) for path in self._outdated.difference(files))
         left = (f"files of the replaced result remain: {', '.join(outdated)}",) if outdated else ()
