@@ -15,6 +15,7 @@
     ├── TrainingStopped (128 + signal) a signal stopped a training after its state was saved
     │   └── StudyStopped (128 + signal) a signal stopped a study after its cells were saved
     ├── DiskFullError (1)     no space is left on a disk
+    ├── NotWritableError (1)  a file or folder cannot be written to
     ├── NumericalError (2)    a network's logits are NaN or infinite: model, precision and input do not match
     └── OutOfMemoryError (5)  the device or the machine has too little memory
 
@@ -191,6 +192,10 @@ class StudyStopped(TrainingStopped):
 
 class DiskFullError(MedsegError):
     """No space is left on a disk."""
+
+
+class NotWritableError(MedsegError):
+    """A file or folder cannot be written to: no permission, or a disk that is read only."""
 
 
 class NumericalError(MedsegError):

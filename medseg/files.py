@@ -7,6 +7,7 @@ import difflib
 import errno
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from medseg.errors import DataError, DiskFullError
-from medseg.system.platform import has_ended, process_token, sync_file, sync_folder
+from medseg.errors import DataError, DiskFullError, NotWritableError
+from medseg.system.platform import free_space, has_ended, process_token, sync_file, sync_folder
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of unfinished files and folders."""
@@ -27,6 +28,9 @@ _ABANDONED_SECONDS = 24 * 3600
 
 _LONGEST_NAME = 255
 """Bytes of the longest name of a file on common file systems."""
+
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""Numbers of the errors of files that may not be written."""
 
 _NO_ROOM = 1 << 16
 """Free bytes below which a failed write is attributed to a full disk."""
@@ -45,7 +49,8 @@ def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
             suitable for files that are verified when read and can be created again.
 
     Raises:
-        OSError: if the disk is full, with ``path`` as file name, whatever the writer raised.
+        OSError: if the disk is full, whatever the writer raised, or the file cannot be written; it names
+            ``path``, never the temporary file.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -67,12 +72,15 @@ def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
         if sync:
             sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        if not is_disk_full(error) and shutil.disk_usage(path.parent).free >= _NO_ROOM:
-            raise
-        number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
-        raise OSError(number, "no space left on the disk", str(path)) from error
+        number = error.errno if isinstance(error, OSError) else None
+        refused = number in _REFUSED or number == errno.EISDIR
+        if is_disk_full(error) or (not refused and _is_full(path.parent)):
+            raise OSError(number or errno.ENOSPC, "no space left on the disk", str(path)) from error
+        if number is not None and str(getattr(error, "filename", None)) == str(temporary):
+            raise OSError(number, getattr(error, "strerror", None), str(path)) from error
+        raise
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # a read-only disk refuses the removal of what does not exist
             temporary.unlink()
 
 
@@ -85,7 +93,10 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
-    temporary.mkdir()
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
         for file in temporary.rglob("*"):
@@ -118,6 +129,54 @@ def remove_stale_temporaries(folder: Path) -> list[Path]:
     return removed
 
 
+def check_writable(path: Path) -> None:
+    """Check that a file or folder can be written, before work starts whose result would be lost.
+
+    The nearest folder that exists is tried with an empty file, which is removed; no folder is created.
+
+    Args:
+        path: of the output, which need not exist.
+
+    Raises:
+        NotWritableError: if it cannot be written.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     check_writable(Path(folder) / "new" / "table.csv")
+    """
+    above = next((one for one in (path, *path.parents) if os.path.exists(one)), Path())  # noqa: PTH110
+    if not above.is_dir():
+        if above != path:
+            return  # a file where a folder is expected: the writer says so
+        above = path.parent
+    probe = _temporary(above / "probe")
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFullError(
+                describe_full_disk(path), hint="Free some space, or choose another disk.", path=path
+            ) from error
+        inside = "" if above == path else f", {above} is not writable"
+        raise NotWritableError(
+            f"{path}: cannot be written{inside} ({error.strerror or error})",
+            hint="Choose a folder that can be written to.",
+            path=path,
+        ) from error
+
+
+def describe_full_disk(path: Path) -> str:
+    """Return that no space is left for a file or folder, with the free space of its disk.
+
+    Some space may be free: less than was written, or it is reserved.
+    """
+    free = free_space(path)
+    known = "" if free is None else f" ({free / 2**20:.1f} MiB free)"
+    return f"{path}: no space left on the disk{known}"
+
+
 @contextmanager
 def explain_write_errors(folder: Path, alternative: str) -> Iterator[None]:
     """Convert system errors of writing below ``folder`` into errors with a hint.
@@ -128,16 +187,16 @@ def explain_write_errors(folder: Path, alternative: str) -> Iterator[None]:
 
     Raises:
         DiskFullError: if the disk is full.
-        DataError: if writing fails for another reason.
+        NotWritableError: if writing fails for another reason.
     """
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
             raise DiskFullError(
-                f"{folder}: the disk is full", hint=f"Free some space, or {alternative}.", path=folder
+                describe_full_disk(folder), hint=f"Free some space, or {alternative}.", path=folder
             ) from error
-        raise DataError(
+        raise NotWritableError(
             f"{folder}: cannot be written to ({error.strerror or error})",
             hint=f"{alternative[:1].upper()}{alternative[1:]}.",
             path=folder,
@@ -147,6 +206,11 @@ def explain_write_errors(folder: Path, alternative: str) -> Iterator[None]:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception means that the disk is full or the user's quota is exceeded."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _is_full(folder: Path) -> bool:
+    free = free_space(folder)
+    return free is not None and free < _NO_ROOM
 
 
 def _temporary(path: Path) -> Path:

@@ -1,12 +1,17 @@
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from medseg.errors import NotWritableError
 from medseg.files import (
+    check_writable,
     remove_stale_temporaries,
     sha256_file,
     sha256_json,
@@ -109,3 +114,57 @@ def test_only_the_temporaries_of_ended_processes_are_removed(tmp_path):
         assert len(remove_stale_temporaries(tmp_path)) == 3
         assert mine.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [new.name, "mine", "whole"]
+
+
+def test_a_failed_write_names_the_file_and_not_the_temporary_one(tmp_path):
+    path = tmp_path / "c.yaml"
+    with pytest.raises(PermissionError) as caught, write_atomic(path) as temporary:
+        raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
+    assert caught.value.filename == str(path)
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as caught, write_atomic(path) as temporary:
+        temporary.write_text("text")
+    assert caught.value.filename == str(path)
+
+
+def test_a_read_only_disk_is_not_hidden_by_the_removal_of_the_temporary_file(tmp_path, monkeypatch):
+    def refuse(path, *arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Path, "mkdir", lambda path, **options: None if path == tmp_path else refuse(path))
+    with pytest.raises(OSError, match="Read-only") as caught, write_atomic(tmp_path / "c.yaml") as temporary:
+        refuse(temporary)
+    assert caught.value.filename == str(tmp_path / "c.yaml")
+    with pytest.raises(OSError, match="Read-only") as caught, write_folder_atomic(tmp_path / "folder"):
+        pass
+    assert caught.value.filename == str(tmp_path / "folder")
+
+
+def test_a_read_only_disk_without_space_is_not_reported_as_full(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(OSError, match="Read-only") as caught, write_atomic(tmp_path / "a.txt"):
+        raise OSError(errno.EROFS, "Read-only file system")
+    assert caught.value.errno == errno.EROFS
+
+
+def test_a_folder_is_checked_without_leaving_anything(tmp_path):
+    old = tmp_path / "old.txt"
+    old.write_text("kept")
+    for path in (tmp_path, old, tmp_path / "new" / "folder", old / "below"):
+        check_writable(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
+    assert old.read_text() == "kept"
+
+
+def test_an_unwritable_folder_is_named_as_given(tmp_path, monkeypatch):
+    def refuse(path, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    (tmp_path / "ro").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = r"^ro/run: cannot be written, ro is not writable \(Permission denied\)\. Choose a folder"
+    with pytest.raises(NotWritableError, match=words) as caught:
+        check_writable(Path("ro/run"))
+    assert caught.value.exit_code == 1

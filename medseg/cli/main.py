@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -39,6 +40,7 @@ from medseg.errors import (
     MedsegError,
     TrainingStopped,
 )
+from medseg.files import describe_full_disk, is_disk_full
 from medseg.system.allocator import is_out_of_memory, keep_freed_memory
 
 EXIT_FAILURE = 1
@@ -117,8 +119,13 @@ def _report(error: Exception) -> int:
 def _report_system_error(error: OSError) -> int:
     """Print an error of the file system, such as a full disk or a missing permission."""
     prefix = f"{error.filename}: " if error.filename else ""
+    if is_disk_full(error):
+        message = describe_full_disk(Path(error.filename)) if error.filename else "no space left on the disk"
+        hint = "No incomplete file was left. Free some space, or choose another disk; run the command again."
+        return _print_error(message, hint, EXIT_FAILURE)
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-        hint = "A folder is expected there; choose another name."
+        expected = "file" if isinstance(error, IsADirectoryError) else "folder"
+        hint = f"A {expected} is expected there; choose another name."
         return _print_error(f"{prefix}{error.strerror}", hint, ConfigError.exit_code)
     hint = "No incomplete file was left. Fix the problem and run the command again."
     return _print_error(f"{prefix}{error.strerror}", hint, EXIT_FAILURE)

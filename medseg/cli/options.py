@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from os import fsdecode
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,23 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 """Type of arguments and options that are paths."""
+
+
+class _Output(click.Path):
+    """Path of a file or folder to write; refused before any work if it cannot be written."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        from medseg.files import check_writable
+
+        path = Path(fsdecode(super().convert(value, param, ctx)))
+        if ctx is None or not ctx.resilient_parsing:  # not while the shell completes a word
+            check_writable(path)
+        return path
+
+
+OUTPUT = _Output(path_type=Path)
+"""Type of arguments and options that are paths to write."""
 
 POSITIVE = click.IntRange(min=1)
 """Type of counts."""

@@ -14,7 +14,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 from medseg.evaluation.evaluation import CaseFiles as EvaluatedFiles
 from medseg.evaluation.evaluation import Evaluation
-from medseg.files import write_atomic, write_json, write_text
+from medseg.files import check_writable, write_atomic, write_json, write_text
 from medseg.metrics import long_rows, write_csv, write_summary
 from medseg.metrics.tables.columns import IDENTITY
 from medseg.metrics.tables.paper import LATEX_MARK, MARKDOWN_MARK
@@ -122,8 +122,13 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingL
 
 
 def check_output(output: Path) -> None:
-    """Raise ConfigError if the folder is not writable or contains tables of another origin."""
-    check_writable(output)
+    """Check that a folder can take the tables of an evaluation.
+
+    Raises:
+        ConfigError: if it is a file, or contains tables of another origin.
+        NotWritableError: if it cannot be written to.
+    """
+    check_output_folder(output)
     for path in (output / name for name in _FILES):
         if path.exists() and not _is_ours(path):
             raise ConfigError(
@@ -133,13 +138,17 @@ def check_output(output: Path) -> None:
             )
 
 
-def check_writable(output: Path) -> None:
-    """Raise ConfigError if files cannot be written into a folder, which need not exist."""
+def check_output_folder(output: Path) -> None:
+    """Check that files can be written into a folder, which need not exist.
+
+    Raises:
+        ConfigError: if it is a file.
+        NotWritableError: if it cannot be written to.
+    """
     above = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not above.is_dir():
         raise ConfigError(f"{above}: is a file, expected a folder", hint="Choose another --output.", path=above)
-    if not os.access(above, os.W_OK):
-        raise ConfigError(f"{above}: not writable", hint="Choose another --output.", path=above)
+    check_writable(output)
 
 
 def remove_tables(output: Path) -> None:

@@ -1,5 +1,6 @@
 """Every command with unusable arguments: one message, no traceback, no file written."""
 
+import errno
 import re
 import shutil
 import subprocess
@@ -366,6 +367,56 @@ def test_folders_and_files_of_another_kind_are_described(command, said, places, 
     error = capfd.readouterr().err
     assert [text for text in said if text not in error] == []
     assert len(error.splitlines()) == 2
+
+
+UNWRITABLE = [
+    "plan {balls} -o {out}/c.yaml",
+    "train {balls} --run {out}",
+    "infer --model {model} {scan} --output {out}",
+    "evaluate {labels} {labels} --output {out}/metrics",
+    "evaluate {labels} {labels} --objects --output {out}",
+    "compare {labels} {labels} --reference {labels} --output {out}",
+    "view {scan} --output {out}/page.html",
+    "panoptic {labels} {labels} --output {out}",
+    "data summary {balls} --output {out}",
+    "data convert {balls} {out} --to folders",
+    "data check {balls} --fix {out}",
+    "export {model} --to torch --output {out}/m.pt2",
+    "models features {scan} --model {model} --output {out}",
+    "study cv {balls} --output {out}",
+    "study ablate hippocampus_unet3d train.ema=[0,0.98] --data {balls} --output {out}",
+    "study run {study} --output {out}",
+    "reproduce {run} --output {out}",
+    "demo --output {out}",
+]
+
+
+@pytest.mark.parametrize("command", UNWRITABLE)
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    command, places, tmp_path, capfd, monkeypatch
+):
+    out, study, touch = tmp_path / "ro", tmp_path / "study.yaml", Path.touch
+    out.mkdir()
+    study.write_text(f"configs: {{plain: hippocampus_unet3d}}\ndatasets: {{a: {places['balls']}}}\n")
+
+    def refuse(path, *arguments, **options):
+        if out in path.parents:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        touch(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr("medseg.planning.plan.plan_config", lambda *_: pytest.fail("planned nevertheless"))
+    assert run(command.format(**places, out=out, study=study).split()) == 1
+    printed = capfd.readouterr()
+    assert re.search(
+        r"^error: (\S*ro\S*): cannot be written.* \(Read-only file system\)\n"
+        r"hint: Choose a folder that can be written to\.\n$",
+        printed.err,
+        flags=re.M,
+    )
+    assert ".tmp" not in printed.err
+    assert printed.out == ""
+    assert list(out.iterdir()) == []
 
 
 def test_every_command_is_covered():

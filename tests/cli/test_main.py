@@ -1,3 +1,4 @@
+import errno
 import json
 import re
 import subprocess
@@ -240,3 +241,15 @@ def test_plan_writes_a_configuration_file(balls, tmp_path, capsys):
     assert run(["plan", str(balls), "--gpu-memory", "much"]) == 2
     assert "expected a size such as 8GB" in capsys.readouterr().err
     assert run(["plan", str(tmp_path / "nowhere")]) == 3
+
+
+def test_a_full_disk_is_reported_with_the_users_file_and_the_free_space(tmp_path, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a.yaml"))
+
+    monkeypatch.setattr("medseg.planning.plan.plan_dataset", full)
+    (tmp_path / "data").mkdir()
+    assert run(["plan", str(tmp_path / "data"), "-o", str(tmp_path / "a.yaml")]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"error: \S*a\.yaml: no space left on the disk \([0-9.]+ MiB free\)\n", error)
+    assert "Free some space" in error

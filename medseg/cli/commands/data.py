@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.cli.options import PATH, Command, all_options, debug_option, json_option, label_suffix_option
+from medseg.cli.options import (
+    OUTPUT,
+    PATH,
+    Command,
+    all_options,
+    debug_option,
+    json_option,
+    label_suffix_option,
+)
 
 if TYPE_CHECKING:
     from medseg.data.curation.check import DatasetReport
@@ -44,7 +52,7 @@ def data() -> None:
 @_SOURCE
 @_OVERRIDES
 @_options
-@click.option("--fix", type=PATH, help="Write repaired copies to this new folder.")
+@click.option("--fix", type=OUTPUT, help="Write repaired copies to this new folder.")
 @click.option("--map", "mapping", help="Label values to replace with --fix: OLD=NEW[,…].")
 @click.option(
     "--same-shape",
@@ -107,7 +115,7 @@ def data_check(
 @_SOURCE
 @_OVERRIDES
 @_options
-@click.option("--output", type=PATH, help="Folder for summary.json and summary.html.")
+@click.option("--output", type=OUTPUT, help="Folder for summary.json and summary.html.")
 @click.option(
     "--pictures",
     type=click.IntRange(min=0),
@@ -154,7 +162,7 @@ def data_summary(
 
 @data.command("convert")
 @_SOURCE
-@click.argument("output", type=PATH)
+@click.argument("output", type=OUTPUT)
 @_OVERRIDES
 @_options
 @click.option(

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from medseg.cli.evaluation_table import print_evaluation
-from medseg.cli.options import PATH, debug_option
+from medseg.cli.options import OUTPUT, debug_option
 
 
 @click.command()
 @click.option(
-    "--output", type=PATH, default=Path("medseg-demo"), show_default=True,
+    "--output", type=OUTPUT, default=Path("medseg-demo"), show_default=True,
     help="Folder of the demonstration; replaced if an earlier demonstration wrote it.",
 )  # fmt: skip
 @click.option("--quick", is_flag=True, help="Train for a quarter of the updates; the scores are lower.")

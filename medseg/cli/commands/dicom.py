@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.options import PATH, debug_option, geometry_option
+from medseg.cli.options import OUTPUT, PATH, debug_option, geometry_option
 
 if TYPE_CHECKING:
     from medseg.data.labels.schema import LabelSchema
@@ -25,7 +25,7 @@ def dicom() -> None:
 @click.argument("label_map", type=PATH)
 @click.argument("series", type=PATH)
 @click.option("--to", "kind", type=click.Choice(["seg", "rtstruct"]), required=True, help="Kind of object.")
-@click.option("--output", "-o", required=True, type=PATH, help="File to write.")
+@click.option("--output", "-o", required=True, type=OUTPUT, help="File to write.")
 @click.option(
     "--labels",
     help="Names of the labels: NAME=VALUE[,…], or a medseg.json.  [default: medseg.json next to LABEL_MAP]",

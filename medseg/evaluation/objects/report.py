@@ -15,7 +15,7 @@ from medseg.errors import ExistingFileError, MedsegError
 from medseg.evaluation.objects.comparison import FOUND_IOU, ObjectEvaluation
 from medseg.evaluation.objects.pairing import PairedObjects
 from medseg.evaluation.objects.panoptic import PanopticEvaluation
-from medseg.evaluation.output import check_writable
+from medseg.evaluation.output import check_output_folder
 from medseg.evaluation.pairing import find_images
 from medseg.geometry import Grid
 from medseg.report.folder_names import without_folders
@@ -79,7 +79,7 @@ def check_objects_output(output: Path, *, report: bool = True) -> None:
         ConfigError: ``output`` is a file or not writable.
         ExistingFileError: ``report.html`` was not written by medseg.
     """
-    check_writable(output)
+    check_output_folder(output)
     path = output / OBJECTS_REPORT
     if report and path.exists() and not is_page(path):
         raise ExistingFileError(

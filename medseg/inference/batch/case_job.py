@@ -26,7 +26,7 @@ from medseg.errors import (
     OtherResultError,
     OutOfMemoryError,
 )
-from medseg.files import is_disk_full, write_atomic
+from medseg.files import describe_full_disk, is_disk_full, write_atomic
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.outputs.case_files import CaseFiles
 from medseg.inference.batch.outputs.dicom_objects import (
@@ -239,6 +239,6 @@ class _Stopwatch:
 def _disk_full_error(error: BaseException, output: Path) -> DiskFullError:
     path = getattr(error, "filename", None) or output
     return DiskFullError(
-        f"{path}: no space left on the disk; finished cases are kept, and no file is incomplete",
+        f"{describe_full_disk(Path(path))}; finished cases are kept, and no file is incomplete",
         hint="Free some space and run the same command again.",
     )

@@ -17,7 +17,7 @@ import torch
 from medseg.config.fields import walk_fields
 from medseg.config.schema import RunConfig, load_config, to_yaml, with_absolute_paths
 from medseg.errors import ConfigError
-from medseg.files import TEMPORARY, remove_stale_temporaries, write_json, write_text
+from medseg.files import TEMPORARY, check_writable, remove_stale_temporaries, write_json, write_text
 from medseg.system.locks import LOCK_NAME
 from medseg.system.platform import usable_cores
 from medseg.system.processes.cores import processor_name
@@ -150,6 +150,7 @@ class RunFolder:
 
         Raises:
             ConfigError: if the folder contains other files, or a run although ``resume`` is False.
+            NotWritableError: if it cannot be written to.
         """
         self.check_foreign()
         if self.config.exists() and not resume:
@@ -158,6 +159,7 @@ class RunFolder:
                 hint=f"Continue it with: {self.resume_command}. Or choose another --run folder.",
                 path=self.root,
             )
+        check_writable(self.root)
 
     def check(self, config: RunConfig, *, resume: bool) -> None:
         """Check, without writing, that a new run can start in the folder, or that its run can be resumed.

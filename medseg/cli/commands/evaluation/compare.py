@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.options import PATH, FiniteRange, debug_option, json_option, label_suffix_option
+from medseg.cli.options import OUTPUT, PATH, FiniteRange, debug_option, json_option, label_suffix_option
 from medseg.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _POSITIVE = FiniteRange(min=0, min_open=True)
 @click.argument("methods", nargs=-1, required=True)
 @click.option("--reference", type=PATH, help="Folder of reference label maps, for folders of predictions.")
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
-@click.option("--output", type=PATH, help="Folder for the tables, and for predictions of runs.")
+@click.option("--output", type=OUTPUT, help="Folder for the tables, and for predictions of runs.")
 @click.option(
     "--metric", default="dice", show_default=True, help="Column of the scores, such as dice, nsd or hd95."
 )

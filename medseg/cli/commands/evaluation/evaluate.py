@@ -18,6 +18,7 @@ from medseg.cli.interactive_evaluation import (
     print_interactive,
 )
 from medseg.cli.options import (
+    OUTPUT,
     PATH,
     POSITIVE,
     FiniteRange,
@@ -151,7 +152,7 @@ class _Given:
 @click.command()
 @click.argument("predictions", type=PATH)
 @click.argument("references", type=PATH)
-@click.option("--output", type=PATH, help="Folder for the tables.  [default: print only]")
+@click.option("--output", type=OUTPUT, help="Folder for the tables.  [default: print only]")
 @_label_options
 @_score_options
 @click.option(

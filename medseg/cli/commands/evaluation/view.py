@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.options import PATH, debug_option
+from medseg.cli.options import OUTPUT, PATH, debug_option
 from medseg.errors import DataError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _WINDOWS = ("auto", "percentiles", "soft tissue", "lung", "bone")
     help="Write files for other programs beside the page: pictures, contours (geojson: QuPath), surfaces in "
     "RAS mm, color tables of 3D Slicer and ITK-SNAP. May be repeated.",
 )  # fmt: skip
-@click.option("--output", type=PATH, help="Page to write.  [default: CASE.html]")
+@click.option("--output", type=OUTPUT, help="Page to write.  [default: CASE.html]")
 @click.option("--open/--no-open", "open_", default=False, help="Open the page in the browser.")
 @debug_option
 def view(
@@ -64,6 +64,7 @@ def view(
     CASE is the file of an image, the id of a case of --run, or the name of a case that has label maps only
     (--reference, --prediction).
     """
+    from medseg.files import check_writable
     from medseg.report.export import export_case
     from medseg.report.media import FigureOptions, write_case_page
 
@@ -73,7 +74,9 @@ def view(
         if run is None
         else _view_of_run(case, run, prediction, reference, names)
     )
-    output = output or Path(f"{shown.name}.html")
+    if output is None:
+        output = Path(f"{shown.name}.html")
+        check_writable(output)
     for path in export_case(shown, output.parent, formats):
         click.echo(f"{path.suffix.removeprefix('.')}: {path}")
     write_case_page(output, shown, FigureOptions(size=360, max_bytes=3_000_000, window=window))

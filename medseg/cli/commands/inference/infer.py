@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg.cli.options import (
+    OUTPUT,
     PATH,
     POSITIVE,
     FiniteRange,
@@ -80,7 +81,7 @@ class InferArguments:
     "list). Repeat it to average several models.",
 )  # fmt: skip
 @weights_option
-@click.option("--output", required=True, type=PATH, help="Folder for the label maps.")
+@click.option("--output", required=True, type=OUTPUT, help="Folder for the label maps.")
 @click.option(
     "--cases", "part", type=click.Choice(["train", "val", "test"]),
     help="Segment this part of the run's cases instead of INPUTS.",

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.options import PATH, FiniteRange, debug_option, json_option
+from medseg.cli.options import OUTPUT, PATH, FiniteRange, debug_option, json_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
 
 
 @click.command()
 @click.argument("things", type=PATH)
 @click.argument("stuff", type=PATH)
-@click.option("--output", type=PATH, required=True, help="Folder for panoptic.json and panoptic/CASE.png.")
+@click.option("--output", type=OUTPUT, required=True, help="Folder for panoptic.json and panoptic/CASE.png.")
 @click.option(
     "--score", type=FiniteRange(0, 1), default=0.0, show_default=True,
     help="Things with a lower score are left out.",

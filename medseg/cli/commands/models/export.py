@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.options import PATH, debug_option, json_option
+from medseg.cli.options import OUTPUT, PATH, debug_option, json_option
 
 if TYPE_CHECKING:
     from medseg.interop.export import Target
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--to", "target", required=True, type=click.Choice(["onnx", "torch", "openvino"]),
     help="Format. onnx: .onnx; torch: torch.export, .pt2; openvino: .xml and .bin.",
 )  # fmt: skip
-@click.option("-o", "--output", required=True, type=PATH, help="File to write.")
+@click.option("-o", "--output", required=True, type=OUTPUT, help="File to write.")
 @json_option
 @debug_option
 def export(model: Path, target: Target, output: Path, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.options import PATH, debug_option
+from medseg.cli.options import OUTPUT, PATH, debug_option
 
 
 @click.group("import")
@@ -16,7 +16,7 @@ def import_group() -> None:
 
 @import_group.command("nnunet")
 @click.argument("folder", type=PATH)
-@click.option("-o", "--output", required=True, type=PATH, help="File to write (.safetensors).")
+@click.option("-o", "--output", required=True, type=OUTPUT, help="File to write (.safetensors).")
 @click.option(
     "--fold", "folds", multiple=True, help="Fold to import: 0, 1, … or all.  [default: all numbered folds]"
 )

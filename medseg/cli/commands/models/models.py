@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.options import PATH, POSITIVE, debug_option, device_option, json_option, weights_option
+from medseg.cli.options import OUTPUT, PATH, POSITIVE, debug_option, device_option, json_option, weights_option
 
 
 @click.group()
@@ -99,7 +99,7 @@ def models_show(
     help="Run folder, model file, or name of a published network (medseg weights list).",
 )  # fmt: skip
 @weights_option
-@click.option("--output", required=True, type=PATH, help="Folder for the pictures.")
+@click.option("--output", required=True, type=OUTPUT, help="Folder for the pictures.")
 @click.option(
     "--layer",
     "layers",

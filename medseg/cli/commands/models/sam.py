@@ -7,7 +7,16 @@ from typing import Literal
 
 import click
 
-from medseg.cli.options import PATH, POSITIVE, SEED, FiniteRange, debug_option, device_option, weights_option
+from medseg.cli.options import (
+    OUTPUT,
+    PATH,
+    POSITIVE,
+    SEED,
+    FiniteRange,
+    debug_option,
+    device_option,
+    weights_option,
+)
 
 _GIGABYTES = FiniteRange(min=0, min_open=True)
 
@@ -20,7 +29,7 @@ def sam_group() -> None:
 @sam_group.command("finetune")
 @click.argument("model")
 @click.argument("data", type=PATH)
-@click.option("--output", type=PATH, required=True, help="Folder of the trained model.")
+@click.option("--output", type=OUTPUT, required=True, help="Folder of the trained model.")
 @weights_option
 @click.option("--epochs", type=POSITIVE, default=20, show_default=True, help="Passes over the labels.")
 @click.option(

@@ -64,6 +64,7 @@ def ablate(
     interrupted one. Exits with 4 if a run failed.
     """
     wait_without_spinning()
+    from medseg.files import check_writable
     from medseg.study import AblationConfig, run_ablation
     from medseg.study.cells import parse_grid
     from medseg.study.executors import LocalExecutor
@@ -82,6 +83,7 @@ def ablate(
         return EXIT_OK
     names = (key.rpartition(".")[2] for key in ablation.grid)
     folder = output or Path("studies") / "_".join((config.stem, *names))
+    check_writable(folder)
     result = run_ablation(ablation, folder, executor=LocalExecutor(jobs or 1))
     click.echo(result.markdown, nl=False)
     click.echo(f"tables: {result.output}")

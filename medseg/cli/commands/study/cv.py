@@ -61,15 +61,18 @@ def cv(
     every training where it stopped. Exits with 4 if a fold failed.
     """
     wait_without_spinning()
+    from medseg.files import check_writable
     from medseg.study import CrossValidationConfig, cross_validate
     from medseg.training.pacing.budget_clock import TimeBudget
 
     source = find_source(source)
     name = source.resolve().name if source.is_dir() else source.stem
     config = CrossValidationConfig(source, overrides, folds, budget, jobs, checkpoint, strata, tta)
+    folder = output or Path("studies") / f"{name}_cv"
+    check_writable(folder)
     result = cross_validate(
         config,
-        output or Path("studies") / f"{name}_cv",
+        folder,
         budget=None if budget is None else TimeBudget.of_command(budget),
     )
     click.echo(result.markdown, nl=False)

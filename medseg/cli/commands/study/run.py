@@ -34,6 +34,7 @@ def run(
     its log, the others continue, and the command exits with 4. medseg study status shows what runs.
     """
     wait_without_spinning()
+    from medseg.files import check_writable
     from medseg.study.executors import LocalExecutor
     from medseg.study.study_file import load_study, plan_runs, run_study_file
     from medseg.study.study_file.comparisons import REPORT_FILE
@@ -45,6 +46,7 @@ def run(
             click.echo(one.name)
         click.echo(f"{len(runs)} runs")
         return EXIT_OK
+    check_writable(root)
     result = run_study_file(study, root, executor=None if jobs is None else LocalExecutor(jobs))
     click.echo(result.markdown, nl=False)
     for folder, comparison in result.comparisons.items():

@@ -61,6 +61,7 @@ def sweep(
     """
     wait_without_spinning()
     from medseg.config.schema import load_config
+    from medseg.files import check_writable
     from medseg.study.sweep import read_sweep, run_sweep
 
     source = find_config_file(config)
@@ -70,6 +71,7 @@ def sweep(
         _print_space(settings, searched)
         return EXIT_OK
     folder = output or Path("studies") / f"{source.stem}_{space.stem}"
+    check_writable(folder)
     result = run_sweep(settings, searched, folder, trials=trials, jobs=jobs)
     click.echo(result.describe())
     if result.best is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.options import DURATION, PATH, debug_option, device_option
+from medseg.cli.options import DURATION, OUTPUT, PATH, debug_option, device_option
 from medseg.errors import ConfigError
 from medseg.system.allocator import wait_without_spinning
 
@@ -15,7 +15,7 @@ from medseg.system.allocator import wait_without_spinning
 @click.command()
 @click.argument("data", type=PATH)
 @click.argument("overrides", nargs=-1)
-@click.option("--output", "-o", type=PATH, help="Configuration file to write.  [default: print]")
+@click.option("--output", "-o", type=OUTPUT, help="Configuration file to write.  [default: print]")
 @click.option(
     "--budget", type=DURATION,
     help="Time of the whole training, such as 20min or 2h.  [default: epochs for about 20 minutes on a CPU, 2 "

@@ -45,6 +45,7 @@ def reproduce(
     """
     wait_without_spinning()
     from medseg.cli.user_code import load_loss, load_network
+    from medseg.files import check_writable
     from medseg.study.reproduction import reproduce_run
 
     own: ExtensionArguments = {}
@@ -54,6 +55,8 @@ def reproduce(
         own["loss"] = load_loss(loss)
     whole = run_folder.resolve()
     folder = output or whole.with_name(f"{whole.name}-reproduced")
+    if not dry_run:
+        check_writable(folder)
     result = reproduce_run(run_folder, folder, data=data, train=not dry_run, **own)
     if as_json:
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))

@@ -19,7 +19,7 @@ from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases
 from medseg.data.loading.cache.settings import CacheSettings
 from medseg.data.preprocessing.normalization import CT, Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig, prepare_image
-from medseg.errors import DataError, DiskFullError
+from medseg.errors import DataError, DiskFullError, NotWritableError
 from medseg.progress import QuietProgress
 
 LABELS = LabelSchema(names={"background": (0,), "organ": (1, 3), "lesion": (2,)}, ignore_value=9)
@@ -185,8 +185,16 @@ def test_a_full_disk_is_detected_before_preparation(case, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("number", "kind", "message"),
     [
-        (errno.ENOSPC, DiskFullError, r"cache: the disk is full\. Free some space, or set data\.cache"),
-        (errno.EROFS, DataError, r"cache: cannot be written to \(Read-only file system\). Set data\.cache"),
+        (
+            errno.ENOSPC,
+            DiskFullError,
+            r"cache: no space .* MiB free\)\. Free some space, or set data\.cache",
+        ),
+        (
+            errno.EROFS,
+            NotWritableError,
+            r"cache: cannot be written to \(Read-only .*\). Set data\.cache",
+        ),
     ],
 )
 def test_an_unwritable_cache_is_reported(case, tmp_path, monkeypatch, number, kind, message):
