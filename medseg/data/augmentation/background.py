@@ -12,6 +12,8 @@ _SOFTNESS = (0.02, 0.3)
 """Width of the border of a region, in units of the field's largest value."""
 _COVERED = (0.2, 0.8)
 """Share of the patch that the regions cover."""
+_WEAK = 0.1
+"""Quantile of the foreground, from the side of the background: regions do not go beyond it."""
 
 
 def change_background(
@@ -19,8 +21,10 @@ def change_background(
 ) -> None:
     """Move the background toward the intensities of the foreground within smooth random regions, in place.
 
-    Objects then lie in surroundings of an intermediate intensity, as nuclei in cytoplasm, and regions of that
-    intensity without objects are background. The foreground is left as it is.
+    The change goes up to the intensities of the faintest tenth of the foreground, so that no object becomes
+    darker than surroundings in which it was brighter, or the reverse. Objects then lie in surroundings of an
+    intermediate intensity, as nuclei in cytoplasm, and regions of that intensity without objects are background.
+    The foreground is left as it is.
 
     Args:
         image: (C, *P) float32.
@@ -42,7 +46,16 @@ def change_background(
     sign = 1.0 if rng.random() < 0.5 else -1.0  # without objects, either side
     for channel in image:
         if inside and outside:
-            distance = (channel[foreground].mean() - channel[background].mean()).item()
+            distance = _distance(channel[foreground], channel[background])
         else:
             distance = sign * 2 * channel.std().item()
         channel.add_(weight, alpha=strength * distance)
+
+
+def _distance(foreground: torch.Tensor, background: torch.Tensor) -> float:
+    """Difference from the mean of the background to the weak end of the foreground; 0 if they overlap."""
+    mean = background.mean()
+    sign = 1.0 if foreground.mean() >= mean else -1.0
+    sample = foreground[:: max(1, foreground.numel() // 4096)]
+    weak = torch.quantile(sample, _WEAK if sign > 0 else 1 - _WEAK)
+    return sign * max(sign * (weak - mean).item(), 0.0)

@@ -133,8 +133,8 @@ class BackgroundConfig(RandomConfig):
     """Background that is moved toward the foreground's intensities within smooth random regions.
 
     Attributes:
-        strength: smallest and largest change, as a share of the difference between the mean intensities of
-            foreground and background; 1 makes them equal.
+        strength: smallest and largest change, as a share of the difference between the mean intensity of the
+            background and that of the faintest tenth of the foreground; 1 makes them equal.
         intervals: largest number of intervals between the control points of the regions along each axis.
         texture: largest standard deviation of the noise within the regions, relative to the change.
     """

@@ -32,6 +32,26 @@ def test_only_the_background_moves_toward_the_foreground(scene):
     assert torch.allclose(share[0], share[1], atol=1e-6)  # the same regions in all channels
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_faint_objects_stay_on_their_side_of_the_background(scene, sign):
+    image, foreground = scene[0][:1] * sign, scene[1]
+    image[:, 10:20, 10:20] = 0.3 * sign  # the smaller object, 42% of the foreground: 0.3 instead of 1
+    changed = image.clone()
+    change_background(
+        changed, foreground, BackgroundConfig(strength=(0.9, 0.9), texture=0), np.random.default_rng(0)
+    )
+    # the mean of the foreground is 0.7: 0.9 of it would leave the faint object darker than its surroundings
+    assert 0.2 < (changed[:, ~foreground] * sign).max() <= 0.9 * 0.3 + 1e-6
+
+
+def test_objects_that_overlap_the_background_leave_it_as_it_is(scene):
+    image, foreground = scene[0][:1].clone(), scene[1]
+    image[:, 10:20, 10:20] = -0.1  # darker than the background
+    changed = image.clone()
+    change_background(changed, foreground, BackgroundConfig(texture=0), np.random.default_rng(0))
+    assert torch.equal(changed, image)
+
+
 def test_without_objects_the_regions_differ_from_the_rest_too(scene):
     image, foreground = scene
     changed = image.clone()
