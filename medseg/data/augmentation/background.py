@@ -23,7 +23,7 @@ def change_background(
 
     The change goes up to the intensities of the faintest tenth of the foreground, so that no object becomes
     darker than surroundings in which it was brighter, or the reverse. Objects then lie in surroundings of an
-    intermediate intensity, as nuclei in cytoplasm, and regions of that intensity without objects are background.
+    intermediate intensity, as nuclei in cytoplasm; regions of that intensity without objects are background.
     The foreground is left as it is.
 
     Args:
