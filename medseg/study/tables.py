@@ -113,7 +113,7 @@ def _columns(row: dict[str, Any]) -> list[str]:
         f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
         f"{row['dice']:.4f}{spread}",
         f"{row['difference']:+.4f}" if known else "",
-        f"{row['ci_low']:+.4f} to {row['ci_high']:+.4f}" if known else "",
+        "" if math.isnan(row["ci_low"]) else f"{row['ci_low']:+.4f} to {row['ci_high']:+.4f}",
         f"{row['worst_tenth']:.4f}",
         f"{row['low_cases']}",
         f"{row['minutes']:.1f}",

@@ -91,6 +91,12 @@ def test_without_the_baseline_there_are_no_differences(trainings, run_here, tmp_
     assert row["difference"] != row["difference"]
 
 
+def test_one_case_has_a_difference_and_no_interval(monkeypatch, run_here, tmp_path):
+    replace_trainings(monkeypatch, lambda config: evaluated((0.5 + config.train.ema / 10,), ("ball_0",)))
+    result = run_here(tmp_path, AblationConfig(ball_settings("DATA"), {"train.ema": (0.9,)}))
+    assert "| train.ema=0.9 | 1 | 0.5900 | +0.0900 |  | 0.5900 |" in result.markdown
+
+
 def test_complete_runs_are_skipped_and_failed_ones_tried_again(trainings, run_here, tmp_path):
     first = run_here(tmp_path)
     assert len(trainings) == 6
