@@ -28,8 +28,8 @@ SHARDED = {"batch_size": 4, "ema": 0.5, "distributed": {"strategy": "fsdp"}}
 def settings(balls: Path, train: dict, **model) -> dict:
     """Five updates of SGD in float32 with instance norm.
 
-    The activation is smooth: in constant parts of the images, values are 0 but for rounding, and a kink there makes
-    gradients depend on the order of sums.
+    The activation is smooth: in constant parts of the images, values are 0 but for rounding, and a kink there
+    makes gradients depend on the order of sums.
     """
     sgd = {"name": "sgd", "lr": 0.05, "momentum": 0.9}
     length = {"epochs": 1, "iterations": 5, "validate_share": None}
