@@ -38,7 +38,10 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several test processes (``-n``), and what it starts, its share of the cores."""
+    """Give each test process (``-n``) its share of the cores; ``-m`` takes exhaustive tests only if it names them."""
+    chosen = config.option.markexpr
+    if chosen and "exhaustive" not in chosen:
+        config.option.markexpr = f"({chosen}) and not exhaustive"
     processes = getattr(config, "workerinput", {}).get("workercount", 1)
     if processes > 1:
         threads = max(1, usable_cores() // processes)
