@@ -38,7 +38,7 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each test process (``-n``) its share of the cores; ``-m`` takes exhaustive tests only if it names them."""
+    """Give each test process its share of the cores; ``-m`` takes exhaustive tests only if it names them."""
     chosen = config.option.markexpr
     if chosen and "exhaustive" not in chosen:
         config.option.markexpr = f"({chosen}) and not exhaustive"
