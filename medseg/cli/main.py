@@ -41,7 +41,7 @@ from medseg.errors import (
     TrainingStopped,
 )
 from medseg.files import describe_full_disk, is_disk_full
-from medseg.system.allocator import is_out_of_memory, keep_freed_memory
+from medseg.system.allocator import is_out_of_memory, keep_freed_memory, limit_spinning
 
 EXIT_FAILURE = 1
 
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     Args:
         arguments: inserted before the arguments of the process.
     """
+    limit_spinning()
     sys.exit(run([*arguments, *sys.argv[1:]]))
 
 

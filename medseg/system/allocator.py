@@ -10,6 +10,7 @@ import os
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 2**30
 _OWN_MAPPING = 2**28
+_SPINS = "1000"
 
 _TEXTS = (
     "out of memory",  # CUDA, MPS, XPU
@@ -49,13 +50,17 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_THRESHOLD, _OWN_MAPPING)) and bool(mallopt(_TRIM_THRESHOLD, _KEPT))
 
 
-def wait_without_spinning() -> None:
-    """Let OpenMP threads sleep while they wait for each other. Call it before torch is imported.
+def limit_spinning() -> None:
+    """Let OpenMP threads spin for a few microseconds only, then sleep, while they wait for each other.
 
-    By default they spin, which takes cores from other processes and makes training many times slower on a
-    machine that others use. If the environment variable ``OMP_WAIT_POLICY`` is set, it is kept.
+    Call it before torch is imported. By default they spin for milliseconds, which takes cores from other
+    processes and makes training many times slower on a machine that others use. Threads that never spin make
+    it 15% slower on a machine of its own. ``OMP_WAIT_POLICY`` and ``GOMP_SPINCOUNT`` of the environment are
+    kept.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -39,16 +39,24 @@ def test_freed_memory_is_reused():
     assert faults("kept") < faults("given back") / 10
 
 
-def test_openmp_threads_wait_without_spinning(monkeypatch):
+def test_openmp_threads_do_not_spin_for_long(monkeypatch):
     """Spinning threads made an update 13 times slower on a shared machine."""
-    from medseg.system.allocator import wait_without_spinning
+    from medseg.system.allocator import limit_spinning
 
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    wait_without_spinning()
-    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    limit_spinning()
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("passive", "1000")
+
+
+def test_the_waiting_that_a_user_chose_is_kept(monkeypatch):
+    from medseg.system.allocator import limit_spinning
+
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    wait_without_spinning()
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    limit_spinning()
     assert os.environ["OMP_WAIT_POLICY"] == "active"
+    assert "GOMP_SPINCOUNT" not in os.environ
 
 
 def test_the_command_line_sets_the_wait_policy_before_importing_torch():

@@ -10,7 +10,6 @@ import click
 from medseg.cli.commands.config import find_config_file, with_data_and_budget
 from medseg.cli.options import DURATION, PATH, debug_option, jobs_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError
-from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.data.cases import Part
@@ -63,7 +62,6 @@ def ablate(
     cases.csv compare them with the baseline. Started again, the command skips complete runs and continues the
     interrupted one. Exits with 4 if a run failed.
     """
-    wait_without_spinning()
     from medseg.files import check_writable
     from medseg.study import AblationConfig, run_ablation
     from medseg.study.cells import parse_grid

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from medseg.cli.options import PATH, debug_option
-from medseg.system.allocator import wait_without_spinning
 
 
 @click.command(hidden=True)
@@ -15,7 +14,6 @@ from medseg.system.allocator import wait_without_spinning
 @debug_option
 def cell(folder: Path) -> None:
     """Run one cell of a study again, or continue it: FOLDER contains its cell.json."""
-    wait_without_spinning()
     from medseg.progress import ConsoleProgress
     from medseg.study.cell_job import execute_cell
 

@@ -10,7 +10,6 @@ import click
 from medseg.cli.commands.config import find_source
 from medseg.cli.options import DURATION, PATH, POSITIVE, debug_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
-from medseg.system.allocator import wait_without_spinning
 
 
 @click.command()
@@ -60,7 +59,6 @@ def cv(
     The test cases of the split are in no fold. Started again, the command keeps what is finished and continues
     every training where it stopped. Exits with 4 if a fold failed.
     """
-    wait_without_spinning()
     from medseg.files import check_writable
     from medseg.study import CrossValidationConfig, cross_validate
     from medseg.training.pacing.budget_clock import TimeBudget

@@ -9,7 +9,6 @@ import click
 from medseg.cli.commands.evaluation.compare import print_comparison
 from medseg.cli.options import PATH, debug_option, jobs_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
-from medseg.system.allocator import wait_without_spinning
 
 
 @click.command()
@@ -33,7 +32,6 @@ def run(
     Started again, the command skips complete runs and continues interrupted ones. A failed run is listed with
     its log, the others continue, and the command exits with 4. medseg study status shows what runs.
     """
-    wait_without_spinning()
     from medseg.files import check_writable
     from medseg.study.executors import LocalExecutor
     from medseg.study.study_file import load_study, plan_runs, run_study_file

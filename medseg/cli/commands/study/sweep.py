@@ -10,7 +10,6 @@ import click
 from medseg.cli.commands.config import find_config_file, with_data_and_budget
 from medseg.cli.options import DURATION, PATH, POSITIVE, debug_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
-from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.config.schema import RunConfig
@@ -59,7 +58,6 @@ def sweep(
     other processes or on other machines with the same --output, the command works on the same trials; those of
     killed processes are continued. The test cases are not read. Exits with 4 if a trial failed.
     """
-    wait_without_spinning()
     from medseg.config.schema import load_config
     from medseg.files import check_writable
     from medseg.study.sweep import read_sweep, run_sweep

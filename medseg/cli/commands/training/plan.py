@@ -9,7 +9,6 @@ import click
 
 from medseg.cli.options import DURATION, OUTPUT, PATH, debug_option, device_option
 from medseg.errors import ConfigError
-from medseg.system.allocator import wait_without_spinning
 
 
 @click.command()
@@ -48,7 +47,6 @@ def plan(
 
     DATA is a folder of cases. OVERRIDES are settings such as train.batch_size=4; they are applied last.
     """
-    wait_without_spinning()
     from medseg.files import check_exists
     from medseg.planning.plan import PlanRequest, plan_dataset
     from medseg.planning.plan_file import format_plan, write_plan

@@ -10,7 +10,6 @@ import click
 
 from medseg.cli.options import PATH, debug_option, json_option, network_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
-from medseg.system.allocator import wait_without_spinning
 
 if TYPE_CHECKING:
     from medseg.study.reproduction import Reproduction, WeightComparison
@@ -43,7 +42,6 @@ def reproduce(
     with a time budget also the decisions of its clock. Printed are the cases that changed, differences of code,
     versions and hardware, and whether the weights came out equal. Exits with 4 if they did not.
     """
-    wait_without_spinning()
     from medseg.cli.user_code import load_loss, load_network
     from medseg.files import check_writable
     from medseg.study.reproduction import reproduce_run

@@ -9,7 +9,6 @@ import click
 
 from medseg.cli.commands.config import find_source
 from medseg.cli.options import DURATION, PATH, debug_option, network_option
-from medseg.system.allocator import wait_without_spinning
 from medseg.system.processes.launch import Launch
 
 if TYPE_CHECKING:
@@ -72,7 +71,6 @@ def train(
     SOURCE is a configuration file, the name of an included one (medseg config list), or a dataset folder, for
     which settings are chosen. OVERRIDES are settings such as train.epochs=50.
     """
-    wait_without_spinning()
     from medseg.planning.measured.dry_run import dry_run as estimate_training
     from medseg.planning.measured.lr_finder import find_learning_rate
     from medseg.progress import ConsoleProgress, plural
