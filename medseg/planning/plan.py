@@ -36,8 +36,6 @@ _UPDATE_SHARE = 0.8
 """Share of a budget that is left for updates; the rest is for preparing and validating cases."""
 _MEASURING_SHARE = 0.005
 """Largest share of a budget for the measurement of one network."""
-_OBJECT_PATIENCE = 2.0
-"""Factor on the wanted updates where objects are separated: outlines of rare kinds are learned late."""
 _DEFAULT_MINUTES = {"cpu": 20.0, "cuda": 120.0}
 _VALIDATIONS = 12
 _EPOCH = {"cpu": 100, "cuda": 250}
@@ -157,7 +155,7 @@ class _Planner:
             deep_supervision=self.machine.on_gpu, longest=min(4.0, _MEASURING_SHARE * 60 * self._minutes),
         )  # fmt: skip
         workload = Workload(channels, self.fingerprint.num_labels)
-        budget = self._budget(1 - FIRST_STAGE_SHARE if cascade else 1.0)
+        budget = self._budget(geometry.patience, 1 - FIRST_STAGE_SHARE if cascade else 1.0)
         choice = choose_candidate(geometry.ladder, workload, budget, timer)
         first = first_stage(choice.candidate, geometry.max_levels) if cascade and geometry.dims == 3 else None
         if cascade and first is None:
@@ -209,10 +207,8 @@ class _Planner:
     def _minutes(self) -> float:
         return self.request.minutes or _DEFAULT_MINUTES.get(self.machine.device.type, 20.0)
 
-    def _budget(self, share: float = 1.0) -> Budget:
+    def _budget(self, patience: float, share: float) -> Budget:
         seconds = 60 * self._minutes * _UPDATE_SHARE * share
-        separated = self.fingerprint.separated and self.fingerprint.kind == "picture"
-        patience = _OBJECT_PATIENCE if separated and not self.machine.on_gpu else 1.0
         return Budget(seconds, self.machine.memory, self.machine.device.type, patience)
 
     def _input_channels(self, geometry: Geometry, *, cascade: bool) -> int:

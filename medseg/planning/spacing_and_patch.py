@@ -30,6 +30,11 @@ _OBJECT_RADIUS = 3.0
 """Voxels of the radius that objects keep at a coarser spacing, to be separated."""
 _HALF_RESOLUTION_RADIUS = 4.0
 """Radius in pixels from which a class or the background may be computed at half the resolution."""
+_COARSE_PATIENCE = 3.0
+"""Factor on the wanted updates where networks may compute at half the resolution: with many updates, these
+serve pictures of other sites better than a network at full resolution with few."""
+_OBJECT_PATIENCE = 2.0
+"""Factor on the wanted updates where objects are separated: outlines of rare kinds are learned late."""
 
 Dims = Literal[2, 3]
 
@@ -47,6 +52,7 @@ class Geometry:
         slice_axis: axis across the slices of volumes for 2D networks; None without.
         fixed_spacing: spacing of all axes for slices, in medseg's order.
         max_levels: largest number of levels of a network.
+        patience: factor on the number of updates that a training needs.
     """
 
     dims: Dims
@@ -57,6 +63,7 @@ class Geometry:
     slice_axis: int | None = None
     fixed_spacing: tuple[float, ...] | None = None
     max_levels: int = 99
+    patience: float = 1.0
 
     @property
     def neighbors(self) -> int:
@@ -103,12 +110,7 @@ def plan_geometry(
     memory = memory_gb if on_gpu else _USUAL_GB
     levels = 99 if on_gpu else _CPU_LEVELS
     if fingerprint.kind == "picture":
-        start, usual = (_plan_pictures(fingerprint, gb) for gb in (memory, _USUAL_GB))
-        half = not on_gpu and (fingerprint.thinnest or 0.0) >= _HALF_RESOLUTION_RADIUS
-        limits = LadderLimits(
-            levels, usual_voxels=usual.topology.voxels, half_resolution=half, outlines=fingerprint.separated
-        )
-        return Geometry(2, (0, 1), candidate_ladder(start, limits), start)
+        return _picture_geometry(fingerprint, memory, levels, on_gpu=on_gpu)
     plan, usual_plan = (plan_dataset_sizes(_sizes(fingerprint), gb) for gb in (memory, _USUAL_GB))
     if dims == 2 or (dims is None and needs_slices(plan.full_resolution)) or plan.full_resolution is None:
         return _slice_geometry(plan, usual_plan, levels)
@@ -126,6 +128,20 @@ def needs_slices(configuration: Configuration | None) -> bool:
         return True
     spacing, patch = configuration.spacing, configuration.topology.patch_size
     return spacing[0] > ANISOTROPY * max(spacing[1:]) and patch[0] < _FEW_PLANES
+
+
+def _picture_geometry(fingerprint: Fingerprint, memory_gb: float, levels: int, *, on_gpu: bool) -> Geometry:
+    start, usual = (_plan_pictures(fingerprint, gb) for gb in (memory_gb, _USUAL_GB))
+    half = not on_gpu and (fingerprint.thinnest or 0.0) >= _HALF_RESOLUTION_RADIUS
+    limits = LadderLimits(
+        levels, usual_voxels=usual.topology.voxels, half_resolution=half, outlines=fingerprint.separated
+    )
+    patience = 1.0
+    if fingerprint.separated and not on_gpu:
+        patience = _OBJECT_PATIENCE
+    elif half:
+        patience = _COARSE_PATIENCE
+    return Geometry(2, (0, 1), candidate_ladder(start, limits), start, patience=patience)
 
 
 def _slice_geometry(plan: NnunetPlan, usual: NnunetPlan, levels: int) -> Geometry:
