@@ -1,7 +1,5 @@
 """From a fingerprint to candidates, and back to medseg's order of axes."""
 
-from dataclasses import replace
-
 import pytest
 
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
@@ -71,8 +69,8 @@ def test_pictures():
 
 def test_pictures_of_thick_structures_get_more_updates_on_a_cpu():
     """A small network at half the resolution serves other sites better than a large one with few updates."""
-    thick = replace(fingerprint((256, 320), (1.0, 1.0), "picture", radius=6.0), background_radius=6.0)
-    thin = replace(thick, background_radius=2.0)
+    thick = fingerprint((256, 320), (1.0, 1.0), "picture", radius=6.0)
+    thin = thick.model_copy(update={"background_radius": 2.0})
     assert plan_geometry(thick, on_gpu=False, memory_gb=8).patience == 3
     assert plan_geometry(thin, on_gpu=False, memory_gb=8).patience == 1
     assert plan_geometry(thick, on_gpu=True, memory_gb=8).patience == 1
