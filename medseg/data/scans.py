@@ -13,6 +13,8 @@ from medseg.geometry import Array, Grid, describe_grid_difference, grids_agree, 
 
 Kind = Literal["volume", "picture"]
 
+_MOST_CHANNELS = 4
+"""Channels that an array of three axes may have to be taken as a picture."""
 _WHOLE = 1e-3
 """Tolerance of label values that should be whole numbers: rounding of a scale such as 1/255 in a header."""
 
@@ -45,12 +47,23 @@ class Scan:
         return len(self.grid.shape)
 
 
+def array_dims(array: Array, spacing: tuple[float, ...] | None = None) -> int:
+    """Return the number of spatial axes of an array: 2 for a picture, 3 for a volume.
+
+    The length of ``spacing`` tells. Without it, a picture has two axes, or three of which the first has at most
+    4 channels.
+    """
+    if spacing is not None:
+        return 2 if len(spacing) == 2 else 3
+    return 2 if array.ndim == 2 or (array.ndim == 3 and len(array) <= _MOST_CHANNELS) else 3
+
+
 def scan_from_array(array: Array, spatial_dims: int, spacing: tuple[float, ...] | None = None) -> Scan:
     """Return an array as a scan.
 
     Args:
         array: (*S) or (C, *S); of a volume, the axes are X, Y, Z in RAS+ order.
-        spatial_dims: 2 for a picture, 3 for a volume.
+        spatial_dims: 2 for a picture, 3 for a volume; of an array that may be both, see :func:`array_dims`.
         spacing: distance between voxels along each axis of S, mm. Pictures have 1 by default; volumes need it.
 
     Raises:
@@ -61,10 +74,10 @@ def scan_from_array(array: Array, spatial_dims: int, spacing: tuple[float, ...] 
     if array.ndim not in (spatial_dims, spatial_dims + 1) or not array.size or array.dtype.kind not in "buif":
         raise DataError(f"{where}: expected the numbers of a {kind}, ({axes}) or (C, {axes})")
     if spacing is None and spatial_dims == 3:
-        raise DataError(
-            f"{where}: a volume without spacing",
-            hint="Pass spacing=(x, y, z), the mm between voxels along each axis.",
-        )
+        hint = "Pass spacing=(x, y, z), the mm between voxels along each axis."
+        if array.ndim == 3 and array.shape[-1] <= _MOST_CHANNELS:
+            hint += " If it is a picture, move its channels first: np.moveaxis(array, -1, 0)."
+        raise DataError(f"{where}: a volume without spacing", hint=hint)
     spacing = (1.0,) * spatial_dims if spacing is None else tuple(float(value) for value in spacing)
     if len(spacing) != spatial_dims or not all(0 < value < np.inf for value in spacing):
         raise DataError(f"spacing {spacing}: expected {spatial_dims} numbers above 0, in mm")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medseg.data.scans import Scan
+from medseg.data.scans import Scan, array_dims
 from medseg.errors import DataError
 from medseg.geometry import Array
 from medseg.instances import Instances
@@ -43,7 +43,8 @@ def automatic_masks(sam: Sam, picture: Path | Array, options: AutomaticOptions |
         DataError: the scan is a volume.
     """
     options = options or AutomaticOptions()
-    scan = sam.open(picture).scan
+    spacing = (1.0,) * array_dims(picture) if isinstance(picture, np.ndarray) else None
+    scan = sam.open(picture, spacing).scan
     if scan.kind != "picture":
         raise DataError(f"{scan.path}: automatic masks need a picture, got a volume of shape {scan.grid.shape}")
     masks, scores, boxes = _collect(_proposals(sam, scan, options))

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from medseg.data.io import read_scan
 from medseg.data.io.pictures import apply_palette
 from medseg.data.io.readers import write_mask
-from medseg.data.scans import Scan, check_finite
+from medseg.data.scans import Scan, array_dims, check_finite, scan_from_array
 from medseg.errors import DataError
-from medseg.geometry import Array, Grid
+from medseg.geometry import Array
 from medseg.prompts import Box, Prompt
 from medseg.prompts.validation import check_prompt, check_start_mask
 from medseg.sam.embeddings import EmbeddingStore
@@ -63,14 +63,15 @@ class Sam:
 
         Args:
             scan: a file, a DICOM series, a scan, or an array: (H, W), (X, Y, Z) in RAS+ order, or channels
-                first. Without ``spacing``, an array of three axes is a picture if the first has 1 or 3 entries.
-            spacing: mm of an array's voxels; its length tells pictures from volumes.
+                first. Without ``spacing``, an array of three axes is a picture if the first has at most 4
+                entries.
+            spacing: mm between the voxels of an array; its length tells pictures from volumes, which need it.
 
         Raises:
             DataError: the scan cannot be read, or the array has other axes.
         """
         if isinstance(scan, np.ndarray):
-            scan = _array_scan(scan, spacing)
+            scan = scan_from_array(scan, array_dims(scan, spacing), spacing)
         elif not isinstance(scan, Scan):
             scan = read_scan(Path(scan))
         check_finite(scan)
@@ -285,26 +286,3 @@ def _joined_limits(first: tuple[int, int] | None, second: tuple[int, int] | None
     if first is None or second is None:
         return first or second
     return min(first[0], second[0]), max(first[1], second[1])
-
-
-def _array_scan(array: Array, spacing: tuple[float, ...] | None) -> Scan:
-    """Return an array as a scan.
-
-    Raises:
-        DataError: it has neither two nor three spatial axes.
-    """
-    if spacing is not None:
-        axes = len(spacing)
-    else:
-        axes = 2 if array.ndim == 2 or (array.ndim == 3 and len(array) in (1, 3)) else 3
-    if axes not in (2, 3) or array.ndim not in (axes, axes + 1):
-        raise DataError(
-            f"an array of shape {array.shape} with spacing {spacing}, expected a picture or a volume"
-        )
-    channels = array if array.ndim == axes + 1 else array[None]
-    shape = tuple(channels.shape[1:])
-    if axes == 2:
-        grid = Grid.picture(shape[0], shape[1], spacing or (1.0, 1.0))
-    else:
-        grid = Grid(shape, np.diag([*(spacing or (1.0, 1.0, 1.0)), 1.0]))
-    return Scan(channels, grid, "picture" if axes == 2 else "volume", Path("array.npy"))

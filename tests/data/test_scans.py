@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from medseg.data.io.readers import read_scan
-from medseg.data.scans import Scan, as_label_map, check_finite, scan_from_array
+from medseg.data.scans import Scan, array_dims, as_label_map, check_finite, scan_from_array
 from medseg.errors import DataError
 from medseg.geometry import Grid
 
@@ -79,6 +79,13 @@ def test_an_interpolated_label_map_is_still_refused():
         as_label_map(Scan(np.array([[[[0.002]]]]), Grid((1, 1, 1), np.eye(4)), "volume", Path("a.nii")))
 
 
+def test_axes_of_arrays_follow_from_the_spacing_or_the_first_axis():
+    assert array_dims(np.zeros((9, 9))) == array_dims(np.zeros((4, 9, 9))) == 2
+    assert array_dims(np.zeros((5, 9, 9))) == array_dims(np.zeros((2, 9, 9, 9))) == 3
+    assert array_dims(np.zeros((9, 9, 9)), (1, 1)) == 2
+    assert array_dims(np.zeros((2, 9, 9)), (1, 1, 1)) == 3
+
+
 def test_arrays_as_scans():
     volume = scan_from_array(np.zeros((2, 4, 5, 6), bool), 3, (1, 2, 3))
     assert (volume.kind, volume.array.shape, volume.array.dtype) == ("volume", (2, 4, 5, 6), np.uint8)
@@ -95,6 +102,7 @@ def test_arrays_as_scans():
             None,
             r"float64: a volume without spacing\. Pass spacing=\(x, y, z\)",
         ),
+        (np.zeros((48, 80, 3)), None, r"move its channels first: np\.moveaxis\(array, -1, 0\)"),
         (np.zeros((4, 5, 6)), (1, 2), r"spacing \(1\.0, 2\.0\): expected 3 numbers above 0"),
         (np.zeros((4, 5, 6)), (1, 2, 0), "expected 3 numbers above 0"),
         (np.zeros((4, 5)), (1, 1, 1), r"expected the numbers of a volume, \(X, Y, Z\) or \(C, X, Y, Z\)"),

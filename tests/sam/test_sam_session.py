@@ -216,6 +216,15 @@ def test_prompts_of_other_axes(picture):
         session.restart(np.zeros((3, 3), bool))
 
 
+def test_arrays_that_are_no_scans(picture, volume):
+    sam = Sam(BrightRegions())
+    assert sam.open(picture[None]).scan.kind == "picture"
+    with pytest.raises(DataError, match=r"a volume without spacing\. Pass spacing="):
+        sam.open(volume)
+    with pytest.raises(DataError, match="expected the numbers of a volume"):
+        sam.open(np.zeros(3))
+
+
 def test_automatic_masks(picture):
     found = automatic_masks(Sam(BrightRegions()), picture)
     assert len(found) == 2  # each region is proposed at many points of the grid

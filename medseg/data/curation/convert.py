@@ -20,6 +20,8 @@ from medseg.data.curation.summary import summary_labels
 from medseg.data.io.dicom.series import read_projection_header
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.nifti import write_nifti
+from medseg.data.io.numpy_reader import is_picture_array
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import image_stem, output_suffix, reader_for
 from medseg.data.labels.output_values import OutputValues, consecutive_output_values, declared_output_values
 from medseg.data.labels.reader import AS_STORED
@@ -320,22 +322,32 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _write_image(one: _LoadedCase, folder: Path, name: str) -> list[Path]:
-    """Copy the files of an image unchanged; DICOM and stacks become NIfTI."""
+    """Copy the files of an image unchanged; DICOM and stacks become NIfTI, pictures in archives TIFF."""
     case = one.case
     if _becomes_nifti(case):
         return [_write_nifti(one.scan, folder / f"{name}.nii.gz")]
     written: list[Path] = []
     for number, path in enumerate(case.images):
-        suffix = f"_{number:04d}" if case.other_channels else ""
-        target = folder / f"{name}{suffix}{path.name[len(image_stem(path)) :]}"
+        target = folder / (f"{name}_{number:04d}" if case.other_channels else name)
         folder.mkdir(parents=True, exist_ok=True)
+        if _is_selected(path):
+            written.append(_write_picture(path, target, one.scan.array[number]))
+            continue
+        target = target.with_name(f"{target.name}{path.name[len(image_stem(path)) :]}")
         shutil.copyfile(path, target)
         written.append(target)
     return written
 
 
 def _becomes_nifti(case: Case) -> bool:
-    return case.image.is_dir() or "#" in case.image.name or case.image.suffix.lower() in (".mhd", ".nhdr")
+    image = case.image
+    selected = _is_selected(image) and not is_picture_array(image)
+    return image.is_dir() or selected or image.suffix.lower() in (".mhd", ".nhdr")
+
+
+def _is_selected(path: Path) -> bool:
+    """Whether a path is a part of a folder or file, such as ``FILE.npz#NAME``."""
+    return split_selector(path)[1] is not None
 
 
 def _write_channels(one: _LoadedCase, folder: Path, name: str) -> list[Path]:
@@ -344,7 +356,7 @@ def _write_channels(one: _LoadedCase, folder: Path, name: str) -> list[Path]:
     if scan.kind == "picture":
         folder.mkdir(parents=True, exist_ok=True)
         return [
-            _write_picture(path, folder / f"{name}_{i:04d}", scan.array[i : i + 1])
+            _write_picture(path, folder / f"{name}_{i:04d}", scan.array[i])
             for i, path in enumerate(case.images)
         ]
     scans = _split_channels(scan)
@@ -352,13 +364,13 @@ def _write_channels(one: _LoadedCase, folder: Path, name: str) -> list[Path]:
 
 
 def _write_picture(path: Path, target: Path, channel: Array) -> Path:
-    """Copy the file of a picture; write the projection in a DICOM file as TIFF, which nnU-Net reads."""
-    if read_projection_header(path) is None:
+    """Copy the file of a picture; write a projection or an array (H, W) as TIFF, which nnU-Net reads."""
+    if read_projection_header(path) is None and not is_picture_array(path):
         copy = target.with_name(target.name + path.suffix.lower())
         shutil.copyfile(path, copy)
         return copy
     written = target.with_name(f"{target.name}.tif")
-    tifffile.imwrite(written, channel[0], photometric="minisblack", compression="zlib")
+    tifffile.imwrite(written, channel, photometric="minisblack", compression="zlib")
     return written
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import SimpleITK as sitk
+import tifffile
 from scipy.ndimage import affine_transform
 
 from medseg.data.cases import Case
@@ -17,6 +18,7 @@ from medseg.data.curation.check import DatasetReport, check_dataset
 from medseg.data.curation.convert import write_manifest
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.nifti import write_nifti
+from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import image_stem, output_suffix, read_scan, reader_for
 from medseg.data.labels.label_plan import LabelPlan
 from medseg.data.labels.reader import LabelReader
@@ -218,7 +220,7 @@ def _mapped(values: Array, changes: Mapping[int, int]) -> Array:
 
 
 def _copy_image(case: Case, scan: Scan, folder: Path) -> tuple[list[Path], list[str]]:
-    """Copy the files of an image unchanged, or write it with non-finite voxels replaced.
+    """Copy the files of an image unchanged, or write it: a part of a file, or with non-finite voxels replaced.
 
     Returns:
         The files of its channels, and what was repaired.
@@ -228,6 +230,8 @@ def _copy_image(case: Case, scan: Scan, folder: Path) -> tuple[list[Path], list[
     except NonFiniteError:
         path = folder / f"{case.id}.nii.gz"
         return [path], [_write_finite(scan, path)]
+    if any(split_selector(path)[1] is not None for path in case.images):
+        return [_write_image(scan, folder, case.id)], []
     numbers = [n if case.other_channels else None for n in range(len(case.images))]
     return [_copy(p, folder, case.id, n) for p, n in zip(case.images, numbers, strict=True)], []
 
@@ -285,8 +289,18 @@ def _write_finite(scan: Scan, path: Path) -> str:
     if bad.all():
         raise DataError("no voxel of the image is finite")
     lowest = float(scan.array[~bad].min()) if (~bad).any() else 0.0
-    repaired = replace(scan, array=np.where(bad, lowest, scan.array))
-    voxels = repaired.array[0] if len(repaired.array) == 1 else np.moveaxis(repaired.array, 0, -1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_nifti(path, voxels, repaired)
+    _write_image(replace(scan, array=np.where(bad, lowest, scan.array)), path.parent, image_stem(path))
     return f"{int(bad.sum())} non-finite voxels set to {lowest:g}"
+
+
+def _write_image(scan: Scan, folder: Path, name: str) -> Path:
+    """Write an image, channels last, as NIfTI or, of a picture, as TIFF; return the file."""
+    voxels = scan.array[0] if len(scan.array) == 1 else np.moveaxis(scan.array, 0, -1)
+    folder.mkdir(parents=True, exist_ok=True)
+    if scan.kind == "picture":
+        path = folder / f"{name}.tif"
+        tifffile.imwrite(path, voxels, photometric="minisblack", planarconfig="contig", compression="zlib")
+    else:
+        path = folder / f"{name}.nii.gz"
+        write_nifti(path, voxels, scan)
+    return path

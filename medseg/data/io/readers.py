@@ -13,7 +13,7 @@ from medseg.data.io.dicom.series import DicomReader, UnevenSlices, is_dicom_fold
 from medseg.data.io.image_stacks import ImageStackReader, TiffReader, is_multipage_tiff
 from medseg.data.io.itk import ItkReader
 from medseg.data.io.nifti import NiftiReader
-from medseg.data.io.numpy_reader import NumpyReader
+from medseg.data.io.numpy_reader import NumpyReader, is_picture_array
 from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
@@ -102,7 +102,7 @@ def output_suffix(path: Path) -> str:
     if is_multipage_tiff(path):
         return ImageStackReader.output_suffix
     reader = reader_for(path)
-    if isinstance(reader, DicomReader) and read_projection_header(path) is not None:
+    if is_picture_array(path) or (isinstance(reader, DicomReader) and read_projection_header(path) is not None):
         return PictureReader.output_suffix
     return reader.output_suffix
 

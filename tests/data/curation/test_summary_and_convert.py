@@ -9,6 +9,7 @@ from medseg.cli.main import run
 from medseg.data.curation import summary as summary_module
 from medseg.data.curation.check import check_dataset
 from medseg.data.curation.convert import convert_dataset
+from medseg.data.curation.repair import repair
 from medseg.data.curation.summary import summarize_dataset
 from medseg.data.io.multichannel import read_image
 from medseg.data.io.readers import read_scan
@@ -134,6 +135,27 @@ def test_pictures_and_invalid_arguments(tmp_path):
     with pytest.raises(DataError, match="has 1 problems, the first: square_0"):
         convert_dataset(root, tmp_path / "x", "folders")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("write", ["folders", "nnunet", "manifest", "repair"])
+def test_pictures_in_archives(tmp_path, write):
+    """Arrays (H, W), selected by a table as FILE.npz#NAME."""
+    for i in range(2):
+        image, label = np.full((9, 8), i + 0.5, np.float32), np.zeros((9, 8), np.uint8)
+        image[0, :4], label[:3, :3] = 7, 1
+        np.savez(tmp_path / f"c{i}.npz", image=image, label=label)
+    table = manifest_of(tmp_path, [f"c{i}.npz#image,c{i}.npz#label" for i in range(2)], "image,label")
+    if write == "repair":
+        repair(check_dataset(table), tmp_path / "out")
+    else:
+        convert_dataset(table, tmp_path / "out", write)
+    for number, case in enumerate(find_dataset(tmp_path / "out").checked().cases):
+        scan = read_scan(case.image)
+        assert scan.kind == "picture"
+        assert (scan.array[0, 0, :4] == 7).all()
+        assert (scan.array[0, 1:] == number + 0.5).all()
+        assert np.count_nonzero(read_scan(case.label).array) == 9
+    assert len(find_dataset(tmp_path / "out").cases) == 2
 
 
 def manifest_of(root, rows, columns="id,image,label,patient,labeled,center"):

@@ -3,8 +3,9 @@ import pytest
 import tifffile
 from conftest import write_picture
 
-from medseg.data.io.readers import read_scan, reader_for
+from medseg.data.io.readers import output_suffix, read_scan, reader_for
 from medseg.data.layouts import find_cases
+from medseg.data.scans import as_label_map
 from medseg.errors import DataError
 
 
@@ -56,6 +57,29 @@ def test_numpy_arrays_are_volumes(tmp_path):
     np.save(tmp_path / "o.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(DataError, match="cannot be read"):
         read_scan(tmp_path / "o.npy")
+
+
+def test_numpy_arrays_of_two_axes_are_pictures(tmp_path):
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "b.npz", image=array, label=array > 5, scan=np.zeros((2, 3, 4)))
+    np.savez_compressed(tmp_path / "c.npz", array > 5)
+    for path in (tmp_path / "a.npy", tmp_path / "b.npz#image"):
+        scan = read_scan(path)
+        assert (scan.kind, scan.grid.spacing) == ("picture", (1, 1))
+        assert np.array_equal(scan.array, array[None])
+        assert output_suffix(path) == ".png"
+    assert np.array_equal(as_label_map(read_scan(tmp_path / "c.npz")), array > 5)
+    assert output_suffix(tmp_path / "c.npz") == ".png"
+    assert output_suffix(tmp_path / "b.npz#scan") == output_suffix(tmp_path / "b.npz#none") == ".nii.gz"
+    scan, label_map = read_scan(tmp_path / "a.npy"), (array > 5).astype(np.uint8)
+    reader_for(tmp_path / "a.npy").write_label_map(tmp_path / "a.png", label_map, scan, None)
+    assert np.array_equal(read_scan(tmp_path / "a.png").array[0], array > 5)
+    np.save(tmp_path / "d.npy", np.zeros(3))
+    (tmp_path / "e.npy").write_bytes(b"no array")
+    assert output_suffix(tmp_path / "d.npy") == output_suffix(tmp_path / "e.npy") == ".nii.gz"
+    with pytest.raises(DataError, match=r"shape \(3,\), expected numbers \(H, W\), \(X, Y, Z\)"):
+        read_scan(tmp_path / "d.npy")
 
 
 @pytest.mark.data

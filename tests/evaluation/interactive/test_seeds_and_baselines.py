@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.interactive.baselines import BASELINES, Baseline, baseline_by_name
 from medseg.evaluation.interactive.baselines.baseline import _coarse_image, _coarse_seeds
 from medseg.evaluation.interactive.baselines.seeds import BACKGROUND, OBJECT, Seeds
@@ -111,6 +111,14 @@ def test_channels_come_first():
     image, reference = bright_square()
     session = Baseline("rw", baseline_by_name("random-walker").solver).open(np.stack([image, -image, image]))
     assert dice(session.add(Point((18, 18))), reference) > 0.8
+
+
+def test_arrays_that_are_no_scans():
+    method = baseline_by_name("random-walker")
+    with pytest.raises(DataError, match=r"a volume without spacing\. Pass spacing="):
+        method.open(np.zeros((9, 9, 9)))
+    with pytest.raises(DataError, match="expected the numbers of a picture"):
+        method.open(np.full((9, 9), "a"))
 
 
 def test_saved_mask_is_on_the_grid_of_the_scan(tmp_path):

@@ -42,6 +42,25 @@ def predictor(run):
     return Predictor(run)
 
 
+def test_arrays_of_two_axes_are_segmented_as_pictures(tmp_path):
+    torch.manual_seed(0)
+    header = ModelHeader(
+        spatial_dims=2, channels=1, labels=LabelSchema(names={"background": (0,), "cell": (1,)}),
+        preprocess=PreprocessConfig(), inference=InferenceConfig(roi_size=(16, 16)),
+        model=UNetConfig(channels=(2, 4)),
+    )  # fmt: skip
+    save_model(tmp_path / "model.safetensors", header, dict(header.model.build(header.task).state_dict()))
+    pixels = np.random.default_rng(0).integers(0, 255, (17, 16), dtype=np.uint8)
+    write_picture(tmp_path / "in" / "a.png", pixels)
+    np.save(tmp_path / "in" / "b.npy", pixels)
+    np.savez(tmp_path / "in" / "c.npz", pixels)
+    command = ["infer", str(tmp_path / "in"), "--model", str(tmp_path / "model.safetensors")]
+    assert main_run([*command, "--output", str(tmp_path / "out"), "--overlays"]) == 0
+    found = [read_scan(tmp_path / "out" / f"{name}.png").array for name in "abc"]
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
 def oblique(codes: str, spacing=(1.0, 1.0, 2.0)) -> np.ndarray:
     """An affine of the given orientation codes, turned a few degrees."""
     ornt = nib.orientations.axcodes2ornt(codes)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.io.readers import read_scan, write_mask
-from medseg.data.scans import Scan
+from medseg.data.scans import Scan, array_dims, scan_from_array
 from medseg.errors import ConfigError, did_you_mean
 from medseg.evaluation.interactive.baselines.seeds import BoolArray, Seeds
 from medseg.evaluation.interactive.baselines.solvers import (
@@ -23,7 +23,6 @@ from medseg.evaluation.interactive.baselines.solvers import (
     grow_geodesic_contour,
     walk_randomly,
 )
-from medseg.geometry import Grid
 from medseg.prompts import Prompt
 from medseg.prompts.validation import check_prompt, check_start_mask
 
@@ -47,10 +46,11 @@ class Baseline:
     def open(self, scan: Path | np.ndarray | Scan, spacing: tuple[float, ...] | None = None) -> BaselineSession:
         """Open a file, a scan in memory, or an array, (\\*S) or channels first.
 
-        Of an array without spacing, a first axis of at most 4 holds channels if there are 3 axes.
+        Of an array without spacing, a first axis of at most 4 holds channels if there are 3 axes; volumes need
+        it.
         """
         if isinstance(scan, np.ndarray):
-            scan = _as_scan(scan, spacing)
+            scan = scan_from_array(scan, array_dims(scan, spacing), spacing)
         elif not isinstance(scan, Scan):
             scan = read_scan(Path(scan))
         return BaselineSession(self, scan)
@@ -141,16 +141,6 @@ def baseline_by_name(name: str) -> Baseline:
             hint=did_you_mean(name, BASELINES) or "Choose one of these methods.",
         )
     return BASELINES[name]
-
-
-def _as_scan(array: NDArray[np.generic], spacing: tuple[float, ...] | None) -> Scan:
-    """Wrap an array, whose channels come first."""
-    dims = len(spacing) if spacing is not None else (2 if array.ndim == 2 or array.shape[0] <= 4 else 3)
-    dims = min(dims, array.ndim, 3)
-    channels = array[None] if array.ndim == dims else array
-    affine = np.diag([*(spacing or (1.0,) * dims), 1.0])
-    kind = "picture" if dims == 2 else "volume"
-    return Scan(channels, Grid(channels.shape[1:], affine), kind, Path("array"))
 
 
 def _normalized(array: NDArray[np.generic]) -> Image:
