@@ -129,13 +129,14 @@ def remove_stale_temporaries(folder: Path) -> list[Path]:
     return removed
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, hint: str = "Choose a folder that can be written to.") -> None:
     """Check that a file or folder can be written, before work starts whose result would be lost.
 
     The nearest folder that exists is tried with an empty file, which is removed; no folder is created.
 
     Args:
         path: of the output, which need not exist.
+        hint: what to do if it cannot be written.
 
     Raises:
         NotWritableError: if it cannot be written.
@@ -162,7 +163,7 @@ def check_writable(path: Path) -> None:
         inside = "" if above == path else f", {above} is not writable"
         raise NotWritableError(
             f"{path}: cannot be written{inside} ({error.strerror or error})",
-            hint="Choose a folder that can be written to.",
+            hint=hint,
             path=path,
         ) from error
 

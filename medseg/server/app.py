@@ -36,6 +36,7 @@ def create_app(options: ServerOptions, models: Sequence[Model] | None = None) ->
 
     Raises:
         DataError: the dataset cannot be served.
+        NotWritableError: labels cannot be saved in the dataset.
         ModelFileError: a model cannot be loaded.
         ConfigError: the options name no OHIF.
     """

@@ -47,6 +47,7 @@ def serve(options: ServerOptions, *, started: Callable[[str], None] | None = Non
     Raises:
         ConfigError: the port is taken, the certificate cannot be read, or packages are missing.
         DataError: the dataset cannot be served.
+        NotWritableError: labels cannot be saved in the dataset.
         ModelFileError: a model cannot be loaded.
     """
     check_packages()

@@ -419,6 +419,25 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["serve --data {data} --port 0", "annotate {data} --port 0 --no-open"])
+def test_a_dataset_that_cannot_be_written_to_is_not_served(command, balls, tmp_path, capfd, monkeypatch):
+    data = tmp_path / "data"
+    shutil.copytree(balls, data)
+
+    def refuse(path, *arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert run(command.format(data=data).split()) == 1
+    printed = capfd.readouterr()
+    wanted = (
+        r"^error: \S+: cannot be written, \S+ is not writable \(Read-only file system\)\nhint: Serve a copy"
+    )
+    assert re.search(wanted, printed.err, flags=re.M), printed.err
+    assert printed.out == ""
+    assert not (data / ".medseg").exists()
+
+
 def test_every_command_is_covered():
     def commands(group, path=()):
         for name, command in group.commands.items():

@@ -1,7 +1,9 @@
 """``Datastore``: labels land in the dataset's layout, earlier versions are kept."""
 
+import errno
 import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from server_doubles import SHAPE, TILTED, write_dataset
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
-from medseg.errors import DataError
+from medseg.errors import DataError, NotWritableError
 from medseg.server.datastore import Author, Datastore
 from medseg.server.datastore.names import map_values
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
@@ -29,6 +31,21 @@ def cube(value=1, at=2):
 @pytest.fixture
 def root(tmp_path):
     return write_dataset(tmp_path / "data", labeled=1, unlabeled=2)
+
+
+@pytest.mark.parametrize("place", ["data", "labels"])
+def test_a_dataset_that_cannot_be_written_to_is_refused(root, monkeypatch, place):
+    touch, folder = Path.touch, root if place == "data" else root / "labels"
+
+    def refuse(path, *arguments, **options):
+        if path.parent == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        touch(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(NotWritableError, match=r"cannot be written.*denied\)\. Serve a copy of the dataset"):
+        Datastore(root, suggested=LABELS)
+    assert not (root / ".medseg").exists()
 
 
 def test_a_saved_label_is_in_the_layout_on_the_grid_of_the_image(root):

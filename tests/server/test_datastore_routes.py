@@ -1,7 +1,9 @@
 """``/datastore/``: images and labels over HTTP."""
 
+import errno
 import hashlib
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -45,6 +47,29 @@ def put(client, content, image="scan_1", params=None, headers=None, name="label.
         "/datastore/label", params={"image": image, "tag": tag}, data={"params": json.dumps(params or {})},
         files={"label": (name, content)}, headers=headers,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EROFS, "cannot write to its folder"), (errno.ENOSPC, "disk is full")]
+)
+def test_a_folder_that_cannot_be_written_any_more_is_said(served, tmp_path, monkeypatch, number, said):
+    client, root = served
+    write_bytes, mkdir = nrrd(cube(), tmp_path), Path.mkdir
+
+    def refuse(path, *arguments, **options):
+        if root in path.parents:
+            raise OSError(number, "Read-only file system", str(path))
+        mkdir(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr("medseg.server.datastore.cases.shutil.copyfile", lambda _, to: refuse(to))
+    reply = put(client, write_bytes)
+    assert (reply.status_code, said in reply.json()["detail"]) == (507, True)
+    scan = (root / "images" / "scan_1.nii.gz").read_bytes()
+    reply = client.put("/datastore/", params={"image": "new"}, files={"file": ("new.nii.gz", scan)})
+    assert (reply.status_code, said in reply.json()["detail"]) == (507, True)
+    assert str(root) not in reply.text
+    assert not (root / "labels" / "scan_1.nii.gz").exists()
 
 
 def test_lists_as_clients_read_them(served):

@@ -14,7 +14,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts.discovery import DatasetListing
 from medseg.data.scans import Scan
 from medseg.errors import DataError, MedsegError
-from medseg.files import write_folder_atomic
+from medseg.files import check_writable, write_folder_atomic
 from medseg.geometry import Array
 from medseg.server.datastore.seg_sender import SegSender
 from medseg.server.datastore.store import Datastore
@@ -127,6 +127,7 @@ class RemoteDatastore(Datastore):
 
     Raises:
         DataError: the service does not answer.
+        NotWritableError: the local folder cannot be written to.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class RemoteDatastore(Datastore):
         self._unsent: set[str] = set()
         self._fetching = threading.Lock()  # one series at a time is in memory
         self._series: dict[str, Series] = {}
+        check_writable(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
         super().__init__(folder, suggested=suggested, temporary=temporary, scan_bytes=scan_bytes)
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections import Counter
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from io import StringIO
@@ -25,9 +26,10 @@ from medseg.data.layouts.manifest import ManifestLayout
 from medseg.data.layouts.msd import MsdLayout
 from medseg.data.layouts.nnunet import NnunetLayout
 from medseg.errors import DataError
-from medseg.files import write_json, write_text
+from medseg.files import check_writable, explain_write_errors, write_json, write_text
 
 _CONTRAST = re.compile(r"[_-](t1ce|t1c|t1n|t1|t2w|t2f|t2|flair)$", re.IGNORECASE)
+_ALTERNATIVE = "serve a copy of the dataset that can be written to"
 _TABLES = ("manifest.csv", "manifest.json", "cases.csv")
 
 
@@ -43,16 +45,41 @@ class LabelPlaces:
     root: Path
     choice: LayoutOptions
 
-    def prepare(self) -> None:
+    def prepare(self, versions: Path) -> None:
         """Check that label maps can be written; BIDS without ``derivatives`` gets this folder for them.
 
+        Args:
+            versions: folder of the versions of labels.
+
         Raises:
-            DataError: they cannot be written in this layout.
+            DataError: label maps cannot be written in this layout.
+            NotWritableError: the folder of the versions cannot be written to.
         """
+        if self.root.exists():
+            check_writable(versions, f"{_ALTERNATIVE.capitalize()}.")
         described = self.root.is_dir() and (self.root / "dataset_description.json").is_file()
         if described and any(self.root.glob("sub-*")):
             (self.root / "derivatives").mkdir(exist_ok=True)
         self.check()
+
+    def check_folders(self, cases: list[Case]) -> None:
+        """Check that the folders of label maps can be written to: those of present ones, and of a new one.
+
+        Raises:
+            NotWritableError: one cannot.
+        """
+        folders = {case.label.parent for case in cases if case.label is not None}
+        new = next((case for case in cases if not case.label_files), None)
+        if new is not None:
+            with suppress(DataError):  # saving says why this case takes no label map
+                folders.add(self.place(new, cases).parent)
+        for folder in sorted(folders):
+            check_writable(folder, f"{_ALTERNATIVE.capitalize()}.")
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Convert system errors of writing to the dataset into errors with a hint."""
+        folder = self.root if self.root.is_dir() else self.root.parent
+        return explain_write_errors(folder, _ALTERNATIVE)
 
     def check(self) -> None:
         """Check that label maps of this layout can be written.

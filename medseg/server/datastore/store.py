@@ -20,7 +20,7 @@ from medseg.data.layouts import find_dataset, layout_of
 from medseg.data.layouts.discovery import DEFAULT_LAYOUT, DatasetListing, LayoutOptions
 from medseg.data.scans import Scan, align_to_grid, as_label_map
 from medseg.errors import DataError
-from medseg.files import explain_write_errors, remove_stale_temporaries, sha256_file, write_atomic
+from medseg.files import remove_stale_temporaries, sha256_file, write_atomic
 from medseg.geometry import Array
 from medseg.report.palette import value_palette
 from medseg.server.datastore.cases import (
@@ -41,7 +41,6 @@ from medseg.system.locks import wait_for_lock
 
 HIDDEN = ".medseg"
 """Folder of the dataset that holds earlier versions of labels and their records."""
-
 
 _NO_LAYOUT = (
     "For folders of another kind, write a table manifest.csv into the folder, with the columns id and image: "
@@ -64,6 +63,7 @@ class Datastore:
 
     Raises:
         DataError: there is no dataset, or labels of its layout cannot be written.
+        NotWritableError: the folder of label maps, or that of their versions, cannot be written to.
 
     Example:
         >>> store = Datastore(Path("data/liver"))  # doctest: +SKIP
@@ -87,8 +87,9 @@ class Datastore:
         self._temporary = temporary or self.folder / HIDDEN / "download"
         self._names: LabelNames | None = None
         self._names_lock = threading.Lock()
-        self._places.prepare()
+        self._places.prepare(self._versions.folder)
         self._list = CaseList(self.list_cases)
+        self._places.check_folders(list(self._list.current().values()))
         self.recover()
 
     def list_cases(self) -> DatasetListing:
@@ -147,7 +148,8 @@ class Datastore:
             if not same_file and not same_image(self.scan(plain), file):
                 raise ConflictError("there is another image with this id")
             return plain
-        return add_image(self._list, plain, file, images_folder(self.root, self._layout))
+        with self._places.writing():
+            return add_image(self._list, plain, file, images_folder(self.root, self._layout))
 
     # --- labels ---------------------------------------------------------------------------------------------
 
@@ -168,7 +170,8 @@ class Datastore:
 
     def add_labels(self, names: list[str]) -> dict[str, int]:
         """Give names that are new free values; return all."""
-        return self.names.add(names)
+        with self._places.writing():
+            return self.names.add(names)
 
     def colors(self) -> dict[str, Color]:
         """Return the color of each label."""
@@ -317,7 +320,7 @@ class Datastore:
         """Hold the lock of a case, against other threads and other processes, and yield its histories."""
         with self._by_case.turn(id):
             folder = self._versions.folder / id
-            with explain_write_errors(self.folder, "serve a copy of the dataset that can be written to"):
+            with self._places.writing():
                 folder.mkdir(parents=True, exist_ok=True)
                 with wait_for_lock(folder / ".lock"):
                     yield lambda tag: self._versions.history(id, tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hmac
 import ipaddress
 import logging
@@ -20,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medseg.errors import DataError, GeometryError, MedsegError
+from medseg.errors import DataError, DiskFullError, GeometryError, MedsegError, NotWritableError
 from medseg.files import is_disk_full
 from medseg.server.errors import BusyError, ConflictError, RefusedError, ServiceError, UnknownIdError
 from medseg.server.http.logs import LOGGER, describe_failure
@@ -66,12 +67,15 @@ def error_reply(error: Exception, options: ServerOptions) -> Response:
     headers = {"retry-after": "5"} if status == 503 else None
     if status == 504:
         return JSONResponse({"detail": "the request took too long"}, 504)
+    if isinstance(error, DiskFullError) or is_disk_full(error):
+        return JSONResponse({"detail": "the server's disk is full"}, 507)
+    if isinstance(error, NotWritableError) or getattr(error, "errno", None) == errno.EROFS:
+        LOGGER.error("a folder cannot be written to: %s", describe_failure(error))
+        return JSONResponse({"detail": "the server cannot write to its folder"}, 507)
     if status is not None or isinstance(error, MedsegError):
         return JSONResponse({"detail": public_text(error, options)}, status or 500, headers)
     if is_out_of_memory(error):
         return JSONResponse({"detail": "the server has too little memory for this request"}, 507)
-    if is_disk_full(error):
-        return JSONResponse({"detail": "the server's disk is full"}, 507)
     LOGGER.error("unexpected error: %s", describe_failure(error))
     return JSONResponse({"detail": "unexpected error; the server's log says where"}, 500)
 
