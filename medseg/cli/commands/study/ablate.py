@@ -60,7 +60,7 @@ def ablate(
 
     Every combination is trained, the cases of --cases are predicted and evaluated, and table.md, table.csv and
     cases.csv compare them with the baseline. Started again, the command skips complete runs and continues the
-    interrupted one. Exits with 4 if a run failed.
+    interrupted one. Exits with 4 if a run failed, with 3 if the dataset changed since a complete run began.
     """
     from medseg.files import check_writable
     from medseg.study import AblationConfig, run_ablation

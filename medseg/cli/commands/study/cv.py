@@ -57,7 +57,8 @@ def cv(
     planned once. OVERRIDES are settings such as train.epochs=50.
 
     The test cases of the split are in no fold. Started again, the command keeps what is finished and continues
-    every training where it stopped. Exits with 4 if a fold failed.
+    every training where it stopped. Exits with 4 if a fold failed, with 3 if the cases changed since the study
+    began.
     """
     from medseg.files import check_writable
     from medseg.study import CrossValidationConfig, cross_validate

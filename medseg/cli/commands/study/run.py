@@ -29,8 +29,9 @@ def run(
     STUDY is a YAML file with configs, datasets, seeds, folds, comparisons and an executor (this machine, SLURM
     or Dask). Each run is trained, its test cases (with folds: the held-out cases) are predicted and evaluated.
 
-    Started again, the command skips complete runs and continues interrupted ones. A failed run is listed with
-    its log, the others continue, and the command exits with 4. medseg study status shows what runs.
+    Started again, the command skips complete runs and continues interrupted ones; if a dataset changed since a
+    complete run began, it exits with 3. A failed run is listed with its log, the others continue, and the
+    command exits with 4. medseg study status shows what runs.
     """
     from medseg.files import check_writable
     from medseg.study.executors import LocalExecutor

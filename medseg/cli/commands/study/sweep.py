@@ -56,7 +56,8 @@ def sweep(
 
     Writes trials.csv, best.yaml (complete settings for medseg train) and report.html. Started again, also in
     other processes or on other machines with the same --output, the command works on the same trials; those of
-    killed processes are continued. The test cases are not read. Exits with 4 if a trial failed.
+    killed processes are continued. The test cases are not read. Exits with 4 if a trial failed, with 3 if the
+    dataset changed since a finished trial began.
     """
     from medseg.config.schema import load_config
     from medseg.files import check_writable

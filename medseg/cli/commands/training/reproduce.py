@@ -40,7 +40,8 @@ def reproduce(
 
     RUN is the run folder of a finished training: its settings, split, hashes, versions and seeds are repeated,
     with a time budget also the decisions of its clock. Printed are the cases that changed, differences of code,
-    versions and hardware, and whether the weights came out equal. Exits with 4 if they did not.
+    versions and hardware, and whether the weights came out equal. Exits with 4 if they did not, with 3 if the
+    cases changed since an interrupted reproduction began.
     """
     from medseg.cli.user_code import load_loss, load_network
     from medseg.files import check_writable

@@ -30,7 +30,8 @@ _UPDATE_SHARE = 0.8
 @click.option("--run", "--run-folder", "run_folder", type=PATH, help="Run folder.  [default: runs/NAME]")
 @click.option(
     "--resume", type=click.Choice(["never", "auto"]), default="never", show_default=True,
-    help="auto: continue the run in --run exactly where it stopped, or start it.",
+    help="auto: continue the run in --run exactly where it stopped, or start it. Exits with 3 if the cases "
+    "changed since it began.",
 )  # fmt: skip
 @click.option(
     "--accept-new-cases", is_flag=True,
