@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 from conftest import write_volume
-from test_output_folder import save_tiny
+from tiny_model import save_tiny
 
 from medseg.data.cases import Case
 from medseg.files import write_text

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import tiny_model
 from conftest import write_volume
 from series import write_dicom
-from test_output_folder import contents, save_tiny
+from tiny_model import contents
 
 from medseg.cli.main import run
 from medseg.data.io.multichannel import describe_constant_image
@@ -14,10 +15,7 @@ from medseg.data.io.readers import read_scan
 from medseg.inference.batch.input_discovery import search_inputs
 from medseg.inference.batch.outputs.provenance import read_record
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+model = tiny_model.model
 
 
 def write_scan(path, seed=0):

@@ -5,10 +5,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import write_volume
-from test_output_folder import OVERWRITE, contents, save_tiny
+import tiny_model
+from tiny_model import OVERWRITE, contents, save_tiny
 
 from medseg.data.labels.schema import LabelSchema
 from medseg.inference.batch.batch_inference import infer_cases
@@ -18,24 +17,7 @@ from medseg.inference.batch.outputs.folder import open_output
 from medseg.inference.batch.outputs.provenance import read_record
 from medseg.inference.model.predictor import Predictor
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_tiny(tmp_path_factory.mktemp("model") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
-def predictor(model):
-    return Predictor(model, device="cpu", backend="torch", amp="off")
-
-
-@pytest.fixture
-def scans(tmp_path):
-    """Three scans in a folder."""
-    for i in range(3):
-        voxels = np.random.default_rng(i).normal(0, 100, (10, 9, 8)).astype(np.int16)
-        write_volume(tmp_path / "scans" / f"s{i}.nii.gz", voxels)
-    return tmp_path / "scans"
+model, predictor, scans = tiny_model.model, tiny_model.predictor, tiny_model.scans
 
 
 def refuse_s1(monkeypatch):
