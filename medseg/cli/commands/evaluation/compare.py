@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +16,7 @@ from medseg.errors import EXIT_OK
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from medseg.data.cases import Part
     from medseg.evaluation.comparison import Comparison, PairedResult
-    from medseg.evaluation.comparison.options import Better, MissingScores
 
 REPORT_FILE = "report.html"
 
@@ -71,21 +69,13 @@ def compare(
     reference: Path | None,
     images: Path | None,
     output: Path | None,
-    metric: str,
-    also: tuple[str, ...],
-    better: Better | None,
-    missing: MissingScores,
-    baseline: str | None,
     groups: Path | None,
     observer: Path | None,
     observer_suffix: str | None,
-    margin: float | None,
-    detect: float | None,
-    penalty: float | None,
-    part: Part,
     labels: str | None,
     label_suffix: str | None,
     as_json: bool,
+    **compared: Any,
 ) -> int:
     """Compare methods on the same cases: which is better, on what, by how much, how sure.
 
@@ -103,10 +93,7 @@ def compare(
     evaluation = EvaluationOptions(
         labels=parse_labels(labels) if labels else None, label_suffix=label_suffix, missing="ignore"
     )
-    options = ComparisonOptions(
-        metric=metric, also=also, better=better, missing=missing, baseline=baseline, margin=margin,
-        detect=detect, penalty=penalty, part=part, evaluation=evaluation,
-    )  # fmt: skip
+    options = ComparisonOptions(**compared, evaluation=evaluation)
     inputs = ComparisonInputs(reference, observer, observer_suffix, groups, images)
     comparison = compare_runs(methods, output, options, inputs)
     if output is not None:

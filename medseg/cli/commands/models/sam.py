@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 
@@ -61,16 +61,10 @@ def finetune(
     data: Path,
     output: Path,
     weights: Path | None,
-    epochs: int,
-    lr: float,
-    batch: int,
-    prompts: Literal["box", "point", "mixed"],
-    objects: Literal["components", "values"],
-    slices: int,
-    seed: int,
     cache: Path | None,
     cache_gb: float,
     device: str,
+    **options: Any,
 ) -> None:
     """Train the mask decoder of MODEL on the labels of DATA.
 
@@ -84,13 +78,10 @@ def finetune(
     from medseg.sam.finetuning.training import finetune as train
     from medseg.sam.loading import EMBEDDINGS, load_sam
 
-    options = FinetuneOptions(
-        epochs=epochs, lr=lr, batch=batch, prompts=prompts, objects=objects, slices=slices, seed=seed
-    )
     store = EmbeddingStore((cache or EMBEDDINGS).expanduser(), disk_bytes=int(cache_gb * 1e9))
     sam = load_sam(model, weights=weights, store=store, device=device)
     with ConsoleProgress() as progress:
-        result = train(sam, data, output, options, progress=progress)
+        result = train(sam, data, output, FinetuneOptions(**options), progress=progress)
     before = result.epochs[0]
     click.echo(f"validation Dice with a box    {before.box:.4f} before, {result.best.box:.4f} after")
     click.echo(f"validation Dice with a point  {before.point:.4f} before, {result.best.point:.4f} after")
