@@ -173,9 +173,11 @@ def plural(count: int, word: str, many: str | None = None) -> Markup:
     return Markup("{} {}").format(number(count), word if count == 1 else many or f"{word}s")
 
 
-def enumerate_words(items: Iterable[Content], last: str = "and") -> Markup:
-    """Join items as in a sentence: ``a, b and c``."""
+def enumerate_words(items: Iterable[Content], last: str = "and", most: int | None = None) -> Markup:
+    """Join items as in a sentence: ``a, b and c``; of more than ``most``, the first: ``a, b and 7 more``."""
     parts = [Markup(escape(item)) for item in items]
+    if most is not None and len(parts) > most:
+        parts = [*parts[:most], Markup(f"{len(parts) - most} more")]
     if len(parts) < 2:
         return join(parts)
     return Markup("{} {} {}").format(join(parts[:-1], ", "), last, parts[-1])

@@ -66,6 +66,8 @@ def test_numbers_of_any_size_have_four_digits():
 def test_words():
     assert enumerate_words(["a"]) == "a"
     assert enumerate_words(["a", "b", "c"]) == "a, b and c"
+    assert enumerate_words(["a", "b", "<c>", "d"], most=2) == "a, b and 2 more"
+    assert enumerate_words(["a", "b"], most=2) == "a and b"
     assert plural(1, "case").endswith("case")
     assert plural(2, "case").endswith("cases")
 

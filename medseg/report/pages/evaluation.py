@@ -25,12 +25,20 @@ from medseg.report.html import (
     interval,
     join,
     number,
-    paragraph,
 )
 from medseg.report.page import Page
 from medseg.report.pages.case_sections import CaseSections
 from medseg.report.pages.evaluation_verdict import write_verdict
-from medseg.report.pages.scored_cases import SEVERE, Row, ScoredCase, ScoredCases, as_float
+from medseg.report.pages.scored_cases import (
+    SEVERE,
+    Row,
+    ScoredCase,
+    ScoredCases,
+    as_float,
+    box_caption,
+    page_title,
+    shading_hint,
+)
 from medseg.report.table import Column, Table
 
 _METRICS = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "nsd": "NSD"}
@@ -86,7 +94,7 @@ class EvaluationPage:
     def _title(self) -> str:
         sources = self.summary.get("sources")
         if sources:
-            return f"{sources['predictions']} compared with {sources['references']}"
+            return page_title(sources)
         return f"{len(self.cases.cases)} cases, {len(self.cases.names)} labels"
 
     def _labels_table(self) -> Markup:
@@ -158,9 +166,7 @@ class EvaluationPage:
 
     def _score_plots(self) -> Markup:
         dice = plots.box_plot(self._groups("dice"), "Dice", score=True)
-        parts = [
-            figure(dice, "Every point is a case; the box spans the quartiles, the thick line is the median.")
-        ]
+        parts = [figure(dice, box_caption())]
         distance = self.cases.column("hd95")
         if distance is not None:
             groups = self._groups(distance)
@@ -201,12 +207,7 @@ class EvaluationPage:
         table = Table(
             "Scores of every case and label, worst first", columns, rows, (3, "ascending"), True, marks
         )
-        hint = paragraph(
-            "Shaded rows: missed, failed or additional structures, and outliers (Dice below the lower quartile "
-            "by more than 1.5 times the distance of the quartiles). Click a heading to sort.",
-            class_="note",
-        )
-        return join([hint, table.html()])
+        return join([shading_hint("missed, failed or additional structures", "Dice"), table.html()])
 
     def _volume_plots(self) -> Markup:
         sizes = self.cases.sizes

@@ -28,7 +28,15 @@ from medseg.report.html import (
 )
 from medseg.report.page import Page
 from medseg.report.pages.case_sections import CaseSections
-from medseg.report.pages.scored_cases import Row, as_float, lower_fence
+from medseg.report.pages.scored_cases import (
+    SHADES,
+    Row,
+    as_float,
+    box_caption,
+    lower_fence,
+    page_title,
+    shading_hint,
+)
 from medseg.report.table import Column, Table
 
 _DISTRIBUTIONS = {
@@ -78,9 +86,7 @@ class ObjectsPage:
 
     def build(self) -> Page:
         """Return the page."""
-        sources = self.summary["sources"]
-        title = f"{sources['predictions']} compared with {sources['references']}"
-        page = Page(title, "Evaluation of objects", self._verdict())
+        page = Page(page_title(self.summary["sources"]), "Evaluation of objects", self._verdict())
         page.add("Scores", self._score_table(), self._plots())
         page.add("Classes", self._class_table())
         page.add("Cases to look at", self._pictures())
@@ -130,7 +136,9 @@ class ObjectsPage:
         missing: list[Content] = [self.sections.link(case) for case in self.summary["missing"]]
         if missing:
             text = Markup("{} {} never predicted; all objects there count as missed: {}.").format(
-                plural(len(missing), "case"), "was" if len(missing) == 1 else "were", _names(missing)
+                plural(len(missing), "case"),
+                "was" if len(missing) == 1 else "were",
+                enumerate_words(missing, most=_MOST_NAMED),
             )
             parts.append(paragraph(text, class_="alarm"))
         failed: list[Content] = [
@@ -138,7 +146,9 @@ class ObjectsPage:
         ]
         if failed:
             text = Markup("{} could not be compared and {} left out: {}.").format(
-                plural(len(failed), "case"), "is" if len(failed) == 1 else "are", _names(failed)
+                plural(len(failed), "case"),
+                "is" if len(failed) == 1 else "are",
+                enumerate_words(failed, most=_MOST_NAMED),
             )
             parts.append(paragraph(text, class_="alarm"))
         return parts
@@ -173,8 +183,7 @@ class ObjectsPage:
             for key, title in _DISTRIBUTIONS.items()
         ]
         drawn = plots.box_plot(groups, "score of a case", score=True)
-        caption = "Every point is a case; the box spans the quartiles, the thick line is the median."
-        parts = [figure(drawn, caption)]
+        parts = [figure(drawn, box_caption())]
         if len(self.rows) > 2:
             reference, predicted = (
                 [float(row[key]) for row in self.rows] for key in ("reference", "predicted")
@@ -217,14 +226,8 @@ class ObjectsPage:
             cells: list[Content] = [self.sections.link(str(row["case"])), finding, *map(number, counts)]
             cells += [number(row[key]) for key in _COLUMNS]
             rows.append(cells + [number(int(row[key])) for key in _COUNTS])
-        marks = [
-            {"never predicted": "poor", "nothing found": "poor", "outlier": "some"}.get(f, "") for f in findings
-        ]
-        hint = paragraph(
-            "Shaded rows: cases in which nothing was found, and outliers (F1 below the lower quartile by more "
-            "than 1.5 times the distance of the quartiles). Click a heading to sort.",
-            class_="note",
-        )
+        marks = [SHADES.get(finding, "") for finding in findings]
+        hint = shading_hint("cases in which nothing was found", "F1")
         order = 2 + 5  # of F1
         table = Table("Scores of every case, worst first", columns, rows, (order, "ascending"), True, marks)
         return join([hint, table.html()])
@@ -274,8 +277,3 @@ def _heading(row: Row) -> Markup:
         number(predicted - found),
     )
     return Markup("<b>{}</b> {}").format(row["case"], tag("span", text, class_="hint"))
-
-
-def _names(names: Sequence[Content]) -> Markup:
-    rest = len(names) - _MOST_NAMED
-    return enumerate_words([*names[:_MOST_NAMED], f"{rest} more"] if rest > 0 else names)

@@ -14,7 +14,15 @@ from medseg.report import plots
 from medseg.report.environment import provenance
 from medseg.report.html import Content, enumerate_words, figure, join, number, paragraph, plural
 from medseg.report.page import Page
-from medseg.report.pages.scored_cases import Row, as_float, lower_fence
+from medseg.report.pages.scored_cases import (
+    SHADES,
+    Row,
+    as_float,
+    box_caption,
+    lower_fence,
+    page_title,
+    shading_hint,
+)
 from medseg.report.table import Column, Table
 
 _SCORES = {
@@ -50,9 +58,7 @@ class PanopticPage:
 
     def build(self) -> Page:
         """Return the page."""
-        sources = self.summary["sources"]
-        title = f"{sources['predictions']} compared with {sources['references']}"
-        page = Page(title, "Panoptic evaluation", self._verdict())
+        page = Page(page_title(self.summary["sources"]), "Panoptic evaluation", self._verdict())
         page.add("Scores", self._score_table(), self._plot())
         page.add("Classes", self._class_table())
         page.add("All pictures", self._case_table())
@@ -80,10 +86,10 @@ class PanopticPage:
         missing: list[str] = self.summary["missing"]
         if not missing:
             return Markup("")
-        rest = len(missing) - _MOST_NAMED
-        named = [*missing[:_MOST_NAMED], f"{rest} more"] if rest > 0 else missing
         text = Markup("{} {} never predicted; all segments there count as missed: {}.").format(
-            plural(len(missing), "picture"), "was" if len(missing) == 1 else "were", enumerate_words(named)
+            plural(len(missing), "picture"),
+            "was" if len(missing) == 1 else "were",
+            enumerate_words(missing, most=_MOST_NAMED),
         )
         return paragraph(text, class_="alarm")
 
@@ -117,8 +123,7 @@ class PanopticPage:
         groups = [one for one in groups if not all(map(math.isnan, one.values))]
         if not groups:
             return Markup("")
-        caption = "Every point is a picture; the box spans the quartiles, the thick line is the median."
-        return figure(plots.box_plot(groups, "score of a picture", score=True), caption)
+        return figure(plots.box_plot(groups, "score of a picture", score=True), box_caption("picture"))
 
     def _class_table(self) -> Markup:
         columns = [Column("class"), Column("kind", "choice")]
@@ -139,14 +144,9 @@ class PanopticPage:
         for row, finding in zip(ordered, findings, strict=True):
             counts = (number(int(row[key])) for key in _COUNTS)
             rows.append([str(row["case"]), finding, *counts, *(number(row[key]) for key in _OF_CASE)])
-        marks = {"never predicted": "poor", "nothing found": "poor", "outlier": "some"}
-        hint = paragraph(
-            "Shaded rows: pictures in which nothing was found, and outliers (PQ below the lower quartile by "
-            "more than 1.5 times the distance of the quartiles). Click a heading to sort.",
-            class_="note",
-        )
+        hint = shading_hint("pictures in which nothing was found", "PQ")
         order = 2 + len(_COUNTS)  # of PQ
-        shaded = [marks.get(one, "") for one in findings]
+        shaded = [SHADES.get(one, "") for one in findings]
         title = "Scores of every picture, worst first"
         return join([hint, Table(title, columns, rows, (order, "ascending"), True, shaded).html()])
 

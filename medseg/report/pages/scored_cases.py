@@ -1,4 +1,7 @@
-"""The rows of an evaluation as a report shows them: with what is remarkable about each, worst first."""
+"""The rows of an evaluation as a report shows them: with what is remarkable about each, worst first.
+
+Also the texts that the pages of evaluations share.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,17 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from markupsafe import Markup
+
+from medseg.report.html import paragraph
 
 Row = Mapping[str, Any]
 
 Finding = Literal[
     "never predicted", "failed", "missed", "not in reference", "outlier", "absent in both", "scored"
 ]
+SHADES: Mapping[str, str] = {"never predicted": "poor", "nothing found": "poor", "outlier": "some"}
+"""Finding of a case with objects → shade of its row."""
 SEVERE = ("never predicted", "failed", "missed", "not in reference")
 
 _FEWEST = 8
@@ -119,6 +127,28 @@ class ScoredCases:
         for row in self.rows:
             by_name.setdefault(str(row["name"]), []).append(row)
         return by_name
+
+
+def page_title(sources: Mapping[str, Any]) -> str:
+    """Return the title of the page of an evaluation, which names what was compared with what."""
+    return f"{sources['predictions']} compared with {sources['references']}"
+
+
+def box_caption(unit: str = "case") -> str:
+    """Return the caption of a box plot whose points are cases."""
+    return f"Every point is a {unit}; the box spans the quartiles, the thick line is the median."
+
+
+def shading_hint(poor: str, score: str) -> Markup:
+    """Return the paragraph above a table of cases that says which rows are shaded.
+
+    Args:
+        poor: the findings of the worst rows.
+        score: the score by which :func:`lower_fence` finds outliers.
+    """
+    outliers = f"{score} below the lower quartile by more than 1.5 times the distance of the quartiles"
+    text = f"Shaded rows: {poor}, and outliers ({outliers}). Click a heading to sort."
+    return paragraph(text, class_="note")
 
 
 def as_float(value: Any) -> float:
