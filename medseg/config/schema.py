@@ -100,25 +100,46 @@ class RunConfig(Spec):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
+        self._check_dimensions()
+        self._check_axes()
+        self._check_labels()
+        self._check_monitor()
+        if isinstance(self.task, PromptTask):
+            check_prompts(self)
+        if isinstance(self.task, InstanceTask):
+            self._check_instances()
+        detector = self.model.name in DETECTORS
+        if detector != (isinstance(self.task, InstanceTask) and self.task.decoder == "boxes"):
+            raise ValueError(
+                f"model.name={self.model.name} and task do not match: {' and '.join(DETECTORS)} need "
+                "task.name=instances with task.decoder=boxes, and no other architecture has it"
+            )
+        return self
+
+    def _check_dimensions(self) -> None:
+        """Raise ValueError for settings of networks with another number of axes, or that exclude each other."""
+        if self.inference.roi_size is not None and self.inference.max_roi_size is not None:
+            raise ValueError(
+                "inference.roi_size: a fixed size excludes inference.max_roi_size; set one of them to null"
+            )
+        if self.preprocess.slices is not None and self.spatial_dims != 2:
+            raise ValueError("preprocess.slices cuts volumes into slices for 2D networks; set spatial_dims=2")
+        if self.cascade is not None and self.spatial_dims != 3:
+            raise ValueError("cascade: is for volumes and 3D networks; set spatial_dims=3, or leave it out")
+        if self.cascade is not None and self.train.unlabeled is not None:
+            raise ValueError("cascade: not possible with train.unlabeled; leave one of them out")
+
+    def _check_axes(self) -> None:
+        """Raise ValueError for sizes and flips that do not fit ``spatial_dims``."""
         sizes = {
             "sampling.patch_size": self.sampling.patch_size,
             "inference.roi_size": self.inference.roi_size,
             "inference.max_roi_size": self.inference.max_roi_size,
             "preprocess.spacing": self.preprocess.spacing,
         }
-        if self.inference.roi_size is not None and self.inference.max_roi_size is not None:
-            raise ValueError(
-                "inference.roi_size: a fixed size excludes inference.max_roi_size; set one of them to null"
-            )
-        slices = self.preprocess.slices
-        if slices is not None and self.spatial_dims != 2:
-            raise ValueError("preprocess.slices cuts volumes into slices for 2D networks; set spatial_dims=2")
-        if self.cascade is not None and self.spatial_dims != 3:
-            raise ValueError("cascade: is for volumes and 3D networks; set spatial_dims=3, or leave it out")
-        if self.cascade is not None and self.train.unlabeled is not None:
-            raise ValueError("cascade: not possible with train.unlabeled; leave one of them out")
+        volumes = self.spatial_dims == 3 or self.preprocess.slices is not None
         for key, value in sizes.items():
-            axes = 3 if key == "preprocess.spacing" and slices is not None else self.spatial_dims
+            axes = 3 if key == "preprocess.spacing" and volumes else self.spatial_dims
             if value is not None and len(value) != axes:
                 raise ValueError(f"{key} has {len(value)} numbers, expected {axes} (spatial_dims is "
                                  f"{self.spatial_dims})")  # fmt: skip
@@ -129,6 +150,9 @@ class RunConfig(Spec):
                 raise ValueError(f"{key}: a {self.spatial_dims}D patch has no axes {bad_axes}")
         if self.inference.scales and self.spatial_dims != 2:
             raise ValueError("inference.scales is for 2D networks; leave it out, or set spatial_dims=2")
+
+    def _check_labels(self) -> None:
+        """Raise ValueError for settings under which pairs of labels or regions have no meaning."""
         if self.data.labels.pairs and self.preprocess.orientation == "native":
             raise ValueError(
                 "data.labels.pairs needs preprocess.orientation=RAS: without it the left side is unknown"
@@ -142,18 +166,6 @@ class RunConfig(Spec):
             raise ValueError(
                 "data.labels.regions may overlap, so they need activation=sigmoid; set it or leave it out"
             )
-        self._check_monitor()
-        if isinstance(self.task, PromptTask):
-            check_prompts(self)
-        if isinstance(self.task, InstanceTask):
-            self._check_instances()
-        detector = self.model.name in DETECTORS
-        if detector != (isinstance(self.task, InstanceTask) and self.task.decoder == "boxes"):
-            raise ValueError(
-                f"model.name={self.model.name} and task do not match: {' and '.join(DETECTORS)} need "
-                "task.name=instances with task.decoder=boxes, and no other architecture has it"
-            )
-        return self
 
     def _check_monitor(self) -> None:
         """Raise ValueError for a score that the validation does not have."""

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from medseg.data.cases import PARTS, Case
+from medseg.data.cases import PARTS, Case, Part
 from medseg.data.io.readers import image_stem, split_selector
 from medseg.data.layouts.discovery import DatasetListing, LayoutOptions, check_unique_ids, partner_problem
 from medseg.errors import DataError, Finding
 
 _NAMES = ("manifest.csv", "manifest.json", "cases.csv")
+_COLUMNS = ("id", "image", "label", "patient", "split", "labeled")
+_PARTS = {"training": "train", "validation": "val", "testing": "test"}
+"""Other names of the parts of a split."""
 
 
 class ManifestLayout:
@@ -112,25 +115,14 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, str]:
 
 def _case(row: dict[str, str], table: Path, where: str, choice: LayoutOptions) -> Case:
     base = table.parent
-    images = {k.partition(":")[2]: v for k, v in row.items() if (k == "image" or k.startswith("image:")) and v}
-    kinds = choice.modalities or tuple(images)
-    if not images or any(kind not in images for kind in kinds):
-        wanted = ", ".join(f"image:{k}" for k in kinds) or "image:NAME for each channel"
-        raise DataError(f"{where}: expected an entry in the column image, or {wanted}; got {sorted(row)}")
-    files = [base / images[kind] for kind in kinds]
+    kinds, files = _images(row, base, where, choice)
     masks = {k.partition(":")[2]: base / v for k, v in row.items() if k.startswith("label:") and v}
-    label = row.get("label") or None
-    part = row.get("split") or None
-    part = {"training": "train", "validation": "val", "testing": "test"}.get(part or "", part)
-    if part is not None and part not in PARTS:
-        raise DataError(f"{where}: split is {part!r}, expected train, val or test")
+    label, part = row.get("label") or None, _part(row, where)
     if label and masks:
         raise DataError(
             f"{where}: has both a column label and columns {[f'label:{m}' for m in masks]}",
             hint="Keep one kind.",
         )
-    known = {"id", "image", "label", "patient", "split", "labeled"}
-    rest = {k: v for k, v in row.items() if k not in known and ":" not in k}
     named = row.get("labeled")
     return Case(
         row.get("id") or image_stem(files[0]),
@@ -141,9 +133,32 @@ def _case(row: dict[str, str], table: Path, where: str, choice: LayoutOptions) -
         masks,
         patient=row.get("patient") or None,
         labeled=tuple(n.strip() for n in named.split(";") if n.strip()) if named else None,
-        metadata=rest,
+        metadata={k: v for k, v in row.items() if k not in _COLUMNS and ":" not in k},
         channel_names=kinds if any(kinds) else (),
     )
+
+
+def _images(
+    row: dict[str, str], base: Path, where: str, choice: LayoutOptions
+) -> tuple[tuple[str, ...], list[Path]]:
+    """Return the names of the channels of a case and their files."""
+    images = {k.partition(":")[2]: v for k, v in row.items() if (k == "image" or k.startswith("image:")) and v}
+    kinds = choice.modalities or tuple(images)
+    if not images or any(kind not in images for kind in kinds):
+        wanted = ", ".join(f"image:{k}" for k in kinds) or "image:NAME for each channel"
+        raise DataError(f"{where}: expected an entry in the column image, or {wanted}; got {sorted(row)}")
+    return kinds, [base / images[kind] for kind in kinds]
+
+
+def _part(row: dict[str, str], where: str) -> Part | None:
+    """Return the part of the split that a row names."""
+    named = row.get("split")
+    if not named:
+        return None
+    part = _PARTS.get(named, named)
+    if part not in PARTS:
+        raise DataError(f"{where}: split is {named!r}, expected train, val or test")
+    return part
 
 
 def _exists(path: Path) -> bool:
