@@ -7,13 +7,16 @@ import inspect
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from medseg.errors import ConfigError, did_you_mean
 from medseg.task import Task
+
+if TYPE_CHECKING:
+    from medseg.training.extensions import ExtensionArguments
 
 
 def load_object(reference: str, option: str) -> Any:
@@ -102,6 +105,16 @@ def load_loss(reference: str) -> Any:
             hint="Expected a function such as: def my_loss(logits, target): …",
         ) from error
     return _named(found, reference)
+
+
+def load_extensions(network: str | None, loss: str | None) -> ExtensionArguments:
+    """Import the network of ``--network`` and the loss of ``--loss``, if they are given."""
+    own: ExtensionArguments = {}
+    if network is not None:
+        own["model"] = load_network(network)
+    if loss is not None:
+        own["loss"] = load_loss(loss)
+    return own
 
 
 def _named(loss: Any, reference: str) -> Any:

@@ -14,7 +14,7 @@ from medseg.data.cases import Case
 from medseg.data.curation.check import DatasetReport
 from medseg.data.curation.summary import summary_labels
 from medseg.data.io.multichannel import read_image
-from medseg.data.io.pictures import display_channels
+from medseg.data.io.pictures import display_image
 from medseg.data.scans import Scan
 from medseg.geometry import Array, Grid, to_ras
 from medseg.report.palette import PLAIN, Bytes, Legend
@@ -78,8 +78,7 @@ def _enlarged(image: Bytes, classes: Array) -> tuple[Bytes, Array]:
 def _plane(scan: Scan, classes: Array) -> tuple[Bytes, Array]:
     """Return a picture (H, W[, 3]) uint8 and its classes (H, W)."""
     if scan.kind == "picture":
-        pixels: Any = display_channels(scan)
-        shown = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
+        shown: Any = display_image(scan)
         return (shown if shown.dtype == np.uint8 else to_uint8(shown)), classes
     image, affine = to_ras(scan.array[:1], scan.grid.affine)
     turned = to_ras(classes[None], scan.grid.affine)[0][0]

@@ -26,8 +26,8 @@ def undeclared_value_findings(statistics: list[CaseStatistics], schema: LabelSch
     """Yield label values that are not declared: a problem unless ``others`` says how they count."""
     if schema.collapse_instances:
         return
-    declared = {schema.ignore_value, *(v for group in schema.names.values() for v in group)}
-    holders = _cases_with_values(statistics, {v for case in statistics for v in case.label_counts} - declared)
+    present = {v for case in statistics for v in case.label_counts}
+    holders = _cases_with_values(statistics, present - schema.declared_values)
     status: Status = "problem" if schema.others == "refuse" else "note"
     meaning = {
         "refuse": "",

@@ -207,8 +207,8 @@ def _map_undeclared(values: Array, labels: LabelSchema | None, mapping: Mapping[
     if labels is None or labels.others == "refuse" or labels.collapse_instances:
         return {}
     new = labels.output_values[0] if labels.others == "background" else labels.ignore_value
-    declared = {labels.ignore_value, *(v for group in labels.names.values() for v in group)}
-    undeclared = [int(v) for v in values if int(v) not in declared and int(v) not in mapping]
+    known = labels.declared_values | set(mapping)
+    undeclared = [int(v) for v in values if int(v) not in known]
     return {} if new is None else dict.fromkeys(undeclared, new)
 
 

@@ -203,6 +203,14 @@ def count_channels(scan: Scan) -> int:
     return 3 if scan.kind == "picture" and isinstance(scan.header, list) else len(scan.array)
 
 
+def display_image(scan: Scan) -> Array:
+    """Return the pixels of a picture to display, (H, W) or (H, W, 3), or the first channel of a volume."""
+    if scan.kind == "volume":
+        return scan.array[0]
+    pixels = display_channels(scan)
+    return np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
+
+
 def display_channels(scan: Scan) -> Array:
     """Return the channels to display: (3, H, W) colors, or the first channel as (1, H, W)."""
     array = apply_palette(scan)

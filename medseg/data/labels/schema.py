@@ -185,6 +185,12 @@ class LabelSchema(Spec):
             declared or value == self.ignore_value or self.collapse_instances or self.others != "refuse"
         )
 
+    @property
+    def declared_values(self) -> set[int]:
+        """Every value in a file that has a meaning: those of the labels and the ignored one."""
+        ignored = set() if self.ignore_value is None else {self.ignore_value}
+        return ignored | {value for values in self.names.values() for value in values}
+
     @cached_property
     def output_values(self) -> tuple[int, ...]:
         """The value written for each class."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.cases import Case, join_problems
-from medseg.data.io.dicom.series import is_dicom_folder
+from medseg.data.io.dicom.series import is_dicom_file, is_dicom_folder
 from medseg.data.io.path_selectors import split_selector
 from medseg.data.io.readers import image_stem, is_image_file, is_zarr
 from medseg.data.layouts import (
@@ -129,18 +129,12 @@ def _check_image_file(path: Path) -> None:
     Raises: DataError with a hint if it is a DICOM file whose name has no suffix.
     """
     base = split_selector(path)[0]
-    if base.is_file() and not is_image_file(base) and _is_dicom_file(base):
+    if base.is_file() and not is_image_file(base) and is_dicom_file(base):
         raise DataError(
             f"{path}: a single DICOM file without the suffix .dcm",
             hint=f"Give the folder of the series ({base.parent}), or rename the file to {base.name}.dcm.",
             path=path,
         )
-
-
-def _is_dicom_file(path: Path) -> bool:
-    """Whether a file starts with the preamble of DICOM files (PS3.10, 7.1)."""
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 def _with_outside(inputs: Inputs, given: Path, output: Path | None, everything: bool) -> Inputs:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.data.chunked_statistics import count_values, look_up
-from medseg.data.io.pictures import display_channels
+from medseg.data.io.pictures import display_image
 from medseg.data.io.readers import read_scan
 from medseg.data.labels.schema import LabelSchema, guess_schema
 from medseg.data.scans import Scan, align_to_grid, as_label_map
@@ -164,7 +164,7 @@ def view_of_scan(
     labels = labels or _guess_labels(maps)
     reference, prediction = (None if m is None else _encode(m, labels) for m in maps)
     legend = PLAIN if labels is None else Legend.of(labels)
-    image = _pixels(scan) if len(scan.array) else None
+    image = display_image(scan) if len(scan.array) else None
     view = _oriented(name, scan.grid, (image, reference, prediction))
     modality = None if scan.kind == "picture" else scan.modality
     return replace(view, legend=legend, modality=modality, labels=labels)
@@ -179,7 +179,7 @@ def view_of_objects(name: str, grid: Grid, numbers: Sequence[Array], image: Scan
         numbers: reference and prediction, (*S) non-negative integers.
         image: its first channel, or its colors, are drawn; None for none.
     """
-    view = _oriented(name, grid, (None if image is None else _pixels(image), *numbers))
+    view = _oriented(name, grid, (None if image is None else display_image(image), *numbers))
     return view if image is None or view.spatial_dims == 2 else replace(view, modality=image.modality)
 
 
@@ -205,14 +205,6 @@ def _read_values(path: Path, grid: Grid) -> Array:
             f"{path}: {error.message}", same_shape=scan.grid.shape == grid.shape, path=path,
             hint="Resample the label map onto its image with nearest neighbor.",
         ) from error  # fmt: skip
-
-
-def _pixels(scan: Scan) -> Array:
-    """Return the pixels of a picture, (H, W) or (H, W, 3), or the first channel of a volume."""
-    if scan.kind == "volume":
-        return scan.array[0]
-    pixels = display_channels(scan)
-    return np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
 
 
 def _guess_labels(maps: Sequence[Array | None]) -> LabelSchema | None:

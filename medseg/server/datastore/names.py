@@ -60,7 +60,7 @@ class LabelNames:
     @property
     def all_values(self) -> set[int]:
         """Every value that a label map may hold."""
-        return _values(self.schema)
+        return self.schema.declared_values
 
     @property
     def is_declared(self) -> bool:
@@ -115,7 +115,7 @@ class LabelNames:
         self._table = read_label_names(self._folder, values)
         if self._table is not None:
             return self._table.schema
-        if self._suggested is not None and values <= _values(self._suggested):
+        if self._suggested is not None and values <= self._suggested.declared_values:
             self._is_suggested = True
             return self._suggested
         return _OBJECTS if len(values) > 2 and self._numbered() else _guess(values)
@@ -141,7 +141,7 @@ class LabelNames:
 
     def _value_for(self, name: str, new: list[str]) -> int:
         """Return the value of a new name: behind the largest, but within a byte if one is free."""
-        taken = _values(self.schema) | self._present(everything=True)
+        taken = self.schema.declared_values | self._present(everything=True)
         largest = max(taken) + 1 + new.index(name)
         if largest <= _LARGEST_BYTE:
             return largest
@@ -232,11 +232,6 @@ def map_values(info: Any, present: set[int], names: LabelNames) -> Mapping[int, 
         raise RefusedError("label_info is ambiguous: the values are its indices, or its positions from 1")
     names.add(wanted)
     return {key: names.value_of(name) for key, name in fitting[0].items()}
-
-
-def _values(schema: LabelSchema) -> set[int]:
-    ignored = set() if schema.ignore_value is None else {schema.ignore_value}
-    return ignored | {v for group in schema.names.values() for v in group}
 
 
 def _guess(values: set[int]) -> LabelSchema:

@@ -13,7 +13,6 @@ from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from medseg.study.reproduction import Reproduction, WeightComparison
-    from medseg.training.extensions import ExtensionArguments
 
 
 @click.command()
@@ -43,15 +42,11 @@ def reproduce(
     versions and hardware, and whether the weights came out equal. Exits with 4 if they did not, with 3 if the
     cases changed since an interrupted reproduction began.
     """
-    from medseg.cli.user_code import load_loss, load_network
+    from medseg.cli.user_code import load_extensions
     from medseg.files import check_writable
     from medseg.study.reproduction import reproduce_run
 
-    own: ExtensionArguments = {}
-    if network is not None:
-        own["model"] = load_network(network)
-    if loss is not None:
-        own["loss"] = load_loss(loss)
+    own = load_extensions(network, loss)
     whole = run_folder.resolve()
     folder = output or whole.with_name(f"{whole.name}-reproduced")
     if not dry_run:

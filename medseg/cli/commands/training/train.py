@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from medseg.config.schema import RunConfig
     from medseg.planning.measured.dry_run import Estimate
     from medseg.planning.measured.lr_finder import RangeTest
-    from medseg.training.extensions import ExtensionArguments
     from medseg.training.run_folder.layout import RunFolder
 
 _SHORT = 5
@@ -72,6 +71,7 @@ def train(
     SOURCE is a configuration file, the name of an included one (medseg config list), or a dataset folder, for
     which settings are chosen. OVERRIDES are settings such as train.epochs=50.
     """
+    from medseg.cli.user_code import load_extensions
     from medseg.planning.measured.dry_run import dry_run as estimate_training
     from medseg.planning.measured.lr_finder import find_learning_rate
     from medseg.progress import ConsoleProgress, plural
@@ -83,7 +83,7 @@ def train(
     folder = run_folder or Path("runs") / (source.resolve().name if source.is_dir() else source.stem)
     if budget is not None:
         overrides = (*overrides, f"train.budget={budget}")
-    own = _load_extensions(network, loss)
+    own = load_extensions(network, loss)
     started, launch = RunFolder(folder), Launch.of_this_process()
     _check_launch(launch, "--dry-run" if dry_run else "--find-lr" if find_lr else None, source)
     if launch.is_first:  # before a plan is computed and printed
@@ -143,18 +143,6 @@ def _load_or_plan(source: Path, overrides: tuple[str, ...], resumed: RunFolder |
         click.echo(f"  {line}", err=True)
     click.echo(f"config.yaml in the run folder has all settings, medseg plan {source} their reasons", err=True)
     return config
-
-
-def _load_extensions(network: str | None, loss: str | None) -> ExtensionArguments:
-    """Import the user's own network and loss."""
-    from medseg.cli.user_code import load_loss, load_network
-
-    own: ExtensionArguments = {}
-    if network is not None:
-        own["model"] = load_network(network)
-    if loss is not None:
-        own["loss"] = load_loss(loss)
-    return own
 
 
 def _print_range_test(test: RangeTest) -> None:

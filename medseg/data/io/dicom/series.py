@@ -102,11 +102,12 @@ class DicomReader:
 def is_dicom_folder(folder: Path) -> bool:
     """Whether one of the first files of a folder is DICOM and not a projection (each of which is an image)."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    first = next((path for path in files[:5] if _is_dicom(path)), None)
+    first = next((path for path in files[:5] if is_dicom_file(path)), None)
     return first is not None and read_projection_header(first) is None
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file starts with the preamble of DICOM files (PS3.10, 7.1)."""
     with path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
 

@@ -54,7 +54,7 @@ def read_label_names(root: Path, values: Iterable[int]) -> NameTable | None:
     present = set(values)
     for path in _candidates(root if root.is_dir() else root.parent):
         labels = _read(path, present)
-        if labels is not None and present <= _values_of(labels):
+        if labels is not None and present <= labels.declared_values:
             return NameTable(labels, path)
     return None
 
@@ -65,11 +65,6 @@ def _candidates(root: Path) -> list[Path]:
     known = [folder / name for folder in folders for name in _NAMES]
     tables = [p for f in folders for ending in ("*.ctbl", "*.label", "*.txt") for p in sorted(f.glob(ending))]
     return [p for p in dict.fromkeys([*known, *tables]) if p.is_file() and p.stat().st_size <= _TEXT_LIMIT]
-
-
-def _values_of(labels: LabelSchema) -> set[int]:
-    ignored = set() if labels.ignore_value is None else {labels.ignore_value}
-    return ignored | {v for group in labels.names.values() for v in group}
 
 
 def _read(path: Path, present: set[int]) -> LabelSchema | None:

@@ -13,10 +13,9 @@ import numpy as np
 
 from medseg.data.cases import Case
 from medseg.data.io.nifti import write_nifti
-from medseg.data.io.pictures import display_channels
-from medseg.data.scans import Scan
+from medseg.data.io.pictures import display_image
 from medseg.files import sha256_file, sha256_json, write_atomic
-from medseg.geometry import Array, Grid, to_ras
+from medseg.geometry import Grid, to_ras
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.outputs.dicom_objects import object_path
 from medseg.inference.batch.outputs.provenance import Record
@@ -116,7 +115,7 @@ def write_overlays(
     reference = header.label_reader.read(case, scan)
     maps = [None if reference is None else reference.values, prediction.label_map]
     classes = [None if m is None else labels.encode(m, case.id).astype(np.int64) - 1 for m in maps]
-    image, spacing = _display_image(scan), scan.grid.spacing
+    image, spacing = display_image(scan), scan.grid.spacing
     if scan.kind == "volume":
         classes = [None if c is None else to_ras(c[None], scan.grid.affine)[0][0] for c in classes]
         oriented, affine = to_ras(scan.array[:1], scan.grid.affine)
@@ -132,14 +131,6 @@ def write_overlays(
             path,
             overlay(picture, classes[1], legend) if found is None else draw_instances(picture, found, legend),
         )
-
-
-def _display_image(scan: Scan) -> Array:
-    """The pixels of a picture, (H, W) or (H, W, 3), or the first channel of a volume."""
-    if scan.kind == "volume":
-        return scan.array[0]
-    pixels = display_channels(scan)
-    return np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels[0]
 
 
 def describe_result(
