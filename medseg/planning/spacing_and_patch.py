@@ -28,8 +28,9 @@ _FEW_PLANES = 8
 _NEIGHBORS = 1
 _OBJECT_RADIUS = 3.0
 """Voxels of the radius that objects keep at a coarser spacing, to be separated."""
-_HALF_RESOLUTION_RADIUS = 4.0
-"""Radius in pixels from which a class or the background may be computed at half the resolution."""
+THICK_RADIUS = 4.0
+"""Radius in pixels from which a class, or the background between its parts, is not thin: such pictures may be
+computed at half the resolution."""
 _COARSE_PATIENCE = 3.0
 """Factor on the wanted updates where networks may compute at half the resolution: with many updates, these
 serve pictures of other sites better than a network at full resolution with few."""
@@ -132,7 +133,7 @@ def needs_slices(configuration: Configuration | None) -> bool:
 
 def _picture_geometry(fingerprint: Fingerprint, memory_gb: float, levels: int, *, on_gpu: bool) -> Geometry:
     start, usual = (_plan_pictures(fingerprint, gb) for gb in (memory_gb, _USUAL_GB))
-    half = not on_gpu and (fingerprint.thinnest or 0.0) >= _HALF_RESOLUTION_RADIUS
+    half = not on_gpu and (fingerprint.thinnest or 0.0) >= THICK_RADIUS
     limits = LadderLimits(
         levels, usual_voxels=usual.topology.voxels, half_resolution=half, outlines=fingerprint.separated
     )

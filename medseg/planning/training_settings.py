@@ -10,7 +10,7 @@ from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
 from medseg.planning.measured.step_timer import network_config
 from medseg.planning.network_candidates import Candidate
-from medseg.planning.spacing_and_patch import Geometry
+from medseg.planning.spacing_and_patch import THICK_RADIUS, Geometry
 from medseg.training.cascade.options import CascadeConfig
 
 FIRST_STAGE_SHARE: float = CascadeConfig.model_fields["share"].default
@@ -136,8 +136,9 @@ def choose_loss(fingerprint: Fingerprint, draft: Draft) -> None:
 def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> None:
     """Choose the preset of the augmentation, and what the data forbids.
 
-    Pictures that may be turned get ``2d_robust``, because microscopes, stains and magnifications differ.
-    Volumes get ``3d``: in trainings of some minutes, ``3d_robust`` costs more than it gains (see the page
+    Pictures that may be turned get ``2d_robust``, because microscopes, stains and magnifications differ, unless
+    a class, or the gaps in it, are thin lines: these are lost in reduced patches, and learned late where lines
+    are dark as often as bright. Volumes get ``3d``: in trainings of some minutes, ``3d_robust`` costs more than it gains (see the page
     *Augment*).
 
     Args:
@@ -146,14 +147,18 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
         draft: receives the settings.
     """
     upright = fingerprint.kind == "picture" and upright_class(fingerprint)
+    thinnest = fingerprint.thinnest
+    thin = not fingerprint.separated and thinnest is not None and thinnest < THICK_RADIUS
     preset = f"{dims}d"
-    if fingerprint.kind == "picture" and not upright:
+    if fingerprint.kind == "picture" and not upright and not thin:
         preset = "2d_robust"
         reason = "preset 2d_robust: pictures of other microscopes, stains and magnifications"
     else:
         reason = (
             f"preset {preset}; for scans from elsewhere and with much time, compare it with {preset}_robust"
         )
+        if fingerprint.kind == "picture" and thin:
+            reason += f", which learns thin structures (here radius {thinnest:.1f} pixels) more slowly"
     settings: dict[str, object] = {"preset": preset}
     if upright:
         settings["flip"] = {"axes": [1]}

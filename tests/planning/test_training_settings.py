@@ -98,6 +98,14 @@ def test_upright_pictures_are_not_turned():
     assert draft.settings["augment"] == {"preset": "2d_robust"}
 
 
+def test_pictures_of_thin_structures_keep_the_plain_preset():
+    """In trainings of minutes, 2d_robust took 0.045 from the Dice of retinal vessels."""
+    vessels = fingerprint(one_class("vessel", radius=2.8), kind="picture", modality="color")
+    draft = chosen(choose_augmentation, vessels, 2)
+    assert draft.settings["augment"]["preset"] == "2d"
+    assert "thin structures (here radius 2.8 pixels)" in draft.reasons["augment"]
+
+
 def test_objects_of_unequal_size_are_scaled():
     draft = chosen(choose_augmentation, fingerprint(one_class(radius_ratio=2.0)), 3)
     assert draft.settings["augment"]["affine"] == {"scale": [0.6, 1.7]}
