@@ -138,8 +138,8 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
 
     Pictures that may be turned get ``2d_robust``, because microscopes, stains and magnifications differ, unless
     a class, or the gaps in it, are thin lines: these are lost in reduced patches, and learned late where lines
-    are dark as often as bright. Volumes get ``3d``: in trainings of some minutes, ``3d_robust`` costs more than it gains (see the page
-    *Augment*).
+    are dark as often as bright. Volumes get ``3d``: in trainings of some minutes, ``3d_robust`` costs more than
+    it gains (see the page *Augment*).
 
     Args:
         fingerprint: of the dataset.
