@@ -5,10 +5,12 @@ import math
 import numpy as np
 
 from medseg.metrics import summarize
+from medseg.metrics.instances import PanopticCounts, panoptic_scores
 from medseg.metrics.instances.summary import SCORE_TITLES
 from medseg.report.pages.comparison.page import write_comparison_page
 from medseg.report.pages.evaluation import write_evaluation_page
 from medseg.report.pages.objects import write_objects_page
+from medseg.report.pages.panoptic import write_panoptic_page
 from medseg.report.pages.training import TrainingRecord, write_training_page
 
 LABELS = ("liver", "spleen", "left kidney")
@@ -57,6 +59,40 @@ def write_objects(path, cases=60):
     }
     write_objects_page(path, rows, summary)
     return path
+
+
+def write_panoptic(path, cases=60):
+    """Write the page of a comparison of panoptic segmentations of two things and stuff."""
+    rng = np.random.default_rng(0)
+    kinds = {"tumor_epithelial_cell": "thing", "lymphocyte": "thing", "connective tissue": "stuff"}
+    names, things = list(kinds), [name for name, kind in kinds.items() if kind == "thing"]
+    pooled = {name: PanopticCounts() for name in names}
+    rows = []
+    for index in range(cases):
+        missing = index == 3
+        tp = [0 if missing else int(rng.integers(8)), 0 if missing else 1, 0 if missing else 1]
+        own = {n: PanopticCounts(k, int(not missing), 2, 0.8 * k) for n, k in zip(names, tp, strict=True)}
+        for name, counts in own.items():
+            pooled[name].add(counts)
+        scores = panoptic_scores(own, things)
+        parts = {f"pq_{name}": scores[name]["pq"] for name in ("things", "stuff")}
+        case = f"slide-{index:04d}-01Z_patch_{index:03d}"
+        rows.append({"case": case, **_sums(own), **scores["all"], **parts})
+    classes = {n: {"kind": kinds[n], **_sums({n: one}), **one.scores()} for n, one in pooled.items()}
+    summary = {
+        "scores": panoptic_scores(pooled, things),
+        "classes": classes,
+        "missing": [rows[3]["case"]],
+        "sources": {"predictions": "panoptic.json", "references": "panoptic_val.json"},
+        "definitions": {"match": "IoU above 0.5"},
+    }
+    write_panoptic_page(path, rows, summary)
+    return path
+
+
+def _sums(counts):
+    tp, fn, fp = (sum(getattr(one, key) for one in counts.values()) for key in ("tp", "fn", "fp"))
+    return {"reference": tp + fn, "found": tp, "missed": fn, "false": fp}
 
 
 def write_evaluation(path, cases=60, sections=None):

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from browser import Browser, needs_chromium
 from conftest import write_volume
-from report_pages import score_rows, write_comparison, write_evaluation, write_objects, write_training
+from report_pages import (
+    score_rows,
+    write_comparison,
+    write_evaluation,
+    write_objects,
+    write_panoptic,
+    write_training,
+)
 from scipy import ndimage
 
 from medseg.metrics import summarize
@@ -30,6 +37,7 @@ def folder(tmp_path_factory):
     write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"))
     write_training(root / "training.html")
     write_objects(root / "objects.html")
+    write_panoptic(root / "panoptic.html")
     return root
 
 
@@ -42,6 +50,7 @@ def few_cases(tmp_path_factory):
     write_comparison(root / "four.html", ("unet", "swin", "resenc", "deeplab"), cases=6, labels=("liver",))
     write_training(root / "training.html", epochs=6)
     write_objects(root / "objects.html", cases=6)
+    write_panoptic(root / "panoptic.html", cases=6)
     return root
 
 
@@ -120,7 +129,7 @@ def test_headings_are_reached_and_pressed_by_keyboard(browser, folder):
     assert browser.evaluate(sorted_) == "ascending"
 
 
-@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training", "objects"])
+@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training", "objects", "panoptic"])
 @pytest.mark.parametrize("width", [1440, 390])
 def test_pages_fit_the_screen_and_are_silent(browser, folder, name, width):
     browser.errors.clear()
@@ -136,6 +145,7 @@ def test_small_screens_break_names_between_words_only(browser, tmp_path):
     rows = score_rows(4, names)
     write_evaluation_page(tmp_path / "long.html", rows, summarize(rows))
     write_objects(tmp_path / "objects.html", cases=4)
+    write_panoptic(tmp_path / "panoptic.html", cases=4)
     browser.resize(390, mobile=True)
     lines = """[...document.querySelectorAll('h1, tbody th')].flatMap((one) => {
       const texts = document.createTreeWalker(one, NodeFilter.SHOW_TEXT), broken = [];
@@ -147,7 +157,7 @@ def test_small_screens_break_names_between_words_only(browser, tmp_path):
           if (new Set([...range.getClientRects()].map((line) => line.top)).size > 1) broken.push(text.data);
         }
       return broken; })"""
-    for page in ("long", "objects"):
+    for page in ("long", "objects", "panoptic"):
         browser.open(tmp_path / f"{page}.html")
         assert browser.evaluate(lines) == []
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
@@ -157,7 +167,7 @@ def test_small_screens_break_names_between_words_only(browser, tmp_path):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training", "objects"])
+@pytest.mark.parametrize("name", ["evaluation", "comparison", "four", "training", "objects", "panoptic"])
 def test_accessibility(browser, few_cases, axe, name, dark):
     browser.resize(1440, dark=dark)
     browser.open(few_cases / f"{name}.html")
