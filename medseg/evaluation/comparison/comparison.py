@@ -193,7 +193,7 @@ def compare_scores(
         tuple(results),
         tuple(rank_methods(table, options)),
         tuple(compare_subgroups(table, groups, pairs, options)) if groups else (),
-        _compare_with_observer(methods, observer, options),
+        _compare_with_observer(methods, observer, table.cases, options),
         tuple(_compare_complete(table, pairs, options)),
         tuple(size for size in sizes if size is not None),
         tuple(
@@ -238,14 +238,23 @@ def _pairs(names: Sequence[str], baseline: str | None) -> list[tuple[str, str]]:
 
 
 def _compare_with_observer(
-    methods: Sequence[MethodScores], observer: MethodScores | None, options: ComparisonOptions
+    methods: Sequence[MethodScores],
+    observer: MethodScores | None,
+    compared: Sequence[str],
+    options: ComparisonOptions,
 ) -> tuple[PairedResult, ...]:
-    """Compare each method with an observer, on the cases that the observer annotated."""
+    """Compare each method with an observer, on those of the compared cases that the observer annotated."""
     if observer is None:
         return ()
-    cases = {str(row["case"]) for row in observer.rows if row.get("status", "scored") == "scored"}
-    if not cases:
+    annotated = {str(row["case"]) for row in observer.rows if row.get("status", "scored") == "scored"}
+    if not annotated:
         raise DataError(f"{observer.name}: the observer annotated no case")
+    cases = annotated.intersection(compared)
+    if not cases:
+        raise DataError(
+            f"{observer.name}: the observer annotated {len(annotated)} cases (such as {min(annotated)}), "
+            f"but none of the {len(compared)} that are compared (such as {min(compared)})"
+        )
     kept = [
         replace(
             method,

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,6 +176,20 @@ def test_the_second_observer_is_a_ceiling_and_not_ranked():
     ]
     assert comparison.methods == ("old", "new")
     assert any(line.startswith("old is below the agreement of second observer") for line in comparison.verdict)
+
+
+def test_cases_that_no_method_was_to_segment_do_not_count_against_them_beside_an_observer():
+    """An observer of 30 cases beside methods that were applied to 10 of them made 20 misses of the others."""
+    tested = frozenset(f"c{c:02}" for c in range(10))
+    methods = [
+        method(name, noisy(seed, 0.0, labels=1)[:10], requested=tested) for seed, name in enumerate("ab")
+    ]
+    observer = method("observer", noisy(3, -0.05, labels=1))
+    comparison = compare_scores(methods, ComparisonOptions(resamples=20), observer=observer)
+    assert [(pair.n, pair.decision) for pair in comparison.observer] == [(10, "better"), (10, "better")]
+    other = replace(observer, rows=[row for row in observer.rows if row["case"] > "c20"])
+    with pytest.raises(DataError, match=r"9 cases \(such as c21\), but none of the 10"):
+        compare_scores(methods, observer=other)
 
 
 def test_rankings_by_hand():
