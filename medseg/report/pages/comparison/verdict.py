@@ -43,6 +43,7 @@ def write_comparison_verdict(compared: ComparedMethods, link: Callable[[str], Co
             paragraph(lead, class_="lead"),
             *_misses(compared, link),
             *rest,
+            *_observer(compared),
             *_failures(compared, link),
             *_missing(compared),
             *_notes(compared),
@@ -107,6 +108,29 @@ def _one_pair(compared: ComparedMethods, result: Result) -> list[Markup]:
     lines += [_noninferiority(result)] if result.get("noninferiority") else []
     lines += _secondary(compared)
     return [bullets(lines)]
+
+
+def _observer(compared: ComparedMethods) -> list[Markup]:
+    """Return how each method compares with the agreement of a second observer with the reference."""
+    every: list[Result] = compared.content.get("observer") or []
+    results = [one for one in every if one["label"] == every[0]["label"]]  # the overall result comes first
+    if not results:
+        return []
+    words = {"better": "above it", "worse": "below it", "undecided": "not shown to differ from it"}
+    parts = [
+        Markup("{} {}, {}").format(
+            one["method"], number(as_float(one["mean_method"]), compared.digits), words[one["decision"]]
+        )
+        for one in results
+    ]
+    line = Markup("Agreement of {} with the reference: {} {} (over {}). {}.").format(
+        results[0]["baseline"],
+        compared.title,
+        number(as_float(results[0]["mean_baseline"]), compared.digits, unit=compared.unit),
+        plural(int(results[0]["n"]), "case"),
+        join(parts, "; "),
+    )
+    return [paragraph(line)]
 
 
 def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:

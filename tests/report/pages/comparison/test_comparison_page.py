@@ -134,6 +134,24 @@ def test_secondary_metrics_have_a_line(tmp_path):
     assert "HD95: new is better than old: −0.50 mm (−0.90 to −0.10), p &lt; 0.001" in text
 
 
+def test_a_second_observer_is_in_the_verdict(tmp_path):
+    beside = [
+        result(
+            method=name,
+            baseline="observer 2",
+            label=label,
+            mean_method=dice,
+            mean_baseline=0.77,
+            decision=decision,
+        )
+        for label in ("overall", "liver")
+        for name, dice, decision in (("old", 0.75, "worse"), ("new", 0.8025, "undecided"))
+    ]
+    page = write(tmp_path, comparison([result()], observer=beside))
+    words = "Agreement of observer 2 with the reference: Dice 0.770 (over 4 cases). old 0.750, below it; "
+    assert words + "new 0.802, not shown to differ from it." in verdict(page)
+
+
 def test_a_worse_method_is_not_called_better(tmp_path):
     text = verdict(write(tmp_path, comparison([result(decision="worse", difference=-0.05)])))
     assert "old is better than new" in text
