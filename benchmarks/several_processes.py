@@ -4,8 +4,8 @@
 
 Eight synthetic volumes of 64³ voxels; a U-Net of 32 to 256 channels on patches of 48³, 4 in a batch, float32.
 Rows: one process with one thread, one process with two threads, two processes with one thread each. Each round
-trains all of them once, alternating; the first epoch (start of workers, memory) does not count. The median over
-rounds is printed, and how far the losses of the last epoch differ.
+trains all of them once, alternating (3 minutes); the first epoch (start of workers, memory) does not count.
+The median over rounds is printed, and how far the losses of the last epoch differ.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def main() -> None:
                 run = root / f"{setup.processes}_{setup.threads}_{number}"
                 speed, losses[setup.name] = train(setup, config, run, cores)
                 speeds[setup.name].append(speed)
+                print(f"{setup.name}: {speed:.2f} patches/s", file=sys.stderr, flush=True)
     reference = statistics.median(speeds[SETUPS[0].name])
     print(f"| cores {options.cores} | patches/s (range) | relative | loss of the last epoch |")
     print("|---|---|---|---|")
