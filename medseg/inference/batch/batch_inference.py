@@ -123,9 +123,16 @@ def _run_jobs(jobs: list[CaseJob[PreparedT]], finish: Callable[[CaseOutcome], No
             finish(outcome)
 
 
+def _start_thread(name: str) -> ThreadPoolExecutor:
+    """Return a pool of one thread that runs already: later, there may not be enough memory to start it."""
+    pool = ThreadPoolExecutor(1, name)
+    pool.submit(int).result()
+    return pool
+
+
 def _run_pipeline(jobs: list[CaseJob[PreparedT]], settle: _Settle[PreparedT]) -> None:
     """Read the next case and write the previous one while the network processes a case."""
-    with ThreadPoolExecutor(1, "medseg-read") as reader, ThreadPoolExecutor(1, "medseg-write") as writer:
+    with _start_thread("medseg-read") as reader, _start_thread("medseg-write") as writer:
         reading = reader.submit(jobs[0].read) if jobs else None
         writing: tuple[CaseJob[PreparedT], Future[CaseOutcome]] | None = None
         try:

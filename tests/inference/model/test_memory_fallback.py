@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,28 @@ def test_an_nnunet_with_memory_for_one_window_at_a_time_segments_the_scan(tmp_pa
     assert outcomes[0].out_of_memory
     assert "roi_size" not in (outcomes[0].error or "")  # a setting that nnU-Nets do not have
     assert "--device" in (outcomes[0].error or "")
+
+
+def test_no_thread_is_started_once_the_network_runs(scans, tmp_path, monkeypatch):
+    """The thread that writes results started after the first case; without memory for it, the cohort ended."""
+    one = model(1)
+    save_model(tmp_path / "model.safetensors", one.header, one.tensors)
+    started: list[str] = []
+    start, real = threading.Thread.start, Predictor.run
+
+    def fail(thread):
+        started.append(thread.name)
+        raise RuntimeError("can't start new thread")
+
+    def run_without_memory(self, ready, **options):
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        return real(self, ready, **options)
+
+    monkeypatch.setattr(Predictor, "run", run_without_memory)
+    command = ["infer", str(tmp_path / "scans"), "--model", str(tmp_path / "model.safetensors")]
+    code = run([*command, "--output", str(tmp_path / "out"), "--backend", "torch"])
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert (code, started) == (0, [])
 
 
 @pytest.mark.slow
