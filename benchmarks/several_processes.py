@@ -1,8 +1,8 @@
 """Patches per second of a training by one process and by two of torchrun (gloo), on the same two cores.
 
-    .venv/bin/python benchmarks/several_processes.py [--cores 0,1] [--updates 20] [--rounds 3]
+    .venv/bin/python benchmarks/several_processes.py [--cores 0,1] [--updates 8] [--rounds 3]
 
-Eight synthetic volumes of 64³ voxels; a U-Net of 32 to 256 channels on patches of 48³, 4 in a batch, float32.
+Eight synthetic volumes of 64³ voxels; a U-Net of 16 to 128 channels on patches of 48³, 4 in a batch, float32.
 Rows: one process with one thread, one process with two threads, two processes with one thread each. Each round
 trains all of them once, alternating (3 minutes); the first epoch (start of workers, memory) does not count.
 The median over rounds is printed, and how far the losses of the last epoch differ.
@@ -68,7 +68,7 @@ def write_settings(root: Path, updates: int) -> Path:
             "workers": 0,
         },
         "sampling": {"patch_size": list(PATCH)},
-        "model": {"name": "unet", "channels": [32, 64, 128, 256]},
+        "model": {"name": "unet", "channels": [16, 32, 64, 128]},
         "train": {
             "epochs": EPOCHS, "iterations": updates, "batch_size": BATCH, "amp": "off", "device": "cpu",
             "validate_cases": 1,
@@ -99,7 +99,7 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", default="0,1", help="the cores that each training uses")
-    parser.add_argument("--updates", type=int, default=20, help="updates in an epoch")
+    parser.add_argument("--updates", type=int, default=8, help="updates in an epoch")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     cores = {int(core) for core in options.cores.split(",")}
