@@ -148,7 +148,7 @@ def _run_pipeline(jobs: list[CaseJob[PreparedT]], settle: _Settle[PreparedT]) ->
                 del computed
             if writing is not None:
                 settle(writing[0], writing[1].result())
-        except BaseException:  # also when interrupted: keep the result that was being written
-            if writing is not None and not writing[1].cancel() and writing[1].exception() is None:
+        except BaseException:  # also when interrupted: keep the result that is being written
+            if writing is not None and writing[1].exception() is None:
                 settle(writing[0], writing[1].result())
             raise
