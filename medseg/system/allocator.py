@@ -11,6 +11,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 2**30
 _OWN_MAPPING = 2**28
 _SPINS = "1000"
+"""Rounds of an OpenMP thread before it sleeps; measured in docs/how-to/clusters.md."""
 
 _TEXTS = (
     "out of memory",  # CUDA, MPS, XPU

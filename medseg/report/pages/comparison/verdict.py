@@ -116,7 +116,7 @@ def _observer(compared: ComparedMethods) -> list[Markup]:
     results = [one for one in every if one["label"] == every[0]["label"]]  # the overall result comes first
     if not results:
         return []
-    words = {"better": "above it", "worse": "below it", "undecided": "not shown to differ from it"}
+    words = {"better": "better", "worse": "worse", "undecided": "not shown to differ"}
     parts = [
         Markup("{} {}, {}").format(
             one["method"], number(as_float(one["mean_method"]), compared.digits), words[one["decision"]]

@@ -148,8 +148,8 @@ def test_a_second_observer_is_in_the_verdict(tmp_path):
         for name, dice, decision in (("old", 0.75, "worse"), ("new", 0.8025, "undecided"))
     ]
     page = write(tmp_path, comparison([result()], observer=beside))
-    words = "Agreement of observer 2 with the reference: Dice 0.770 (over 4 cases). old 0.750, below it; "
-    assert words + "new 0.802, not shown to differ from it." in verdict(page)
+    words = "Agreement of observer 2 with the reference: Dice 0.770 (over 4 cases). old 0.750, worse; "
+    assert words + "new 0.802, not shown to differ." in verdict(page)
 
 
 def test_a_worse_method_is_not_called_better(tmp_path):
