@@ -145,7 +145,7 @@ class RunOutcome:
     def describe(self) -> str:
         """Return dataset, cell, seed and fold, and the error with its log or the status."""
         names = [self.dataset, self.cell, f"seed {self.seed}", "" if self.fold is None else f"fold {self.fold}"]
-        ending = f"{self.error} (log: {self.log})" if self.error else self.status
+        ending = f"{shortened(self.error)} (log: {self.log})" if self.error else self.status
         return f"{', '.join(name for name in names if name)}: {ending}"
 
 
@@ -187,6 +187,12 @@ def describe_failure(result: CellResult) -> str:
     """Return the error that a cell recorded, or how its process ended."""
     error = read_json(result.cell.folder / FAILURE_FILE).get("error")
     return str(error) if error and not result.stopped else result.ending
+
+
+def shortened(error: str) -> str:
+    """Return the first two lines of an error as one; its log has the others, such as a list of faulty cases."""
+    lines = [line.strip() for line in error.splitlines()]
+    return " ".join(lines[:2]) + (" …" if len(lines) > 2 else "")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from medseg.study.data_changes import FinishedRun, check_data_unchanged, dataset
 from medseg.study.executors import CellCommand, CellResult, Executor, read_state
 from medseg.system.locks import lock_folder
 
-INDEX_FILE = "runs.json"
+INDEX_FILE, PREPARATION_FOLDER = "runs.json", "preparation"
 _OTHER_FOLDER = "Choose another --output."
 _MOST_CASES = 10
 
@@ -148,7 +148,7 @@ def _prepare(root: Path, board: _Board, executor: Executor) -> list[tuple[StudyR
     cells: dict[Path, list[StudyRun]] = {}
     commands: list[CellCommand] = []
     for key, members in groups.items():
-        folder = (root / "preparation" / key).absolute()
+        folder = (root / PREPARATION_FOLDER / key).absolute()
         if read_state(folder).status == "complete":
             continue
         order = members[0].order.model_copy(update={"task": "prepare"})
@@ -206,6 +206,7 @@ def _write_index(root: Path, runs: Sequence[StudyRun], subject: str) -> None:
             "run": str((run.folder / "run").relative_to(root)),
             "record": str((run.folder / run.part / "complete.json").relative_to(root)),
             "digest": run.cell.digest,
+            "preparation": f"{PREPARATION_FOLDER}/{_preparation(run)}",
         }
         for run in runs
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import DataError
-from medseg.study.cell_run import FAILURE_FILE, read_json
+from medseg.study.cell_run import FAILURE_FILE, read_json, shortened
 from medseg.study.engine import INDEX_FILE
 from medseg.study.executors.protocol import LOG_FILE
 from medseg.study.executors.state import STATE_FILE, CellState, CellStatus, read_job, read_state
@@ -123,13 +123,17 @@ def _status(root: Path, entry: dict[str, Any]) -> RunStatus:
         return RunStatus(entry["name"], "complete", seconds, record.get("dice"))
     if state.status == "complete":  # of other settings, or its results were removed
         return RunStatus(entry["name"], "waiting")
+    if state.status == "waiting" and (preparation := root / entry.get("preparation", "")) != root:
+        prepared = read_state(preparation)  # of its cases, which other runs may share
+        if prepared.status == "failed":
+            return RunStatus(entry["name"], "failed", detail=_detail(preparation, prepared))
     return RunStatus(entry["name"], state.status, state.elapsed, detail=_detail(folder, state))
 
 
 def _detail(folder: Path, state: CellState) -> str:
     if state.status == "failed":
         error = read_json(folder / FAILURE_FILE).get("error") or f"exit code {state.exit_code}"
-        return f"{error} (log: {folder / LOG_FILE})"
+        return f"{shortened(str(error))} (log: {folder / LOG_FILE})"
     number = read_job(folder)
     job = f"job {number} " if number else ""
     if state.status == "complete":

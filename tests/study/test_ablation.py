@@ -14,6 +14,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.metrics import write_csv
 from medseg.progress import QuietProgress
 from medseg.study import AblationConfig, cell_job, run_ablation
+from medseg.study.status import study_status
 
 GRID = {"train.ema": (0.0, 0.9, 0.99)}
 
@@ -132,14 +133,17 @@ def test_tables_of_complete_runs_survive_faulty_cases(trainings, run_here, tmp_p
     run_here(tmp_path, AblationConfig(ball_settings("DATA"), {key: ([1.0, 1.0, 1.0],)}))
 
     def fail(*arguments):
-        raise DataError("case ball_3: unreadable")
+        raise DataError("\n  ".join(["faulty cases (9):"] + [f"case ball_{n}: unreadable" for n in range(9)]))
 
     monkeypatch.setattr(cell_job, "prepare_cases", fail)
     more = AblationConfig(ball_settings("DATA"), {key: ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0])})
     result = run_here(tmp_path, more)
     assert [outcome.status for outcome in result.outcomes] == ["skipped", "skipped", "failed"]
-    assert "ball_3: unreadable" in result.markdown
+    assert "faulty cases (9): case ball_0: unreadable … (log: " in result.markdown
+    assert "ball_1" not in result.markdown  # once for each seed, the list would bury the table
     assert read_table(tmp_path / "table.csv")[0]["dice"] == pytest.approx(0.6)
+    last = study_status(tmp_path)[-1]
+    assert (last.status, last.detail.count("unreadable")) == ("failed", 1)  # it does not wait for anything
 
 
 def test_the_split_must_have_cases_to_compare(balls, run_here, tmp_path):
