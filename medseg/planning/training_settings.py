@@ -175,6 +175,11 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
             "wide scaling"
         )
     draft.set("augment", settings, reason)
+    if fingerprint.kind == "picture" and thin:
+        draft.set(
+            "inference.flips", [1] if upright else [0, 1],
+            "the mean over mirror images finds more of thin structures, in a multiple of the time",
+        )  # fmt: skip
 
 
 def upright_class(fingerprint: Fingerprint) -> ClassFingerprint | None:

@@ -104,6 +104,12 @@ def test_pictures_of_thin_structures_keep_the_plain_preset():
     draft = chosen(choose_augmentation, vessels, 2)
     assert draft.settings["augment"]["preset"] == "2d"
     assert "thin structures (here radius 2.8 pixels)" in draft.reasons["augment"]
+    assert draft.settings["inference"] == {"flips": [0, 1]}
+    street = [one_class("sky", center=(0.15, 0.5), center_spread=(0.05, 0.1)), one_class("pole", radius=1.5)]
+    draft = chosen(choose_augmentation, fingerprint(*street, kind="picture", modality="color"), 2)
+    assert draft.settings["inference"] == {"flips": [1]}  # as in the training: poles stand upright
+    nuclei = fingerprint(one_class("nucleus", radius=6.0), kind="picture", modality="gray")
+    assert "inference" not in chosen(choose_augmentation, nuclei, 2).settings
 
 
 def test_objects_of_unequal_size_are_scaled():
