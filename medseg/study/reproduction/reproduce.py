@@ -58,9 +58,15 @@ class Reproduction:
         """Whether the weights came out equal bit by bit."""
         return self.weights is not None and self.weights.equal
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether code, versions, hardware and the cases of the run are as recorded; others take no part."""
+        return not self.environment and all(one.change == "added" for one in self.cases)
+
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain types."""
-        return asdict(self) | {"run": str(self.run), "output": str(self.output), "equal": self.equal}
+        paths = {"run": str(self.run), "output": str(self.output)}
+        return asdict(self) | paths | {"unchanged": self.unchanged, "equal": self.equal}
 
 
 def reproduce_run(

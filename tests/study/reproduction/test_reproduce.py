@@ -108,6 +108,31 @@ def test_without_training_only_differences_are_found(copied):
     assert not (copied / "none").exists()
 
 
+def test_a_dry_run_says_by_its_exit_code_whether_the_record_still_holds(copied, monkeypatch, capsys):
+    data = copied / "data"
+    dry = ["reproduce", str(copied / "run"), "--data", str(data), "--dry-run"]
+    assert command(dry) == 0
+    for folder in ("images", "labels"):
+        shutil.copy(data / folder / "ball_0.nii.gz", data / folder / "new.nii.gz")
+    assert command(dry) == 0  # it takes no part
+    assert "case new: added" in capsys.readouterr().out
+    (data / "labels" / "ball_2.nii.gz").unlink()
+    (data / "images" / "ball_2.nii.gz").unlink()
+    assert command([*dry, "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["unchanged"] is False
+    for folder in ("images", "labels"):
+        shutil.copy(data / folder / "new.nii.gz", data / folder / "ball_2.nii.gz")
+    assert command(dry) == 4  # other contents under the old name
+
+
+def test_a_dry_run_on_other_versions_says_so_by_its_exit_code(copied, capsys):
+    environment = copied / "run" / "environment.json"
+    content = json.loads(environment.read_text())
+    environment.write_text(json.dumps(content | {"python": "2.7"}))
+    assert command(["reproduce", str(copied / "run"), "--data", str(copied / "data"), "--dry-run"]) == 4
+    assert "python: 2.7 →" in capsys.readouterr().out
+
+
 def test_a_time_budget_is_replayed(balls, tmp_path):
     config = load_config(ball_settings(balls, iterations=5, validate_share=0.5))
     machine = Machine()

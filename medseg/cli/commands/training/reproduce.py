@@ -40,7 +40,8 @@ def reproduce(
     RUN is the run folder of a finished training: its settings, split, hashes, versions and seeds are repeated,
     with a time budget also the decisions of its clock. Printed are the cases that changed, differences of code,
     versions and hardware, and whether the weights came out equal. Exits with 4 if they did not, with 3 if the
-    cases changed since an interrupted reproduction began.
+    cases changed since an interrupted reproduction began. With --dry-run, exits with 4 if cases changed or are
+    missing, or code, versions or hardware differ; added cases take no part.
     """
     from medseg.cli.user_code import load_extensions
     from medseg.files import check_writable
@@ -58,7 +59,7 @@ def reproduce(
         _print_differences(result)
         if result.weights is not None:
             _print_weights(result.weights)
-    return EXIT_OK if result.equal or dry_run else EXIT_SOME_FAILED
+    return EXIT_OK if (result.unchanged if dry_run else result.equal) else EXIT_SOME_FAILED
 
 
 def _print_differences(result: Reproduction) -> None:
