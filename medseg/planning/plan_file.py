@@ -10,11 +10,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
 
 from medseg.config.schema import RunConfig
+from medseg.errors import ConfigError
 from medseg.files import write_atomic
 
 _WIDTH = 110
+_LARGEST = 1 << 20
+"""Bytes that a configuration file has at most."""
 _INDENT = 2
 
 
@@ -38,6 +42,33 @@ def format_plan(config: RunConfig, reasons: Mapping[str, str], header: Sequence[
     yaml.dump(root, stream)  # pyright: ignore[reportUnknownMemberType]
     opening = ["\n".join(_wrap(paragraph, 0, "# ")) for paragraph in header]
     return "\n#\n".join(opening) + ("\n\n" if opening else "") + stream.getvalue()
+
+
+def check_plan_target(path: Path) -> None:
+    """Check that a plan replaces nothing but a configuration file.
+
+    Raises:
+        ConfigError: the file exists and is something else, such as a label map, a manifest or a model.
+    """
+    if path.is_file() and not _is_configuration(path):
+        raise ConfigError(
+            f"{path}: exists and is no configuration file, so it is not replaced",
+            hint="Choose another --output, such as config.yaml.",
+            path=path,
+        )
+
+
+def _is_configuration(path: Path) -> bool:
+    """Whether a file holds settings of a run, or nothing."""
+    if path.stat().st_size > _LARGEST:
+        return False
+    try:
+        content: Any = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))  # pyright: ignore[reportUnknownMemberType]
+    except (UnicodeDecodeError, YAMLError):
+        return False
+    return content is None or (
+        isinstance(content, dict) and content.keys() <= {"base", *RunConfig.model_fields}
+    )
 
 
 def write_plan(path: Path, text: str) -> None:

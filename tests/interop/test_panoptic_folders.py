@@ -207,6 +207,26 @@ def test_a_damaged_png_is_refused(tmp_path, monkeypatch):
             read_panoptic_png(png)
 
 
+def test_annotations_of_others_are_not_replaced(results, capsys):
+    command = ["panoptic", str(results / "things"), str(results / "stuff"), "--output", str(results)]
+    (results / "panoptic").mkdir()
+    (results / "panoptic" / "a.png").write_bytes(b"drawn by hand")
+    assert run(command) == 3
+    (results / "panoptic.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    assert run(command) == 3
+    assert "was not written by medseg" in capsys.readouterr().err
+    assert (results / "panoptic" / "a.png").read_bytes() == b"drawn by hand"
+    assert len((results / "panoptic.json").read_text()) < 60
+
+
+def test_an_interrupted_merge_leaves_no_json_of_other_pictures(tmp_path):
+    write_panoptic(tmp_path / "panoptic.json")
+    PanopticWriter(tmp_path / "panoptic.json", [PanopticCategory(1, "cell", True)]).add(
+        "a", np.array([[1, 2, 3, 4]]), dict.fromkeys(range(1, 5), 1)
+    )
+    assert read_panoptic_index(tmp_path / "panoptic.json").entries == {}
+
+
 def test_images_are_read_one_by_one(tmp_path, monkeypatch):
     write_panoptic(tmp_path / "p.json", ("a", "b", "c"))
     events = []

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
+from medseg.cli.main import run
 from medseg.config.schema import load_config
+from medseg.errors import ConfigError
 from medseg.planning.draft import Draft
-from medseg.planning.plan_file import format_plan, write_plan
+from medseg.planning.plan_file import check_plan_target, format_plan, write_plan
 
 
 def test_the_file_holds_all_settings(tmp_path: Path):
@@ -21,6 +25,35 @@ def test_the_file_holds_all_settings(tmp_path: Path):
     assert lines[train - 1] == "# the loop"
     kernel = next(i for i, line in enumerate(lines) if line.startswith("  kernel: [[1, 3, 3]"))
     assert lines[kernel - 1].startswith("  # ")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x1f\x8b\x08\xff label map",
+        b'{"labels": {"background": 0}}',
+        b"id,image\na,a.png\n",
+        b"a: [",
+        b"- 1\n",
+    ],
+)
+def test_a_plan_does_not_replace_a_file_of_the_dataset(tmp_path, content, capsys):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert run(["plan", str(tmp_path), "-o", str(path)]) == 2
+    assert "exists and is no configuration file" in capsys.readouterr().err
+    assert path.read_bytes() == content
+
+
+def test_a_plan_replaces_an_earlier_one_or_an_empty_file(tmp_path):
+    path = tmp_path / "plan.yaml"
+    check_plan_target(path)
+    for text in ("", format_plan(load_config(), {}), "base: other.yaml\ntrain: {epochs: 2}\n"):
+        path.write_text(text)
+        check_plan_target(path)
+    path.write_text(format_plan(load_config(), {}) + " " * (1 << 20))
+    with pytest.raises(ConfigError):
+        check_plan_target(path)
 
 
 def test_short_blocks_are_on_one_line():

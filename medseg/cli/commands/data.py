@@ -135,11 +135,13 @@ def data_summary(
     compare: Path | None,
 ) -> None:
     """Summarize sizes, spacings, intensities and labels of a dataset."""
-    from medseg.data.curation.summary import summarize_dataset
+    from medseg.data.curation.summary import check_summary_target, summarize_dataset
     from medseg.files import write_json
 
     if compare is not None and output is None:
         raise click.UsageError("--compare needs --output DIR")
+    if output is not None:
+        check_summary_target(output / "summary.json")
     report = _dataset(source, overrides, labels, label_suffix).check()
     summary = summarize_dataset(report)
     if output is not None:

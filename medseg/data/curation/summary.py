@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import cc3d
@@ -21,6 +23,7 @@ from medseg.data.labels.reader import LabelReader
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.parallel import run_jobs
 from medseg.errors import ConfigError, DataError
+from medseg.files import as_json_object
 from medseg.geometry import Array
 
 
@@ -73,6 +76,26 @@ def summarize_dataset(report: DatasetReport) -> dict[str, Any]:
         "size_unit": _size_unit(facts),
         "labels": _label_table(facts, labels, _all_components(report.label_plan, facts, labels)),
     }
+
+
+def check_summary_target(path: Path) -> None:
+    """Check that a summary replaces nothing but an earlier one.
+
+    Raises:
+        ConfigError: the file exists and is something else, such as the summary of an evaluation.
+    """
+    if not path.exists():
+        return
+    try:
+        content = as_json_object(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        content = {}
+    if not {"layout", "cases", "kinds"} <= content.keys():
+        raise ConfigError(
+            f"{path}: exists and was not written by medseg data summary",
+            hint="Choose another --output, or move the file.",
+            path=path,
+        )
 
 
 def summary_labels(report: DatasetReport) -> LabelSchema | None:

@@ -17,12 +17,14 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from medseg.errors import DataError
+from medseg.errors import DataError, ExistingFileError
 from medseg.files import sha256_file, sha256_json, write_atomic, write_json
 from medseg.geometry import Array
 
 _NAME_ENDING = re.compile(r"_(gt(Fine|Coarse)_panoptic|leftImg8bit)$")
 """What Cityscapes adds to the name of an image."""
+_INFO = {"description": "panoptic segmentation by medseg"}
+"""Marks the files that a later call may replace."""
 
 
 @dataclass(frozen=True)
@@ -203,11 +205,14 @@ def read_panoptic_png(path: Path) -> Array:
 
 @dataclass
 class PanopticWriter:
-    """Writes images one by one, then the JSON.
+    """Writes images one by one, then the JSON, which is empty until then: PNGs never belong to an older one.
 
     Attributes:
         path: the JSON file; PNGs are written into the folder of its name without ``.json``.
         categories: of the segments.
+
+    Raises:
+        ExistingFileError: the files of these names were not written by medseg.
     """
 
     path: Path
@@ -216,6 +221,8 @@ class PanopticWriter:
     def __post_init__(self) -> None:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
+        _check_replaceable(self.path)
+        self._write((), ())
 
     def add(self, name: str, segments: Array, classes: Mapping[int, int]) -> None:
         """Write the PNG of an image.
@@ -239,9 +246,28 @@ class PanopticWriter:
 
     def finish(self) -> None:
         """Write the JSON."""
+        self._write(self._images, self._annotations)
+
+    def _write(self, images: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]]) -> None:
         categories = [{"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in self.categories]
         write_json(
-            self.path, {"images": self._images, "annotations": self._annotations, "categories": categories}
+            self.path, {"info": _INFO, "images": images, "annotations": annotations, "categories": categories}
+        )
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise an ExistingFileError if annotations that medseg did not write would be replaced."""
+    try:
+        own = json.loads(path.read_text(encoding="utf-8")).get("info") == _INFO
+    except FileNotFoundError:
+        own = not any(path.with_suffix("").glob("*"))
+    except (OSError, ValueError, AttributeError):
+        own = False
+    if not own:
+        raise ExistingFileError(
+            f"{path}: this file or the folder of its pictures exists and was not written by medseg",
+            hint="Choose another folder.",
+            path=path,
         )
 
 

@@ -201,7 +201,7 @@ def write_mask(path: Path | str, mask: Array, scan: Scan) -> Path:
     """Write a mask (*S), as 0 and 1, on a scan's grid in the format of the file's ending, and return the path.
 
     Raises:
-        DataError: masks of such a scan are not written in this format.
+        DataError: masks of such a scan are not written in this format, or the file is the scan.
     """
     path, endings = Path(path), MASK_FORMATS[scan.kind]
     if not path.name.lower().endswith(endings) or path.is_dir():
@@ -209,6 +209,10 @@ def write_mask(path: Path | str, mask: Array, scan: Scan) -> Path:
             f"{path}: a mask of a {scan.kind} is written to a file that ends with {' or '.join(endings)}",
             hint=f"For example {path.with_name(f'{image_stem(path)}{endings[0]}').name}.",
             path=path,
+        )
+    if path.exists() and scan.path.exists() and path.samefile(scan.path):
+        raise DataError(
+            f"{path}: is the scan itself, which is not replaced", hint="Choose another name.", path=path
         )
     writer = reader_for(path)
     with write_atomic(path) as temporary:

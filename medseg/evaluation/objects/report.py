@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,14 +73,27 @@ class DrawnCases:
 DEFAULT_CASES = DrawnCases()
 
 
-def check_objects_output(output: Path, *, report: bool = True) -> None:
+def check_objects_output(output: Path, table: str, summary: str, *, report: bool = True) -> None:
     """Raise an error if the tables, or the report, cannot be written.
+
+    Args:
+        output: the folder.
+        table: name of the table of cases.
+        summary: name of the JSON file of all scores, which is written after the table.
+        report: whether a report is written.
 
     Raises:
         ConfigError: ``output`` is a file or not writable.
-        ExistingFileError: ``report.html`` was not written by medseg.
+        ExistingFileError: a file of these names was not written by medseg.
     """
     check_output_folder(output)
+    for path in (output / table, output / summary):
+        if path.exists() and not _has_scores(path):
+            raise ExistingFileError(
+                f"{path}: exists and was not written by medseg evaluate",
+                hint="Move the file, or choose another --output.",
+                path=path,
+            )
     path = output / OBJECTS_REPORT
     if report and path.exists() and not is_page(path):
         raise ExistingFileError(
@@ -87,6 +101,16 @@ def check_objects_output(output: Path, *, report: bool = True) -> None:
             hint="Move the file, choose another --output, or add --no-report.",
             path=path,
         )
+
+
+def _has_scores(path: Path) -> bool:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return (
+            text.startswith("case,reference,") if path.suffix == ".csv" else "definitions" in json.loads(text)
+        )
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def write_objects_report(

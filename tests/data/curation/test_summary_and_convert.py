@@ -80,6 +80,15 @@ def test_the_page_needs_no_other_file(tmp_path, capsys):
     assert json.loads((out / "summary.json").read_text())["labels"][2]["label"] == "core"
 
 
+def test_a_summary_does_not_replace_that_of_an_evaluation(tmp_path, capsys):
+    root, out = blocks(tmp_path / "data"), tmp_path / "metrics"
+    out.mkdir()
+    (out / "summary.json").write_text('{"cases": 9, "definitions": {}}')
+    assert run(["data", "summary", str(root), "--output", str(out)]) == 2
+    assert "was not written by medseg data summary" in capsys.readouterr().err
+    assert [path.read_text() for path in out.iterdir()] == ['{"cases": 9, "definitions": {}}']
+
+
 def test_a_summary_of_nothing(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()

@@ -489,4 +489,7 @@ def test_a_mask_is_written_on_the_grid_of_its_scan_or_refused(tmp_path):
     assert np.array_equal(np.asarray(Image.open(written)), mask.astype(np.uint8))
     with pytest.raises(DataError, match=r"a mask of a picture is written to a file that ends with .png"):
         readers.write_mask(tmp_path / "mask.nii.gz", mask, scan)
+    with pytest.raises(DataError, match=r"a\.png: is the scan itself"):
+        readers.write_mask(tmp_path / "a.png", mask, scan)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), RGB)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "mask.png"]

@@ -49,6 +49,28 @@ def test_scores_of_cases_and_of_all_together(folders):
     assert (folders / "out" / "objects.csv").read_text().splitlines()[0].startswith("case,reference,predicted")
 
 
+def test_tables_of_others_are_not_replaced(folders, capsys):
+    asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects"]
+    for name in ("objects.csv", "objects.json"):
+        output = folders / name.replace(".", "_")
+        output.mkdir()
+        (output / name).write_text("[]")
+        assert run([*asked, "--output", str(output), "--no-report"]) == 3
+        assert f"{name}: exists and was not written by medseg evaluate" in capsys.readouterr().err
+        assert [(path.name, path.read_text()) for path in output.iterdir()] == [(name, "[]")]
+    for _ in range(2):  # its own tables are
+        assert run([*asked, "--output", str(folders / "out"), "--no-report"]) == 0
+
+
+def test_a_failed_comparison_leaves_no_scores_of_an_earlier_one(folders):
+    evaluate_objects(folders / "found", folders / "labels", folders / "out")
+    for path in (folders / "labels").glob("*.png"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="no case can be compared"):
+        evaluate_objects(folders / "found", folders / "labels", folders / "out")
+    assert list((folders / "out").iterdir()) == []
+
+
 def test_without_scores_there_is_no_average_precision(folders):
     (folders / "found" / "instances" / "b.csv").unlink()
     assert "ap" not in evaluate_objects(folders / "found", folders / "labels").summary["scores"]

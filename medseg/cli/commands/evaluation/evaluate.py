@@ -263,7 +263,7 @@ def _evaluate_objects(
 
     jobs, images = run
     if output is not None:
-        check_objects_output(output, report=report)
+        check_objects_output(output, OBJECTS_TABLE, OBJECTS_SUMMARY, report=report)
     if images is not None:
         check_exists(images)
     with ConsoleProgress() as progress:
@@ -295,7 +295,7 @@ def _evaluate_panoptic(files: tuple[Path, Path], output: Path | None, *, report:
     )
 
     if output is not None:
-        check_objects_output(output, report=report)
+        check_objects_output(output, PANOPTIC_TABLE, PANOPTIC_SUMMARY, report=report)
     found = evaluate_panoptic(*files, output)
     if output is not None and report:
         write_panoptic_report(output / OBJECTS_REPORT, found)

@@ -49,9 +49,11 @@ def plan(
     """
     from medseg.files import check_exists
     from medseg.planning.plan import PlanRequest, plan_dataset
-    from medseg.planning.plan_file import format_plan, write_plan
+    from medseg.planning.plan_file import check_plan_target, format_plan, write_plan
 
     check_exists(data)
+    if output is not None:
+        check_plan_target(output)
     request = PlanRequest(
         minutes=budget,
         device=device,
