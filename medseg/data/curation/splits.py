@@ -276,26 +276,34 @@ def _parts(groups: Mapping[str, list[str]], train: list[str], val: list[str], te
 
 def _read_split(path: Path) -> Split:
     try:
-        if path.suffix.lower() == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as stream:
-                table: dict[str, Any] = {row["id"]: row["split"] for row in csv.DictReader(stream)}
-        else:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, list):  # cases.json
-                content = {entry["id"]: entry["part"] for entry in cast(list[dict[str, Any]], content)}
-            lists = all(isinstance(v, list) for v in content.values())
-            table = {i: part for part, ids in content.items() for i in ids} if lists else content
+        rows = _split_rows(path)
+        table: dict[str, Any] = dict(rows)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(
             f"{path}: expected JSON of case id → part (or part → ids), or CSV with the columns id and split "
             f"({error})",
             path=path,
         ) from error
-    parts: dict[str, Any] = table
+    twice = next((i for i, part in rows if part != table[i]), None)
+    if twice is not None:
+        raise DataError(f"{path}: the case {twice} is in several parts", hint="List each case once.", path=path)
     wrong = sorted({str(part) for part in table.values()} - set(PARTS))
     if wrong:
         raise DataError(f"{path}: expected the parts train, val and test, got {wrong}", path=path)
-    return {str(i): cast(Part, part) for i, part in parts.items()}
+    return {str(i): cast(Part, part) for i, part in table.items()}
+
+
+def _split_rows(path: Path) -> list[tuple[str, Any]]:
+    """Return case and part, for each line of a table or entry of JSON."""
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return [(row["id"], row["split"]) for row in csv.DictReader(stream)]
+    content: Any = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, list):  # cases.json
+        return [(entry["id"], entry["part"]) for entry in cast(list[dict[str, Any]], content)]
+    if all(isinstance(value, list) for value in content.values()):
+        return [(i, part) for part, ids in content.items() for i in ids]
+    return list(content.items())
 
 
 def _shortened(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medseg.errors import DataError
 from medseg.evaluation.comparison.missed_structures import Misses, count_misses, structure_sizes
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric, resolve_metric
-from medseg.evaluation.comparison.sources import SCORED, MethodScores
+from medseg.evaluation.comparison.sources import SCORED, MethodScores, UnreadNumber
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -87,8 +87,8 @@ def align_scores(methods: Sequence[MethodScores], options: ComparisonOptions) ->
         options: metric and treatment of missing results.
 
     Raises:
-        DataError: if the methods have no case or label in common, a table has no such metric, or the tables
-            define it differently.
+        DataError: if the methods have no case or label in common, a table has no such metric or a score that is
+            no number, or the tables define it differently.
         ConfigError: if the direction of the metric is unknown.
     """
     metric = resolve_metric(options.metric, options.better)
@@ -259,12 +259,25 @@ def _column_of(method: MethodScores, name: str, given: str) -> str:
     columns = list(dict.fromkeys(key for row in method.rows for key in row))
     for column in (given, *(f"{name}{unit}" for unit in _UNITS)):
         if column in columns:
+            _check_numbers(method, column)
             return column
     scores = [c for c in columns if c not in ("case", "label", "name", "status", "tp", "fp", "fn", "tn")]
     raise DataError(
         f"{method.name}: the table has no column {given!r}",
         hint=f"Choose another --metric: {', '.join(scores) or 'the table has no scores'}.",
     )
+
+
+def _check_numbers(method: MethodScores, column: str) -> None:
+    """Raise a DataError for a score such as ``0,85``, which would count as missing."""
+    for row in method.rows:
+        value = row.get(column)
+        if isinstance(value, UnreadNumber) and row.get("status", SCORED) == SCORED:
+            where = f"{method.source or method.name}: {column} of case {row['case']}"
+            raise DataError(
+                f"{where} is {value.text!r}, not a number",
+                hint="Write numbers with a point, such as 0.85, and NA where there is no result.",
+            )
 
 
 def _common_unit(metric: Metric, columns: Sequence[str], methods: Sequence[MethodScores]) -> str:

@@ -24,7 +24,19 @@ SCORED = "scored"
 _TEXT = ("case", "label", "name", "status")
 _CASE_NAMES = ("case", "case_id", "id", "subject", "image")
 _LABEL_NAMES = ("name", "label", "structure", "task", "class")
-_NO_NUMBER = ("", "na", "n/a", "none", "null")
+_NO_NUMBER = ("", "na", "n/a", "#n/a", "none", "null", "-", "–")
+
+
+class UnreadNumber(float):
+    """NaN in place of a cell whose text is neither a number nor a sign of a missing value."""
+
+    text: str
+
+    def __new__(cls, text: str) -> UnreadNumber:
+        """Return NaN that knows the text of the cell."""
+        one = super().__new__(cls, math.nan)
+        one.text = text
+        return one
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,7 @@ def read_scores(path: Path) -> list[dict[str, Any]]:
 
     Columns: the case (``case``, ``case_id``, ``id``, ``subject`` or ``image``), the label (``name``, ``label``,
     ``structure``, ``task`` or ``class``; a table without one has one label), optionally ``status``, and scores.
-    Empty cells, NA and nan are missing values.
+    Empty cells, NA, nan and dashes are missing values.
 
     Raises:
         DataError: if the file is not such a table, or has no rows, or two rows of a case and label.
@@ -218,9 +230,9 @@ def _parse_row(row: Mapping[str | None, Any], case: str, label: str | None) -> d
 
 
 def _number(text: str | None) -> float:
-    """Return the number of a cell; nan if it is empty or has no number."""
+    """Return the number of a cell; nan if it is empty, has none, or another text."""
     value = (text or "").strip()
     try:
         return math.nan if value.lower() in _NO_NUMBER else float(value)
     except ValueError:
-        return math.nan
+        return UnreadNumber(value)

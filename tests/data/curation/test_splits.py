@@ -161,6 +161,7 @@ def test_a_split_from_a_file(tmp_path, name, text):
         ),
         ('{"case_0": "val", "case_1": "val"}', "lists no training case"),
         ("[1]", "expected JSON of case id"),
+        ('{"train": ["case_0", "case_1"], "test": ["case_1"]}', "the case case_1 is in several parts"),
     ],
 )
 def test_invalid_split_files_raise(tmp_path, text, message):

@@ -40,6 +40,17 @@ def tables(tmp_path):
     return tmp_path
 
 
+def test_a_decimal_comma_does_not_make_a_method_fail_the_case(tmp_path, capsys):
+    tables = [
+        write_table(tmp_path / f"{name}.csv", {"1": 0.8, "2": second, "3": "NA", "4": "-"})
+        for name, second in (("a", 0.7), ("b", "0,9"))
+    ]
+    assert run(["compare", *map(str, tables)]) == 3
+    error = capsys.readouterr().err
+    assert "b.csv: dice of case 2 is '0,9', not a number" in error
+    assert "Write numbers with a point" in error
+
+
 def test_the_command_answers_in_words_and_writes_tables(tables, capsys):
     output = tables / "out"
     (tables / "site.csv").write_text(
