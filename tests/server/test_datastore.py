@@ -1,6 +1,7 @@
 """``Datastore``: labels land in the dataset's layout, earlier versions are kept."""
 
 import errno
+import io
 import json
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.layouts import find_dataset
 from medseg.errors import DataError, NotWritableError
 from medseg.server.datastore import Author, Datastore
+from medseg.server.datastore.cases import _create
 from medseg.server.datastore.names import map_values
 from medseg.server.errors import ConflictError, RefusedError, UnknownIdError
 
@@ -259,6 +261,32 @@ def test_images_are_added_under_plain_names(root, tmp_path):
         with pytest.raises((DataError, ConflictError)):
             store.add_image(name, file)
     assert len(list((root / "images").iterdir())) == 4
+
+
+def test_an_image_that_fills_a_disk_without_hard_links_leaves_no_part_of_it(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    class FullDisk(io.FileIO):
+        def write(self, content):
+            super().write(content[:2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.link", refuse)
+    source, target = tmp_path / "sent.png", tmp_path / "image.png"
+    source.write_bytes(b"whole")
+    _create(source, target)
+    assert target.read_bytes() == b"whole"
+    target.unlink()
+    opened = Path.open
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda path, mode="r", *a, **k: FullDisk(path, mode) if "x" in mode else opened(path, mode, *a, **k),
+    )
+    with pytest.raises(OSError, match="No space"):
+        _create(source, target)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_an_added_image_replaces_no_file_of_the_dataset(tmp_path):

@@ -219,13 +219,22 @@ def _create(source: Path, target: Path) -> None:
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
-            with target.open("xb") as stream:
-                stream.write(temporary.read_bytes())
+            _copy_new(temporary, target)
     except FileExistsError as error:
         raise ConflictError("there is a file of this name") from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _copy_new(source: Path, target: Path) -> None:
+    """Copy a file to a name that must not exist; a copy that cannot be completed is removed."""
+    with target.open("xb") as stream:
+        try:
+            stream.write(source.read_bytes())
+        except BaseException:  # also when interrupted
+            target.unlink()
+            raise
 
 
 def same_image(scan: Scan, file: Path) -> bool:

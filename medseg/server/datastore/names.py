@@ -10,7 +10,7 @@ from typing import Any
 from medseg.data.labels.names.files import NameTable, read_label_names
 from medseg.data.labels.schema import LabelSchema, guess_schema
 from medseg.errors import ConfigError
-from medseg.files import write_json
+from medseg.files import write_atomic, write_json
 from medseg.server.datastore.name_tables import extend_table
 from medseg.server.errors import RefusedError
 from medseg.system.locks import wait_for_lock
@@ -165,7 +165,11 @@ class LabelNames:
         schema = self._read(everything=True)
         found = {name: values[0] for name, values in schema.names.items()}
         if any(found.get(name) != value for name, value in expected.items()):
-            path.unlink() if before is None else path.write_bytes(before)
+            if before is None:
+                path.unlink()
+            else:
+                with write_atomic(path) as temporary:
+                    temporary.write_bytes(before)
             self.schema = self._read()
             raise RefusedError(f"{new}: cannot be added to {path.name}; add them there by hand")
         self.schema = schema

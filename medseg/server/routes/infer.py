@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from medseg.data.labels.schema import smallest_integer
 from medseg.data.scans import Scan
 from medseg.geometry import Array
 from medseg.prompts import Box, Point, Prompt
@@ -149,7 +150,7 @@ def automatic_result(model: AutomaticModel, scan: Scan) -> InferResult:
 
 
 def _mapped(label_map: Array, table: dict[int, int]) -> Array:
-    result = np.zeros(label_map.shape, np.uint8 if max(table.values(), default=0) < 256 else np.uint16)
+    result = np.zeros(label_map.shape, smallest_integer((0, *table.values())))
     for value, served in table.items():
         result[label_map == value] = served
     return result
