@@ -179,8 +179,9 @@ def compare_objects(
     Raises:
         DataError: if no case can be compared.
     """
-    for name in (OBJECTS_TABLE, OBJECTS_SUMMARY) if output is not None else ():
-        (Path(output) / name).unlink(missing_ok=True)  # a failed comparison leaves no earlier scores
+    if output is not None:  # a failed comparison leaves no earlier scores
+        for name in (OBJECTS_TABLE, OBJECTS_SUMMARY):
+            (Path(output) / name).unlink(missing_ok=True)
     outcomes = _compare_all(paired, jobs, progress)
     compared = {case: one for case, one in outcomes.items() if isinstance(one, _Compared)}
     failed = {case: one for case, one in outcomes.items() if isinstance(one, str)}

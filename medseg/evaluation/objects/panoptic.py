@@ -72,8 +72,9 @@ def evaluate_panoptic(
         DataError: a file is no panoptic JSON, a class of the predictions is not in the references, or no
             picture is in both files.
     """
-    for name in (PANOPTIC_TABLE, PANOPTIC_SUMMARY) if output is not None else ():
-        (Path(output) / name).unlink(missing_ok=True)  # a failed comparison leaves no earlier scores
+    if output is not None:  # a failed comparison leaves no earlier scores
+        for name in (PANOPTIC_TABLE, PANOPTIC_SUMMARY):
+            (Path(output) / name).unlink(missing_ok=True)
     found, expected = read_panoptic_index(Path(predictions)), read_panoptic_index(Path(references))
     if not found.entries.keys() & expected.entries.keys():
         first = ", ".join(next(iter(one.entries), "none") for one in (found, expected))
