@@ -7,7 +7,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MediaStorageDirectoryStorage, generate_uid
 
 from medseg.data.io.readers import is_image_file, read_scan
 from medseg.errors import DataError, GeometryError
@@ -148,6 +148,26 @@ def test_real_series_have_the_geometry_of_simpleitk(data_root, name, tmp_path):
         by_height[5].unlink()
         with pytest.raises(GeometryError, match="1 slice is missing"):
             read_scan(copy)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 140, 180, 300, 500, 650])
+def test_a_truncated_last_slice_does_not_shorten_the_volume(tmp_path, kept):
+    folder = write_series(tmp_path / "ct")
+    last = next(path for path in folder.iterdir() if path.name.endswith("_5.dcm"))
+    last.write_bytes(last.read_bytes()[:kept])  # the preamble has 132 bytes, the pixels begin at 762
+    with pytest.raises(DataError, match=r"a file cannot be read, .* may be slices: 5_5\.dcm"):
+        read_scan(folder)
+
+
+def test_other_files_beside_the_slices_do_not_matter(tmp_path):
+    folder = write_series(tmp_path / "ct")
+    directory = FileMetaDataset()
+    directory.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    directory.MediaStorageSOPInstanceUID, directory.TransferSyntaxUID = generate_uid(), ExplicitVRLittleEndian
+    FileDataset(None, {}, file_meta=directory, preamble=b"\0" * 128).save_as(folder / "DICOMDIR")
+    (folder / "notes.txt").write_text("a note")
+    (folder / "._5_5.dcm").write_bytes(b"\0\5\x16\7")  # macOS writes such files on other file systems
+    assert read_scan(folder).array.shape[-1] == 5
 
 
 def test_an_object_without_file_header_is_named(tmp_path):

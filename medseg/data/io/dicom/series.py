@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom.config import disable_value_validation
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+    PositronEmissionTomographyImageStorage,
+)
 
 from medseg.data.io.dicom.geometry import (
     DicomSlice,
@@ -40,6 +50,11 @@ _PROJECTION_TAGS = ["Modality", "NumberOfFrames", "SamplesPerPixel", "ImagePosit
                     "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]  # fmt: skip
 _PROJECTIONS = ("CR", "DX", "MG", "RG", "IO", "PX", "XA", "RF")
 """Modalities whose single frames are projections: pictures without a position in space."""
+_SLICE_CLASSES = (
+    CTImageStorage, EnhancedCTImageStorage, MRImageStorage, EnhancedMRImageStorage,
+    PositronEmissionTomographyImageStorage, EnhancedPETImageStorage,
+)  # fmt: skip
+_MOST_NAMED = 5
 _NON_IMAGES = {
     "RTSTRUCT": "contours of structures",
     "RTDOSE": "a dose distribution",
@@ -152,19 +167,27 @@ def read_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice
         Series number (or the end of the UID) → slices.
 
     Raises:
-        DataError: if there is no image series; names the kinds of object instead.
+        DataError: if there is no image series, naming the kinds of object instead, or if files are damaged,
+            which may be slices.
     """
     series: dict[str, list[DicomSlice]] = defaultdict(list)
     names: dict[str, str] = {}
     others: set[str] = set()
+    damaged: list[Path] = []
     for file in files:
         try:
             header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
         except InvalidDicomError:
-            others |= _without_file_header(file)
+            found = _without_file_header(file)
+            others |= found
+            damaged += [file] if not found and _is_named_as_dicom(file) else []
             continue
         except (OSError, EOFError, ValueError):
-            continue  # damaged
+            damaged.append(file)
+            continue
+        if _is_cut(header):
+            damaged.append(file)
+            continue
         kind = str(header.get("Modality", "?"))
         framed = kind not in _NON_IMAGES and bool(header.get("PerFrameFunctionalGroupsSequence"))
         several = int(header.get("NumberOfFrames") or 1) > 1
@@ -174,6 +197,8 @@ def read_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice
         uid = str(header.SeriesInstanceUID)
         names.setdefault(uid, str(header.get("SeriesNumber") or uid[-12:]))
         series[uid] += frame_slices(header, file) if framed else [_slice(header, file)]
+    if series and damaged:
+        raise _damaged_error(damaged, where)
     if not series:
         content = f"only {', '.join(sorted(others))}" if others else "no DICOM files"
         raise DataError(f"{where}: no DICOM image series: {content}", path=where)
@@ -181,9 +206,31 @@ def read_series(files: Sequence[Path], where: Path) -> dict[str, list[DicomSlice
     return {names[uid] if distinct else uid: slices for uid, slices in series.items()}
 
 
+def _is_named_as_dicom(file: Path) -> bool:
+    return file.name.lower().endswith(DicomReader.suffixes) and not file.name.startswith(".")
+
+
+def _is_cut(header: Any) -> bool:
+    """Whether a header ends before it says what the object is, or that of a slice before its pixels."""
+    with disable_value_validation():  # the value itself may be cut
+        kind = str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+    last = "Rows" if kind in _SLICE_CLASSES else "SOPClassUID"
+    return last not in header and kind != MediaStorageDirectoryStorage
+
+
+def _damaged_error(files: Sequence[Path], where: Path) -> DataError:
+    shown = ", ".join(file.name for file in files[:_MOST_NAMED]) + (" …" if len(files) > _MOST_NAMED else "")
+    number = f"{len(files)} files" if len(files) > 1 else "a file"
+    return DataError(
+        f"{where}: {number} cannot be read, truncated or damaged, and may be slices: {shown}",
+        hint="Copy the series again from its source.",
+        path=files[0],
+    )
+
+
 def _without_file_header(file: Path) -> set[str]:
     """Describe a DICOM object that was stored without the header of a file; nothing for other files."""
-    if not file.name.lower().endswith(DicomReader.suffixes):
+    if not _is_named_as_dicom(file):
         return set()
     try:
         header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
