@@ -119,7 +119,8 @@ class ImageStackReader:
 def write_stack(path: Path, label_map: Array) -> None:
     """Write an (X, Y, Z) label map as the pages of a compressed TIFF."""
     if label_map.dtype.kind not in "bu":
-        label_map = label_map.astype(np.min_scalar_type(int(label_map.max())))
+        ends = (np.min_scalar_type(int(value)) for value in (label_map.min(), label_map.max()))
+        label_map = label_map.astype(np.result_type(*ends))
     tifffile.imwrite(path, label_map.transpose(2, 1, 0), compression="zlib", photometric="minisblack")
 
 

@@ -3,10 +3,12 @@ import pytest
 import tifffile
 from conftest import write_picture
 
+from medseg.data.io.image_stacks import TiffReader
 from medseg.data.io.readers import output_suffix, read_scan, reader_for
 from medseg.data.layouts import find_cases
-from medseg.data.scans import as_label_map
+from medseg.data.scans import Scan, as_label_map
 from medseg.errors import DataError
+from medseg.geometry import Grid
 
 
 def test_a_folder_of_pictures_is_a_volume_in_natural_order(tmp_path):
@@ -18,6 +20,13 @@ def test_a_folder_of_pictures_is_a_volume_in_natural_order(tmp_path):
     reader = reader_for(tmp_path / "s")
     reader.write_label_map(tmp_path / "out.tif", scan.array[0], scan, None)
     assert tifffile.imread(tmp_path / "out.tif")[:, 0, 0].tolist() == [1, 2, 10]
+
+
+def test_negative_label_values_of_a_stack_stay_negative(tmp_path):
+    scan = Scan(np.zeros((1, 3, 1, 1), np.uint8), Grid((3, 1, 1), np.eye(4)), "volume", tmp_path / "scan.tif")
+    values = np.array([-1, 0, 200], np.int16).reshape(3, 1, 1)
+    TiffReader().write_label_map(tmp_path / "labels.tif", values, scan, None)
+    assert read_scan(tmp_path / "labels.tif").array.ravel().tolist() == [-1, 0, 200]
 
 
 def test_slices_of_different_sizes_raise(tmp_path):
