@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
-from medseg.errors import DataError, DiskFullError, NotWritableError
+from medseg.errors import DataError, DiskFullError, MedsegError, NotWritableError
 from medseg.system.platform import free_space, has_ended, process_token, sync_file, sync_folder
 
 TEMPORARY = ".tmp-"
@@ -71,7 +71,9 @@ def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
         temporary.replace(path)
         if sync:
             sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
+    except MedsegError:
+        raise
+    except Exception as error:  # writers report a full disk by exceptions of many kinds
         number = error.errno if isinstance(error, OSError) else None
         refused = number in _REFUSED or number == errno.EISDIR
         if is_disk_full(error) or (not refused and _is_full(path.parent)):
@@ -85,10 +87,18 @@ def write_atomic(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def write_folder_atomic(path: Path) -> Iterator[Path]:
+def write_folder_atomic(path: Path, *, keep_existing: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` and rename it to ``path`` on success.
 
-    If another process creates ``path`` in the meantime, that folder is kept; both must have the same content.
+    An empty folder is replaced. If it is a link or the root of another disk, the content is moved into it.
+
+    Args:
+        path: the folder to write.
+        keep_existing: whether a folder that another process fills in the meantime is kept; both must have the
+            same content.
+
+    Raises:
+        OSError: if there is a folder that is not empty, and ``keep_existing`` is False.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,16 +109,36 @@ def write_folder_atomic(path: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            (sync_folder if file.is_dir() else sync_file)(file)
+        _sync_content(temporary)
         try:
             temporary.replace(path)
-        except OSError:
+        except OSError as error:
             if not path.is_dir():
                 raise
+            if not any(path.iterdir()):
+                _move_content(temporary, path)
+            elif not keep_existing:
+                raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path)) from error
         sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync_content(folder: Path) -> None:
+    for file in folder.rglob("*"):
+        (sync_folder if file.is_dir() else sync_file)(file)
+
+
+def _move_content(source: Path, target: Path) -> None:
+    """Move what a folder holds into an empty one, maybe on another disk; if that fails, it stays empty."""
+    try:
+        for one in source.iterdir():
+            shutil.move(one, target / one.name)
+        _sync_content(target)
+    except BaseException:  # also when interrupted
+        for one in target.iterdir():
+            shutil.rmtree(one) if one.is_dir() else one.unlink()
+        raise
 
 
 def remove_stale_temporaries(folder: Path) -> list[Path]:

@@ -70,11 +70,68 @@ def test_a_folder_is_complete_or_absent(tmp_path):
     assert (tmp_path / "f" / "a").read_text() == "1"
 
 
-def test_a_folder_created_by_another_process_is_kept(tmp_path):
-    with write_folder_atomic(tmp_path / "f") as temporary:
+def write_beside_another_process(path, **options):
+    with write_folder_atomic(path, **options) as temporary:
         (temporary / "a").write_text("mine")
-        (tmp_path / "f").mkdir()
-        (tmp_path / "f" / "a").write_text("theirs")
+        path.mkdir()
+        (path / "a").write_text("theirs")
+
+
+def test_a_folder_filled_by_another_process_is_not_passed_off_as_written(tmp_path):
+    with pytest.raises(OSError, match="not empty") as caught:
+        write_beside_another_process(tmp_path / "f")
+    assert caught.value.filename == str(tmp_path / "f")
+    assert (tmp_path / "f" / "a").read_text() == "theirs"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_folder_that_is_a_link_to_another_disk_gets_what_is_written(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "f").symlink_to(tmp_path / "disk")
+    with write_folder_atomic(tmp_path / "f") as temporary:
+        (temporary / "images").mkdir()
+        (temporary / "images" / "a").write_text("1")
+    assert (tmp_path / "f").is_symlink()
+    assert (tmp_path / "disk" / "images" / "a").read_text() == "1"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "f"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_a_folder_that_cannot_be_moved_to_another_disk_leaves_nothing_there(tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "f").symlink_to(tmp_path / "disk")
+
+    def fail(source, target):
+        target.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write():
+        with write_folder_atomic(tmp_path / "f") as temporary:
+            (temporary / "a").write_text("1")
+
+    monkeypatch.setattr(shutil, "move", fail)
+    with pytest.raises(OSError, match="No space"):
+        write()
+    assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_a_full_disk_is_reported_whatever_the_writer_raises(tmp_path, monkeypatch):
+    class SerializationError(Exception):
+        """As safetensors raises it: neither an OSError nor a RuntimeError."""
+
+    def write():
+        with write_atomic(tmp_path / "model.safetensors"):
+            raise SerializationError("Error while serializing")
+
+    with pytest.raises(SerializationError):
+        write()
+    monkeypatch.setattr("medseg.files.free_space", lambda folder: 0)
+    with pytest.raises(OSError, match="no space left on the disk"):
+        write()
+
+
+def test_a_folder_created_by_another_process_is_kept(tmp_path):
+    write_beside_another_process(tmp_path / "f", keep_existing=True)
     assert (tmp_path / "f" / "a").read_text() == "theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 

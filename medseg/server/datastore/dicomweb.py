@@ -226,6 +226,6 @@ class RemoteDatastore(Datastore):
             raise DataError(f"the series cannot be fetched ({type(error).__name__})") from error
         if not instances:
             raise DataError("the DICOMweb service has no images of the series")
-        with write_folder_atomic(target) as folder:
+        with write_folder_atomic(target, keep_existing=True) as folder:
             for number, instance in enumerate(instances, 1):
                 instance.save_as(folder / f"{number:05d}.dcm")
