@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,18 +30,22 @@ def cases(tmp_path):
     return made
 
 
-class Faulty(PatchDataset):
-    """Fails on the second case."""
+class FaultyFile:
+    """A file of the cache whose voxels cannot be read."""
 
-    def __init__(self, cases, fault):
-        plan = PatchSampler(cases, ("background", "organ"), SamplingConfig(patch_size=(8, 8, 8)), seed=0)
-        super().__init__(cases, plan, augmentation_preset("none"), 100)
-        self.fault = fault
+    def __init__(self, file, fault):
+        self.metadata, self.fault = file.metadata, fault
 
-    def _sample(self, draw):
-        if draw.case == 1:
-            self.fault()
-        return super()._sample(draw)
+    def __contains__(self, key):
+        return False
+
+    def __getitem__(self, key):
+        self.fault()
+
+
+def patches(cases):
+    plan = PatchSampler(cases, ("background", "organ"), SamplingConfig(patch_size=(8, 8, 8)), seed=0)
+    return PatchDataset(cases, plan, augmentation_preset("none"), 100)
 
 
 def test_a_worker_crash_detected_elsewhere_is_reported():
@@ -54,7 +59,8 @@ def test_a_worker_crash_detected_elsewhere_is_reported():
 
 
 def run(cases, fault, workers=2, timeout=30.0):
-    list(patch_batches(Faulty(cases, fault), LoaderOptions(2, 0, 20, workers, timeout)))
+    faulty = replace(cases[1], file=FaultyFile(cases[1].file, fault))
+    list(patch_batches(patches([cases[0], faulty, cases[2]]), LoaderOptions(2, 0, 20, workers, timeout)))
 
 
 def kill():
@@ -117,6 +123,17 @@ def test_other_errors_are_not_changed(cases):
 
     with pytest.raises(RuntimeError, match="something else"):
         run(cases, fail, workers=0)
+
+
+def test_a_value_that_the_augmentation_refuses_is_not_blamed_on_the_cache(cases, monkeypatch):
+    def refuse(*arguments):
+        raise ValueError("axes of another image")
+
+    dataset = patches(cases)
+    monkeypatch.setattr(dataset.augmenter, "apply_spatial", refuse)
+    with pytest.raises(ValueError, match="axes of another image") as caught:
+        _ = dataset[0]
+    assert type(caught.value) is ValueError
 
 
 def test_cases_are_pickled_without_their_voxels(cases):

@@ -106,12 +106,12 @@ class PatchDataset(Dataset[Sample]):
         if self.tracker is not None:
             self.tracker.begin(draw.case)
         with single_threaded():
-            sample = self._prepare(draw)
+            sample = self._sample(draw)
             cutmix = self.augmenter.config.cutmix
             if cutmix.probability > 0 and draw.rng.random() < cutmix.probability:
                 other = self.sampler.draw(epoch, int(draw.rng.integers(self.length)))
                 box = draw_box(self.patch_size, cutmix, draw.rng)
-                sample = paste_box(sample, self._prepare(other), box)
+                sample = paste_box(sample, self._sample(other), box)
             if self.transforms:
                 sample = apply_transforms(sample, self.transforms, draw.rng)
             spacing = self.cases[draw.case].spacing[-len(self.patch_size) :]
@@ -126,34 +126,25 @@ class PatchDataset(Dataset[Sample]):
             self.tracker.end()
         return sample
 
-    def _prepare(self, draw: Draw) -> Sample:
-        try:
-            return self._sample(draw)
-        except (OSError, ValueError) as error:  # the cache was changed or removed during the training
-            case = self.cases[draw.case].id
-            raise DataError(
-                f"case {case}: cannot be read from the cache ({error})",
-                hint="Start the training again with --resume auto, which prepares the case again.",
-                case=case,
-            ) from error
-
     def _sample(self, draw: Draw) -> Sample:
         case = self.cases[draw.case]
         transform = self.augmenter.draw_transform(
             draw.rng, case.spacing[-len(self.patch_size) :], self.patch_size
         )
-        origin = draw_origin(case, draw, self._box())
         size = transform.source_size(self.patch_size)
-        image = torch.from_numpy(self._cut(case.image, origin, size, self._neighbors))
-        codes = self._cut(case.label[None], origin, size)
-        if self.masks is not None:
-            codes = pack_codes(codes, self._cut(case.masks[None], origin, size))
-        elif self.objects is not None:
-            codes = pack_objects(codes, self._cut(case.objects[None], origin, size))
-        codes = torch.from_numpy(codes if codes.dtype in (np.uint8, np.int32) else codes.astype(np.int16))
         soft = None
-        if self.soft:
-            soft = torch.from_numpy(self._cut(case.probabilities, origin, size).astype(np.float32))
+        with _reading(case):
+            origin = draw_origin(case, draw, self._box())
+            image = torch.from_numpy(self._cut(case.image, origin, size, self._neighbors))
+            codes = self._cut(case.label[None], origin, size)
+            if self.masks is not None:
+                codes = pack_codes(codes, self._cut(case.masks[None], origin, size))
+            elif self.objects is not None:
+                codes = pack_objects(codes, self._cut(case.objects[None], origin, size))
+            if self.soft:
+                soft = torch.from_numpy(self._cut(case.probabilities, origin, size).astype(np.float32))
+        codes = torch.from_numpy(codes if codes.dtype in (np.uint8, np.int32) else codes.astype(np.int16))
+        if soft is not None:
             image = torch.cat([image, soft])  # transformed like the image, by linear interpolation
         image, codes = self.augmenter.apply_spatial(image, codes, transform, self.patch_size)
         mask_codes, objects = None, None
@@ -195,8 +186,10 @@ class PatchDataset(Dataset[Sample]):
     def _style_patch(self, rng: np.random.Generator) -> torch.Tensor:
         """Draw a patch (C, *P) of any case, whose intensities are mixed into a sample."""
         index = int(rng.integers(len(self.cases)))
-        origin = draw_origin(self.cases[index], Draw(index, None, rng), self._box())
-        return torch.from_numpy(self._cut(self.cases[index].image, origin, self.patch_size, self._neighbors))
+        case = self.cases[index]
+        with _reading(case):
+            origin = draw_origin(case, Draw(index, None, rng), self._box())
+            return torch.from_numpy(self._cut(case.image, origin, self.patch_size, self._neighbors))
 
     @property
     def _neighbors(self) -> int:
@@ -224,6 +217,19 @@ class PatchDataset(Dataset[Sample]):
     def __len__(self) -> int:
         """Number of samples per epoch."""
         return self.length
+
+
+@contextmanager
+def _reading(case: CachedCase) -> Iterator[None]:
+    """Convert errors of reading a case: the cache was changed or removed during the training."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"case {case.id}: cannot be read from the cache ({error})",
+            hint="Start the training again with --resume auto, which prepares the case again.",
+            case=case.id,
+        ) from error
 
 
 @contextmanager
