@@ -17,6 +17,8 @@ from medseg.metrics import ReliabilityCurve
 
 PROBABILITIES_FOLDER = "probabilities"
 _ENDINGS = (".nii.gz", ".npz", ".tif")
+_ROUNDING = 1e-3
+"""How far probabilities may lie outside of 0 to 1: half precision, and scales in headers, are rounded."""
 _HINT = "Predict with medseg infer --probabilities, or leave calibration out of --metrics."
 
 
@@ -44,6 +46,11 @@ def read_probabilities(folder: Path, case: str, scan: Scan, labels: LabelSchema)
     expected = (len(labels.class_names), *scan.grid.shape)
     if array.shape != expected:
         raise DataError(f"{path}: probabilities of shape {array.shape}, expected {expected}", path=path)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also NaN
+        raise DataError(
+            f"{path}: expected probabilities from 0 to 1, got {low:.4g} to {high:.4g}", hint=_HINT, path=path
+        )
     return array
 
 

@@ -211,6 +211,15 @@ def test_calibration_of_stored_probabilities(pictures):
     assert "no probabilities of case a" in evaluate(pictures, metrics=("calibration",)).failed["a"]
 
 
+@pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan to nan"), (80, "80 to 80"), (-3, "-3 to -3")])
+def test_no_calibration_is_computed_from_what_are_no_probabilities(pictures, value, shown):
+    path = pictures / "predictions" / "probabilities" / "a.npz"
+    path.parent.mkdir()
+    np.savez(path, probabilities=np.full((3, 6, 8), value, np.float32))  # percentages, logits
+    with pytest.raises(DataError, match=rf"a\.npz: expected probabilities from 0 to 1, got {shown}"):
+        evaluate(pictures, metrics=("calibration",))
+
+
 def test_calibration_of_a_large_picture(pictures):
     prediction = np.asarray(Image.open(pictures / "predictions" / "b.png"))
     probabilities = np.full((6, 8, 3), 0.1, np.float32)
