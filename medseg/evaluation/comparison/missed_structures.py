@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medseg.evaluation.comparison.sources import SCORED
+from medseg.errors import DataError
+from medseg.evaluation.comparison.sources import SCORED, MethodScores
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,28 @@ def structure_sizes(row: Mapping[str, Any]) -> tuple[float, float] | None:
     reference = next((row[key] for key in row if key.startswith("reference_")), None)
     prediction = next((row[key] for key in row if key.startswith("predicted_")), None)
     return None if reference is None or prediction is None else (reference, prediction)
+
+
+def check_same_references(methods: Sequence[MethodScores]) -> None:
+    """Check that the tables were made with the same references, as far as they have sizes.
+
+    Raises:
+        DataError: if the same label of a case has different sizes in the references of two methods.
+    """
+    seen: dict[tuple[str, str], tuple[float, str]] = {}
+    differing: list[str] = []
+    for method in methods:
+        for row in method.rows:
+            sizes = structure_sizes(row) if row.get("status", SCORED) == SCORED else None
+            if sizes is None or math.isnan(sizes[0]):
+                continue
+            key = (str(row["case"]), str(row["name"]))
+            size, first = seen.setdefault(key, (sizes[0], method.name))
+            if not math.isclose(size, sizes[0], rel_tol=1e-6):
+                differing.append(f"{' / '.join(key)}: {size:g} for {first}, {sizes[0]:g} for {method.name}")
+    if differing:
+        shown = "; ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
+        raise DataError(
+            f"the tables were made with different references: {len(differing)} sizes differ ({shown})",
+            hint="Evaluate the predictions of all methods with the same references, on the same grids.",
+        )

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from medseg.data.cases import Part
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.options import EvaluationOptions
 from medseg.metrics import metric_info
 
 Better = Literal["higher", "lower"]
 MissingScores = Literal["worst", "exclude"]
+
+_ROUNDING = 1e-6
+"""By how much scores may exceed their limits."""
 
 OVERALL = "overall"
 """Name of the mean of the labels' means."""
@@ -62,6 +65,30 @@ class Metric:
     def is_distance(self) -> bool:
         """Whether the values are distances between surfaces, which the diagonal of the image bounds."""
         return re.fullmatch(_DISTANCES, self.name) is not None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest possible value of the column; infinite where no bound is known."""
+        if math.isnan(self.best) or self.magnitude:
+            return -math.inf, math.inf
+        bounded = self.better == "higher" or re.fullmatch(_ERRORS, self.name)
+        ends = sorted((self.best, self.worst if bounded else math.inf))
+        return ends[0], ends[1]
+
+    def check_range(self, value: float, where: str) -> None:
+        """Check that a score is possible.
+
+        Raises:
+            DataError: if it is not, as a Dice of 90 in percent.
+        """
+        low, high = self.limits
+        if low - _ROUNDING <= value <= high + _ROUNDING or math.isnan(value):
+            return
+        expected = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of at least {low:g}"
+        raise DataError(
+            f"{where}: {self.title} is {value:g}, expected a value {expected}",
+            hint="Divide percentages by 100. If the column is another metric, give it another name.",
+        )
 
     @property
     def title(self) -> str:
@@ -139,10 +166,10 @@ def resolve_metric(name: str, better: Better | None = None) -> Metric:
 
     Args:
         name: name of the column; a unit at its end, such as ``_mm``, is removed.
-        better: overrides the direction, and is needed for unknown names.
+        better: direction of a column that medseg does not know.
 
     Raises:
-        ConfigError: if the direction of the metric is unknown.
+        ConfigError: if the direction of the metric is unknown, or ``better`` contradicts it.
 
     Example:
         >>> resolve_metric("hd95_mm")
@@ -150,7 +177,12 @@ def resolve_metric(name: str, better: Better | None = None) -> Metric:
     """
     name = _UNIT.sub("", name)
     metric = _known_metric(name)
-    if metric is None or (better is not None and better != metric.better):
+    if metric is not None and better not in (None, metric.better):
+        raise ConfigError(
+            f"--better {better}: {metric.better} values of {metric.title} are better",
+            hint=f"Leave --better out. If the column {name!r} is another metric, give it another name.",
+        )
+    if metric is None:
         if better is None:
             raise ConfigError(
                 f"metric {name!r}: not known whether higher or lower values are better",

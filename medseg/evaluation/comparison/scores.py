@@ -11,8 +11,13 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import DataError
-from medseg.evaluation.comparison.missed_structures import Misses, count_misses, structure_sizes
+from medseg.errors import ConfigError, DataError
+from medseg.evaluation.comparison.missed_structures import (
+    Misses,
+    check_same_references,
+    count_misses,
+    structure_sizes,
+)
 from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Metric, resolve_metric
 from medseg.evaluation.comparison.sources import SCORED, MethodScores, UnreadNumber
 
@@ -87,19 +92,19 @@ def align_scores(methods: Sequence[MethodScores], options: ComparisonOptions) ->
         options: metric and treatment of missing results.
 
     Raises:
-        DataError: if the methods have no case or label in common, a table has no such metric or a score that is
-            no number, or the tables define it differently.
-        ConfigError: if the direction of the metric is unknown.
+        DataError: if the methods have no case or label in common, a table has no such metric, impossible values
+            of it or text in their place, or the tables define it differently or have other references.
+        ConfigError: if the direction of the metric is unknown, or the penalty is too small.
     """
     metric = resolve_metric(options.metric, options.better)
     columns = [_column_of(method, metric.name, options.metric) for method in methods]
     _check_definitions(methods, metric)
+    check_same_references(methods)
     labels, notes = _common_labels(methods)
     cases, outside = _requested_cases(methods)
     unit = _common_unit(metric, columns, methods)
     builder = _Builder(metric, tuple(cases), tuple(labels), options, unit, notes=notes)
     builder.excluded.update(outside)
-    notes += _differing_references(methods)
     for method, column in zip(methods, columns, strict=True):
         builder.add(method, column)
     return builder.build(tuple(method.name for method in methods))
@@ -131,11 +136,14 @@ class _Builder:
                 row = rows.get((case, label))
                 kinds[c, k] = _kind(row, column, self.metric)
                 if row is not None and kinds[c, k] == "score":
+                    self.metric.check_range(row[column], f"{method.name}, case {case}, label {label}")
                     values[c, k] = abs(row[column]) if self.metric.magnitude else row[column]
                 if row is not None and _diagonal(row):
                     self.diagonals[case] = _diagonal(row)
             if (kinds[c] == "missing").any():
-                status = next((rows[case, k].get("status") for k in self.labels if (case, k) in rows), None)
+                status = next(
+                    (rows[case, k].get("status", SCORED) for k in self.labels if (case, k) in rows), None
+                )
                 reasons[case] = method.reasons.get(case) or _reason(status)
         self.values.append(values)
         self.kinds.append(kinds)
@@ -156,7 +164,7 @@ class _Builder:
         worst = missing | (kinds == "missed")
         values = np.where(worst, self.metric.worst, values)
         values = np.where(kinds == "empty", self.metric.best, values)
-        values = self._with_penalties(values, out)
+        values = self._with_penalties(values, worst, out)
         no_score = (kinds == "empty").all(axis=0) | (kinds == "undefined").any(axis=0)
         observed = np.where(missing | no_score, math.nan, values)
         values = np.where(out, math.nan, values)
@@ -194,8 +202,12 @@ class _Builder:
                     self.excluded[f"{case} / {label}"] = reason
         return dropped | nothing | unclear
 
-    def _with_penalties(self, values: FloatArray, out: BoolArray) -> FloatArray:
-        """Replace infinite values by the penalty of the case or label; note it for those not left out."""
+    def _with_penalties(self, values: FloatArray, lost: BoolArray, out: BoolArray) -> FloatArray:
+        """Replace infinite values, also of lost structures, by the penalty of the case or label.
+
+        Raises:
+            ConfigError: if a found structure has a larger value than the penalty of a missed one.
+        """
         infinite = np.isinf(values)
         if not infinite.any():
             return values
@@ -204,6 +216,12 @@ class _Builder:
         largest = finite.max(axis=(0, 1))  # (L,)
         if self.options.penalty is not None:
             penalties = np.full(values.shape[1:], direction * self.options.penalty)
+            if self.options.penalty < (most := np.where(out, -math.inf, finite).max()):
+                raise ConfigError(
+                    f"--penalty {self.options.penalty:g}: a method has a {self.metric.title} of {most:g}, "
+                    "beside which a missed structure would count as the better result",
+                    hint=f"Give at least {most:.4g}, such as the diagonal of the images.",
+                )
             rule = f"{self.options.penalty:g}"
         elif self.diagonals and self.metric.is_distance:
             largest_diagonal = max(self.diagonals.values())
@@ -217,11 +235,16 @@ class _Builder:
             elif self.metric.best == 0:  # a missing result is never perfect
                 largest = np.where(largest > 0, largest, 1.0)
             penalties = np.broadcast_to(direction * largest, values.shape[1:])
-            least = "1 or the largest" if self.metric.magnitude else "the largest"
+            least = "the largest" if self.metric.better == "lower" else "the smallest"
+            least = "1 or the largest" if self.metric.magnitude else least
             rule = f"{least} finite value of the label, which is lenient; set --penalty"
-        count = int((infinite & ~out).sum())
-        verb = "value counts" if count == 1 else "values count"
-        self.notes += [f"{count} infinite {self.metric.title} {verb} as {rule}"] if count else []
+        counts = {
+            "infinite": int((infinite & ~lost & ~out).sum()),
+            "missing": int((infinite & lost & ~out).sum()),
+        }
+        found = " and ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+        verb = "value counts" if sum(counts.values()) == 1 else "values count"
+        self.notes += [f"{found} {self.metric.title} {verb} as {rule}"] if found else []
         return np.where(infinite, penalties, values)
 
 
@@ -346,24 +369,6 @@ def _definition(definitions: Mapping[str, Any], key: str) -> str | None:
             return None
         value = cast("Mapping[str, Any]", value)[part]
     return str(value)
-
-
-def _differing_references(methods: Sequence[MethodScores]) -> list[str]:
-    """Return a note if the tables have other sizes of the same label in the reference of a case."""
-    seen: dict[tuple[str, str], float] = {}
-    differing: list[str] = []
-    for method in methods:
-        for row in method.rows:
-            sizes = structure_sizes(row) if row.get("status", SCORED) == SCORED else None
-            if sizes is None or math.isnan(sizes[0]):
-                continue
-            key = (str(row["case"]), str(row["name"]))
-            if not math.isclose(seen.setdefault(key, sizes[0]), sizes[0], rel_tol=1e-6):
-                differing.append(f"{key[0]} / {key[1]}")
-    if not differing:
-        return []
-    shown = ", ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
-    return [f"the tables were made with different references: {len(differing)} sizes differ ({shown})"]
 
 
 def _requested_cases(methods: Sequence[MethodScores]) -> tuple[list[str], dict[str, str]]:

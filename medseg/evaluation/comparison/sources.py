@@ -24,7 +24,7 @@ SCORED = "scored"
 _TEXT = ("case", "label", "name", "status")
 _CASE_NAMES = ("case", "case_id", "id", "subject", "image")
 _LABEL_NAMES = ("name", "label", "structure", "task", "class")
-_NO_NUMBER = ("", "na", "n/a", "#n/a", "none", "null", "-", "–")
+_NO_NUMBER = ("", "na", "n/a", "#n/a", "none", "null", "-", "–", "—")
 
 
 class UnreadNumber(float):

@@ -84,6 +84,8 @@ def test_infinite_distances_count_as_the_diagonal_else_as_the_largest():
     assert "lenient" in table.notes[0]
     table = align_scores([a, b], ComparisonOptions(metric="hd95", penalty=50))
     assert values(table, "2") == [50.0, 4.0]
+    with pytest.raises(ConfigError, match="HD95 of 4, beside which a missed structure would"):
+        align_scores([a, b], ComparisonOptions(metric="hd95", penalty=3))
 
 
 def test_signed_volumes_are_compared_by_size():
@@ -93,14 +95,44 @@ def test_signed_volumes_are_compared_by_size():
     assert values(table, "1") == [0.3, 0.2]
 
 
-def test_other_references_and_other_labels_are_noted():
+def test_other_labels_are_noted():
     row = {"dice": 0.5, "reference_volume_mm3": 10.0, "predicted_volume_mm3": 10.0}
-    a = method("a", {"1": row})
-    b = method("b", {"1": row | {"reference_volume_mm3": 11.0}})
+    b = method("b", {"1": row})
     b = MethodScores("b", [*b.rows, {"case": "1", "name": "vessel", "status": "scored", "dice": 1.0}])
-    notes = " ".join(align_scores([a, b], ComparisonOptions()).notes)
-    assert "vessel" in notes
-    assert "different references" in notes
+    assert "vessel" in " ".join(align_scores([method("a", {"1": row}), b], ComparisonOptions()).notes)
+
+
+def test_a_method_that_was_scored_against_other_references_does_not_win():
+    row = {"dice": 0.5, "reference_volume_mm3": 10.0, "predicted_volume_mm3": 10.0}
+    itself = method("b", {"1": row | {"dice": 1.0, "reference_volume_mm3": 11.0}})
+    with pytest.raises(DataError, match=r"different references: 1 sizes differ .*10 for a, 11 for b"):
+        align_scores([method("a", {"1": row}), itself], ComparisonOptions())
+
+
+def test_percentages_do_not_win_against_fractions():
+    with pytest.raises(DataError, match="b, case 1, label organ: Dice is 88, expected a value from 0 to 1"):
+        align_scores([method("a", {"1": 0.9}), method("b", {"1": 88.0})], ComparisonOptions())
+    with pytest.raises(DataError, match="HD95 is -1, expected a value of at least 0"):
+        align_scores(
+            [method("a", {"1": 2.0}, "hd95"), method("b", {"1": -1.0}, "hd95")],
+            ComparisonOptions(metric="hd95"),
+        )
+    assert resolve_metric("mcc").limits == (-1, 1)
+    assert resolve_metric("ece").limits == (0, 1)
+    assert resolve_metric("rvd").limits == (-INF, INF)
+
+
+def test_a_known_metric_keeps_its_direction():
+    with pytest.raises(ConfigError, match="--better lower: higher values of Dice are better"):
+        resolve_metric("dice", "lower")
+    assert resolve_metric("dice", "higher") == resolve_metric("dice")
+
+
+def test_a_missing_score_is_not_called_infinite():
+    a, b = method("a", {"1": 3.0, "2": 5.0}, "score"), method("b", {"1": 4.0}, "score")
+    table = align_scores([a, b], ComparisonOptions(metric="score", better="higher"))
+    assert values(table, "2") == [5.0, 3.0]
+    assert table.notes[-1].startswith("1 missing score value counts as the smallest finite value of the label")
 
 
 def test_other_definitions_are_an_error():

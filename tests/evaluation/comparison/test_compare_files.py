@@ -151,6 +151,13 @@ def test_tables_of_other_tools(tmp_path):
         read_method("t", tmp_path / "none.csv")
 
 
+def test_text_in_other_columns_and_dashes_are_no_errors(tmp_path):
+    (tmp_path / "a.csv").write_text("case,dice,note\n1,0.9,blurred\n2,0.8,\n")
+    (tmp_path / "b.csv").write_text("case,dice,note\n1,0.4,\n2,-,fine\n")
+    table = compare_runs([tmp_path / "a.csv", tmp_path / "b.csv"]).table
+    assert table.missing["b"] == {"2": "no score"}
+
+
 def test_numbers_are_grouped_by_their_median(tmp_path):
     lines = "".join(f"{i},{20 + i},f\n" for i in range(20))
     (tmp_path / "g.csv").write_text("case,age,sex\n" + lines, encoding="utf-8")

@@ -30,7 +30,7 @@ def method(name, values, labels=("organ",), metric="dice", **more):
 
 
 def noisy(seed, shift, cases=30, labels=2):
-    base = np.random.default_rng(0).beta(12, 3, (cases, labels))
+    base = 0.8 * np.random.default_rng(0).beta(12, 3, (cases, labels))
     return base + shift + np.random.default_rng(seed).normal(0, 0.02, base.shape)
 
 
