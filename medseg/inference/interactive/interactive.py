@@ -20,6 +20,7 @@ from medseg.inference.interactive.scan_session import ScanSession
 from medseg.inference.interactive.windows import ScanWindows
 from medseg.inference.model.ensemble.member import MemberOptions, ModelSource, load_member
 from medseg.inference.model.prediction import load_scan
+from medseg.system.allocator import keep_freed_memory
 from medseg.system.device import resolve_autocast_dtype, resolve_device
 
 _PLANES = 32
@@ -30,7 +31,8 @@ class Interactive:
     """Segments objects by prompts: points, boxes, scribbles and lassos.
 
     Each prompt is answered in a window around it: time and memory do not depend on the size of the scan.
-    Several threads may use one object, each with sessions of its own.
+    Several threads may use one object, each with sessions of its own. On a CPU, the process keeps memory that is
+    freed (:func:`medseg.system.allocator.keep_freed_memory`), without which a prompt takes longer.
 
     Args:
         model: a run folder or a model file of a training with ``task: prompts``.
@@ -63,6 +65,8 @@ class Interactive:
         backend: Literal["auto", "torch", "openvino"] = "auto",
     ) -> None:
         chosen = resolve_device(device)
+        if chosen.type == "cpu":
+            keep_freed_memory()
         setup = BackendSetup(chosen, resolve_autocast_dtype(amp, chosen))
         member = load_member(model, MemberOptions(setup, backend=backend))
         if member.header.prompts is None:

@@ -10,8 +10,17 @@ import numpy as np
 import torch
 
 from medseg.geometry import Array
-from medseg.inference.interactive.windows import Bools, Floats, ScanWindows, nearest_mask, resample_logits
-from medseg.prompts.encoding import FULL, draw_prompts, empty_channels, set_mask
+from medseg.inference.interactive.occupancy import Occupancy
+from medseg.inference.interactive.windows import (
+    Bools,
+    Floats,
+    ScanWindows,
+    nearest_any,
+    nearest_mask,
+    nearest_region,
+    resample_logits,
+)
+from medseg.prompts.encoding import FULL, PROMPT_CHANNELS, draw_prompts, empty_channels, set_mask
 from medseg.prompts.extent import prompt_box
 from medseg.prompts.frame import Frame
 from medseg.prompts.prompts import Prompt
@@ -36,7 +45,7 @@ class _Change:
 
     region: tuple[slice, ...]
     before: Bools
-    extent: tuple[slice, ...] | None
+    filled: Occupancy
 
 
 @dataclass(frozen=True)
@@ -75,11 +84,11 @@ class ObjectSession:
     mask: Bools
     refinements: int = 3
     prompts: list[Prompt] = field(default_factory=list[Prompt])
-    _extent: tuple[slice, ...] | None = None
+    _filled: Occupancy = field(init=False)
     _history: list[list[_Change]] = field(default_factory=list[list[_Change]])
 
     def __post_init__(self) -> None:
-        self._extent = bounding_box(self._view)
+        self._filled = Occupancy.of(self._view)
 
     @property
     def _view(self) -> Bools:
@@ -104,7 +113,7 @@ class ObjectSession:
         self.prompts.pop()
         for change in reversed(self._history.pop()):
             self._view[change.region] = change.before
-            self._extent = change.extent
+            self._filled = change.filled
 
     def _segment(self, prompt: Prompt) -> None:
         lower, upper = self._focus(prompt)
@@ -143,8 +152,9 @@ class ObjectSession:
         that of the new prompt.
         """
         boxes = [self._prompt_box(one) for one in self.prompts]
-        if self._extent is not None:
-            boxes.append(_ends(self._extent))
+        extent = self._filled.box
+        if extent is not None:
+            boxes.append(_ends(extent))
         lower, upper = np.min([a for a, _ in boxes], axis=0), np.max([b for _, b in boxes], axis=0)
         return (lower, upper) if self._zoom_for(upper - lower) == 1 else self._prompt_box(prompt)
 
@@ -167,11 +177,14 @@ class ObjectSession:
     def _answer(self, frame: Frame) -> _Answer:
         """Run the network in a window."""
         channels, before = empty_channels(frame.shape), np.zeros(frame.shape, bool)
-        if self._extent is not None:
+        if self._filled.box is not None:
             before = self.windows.read_mask(self._view, frame)
             set_mask(channels, before)
         draw_prompts(channels, self.prompts, frame)
-        joined = np.concatenate([self.windows.read(frame), channels.astype(np.float32) / FULL])
+        image = self.windows.read(frame)
+        joined = np.empty((len(image) + PROMPT_CHANNELS, *frame.shape), np.float32)
+        joined[: len(image)] = image
+        np.divide(channels, FULL, out=joined[len(image) :], dtype=np.float32)
         logits = self.predict(torch.as_tensor(joined)[None])[0].float()
         margin = (logits[1] - logits[0]).cpu().numpy()
         return _Answer(frame, margin, (margin > 0) != before)
@@ -196,22 +209,18 @@ class ObjectSession:
 
     def _write(self, answer: _Answer, region: tuple[slice, ...]) -> None:
         """Change the mask in a region of a window where the network does; the rest keeps all its detail."""
-        if not answer.change.any():
-            return
-        view, extent = self._view, self._extent
-        new = _positive_part(answer.logits, answer.frame, region)
-        old = _intersection(extent, region)
-        changed = old if new is None else new if old is None else _union(old, new)
+        grown = _grown(answer.change)
+        changed = nearest_region(grown, answer.frame, region)
         if changed is None:
             return
+        view, filled = self._view, self._filled
         before = view[changed].copy()
-        self._history[-1].append(_Change(changed, before, extent))
         # beside a changed voxel, the border lies where the interpolated logits change their sign
-        written = nearest_mask(_grown(answer.change), answer.frame, changed)
-        view[changed] = np.where(written, resample_logits(answer.logits, answer.frame, changed), before)
-        searched = changed if extent is None else _union(extent, changed)
-        inside = bounding_box(view[searched])
-        self._extent = None if inside is None else _shifted(inside, searched)
+        written = nearest_mask(grown, answer.frame, changed)
+        after = np.where(written, resample_logits(answer.logits, answer.frame, changed), before)
+        replaced = filled.replaced(changed, before, after)
+        self._history[-1].append(_Change(changed, before, filled))
+        view[changed], self._filled = after, replaced
 
     def _refined_centers(self, prompt: Prompt, region: tuple[slice, ...], coarse: _Answer) -> list[Floats]:
         """Return centers of windows where the object's border changed, the nearest to the prompt first."""
@@ -224,16 +233,17 @@ class ObjectSession:
         lower, upper = self._prompt_box(prompt)
         here = (lower + upper) / 2
         centers: list[Floats] = [np.array(center, float) for center in itertools.product(*lines)]
-        kept = [center for center in centers if self._holds_border(center, coarse)]
-        kept.sort(key=lambda center: float((((center - here) / step) ** 2).sum()))
-        return kept[: self.refinements]
+        centers.sort(key=lambda center: float((((center - here) / step) ** 2).sum()))
+        holding = (center for center in centers if self._holds_border(center, coarse))
+        return list(itertools.islice(holding, self.refinements))
 
     def _holds_border(self, center: Floats, coarse: _Answer) -> bool:
         """Return whether a window around a center contains voxels of the object and others, and a change."""
         region = self.windows.covered(self.windows.frame(center, 1.0), _MARGIN / 2)
+        if not nearest_any(coarse.change, coarse.frame, region):
+            return False
         part = self._view[region]
-        changed = nearest_mask(coarse.change, coarse.frame, region)
-        return bool(part.any()) and not bool(part.all()) and bool(changed.any())
+        return bool(part.any()) and not bool(part.all())
 
 
 def _grown(mask: Bools) -> Bools:
@@ -246,22 +256,6 @@ def _grown(mask: Bools) -> Bools:
     return mask
 
 
-def _positive_part(logits: Array, frame: Frame, region: tuple[slice, ...]) -> tuple[slice, ...] | None:
-    """Return the part of a region in which logits (*W) of a window are positive; None if nowhere."""
-    box = bounding_box(logits > 0)
-    if box is None:
-        return None
-    parts: list[slice] = []
-    for axis, part in enumerate(box):
-        low = int(np.floor((part.start - 1) / frame.scale[axis] + frame.start[axis]))
-        high = int(np.ceil((part.stop + 1) / frame.scale[axis] + frame.start[axis]))
-        low, high = max(low, region[axis].start), min(high, region[axis].stop)
-        if low >= high:
-            return None
-        parts.append(slice(low, high))
-    return tuple(parts)
-
-
 def _intersection(a: tuple[slice, ...] | None, b: tuple[slice, ...]) -> tuple[slice, ...] | None:
     if a is None:
         return None
@@ -269,13 +263,5 @@ def _intersection(a: tuple[slice, ...] | None, b: tuple[slice, ...]) -> tuple[sl
     return parts if all(part.start < part.stop for part in parts) else None
 
 
-def _union(a: tuple[slice, ...], b: tuple[slice, ...]) -> tuple[slice, ...]:
-    return tuple(slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
-
-
 def _ends(region: tuple[slice, ...]) -> tuple[Floats, Floats]:
     return np.array([s.start for s in region], float), np.array([s.stop for s in region], float)
-
-
-def _shifted(inside: tuple[slice, ...], outer: tuple[slice, ...]) -> tuple[slice, ...]:
-    return tuple(slice(s.start + t.start, s.stop + t.start) for s, t in zip(inside, outer, strict=True))

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from medseg.data.loading.sampling.cropping import Voxels
 from medseg.geometry import Array
 from medseg.prompts.frame import Frame
+from medseg.prompts.users.regions import bounding_box
 
 MOST_ZOOM = 4.0
 """Largest zoom: what is larger takes several prompts, so that time and memory of each stay bounded."""
+
+_PART_VOXELS = 1 << 18
+"""Voxels of a region whose logits are interpolated at a time: what the caches of a core hold."""
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -114,21 +118,56 @@ class ScanWindows:
 
 def resample_logits(logits: Array, frame: Frame, region: tuple[slice, ...]) -> Bools:
     """Return where the logits (*W) of a window are positive, (*R) in a region of the scan (linear)."""
+    positions: list[Floats] = []
     for axis, part in enumerate(region):
         voxels = np.arange(part.start, part.stop, dtype=np.float64)
-        positions = (voxels + 0.5 - frame.start[axis]) * frame.scale[axis] - 0.5
-        logits = _linear(logits, positions, axis)
-    return logits > 0
+        positions.append((voxels + 0.5 - frame.start[axis]) * frame.scale[axis] - 0.5)
+    logits = _linear(logits, positions[0], 0)
+    positive = np.empty([len(one) for one in positions], bool)
+    planes = max(1, _PART_VOXELS // max(1, positive[0].size)) if len(positive) else 1
+    for first in range(0, len(positive), planes):
+        part = logits[first : first + planes]
+        for axis in range(1, part.ndim):
+            part = _linear(part, positions[axis], axis)
+        np.greater(part, 0, out=positive[first : first + planes])
+    return positive
 
 
 def nearest_mask(mask: Bools, frame: Frame, region: tuple[slice, ...]) -> Bools:
     """Return the voxels (*R) of a region of the scan whose nearest voxel of a mask (*W) of a window is set."""
+    return mask[np.ix_(*_nearest(frame, region))]
+
+
+def nearest_any(mask: Bools, frame: Frame, region: tuple[slice, ...]) -> bool:
+    """Return whether a region of the scan has a voxel whose nearest voxel of a mask (*W) of a window is set."""
+    return bool(mask[np.ix_(*map(np.unique, _nearest(frame, region)))].any())
+
+
+def nearest_region(mask: Bools, frame: Frame, region: tuple[slice, ...]) -> tuple[slice, ...] | None:
+    """Return the part of a region of the scan whose nearest voxels lie in the box of a mask (*W) of a window.
+
+    None if the mask is empty, or its box is nowhere in the region.
+    """
+    box = bounding_box(mask)
+    if box is None:
+        return None
+    parts: list[slice] = []
+    for places, inner, outer in zip(_nearest(frame, region), box, region, strict=True):
+        inside = np.flatnonzero((places >= inner.start) & (places < inner.stop))
+        if not inside.size:
+            return None
+        parts.append(slice(outer.start + int(inside[0]), outer.start + int(inside[-1]) + 1))
+    return tuple(parts)
+
+
+def _nearest(frame: Frame, region: tuple[slice, ...]) -> list[Array]:
+    """Return for each axis the voxels (R,) of a window that are nearest to those of a region of the scan."""
     indices: list[Array] = []
     for axis, part in enumerate(region):
         voxels = np.arange(part.start, part.stop, dtype=np.float64)
         places = np.floor((voxels + 0.5 - frame.start[axis]) * frame.scale[axis]).astype(int)
-        indices.append(np.clip(places, 0, mask.shape[axis] - 1))
-    return mask[np.ix_(*indices)]
+        indices.append(np.clip(places, 0, frame.shape[axis] - 1))
+    return indices
 
 
 @dataclass(frozen=True)
@@ -176,13 +215,15 @@ def _linear(array: Array, positions: Floats, axis: int) -> Array:
     clipped = np.clip(positions, 0, last)
     low = np.minimum(np.floor(clipped).astype(int), max(last - 1, 0))
     weight = (clipped - low).astype(np.float32)
-    array = array if array.dtype == np.float32 else array.astype(np.float32)
+    array = np.ascontiguousarray(array, np.float32)  # take() would copy another layout twice
     below = array.take(low, axis)
     if not weight.any():
         return below
     above = array.take(np.minimum(low + 1, last), axis)
-    weight = weight.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
-    return below + weight * (above - below)
+    above -= below
+    above *= weight.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+    above += below
+    return above
 
 
 def _outer(masks: list[Bools]) -> Bools:

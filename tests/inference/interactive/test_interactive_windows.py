@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from medseg.inference.interactive.windows import ScanWindows, resample_logits
+from medseg.inference.interactive import windows as windows_module
+from medseg.inference.interactive.windows import (
+    ScanWindows,
+    nearest_any,
+    nearest_mask,
+    nearest_region,
+    resample_logits,
+)
 
 
 def windows_over(image, shape, scale=None, axes=None, flipped=None):
@@ -52,6 +59,39 @@ def test_logits_return_to_the_voxels_that_they_cover():
     mask = resample_logits(logits, frame, region)
     assert np.argwhere(mask).min(axis=0).tolist() == [4, 4]
     assert np.argwhere(mask).max(axis=0).tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("zoom", [0.4, 1.0, 2.7])  # voxels of a window are finer, equal, coarser
+def test_what_a_region_holds_of_a_mask_is_found_without_drawing_it(zoom):
+    rng = np.random.default_rng(0)
+    windows = windows_over(np.zeros((40, 50), np.float32), (8, 8))
+    for _ in range(100):
+        frame = windows.frame(rng.uniform(0, 50, 2), zoom)
+        mask = rng.random((8, 8)) < 0.03
+        low = rng.integers(0, 30, 2)
+        region = tuple(slice(int(a), int(a + n)) for a, n in zip(low, rng.integers(0, 12, 2), strict=True))
+        drawn = nearest_mask(mask, frame, region)
+        assert nearest_any(mask, frame, region) == drawn.any()
+        part = nearest_region(mask, frame, region)
+        outside = drawn.copy()
+        if part is not None:
+            inside = tuple(
+                slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, region, strict=True)
+            )
+            outside[inside] = False
+            assert np.array_equal(nearest_mask(mask, frame, part), drawn[inside])
+        assert not outside.any()
+
+
+def test_logits_are_interpolated_the_same_in_parts(monkeypatch):
+    windows = windows_over(np.zeros((40, 50, 30), np.float32), (8, 8, 8), scale=(0.9, 1.0, 0.7))
+    frame = windows.frame(np.array([20.0, 20.0, 15.0]), 2.3)
+    logits = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    region = windows.covered(frame)
+    whole = resample_logits(logits, frame, region)
+    monkeypatch.setattr(windows_module, "_PART_VOXELS", 700)  # one or two planes
+    assert np.array_equal(resample_logits(logits, frame, region), whole)
+    assert resample_logits(logits, frame, (slice(3, 3), *region[1:])).size == 0
 
 
 def test_a_margin_is_left_out_except_at_the_border_of_the_scan():

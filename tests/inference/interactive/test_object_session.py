@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from medseg.inference.interactive import object_session
 from medseg.inference.interactive.object_session import ObjectSession
-from medseg.inference.interactive.windows import ScanWindows
+from medseg.inference.interactive.windows import ScanWindows, nearest_any
 from medseg.prompts import Box, Point
 
 
@@ -70,6 +71,67 @@ def test_the_number_of_windows_does_not_depend_on_the_scan():
         session.add(Point((40.0, 40.0)))
         counts.append(len(network.inputs))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("size", [1, 15, 17, 30, 50, 90, 300])
+def test_a_prompt_takes_six_windows_at_most(size):
+    network = Bright()
+    noise = np.random.default_rng(0).random((400, 400)).astype(np.float32)  # changes everything everywhere
+    session = session_over(noise, (16, 16), network, refinements=3)
+    session.add(Box((40, 40), (40 + size, 40 + size)))
+    assert len(network.inputs) <= 3 + 3  # zooms of 1, 2 and 4, then the refinements
+
+
+class CountedImage:
+    """Counts the voxels that are read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.read = array, array.shape, 0
+
+    def __getitem__(self, index):
+        part = self.array[index]
+        self.read += part.size
+        return part
+
+
+class WatchedMask(np.ndarray):
+    """Notes the size of each part of the mask that is computed with."""
+
+    sizes = ()
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        WatchedMask.sizes += tuple(one.size for one in inputs if isinstance(one, WatchedMask))
+        plain = [one.view(np.ndarray) if isinstance(one, WatchedMask) else one for one in inputs]
+        return getattr(ufunc, method)(*plain, **options)
+
+
+def test_what_a_prompt_reads_does_not_depend_on_the_scan_and_the_mask(monkeypatch):
+    work = []
+    for size in (96, 400):
+        image = np.ones((size, size), np.float32)
+        image[30:50, 30:50] = 0  # a hole in a mask that is as large as the scan
+        counted = CountedImage(image[None])
+        windows = ScanWindows(counted, lambda v: v, (0, 1), (False, False), (1.0, 1.0), (16, 16))
+        session = ObjectSession(windows, Bright(), np.ones((size, size), bool).view(WatchedMask))
+        monkeypatch.setattr(WatchedMask, "sizes", ())
+        session.add(Point((40.0, 40.0), positive=False))
+        assert not session.mask[32:48, 32:48].any()
+        session.undo()
+        work.append((counted.read, WatchedMask.sizes))
+    assert work[0] == work[1]
+
+
+def test_no_more_windows_are_searched_for_a_border_than_are_refined(monkeypatch):
+    searched = []
+
+    def note(*arguments):
+        searched.append(arguments)
+        return nearest_any(*arguments)
+
+    monkeypatch.setattr(object_session, "nearest_any", note)
+    noise = np.random.default_rng(0).random((96, 96)).astype(np.float32)
+    session_over(noise, (16, 16), refinements=3).add(Point((40.0, 40.0)))
+    assert len(searched) == 3  # of 25
 
 
 def test_a_box_is_covered_from_the_start():
