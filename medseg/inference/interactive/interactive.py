@@ -31,8 +31,8 @@ class Interactive:
     """Segments objects by prompts: points, boxes, scribbles and lassos.
 
     Each prompt is answered in a window around it: time and memory do not depend on the size of the scan.
-    Several threads may use one object, each with sessions of its own. On a CPU, the process keeps memory that is
-    freed (:func:`medseg.system.allocator.keep_freed_memory`), without which a prompt takes longer.
+    Several threads may use one object, each with sessions of its own. On a CPU, the process keeps freed memory
+    for the next window (:func:`medseg.system.allocator.keep_freed_memory`).
 
     Args:
         model: a run folder or a model file of a training with ``task: prompts``.
