@@ -31,6 +31,8 @@ CASES = [
     "plan {balls} --budget nonsense",
     "plan {balls} --device nonsense",
     "plan {balls} frobnicate=1",
+    "plan {balls} --output {scan}",
+    "plan {balls} --output {text}",
     "compare",
     "compare {missing} {labels}",
     "compare {text} {empty} --output {out}",
