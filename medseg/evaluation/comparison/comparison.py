@@ -17,6 +17,7 @@ from medseg.evaluation.comparison.options import OVERALL, ComparisonOptions, Met
 from medseg.evaluation.comparison.rankings import Ranking, rank_methods
 from medseg.evaluation.comparison.sample_size import SampleSize, plan_sample_size
 from medseg.evaluation.comparison.scores import ScoreTable, align_scores
+from medseg.evaluation.comparison.significance import fewest_cases
 from medseg.evaluation.comparison.sources import MethodScores
 from medseg.evaluation.comparison.subgroups import Groups, Subgroups, compare_subgroups
 from medseg.evaluation.evaluation import CaseFiles
@@ -85,6 +86,11 @@ class Comparison:
         """The comparisons that decide: over all labels, or on the only one."""
         return tuple(pair for pair in self.pairs if pair.label == self.primary_label)
 
+    @property
+    def fewest_cases(self) -> int:
+        """The smallest number of cases with which the comparisons that decide can show a difference."""
+        return fewest_cases(self.options.alpha, max(1, len(self.primary)))
+
     @cached_property
     def verdict(self) -> list[str]:
         """The result in words, one sentence or short paragraph per line."""
@@ -105,6 +111,8 @@ class Comparison:
 
         ``scores`` and ``substituted`` are nested lists by method, case and label.
         """
+        from medseg.evaluation.comparison.verdict import describe_ceiling
+
         table = self.table
         return {
             "metric": to_json(asdict(self.metric)) | {"title": self.metric.title},
@@ -119,6 +127,8 @@ class Comparison:
             "rankings": _as_json(self.rankings),
             "subgroups": _as_json(self.subgroups),
             "observer": _as_json(self.observer),
+            "observer_notes": describe_ceiling(self),
+            "fewest_cases": self.fewest_cases,
             "sample_sizes": _as_json(self.sample_sizes),
             "secondary": [one.to_json() for one in self.secondary],
             "missing": to_json(table.missing),
@@ -187,13 +197,14 @@ def compare_scores(
     pairs = _pairs(names, options.baseline)
     table = align_scores(methods, options)
     results = adjust([r for pair in pairs for r in compare_pair(table, *pair, options)], options.alpha)
+    beside = _compare_with_observer(methods, observer, table.cases, options)
     sizes = [plan_sample_size(table, *pair, options.detect, options) for pair in pairs]
     return Comparison(
         table,
         tuple(results),
         tuple(rank_methods(table, options)),
         tuple(compare_subgroups(table, groups, pairs, options)) if groups else (),
-        _compare_with_observer(methods, observer, table.cases, options),
+        beside,
         tuple(_compare_complete(table, pairs, options)),
         tuple(size for size in sizes if size is not None),
         tuple(
@@ -201,7 +212,7 @@ def compare_scores(
             for metric in options.also
         ),
         options,
-        tuple(_notes(table, results)),
+        tuple(_notes(table, results, beside, options.alpha)),
         {method.name: method.source for method in methods},
         {method.name: method.files for method in methods},
         next((method.labels for method in methods if method.labels is not None), None),
@@ -271,19 +282,32 @@ def _compare_with_observer(
     return tuple(adjust(results, options.alpha))
 
 
-def _notes(table: ScoreTable, results: Sequence[PairedResult]) -> list[str]:
+def _notes(
+    table: ScoreTable, results: Sequence[PairedResult], beside: Sequence[PairedResult], alpha: float
+) -> list[str]:
     """Return what limits the conclusions."""
-    lines = list(table.notes)
-    few = min((one.n for one in results), default=0)
-    if few < _FEW_CASES:
-        lines.append(
-            f"{few} {'case is' if few == 1 else 'cases are'} few: intervals are unreliable below {_FEW_CASES} "
-            "cases, and with 5 or fewer no test can reach p < 0.05"
-        )
+    own, of_observer = (_few_cases(some, alpha) for some in (results, beside))
+    lines = [*table.notes, *([own] if own else [])]
+    if of_observer and of_observer != own:
+        lines.append(f"against {beside[0].baseline}, {of_observer}")
     single = [one for one in results if math.isclose(one.difference, 0, abs_tol=1e-12) and one.ties == one.n]
     if single and len(single) == len(results):
         lines.append("all scores are equal: are these results of the same predictions?")
     return lines
+
+
+def _few_cases(results: Sequence[PairedResult], alpha: float) -> str:
+    """Return a note if a comparison has few cases; empty if none has."""
+    few = min((one.n for one in results), default=_FEW_CASES)
+    if few >= _FEW_CASES:
+        return ""
+    tests = max(1, sum(one.label == results[0].label for one in results))
+    adjusted = f" that is adjusted for {tests} comparisons" if tests > 1 else ""
+    are = "case is" if few == 1 else "cases are"
+    return (
+        f"{few} {are} few: intervals are unreliable below {_FEW_CASES} cases, and "
+        f"with {fewest_cases(alpha, tests) - 1} or fewer no test{adjusted} can reach p < {alpha:g}"
+    )
 
 
 def _as_json(results: Sequence[Any]) -> list[Any]:

@@ -17,7 +17,11 @@ from medseg.metrics.tables.statistics import label_mean_influence
 FloatArray = NDArray[np.float64]
 
 POWERS = (0.8, 0.9)
+
+_FEW_CASES = 5  # their standard deviation is known to a factor of 2.4, that of 2 cases to a factor of 16
+_CONFIDENCE = 0.95
 _RESAMPLES = 2000
+_NO_VARIATION = 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,13 @@ class SampleSize:
         method, baseline: names.
         difference: the difference of the means that is to be detected; None if not given.
         deviation: standard deviation of the paired differences (of the mean over labels of each case).
-        deviation_high: its upper 95% bootstrap limit: a small sample may underestimate it.
+        deviation_high: its upper 95% limit, see ``deviation_limit``: a small sample may underestimate it.
         observed_cases: number of cases it was computed from.
-        cases: power → number of cases of a two-sided paired t test.
+        cases: power → number of cases of a two-sided paired t test; empty without a difference to detect, and
+            if the differences of all cases are equal, from which no number follows.
         cases_high: the same for ``deviation_high``.
         detectable: difference that ``observed_cases`` detect with a power of 0.8.
+        caution: what limits the numbers of cases, in words; empty if nothing does.
     """
 
     method: str
@@ -44,6 +50,7 @@ class SampleSize:
     cases: dict[float, int]
     cases_high: dict[float, int]
     detectable: float
+    caution: str = ""
 
 
 def plan_sample_size(
@@ -65,21 +72,55 @@ def plan_sample_size(
     count = len(differences)
     if count < 2:
         return None
-    deviation = float(differences.std(ddof=1))
-    weights = resample_weights(count, _RESAMPLES, options.seed)
-    centered = differences - differences.mean()
-    squares = weights @ centered**2 - (weights @ centered) ** 2
-    high = float(np.sqrt(np.quantile(np.maximum(squares, 0), 0.95) * count / (count - 1)))
-    high = max(high, deviation)
+    deviation, high = float(differences.std(ddof=1)), deviation_limit(differences, options.seed)
     alpha = options.alpha
-    powers = POWERS if difference else ()
+    powers = POWERS if difference and deviation > _NO_VARIATION else ()
     target = difference or math.nan
     return SampleSize(
         method, baseline, difference, deviation, high, count,
         {power: cases_needed(deviation, target, power, alpha) for power in powers},
         {power: cases_needed(high, target, power, alpha) for power in powers},
         detectable_difference(deviation, count, POWERS[0], alpha),
+        _caution(count, deviation) if difference else "",
     )  # fmt: skip
+
+
+def _caution(count: int, deviation: float) -> str:
+    if deviation <= _NO_VARIATION:
+        return f"The differences of all {count} cases are equal, which says nothing about how much others vary."
+    if count < _FEW_CASES:
+        return (
+            f"So few pilot cases ({count}) tell little about how much differences vary: compare at least "
+            f"{_FEW_CASES}, better 10, before you plan a study."
+        )
+    return ""
+
+
+def deviation_limit(differences: FloatArray, seed: int = 0) -> float:
+    """Return the upper 95% limit of the standard deviation: the larger one of two limits.
+
+    That of normal differences, s·sqrt((n - 1) / q) with the 5% quantile q of the chi-square distribution with
+    n - 1 degrees of freedom (for pilot studies: Browne 1995, Statistics in Medicine 14, 1933), holds for few
+    cases, where the bootstrap cannot exceed what was seen. The bootstrap limit is higher if a few of many cases
+    differ by much more than the others.
+
+    Args:
+        differences: (N,), finite, at least two.
+        seed: seed of the bootstrap.
+    """
+    count = len(differences)
+    quantile = float(scipy_stats().chi2.ppf(1 - _CONFIDENCE, count - 1))
+    normal = float(differences.std(ddof=1)) * math.sqrt((count - 1) / quantile)
+    return max(normal, bootstrap_limit(differences, seed))
+
+
+def bootstrap_limit(differences: FloatArray, seed: int = 0) -> float:
+    """Return the upper 95% limit of the standard deviation by the percentile bootstrap."""
+    count = len(differences)
+    weights = resample_weights(count, _RESAMPLES, seed)
+    centered = differences - differences.mean()
+    squares = np.maximum(weights @ centered**2 - (weights @ centered) ** 2, 0)
+    return math.sqrt(float(np.quantile(squares, _CONFIDENCE)) * count / (count - 1))
 
 
 def cases_needed(deviation: float, difference: float, power: float = 0.8, alpha: float = 0.05) -> int:

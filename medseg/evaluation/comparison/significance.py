@@ -63,6 +63,25 @@ def permutation_p(differences: FloatArray, seed: int = 0, *, one_sided: bool = F
     return p.reshape(differences.shape[:-1])
 
 
+def fewest_cases(alpha: float = 0.05, tests: int = 1) -> int:
+    """Return the smallest number of cases with which a two-sided test of signs can be significant.
+
+    With N cases, no p value of the permutation or signed-rank test is below 2 / 2^N, also if all agree.
+
+    Args:
+        alpha: level of the test.
+        tests: number of tests that Holm's procedure adjusts for.
+
+    Example:
+        >>> fewest_cases(), fewest_cases(tests=3)
+        (6, 7)
+    """
+    cases = 1
+    while tests * 2.0 ** (1 - cases) >= alpha:
+        cases += 1
+    return cases
+
+
 def signed_rank_p(differences: FloatArray) -> float:
     """Compute the two-sided p value of Wilcoxon's signed-rank test; ties of 0 have ranks (Pratt 1959).
 

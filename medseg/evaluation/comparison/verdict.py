@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from medseg.evaluation.comparison.method_pair import PairedResult
 from medseg.evaluation.comparison.options import OVERALL
+from medseg.evaluation.comparison.significance import fewest_cases
 
 if TYPE_CHECKING:
     from medseg.evaluation.comparison.comparison import Comparison
@@ -136,7 +137,11 @@ def _describe_uncertainty(comparison: Comparison, pair: PairedResult) -> list[st
     size = next(
         (s for s in comparison.sample_sizes if (s.method, s.baseline) == (pair.method, pair.baseline)), None
     )
-    if pair.decision == "undecided" and size is not None and size.detectable > 0:
+    if pair.n < comparison.fewest_cases:
+        names = f"{pair.method} and {pair.baseline}"
+        tests = len(comparison.primary)
+        lines.append(_cannot_decide(names, pair.n, comparison.options.alpha, tests))
+    elif pair.decision == "undecided" and size is not None and size.detectable > 0:
         lines.append(
             f"That does not show that they are equal: {_cases(size.observed_cases)} detect a difference of "
             f"{format_score(comparison, size.detectable)} with a probability of 80%, smaller ones less often."
@@ -247,13 +252,23 @@ def _describe_subgroups(comparison: Comparison, one: Subgroups) -> str:
     return f"By {one.column}, {one.method} against {one.baseline}: {shown}; {differ} ({format_p(p)})."
 
 
+def describe_ceiling(comparison: Comparison) -> list[str]:
+    """Say for each method that is not shown to differ from the second observer what that means."""
+    beside = _beside_observer(comparison)
+    undecided = [pair for pair in beside if pair.decision == "undecided"]
+    return [_describe_equality(comparison, pair, len(beside)) for pair in undecided]
+
+
+def _beside_observer(comparison: Comparison) -> list[PairedResult]:
+    """Return a result for each method: overall, or on the first label that the observer has."""
+    return [pair for pair in comparison.observer if pair.label == comparison.observer[0].label]
+
+
 def _describe_observer(comparison: Comparison) -> list[str]:
     lines: list[str] = []
-    for pair in comparison.observer:
-        own = comparison.observer[0].label  # the observer may have fewer labels
-        if pair.label != own:
-            continue
-        on = f" on {own}" if own not in (OVERALL, comparison.primary_label) else ""
+    beside = _beside_observer(comparison)
+    for pair in beside:
+        on = f" on {pair.label}" if pair.label not in (OVERALL, comparison.primary_label) else ""
         place = {"better": "above", "worse": "below", "undecided": "not shown to differ from"}[pair.decision]
         lines.append(
             f"{pair.method} is {place} the agreement of {pair.baseline} with the reference: "
@@ -262,20 +277,51 @@ def _describe_observer(comparison: Comparison) -> list[str]:
             f"{format_score(comparison, pair.difference, signed=True)} ({_interval(comparison, pair)}; "
             f"{format_p(pair.p_permutation_holm)}; {_cases(pair.n)})."
         )
+        if pair.decision == "undecided":
+            lines.append(f"  {_describe_equality(comparison, pair, len(beside))}")
     return lines
+
+
+def _describe_equality(comparison: Comparison, pair: PairedResult, tests: int) -> str:
+    """Say whether a method that is not shown to differ from an observer is equal within the margin."""
+    alpha, margin = comparison.options.alpha, comparison.options.margin
+    names, interval = f"{pair.method} and {pair.baseline}", _interval(comparison, pair)
+    if pair.n < fewest_cases(alpha, tests):
+        return _cannot_decide(names, pair.n, alpha, tests)
+    if margin is None:
+        return (
+            f"That does not show that {names} are equal: only an interval within a margin (--margin) does, "
+            f"and no margin is given ({interval})."
+        )
+    shown = format_score(comparison, margin)
+    if -margin < pair.ci_low and pair.ci_high < margin:
+        return f"{names} are equal within the margin of {shown}: the {interval} lies within it."
+    return f"That does not show that {names} are equal: the {interval} reaches beyond the margin of {shown}."
+
+
+def _cannot_decide(names: str, cases: int, alpha: float, tests: int) -> str:
+    adjusted = f" adjusted for {tests} comparisons" if tests > 1 else ""
+    fewest = fewest_cases(alpha, tests)
+    return (
+        f"{_cases(cases)} cannot decide whether {names} differ: with fewer than {fewest} no test{adjusted} can "
+        f"reach p < {alpha:g}."
+    )
 
 
 def _describe_size(comparison: Comparison, size: SampleSize) -> list[str]:
     if not size.difference:
         return []
-    power = 0.8
-    return [
-        f"A difference of {format_score(comparison, size.difference)} between {size.method} and "
-        f"{size.baseline} needs {size.cases[power]} cases for a power of 80%, and {size.cases[0.9]} for 90%, "
+    difference = format_score(comparison, size.difference)
+    wanted = f"A difference of {difference} between {size.method} and {size.baseline}"
+    if not size.cases:
+        return [f"{wanted} needs an unknown number of cases. {size.caution}"]
+    lines = [
+        f"{wanted} needs {size.cases[0.8]} cases for a power of 80%, and {size.cases[0.9]} for 90%, "
         f"if differences vary as here (standard deviation {format_score(comparison, size.deviation)} in "
-        f"{_cases(size.observed_cases)}); up to {size.cases_high[power]} and {size.cases_high[0.9]} if they "
-        "vary more."
+        f"{_cases(size.observed_cases)}); up to {size.cases_high[0.8]} and {size.cases_high[0.9]} if they "
+        f"vary more (upper 95% limit {format_score(comparison, size.deviation_high)})."
     ]
+    return [*lines, f"  {size.caution}"] if size.caution else lines
 
 
 def _describe_missing(comparison: Comparison) -> list[str]:

@@ -147,6 +147,68 @@ def test_sample_sizes_follow_from_the_spread():
     assert any("needs" in line and "power of 80%" in line for line in comparison.verdict)
 
 
+def test_two_pilot_cases_are_no_basis_of_a_study():
+    # differences 0.02 and 0.08: deviation 0.03 · sqrt(2), limit · 15.95; (1.96 + 0.84)² · (sd / 0.01)² + 2
+    methods = [method("old", [0.70, 0.60]), method("new", [0.72, 0.68])]
+    comparison = compare_scores(methods, ComparisonOptions(resamples=5, detect=0.01))
+    (size,) = comparison.sample_sizes
+    assert size.deviation_high == pytest.approx(0.0424 * 15.95, rel=0.01)
+    assert size.cases[0.8] == pytest.approx(143, abs=2)
+    assert size.cases_high[0.8] == pytest.approx(7.849 * 67.66**2 + 2, rel=0.01)
+    text = "\n".join(comparison.verdict)
+    assert f"up to {size.cases_high[0.8]} and" in text
+    assert "So few pilot cases (2) tell little about how much differences vary" in text
+    assert "detect a difference of" not in text
+    assert "2 cases cannot decide whether new and old differ: with fewer than 6 no test" in text
+
+
+def test_equal_differences_do_not_give_a_number_of_cases():
+    methods = [method("old", [0.5, 0.6, 0.7]), method("new", [0.6, 0.7, 0.8])]
+    comparison = compare_scores(methods, ComparisonOptions(resamples=5, detect=0.01))
+    assert comparison.sample_sizes[0].cases == {}
+    assert any("needs an unknown number of cases" in line for line in comparison.verdict)
+
+
+def beside_observer(cases, spread, margin=None):
+    """Compare two methods with an observer, from which the second one differs by up to ``spread``."""
+    theirs = np.linspace(0.6, 0.8, cases)
+    ours = theirs + np.resize([spread, -spread], cases)
+    methods = [method("poor", theirs - 0.2), method("new", ours)]
+    options = ComparisonOptions(resamples=5, margin=margin)
+    comparison = compare_scores(methods, options, observer=method("observer", theirs))
+    return comparison, "\n".join(comparison.verdict)
+
+
+def test_a_method_that_does_not_differ_from_the_observer_is_not_called_equal():
+    comparison, text = beside_observer(12, 0.02)
+    pair = comparison.observer[1]
+    interval = f"95% interval {pair.ci_low:+.3f} to {pair.ci_high:+.3f}".replace("-", "−")
+    assert "That does not show that new and observer are equal: only an interval within a margin" in text
+    assert f"({interval})" in text
+    assert len(comparison.to_json()["observer_notes"]) == 1  # that poor is below needs no explanation
+    wide, _ = beside_observer(12, 0.02, margin=0.005)
+    (note,) = wide.to_json()["observer_notes"]
+    assert note.endswith(f"are equal: the {interval} reaches beyond the margin of 0.005.")
+    narrow, _ = beside_observer(12, 0.02, margin=0.05)
+    (note,) = narrow.to_json()["observer_notes"]
+    assert note == f"new and observer are equal within the margin of 0.050: the {interval} lies within it."
+
+
+def test_few_cases_of_an_observer_cannot_decide():
+    _, text = beside_observer(5, 0.02, margin=0.5)
+    # 2 methods: 2 · 2 / 2^7 = 0.03
+    words = "whether {} and observer differ: with fewer than 7 no test adjusted for 2 comparisons can reach"
+    assert words.format("poor") in text
+    assert words.format("new") in text
+    assert "equal within" not in text
+    methods = [method("old", noisy(1, 0, labels=1)), method("new", noisy(2, 0, labels=1))]
+    observer = method("observer", noisy(3, 0, labels=1)[:5])
+    notes = compare_scores(methods, ComparisonOptions(resamples=5), observer=observer).notes
+    assert notes[-1].startswith(
+        "against observer, 5 cases are few: intervals are unreliable below 10 cases, and with 6 or"
+    )
+
+
 def test_subgroups_that_differ():
     old, new = noisy(1, 0), noisy(2, 0.03)
     new[::2] -= 0.06

@@ -79,6 +79,33 @@ def test_group_differences():
     assert math.isnan(significance.group_p(values, np.zeros(36, int)))
 
 
+def test_the_fewest_cases_that_can_be_significant():
+    # the smallest two-sided p of n cases is 2 / 2^n: 0.0625 for 5, 0.03125 for 6; 3 tests: 3 · 2 / 2^7 = 0.047
+    assert [significance.fewest_cases(), significance.fewest_cases(tests=3)] == [6, 7]
+    assert significance.fewest_cases(alpha=0.01) == 8
+    assert (
+        float(significance.permutation_p(np.arange(1.0, 6)))
+        > 0.05
+        > float(significance.permutation_p(np.arange(1.0, 7)))
+    )
+
+
+@pytest.mark.parametrize(("cases", "quantile"), [(2, 0.003932), (3, 0.10259), (10, 3.32511), (30, 17.70837)])
+def test_the_limit_of_a_deviation_from_few_cases_is_that_of_normal_differences(cases, quantile):
+    # tables of the chi-square distribution: the 5% quantile for n - 1 degrees of freedom
+    values = scipy.stats.norm.ppf((np.arange(cases) + 0.5) / cases)
+    limit = values.std(ddof=1) * np.sqrt((cases - 1) / quantile)
+    assert sample_size.deviation_limit(values) == pytest.approx(limit, rel=1e-3)
+
+
+def test_the_limit_of_a_deviation_counts_rare_large_differences():
+    # one of 30 cases differs by 1: resamples with it three times or more have a deviation of at least
+    # sqrt(0.1 · 0.9 · 30 / 29) = 0.305, the limit of normal differences is sqrt(1 / 30) · 1.28 = 0.234
+    values = np.zeros(30)
+    values[0] = 1
+    assert sample_size.deviation_limit(values) == pytest.approx(0.305, abs=0.001)
+
+
 def test_sample_sizes_are_those_of_published_tables():
     # paired t test, two-sided 0.05: d = 0.5 needs 34 cases for 80% and 44 for 90%, d = 0.2 needs 199
     assert sample_size.cases_needed(1.0, 0.5) == 34

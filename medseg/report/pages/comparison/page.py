@@ -282,9 +282,8 @@ class ComparisonPage:
                 self._results(content["complete_cases"], "Without the cases that a method has no result of")
             )
         if content.get("observer"):
-            note = "A method that does not differ from a second observer has reached the ceiling."
             parts.append(self._results(content["observer"], "Methods against a second observer"))
-            parts.append(paragraph(note, class_="note"))
+            parts += [paragraph(str(note), class_="note") for note in content.get("observer_notes") or ()]
         for one in content.get("secondary") or ():
             other = ComparisonPage(ComparedMethods(one))
             parts.append(other._results(other.compared.main, f"Secondary metric: {other._metric}"))
@@ -297,7 +296,7 @@ class ComparisonPage:
                 one["method"], one["baseline"], plural(int(one["observed_cases"]), "case"),
                 self._value(one["detectable"]), percent(0.8),
             )  # fmt: skip
-            if one.get("difference") is not None:
+            if one.get("difference") is not None and one["cases"]:
                 needed = join((
                     Markup("{} cases ({} for the upper limit of the variation) with a power of {}").format(
                         number(int(count)), number(int(one["cases_high"][power])), percent(float(power))
@@ -305,7 +304,7 @@ class ComparisonPage:
                     for power, count in one["cases"].items()
                 ), "; ")  # fmt: skip
                 seen += Markup(". A difference of {} needs {}").format(self._value(one["difference"]), needed)
-            items.append(seen + ".")
+            items.append(join([seen + ".", *([one["caution"]] if one.get("caution") else [])], " "))
         return bullets(items) if items else Markup("")
 
     def _notes(self) -> Markup:

@@ -130,7 +130,8 @@ def _observer(compared: ComparedMethods) -> list[Markup]:
         plural(int(results[0]["n"]), "case"),
         join(parts, "; "),
     )
-    return [paragraph(line)]
+    notes = [str(note) for note in compared.content.get("observer_notes") or ()]
+    return [paragraph(join([line, *notes], " "))]
 
 
 def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
@@ -153,7 +154,11 @@ def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
         )
         lines.append(Markup(words).format(median=median, better=better))
     size = _same_pair(compared, "sample_sizes", result)
-    if not decided and size is not None and as_float(size["detectable"]) > 0:
+    fewest = int(compared.content.get("fewest_cases", 0))
+    if int(result["n"]) < fewest:
+        text = Markup("{} cannot decide whether they differ: with fewer than {} no test can reach p &lt; {}.")
+        lines.append(text.format(plural(int(result["n"]), "case"), number(fewest), number(alpha, 2)))
+    elif not decided and size is not None and as_float(size["detectable"]) > 0:
         text = Markup(
             "That does not show that they are equal: {} detect a difference of {} with a probability of {}, "
             "smaller ones less often."

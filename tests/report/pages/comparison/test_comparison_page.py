@@ -97,6 +97,18 @@ def test_an_undecided_comparison_says_what_it_could_have_detected(tmp_path):
     assert "typical case" not in text
 
 
+def test_too_few_cases_are_not_said_to_detect_a_difference(tmp_path):
+    size = {"method": "new", "baseline": "old", "detectable": 0.03, "observed_cases": 4, "difference": 0.01,
+            "cases": {"0.8": 9}, "cases_high": {"0.8": 900}, "caution": "So few tell little."}  # fmt: skip
+    page = write(tmp_path, comparison([result(decision="undecided")], sample_sizes=[size], fewest_cases=6))
+    assert (
+        "4 cases cannot decide whether they differ: with fewer than 6 no test can reach p &lt; 0.05"
+        in verdict(page)
+    )
+    assert "detect a difference" not in verdict(page)
+    assert "So few tell little." in page
+
+
 def test_a_rank_test_that_disagrees_is_named(tmp_path):
     text = verdict(write(tmp_path, comparison([result(p_wilcoxon_holm=0.3)])))
     words = (
@@ -147,7 +159,12 @@ def test_a_second_observer_is_in_the_verdict(tmp_path):
         for label in ("overall", "liver")
         for name, dice, decision in (("old", 0.75, "worse"), ("new", 0.8025, "undecided"))
     ]
-    page = write(tmp_path, comparison([result()], observer=beside))
+    note = "4 cases cannot decide whether new and observer 2 differ: no test can reach p < 0.05."
+    page = write(tmp_path, comparison([result()], observer=beside, observer_notes=[note]))
+    escaped = note.replace("<", "&lt;")
+    assert page.count(escaped) == 2  # in the verdict and under the table
+    assert escaped in verdict(page)
+    assert "ceiling" not in page
     words = "Agreement of observer 2 with the reference: Dice 0.770 (over 4 cases). old 0.750, worse; "
     assert words + "new 0.802, not shown to differ." in verdict(page)
 
