@@ -91,3 +91,12 @@ def test_answers_from_a_dataset():
     calm, _ = answers_from_data([organ])
     assert calm == Answers(small=False, varying=False, tubular=False, several=False, absent=False)
     assert answers_from_data([]) == (Answers(), {})
+
+
+def test_a_compact_structure_of_small_radius_is_no_vessel():
+    """The parts of a hippocampus are 14 and 63 times as large as balls of their radius."""
+    head = StructureFacts("anterior", 0.027, 1.0, 1, 3.0, 1.4, (0.54, 0.3, 0.35), 1624)
+    tail = StructureFacts("posterior", 0.025, 1.0, 1, 1.8, 1.4, (0.47, 0.47, 0.53), 1604)
+    assert not answers_from_data([head, tail])[0].tubular
+    vessels = StructureFacts("vessel", 0.072, 1.0, 3, 2.1, 1.4, (0.87, 0.78), 72_491)
+    assert answers_from_data([vessels])[0].tubular

@@ -51,20 +51,23 @@ def _answers(command: Command) -> Command:
 
 @metrics_group.command("recommend")
 @click.argument("data", type=PATH, required=False)
+@click.argument("overrides", nargs=-1)
 @_answers
 @click.option("--ask/--no-ask", default=None, help="Ask the open questions.  [default: in a terminal]")
 @json_option
 @debug_option
-def recommend(data: Path | None, ask: bool | None, as_json: bool, **given: Any) -> None:
+def recommend(
+    data: Path | None, overrides: tuple[str, ...], ask: bool | None, as_json: bool, **given: Any
+) -> None:
     """Recommend metrics for a question, with reasons, by the rules of Metrics Reloaded.
 
     The options answer the questions. DATA, a folder of cases or a configuration file, answers those that its
-    labels can answer. Open questions are asked in a terminal; elsewhere the usual or the cautious answer is
-    assumed.
+    labels can answer. OVERRIDES are settings such as data.label_suffix=_seg or data.instances=keep. Open
+    questions are asked in a terminal; elsewhere the usual or the cautious answer is assumed.
     """
     from medseg.metrics.recommendation import QUESTIONS, Answers, recommend_metrics
 
-    answers, reasons = (Answers(), dict[str, str]()) if data is None else _measured(data)
+    answers, reasons = (Answers(), dict[str, str]()) if data is None else _measured(data, overrides)
     chosen = {name: value for name, value in given.items() if value is not None}
     answers = replace(answers, **chosen)
     reasons = {name: text for name, text in reasons.items() if name not in chosen}
@@ -77,7 +80,7 @@ def recommend(data: Path | None, ask: bool | None, as_json: bool, **given: Any) 
         _print(advice, answers, reasons)
 
 
-def _measured(data: Path) -> tuple[Answers, dict[str, str]]:
+def _measured(data: Path, overrides: tuple[str, ...]) -> tuple[Answers, dict[str, str]]:
     """Answer questions from the fingerprint of a dataset."""
     from medseg.config.schema import load_config
     from medseg.files import check_exists
@@ -86,11 +89,16 @@ def _measured(data: Path) -> tuple[Answers, dict[str, str]]:
     from medseg.training.dataset.preparation import find_labeled_cases, measure_cases
 
     check_exists(data)
-    settings = load_config(data if data.is_file() else {"data": {"path": str(data)}}).data
+    settings = load_config(data if data.is_file() else {"data": {"path": str(data)}}, overrides).data
     _, labels = find_labeled_cases(settings)
     fingerprint = measure_fingerprint(measure_cases(labels, settings.cache), labels)
     shared = set(StructureFacts.__dataclass_fields__)
-    return answers_from_data([StructureFacts(**one.model_dump(include=shared)) for one in fingerprint.classes])
+    facts = [StructureFacts(**one.model_dump(include=shared)) for one in fingerprint.classes]
+    answers, reasons = answers_from_data(facts)
+    if fingerprint.separated:
+        answers = replace(answers, task="instance")
+        reasons["task"] = "the label files number objects"
+    return answers, reasons
 
 
 def _ask(answers: Answers, questions: dict[str, str]) -> Answers:
