@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,43 @@ class _Forward(logging.Handler):
         _LOGGER.log(record.levelno, "%s", record.getMessage())
 
 
+@dataclass
+class _JournalLock:
+    """The lock of a journal: before anything is appended, a last line that a killed process cut off is removed.
+
+    What is appended to such a line would make the journal unreadable.
+
+    Attributes:
+        path: the journal.
+        lock: lock of Optuna.
+    """
+
+    path: Path
+    lock: Any
+
+    def acquire(self) -> bool:
+        """Take the lock."""
+        taken = bool(self.lock.acquire())
+        if taken and self.path.exists():
+            self._remove_unfinished_line()
+        return taken
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self.lock.release()
+
+    def _remove_unfinished_line(self) -> None:
+        with self.path.open("r+b") as stream:
+            if not stream.seek(0, os.SEEK_END):
+                return
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) == b"\n":
+                return
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
+        _LOGGER.warning("%s: the last line was cut off, as by a full disk or a kill, and is removed", self.path)
+
+
 def open_study(root: Path, sweep: SweepConfig, epochs: int | None) -> optuna.Study:
     """Open the study in a folder, or create it.
 
@@ -68,7 +107,7 @@ def open_study(root: Path, sweep: SweepConfig, epochs: int | None) -> optuna.Stu
     journal = optuna.storages.journal
     path = (root / SWEEP_JOURNAL).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = journal.JournalFileOpenLock(str(path), grace_period=_LOCK_SECONDS)
+    lock = _JournalLock(path, journal.JournalFileOpenLock(str(path), grace_period=_LOCK_SECONDS))
     try:
         storage = optuna.storages.JournalStorage(journal.JournalFileBackend(str(path), lock_obj=lock))
         return optuna.create_study(

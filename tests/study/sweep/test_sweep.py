@@ -282,6 +282,16 @@ def test_a_damaged_journal_is_an_error(tmp_path):
         open_worker(tmp_path)
 
 
+def test_a_line_that_a_killed_process_cut_off_is_removed_before_the_next_one(tmp_path):
+    open_worker(tmp_path, trials=1).run()
+    journal = tmp_path / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    open_worker(tmp_path, trials=2).run()
+    assert journal.read_bytes().startswith(whole + b"{")
+    assert states(open_worker(tmp_path, trials=2)) == ["complete", "complete"]
+
+
 def test_without_optuna_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match="needs the package optuna") as error:
