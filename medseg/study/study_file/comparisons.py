@@ -84,10 +84,11 @@ def _methods(
     for name, seeds in scores.items():
         files, labels = find_files([run for run in first if run.cell.name == name])
         rows = average_rows([seeds[seed] for seed in common])
+        requested = frozenset(str(row["case"]) for row in rows)  # splits of configurations may differ
         methods.append(
             MethodScores(
                 name, rows, definitions=definitions, source=name, files=files, labels=labels,
-                averaged=len(common) > 1,
+                averaged=len(common) > 1, requested=requested,
             )
         )  # fmt: skip
     return methods, common

@@ -11,7 +11,9 @@ from pydantic import Field, field_validator, model_validator
 
 from medseg.config.base import Spec
 from medseg.config.duration import Minutes
+from medseg.errors import ConfigError
 from medseg.evaluation.comparison import ComparisonOptions
+from medseg.evaluation.comparison.options import resolve_metric
 from medseg.study.executors.options import ExecutorConfig, LocalConfig
 
 _NAME = re.compile(r"\w[\w.=+-]*")
@@ -63,8 +65,24 @@ class ComparisonEntry(Spec):
     baseline: str | None = None
     margin: Annotated[float, Field(gt=0)] | None = None
 
+    @model_validator(mode="after")
+    def _check_configs(self) -> Self:
+        configs = list(self.configs)
+        if configs and len(set(configs)) < max(2, len(configs)):
+            raise ValueError(f"configs are {configs}, expected two or more different ones")
+        for name in (self.metric, *self.also):
+            try:
+                resolve_metric(name)
+            except ConfigError as error:
+                raise ValueError(
+                    f"{error.message}; expected a column of cases.csv such as dice or hd95"
+                ) from error
+        if configs and self.baseline is not None and self.baseline not in configs:
+            raise ValueError(f"baseline {self.baseline}: none of the compared configs {configs}")
+        return self
+
     def options(self, part: Literal["test", "val"]) -> ComparisonOptions:
-        """Return the options of the comparison. Raises: ConfigError if a metric is not known."""
+        """Return the options of the comparison."""
         return ComparisonOptions(
             metric=self.metric, also=self.also, baseline=self.baseline, margin=self.margin, part=part
         )
@@ -125,6 +143,9 @@ class StudyConfig(Spec):
             raise ValueError("comparisons: two have the same name")
         if self.folds is not None and "cases" in self.model_fields_set and self.cases == "test":
             raise ValueError("folds: the held-out cases are compared; leave out cases, or leave out folds")
+        settings = [self.set, *(one.set for one in (*self.configs.values(), *self.datasets.values()))]
+        if any("seed" in one for one in settings):
+            raise ValueError("set: seed is set by seeds, expected seeds: [0, 1] at the top of the file")
         for one in self.comparisons:
             named = [*one.configs, *([one.baseline] if one.baseline else [])]
             unknown = [name for name in named if name not in self.configs]

@@ -119,6 +119,36 @@ def test_a_study_with_a_failed_run(trainings, in_process, study_file, tmp_path):
     assert again.markdown == result.markdown
 
 
+def test_datasets_with_different_labels_are_in_one_table(monkeypatch, in_process, study_file, tmp_path):
+    def scores_of(config):
+        name = config.data.path.name
+        return [{**row, "name": name, "nsd": 1.0} for row in evaluated((0.5, 0.5))]
+
+    replace_trainings(monkeypatch, scores_of)
+    study = load_study(study_file, ["seeds=[0]"])
+    result = run_study_file(study, tmp_path / "out", executor=in_process, progress=QuietProgress())
+    head, *rows = (tmp_path / "out" / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert head.endswith('"dice:small","dice:large"')
+    assert [row.split(",")[-2:] for row in rows] == [["0.5", "nan"]] * 2 + [["nan", "0.5"]] * 2
+    assert not result.failed
+
+
+def test_configurations_with_other_test_cases_are_compared_on_those_of_both(
+    monkeypatch, in_process, study_file, tmp_path
+):
+    def scores_of(config):
+        rows = evaluated([0.5 + config.train.ema / 10] * 5, CASES[1:] if config.train.ema else CASES[:5])
+        return [{**row, "nsd": 1.0} for row in rows]
+
+    replace_trainings(monkeypatch, scores_of)
+    study = load_study(study_file, ["seeds=[0]", "datasets={small: small}"])
+    result = run_study_file(study, tmp_path / "out", executor=in_process, progress=QuietProgress())
+    (comparison,) = result.comparisons.values()
+    # ball_0 and ball_5 are test cases of one configuration only: no case is missing
+    assert (comparison.pairs[0].n, comparison.pairs[0].difference) == (4, pytest.approx(0.09))
+    assert set(comparison.table.excluded) == {"ball_0", "ball_5"}
+
+
 def test_folds_are_put_together_and_incomplete_seeds_left_out(monkeypatch, in_process, study_file, tmp_path):
     def scores_of(config):
         fold = config.data.split.fold
@@ -187,6 +217,12 @@ def test_the_command_refuses_complete_runs_of_a_dataset_that_changed(
         ("configs.a/b=balls.yaml", "name of a folder"),
         ("comparisons=[{baseline: other}]", "no configuration 'other'"),
         ("comparisons=[{}, {}]", "same name"),
+        ("comparisons=[{configs: [ema]}]", "two or more different ones"),
+        ("comparisons=[{configs: [ema, ema]}]", "two or more different ones"),
+        ("comparisons=[{configs: [plain, ema], baseline: wide}]", "none of the compared configs"),
+        ("set.seed=3", "seed is set by seeds"),
+        ("comparisons=[{metric: zzz}]", "metric 'zzz': not known"),
+        ("comparisons=[{also: [zzz]}]", "metric 'zzz': not known"),
         ("set.train.emma=0.5", "did you mean"),
         ("executor.name=lokal", "did you mean local"),
     ],
