@@ -10,7 +10,7 @@ from typing import Any
 from medseg.data.cases import Part
 from medseg.errors import ConfigError
 from medseg.progress import ConsoleProgress, Progress
-from medseg.study.cell_run import RunOutcome, StudyRun
+from medseg.study.cell_run import RunOutcome, StudyRun, find_left_out
 from medseg.study.cells import Cell, Design, plan_cells
 from medseg.study.engine import run_study
 from medseg.study.executors import Executor, LocalExecutor
@@ -124,12 +124,13 @@ def run_ablation(
             return run_ablation(config, output, executor=executor, progress=shown)
     root, cells = Path(output), config.cells()
     runs = [StudyRun(cell, seed, root, config.part) for cell in cells for seed in config.seeds]
-    result = AblationResult(root, [])
+    result, left_out = AblationResult(root, []), find_left_out(runs)
 
     def write(outcomes: list[RunOutcome]) -> None:
         nonlocal result
         table = tabulate(cells, outcomes)
-        result = AblationResult(root, outcomes, table, write_tables(root, config.part, table, outcomes))
+        text = write_tables(root, config.part, table, outcomes, left_out)
+        result = AblationResult(root, outcomes, table, text)
 
     run_study(runs, root, executor or LocalExecutor(), progress, write, config.subject)
     return result

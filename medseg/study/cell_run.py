@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from medseg.config.schema import RunConfig, with_absolute_paths
 from medseg.data.cases import Part
 from medseg.data.curation.splits import FoldSplit
 from medseg.errors import MedsegError
+from medseg.evaluation.output import read_case_files
 from medseg.files import as_json_object, write_json
 from medseg.metrics import MetricGroup
 from medseg.study.cells import Cell
@@ -77,9 +78,14 @@ class StudyRun:
         )
 
     @property
+    def folder_of_cell(self) -> Path:
+        """Folder of the runs of the cell on its dataset."""
+        return self.root / "cells" / self.dataset / self.cell.folder
+
+    @property
     def folder(self) -> Path:
         """Folder with the run folder ``run`` and one folder per evaluated part of the split."""
-        folder = self.root / "cells" / self.dataset / self.cell.folder / f"seed_{self.seed}"
+        folder = self.folder_of_cell / f"seed_{self.seed}"
         return folder if self.fold is None else folder / f"fold_{self.fold}"
 
     @property
@@ -112,6 +118,12 @@ class StudyRun:
         record = read_json(self.folder / self.part / "complete.json")
         known = record.get("digest") == self.cell.digest and set(self.groups) <= set(record.get("groups", ()))
         return record if known else None
+
+    def missing_predictions(self) -> list[Path]:
+        """Return the label maps that were evaluated and no longer exist."""
+        files, _ = read_case_files(self.metrics)
+        predictions = (one.prediction for one in files.values())
+        return [path for path in predictions if path is not None and not path.exists()]
 
 
 @dataclass(frozen=True)
@@ -147,6 +159,32 @@ class RunOutcome:
         names = [self.dataset, self.cell, f"seed {self.seed}", "" if self.fold is None else f"fold {self.fold}"]
         ending = f"{shortened(self.error)} (log: {self.log})" if self.error else self.status
         return f"{', '.join(name for name in names if name)}: {ending}"
+
+
+def find_left_out(runs: Sequence[StudyRun]) -> list[str]:
+    """Return the complete runs in the folder of a study that are none of its runs.
+
+    They are those of seeds, configurations or datasets that an earlier command had.
+
+    Returns:
+        Other seeds of the cells of the study, such as ``seed 1``; then the folders of other cells.
+    """
+    root, cells = runs[0].root, {run.folder_of_cell for run in runs}
+    own, folded = {run.folder for run in runs}, runs[0].fold is not None
+    pattern = f"seed_*/{'fold_*/' if folded else ''}{runs[0].part}/complete.json"
+    every = [
+        path.parents[1] for path in sorted(root.glob(f"cells/{'*/' if runs[0].dataset else ''}*/{pattern}"))
+    ]
+    others = [folder for folder in every if folder not in own]
+    seeds: dict[str, None] = {}
+    folders: dict[str, None] = {}
+    for folder in others:
+        seed = folder.parent if folded else folder
+        if seed.parent in cells:
+            seeds[seed.name.replace("_", " ")] = None
+        else:
+            folders[seed.parent.relative_to(root).as_posix()] = None
+    return [*seeds, *folders]
 
 
 def write_cell(name: str, folder: Path, order: CellOrder) -> CellCommand:

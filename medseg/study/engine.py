@@ -24,6 +24,7 @@ from medseg.study.cell_run import (
 from medseg.study.data_changes import FinishedRun, check_data_unchanged, dataset_key
 from medseg.study.executors import CellCommand, CellResult, Executor, read_state
 from medseg.system.locks import lock_folder
+from medseg.training.run_folder.layout import RunFolder
 
 INDEX_FILE, PREPARATION_FOLDER = "runs.json", "preparation"
 _OTHER_FOLDER = "Choose another --output."
@@ -66,7 +67,7 @@ def run_study(
     board = _Board(runs)
     with lock_folder(root, "Wait for it, or choose another --output."), ExitStack() as stages:
         _check_folder(root, subject)
-        complete = [run for run in runs if run.record() is not None]
+        complete = [run for run in runs if run.record() is not None and not _lacks_predictions(run)]
         finished = [FinishedRun(run.folder / "run", run.order.config.data) for run in complete]
         check_data_unchanged(root, finished, progress)
         _write_index(root, runs, subject)
@@ -87,6 +88,20 @@ def run_study(
 
         executor.run(cells, report)
     return board.outcomes
+
+
+def _lacks_predictions(run: StudyRun) -> bool:
+    """Return whether label maps of a complete run are missing, which its model can predict again."""
+    missing = run.missing_predictions()
+    if not missing:
+        return False
+    maps = f"{len(missing)} label map{' is' if len(missing) == 1 else 's are'} missing"
+    shown = f"{run.name}: {maps} that had been evaluated, such as {missing[0]}"
+    if not RunFolder(run.folder / "run").model.is_file():
+        _LOGGER.warning("%s; the model is missing, too: the scores are kept", shown)
+        return False
+    _LOGGER.warning("%s; the cases are predicted again", shown)
+    return True
 
 
 @dataclass

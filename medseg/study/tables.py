@@ -30,11 +30,11 @@ _HEAD = (
 
 
 def tabulate(cells: Sequence[Cell], outcomes: Sequence[RunOutcome], *, folds: int = 1) -> list[dict[str, Any]]:
-    """Return one row per cell that has scores; the first cell is the baseline.
+    """Return one row per cell that has scores or failed runs; the first cell is the baseline.
 
     Keys: cell; the varied settings; seeds, cases; dice (mean), dice_sd_seeds; difference, ci_low, ci_high (nan
     for the baseline, and without its scores); worst_tenth, low_cases; minutes (mean time of the updates of a
-    training), failed (number of runs); ``dice:LABEL``.
+    training), failed (number of runs); ``dice:LABEL``. Without scores, seeds and cases are 0, the others nan.
 
     Args:
         cells: the cells.
@@ -49,46 +49,73 @@ def tabulate(cells: Sequence[Cell], outcomes: Sequence[RunOutcome], *, folds: in
     rows: list[dict[str, Any]] = []
     for cell in cells:
         own = scores[cell.name]
-        if own is None:
+        effort = _effort(cell, outcomes)
+        if own is None and not effort["failed"]:
             continue
-        compared = None if baseline is None or cell is cells[0] else paired_difference(own, baseline)
+        compared = None
+        if own is not None and baseline is not None and cell is not cells[0]:
+            compared = paired_difference(own, baseline)
         rows.append(
             {
                 "cell": cell.name,
                 **{key: describe_value(_setting(cell, key)) for key in keys},
                 **_statistics(own, compared),
-                **_effort(cell, outcomes),
+                **effort,
                 **{f"dice:{label}": _label_mean(own, label) for label in labels},
             }
         )
     return rows
 
 
-def write_tables(root: Path, part: str, table: Sequence[dict[str, Any]], outcomes: Sequence[RunOutcome]) -> str:
+def write_tables(
+    root: Path,
+    part: str,
+    table: Sequence[dict[str, Any]],
+    outcomes: Sequence[RunOutcome],
+    left_out: Sequence[str] = (),
+) -> str:
     """Write ``cases.csv``, ``table.csv`` and ``table.md``; return the latter's text.
 
-    Without scores, only ``table.md`` is written, with the failed runs.
+    Without scores, there is no ``cases.csv``.
+
+    Args:
+        root: folder of the study.
+        part: the part of the split whose cases are compared.
+        table: the rows of ``table.csv``; what only some have, such as the Dice of a label, is nan in others.
+        outcomes: one per run.
+        left_out: what the tables do not contain although it is complete, see ``find_left_out``.
     """
     rows = [{**_identity(o), **row} for o in outcomes for row in o.rows]
     if rows:
         write_csv(root / CASES_FILE, rows)
     if table:
-        write_csv(root / TABLE_FILE, table)
-    text = format_markdown(table, outcomes, part)
+        keys = dict.fromkeys(key for row in table for key in row)
+        write_csv(root / TABLE_FILE, [{key: row.get(key, math.nan) for key in keys} for row in table])
+    text = format_markdown(table, outcomes, part, left_out)
     write_text(root / MARKDOWN_FILE, text)
     return text
 
 
-def format_markdown(table: Sequence[dict[str, Any]], outcomes: Sequence[RunOutcome], part: str) -> str:
-    """Format the table for people, with what its columns mean and the runs that failed."""
+def format_markdown(
+    table: Sequence[dict[str, Any]],
+    outcomes: Sequence[RunOutcome],
+    part: str,
+    left_out: Sequence[str] = (),
+) -> str:
+    """Format the table for people, with what its columns mean, what is left out, and the runs that failed."""
     named = ["dataset"] if any("dataset" in row for row in table) else []
     lines = [
         "| " + " | ".join([*named, *_HEAD]) + " |",
         "|---" * len(named) + "|---|" + "---:|" * (len(_HEAD) - 1),
     ]
     lines += ["| " + " | ".join([*(str(row[key]) for key in named), *_columns(row)]) + " |" for row in table]
-    if table:
+    if any(row["seeds"] for row in table):
         lines += ["", _explanation(max(int(row["cases"]) for row in table), part)]
+    if left_out:
+        lines += [
+            "",
+            f"Complete runs of other seeds or settings exist and are left out: {', '.join(left_out)}.",
+        ]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         lines += ["", "Failed runs:", ""]
@@ -108,9 +135,13 @@ def _explanation(cases: int, part: str) -> str:
 def _columns(row: dict[str, Any]) -> list[str]:
     spread = f" ± {row['dice_sd_seeds']:.4f}" if row["seeds"] > 1 else ""
     known = not math.isnan(row["difference"])
+    cell = str(row["cell"]).replace("|", "\\|")
+    seeds = f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else "")
+    if not row["seeds"]:
+        return [cell, seeds, *[""] * (len(_HEAD) - 2)]
     return [
-        str(row["cell"]).replace("|", "\\|"),
-        f"{row['seeds']}" + (f" ({row['failed']} failed)" if row["failed"] else ""),
+        cell,
+        seeds,
         f"{row['dice']:.4f}{spread}",
         f"{row['difference']:+.4f}" if known else "",
         "" if math.isnan(row["ci_low"]) else f"{row['ci_low']:+.4f} to {row['ci_high']:+.4f}",
@@ -143,9 +174,12 @@ def _scores(cell: Cell, outcomes: Sequence[RunOutcome], folds: int) -> CellScore
     return CellScores.of(rows) if rows else None
 
 
-def _statistics(scores: CellScores, difference: Difference | None) -> dict[str, Any]:
-    means = scores.seed_means
+def _statistics(scores: CellScores | None, difference: Difference | None) -> dict[str, Any]:
     none = math.nan
+    if scores is None:
+        empty = ("dice", "dice_sd_seeds", "difference", "ci_low", "ci_high", "worst_tenth", "low_cases")
+        return {"seeds": 0, "cases": 0, **dict.fromkeys(empty, none)}
+    means = scores.seed_means
     return {
         "seeds": len(scores.seeds),
         "cases": len(scores.cases),
@@ -163,13 +197,13 @@ def _effort(cell: Cell, outcomes: Sequence[RunOutcome]) -> dict[str, Any]:
     own = [o for o in outcomes if o.cell == cell.name]
     seconds = [o.seconds for o in own if o.rows]
     return {
-        "minutes": sum(seconds) / len(seconds) / 60,
+        "minutes": sum(seconds) / len(seconds) / 60 if seconds else math.nan,
         "failed": sum(o.status == "failed" for o in own),
     }
 
 
-def _label_mean(scores: CellScores, label: str) -> float:
-    if label not in scores.labels:
+def _label_mean(scores: CellScores | None, label: str) -> float:
+    if scores is None or label not in scores.labels:
         return math.nan
     return float(np.mean(scores.label_means[:, scores.labels.index(label)]))
 

@@ -1,4 +1,5 @@
 import csv
+import math
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from study_doubles import InProcess, evaluated, record_cases, replace_trainings
 from medseg.cli.main import run
 from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, DataError
+from medseg.files import write_json
 from medseg.metrics import write_csv
 from medseg.progress import QuietProgress
 from medseg.study import AblationConfig, cell_job, run_ablation
@@ -51,7 +53,7 @@ def run_here():
 
 def test_the_tables_by_hand(trainings, run_here, tmp_path):
     result = run_here(tmp_path)
-    baseline, better = read_table(tmp_path / "table.csv")
+    baseline, better, broken = read_table(tmp_path / "table.csv")
     # seeds 0 and 1: (0.5 + 0.7) / 2 and (0.5 + 0.8) / 2
     assert (baseline["cell"], baseline["train.ema"], baseline["dice"]) == ("baseline", "0.0", 0.625)
     assert baseline["dice_sd_seeds"] == pytest.approx(0.05 / 2**0.5)
@@ -64,6 +66,9 @@ def test_the_tables_by_hand(trainings, run_here, tmp_path):
         0,
         better["dice"],
     )
+    assert (broken["cell"], broken["seeds"], broken["cases"], broken["failed"]) == ("train.ema=0.99", 0, 0, 2)
+    assert all(math.isnan(broken[key]) for key in ("dice", "difference", "worst_tenth", "minutes", "dice:ball"))
+    assert "| train.ema=0.99 | 0 (2 failed) |  |  |  |  |  |  |" in result.markdown
     rows = read_table(tmp_path / "cases.csv")
     assert [(row["cell"], row["seed"], row["case"]) for row in rows][:3] == [
         ("baseline", 0, "ball_0"),
@@ -87,7 +92,8 @@ def test_a_failed_run_is_listed_with_its_log_and_the_others_go_on(trainings, run
 
 def test_without_the_baseline_there_are_no_differences(trainings, run_here, tmp_path):
     config = AblationConfig(ball_settings("DATA", ema=0.99), {"train.ema": (0.9,)})
-    (row,) = run_here(tmp_path, config).table
+    failed, row = run_here(tmp_path, config).table
+    assert (failed["cell"], failed["seeds"], failed["failed"]) == ("baseline", 0, 1)
     assert row["cell"] == "train.ema=0.9"
     assert row["difference"] != row["difference"]
 
@@ -110,6 +116,37 @@ def test_complete_runs_are_skipped_and_failed_ones_tried_again(trainings, run_he
     trainings.clear()
     run_here(tmp_path, more)
     assert trainings == [(0.5, 0), (0.5, 1)]
+
+
+def test_complete_runs_of_other_seeds_and_settings_are_named(trainings, run_here, tmp_path):
+    first = run_here(tmp_path, AblationConfig(ball_settings("DATA"), {"train.ema": (0.9, 0.5)}, seeds=(0, 1)))
+    assert "left out" not in first.markdown
+    result = run_here(tmp_path, AblationConfig(ball_settings("DATA"), {"train.ema": (0.9,)}))
+    assert [row["seeds"] for row in result.table] == [1, 1]
+    (line,) = [line for line in result.markdown.splitlines() if "left out" in line]
+    assert "are left out: seed 1, cells/train.ema=0.5-" in line
+
+
+def test_missing_label_maps_of_complete_runs_are_predicted_again(trainings, run_here, tmp_path, caplog):
+    config = AblationConfig(ball_settings("DATA"), {"train.ema": (0.9,)})
+    run_here(tmp_path, config)
+    (folder,) = (tmp_path / "cells").glob("baseline-*/seed_0")
+    prediction = folder / "test" / "predictions" / "ball_0.nii.gz"
+    files = {"ball_0": {"reference": "../../reference.nii.gz", "prediction": "../predictions/ball_0.nii.gz"}}
+    write_json(folder / "test" / "metrics" / "files.json", {"cases": files, "labels": None})
+    trainings.clear()
+    run_here(tmp_path, config)  # without its model, the cases cannot be predicted
+    assert (trainings, "the scores are kept" in caplog.text) == ([], True)
+    (folder / "run").mkdir(exist_ok=True)
+    (folder / "run" / "model.safetensors").touch()
+    run_here(tmp_path, config)
+    assert trainings == [(0.0, 0)]
+    assert "baseline, seed 0: 1 label map is missing that had been evaluated" in caplog.text
+    prediction.parent.mkdir()
+    prediction.touch()
+    trainings.clear()
+    run_here(tmp_path, config)
+    assert trainings == []
 
 
 def test_a_folder_keeps_to_its_study(trainings, run_here, tmp_path):
@@ -252,4 +289,4 @@ def test_a_run_of_files_that_changed_during_the_study_is_left_out(recorded, run_
     (failed,) = result.failed
     assert failed.cell == "train.ema=0.9"
     assert "files of 1 cases changed since the first run began, scores left out: ball_0" in failed.error
-    assert [row["cell"] for row in result.table] == ["baseline"]
+    assert [(row["cell"], row["seeds"]) for row in result.table] == [("baseline", 1), ("train.ema=0.9", 0)]

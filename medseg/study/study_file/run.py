@@ -10,7 +10,7 @@ from typing import Any
 from medseg.evaluation.comparison import Comparison
 from medseg.metrics import MetricGroup
 from medseg.progress import ConsoleProgress, Progress
-from medseg.study.cell_run import DEFAULT_GROUPS, RunOutcome, StudyRun
+from medseg.study.cell_run import DEFAULT_GROUPS, RunOutcome, StudyRun, find_left_out
 from medseg.study.cells import Cell
 from medseg.study.engine import run_study
 from medseg.study.executors import Executor
@@ -105,11 +105,12 @@ def run_study_file(
     root = Path(output)
     cells, runs = plan_runs(study, root)
     outcomes: list[RunOutcome] = []
+    left_out = find_left_out(runs)
 
     def write(current: list[RunOutcome]) -> None:
         outcomes[:] = current
         table = _tabulate(study, cells, current)
-        write_tables(root, study.part, table, current)
+        write_tables(root, study.part, table, current, left_out)
 
     run_study(
         runs,
@@ -120,7 +121,7 @@ def run_study_file(
         f"a study file on the {study.part} cases",
     )
     table = _tabulate(study, cells, outcomes)
-    markdown = write_tables(root, study.part, table, outcomes)
+    markdown = write_tables(root, study.part, table, outcomes, left_out)
     comparisons = make_comparisons(study, runs, outcomes, root)
     return StudyResult(root, outcomes, table, markdown, comparisons)
 
