@@ -45,6 +45,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         *_miss_lines(summary),
         *([mistaken] if mistaken else []),
         *_coverage_lines(summary["coverage"]),
+        *(f"note: {note}" for note in summary["notes"]),
     ):
         click.echo(line)
 
@@ -132,7 +133,14 @@ def _coverage_lines(coverage: dict[str, Any]) -> list[str]:
         parts += [f"{len(left_out)} {text}, left out of the means"] if left_out else []
     count = coverage["not_requested"]
     parts += [f"{count} {'was' if count == 1 else 'were'} not requested"] if count else []
+    extra = coverage["extra"]
+    parts += (
+        [f"{len(extra)} {'prediction has' if len(extra) == 1 else 'predictions have'} no reference, ignored"]
+        if extra
+        else []
+    )
     lines = ["; ".join(parts)]
+    lines += [f"  no reference: {case}" for case in extra[:_MOST_LISTED]]
     lines += [f"  missing: {case}: {reason}" for case, reason in list(missing.items())[:_MOST_LISTED]]
     if len(missing) > _MOST_LISTED:
         lines.append(f"  … and {len(missing) - _MOST_LISTED} more, all in summary.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import numpy as np
 from medseg.data.cases import join_problems
 from medseg.errors import DataError
 from medseg.evaluation.case_comparison import CaseComparer, CaseComparison, check_columns
-from medseg.evaluation.pairing import Pairing
+from medseg.evaluation.pairing import Pairing, are_copies
 from medseg.evaluation.parallel_cases import CaseOutcome, CaseTask
 from medseg.metrics import IntArray, ReliabilityCurve, Unit, dataset_scores, summarize
 from medseg.metrics.tables.columns import IDENTITY
@@ -89,6 +90,7 @@ class ScoreCollector:
         calibration = {"calibration": _calibration(curves)} if curves else {}
         return {
             "coverage": self._coverage(pairing),
+            "notes": self._notes(pairing),
             **summary,
             **calibration,
             "cases": {
@@ -125,11 +127,25 @@ class ScoreCollector:
             "references": pairing.references,
             "scored": scored,
             "not_requested": len(pairing.not_requested),
+            "extra": list(pairing.extra),
             "missing_policy": self.comparer.options.missing,
             "missing": self.missing,
             "failed": self.failed,
             "unscored": sorted({*self.missing, *self.failed} - self.comparisons.keys()),
         }
+
+    def _notes(self, pairing: Pairing) -> list[str]:
+        """Return what makes the scores doubtful: predictions that are the references."""
+        scored = [case for case in self.comparisons if self.status(case) == "scored"]
+        dice = [row["dice"] for case in scored for row in self.comparisons[case].rows]
+        defined = [one for one in dice if not math.isnan(one)]
+        single_picture = len(scored) == 1 and len(self.comparisons[scored[0]].shape) < 3
+        if not defined or min(defined) < 1 or single_picture:
+            return []
+        where = f"all {len(scored)} cases" if len(scored) > 1 else "the only case"
+        if are_copies(pairing.pairs[case] for case in scored):
+            return [f"predictions are equal to the references in {where}: are these copies of the references?"]
+        return [f"every Dice is 1 in {where}: are these the predictions that you want to evaluate?"]
 
     def _case(self, case: str) -> dict[str, Any]:
         found = self.comparisons.get(case)

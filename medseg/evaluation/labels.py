@@ -168,7 +168,10 @@ def warn_about_absent_values(
 
 
 def _reason(error: ValidationError) -> str:
-    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    first = error.errors()[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {message}" if where else message
 
 
 def _guess_from(options: EvaluationOptions, references: list[Path], predictions: list[Path]) -> LabelSchema:

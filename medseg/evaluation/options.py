@@ -14,6 +14,7 @@ from medseg.metrics import LesionOptions, Like, MeasureOptions, MetricGroup, Mis
 from medseg.metrics.lesions.detection import DEFAULT_LESIONS
 
 MissingPolicy = Literal["error", "ignore", "worst"]
+ExtraPolicy = Literal["error", "ignore"]
 OtherValues = Literal["error", "background", "ignore"]
 
 DEFAULT_TOLERANCE = 1.0
@@ -46,6 +47,7 @@ class EvaluationOptions:
         jobs: most cases compared at a time. If None, the number of cores; in each case, as many as fit into
             half of the available memory.
         images: folder of the images, for the pictures of a report; no score depends on it.
+        extra: predictions without a reference are an ``error``, or are left out and listed (``ignore``).
 
     Raises:
         ConfigError: if a tolerance is negative or not finite, ``jobs`` is below 1, or a group is not known.
@@ -70,6 +72,7 @@ class EvaluationOptions:
     lesions: LesionOptions = DEFAULT_LESIONS
     jobs: int | None = None
     images: Path | None = None
+    extra: ExtraPolicy = "error"
 
     def __post_init__(self) -> None:
         values = self.tolerance.values() if isinstance(self.tolerance, Mapping) else (self.tolerance,)

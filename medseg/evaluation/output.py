@@ -1,17 +1,19 @@
-"""Files of an evaluation: which are written, which are removed first, and which are never replaced."""
+"""Files of an evaluation: which are written, which are replaced, and which never are."""
 
 from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, MedsegError
 from medseg.evaluation.evaluation import CaseFiles as EvaluatedFiles
 from medseg.evaluation.evaluation import Evaluation
 from medseg.files import check_writable, write_atomic, write_json, write_text
@@ -22,6 +24,8 @@ from medseg.report.page import is_page
 from medseg.report.pages.case_sections import DEFAULT_LIMITS, CaseFiles, DrawingLimits, draw_case_sections
 from medseg.report.pages.evaluation import write_evaluation_page
 from medseg.report.pages.scored_cases import ScoredCases
+
+_LOGGER = logging.getLogger(__name__)
 
 CASES_FILE = "cases.csv"
 SCORES_FILE = "scores.csv"
@@ -115,9 +119,9 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingL
     files = {
         case: CaseFiles(image=own.image, reference=own.reference, prediction=own.prediction)
         for case in worst
-        if (own := evaluation.files.get(case)) is not None and own.prediction is not None
+        if (own := evaluation.files.get(case)) is not None
     }
-    sections = draw_case_sections(files, evaluation.labels, limits)
+    sections = draw_case_sections(files, evaluation.labels, limits, evaluation.missing)
     write_evaluation_page(Path(path), evaluation.rows, evaluation.summary, sections)
 
 
@@ -152,9 +156,23 @@ def check_output_folder(output: Path) -> None:
 
 
 def remove_tables(output: Path) -> None:
-    """Remove the tables of an earlier evaluation, so that a failed one does not leave them behind."""
+    """Remove all tables of an earlier evaluation, before those of a new one are written.
+
+    A folder never has files of two evaluations: not even a report where the new one has none.
+    """
     for name in _FILES:
         (output / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_earlier_tables(output: Path | None) -> Iterator[None]:
+    """Warn, if an evaluation fails before it writes, that the tables in its folder are of an earlier one."""
+    try:
+        yield
+    except MedsegError:
+        if output is not None and any((output / name).exists() for name in _FILES):
+            _LOGGER.warning("%s: nothing was written; the tables there are of an earlier evaluation", output)
+        raise
 
 
 def _is_ours(path: Path) -> bool:

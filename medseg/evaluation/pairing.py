@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -13,9 +14,17 @@ from medseg.data.cases import join_problems, list_images, match
 from medseg.data.io.readers import image_stem, is_image_file, is_zarr
 from medseg.data.requested_cases import REQUESTED_FILE, read_requested
 from medseg.dicom import OBJECTS_FOLDER
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.missing_predictions import FAILURES_FILE, MissingCase, read_failures
+from medseg.evaluation.options import ExtraPolicy
 
+_SUFFIX_HINT = (
+    "If names of files have a suffix, give it: --label-suffix that of the references, --prediction-suffix that "
+    "of the predictions (of a second observer in medseg compare: --observer-suffix). "
+)
+_EXTRA_HINT = (
+    "Predictions that have no reference: move them, or leave them out with medseg evaluate --extra ignore. "
+)
 _CONVERT_HINT = "Convert references in another layout: medseg data convert DATA OUT --to folders."
 
 
@@ -28,12 +37,14 @@ class Pairing:
         missing: case → reference of a case that was requested but not predicted.
         not_requested: references of cases that were not requested.
         requested: number of cases in ``requested.json``; None without that file.
+        extra: cases that were left out because they have no reference.
     """
 
     pairs: dict[str, tuple[Path, Path]]
     missing: dict[str, MissingCase] = field(default_factory=dict[str, MissingCase])
     not_requested: tuple[Path, ...] = ()
     requested: int | None = None
+    extra: tuple[str, ...] = ()
 
     @property
     def references(self) -> int:
@@ -57,7 +68,9 @@ class Suffixes:
 NO_SUFFIXES = Suffixes()
 
 
-def pair_cases(predictions: Path, references: Path, suffixes: Suffixes = NO_SUFFIXES) -> Pairing:
+def pair_cases(
+    predictions: Path, references: Path, suffixes: Suffixes = NO_SUFFIXES, extra: ExtraPolicy = "error"
+) -> Pairing:
     """Pair two folders by name, one file with the reference of the same name in a folder, or two files.
 
     ``requested.json`` in the folder of the predictions lists the cases that were to be predicted; without it,
@@ -68,10 +81,23 @@ def pair_cases(predictions: Path, references: Path, suffixes: Suffixes = NO_SUFF
         predictions: folder of label maps, or one file.
         references: folder of label maps, searched recursively, or one file.
         suffixes: what names of files add to the name of their case.
+        extra: whether predictions of a folder that have no reference are an error, or are left out.
 
     Raises:
         DataError: if a path does not exist, a case has no reference or several, or there is no prediction.
+        ConfigError: if every prediction is the same file as its reference.
     """
+    pairing = _pair_paths(predictions, references, suffixes, extra)
+    if pairing.pairs and all(own.samefile(reference) for own, reference in pairing.pairs.values()):
+        raise ConfigError(
+            f"{predictions} and {references}: every prediction is the same file as its reference",
+            hint="Give the folder of the predictions first, then that of the references.",
+            path=predictions,
+        )
+    return pairing
+
+
+def _pair_paths(predictions: Path, references: Path, suffixes: Suffixes, extra: ExtraPolicy) -> Pairing:
     check_exists(predictions, references)
     if not _is_one_file(predictions):
         if _is_one_file(references):
@@ -79,7 +105,7 @@ def pair_cases(predictions: Path, references: Path, suffixes: Suffixes = NO_SUFF
                 f"{predictions} is a folder, but {references} is a file",
                 hint="To compare, give two folders, two files, or a prediction and a folder of references.",
             )
-        return _pair_folders(predictions, references, suffixes)
+        return _pair_folders(predictions, references, suffixes, extra)
     case = image_stem(predictions).removesuffix(suffixes.prediction or "")
     if _is_one_file(references):
         return Pairing({case: (predictions, references)})
@@ -95,6 +121,14 @@ def check_exists(*paths: Path) -> None:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder", path=path)
+
+
+def are_copies(pairs: Iterable[tuple[Path, Path]]) -> bool:
+    """Return whether in every pair both files have the same bytes."""
+    try:
+        return all(filecmp.cmp(*pair, shallow=False) for pair in pairs)
+    except OSError:  # folders of Zarr, or a file that was removed meanwhile
+        return False
 
 
 def find_images(folder: Path, cases: Iterable[str], suffix: str | None) -> dict[str, Path]:
@@ -117,7 +151,7 @@ def find_images(folder: Path, cases: Iterable[str], suffix: str | None) -> dict[
     return {case: paths[0] for case, paths in by_case.items() if len(paths) == 1}
 
 
-def _pair_folders(predictions: Path, references: Path, suffixes: Suffixes) -> Pairing:
+def _pair_folders(predictions: Path, references: Path, suffixes: Suffixes, extra: ExtraPolicy) -> Pairing:
     suffix = suffixes.reference
     predicted = _list_predictions(predictions, suffixes.prediction)
     requested = read_requested(predictions)
@@ -127,9 +161,9 @@ def _pair_folders(predictions: Path, references: Path, suffixes: Suffixes) -> Pa
     label_maps = {image_stem(name): path for name, path in predicted.items()}
     absent = [predictions / f"{case}.nii.gz" for case in requested or () if case not in label_maps]
     candidates = _list_references(references, suffix)
-    matches = {
-        image_stem(p): r for p, r in _match([*predicted, *absent], candidates, references, suffix).items()
-    }
+    found = _match([*predicted, *absent], candidates, references, suffix, extra)
+    matches = {image_stem(path): reference for path, reference in found.items()}
+    left_out = tuple(sorted(label_maps.keys() - matches.keys()))
     failures = read_failures(predictions)
     pairs: dict[str, tuple[Path, Path]] = {}
     missing: dict[str, MissingCase] = {}
@@ -142,10 +176,10 @@ def _pair_folders(predictions: Path, references: Path, suffixes: Suffixes) -> Pa
             missing[case] = MissingCase(reference, f"listed in {REQUESTED_FILE}, but there is no label map")
     rest = sorted(set(candidates) - set(matches.values()))
     if requested is not None:
-        return Pairing(pairs, missing, tuple(rest), len(requested))
+        return Pairing(pairs, missing, tuple(rest), len(requested), left_out)
     names = _names(rest, references, suffix)
     missing |= {name: MissingCase(path, "there is no label map") for name, path in names.items()}
-    return Pairing(pairs, missing)
+    return Pairing(pairs, missing, extra=left_out)
 
 
 def _is_one_file(path: Path) -> bool:
@@ -168,16 +202,23 @@ def _list_references(folder: Path, suffix: str | None) -> list[Path]:
 
 
 def _match(
-    predicted: Iterable[Path], candidates: list[Path], references: Path, suffix: str | None
+    predicted: Iterable[Path],
+    candidates: list[Path],
+    references: Path,
+    suffix: str | None,
+    extra: ExtraPolicy = "error",
 ) -> dict[Path, Path]:
     """Return the reference of each prediction.
 
     Raises:
-        DataError: if a prediction has no reference or several.
+        DataError: if a prediction has several references; without any, if that is an error, or if none has one.
     """
     paths = list(predicted)
     matches, _ = match(paths, candidates, label_suffix=suffix)
-    problems = [f"{p.name} has no reference in {references}" for p, matching in matches.items() if not matching]
+    problems: list[str] = []
+    if extra == "error" or not any(matches.values()):
+        problems = [f"{p.name} has no reference in {references}" for p, own in matches.items() if not own]
+    alone = bool(problems)
     problems += [
         f"{p.name} has {len(matching)} references: {', '.join(map(str, matching))}"
         for p, matching in matches.items()
@@ -186,9 +227,9 @@ def _match(
     if problems:
         raise DataError(
             join_problems("predictions without exactly one reference", problems),
-            hint=f"Names of references may have a --label-suffix. {_CONVERT_HINT}",
+            hint=f"{_SUFFIX_HINT}{_EXTRA_HINT if alone else ''}{_CONVERT_HINT}",
         )
-    return {path: matching[0] for path, matching in matches.items()}
+    return {path: matching[0] for path, matching in matches.items() if matching}
 
 
 def _names(paths: list[Path], root: Path, suffix: str | None) -> dict[str, Path]:

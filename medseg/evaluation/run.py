@@ -14,8 +14,8 @@ from medseg.evaluation.collector import ScoreCollector
 from medseg.evaluation.evaluation import CaseFiles, Evaluation
 from medseg.evaluation.labels import resolve_labels, warn_about_absent_values
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions
-from medseg.evaluation.output import check_output, remove_tables, write_tables
-from medseg.evaluation.pairing import Pairing, Suffixes, check_exists, find_images, pair_cases
+from medseg.evaluation.output import check_output, naming_earlier_tables, remove_tables, write_tables
+from medseg.evaluation.pairing import Pairing, Suffixes, find_images, pair_cases
 from medseg.evaluation.parallel_cases import CaseTask, compare_cases
 from medseg.progress import QUIET, Progress
 
@@ -39,29 +39,39 @@ def evaluate_cases(
             ``requested.json`` lists the cases that were to be predicted.
         references: folder of reference label maps, searched recursively, or one file.
         output: folder for the tables: ``cases.csv``, ``scores.csv``, ``summary.json``, ``table.md``,
-            ``table.tex``, and Parquet files where pyarrow is installed. If None, no file is written. Tables of
-            an earlier evaluation are removed first, so that a failed evaluation does not leave them behind.
+            ``table.tex``, and Parquet files where pyarrow is installed. If None, no file is written. All tables
+            of an earlier evaluation are replaced, once there are new ones: after an error they are as before.
         options: labels, missing cases and structures, tolerance.
         progress: advances with each case.
 
     Raises:
-        DataError: if a path does not exist, a prediction has no reference, cases are missing (with
-            ``missing="error"``), or no case can be scored.
-        ConfigError: if the labels cannot be guessed, a tolerance belongs to no label, or ``output`` contains
-            other tables.
+        DataError: if a path does not exist, a prediction has no reference (with ``extra="error"``), cases are
+            missing (with ``missing="error"``), or no case can be scored.
+        ConfigError: if the labels cannot be guessed, a tolerance belongs to no label, every prediction is the
+            same file as its reference, or ``output`` contains other tables.
 
     Example:
         >>> evaluation = evaluate_cases("predictions", "labels", "metrics")  # doctest: +SKIP
         >>> evaluation.summary["overall"]["mean_dice"]["mean"]  # doctest: +SKIP
         0.91
     """
-    predictions, references = Path(predictions), Path(references)
-    if output is not None:
-        check_output(Path(output))
-        check_exists(predictions, references)
-        remove_tables(Path(output))
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        check_output(folder)
+    with naming_earlier_tables(folder):
+        evaluation = _evaluate(Path(predictions), Path(references), options, progress)
+    if folder is not None:
+        remove_tables(folder)
+        write_tables(folder, evaluation)
+    return evaluation
+
+
+def _evaluate(
+    predictions: Path, references: Path, options: EvaluationOptions, progress: Progress
+) -> Evaluation:
+    """Compare the cases; see ``evaluate_cases``."""
     suffixes = Suffixes(options.label_suffix, options.prediction_suffix)
-    pairing = pair_cases(predictions, references, suffixes)
+    pairing = pair_cases(predictions, references, suffixes, options.extra)
     if options.missing == "error" and pairing.missing:
         raise DataError(
             _missing_message(pairing),
@@ -81,10 +91,7 @@ def evaluate_cases(
     warn_about_absent_values(options, labels, counts, [*predicted, *(task.reference for task in tasks)])
     sources = {"sources": {"predictions": predictions.name, "references": references.name}}
     summary = collector.summary(pairing) | sources
-    evaluation = Evaluation(collector.rows(), summary, labels, _files(tasks, options))
-    if output is not None:
-        write_tables(Path(output), evaluation)
-    return evaluation
+    return Evaluation(collector.rows(), summary, labels, _files(tasks, options))
 
 
 def _tasks(pairing: Pairing) -> list[CaseTask]:

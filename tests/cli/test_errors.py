@@ -17,7 +17,7 @@ from medseg.training.fit import fit
 
 OUT = "--output {out}"
 INFER = "infer --model {model} --output {out} {scan}"
-EVALUATE = "evaluate {labels} {labels} --output {out}"
+EVALUATE = "evaluate {predicted} {labels} --output {out}"
 NNUNET = "import nnunet --output {out}.safetensors"
 DICOM = "dicom export --to seg --output {out}.dcm --labels ball=1 --made manual"
 FEATURES = "models features --model {model} --output {out}"
@@ -36,8 +36,10 @@ CASES = [
     "compare",
     "compare {missing} {labels}",
     "compare {text} {empty} --output {out}",
-    "compare {labels} {labels} --reference {missing} --output {out}",
-    "compare {labels} {labels} --output {blocked}",
+    "compare {predicted} {labels} --reference {missing} --output {out}",
+    "compare {labels} {labels} --reference {labels}",
+    "compare {labels} {predicted} --reference {labels} --groups {missing}",
+    "compare {predicted} {labels} --output {blocked}",
     "metrics recommend {missing}",
     "metrics recommend {empty}",
     "view {missing}",
@@ -119,7 +121,7 @@ CASES = [
     "tune {odd_run}",
     f"evaluate {{missing}} {{labels}} {OUT}",
     "evaluate {text} {missing} --panoptic --output {out}",
-    "evaluate {labels} {labels} --panoptic",
+    "evaluate {predicted} {labels} --panoptic",
     "panoptic",
     "panoptic {missing} {labels} --output {out}",
     "panoptic {labels} {labels} --output {out}",
@@ -132,8 +134,11 @@ CASES = [
     f"evaluate {{label}} {{broken_scan}} {OUT}",
     f"evaluate {{labels}} {{label}} {OUT}",
     f"evaluate {{scan}} {{label}} {OUT}",
-    "evaluate {labels} {labels} --output {text}",
-    "evaluate {labels} {labels} --output {blocked}",
+    "evaluate {labels} {labels}",
+    "evaluate {labels} {labels} --objects",
+    "evaluate {predicted} {labels} --extra perhaps",
+    "evaluate {predicted} {labels} --output {text}",
+    "evaluate {predicted} {labels} --output {blocked}",
     "evaluate --interactive {missing} {balls} --output {out}",
     "evaluate --interactive {text} {balls} --output {out}",
     "evaluate --interactive random-walker {missing} --output {out}",
@@ -144,14 +149,14 @@ CASES = [
     "evaluate --interactive random-walker {balls} --interactions some --output {out}",
     "evaluate --interactive random-walker {balls} --objects --components --output {out}",
     "evaluate --interactive random-walker {balls} --output {blocked}",
-    "evaluate {labels} {labels} --user clicks --output {out}",
+    "evaluate {predicted} {labels} --user clicks --output {out}",
     "evaluate --interactive random-walker {balls} --metrics boundary --output {out}",
-    "evaluate {labels} {labels} --objects --tolerance 2 --output {out}",
-    "evaluate {labels} {labels} --objects --user clicks --output {out}",
-    "evaluate {labels} {labels} --objects --panoptic --output {out}",
-    "evaluate {labels} {labels} --objects --images {missing} --output {out}",
-    "evaluate {labels} {labels} --objects --output {blocked}",
-    "evaluate {labels} {labels} --panoptic --ignore 255",
+    "evaluate {predicted} {labels} --objects --tolerance 2 --output {out}",
+    "evaluate {predicted} {labels} --objects --user clicks --output {out}",
+    "evaluate {predicted} {labels} --objects --panoptic --output {out}",
+    "evaluate {predicted} {labels} --objects --images {missing} --output {out}",
+    "evaluate {predicted} {labels} --objects --output {blocked}",
+    "evaluate {predicted} {labels} --panoptic --ignore 255",
     "evaluate --interactive random-walker {balls} --cases test --output {out}",
     "evaluate --interactive random-walker {balls} --user human --output {out}",
     "evaluate --interactive random-walker {balls} --scribbles {missing} --output {out}",
@@ -188,13 +193,13 @@ CASES = [
     "data summary {archives}",
     "study run {table}",
     "study sweep {table} {table} --trials 2",
-    "compare {labels} {labels} --margin nan",
-    "compare {labels} {labels} --penalty inf",
+    "compare {predicted} {labels} --margin nan",
+    "compare {predicted} {labels} --penalty inf",
     f"{EVALUATE} --lesion-iou nan",
     f"{EVALUATE} --tolerance nan",
     f"{EVALUATE} --tolerance -1",
     f"{EVALUATE} --percentiles nan",
-    "evaluate {labels} {labels} --interactive --seed -1",
+    "evaluate {predicted} {labels} --interactive --seed -1",
     "sam finetune sam_vit_b {balls} --output {out} --lr nan",
     "data summary {balls} --output {blocked}",
     "data convert {missing} {out} --to folders",
@@ -305,6 +310,7 @@ def places(balls, tmp_path_factory) -> dict[str, Path]:
     (root / "archives").mkdir()
     for i in range(3):
         np.savez(root / "archives" / f"{i}.npz", image=np.zeros((9, 9)), label=np.zeros((9, 9)), scribbles=0)
+    shutil.copytree(balls / "labels", root / "predicted")
     scan = write_volume(root / "odd" / "ball_0.nii.gz", np.full((20, 20, 20), 0.5, np.float32))
     return {
         "missing": root / "missing",
@@ -328,6 +334,7 @@ def places(balls, tmp_path_factory) -> dict[str, Path]:
         "run": run_folder,
         "balls": balls,
         "labels": balls / "labels",
+        "predicted": root / "predicted",
         "label": balls / "labels" / "ball_0.nii.gz",
         "scan": scan,
     }
@@ -375,9 +382,9 @@ UNWRITABLE = [
     "plan {balls} -o {out}/c.yaml",
     "train {balls} --run {out}",
     "infer --model {model} {scan} --output {out}",
-    "evaluate {labels} {labels} --output {out}/metrics",
-    "evaluate {labels} {labels} --objects --output {out}",
-    "compare {labels} {labels} --reference {labels} --output {out}",
+    "evaluate {predicted} {labels} --output {out}/metrics",
+    "evaluate {predicted} {labels} --objects --output {out}",
+    "compare {predicted} {labels} --reference {labels} --output {out}",
     "view {scan} --output {out}/page.html",
     "panoptic {labels} {labels} --output {out}",
     "data summary {balls} --output {out}",

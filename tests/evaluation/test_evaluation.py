@@ -1,5 +1,7 @@
 import csv
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from medseg.cli.main import run
 from medseg.data.requested_cases import write_requested
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
+from medseg.evaluation.output import write_evaluation_report
 
 IGNORE_MISSING = EvaluationOptions(missing="ignore")
 
@@ -124,6 +127,14 @@ def test_labels_from_the_command_line():
         parse_labels("a=1,b=1")
     with pytest.raises(ConfigError, match=r"--labels 'a=1,a=2': 'a' appears twice"):
         parse_labels("a=1,a=2")
+
+
+def test_a_field_that_labels_lack_is_named(tmp_path):
+    (tmp_path / "med.json").write_text('{"labels": {"background": 0}}')
+    with pytest.raises(
+        ConfigError, match=r"med\.json: not a medseg\.json with labels \(names: Field required\)"
+    ):
+        parse_labels(str(tmp_path / "med.json"))
 
 
 def test_labels_are_guessed_from_the_references_without_names(folders):
@@ -320,15 +331,72 @@ def test_foreign_tables_are_not_replaced(folders):
         evaluate_cases(folders / "predictions", folders / "labels", folders / "out", IGNORE_MISSING)
 
 
-def test_a_failed_evaluation_leaves_no_tables_of_an_earlier_one(folders):
+def test_a_failed_evaluation_leaves_the_earlier_tables_and_says_so(folders, caplog):
     out = folders / "out"
     evaluate_cases(folders / "predictions", folders / "labels", out, IGNORE_MISSING)
-    with pytest.raises(DataError, match="no such file"):  # a wrong path does not remove them
-        evaluate_cases(folders / "nothing", folders / "labels", out, IGNORE_MISSING)
-    assert (out / "cases.csv").is_file()
+    (out / "report.html").write_text('<meta name="generator" content="medseg 0">')
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(DataError, match="has no prediction"):
         evaluate_cases(folders / "predictions", folders / "labels", out)
-    assert list(out.iterdir()) == []
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert caplog.messages == [f"{out}: nothing was written; the tables there are of an earlier evaluation"]
+
+
+def test_new_tables_replace_all_earlier_ones(folders):
+    out = folders / "out"
+    evaluate_cases(folders / "predictions", folders / "labels", out, IGNORE_MISSING)
+    evaluation = evaluate_cases(folders / "predictions", folders / "labels", out, IGNORE_MISSING)
+    write_evaluation_report(out / "report.html", evaluation)
+    evaluate_cases(folders / "predictions", folders / "labels", out, IGNORE_MISSING)
+    assert not (out / "report.html").exists()  # it would show the earlier scores
+    assert (out / "cases.csv").is_file()
+
+
+def test_predictions_that_are_the_references_are_refused(folders, capsys):
+    assert run(["evaluate", str(folders / "labels"), str(folders / "labels")]) == 2
+    assert "every prediction is the same file as its reference" in capsys.readouterr().err
+    (folders / "links").symlink_to(folders / "labels")
+    with pytest.raises(ConfigError, match="the same file"):
+        evaluate_cases(folders / "links", folders / "labels")
+
+
+def test_one_folder_with_two_observers_is_no_mistake(tmp_path):
+    for suffix in ("_1", "_2"):
+        write_picture(tmp_path / f"x{suffix}.png", np.eye(4, dtype=np.uint8))
+    options = EvaluationOptions(label_suffix="_1", prediction_suffix="_2")
+    assert evaluate_cases(tmp_path, tmp_path, options=options).rows[0]["dice"] == 1
+
+
+def test_copies_of_the_references_are_named(folders, capsys):
+    shutil.copytree(folders / "labels", folders / "copies")
+    evaluation = evaluate_cases(folders / "copies", folders / "labels")
+    copies = "predictions are equal to the references in all 3 cases: are these copies of the references?"
+    assert evaluation.summary["notes"] == [copies]
+    run(["evaluate", str(folders / "copies"), str(folders / "labels")])
+    assert f"note: {copies}" in capsys.readouterr().out
+    evaluation = evaluate_cases(folders / "predictions", folders / "labels", options=IGNORE_MISSING)
+    assert evaluation.summary["notes"] == []
+
+
+def test_predictions_without_a_reference_can_be_left_out(folders, capsys):
+    write_volume(folders / "predictions" / "extra.nii.gz", np.zeros((10, 10, 10), np.uint8))
+    command = ["evaluate", str(folders / "predictions"), str(folders / "labels"), "--missing", "ignore"]
+    assert run(command) == 3
+    assert "--extra ignore" in capsys.readouterr().err
+    assert run([*command, "--extra", "ignore", "--output", str(folders / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "1 prediction has no reference, ignored\n  no reference: extra" in printed
+    assert json.loads((folders / "out" / "summary.json").read_text())["coverage"]["extra"] == ["extra"]
+    assert "1 prediction without a reference was left out: extra" in re.sub(
+        "<[^>]*>", "", (folders / "out" / "report.html").read_text()
+    )
+
+
+def test_no_prediction_with_a_reference_is_always_an_error(folders):
+    (folders / "others").mkdir()
+    write_volume(folders / "others" / "extra.nii.gz", np.zeros((10, 10, 10), np.uint8))
+    with pytest.raises(DataError, match="without exactly one reference"):
+        evaluate_cases(folders / "others", folders / "labels", options=EvaluationOptions(extra="ignore"))
 
 
 def test_two_label_maps_of_one_case_are_an_error(folders):

@@ -129,20 +129,32 @@ DEFAULT_LIMITS = DrawingLimits()
 
 
 def draw_case_sections(
-    files: Mapping[str, CaseFiles], labels: LabelSchema | None = None, limits: DrawingLimits = DEFAULT_LIMITS
+    files: Mapping[str, CaseFiles],
+    labels: LabelSchema | None = None,
+    limits: DrawingLimits = DEFAULT_LIMITS,
+    missing: Mapping[str, str] | None = None,
 ) -> CaseSections:
     """Draw the sections of cases: figures of the first ones, and a viewer of the first volumes.
 
-    A case that cannot be drawn has a sentence instead.
+    A case that cannot be drawn has a sentence instead, also one without a prediction.
 
     Args:
         files: case → its files, the most interesting case first.
         labels: names, values and colors of the labels; None if every value is a label.
-        limits: how many cases are drawn, and their sizes.
+        limits: how many cases are drawn, and their sizes; as many are listed without a picture.
+        missing: case → why it was never predicted.
     """
+    missing = missing or {}
+    shown = [case for case in files if case not in missing][: limits.figures]
+    shown += [case for case in files if case in missing][: limits.figures]
     pictures: dict[str, Markup] = {}
     payloads: list[VolumePayload] = []
-    for case, own in list(files.items())[: limits.figures]:
+    for case, own in files.items():
+        if case not in shown:
+            continue
+        if case in missing:
+            pictures[case] = paragraph(f"There is no prediction to draw: {missing[case]}.", class_="note")
+            continue
         try:
             view = read_case_view(
                 case, image=own.image, reference=own.reference, prediction=own.prediction, labels=labels

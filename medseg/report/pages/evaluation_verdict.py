@@ -81,6 +81,11 @@ def _coverage(cases: ScoredCases, summary: Mapping[str, Any]) -> Markup:
     if coverage.get("not_requested"):
         count = int(coverage["not_requested"])
         text += Markup("; {} {} not requested").format(number(count), "was" if count == 1 else "were")
+    extra = list(coverage.get("extra") or ())
+    if extra:
+        text += Markup("; {} without a reference {} left out: {}").format(
+            plural(len(extra), "prediction"), "was" if len(extra) == 1 else "were", _names(extra)
+        )
     return text + Markup(". ") + _certainty(summary)
 
 
@@ -96,13 +101,11 @@ def _certainty(summary: Mapping[str, Any]) -> Markup:
 
 def _problems(cases: ScoredCases, summary: Mapping[str, Any], link: Callable[[str], Content]) -> list[Markup]:
     parts: list[Markup] = []
-    missed = cases.found("missed")
+    missed = cases.missed
     if missed:
-        compared = [one for one in cases.scored if one.finding not in ("never predicted", "failed")]
-        present = sum(as_float(one.row[cases.sizes[0]]) > 0 for one in compared) if cases.sizes else 0
         text = Markup("{} of {} missed entirely (Dice 0): {}.").format(
             number(len(missed)),
-            Markup("{} structures {}").format(number(present), "was" if len(missed) == 1 else "were"),
+            Markup("{} structures {}").format(number(cases.structures), "was" if len(missed) == 1 else "were"),
             _list(missed, cases, link),
         )
         parts.append(paragraph(text, class_="alarm"))
@@ -119,16 +122,8 @@ def _problems(cases: ScoredCases, summary: Mapping[str, Any], link: Callable[[st
         parts.append(paragraph(text, class_="alarm"))
     mistaken = describe_mistaken(mistaken_labels(summary.get("dataset") or {}))
     parts += [paragraph(mistaken, class_="alarm")] if mistaken else []
-    return [*_identical(cases), *parts, *_not_compared(summary.get("coverage") or {})]
-
-
-def _identical(cases: ScoredCases) -> list[Markup]:
-    """Return a warning if all predictions equal their references, as where one folder was given twice."""
-    dice = [one.dice for one in cases.scored if not math.isnan(one.dice)]
-    if len(dice) < 2 or any(one != 1.0 for one in dice):
-        return []
-    text = "Every prediction is identical to its reference: are these the right folders?"
-    return [paragraph(text, class_="alarm")]
+    notes = [paragraph(note[0].upper() + note[1:], class_="alarm") for note in summary.get("notes") or ()]
+    return [*notes, *parts, *_not_compared(summary.get("coverage") or {})]
 
 
 def _not_compared(coverage: Mapping[str, Any]) -> list[Markup]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from markupsafe import Markup
 
+from medseg.metrics.tables.columns import is_missed
 from medseg.report.html import paragraph
 
 Row = Mapping[str, Any]
@@ -100,6 +101,27 @@ class ScoredCases:
         """Return the rows with a finding."""
         return [one for one in self.scored if one.finding == finding]
 
+    @property
+    def missed(self) -> list[ScoredCase]:
+        """The structures that count as missed, also those of cases that count without a prediction."""
+        return [
+            one
+            for one in self.scored
+            if one.finding == "missed"
+            or (one.finding in ("never predicted", "failed") and _is_counted_missed(one.row))
+        ]
+
+    @property
+    def structures(self) -> int:
+        """Number of structures in the references of the cases that count."""
+        if self.sizes is None:
+            return 0
+        return sum(
+            as_float(one.row.get(self.sizes[0])) > 0
+            for one in self.scored
+            if one.finding not in ("never predicted", "failed") or _is_counted_missed(one.row)
+        )
+
     def worst_cases(self, most: int) -> list[str]:
         """Return the ids of the cases with the lowest mean Dice; labels without a Dice do not count."""
         scores: dict[str, list[float]] = {}
@@ -127,6 +149,11 @@ class ScoredCases:
         for row in self.rows:
             by_name.setdefault(str(row["name"]), []).append(row)
         return by_name
+
+
+def _is_counted_missed(row: Row) -> bool:
+    """Return whether a label of a case without a usable prediction counts with the worst scores."""
+    return is_missed({key: as_float(row.get(key)) for key in ("tp", "fp", "fn")})
 
 
 def page_title(sources: Mapping[str, Any]) -> str:

@@ -117,7 +117,7 @@ def test_other_grids_are_listed_as_failed(folders):
     "option",
     ["--tolerance 2", "--metrics overlap", "--percentiles 99", "--like monai", "--misses exclude",
      "--missing worst", "--labels a=1", "--others ignore", "--lesion-iou 0.2", "--lesion-sizes 9",
-     "--brats GLI", "--surface voxel"],
+     "--brats GLI", "--surface voxel", "--extra ignore"],
 )  # fmt: skip
 def test_options_that_would_be_ignored_are_refused(folders, capsys, option):
     asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", *option.split()]
@@ -132,7 +132,7 @@ def test_every_option_is_used_or_refused():
             "objects", "debug", "panoptic", "interactive"}  # fmt: skip
     asked = {"users", "baselines", "scribbles", "part", "interactions", "components", "most_objects", "seed"}
     tested = {"tolerance", "metrics", "percentiles", "like", "misses", "jobs", "missing", "labels", "others",
-              "lesion_iou", "lesion_sizes", "brats", "surface"}  # fmt: skip
+              "lesion_iou", "lesion_sizes", "brats", "surface", "extra"}  # fmt: skip
     options = {one.name for one in evaluate.params if isinstance(one, click.Option)}
     assert options == used | asked | tested
 

@@ -12,7 +12,6 @@ from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
 from medseg.evaluation.output import write_evaluation_report
 from medseg.report.pages.case_sections import CaseSections
 from medseg.report.pages.evaluation import write_evaluation_page
-from medseg.report.pages.evaluation_verdict import _identical
 from medseg.report.pages.scored_cases import ScoredCases
 from medseg.report.plots import Agreement
 
@@ -167,11 +166,32 @@ def test_outliers_are_below_the_fence_of_their_label():
     assert ScoredCases(rows_of([0.9, 0.9, 0.1])).found("outlier") == []  # too few cases to tell
 
 
-def test_predictions_that_equal_their_references_are_suspicious():
-    for scores, suspicious in (([1.0, 1.0, 1.0], True), ([1.0, 1.0, 0.99], False), ([1.0], False)):
-        cases = ScoredCases(rows_of(scores))
-        words = "".join(_identical(cases))
-        assert ("identical to its reference" in words) is suspicious
+def test_copies_of_the_references_are_named_on_the_page(tmp_path):
+    for name in "ab":
+        for folder in ("predictions", "labels"):
+            write_volume(tmp_path / folder / f"{name}.nii.gz", np.eye(4, dtype=np.uint8)[None])
+    evaluation = evaluate_cases(tmp_path / "predictions", tmp_path / "labels")
+    write_evaluation_report(tmp_path / "report.html", evaluation)
+    assert "Predictions are equal to the references in all 2 cases" in (tmp_path / "report.html").read_text()
+
+
+def test_missed_structures_of_missing_cases_count_on_the_page_as_in_the_table(tmp_path):
+    reference = np.zeros((4, 4, 4), np.uint8)
+    reference[1:3, 1:3, 1] = 1
+    reference[1:3, 1:3, 2] = 2
+    for name in "abc":
+        write_volume(tmp_path / "labels" / f"{name}.nii.gz", reference)
+    write_volume(tmp_path / "predictions" / "a.nii.gz", np.where(reference == 2, 0, reference))
+    (tmp_path / "predictions" / "b.nii.gz").write_bytes(b"")  # c was never predicted
+    options = EvaluationOptions(missing="worst", labels=parse_labels("x=1,y=2"))
+    evaluation = evaluate_cases(tmp_path / "predictions", tmp_path / "labels", options=options)
+    write_evaluation_report(tmp_path / "report.html", evaluation)
+    text = re.sub("<[^>]*>", "", (tmp_path / "report.html").read_text())
+    structures = evaluation.summary["overall"]["structures"]
+    assert (structures["missed"], structures["in_reference"]) == (5, 6)  # y of a, both of b and c
+    assert "5 of 6 structures were missed entirely" in text
+    worst = text.partition("Worst cases")[2]
+    assert "There is no prediction to draw: there is no label map" in worst
 
 
 def test_worst_cases_are_those_with_the_lowest_mean():

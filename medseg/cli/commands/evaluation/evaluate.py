@@ -31,7 +31,7 @@ from medseg.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, DataError
 
 if TYPE_CHECKING:
     from medseg.evaluation import Evaluation
-    from medseg.evaluation.options import EvaluationOptions, MissingPolicy, OtherValues
+    from medseg.evaluation.options import EvaluationOptions, ExtraPolicy, MissingPolicy, OtherValues
     from medseg.metrics import Like, MissPolicy, Surface
     from medseg.metrics.lesions.detection import BratsChallenge
 
@@ -55,6 +55,11 @@ _score_options = all_options(
         "--missing", type=click.Choice(["error", "ignore", "worst"]), default="error", show_default=True,
         help="Cases without a prediction. error: stop and list them; ignore: leave them out of the means; "
         "worst: count them with the worst scores.",
+    ),
+    click.option(
+        "--extra", type=click.Choice(["error", "ignore"]), default="error", show_default=True,
+        help="Predictions without a reference. error: stop and list them; ignore: leave them "
+        "out and list them.",
     ),
     click.option(
         "--misses", type=click.Choice(["worst", "exclude"]), default="worst", show_default=True,
@@ -108,6 +113,7 @@ class _Given:
     others: OtherValues | None
     ignore_value: int | None
     missing: MissingPolicy
+    extra: ExtraPolicy
     misses: MissPolicy
     tolerance: str
     metrics: str
@@ -135,6 +141,7 @@ class _Given:
             label_suffix=self.label_suffix,
             prediction_suffix=self.prediction_suffix,
             missing=self.missing,
+            extra=self.extra,
             misses=self.misses,
             others=self.others,
             ignore_value=self.ignore_value,
