@@ -22,6 +22,7 @@ from medseg.evaluation.comparison.sources import MethodScores
 from medseg.evaluation.comparison.subgroups import Groups, Subgroups, compare_subgroups
 from medseg.evaluation.evaluation import CaseFiles
 from medseg.metrics import to_json
+from medseg.metrics.tables.intervals import RESAMPLES
 
 _FEW_CASES = 10
 
@@ -154,7 +155,8 @@ class Comparison:
         return {
             "difference": "mean over cases of method - baseline, paired by case",
             OVERALL: "mean over labels of the labels' means over cases",
-            "interval": f"{1 - options.alpha:.0%} BCa bootstrap, extended to Student's t interval",
+            "interval": f"{1 - options.alpha:.0%} BCa bootstrap ({RESAMPLES} resamples), extended to Student's "
+            "t interval",
             "p_permutation": "sign-flip permutation test of the mean, two-sided",
             "p_wilcoxon": "Wilcoxon signed-rank test (Pratt's zeros), two-sided",
             "holm": "over all pairs of methods for the overall results; over all pairs and labels for labels",

@@ -17,6 +17,7 @@ from medseg.evaluation.comparison.verdict import format_p, format_score
 from medseg.evaluation.output import CASES_FILE
 from medseg.files import write_json, write_text
 from medseg.metrics import write_csv
+from medseg.metrics.tables.paper import escape_latex, escape_markdown
 from medseg.report.pages.case_sections import DEFAULT_LIMITS, DrawingLimits
 from medseg.report.pages.comparison.cases import MethodFiles, draw_compared_cases, notable_cases
 from medseg.report.pages.comparison.methods import ComparedMethods
@@ -52,11 +53,6 @@ _HEAD = (
     "p",
     "better in",
 )
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
-    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "²": "$^2$", "³": "$^3$",
-    "≤": r"$\leq$", "<": "$<$", ">": "$>$",
-}  # fmt: skip
 
 
 def write_comparison(folder: Path | str, comparison: Comparison) -> list[Path]:
@@ -206,7 +202,7 @@ def table_head(comparison: Comparison) -> tuple[str, ...]:
 def format_markdown(comparison: Comparison) -> str:
     """Format the verdict and the table of pairs as Markdown."""
     head = table_head(comparison)
-    lines = [re.sub(r"^( *)", r"\1* ", line) for line in comparison.verdict] + [""]
+    lines = [re.sub(r"^( *)", r"\1* ", escape_markdown(line)) for line in comparison.verdict] + [""]
     lines += _markdown_table(head, table_rows(comparison, comparison.pairs))
     if comparison.observer:
         lines += ["", "Against the second observer:", ""]
@@ -217,18 +213,19 @@ def format_markdown(comparison: Comparison) -> str:
     lines += ["", _caption(comparison)]
     every = (comparison, *comparison.secondary)
     notes = dict.fromkeys(note for one in every for note in one.notes)
-    return "\n".join([*lines, *(f"\nNote: {note}." for note in notes)]) + "\n"
+    ended = [f"{escape_markdown(note)}{'' if note.endswith(('.', '?')) else '.'}" for note in notes]
+    return "\n".join([*lines, *(f"\nNote: {note}" for note in ended)]) + "\n"
 
 
 def format_latex(comparison: Comparison) -> str:
     """Format the table of pairs as LaTeX (booktabs)."""
     rows = [table_head(comparison), *table_rows(comparison, comparison.pairs)]
-    text = [" & ".join(_escape(cell) for cell in row) + r" \\" for row in rows]
+    text = [" & ".join(escape_latex(cell) for cell in row) + r" \\" for row in rows]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_escape(_caption(comparison))}}}",
+            rf"\caption{{{escape_latex(_caption(comparison))}}}",
             r"\begin{tabular}{lllrrrrrrr}",
             r"\toprule",
             text[0],
@@ -277,7 +274,7 @@ def _caption(comparison: Comparison) -> str:
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
+    text = ["| " + " | ".join(escape_markdown(cell) for cell in row) + " |" for row in (head, *rows)]
     return [text[0], "|---|---|---|" + "---:|" * (len(head) - 3), *text[1:]]
 
 
@@ -316,10 +313,6 @@ def _subgroup_rows(comparison: Comparison) -> list[dict[str, Any]]:
         for one in comparison.subgroups
         for group, result in one.groups.items()
     ]  # fmt: skip
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def _quote(text: str) -> str:

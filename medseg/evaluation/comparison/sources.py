@@ -112,7 +112,7 @@ def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
             differ are joined.
 
     Raises:
-        ConfigError: if a name appears twice.
+        ConfigError: if a name appears twice, or a path without a name.
 
     Example:
         >>> sorted(name_methods(["runs/a/metrics", "runs/b/metrics/cases.csv", "new=c.csv"]))
@@ -127,11 +127,24 @@ def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
         else:
             unnamed.append(Path(entry))
             named[f"\0{len(unnamed) - 1}"] = Path(entry)  # keeps the order
+    _check_given_once(unnamed)
     names = _distinct_names(unnamed)
     result: dict[str, Path] = {}
     for key, path in named.items():
         _add_name(result, names[int(key[1:])] if key.startswith("\0") else key, path)
     return result
+
+
+def _check_given_once(paths: Sequence[Path]) -> None:
+    """Raise ConfigError if two paths are the same file or folder."""
+    resolved = [path.resolve() for path in paths]
+    twice = next((path for i, path in enumerate(paths) if resolved[i] in resolved[:i]), None)
+    if twice is not None:
+        raise ConfigError(
+            f"{twice}: given twice; a method compared with itself shows no difference",
+            hint="Give each method once.",
+            path=twice,
+        )
 
 
 def _add_name(named: dict[str, Path], name: str, path: Path) -> None:

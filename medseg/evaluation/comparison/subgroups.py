@@ -16,6 +16,7 @@ from medseg.evaluation.comparison.method_pair import PairedResult, compare_pair
 from medseg.evaluation.comparison.options import ComparisonOptions
 from medseg.evaluation.comparison.scores import ScoreTable
 from medseg.evaluation.comparison.sources import read_csv
+from medseg.files import check_exists
 from medseg.metrics.tables.statistics import mean_defined
 
 Groups = Mapping[str, Mapping[str, str]]
@@ -54,8 +55,9 @@ def read_groups(path: Path) -> dict[str, dict[str, str]]:
     null are in no group, nor are those with none in a column of numbers.
 
     Raises:
-        DataError: if the table has no cases or no other column, or a case appears twice.
+        DataError: if there is no such file, the table has no cases or no other column, or a case appears twice.
     """
+    check_exists(path)
     columns, rows, case = read_csv(path)
     if case is None or len(columns) < 2 or not rows:
         raise DataError(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _MOST_PAIRS = 6
 _MOST_CASES = 3
-_MOST_LABELS = 6
+_FEWEST_NEW = 3
+"""Fewest cases from which the probability of being better on a new case is estimated."""
 
 
 def describe_comparison(comparison: Comparison) -> list[str]:
@@ -108,8 +109,7 @@ def _describe_details(comparison: Comparison, pair: PairedResult) -> list[str]:
     method = pair.method
     lines = [
         f"{method} is better in {pair.wins} of {_cases(pair.n)}, worse in {pair.losses} and equal in "
-        f"{pair.ties}: the probability that it is better on a new case is {pair.improvement:.0%} "
-        f"({pair.improvement_low:.0%} to {pair.improvement_high:.0%})."
+        f"{pair.ties}{_improvement(pair)}."
     ]
     lines += _describe_uncertainty(comparison, pair)
     lines += _describe_complete(comparison, pair)
@@ -123,6 +123,16 @@ def _describe_details(comparison: Comparison, pair: PairedResult) -> list[str]:
     if pair.noninferiority is not None:
         lines.append(_describe_noninferiority(comparison, pair))
     return lines
+
+
+def _improvement(pair: PairedResult) -> str:
+    """Return the probability that the method is better on a new case; nothing with very few cases."""
+    if pair.n < _FEWEST_NEW:
+        return ""
+    return (
+        f": the probability that it is better on a new case is {pair.improvement:.0%} "
+        f"({pair.improvement_low:.0%} to {pair.improvement_high:.0%})"
+    )
 
 
 def _describe_uncertainty(comparison: Comparison, pair: PairedResult) -> list[str]:

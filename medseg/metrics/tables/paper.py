@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,13 @@ PAPER_COLUMNS = ("dice", "nsd", "hd95", "assd", "cldice", "lesion_f1")
 MARKDOWN_MARK = "<!-- medseg evaluate -->"
 LATEX_MARK = "% medseg evaluate; needs \\usepackage{booktabs}"
 
-_ESCAPED = str.maketrans({char: f"\\{char}" for char in "&%$#_{}"} | {"\\": r"\textbackslash{}"})
+_LATEX = str.maketrans(
+    {char: f"\\{char}" for char in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "–": "--",
+        "²": "$^2$", "³": "$^3$", "≤": r"$\leq$", "<": "$<$", ">": "$>$",
+    }
+)  # fmt: skip
 
 
 def markdown_table(summary: Mapping[str, Any], columns: Sequence[str] | None = None) -> str:
@@ -27,9 +34,9 @@ def markdown_table(summary: Mapping[str, Any], columns: Sequence[str] | None = N
         columns: metrics, in order. If None, ``PAPER_COLUMNS``.
     """
     table = _Table.of(summary, columns)
-    lines = ["| " + " | ".join(row).replace("\n", " ") + " |" for row in (table.head, *table.rows)]
+    lines = ["| " + " | ".join(map(escape_markdown, row)) + " |" for row in (table.head, *table.rows)]
     lines.insert(1, "|---|" + "---:|" * (len(table.head) - 1))
-    return "\n".join([MARKDOWN_MARK, "", *lines, "", *table.notes, ""])
+    return "\n".join([MARKDOWN_MARK, "", *lines, "", *map(escape_markdown, table.notes), ""])
 
 
 def latex_table(summary: Mapping[str, Any], columns: Sequence[str] | None = None) -> str:
@@ -40,8 +47,8 @@ def latex_table(summary: Mapping[str, Any], columns: Sequence[str] | None = None
         columns: metrics, in order. If None, ``PAPER_COLUMNS``.
     """
     table = _Table.of(summary, columns)
-    head, *rows = [" & ".join(map(_latex, row)) + r" \\" for row in (table.head, *table.rows)]
-    notes = " ".join(map(_latex, table.notes))
+    head, *rows = [" & ".join(map(escape_latex, row)) + r" \\" for row in (table.head, *table.rows)]
+    notes = " ".join(map(escape_latex, table.notes))
     return "\n".join(
         [
             LATEX_MARK,
@@ -140,5 +147,21 @@ def _tolerance(tolerance: float | Mapping[str, float], unit: str) -> str:
     return ", ".join(f"{name} {value:g} {unit}" for name, value in tolerance.items())
 
 
-def _latex(text: str) -> str:
-    return text.translate(_ESCAPED).replace("–", "--")
+def escape_latex(text: str) -> str:
+    """Return text for LaTeX.
+
+    Example:
+        >>> escape_latex("lobe_1 < 5%")
+        'lobe\\\\_1 $<$ 5\\\\%'
+    """
+    return text.translate(_LATEX)
+
+
+def escape_markdown(text: str) -> str:
+    """Return text for a cell or a line of Markdown: without HTML, and without ends of cells.
+
+    Example:
+        >>> escape_markdown("<b>a|b</b>, p < 0.001")
+        '&lt;b>a\\\\|b&lt;/b>, p < 0.001'
+    """
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("|", "\\|").replace("\n", " ")

@@ -134,6 +134,31 @@ def test_names_of_methods(tmp_path):
     assert list(name_methods(["x/pred_a", "y=x/pred_b"])) == ["pred_a", "y"]
     with pytest.raises(ConfigError, match="also named 'a'"):
         name_methods(["a=1", "a=2"])
+    with pytest.raises(ConfigError, match=r"runs/\.\./runs/a: given twice"):
+        name_methods(["runs/a", "runs/b", "runs/../runs/a"])
+
+
+def test_a_missing_table_of_groups_is_no_broken_table(tmp_path):
+    with pytest.raises(DataError, match=r"nope\.csv: does not exist"):
+        read_groups(tmp_path / "nope.csv")
+
+
+def test_names_of_methods_are_escaped_in_markdown(tmp_path):
+    paths = [write_table(tmp_path / f"{name}.csv", {"1": 0.5, "2": 0.6, "3": 0.7}) for name in "ab"]
+    compare_runs({"<b>x|y</b>": paths[0], "z": paths[1]}, tmp_path / "out", QUICK)
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "&lt;b>x\\|y&lt;/b>" in text
+    assert "<b>" not in text
+    assert "?." not in text  # all scores are equal: are these results of the same predictions?
+
+
+def test_a_wrong_suffix_names_all_options_of_suffixes(tmp_path):
+    for folder, name in (("p", "a_2ndHO"), ("r", "a_1stHO")):
+        write_picture(tmp_path / folder / f"{name}.png", np.eye(4, dtype=np.uint8))
+    with pytest.raises(DataError, match="without exactly one reference") as error:
+        read_method("p", tmp_path / "p", tmp_path / "r", EvaluationOptions(label_suffix="_1stHO"))
+    for option in ("--label-suffix", "--prediction-suffix", "--observer-suffix"):
+        assert option in str(error.value.hint)
 
 
 def test_tables_of_other_tools(tmp_path):

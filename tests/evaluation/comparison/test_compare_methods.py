@@ -94,6 +94,15 @@ def test_the_verdict_says_which_is_better_by_how_much_and_how_sure():
     assert any(f"new is worst on {lowest[1]} ({lowest[0]:.3f})" in line for line in comparison.verdict)
 
 
+def test_the_probability_on_a_new_case_needs_three_cases():
+    for count, stated in ((2, False), (3, True)):
+        scores = [0.5, 0.6, 0.7][:count]
+        compared = compare_scores(
+            [method("old", scores), method("new", scores)], ComparisonOptions(resamples=5)
+        )
+        assert any("on a new case" in line for line in compared.verdict) is stated
+
+
 def test_no_difference_is_not_called_equality():
     verdict = two(0.0).verdict
     assert verdict[0].startswith("No difference between new and old is shown")

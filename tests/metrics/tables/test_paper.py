@@ -75,3 +75,9 @@ def test_a_case_without_scores_is_not_counted_as_worst():
 def test_an_unknown_column():
     with pytest.raises(ValueError, match="volume_error"):
         markdown_table(summarize(ROWS), ["volume_error"])
+
+
+def test_names_of_labels_are_no_markup():
+    summary = summarize([row("a", "<b>x|y</b>", 0.5, 1.0)])
+    assert "| &lt;b>x\\|y&lt;/b> |" in markdown_table(summary)
+    assert r"$<$b$>$x|y$<$/b$>$ &" in latex_table(summary)

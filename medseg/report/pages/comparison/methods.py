@@ -18,6 +18,31 @@ OVERALL = "overall"
 Result = Mapping[str, Any]
 
 
+def turned(result: Result) -> Result:
+    """Return the comparison of two methods in the other direction: what was the baseline is the method."""
+    exchanged = {"method": "baseline", "mean_method": "mean_baseline", "wins": "losses"}
+    new = {
+        **result,
+        **{a: result[b] for a, b in exchanged.items()},
+        **{b: result[a] for a, b in exchanged.items()},
+    }
+    negated = {"difference": "difference", "median": "median", "ci_low": "ci_high", "ci_high": "ci_low"}
+    new |= {key: 0.0 - as_float(result[own]) for key, own in negated.items() if own in result}
+    rest = {
+        "improvement": "improvement",
+        "improvement_low": "improvement_high",
+        "improvement_high": "improvement_low",
+    }
+    new |= {key: 1 - as_float(result[own]) for key, own in rest.items() if own in result}
+    decisions = {"better": "worse", "worse": "better"}
+    return new | {"decision": decisions.get(result["decision"], result["decision"])}
+
+
+def winner_first(result: Result) -> Result:
+    """Return a comparison whose method is the better one, if one is decided to be better."""
+    return turned(result) if result["decision"] == "worse" else result
+
+
 @dataclass(frozen=True)
 class ComparedMethods:
     """A comparison of methods.

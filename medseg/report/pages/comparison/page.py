@@ -29,7 +29,8 @@ from medseg.report.page import Page
 from medseg.report.pages.case_sections import CaseSections
 from medseg.report.pages.comparison.cases import case_headings, notable_cases
 from medseg.report.pages.comparison.methods import OVERALL, ComparedMethods, Result
-from medseg.report.pages.comparison.verdict import p_value, percent, write_comparison_verdict
+from medseg.report.pages.comparison.values import FEWEST_NEW, p_value, percent
+from medseg.report.pages.comparison.verdict import write_comparison_verdict
 from medseg.report.pages.scored_cases import as_float
 from medseg.report.table import Column, Order, Table
 
@@ -136,16 +137,14 @@ class ComparisonPage:
             Column("label", "choice"),
             Column("decision", "choice"),
             Column("n", "number"),
-            Column("difference", "number"),
+            Column("diff.", "number", "mean difference: method − against"),
             Column(f"{self.compared.confidence} interval", "number"),
             Column("p", "number", "permutation test of the mean, adjusted by Holm's procedure"),
-            Column("p (ranks)", "number", "Wilcoxon signed-rank test, adjusted by Holm's procedure"),
-            Column("better / worse / equal", "number", "number of cases"),
+            Column("p (rank)", "number", "Wilcoxon signed-rank test, adjusted by Holm's procedure"),
+            Column("+ / − / =", "number", "cases in which the method is better / worse / equal"),
             Column("P(better)", "number", "probability of being better on a new case"),
-            Column(
-                "effect d", "number", "mean difference in standard deviations (Cohen's d of paired samples)"
-            ),
-            Column("rank effect", "number", "rank-biserial correlation, -1 to 1"),
+            Column("d", "number", "mean difference in standard deviations (Cohen's d of paired samples)"),
+            Column("r (rank)", "number", "rank-biserial correlation, -1 to 1"),
         ]
         rows = [self._result_row(one) for one in results]
         marks = ["some" if one["decision"] != "undecided" else "" for one in results]
@@ -165,7 +164,7 @@ class ComparisonPage:
             _bare_p(one["p_permutation_holm"]),
             _bare_p(one["p_wilcoxon_holm"]),
             counts,
-            number(as_float(one["improvement"]), 2),
+            number(as_float(one["improvement"]) if one["n"] >= FEWEST_NEW else math.nan, 2),
             number(as_float(one["cohen_dz"]), 2, signed=True),
             number(as_float(one["rank_biserial"]), 2, signed=True),
         ]
@@ -319,7 +318,8 @@ class ComparisonPage:
     def _definitions(self) -> dict[str, Any]:
         content = self.compared.content
         shown = {f"method {name}": path for name, path in (content.get("sources") or {}).items()}
-        options = {key: value for key, value in (content.get("options") or {}).items() if value is not None}
+        given = content.get("options") or {}  # resamples are those of rankings, which the definitions name
+        options = {key: value for key, value in given.items() if value is not None and key != "resamples"}
         return {**shown, **options, **(content.get("definitions") or {})}
 
 

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from markupsafe import Markup
 
 from medseg.report.html import Content, bullets, enumerate_words, interval, join, number, paragraph, plural
-from medseg.report.pages.comparison.methods import OVERALL, ComparedMethods, Result
+from medseg.report.pages.comparison.methods import OVERALL, ComparedMethods, Result, turned, winner_first
+from medseg.report.pages.comparison.ranking import describe_first, describe_other_firsts
+from medseg.report.pages.comparison.values import FEWEST_NEW, p_value, percent
 from medseg.report.pages.scored_cases import as_float
 
 _MOST = 5
@@ -22,7 +24,6 @@ _MEANINGS = {
     "assd": "ASSD: mean distance between both surfaces; 0 is perfect.",
     "masd": "MASD: mean distance between both surfaces; 0 is perfect.",
 }
-_SMALLEST_P = 0.001
 
 
 def write_comparison_verdict(compared: ComparedMethods, link: Callable[[str], Content] = str) -> Markup:
@@ -36,7 +37,7 @@ def write_comparison_verdict(compared: ComparedMethods, link: Callable[[str], Co
     if len(results) == 1:
         lead, rest = _lead(compared, results[0]), _one_pair(compared, results[0])
     else:
-        lead, rest = _ranking(compared), _pairs(compared)
+        lead, rest = describe_first(compared), _pairs(compared)
     meaning = _MEANINGS.get(str(compared.content["metric"]["name"]), "")
     return join(
         [
@@ -52,20 +53,9 @@ def write_comparison_verdict(compared: ComparedMethods, link: Callable[[str], Co
     )
 
 
-def p_value(value: object) -> Markup:
-    """Return a p value: ``p = 0.012`` or ``p < 0.001``."""
-    exact = as_float(value)
-    if math.isnan(exact):
-        return Markup("p not defined")
-    if exact < _SMALLEST_P:
-        return Markup('p <data value="{}">&lt; {}</data>').format(f"{exact:.9g}", _SMALLEST_P)
-    return Markup("p = {}").format(number(exact, 3))
-
-
 def _lead(compared: ComparedMethods, result: Result) -> Markup:
+    result = winner_first(result)
     better, worse = result["method"], result["baseline"]
-    if result["decision"] == "worse":
-        better, worse = worse, better
     if result["decision"] == "undecided":
         head = Markup("<b>No difference is established</b> between {} and {}").format(better, worse)
     else:
@@ -83,17 +73,19 @@ def _lead(compared: ComparedMethods, result: Result) -> Markup:
     )
 
 
-def _one_pair(compared: ComparedMethods, result: Result) -> list[Markup]:
+def _one_pair(compared: ComparedMethods, given: Result) -> list[Markup]:
+    result = winner_first(given)
     unit = f" {compared.unit}" if compared.unit else ""
-    amount = Markup("By how much: {}{} ({} interval {}{}), {}.").format(
+    amount = Markup("By how much: {}{} ({} interval {}{}), {}{}.").format(
         number(as_float(result["difference"]), compared.digits, signed=True),
         unit,
         compared.confidence,
         interval(as_float(result["ci_low"]), as_float(result["ci_high"]), compared.digits, signed=True),
         unit,
         p_value(result["p_permutation_holm"]),
+        "" if compared.higher else "; lower is better",
     )
-    sure = Markup("How often: {} is better in {} and worse in {} of {}{}; {}.").format(
+    sure = Markup("How often: {} is better in {} and worse in {} of {}{}{}.").format(
         result["method"],
         number(int(result["wins"])),
         number(int(result["losses"])),
@@ -102,10 +94,10 @@ def _one_pair(compared: ComparedMethods, result: Result) -> list[Markup]:
         _improvement(compared, result),
     )
     lines: list[Content] = [amount, sure, *_doubts(compared, result)]
-    labels = [one for one in compared.of_pair(result) if one["label"] != OVERALL]
+    labels = [one for one in compared.of_pair(given) if one["label"] != OVERALL]
     if len(labels) > 1:
-        lines.append(_on_what(labels))
-    lines += [_noninferiority(result)] if result.get("noninferiority") else []
+        lines.append(_on_what(labels if result is given else [turned(one) for one in labels]))
+    lines += [_noninferiority(given)] if given.get("noninferiority") else []
     lines += _secondary(compared)
     return [bullets(lines)]
 
@@ -136,25 +128,11 @@ def _observer(compared: ComparedMethods) -> list[Markup]:
 
 def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
     """Return what limits the answer: tests that disagree, missing results, differences too small to be seen."""
-    lines: list[Markup] = []
-    ranks = as_float(result.get("p_wilcoxon_holm"))
-    alpha = as_float(compared.content.get("options", {}).get("alpha", 0.05))
+    lines = _rank_test(compared, result)
     decided = result["decision"] != "undecided"
-    if not math.isnan(ranks) and (ranks < alpha) != decided:
-        gain = as_float(result.get("median"))
-        median = Markup("a median difference of {}; test of the ranks: {}").format(
-            number(gain, compared.digits, signed=True, unit=compared.unit), p_value(ranks)
-        )
-        better = result["method"] if (gain > 0) == compared.higher else result["baseline"]
-        words = (
-            "The mean differs, the typical case hardly does ({median}): a few cases differ by much."
-            if decided
-            else "In the typical case {better} is better ({median}), but not clearly in the mean: a few cases "
-            "differ by much more."
-        )
-        lines.append(Markup(words).format(median=median, better=better))
     size = _same_pair(compared, "sample_sizes", result)
     fewest = int(compared.content.get("fewest_cases", 0))
+    alpha = as_float(compared.content.get("options", {}).get("alpha", 0.05))
     if int(result["n"]) < fewest:
         text = Markup("{} cannot decide whether they differ: with fewer than {} no test can reach p &lt; {}.")
         lines.append(text.format(plural(int(result["n"]), "case"), number(fewest), number(alpha, 2)))
@@ -183,18 +161,45 @@ def _doubts(compared: ComparedMethods, result: Result) -> list[Markup]:
     return lines
 
 
-def _same_pair(compared: ComparedMethods, key: str, result: Result) -> Result | None:
-    names = (result["method"], result["baseline"])
-    return next(
-        (one for one in compared.content.get(key) or () if (one["method"], one["baseline"]) == names), None
+def _rank_test(compared: ComparedMethods, result: Result) -> list[Markup]:
+    """Return what the test of the ranks says, if it disagrees with the decision about the mean."""
+    ranks = as_float(result.get("p_wilcoxon_holm"))
+    alpha = as_float(compared.content.get("options", {}).get("alpha", 0.05))
+    decided = result["decision"] != "undecided"
+    if math.isnan(ranks) or (ranks < alpha) == decided:
+        return []
+    gain = as_float(result.get("median"))
+    better = result["method"] if (gain > 0) == compared.higher else result["baseline"]
+    if not decided and better != result["method"]:
+        gain = 0.0 - gain  # as the sentence names the better one first
+    median = Markup("a median difference of {}; test of the ranks: {}").format(
+        number(gain, compared.digits, signed=True, unit=compared.unit), p_value(ranks)
     )
+    words = (
+        "The mean differs, the typical case hardly does ({median}): a few cases differ by much."
+        if decided
+        else "In the typical case {better} is better ({median}), but not clearly in the mean: a few cases "
+        "differ by much more."
+    )
+    return [Markup(words).format(median=median, better=better)]
+
+
+def _same_pair(compared: ComparedMethods, key: str, result: Result) -> Result | None:
+    """Return what belongs to the same two methods, in the direction of the result."""
+    names = (result["method"], result["baseline"])
+    for one in compared.content.get(key) or ():
+        if (one["method"], one["baseline"]) == names:
+            return one
+        if (one["baseline"], one["method"]) == names:
+            return turned(one) if "decision" in one else one
+    return None
 
 
 def _secondary(compared: ComparedMethods) -> list[Markup]:
     """Return a line for each further metric and pair."""
     others = [ComparedMethods(one) for one in compared.content.get("secondary") or ()]
     return [
-        Markup("{}: {}").format(other.title, _pair_line(other, result))
+        Markup("{}: {}").format(other.title, _pair_line(other, winner_first(result)))
         for other in others
         for result in other.main[:_MOST]
     ]
@@ -224,7 +229,9 @@ def _misses(compared: ComparedMethods, link: Callable[[str], Content]) -> list[M
 
 
 def _improvement(compared: ComparedMethods, result: Result) -> Markup:
-    text = "on a new case it is the better one with a probability of {} ({} interval {})"
+    if result["n"] < FEWEST_NEW:
+        return Markup("")
+    text = "; on a new case it is the better one with a probability of {} ({} interval {})"
     return Markup(text).format(
         percent(as_float(result["improvement"])),
         compared.confidence,
@@ -266,29 +273,10 @@ def _noninferiority(result: Result) -> Markup:
     )
 
 
-def _ranking(compared: ComparedMethods) -> Markup:
-    order = compared.best_first
-    first = order[0]
-    rankings = compared.rankings()
-    sure = Markup("")
-    if rankings:
-        share = as_float(rankings[0]["methods"][first]["shares"][0])
-        sure = Markup("; it ranks first in {} of the bootstrap samples").format(percent(share))
-    mean = number(compared.mean(first), compared.digits, unit=compared.unit)
-    return Markup("<b>{} ranks first</b> of {} by mean {} ({}){}.").format(
-        first, plural(len(order), "method"), compared.title, mean, sure
-    )
-
-
-def percent(share: float) -> Markup:
-    """Return a share as percent."""
-    if math.isnan(share):
-        return number(share)
-    return Markup('<data value="{}">{}%</data>').format(f"{share:.9g}", f"{100 * share:.0f}")
-
-
 def _pairs(compared: ComparedMethods) -> list[Markup]:
-    lines = [_pair_line(compared, one) for one in compared.main[:10]]
+    lines: list[Content] = [*describe_other_firsts(compared)]
+    for one in map(winner_first, compared.main[:10]):
+        lines.append(join([_pair_line(compared, one), *_rank_test(compared, one)], ". "))
     more = len(compared.main) - 10
     return [
         bullets([*lines, *([Markup("{} in the table").format(plural(more, "more pair"))] if more > 0 else [])])
@@ -341,7 +329,7 @@ def _score(compared: ComparedMethods, score: float, case: Content) -> Markup:
 def _notes(compared: ComparedMethods) -> list[Markup]:
     """Return what limits the conclusions, such as few cases."""
     notes = [str(one) for one in compared.content.get("notes") or ()]
-    return [paragraph(f"Note: {note.rstrip('.')}.") for note in notes[:_MOST]]
+    return [paragraph(f"Note: {note}{'' if note.endswith(('.', '?')) else '.'}") for note in notes[:_MOST]]
 
 
 def _missing(compared: ComparedMethods) -> list[Markup]:

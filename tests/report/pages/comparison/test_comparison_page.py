@@ -12,7 +12,7 @@ from medseg.evaluation.comparison import (
     write_comparison_report,
 )
 from medseg.report.pages.comparison.page import write_comparison_page
-from medseg.report.pages.comparison.verdict import p_value
+from medseg.report.pages.comparison.values import p_value
 
 SCORES = {"old": [0.80, 0.70, 0.90, 0.60], "new": [0.85, 0.78, 0.88, 0.70]}
 CASES = ["a", "b", "c", "d"]
@@ -120,6 +120,9 @@ def test_a_rank_test_that_disagrees_is_named(tmp_path):
         "In the typical case new is better (a median difference of +0.065; test of the ranks: p = 0.010)"
         in text
     )
+    other = result(decision="undecided", p_wilcoxon_holm=0.01, median=-0.065)
+    text = verdict(write(tmp_path, comparison([other])))
+    assert "In the typical case old is better (a median difference of +0.065;" in text
 
 
 def test_missed_structures_and_complete_cases_are_counted(tmp_path):
@@ -169,9 +172,63 @@ def test_a_second_observer_is_in_the_verdict(tmp_path):
     assert words + "new 0.802, not shown to differ." in verdict(page)
 
 
-def test_a_worse_method_is_not_called_better(tmp_path):
-    text = verdict(write(tmp_path, comparison([result(decision="worse", difference=-0.05)])))
-    assert "old is better than new" in text
+WORSE = {
+    "method": "old",
+    "baseline": "new",
+    "mean_method": 0.75,
+    "mean_baseline": 0.8025,
+    "difference": -0.0525,
+    "ci_low": -0.09,
+    "ci_high": -0.01,
+    "median": -0.065,
+    "wins": 1,
+    "losses": 3,
+    "improvement": 0.25,
+    "improvement_low": 0.05,
+    "improvement_high": 0.7,
+    "decision": "worse",
+}
+
+
+def test_the_figures_of_the_verdict_are_those_of_the_better_method(tmp_path):
+    size = {"method": "old", "baseline": "new", "detectable": 0.03, "observed_cases": 4, "difference": None}
+    better, worse = (
+        verdict(write(tmp_path, comparison([one], sample_sizes=[size]))) for one in (result(), result(**WORSE))
+    )
+    assert better == worse
+    assert "By how much: +0.052 (95% interval +0.010 to +0.090)" in worse
+    assert (
+        "new is better in 3 and worse in 1 of 4 cases; on a new case it is the better one with a probability "
+        in worse
+    )
+    assert "of 75% (95% interval 30% to 95%)" in worse
+
+
+def test_the_probability_on_a_new_case_needs_three_cases(tmp_path):
+    page = write(tmp_path, comparison([result(n=2, wins=2, losses=0)]))
+    assert "new is better in 2 and worse in 0 of 2 cases." in verdict(page)
+    assert "on a new case" not in verdict(page)
+
+
+def test_a_note_that_asks_ends_with_its_mark(tmp_path):
+    notes = ["few cases", "are these results of the same predictions?"]
+    text = verdict(write(tmp_path, comparison([result()], notes=notes)))
+    assert "Note: few cases." in text
+    assert "Note: are these results of the same predictions?" in text
+    assert "?." not in text
+
+
+def test_of_several_methods_the_labels_and_what_disagrees_are_named(tmp_path):
+    results = [result(label="overall"), result(label="overall", method="third", p_wilcoxon_holm=0.3)]
+    content = comparison(results, ("old", "new", "third")) | {"labels": ["liver", "spleen"]}
+    # of the spleen, old is best
+    content["scores"] = [[[value, 0.9 if k == 0 else 0.8] for value in SCORES.get(name, SCORES["old"])]
+                         for k, name in enumerate(content["methods"])]  # fmt: skip
+    text = verdict(write(tmp_path, content))
+    assert "The mean is that of 4 cases on liver and spleen." in text
+    assert "Best mean by label: liver: new (0.802); spleen: old (0.900)." in text
+    assert "third is better than old: +0.052" in text
+    assert "p &lt; 0.001. The mean differs, the typical case hardly does" in text
 
 
 def test_several_methods_are_ranked(tmp_path):
@@ -218,7 +275,7 @@ def scored(name, seed, *, absent, missed=()):
     rows = []
     for case, label in itertools.product(range(12), ("liver", "spleen")):
         dice = 0.0 if (case, label) in missed else float(rng.uniform(0.7, 0.95))
-        found = {"tp": 0.0 if dice == 0 else 90.0, "fp": 10.0, "fn": 90.0 if dice == 0 else 10.0}
+        found = {"tp": 0.0 if dice == 0 else 90.0, "fp": 10.0, "fn": 100.0 if dice == 0 else 10.0}
         distance = {"hd95_mm": math.inf if dice == 0 else float(rng.uniform(1, 5)), "diagonal_mm": 50.0}
         row = {"case": f"c{case}", "name": label, "status": "scored", "dice": dice}
         rows += [row | found | distance] if case != absent else []
