@@ -146,7 +146,7 @@ def measure_deviations(repeats: int, cases: int) -> bool:
         repeats: number of studies.
         cases: not used; pilot studies are smaller.
     """
-    sizes, repeats = (2, 3, 5, 10, 30), max(100, repeats // 4)  # each of these studies is resampled twice
+    sizes = (2, 3, 5, 10, 30)
     print(f"\nupper 95% limit of the standard deviation, {repeats} pilot studies (the bootstrap alone)")
     print(f"{'cases':32}" + "".join(f"{size:>16}" for size in sizes))
     passed = True

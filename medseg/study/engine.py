@@ -96,7 +96,7 @@ def _lacks_predictions(run: StudyRun) -> bool:
     if not missing:
         return False
     maps = f"{len(missing)} label map{' is' if len(missing) == 1 else 's are'} missing"
-    shown = f"{run.name}: {maps} that had been evaluated, such as {missing[0]}"
+    shown = f"{run.name}: {maps} that had been evaluated, such as {missing[0].name}"
     if not RunFolder(run.folder / "run").model.is_file():
         _LOGGER.warning("%s; the model is missing, too: the scores are kept", shown)
         return False
