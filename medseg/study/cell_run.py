@@ -114,10 +114,13 @@ class StudyRun:
         )  # fmt: skip
 
     def record(self) -> dict[str, Any] | None:
-        """Return the seconds and the score of a run that was evaluated with these settings; else None."""
+        """Return the seconds and the score of a run that was evaluated with these settings; else None.
+
+        A run whose table of scores was deleted is not complete: it is evaluated again.
+        """
         record = read_json(self.folder / self.part / "complete.json")
         known = record.get("digest") == self.cell.digest and set(self.groups) <= set(record.get("groups", ()))
-        return record if known else None
+        return record if known and (self.metrics / "cases.csv").is_file() else None
 
     def missing_predictions(self) -> list[Path]:
         """Return the label maps that were evaluated and no longer exist."""

@@ -149,6 +149,16 @@ def test_missing_label_maps_of_complete_runs_are_predicted_again(trainings, run_
     assert trainings == []
 
 
+def test_a_run_whose_scores_were_deleted_is_evaluated_again(trainings, run_here, tmp_path):
+    config = AblationConfig(ball_settings("DATA"), {"train.ema": (0.9,)})
+    first = run_here(tmp_path, config)
+    (scores,) = (tmp_path / "cells").glob("baseline-*/seed_0/test/metrics/cases.csv")
+    scores.unlink()
+    trainings.clear()
+    assert run_here(tmp_path, config).table == first.table
+    assert trainings == [(0.0, 0)]
+
+
 def test_a_folder_keeps_to_its_study(trainings, run_here, tmp_path):
     config = AblationConfig(ball_settings("DATA"), {"train.ema": (0.9,)})
     run_here(tmp_path / "study", config)
