@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -165,7 +165,7 @@ def remove_tables(output: Path) -> None:
 
 
 @contextmanager
-def naming_earlier_tables(output: Path | None) -> Iterator[None]:
+def naming_earlier_tables(output: Path | None) -> Generator[None]:
     """Warn, if an evaluation fails before it writes, that the tables in its folder are of an earlier one."""
     try:
         yield
