@@ -157,8 +157,9 @@ def x_axis(scale: Scale, top: float, bottom: float, title: str = "", *, count: i
     """Return the axis below a plot, with lines of a grid up to ``top``."""
     parts: list[Markup] = []
     for value in scale.ticks(count):
-        x = scale(value)
-        parts += [line((x, top), (x, bottom), "g"), label(x, bottom + 14, tick_text(value), "t m")]
+        x, text = scale(value), tick_text(value)
+        inside = min(x, WIDTH - _CHARACTER / 2 * len(text))  # where the middle of the text may be
+        parts += [line((x, top), (x, bottom), "g"), label(inside, bottom + 14, text, "t m")]
     parts.append(line((scale.start, bottom), (scale.end, bottom)))
     if title:
         parts.append(label((scale.start + scale.end) / 2, bottom + 30, title, "t m"))

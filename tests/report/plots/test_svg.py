@@ -1,8 +1,10 @@
 import math
+import re
 
 import pytest
 
 from medseg.report.plots.svg import (
+    WIDTH,
     Scale,
     fit_domain,
     round_ticks,
@@ -10,6 +12,7 @@ from medseg.report.plots.svg import (
     shorten,
     swarm,
     tick_text,
+    x_axis,
 )
 
 
@@ -57,3 +60,9 @@ def test_points_of_a_swarm_keep_their_distance():
     assert offsets[3] == 0
     assert sorted(offsets[:3]) == pytest.approx([-4.76, 0, 4.76])
     assert max(map(abs, swarm([5.0] * 100, room=20))) <= 20
+
+
+def test_the_last_label_of_an_axis_is_not_cut_off():
+    axis = x_axis(Scale(0, 0.035, 40, WIDTH - 12), 0, 100)
+    last = re.findall(r'x="([0-9.]+)"[^>]*>0.035<', axis)
+    assert float(last[0]) + 5 * 3.25 <= WIDTH
