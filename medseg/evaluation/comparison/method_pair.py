@@ -26,8 +26,8 @@ class NonInferiority:
 
     Attributes:
         margin: largest accepted loss of the mean.
-        verdict: ``non-inferior``: the interval excludes a loss of the margin or more; ``inferior``: it contains
-            no smaller loss; else ``inconclusive``.
+        verdict: ``non-inferior``: the interval excludes a loss of the margin or more, and p is below the level
+            of the tests; ``inferior``: the interval contains no smaller loss; else ``inconclusive``.
         p: p value of the one-sided permutation test against a loss of the margin.
     """
 
@@ -198,8 +198,9 @@ class _Pair:
             return None
         worst, best = (low, high) if self.sign > 0 else (-high, -low)
         p = float(significance.permutation_p(self.sign * values + margin, self.options.seed, one_sided=True))
-        verdict = "non-inferior" if worst > -margin else "inferior" if best <= -margin else "inconclusive"
-        return NonInferiority(margin, verdict, p)
+        if worst > -margin and p < self.options.alpha:  # intervals of few cases are too narrow
+            return NonInferiority(margin, "non-inferior", p)
+        return NonInferiority(margin, "inferior" if best <= -margin else "inconclusive", p)
 
 
 def _decide(result: PairedResult, alpha: float) -> Decision:

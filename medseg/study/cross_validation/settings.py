@@ -53,10 +53,10 @@ def open_study(request: CrossValidationConfig, folder: StudyFolder) -> Study:
         _check_foreign(folder)
     config = _shared_settings(_load(request, folder), request, folder)
     _check_task(request, config)
-    if folder.record.is_file():
+    if folder.record.is_file() and folder.cases.is_file():
         _check_unchanged(request, config, folder)
-    else:
-        if not folder.settings.is_file():
+    else:  # a study without folds, such as one with fewer patients than folds, has not begun
+        if not folder.settings.is_file() or setting_differences(load_config(folder.settings), config):
             write_text(folder.settings, to_yaml(config))
         options = _options(request) | {"budget": request.budget}
         write_json(folder.record, {"medseg_version": medseg_version(), **options})

@@ -142,6 +142,9 @@ def test_noninferiority():
     assert two(-0.08, margin=0.03).primary[0].noninferiority.verdict == "inferior"
     assert two(-0.03, margin=0.03).primary[0].noninferiority.verdict == "inconclusive"
     assert two(0.03, margin=0.03).primary[0].noninferiority.p < 0.001
+    few = [method("old", [0.9, 0.8]), method("new", [0.895, 0.796])]  # 1 of 4 signs: p = 0.25
+    found = compare_scores(few, ComparisonOptions(margin=0.02, resamples=5)).primary[0].noninferiority
+    assert (found.verdict, found.p) == ("inconclusive", 0.25)
     assert "not inferior to old by the margin of 0.030" in "\n".join(two(-0.005, margin=0.03).verdict)
 
 

@@ -49,8 +49,19 @@ def test_a_folder_is_planned_once_for_the_share_of_a_fold(plans, tmp_path):
     again = settings.open_study(request, folder)
     assert again.config == study.config
     assert len(plans) == 1
+    folder.cases.write_text("[]")  # the folds are assigned
     with pytest.raises(ConfigError, match="seed: 3 → 4"):
         settings.open_study(CrossValidationConfig(tmp_path / "data", ("seed=4",), budget=100, jobs=2), folder)
+
+
+def test_a_study_whose_folds_could_not_be_assigned_does_not_block_the_corrected_command(plans, tmp_path):
+    (tmp_path / "data").mkdir()
+    folder = StudyFolder(tmp_path / "cv")
+    settings.open_study(CrossValidationConfig(tmp_path / "data", ("seed=3",), folds=30), folder)
+    study = settings.open_study(CrossValidationConfig(tmp_path / "data", ("seed=4",), folds=5), folder)
+    assert study.config.seed == 4
+    assert load_config(folder.settings).seed == 4
+    assert '"folds": 5' in folder.record.read_text()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason=f"{sys.platform} has no affinity")
@@ -92,6 +103,7 @@ def test_a_damaged_record_is_named(tmp_path):
     folder = StudyFolder(tmp_path)
     request = CrossValidationConfig({})
     settings.open_study(request, folder)
+    folder.cases.write_text("[]", encoding="utf-8")
     folder.record.write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match="not the record of a cross-validation"):
         settings.open_study(request, folder)
@@ -101,6 +113,7 @@ def test_folds_with_and_without_a_budget_are_not_mixed(tmp_path):
     folder = StudyFolder(tmp_path)
     source = {"train": {"epochs": 3}}
     settings.open_study(CrossValidationConfig(source), folder)
+    folder.cases.write_text("[]", encoding="utf-8")
     with pytest.raises(ConfigError, match="budget: none → 60 minutes"):
         settings.open_study(CrossValidationConfig(source, budget=60.0), folder)
     settings.open_study(CrossValidationConfig(source), folder)
