@@ -37,6 +37,14 @@ predictor.predict_from_files_sequential(source, target, save_probabilities=False
 """
 
 
+def run(command: list[str], env: dict[str, str]) -> None:
+    """Run one of the programs; if it fails, end with what it printed last."""
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    if done.returncode:
+        last = "\n".join((done.stderr or done.stdout).splitlines()[-8:])
+        raise SystemExit(f"{command[0]}: ended with exit code {done.returncode}\n{last}")
+
+
 def run_nnunet(python: Path, folder: Path, source: Path, target: Path, mirror: bool, threads: int) -> float:
     """Run nnU-Net's predictor; returns seconds, including its start."""
     target.mkdir(exist_ok=True)
@@ -52,7 +60,7 @@ def run_nnunet(python: Path, folder: Path, source: Path, target: Path, mirror: b
         str(threads),
     ]
     env = {**os.environ, "nnUNet_raw": "/tmp", "nnUNet_preprocessed": "/tmp", "nnUNet_results": "/tmp"}
-    subprocess.run(command, check=True, env=env, capture_output=True)
+    run(command, env)
     return time.perf_counter() - began
 
 
@@ -73,7 +81,7 @@ def run_medseg(
     ]
     flips = [] if mirror else ["--set", "flips=[]"]
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    subprocess.run([*command, "--overwrite", *flips, *backend], check=True, env=env, capture_output=True)
+    run([*command, "--overwrite", *flips, *backend], env)
     return time.perf_counter() - began
 
 
