@@ -5,6 +5,7 @@
     ├── DataError (3)         a file, label or case is missing, broken or unusable
     │   ├── ExistingFileError (3) an existing file is not replaced
     │   │   └── OtherResultError (3) it is a finished result of other inputs or settings
+    │   ├── ChangedDataError (3) the dataset of a run that is continued changed since its start
     │   ├── NonFiniteError (3) an image has NaN or infinite voxels
     │   └── GeometryError (3) two grids that must agree differ
     │       └── LabelGridError (3) a label map lies on another grid than its image
@@ -133,6 +134,10 @@ class LabelGridError(GeometryError):
     ) -> None:
         super().__init__(message, hint=hint, case=case, path=path)
         self.same_shape = same_shape
+
+
+class ChangedDataError(DataError):
+    """The dataset of a run that is continued changed since its start."""
 
 
 class NonFiniteError(DataError):

@@ -16,6 +16,7 @@ from medseg.inference.model.predictor import Predictor
 from medseg.progress import Progress
 from medseg.study.cell_run import FAILURE_FILE, ORDER_FILE, CellOrder, read_rows
 from medseg.study.comparison import CellScores
+from medseg.study.data_changes import advising
 from medseg.study.run_scores import check_predicted, predict_again, write_reference
 from medseg.training.dataset.preparation import cache_dataset, prepare_dataset
 from medseg.training.fit import fit
@@ -77,10 +78,12 @@ def train_and_evaluate(folder: Path, order: CellOrder, progress: Progress) -> li
     """Train in ``run``, predict and evaluate the cases of a part of the split; return their scores.
 
     Raises:
-        DataError: if a case cannot be predicted. A lack of memory would otherwise count as a Dice of 0.
+        DataError: if a case cannot be predicted, because a lack of memory would otherwise count as a Dice of
+            0; or if cases changed since an interrupted training began.
     """
     config = order.config
-    result = fit(config, folder / "run", resume="auto", progress=progress)
+    with advising(f"Restore the dataset; or remove {folder}, and repeat the study to train this run again."):
+        result = fit(config, folder / "run", resume="auto", progress=progress)
     predictor = Predictor(result.run, device=config.train.device, amp=config.train.amp)
     labels = predictor.header.labels.model_dump(mode="json")
     references = order.references / sha256_json(labels)[:8]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.data.cases import join_problems
 from medseg.data.curation.case_statistics import collect_statistics
 from medseg.data.options import DataConfig
-from medseg.errors import DataError
+from medseg.errors import ChangedDataError, DataError
 from medseg.files import sha256_json
 from medseg.progress import Progress, stage
 from medseg.training.dataset.preparation import changes_since, find_labeled_cases
@@ -76,6 +77,20 @@ def check_data_unchanged(
         more = len(changed) - _MOST_FOLDERS
         hint += f"; to train these runs again, remove {shown}" + (f" and {more} more" if more > 0 else "")
     raise DataError(join_problems(title, list(found)), hint=f"{hint}.", path=root)
+
+
+@contextmanager
+def advising(hint: str) -> Iterator[None]:
+    """Replace the hint of an error about changed cases that the block raises.
+
+    The hint of a training names ``--accept-new-cases``, which commands that continue trainings do not have:
+    their runs are compared, and must have the same cases.
+    """
+    try:
+        yield
+    except ChangedDataError as error:
+        error.hint = hint
+        raise
 
 
 def differing_cases(first: Path, second: Path) -> list[str]:

@@ -13,7 +13,7 @@ from medseg.data.cases import join_problems
 from medseg.data.curation.case_statistics import CaseStatistics, collect_statistics
 from medseg.data.loading.cache.cached_cases import CachedCase, cache_cases
 from medseg.data.loading.cache.settings import CacheSettings
-from medseg.errors import DataError
+from medseg.errors import ChangedDataError, DataError
 from medseg.files import write_json
 from medseg.inference.batch.input_discovery import find_inputs
 from medseg.progress import Progress, plural, stage
@@ -46,7 +46,7 @@ class UnlabeledRecord:
         """Record the images; those of a resumed run must be the recorded ones.
 
         Raises:
-            DataError: that lists the changes, unless they are accepted.
+            ChangedDataError: that lists the changes, unless they are accepted.
         """
         now = {one.id: one.image_sha256 for one in images}
         if self.resumed and self.file.is_file():
@@ -62,7 +62,7 @@ class UnlabeledRecord:
                     "Restore the images, start a new run in another folder, or continue with "
                     "--accept-new-cases (in Python accept_new_cases=True)."
                 )
-                raise DataError(join_problems(title, lines), hint=hint, path=self.file)
+                raise ChangedDataError(join_problems(title, lines), hint=hint, path=self.file)
             for line in lines:
                 _LOGGER.warning("the unlabeled images changed: %s", line)
         if self.written:

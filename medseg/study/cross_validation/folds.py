@@ -16,6 +16,7 @@ from medseg.files import write_json
 from medseg.progress import Progress
 from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.settings import Study
+from medseg.study.data_changes import advising
 from medseg.training.dataset.preparation import PreparedDataset, cache_dataset, label_names, prepare_dataset
 from medseg.training.loop_setup import network_needs
 from medseg.training.run_folder.case_record import read_record
@@ -89,10 +90,8 @@ def assign_folds(study: Study, dataset: PreparedDataset) -> Folds:
     """
     record = read_record(study.folder.cases)
     if record is not None:
-        try:
+        with advising(_CHANGED):
             record.changes(dataset.cases, dataset.statistics, {})
-        except DataError as error:
-            raise DataError(error.message, hint=_CHANGED, path=study.folder.cases) from error
         return Folds(dataset, _read_folds(study.folder))
     development = [case for case in dataset.cases if dataset.split[case.id] != "test"]
     bound = bind_copies(development, find_copies(dataset.statistics))

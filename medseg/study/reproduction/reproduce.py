@@ -11,9 +11,10 @@ import torch
 
 from medseg.config.schema import RunConfig, load_config
 from medseg.data.curation.splits import FileSplit
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 from medseg.files import write_json
 from medseg.progress import ConsoleProgress, Progress
+from medseg.study.data_changes import advising
 from medseg.study.reproduction.differences import CaseChange, Difference, compare_cases, compare_environments
 from medseg.study.reproduction.weights import WeightComparison, compare_models
 from medseg.system.device import resolve_device
@@ -29,6 +30,11 @@ from medseg.training.run_folder.log import read_log
 from medseg.training.tracking.options import TrackingConfig
 
 RESULT_FILE = "reproduction.json"
+
+_CHANGED = (
+    "Restore the dataset, or choose another --output: a new reproduction takes the cases as they are, and "
+    "names those that changed."
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,9 +60,9 @@ class Reproduction:
     weights: WeightComparison | None = None
 
     @property
-    def equal(self) -> bool:
-        """Whether the weights came out equal bit by bit."""
-        return self.weights is not None and self.weights.equal
+    def equal(self) -> bool | None:
+        """Whether the weights came out equal bit by bit; None if it was not trained."""
+        return None if self.weights is None else self.weights.equal
 
     @property
     def unchanged(self) -> bool:
@@ -96,7 +102,8 @@ def reproduce_run(
 
     Raises:
         ConfigError: if the run is not finished, or was trained with code of your own that is not given.
-        DataError: if cases are faulty.
+        DataError: if cases are faulty, their folder does not exist, or they changed since an interrupted
+            reproduction began.
 
     Example:
         >>> result = reproduce_run("runs/liver", "runs/liver-reproduced")  # doctest: +SKIP
@@ -111,6 +118,8 @@ def reproduce_run(
     if again.root.resolve() == recorded.root.resolve():
         raise ConfigError(f"{output}: is the run itself", hint="Choose another --output.")
     config = _repeated_config(recorded, None if data is None else Path(data))
+    if data is None:
+        _check_place(recorded, config.data.path)
     _, plan = find_labeled_cases(config.data)
     statistics = measure_cases(plan, again.cache(config) if train else config.data.cache)
     cases = compare_cases(record.cases, statistics)
@@ -126,7 +135,8 @@ def reproduce_run(
     if decisions is not None and not again.config.exists():
         again.check_foreign()
         decisions.write(again.replay)
-    fit(config, again.root, resume="auto", progress=progress, **extensions)
+    with advising(_CHANGED):
+        fit(config, again.root, resume="auto", progress=progress, **extensions)
     weights = compare_models(recorded.model, again.model)
     result = Reproduction(result.run, result.output, cases, result.environment, result.notes, weights)
     write_json(again.root / RESULT_FILE, result.to_json())
@@ -178,6 +188,16 @@ def _check_run(run: RunFolder, extensions: ExtensionArguments) -> CaseRecord:
             path=run.root,
         )
     return record
+
+
+def _check_place(run: RunFolder, folder: Path | None) -> None:
+    """Check that the cases of a run are where they were. Raises: DataError if they are not."""
+    if folder is not None and not folder.exists():
+        raise DataError(
+            f"{folder}: does not exist; {run.root} was trained on its cases",
+            hint="If they were moved, give their folder: --data FOLDER (in Python data=).",
+            path=folder,
+        )
 
 
 def _repeated_config(run: RunFolder, data: Path | None) -> RunConfig:

@@ -22,6 +22,7 @@ from medseg.inference.batch.batch_inference import infer_cases
 from medseg.inference.batch.input_discovery import run_cases
 from medseg.inference.model.predictor import Predictor
 from medseg.progress import Progress
+from medseg.study.data_changes import advising
 from medseg.study.run_scores import write_reference
 from medseg.study.sweep.search_space.options import SECONDS
 from medseg.study.sweep.storage import RUNGS
@@ -30,6 +31,8 @@ from medseg.training.pacing.budget_clock import TimeBudget
 from medseg.training.tracking.callbacks import Callback, EpochInfo
 
 _LOGGER = logging.getLogger(__name__)
+
+_CHANGED = "Restore the dataset, or start a new study in another --output folder."
 
 
 class Pruner(Protocol):
@@ -105,16 +108,18 @@ def run_trial(job: TrialJob, progress: Progress) -> tuple[float, ...]:
         The value of each objective; of a trial that was pruned, nan.
 
     Raises:
-        DataError: if a validation case cannot be predicted or scored.
+        DataError: if a validation case cannot be predicted or scored, or cases changed since an interrupted
+            training began.
     """
     train = job.config.train
     budget = None if train.budget is None else TimeBudget.of(train.budget)
     pruning = (
         () if job.pruner is None else (PruningCallback(job.pruner, job.objectives[0], train.epochs, budget),)
     )
-    result = fit(
-        job.config, job.folder / "run", resume="auto", progress=progress, budget=budget, callbacks=pruning
-    )
+    with advising(_CHANGED):
+        result = fit(
+            job.config, job.folder / "run", resume="auto", progress=progress, budget=budget, callbacks=pruning
+        )
     if job.pruner is not None and job.pruner.ended:
         return (math.nan,) * len(job.objectives)
     return _measure(job, result.run, progress)

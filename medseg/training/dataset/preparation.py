@@ -286,12 +286,12 @@ def _split_cases(
     copies: list[list[str]],
     resumed: ResumedRun | None,
 ) -> tuple[Split, list[str]]:
-    """Return the part of each case, without dropped copies, and what changed since the start of the run."""
+    """Return the part of each case that takes part, and what changed since the start of the run."""
     if data.duplicates == "refuse":
         check_copies(copies)
     if resumed is None:
         return _new_split(data, cases, statistics, labels, copies), []
-    cases, statistics, declared = _without_dropped_copies(data, cases, statistics, copies, resumed.record)
+    cases, statistics, declared = _taking_part(data, cases, statistics, copies, resumed.record)
     changes = resumed.record.changes(cases, statistics, declared)
     return resumed.record.split(cases, statistics, declared), changes
 
@@ -307,11 +307,11 @@ def changes_since(
         cases: of the dataset now.
         statistics: of these cases, in the same order.
     """
-    known, facts, declared = _without_dropped_copies(data, cases, statistics, find_copies(statistics), record)
+    known, facts, declared = _taking_part(data, cases, statistics, find_copies(statistics), record)
     return replace(record, accept_changes=True).changes(known, facts, declared)
 
 
-def _without_dropped_copies(
+def _taking_part(
     data: DataConfig,
     cases: list[Case],
     statistics: list[CaseStatistics],
@@ -320,11 +320,13 @@ def _without_dropped_copies(
 ) -> tuple[list[Case], list[CaseStatistics], Split]:
     """Return the cases that a run may have, their statistics, and the declared parts."""
     declared = declared_parts(_without_unlisted_copies(data, cases, copies), data.split)
+    out: set[str] = set()
     if data.duplicates == "drop":
-        dropped = unrecorded_copies(copies, record.cases)
-        cases = [case for case in cases if case.id not in dropped]
-        statistics = [one for one in statistics if one.id not in dropped]
-    return cases, statistics, declared
+        out |= unrecorded_copies(copies, record.cases)
+    if isinstance(data.split, FileSplit) and data.split.unmatched == "leave_out":
+        out |= {case.id for case in cases} - declared.keys() - record.cases.keys()
+    kept = [i for i, case in enumerate(cases) if case.id not in out]
+    return [cases[i] for i in kept], [statistics[i] for i in kept], declared
 
 
 def _new_split(

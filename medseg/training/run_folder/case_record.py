@@ -16,7 +16,7 @@ from medseg.data.curation.case_statistics import CaseStatistics
 from medseg.data.curation.splits import AutoSplit, FileSplit, FolderSplit, Split, SplitConfig
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
-from medseg.errors import DataError, TrainingError
+from medseg.errors import ChangedDataError, DataError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class CaseRecord:
         """Return the differences between the record and the dataset, one line each.
 
         Raises:
-            DataError: that lists them, unless ``accept_changes`` is set.
+            ChangedDataError: that lists them, unless ``accept_changes`` is set.
         """
         lines: list[str] = []
         for case, fact in zip(cases, facts, strict=True):
@@ -89,7 +89,7 @@ class CaseRecord:
                 "Restore the dataset, start a new run in another folder, or continue with --accept-new-cases "
                 "(in Python accept_new_cases=True): every case keeps its part, and new ones train."
             )
-            raise DataError(join_problems(title, lines), hint=hint, path=self.path)
+            raise ChangedDataError(join_problems(title, lines), hint=hint, path=self.path)
         return lines
 
 

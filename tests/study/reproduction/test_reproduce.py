@@ -10,7 +10,7 @@ from conftest import ball_settings, write_balls
 
 from medseg.cli.main import run as command
 from medseg.config.schema import load_config
-from medseg.errors import ConfigError
+from medseg.errors import ChangedDataError, ConfigError
 from medseg.progress import QuietProgress
 from medseg.study.reproduction import CaseChange, reproduce_run
 from medseg.training.fit import fit
@@ -119,7 +119,8 @@ def test_a_dry_run_says_by_its_exit_code_whether_the_record_still_holds(copied, 
     (data / "labels" / "ball_2.nii.gz").unlink()
     (data / "images" / "ball_2.nii.gz").unlink()
     assert command([*dry, "--json"]) == 4
-    assert json.loads(capsys.readouterr().out)["unchanged"] is False
+    told = json.loads(capsys.readouterr().out)
+    assert (told["unchanged"], told["equal"]) == (False, None)  # nothing was compared
     for folder in ("images", "labels"):
         shutil.copy(data / folder / "new.nii.gz", data / folder / "ball_2.nii.gz")
     assert command(dry) == 4  # other contents under the old name
@@ -131,6 +132,30 @@ def test_a_dry_run_on_other_versions_says_so_by_its_exit_code(copied, capsys):
     environment.write_text(json.dumps(content | {"python": "2.7"}))
     assert command(["reproduce", str(copied / "run"), "--data", str(copied / "data"), "--dry-run"]) == 4
     assert "python: 2.7 →" in capsys.readouterr().out
+
+
+def test_cases_that_moved_are_asked_for(copied, capsys):
+    config = copied / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("/data\n", "/gone\n"))
+    assert command(["reproduce", str(copied / "run"), "--dry-run"]) == 3
+    error = capsys.readouterr().err
+    assert "gone: does not exist; " in error
+    assert "--data FOLDER" in error
+
+
+def test_a_reproduction_goes_on_beside_added_cases_and_not_with_changed_ones(copied, tmp_path):
+    write_balls(tmp_path / "more", cases=7)
+    for folder in ("images", "labels"):
+        shutil.copy(tmp_path / "more" / folder / "ball_6.nii.gz", copied / "data" / folder)
+    options = {"data": copied / "data"}
+    assert retrain(copied / "run", tmp_path / "again", **options).equal
+    assert retrain(copied / "run", tmp_path / "again", **options).equal
+    labels = copied / "data" / "labels"
+    shutil.copy(labels / "ball_1.nii.gz", labels / "ball_0.nii.gz")
+    with pytest.raises(ChangedDataError, match="case ball_0: label map changed") as caught:
+        retrain(copied / "run", tmp_path / "again", **options)
+    assert "choose another --output" in caught.value.hint
+    assert "accept" not in caught.value.hint
 
 
 def test_a_time_budget_is_replayed(balls, tmp_path):
