@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from medseg.errors import ConfigError
+from medseg.progress import duration, plural
 from medseg.training.pacing.budget_clock import TimeBudget
+
+_LOGGER = logging.getLogger(__name__)
 
 PREDICTION_SHARE = 0.1
 """Share of the time that is kept for predictions and scores before they were measured."""
@@ -17,6 +22,8 @@ REPORT_SECONDS = 15.0
 SHORTEST_SECONDS = 10.0
 """Shortest budget of a fold."""
 _NOTE_SECONDS = 5.0
+_LEAST_EXCESS = 1.0
+"""Seconds over the budget that are worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,37 @@ class ScoringClocks:
         return None if first is None or second is None else first + second
 
 
+def check_budget(budget: TimeBudget, folds: int, at_the_same_time: int) -> None:
+    """Check that a budget is long enough for its folds.
+
+    Raises:
+        ConfigError: if an equal division gives each fold less than ``SHORTEST_SECONDS``.
+    """
+    rounds = math.ceil(folds / at_the_same_time)
+    shortest = REPORT_SECONDS + rounds * SHORTEST_SECONDS / (1 - PREDICTION_SHARE)
+    if budget.seconds < shortest:
+        together = f", {at_the_same_time} at a time" if at_the_same_time > 1 else ""
+        raise ConfigError(
+            f"the budget is {budget.seconds:.0f} s, expected at least {math.ceil(shortest)} s: "
+            f"{SHORTEST_SECONDS:.0f} s for each of {folds} folds{together}, and time for predictions and the "
+            "report",
+            hint="Give a longer --budget (in Python budget=) or fewer folds.",
+        )
+
+
+def warn_if_exceeded(budget: TimeBudget) -> None:
+    """Warn if a study took longer than its budget."""
+    excess = budget.used() - budget.seconds
+    if excess > _LEAST_EXCESS:
+        _LOGGER.warning(
+            "the study took %s longer than its budget of %s", duration(excess), duration(budget.seconds)
+        )
+
+
 def fold_seconds(remaining: float, work: RemainingWork) -> float:
-    """Return the time of the next folds, which are trained at the same time.
+    """Return the time of the next folds, which are trained at the same time; at least ``SHORTEST_SECONDS``.
+
+    It warns if the study will therefore take longer than its budget.
 
     Args:
         remaining: seconds that are left.
@@ -85,7 +121,14 @@ def fold_seconds(remaining: float, work: RemainingWork) -> float:
     """
     left = remaining - REPORT_SECONDS
     kept = PREDICTION_SHARE * left if work.scoring is None else work.scoring
-    return max((left - kept) / math.ceil(work.folds / work.at_the_same_time), SHORTEST_SECONDS)
+    equal = (left - kept) / math.ceil(work.folds / work.at_the_same_time)
+    if equal < SHORTEST_SECONDS:
+        _LOGGER.warning(
+            "%.0f s of the budget are left to train and predict %s: each gets %.0f s, and the study takes "
+            "longer than its budget",
+            max(remaining, 0), plural(work.folds, "fold"), SHORTEST_SECONDS,
+        )  # fmt: skip
+    return max(equal, SHORTEST_SECONDS)
 
 
 @contextmanager

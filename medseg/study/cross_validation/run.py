@@ -10,7 +10,7 @@ from typing import Any
 from medseg.evaluation import Evaluation
 from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
 from medseg.progress import ConsoleProgress, Progress
-from medseg.study.cross_validation.budget import ScoringClocks, noting
+from medseg.study.cross_validation.budget import ScoringClocks, check_budget, noting, warn_if_exceeded
 from medseg.study.cross_validation.ensemble import EnsembleScores, score_test_cases, write_ensemble
 from medseg.study.cross_validation.folder import FoldFolder, StudyFolder
 from medseg.study.cross_validation.folds import Folds, prepare_folds
@@ -64,8 +64,8 @@ def cross_validate(
             with this call.
 
     Raises:
-        ConfigError: if settings are invalid or differ from those of the study in the folder, or another process
-            writes to it.
+        ConfigError: if settings are invalid or differ from those of the study in the folder, the budget is too
+            short for the folds, or another process writes to the folder.
         DataError: if cases are faulty or changed, or there are fewer patients than folds.
         TrainingStopped: on SIGTERM or SIGINT, after the trainings saved their state.
         DiskFullError: if no space is left on the disk.
@@ -81,13 +81,19 @@ def cross_validate(
     folder = StudyFolder(Path(output))
     if budget is None and config.budget is not None:
         budget = TimeBudget.of(config.budget)
+    if budget is not None:
+        check_budget(budget, config.folds, config.at_the_same_time)
     with lock_folder(folder.root, "Wait for it, or choose another --output folder."):
         if budget is not None:
             budget.follow(folder.clock)
+        trained = all(folder.fold(number).is_trained for number in range(config.folds))
         with noting(budget):
             study = open_study(config, folder)
             kind = ObjectRun if study.config.task.name == "instances" else _Run
-            return kind(study, executor or LocalExecutor(config.jobs), budget, progress).run()
+            result = kind(study, executor or LocalExecutor(config.jobs), budget, progress).run()
+        if budget is not None and not trained:
+            warn_if_exceeded(budget)
+        return result
 
 
 @dataclass

@@ -6,13 +6,17 @@ from medseg.config.schema import load_config
 from medseg.data.cases import Case
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.pipeline import PreprocessConfig
+from medseg.errors import ConfigError
 from medseg.progress import QuietProgress
+from medseg.study import cross_validate
 from medseg.study.cross_validation.budget import (
     REPORT_SECONDS,
     SHORTEST_SECONDS,
     RemainingWork,
     ScoringClocks,
+    check_budget,
     fold_seconds,
+    warn_if_exceeded,
 )
 from medseg.study.cross_validation.folder import StudyFolder
 from medseg.study.cross_validation.folds import Folds
@@ -29,7 +33,35 @@ def test_what_remains_is_divided_over_what_remains():
     assert fold_seconds(1000 + REPORT_SECONDS, RemainingWork(5, 2)) == pytest.approx(300)
     # measured: 200 s
     assert fold_seconds(1000 + REPORT_SECONDS, RemainingWork(4, 2, scoring=200)) == pytest.approx(400)
+
+
+def test_the_shortest_time_of_a_fold_exceeds_the_budget_and_is_a_warning(caplog):
     assert fold_seconds(5, RemainingWork(4, 2)) == SHORTEST_SECONDS
+    assert (
+        "5 s of the budget are left to train and predict 4 folds: each gets 10 s, and the study" in caplog.text
+    )
+
+
+def test_a_budget_too_short_for_its_folds_is_refused(tmp_path):
+    # 15 s for the report; a tenth of the rest for predictions; 10 s for each of 5 folds: 15 + 50 / 0.9 = 70.6
+    check_budget(TimeBudget(71), folds=5, at_the_same_time=1)
+    check_budget(TimeBudget(49), folds=5, at_the_same_time=2)  # 15 + 30 / 0.9
+    config = CrossValidationConfig({}, folds=5, budget=1)
+    with pytest.raises(
+        ConfigError, match="the budget is 60 s, expected at least 71 s: 10 s for each of 5 folds"
+    ) as e:
+        cross_validate(config, tmp_path / "cv", progress=QuietProgress())
+    assert "longer --budget" in e.value.hint
+    assert not (tmp_path / "cv").exists()
+    with pytest.raises(ConfigError, match="5 folds, 2 at a time"):
+        check_budget(TimeBudget(48), folds=5, at_the_same_time=2)
+
+
+def test_a_study_that_took_longer_than_its_budget_says_so_at_its_end(caplog):
+    warn_if_exceeded(TimeBudget(3000, Clock(), earlier=3000.5))
+    assert caplog.text == ""
+    warn_if_exceeded(TimeBudget(3000, Clock(), earlier=3012))
+    assert "the study took 12 s longer than its budget of 50 min" in caplog.text
 
 
 def test_the_time_of_scores_is_estimated_once_both_steps_were_measured():
