@@ -148,6 +148,23 @@ def _expand_short_forms(raw: dict[str, Any]) -> None:
         data["labels"] = expand_short_form(data["labels"])
 
 
+def check_overrides(overrides: object) -> None:
+    """Check that overrides are several texts.
+
+    Raises:
+        ConfigError: if they are one text, a mapping, or something else.
+    """
+    if isinstance(overrides, str):
+        raise ConfigError(
+            f"overrides is the text {overrides!r}, expected a list of texts", hint=f"Write [{overrides!r}]."
+        )
+    several = cast(Sequence[object], overrides) if isinstance(overrides, Sequence) else (None,)
+    if not all(isinstance(one, str) for one in several):
+        raise ConfigError(
+            f"overrides is {overrides!r}, expected a list of texts", hint="For example ['train.epochs=50']."
+        )
+
+
 def sort_overrides(overrides: Sequence[str]) -> list[str]:
     """Sort overrides so that their order does not matter: blocks before their settings, ``name`` first."""
 

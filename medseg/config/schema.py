@@ -17,6 +17,7 @@ from medseg.config.instances import DETECTORS, fill_instances
 from medseg.config.loading import (
     MergeRules,
     apply_override,
+    check_overrides,
     plain,
     read_settings,
     resolve_paths,
@@ -222,13 +223,16 @@ def load_config(
         overrides: ``key.sub=value`` with a YAML value, in any order.
 
     Raises:
-        ConfigError: names every wrong setting, what was expected and, for an unknown key, the nearest key.
+        ConfigError: names every wrong setting, what was expected and, for an unknown key, the nearest key; or
+            says which argument is of another type.
 
     Example:
         >>> config = load_config({"train": {"epochs": 10}}, ["train.batch_size=4"])
         >>> config.train.epochs, config.train.batch_size
         (10, 4)
     """
+    check_overrides(overrides)
+    _check_source(source)
     where = "the configuration"
     raw: dict[str, Any] = {}
     if isinstance(source, str | Path):
@@ -244,6 +248,25 @@ def load_config(
         lines = explain(error, RunConfig)
         several = f"{len(lines)} settings are wrong:\n  " if len(lines) > 1 else ""
         raise ConfigError(f"{where}: {several}" + "\n  ".join(lines)) from error
+
+
+def check_run_config(config: object) -> None:
+    """Check that a function that takes loaded settings is not given their file. Raises: ConfigError."""
+    if not isinstance(config, RunConfig):
+        raise ConfigError(
+            f"config is {config!r}, expected a RunConfig",
+            hint="load_config returns one, for a file or for nested mappings.",
+        )
+
+
+def _check_source(source: object) -> None:
+    if isinstance(source, RunConfig):
+        raise ConfigError(
+            "source is a RunConfig, expected a YAML file, nested mappings or None",
+            hint="To change settings of a RunConfig, give config.model_dump(mode='json').",
+        )
+    if not isinstance(source, str | Path | Mapping | None):
+        raise ConfigError(f"source is {source!r}, expected a YAML file, nested mappings or None")
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

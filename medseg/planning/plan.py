@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from medseg.config.loading import apply_override
+from medseg.config.loading import apply_override, check_overrides
 from medseg.config.schema import RunConfig, load_config
 from medseg.errors import ConfigError
 from medseg.planning.describe import describe_network, describe_plan, describe_spacing
@@ -120,6 +120,7 @@ def plan_dataset(
         DataError: if the cases cannot be used.
         ConfigError: if an override is invalid.
     """
+    check_overrides(overrides)
     declared = load_config({"data": {"path": str(data)}}, _declarations(overrides))
     request = _with_overrides(request, overrides, declared)
     if request.cascade and declared.data.instances is not None:

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from medseg.config.fields import walk_fields
+from medseg.config.loading import check_overrides
 from medseg.config.schema import RunConfig, load_config
 from medseg.errors import ConfigError
 from medseg.files import sha256_json
@@ -95,6 +96,7 @@ def plan_cells(
     Raises:
         ConfigError: if the settings of a cell are invalid; the message names the cell.
     """
+    check_overrides(overrides)
     cells: dict[str, Cell] = {}
     for changes in ({}, *_combinations(grid, design)):
         config = _load_cell(source, overrides, changes)

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Literal, Unpack, get_args
 
-from medseg.config.schema import RunConfig
+from medseg.config.schema import RunConfig, check_run_config
 from medseg.data.loading.sampling.class_shares import SamplingStats
 from medseg.data.loading.workers import report_worker_crash
+from medseg.errors import ConfigError
 from medseg.inference.shift.fingerprint import TrainingFingerprint
 from medseg.inference.shift.training_cases import measure_training_cases
 from medseg.progress import ConsoleProgress, Progress
@@ -85,7 +86,8 @@ def fit(
             :class:`medseg.training.extensions.Extensions`. Pass a ``model`` to :class:`Predictor` as well.
 
     Raises:
-        ConfigError: if settings contradict each other or the data, or another process uses the run folder.
+        ConfigError: if an argument is wrong, settings contradict each other or the data, or another process
+            uses the run folder.
         DataError: if cases are missing, faulty or changed.
         TrainingError: if the loss is not finite or the run folder is damaged.
         OutOfMemoryError: if the memory of the device or the machine is too small.
@@ -94,6 +96,9 @@ def fit(
     Example:
         >>> fit(load_config("config.yaml"), "runs/liver", progress=QuietProgress())  # doctest: +SKIP
     """
+    check_run_config(config)
+    if resume not in get_args(Resume):
+        raise ConfigError(f"resume is {resume!r}, expected {' or '.join(get_args(Resume))}")
     if progress is None:
         with ConsoleProgress() as shown:
             return fit(

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -18,6 +19,9 @@ from medseg.data.labels.schema import LabelSchema
 from medseg.data.preprocessing.normalization import CT
 from medseg.errors import ConfigError
 from medseg.optim import AdamWConfig, SGDConfig
+from medseg.planning.plan import plan_dataset
+from medseg.study import AblationConfig, CrossValidationConfig
+from medseg.study.study_file import load_study
 
 PRINTABLE = st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp"))
 NAMED = ["data.labels={background: 0, organ: 1, lesion: 2}"]
@@ -260,6 +264,46 @@ def test_several_problems_are_listed_one_per_line(tmp_path):
 @pytest.mark.parametrize("override", ["=3", " = 3", "epochs", "a..b=3", ".a=3"])
 def test_an_override_without_key_and_value_is_refused(override):
     assert "expected key=value" in message(override)
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "expected"),
+    [
+        (
+            None,
+            "train.epochs=5",
+            "overrides is the text 'train.epochs=5', expected a list of texts. Write ['train",
+        ),
+        (
+            None,
+            {"train.epochs": 5},
+            "overrides is {'train.epochs': 5}, expected a list of texts. For example [",
+        ),
+        (None, ["train.epochs=5", 3], "overrides is ['train.epochs=5', 3], expected a list of texts"),
+        (3, (), "source is 3, expected a YAML file, nested mappings or None"),
+        (RunConfig(), (), "source is a RunConfig, expected a YAML file"),
+    ],
+)
+def test_arguments_of_other_types_are_refused(source, overrides, expected):
+    with pytest.raises(ConfigError, match=f"^{re.escape(expected)}"):
+        load_config(source, overrides)
+
+
+def test_overrides_of_studies_and_plans_are_several_texts(tmp_path):
+    (tmp_path / "study.yaml").write_text("configs: {plain: balls.yaml}", encoding="utf-8")
+    for refused in (
+        lambda text: AblationConfig({}, {"train.ema": (0, 0.9)}, text).cells(),
+        lambda text: CrossValidationConfig({}, text),
+        lambda text: load_study(tmp_path / "study.yaml", text),
+        lambda text: plan_dataset(tmp_path, text),
+    ):
+        with pytest.raises(ConfigError, match="overrides is the text 'seeds=3'"):
+            refused("seeds=3")
+
+
+def test_the_settings_of_a_dumped_configuration_can_be_changed():
+    config = load_config({"spatial_dims": 2, "train": {"epochs": 3}})
+    assert load_config(config.model_dump(mode="json"), ["train.epochs=5"]).train.epochs == 5
 
 
 def test_an_override_below_a_value_is_refused():

@@ -20,6 +20,7 @@ from medseg.inference.model.model_file import load_model
 from medseg.inference.model.predictor import Predictor
 from medseg.planning.measured.dry_run import dry_run
 from medseg.progress import QuietProgress
+from medseg.study.sweep import read_sweep, run_sweep
 from medseg.system.locks import LOCK_NAME
 from medseg.training.fit import RunResult, fit
 from medseg.training.loop import TrainingLoop
@@ -122,6 +123,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one(balls, whole, tmp_path, at):
         for run in (whole, tmp_path / "broken")
     ]
     assert logs[0] == logs[1]
+
+
+def test_arguments_of_other_types_are_refused(ball_config, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(
+        ConfigError, match=r"^config is 'config.yaml', expected a RunConfig. load_config returns"
+    ):
+        fit("config.yaml", run)
+    with pytest.raises(ConfigError, match=r"^resume is 'sometimes', expected never or auto$"):
+        fit(ball_config, run, resume="sometimes")
+    sweep = read_sweep({"space": {"train.ema": [0, 0.98]}})
+    with pytest.raises(ConfigError, match="expected a RunConfig"):
+        run_sweep("config.yaml", sweep, run, trials=1)
+    assert not run.exists()
 
 
 def test_an_existing_run_is_not_overwritten(ball_config, finished):

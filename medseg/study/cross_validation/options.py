@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from medseg.config.loading import check_overrides
 from medseg.errors import ConfigError
 
 Checkpoint = Literal["last", "best"]
@@ -29,7 +30,7 @@ class CrossValidationConfig:
         strata: columns of the manifest whose values are distributed evenly over the folds, such as ``site``.
 
     Raises:
-        ConfigError: if a number is out of range.
+        ConfigError: if a number is out of range, or the overrides are one text.
 
     Example:
         >>> config = CrossValidationConfig("config.yaml", folds=3, budget=60)
@@ -47,6 +48,7 @@ class CrossValidationConfig:
     tta: bool = False
 
     def __post_init__(self) -> None:
+        check_overrides(self.overrides)
         if self.folds < 2:
             raise ConfigError(f"folds is {self.folds}, expected at least 2")
         if self.jobs < 1:

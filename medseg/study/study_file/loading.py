@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from medseg.config.errors import explain
 from medseg.config.included import included_configs
-from medseg.config.loading import apply_override, read_yaml
+from medseg.config.loading import apply_override, check_overrides, read_yaml
 from medseg.config.schema import load_config
 from medseg.data.curation.splits import FoldSplit
 from medseg.errors import ConfigError
@@ -28,6 +28,7 @@ def load_study(source: Path | str, overrides: Sequence[str] = ()) -> StudyConfig
     Raises:
         ConfigError: names every wrong key, what was expected and, for an unknown key, the nearest key.
     """
+    check_overrides(overrides)
     source = Path(source)
     raw = read_yaml(source)
     for override in overrides:

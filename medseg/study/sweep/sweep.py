@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medseg.config.schema import RunConfig
+from medseg.config.schema import RunConfig, check_run_config
 from medseg.errors import DataError, DiskFullError, MedsegError, TrainingError, TrainingStopped
 from medseg.files import write_text
 from medseg.progress import ConsoleProgress, Progress, stage
@@ -84,6 +84,7 @@ def run_sweep(
     if progress is None:
         with ConsoleProgress() as shown:
             return run_sweep(config, sweep, output, trials=trials, jobs=jobs, progress=shown)
+    check_run_config(config)
     folder = SweepFolder(Path(output))
     space = folder.start(config, sweep)
     shared = SharedStudy(folder.root, sweep, space)
