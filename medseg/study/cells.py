@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,8 +16,10 @@ from ruamel.yaml.error import YAMLError
 from medseg.config.fields import walk_fields
 from medseg.config.loading import check_overrides
 from medseg.config.schema import RunConfig, load_config
-from medseg.errors import ConfigError
-from medseg.files import sha256_json
+from medseg.data.cases import join_problems
+from medseg.errors import ConfigError, DataError
+from medseg.files import check_exists, sha256_json
+from medseg.training.dataset.preparation import dataset_folder
 
 Design = Literal["grid", "one_at_a_time"]
 """``grid``: every combination of the values; ``one_at_a_time``: each value alone, the others as given."""
@@ -104,6 +106,26 @@ def plan_cells(
         if digest not in cells:
             cells[digest] = Cell(_name(changes), changes, config, digest)
     return list(cells.values())
+
+
+def check_datasets(configs: Iterable[RunConfig]) -> None:
+    """Check that the datasets of some settings exist.
+
+    Raises:
+        ConfigError: if ``data.path`` is not set.
+        DataError: that lists those that do not exist.
+    """
+    missing: list[str] = []
+    for path in dict.fromkeys(dataset_folder(config.data) for config in configs):
+        try:
+            check_exists(path)
+        except DataError as error:
+            missing.append(error.message)
+    if missing:
+        raise DataError(
+            f"data.path: {missing[0]}" if len(missing) == 1 else join_problems("datasets are missing", missing),
+            hint="Correct data.path: --data, or the path of the dataset in a study file.",
+        )
 
 
 def settings_digest(config: RunConfig) -> str:

@@ -215,6 +215,8 @@ def test_dry_run_lists_the_cells(tmp_path, capsys):
     command = ["study", "ablate", str(path), "train.ema=[0.9]", "--seeds", "0,1", "--dry-run"]
     assert run(command) == 0
     assert capsys.readouterr().out.splitlines() == ["baseline", "train.ema=0.9", "2 cells, 4 runs"]
+    assert run([*command, "--data", str(tmp_path / "none")]) == 3
+    assert f"error: data.path: {tmp_path / 'none'}: does not exist\nhint: Correct" in capsys.readouterr().err
     assert run([*command, "--seeds", "0,x"]) == 2
     assert run(["study", "ablate", str(tmp_path), "train.ema=[0.9]"]) == 2
     assert "medseg plan" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from medseg.study.data_changes import FinishedRun, check_data_unchanged, differi
 from medseg.study.sweep.results import SweepResult, summarize, write_results
 from medseg.study.sweep.search_space.options import SweepConfig
 from medseg.study.sweep.search_space.space import describe_changes
+from medseg.study.sweep.search_space.space_check import check_objectives
 from medseg.study.sweep.shared_study import OpenTrial, SharedStudy
 from medseg.study.sweep.study_folder import SweepFolder
 from medseg.study.sweep.trial_run import TrialJob, run_trial
@@ -91,7 +92,7 @@ def run_sweep(
     check_data_unchanged(folder.root, _finished_runs(folder, shared), progress, removable=False)
     worker = SweepWorker(folder, shared, progress, trials)
     if not worker.is_finished():
-        _prepare_cases(folder.trial_config(space.config({})), progress)
+        _prepare_cases(folder.trial_config(space.config({})), sweep, progress)
         if jobs > 1:
             run_workers(folder, trials, jobs)
             worker.recount()
@@ -234,10 +235,11 @@ def _finished_runs(folder: SweepFolder, shared: SharedStudy) -> list[FinishedRun
     return [FinishedRun(shared.folder(one.number) / "run", data) for one in shared.records() if one.scored]
 
 
-def _prepare_cases(config: RunConfig, progress: Progress) -> None:
+def _prepare_cases(config: RunConfig, sweep: SweepConfig, progress: Progress) -> None:
     """Measure, split and preprocess the cases once, so that no trial's time budget pays for it.
 
     Raises:
+        ConfigError: if an objective names a label that does not exist.
         DataError: if there are no validation cases, or cases are faulty.
     """
     cache = config.data.cache
@@ -249,4 +251,5 @@ def _prepare_cases(config: RunConfig, progress: Progress) -> None:
         raise DataError(
             "the split has no validation cases to compare the trials with", hint="Set data.split.val above 0."
         )
+    check_objectives(sweep.objectives, dataset.labels)
     cache_dataset(dataset, cache, progress)

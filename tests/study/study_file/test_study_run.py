@@ -76,6 +76,18 @@ def test_settings_of_study_dataset_and_configuration_are_set_over_one_another(st
     assert len({one.folder for one in runs}) == 8
 
 
+def test_a_dry_run_lists_the_datasets_that_do_not_exist(study_file, tmp_path, capsys):
+    dry = ["study", "run", str(study_file), "--dry-run"]
+    assert run(dry) == 3
+    error = capsys.readouterr().err
+    assert "error: datasets are missing (2):\n" in error
+    assert f"{tmp_path / 'small'}: does not exist" in error
+    for name in ("small", "large"):
+        (tmp_path / name).mkdir()
+    assert run(dry) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "8 runs"
+
+
 def test_folds_hold_every_case_out_once(study_file, tmp_path):
     _, runs = plan_runs(load_study(study_file, ["folds=3", "seeds=[0]"]), tmp_path / "out")
     assert len(runs) == 12

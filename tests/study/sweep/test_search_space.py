@@ -117,6 +117,17 @@ def test_a_combination_that_the_schema_refuses_is_named():
     assert "both averages" in message
 
 
+def test_a_wrong_setting_does_not_hide_a_combination_of_others():
+    message = refused(
+        train__ema=[0, 0.9], train__swa=[None, {"start": 0.5}], train__epochs={"low": 0, "high": 4}
+    )
+    assert message.startswith(
+        "the search space: 2 things are wrong:\n  train.epochs: expected at least 1 (got 0)"
+    )
+    assert "\n  train.ema=0.9, train.swa=(start=0.5): " in message
+    assert message.endswith("give a setting the condition when.")
+
+
 def test_conditions_must_name_choices_of_earlier_settings():
     assert "is not a setting of the space before" in refused(train__ema={"choices": [0], "when": {"loss": 1}})
     message = refused(

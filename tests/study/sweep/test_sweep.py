@@ -10,7 +10,8 @@ from conftest import ball_settings, write_balls
 from study_doubles import record_cases
 from sweep_stubs import SPACE, open_worker, run_stub, score_of
 
-from medseg.config.schema import load_config
+from medseg.cli.main import run
+from medseg.config.schema import load_config, to_yaml
 from medseg.errors import ConfigError, DataError, TrainingError, TrainingStopped
 from medseg.progress import QuietProgress
 from medseg.study.status import study_status
@@ -31,6 +32,55 @@ def stop(job, progress):
     if job.pruner is not None:
         job.pruner.is_worse(1, 0.5)
     raise TrainingStopped(signal.SIGTERM)
+
+
+def write_inputs(folder, settings, space):
+    (folder / "balls.yaml").write_text(to_yaml(load_config(settings)), encoding="utf-8")
+    (folder / "space.yaml").write_text(space, encoding="utf-8")
+    return [
+        "study",
+        "sweep",
+        str(folder / "balls.yaml"),
+        str(folder / "space.yaml"),
+        "--trials",
+        "2",
+        "--dry-run",
+    ]
+
+
+def test_a_dry_run_prints_the_space(balls, tmp_path, capsys):
+    space = "space: {train.ema: [0, 0.98]}\nobjectives: [dice:label_1, seconds_per_case]\n"
+    settings = ball_settings(balls)
+    settings["data"].pop("labels", None)  # the values are measured
+    assert run(write_inputs(tmp_path, settings, space)) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "train.ema  0, 0.98",
+        "objectives: dice:label_1 (higher is better), seconds_per_case (lower is better); pruner: none; "
+        "sampler: tpe",
+    ]
+
+
+def test_a_dry_run_lists_everything_that_is_wrong_at_once(balls, tmp_path, capsys):
+    space = "space: {train.emma: [0, 0.98]}\nobjectives: [dice:bal]\n"
+    dry = write_inputs(tmp_path, ball_settings(balls), space)
+    assert run(dry) == 2
+    error = capsys.readouterr().err
+    assert "error: the sweep: 2 things are wrong:\n  the search space: train.emma: unknown setting" in error
+    assert "\n  objectives: dice:bal: no such label in the dataset; expected one of ball" in error
+    assert run([*dry, "--data", str(tmp_path / "none"), "--set", "train.ema=2"]) == 2
+    assert "train.ema: " in capsys.readouterr().err  # without settings, there is nothing to compare with
+    (tmp_path / "space.yaml").write_text("space: {train.ema: [0, 0.98]}\nobjectives: [fps, dise]\n")
+    assert run([*dry, "--data", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert "'fps', 'dise' are not known" in error
+    assert "none: does not exist" in error
+
+
+def test_an_unknown_label_of_an_objective_ends_a_sweep_before_its_first_trial(balls, tmp_path):
+    sweep = read_sweep({"space": SPACE, "objectives": ["dice:bal"]})
+    with pytest.raises(ConfigError, match="dice:bal: no such label in the dataset; expected one of ball"):
+        run_sweep(load_config(ball_settings(balls)), sweep, tmp_path / "s", trials=1, progress=QuietProgress())
+    assert not (tmp_path / "s" / "trials").exists()
 
 
 def test_all_trials_are_accounted_for_and_the_best_settings_are_complete(tmp_path, capfd):

@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     help="Part of the split whose cases are compared.",
 )  # fmt: skip
 @jobs_option
-@click.option("--dry-run", is_flag=True, help="Check the settings and list the runs; train nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check the settings, and that the datasets exist; list the runs, train nothing.",
+)
 @debug_option
 def ablate(
     config: Path,
@@ -64,7 +68,7 @@ def ablate(
     """
     from medseg.files import check_writable
     from medseg.study import AblationConfig, run_ablation
-    from medseg.study.cells import parse_grid
+    from medseg.study.cells import check_datasets, parse_grid
     from medseg.study.executors import LocalExecutor
 
     source = find_config_file(config)
@@ -75,6 +79,7 @@ def ablate(
     )  # fmt: skip
     if dry_run:
         cells = ablation.cells()
+        check_datasets(cell.config for cell in cells)
         for cell in cells:
             click.echo(cell.name)
         click.echo(f"{len(cells)} cells, {len(cells) * len(ablation.seeds)} runs")

@@ -19,7 +19,10 @@ from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
     help="Change a key of STUDY, such as seeds=[0,1] or budget=10min.",
 )  # fmt: skip
 @jobs_option
-@click.option("--dry-run", is_flag=True, help="Check all settings and list the runs; train nothing.")
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Check all settings, and that the datasets exist; list the runs, train nothing.",
+)  # fmt: skip
 @debug_option
 def run(
     study_file: Path, output: Path | None, overrides: tuple[str, ...], jobs: int | None, dry_run: bool
@@ -34,6 +37,7 @@ def run(
     command exits with 4. medseg study status shows what runs.
     """
     from medseg.files import check_writable
+    from medseg.study.cells import check_datasets
     from medseg.study.executors import LocalExecutor
     from medseg.study.study_file import load_study, plan_runs, run_study_file
     from medseg.study.study_file.comparisons import REPORT_FILE
@@ -41,6 +45,7 @@ def run(
     study, root = load_study(study_file, overrides), output or Path("studies") / study_file.stem
     if dry_run:
         _, runs = plan_runs(study, root)
+        check_datasets(one.config for one in runs)
         for one in runs:
             click.echo(one.name)
         click.echo(f"{len(runs)} runs")

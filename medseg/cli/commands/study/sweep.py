@@ -12,8 +12,8 @@ from medseg.cli.options import DURATION, PATH, POSITIVE, debug_option
 from medseg.errors import EXIT_OK, EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
-    from medseg.config.schema import RunConfig
     from medseg.study.sweep import SweepConfig
+    from medseg.study.sweep.search_space.space import SearchSpace
 
 
 @click.command()
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     "--jobs", type=POSITIVE, default=1, show_default=True,
     help="Trials at the same time, each in a process with its share of the cores and its own GPU.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Check the search space and print it; train nothing.")
+@click.option(
+    "--dry-run", is_flag=True,
+    help="Check settings, search space, objectives and dataset; print the space, train nothing.",
+)  # fmt: skip
 @debug_option
 def sweep(
     config: Path,
@@ -62,13 +65,14 @@ def sweep(
     from medseg.config.schema import load_config
     from medseg.files import check_writable
     from medseg.study.sweep import read_sweep, run_sweep
+    from medseg.study.sweep.search_space.dry_run import check_sweep
 
     source = find_config_file(config)
     common = with_data_and_budget(overrides, data, budget)
-    settings, searched = load_config(source, common), read_sweep(space)
     if dry_run:
-        _print_space(settings, searched)
+        _print_space(*check_sweep(source, common, space))
         return EXIT_OK
+    settings, searched = load_config(source, common), read_sweep(space)
     folder = output or Path("studies") / f"{source.stem}_{space.stem}"
     check_writable(folder)
     result = run_sweep(settings, searched, folder, trials=trials, jobs=jobs)
@@ -81,11 +85,8 @@ def sweep(
     return EXIT_SOME_FAILED if result.failed else EXIT_OK
 
 
-def _print_space(config: RunConfig, sweep: SweepConfig) -> None:
+def _print_space(sweep: SweepConfig, space: SearchSpace) -> None:
     """Print the settings of a valid search space and their values."""
-    from medseg.study.sweep.search_space.space_check import build_space
-
-    space = build_space(sweep.space, config.model_dump(mode="json"))
     for setting in space.settings:
         click.echo(f"{setting.key}  {setting.describe()}")
     directions = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -120,16 +120,22 @@ class SweepConfig(Spec):
     seed: int = Field(default=0, ge=0)
     baseline: bool = True
 
+    @field_validator("objectives")
+    @classmethod
+    def _check_objectives(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [one for one in objectives if one != SECONDS and not _SCORE.fullmatch(one)]
+        if wrong:
+            named = f"{', '.join(map(repr, wrong))} {'is' if len(wrong) == 1 else 'are'}"
+            raise ValueError(
+                f"{named} not known; expected dice, iou, nsd, hd95, one label of them such as dice:lesion, or "
+                f"{SECONDS}"
+            )
+        if len(set(objectives)) < len(objectives):
+            raise ValueError("one appears twice")
+        return objectives
+
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
-        wrong = [one for one in self.objectives if one != SECONDS and not _SCORE.fullmatch(one)]
-        if wrong:
-            raise ValueError(
-                f"objectives: {wrong[0]!r} is not known; expected dice, iou, nsd, hd95, one label of them "
-                f"such as dice:lesion, or {SECONDS}"
-            )
-        if len(set(self.objectives)) < len(self.objectives):
-            raise ValueError(f"objectives: one appears twice: {', '.join(self.objectives)}")
         if self.pruner in ("median", "hyperband") and not self._prunable:
             raise ValueError(
                 f"pruner: {self.pruner} needs one objective that a training measures (dice or iou), got "

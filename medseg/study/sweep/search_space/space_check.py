@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from medseg.config.fields import alternatives, walk_fields
 from medseg.config.schema import RunConfig
+from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError
 from medseg.study.cells import describe_value
 from medseg.study.sweep.search_space.options import Domain
@@ -14,6 +15,8 @@ from medseg.study.sweep.search_space.space import SearchSpace, Setting, describe
 
 _MOST_CORNERS = 300
 """Combinations of values that are validated; each takes about 5 ms."""
+_MOST_REASONS = 5
+"""Reasons for which combinations are refused that an error names."""
 _FIXED = {
     "base": "give the configuration with its base instead",
     "data": "the trials are compared on the same cases and labels",
@@ -34,25 +37,37 @@ def build_space(domains: Mapping[str, Domain], source: Mapping[str, Any]) -> Sea
         source: all settings of the baseline.
 
     Raises:
-        ConfigError: one error that lists every wrong setting, or the first combination that the schema refuses.
+        ConfigError: one error that lists every wrong setting, and the first combination of the others that the
+            schema refuses for each reason.
     """
     wrong = {key: list(_check_domain(key, domain, domains)) for key, domain in domains.items()}
     problems = [f"{key}: {problem}" for key, found in wrong.items() for problem in found]
     space = resolve_space({key: domain for key, domain in domains.items() if not wrong[key]}, source)
-    for setting in space.settings:
-        problems += _check_values(space, setting)
-    if problems:
-        several = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""
-        raise ConfigError(f"the search space: {several}" + "\n  ".join(problems))
-    for changes in space.corners(_MOST_CORNERS):
-        try:
-            space.config(changes)
-        except ConfigError as error:
-            raise ConfigError(
-                f"the search space: {describe_changes(changes)}: {_reason(error)}",
-                hint="Change the ranges or choices, or give a setting the condition when.",
-            ) from error
+    found = {setting.key: _check_values(space, setting) for setting in space.settings}
+    problems += [problem for own in found.values() for problem in own]
+    valid = SearchSpace(source, tuple(setting for setting in space.settings if not found[setting.key]))
+    combinations = _check_combinations(valid)
+    if problems or combinations:
+        lines = [*problems, *combinations]
+        kind = "things" if combinations else "settings"
+        several = f"{len(lines)} {kind} are wrong:\n  " if len(lines) > 1 else ""
+        hint = "Change the ranges or choices, or give a setting the condition when." if combinations else None
+        raise ConfigError(f"the search space: {several}" + "\n  ".join(lines), hint=hint)
     return space
+
+
+def check_objectives(objectives: Sequence[str], labels: LabelSchema) -> None:
+    """Check that the labels of objectives exist.
+
+    Raises:
+        ConfigError: that names those that do not.
+    """
+    unknown = [one for one in objectives if ":" in one and one.partition(":")[2] not in labels.evaluated]
+    if unknown:
+        raise ConfigError(
+            f"objectives: {', '.join(unknown)}: no such label in the dataset; expected one of "
+            f"{', '.join(labels.evaluated)}"
+        )
 
 
 def resolve_space(domains: Mapping[str, Domain], source: Mapping[str, Any]) -> SearchSpace:
@@ -150,6 +165,18 @@ def _check_values(space: SearchSpace, setting: Setting) -> list[str]:
             problems[named] = None
     unknown = [one for one in problems if "unknown setting" in one]
     return unknown[:1] or list(problems)
+
+
+def _check_combinations(space: SearchSpace) -> list[str]:
+    """Return the first combination of values that the schema refuses for each reason."""
+    problems: dict[str, str] = {}
+    for changes in space.corners(_MOST_CORNERS):
+        try:
+            space.config(changes)
+        except ConfigError as error:
+            problems.setdefault(_reason(error), describe_changes(changes))
+    lines = [f"{changes}: {reason}" for reason, changes in problems.items()]
+    return lines[:_MOST_REASONS]
 
 
 def _reason(error: ConfigError) -> str:
