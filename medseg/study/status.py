@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from medseg.errors import DataError
+from medseg.evaluation.output import CASES_FILE, read_case_files
+from medseg.progress import plural
 from medseg.study.cell_run import FAILURE_FILE, read_json, shortened
 from medseg.study.engine import INDEX_FILE
 from medseg.study.executors.protocol import LOG_FILE
 from medseg.study.executors.state import STATE_FILE, CellState, CellStatus, read_job, read_state
 
-FOLDS_RECORD, FOLDS_SUMMARY = "study.json", "summary.json"
-"""Files of a cross-validation: its options, and its scores."""
+if TYPE_CHECKING:
+    from medseg.study.cross_validation.folder import StudyFolder
+
+FOLDS_RECORD = "study.json"
+"""File of the options of a cross-validation."""
 SWEEP_JOURNAL = "journal.log"
 """File that only the folder of a sweep has."""
+_MOST_CASES = 3
 
 
 @dataclass(frozen=True)
@@ -27,9 +35,9 @@ class RunStatus:
         name: dataset, cell, seed and fold.
         status: ``complete``, ``running``, ``waiting``, ``failed`` or ``stopped``.
         seconds: time since its start while it runs, else the duration of its last process.
-        dice: mean Dice of the compared cases, once complete; of a fold that is not yet compared, that of its
-            last validation.
-        detail: the error and its log, the last epoch, or the machine that runs it.
+        dice: mean Dice of the compared cases, once complete.
+        detail: the error and its log, the last epoch, or the machine that runs it; of a complete run, the files
+            that are missing, and the validation of a fold whose cases are not yet compared.
     """
 
     name: str
@@ -88,21 +96,60 @@ def _trial_statuses(root: Path) -> list[RunStatus]:
 
 def _folds(root: Path, count: int) -> list[RunStatus]:
     """Return the state of each fold of a cross-validation, also of those that have not begun."""
+    from medseg.study.cross_validation.folder import StudyFolder
+
+    study = StudyFolder(root)
+    scored = {str(row["fold"]): row for row in read_json(study.summary).get("folds", [])}
+    return [_fold(study, number, scored.get(str(number))) for number in range(count)]
+
+
+def _fold(study: StudyFolder, number: int, scores: dict[str, Any] | None) -> RunStatus:
+    """Return the state of a fold.
+
+    Args:
+        study: folder of the cross-validation.
+        number: of the fold.
+        scores: of its held-out cases; None before they are compared.
+    """
+    fold = study.fold(number)
+    state = read_state(fold.root)
+    if state.status != "complete":
+        return RunStatus(fold.name, state.status, state.elapsed, detail=_detail(fold.root, state))
+    if not fold.is_trained:  # trained again, or its last checkpoint becomes the model
+        return RunStatus(fold.name, "waiting", detail=f"missing: {fold.run.model.name}")
+    if scores is None:
+        return RunStatus(fold.name, "complete", state.elapsed, detail=_last_validation(fold.run.log))
+    missing = [] if study.case_table.is_file() else [study.case_table.name]
+    missing += _missing_predictions(study, number)
+    detail = f"missing: {', '.join(missing)}; repeat the study" if missing else ""
+    return RunStatus(fold.name, "complete", state.elapsed, scores.get("dice"), detail)
+
+
+def _missing_predictions(study: StudyFolder, fold: int) -> list[str]:
+    """Name the label maps of the held-out cases of a fold that do not exist, in a few words."""
+    from medseg.inference.batch.outputs.provenance import read_records
+
+    cases = [str(one["id"]) for one in _read_cases(study.cases) if one.get("fold") == fold]
+    predicted = {one.case for one in read_records(study.out_of_fold.predictions) if one.finished}
+    missing = [case for case in cases if case not in predicted]
+    return [_named_maps(missing)] if missing else []
+
+
+def _read_cases(path: Path) -> list[dict[str, Any]]:
+    """Return the entries of a record of cases; none if there is no such record."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return cast(list[dict[str, Any]], content) if isinstance(content, list) else []
+
+
+def _last_validation(log: Path) -> str:
+    """Return the Dice of the last validation of a training, in words; empty without one."""
     from medseg.training.run_folder.log import read_log
 
-    rows = read_json(root / FOLDS_SUMMARY).get("folds", [])
-    scores = {str(row["fold"]): row.get("dice") for row in rows}
-    statuses: list[RunStatus] = []
-    for number in range(count):
-        folder = root / "folds" / f"fold_{number}"
-        state = read_state(folder)
-        dice = scores.get(str(number)) if state.status == "complete" else None
-        if state.status == "complete" and dice is None:
-            validated = [entry.get("val_dice") for entry in read_log(folder / "run" / "log.jsonl")]
-            dice = next((score for score in reversed(validated) if score is not None), None)
-        detail = _detail(folder, state)
-        statuses.append(RunStatus(f"fold {number}", state.status, state.elapsed, dice, detail))
-    return statuses
+    scores = [entry["val_dice"] for entry in read_log(log) if entry.get("val_dice") is not None]
+    return f"validation Dice {scores[-1]:.4f}; its cases are not compared yet" if scores else ""
 
 
 def _processes(root: Path) -> list[RunStatus]:
@@ -119,8 +166,11 @@ def _status(root: Path, entry: dict[str, Any]) -> RunStatus:
     folder = root / entry["folder"]
     state, record = read_state(folder), read_json(root / entry["record"])
     if record.get("digest") == entry["digest"]:
+        metrics = (root / entry["record"]).parent / "metrics"
+        if not (metrics / CASES_FILE).is_file():  # evaluated again
+            return RunStatus(entry["name"], "waiting", detail=f"missing: {CASES_FILE}")
         seconds = state.seconds or float(record.get("seconds") or 0)
-        return RunStatus(entry["name"], "complete", seconds, record.get("dice"))
+        return RunStatus(entry["name"], "complete", seconds, record.get("dice"), _missing_maps(metrics))
     if state.status == "complete":  # of other settings, or its results were removed
         return RunStatus(entry["name"], "waiting")
     if state.status == "waiting" and (preparation := root / entry.get("preparation", "")) != root:
@@ -128,6 +178,20 @@ def _status(root: Path, entry: dict[str, Any]) -> RunStatus:
         if prepared.status == "failed":
             return RunStatus(entry["name"], "failed", detail=_detail(preparation, prepared))
     return RunStatus(entry["name"], state.status, state.elapsed, detail=_detail(folder, state))
+
+
+def _missing_maps(metrics: Path) -> str:
+    """Name the label maps that a run was evaluated on and that do not exist, in a few words."""
+    files, _ = read_case_files(metrics)
+    missing = [
+        case for case, one in files.items() if one.prediction is not None and not one.prediction.exists()
+    ]
+    return f"missing: {_named_maps(missing)}; repeat the study" if missing else ""
+
+
+def _named_maps(cases: Sequence[str]) -> str:
+    shown = ", ".join(cases[:_MOST_CASES]) + (" …" if len(cases) > _MOST_CASES else "")
+    return f"{plural(len(cases), 'label map')} ({shown})"
 
 
 def _detail(folder: Path, state: CellState) -> str:
