@@ -131,16 +131,16 @@ def evaluate_prompts(
         layout: selects files of the dataset.
     """
     from medseg.evaluation.interactive import baseline_by_name, evaluate_interactive, find_interactive_cases
-    from medseg.evaluation.interactive.output import check_interactive_output, write_interactive
+    from medseg.evaluation.interactive.output import INTERACTIVE_OUTPUT, write_interactive
     from medseg.evaluation.interactive.run_parts import choose_cases
     from medseg.progress import ConsoleProgress
 
     folder, report = output
     if folder is not None:
-        check_interactive_output(folder)
+        INTERACTIVE_OUTPUT.check(folder, report=report)
     _check_model(model)
     baselines = [baseline_by_name(name) for name in given.baselines]
-    with ConsoleProgress() as progress:
+    with INTERACTIVE_OUTPUT.naming_earlier(folder), ConsoleProgress() as progress:
         found = find_interactive_cases(data, options, scribbles=given.scribbles, layout=layout)
         chosen = choose_cases(found, model, given.part)
         promptable = _load(model)

@@ -41,7 +41,7 @@ from medseg.errors import (
     TrainingStopped,
 )
 from medseg.files import describe_full_disk, is_disk_full
-from medseg.system.allocator import is_out_of_memory, keep_freed_memory, limit_spinning
+from medseg.system.allocator import is_out_of_memory, keep_freed_memory, limit_spinning, shorten_time_slices
 
 EXIT_FAILURE = 1
 
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         arguments: inserted before the arguments of the process.
     """
     limit_spinning()
+    shorten_time_slices()
     sys.exit(run([*arguments, *sys.argv[1:]]))
 
 

@@ -8,21 +8,22 @@ import logging
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from medseg.data.labels.schema import LabelSchema
-from medseg.errors import ConfigError, MedsegError
+from medseg.errors import ConfigError, ExistingFileError, MedsegError
 from medseg.evaluation.evaluation import CaseFiles as EvaluatedFiles
 from medseg.evaluation.evaluation import Evaluation
 from medseg.files import check_writable, write_atomic, write_json, write_text
 from medseg.metrics import long_rows, write_csv, write_summary
 from medseg.metrics.tables.columns import IDENTITY
 from medseg.metrics.tables.paper import LATEX_MARK, MARKDOWN_MARK
-from medseg.report.page import is_page
+from medseg.report.page import check_page, page_kind
 from medseg.report.pages.case_sections import DEFAULT_LIMITS, CaseFiles, DrawingLimits, draw_case_sections
-from medseg.report.pages.evaluation import write_evaluation_page
+from medseg.report.pages.evaluation import EVALUATION_PAGE, write_evaluation_page
 from medseg.report.pages.scored_cases import ScoredCases
 
 _LOGGER = logging.getLogger(__name__)
@@ -33,18 +34,96 @@ SUMMARY_FILE = "summary.json"
 CASE_FILES = "files.json"
 MARKDOWN_FILE, LATEX_FILE = "table.md", "table.tex"
 PARQUET_FILES = ("cases.parquet", "scores.parquet")
-
 REPORT_FILE = "report.html"
 
-_FILES = (
-    CASES_FILE,
-    SCORES_FILE,
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """The files that one kind of evaluation writes into a folder.
+
+    A folder never has files of two evaluations of one kind: the earlier ones are removed once there are new
+    ones. Files that this kind did not write are never replaced.
+
+    Attributes:
+        command: that writes them.
+        tables: names of the tables.
+        summary: name of the JSON file with all scores, which is written last.
+        columns: first columns of every CSV table.
+        page: kind of the page ``report.html``.
+        marks: how the first line of a table in text begins.
+    """
+
+    command: str
+    tables: tuple[str, ...]
+    summary: str
+    columns: tuple[str, ...]
+    page: str
+    marks: tuple[str, ...] = (MARKDOWN_MARK, LATEX_MARK)
+
+    def check(self, output: Path, *, report: bool = True) -> None:
+        """Check that a folder can take the files.
+
+        Args:
+            output: the folder, which need not exist.
+            report: whether a report is written.
+
+        Raises:
+            ConfigError: if it is a file.
+            ExistingFileError: if it contains files of these names of another origin.
+            NotWritableError: if it cannot be written to.
+        """
+        check_output_folder(output)
+        for path in (output / name for name in (*self.tables, self.summary)):
+            if path.exists() and not self._wrote(path):
+                raise ExistingFileError(
+                    f"{path}: exists and was not written by {self.command}",
+                    hint="Choose another --output, or move the file.",
+                    path=path,
+                )
+        if report:
+            hint = "Choose another --output, move the file, or add --no-report."
+            check_page(output / REPORT_FILE, self.page, hint=hint)
+
+    @contextmanager
+    def naming_earlier(self, output: Path | None) -> Generator[None]:
+        """Warn, if an evaluation fails before it writes, that tables in its folder are of an earlier one."""
+        try:
+            yield
+        except MedsegError:
+            if output is not None and any((output / name).exists() for name in (*self.tables, self.summary)):
+                _LOGGER.warning(
+                    "%s: nothing was written; the tables there are of an earlier evaluation", output
+                )
+            raise
+
+    def remove(self, output: Path) -> None:
+        """Remove the files of an earlier evaluation, its report too, before those of a new one are written."""
+        for name in (self.summary, *self.tables):
+            (output / name).unlink(missing_ok=True)
+        if page_kind(output / REPORT_FILE) == self.page:
+            (output / REPORT_FILE).unlink()
+
+    def _wrote(self, path: Path) -> bool:
+        try:
+            if path.suffix == ".parquet":  # written before the summary, and removed with it
+                path = path.with_name(self.summary)
+            with path.open(encoding="utf-8", newline="") as stream:
+                if path.suffix == ".json":
+                    content = json.load(stream)
+                    return isinstance(content, Mapping) and "definitions" in content
+                if path.suffix == ".csv":
+                    return tuple(next(csv.reader(stream), list[str]()))[: len(self.columns)] == self.columns
+                return stream.readline().startswith(self.marks)
+        except (OSError, ValueError, csv.Error):
+            return False
+
+
+TABLES = OutputFiles(
+    "medseg evaluate",
+    (CASES_FILE, SCORES_FILE, CASE_FILES, MARKDOWN_FILE, LATEX_FILE, *PARQUET_FILES),
     SUMMARY_FILE,
-    CASE_FILES,
-    MARKDOWN_FILE,
-    LATEX_FILE,
-    REPORT_FILE,
-    *PARQUET_FILES,
+    columns=IDENTITY[:3],
+    page=EVALUATION_PAGE,
 )
 
 
@@ -109,7 +188,7 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingL
         limits: number and sizes of the pictures.
 
     Raises:
-        ExistingFileError: if the file exists and is not a page of medseg.
+        ExistingFileError: if the file exists and is not a page of medseg of the same kind.
 
     Example:
         >>> evaluation = evaluate_cases("predictions", "labels")  # doctest: +SKIP
@@ -125,23 +204,6 @@ def write_evaluation_report(path: Path, evaluation: Evaluation, limits: DrawingL
     write_evaluation_page(Path(path), evaluation.rows, evaluation.summary, sections)
 
 
-def check_output(output: Path) -> None:
-    """Check that a folder can take the tables of an evaluation.
-
-    Raises:
-        ConfigError: if it is a file, or contains tables of another origin.
-        NotWritableError: if it cannot be written to.
-    """
-    check_output_folder(output)
-    for path in (output / name for name in _FILES):
-        if path.exists() and not _is_ours(path):
-            raise ConfigError(
-                f"{path}: exists and was not written by medseg evaluate",
-                hint="Choose another --output, or move the file.",
-                path=path,
-            )
-
-
 def check_output_folder(output: Path) -> None:
     """Check that files can be written into a folder, which need not exist.
 
@@ -153,40 +215,3 @@ def check_output_folder(output: Path) -> None:
     if not above.is_dir():
         raise ConfigError(f"{above}: is a file, expected a folder", hint="Choose another --output.", path=above)
     check_writable(output)
-
-
-def remove_tables(output: Path) -> None:
-    """Remove all tables of an earlier evaluation, before those of a new one are written.
-
-    A folder never has files of two evaluations: not even a report where the new one has none.
-    """
-    for name in _FILES:
-        (output / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def naming_earlier_tables(output: Path | None) -> Generator[None]:
-    """Warn, if an evaluation fails before it writes, that the tables in its folder are of an earlier one."""
-    try:
-        yield
-    except MedsegError:
-        if output is not None and any((output / name).exists() for name in _FILES):
-            _LOGGER.warning("%s: nothing was written; the tables there are of an earlier evaluation", output)
-        raise
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        if path.suffix == ".parquet":  # they are written before the summary, and removed with it
-            return _is_ours(path.with_name(SUMMARY_FILE))
-        with path.open(encoding="utf-8", newline="") as stream:
-            if path.suffix == ".json":
-                content = json.load(stream)
-                return isinstance(content, Mapping) and "definitions" in content
-            if path.suffix == ".html":
-                return is_page(path)
-            if path.suffix == ".csv":
-                return next(csv.reader(stream), list[str]())[:3] == list(IDENTITY[:3])
-            return stream.readline().strip() in (MARKDOWN_MARK, LATEX_MARK)
-    except (OSError, ValueError, csv.Error):
-        return False

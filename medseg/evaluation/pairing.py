@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import filecmp
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from medseg.data.cases import join_problems, list_images, match
+from medseg.data.cases import join_problems, match
 from medseg.data.io.readers import image_stem, is_image_file, is_zarr
-from medseg.data.requested_cases import REQUESTED_FILE, read_requested
-from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import ConfigError, DataError
-from medseg.evaluation.missing_predictions import FAILURES_FILE, MissingCase, read_failures
 from medseg.evaluation.options import ExtraPolicy
+from medseg.evaluation.predictions import NO_LABEL_MAP, MissingCase, file_ending, read_predictions
 
 _SUFFIX_HINT = (
     "If names of files have a suffix, give it: --label-suffix that of the references, --prediction-suffix that "
     "of the predictions (of a second observer in medseg compare: --observer-suffix). "
 )
-_EXTRA_HINT = (
+EXTRA_HINT = (
     "Predictions that have no reference: move them, or leave them out with medseg evaluate --extra ignore. "
 )
 _CONVERT_HINT = "Convert references in another layout: medseg data convert DATA OUT --to folders."
@@ -88,13 +84,23 @@ def pair_cases(
         ConfigError: if every prediction is the same file as its reference.
     """
     pairing = _pair_paths(predictions, references, suffixes, extra)
-    if pairing.pairs and all(own.samefile(reference) for own, reference in pairing.pairs.values()):
+    check_other_files(pairing.pairs.values(), predictions, references)
+    return pairing
+
+
+def check_other_files(pairs: Iterable[tuple[Path, Path]], predictions: Path, references: Path) -> None:
+    """Check that some prediction is another file than its reference.
+
+    Raises:
+        ConfigError: if every prediction is the same file as its reference.
+    """
+    same = [own.samefile(reference) for own, reference in pairs]
+    if same and all(same):
         raise ConfigError(
             f"{predictions} and {references}: every prediction is the same file as its reference",
-            hint="Give the folder of the predictions first, then that of the references.",
+            hint="Give the predictions first, then the references.",
             path=predictions,
         )
-    return pairing
 
 
 def _pair_paths(predictions: Path, references: Path, suffixes: Suffixes, extra: ExtraPolicy) -> Pairing:
@@ -110,7 +116,7 @@ def _pair_paths(predictions: Path, references: Path, suffixes: Suffixes, extra: 
     if _is_one_file(references):
         return Pairing({case: (predictions, references)})
     candidates = _list_references(references, suffixes.reference)
-    named = predictions.with_name(f"{case}{_ending(predictions)}")
+    named = predictions.with_name(f"{case}{file_ending(predictions)}")
     reference = _match([named], candidates, references, suffixes.reference)[named]
     others = tuple(path for path in candidates if path != reference)
     return Pairing({case: (predictions, reference)}, not_requested=others)
@@ -153,32 +159,25 @@ def find_images(folder: Path, cases: Iterable[str], suffix: str | None) -> dict[
 
 def _pair_folders(predictions: Path, references: Path, suffixes: Suffixes, extra: ExtraPolicy) -> Pairing:
     suffix = suffixes.reference
-    predicted = _list_predictions(predictions, suffixes.prediction)
-    requested = read_requested(predictions)
-    if not predicted and not requested:
-        ending = f" whose names end with {suffixes.prediction}" if suffixes.prediction else ""
-        raise DataError(f"{predictions}: no label maps{ending} in this folder")
-    label_maps = {image_stem(name): path for name, path in predicted.items()}
-    absent = [predictions / f"{case}.nii.gz" for case in requested or () if case not in label_maps]
+    predicted = read_predictions(predictions, suffixes.prediction)
     candidates = _list_references(references, suffix)
-    found = _match([*predicted, *absent], candidates, references, suffix, extra)
+    absent = [predictions / f"{case}.nii.gz" for case in predicted.absent]
+    found = _match([*predicted.named.values(), *absent], candidates, references, suffix, extra)
     matches = {image_stem(path): reference for path, reference in found.items()}
-    left_out = tuple(sorted(label_maps.keys() - matches.keys()))
-    failures = read_failures(predictions)
+    left_out = tuple(sorted(predicted.files.keys() - matches.keys()))
     pairs: dict[str, tuple[Path, Path]] = {}
     missing: dict[str, MissingCase] = {}
     for case, reference in sorted(matches.items()):
-        if case in failures:
-            missing[case] = MissingCase(reference, f"{FAILURES_FILE}: {failures[case]}")
-        elif case in label_maps:
-            pairs[case] = (label_maps[case], reference)
+        reason = predicted.why_missing(case)
+        if reason is None:
+            pairs[case] = (predicted.files[case], reference)
         else:
-            missing[case] = MissingCase(reference, f"listed in {REQUESTED_FILE}, but there is no label map")
+            missing[case] = MissingCase(reference, reason)
     rest = sorted(set(candidates) - set(matches.values()))
-    if requested is not None:
-        return Pairing(pairs, missing, tuple(rest), len(requested), left_out)
+    if predicted.requested is not None:
+        return Pairing(pairs, missing, tuple(rest), len(predicted.requested), left_out)
     names = _names(rest, references, suffix)
-    missing |= {name: MissingCase(path, "there is no label map") for name, path in names.items()}
+    missing |= {name: MissingCase(path, NO_LABEL_MAP) for name, path in names.items()}
     return Pairing(pairs, missing, extra=left_out)
 
 
@@ -227,7 +226,7 @@ def _match(
     if problems:
         raise DataError(
             join_problems("predictions without exactly one reference", problems),
-            hint=f"{_SUFFIX_HINT}{_EXTRA_HINT if alone else ''}{_CONVERT_HINT}",
+            hint=f"{_SUFFIX_HINT}{EXTRA_HINT if alone else ''}{_CONVERT_HINT}",
         )
     return {path: matching[0] for path, matching in matches.items() if matching}
 
@@ -239,52 +238,3 @@ def _names(paths: list[Path], root: Path, suffix: str | None) -> dict[str, Path]
     return {
         stem if counts[stem] == 1 else path.relative_to(root).as_posix(): path for path, stem in stems.items()
     }
-
-
-def _list_predictions(folder: Path, suffix: str | None) -> dict[Path, Path]:
-    """Return the label maps of a folder by a path whose stem is the case.
-
-    The key is the path itself, without the suffix. In layouts with subfolders, such as BIDS, it is built from
-    the provenance record.
-
-    Raises:
-        DataError: if two label maps belong to the same case.
-    """
-    files = [path for path in list_images(folder) if path.name != OBJECTS_FOLDER]
-    if files:
-        duplicates = [stem for stem, count in Counter(map(image_stem, files)).items() if count > 1]
-        if duplicates:
-            raise DataError(
-                f"{folder}: several label maps of one name: {', '.join(duplicates)}",
-                hint="Keep one file per case.",
-                path=folder,
-            )
-        if suffix is None:
-            return {path: path for path in files}
-        return {
-            path.with_name(f"{image_stem(path).removesuffix(suffix)}{_ending(path)}"): path
-            for path in files
-            if image_stem(path).endswith(suffix)
-        }
-    outputs = (_read_provenance(path) for path in sorted(folder.glob("provenance/*.json")))
-    by_case = {case: folder / output for case, output in outputs if output}
-    return {
-        folder / f"{case}{_ending(path)}": path
-        for case, path in by_case.items()
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve())
-    }
-
-
-def _read_provenance(path: Path) -> tuple[str, str]:
-    """Return the case and the file in the folder that a provenance record names."""
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return str(record["case"]), str(record.get("output", ""))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path}: not a provenance record", hint="Predict the case again with --overwrite.", path=path
-        ) from error
-
-
-def _ending(path: Path) -> str:
-    return path.name.removeprefix(image_stem(path))

@@ -10,7 +10,6 @@ from pathlib import Path
 from medseg.data.parallel import Job, run_jobs
 from medseg.errors import DataError, MedsegError
 from medseg.evaluation.case_comparison import CaseComparer, CaseComparison
-from medseg.evaluation.missing_predictions import score_missing
 from medseg.evaluation.voxel_count import declared_voxels
 from medseg.progress import QUIET, Progress, stage
 
@@ -92,9 +91,10 @@ def _after_failure(task: CaseTask, comparer: CaseComparer, error: Exception) -> 
 
 
 def _worst(task: CaseTask, comparer: CaseComparer, reason: str | None) -> CaseOutcome:
-    """Give a case without a usable prediction its scores."""
+    """Give a case without a usable prediction the worst scores, if ``missing`` asks for them."""
     try:
-        return CaseOutcome(score_missing(task.case, task.reference, comparer), reason)
+        worst = comparer.options.missing == "worst"
+        return CaseOutcome(comparer.score_worst(task.case, task.reference) if worst else None, reason)
     except Exception as error:  # the reference cannot be read
         return CaseOutcome(None, reason or describe_error(error))
 

@@ -14,7 +14,7 @@ from medseg.evaluation.collector import ScoreCollector
 from medseg.evaluation.evaluation import CaseFiles, Evaluation
 from medseg.evaluation.labels import resolve_labels, warn_about_absent_values
 from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions
-from medseg.evaluation.output import check_output, naming_earlier_tables, remove_tables, write_tables
+from medseg.evaluation.output import TABLES, write_tables
 from medseg.evaluation.pairing import Pairing, Suffixes, find_images, pair_cases
 from medseg.evaluation.parallel_cases import CaseTask, compare_cases
 from medseg.progress import QUIET, Progress
@@ -48,7 +48,8 @@ def evaluate_cases(
         DataError: if a path does not exist, a prediction has no reference (with ``extra="error"``), cases are
             missing (with ``missing="error"``), or no case can be scored.
         ConfigError: if the labels cannot be guessed, a tolerance belongs to no label, every prediction is the
-            same file as its reference, or ``output`` contains other tables.
+            same file as its reference, or ``output`` is a file.
+        ExistingFileError: if ``output`` contains other tables.
 
     Example:
         >>> evaluation = evaluate_cases("predictions", "labels", "metrics")  # doctest: +SKIP
@@ -57,11 +58,11 @@ def evaluate_cases(
     """
     folder = None if output is None else Path(output)
     if folder is not None:
-        check_output(folder)
-    with naming_earlier_tables(folder):
+        TABLES.check(folder, report=False)
+    with TABLES.naming_earlier(folder):
         evaluation = _evaluate(Path(predictions), Path(references), options, progress)
     if folder is not None:
-        remove_tables(folder)
+        TABLES.remove(folder)
         write_tables(folder, evaluation)
     return evaluation
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass, field
 from datetime import date
 from gzip import compress
@@ -113,15 +114,10 @@ class Page:
         """Write the page to a file atomically.
 
         Raises:
-            ExistingFileError: if the file exists and is not a page of medseg.
+            ExistingFileError: if the file exists and is not such a page: of medseg, and of the same kind.
         """
         path = Path(path)
-        if path.exists() and not is_page(path):
-            raise ExistingFileError(
-                f"{path}: exists and was not written by medseg",
-                hint="Move the file, or choose another --output.",
-                path=path,
-            )
+        check_page(path, self.kind)
         write_text(path, self.render())
 
     def _body(self) -> Markup:
@@ -158,10 +154,31 @@ class Page:
         return "; ".join(f"{directive} {' '.join(sources)}" for directive, sources in policy.items())
 
 
-def is_page(path: Path) -> bool:
-    """Return whether a file is a page of medseg."""
+def page_kind(path: Path) -> str | None:
+    """Return the kind of the page of medseg in a file; None if there is none, or it is something else."""
+    if not path.is_file():
+        return None
     with path.open(encoding="utf-8", errors="replace") as stream:
-        return '<meta name="generator" content="medseg' in stream.read(1 << 13)
+        head = stream.read(1 << 13)
+    title = re.search(r"<title>([^:<]+): ", head)
+    return title[1] if title and '<meta name="generator" content="medseg' in head else None
+
+
+def check_page(path: Path, kind: str, *, hint: str = "Move the file, or choose another --output.") -> None:
+    """Check that a page can be written: that a file in its place is a page of the same kind.
+
+    Args:
+        path: file of the page.
+        kind: kind of the page.
+        hint: what to do otherwise.
+
+    Raises:
+        ExistingFileError: if the file exists, and is a page of another kind or not a page of medseg.
+    """
+    found = page_kind(path)
+    if found != kind and (found is not None or path.exists()):
+        other = "was not written by medseg" if found is None else f"is a report of another kind ({found})"
+        raise ExistingFileError(f"{path}: exists and {other}", hint=hint, path=path)
 
 
 def _asset(name: str) -> str:

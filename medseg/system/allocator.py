@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import struct
+import sys
 
 # from malloc.h of glibc
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -12,6 +15,13 @@ _KEPT = 2**30
 _OWN_MAPPING = 2**28
 _SPINS = "1000"
 """Rounds of an OpenMP thread before it sleeps; measured in docs/how-to/clusters.md."""
+
+_SCHEDULER = struct.Struct("=IIQiIQQQ")
+"""``struct sched_attr``: size, policy, flags, nice, priority, runtime (the slice, ns), deadline, period."""
+_SCHEDULER_CALLS = {"x86_64": (315, 314), "aarch64": (275, 274)}
+"""Numbers of the system calls ``sched_getattr`` and ``sched_setattr``."""
+_SLICE = 100_000
+"""Nanoseconds, the shortest slice that the kernel grants."""
 
 _TEXTS = (
     "out of memory",  # CUDA, MPS, XPU
@@ -62,6 +72,32 @@ def limit_spinning() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+
+
+def shorten_time_slices() -> bool:
+    """Ask the scheduler for short time slices for this process and those it starts, on Linux 6.12 and later.
+
+    Threads that compute together wait for the one that another process interrupts. With slices of 0.1 ms
+    instead of about 3 ms it continues sooner; measured in docs/how-to/clusters.md. The share of the processor
+    stays the same. Earlier kernels ignore the request.
+
+    Returns:
+        Whether the kernel was asked. False on other systems, and for processes with a scheduling policy of
+        their own (``chrt``), where nothing changes.
+    """
+    numbers = _SCHEDULER_CALLS.get(platform.machine())
+    if numbers is None or not sys.platform.startswith("linux"):
+        return False
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    get_call, set_call = numbers
+    buffer = ctypes.create_string_buffer(_SCHEDULER.size)
+    if syscall(get_call, 0, buffer, _SCHEDULER.size, 0):
+        return False
+    size, policy, flags, nice, priority, _, *rest = _SCHEDULER.unpack(buffer.raw)
+    if policy != os.SCHED_OTHER:
+        return False
+    attributes = _SCHEDULER.pack(size, policy, flags, nice, priority, _SLICE, *rest)
+    return syscall(set_call, 0, attributes, 0) == 0
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -9,7 +9,7 @@ from conftest import write_picture, write_volume
 
 from medseg.cli.main import run
 from medseg.data.requested_cases import write_requested
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels
 from medseg.evaluation.output import write_evaluation_report
 
@@ -324,7 +324,7 @@ def test_a_case_called_001_stays_text(tmp_path):
 def test_foreign_tables_are_not_replaced(folders):
     table = folders / "labels" / "cases.csv"
     table.write_text("id,image,label\na,a.nii.gz,b.nii.gz\n")
-    with pytest.raises(ConfigError, match=r"cases\.csv: exists and was not written by medseg evaluate"):
+    with pytest.raises(ExistingFileError, match=r"cases\.csv: exists and was not written by medseg evaluate"):
         evaluate_cases(folders / "predictions", folders / "labels", folders / "labels", IGNORE_MISSING)
     assert table.read_text().startswith("id,image")
     for _ in range(2):  # tables of an evaluation are

@@ -9,7 +9,7 @@ from conftest import write_picture, write_volume
 from PIL import Image
 
 from medseg.cli.main import run
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.evaluation import EvaluationOptions, evaluate_cases, parse_labels, parse_tolerance
 from medseg.metrics import LesionOptions
 
@@ -92,7 +92,7 @@ def test_parquet_keeps_the_definitions(pictures):
 def test_other_files_are_not_replaced(pictures, name):
     (pictures / "out").mkdir()
     (pictures / "out" / name).write_text("something else")
-    with pytest.raises(ConfigError, match=rf"{name}: exists and was not written by medseg evaluate"):
+    with pytest.raises(ExistingFileError, match=rf"{name}: exists and was not written by medseg evaluate"):
         evaluate(pictures, pictures / "out")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from contextlib import suppress
 
 import numpy as np
@@ -17,7 +18,7 @@ from medseg.data.io.coco_panoptic import (
     read_panoptic_index,
     read_panoptic_png,
 )
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.objects import evaluate_panoptic, panoptic
 from medseg.instances.panoptic import PanopticOptions
 from medseg.interop.panoptic import merge_panoptic_folders
@@ -151,7 +152,14 @@ def test_images_are_matched_by_name_also_those_of_cityscapes(tmp_path):
     found = evaluate_panoptic(one, two)
     assert found.summary["missing"] == ["b"]
     assert found.summary["scores"]["all"]["rq"] == pytest.approx(1 / 1.5)  # one found, one missed
-    assert "without a prediction: 1 of 2 pictures" in found.table()
+    assert "pictures without a prediction, of 2, counted as without segments (1):\n  b" in found.table()
+    with pytest.raises(DataError, match=r"pictures without a reference in .*one"):
+        evaluate_panoptic(two, one)
+    left_out = evaluate_panoptic(two, one, extra="ignore")
+    assert left_out.summary["extra"] == ["b"]
+    assert "predictions without a reference, left out (1):\n  b" in left_out.table()
+    with pytest.raises(ConfigError, match="every prediction is the same file"):
+        evaluate_panoptic(one, one)
     with pytest.raises(DataError, match="no picture is in both files; the first ones are c, a"):
         evaluate_panoptic(three, two)
 
@@ -172,7 +180,7 @@ def test_odd_panoptic_files_are_refused(tmp_path):
     categories = [one | {"name": "cell"} for one in content["categories"]]
     path.write_text(json.dumps(content | {"categories": categories}))
     with pytest.raises(DataError, match=r"odd.json: two categories have the name 'cell'"):
-        evaluate_panoptic(path, path)
+        evaluate_panoptic(path, shutil.copy(path, tmp_path / "copy.json"))
     path.write_text(json.dumps(content | {"annotations": [annotation, annotation | {"file_name": "b/a.png"}]}))
     with pytest.raises(DataError, match="the image a has two annotations"):
         read_panoptic_index(path)
@@ -228,12 +236,13 @@ def test_an_interrupted_merge_leaves_no_json_of_other_pictures(tmp_path):
 
 
 def test_images_are_read_one_by_one(tmp_path, monkeypatch):
-    write_panoptic(tmp_path / "p.json", ("a", "b", "c"))
+    for name in ("p.json", "q.json"):
+        write_panoptic(tmp_path / name, ("a", "b", "c"))
     events = []
     read, count = PanopticIndex.read, panoptic.count_panoptic
     monkeypatch.setattr(PanopticIndex, "read", lambda index, name: events.append(name) or read(index, name))
     monkeypatch.setattr(panoptic, "count_panoptic", lambda pairs: events.append("count") or count(pairs))
-    evaluate_panoptic(tmp_path / "p.json", tmp_path / "p.json")
+    evaluate_panoptic(tmp_path / "p.json", tmp_path / "q.json")
     assert events == ["a", "a", "count", "b", "b", "count", "c", "c", "count"]
 
 

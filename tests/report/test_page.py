@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from medseg.errors import ExistingFileError
 from medseg.report.html import number, tag
-from medseg.report.page import Page
+from medseg.report.page import Page, page_kind
 from medseg.report.table import Column, Table, plain
 
 
@@ -98,3 +98,15 @@ def test_a_page_replaces_only_pages(tmp_path):
     with pytest.raises(ExistingFileError, match=r"report\.html: exists and was not written by medseg"):
         page.write(path)
     assert path.read_text() == "<h1>my notes</h1>"
+
+
+def test_a_page_does_not_replace_one_of_another_kind(tmp_path):
+    path = tmp_path / "report.html"
+    Page("title", "Training", "verdict").write(path)
+    before = path.read_text()
+    assert page_kind(path) == "Training"
+    with pytest.raises(
+        ExistingFileError, match=r"report\.html: exists and is a report of another kind \(Train"
+    ):
+        Page("title", "Inference", "verdict").write(path)
+    assert path.read_text() == before

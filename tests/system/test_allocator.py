@@ -59,6 +59,37 @@ def test_the_waiting_that_a_user_chose_is_kept(monkeypatch):
     assert "GOMP_SPINCOUNT" not in os.environ
 
 
+SLICE = """
+import os, sys
+from medseg.system import allocator
+def attributes():
+    buffer = allocator.ctypes.create_string_buffer(allocator._SCHEDULER.size)
+    call = allocator._SCHEDULER_CALLS[allocator.platform.machine()][0]
+    assert allocator.ctypes.CDLL(None).syscall(call, 0, buffer, len(buffer), 0) == 0
+    return allocator._SCHEDULER.unpack(buffer.raw)
+if sys.argv[1] == "idle":
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+before = attributes()
+asked = allocator.shorten_time_slices()
+after = attributes()
+assert before[:5] == after[:5]  # policy and priority
+print(asked, before[5], after[5])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a service of Linux")
+def test_time_slices_are_short_unless_the_user_chose_a_policy():
+    def ask(policy):
+        command = ["nice", "-n", "2", sys.executable, "-c", SLICE, policy]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+    asked, before, after = ask("normal")
+    assert asked == "True"
+    assert after in ("100000", before)  # kernels before 6.12 have no slices of a process
+    asked, before, after = ask("idle")
+    assert (asked, after) == ("False", before)
+
+
 def test_the_command_line_sets_the_wait_policy_before_importing_torch():
     """OpenMP reads the variable when it is loaded."""
     program = "import sys, medseg.cli.main; sys.exit('torch' in sys.modules)"

@@ -104,7 +104,7 @@ def write_comparison_report(
         limits: number and sizes of the pictures.
 
     Raises:
-        ExistingFileError: if the file exists and is not a page of medseg.
+        ExistingFileError: if the file exists and is not a page of medseg of the same kind.
     """
     content = comparison.to_json()
     cases = notable_cases(ComparedMethods(content))

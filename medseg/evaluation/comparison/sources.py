@@ -112,7 +112,7 @@ def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
             differ are joined.
 
     Raises:
-        ConfigError: if a name appears twice, or a path without a name.
+        ConfigError: if a name or a path appears twice.
 
     Example:
         >>> sorted(name_methods(["runs/a/metrics", "runs/b/metrics/cases.csv", "new=c.csv"]))
@@ -127,7 +127,7 @@ def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
         else:
             unnamed.append(Path(entry))
             named[f"\0{len(unnamed) - 1}"] = Path(entry)  # keeps the order
-    _check_given_once(unnamed)
+    _check_given_once(list(named.values()))
     names = _distinct_names(unnamed)
     result: dict[str, Path] = {}
     for key, path in named.items():
@@ -137,7 +137,7 @@ def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
 
 def _check_given_once(paths: Sequence[Path]) -> None:
     """Raise ConfigError if two paths are the same file or folder."""
-    resolved = [path.resolve() for path in paths]
+    resolved = [(path.parent if path.name == CASES_FILE else path).resolve() for path in paths]
     twice = next((path for i, path in enumerate(paths) if resolved[i] in resolved[:i]), None)
     if twice is not None:
         raise ConfigError(

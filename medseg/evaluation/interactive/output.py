@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import ConfigError
 from medseg.evaluation.interactive.evaluation import InteractiveEvaluation
+from medseg.evaluation.output import REPORT_FILE, OutputFiles
 from medseg.files import write_text
 from medseg.metrics import write_csv, write_summary
-from medseg.report.page import is_page
-from medseg.report.pages.interactive import PromptedObject, interactive_page
+from medseg.report.pages.interactive import INTERACTIVE_PAGE, PromptedObject, interactive_page
 
 OBJECTS_FILE, STEPS_FILE = "interactive_objects.csv", "interactions.csv"
-SUMMARY_FILE, TABLE_FILE, REPORT_FILE = "interactive.json", "interactive.md", "report.html"
-
-
-def check_interactive_output(output: Path) -> None:
-    """Raise a `ConfigError` if files that would be replaced were not written by an interactive evaluation."""
-    for name in (OBJECTS_FILE, STEPS_FILE, SUMMARY_FILE, TABLE_FILE, REPORT_FILE):
-        path = output / name
-        if path.exists() and not _is_ours(path, output):
-            raise ConfigError(
-                f"{path}: exists and was not written by medseg evaluate --interactive",
-                hint="Choose another --output, or move the file.",
-                path=path,
-            )
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{output}: a file, expected a folder", hint="Choose another --output.", path=output)
+SUMMARY_FILE, TABLE_FILE = "interactive.json", "interactive.md"
+INTERACTIVE_OUTPUT = OutputFiles(
+    "medseg evaluate --interactive",
+    (OBJECTS_FILE, STEPS_FILE, TABLE_FILE),
+    SUMMARY_FILE,
+    columns=("case", "group", "object"),
+    page=INTERACTIVE_PAGE,
+    marks=("| user | method |",),
+)
 
 
 def write_interactive(output: Path, evaluation: InteractiveEvaluation, *, report: bool = True) -> None:
-    """Write the tables of an interactive evaluation, and its report."""
+    """Write the tables of an interactive evaluation, and its report, in place of those of an earlier one.
+
+    Raises:
+        ConfigError: if the folder is a file.
+        ExistingFileError: if it has files of these names of another origin.
+    """
     output = Path(output)
+    INTERACTIVE_OUTPUT.check(output, report=report)
+    INTERACTIVE_OUTPUT.remove(output)
     write_csv(output / OBJECTS_FILE, evaluation.rows)
     if evaluation.steps:
         write_csv(output / STEPS_FILE, evaluation.steps)
@@ -97,13 +96,3 @@ def _worst(evaluation: InteractiveEvaluation) -> list[PromptedObject]:
         PromptedObject(one.case, one.object, one.who or one.user, one.trace.dice, picture)
         for one, picture in evaluation.worst
     ]
-
-
-def _is_ours(path: Path, output: Path) -> bool:
-    if path.suffix == ".html":
-        return is_page(path)
-    try:
-        content = json.loads((output / SUMMARY_FILE).read_text(encoding="utf-8"))
-        return isinstance(content, dict) and "definitions" in content
-    except (OSError, ValueError):
-        return False

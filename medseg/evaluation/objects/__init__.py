@@ -9,6 +9,7 @@ Modules:
 """
 
 from medseg.evaluation.objects.comparison import (
+    OBJECTS_OUTPUT,
     OBJECTS_SUMMARY,
     OBJECTS_TABLE,
     ObjectEvaluation,
@@ -16,27 +17,26 @@ from medseg.evaluation.objects.comparison import (
     evaluate_objects,
 )
 from medseg.evaluation.objects.panoptic import (
+    PANOPTIC_OUTPUT,
     PANOPTIC_SUMMARY,
     PANOPTIC_TABLE,
     PanopticEvaluation,
     evaluate_panoptic,
 )
 from medseg.evaluation.objects.report import (
-    OBJECTS_REPORT,
-    check_objects_output,
     write_objects_report,
     write_panoptic_report,
 )
 
 __all__ = [
-    "OBJECTS_REPORT",
+    "OBJECTS_OUTPUT",
     "OBJECTS_SUMMARY",
     "OBJECTS_TABLE",
+    "PANOPTIC_OUTPUT",
     "PANOPTIC_SUMMARY",
     "PANOPTIC_TABLE",
     "ObjectEvaluation",
     "PanopticEvaluation",
-    "check_objects_output",
     "compare_objects",
     "evaluate_objects",
     "evaluate_panoptic",

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from medseg.data.cases import join_problems
 from medseg.data.parallel import Job, run_jobs
 from medseg.errors import DataError
 from medseg.evaluation.objects.pairing import PairedObjects, pair_objects
 from medseg.evaluation.objects.references import object_table, read_score_table
+from medseg.evaluation.options import ExtraPolicy
+from medseg.evaluation.output import OutputFiles
 from medseg.evaluation.pairing import Suffixes, check_exists
 from medseg.evaluation.parallel_cases import describe_error
 from medseg.evaluation.voxel_count import declared_voxels
@@ -35,14 +38,19 @@ from medseg.metrics.instances import (
 )
 from medseg.metrics.instances.summary import SCORE_TITLES
 from medseg.progress import QUIET, Progress, stage
+from medseg.report.pages.objects import OBJECTS_PAGE
 
 _LOGGER = logging.getLogger(__name__)
 
 OBJECTS_TABLE, OBJECTS_SUMMARY = "objects.csv", "objects.json"
+OBJECTS_OUTPUT = OutputFiles(
+    "medseg evaluate --objects", (OBJECTS_TABLE,), OBJECTS_SUMMARY, ("case", "reference"), OBJECTS_PAGE
+)
 _VOXEL_BYTES, _FIXED_BYTES = 64, 100 << 20
 """Approximate memory of a case: numbers of objects as stored and relabeled, and pairs of them."""
 _VOXEL_SECONDS, _FIXED_SECONDS = 5e-7, 0.02
 """Approximate time on one core."""
+_MOST_LISTED = 10
 FOUND_IOU = 0.5
 """Least IoU of a reference object that counts as found."""
 
@@ -72,7 +80,7 @@ class ObjectEvaluation:
         rows: one for each case, as in ``objects.csv``.
         summary: content of ``objects.json``: ``scores`` (of all classes as one), ``ceiling`` (of the connected
             components of a perfect foreground), ``classes`` (of each class, if there are several), ``cases``,
-            ``missing``, ``failed``, ``sources`` and ``definitions``.
+            ``missing``, ``failed``, ``extra``, ``sources`` and ``definitions``.
         paired: the files, which a report draws.
         compared: case → its objects.
     """
@@ -100,7 +108,16 @@ class ObjectEvaluation:
             if key in scores:
                 limit = _format(ceiling[key]) if key in ceiling else ""
                 lines.append(f"{name:{width}}  {_format(scores[key]):>8}  {limit:>8}".rstrip())
-        return "\n".join(lines + self._class_lines())
+        return "\n".join(lines + self._class_lines() + self._case_lines())
+
+    def _case_lines(self) -> list[str]:
+        """Return the cases without a prediction, and the predictions that were left out."""
+        missing = [f"{case}: {reason}" for case, reason in self.summary["missing"].items()]
+        groups = {
+            "cases without a prediction, counted as without objects": missing,
+            "predictions without a reference, left out": self.summary["extra"],
+        }
+        return [join_problems(title, cases, most=_MOST_LISTED) for title, cases in groups.items() if cases]
 
     def _class_lines(self) -> list[str]:
         """Return a table of the classes; nothing without classes."""
@@ -122,6 +139,7 @@ def evaluate_objects(
     *,
     suffixes: Suffixes | None = None,
     ignore_value: int | None = None,
+    extra: ExtraPolicy = "error",
     jobs: int | None = None,
     progress: Progress = QUIET,
 ) -> ObjectEvaluation:
@@ -135,19 +153,27 @@ def evaluate_objects(
         predictions: folder of label maps, or one file.
         references: folder of reference label maps, one file, or a dataset in any layout (COCO, GeoJSON, a file
             for each object, ``images/`` and ``labels/``).
-        output: folder for ``objects.csv`` and ``objects.json``; None: no file is written.
+        output: folder for ``objects.csv`` and ``objects.json``; None: no file is written. The files of an
+            earlier comparison are replaced, once there are new ones.
         suffixes: what names of files add to names of cases.
         ignore_value: value of reference voxels that do not count.
+        extra: whether predictions of a folder that have no reference are an error, or are left out and listed.
         jobs: most cases at a time; None: the number of cores. Memory limits them, too.
         progress: advances with each case.
 
     Raises:
-        DataError: if a path does not exist, or no case can be compared.
+        DataError: if a path does not exist, a prediction has no reference (with ``extra="error"``), two have
+            the name of one case, or no case can be compared.
+        ConfigError: if every prediction is the same file as its reference.
+        ExistingFileError: if ``output`` has tables of another origin.
     """
     predictions, references = Path(predictions), Path(references)
     check_exists(predictions, references)
     suffixes = suffixes or Suffixes(None, None)
-    paired = pair_objects(predictions, references, suffixes, ignore_value)
+    if output is not None:
+        OBJECTS_OUTPUT.check(Path(output), report=False)
+    with OBJECTS_OUTPUT.naming_earlier(None if output is None else Path(output)):
+        paired = pair_objects(predictions, references, suffixes, ignore_value, extra)
     folder = paired.folder
     if (folder / "medseg.json").is_file() and not (folder / "instances").is_dir():
         _LOGGER.warning(
@@ -178,10 +204,24 @@ def compare_objects(
 
     Raises:
         DataError: if no case can be compared.
+        ExistingFileError: if ``output`` has tables of another origin.
     """
-    if output is not None:  # a failed comparison leaves no earlier scores
-        for name in (OBJECTS_TABLE, OBJECTS_SUMMARY):
-            (Path(output) / name).unlink(missing_ok=True)
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        OBJECTS_OUTPUT.check(folder, report=False)
+    with OBJECTS_OUTPUT.naming_earlier(folder):
+        evaluation = _evaluate(paired, names, jobs, progress)
+    if folder is not None:
+        OBJECTS_OUTPUT.remove(folder)
+        write_table(folder / OBJECTS_TABLE, list(evaluation.rows[0]), evaluation.rows)
+        write_json(folder / OBJECTS_SUMMARY, evaluation.summary)
+    return evaluation
+
+
+def _evaluate(
+    paired: PairedObjects, names: tuple[str, str], jobs: int | None, progress: Progress
+) -> ObjectEvaluation:
+    """Compare all cases; see ``compare_objects``."""
     outcomes = _compare_all(paired, jobs, progress)
     compared = {case: one for case, one in outcomes.items() if isinstance(one, _Compared)}
     failed = {case: one for case, one in outcomes.items() if isinstance(one, str)}
@@ -189,11 +229,8 @@ def compare_objects(
         raise DataError(f"no case can be compared: {next(iter(failed.values()), 'there are none')}")
     rows = [{"case": case, **one.row()} for case, one in compared.items()]
     summary = _summarize(list(compared.values()))
-    summary |= {"cases": len(rows), "missing": paired.missing, "failed": failed}
+    summary |= {"cases": len(rows), "missing": paired.missing, "failed": failed, "extra": list(paired.extra)}
     summary |= {"sources": {"predictions": names[0], "references": names[1]}, "definitions": _DEFINITIONS}
-    if output is not None:
-        write_table(Path(output) / OBJECTS_TABLE, list(rows[0]), rows)
-        write_json(Path(output) / OBJECTS_SUMMARY, summary)
     return ObjectEvaluation(rows, summary, paired, compared)
 
 

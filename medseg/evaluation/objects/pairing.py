@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.cases import list_images
+from medseg.data.cases import join_problems
 from medseg.data.io.multichannel import read_image
-from medseg.data.io.readers import image_stem, read_scan
-from medseg.data.requested_cases import read_requested
+from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan, align_to_grid
+from medseg.errors import DataError
 from medseg.evaluation.objects.references import (
     DatasetReferences,
     FileReferences,
@@ -20,7 +20,9 @@ from medseg.evaluation.objects.references import (
     object_table,
     read_class_table,
 )
-from medseg.evaluation.pairing import Suffixes, pair_cases
+from medseg.evaluation.options import ExtraPolicy
+from medseg.evaluation.pairing import EXTRA_HINT, Suffixes, check_other_files, pair_cases
+from medseg.evaluation.predictions import read_predictions
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class PairedObjects:
         predictions: case → its label map; None if it is missing.
         references: reads the reference of a case.
         missing: case → why its prediction is missing.
+        extra: predicted cases that were left out because they have no reference.
     """
 
     folder: Path
     predictions: dict[str, Path | None]
     references: FileReferences | DatasetReferences
     missing: dict[str, str]
+    extra: tuple[str, ...] = ()
 
     def read(self, case: str) -> tuple[NumberedObjects, NumberedObjects]:
         """Return the reference and the predicted objects of a case, on the grid of the reference."""
@@ -66,7 +70,11 @@ class PairedObjects:
 
 
 def pair_objects(
-    predictions: Path, references: Path, suffixes: Suffixes, ignore_value: int | None
+    predictions: Path,
+    references: Path,
+    suffixes: Suffixes,
+    ignore_value: int | None,
+    extra: ExtraPolicy = "error",
 ) -> PairedObjects:
     """Pair the predictions with label maps, or with the cases of a dataset.
 
@@ -75,20 +83,49 @@ def pair_objects(
         references: folder of label maps, one file, or a dataset.
         suffixes: what names of files add to names of cases.
         ignore_value: value of reference voxels that do not count.
+        extra: whether predictions of a folder that have no reference are an error, or are left out.
+
+    Raises:
+        DataError: a prediction has no reference, or none has one.
+        ConfigError: every prediction is the same file as its reference.
     """
     folder = predictions if predictions.is_dir() else predictions.parent
     dataset = DatasetReferences.of(references, ignore_value) if predictions.is_dir() else None
-    if dataset is None:
-        pairing = pair_cases(predictions, references, suffixes)
-        files = {case: pair[1] for case, pair in pairing.pairs.items()}
-        files |= {case: one.reference for case, one in pairing.missing.items()}
-        found: dict[str, Path | None] = {case: pair[0] for case, pair in pairing.pairs.items()}
-        found |= dict.fromkeys(pairing.missing)
-        missing = {case: one.reason for case, one in pairing.missing.items()}
-        return PairedObjects(folder, found, FileReferences(files, ignore_value), missing)
-    ending = suffixes.prediction or ""
-    own = {image_stem(path).removesuffix(ending): path for path in list_images(predictions)}
-    requested = read_requested(predictions)
-    wanted = [case for case in dataset.cases if case in own or requested is None or case in requested]
-    absent = {case: "there is no label map" for case in wanted if case not in own}
-    return PairedObjects(folder, {case: own.get(case) for case in wanted}, dataset, absent)
+    if dataset is not None:
+        return _pair_with_dataset(predictions, references, dataset, suffixes.prediction, extra)
+    pairing = pair_cases(predictions, references, suffixes, extra)
+    files = {case: pair[1] for case, pair in pairing.pairs.items()}
+    files |= {case: one.reference for case, one in pairing.missing.items()}
+    found: dict[str, Path | None] = {case: pair[0] for case, pair in pairing.pairs.items()}
+    found |= dict.fromkeys(pairing.missing)
+    missing = {case: one.reason for case, one in pairing.missing.items()}
+    return PairedObjects(folder, found, FileReferences(files, ignore_value), missing, pairing.extra)
+
+
+def _pair_with_dataset(
+    folder: Path, references: Path, dataset: DatasetReferences, suffix: str | None, extra: ExtraPolicy
+) -> PairedObjects:
+    """Pair predictions with the cases of a dataset, whose ids are the names of the label maps."""
+    predicted = read_predictions(folder, suffix)
+    left_out = sorted(predicted.files.keys() - dataset.cases.keys())
+    if left_out and (extra == "error" or len(left_out) == len(predicted.files)):
+        raise DataError(
+            join_problems(
+                "predictions without a reference",
+                [f"{predicted.files[case].name}: no labeled case {case} in {references}" for case in left_out],
+            ),
+            hint=f"Cases of the dataset are, for example, {', '.join(sorted(dataset.cases)[:3]) or 'none'}. If "
+            f"names of predictions have a suffix, give it: --prediction-suffix. {EXTRA_HINT}".rstrip(),
+            path=folder,
+        )
+    requested = predicted.requested
+    wanted = [
+        case for case in dataset.cases if case in predicted.files or requested is None or case in requested
+    ]
+    missing = {case: reason for case in wanted if (reason := predicted.why_missing(case)) is not None}
+    files = {case: None if case in missing else predicted.files[case] for case in wanted}
+    labels = [
+        (file, label) for case, file in files.items() if file for label in dataset.cases[case].label_files
+    ]
+    check_other_files(labels, folder, references)
+    return PairedObjects(folder, files, dataset, missing, tuple(left_out))

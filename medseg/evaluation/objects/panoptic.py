@@ -10,16 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from medseg.data.cases import join_problems
 from medseg.data.io.coco_panoptic import PanopticIndex, read_panoptic_index
 from medseg.errors import DataError
+from medseg.evaluation.options import ExtraPolicy
+from medseg.evaluation.output import OutputFiles
+from medseg.evaluation.pairing import EXTRA_HINT, check_exists, check_other_files
 from medseg.files import write_json, write_table
 from medseg.geometry import Array
 from medseg.metrics.instances import PanopticCounts, PanopticMap, count_panoptic, panoptic_scores
+from medseg.report.pages.panoptic import PANOPTIC_PAGE
 
 PANOPTIC_SUMMARY = "panoptic_scores.json"
 """Not ``panoptic.json``, which ``medseg panoptic`` writes: the scores would replace what they measure."""
 PANOPTIC_TABLE = "panoptic_cases.csv"
+PANOPTIC_OUTPUT = OutputFiles(
+    "medseg evaluate --panoptic", (PANOPTIC_TABLE,), PANOPTIC_SUMMARY, ("case", "reference"), PANOPTIC_PAGE
+)
 
+_MOST_LISTED = 10
 _DEFINITIONS = {
     "match": "a reference and a predicted segment of one class with an IoU above 0.5",
     "PQ": "sum of the IoU of the matches / (found + missed / 2 + false / 2) = SQ · RQ, of a class",
@@ -36,7 +45,8 @@ class PanopticEvaluation:
 
     Attributes:
         summary: content of ``panoptic_scores.json``: ``scores`` of ``all``, ``things`` and ``stuff``,
-            ``classes`` with the number of segments, ``cases``, ``missing``, ``sources`` and ``definitions``.
+            ``classes`` with the number of segments, ``cases``, ``missing``, ``extra``, ``sources`` and
+            ``definitions``.
         rows: one for each picture, as in ``panoptic_cases.csv``.
     """
 
@@ -52,12 +62,19 @@ class PanopticEvaluation:
             shown = ("–" if row[key] is None else f"{row[key]:.3f}" for key in ("pq", "sq", "rq"))
             lines.append(f"{name:{width}}  " + "  ".join(f"{text:>6}" for text in shown))
         if missing := self.summary["missing"]:
-            lines.append(f"without a prediction: {len(missing)} of {self.summary['cases']} pictures")
+            title = f"pictures without a prediction, of {self.summary['cases']}, counted as without segments"
+            lines.append(join_problems(title, missing, most=_MOST_LISTED))
+        if extra := self.summary["extra"]:
+            lines.append(join_problems("predictions without a reference, left out", extra, most=_MOST_LISTED))
         return "\n".join(lines)
 
 
 def evaluate_panoptic(
-    predictions: Path | str, references: Path | str, output: Path | str | None = None
+    predictions: Path | str,
+    references: Path | str,
+    output: Path | str | None = None,
+    *,
+    extra: ExtraPolicy = "error",
 ) -> PanopticEvaluation:
     """Compare panoptic segmentations: PQ, SQ and RQ of things, stuff and each class, pooled over the pictures.
 
@@ -66,21 +83,45 @@ def evaluate_panoptic(
     Args:
         predictions: a panoptic JSON file.
         references: likewise; classes are matched by name.
-        output: folder for ``panoptic_scores.json`` and ``panoptic_cases.csv``; None: no file is written.
+        output: folder for ``panoptic_scores.json`` and ``panoptic_cases.csv``; None: no file is written. The
+            files of an earlier comparison are replaced, once there are new ones.
+        extra: whether predicted pictures that have no reference are an error, or are left out and listed.
 
     Raises:
-        DataError: a file is no panoptic JSON, a class of the predictions is not in the references, or no
-            picture is in both files.
+        DataError: a file is no panoptic JSON, a class of the predictions is not in the references, a predicted
+            picture has no reference (with ``extra="error"``), or no picture is in both files.
+        ConfigError: both files are the same.
+        ExistingFileError: ``output`` has tables of another origin.
     """
-    if output is not None:  # a failed comparison leaves no earlier scores
-        for name in (PANOPTIC_TABLE, PANOPTIC_SUMMARY):
-            (Path(output) / name).unlink(missing_ok=True)
-    found, expected = read_panoptic_index(Path(predictions)), read_panoptic_index(Path(references))
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        PANOPTIC_OUTPUT.check(folder, report=False)
+    with PANOPTIC_OUTPUT.naming_earlier(folder):
+        evaluation = _evaluate(Path(predictions), Path(references), extra)
+    if folder is not None:
+        PANOPTIC_OUTPUT.remove(folder)
+        write_table(folder / PANOPTIC_TABLE, list(evaluation.rows[0]), evaluation.rows)
+        write_json(folder / PANOPTIC_SUMMARY, evaluation.summary)
+    return evaluation
+
+
+def _evaluate(predictions: Path, references: Path, extra: ExtraPolicy) -> PanopticEvaluation:
+    """Compare all pictures; see ``evaluate_panoptic``."""
+    check_exists(predictions, references)
+    check_other_files([(predictions, references)], predictions, references)
+    found, expected = read_panoptic_index(predictions), read_panoptic_index(references)
     if not found.entries.keys() & expected.entries.keys():
         first = ", ".join(next(iter(one.entries), "none") for one in (found, expected))
         raise DataError(
             f"{predictions} and {references}: no picture is in both files; the first ones are {first}",
             hint="The PNG of a picture has the same name in both files.",
+        )
+    left_out = sorted(found.entries.keys() - expected.entries.keys())
+    if left_out and extra == "error":
+        raise DataError(
+            join_problems(f"{predictions}: pictures without a reference in {references}", left_out),
+            hint=EXTRA_HINT.rstrip(),
+            path=predictions,
         )
     table = _matched_categories(found, expected)
     things = [number for number, one in expected.categories.items() if one.is_thing]
@@ -101,12 +142,10 @@ def evaluate_panoptic(
         },
         "cases": len(expected.entries),
         "missing": sorted(expected.entries.keys() - found.entries.keys()),
-        "sources": {"predictions": Path(predictions).name, "references": Path(references).name},
+        "extra": left_out,
+        "sources": {"predictions": predictions.name, "references": references.name},
         "definitions": _DEFINITIONS,
     }
-    if output is not None:
-        write_table(Path(output) / PANOPTIC_TABLE, list(rows[0]), rows)
-        write_json(Path(output) / PANOPTIC_SUMMARY, summary)
     return PanopticEvaluation(summary, rows)
 
 

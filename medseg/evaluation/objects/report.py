@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,19 @@ from markupsafe import Markup
 
 from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan, align_to_grid
-from medseg.errors import ExistingFileError, MedsegError
+from medseg.errors import MedsegError
 from medseg.evaluation.objects.comparison import FOUND_IOU, ObjectEvaluation
 from medseg.evaluation.objects.pairing import PairedObjects
 from medseg.evaluation.objects.panoptic import PanopticEvaluation
-from medseg.evaluation.output import check_output_folder
 from medseg.evaluation.pairing import find_images
 from medseg.geometry import Grid
 from medseg.report.folder_names import without_folders
 from medseg.report.html import paragraph
 from medseg.report.media.case_view import view_of_objects
 from medseg.report.media.figures.object_matches import MatchedObjects, object_figures
-from medseg.report.page import is_page
 from medseg.report.pages.case_sections import CaseSections, with_viewer
 from medseg.report.pages.objects import worst_first, write_objects_page
 from medseg.report.pages.panoptic import write_panoptic_page
-
-OBJECTS_REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -73,46 +68,6 @@ class DrawnCases:
 DEFAULT_CASES = DrawnCases()
 
 
-def check_objects_output(output: Path, table: str, summary: str, *, report: bool = True) -> None:
-    """Raise an error if the tables, or the report, cannot be written.
-
-    Args:
-        output: the folder.
-        table: name of the table of cases.
-        summary: name of the JSON file of all scores, which is written after the table.
-        report: whether a report is written.
-
-    Raises:
-        ConfigError: ``output`` is a file or not writable.
-        ExistingFileError: a file of these names was not written by medseg.
-    """
-    check_output_folder(output)
-    for path in (output / table, output / summary):
-        if path.exists() and not _has_scores(path):
-            raise ExistingFileError(
-                f"{path}: exists and was not written by medseg evaluate",
-                hint="Move the file, or choose another --output.",
-                path=path,
-            )
-    path = output / OBJECTS_REPORT
-    if report and path.exists() and not is_page(path):
-        raise ExistingFileError(
-            f"{path}: exists and was not written by medseg",
-            hint="Move the file, choose another --output, or add --no-report.",
-            path=path,
-        )
-
-
-def _has_scores(path: Path) -> bool:
-    try:
-        text = path.read_text(encoding="utf-8")
-        return (
-            text.startswith("case,reference,") if path.suffix == ".csv" else "definitions" in json.loads(text)
-        )
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def write_objects_report(
     path: Path | str,
     evaluation: ObjectEvaluation,
@@ -129,7 +84,7 @@ def write_objects_report(
         drawn: how many cases are drawn.
 
     Raises:
-        ExistingFileError: if the file exists and is not a page of medseg.
+        ExistingFileError: if the file exists and is not a page of medseg of the same kind.
 
     Example:
         >>> evaluation = evaluate_objects("predictions", "labels")  # doctest: +SKIP
@@ -150,7 +105,7 @@ def write_panoptic_report(path: Path | str, evaluation: PanopticEvaluation) -> N
         evaluation: result of ``evaluate_panoptic``.
 
     Raises:
-        ExistingFileError: if the file exists and is not a page of medseg.
+        ExistingFileError: if the file exists and is not a page of medseg of the same kind.
     """
     write_panoptic_page(Path(path), evaluation.rows, evaluation.summary)
 

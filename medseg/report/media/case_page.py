@@ -26,7 +26,7 @@ def write_case_page(path: Path, view: CaseView, options: FigureOptions = _DEFAUL
         options: how the figures are drawn.
 
     Raises:
-        ExistingFileError: if the file exists and is not a page of medseg.
+        ExistingFileError: if the file exists and is not a page of medseg of the same kind.
     """
     page = Page(view.name, "Case", paragraph(_summary(view), class_="lead"))
     page.add_style(viewer_style())

@@ -41,6 +41,9 @@ from medseg.report.pages.scored_cases import (
 )
 from medseg.report.table import Column, Table
 
+EVALUATION_PAGE = "Evaluation"
+"""Kind of this page."""
+
 _METRICS = {"dice": "Dice", "iou": "IoU", "precision": "precision", "recall": "recall", "nsd": "NSD"}
 _DISTANCES = {"hd95": "HD95", "assd": "ASSD"}
 _MOST_PLOTS = 6
@@ -63,7 +66,7 @@ class EvaluationPage:
 
     def build(self) -> Page:
         """Return the page."""
-        page = Page(self._title(), "Evaluation", write_verdict(self.cases, self.summary, self.sections.link))
+        page = Page(self._title(), EVALUATION_PAGE, write_verdict(self.cases, self.summary, self.sections.link))
         page.add("Labels", self._labels_table(), self._score_plots())
         page.add("Worst cases", self.sections.html(self.cases))
         page.add("All cases", self._cases_table())

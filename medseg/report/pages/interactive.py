@@ -21,6 +21,10 @@ NamedCurve = tuple[str, Sequence[int], Sequence[float]]
 """Name, numbers of interactions and mean Dice."""
 
 
+INTERACTIVE_PAGE = "Interactive evaluation"
+"""Kind of this page."""
+
+
 @dataclass(frozen=True, eq=False)
 class PromptedObject:
     """An object that is shown.
@@ -50,7 +54,7 @@ def interactive_page(
         worst: objects with the lowest Dice of the first method.
     """
     methods = summary["methods"]
-    page = Page(f"{methods[0]}, prompted", "Interactive evaluation", _verdict(summary))
+    page = Page(f"{methods[0]}, prompted", INTERACTIVE_PAGE, _verdict(summary))
     page.add("Scores", _score_table(summary, all_groups=False), _curves(curves))
     page.add("Differences to the baselines", _difference_table(summary))
     page.add("Groups of cases", _score_table(summary, all_groups=True))

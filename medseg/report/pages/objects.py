@@ -39,6 +39,9 @@ from medseg.report.pages.scored_cases import (
 )
 from medseg.report.table import Column, Table
 
+OBJECTS_PAGE = "Evaluation of objects"
+"""Kind of this page."""
+
 _DISTRIBUTIONS = {
     "f1_50": "F1 at IoU 0.5", "f1_75": "F1 at IoU 0.75", "pooled_mean": "IoU 0.5:0.95", "pq": "PQ",
     "aji_plus": "AJI+",
@@ -86,7 +89,7 @@ class ObjectsPage:
 
     def build(self) -> Page:
         """Return the page."""
-        page = Page(page_title(self.summary["sources"]), "Evaluation of objects", self._verdict())
+        page = Page(page_title(self.summary["sources"]), OBJECTS_PAGE, self._verdict())
         page.add("Scores", self._score_table(), self._plots())
         page.add("Classes", self._class_table())
         page.add("Cases to look at", self._pictures())

@@ -25,6 +25,9 @@ from medseg.report.pages.scored_cases import (
 )
 from medseg.report.table import Column, Table
 
+PANOPTIC_PAGE = "Panoptic evaluation"
+"""Kind of this page."""
+
 _SCORES = {
     "pq": ("PQ", "panoptic quality, SQ · RQ"),
     "sq": ("SQ", "mean IoU of the matched segments"),
@@ -58,7 +61,7 @@ class PanopticPage:
 
     def build(self) -> Page:
         """Return the page."""
-        page = Page(page_title(self.summary["sources"]), "Panoptic evaluation", self._verdict())
+        page = Page(page_title(self.summary["sources"]), PANOPTIC_PAGE, self._verdict())
         page.add("Scores", self._score_table(), self._plot())
         page.add("Classes", self._class_table())
         page.add("All pictures", self._case_table())

@@ -136,6 +136,9 @@ def test_names_of_methods(tmp_path):
         name_methods(["a=1", "a=2"])
     with pytest.raises(ConfigError, match=r"runs/\.\./runs/a: given twice"):
         name_methods(["runs/a", "runs/b", "runs/../runs/a"])
+    for second in ("b=runs/a", "b=runs/a/cases.csv"):
+        with pytest.raises(ConfigError, match=r"runs/a(/cases\.csv)?: given twice"):
+            name_methods(["a=runs/a", second])
 
 
 def test_a_missing_table_of_groups_is_no_broken_table(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medseg.errors import ConfigError, DataError, GeometryError
+from medseg.errors import ConfigError, DataError, ExistingFileError, GeometryError
 from medseg.evaluation.interactive import (
     InteractiveCase,
     InteractiveOptions,
@@ -15,7 +15,7 @@ from medseg.evaluation.interactive import (
     evaluate_interactive,
     find_interactive_cases,
 )
-from medseg.evaluation.interactive.output import check_interactive_output, markdown_table, write_interactive
+from medseg.evaluation.interactive.output import INTERACTIVE_OUTPUT, markdown_table, write_interactive
 from medseg.evaluation.interactive.scribbles import RecordedScribbles
 from medseg.evaluation.interactive.simulation import Replayed, Trace, dice, prompt_object
 from medseg.evaluation.interactive.snapshots import take_snapshot
@@ -160,7 +160,7 @@ def test_dice_of_empty_masks():
     assert Trace(error="x").final == 0.0
 
 
-def test_groups_and_tables(tmp_path):
+def test_groups_and_tables(tmp_path, monkeypatch):
     cases = [case_of("a", 3, group="one"), case_of("b", 2, group="two")]
     result = evaluate_interactive(Row(), cases, OPTIONS, baselines=[Row(name="other")])
     write_interactive(tmp_path / "out", result)
@@ -176,10 +176,14 @@ def test_groups_and_tables(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Worst objects" in page
     assert "interactions" in page
-    check_interactive_output(tmp_path / "out")
+    INTERACTIVE_OUTPUT.check(tmp_path / "out")
+    monkeypatch.setitem(vars(result), "steps", [])
+    write_interactive(tmp_path / "out", result, report=False)
+    kept = {path.name for path in (tmp_path / "out").iterdir()}
+    assert kept == {"interactive_objects.csv", "interactive.md", "interactive.json"}  # no earlier steps or page
     (tmp_path / "out" / "interactive.json").write_text("[]")
-    with pytest.raises(ConfigError, match="was not written by"):
-        check_interactive_output(tmp_path / "out")
+    with pytest.raises(ExistingFileError, match="was not written by"):
+        INTERACTIVE_OUTPUT.check(tmp_path / "out")
 
 
 def write_pictures(folder, labels, *, scribbles=None):

@@ -8,6 +8,7 @@ import pytest
 from conftest import write_picture
 
 from medseg.cli.main import run
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.objects import evaluate_objects
 from medseg.evaluation.objects.references import DatasetReferences
 
@@ -80,11 +81,47 @@ def test_a_dataset_of_geojson_gives_objects_and_classes(folders):
     assert DatasetReferences.of(folders / "labels") is None
 
 
-def test_cases_of_a_dataset_without_prediction_count_as_missed(folders):
-    data = folders / "data"
+@pytest.fixture
+def dataset(folders):
+    """Two cases, of which the first is predicted."""
     for case in "ab":
-        write_picture(data / "images" / f"{case}.png", np.zeros((1, 5), np.uint8))
-        write(data / "labels" / f"{case}.png", [[1, 1, 0, 2, 2]])
-    found = evaluate_objects(folders / "found", data)
+        write_picture(folders / "data" / "images" / f"{case}.png", np.zeros((1, 5), np.uint8))
+        write(folders / "data" / "labels" / f"{case}.png", [[1, 1, 0, 2, 2]])
+    return folders / "data"
+
+
+def test_cases_of_a_dataset_without_prediction_count_as_missed(folders, dataset):
+    found = evaluate_objects(folders / "found", dataset)
     assert found.summary["missing"] == {"b": "there is no label map"}
     assert found.summary["scores"]["pooled_50"] == 0.5
+    assert "counted as without objects (1):\n  b: there is no label map" in found.table()
+
+
+def test_predictions_that_are_no_case_of_a_dataset_are_not_dropped_in_silence(folders, dataset):
+    write(folders / "found" / "z.png", [[1, 0, 0, 0, 0]])
+    with pytest.raises(DataError, match=r"z\.png: no labeled case z in"):
+        evaluate_objects(folders / "found", dataset)
+    found = evaluate_objects(folders / "found", dataset, extra="ignore")
+    assert (found.summary["extra"], found.summary["missing"].keys()) == (["z"], {"b"})
+    (folders / "found" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"z\.png: no labeled case z in"):  # if none is one, nothing is compared
+        evaluate_objects(folders / "found", dataset, extra="ignore")
+
+
+def test_a_case_of_a_dataset_that_failed_has_no_prediction(folders, dataset):
+    write(folders / "found" / "b.png", [[1, 1, 0, 2, 2]])  # of an earlier model
+    (folders / "found" / "failures.csv").write_text("case,error\nb,not enough memory\n")
+    found = evaluate_objects(folders / "found", dataset)
+    assert found.summary["missing"] == {"b": "failures.csv: not enough memory"}
+    assert found.summary["scores"]["pooled_50"] == 0.5
+
+
+def test_two_predictions_of_one_case_of_a_dataset_are_refused(folders, dataset):
+    write(folders / "found" / "a.tif", [[0, 0, 0, 0, 0]])
+    with pytest.raises(DataError, match="several label maps of one name: a"):
+        evaluate_objects(folders / "found", dataset)
+
+
+def test_labels_of_a_dataset_are_not_compared_with_themselves(dataset):
+    with pytest.raises(ConfigError, match="every prediction is the same file as its reference"):
+        evaluate_objects(dataset / "labels", dataset)

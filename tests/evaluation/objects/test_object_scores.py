@@ -13,7 +13,7 @@ from PIL import Image
 from medseg.cli.commands.evaluation.evaluate import evaluate
 from medseg.cli.main import run
 from medseg.data.parallel import run_jobs
-from medseg.errors import DataError
+from medseg.errors import DataError, ExistingFileError
 from medseg.evaluation.objects import comparison, evaluate_objects
 
 
@@ -62,13 +62,34 @@ def test_tables_of_others_are_not_replaced(folders, capsys):
         assert run([*asked, "--output", str(folders / "out"), "--no-report"]) == 0
 
 
-def test_a_failed_comparison_leaves_no_scores_of_an_earlier_one(folders):
+def test_a_failed_comparison_keeps_the_earlier_one_and_says_so(folders, caplog):
     evaluate_objects(folders / "found", folders / "labels", folders / "out")
+    before = {path.name: path.read_bytes() for path in (folders / "out").iterdir()}
     for path in (folders / "labels").glob("*.png"):
         path.write_bytes(b"damaged")
     with pytest.raises(DataError, match="no case can be compared"):
         evaluate_objects(folders / "found", folders / "labels", folders / "out")
-    assert list((folders / "out").iterdir()) == []
+    assert {path.name: path.read_bytes() for path in (folders / "out").iterdir()} == before
+    assert "the tables there are of an earlier evaluation" in caplog.text
+
+
+def test_from_python_tables_of_others_are_not_replaced_either(folders):
+    (folders / "out").mkdir()
+    (folders / "out" / "objects.csv").write_text("name,size\n")
+    with pytest.raises(ExistingFileError, match=r"objects\.csv: exists and was not written by"):
+        evaluate_objects(folders / "found", folders / "labels", folders / "out")
+    assert (folders / "out" / "objects.csv").read_text() == "name,size\n"
+
+
+def test_predictions_without_a_reference_are_listed(folders, capsys):
+    write(folders / "found" / "c.png", [[1]])
+    asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects"]
+    assert run(asked) == 3
+    error = capsys.readouterr().err
+    assert "c.png has no reference" in error
+    assert "--extra ignore" in error
+    assert run([*asked, "--extra", "ignore"]) == 0
+    assert "predictions without a reference, left out (1):\n  c\n" in capsys.readouterr().out
 
 
 def test_without_scores_there_is_no_average_precision(folders):
@@ -117,7 +138,7 @@ def test_other_grids_are_listed_as_failed(folders):
     "option",
     ["--tolerance 2", "--metrics overlap", "--percentiles 99", "--like monai", "--misses exclude",
      "--missing worst", "--labels a=1", "--others ignore", "--lesion-iou 0.2", "--lesion-sizes 9",
-     "--brats GLI", "--surface voxel", "--extra ignore"],
+     "--brats GLI", "--surface voxel"],
 )  # fmt: skip
 def test_options_that_would_be_ignored_are_refused(folders, capsys, option):
     asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", *option.split()]
@@ -129,10 +150,10 @@ def test_options_that_would_be_ignored_are_refused(folders, capsys, option):
 
 def test_every_option_is_used_or_refused():
     used = {"output", "ignore_value", "label_suffix", "prediction_suffix", "images", "report", "as_json",
-            "objects", "debug", "panoptic", "interactive"}  # fmt: skip
+            "objects", "debug", "panoptic", "interactive", "extra"}  # fmt: skip
     asked = {"users", "baselines", "scribbles", "part", "interactions", "components", "most_objects", "seed"}
     tested = {"tolerance", "metrics", "percentiles", "like", "misses", "jobs", "missing", "labels", "others",
-              "lesion_iou", "lesion_sizes", "brats", "surface", "extra"}  # fmt: skip
+              "lesion_iou", "lesion_sizes", "brats", "surface"}  # fmt: skip
     options = {one.name for one in evaluate.params if isinstance(one, click.Option)}
     assert options == used | asked | tested
 
@@ -164,3 +185,16 @@ def test_the_number_of_jobs_of_the_command(folders, monkeypatch):
     monkeypatch.setattr(comparison, "run_jobs", lambda *a, **b: limits.append(b["limit"]) or run_jobs(*a, **b))
     assert run(["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", "--jobs", "2"]) == 0
     assert limits == [2]
+
+
+def test_a_report_of_another_kind_is_not_replaced(folders, capsys):
+    asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--output", str(folders / "out")]
+    assert run([*asked, "--objects"]) == 0
+    page = (folders / "out" / "report.html").read_bytes()
+    assert run([*asked, "--others", "background"]) == 3
+    assert "is a report of another kind (Evaluation of objects)" in capsys.readouterr().err
+    assert not (folders / "out" / "cases.csv").exists()  # refused before anything is written
+    assert run([*asked, "--labels", "first=1,second=2", "--others", "background", "--no-report"]) == 0
+    assert (folders / "out" / "report.html").read_bytes() == page
+    assert run([*asked, "--objects", "--no-report"]) == 0
+    assert not (folders / "out" / "report.html").exists()  # it showed the earlier comparison

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from medseg.evaluation.comparison import Comparison, PairedResult
 
-REPORT_FILE = "report.html"
-
 _POSITIVE = FiniteRange(min=0, min_open=True)
 
 
@@ -88,12 +86,17 @@ def compare(
     """
     from medseg.evaluation import EvaluationOptions, parse_labels
     from medseg.evaluation.comparison import ComparisonOptions, write_comparison_report
+    from medseg.evaluation.output import REPORT_FILE
+    from medseg.report.page import check_page
+    from medseg.report.pages.comparison.page import COMPARISON_PAGE
     from medseg.study.methods import ComparisonInputs, compare_runs
 
     evaluation = EvaluationOptions(
         labels=parse_labels(labels) if labels else None, label_suffix=label_suffix, missing="ignore"
     )
     options = ComparisonOptions(**compared, evaluation=evaluation)
+    if output is not None:
+        check_page(output / REPORT_FILE, COMPARISON_PAGE, hint="Choose another --output, or move the file.")
     inputs = ComparisonInputs(reference, observer, observer_suffix, groups, images)
     comparison = compare_runs(methods, output, options, inputs)
     if output is not None:

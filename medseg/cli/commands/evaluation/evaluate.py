@@ -166,13 +166,13 @@ class _Given:
     "--objects", is_flag=True,
     help="Compare numbered objects (instances): the values of the label maps are numbers of objects. "
     "REFERENCES may also be a dataset (COCO, GeoJSON …), whose classes are then compared. --ignore, "
-    "the suffixes and --jobs apply; other options of labels and metrics are refused.",
+    "--extra, the suffixes and --jobs apply; other options of labels and metrics are refused.",
 )  # fmt: skip
 @click.option(
     "--panoptic", is_flag=True,
     help="Compare panoptic segmentations: PREDICTIONS and REFERENCES are JSON files in COCO's panoptic format, "
-    "such as the panoptic.json of medseg panoptic. Of the other options, --output, --no-report and --json "
-    "apply.",
+    "such as the panoptic.json of medseg panoptic. Of the other options, --output, --extra, --no-report and "
+    "--json apply.",
 )  # fmt: skip
 @interactive_options
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
@@ -210,7 +210,8 @@ def evaluate(
         return print_interactive(prompted, output, as_json=as_json)
     prompting.check_absent()
     if panoptic:
-        return _evaluate_panoptic((predictions, references), output, report=report, as_json=as_json)
+        files = predictions, references
+        return _evaluate_panoptic(files, output, given["extra"], report=report, as_json=as_json)
     if objects:
         run = (jobs, images)
         return _evaluate_objects(
@@ -241,9 +242,11 @@ def _evaluate_label_maps(
 ) -> Evaluation:  # fmt: skip
     """Compare label maps and write the tables; ``run`` holds the number of jobs and the folder of images."""
     from medseg.evaluation import evaluate_cases
-    from medseg.evaluation.output import REPORT_FILE, write_evaluation_report
+    from medseg.evaluation.output import REPORT_FILE, TABLES, write_evaluation_report
     from medseg.progress import ConsoleProgress
 
+    if output is not None:
+        TABLES.check(output, report=report)
     with ConsoleProgress() as progress:
         options = _Given(**given).options(*run)
         evaluation = evaluate_cases(*folders, output, options, progress=progress)
@@ -258,57 +261,59 @@ def _evaluate_objects(
 ) -> int:  # fmt: skip
     """Compare numbered objects and print their scores; ``run``: number of jobs, and folder of images."""
     from medseg.evaluation.objects import (
-        OBJECTS_REPORT,
+        OBJECTS_OUTPUT,
         OBJECTS_SUMMARY,
         OBJECTS_TABLE,
-        check_objects_output,
         evaluate_objects,
         write_objects_report,
     )
+    from medseg.evaluation.output import REPORT_FILE
     from medseg.evaluation.pairing import Suffixes, check_exists
     from medseg.progress import ConsoleProgress
 
     jobs, images = run
     if output is not None:
-        check_objects_output(output, OBJECTS_TABLE, OBJECTS_SUMMARY, report=report)
+        OBJECTS_OUTPUT.check(output, report=report)
     if images is not None:
         check_exists(images)
     with ConsoleProgress() as progress:
         found = evaluate_objects(
             *folders, output, suffixes=Suffixes(given.label_suffix, given.prediction_suffix),
-            ignore_value=given.ignore_value, jobs=jobs, progress=progress,
+            ignore_value=given.ignore_value, extra=given.extra, jobs=jobs, progress=progress,
         )  # fmt: skip
     if output is not None and report:
-        write_objects_report(output / OBJECTS_REPORT, found, images)
+        write_objects_report(output / REPORT_FILE, found, images)
     click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
     if output is not None and not as_json:
         click.echo(f"tables: {output / OBJECTS_TABLE}, {output / OBJECTS_SUMMARY}")
         if report:
-            click.echo(f"report: {output / OBJECTS_REPORT}")
+            click.echo(f"report: {output / REPORT_FILE}")
     for case, reason in found.failed.items():
         click.echo(f"failed: {case}: {reason}", err=True)
     return EXIT_SOME_FAILED if found.failed else EXIT_OK
 
 
-def _evaluate_panoptic(files: tuple[Path, Path], output: Path | None, *, report: bool, as_json: bool) -> int:
+def _evaluate_panoptic(
+    files: tuple[Path, Path], output: Path | None, extra: ExtraPolicy, *, report: bool, as_json: bool
+) -> int:
     """Compare panoptic segmentations and print their scores."""
     from medseg.evaluation.objects import (
-        OBJECTS_REPORT,
+        PANOPTIC_OUTPUT,
         PANOPTIC_SUMMARY,
         PANOPTIC_TABLE,
-        check_objects_output,
         evaluate_panoptic,
         write_panoptic_report,
     )
+    from medseg.evaluation.output import REPORT_FILE
 
     if output is not None:
-        check_objects_output(output, PANOPTIC_TABLE, PANOPTIC_SUMMARY, report=report)
-    found = evaluate_panoptic(*files, output)
+        PANOPTIC_OUTPUT.check(output, report=report)
+    found = evaluate_panoptic(*files, output, extra=extra)
     if output is not None and report:
-        write_panoptic_report(output / OBJECTS_REPORT, found)
+        write_panoptic_report(output / REPORT_FILE, found)
     click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
     if output is not None and not as_json:
         click.echo(f"scores: {output / PANOPTIC_TABLE}, {output / PANOPTIC_SUMMARY}")
         if report:
-            click.echo(f"report: {output / OBJECTS_REPORT}")
+            click.echo(f"report: {output / REPORT_FILE}")
     return EXIT_OK

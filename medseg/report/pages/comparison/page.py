@@ -34,6 +34,9 @@ from medseg.report.pages.comparison.verdict import write_comparison_verdict
 from medseg.report.pages.scored_cases import as_float
 from medseg.report.table import Column, Order, Table
 
+COMPARISON_PAGE = "Comparison"
+"""Kind of this page."""
+
 _MOST_PLOTS = 6
 
 
@@ -55,7 +58,7 @@ class ComparisonPage:
         title = (
             " against ".join(compared.methods) if len(compared.methods) == 2 else ", ".join(compared.methods)
         )
-        page = Page(title, "Comparison", write_comparison_verdict(compared, self.sections.link))
+        page = Page(title, COMPARISON_PAGE, write_comparison_verdict(compared, self.sections.link))
         page.add("Methods", self._methods())
         page.add(
             "Differences",

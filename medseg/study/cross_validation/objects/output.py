@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medseg.evaluation.objects import OBJECTS_REPORT, ObjectEvaluation
+from medseg.evaluation.objects import ObjectEvaluation
+from medseg.evaluation.output import REPORT_FILE
 from medseg.files import write_json, write_table, write_text
 from medseg.instances.options import InstanceDecoding
 from medseg.report.pages.cross_validation import ObjectFoldsPage
@@ -91,7 +92,7 @@ def write_object_results(study: Study, folds: Folds, results: ObjectResults) -> 
     write_json(folder.summary, summary)
     report = None
     if evaluation is not None:
-        report = str((folder.out_of_fold.metrics / OBJECTS_REPORT).relative_to(folder.root))
+        report = str((folder.out_of_fold.metrics / REPORT_FILE).relative_to(folder.root))
     name = folder.root.resolve().name
     ObjectFoldsPage(name, summary, list_trainings(study, folds), report).build().write(folder.report)
     return CrossValidationResult(folder.root, table, markdown, model, results.failed)

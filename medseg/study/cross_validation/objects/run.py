@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from medseg.evaluation.objects import OBJECTS_REPORT, ObjectEvaluation, write_objects_report
+from medseg.evaluation.objects import ObjectEvaluation, write_objects_report
+from medseg.evaluation.output import REPORT_FILE
 from medseg.instances.options import InstanceDecoding
 from medseg.progress import Progress
 from medseg.study.cross_validation.budget import ScoringClocks
@@ -79,7 +80,7 @@ class ObjectRun:
         scored = self.study.folder.out_of_fold
         cases = [case for number in predicted for case in folds.held_out(number)]
         evaluation = compare_cases(folds, cases, scored, "out-of-fold predictions", self.progress)
-        write_objects_report(scored.metrics / OBJECTS_REPORT, evaluation)
+        write_objects_report(scored.metrics / REPORT_FILE, evaluation)
         return evaluation
 
     def _finish(self, folds: Folds, results: ObjectResults, decoding: InstanceDecoding) -> ObjectResults:
