@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from medseg.config.instances import DETECTORS
 from medseg.config.loading import apply_override, check_overrides
 from medseg.config.schema import RunConfig, load_config
+from medseg.config.tasks import TaskConfig
 from medseg.errors import ConfigError
+from medseg.instances.options import InstanceTask
 from medseg.planning.describe import describe_network, describe_plan, describe_spacing
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import Fingerprint, measure_fingerprint, number_instances
@@ -25,6 +28,7 @@ from medseg.planning.training_settings import (
     choose_augmentation,
     choose_first_stage,
     choose_loss,
+    choose_mirror_images,
     choose_normalization,
     choose_sampling,
     choose_windows,
@@ -135,7 +139,7 @@ def plan_dataset(
         declared = load_config(draft.settings, _declarations(overrides))
         _, labels = find_labeled_cases(declared.data)
     fingerprint = measure_fingerprint(statistics, labels)
-    return _Planner(fingerprint, machine, request, draft).plan(overrides, timer)
+    return _Planner(fingerprint, machine, request, draft, declared.task).plan(overrides, timer)
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ class _Planner:
     machine: Machine
     request: PlanRequest
     draft: Draft
+    task: TaskConfig
 
     def plan(self, overrides: Sequence[str], timer: Timer | None) -> Plan:
         geometry = self._geometry()
@@ -171,7 +176,9 @@ class _Planner:
         choose_augmentation(self.fingerprint, geometry.dims, draft)
         choose_loss(self.fingerprint, draft)
         choose_windows(self.fingerprint, draft)
-        if self.fingerprint.separated:
+        if self.task.name == "semantic":
+            choose_mirror_images(self.fingerprint, draft)
+        elif isinstance(self.task, InstanceTask) and self.task.decoder != "boxes":
             topology = geometry.topology(choice.candidate)
             choose_instances(self.fingerprint, topology, draft, on_gpu=self.machine.on_gpu)
         self._set_training(choice, budget.updates(seconds), seconds, draft)
@@ -287,8 +294,9 @@ def fit_levels(draft: Draft, overrides: Sequence[str]) -> None:
 
 
 def _declarations(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides about the data, the device and the time, which a plan depends on."""
-    names = ("data.", "task.", "train.device", "train.budget")
+    """Return the overrides about the data, the task, the device and the time, which a plan depends on."""
+    detectors = (f"model.name={name}" for name in DETECTORS)
+    names = ("data.", "task.", "train.device", "train.budget", *detectors)
     return [one for one in overrides if one.lstrip().startswith(names)]
 
 

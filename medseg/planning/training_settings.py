@@ -147,8 +147,7 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
         draft: receives the settings.
     """
     upright = fingerprint.kind == "picture" and upright_class(fingerprint)
-    thinnest = fingerprint.thinnest
-    thin = not fingerprint.separated and thinnest is not None and thinnest < THICK_RADIUS
+    thin = _is_thin(fingerprint)
     preset = f"{dims}d"
     if fingerprint.kind == "picture" and not upright and not thin:
         preset = "2d_robust"
@@ -158,7 +157,8 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
             f"preset {preset}; for scans from elsewhere and with much time, compare it with {preset}_robust"
         )
         if fingerprint.kind == "picture" and thin:
-            reason += f", which learns thin structures (here radius {thinnest:.1f} pixels) more slowly"
+            radius = f"radius {fingerprint.thinnest:.1f} pixels"
+            reason += f", which learns thin structures (here {radius}) more slowly"
     settings: dict[str, object] = {"preset": preset}
     if upright:
         settings["flip"] = {"axes": [1]}
@@ -175,11 +175,21 @@ def choose_augmentation(fingerprint: Fingerprint, dims: int, draft: Draft) -> No
             "wide scaling"
         )
     draft.set("augment", settings, reason)
-    if fingerprint.kind == "picture" and thin:
+
+
+def choose_mirror_images(fingerprint: Fingerprint, draft: Draft) -> None:
+    """Choose the mirror images over which probabilities of classes are averaged, for thin structures."""
+    if fingerprint.kind == "picture" and _is_thin(fingerprint):
         draft.set(
-            "inference.flips", [1] if upright else [0, 1],
+            "inference.flips", [1] if upright_class(fingerprint) else [0, 1],
             "the mean over mirror images finds more of thin structures, in a multiple of the time",
         )  # fmt: skip
+
+
+def _is_thin(fingerprint: Fingerprint) -> bool:
+    """Return whether a class, or the gap between its parts, is so thin that reduced patches lose it."""
+    thinnest = fingerprint.thinnest
+    return not fingerprint.separated and thinnest is not None and thinnest < THICK_RADIUS
 
 
 def upright_class(fingerprint: Fingerprint) -> ClassFingerprint | None:

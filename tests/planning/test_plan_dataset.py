@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from conftest import write_picture
 
 from medseg.config.schema import load_config
 from medseg.errors import ConfigError
+from medseg.instances.options import SemanticTask
 from medseg.planning.describe import describe_settings
 from medseg.planning.draft import Draft
 from medseg.planning.fingerprint import ClassFingerprint, Fingerprint
@@ -55,6 +58,32 @@ def test_pictures(squares):
     assert plan.config.sampling.patch_size == (32, 40)
     assert plan.fingerprint.modality == "color"
     assert plan.config.inference.max_roi_size == (1024, 1024)
+
+
+def write_lines(folder):
+    """Pictures with thin lines that are numbered."""
+    lines = np.zeros((64, 64), np.uint8)
+    lines[8::16, 4:60] = 1
+    for number in range(4):
+        image = lines * 150 + np.random.default_rng(number).integers(0, 50, lines.shape).astype(np.uint8)
+        write_picture(folder / "images" / f"{number}.png", image)
+        write_picture(folder / "labels" / f"{number}.png", lines * np.arange(1, 65)[:, None].astype(np.uint8))
+    return folder
+
+
+def test_the_plan_suits_the_task(tmp_path):
+    """Mirror images were planned for networks that cannot use them, and their plans failed."""
+    data = write_lines(tmp_path / "lines")
+
+    def plan(*overrides):
+        return plan_dataset(data, overrides, CPU, timer=FakeTimer()).config
+
+    assert plan("data.labels.instances=foreground").inference.flips
+    assert plan("data.labels.instances=foreground", "task.name=prompts").inference.flips == ()
+    assert plan("data.instances=keep", "task.name=prompts").task.name == "prompts"
+    for detector in ("maskrcnn", "retina_unet"):
+        config = plan("data.instances=keep", f"model.name={detector}")
+        assert (config.model.name, config.task.decoder, config.inference.flips) == (detector, "boxes", ())
 
 
 def test_slices_of_volumes(balls):
@@ -143,7 +172,8 @@ def plan_of_large_volumes(**request):
         shapes=((300, 300, 200),) * 20, intensities=None, nonzero_share=1.0, classes=(ball,), sampled=12,
     )  # fmt: skip
     machine = Machine(torch.device("cpu"), 16e9, 2)
-    return _Planner(fingerprint, machine, replace(CPU, **request), Draft()).plan((), FakeTimer())
+    planner = _Planner(fingerprint, machine, replace(CPU, **request), Draft(), SemanticTask())
+    return planner.plan((), FakeTimer())
 
 
 def test_a_cascade_on_request():

@@ -8,6 +8,7 @@ from medseg.planning.training_settings import (
     chance_of_class,
     choose_augmentation,
     choose_loss,
+    choose_mirror_images,
     choose_normalization,
     choose_sampling,
 )
@@ -104,12 +105,12 @@ def test_pictures_of_thin_structures_keep_the_plain_preset():
     draft = chosen(choose_augmentation, vessels, 2)
     assert draft.settings["augment"]["preset"] == "2d"
     assert "thin structures (here radius 2.8 pixels)" in draft.reasons["augment"]
-    assert draft.settings["inference"] == {"flips": [0, 1]}
+    assert chosen(choose_mirror_images, vessels).settings["inference"] == {"flips": [0, 1]}
     street = [one_class("sky", center=(0.15, 0.5), center_spread=(0.05, 0.1)), one_class("pole", radius=1.5)]
-    draft = chosen(choose_augmentation, fingerprint(*street, kind="picture", modality="color"), 2)
+    draft = chosen(choose_mirror_images, fingerprint(*street, kind="picture", modality="color"))
     assert draft.settings["inference"] == {"flips": [1]}  # as in the training: poles stand upright
     nuclei = fingerprint(one_class("nucleus", radius=6.0), kind="picture", modality="gray")
-    assert "inference" not in chosen(choose_augmentation, nuclei, 2).settings
+    assert "inference" not in chosen(choose_mirror_images, nuclei).settings
 
 
 def test_objects_of_unequal_size_are_scaled():
