@@ -80,7 +80,7 @@ class ObjectEvaluation:
         rows: one for each case, as in ``objects.csv``.
         summary: content of ``objects.json``: ``scores`` (of all classes as one), ``ceiling`` (of the connected
             components of a perfect foreground), ``classes`` (of each class, if there are several), ``cases``,
-            ``missing``, ``failed``, ``extra``, ``sources`` and ``definitions``.
+            ``missing``, ``failed``, ``extra``, ``notes``, ``sources`` and ``definitions``.
         paired: the files, which a report draws.
         compared: case → its objects.
     """
@@ -111,13 +111,14 @@ class ObjectEvaluation:
         return "\n".join(lines + self._class_lines() + self._case_lines())
 
     def _case_lines(self) -> list[str]:
-        """Return the cases without a prediction, and the predictions that were left out."""
+        """Return notes on the scores, cases without a prediction, and predictions that were left out."""
         missing = [f"{case}: {reason}" for case, reason in self.summary["missing"].items()]
         groups = {
             "cases without a prediction, counted as without objects": missing,
             "predictions without a reference, left out": self.summary["extra"],
         }
-        return [join_problems(title, cases, most=_MOST_LISTED) for title, cases in groups.items() if cases]
+        lists = [join_problems(title, cases, most=_MOST_LISTED) for title, cases in groups.items() if cases]
+        return [*(f"note: {note}" for note in self.summary["notes"]), *lists]
 
     def _class_lines(self) -> list[str]:
         """Return a table of the classes; nothing without classes."""
@@ -231,6 +232,7 @@ def _evaluate(
     summary = _summarize(list(compared.values()))
     summary |= {"cases": len(rows), "missing": paired.missing, "failed": failed, "extra": list(paired.extra)}
     summary |= {"sources": {"predictions": names[0], "references": names[1]}, "definitions": _DEFINITIONS}
+    summary["notes"] = [*summary.get("notes", ()), *_unscored(compared)]
     return ObjectEvaluation(rows, summary, paired, compared)
 
 
@@ -322,6 +324,17 @@ def _scores_together(compared: Sequence[_Compared]) -> dict[str, float | None]:
         scores |= precision_table(images, PrecisionOptions()).summary()
         scores["cpm"] = free_response_curve(images).cpm()
     return {key: _finite(value) for key, value in scores.items()}
+
+
+def _unscored(compared: Mapping[str, _Compared]) -> list[str]:
+    """Return why there is no average precision and no FROC; nothing if there are."""
+    cases = [case for case, one in compared.items() if one.scores is None]
+    if not cases:
+        return []
+    return [
+        f"no average precision and no CPM: {len(cases)} of {len(compared)} cases have objects without a score "
+        f"in instances/CASE.csv, the first is {cases[0]}"
+    ]
 
 
 def _class_scores(compared: Sequence[_Compared]) -> dict[str, dict[str, float | None]]:

@@ -97,6 +97,19 @@ def test_without_scores_there_is_no_average_precision(folders):
     assert "ap" not in evaluate_objects(folders / "found", folders / "labels").summary["scores"]
 
 
+def test_what_lacks_scores_is_said_where_the_average_precision_is_left_out(folders):
+    assert evaluate_objects(folders / "found", folders / "labels").summary["notes"] == []
+    table = folders / "found" / "instances" / "b.csv"
+    table.write_text(table.read_text().replace("b,2,", "b,3,"))  # the number in the label map is 2
+    found = evaluate_objects(folders / "found", folders / "labels", folders / "out")
+    note = (
+        "no average precision and no CPM: 1 of 2 cases have objects without a score in instances/CASE.csv, "
+        "the first is b"
+    )
+    assert json.loads((folders / "out" / "objects.json").read_text())["notes"] == [note]
+    assert f"note: {note}" in found.table().splitlines()
+
+
 def test_label_maps_of_a_model_of_classes_give_a_warning(folders, caplog):
     evaluate_objects(folders / "found", folders / "labels")
     (folders / "found" / "medseg.json").write_text("{}")
