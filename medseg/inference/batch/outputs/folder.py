@@ -25,6 +25,13 @@ from medseg.files import as_json_object, remove_stale_temporaries, write_json, w
 from medseg.inference.batch.options import BatchOptions
 from medseg.inference.batch.outputs.dicom_objects import object_path
 from medseg.inference.batch.outputs.files import CaseOutcome
+from medseg.inference.batch.outputs.foreign_files import (
+    FAILURE_COLUMNS,
+    FAILURES,
+    OTHER_OUTPUT,
+    check_folders,
+    check_tables,
+)
 from medseg.inference.batch.outputs.instance_files import FOLDER as INSTANCES_FOLDER
 from medseg.inference.batch.outputs.instance_files import instance_paths, write_instance_table
 from medseg.inference.batch.outputs.layout import check_clashes, label_path, legend_texts
@@ -32,13 +39,10 @@ from medseg.inference.batch.outputs.provenance import RECORDS, Record, read_reco
 from medseg.inference.batch.outputs.withdrawal import withdraw_failed, withdraw_result
 from medseg.inference.batch.tiled_images import OUTPUT_SUFFIX
 from medseg.inference.model.protocols import AnySegmenter
-from medseg.inference.shift.warnings_table import WARNING_COLUMNS, WARNINGS, write_warnings
+from medseg.inference.shift.warnings_table import WARNINGS, write_warnings
 from medseg.system.locks import lock_folder
 from medseg.system.version import medseg_version
 
-FAILURES = "failures.csv"
-_FAILURE_COLUMNS = ["case", "error"]
-_OTHER_OUTPUT = "Choose another --output."
 _LOCK_HINT = (
     "Wait for it, use another --output for each process, or distribute the cases with --workers or --scheduler."
 )
@@ -75,12 +79,12 @@ def open_output(
     check_instance_outputs(segmenter, options)
     check_clashes(output, [case.id for case in cases], options.layout)
     check_targets(segmenter, cases, output, options)
+    check_folders(segmenter, output, options)
     with lock_folder(output, _LOCK_HINT):
         _remove_temporaries(output)
         suffix = output_suffix(cases[0].image) if cases else ".nii.gz"
         legend = legend_texts(segmenter.header.labels, suffix, options.layout) if cases else {}
-        _check_table(output / FAILURES, _FAILURE_COLUMNS)
-        _check_table(output / WARNINGS, WARNING_COLUMNS)
+        check_tables(segmenter, output)
         legends, requested = [output / name for name in ("medseg.json", *legend)], output / REQUESTED_FILE
         own = _own_files(output) if (output / RECORDS).is_dir() else set[str]()
         added = [path for path in legends if cases and (path.name in own or not os.path.lexists(path))]
@@ -155,7 +159,7 @@ def check_targets(segmenter: AnySegmenter, cases: Sequence[Case], output: Path, 
         if path.is_dir() and (folder == path or (is_zarr(path) and folder.is_relative_to(path))):
             raise ConfigError(
                 f"{output}: the folder is itself an input, a folder of one scan",
-                hint=_OTHER_OUTPUT,
+                hint=OTHER_OUTPUT,
                 path=output,
             )
     problems: list[str] = []
@@ -174,7 +178,7 @@ def check_targets(segmenter: AnySegmenter, cases: Sequence[Case], output: Path, 
                 "even with --overwrite",
                 problems,
             ),
-            hint=_OTHER_OUTPUT,
+            hint=OTHER_OUTPUT,
             path=output,
         )
 
@@ -257,15 +261,13 @@ def write_labels(
         outdated = read_records(output)
         if not options.overwrite or any(record.case not in replaced for record in outdated):
             raise ConfigError(
-                f"{output}: the folder holds predictions with other labels", hint=_OTHER_OUTPUT, path=output
+                f"{output}: the folder holds predictions with other labels", hint=OTHER_OUTPUT, path=output
             )
     own = set[str]() if existing is None else set(existing.get("files", []))
     for name, text in legend.items():
         file = output / name
         if os.path.lexists(file) and name not in own and file.read_text(encoding="utf-8") != text:
-            raise ConfigError(
-                f"{file}: file exists, and medseg did not write it", hint=_OTHER_OUTPUT, path=file
-            )
+            raise ConfigError(f"{file}: file exists, and medseg did not write it", hint=OTHER_OUTPUT, path=file)
     for record in outdated:
         withdraw_result(record)
     if own | legend.keys():
@@ -293,7 +295,7 @@ def write_failures(output: Path, outcomes: Sequence[CaseOutcome]) -> None:
     failed = [o for o in outcomes if o.status == "failed"]
     failed = [o for o in failed if not (o.existing_file and _is_finished(output, o.case))]
     rows += [{"case": o.case, "error": o.error or ""} for o in failed]
-    write_table(path, _FAILURE_COLUMNS, rows)
+    write_table(path, FAILURE_COLUMNS, rows)
 
 
 def _input_files(case: Case) -> list[Path]:
@@ -337,7 +339,7 @@ def _read_legend(path: Path) -> dict[str, Any] | None:
         ) from error
     legend = as_json_object(content)
     if not isinstance(legend.get("labels"), dict):
-        raise ConfigError(f"{path}: no labels in the format of medseg", hint=_OTHER_OUTPUT, path=path)
+        raise ConfigError(f"{path}: no labels in the format of medseg", hint=OTHER_OUTPUT, path=path)
     return legend
 
 
@@ -346,22 +348,11 @@ def _meaning(labels: dict[str, Any]) -> dict[str, Any]:
     return {**labels, "colors": {}, "terminology": {}}
 
 
-def _check_table(path: Path, columns: list[str]) -> None:
-    """Raises: ConfigError if the file is not a table in the format of medseg."""
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as stream:
-            header = stream.readline().strip()
-        if header != ",".join(columns):
-            raise ConfigError(
-                f"{path}: file exists, and medseg did not write it", hint=_OTHER_OUTPUT, path=path
-            )
-
-
 def _read_failures(path: Path) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as stream:
-        return [{name: row.get(name) or "" for name in _FAILURE_COLUMNS} for row in csv.DictReader(stream)]
+        return [{name: row.get(name) or "" for name in FAILURE_COLUMNS} for row in csv.DictReader(stream)]
 
 
 def _is_finished(output: Path, case: str) -> bool:

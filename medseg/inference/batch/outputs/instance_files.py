@@ -27,6 +27,7 @@ FOLDER = "instances"
 TABLE = "instances.csv"
 """Table of the objects of all cases, in the output folder."""
 
+_COMMON_COLUMNS = "case,instance,class,score,"
 _SUFFIXES = (".csv", ".json", ".geojson")
 
 
@@ -178,6 +179,14 @@ def _coco_entry(
     }
 
 
+def is_instance_table(path: Path) -> bool:
+    """Whether a file begins as ``instances.csv`` does."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return stream.readline().startswith(_COMMON_COLUMNS)
+
+
 def write_instance_table(output: Path, cases: Sequence[str]) -> None:
     """Write ``instances.csv``: the rows of all cases that have a table; remove it if none has.
 
@@ -192,7 +201,7 @@ def write_instance_table(output: Path, cases: Sequence[str]) -> None:
     ]
     table = output / TABLE
     if not texts:
-        if table.is_file() and table.read_text(encoding="utf-8").startswith("case,instance,class,"):
+        if is_instance_table(table):
             table.unlink()
         return
     rows = [row for text in texts for row in csv.DictReader(StringIO(text))]
