@@ -138,6 +138,7 @@ def plan_dataset(
         draft.set("data.labels.instances", "foreground", "the values of the label files number objects")
         declared = load_config(draft.settings, _declarations(overrides))
         _, labels = find_labeled_cases(declared.data)
+    draft.notes += [labels.note] if labels.note else []
     fingerprint = measure_fingerprint(statistics, labels)
     return _Planner(fingerprint, machine, request, draft, declared.task).plan(overrides, timer)
 

@@ -133,7 +133,8 @@ def _name_labels(plan: LabelPlan, statistics: list[CaseStatistics]) -> tuple[Lab
     """Resolve the schema from the values found, if no names are declared; the findings describe how."""
     values = set(total_counts(statistics))
     if plan.schema is not None or not values:
-        return plan, []
+        noted = Finding("note", "names", "labels", plan.note or "", "no action is needed")
+        return plan, [noted] if plan.note else []
     try:
         resolved: ResolvedSchema = plan.resolve(values)
     except ConfigError as error:

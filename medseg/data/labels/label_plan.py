@@ -13,7 +13,8 @@ from medseg.data.labels.config import LabelConfig, Missing
 from medseg.data.labels.foreground_values import ForegroundValues
 from medseg.data.labels.merging import merge_schema
 from medseg.data.labels.names.files import read_label_names
-from medseg.data.labels.objects.files import countable_schema, has_object_files, is_geojson
+from medseg.data.labels.objects.files import countable_schema, has_object_files, is_drawn, is_geojson
+from medseg.data.labels.objects.numbered_files import describe_numbered_files
 from medseg.data.labels.objects.numbering import MOST_LABELS, InstanceSource
 from medseg.data.labels.overlapping import overlapping_schema
 from medseg.data.labels.reader import AS_STORED, LabelReader
@@ -88,6 +89,7 @@ class LabelPlan:
         cases: the cases, with ``labeled`` set where a missing label file means ``unknown``.
         declarations: what is declared about the labels.
         folder: folder of the dataset, in which files may name the labels.
+        note: what was assumed about the files, if the user should know.
     """
 
     reader: LabelReader
@@ -95,6 +97,7 @@ class LabelPlan:
     cases: list[Case]
     declarations: LabelDeclarations = LabelDeclarations()
     folder: Path | None = None
+    note: str | None = None
 
     @property
     def user_fields(self) -> Mapping[str, Any]:
@@ -116,7 +119,7 @@ class LabelPlan:
             ConfigError: there are no labels to learn, or the user's settings do not fit them.
         """
         if self.schema is not None:
-            return ResolvedSchema(self.schema)
+            return ResolvedSchema(self.schema, self.note)
         present = set(values) - {self.user_fields.get("ignore_value")}
         table = read_label_names(self.folder, present) if self.folder is not None else None
         schema = self.declarations.merged_over(table.schema if table else guess_schema(present))
@@ -203,11 +206,14 @@ def _plan_instances(
             f"data.instances={source}: not possible with data.labels.overlapping, soft, regions or colors",
             hint="Leave them out: each object has one label.",
         )
-    drawn = not masks and any(map(_is_drawn, cases))
+    drawn = not masks and any(map(is_drawn, cases))
+    objects = has_object_files(cases, masks, schema)
+    named = objects or schema is not None or source != "keep"
+    numbered = None if named else describe_numbered_files(cases)
     if schema is not None and any(is_panoptic_label(case.label) for case in cases):
         schema = countable_schema(cases, schema)
-    if has_object_files(cases, masks, schema):
-        plan = _plan_object_files(cases, declared, schema)
+    if objects or numbered:
+        plan = replace(_plan_object_files(cases, declared, schema), note=numbered)
     elif masks:
         plan = _plan_masks(cases, masks, declared, schema)
     else:
@@ -233,7 +239,8 @@ def _plan_instances(
     crowds = drawn and source == "keep" and not any(is_geojson(case.label) for case in cases)
     schema = _with_crowds(plan.schema) if crowds else plan.schema
     reader = _object_reader(replace(plan, schema=schema), declared)
-    return replace(plan, reader=reader, schema=_one_value_each(schema))
+    one_value_each = schema.model_copy(update={"collapse_instances": False})
+    return replace(plan, reader=reader, schema=one_value_each)
 
 
 def _with_crowds(schema: LabelSchema) -> LabelSchema:
@@ -242,11 +249,6 @@ def _with_crowds(schema: LabelSchema) -> LabelSchema:
         return schema
     free = max(value for group in schema.names.values() for value in group) + 1
     return schema.model_copy(update={"ignore_value": free})
-
-
-def _is_drawn(case: Case) -> bool:
-    """Return whether the labels of a case are COCO annotations, panoptic ones among them, or GeoJSON."""
-    return is_geojson(case.label) or (case.label is not None and ".json#" in case.label.name)
 
 
 def _object_reader(plan: LabelPlan, declared: LabelDeclarations) -> LabelReader:
@@ -263,11 +265,6 @@ def _object_reader(plan: LabelPlan, declared: LabelDeclarations) -> LabelReader:
             "crowd_value": schema.ignore_value,
         }
     )
-
-
-def _one_value_each(schema: LabelSchema) -> LabelSchema:
-    """Return the schema of the values that a reader of objects returns."""
-    return schema.model_copy(update={"collapse_instances": False})
 
 
 def _plan_overlapping(

@@ -25,6 +25,11 @@ def is_geojson(path: Path | None) -> bool:
     return path is not None and path.name.lower().endswith(".geojson")
 
 
+def is_drawn(case: Case) -> bool:
+    """Whether the labels of a case are COCO annotations, panoptic ones among them, or GeoJSON."""
+    return is_geojson(case.label) or (case.label is not None and ".json#" in case.label.name)
+
+
 def has_object_files(cases: Sequence[Case], masks: Sequence[str], schema: LabelSchema | None) -> bool:
     """Return whether the files of a case are its objects rather than its labels.
 
