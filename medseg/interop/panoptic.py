@@ -13,7 +13,7 @@ from medseg.data.io.coco_panoptic import PanopticCategory, PanopticWriter
 from medseg.data.io.readers import image_stem, read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import align_to_grid, as_label_map
-from medseg.errors import DataError
+from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.evaluation.labels import read_labels
 from medseg.evaluation.objects.references import (
     NumberedObjects,
@@ -47,7 +47,7 @@ class MergedPictures:
 
     Attributes:
         cases: the pictures that were merged.
-        failed: picture that is in one folder only → reason.
+        failed: picture that is in one folder only, or cannot be merged → reason.
     """
 
     cases: list[str]
@@ -59,7 +59,9 @@ def merge_panoptic_folders(
 ) -> MergedPictures:
     """Merge the pictures of two folders of ``medseg infer`` into ``panoptic.json`` and ``panoptic/CASE.png``.
 
-    Labels that both models have are things. Pictures that only one folder has are left out and listed.
+    Labels that both models have are things. Pictures that only one folder has, or that cannot be merged (their
+    sizes differ, an object has no class), are left out and listed. PNGs of an earlier merge into the same files
+    that are not among those of this one are removed.
 
     Args:
         things: results of a model that tells objects apart.
@@ -68,9 +70,10 @@ def merge_panoptic_folders(
         options: thresholds of the merge.
 
     Raises:
-        DataError: a folder or its ``medseg.json`` is missing, no picture is in both, or one of them was not
-            written by such a model.
+        DataError: a folder or its ``medseg.json`` is missing, no picture is in both or none can be merged, or
+            one of the folders was not written by such a model.
         ConfigError: a ``medseg.json`` is damaged.
+        ExistingFileError: the output holds files of these names that medseg did not write.
     """
     sources = _sources(Path(things), Path(stuff))
     own, other = ({image_stem(p): p for p in list_images(one)} for one in (sources.things, sources.stuff))
@@ -80,14 +83,22 @@ def merge_panoptic_folders(
             f"{things} and {stuff}: no picture is in both folders",
             hint="Run medseg infer on the same images with both models.",
         )
-    _check_kinds(sources, cases[0])
+    _check_kinds(sources, own, other)
     writer = PanopticWriter(Path(output) / "panoptic.json", sources.categories)
+    errors: dict[str, MedsegError] = {}
     for case in cases:
-        merged = _merge_case(sources, own[case], other[case], options)
+        try:
+            merged = _merge_case(sources, own[case], other[case], options)
+        except MedsegError as error:  # the others go on
+            errors[case] = error
+            continue
         classes = {number: int(kind) for number, kind in enumerate(merged.classes, start=1)}
         writer.add(case, merged.segments, classes)
+    if len(errors) == len(cases):
+        raise errors[cases[0]]
     writer.finish()
-    return MergedPictures(cases, _unmatched(sources, own, other))
+    failed = _unmatched(sources, own, other) | {case: str(error) for case, error in errors.items()}
+    return MergedPictures([case for case in cases if case not in errors], dict(sorted(failed.items())))
 
 
 def _unmatched(sources: _Sources, things: Collection[str], stuff: Collection[str]) -> dict[str, str]:
@@ -97,17 +108,23 @@ def _unmatched(sources: _Sources, things: Collection[str], stuff: Collection[str
     return {case: f"there is no picture of this name in {lacking[case]}" for case in sorted(lacking)}
 
 
-def _check_kinds(sources: _Sources, case: str) -> None:
-    """Raise DataError if not the first folder alone holds objects by number."""
-    for folder, expected in ((sources.things, True), (sources.stuff, False)):
-        if object_table(folder, case).is_file() != expected:
-            kind = "a model that tells objects apart" if expected else "a model of classes"
-            raise DataError(
-                f"{folder}: expected results of {kind}: {object_table(folder, case)} "
-                + ("does not exist" if expected else "exists"),
-                hint="Give two folders that medseg infer has written: of things, then of stuff.",
-                path=folder,
-            )
+def _check_kinds(sources: _Sources, things: Collection[str], stuff: Collection[str]) -> None:
+    """Raise DataError if no picture of the first folder has a table of objects, or one of the second has."""
+    tables = [object_table(sources.things, case) for case in sorted(things)]
+    if not any(table.is_file() for table in tables):
+        raise _wrong_kind(sources.things, "a model that tells objects apart", f"{tables[0]} does not exist")
+    for case in sorted(stuff):
+        table = object_table(sources.stuff, case)
+        if table.is_file():
+            raise _wrong_kind(sources.stuff, "a model of classes", f"{table} exists")
+
+
+def _wrong_kind(folder: Path, kind: str, found: str) -> DataError:
+    return DataError(
+        f"{folder}: expected results of {kind}: {found}",
+        hint="Give two folders that medseg infer has written: of things, then of stuff.",
+        path=folder,
+    )
 
 
 def _sources(things: Path, stuff: Path) -> _Sources:
@@ -138,7 +155,10 @@ def _merge_case(sources: _Sources, things: Path, stuff: Path, options: PanopticO
     if found.numbers.ndim != 2:
         raise DataError(f"{things}: is a volume; COCO's panoptic files hold pictures", path=things)
     instances = _classified(sources, image_stem(things), found)
-    values = as_label_map(align_to_grid(read_scan(stuff), found.grid))
+    try:
+        values = as_label_map(align_to_grid(read_scan(stuff), found.grid))
+    except GeometryError as error:
+        raise GeometryError(f"{things} and {stuff}: {error}", path=stuff) from error
     labels = read_labels(sources.stuff / "medseg.json")
     kinds_of_stuff = np.zeros(values.shape, np.int64)
     for name in _foreground(labels):

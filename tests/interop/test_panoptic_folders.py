@@ -235,6 +235,64 @@ def test_an_interrupted_merge_leaves_no_json_of_other_pictures(tmp_path):
     assert read_panoptic_index(tmp_path / "panoptic.json").entries == {}
 
 
+def add_case(results, name, size=(6, 8)):
+    """Another picture of both models, of one cell on tissue."""
+    write_picture(results / "things" / f"{name}.png", np.ones((6, 8), np.uint16))
+    write_picture(results / "stuff" / f"{name}.png", np.ones(size, np.uint8))
+    table = f"case,instance,class,score\n{name},1,cell,0.9\n"
+    (results / "things" / "instances" / f"{name}.csv").write_text(table)
+
+
+def test_a_picture_of_another_size_fails_alone_and_is_named(results, capsys):
+    add_case(results, "b", size=(6, 10))
+    command = ["panoptic", *(str(results / one) for one in ("things", "stuff"))]
+    assert run([*command, "--output", str(results / "out"), "--json"]) == 4
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["cases"] == ["a"]
+    files = [results / one / "b.png" for one in ("things", "stuff")]
+    assert f"failed: b: {files[0]} and {files[1]}: shapes differ: 6×8 and 6×10" in shown.err
+    assert list(read_panoptic_index(results / "out" / "panoptic.json").entries) == ["a"]
+    assert not (results / "out" / "panoptic" / "b.png").exists()
+
+
+def test_if_no_picture_can_be_merged_the_earlier_result_stays(results, capsys):
+    merge_panoptic_folders(results / "things", results / "stuff", results / "out")
+    before = (results / "out" / "panoptic.json").read_bytes()
+    write_picture(results / "stuff" / "a.png", np.ones((6, 10), np.uint8))
+    command = ["panoptic", *(str(results / one) for one in ("things", "stuff"))]
+    assert run([*command, "--output", str(results / "out")]) == 3
+    assert f"{results / 'stuff' / 'a.png'}: shapes differ" in capsys.readouterr().err
+    assert (results / "out" / "panoptic.json").read_bytes() == before
+
+
+def test_pictures_of_an_earlier_merge_are_removed_and_others_are_kept(results):
+    add_case(results, "b")
+    folders = results / "things", results / "stuff", results / "out"
+    merge_panoptic_folders(*folders)
+    pictures = results / "out" / "panoptic"
+    (pictures / "mine.png").write_bytes(b"drawn by hand")
+    content = json.loads((results / "out" / "panoptic.json").read_text())
+    content["annotations"].append({"file_name": "../mine.png"})  # no name of a PNG in the folder
+    (results / "out" / "panoptic.json").write_text(json.dumps(content))
+    (results / "out" / "mine.png").write_bytes(b"drawn by hand")
+    for folder in folders[:2]:
+        (folder / "b.png").unlink()
+    writer = PanopticWriter(results / "out" / "panoptic.json", [PanopticCategory(1, "cell", True)])
+    writer.add("a", np.ones((2, 2), np.int32), {1: 1})  # interrupted
+    merge_panoptic_folders(*folders)
+    assert sorted(path.name for path in pictures.iterdir()) == ["a.png", "mine.png"]
+    assert (results / "out" / "mine.png").is_file()
+    assert list(json.loads((results / "out" / "panoptic.json").read_text())) == list(content)
+
+
+def test_stuff_with_objects_in_any_picture_is_refused(results):
+    add_case(results, "b")
+    (results / "stuff" / "instances").mkdir()
+    shutil.copy(results / "things" / "instances" / "b.csv", results / "stuff" / "instances" / "b.csv")
+    with pytest.raises(DataError, match=r"stuff: expected results of a model of classes: .*b\.csv exists"):
+        merge_panoptic_folders(results / "things", results / "stuff", results / "out")
+
+
 def test_images_are_read_one_by_one(tmp_path, monkeypatch):
     for name in ("p.json", "q.json"):
         write_panoptic(tmp_path / name, ("a", "b", "c"))

@@ -18,13 +18,15 @@ from PIL import Image
 from scipy import ndimage
 
 from medseg.errors import DataError, ExistingFileError
-from medseg.files import sha256_file, sha256_json, write_atomic, write_json
+from medseg.files import as_json_object, sha256_file, sha256_json, write_atomic, write_json
 from medseg.geometry import Array
 
 _NAME_ENDING = re.compile(r"_(gt(Fine|Coarse)_panoptic|leftImg8bit)$")
 """What Cityscapes adds to the name of an image."""
 _INFO = {"description": "panoptic segmentation by medseg"}
 """Marks the files that a later call may replace."""
+_EARLIER = "earlier_files"
+"""PNGs of the replaced JSON, in one that is not finished."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,8 @@ def read_panoptic_png(path: Path) -> Array:
 class PanopticWriter:
     """Writes images one by one, then the JSON, which is empty until then: PNGs never belong to an older one.
 
+    PNGs that an earlier JSON of medseg lists, and the new one does not, are removed.
+
     Attributes:
         path: the JSON file; PNGs are written into the folder of its name without ``.json``.
         categories: of the segments.
@@ -221,8 +225,7 @@ class PanopticWriter:
     def __post_init__(self) -> None:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
-        _check_replaceable(self.path)
-        self._write((), ())
+        self._earlier = _earlier_files(self.path)
 
     def add(self, name: str, segments: Array, classes: Mapping[int, int]) -> None:
         """Write the PNG of an image.
@@ -232,7 +235,9 @@ class PanopticWriter:
             segments: (H, W) numbers below 2²⁴, 0 for void.
             classes: number → category.
         """
-        target = self.path.with_suffix("") / f"{name}.png"
+        if not self._images:
+            self._write((), (), {_EARLIER: self._earlier})
+        target = self._folder / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         channels = [(segments >> shift & 255).astype(np.uint8) for shift in (0, 8, 16)]
         with write_atomic(target) as temporary:
@@ -245,20 +250,36 @@ class PanopticWriter:
         )
 
     def finish(self) -> None:
-        """Write the JSON."""
-        self._write(self._images, self._annotations)
+        """Remove PNGs of an earlier JSON, and write the new one."""
+        for name in set(self._earlier) - {image["file_name"] for image in self._images}:
+            (self._folder / name).unlink(missing_ok=True)
+        self._write(self._images, self._annotations, {})
 
-    def _write(self, images: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]]) -> None:
+    @property
+    def _folder(self) -> Path:
+        return self.path.with_suffix("")
+
+    def _write(
+        self,
+        images: Sequence[dict[str, Any]],
+        annotations: Sequence[dict[str, Any]],
+        more: Mapping[str, Any],
+    ) -> None:
         categories = [{"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in self.categories]
-        write_json(
-            self.path, {"info": _INFO, "images": images, "annotations": annotations, "categories": categories}
-        )
+        content = {"info": _INFO, "images": images, "annotations": annotations, "categories": categories}
+        write_json(self.path, content | dict(more))
 
 
-def _check_replaceable(path: Path) -> None:
-    """Raise an ExistingFileError if annotations that medseg did not write would be replaced."""
+def _earlier_files(path: Path) -> list[str]:
+    """Return the names of the PNGs of an earlier JSON that may be replaced.
+
+    Raises:
+        ExistingFileError: annotations that medseg did not write would be replaced.
+    """
+    content: Any = {}
     try:
-        own = json.loads(path.read_text(encoding="utf-8")).get("info") == _INFO
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own = content.get("info") == _INFO
     except FileNotFoundError:
         own = not any(path.with_suffix("").glob("*"))
     except (OSError, ValueError, AttributeError):
@@ -269,6 +290,10 @@ def _check_replaceable(path: Path) -> None:
             hint="Choose another folder.",
             path=path,
         )
+    listed = [as_json_object(one).get("file_name") for one in content.get("annotations") or []]
+    listed += content.get(_EARLIER) or []
+    names = {str(name) for name in listed if name}
+    return sorted(name for name in names if Path(name).name == name and name.endswith(".png"))
 
 
 def _segments_info(segments: Array, classes: Mapping[int, int]) -> list[dict[str, Any]]:

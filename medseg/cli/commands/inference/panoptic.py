@@ -36,7 +36,8 @@ def panoptic(
 
     THINGS and STUFF are folders that medseg infer has written: with a model that tells objects apart, and with
     a model of classes. The result, a panoptic segmentation, is in COCO's panoptic format: medseg evaluate
-    --panoptic compares it with references. Exits with 4 if a picture is in one of the folders only.
+    --panoptic compares it with references. Exits with 4 if a picture is in one of the folders only, or cannot
+    be merged.
     """
     from medseg.instances.panoptic import PanopticOptions
     from medseg.interop.panoptic import merge_panoptic_folders
