@@ -13,6 +13,8 @@ from medseg.geometry import Array, Grid, describe_grid_difference, grids_agree, 
 
 Kind = Literal["volume", "picture"]
 
+ARRAY = Path("array")
+"""Path of a scan that was given as an array instead of a file."""
 _MOST_CHANNELS = 4
 """Channels that an array of three axes may have to be taken as a picture."""
 _WHOLE = 1e-3
@@ -84,7 +86,7 @@ def scan_from_array(array: Array, spatial_dims: int, spacing: tuple[float, ...] 
     channels = array if array.ndim == spatial_dims + 1 else array[None]
     channels = channels.astype(np.uint8) if channels.dtype == bool else channels
     grid = Grid(channels.shape[1:], np.diag([*spacing, 1.0]))
-    return Scan(channels, grid, kind, Path("array"))
+    return Scan(channels, grid, kind, ARRAY)
 
 
 class SingleFileReader:

@@ -37,7 +37,11 @@ class PromptSession(Protocol):
         ...
 
     def save(self, path: Path) -> Path:
-        """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path."""
+        """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path.
+
+        The sessions of medseg refuse an existing file that is no earlier save of theirs, unless they are called
+        with ``overwrite=True``.
+        """
         ...
 
 

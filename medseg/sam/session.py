@@ -126,6 +126,7 @@ class SamSession:
         self.sam = sam
         self.scan = scan
         self._predictors: dict[Slicing, SlicePredictor] = {}
+        self._saved = set[Path]()
         self._history = [_State(self._slices(sam.options.axis))]
 
     @property
@@ -153,7 +154,7 @@ class SamSession:
         with ``SamOptions.propagate`` also those around them, up to the next slices that have prompts.
 
         Raises:
-            DataError: the prompt has other axes than the scan or lies outside.
+            DataError: the prompt has other axes than the scan, or lies outside, or a part of a stroke does.
         """
         check_prompt(prompt, self.scan.grid.shape)
         state = self._state
@@ -201,13 +202,18 @@ class SamSession:
             masks = {index: SliceMask(np.ascontiguousarray(part)) for index, part in parts if part.any()}
         self._history = [_State(slicing, masks=masks, given=frozenset(masks))]
 
-    def save(self, path: Path) -> Path:
+    def save(self, path: Path, *, overwrite: bool = False) -> Path:
         """Write the mask (0, 1) on the scan's grid in the format of the file's ending and return the path.
+
+        Args:
+            path: the file. An earlier save of this session is replaced.
+            overwrite: whether any other existing file is replaced, too; never the scan itself.
 
         Raises:
             DataError: masks of such a scan are not written in this format; the message lists those that are.
+            ExistingFileError: the file exists and is no earlier save of this session.
         """
-        return write_mask(path, self.mask, self.scan)
+        return write_mask(path, self.mask, self.scan, self._saved, overwrite=overwrite)
 
     @property
     def _state(self) -> _State:

@@ -199,9 +199,13 @@ def test_prompts_at_the_border_and_beyond(picture):
     session = Sam(BrightRegions()).open(picture)
     session.add(Box((-5, -5), (30, 30)))
     assert session.mask.sum() == 256
-    session.add(Scribble(np.array([[50, 50], [50, 200], [-1, 3]])))  # two of the voxels lie outside
+    with pytest.raises(DataError, match=r"scribble: the point \[50\.0, 200\.0\] lies outside"):
+        session.add(Scribble(np.array([[50, 50], [50, 200], [-1, 3]])))
+    session.add(Scribble(np.array([[50, 50], [64, 55], [-1, 3]])))  # two of the voxels lie beside the border
     assert session.mask.sum() == 256 + 600
-    session.add(Lasso(np.array([[-10, 30], [90, 30], [90, 90], [-10, 90]]), positive=False))
+    with pytest.raises(DataError, match=r"lasso: the point \[90\.0, 30\.0\] lies outside"):
+        session.add(Lasso(np.array([[-1, 30], [90, 30], [64, 64], [-1, 64]]), positive=False))
+    session.add(Lasso(np.array([[-1, 30], [64, 30], [64, 64], [-1, 64]]), positive=False))
     assert session.mask.sum() == 256
     session.add(Lasso(np.array([[10, 10], [10, 10.2], [10.2, 10]])))  # smaller than a pixel
     with pytest.raises(DataError, match="outside"):

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
-from medseg.data.scans import Kind, Scan, SingleFileReader
+from medseg.data.scans import ARRAY, Kind, Scan, SingleFileReader
 from medseg.errors import DataError
 from medseg.geometry import Array, Grid
 
@@ -184,7 +184,15 @@ def convert_channels(scan: Scan, channels: int) -> Array:
             gray = np.tensordot([0.299, 0.587, 0.114], array.astype(np.float32), axes=1)
             array = gray[None].astype(np.float32)
     if len(array) != channels:
-        raise DataError(f"{scan.path}: has {len(array)} channels, expected {channels}", path=scan.path)
+        last = scan.path == ARRAY and array.shape[-1] in (channels, 3, 4)
+        axes = "(C, H, W)" if scan.kind == "picture" else "(C, X, Y, Z)"
+        raise DataError(
+            f"{scan.path}: has {len(array)} channels, expected {channels}",
+            hint=f"Channels are the first axis of an array, {axes}: np.moveaxis(array, -1, 0)."
+            if last
+            else None,
+            path=scan.path,
+        )
     return array
 
 

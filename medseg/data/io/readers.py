@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +20,7 @@ from medseg.data.io.pictures import PictureReader
 from medseg.data.scans import Kind, Scan
 from medseg.data.tiled.ome_zarr import ZARR_SUFFIXES
 from medseg.data.tiled.readers import TiledReader
-from medseg.errors import DataError
+from medseg.errors import DataError, ExistingFileError
 from medseg.files import write_atomic
 from medseg.geometry import Array
 
@@ -197,11 +198,24 @@ def read_scan(path: Path, *, uneven: UnevenSlices = "refuse") -> Scan:
         ) from error
 
 
-def write_mask(path: Path | str, mask: Array, scan: Scan) -> Path:
-    """Write a mask (*S), as 0 and 1, on a scan's grid in the format of the file's ending, and return the path.
+def write_mask(
+    path: Path | str, mask: Array, scan: Scan, own: set[Path] | None = None, *, overwrite: bool = False
+) -> Path:
+    """Write a mask, as 0 and 1, on a scan's grid in the format of the file's ending.
+
+    Args:
+        path: the file.
+        mask: (*S).
+        scan: the scan.
+        own: earlier files of the caller, which may be replaced; receives the path.
+        overwrite: whether any other existing file is replaced, too.
+
+    Returns:
+        The path.
 
     Raises:
         DataError: masks of such a scan are not written in this format, or the file is the scan.
+        ExistingFileError: the file exists and is not the caller's.
     """
     path, endings = Path(path), MASK_FORMATS[scan.kind]
     if not path.name.lower().endswith(endings) or path.is_dir():
@@ -214,7 +228,15 @@ def write_mask(path: Path | str, mask: Array, scan: Scan) -> Path:
         raise DataError(
             f"{path}: is the scan itself, which is not replaced", hint="Choose another name.", path=path
         )
-    writer = reader_for(path)
+    writer, place = reader_for(path), path.parent.resolve() / path.name
+    if os.path.lexists(path) and not overwrite and place not in (own or ()):
+        raise ExistingFileError(
+            f"{path}: file exists, and is no earlier save of this session",
+            hint="Choose another name, or replace it with overwrite=True.",
+            path=path,
+        )
     with write_atomic(path) as temporary:
         writer.write_label_map(temporary, mask.astype(np.uint8), scan, None)
+    if own is not None:
+        own.add(place)
     return path

@@ -13,7 +13,7 @@ from medseg.data.scans import Scan
 from medseg.inference.interactive.object_session import ObjectSession, Predict
 from medseg.inference.interactive.windows import Bools, ScanWindows
 from medseg.prompts.prompts import Box, Lasso, Point, Prompt, Scribble
-from medseg.prompts.validation import check_prompt, check_start_mask
+from medseg.prompts.validation import as_numbers, check_prompt, check_start_mask
 
 
 class ScanSession:
@@ -37,6 +37,7 @@ class ScanSession:
     def __init__(self, scan: Scan, windows: ScanWindows, predict: Predict) -> None:
         self.scan = scan
         self._windows, self._predict = windows, predict
+        self._saved = set[Path]()
         self._object = ObjectSession(windows, predict, np.zeros(scan.grid.shape, bool))
 
     @property
@@ -53,7 +54,8 @@ class ScanSession:
         """Add a prompt and return the new mask.
 
         Raises:
-            DataError: the prompt lies outside the scan, or has the wrong number of axes.
+            DataError: the prompt, or a part of a stroke, lies outside the scan; or it has the wrong number of
+                axes, or no numbers.
         """
         check_prompt(prompt, self.scan.grid.shape)
         self._object.add(prompt)
@@ -61,15 +63,18 @@ class ScanSession:
 
     def point(self, position: Sequence[float], *, positive: bool = True) -> Bools:
         """Click on a voxel: on the object, or (if not ``positive``) on what does not belong to it."""
-        return self.add(Point(tuple(float(p) for p in position), positive))
+        numbers = as_numbers("point", position, axes=1)
+        return self.add(Point(tuple(float(number) for number in numbers), positive))
 
     def box(self, lower: Sequence[int], upper: Sequence[int], *, positive: bool = True) -> Bools:
         """Draw a box from its first voxel to the one after its last; of a volume, in one or many slices."""
-        return self.add(Box(tuple(int(p) for p in lower), tuple(int(p) for p in upper), positive))
+        corners = [as_numbers("box", corner, axes=1) for corner in (lower, upper)]
+        first, stop = (tuple(int(number) for number in corner) for corner in corners)
+        return self.add(Box(first, stop, positive))
 
     def scribble(self, voxels: ArrayLike, *, positive: bool = True) -> Bools:
-        """Paint over voxels (N, D)."""
-        return self.add(Scribble(np.asarray(voxels), positive))
+        """Paint over voxels (N, D). Those outside the scan by up to half the width of the stroke are cut."""
+        return self.add(Scribble(as_numbers("scribble", voxels), positive))
 
     def lasso(
         self,
@@ -79,8 +84,11 @@ class ScanSession:
         index: int | None = None,
         positive: bool = True,
     ) -> Bools:
-        """Draw a closed line (N, 2); of a volume, in the slice ``index`` perpendicular to ``axis``."""
-        return self.add(Lasso(np.asarray(vertices, np.float64), axis, index, positive))
+        """Draw a closed line (N, 2); of a volume, in the slice ``index`` perpendicular to ``axis``.
+
+        Vertices that lie outside the scan by up to a voxel are cut.
+        """
+        return self.add(Lasso(as_numbers("lasso", vertices).astype(np.float64), axis, index, positive))
 
     def undo(self) -> Bools:
         """Take back the last prompt and return the mask before it."""
@@ -101,10 +109,15 @@ class ScanSession:
         own = np.zeros(shape, bool) if mask is None else check_start_mask(mask, shape)
         self._object = ObjectSession(self._windows, self._predict, own)
 
-    def save(self, path: Path | str) -> Path:
-        """Write the mask, 0 and 1, on the scan's grid in the format of the file's ending.
+    def save(self, path: Path | str, *, overwrite: bool = False) -> Path:
+        """Write the mask, 0 and 1, on the scan's grid in the format of the file's ending, and return the path.
+
+        Args:
+            path: the file. An earlier save of this session is replaced.
+            overwrite: whether any other existing file is replaced, too; never the scan itself.
 
         Raises:
             DataError: masks of such a scan are not written in this format; the message lists those that are.
+            ExistingFileError: the file exists and is no earlier save of this session.
         """
-        return write_mask(path, self._object.mask, self.scan)
+        return write_mask(path, self._object.mask, self.scan, self._saved, overwrite=overwrite)

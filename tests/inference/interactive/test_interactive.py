@@ -7,6 +7,7 @@ import torch
 from medseg import Interactive
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
+from medseg.errors import DataError
 from medseg.inference.interactive import interactive
 from medseg.inference.model.model_file import OBJECT_LABELS, LoadedModel, ModelHeader
 from medseg.inference.options import InferenceConfig
@@ -35,3 +36,10 @@ def test_freed_memory_is_kept_on_a_cpu(model, monkeypatch):
     session = Interactive(model, device="cpu").open(np.zeros((2, 12, 10, 9), np.float32), (1.0, 1.0, 1.0))
     assert kept == [True]
     assert session.point((6, 5, 4)).shape == (12, 10, 9)
+
+
+def test_channels_last_is_explained(model):
+    with pytest.raises(DataError, match=r"has 12 channels, expected 2. .* \(C, X, Y, Z\): np\.moveaxis"):
+        Interactive(model, device="cpu").open(np.zeros((12, 10, 9, 2), np.float32), (1.0, 1.0, 1.0))
+    with pytest.raises(DataError, match=r"has 3 channels, expected 2$"):
+        Interactive(model, device="cpu").open(np.zeros((3, 12, 10, 9), np.float32), (1.0, 1.0, 1.0))

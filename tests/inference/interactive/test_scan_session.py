@@ -9,7 +9,7 @@ from conftest import write_volume
 from medseg.data.io.readers import MASK_FORMATS, read_scan
 from medseg.data.preprocessing.normalization import Range
 from medseg.data.preprocessing.pipeline import PreprocessConfig
-from medseg.errors import DataError
+from medseg.errors import DataError, ExistingFileError
 from medseg.inference.interactive.interactive import scan_windows
 from medseg.inference.interactive.scan_session import ScanSession
 from medseg.prompts import Lasso, Point, PromptSession
@@ -91,3 +91,54 @@ def test_a_label_map_of_several_objects_is_refused(tmp_path):
         session.restart(ones)
         assert session.mask.all()
         assert session.mask.dtype == bool
+
+
+def test_files_that_the_session_did_not_save_are_kept(tmp_path):
+    scan = write_volume(tmp_path / "scan.nii.gz", np.zeros((8, 8, 8), np.float32), LPS)
+    session, mask = open_volume(scan), tmp_path / "mask.nii.gz"
+    mask.write_bytes(b"drawn in three hours")
+    with pytest.raises(ExistingFileError, match=r"mask\.nii\.gz: file exists, and is no earlier save"):
+        session.save(mask)
+    assert mask.read_bytes() == b"drawn in three hours"
+    session.save(mask, overwrite=True)
+    session.restart(np.ones((8, 8, 8)))
+    session.save(mask)  # its own
+    assert read_scan(mask).array.all()
+    with pytest.raises(ExistingFileError):
+        open_volume(scan).save(mask)  # of another session
+    with pytest.raises(DataError, match="is the scan itself"):
+        session.save(scan, overwrite=True)
+    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ExistingFileError):
+        session.save(tmp_path / "link.nii.gz")
+
+
+def test_prompts_without_numbers_are_one_error(tmp_path):
+    session = open_volume(write_volume(tmp_path / "scan.nii.gz", np.zeros((8, 8, 8), np.float32), LPS))
+    for wrong in (("a", "b", "c"), (None, 1, 2), ([1, 2], 3, 4)):
+        with pytest.raises(DataError, match=r"point: expected positions of numbers, got \("):
+            session.point(wrong)
+        with pytest.raises(DataError, match="box: expected positions of numbers"):
+            session.box((0, 0, 0), wrong)
+    for wrong in (4, [[1, 2, 3]]):
+        with pytest.raises(DataError, match="point: expected a number for each axis"):
+            session.point(wrong)
+    with pytest.raises(DataError, match="scribble: expected positions of numbers"):
+        session.scribble([[1, 2, 3], [1, 2]])
+    with pytest.raises(DataError, match="lasso: expected positions of numbers"):
+        session.lasso("here", axis=0, index=1)
+    with pytest.raises(DataError, match="point: expected positions of numbers"):
+        session.add(Point(("a", "b", "c")))
+    assert session.prompts == ()
+
+
+def test_strokes_are_cut_at_the_border_only(tmp_path):
+    volume = np.full((20, 14, 18), -100.0, np.float32)
+    volume[:4, 2:7, 9:15] = 100
+    session = open_volume(write_volume(tmp_path / "scan.nii.gz", volume))
+    across = np.stack(np.meshgrid(np.arange(-1, 3), np.arange(3, 6)), axis=-1).reshape(-1, 2)
+    mask = session.scribble(np.insert(across, 2, 11, axis=1))
+    assert np.array_equal(mask, volume > 0)
+    with pytest.raises(DataError, match=r"the point \[-9\.0, 4\.0, 11\.0\] lies outside"):
+        session.scribble([[-9, 4, 11], [1, 4, 11]])
+    assert len(session.prompts) == 1

@@ -62,6 +62,7 @@ class BaselineSession:
     def __init__(self, baseline: Baseline, scan: Scan) -> None:
         self._baseline = baseline
         self._scan = scan
+        self._saved = set[Path]()
         self._spacing = tuple(float(value) for value in scan.grid.spacing)
         excess = np.prod(scan.grid.shape) / _LARGEST_VOXELS
         self._factor = max(1, int(np.ceil(excess ** (1 / scan.spatial_dims))))
@@ -94,8 +95,8 @@ class BaselineSession:
         self._prompts: list[Prompt] = []
         self._masks = [np.zeros(shape, bool) if mask is None else check_start_mask(mask, shape)]
 
-    def save(self, path: Path) -> Path:
-        return write_mask(path, self._masks[-1], self._scan)
+    def save(self, path: Path, *, overwrite: bool = False) -> Path:
+        return write_mask(path, self._masks[-1], self._scan, self._saved, overwrite=overwrite)
 
     def _solve(self) -> BoolArray:
         seeds = Seeds.of(self._prompts, self._scan.grid.shape)
