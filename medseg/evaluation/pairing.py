@@ -16,10 +16,10 @@ from medseg.evaluation.predictions import NO_LABEL_MAP, MissingCase, file_ending
 
 _SUFFIX_HINT = (
     "If names of files have a suffix, give it: --label-suffix that of the references, --prediction-suffix that "
-    "of the predictions (of a second observer in medseg compare: --observer-suffix). "
+    "of the predictions (of a second observer in medseg compare: --observer-suffix)."
 )
 EXTRA_HINT = (
-    "Predictions that have no reference: move them, or leave them out with medseg evaluate --extra ignore. "
+    "Predictions that have no reference: move them, or leave them out with medseg evaluate --extra ignore."
 )
 _CONVERT_HINT = "Convert references in another layout: medseg data convert DATA OUT --to folders."
 
@@ -217,7 +217,7 @@ def _match(
     problems: list[str] = []
     if extra == "error" or not any(matches.values()):
         problems = [f"{p.name} has no reference in {references}" for p, own in matches.items() if not own]
-    alone = bool(problems)
+    hints = [_SUFFIX_HINT, *([EXTRA_HINT] if problems and extra == "error" else []), _CONVERT_HINT]
     problems += [
         f"{p.name} has {len(matching)} references: {', '.join(map(str, matching))}"
         for p, matching in matches.items()
@@ -226,7 +226,7 @@ def _match(
     if problems:
         raise DataError(
             join_problems("predictions without exactly one reference", problems),
-            hint=f"{_SUFFIX_HINT}{EXTRA_HINT if alone else ''}{_CONVERT_HINT}",
+            hint=" ".join(hints),
         )
     return {path: matching[0] for path, matching in matches.items() if matching}
 

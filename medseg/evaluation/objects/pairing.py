@@ -109,13 +109,17 @@ def _pair_with_dataset(
     predicted = read_predictions(folder, suffix)
     left_out = sorted(predicted.files.keys() - dataset.cases.keys())
     if left_out and (extra == "error" or len(left_out) == len(predicted.files)):
+        known = ", ".join(sorted(dataset.cases)[:3]) or "none"
+        hints = [
+            f"Cases of the dataset are, for example, {known}.",
+            "If names of predictions have a suffix, give it: --prediction-suffix.",
+        ]
         raise DataError(
             join_problems(
                 "predictions without a reference",
                 [f"{predicted.files[case].name}: no labeled case {case} in {references}" for case in left_out],
             ),
-            hint=f"Cases of the dataset are, for example, {', '.join(sorted(dataset.cases)[:3]) or 'none'}. If "
-            f"names of predictions have a suffix, give it: --prediction-suffix. {EXTRA_HINT}".rstrip(),
+            hint=" ".join([*hints, *([EXTRA_HINT] if extra == "error" else [])]),
             path=folder,
         )
     requested = predicted.requested

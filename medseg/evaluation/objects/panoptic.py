@@ -120,7 +120,7 @@ def _evaluate(predictions: Path, references: Path, extra: ExtraPolicy) -> Panopt
     if left_out and extra == "error":
         raise DataError(
             join_problems(f"{predictions}: pictures without a reference in {references}", left_out),
-            hint=EXTRA_HINT.rstrip(),
+            hint=EXTRA_HINT,
             path=predictions,
         )
     table = _matched_categories(found, expected)
