@@ -13,10 +13,12 @@ _ALWAYS = frozenset(
 _PROMPTS = frozenset(
     {"users", "baselines", "scribbles", "part", "interactions", "components", "most_objects", "seed"}
 )
-_FILES = frozenset({"label_suffix", "prediction_suffix", "extra", "ignore_value", "images", "report"})
+_FILES = frozenset(
+    {"label_suffix", "prediction_suffix", "missing", "extra", "ignore_value", "images", "report"}
+)
 _USED = {
     "interactive": _ALWAYS | _PROMPTS | {"label_suffix", "report", "jobs"},
-    "panoptic": _ALWAYS | {"extra", "report"},
+    "panoptic": _ALWAYS | {"missing", "extra", "report"},
     "objects": _ALWAYS | _FILES | {"jobs"},
 }
 """Kind of evaluation → the parameters that it uses; label maps are compared with those of no kind."""

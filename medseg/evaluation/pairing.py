@@ -94,7 +94,7 @@ def check_other_files(pairs: Iterable[tuple[Path, Path]], predictions: Path, ref
     Raises:
         ConfigError: if every prediction is the same file as its reference.
     """
-    same = [own.samefile(reference) for own, reference in pairs]
+    same = [reference.exists() and own.samefile(reference) for own, reference in pairs]  # not FILE.json#1
     if same and all(same):
         raise ConfigError(
             f"{predictions} and {references}: every prediction is the same file as its reference",

@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.data.cases import list_images
+from medseg.data.cases import join_problems, list_images
 from medseg.data.io.readers import image_stem
 from medseg.data.requested_cases import REQUESTED_FILE, read_requested
 from medseg.dicom import OBJECTS_FOLDER
 from medseg.errors import DataError
+from medseg.evaluation.options import MissingPolicy
 
 FAILURES_FILE = "failures.csv"
+MISSING_COUNT = {"worst": "counted as without objects", "ignore": "left out"}
+"""Policy for cases without a prediction → how they count in evaluations of objects."""
 NO_LABEL_MAP = "there is no label map"
 
 
@@ -84,6 +88,31 @@ def read_predictions(folder: Path, suffix: str | None) -> Predictions:
         {image_stem(name): name for name in found},
         None if requested is None else tuple(requested),
         read_failures(folder),
+    )
+
+
+def check_missing(policy: MissingPolicy, missing: Mapping[str, str], total: str, *, worst: str) -> None:
+    """Check that no case lacks a prediction, if that is an error.
+
+    Args:
+        policy: what cases without a prediction are.
+        missing: case → why it has no prediction.
+        total: number of all cases, in words.
+        worst: how ``--missing worst`` counts them.
+
+    Raises:
+        DataError: cases are missing, and the policy is ``error``.
+    """
+    if policy != "error" or not missing:
+        return
+    verb = "has" if len(missing) == 1 else "have"
+    raise DataError(
+        join_problems(
+            f"{len(missing)} of {total} {verb} no prediction; a mean over the other cases is too optimistic",
+            [f"{case}: {reason}" for case, reason in missing.items()],
+        ),
+        hint=f"Predict these cases, count them with --missing worst ({worst}), leave them out with --missing "
+        "ignore, or give a folder that contains only the references you need.",
     )
 
 

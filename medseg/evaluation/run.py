@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.cases import join_problems
-from medseg.errors import DataError
 from medseg.evaluation.case_comparison import CaseComparer
 from medseg.evaluation.collector import ScoreCollector
 from medseg.evaluation.evaluation import CaseFiles, Evaluation
@@ -17,6 +15,7 @@ from medseg.evaluation.options import DEFAULT_OPTIONS, EvaluationOptions
 from medseg.evaluation.output import TABLES, write_tables
 from medseg.evaluation.pairing import Pairing, Suffixes, find_images, pair_cases
 from medseg.evaluation.parallel_cases import CaseTask, compare_cases
+from medseg.evaluation.predictions import check_missing
 from medseg.progress import QUIET, Progress
 
 
@@ -73,12 +72,11 @@ def _evaluate(
     """Compare the cases; see ``evaluate_cases``."""
     suffixes = Suffixes(options.label_suffix, options.prediction_suffix)
     pairing = pair_cases(predictions, references, suffixes, options.extra)
-    if options.missing == "error" and pairing.missing:
-        raise DataError(
-            _missing_message(pairing),
-            hint="Predict these cases, count them with --missing worst (Dice 0, infinite distances), leave "
-            "them out with --missing ignore, or give a folder that contains only the references you need.",
-        )
+    reasons = {case: missing.reason for case, missing in pairing.missing.items()}
+    total = f"{pairing.references} references"
+    if pairing.requested is not None:
+        total = f"{pairing.requested} requested cases"
+    check_missing(options.missing, reasons, total, worst="Dice 0, infinite distances")
     tasks = _tasks(pairing)
     folder = predictions if predictions.is_dir() else predictions.parent
     predicted = [task.prediction for task in tasks if task.prediction is not None]
@@ -108,17 +106,3 @@ def _files(tasks: list[CaseTask], options: EvaluationOptions) -> dict[str, CaseF
     if options.images is not None:
         images = find_images(options.images, [task.case for task in tasks], options.label_suffix)
     return {task.case: CaseFiles(task.reference, task.prediction, images.get(task.case)) for task in tasks}
-
-
-def _missing_message(pairing: Pairing) -> str:
-    problems = [f"{case}: {missing.reason}" for case, missing in pairing.missing.items()]
-    total = (
-        f"{pairing.references} references"
-        if pairing.requested is None
-        else f"{pairing.requested} requested cases"
-    )
-    verb = "has" if len(problems) == 1 else "have"
-    return join_problems(
-        f"{len(problems)} of {total} {verb} no prediction; a mean over the other cases is too optimistic",
-        problems,
-    )

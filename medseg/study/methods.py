@@ -158,7 +158,11 @@ def _check_predicts_classes(run: Path) -> None:
     """Raise ConfigError if the model of a run does not predict a map of classes."""
     header = read_header_fields(run / "model.safetensors")
     for key, results, hint in (
-        ("instances", "numbers objects", "Compare the tables of medseg evaluate --objects."),
+        (
+            "instances",
+            "numbers objects",
+            "Compare folders that medseg evaluate --objects wrote, by --metric pq.",
+        ),
         ("prompts", "answers prompts", "Measure both with medseg evaluate --interactive."),
     ):
         if header.get(key) is not None:

@@ -149,10 +149,15 @@ def test_images_are_matched_by_name_also_those_of_cityscapes(tmp_path):
             writer.add(image, segments, {1: 1})
         writer.finish()
     one, two, three = (tmp_path / folder / "panoptic.json" for folder in names)
-    found = evaluate_panoptic(one, two)
+    with pytest.raises(DataError, match="1 of 2 pictures has no prediction"):
+        evaluate_panoptic(one, two)
+    left_out = evaluate_panoptic(one, two, missing="ignore")
+    assert left_out.summary["scores"]["all"]["pq"] == 1
+    assert "every segment is matched exactly" in left_out.table()
+    found = evaluate_panoptic(one, two, missing="worst")
     assert found.summary["missing"] == ["b"]
     assert found.summary["scores"]["all"]["rq"] == pytest.approx(1 / 1.5)  # one found, one missed
-    assert "pictures without a prediction, of 2, counted as without segments (1):\n  b" in found.table()
+    assert "pictures without a prediction, counted as without segments (1):\n  b" in found.table()
     with pytest.raises(DataError, match=r"pictures without a reference in .*one"):
         evaluate_panoptic(two, one)
     left_out = evaluate_panoptic(two, one, extra="ignore")
@@ -161,7 +166,7 @@ def test_images_are_matched_by_name_also_those_of_cityscapes(tmp_path):
     with pytest.raises(ConfigError, match="every prediction is the same file"):
         evaluate_panoptic(one, one)
     with pytest.raises(DataError, match="no picture is in both files; the first ones are c, a"):
-        evaluate_panoptic(three, two)
+        evaluate_panoptic(three, two, missing="worst")
 
 
 def write_panoptic(path, names=("a",)):
@@ -310,6 +315,7 @@ def test_the_report_of_panoptic_segmentations(tmp_path, capsys):
     content["annotations"][1]["segments_info"][0]["category_id"] = 2  # the cell of b taken for tissue
     (tmp_path / "found.json").write_text(json.dumps(content))
     files = [str(tmp_path / f"{name}.json") for name in ("found", "labels")]
+    files.append("--missing=worst")
     assert run(["evaluate", *files, "--panoptic", "--output", str(tmp_path / "out")]) == 0
     assert f"report: {tmp_path / 'out' / 'report.html'}" in capsys.readouterr().out
     text = (tmp_path / "out" / "report.html").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +43,16 @@ def count_misses(
 
 
 def structure_sizes(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return the sizes of the label in the reference and in the prediction, if the row has them."""
+    """Return the sizes of the label in the reference and in the prediction, if the row has them.
+
+    In tables of objects or segments, these are their numbers.
+    """
     if all(name in row for name in ("tp", "fp", "fn")):
         return row["tp"] + row["fn"], row["tp"] + row["fp"]
-    reference = next((row[key] for key in row if key.startswith("reference_")), None)
-    prediction = next((row[key] for key in row if key.startswith("predicted_")), None)
+    if all(name in row for name in ("reference", "found", "missed", "false")):
+        return row["reference"], row["found"] + row["false"]
+    reference = next((row[key] for key in row if re.match(r"reference(_|$)", key)), None)
+    prediction = next((row[key] for key in row if re.match(r"predicted(_|$)", key)), None)
     return None if reference is None or prediction is None else (reference, prediction)
 
 
@@ -70,6 +76,7 @@ def check_same_references(methods: Sequence[MethodScores]) -> None:
     if differing:
         shown = "; ".join(differing[:3]) + (" …" if len(differing) > 3 else "")
         raise DataError(
-            f"the tables were made with different references: {len(differing)} sizes differ ({shown})",
+            f"the tables were made with different references: {len(differing)} of their sizes or numbers of "
+            f"objects differ ({shown})",
             hint="Evaluate the predictions of all methods with the same references, on the same grids.",
         )

@@ -25,14 +25,15 @@ OVERALL = "overall"
 _UNIT = re.compile(r"_(mm[23]?|px|ml)$")
 _HIGHER = (
     r"dice|iou|jaccard|precision|recall|sensitivity|specificity|accuracy|balanced_accuracy|volume_similarity|"
-    r"nsd|boundary_iou|boundary_dice|cldice|pq|rq|sq|average_precision|auc|auroc|f\d?(_.*)?|f_?beta.*|"
+    r"nsd|boundary_iou|boundary_dice|cldice|(pq|rq|sq|pooled)(_.*)?|aji(_plus)?|average_precision|auc|auroc|"
+    r"f\d?(_.*)?|f_?beta.*|"
     r".*(dice|iou|f1|nsd|precision|recall|sensitivity|specificity|accuracy)(_any)?"
 )
 _CORRELATIONS = r"kappa|cohens?_kappa|mcc"
 _ERRORS = r"ece|ace|mce|brier"
 _UNBOUNDED = (
     r"(.*_)?hd\d*|hausdorff.*|assd|masd|nll|betti.*|(.*_)?(false|missed|fp|fn)(_.*)?|"
-    r".*(error|distance)s?"
+    r".*(error|distance)s?|split|merged"
 )
 _DISTANCES = r"(.*_)?hd\d*|hausdorff.*|assd|masd"
 _SIGNED = r"rvd|relative_volume_difference|volume_difference"

@@ -14,6 +14,7 @@ from medseg.data.io.readers import is_image_file
 from medseg.data.labels.schema import LabelSchema
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.evaluation import CaseFiles
+from medseg.evaluation.objects import OBJECTS_TABLE, PANOPTIC_TABLE
 from medseg.evaluation.options import EvaluationOptions
 from medseg.evaluation.output import CASES_FILE, SUMMARY_FILE, read_case_files
 from medseg.evaluation.run import evaluate_cases
@@ -21,6 +22,8 @@ from medseg.files import as_json_object, check_exists
 
 SCORED = "scored"
 
+_TABLES = (CASES_FILE, OBJECTS_TABLE, PANOPTIC_TABLE)
+"""Tables of evaluations with one row per case, in the order in which a folder is looked through."""
 _TEXT = ("case", "label", "name", "status")
 _CASE_NAMES = ("case", "case_id", "id", "subject", "image")
 _LABEL_NAMES = ("name", "label", "structure", "task", "class")
@@ -87,11 +90,13 @@ def read_method(
     check_exists(path)
     if path.is_file() and not is_image_file(path):
         return _read_table(name, path)
-    if (path / CASES_FILE).is_file():
-        return _read_table(name, path / CASES_FILE)
+    table = next((path / table for table in _TABLES if (path / table).is_file()), None)
+    if table is not None:
+        return _read_table(name, table)
     if references is None:
         raise ConfigError(
-            f"{path}: has no {CASES_FILE}, so it is taken for a folder of predictions, which need references",
+            f"{path}: has no {', '.join(_TABLES[:-1])} or {_TABLES[-1]}, so it is taken for a folder of "
+            "predictions, which need references",
             hint="Add --reference FOLDER, or give a table or folder that medseg evaluate wrote.",
             path=path,
         )
@@ -137,7 +142,7 @@ def name_methods(paths: Sequence[str | Path]) -> dict[str, Path]:
 
 def _check_given_once(paths: Sequence[Path]) -> None:
     """Raise ConfigError if two paths are the same file or folder."""
-    resolved = [(path.parent if path.name == CASES_FILE else path).resolve() for path in paths]
+    resolved = [(path.parent if path.name in _TABLES else path).resolve() for path in paths]
     twice = next((path for i, path in enumerate(paths) if resolved[i] in resolved[:i]), None)
     if twice is not None:
         raise ConfigError(
@@ -161,7 +166,7 @@ def _distinct_names(paths: Sequence[Path]) -> list[str]:
     parts = [list(path.absolute().with_suffix("").parts if path.is_file() else path.absolute().parts)
              for path in paths]  # fmt: skip
     for own, path in zip(parts, paths, strict=True):
-        if path.name == CASES_FILE:
+        if path.name in _TABLES:
             own[:] = path.absolute().parent.parts
     while len(parts) > 1 and len({own[-1] for own in parts}) == 1 and min(map(len, parts)) > 1:
         for own in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,8 @@ from medseg.evaluation.interactive.options import HUMAN, InteractiveOptions
 from medseg.evaluation.interactive.scribbles import Archive, RecordedScribbles, find_archives
 from medseg.evaluation.parallel_cases import describe_error
 from medseg.prompts import Prompt
+
+_LOGGER = logging.getLogger(__name__)
 
 BoolArray = NDArray[np.bool_]
 
@@ -245,6 +248,9 @@ def _list_dataset(data: Path, layout: LayoutOptions) -> DatasetListing:
     if not any(case.label_files for case in listing.cases):
         title, reasons = f"{data}: no case has a label map", [finding.message for finding in found.findings]
         raise DataError(join_problems(title, reasons) if reasons else title, hint=_PARTNERS, path=Path(data))
+    unlabeled = [case.id for case in found.cases if not case.label_files]
+    if unlabeled:
+        _LOGGER.warning(join_problems(f"{data}: cases without a label map, left out", unlabeled))
     return listing
 
 

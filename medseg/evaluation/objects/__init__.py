@@ -5,6 +5,7 @@ Modules:
     pairing: which predicted objects are compared with which reference objects.
     report: the reports; that of objects has pictures of the worst, middle and best cases.
     references: numbered objects with their classes, from label maps or from a dataset.
+    scores: scores of compared objects, of a case, of all together and of each class.
     panoptic: COCO panoptic segmentations.
 """
 

@@ -14,27 +14,22 @@ import numpy as np
 
 from medseg.data.cases import join_problems
 from medseg.data.parallel import Job, run_jobs
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation.objects.pairing import PairedObjects, pair_objects
 from medseg.evaluation.objects.references import object_table, read_score_table
-from medseg.evaluation.options import ExtraPolicy
+from medseg.evaluation.objects.scores import OF_CLASS, ComparedObjects, scores_together, summarize_objects
+from medseg.evaluation.options import ExtraPolicy, MissingPolicy
 from medseg.evaluation.output import OutputFiles
-from medseg.evaluation.pairing import Suffixes, check_exists
+from medseg.evaluation.pairing import Suffixes, are_copies, check_exists
 from medseg.evaluation.parallel_cases import describe_error
+from medseg.evaluation.predictions import MISSING_COUNT
 from medseg.evaluation.voxel_count import declared_voxels
 from medseg.files import write_json, write_table
 from medseg.geometry import Array
 from medseg.metrics.instances import (
-    DetectedObjects,
-    Overlaps,
-    PrecisionOptions,
     counted_objects,
     foreground_overlaps,
-    free_response_curve,
-    instance_scores,
-    match_objects,
     overlaps_of_label_maps,
-    precision_table,
 )
 from medseg.metrics.instances.summary import SCORE_TITLES
 from medseg.progress import QUIET, Progress, stage
@@ -51,13 +46,6 @@ _VOXEL_BYTES, _FIXED_BYTES = 64, 100 << 20
 _VOXEL_SECONDS, _FIXED_SECONDS = 5e-7, 0.02
 """Approximate time on one core."""
 _MOST_LISTED = 10
-FOUND_IOU = 0.5
-"""Least IoU of a reference object that counts as found."""
-
-_OF_CASE = (
-    "pooled_50", "pooled_mean", "f1_50", "f1_75", "f1_90", "pq", "sq", "rq", "aji_plus", "split", "merged",
-)  # fmt: skip
-_OF_CLASS = ("pooled_50", "pooled_mean", "f1_50", "pq")
 _CLASS_COLUMNS = {
     "reference": "objects", "pooled_50": "@0.5", "pooled_mean": "@0.5:0.95", "f1_50": "F1", "pq": "PQ",
     "ap50": "AP50",
@@ -67,7 +55,7 @@ _DEFINITIONS = {
     "most are matched",
     "found": "reference objects that are matched at IoU 0.5; the others are missed, and predicted ones "
     "without a match are false",
-    "missing_predictions": "count as images without predicted objects",
+    "missing_predictions": "count as images without predicted objects, or are left out (missing_policy)",
     "perfect_foreground": "scores of the connected components of all reference objects together",
 }
 
@@ -80,7 +68,7 @@ class ObjectEvaluation:
         rows: one for each case, as in ``objects.csv``.
         summary: content of ``objects.json``: ``scores`` (of all classes as one), ``ceiling`` (of the connected
             components of a perfect foreground), ``classes`` (of each class, if there are several), ``cases``,
-            ``missing``, ``failed``, ``extra``, ``notes``, ``sources`` and ``definitions``.
+            ``missing``, ``missing_policy``, ``failed``, ``extra``, ``notes``, ``sources`` and ``definitions``.
         paired: the files, which a report draws.
         compared: case → its objects.
     """
@@ -88,7 +76,7 @@ class ObjectEvaluation:
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
     paired: PairedObjects
-    compared: Mapping[str, _Compared] = field(default_factory=dict[str, "_Compared"], repr=False)
+    compared: Mapping[str, ComparedObjects] = field(default_factory=dict[str, "ComparedObjects"], repr=False)
 
     @property
     def failed(self) -> dict[str, str]:
@@ -97,7 +85,7 @@ class ObjectEvaluation:
 
     def scores_of(self, cases: Iterable[str]) -> dict[str, float | None]:
         """Return ``scores`` of some of the cases together; those that could not be compared are left out."""
-        return _scores_together([self.compared[case] for case in cases if case in self.compared])
+        return scores_together([self.compared[case] for case in cases if case in self.compared])
 
     def table(self) -> str:
         """Return the scores as text, with the ceiling of a perfect foreground beside them."""
@@ -111,21 +99,23 @@ class ObjectEvaluation:
         return "\n".join(lines + self._class_lines() + self._case_lines())
 
     def _case_lines(self) -> list[str]:
-        """Return notes on the scores, cases without a prediction, and predictions that were left out."""
+        """Return what makes the scores doubtful, cases without a prediction, and predictions left out."""
         missing = [f"{case}: {reason}" for case, reason in self.summary["missing"].items()]
+        counted = MISSING_COUNT.get(self.summary["missing_policy"], "")
         groups = {
-            "cases without a prediction, counted as without objects": missing,
+            f"cases without a prediction, {counted}": missing,
             "predictions without a reference, left out": self.summary["extra"],
         }
         lists = [join_problems(title, cases, most=_MOST_LISTED) for title, cases in groups.items() if cases]
-        return [*(f"note: {note}" for note in self.summary["notes"]), *lists]
+        compared = f"{self.summary['cases']} {'case' if self.summary['cases'] == 1 else 'cases'} compared"
+        return [compared, *(f"note: {note}" for note in self.summary["notes"]), *lists]
 
     def _class_lines(self) -> list[str]:
         """Return a table of the classes; nothing without classes."""
         classes: dict[str, dict[str, float | None]] = self.summary["classes"]
         if not classes:
             return []
-        columns = [key for key in ("reference", *_OF_CLASS, "ap50") if key in next(iter(classes.values()))]
+        columns = [key for key in ("reference", *OF_CLASS, "ap50") if key in next(iter(classes.values()))]
         width = max(map(len, classes))
         lines = ["", f"{'class':{width}}  " + "  ".join(f"{_CLASS_COLUMNS[key]:>9}" for key in columns)]
         for name, row in classes.items():
@@ -140,6 +130,7 @@ def evaluate_objects(
     *,
     suffixes: Suffixes | None = None,
     ignore_value: int | None = None,
+    missing: MissingPolicy = "error",
     extra: ExtraPolicy = "error",
     jobs: int | None = None,
     progress: Progress = QUIET,
@@ -148,7 +139,7 @@ def evaluate_objects(
 
     The average precision and FROC need scores: those of ``instances/CASE.csv``, as ``medseg infer`` writes it,
     in the folder of the predictions. Classes are compared where both sides have them: in such tables, or in a
-    dataset. A case without a prediction counts as one without objects.
+    dataset.
 
     Args:
         predictions: folder of label maps, or one file.
@@ -158,23 +149,30 @@ def evaluate_objects(
             earlier comparison are replaced, once there are new ones.
         suffixes: what names of files add to names of cases.
         ignore_value: value of reference voxels that do not count.
+        missing: whether cases without a prediction are an error, are left out (``ignore``), or count as cases
+            without predicted objects (``worst``).
         extra: whether predictions of a folder that have no reference are an error, or are left out and listed.
         jobs: most cases at a time; None: the number of cores. Memory limits them, too.
         progress: advances with each case.
 
     Raises:
-        DataError: if a path does not exist, a prediction has no reference (with ``extra="error"``), two have
-            the name of one case, or no case can be compared.
-        ConfigError: if every prediction is the same file as its reference.
+        DataError: if a path does not exist, a case has no prediction (with ``missing="error"``), a prediction
+            no reference (with ``extra="error"``), two have the name of one case, or no case can be compared.
+        ConfigError: if every prediction is the same file as its reference, or ``ignore_value`` is 0.
         ExistingFileError: if ``output`` has tables of another origin.
     """
     predictions, references = Path(predictions), Path(references)
     check_exists(predictions, references)
+    if ignore_value == 0:
+        raise ConfigError(
+            "--ignore 0: 0 is background", hint="Without it, false objects on the background would not count."
+        )
     suffixes = suffixes or Suffixes(None, None)
     if output is not None:
         OBJECTS_OUTPUT.check(Path(output), report=False)
     with OBJECTS_OUTPUT.naming_earlier(None if output is None else Path(output)):
         paired = pair_objects(predictions, references, suffixes, ignore_value, extra)
+        paired = paired.with_missing(missing)
     folder = paired.folder
     if (folder / "medseg.json").is_file() and not (folder / "instances").is_dir():
         _LOGGER.warning(
@@ -197,7 +195,7 @@ def compare_objects(
     """Compare objects whose files are paired already, as :func:`evaluate_objects` does.
 
     Args:
-        paired: the files.
+        paired: the files; cases without a prediction count as cases without predicted objects.
         output: folder of the tables; None: no file is written.
         names: of the predictions and the references, for the report.
         jobs: most cases compared at a time; None: the number of cores.
@@ -224,45 +222,22 @@ def _evaluate(
 ) -> ObjectEvaluation:
     """Compare all cases; see ``compare_objects``."""
     outcomes = _compare_all(paired, jobs, progress)
-    compared = {case: one for case, one in outcomes.items() if isinstance(one, _Compared)}
+    compared = {case: one for case, one in outcomes.items() if isinstance(one, ComparedObjects)}
     failed = {case: one for case, one in outcomes.items() if isinstance(one, str)}
     if not compared:
         raise DataError(f"no case can be compared: {next(iter(failed.values()), 'there are none')}")
     rows = [{"case": case, **one.row()} for case, one in compared.items()]
-    summary = _summarize(list(compared.values()))
-    summary |= {"cases": len(rows), "missing": paired.missing, "failed": failed, "extra": list(paired.extra)}
+    summary = summarize_objects(list(compared.values()))
+    summary |= {"cases": len(rows), "missing": paired.missing, "missing_policy": paired.missing_policy}
+    summary |= {"failed": failed, "extra": list(paired.extra)}
+    summary["notes"] = [*_notes(list(compared.values()), paired), *_unscored(compared)]
     summary |= {"sources": {"predictions": names[0], "references": names[1]}, "definitions": _DEFINITIONS}
-    summary["notes"] = [*summary.get("notes", ()), *_unscored(compared)]
     return ObjectEvaluation(rows, summary, paired, compared)
 
 
-@dataclass(frozen=True)
-class _Compared:
-    """Overlaps of one case and those of a perfect foreground; scores and classes of the objects, if known."""
-
-    overlaps: Overlaps
-    ceiling: Overlaps
-    scores: Array | None
-    names: tuple[list[str], list[str]] | None = None
-
-    def row(self) -> dict[str, Any]:
-        """Return the scores of the case alone."""
-        own = instance_scores([self.overlaps])
-        counts = {
-            "reference": len(self.overlaps.reference_sizes),
-            "predicted": len(self.overlaps.predicted_sizes),
-            "found": len(match_objects(self.overlaps, FOUND_IOU)),
-        }
-        return counts | {key: _finite(own[key]) for key in _OF_CASE}
-
-    def of_class(self, name: str) -> Overlaps:
-        """Return the overlaps of the objects of one class."""
-        assert self.names is not None
-        first, second = (np.array([one == name for one in names], bool) for names in self.names)
-        return self.overlaps.select(first, second)
-
-
-def _compare_all(paired: PairedObjects, jobs: int | None, progress: Progress) -> dict[str, _Compared | str]:
+def _compare_all(
+    paired: PairedObjects, jobs: int | None, progress: Progress
+) -> dict[str, ComparedObjects | str]:
     """Compare cases in parallel, in threads or, if there is much to do, in processes; an error is its text."""
     cases = sorted(paired.predictions)
     with stage(progress, len(cases), "comparing objects"):
@@ -282,7 +257,7 @@ def _job(case: str, paired: PairedObjects) -> Job[tuple[str, PairedObjects]]:
     return Job((case, paired.only(case)), memory, seconds)
 
 
-def _compare(item: tuple[str, PairedObjects]) -> _Compared | str:
+def _compare(item: tuple[str, PairedObjects]) -> ComparedObjects | str:
     """Compare the objects of one case."""
     case, paired = item
     expected, found = paired.read(case)
@@ -295,7 +270,7 @@ def _compare(item: tuple[str, PairedObjects]) -> _Compared | str:
     if names[0] is not None and names[1] is not None:
         known = list(compress(names[0], kept[0])), list(compress(names[1], kept[1]))
     ceiling = foreground_overlaps(expected.numbers, ignored)
-    return _Compared(overlaps, ceiling, None if scores is None else scores[kept[1]], known)
+    return ComparedObjects(overlaps, ceiling, None if scores is None else scores[kept[1]], known)
 
 
 def _scores(table: Path, numbers: Array) -> Array | None:
@@ -309,24 +284,30 @@ def _scores(table: Path, numbers: Array) -> Array | None:
     return None if any(map(math.isnan, values)) else np.array(values)
 
 
-def _summarize(compared: Sequence[_Compared]) -> dict[str, Any]:
-    ceiling = instance_scores([one.ceiling for one in compared])
-    return {"scores": _scores_together(compared),
-            "ceiling": {k: _finite(v) for k, v in ceiling.items()},
-            "classes": _class_scores(compared)}  # fmt: skip
+def _notes(compared: Sequence[ComparedObjects], paired: PairedObjects) -> list[str]:
+    """Return what makes the scores doubtful: copies of the references, masks of classes, JPEG files."""
+    notes: list[str] = []
+    lossy = [file for pair in paired.files() for file in pair if file.suffix.lower() in (".jpg", ".jpeg")]
+    if lossy:
+        notes.append(f"{lossy[0].name} is a JPEG file, which does not keep the numbers of objects")
+    objects = [len(one.overlaps.reference_sizes) for one in compared]
+    parts = sum(len(one.ceiling.predicted_sizes) for one in compared)
+    if max(objects) <= 1 and parts > 2 * sum(objects):
+        notes.append(
+            f"no reference has more than one number, but they have {parts} connected parts: these are probably "
+            "masks of a class, in which all objects count as one; expected a number for each object"
+        )
+    if sum(objects) and all(one.is_perfect for one in compared):
+        copies = are_copies(paired.files())
+        notes.append(
+            "predictions are equal to the references in all cases: are these copies of the references?"
+            if copies
+            else "every object is matched exactly: are these the predictions that you want to evaluate?"
+        )
+    return notes
 
 
-def _scores_together(compared: Sequence[_Compared]) -> dict[str, float | None]:
-    """Return the scores of all objects as one class; average precision and FROC where all have scores."""
-    scores = instance_scores([one.overlaps for one in compared])
-    if all(one.scores is not None for one in compared):
-        images = [_detected(one) for one in compared]
-        scores |= precision_table(images, PrecisionOptions()).summary()
-        scores["cpm"] = free_response_curve(images).cpm()
-    return {key: _finite(value) for key, value in scores.items()}
-
-
-def _unscored(compared: Mapping[str, _Compared]) -> list[str]:
+def _unscored(compared: Mapping[str, ComparedObjects]) -> list[str]:
     """Return why there is no average precision and no FROC; nothing if there are."""
     cases = [case for case, one in compared.items() if one.scores is None]
     if not cases:
@@ -335,40 +316,6 @@ def _unscored(compared: Mapping[str, _Compared]) -> list[str]:
         f"no average precision and no CPM: {len(cases)} of {len(compared)} cases have objects without a score "
         f"in instances/CASE.csv, the first is {cases[0]}"
     ]
-
-
-def _class_scores(compared: Sequence[_Compared]) -> dict[str, dict[str, float | None]]:
-    """Return the scores of each class; nothing where there is one class, or classes are not known."""
-    if any(one.names is None for one in compared):
-        return {}
-    names = sorted({name for one in compared if one.names is not None for side in one.names for name in side})
-    if len(names) < 2:
-        return {}
-    table: dict[str, dict[str, float | None]] = {}
-    for name in names:
-        images = [one.of_class(name) for one in compared]
-        own = instance_scores(images)
-        row = {"reference": float(sum(len(one.reference_sizes) for one in images))}
-        row |= {key: own[key] for key in _OF_CLASS}
-        if all(one.scores is not None for one in compared):
-            row["ap50"] = precision_table([_detected(one, name) for one in compared]).average(iou=0.5)
-        table[name] = {key: _finite(value) for key, value in row.items()}
-    return table
-
-
-def _detected(one: _Compared, name: str | None = None) -> DetectedObjects:
-    """Return the objects of a case: all of them as one class, or those of one class."""
-    overlaps, scores = (one.overlaps if name is None else one.of_class(name)), one.scores
-    assert scores is not None
-    if name is not None:
-        assert one.names is not None
-        scores = scores[np.array([own == name for own in one.names[1]], bool)]
-    kinds = [np.ones(len(sizes), np.int64) for sizes in (overlaps.reference_sizes, overlaps.predicted_sizes)]
-    return DetectedObjects(overlaps, scores, kinds[0], kinds[1])
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _format(value: float | None) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ from medseg.evaluation.objects.references import (
     object_table,
     read_class_table,
 )
-from medseg.evaluation.options import ExtraPolicy
+from medseg.evaluation.options import ExtraPolicy, MissingPolicy
 from medseg.evaluation.pairing import EXTRA_HINT, Suffixes, check_other_files, pair_cases
-from medseg.evaluation.predictions import read_predictions
+from medseg.evaluation.predictions import check_missing, read_predictions
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class PairedObjects:
         references: reads the reference of a case.
         missing: case → why its prediction is missing.
         extra: predicted cases that were left out because they have no reference.
+        missing_policy: whether missing cases count as without objects (``worst``) or are left out.
     """
 
     folder: Path
@@ -42,6 +44,25 @@ class PairedObjects:
     references: FileReferences | DatasetReferences
     missing: dict[str, str]
     extra: tuple[str, ...] = ()
+    missing_policy: MissingPolicy = "worst"
+
+    def with_missing(self, policy: MissingPolicy) -> PairedObjects:
+        """Return the pairs as a policy for cases without a prediction wants them.
+
+        Raises:
+            DataError: there are such cases, and they are an error.
+        """
+        check_missing(policy, self.missing, f"{len(self.predictions)} cases", worst="without objects")
+        kept = self.predictions
+        if policy == "ignore":
+            kept = {case: file for case, file in kept.items() if case not in self.missing}
+        return replace(self, predictions=kept, missing_policy=policy)
+
+    def files(self) -> Iterator[tuple[Path, Path]]:
+        """Yield each predicted label map with the files of its reference."""
+        for case, prediction in self.predictions.items():
+            if prediction is not None:
+                yield from ((prediction, file) for file in self.references.files_of(case))
 
     def read(self, case: str) -> tuple[NumberedObjects, NumberedObjects]:
         """Return the reference and the predicted objects of a case, on the grid of the reference."""
@@ -128,8 +149,6 @@ def _pair_with_dataset(
     ]
     missing = {case: reason for case in wanted if (reason := predicted.why_missing(case)) is not None}
     files = {case: None if case in missing else predicted.files[case] for case in wanted}
-    labels = [
-        (file, label) for case, file in files.items() if file for label in dataset.cases[case].label_files
-    ]
-    check_other_files(labels, folder, references)
-    return PairedObjects(folder, files, dataset, missing, tuple(left_out))
+    paired = PairedObjects(folder, files, dataset, missing, tuple(left_out))
+    check_other_files(paired.files(), folder, references)
+    return paired

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 from medseg.data.cases import join_problems
 from medseg.data.io.coco_panoptic import PanopticIndex, read_panoptic_index
 from medseg.errors import DataError
-from medseg.evaluation.options import ExtraPolicy
+from medseg.evaluation.options import ExtraPolicy, MissingPolicy
 from medseg.evaluation.output import OutputFiles
 from medseg.evaluation.pairing import EXTRA_HINT, check_exists, check_other_files
+from medseg.evaluation.predictions import check_missing
 from medseg.files import write_json, write_table
 from medseg.geometry import Array
 from medseg.metrics.instances import PanopticCounts, PanopticMap, count_panoptic, panoptic_scores
@@ -29,13 +30,14 @@ PANOPTIC_OUTPUT = OutputFiles(
 )
 
 _MOST_LISTED = 10
+_MISSING_COUNT = {"worst": "counted as without segments", "ignore": "left out"}
 _DEFINITIONS = {
     "match": "a reference and a predicted segment of one class with an IoU above 0.5",
     "PQ": "sum of the IoU of the matches / (found + missed / 2 + false / 2) = SQ · RQ, of a class",
     "all, things, stuff": "means over the classes that have segments; segments are pooled over the pictures",
     "PQ of a picture": "the same mean over the segments of the picture alone",
     "void and crowds": "pixels of the reference that do not count, as in COCO's panopticapi",
-    "missing_predictions": "count as pictures without predicted segments",
+    "missing_predictions": "count as pictures without predicted segments, or are left out (missing_policy)",
 }
 
 
@@ -45,8 +47,8 @@ class PanopticEvaluation:
 
     Attributes:
         summary: content of ``panoptic_scores.json``: ``scores`` of ``all``, ``things`` and ``stuff``,
-            ``classes`` with the number of segments, ``cases``, ``missing``, ``extra``, ``sources`` and
-            ``definitions``.
+            ``classes`` with the number of segments, ``cases``, ``missing``, ``missing_policy``, ``extra``,
+            ``notes``, ``sources`` and ``definitions``.
         rows: one for each picture, as in ``panoptic_cases.csv``.
     """
 
@@ -61,8 +63,10 @@ class PanopticEvaluation:
         for name, row in rows.items():
             shown = ("–" if row[key] is None else f"{row[key]:.3f}" for key in ("pq", "sq", "rq"))
             lines.append(f"{name:{width}}  " + "  ".join(f"{text:>6}" for text in shown))
+        lines.append(f"{self.summary['cases']} pictures compared")
+        lines += [f"note: {note}" for note in self.summary["notes"]]
         if missing := self.summary["missing"]:
-            title = f"pictures without a prediction, of {self.summary['cases']}, counted as without segments"
+            title = f"pictures without a prediction, {_MISSING_COUNT[self.summary['missing_policy']]}"
             lines.append(join_problems(title, missing, most=_MOST_LISTED))
         if extra := self.summary["extra"]:
             lines.append(join_problems("predictions without a reference, left out", extra, most=_MOST_LISTED))
@@ -74,22 +78,24 @@ def evaluate_panoptic(
     references: Path | str,
     output: Path | str | None = None,
     *,
+    missing: MissingPolicy = "error",
     extra: ExtraPolicy = "error",
 ) -> PanopticEvaluation:
     """Compare panoptic segmentations: PQ, SQ and RQ of things, stuff and each class, pooled over the pictures.
-
-    Pictures without a prediction count as void.
 
     Args:
         predictions: a panoptic JSON file.
         references: likewise; classes are matched by name.
         output: folder for ``panoptic_scores.json`` and ``panoptic_cases.csv``; None: no file is written. The
             files of an earlier comparison are replaced, once there are new ones.
+        missing: whether pictures without a prediction are an error, are left out (``ignore``), or count as void
+            (``worst``).
         extra: whether predicted pictures that have no reference are an error, or are left out and listed.
 
     Raises:
-        DataError: a file is no panoptic JSON, a class of the predictions is not in the references, a predicted
-            picture has no reference (with ``extra="error"``), or no picture is in both files.
+        DataError: a file is no panoptic JSON, a class of the predictions is not in the references, a picture
+            has no prediction (with ``missing="error"``) or no reference (with ``extra="error"``), or no picture
+            is in both files.
         ConfigError: both files are the same.
         ExistingFileError: ``output`` has tables of another origin.
     """
@@ -97,7 +103,7 @@ def evaluate_panoptic(
     if folder is not None:
         PANOPTIC_OUTPUT.check(folder, report=False)
     with PANOPTIC_OUTPUT.naming_earlier(folder):
-        evaluation = _evaluate(Path(predictions), Path(references), extra)
+        evaluation = _evaluate(Path(predictions), Path(references), missing, extra)
     if folder is not None:
         PANOPTIC_OUTPUT.remove(folder)
         write_table(folder / PANOPTIC_TABLE, list(evaluation.rows[0]), evaluation.rows)
@@ -105,7 +111,9 @@ def evaluate_panoptic(
     return evaluation
 
 
-def _evaluate(predictions: Path, references: Path, extra: ExtraPolicy) -> PanopticEvaluation:
+def _evaluate(
+    predictions: Path, references: Path, missing: MissingPolicy, extra: ExtraPolicy
+) -> PanopticEvaluation:
     """Compare all pictures; see ``evaluate_panoptic``."""
     check_exists(predictions, references)
     check_other_files([(predictions, references)], predictions, references)
@@ -123,11 +131,15 @@ def _evaluate(predictions: Path, references: Path, extra: ExtraPolicy) -> Panopt
             hint=EXTRA_HINT,
             path=predictions,
         )
+    absent = sorted(expected.entries.keys() - found.entries.keys())
+    reasons = dict.fromkeys(absent, "not in the predictions")
+    check_missing(missing, reasons, f"{len(expected.entries)} pictures", worst="as void")
     table = _matched_categories(found, expected)
     things = [number for number, one in expected.categories.items() if one.is_thing]
     counts: dict[int, PanopticCounts] = {}
     rows: list[dict[str, Any]] = []
-    for name in expected.entries:
+    compared = [name for name in expected.entries if missing == "worst" or name in found.entries]
+    for name in compared:
         own = count_panoptic([_pair(name, found, expected, table)])
         rows.append({"case": name, **_row(own, things)})
         for kind, one in own.items():
@@ -140,13 +152,22 @@ def _evaluate(predictions: Path, references: Path, extra: ExtraPolicy) -> Panopt
             | _finite(one.scores())
             for k, one in sorted(counts.items())
         },
-        "cases": len(expected.entries),
-        "missing": sorted(expected.entries.keys() - found.entries.keys()),
+        "cases": len(compared),
+        "missing": absent,
+        "missing_policy": missing,
         "extra": left_out,
+        "notes": _notes(rows),
         "sources": {"predictions": predictions.name, "references": references.name},
         "definitions": _DEFINITIONS,
     }
     return PanopticEvaluation(summary, rows)
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what makes the scores doubtful: that there is no error."""
+    if all(row["pq"] in (1, None) for row in rows) and any(row["pq"] for row in rows):
+        return ["every segment is matched exactly: are these the predictions that you want to evaluate?"]
+    return []
 
 
 def _row(counts: Mapping[int, PanopticCounts], things: Collection[int]) -> dict[str, Any]:

@@ -112,6 +112,10 @@ class FileReferences:
         """Return the reference of one case."""
         return replace(self, files={case: self.files[case]})
 
+    def files_of(self, case: str) -> tuple[Path, ...]:
+        """Return the files of the reference of a case."""
+        return (self.files[case],)
+
     def read(self, case: str) -> NumberedObjects:
         """Return the objects of a case."""
         path = self.files[case]
@@ -150,6 +154,10 @@ class DatasetReferences:
     def only(self, case: str) -> DatasetReferences:
         """Return the reference of one case."""
         return replace(self, cases={case: self.cases[case]})
+
+    def files_of(self, case: str) -> tuple[Path, ...]:
+        """Return the files of the reference of a case; ``FILE#ID`` where one file has several."""
+        return self.cases[case].label_files
 
     def read(self, case: str) -> NumberedObjects:
         """Return the objects of a case."""

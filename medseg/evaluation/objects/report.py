@@ -12,9 +12,10 @@ from markupsafe import Markup
 from medseg.data.io.readers import read_scan
 from medseg.data.scans import Scan, align_to_grid
 from medseg.errors import MedsegError
-from medseg.evaluation.objects.comparison import FOUND_IOU, ObjectEvaluation
+from medseg.evaluation.objects.comparison import ObjectEvaluation
 from medseg.evaluation.objects.pairing import PairedObjects
 from medseg.evaluation.objects.panoptic import PanopticEvaluation
+from medseg.evaluation.objects.scores import FOUND_IOU
 from medseg.evaluation.pairing import find_images
 from medseg.geometry import Grid
 from medseg.report.folder_names import without_folders

@@ -138,12 +138,15 @@ class ObjectsPage:
         parts: list[Markup] = []
         missing: list[Content] = [self.sections.link(case) for case in self.summary["missing"]]
         if missing:
-            text = Markup("{} {} never predicted; all objects there count as missed: {}.").format(
+            left_out = self.summary["missing_policy"] == "ignore"
+            text = Markup("{} {} never predicted; {}: {}.").format(
                 plural(len(missing), "case"),
                 "was" if len(missing) == 1 else "were",
+                "left out of all scores" if left_out else "all objects there count as missed",
                 enumerate_words(missing, most=_MOST_NAMED),
             )
             parts.append(paragraph(text, class_="alarm"))
+        parts += doubts(self.summary)
         failed: list[Content] = [
             f"{case} ({without_folders(reason)})" for case, reason in self.summary["failed"].items()
         ]
@@ -280,3 +283,18 @@ def _heading(row: Row) -> Markup:
         number(predicted - found),
     )
     return Markup("<b>{}</b> {}").format(row["case"], tag("span", text, class_="hint"))
+
+
+def doubts(summary: Mapping[str, Any]) -> list[Markup]:
+    """Return what makes the scores doubtful, and which predictions were left out, as paragraphs."""
+    notes = (f"{note[0].upper()}{note[1:]}" for note in summary["notes"])
+    parts = [paragraph(one if one.endswith("?") else f"{one}.", class_="note") for one in notes]
+    extra: list[str] = summary["extra"]
+    if extra:
+        text = Markup("{} without a reference {} left out: {}.").format(
+            plural(len(extra), "prediction"),
+            "is" if len(extra) == 1 else "are",
+            enumerate_words(extra, most=_MOST_NAMED),
+        )
+        parts.append(paragraph(text, class_="alarm"))
+    return parts

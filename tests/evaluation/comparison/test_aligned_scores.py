@@ -105,7 +105,10 @@ def test_other_labels_are_noted():
 def test_a_method_that_was_scored_against_other_references_does_not_win():
     row = {"dice": 0.5, "reference_volume_mm3": 10.0, "predicted_volume_mm3": 10.0}
     itself = method("b", {"1": row | {"dice": 1.0, "reference_volume_mm3": 11.0}})
-    with pytest.raises(DataError, match=r"different references: 1 sizes differ .*10 for a, 11 for b"):
+    with pytest.raises(
+        DataError,
+        match=r"different references: 1 of their sizes or numbers of objects differ .*10 for a, 11 for b",
+    ):
         align_scores([method("a", {"1": row}), itself], ComparisonOptions())
 
 

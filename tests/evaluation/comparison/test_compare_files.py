@@ -12,6 +12,7 @@ from medseg import EvaluationOptions, compare_runs
 from medseg.cli.main import run
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation.comparison import ComparisonOptions, name_methods, read_groups, read_method
+from medseg.evaluation.comparison.options import resolve_metric
 from medseg.study import ComparisonInputs
 
 QUICK = ComparisonOptions(resamples=20)
@@ -127,6 +128,34 @@ def test_an_observer_has_names_of_its_own_and_the_labels_of_the_methods(tmp_path
     # moved by 2 and 4 of 8 columns: Dice 3/4 and 1/2
     assert [pair.difference for pair in comparison.observer] == pytest.approx([1 / 4, -1 / 4])
     assert comparison.secondary[0].metric.title == "clDice"
+
+
+def write_objects(folder, rows):
+    """A table of medseg evaluate --objects: case → reference, predicted, PQ."""
+    folder.mkdir()
+    lines = [f"{case},{','.join(map(str, row))}" for case, row in rows.items()]
+    (folder / "objects.csv").write_text("\n".join(["case,reference,predicted,pq", *lines, ""]))
+    return folder
+
+
+def test_tables_of_objects(tmp_path):
+    """Finding nothing where there is nothing is the best score; other references are refused."""
+    right = write_objects(tmp_path / "right", {"a": (3, 3, 0.8), "b": (0, 0, ""), "c": (0, 0, "")})
+    false = write_objects(tmp_path / "false", {"a": (3, 3, 0.8), "b": (0, 1, 0.0), "c": (0, 0, "")})
+    other = write_objects(tmp_path / "other", {"a": (2, 3, 0.6), "b": (0, 0, ""), "c": (0, 0, "")})
+    options = ComparisonOptions(metric="pq", resamples=20)
+    table = compare_runs([right, false], options=options).table
+    assert table.values[:, :, 0].tolist() == [[0.8, 1.0, pytest.approx(math.nan, nan_ok=True)],
+                                              [0.8, 0.0, pytest.approx(math.nan, nan_ok=True)]]  # fmt: skip
+    assert list(table.excluded) == ["c"] or list(table.excluded) == ["c / all"]
+    with pytest.raises(DataError, match=r"different references: 1 of their .*3 for right, 2 for other"):
+        compare_runs([right, other], options=options)
+
+
+def test_directions_of_the_scores_of_objects():
+    columns = ("pooled_50", "f1_75", "pq", "pq_things", "aji_plus", "split", "merged")
+    better = [resolve_metric(column).better for column in columns]
+    assert better == ["higher"] * 5 + ["lower"] * 2
 
 
 def test_names_of_methods(tmp_path):

@@ -90,8 +90,13 @@ def dataset(folders):
     return folders / "data"
 
 
-def test_cases_of_a_dataset_without_prediction_count_as_missed(folders, dataset):
-    found = evaluate_objects(folders / "found", dataset)
+def test_cases_of_a_dataset_without_prediction_are_an_error_or_count_as_missed(folders, dataset):
+    with pytest.raises(DataError, match="1 of 2 cases has no prediction"):
+        evaluate_objects(folders / "found", dataset)
+    left_out = evaluate_objects(folders / "found", dataset, missing="ignore")
+    assert (left_out.summary["cases"], left_out.summary["scores"]["pooled_50"]) == (1, 1)
+    assert "cases without a prediction, left out (1)" in left_out.table()
+    found = evaluate_objects(folders / "found", dataset, missing="worst")
     assert found.summary["missing"] == {"b": "there is no label map"}
     assert found.summary["scores"]["pooled_50"] == 0.5
     assert "counted as without objects (1):\n  b: there is no label map" in found.table()
@@ -101,17 +106,17 @@ def test_predictions_that_are_no_case_of_a_dataset_are_not_dropped_in_silence(fo
     write(folders / "found" / "z.png", [[1, 0, 0, 0, 0]])
     with pytest.raises(DataError, match=r"z\.png: no labeled case z in"):
         evaluate_objects(folders / "found", dataset)
-    found = evaluate_objects(folders / "found", dataset, extra="ignore")
+    found = evaluate_objects(folders / "found", dataset, missing="worst", extra="ignore")
     assert (found.summary["extra"], found.summary["missing"].keys()) == (["z"], {"b"})
     (folders / "found" / "a.png").unlink()
     with pytest.raises(DataError, match=r"z\.png: no labeled case z in"):  # if none is one, nothing is compared
-        evaluate_objects(folders / "found", dataset, extra="ignore")
+        evaluate_objects(folders / "found", dataset, missing="worst", extra="ignore")
 
 
 def test_a_case_of_a_dataset_that_failed_has_no_prediction(folders, dataset):
     write(folders / "found" / "b.png", [[1, 1, 0, 2, 2]])  # of an earlier model
     (folders / "found" / "failures.csv").write_text("case,error\nb,not enough memory\n")
-    found = evaluate_objects(folders / "found", dataset)
+    found = evaluate_objects(folders / "found", dataset, missing="worst")
     assert found.summary["missing"] == {"b": "failures.csv: not enough memory"}
     assert found.summary["scores"]["pooled_50"] == 0.5
 
@@ -125,3 +130,47 @@ def test_two_predictions_of_one_case_of_a_dataset_are_refused(folders, dataset):
 def test_labels_of_a_dataset_are_not_compared_with_themselves(dataset):
     with pytest.raises(ConfigError, match="every prediction is the same file as its reference"):
         evaluate_objects(dataset / "labels", dataset)
+
+
+def test_several_references_may_be_in_one_file(folders):
+    """COCO's JSON has the objects of all pictures."""
+    data = folders / "data"
+    write_picture(data / "images" / "a.png", np.zeros((1, 5), np.uint8))
+    corners = {1: [0, 0, 2, 0, 2, 1, 0, 1], 2: [3, 0, 5, 0, 5, 1, 3, 1]}
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": n, "segmentation": [ring], "area": 2, "iscrowd": 0,
+         "bbox": [ring[0], 0, 2, 1]}
+        for n, ring in corners.items()
+    ]  # fmt: skip
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 5, "height": 1}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "tumor"}, {"id": 2, "name": "immune"}],
+    }
+    (data / "annotations").mkdir()
+    (data / "annotations" / "instances_all.json").write_text(json.dumps(content))
+    found = evaluate_objects(folders / "found", data)
+    assert found.summary["scores"]["pooled_50"] == 1
+    assert found.summary["classes"]["immune"]["reference"] == 1
+
+
+def test_ignoring_the_background_is_refused(folders, capsys):
+    assert run(["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", "--ignore", "0"]) == 2
+    assert "--ignore 0: 0 is background" in capsys.readouterr().err
+
+
+def test_copies_of_the_references_are_noted(folders):
+    notes = evaluate_objects(folders / "found", folders / "labels").summary["notes"]
+    assert notes == [
+        "predictions are equal to the references in all cases: are these copies of the references?"
+    ]
+    write(folders / "found" / "a.png", [[2, 2, 0, 1, 1]])
+    [note] = evaluate_objects(folders / "found", folders / "labels").summary["notes"]
+    assert note.startswith("every object is matched exactly")
+
+
+def test_masks_of_a_class_are_noted(folders):
+    write(folders / "labels" / "a.png", [[255, 0, 255, 0, 255]])
+    write(folders / "found" / "a.png", [[255, 0, 255, 0, 0]])
+    found = evaluate_objects(folders / "found", folders / "labels")
+    assert "no reference has more than one number, but they have 3 connected parts" in found.table()

@@ -150,7 +150,7 @@ def test_other_grids_are_listed_as_failed(folders):
 @pytest.mark.parametrize(
     "option",
     ["--tolerance 2", "--metrics overlap", "--percentiles 99", "--like monai", "--misses exclude",
-     "--missing worst", "--labels a=1", "--others ignore", "--lesion-iou 0.2", "--lesion-sizes 9",
+     "--labels a=1", "--others ignore", "--lesion-iou 0.2", "--lesion-sizes 9",
      "--brats GLI", "--surface voxel"],
 )  # fmt: skip
 def test_options_that_would_be_ignored_are_refused(folders, capsys, option):
@@ -163,9 +163,9 @@ def test_options_that_would_be_ignored_are_refused(folders, capsys, option):
 
 def test_every_option_is_used_or_refused():
     used = {"output", "ignore_value", "label_suffix", "prediction_suffix", "images", "report", "as_json",
-            "objects", "debug", "panoptic", "interactive", "extra"}  # fmt: skip
+            "objects", "debug", "panoptic", "interactive", "extra", "missing"}  # fmt: skip
     asked = {"users", "baselines", "scribbles", "part", "interactions", "components", "most_objects", "seed"}
-    tested = {"tolerance", "metrics", "percentiles", "like", "misses", "jobs", "missing", "labels", "others",
+    tested = {"tolerance", "metrics", "percentiles", "like", "misses", "jobs", "labels", "others",
               "lesion_iou", "lesion_sizes", "brats", "surface"}  # fmt: skip
     options = {one.name for one in evaluate.params if isinstance(one, click.Option)}
     assert options == used | asked | tested

@@ -40,6 +40,7 @@ def folders(tmp_path):
 def report(folders, *options):
     out = folders / "out"
     asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", "--output", str(out)]
+    asked.append("--missing=worst")
     assert run([*asked, *options]) == 0
     return out / "report.html"
 
@@ -81,6 +82,7 @@ def test_a_page_of_another_program_is_not_replaced(folders, capsys):
     out.mkdir()
     (out / "report.html").write_text("<html>thesis</html>")
     asked = ["evaluate", str(folders / "found"), str(folders / "labels"), "--objects", "--output", str(out)]
+    asked.append("--missing=worst")
     assert run(asked) == 3
     assert (out / "report.html").read_text() == "<html>thesis</html>"
     assert not (out / "objects.csv").exists()

@@ -166,13 +166,13 @@ class _Given:
     "--objects", is_flag=True,
     help="Compare numbered objects (instances): the values of the label maps are numbers of objects. "
     "REFERENCES may also be a dataset (COCO, GeoJSON …), whose classes are then compared. --ignore, "
-    "--extra, the suffixes and --jobs apply; other options of labels and metrics are refused.",
+    "--missing, --extra, the suffixes and --jobs apply; other options of labels and metrics are refused.",
 )  # fmt: skip
 @click.option(
     "--panoptic", is_flag=True,
     help="Compare panoptic segmentations: PREDICTIONS and REFERENCES are JSON files in COCO's panoptic format, "
-    "such as the panoptic.json of medseg panoptic. Of the other options, --output, --extra, --no-report and "
-    "--json apply.",
+    "such as the panoptic.json of medseg panoptic. Of the other options, --output, --missing, --extra, "
+    "--no-report and --json apply.",
 )  # fmt: skip
 @interactive_options
 @click.option("--images", type=PATH, help="Folder of the images, which the report shows below the label maps.")
@@ -211,7 +211,8 @@ def evaluate(
     prompting.check_absent()
     if panoptic:
         files = predictions, references
-        return _evaluate_panoptic(files, output, given["extra"], report=report, as_json=as_json)
+        policies = given["missing"], given["extra"]
+        return _evaluate_panoptic(files, output, policies, report=report, as_json=as_json)
     if objects:
         run = (jobs, images)
         return _evaluate_objects(
@@ -279,7 +280,8 @@ def _evaluate_objects(
     with ConsoleProgress() as progress:
         found = evaluate_objects(
             *folders, output, suffixes=Suffixes(given.label_suffix, given.prediction_suffix),
-            ignore_value=given.ignore_value, extra=given.extra, jobs=jobs, progress=progress,
+            ignore_value=given.ignore_value, missing=given.missing, extra=given.extra, jobs=jobs,
+            progress=progress,
         )  # fmt: skip
     if output is not None and report:
         write_objects_report(output / REPORT_FILE, found, images)
@@ -294,8 +296,9 @@ def _evaluate_objects(
 
 
 def _evaluate_panoptic(
-    files: tuple[Path, Path], output: Path | None, extra: ExtraPolicy, *, report: bool, as_json: bool
-) -> int:
+    files: tuple[Path, Path], output: Path | None, policies: tuple[MissingPolicy, ExtraPolicy],
+    *, report: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Compare panoptic segmentations and print their scores."""
     from medseg.evaluation.objects import (
         PANOPTIC_OUTPUT,
@@ -308,7 +311,8 @@ def _evaluate_panoptic(
 
     if output is not None:
         PANOPTIC_OUTPUT.check(output, report=report)
-    found = evaluate_panoptic(*files, output, extra=extra)
+    missing, extra = policies
+    found = evaluate_panoptic(*files, output, missing=missing, extra=extra)
     if output is not None and report:
         write_panoptic_report(output / REPORT_FILE, found)
     click.echo(json.dumps(found.summary, indent=2, ensure_ascii=False) if as_json else found.table())
