@@ -97,7 +97,8 @@ def test_the_study_folder_is_a_model(finished, tmp_path):
     command = ["infer", "--model", str(finished.output), "--cases", "test", "--output", str(tmp_path / "out")]
     assert run(command) == 0
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2
-    methods = [f"a={finished.output}", f"b={finished.output}"]
+    copy = shutil.copytree(finished.output, tmp_path / "copy", ignore=shutil.ignore_patterns("cache"))
+    methods = [f"a={finished.output}", f"b={copy}"]
     assert run(["compare", *methods, "--output", str(tmp_path / "compared")]) == 0
 
 
