@@ -13,7 +13,7 @@ from medseg.data.io.coco_panoptic import PanopticCategory, PanopticWriter
 from medseg.data.io.readers import image_stem, read_scan
 from medseg.data.labels.schema import LabelSchema
 from medseg.data.scans import align_to_grid, as_label_map
-from medseg.errors import DataError, GeometryError, MedsegError
+from medseg.errors import DataError, GeometryError
 from medseg.evaluation.labels import read_labels
 from medseg.evaluation.objects.references import (
     NumberedObjects,
@@ -85,15 +85,14 @@ def merge_panoptic_folders(
         )
     _check_kinds(sources, own, other)
     writer = PanopticWriter(Path(output) / "panoptic.json", sources.categories)
-    errors: dict[str, MedsegError] = {}
+    errors: dict[str, DataError] = {}
     for case in cases:
         try:
             merged = _merge_case(sources, own[case], other[case], options)
-        except MedsegError as error:  # the others go on
+            classes = {number: int(kind) for number, kind in enumerate(merged.classes, start=1)}
+            writer.add(case, merged.segments, classes)
+        except DataError as error:  # the others go on
             errors[case] = error
-            continue
-        classes = {number: int(kind) for number, kind in enumerate(merged.classes, start=1)}
-        writer.add(case, merged.segments, classes)
     if len(errors) == len(cases):
         raise errors[cases[0]]
     writer.finish()

@@ -18,7 +18,7 @@ from medseg.data.io.coco_panoptic import (
     read_panoptic_index,
     read_panoptic_png,
 )
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, ExistingFileError
 from medseg.evaluation.objects import evaluate_panoptic, panoptic
 from medseg.instances.panoptic import PanopticOptions
 from medseg.interop.panoptic import merge_panoptic_folders
@@ -230,6 +230,23 @@ def test_annotations_of_others_are_not_replaced(results, capsys):
     assert "was not written by medseg" in capsys.readouterr().err
     assert (results / "panoptic" / "a.png").read_bytes() == b"drawn by hand"
     assert len((results / "panoptic.json").read_text()) < 60
+
+
+def test_a_png_of_the_user_beside_merged_ones_is_kept(tmp_path):
+    path = tmp_path / "panoptic.json"
+    write_panoptic(path)
+    write_picture(tmp_path / "panoptic" / "b.png", np.full((1, 4), 7, np.uint8))
+    before = (tmp_path / "panoptic" / "b.png").read_bytes()
+    with pytest.raises(ExistingFileError, match=r"b\.png: exists and was not written by medseg"):
+        write_panoptic(path, ("b",))
+    assert (tmp_path / "panoptic" / "b.png").read_bytes() == before
+    assert list(read_panoptic_index(path).entries) == ["a"]
+    (tmp_path / "panoptic.json").unlink()
+    (tmp_path / "panoptic" / "b.png").unlink()
+    (tmp_path / "panoptic" / "a.png").rename(tmp_path / "a.png")
+    write_panoptic(path, ("c",))
+    (tmp_path / "a.png").rename(tmp_path / "panoptic" / "a.png")  # of a merge that was interrupted
+    write_panoptic(path, ("a",))
 
 
 def test_an_interrupted_merge_leaves_no_json_of_other_pictures(tmp_path):

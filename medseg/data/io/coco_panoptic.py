@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from scipy import ndimage
 
 from medseg.errors import DataError, ExistingFileError
@@ -25,6 +26,7 @@ _NAME_ENDING = re.compile(r"_(gt(Fine|Coarse)_panoptic|leftImg8bit)$")
 """What Cityscapes adds to the name of an image."""
 _INFO = {"description": "panoptic segmentation by medseg"}
 """Marks the files that a later call may replace."""
+_SOFTWARE = "medseg"
 _EARLIER = "earlier_files"
 """PNGs of the replaced JSON, in one that is not finished."""
 
@@ -234,14 +236,21 @@ class PanopticWriter:
             name: of the image, without ending.
             segments: (H, W) numbers below 2²⁴, 0 for void.
             classes: number → category.
+
+        Raises:
+            ExistingFileError: a PNG of this name exists that medseg did not write.
         """
+        target = self._folder / f"{name}.png"
+        if target.exists() and target.name not in self._earlier and not _is_own_png(target):
+            raise ExistingFileError(
+                f"{target}: exists and was not written by medseg", hint="Move the file.", path=target
+            )
         if not self._images:
             self._write((), (), {_EARLIER: self._earlier})
-        target = self._folder / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         channels = [(segments >> shift & 255).astype(np.uint8) for shift in (0, 8, 16)]
         with write_atomic(target) as temporary:
-            Image.fromarray(np.stack(channels, axis=-1)).save(temporary, format="PNG")
+            Image.fromarray(np.stack(channels, axis=-1)).save(temporary, format="PNG", pnginfo=_png_mark())
         number = len(self._images) + 1
         height, width = segments.shape
         self._images.append({"id": number, "file_name": target.name, "height": height, "width": width})
@@ -268,6 +277,21 @@ class PanopticWriter:
         categories = [{"id": one.id, "name": one.name, "isthing": int(one.is_thing)} for one in self.categories]
         content = {"info": _INFO, "images": images, "annotations": annotations, "categories": categories}
         write_json(self.path, content | dict(more))
+
+
+def _png_mark() -> PngInfo:
+    """Return the text by which a PNG of an interrupted merge, which no JSON lists, is recognized."""
+    mark = PngInfo()
+    mark.add_text("Software", _SOFTWARE)
+    return mark
+
+
+def _is_own_png(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == _SOFTWARE
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
 
 
 def _earlier_files(path: Path) -> list[str]:
