@@ -100,6 +100,8 @@ class Metric:
 _TITLES = {
     "dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd": "HD", "hd95": "HD95", "assd": "ASSD", "masd": "MASD",
     "cldice": "clDice", "ece": "ECE", "nll": "NLL", "mcc": "MCC",
+    "pq": "PQ", "sq": "SQ", "rq": "RQ", "aji_plus": "AJI+", "f1_50": "F1@0.5", "f1_75": "F1@0.75",
+    "f1_90": "F1@0.9", "pooled_50": "TP/(TP+FP+FN)@0.5", "pooled_mean": "TP/(TP+FP+FN)@0.5:0.95",
 }  # fmt: skip
 
 

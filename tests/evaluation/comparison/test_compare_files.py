@@ -156,6 +156,7 @@ def test_directions_of_the_scores_of_objects():
     columns = ("pooled_50", "f1_75", "pq", "pq_things", "aji_plus", "split", "merged")
     better = [resolve_metric(column).better for column in columns]
     assert better == ["higher"] * 5 + ["lower"] * 2
+    assert resolve_metric("pooled_50").title == "TP/(TP+FP+FN)@0.5"
 
 
 def test_names_of_methods(tmp_path):
