@@ -96,6 +96,20 @@ class OutputFiles:
                 )
             raise
 
+    @contextmanager
+    def replacing(self, output: Path | None) -> Generator[None]:
+        """Check a folder, and remove earlier files after an evaluation; if it fails, they stay and are named.
+
+        Raises:
+            ConfigError, ExistingFileError, NotWritableError: as ``check``.
+        """
+        if output is not None:
+            self.check(output, report=False)
+        with self.naming_earlier(output):
+            yield
+        if output is not None:
+            self.remove(output)
+
     def remove(self, output: Path) -> None:
         """Remove the files of an earlier evaluation, its report too, before those of a new one are written."""
         for name in (self.summary, *self.tables):

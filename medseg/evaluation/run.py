@@ -56,12 +56,9 @@ def evaluate_cases(
         0.91
     """
     folder = None if output is None else Path(output)
-    if folder is not None:
-        TABLES.check(folder, report=False)
-    with TABLES.naming_earlier(folder):
+    with TABLES.replacing(folder):
         evaluation = _evaluate(Path(predictions), Path(references), options, progress)
     if folder is not None:
-        TABLES.remove(folder)
         write_tables(folder, evaluation)
     return evaluation
 

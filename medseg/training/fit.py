@@ -86,8 +86,7 @@ def fit(
             :class:`medseg.training.extensions.Extensions`. Pass a ``model`` to :class:`Predictor` as well.
 
     Raises:
-        ConfigError: if an argument is wrong, settings contradict each other or the data, or another process
-            uses the run folder.
+        ConfigError: if an argument or a setting is wrong, or another process uses the run folder.
         DataError: if cases are missing, faulty or changed.
         TrainingError: if the loss is not finite or the run folder is damaged.
         OutOfMemoryError: if the memory of the device or the machine is too small.
@@ -96,9 +95,7 @@ def fit(
     Example:
         >>> fit(load_config("config.yaml"), "runs/liver", progress=QuietProgress())  # doctest: +SKIP
     """
-    check_run_config(config)
-    if resume not in get_args(Resume):
-        raise ConfigError(f"resume is {resume!r}, expected {' or '.join(get_args(Resume))}")
+    _check_arguments(config, resume)
     if progress is None:
         with ConsoleProgress() as shown:
             return fit(
@@ -128,6 +125,12 @@ def fit(
                 config, run_folder, dataset, own, ranks.progress(progress), earlier, accept_new_cases, ranks
             )
             return _train(setup, budget, new=new)
+
+
+def _check_arguments(config: object, resume: object) -> None:
+    check_run_config(config)
+    if resume not in get_args(Resume):
+        raise ConfigError(f"resume is {resume!r}, expected {' or '.join(get_args(Resume))}")
 
 
 @dataclass(frozen=True)

@@ -206,12 +206,9 @@ def compare_objects(
         ExistingFileError: if ``output`` has tables of another origin.
     """
     folder = None if output is None else Path(output)
-    if folder is not None:
-        OBJECTS_OUTPUT.check(folder, report=False)
-    with OBJECTS_OUTPUT.naming_earlier(folder):
+    with OBJECTS_OUTPUT.replacing(folder):
         evaluation = _evaluate(paired, names, jobs, progress)
     if folder is not None:
-        OBJECTS_OUTPUT.remove(folder)
         write_table(folder / OBJECTS_TABLE, list(evaluation.rows[0]), evaluation.rows)
         write_json(folder / OBJECTS_SUMMARY, evaluation.summary)
     return evaluation

@@ -100,12 +100,9 @@ def evaluate_panoptic(
         ExistingFileError: ``output`` has tables of another origin.
     """
     folder = None if output is None else Path(output)
-    if folder is not None:
-        PANOPTIC_OUTPUT.check(folder, report=False)
-    with PANOPTIC_OUTPUT.naming_earlier(folder):
+    with PANOPTIC_OUTPUT.replacing(folder):
         evaluation = _evaluate(Path(predictions), Path(references), missing, extra)
     if folder is not None:
-        PANOPTIC_OUTPUT.remove(folder)
         write_table(folder / PANOPTIC_TABLE, list(evaluation.rows[0]), evaluation.rows)
         write_json(folder / PANOPTIC_SUMMARY, evaluation.summary)
     return evaluation

@@ -137,15 +137,7 @@ class ObjectsPage:
     def _problems(self) -> list[Markup]:
         parts: list[Markup] = []
         missing: list[Content] = [self.sections.link(case) for case in self.summary["missing"]]
-        if missing:
-            left_out = self.summary["missing_policy"] == "ignore"
-            text = Markup("{} {} never predicted; {}: {}.").format(
-                plural(len(missing), "case"),
-                "was" if len(missing) == 1 else "were",
-                "left out of all scores" if left_out else "all objects there count as missed",
-                enumerate_words(missing, most=_MOST_NAMED),
-            )
-            parts.append(paragraph(text, class_="alarm"))
+        parts += never_predicted(missing, self.summary, "case", "objects")
         parts += doubts(self.summary)
         failed: list[Content] = [
             f"{case} ({without_folders(reason)})" for case, reason in self.summary["failed"].items()
@@ -283,6 +275,22 @@ def _heading(row: Row) -> Markup:
         number(predicted - found),
     )
     return Markup("<b>{}</b> {}").format(row["case"], tag("span", text, class_="hint"))
+
+
+def never_predicted(
+    missing: Sequence[Content], summary: Mapping[str, Any], unit: str, parts: str
+) -> list[Markup]:
+    """Return a paragraph that names cases without a prediction, and says how they count."""
+    if not missing:
+        return []
+    left_out = summary["missing_policy"] == "ignore"
+    text = Markup("{} {} never predicted; {}: {}.").format(
+        plural(len(missing), unit),
+        "was" if len(missing) == 1 else "were",
+        "left out of all scores" if left_out else f"all {parts} there count as missed",
+        enumerate_words(missing, most=_MOST_NAMED),
+    )
+    return [paragraph(text, class_="alarm")]
 
 
 def doubts(summary: Mapping[str, Any]) -> list[Markup]:

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from medseg.report import plots
 from medseg.report.environment import provenance
-from medseg.report.html import Content, enumerate_words, figure, join, number, paragraph, plural
+from medseg.report.html import Content, figure, join, number, paragraph, plural
 from medseg.report.page import Page
-from medseg.report.pages.objects import doubts
+from medseg.report.pages.objects import doubts, never_predicted
 from medseg.report.pages.scored_cases import (
     SHADES,
     Row,
@@ -87,18 +87,8 @@ class PanopticPage:
         return join([*parts, self._lowest_class(), self._lowest_picture()])
 
     def _missing(self) -> Markup:
-        missing: list[str] = self.summary["missing"]
-        parts = doubts(self.summary)
-        if missing:
-            left_out = self.summary["missing_policy"] == "ignore"
-            text = Markup("{} {} never predicted; {}: {}.").format(
-                plural(len(missing), "picture"),
-                "was" if len(missing) == 1 else "were",
-                "left out of all scores" if left_out else "all segments there count as missed",
-                enumerate_words(missing, most=_MOST_NAMED),
-            )
-            parts.append(paragraph(text, class_="alarm"))
-        return join(parts)
+        missing = never_predicted(self.summary["missing"], self.summary, "picture", "segments")
+        return join([*missing, *doubts(self.summary)])
 
     def _lowest_class(self) -> Markup:
         scored = {name: row["pq"] for name, row in self.summary["classes"].items() if row["pq"] is not None}
